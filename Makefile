@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Each command makes its own virtual environment on the first call and installs again only after a source has changed.
+PYTHON ?= python3
+PIP_FLAGS := --quiet --disable-pip-version-check
+SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
+CPP_FILES := $(wildcard kernels/*.cpp kernels/*.hpp kernels/*.cu kernels/*.cuh)
+
+.PHONY: help demo test test-all lint format bench clean
+
+help:
+	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
+	@echo "make test      run the tests against an installed build"
+	@echo "make test-all  run the slow tests too"
+	@echo "make lint      check format, style and types"
+	@echo "make format    format all sources"
+	@echo "make bench     time qiskit-fused against other simulators (results in benchmarks/results)"
+	@echo "make clean     remove environments and build products"
+
+demo: .venv/installed
+	.venv/bin/python tutorials/demo.py
+
+test: .venv/installed
+	.venv/bin/pytest -q -m "not slow"
+
+test-all: .venv/installed
+	.venv/bin/pytest -q
+
+lint: .venv/installed
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/clang-format --dry-run -Werror $(CPP_FILES)
+
+format: .venv/installed
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+	.venv/bin/clang-format -i $(CPP_FILES)
+
+bench: .venv-bench/installed
+	.venv-bench/bin/python benchmarks/run.py
+
+clean:
+	rm -rf .venv .venv-bench build dist demo.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/installed: EXTRAS := demo,lint,test
+.venv-bench/installed: EXTRAS := bench
+
+# A failed install leaves no stamp, and the C++ build is kept in build/, so that only what changed is compiled again.
+.venv/installed .venv-bench/installed: $(SOURCES)
+	@echo "Installing qiskit-fused[$(EXTRAS)] into $(@D) (takes a minute or two the first time)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install $(PIP_FLAGS) --config-settings=build-dir=build/$(@D) ".[$(EXTRAS)]"
+	@touch $@

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contenders: each one the fastest way we found to get values and gradients out of a library's public API.
+
+A contender is built for a precision, then ``prepare(workload)`` does everything that does not depend on the angles, and
+``contender(parameters)`` maps angles (batch, num_parameters) to values (batch,) and gradients with respect to the
+weights (batch, num_weights). Everything between the two arrays is what is timed. Libraries are imported in
+``prepare`` so that each worker process loads only its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+from workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit, sum_of_z
+
+Result = tuple[np.ndarray, np.ndarray]
+
+
+class Contender:
+    """What a contender has to offer.
+
+    Attributes:
+        label: its name in the table.
+        precisions: complex64, complex128 or both.
+        package: the distribution whose version is recorded, and without which it is skipped.
+        networks: True for contenders that go through EstimatorQNN and take network workloads only.
+        sample_rows: rows it is given where the workload has more; the time is extrapolated and marked.
+    """
+
+    label: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]] = ("complex64", "complex128")
+    package: ClassVar[str]
+    networks: ClassVar[bool] = False
+    sample_rows: ClassVar[int | None] = None
+
+    def __init__(self, dtype: str, num_threads: int) -> None:
+        self.dtype = dtype
+        self.num_threads = num_threads
+
+    def prepare(self, workload: Workload) -> None:
+        raise NotImplementedError
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        raise NotImplementedError
+
+
+class Fused(Contender):
+    """qiskit-fused: one `value_and_gradient` call."""
+
+    label, package = "qiskit-fused", "qiskit-fused"
+
+    def prepare(self, workload: Workload) -> None:
+        from qiskit_fused import FusedEstimatorGradient
+
+        self.circuit, _, self.weights = qiskit_circuit(workload)
+        self.observable = sum_of_z(workload.num_qubits)
+        self.gradient = FusedEstimatorGradient(options={"dtype": self.dtype, "num_threads": self.num_threads})
+        self.subset = self.weights if workload.num_inputs else None
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        values, gradients = self.gradient.value_and_gradient(
+            self.circuit, [self.observable], parameters, parameters=self.subset
+        )
+        return values[:, 0], gradients[:, 0]
+
+
+class NumpyAdjoint(Contender):
+    """A gate-by-gate adjoint in NumPy: the independent check of the others, never timed against them."""
+
+    label, package, precisions = "numpy", "numpy", ("complex128",)
+
+    def prepare(self, workload: Workload) -> None:
+        self.workload = workload
+        self.gates = list(workload.gates())
+        self.diagonal = diagonal_sum_of_z(workload.num_qubits)
+        self.index = np.arange(2**workload.num_qubits)
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        values, gradients = zip(*(self._row(row) for row in parameters), strict=True)
+        return np.array(values), np.array(gradients)[:, self.workload.num_inputs :]
+
+    def _row(self, row: np.ndarray) -> tuple[float, np.ndarray]:
+        psi = np.zeros(len(self.index), dtype=complex)
+        psi[0] = 1.0
+        for gate in self.gates:
+            psi = self._apply(gate, row, psi)
+        lam = self.diagonal * psi
+        value, gradient = np.vdot(psi, lam).real, np.zeros(len(row))
+        for gate in reversed(self.gates):
+            if gate.column >= 0:
+                gradient[gate.column] += np.vdot(lam, self._pauli(gate, psi)).imag
+            psi, lam = self._apply(gate, row, psi, -1.0), self._apply(gate, row, lam, -1.0)
+        return value, gradient
+
+    def _bit(self, qubit: int) -> np.ndarray:
+        return (self.index >> qubit) & 1
+
+    def _pauli(self, gate: Gate, psi: np.ndarray) -> np.ndarray:
+        sign = np.prod([1 - 2 * self._bit(q) for q in gate.qubits], axis=0)
+        flipped = psi[self.index ^ (1 << gate.qubits[0])]
+        return {"rx": flipped, "ry": -1j * sign * flipped, "rz": sign * psi, "rzz": sign * psi}[gate.name]
+
+    def _apply(self, gate: Gate, row: np.ndarray, psi: np.ndarray, direction: float = 1.0) -> np.ndarray:
+        if gate.is_rotation:
+            half = direction * 0.5 * (row[gate.column] if gate.column >= 0 else gate.angle)
+            return np.cos(half) * psi - 1j * np.sin(half) * self._pauli(gate, psi)
+        control, target = gate.qubits
+        if gate.name == "cz":
+            return (1 - 2 * (self._bit(control) & self._bit(target))) * psi
+        return psi[self.index ^ (self._bit(control) << target)]
+
+
+class Lightning(Contender):
+    """PennyLane lightning.qubit: adjoint Jacobian through the device API, tapes kept, angles written into them."""
+
+    label, package = "lightning.qubit", "pennylane-lightning"
+    _classes: ClassVar[dict[str, str]] = {"rzz": "IsingZZ", "cx": "CNOT"}
+
+    def prepare(self, workload: Workload) -> None:
+        import pennylane as qml
+        from pennylane.devices import ExecutionConfig
+
+        n = workload.num_qubits
+        self.workload = workload
+        self.device = qml.device("lightning.qubit", wires=n, c_dtype=np.dtype(self.dtype).type)
+        self.config = self.device.setup_execution_config(ExecutionConfig(gradient_method="adjoint"))
+        gates = list(workload.gates())
+        rotations = [gate for gate in gates if gate.is_rotation]
+        trainable = [i for i, gate in enumerate(rotations) if gate.column >= workload.num_inputs]
+        self.columns = np.array([rotations[i].column for i in trainable]) - workload.num_inputs
+        self.shared = len(np.unique(self.columns)) < len(self.columns)
+        self.tapes, self.slots = [], []
+        for _ in range(workload.batch):
+            operations, slots = [], []
+            for gate in gates:
+                operator = getattr(qml, self._classes.get(gate.name, gate.name.upper()))
+                operations.append(operator(*([gate.angle] if gate.is_rotation else []), wires=gate.qubits))
+                if gate.column >= 0:
+                    slots.append((operations[-1], gate.column))
+            observable = qml.Hamiltonian([1.0] * n, [qml.Z(q) for q in range(n)])
+            self.tapes.append(qml.tape.QuantumScript(operations, [qml.expval(observable)], trainable_params=trainable))
+            self.slots.append(slots)
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        for slots, row in zip(self.slots, parameters.tolist(), strict=True):
+            for operation, column in slots:
+                operation.data = (row[column],)
+        values, jacobians = self.device.execute_and_compute_derivatives(self.tapes, self.config)
+        per_gate = np.array(jacobians).reshape(len(parameters), -1)
+        if not self.shared:
+            return np.array(values).reshape(-1), per_gate
+        gradients = np.zeros((len(parameters), self.workload.num_weights))
+        np.add.at(gradients, (slice(None), self.columns), per_gate)
+        return np.array(values).reshape(-1), gradients
+
+
+class TensorCircuit(Contender):
+    """tensorcircuit-ng on JAX: jit of vmap of value_and_grad, with a scan over the layers."""
+
+    label, package = "tensorcircuit-ng", "tensorcircuit-ng"
+
+    def prepare(self, workload: Workload) -> None:
+        import jax
+        import tensorcircuit as tc
+
+        tc.set_backend("jax")
+        tc.set_dtype(self.dtype)
+        self.jax, self.workload = jax, workload
+        real = "float32" if self.dtype == "complex64" else "float64"
+        diagonal = jax.numpy.asarray(diagonal_sum_of_z(workload.num_qubits), dtype=real)
+        start = np.zeros(2**workload.num_qubits, dtype=self.dtype)
+        start[0] = 1.0
+        in_layers = workload.num_layers * workload.layer_stride
+
+        def run(gates: tuple[Gate, ...], angles: Any, state: Any, first_column: int = 0) -> Any:
+            circuit = tc.Circuit(workload.num_qubits, inputs=state)
+            for gate in gates:
+                angle = angles[gate.column - first_column] if gate.column >= 0 else gate.angle
+                getattr(circuit, gate.name)(*gate.qubits, **({"theta": angle} if gate.is_rotation else {}))
+            return circuit.state()
+
+        def value(weights: Any, inputs: Any) -> Any:
+            state = run(workload.before, inputs, jax.numpy.asarray(start))
+            layers = weights[:in_layers].reshape(workload.num_layers, workload.layer_stride)
+            state, _ = jax.lax.scan(lambda psi, angles: (run(workload.layer, angles, psi), None), state, layers)
+            state = run(workload.after, weights[in_layers:], state, workload.num_inputs + in_layers)
+            return jax.numpy.sum(diagonal * jax.numpy.abs(state) ** 2)
+
+        # The weights are the same in all rows, so their gate matrices are computed once.
+        batched = jax.vmap(jax.value_and_grad(value), in_axes=(None, 0)) if workload.batch > 1 else None
+        self.call = jax.jit(batched or jax.value_and_grad(value))
+        self.real = real
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        inputs = parameters[:, : self.workload.num_inputs].astype(self.real)
+        weights = parameters[0, self.workload.num_inputs :].astype(self.real)
+        values, gradients = self.call(weights, inputs if self.workload.batch > 1 else inputs[0])
+        return np.asarray(values).reshape(-1), np.asarray(gradients).reshape(len(parameters), -1)
+
+
+class Qulacs(Contender):
+    """qulacs: ParametricQuantumCircuit.backprop_inner_product, one row after the other; double precision only."""
+
+    label, package, precisions = "qulacs", "qulacs", ("complex128",)
+
+    def prepare(self, workload: Workload) -> None:
+        import qulacs
+
+        n = workload.num_qubits
+        self.workload = workload
+        self.circuit = qulacs.ParametricQuantumCircuit(n)
+        columns = []
+        for gate in workload.gates():
+            name = gate.name.upper()
+            if gate.column < 0:
+                angle = (-gate.angle,) if gate.is_rotation else ()
+                getattr(self.circuit, f"add_{name if angle else {'CX': 'CNOT'}.get(name, name)}_gate")(
+                    *gate.qubits, *angle
+                )
+                continue
+            columns.append(gate.column)
+            if gate.name == "rzz":
+                self.circuit.add_parametric_multi_Pauli_rotation_gate(list(gate.qubits), [3, 3], 0.0)
+            else:
+                getattr(self.circuit, f"add_parametric_{name}_gate")(*gate.qubits, 0.0)
+        self.columns = np.array(columns)
+        self.state, self.image, self.work = (qulacs.QuantumState(n) for _ in range(3))
+        self.observable = qulacs.Observable(n)
+        for q in range(n):
+            self.observable.add_operator(1.0, f"Z {q}")
+        self.inner_product = qulacs.state.inner_product
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        values = np.empty(len(parameters))
+        gradients = np.zeros(parameters.shape)
+        for i, row in enumerate(parameters):
+            for gate, angle in enumerate((-row[self.columns]).tolist()):  # its rotations are exp(+i angle/2 P)
+                self.circuit.set_parameter(gate, angle)
+            self.state.set_zero_state()
+            self.circuit.update_quantum_state(self.state)
+            self.observable.apply_to_state(self.work, self.state, self.image)
+            values[i] = self.inner_product(self.state, self.image).real
+            # The derivative of Re <image|psi> is half that of <psi|O|psi>.
+            np.add.at(gradients[i], self.columns, -2.0 * np.array(self.circuit.backprop_inner_product(self.image)))
+        return values, gradients[:, self.workload.num_inputs :]
+
+
+class Network(Contender):
+    """EstimatorQNN.forward and .backward; subclasses choose the estimator and the gradient."""
+
+    networks = True
+
+    def primitives(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def prepare(self, workload: Workload) -> None:
+        from qiskit_machine_learning.neural_networks import EstimatorQNN
+
+        circuit, inputs, weights = qiskit_circuit(workload)
+        self.workload = workload
+        self.network = EstimatorQNN(
+            circuit=circuit,
+            observables=sum_of_z(workload.num_qubits),
+            input_params=inputs,
+            weight_params=weights,
+            **self.primitives(),
+        )
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        inputs, weights = parameters[:, : self.workload.num_inputs], parameters[0, self.workload.num_inputs :]
+        values = self.network.forward(inputs, weights)
+        _, gradients = self.network.backward(inputs, weights)
+        return values[:, 0], gradients[:, 0]
+
+
+class FusedNetwork(Network):
+    """EstimatorQNN with our estimator and our gradient."""
+
+    label, package = "qiskit-fused", "qiskit-fused"
+
+    def primitives(self) -> dict[str, Any]:
+        from qiskit_fused import FusedEstimator, FusedEstimatorGradient
+
+        estimator = FusedEstimator(options={"dtype": self.dtype, "num_threads": self.num_threads})
+        return {"estimator": estimator, "gradient": FusedEstimatorGradient(estimator)}
+
+
+class ReverseNetwork(Network):
+    """EstimatorQNN with its default estimator and qiskit-algorithms' ReverseEstimatorGradient."""
+
+    label, package, precisions = "QNN + ReverseEstimatorGradient", "qiskit-algorithms", ("complex128",)
+    sample_rows = 4
+
+    def primitives(self) -> dict[str, Any]:
+        from qiskit_algorithms.gradients import ReverseEstimatorGradient
+
+        return {"gradient": ReverseEstimatorGradient()}
+
+
+class DefaultNetwork(Network):
+    """EstimatorQNN as it comes: exact estimator, parameter shift."""
+
+    label, package, precisions = "QNN defaults", "qiskit-machine-learning", ("complex128",)
+    sample_rows = 1
+
+    def primitives(self) -> dict[str, Any]:
+        return {}
+
+
+OURS: dict[bool, type[Contender]] = {False: Fused, True: FusedNetwork}
+PEERS: dict[str, type[Contender]] = {
+    "lightning": Lightning,
+    "tensorcircuit": TensorCircuit,
+    "qulacs": Qulacs,
+    "reverse": ReverseNetwork,
+    "defaults": DefaultNetwork,
+}
+CHECK: type[Contender] = NumpyAdjoint
+
+
+def limited(contender: type[Contender], workload: Workload) -> Workload:
+    """Return the workload with no more rows than the contender is given."""
+    rows = contender.sample_rows
+    return workload if rows is None or rows >= workload.batch else dataclasses.replace(workload, batch=rows)

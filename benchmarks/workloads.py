@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The circuits of the benchmark, as plain data: every contender builds its own form from the same description.
+
+A workload is ``before``, then ``layer`` repeated ``num_layers`` times, then ``after``; the k-th repetition of the
+layer uses the parameters ``layer_start + k * layer_stride + ...``. A gate's angle is a parameter (by column), a
+constant, or nothing. The observable is the sum of all Z. The first ``num_inputs`` columns are data, different in
+every row; the others are weights, the same in all rows of a call. Gradients are per row, with respect to the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from math import pi
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate of the neutral description; ``rx ry rz rzz`` are ``exp(-i angle/2 P)``.
+
+    Attributes:
+        name: rx, ry, rz, rzz, cx or cz.
+        qubits: control first for cx.
+        column: the parameter the angle is, -1 for none.
+        angle: the constant angle in radians if column is -1.
+    """
+
+    name: str
+    qubits: tuple[int, ...]
+    column: int = -1
+    angle: float = 0.0
+
+    @property
+    def is_rotation(self) -> bool:
+        return self.name[0] == "r"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A circuit, a batch and what the project asks of its speed.
+
+    Attributes:
+        name: as in the table.
+        num_qubits: n.
+        num_layers: repetitions of `layer`.
+        layer: gates; a column c stands for ``layer_start + k * layer_stride + c`` in repetition k.
+        before: gates in front of the layers, columns absolute.
+        after: gates behind the layers, columns absolute.
+        num_inputs: columns that are data; the layers' columns start behind them.
+        num_parameters: all columns, inputs included.
+        layer_stride: columns of one repetition.
+        batch: rows of a call.
+        required: times faster than the best peer, at least.
+        aim: the same, hoped for.
+        default: part of the run when nothing is asked for.
+        network: evaluated through EstimatorQNN forward and backward instead of the contender's own fastest call.
+    """
+
+    name: str
+    num_qubits: int
+    num_layers: int
+    layer: tuple[Gate, ...]
+    before: tuple[Gate, ...]
+    after: tuple[Gate, ...]
+    num_inputs: int
+    num_parameters: int
+    layer_stride: int
+    batch: int = 1
+    required: float | None = None
+    aim: float | None = None
+    default: bool = True
+    network: bool = False
+
+    @property
+    def num_weights(self) -> int:
+        return self.num_parameters - self.num_inputs
+
+    def gates(self) -> Iterator[Gate]:
+        """Yield all gates in circuit order, columns absolute."""
+        yield from self.before
+        for k in range(self.num_layers):
+            start = self.num_inputs + k * self.layer_stride
+            for gate in self.layer:
+                yield replace(gate, column=gate.column + start) if gate.column >= 0 else gate
+        yield from self.after
+
+    def parameters(self, seed: int) -> np.ndarray:
+        """Return angles in [-pi, pi), shape (batch, num_parameters): inputs differ by row, weights do not."""
+        rng = np.random.default_rng([seed, self.num_qubits, self.num_layers])
+        values = np.empty((self.batch, self.num_parameters))
+        values[:, : self.num_inputs] = rng.uniform(-pi, pi, (self.batch, self.num_inputs))
+        values[:, self.num_inputs :] = rng.uniform(-pi, pi, self.num_weights)
+        return values
+
+
+def hardware_efficient(num_qubits: int, num_layers: int, **options) -> Workload:
+    """W1: layers of RX RY RZ on every qubit and a ladder of CZ; one row."""
+    rotations = [Gate(name, (q,), 3 * q + k) for q in range(num_qubits) for k, name in enumerate(("rx", "ry", "rz"))]
+    ladder = [Gate("cz", (q, q + 1)) for q in range(num_qubits - 1)]
+    stride = 3 * num_qubits
+    return Workload(
+        name=f"W1 ({num_qubits},{num_layers})",
+        num_qubits=num_qubits,
+        num_layers=num_layers,
+        layer=(*rotations, *ladder),
+        before=(),
+        after=(),
+        num_inputs=0,
+        num_parameters=num_layers * stride,
+        layer_stride=stride,
+        **options,
+    )
+
+
+def efficient_su2(num_qubits: int, num_layers: int, batch: int = 64, **options) -> Workload:
+    """W2: RY(x) on every qubit, then Qiskit's efficient_su2 (RY RZ, linear CX) with num_layers repetitions."""
+    n = num_qubits
+
+    def rotations(start: int) -> tuple[Gate, ...]:
+        return tuple(Gate(name, (q,), start + k * n + q) for k, name in enumerate(("ry", "rz")) for q in range(n))
+
+    name = f"W2 ({n},{num_layers})"
+    return Workload(
+        name=f"{name} EstimatorQNN" if options.get("network") else name,
+        num_qubits=n,
+        num_layers=num_layers,
+        layer=(*rotations(0), *(Gate("cx", (q, q + 1)) for q in range(n - 1))),
+        before=tuple(Gate("ry", (q,), q) for q in range(n)),
+        after=rotations(n + 2 * n * num_layers),
+        num_inputs=n,
+        num_parameters=n + 2 * n * (num_layers + 1),
+        layer_stride=2 * n,
+        batch=batch,
+        **options,
+    )
+
+
+def full_graph_qaoa(num_qubits: int, num_layers: int, **options) -> Workload:
+    """W3: start in RY(pi/4), then layers of RZZ(gamma) on every pair and RX(beta) on every qubit; one row.
+
+    From |+>^n all <Z> vanish by symmetry, hence RY(pi/4).
+    """
+    pairs = [(a, b) for b in range(num_qubits) for a in range(b)]
+    return Workload(
+        name=f"W3 QAOA ({num_qubits},{num_layers})",
+        num_qubits=num_qubits,
+        num_layers=num_layers,
+        layer=(*(Gate("rzz", pair, 0) for pair in pairs), *(Gate("rx", (q,), 1) for q in range(num_qubits))),
+        before=tuple(Gate("ry", (q,), angle=pi / 4) for q in range(num_qubits)),
+        after=(),
+        num_inputs=0,
+        num_parameters=2 * num_layers,
+        layer_stride=2,
+        **options,
+    )
+
+
+def qiskit_circuit(workload: Workload):
+    """Return (QuantumCircuit, its input parameters, its weight parameters); circuit.parameters is in column order."""
+    from qiskit.circuit import ParameterVector, QuantumCircuit
+
+    inputs = ParameterVector("inputs", workload.num_inputs)
+    weights = ParameterVector("weights", workload.num_weights)
+    columns = [*inputs, *weights]
+    circuit = QuantumCircuit(workload.num_qubits)
+    for gate in workload.gates():
+        angle = (columns[gate.column] if gate.column >= 0 else gate.angle,) if gate.is_rotation else ()
+        getattr(circuit, gate.name)(*angle, *gate.qubits)
+    return circuit, list(inputs), list(weights)
+
+
+def sum_of_z(num_qubits: int):
+    """Return the observable as a SparsePauliOp."""
+    from qiskit.quantum_info import SparsePauliOp
+
+    return SparsePauliOp.from_sparse_list([("Z", [q], 1.0) for q in range(num_qubits)], num_qubits=num_qubits)
+
+
+def diagonal_sum_of_z(num_qubits: int) -> np.ndarray:
+    """Return the observable's diagonal, shape (2**n,); it does not depend on the order of the qubits."""
+    bits = np.arange(2**num_qubits, dtype=np.uint64)
+    return num_qubits - 2.0 * np.bitwise_count(bits).astype(np.float64)
+
+
+WORKLOADS: tuple[Workload, ...] = (
+    hardware_efficient(4, 10, required=2, aim=5),
+    hardware_efficient(8, 10, required=5, aim=12),
+    hardware_efficient(12, 20, required=30, aim=70),
+    hardware_efficient(16, 20, required=20, aim=40),
+    efficient_su2(4, 3, required=1, aim=3),
+    efficient_su2(8, 5, required=8, aim=20),
+    efficient_su2(12, 10, required=20, aim=60),
+    full_graph_qaoa(16, 5, required=15, aim=40),
+    efficient_su2(8, 5, required=1000, aim=4000, network=True),
+    hardware_efficient(20, 10, default=False),
+    hardware_efficient(22, 5, default=False),
+)
+
+QUICK: tuple[Workload, ...] = (
+    hardware_efficient(3, 2),
+    efficient_su2(3, 2, batch=4),
+    full_graph_qaoa(4, 2),
+    efficient_su2(3, 1, batch=2, network=True),
+)
+
+
+def select(workloads: tuple[Workload, ...], wanted: list[str]) -> list[Workload]:
+    """Return the workloads whose name starts with one of `wanted`; without `wanted`, the default ones.
+
+    Raises:
+        ValueError: if an entry of `wanted` selects nothing.
+    """
+    if not wanted:
+        return [workload for workload in workloads if workload.default]
+    matches: Callable[[Workload, str], bool] = lambda workload, prefix: (  # noqa: E731
+        workload.name.replace(" ", "").lower().startswith(prefix.replace(" ", "").lower())
+    )
+    for prefix in wanted:
+        if not any(matches(workload, prefix) for workload in workloads):
+            raise ValueError(f"no workload is called {prefix!r}; there are {[w.name for w in workloads]}")
+    return [workload for workload in workloads if any(matches(workload, prefix) for prefix in wanted)]

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// qiskit_fused._cpu: arrays in, arrays out. All checks of the caller's input are made in Python.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/complex.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include "engine.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+template <class T>
+using Array1 = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Array2 = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Out1 = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Out2 = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_bits, Array1<std::uint8_t> leaf_kind,
+                    Array1<std::int32_t> leaf_column, Array1<double> leaf_coefficient, Array1<double> leaf_offset,
+                    Array2<double> leaf_quaternion, Array1<std::int32_t> run_begin, Array1<std::int32_t> run_qubit,
+                    Array1<std::int32_t> run_layer, Array1<std::int32_t> term_phase, Array1<std::int32_t> term_column,
+                    Array1<double> term_coefficient, Array1<double> term_offset, Array1<std::uint64_t> term_care,
+                    Array1<std::uint64_t> term_value, Array1<std::uint64_t> term_sign,
+                    std::optional<Array1<std::complex<double>>> initial) {
+    qf::PlanData plan;
+    plan.num_qubits = num_qubits;
+    plan.num_columns = num_columns;
+    plan.num_layers = num_layers;
+    plan.chunk_bits = chunk_bits;
+    for (std::size_t i = 0; i < leaf_kind.size(); ++i)
+        plan.leaves.push_back({static_cast<qf::LeafKind>(leaf_kind(i)), leaf_column(i), leaf_coefficient(i),
+                               leaf_offset(i),
+                               {leaf_quaternion(i, 0), leaf_quaternion(i, 1), leaf_quaternion(i, 2),
+                                leaf_quaternion(i, 3)}});
+    for (std::size_t r = 0; r < run_qubit.size(); ++r) {
+        qf::Run run{run_begin(r), run_begin(r + 1), run_qubit(r), run_layer(r), true};
+        const auto kind = plan.leaves[run.first_leaf].kind;
+        for (int i = run.first_leaf; i < run.end_leaf; ++i)
+            run.single_axis = run.single_axis && plan.leaves[i].kind == kind &&
+                              (kind == qf::LeafKind::rx || kind == qf::LeafKind::ry);
+        plan.runs.push_back(run);
+    }
+    for (std::size_t i = 0; i < term_phase.size(); ++i)
+        plan.terms.push_back({term_phase(i), term_column(i), term_coefficient(i), term_offset(i), term_care(i),
+                              term_value(i), term_sign(i)});
+    if (initial)
+        for (std::size_t i = 0; i < initial->size(); ++i) {
+            plan.initial_re.push_back((*initial)(i).real());
+            plan.initial_im.push_back((*initial)(i).imag());
+        }
+    return new qf::Plan(std::move(plan));
+}
+
+qf::Observables* make_observables(int num_qubits, int num_observables, Array1<std::int32_t> observable,
+                                  Array1<std::uint64_t> x, Array1<std::uint64_t> z, Array1<std::uint64_t> care,
+                                  Array1<std::uint64_t> value, Array1<double> real, Array1<double> imag) {
+    std::vector<std::vector<qf::ObservableTerm>> terms(num_observables);
+    for (std::size_t i = 0; i < observable.size(); ++i)
+        terms[observable(i)].push_back({x(i), z(i), care(i), value(i), real(i), imag(i)});
+    return new qf::Observables(num_qubits, std::move(terms));
+}
+
+nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> columns, Array1<std::int64_t> row_pairs,
+                   Array1<std::int32_t> pair_observable, Out1<double> values, std::optional<Out2<double>> gradients,
+                   bool imaginary, bool single_precision, int num_threads) {
+    qf::Request request{};
+    request.columns = columns.data();
+    request.rows = static_cast<int>(columns.shape(0));
+    request.row_pairs = row_pairs.data();
+    request.pair_observable = pair_observable.data();
+    request.gradient = gradients.has_value();
+    request.imaginary = imaginary;
+    request.num_threads = num_threads;
+    request.values = values.data();
+    request.gradients = gradients ? gradients->data() : nullptr;
+    qf::Stats stats;
+    {
+        nb::gil_scoped_release release;
+        stats = single_precision ? plan.evaluate<float>(request, observables)
+                                 : plan.evaluate<double>(request, observables);
+    }
+    return nb::make_tuple(stats.threads, stats.bind_seconds, stats.sweep_seconds);
+}
+
+}  // namespace
+
+NB_MODULE(_cpu, m) {
+    m.doc() = "CPU engine of qiskit_fused; see kernels/README.md";
+    nb::class_<qf::Plan>(m, "Plan");
+    nb::class_<qf::Observables>(m, "Observables");
+    m.def("make_plan", &make_plan, nb::kw_only(), "num_qubits"_a, "num_columns"_a, "num_layers"_a, "chunk_bits"_a, "leaf_kind"_a,
+          "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a, "run_begin"_a, "run_qubit"_a,
+          "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a, "term_offset"_a, "term_care"_a,
+          "term_value"_a, "term_sign"_a, "initial"_a.none());
+    m.def("make_observables", &make_observables);
+    m.def("evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a, "values"_a,
+          "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a,
+          "Evaluate pairs of rows and observables; gradients must come in as zeros.");
+    m.def("isa", &qf::isa_name, "Name the instruction set in use.");
+    m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add flop/s.");
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+namespace qf {
+
+void* aligned_allocate(std::size_t bytes);
+void aligned_release(void* p);
+
+template <class T>
+class Buffer {  // 64-byte aligned, uninitialised; on huge pages where it is large
+public:
+    Buffer() = default;
+    explicit Buffer(std::size_t size)
+        : size_(size), data_(size ? static_cast<T*>(aligned_allocate(size * sizeof(T))) : nullptr) {}
+    Buffer(Buffer&& other) noexcept : size_(std::exchange(other.size_, 0)), data_(std::exchange(other.data_, nullptr)) {}
+    Buffer& operator=(Buffer&& other) noexcept {
+        std::swap(size_, other.size_);
+        std::swap(data_, other.data_);
+        return *this;
+    }
+    ~Buffer() { aligned_release(data_); }
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    T& operator[](std::size_t i) { return data_[i]; }
+    const T& operator[](std::size_t i) const { return data_[i]; }
+    std::size_t size() const { return size_; }
+    explicit operator bool() const { return size_ != 0; }
+
+private:
+    std::size_t size_ = 0;
+    T* data_ = nullptr;
+};
+
+// How many bits of the index a table takes as low: small enough for L1, large enough that what is done once per block
+// of 2^max_low_bits amplitudes costs nothing.
+constexpr int max_low_bits = 8;
+
+}  // namespace qf

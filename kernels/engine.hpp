@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The CPU engine: a Plan (fixed structure) and observables, evaluated for rows of angles.
+//
+// A plan is phases and layers in turn: phase 0, layer 0, phase 1, layer 1, ..., phase D. A layer holds at most one
+// rotation per qubit. A run is a product of one-qubit gates U = Rz(phi) Ry(beta) Rz(lambda); its Ry is a rotation of
+// layer k, Rz(lambda) joins phase k and Rz(phi) phase k + 1.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "observables.hpp"
+#include "sweeps.hpp"
+
+namespace qf {
+
+enum class LeafKind : std::uint8_t { rx, ry, rz, su2, rv };
+
+struct Leaf {  // one gate of a run; angle = coefficient * columns[column] + offset
+    LeafKind kind;
+    int column;
+    double coefficient, offset;
+    std::array<double, 4> quaternion;  // su2: a - i (b X + c Y + d Z)
+};
+
+struct Run {
+    int first_leaf, end_leaf;
+    int bit, layer;
+    bool single_axis;  // all leaves RX, or all RY: the gradient needs Im<lam|Y|psi> only
+};
+
+struct Term {  // exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign)) in phase `phase`
+    int phase;
+    int column;
+    double coefficient, offset;
+    index_t care, value, sign;
+};
+
+struct PlanData {
+    int num_qubits, num_columns, num_layers;
+    int chunk_bits;  // highest bits that cut the state into chunks; 0: one chunk
+    std::vector<Leaf> leaves;
+    std::vector<Run> runs;    // by layer
+    std::vector<Term> terms;  // by phase
+    std::vector<double> initial_re, initial_im;  // empty: |0...0>
+};
+
+struct Request {
+    const double* columns;  // [rows][num_columns]
+    int rows;
+    const std::int32_t* pair_observable;  // by row
+    const std::int64_t* row_pairs;        // [rows + 1]: pairs of row r are row_pairs[r] .. row_pairs[r + 1]
+    bool gradient, imaginary;
+    int num_threads;
+    double* values;     // [pairs]
+    double* gradients;  // [pairs][num_columns]
+};
+
+struct Stats {
+    int threads;
+    double bind_seconds;   // angles, runs and shared tables of the first row
+    double sweep_seconds;  // all sweeps of all rows on the critical thread, binding of rows included
+};
+
+template <class T>
+class Engine;
+
+class Plan {
+public:
+    explicit Plan(PlanData data);
+    ~Plan();
+    template <class T>
+    Stats evaluate(const Request& request, Observables& observables);
+    const PlanData& data() const { return data_; }
+
+private:
+    PlanData data_;
+    std::unique_ptr<Engine<float>> float_engine_;
+    std::unique_ptr<Engine<double>> double_engine_;
+    std::mutex mutex_;
+};
+
+std::string isa_name();
+double fma_peak(bool single_precision, int num_threads);
+
+}  // namespace qf

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "buffer.hpp"
+#include "sweeps.hpp"
+
+namespace qf {
+
+struct ObservableTerm {  // (real + i imag) [(i & care) == value] (-1)^popcount(i & z) psi[i ^ x]
+    index_t x, z, care, value;
+    double real, imag;
+};
+
+template <class T>
+struct DiagonalTables {  // per group [2^n]; empty where the part is zero
+    std::vector<Buffer<T>> re, im;
+};
+
+class Observables {
+public:
+    struct Group {  // the terms of one observable that share x
+        index_t x = 0;
+        bool has_real = false, has_imag = false;
+        std::vector<ObservableTerm> terms;
+    };
+
+    Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables);
+    int size() const { return static_cast<int>(groups_.size()); }
+    int num_qubits() const { return num_qubits_; }
+    const std::vector<Group>& groups(int observable) const { return groups_[observable]; }
+    // Diagonals of one observable, made at first use; null where they would take too much memory.
+    template <class T>
+    const DiagonalTables<T>* tables(int observable, int padded_bits);
+
+private:
+    template <class T>
+    std::vector<std::unique_ptr<DiagonalTables<T>>>& table_store();
+
+    int num_qubits_;
+    bool store_tables_;
+    std::vector<std::vector<Group>> groups_;
+    std::vector<std::unique_ptr<DiagonalTables<float>>> float_tables_;
+    std::vector<std::unique_ptr<DiagonalTables<double>>> double_tables_;
+    std::mutex mutex_;
+};
+
+// d_x over the block h of 2^low_bits amplitudes; re or im may be null.
+template <class T>
+void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std::vector<double>& scratch, T* re,
+                   T* im);
+
+}  // namespace qf

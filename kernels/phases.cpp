@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "phases.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <new>
+#include <set>
+#include <tuple>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace qf {
+
+void* aligned_allocate(std::size_t bytes) {
+    constexpr std::size_t huge_page = std::size_t(1) << 21;
+    const std::size_t alignment = bytes >= huge_page ? huge_page : 64;
+    void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    if (!p) throw std::bad_alloc();
+#if defined(__linux__)
+    if (alignment == huge_page) madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
+void aligned_release(void* p) { std::free(p); }
+
+namespace {
+
+int bit_count(index_t x) { return __builtin_popcountll(x); }
+int lowest_bit(index_t x) { return __builtin_ctzll(x); }
+int parity(index_t x) { return __builtin_parityll(x); }
+
+// g(i) = [(i & care) == value] (-1)^popcount(i & sign)
+int generator(index_t care, index_t value, index_t sign, index_t i) {
+    if ((i & care) != value) return 0;
+    return parity(i & sign) ? -1 : 1;
+}
+
+void walsh_hadamard(double* values, std::size_t size) {
+    for (std::size_t half = 1; half < size; half *= 2)
+        for (std::size_t i = 0; i < size; i += 2 * half)
+            for (std::size_t j = i; j < i + half; ++j) {
+                const double a = values[j], b = values[j + half];
+                values[j] = a + b;
+                values[j + half] = a - b;
+            }
+}
+
+Pair& find_pair(std::vector<Pair>& pairs, int low, int high) {
+    for (auto& pair : pairs)
+        if (pair.low == low && pair.high == high) return pair;
+    pairs.push_back({low, high, true, {}});
+    return pairs.back();
+}
+
+void add_few_body(Phase& phase, int index, const Term& term, int low_bits) {
+    const index_t support = term.care | term.sign;
+    const int a = lowest_bit(support), b = 63 - __builtin_clzll(support);
+    const bool constant = term.column < 0;
+    // Values of the generator at (x_a, x_b), then its coefficients over 1, x_a, x_b, x_a x_b and over Z_a, Z_b, Z_a Z_b.
+    auto g = [&](int xa, int xb) {
+        return generator(term.care, term.value, term.sign, index_t(xa) << a | index_t(xb) << b);
+    };
+    if (a == b) {
+        if (const int exponent = g(1, 1) - g(0, 0)) phase.one_body.push_back({a, index, exponent});
+        return;
+    }
+    const int g00 = g(0, 0), g10 = g(1, 0), g01 = g(0, 1), g11 = g(1, 1);
+    if (g10 != g00) phase.one_body.push_back({a, index, g10 - g00});
+    if (g01 != g00) phase.one_body.push_back({b, index, g01 - g00});
+    auto& pairs = b < low_bits ? phase.low_pairs : a >= low_bits ? phase.high_pairs : phase.cross_pairs;
+    Pair& pair = find_pair(pairs, a, b);
+    pair.sources.push_back({index, g11 - g10 - g01 + g00});
+    if (!constant) pair.constant = false;
+}
+
+void add_many_body(Phase& phase, int index, const Term& term, int low_bits) {
+    const index_t low_mask = (index_t(1) << low_bits) - 1;
+    ManyBody many{};
+    many.term = index;
+    many.has_low = (term.care | term.sign) & low_mask;
+    many.has_high = (term.care | term.sign) & ~low_mask;
+    many.high_care = term.care >> low_bits;
+    many.high_value = term.value >> low_bits;
+    many.high_sign = term.sign >> low_bits;
+    many.low.resize(std::size_t(1) << low_bits);
+    for (index_t l = 0; l <= low_mask; ++l)
+        many.low[l] = generator(term.care & low_mask, term.value & low_mask, term.sign & low_mask, l);
+    if ((term.sign & ~term.care) == 0)
+        many.mean = std::ldexp(parity(term.value & term.sign) ? -1.0 : 1.0, -bit_count(term.care));
+    phase.many_body.push_back(std::move(many));
+}
+
+void multiply_pair(Complex* table, std::size_t size, int bit0, int bit1, Complex factor) {
+    const index_t mask = index_t(1) << bit0 | index_t(1) << bit1;
+    for (index_t i = mask; i < size; i = (i + 1) | mask) table[i] = table[i] * factor;
+}
+
+Complex generator_factor(Complex unit, int g) { return g == 0 ? Complex{} : g > 0 ? unit : conj(unit); }
+
+Complex pair_factor(const Pair& pair, const std::vector<Complex>& term) {
+    Complex factor;
+    for (const auto& source : pair.sources) factor = factor * power(term[source.term], source.exponent);
+    return factor;
+}
+
+// The same constants stand in every layer of most circuits: keep one table of each.
+using TableKey = std::vector<std::tuple<index_t, index_t, index_t, double>>;
+using TableCache = std::map<std::pair<std::size_t, TableKey>, std::shared_ptr<const std::vector<Complex>>>;
+
+std::shared_ptr<const std::vector<Complex>> constant_table(TableCache& cache, const PlanData& plan,
+                                                           const std::vector<Pair>& pairs,
+                                                           const std::vector<int>& many_terms, int shift, int bits) {
+    const std::size_t size = std::size_t(1) << bits;
+    TableKey key;
+    auto add = [&](const Term& t) { key.emplace_back(t.care >> shift, t.value >> shift, t.sign >> shift, t.offset); };
+    for (const auto& pair : pairs)
+        if (pair.constant)
+            for (const auto& source : pair.sources) add(plan.terms[source.term]);
+    for (const int t : many_terms) add(plan.terms[t]);
+    if (key.empty()) return nullptr;
+    std::sort(key.begin(), key.end());
+    auto& table = cache[{size, key}];
+    if (table) return table;
+    std::vector<Complex> values(size);
+    auto unit = [&](int t) {
+        return Complex{std::cos(plan.terms[t].offset / 2), -std::sin(plan.terms[t].offset / 2)};
+    };
+    for (const auto& pair : pairs) {
+        if (!pair.constant) continue;
+        Complex factor;
+        for (const auto& source : pair.sources) factor = factor * power(unit(source.term), source.exponent);
+        multiply_pair(values.data(), size, pair.low - shift, pair.high - shift, factor);
+    }
+    for (const int t : many_terms) {
+        const Term& term = plan.terms[t];
+        for (index_t i = 0; i < size; ++i)
+            values[i] = values[i] * generator_factor(unit(t), generator(term.care >> shift, term.value >> shift,
+                                                                        term.sign >> shift, i));
+    }
+    return table = std::make_shared<const std::vector<Complex>>(std::move(values));
+}
+
+}  // namespace
+
+std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
+    std::vector<Phase> phases(plan.num_layers + 1);
+    const int high_bits = std::max(plan.num_qubits - low_bits, 0);
+    for (std::size_t r = 0; r < plan.runs.size(); ++r) {
+        Phase &before = phases[plan.runs[r].layer], &after = phases[plan.runs[r].layer + 1];
+        if (before.first_in == before.end_in) before.first_in = static_cast<int>(r);
+        before.end_in = static_cast<int>(r) + 1;
+        if (after.first_out == after.end_out) after.first_out = static_cast<int>(r);
+        after.end_out = static_cast<int>(r) + 1;
+        if (!plan.runs[r].single_axis) before.want_sums = true;
+    }
+    TableCache cache;
+    std::size_t next = 0;
+    for (std::size_t k = 0; k < phases.size(); ++k) {
+        Phase& phase = phases[k];
+        std::vector<int> constant_low, constant_high;
+        for (; next < plan.terms.size() && plan.terms[next].phase == static_cast<int>(k); ++next) {
+            const Term& term = plan.terms[next];
+            const index_t support = term.care | term.sign;
+            const int index = static_cast<int>(next);
+            if (!support) continue;
+            if (term.column >= 0) phase.want_sums = true;
+            if (bit_count(support) <= 2) {
+                add_few_body(phase, index, term, low_bits);
+                if (term.column >= 0 && bit_count(support) == 2) phase.want_pairs = true;
+            } else if (term.column < 0 && support >> low_bits == 0) {
+                constant_low.push_back(index);
+            } else if (term.column < 0 && (support & ((index_t(1) << low_bits) - 1)) == 0) {
+                constant_high.push_back(index);
+            } else {
+                add_many_body(phase, index, term, low_bits);
+                if (term.column >= 0) phase.want_many = true;
+            }
+        }
+        phase.constant_low = constant_table(cache, plan, phase.low_pairs, constant_low, 0, low_bits);
+        phase.constant_high = constant_table(cache, plan, phase.high_pairs, constant_high, low_bits, high_bits);
+        std::set<int> bits;
+        for (const auto& pair : phase.cross_pairs) bits.insert(pair.high - low_bits);
+        for (const auto& many : phase.many_body)
+            if (many.has_low)
+                for (int b = 0; b < high_bits; ++b)
+                    if ((many.high_care | many.high_sign) >> b & 1) bits.insert(b);
+        // Storing all variants pays while they are few and well below the number of blocks.
+        const int count = static_cast<int>(bits.size());
+        phase.per_block = count > 2 && (count > 5 || count + 3 > high_bits);
+        if (!phase.per_block) phase.variant_bits.assign(bits.begin(), bits.end());
+    }
+    return phases;
+}
+
+template <class T>
+void allocate(const Phase& phase, int num_qubits, int low_bits, PhaseTables<T>& tables) {
+    const std::size_t low = std::size_t(1) << low_bits;
+    const int high_bits = std::max(num_qubits - low_bits, 0);
+    tables.low = Buffer<T>(2 * low * phase.num_variants());
+    if (high_bits > 0) tables.high = Buffer<T>(std::size_t(2) << high_bits);
+    if (!phase.per_block) return;
+    tables.linear = Buffer<T>((std::size_t(2) << high_bits) * low_bits);
+    for (const auto& many : phase.many_body) {
+        if (!many.has_low || !many.has_high) continue;
+        Buffer<T> values(low);
+        for (std::size_t l = 0; l < low; ++l) values[l] = static_cast<T>(many.low[l]);
+        tables.cross.push_back({values.data(), many.high_care, many.high_value, many.high_sign, T(0), T(0)});
+        tables.cross_low.push_back(std::move(values));
+    }
+}
+
+template <class T>
+std::size_t table_bytes(const Phase& phase, int num_qubits, int low_bits) {
+    const int high_bits = std::max(num_qubits - low_bits, 0);
+    const std::size_t low = std::size_t(1) << low_bits;
+    std::size_t numbers = 2 * low * phase.num_variants() + (std::size_t(2) << high_bits);
+    if (phase.per_block) {
+        numbers += (std::size_t(2) << high_bits) * low_bits;
+        for (const auto& many : phase.many_body) numbers += many.has_low && many.has_high ? low : 0;
+    }
+    return numbers * sizeof(T);
+}
+
+template <class T>
+Diagonal<T> PhaseTables<T>::view(const Phase& phase, int low_bits, double scale) const {
+    Diagonal<T> d{};
+    d.low_bits = low_bits;
+    d.low_re = low.data();
+    d.low_im = low.data() + low.size() / 2;
+    if (high) {
+        d.high_re = high.data();
+        d.high_im = high.data() + high.size() / 2;
+    }
+    d.scale = static_cast<T>(scale);
+    d.num_variant_bits = static_cast<int>(phase.variant_bits.size());
+    for (int b = 0; b < d.num_variant_bits; ++b) d.variant_bit[b] = phase.variant_bits[b];
+    if (linear) {
+        d.linear_re = linear.data();
+        d.linear_im = linear.data() + linear.size() / 2;
+        d.cross = cross.data();
+        d.num_cross = static_cast<int>(cross.size());
+    }
+    return d;
+}
+
+template <class T>
+void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const Bound& bound, const Sweeps<T>& sweeps,
+                  PhaseScratch<T>& scratch, PhaseTables<T>& tables) {
+    const int n = plan.num_qubits, bits = std::min(n, low_bits), high_bits = std::max(n - low_bits, 0);
+    const std::size_t low = std::size_t(1) << low_bits, num_high = std::size_t(1) << high_bits;
+    auto& factor = scratch.factor;
+    factor.assign(n, Complex{});
+    for (int r = phase.first_out; r < phase.end_out; ++r)
+        factor[plan.runs[r].bit] = factor[plan.runs[r].bit] * bound.rotor[r].out;
+    for (int r = phase.first_in; r < phase.end_in; ++r)
+        factor[plan.runs[r].bit] = factor[plan.runs[r].bit] * bound.rotor[r].in;
+    for (const auto& one : phase.one_body)
+        factor[one.bit] = factor[one.bit] * power(bound.term[one.term], one.exponent);
+
+    // What all versions of the low table share: constants, pairs and many-body terms inside the low bits.
+    const T *base_re = nullptr, *base_im = nullptr;
+    bool has_base = static_cast<bool>(phase.constant_low);
+    for (const auto& pair : phase.low_pairs) has_base = has_base || !pair.constant;
+    for (const auto& many : phase.many_body) has_base = has_base || (many.has_low && !many.has_high);
+    if (has_base) {
+        scratch.linear.assign(low, Complex{});
+        if (phase.constant_low)
+            std::copy(phase.constant_low->begin(), phase.constant_low->end(), scratch.linear.begin());
+        for (const auto& pair : phase.low_pairs)
+            if (!pair.constant)
+                multiply_pair(scratch.linear.data(), low, pair.low, pair.high, pair_factor(pair, bound.term));
+        for (const auto& many : phase.many_body)
+            if (many.has_low && !many.has_high)
+                for (std::size_t l = 0; l < low; ++l)
+                    scratch.linear[l] = scratch.linear[l] *
+                                        generator_factor(bound.term[many.term], static_cast<int>(many.low[l]));
+        if (scratch.base.size() < 2 * low) scratch.base = Buffer<T>(2 * low);
+        T* base = phase.per_block ? tables.low.data() : scratch.base.data();
+        for (std::size_t l = 0; l < low; ++l) {
+            base[l] = static_cast<T>(scratch.linear[l].re);
+            base[low + l] = static_cast<T>(scratch.linear[l].im);
+        }
+        base_re = base;
+        base_im = base + low;
+    } else if (phase.per_block) {
+        std::fill_n(tables.low.data(), low, T(1));
+        std::fill_n(tables.low.data() + low, low, T(0));
+    }
+
+    if (phase.per_block) {
+        // linear[h][b] = factor[b] * product of the cross pairs of b that are set in h, by doubling over the bits of h
+        const std::size_t half = tables.linear.size() / 2;
+        auto& linear = scratch.linear;
+        linear.assign(num_high, Complex{});
+        std::vector<Complex> pair_by_bit(high_bits);
+        for (int b = 0; b < bits; ++b) {
+            std::fill(pair_by_bit.begin(), pair_by_bit.end(), Complex{});
+            bool any = false;
+            for (const auto& pair : phase.cross_pairs)
+                if (pair.low == b) {
+                    pair_by_bit[pair.high - low_bits] = pair_factor(pair, bound.term);
+                    any = true;
+                }
+            linear[0] = factor[b];
+            for (int c = 0; c < high_bits; ++c)
+                for (std::size_t h = 0; h < std::size_t(1) << c; ++h)
+                    linear[h + (std::size_t(1) << c)] = any ? linear[h] * pair_by_bit[c] : linear[h];
+            for (std::size_t h = 0; h < num_high; ++h) {
+                tables.linear[h * low_bits + b] = static_cast<T>(linear[h].re);
+                tables.linear[half + h * low_bits + b] = static_cast<T>(linear[h].im);
+            }
+        }
+        std::size_t t = 0;
+        for (const auto& many : phase.many_body)
+            if (many.has_low && many.has_high) {
+                tables.cross[t].cos_minus_one = static_cast<T>(bound.term[many.term].re - 1);
+                tables.cross[t++].sin = static_cast<T>(-bound.term[many.term].im);
+            }
+    } else {
+        T factor_re[64], factor_im[64];
+        const std::size_t half = tables.low.size() / 2;
+        for (index_t variant = 0; variant < static_cast<index_t>(phase.num_variants()); ++variant) {
+            index_t h = 0;
+            for (std::size_t b = 0; b < phase.variant_bits.size(); ++b)
+                h |= (variant >> b & 1) << phase.variant_bits[b];
+            for (int b = 0; b < bits; ++b) {
+                Complex f = factor[b];
+                for (const auto& pair : phase.cross_pairs)
+                    if (pair.low == b && (h >> (pair.high - low_bits) & 1)) f = f * pair_factor(pair, bound.term);
+                factor_re[b] = static_cast<T>(f.re);
+                factor_im[b] = static_cast<T>(f.im);
+            }
+            T *re = tables.low.data() + variant * low, *im = re + half;
+            sweeps.linear_table(factor_re, factor_im, bits, T(1), base_re, base_im, re, im);
+            for (const auto& many : phase.many_body) {
+                if (!many.has_low || !many.has_high) continue;
+                const int g_high = generator(many.high_care, many.high_value, many.high_sign, h);
+                if (!g_high) continue;
+                for (std::size_t l = 0; l < low; ++l) {
+                    const Complex f = generator_factor(bound.term[many.term], g_high * static_cast<int>(many.low[l]));
+                    const T r = re[l], i = im[l];
+                    re[l] = static_cast<T>(r * f.re - i * f.im);
+                    im[l] = static_cast<T>(r * f.im + i * f.re);
+                }
+            }
+        }
+    }
+
+    if (high_bits == 0) return;
+    auto& high = scratch.high;
+    high.resize(num_high);
+    high[0] = Complex{};
+    for (int c = 0; c < high_bits; ++c)
+        for (std::size_t h = 0; h < std::size_t(1) << c; ++h)
+            high[h + (std::size_t(1) << c)] = high[h] * factor[c + low_bits];
+    if (phase.constant_high)
+        for (std::size_t h = 0; h < num_high; ++h) high[h] = high[h] * (*phase.constant_high)[h];
+    for (const auto& pair : phase.high_pairs)
+        if (!pair.constant)
+            multiply_pair(high.data(), num_high, pair.low - low_bits, pair.high - low_bits,
+                          pair_factor(pair, bound.term));
+    for (const auto& many : phase.many_body)
+        if (!many.has_low)
+            for (index_t h = 0; h < num_high; ++h)
+                high[h] = high[h] * generator_factor(bound.term[many.term], generator(many.high_care, many.high_value,
+                                                                                      many.high_sign, h));
+    for (std::size_t h = 0; h < num_high; ++h) {
+        tables.high[h] = static_cast<T>(high[h].re);
+        tables.high[num_high + h] = static_cast<T>(high[h].im);
+    }
+}
+
+template <class T>
+void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<T>& sweeps, const T* low,
+                 const ChunkSums& chunk, std::vector<double>& scratch, PhaseGradient out) {
+    const int bits = std::min(num_qubits, low_bits), high_bits = std::max(num_qubits - low_bits, 0);
+    const std::size_t size = std::size_t(1) << low_bits, blocks = chunk.end - chunk.begin;
+    const int variants = phase.num_variants();
+    double z_of_variant[64];
+    std::fill_n(out.z, num_qubits, 0.0);
+    const std::size_t num_low = phase.low_pairs.size(), num_high = phase.high_pairs.size();
+    const std::size_t num_cross = phase.cross_pairs.size();
+    if (phase.want_pairs) std::fill_n(out.pair, num_low + num_high + num_cross, 0.0);
+    double everything = 0;
+    for (int v = 0; v < variants; ++v) {
+        everything += sweeps.z_sums(low + v * size, bits, z_of_variant);
+        for (int b = 0; b < bits; ++b) out.z[b] += z_of_variant[b];
+        if (!phase.want_pairs || phase.per_block) continue;
+        for (std::size_t j = 0; j < num_cross; ++j) {
+            const auto& pair = phase.cross_pairs[j];
+            const auto position = std::find(phase.variant_bits.begin(), phase.variant_bits.end(), pair.high - low_bits);
+            const int bit = static_cast<int>(position - phase.variant_bits.begin());
+            out.pair[num_low + num_high + j] += (v >> bit & 1 ? -1 : 1) * z_of_variant[pair.low];
+        }
+    }
+
+    // Walsh sums over l, and over h inside the chunk; bits of h above the chunk only give a sign.
+    auto high_sum = [&](const double* walsh, index_t mask) {
+        const double sum = walsh[mask & (blocks - 1)];
+        return parity(chunk.begin & mask) ? -sum : sum;
+    };
+    if (phase.want_pairs && num_low) {
+        scratch.assign(size, 0.0);
+        for (int v = 0; v < variants; ++v)
+            for (std::size_t l = 0; l < size; ++l) scratch[l] += low[v * size + l];
+        walsh_hadamard(scratch.data(), std::size_t(1) << bits);
+        for (std::size_t j = 0; j < num_low; ++j)
+            out.pair[j] = scratch[index_t(1) << phase.low_pairs[j].low | index_t(1) << phase.low_pairs[j].high];
+    }
+    if (high_bits > 0) {
+        scratch.assign(chunk.total + chunk.begin, chunk.total + chunk.end);
+        walsh_hadamard(scratch.data(), blocks);
+        for (int b = 0; b < high_bits; ++b) out.z[low_bits + b] = high_sum(scratch.data(), index_t(1) << b);
+        if (phase.want_pairs)
+            for (std::size_t j = 0; j < num_high; ++j) {
+                const auto& pair = phase.high_pairs[j];
+                const index_t mask = (index_t(1) << pair.low | index_t(1) << pair.high) >> low_bits;
+                out.pair[num_low + j] = high_sum(scratch.data(), mask);
+            }
+    }
+    if (phase.want_pairs && phase.per_block) {
+        for (int b = 0; b < bits; ++b) {
+            bool made = false;
+            for (std::size_t j = 0; j < num_cross; ++j) {
+                const auto& pair = phase.cross_pairs[j];
+                if (pair.low != b) continue;
+                if (!made) {
+                    scratch.resize(blocks);
+                    for (std::size_t h = 0; h < blocks; ++h) scratch[h] = chunk.linear[(chunk.begin + h) * low_bits + b];
+                    walsh_hadamard(scratch.data(), blocks);
+                    made = true;
+                }
+                out.pair[num_low + num_high + j] = high_sum(scratch.data(), index_t(1) << (pair.high - low_bits));
+            }
+        }
+    }
+    if (!phase.want_many) return;
+    int t = 0, num_cross_many = 0;
+    for (const auto& many : phase.many_body) num_cross_many += many.has_low && many.has_high;
+    for (std::size_t m = 0; m < phase.many_body.size(); ++m) {
+        const auto& many = phase.many_body[m];
+        double sum = 0;
+        if (!many.has_low) {
+            for (index_t h = chunk.begin; h < chunk.end; ++h)
+                sum += generator(many.high_care, many.high_value, many.high_sign, h) * chunk.total[h];
+        } else if (many.has_high && phase.per_block) {
+            for (index_t h = chunk.begin; h < chunk.end; ++h)
+                sum += generator(many.high_care, many.high_value, many.high_sign, h) *
+                       chunk.cross[h * num_cross_many + t];
+            ++t;
+        } else {
+            for (int v = 0; v < variants; ++v) {
+                index_t h = 0;
+                for (std::size_t b = 0; b < phase.variant_bits.size(); ++b)
+                    h |= index_t(v >> b & 1) << phase.variant_bits[b];
+                const int g = many.has_high ? generator(many.high_care, many.high_value, many.high_sign, h) : 1;
+                for (std::size_t l = 0; g && l < size; ++l) sum += g * many.low[l] * low[v * size + l];
+            }
+        }
+        out.many[m] = sum - many.mean * everything;
+    }
+}
+
+void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGradient& sums, double* gradient) {
+    auto add = [&](int index, double value) {
+        const Term& term = plan.terms[index];
+        if (term.column >= 0) gradient[term.column] += term.coefficient * value;
+    };
+    // The generator is g0 - (exponent/2) Z on one qubit, the same coefficient as in its x form with x = (1 - Z)/2 ...
+    for (const auto& one : phase.one_body) add(one.term, -0.5 * one.exponent * sums.z[one.bit]);
+    if (phase.want_pairs) {
+        std::size_t j = 0;
+        for (const auto* pairs : {&phase.low_pairs, &phase.high_pairs, &phase.cross_pairs})
+            for (const auto& pair : *pairs) {
+                for (const auto& source : pair.sources) {
+                    // ... and x_a x_b = (1 - Z_a - Z_b + Z_a Z_b)/4 adds to the one-body part.
+                    const double quarter = 0.25 * source.exponent;
+                    add(source.term, quarter * (sums.pair[j] - sums.z[pair.low] - sums.z[pair.high]));
+                }
+                ++j;
+            }
+    }
+    if (phase.want_many)
+        for (std::size_t m = 0; m < phase.many_body.size(); ++m) add(phase.many_body[m].term, sums.many[m]);
+}
+
+#define QF_INSTANTIATE(T)                                                                                            \
+    template struct PhaseTables<T>;                                                                                  \
+    template void allocate<T>(const Phase&, int, int, PhaseTables<T>&);                                              \
+    template std::size_t table_bytes<T>(const Phase&, int, int);                                                     \
+    template void build_tables<T>(const PlanData&, const Phase&, int, const Bound&, const Sweeps<T>&,                \
+                                  PhaseScratch<T>&, PhaseTables<T>&);                                                \
+    template void reduce_sums<T>(const Phase&, int, int, const Sweeps<T>&, const T*, const ChunkSums&,               \
+                                 std::vector<double>&, PhaseGradient);
+QF_INSTANTIATE(float)
+QF_INSTANTIATE(double)
+
+}  // namespace qf

@@ -1,0 +1,672 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Rotations, diagonals and observables on one chunk of a statevector; interface and layout: sweeps.hpp.
+//
+//   rotate          psi <- T(tau) X^flip psi              1 FMA per real number and qubit
+//   rotate_adjoint  the same on psi and lam, then Im<lam|Y|psi> (and X): 1 FMA more for each sum
+//   phase           psi <- low[l] high[h] psi             8 multiply-adds per amplitude (4 where n <= low_bits)
+//   phase_adjoint   conj of it on psi and lam, p = Im(conj(lam) psi): 14 multiply-adds and 2 additions
+//
+// Compiled once per instruction set; QF_ISA names the namespace. Determinism: no sum crosses a chunk, and the order of
+// additions inside a chunk depends on the vector width only.
+// Source of the mathematics: arXiv:2603.02804 for fusing both directions; kernels/README.md for the normal form.
+#include "sweeps.hpp"
+
+#include <chrono>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#ifndef QF_ISA
+#error "compile with -DQF_ISA=<name>"
+#endif
+
+#if defined(__AVX512F__)
+#define QF_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define QF_VECTOR_BYTES 32
+#else
+#define QF_VECTOR_BYTES 16
+#endif
+
+// Loops over registers must be unrolled, or the compiler keeps the vectors in memory.
+#define QF_UNROLL _Pragma("GCC unroll 16")
+
+namespace qf {
+namespace QF_ISA {
+namespace {
+
+constexpr int log2_of(std::size_t x) { return x <= 1 ? 0 : 1 + log2_of(x / 2); }
+
+template <class T>
+struct Simd {
+    static constexpr int width = QF_VECTOR_BYTES / sizeof(T);
+    static constexpr int lane_bits = log2_of(width);
+    typedef T V __attribute__((vector_size(QF_VECTOR_BYTES)));
+
+    static V load(const T* p) { return *reinterpret_cast<const V*>(p); }
+    static void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
+    static V splat(T x) { return x - V{}; }
+    static T sum(V v) {
+        T total = 0;
+        QF_UNROLL for (int i = 0; i < width; ++i) total += v[i];
+        return total;
+    }
+
+    // v[i ^ Flip]
+    template <int Flip, std::size_t... I>
+    static V flip_lanes(V v, std::index_sequence<I...>) {
+#if defined(__clang__)
+        return __builtin_shufflevector(v, v, static_cast<int>(I ^ Flip)...);
+#else
+        using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+        typedef Int Mask __attribute__((vector_size(QF_VECTOR_BYTES)));
+        return __builtin_shuffle(v, Mask{static_cast<Int>(I ^ Flip)...});
+#endif
+    }
+    template <int Flip>
+    static V flip_lanes(V v) {
+        return flip_lanes<Flip>(v, std::make_index_sequence<width>{});
+    }
+    static V flip_lanes(V v, int flip) {
+        if (flip & 1) v = flip_lanes<1>(v);
+        if constexpr (lane_bits > 1)
+            if (flip & 2) v = flip_lanes<2>(v);
+        if constexpr (lane_bits > 2)
+            if (flip & 4) v = flip_lanes<4>(v);
+        if constexpr (lane_bits > 3)
+            if (flip & 8) v = flip_lanes<8>(v);
+        return v;
+    }
+    // at0 where bit `bit` of the lane is 0, at1 elsewhere
+    static V by_bit(int bit, T at0, T at1) {
+        V v = splat(at0);
+        for (int i = 0; i < width; ++i)
+            if (i >> bit & 1) v[i] = at1;
+        return v;
+    }
+};
+
+// Walks the vectors of a chunk whose group bits are 0: spreads a counter by inserting zero bits.
+template <int Holes>
+struct Walk {
+    index_t below[Holes > 0 ? Holes : 1];
+    int width[Holes > 0 ? Holes : 1];
+    index_t base;
+
+    index_t operator()(index_t counter) const {
+        QF_UNROLL for (int i = 0; i < Holes; ++i)
+            counter = (counter & below[i]) | ((counter & ~below[i]) << width[i]);
+        return counter + base;
+    }
+};
+
+// Amplitude index of the j-th vector; bits of the group are strided and ascending.
+template <class T, int Holes>
+Walk<Holes> make_walk(const Range& range, const Rotation<T>* rotations, int count) {
+    Walk<Holes> walk{};
+    walk.base = range.value << range.position;
+    int hole = 0;
+    bool range_done = Holes == count;  // chunk bits on top need no hole
+    for (int j = 0; j < count; ++j) {
+        if (!range_done && range.position < rotations[j].bit) {
+            walk.below[hole] = (index_t(1) << range.position) - 1;
+            walk.width[hole++] = range.width;
+            range_done = true;
+        }
+        walk.below[hole] = (index_t(1) << rotations[j].bit) - 1;
+        walk.width[hole++] = 1;
+    }
+    if (!range_done) {
+        walk.below[hole] = (index_t(1) << range.position) - 1;
+        walk.width[hole++] = range.width;
+    }
+    return walk;
+}
+
+// The 2^K vectors of one step, read at index ^ flip and written back in place.
+template <class T, int K>
+struct Offsets {
+    index_t from[1 << K], to[1 << K];
+    typename Simd<T>::V tau[K];
+
+    explicit Offsets(const Rotation<T>* rotations) {
+        for (int r = 0; r < 1 << K; ++r) {
+            from[r] = to[r] = 0;
+            for (int j = 0; j < K; ++j) {
+                const index_t stride = index_t(1) << rotations[j].bit;
+                const bool bit = r >> j & 1;
+                if (bit) to[r] += stride;
+                if (bit != rotations[j].flip) from[r] += stride;
+            }
+        }
+        for (int j = 0; j < K; ++j) tau[j] = Simd<T>::splat(rotations[j].tau);
+    }
+
+    void load(const T* p, typename Simd<T>::V* a) const {
+        QF_UNROLL for (int r = 0; r < 1 << K; ++r) a[r] = Simd<T>::load(p + from[r]);
+    }
+    void store(T* p, const typename Simd<T>::V* a) const {
+        QF_UNROLL for (int r = 0; r < 1 << K; ++r) Simd<T>::store(p + to[r], a[r]);
+    }
+    void apply(typename Simd<T>::V* a) const {
+        QF_UNROLL for (int j = 0; j < K; ++j) {
+            QF_UNROLL for (int r = 0; r < 1 << K; ++r) {
+                if (r >> j & 1) continue;
+                const auto a0 = a[r], a1 = a[r | 1 << j];
+                a[r] = a0 - tau[j] * a1;
+                a[r | 1 << j] = a1 + tau[j] * a0;
+            }
+        }
+    }
+};
+
+template <class T, int K, int Holes>
+void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* im) {
+    using S = Simd<T>;
+    const auto walk = make_walk<T, Holes>(range, rotations, K);
+    const Offsets<T, K> offsets(rotations);
+    const index_t steps = index_t(1) << (range.num_bits - range.width - K - S::lane_bits);
+    typename S::V a[1 << K];
+    for (index_t step = 0; step < steps; ++step) {
+        const index_t i = walk(step << S::lane_bits);
+        offsets.load(re + i, a);
+        offsets.apply(a);
+        offsets.store(re + i, a);
+        offsets.load(im + i, a);
+        offsets.apply(a);
+        offsets.store(im + i, a);
+    }
+}
+
+template <class T, int K>
+void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* im) {
+    if (range.position + range.width == range.num_bits)
+        rotate_strided<T, K, K>(range, rotations, re, im);
+    else
+        rotate_strided<T, K, K + 1>(range, rotations, re, im);
+}
+
+template <class T>
+void rotate(const Range& range, const Rotation<T>* rotations, int count, T* re, T* im) {
+    switch (count) {
+        case 1: return rotate_strided<T, 1>(range, rotations, re, im);
+        case 2: return rotate_strided<T, 2>(range, rotations, re, im);
+        case 3: return rotate_strided<T, 3>(range, rotations, re, im);
+    }
+}
+
+// Y_j from real arrays: sum over pairs of l1 p0 - l0 p1, real and imaginary parts added.
+template <class T, int K>
+void add_y(const typename Simd<T>::V* psi, const typename Simd<T>::V* lam, typename Simd<T>::V* y) {
+    QF_UNROLL for (int j = 0; j < K; ++j) {
+        QF_UNROLL for (int r = 0; r < 1 << K; ++r) {
+            if (r >> j & 1) continue;
+            y[j] += lam[r | 1 << j] * psi[r];
+            y[j] -= lam[r] * psi[r | 1 << j];
+        }
+    }
+}
+
+template <class T, int K, int Holes, bool WithX>
+void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
+                            T* lam_im, double* sums) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    const auto walk = make_walk<T, Holes>(range, rotations, K);
+    const Offsets<T, K> offsets(rotations);
+    const index_t steps = index_t(1) << (range.num_bits - range.width - K - S::lane_bits);
+    V y[K] = {}, x[K] = {};
+    for (index_t step = 0; step < steps; ++step) {
+        const index_t i = walk(step << S::lane_bits);
+        V p[1 << K], l[1 << K];
+        offsets.load(psi_re + i, p);
+        offsets.apply(p);
+        offsets.store(psi_re + i, p);
+        offsets.load(lam_re + i, l);
+        offsets.apply(l);
+        offsets.store(lam_re + i, l);
+        add_y<T, K>(p, l, y);
+        V q[1 << K], m[1 << K];
+        offsets.load(psi_im + i, q);
+        offsets.apply(q);
+        offsets.store(psi_im + i, q);
+        offsets.load(lam_im + i, m);
+        offsets.apply(m);
+        offsets.store(lam_im + i, m);
+        add_y<T, K>(q, m, y);
+        if constexpr (WithX) {
+            QF_UNROLL for (int j = 0; j < K; ++j) {
+                QF_UNROLL for (int r = 0; r < 1 << K; ++r) {
+                    x[j] += l[r] * q[r ^ 1 << j];
+                    x[j] -= m[r] * p[r ^ 1 << j];
+                }
+            }
+        }
+    }
+    for (int j = 0; j < K; ++j) {
+        sums[2 * j] = S::sum(y[j]);
+        if (WithX) sums[2 * j + 1] = S::sum(x[j]);
+    }
+}
+
+template <class T, int K>
+void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, bool with_x, T* psi_re, T* psi_im,
+                            T* lam_re, T* lam_im, double* sums) {
+    const bool on_top = range.position + range.width == range.num_bits;
+    auto run = [&](auto function) { function(range, rotations, psi_re, psi_im, lam_re, lam_im, sums); };
+    if (on_top && with_x) return run(rotate_strided_adjoint<T, K, K, true>);
+    if (on_top) return run(rotate_strided_adjoint<T, K, K, false>);
+    if (with_x) return run(rotate_strided_adjoint<T, K, K + 1, true>);
+    run(rotate_strided_adjoint<T, K, K + 1, false>);
+}
+
+template <class T>
+void rotate_adjoint(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
+                    T* lam_re, T* lam_im, double* sums) {
+    if (count == 1)
+        rotate_strided_adjoint<T, 1>(range, rotations, with_x, psi_re, psi_im, lam_re, lam_im, sums);
+    else
+        rotate_strided_adjoint<T, 2>(range, rotations, with_x, psi_re, psi_im, lam_re, lam_im, sums);
+}
+
+// Rotations of all lane qubits at once, held per lane bit: mode 0 none, 1 plain, 2 flipped.
+template <class T>
+struct Lanes {
+    using S = Simd<T>;
+    using V = typename S::V;
+    int mode[S::lane_bits > 0 ? S::lane_bits : 1] = {};
+    V tau[S::lane_bits > 0 ? S::lane_bits : 1] = {};
+
+    Lanes(const Rotation<T>* rotations, int count) {
+        for (int j = 0; j < count; ++j) {
+            mode[rotations[j].bit] = rotations[j].flip ? 2 : 1;
+            tau[rotations[j].bit] = S::by_bit(rotations[j].bit, -rotations[j].tau, rotations[j].tau);
+        }
+    }
+
+    template <int Bit, int N>
+    void apply_bit(V* v) const {
+        if (mode[Bit] == 1) {
+            QF_UNROLL for (int i = 0; i < N; ++i) v[i] = v[i] + tau[Bit] * S::template flip_lanes<1 << Bit>(v[i]);
+        } else if (mode[Bit] == 2) {
+            QF_UNROLL for (int i = 0; i < N; ++i) v[i] = S::template flip_lanes<1 << Bit>(v[i]) + tau[Bit] * v[i];
+        }
+    }
+    template <int N>
+    void apply(V* v) const {
+        apply_bit<0, N>(v);
+        if constexpr (S::lane_bits > 1) apply_bit<1, N>(v);
+        if constexpr (S::lane_bits > 2) apply_bit<2, N>(v);
+        if constexpr (S::lane_bits > 3) apply_bit<3, N>(v);
+    }
+};
+
+template <class T>
+void chunk_vectors(const Range& range, index_t& begin, index_t& end) {
+    const index_t size = index_t(1) << (range.num_bits - range.width);
+    begin = range.value * size;
+    end = begin + size;
+}
+
+template <class T>
+void rotate_lanes(const Range& range, const Rotation<T>* rotations, int count, T* re, T* im) {
+    using S = Simd<T>;
+    const Lanes<T> lanes(rotations, count);
+    index_t begin, end;
+    chunk_vectors<T>(range, begin, end);
+    index_t i = begin;
+    for (; i + 2 * S::width <= end; i += 2 * S::width) {
+        typename S::V v[4] = {S::load(re + i), S::load(im + i), S::load(re + i + S::width), S::load(im + i + S::width)};
+        lanes.template apply<4>(v);
+        S::store(re + i, v[0]);
+        S::store(im + i, v[1]);
+        S::store(re + i + S::width, v[2]);
+        S::store(im + i + S::width, v[3]);
+    }
+    for (; i < end; i += S::width) {
+        typename S::V v[2] = {S::load(re + i), S::load(im + i)};
+        lanes.template apply<2>(v);
+        S::store(re + i, v[0]);
+        S::store(im + i, v[1]);
+    }
+}
+
+template <class T, int Bit, bool WithX>
+void add_lane_sums(const typename Simd<T>::V* v, int mode, typename Simd<T>::V* y, typename Simd<T>::V* x) {
+    using S = Simd<T>;
+    if constexpr (Bit < S::lane_bits) {
+        if (mode == 0) return;
+        const auto flipped_re = S::template flip_lanes<1 << Bit>(v[0]);
+        const auto flipped_im = S::template flip_lanes<1 << Bit>(v[1]);
+        y[Bit] += v[2] * flipped_re;
+        y[Bit] += v[3] * flipped_im;
+        if constexpr (WithX) {
+            x[Bit] += v[2] * flipped_im;
+            x[Bit] -= v[3] * flipped_re;
+        }
+    }
+}
+
+template <class T, bool WithX>
+void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int count, T* psi_re, T* psi_im, T* lam_re,
+                          T* lam_im, double* sums) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    const Lanes<T> lanes(rotations, count);
+    index_t begin, end;
+    chunk_vectors<T>(range, begin, end);
+    V y[4] = {}, x[4] = {};
+    for (index_t i = begin; i < end; i += S::width) {
+        V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
+        lanes.template apply<4>(v);
+        S::store(psi_re + i, v[0]);
+        S::store(psi_im + i, v[1]);
+        S::store(lam_re + i, v[2]);
+        S::store(lam_im + i, v[3]);
+        add_lane_sums<T, 0, WithX>(v, lanes.mode[0], y, x);
+        if constexpr (S::lane_bits > 1) add_lane_sums<T, 1, WithX>(v, lanes.mode[1], y, x);
+        if constexpr (S::lane_bits > 2) add_lane_sums<T, 2, WithX>(v, lanes.mode[2], y, x);
+        if constexpr (S::lane_bits > 3) add_lane_sums<T, 3, WithX>(v, lanes.mode[3], y, x);
+    }
+    for (int j = 0; j < count; ++j) {
+        const int bit = rotations[j].bit;
+        sums[2 * j] = S::sum(y[bit] * S::by_bit(bit, T(-1), T(1)));
+        if (WithX) sums[2 * j + 1] = S::sum(x[bit]);
+    }
+}
+
+template <class T>
+void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re,
+                          T* psi_im, T* lam_re, T* lam_im, double* sums) {
+    if (with_x)
+        rotate_lanes_adjoint<T, true>(range, rotations, count, psi_re, psi_im, lam_re, lam_im, sums);
+    else
+        rotate_lanes_adjoint<T, false>(range, rotations, count, psi_re, psi_im, lam_re, lam_im, sums);
+}
+
+template <class T>
+void linear_table(const T* factor_re, const T* factor_im, int bits, T root, const T* base_re, const T* base_im, T* re,
+                  T* im) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    V first_re = S::splat(root), first_im = S::splat(0);
+    const int in_lanes = bits < S::lane_bits ? bits : S::lane_bits;
+    for (int b = 0; b < in_lanes; ++b) {
+        const V fr = S::by_bit(b, T(1), factor_re[b]), fi = S::by_bit(b, T(0), factor_im[b]);
+        const V old = first_re;
+        first_re = old * fr - first_im * fi;
+        first_im = old * fi + first_im * fr;
+    }
+    for (int i = 1 << in_lanes; i < S::width; ++i) first_re[i] = first_im[i] = 0;
+    S::store(re, first_re);
+    S::store(im, first_im);
+    for (int b = S::lane_bits; b < bits; ++b) {
+        const std::size_t half = std::size_t(1) << b;
+        const V fr = S::splat(factor_re[b]), fi = S::splat(factor_im[b]);
+        for (std::size_t l = 0; l < half; l += S::width) {
+            const V ar = S::load(re + l), ai = S::load(im + l);
+            S::store(re + half + l, ar * fr - ai * fi);
+            S::store(im + half + l, ar * fi + ai * fr);
+        }
+    }
+    if (!base_re) return;
+    const std::size_t size = std::size_t(1) << (bits < S::lane_bits ? S::lane_bits : bits);
+    for (std::size_t l = 0; l < size; l += S::width) {
+        const V ar = S::load(re + l), ai = S::load(im + l), br = S::load(base_re + l), bi = S::load(base_im + l);
+        S::store(re + l, ar * br - ai * bi);
+        S::store(im + l, ar * bi + ai * br);
+    }
+}
+
+inline int parity(index_t x) { return __builtin_parityll(x); }
+
+template <class T>
+int cross_value(const CrossTerm<T>& term, index_t h) {  // g_high(h)
+    if ((h & term.care) != term.value) return 0;
+    return parity(h & term.sign) ? -1 : 1;
+}
+
+// The low table of block h: read where it is stored, else made in scratch.
+template <class T>
+void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const T*& im) {
+    using S = Simd<T>;
+    const std::size_t size = std::size_t(1) << d.low_bits;
+    if (!d.linear_re) {
+        index_t variant = 0;
+        for (int b = 0; b < d.num_variant_bits; ++b) variant |= (h >> d.variant_bit[b] & 1) << b;
+        re = d.low_re + variant * size;
+        im = d.low_im + variant * size;
+        return;
+    }
+    T *table_re = scratch, *table_im = scratch + size;
+    linear_table<T>(d.linear_re + h * d.low_bits, d.linear_im + h * d.low_bits, d.low_bits, T(1), d.low_re, d.low_im,
+                    table_re, table_im);
+    for (int t = 0; t < d.num_cross; ++t) {
+        const auto& term = d.cross[t];
+        const int g = cross_value(term, h);
+        if (!g) continue;
+        for (std::size_t l = 0; l < size; l += S::width) {
+            const auto low = S::load(term.low + l);
+            const auto fr = T(1) + low * low * term.cos_minus_one, fi = low * (T(-g) * term.sin);
+            const auto ar = S::load(table_re + l), ai = S::load(table_im + l);
+            S::store(table_re + l, ar * fr - ai * fi);
+            S::store(table_im + l, ar * fi + ai * fr);
+        }
+    }
+    re = table_re;
+    im = table_im;
+}
+
+template <class T, bool HasHigh>
+void phase(const Diagonal<T>& d, index_t begin, index_t end, T* re, T* im, T* scratch) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    const std::size_t size = std::size_t(1) << d.low_bits;
+    const V scale = S::splat(d.scale);
+    for (index_t h = begin; h < end; ++h) {
+        const T *low_re, *low_im;
+        low_table(d, h, scratch, low_re, low_im);
+        const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{}, hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
+        T *block_re = re + h * size, *block_im = im + h * size;
+        for (std::size_t l = 0; l < size; l += S::width) {
+            V tr = S::load(low_re + l), ti = S::load(low_im + l);
+            if constexpr (HasHigh) {
+                const V old = tr;
+                tr = old * hr - ti * hi;
+                ti = old * hi + ti * hr;
+            } else {
+                tr *= scale;
+                ti *= scale;
+            }
+            const V ar = S::load(block_re + l), ai = S::load(block_im + l);
+            S::store(block_re + l, ar * tr - ai * ti);
+            S::store(block_im + l, ar * ti + ai * tr);
+        }
+    }
+}
+
+template <class T>
+void phase(const Diagonal<T>& d, index_t begin, index_t end, T* re, T* im, T* scratch) {
+    if (d.high_re)
+        phase<T, true>(d, begin, end, re, im, scratch);
+    else
+        phase<T, false>(d, begin, end, re, im, scratch);
+}
+
+template <class T>
+double z_sums(const T* values, int bits, double* z) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    // Fold the highest bit away again and again; V folded[] holds the sums over the bits already gone.
+    const int vector_bits = bits > S::lane_bits ? bits - S::lane_bits : 0;
+    alignas(64) T folded[1 << 10];
+    const T* from = values;
+    for (int b = vector_bits - 1; b >= 0; --b) {
+        const std::size_t half = std::size_t(S::width) << b;
+        V difference{};
+        for (std::size_t l = 0; l < half; l += S::width) {
+            const V v0 = S::load(from + l), v1 = S::load(from + half + l);
+            difference += v0 - v1;
+            S::store(folded + l, v0 + v1);
+        }
+        z[b + S::lane_bits] = S::sum(difference);
+        from = folded;
+    }
+    const V rest = S::load(from);
+    for (int b = 0; b < (bits < S::lane_bits ? bits : S::lane_bits); ++b)
+        z[b] = S::sum(rest * S::by_bit(b, T(1), T(-1)));
+    return S::sum(rest);
+}
+
+template <class T, bool HasHigh, bool Sums>
+void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
+                   const PhaseSums<T>& sums, T* scratch) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    const std::size_t size = std::size_t(1) << d.low_bits;
+    const V scale = S::splat(d.scale);
+    const bool per_block = Sums && (sums.linear || sums.cross);
+    T* p_block = scratch + 2 * size;
+    for (index_t h = begin; h < end; ++h) {
+        const T *low_re, *low_im;
+        low_table(d, h, scratch, low_re, low_im);
+        index_t variant = 0;
+        if (!d.linear_re)
+            for (int b = 0; b < d.num_variant_bits; ++b) variant |= (h >> d.variant_bit[b] & 1) << b;
+        const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{}, hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
+        T *pr = psi_re + h * size, *pi = psi_im + h * size, *lr = lam_re + h * size, *li = lam_im + h * size;
+        T* low_sums = Sums ? sums.low + variant * size : nullptr;
+        V total{};
+        for (std::size_t l = 0; l < size; l += S::width) {
+            V tr = S::load(low_re + l), ti = S::load(low_im + l);
+            if constexpr (HasHigh) {
+                const V old = tr;
+                tr = old * hr - ti * hi;
+                ti = old * hi + ti * hr;
+            } else {
+                tr *= scale;
+                ti *= scale;
+            }
+            V ar = S::load(pr + l), ai = S::load(pi + l);
+            const V psi_r = ar * tr + ai * ti, psi_i = ai * tr - ar * ti;
+            S::store(pr + l, psi_r);
+            S::store(pi + l, psi_i);
+            ar = S::load(lr + l), ai = S::load(li + l);
+            const V lam_r = ar * tr + ai * ti, lam_i = ai * tr - ar * ti;
+            S::store(lr + l, lam_r);
+            S::store(li + l, lam_i);
+            if constexpr (Sums) {
+                const V p = lam_r * psi_i - lam_i * psi_r;
+                S::store(low_sums + l, S::load(low_sums + l) + p);
+                if constexpr (HasHigh) {
+                    total += p;
+                    if (per_block) S::store(p_block + l, p);
+                }
+            }
+        }
+        if constexpr (Sums && HasHigh) {
+            sums.total[h] = S::sum(total);
+            if (sums.linear) z_sums<T>(p_block, d.low_bits, sums.linear + h * d.low_bits);
+            if (sums.cross) {
+                for (int t = 0; t < d.num_cross; ++t) {
+                    V dot{};
+                    for (std::size_t l = 0; l < size; l += S::width)
+                        dot += S::load(p_block + l) * S::load(d.cross[t].low + l);
+                    sums.cross[h * d.num_cross + t] = S::sum(dot);
+                }
+            }
+        }
+    }
+}
+
+template <class T>
+void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
+                   const PhaseSums<T>& sums, T* scratch) {
+    auto run = [&](auto function) { function(d, begin, end, psi_re, psi_im, lam_re, lam_im, sums, scratch); };
+    if (d.high_re && sums.low) return run(phase_adjoint<T, true, true>);
+    if (d.high_re) return run(phase_adjoint<T, true, false>);
+    if (sums.low) return run(phase_adjoint<T, false, true>);
+    run(phase_adjoint<T, false, false>);
+}
+
+template <class T>
+double observe(index_t begin, index_t end, index_t flip, const T* d_re, const T* d_im, const T* psi_re, const T* psi_im,
+               T* lam_re, T* lam_im, bool accumulate) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    const index_t strided = flip & ~index_t(S::width - 1);
+    const int in_lanes = static_cast<int>(flip & (S::width - 1));
+    V value{};
+    for (index_t i = begin; i < end; i += S::width) {
+        const V fr = S::flip_lanes(S::load(psi_re + (i ^ strided)), in_lanes);
+        const V fi = S::flip_lanes(S::load(psi_im + (i ^ strided)), in_lanes);
+        V cr{}, ci{};
+        if (d_re) {
+            const V d = S::load(d_re + i - begin);
+            cr += d * fr;
+            ci += d * fi;
+        }
+        if (d_im) {
+            const V d = S::load(d_im + i - begin);
+            cr -= d * fi;
+            ci += d * fr;
+        }
+        value += S::load(psi_re + i) * cr + S::load(psi_im + i) * ci;
+        if (lam_re) {
+            S::store(lam_re + i, accumulate ? S::load(lam_re + i) + cr : cr);
+            S::store(lam_im + i, accumulate ? S::load(lam_im + i) + ci : ci);
+        }
+    }
+    return S::sum(value);
+}
+
+template <class T>
+double fma_peak() {
+    using S = Simd<T>;
+    constexpr int chains = 12, repeats = 1 << 20;
+    typename S::V a[chains];
+    for (int i = 0; i < chains; ++i) a[i] = S::splat(T(i));
+    volatile T source = T(0.999999);
+    const auto x = S::splat(source), y = S::splat(T(1) - source);
+    double best = 0;
+    for (int round = 0; round < 5; ++round) {
+        const auto start = std::chrono::steady_clock::now();
+        for (int r = 0; r < repeats; ++r) QF_UNROLL for (int i = 0; i < chains; ++i) a[i] = a[i] * x + y;
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        const double rate = 2.0 * chains * repeats * S::width / seconds.count();
+        if (rate > best) best = rate;
+    }
+    volatile T sink = 0;
+    for (int i = 0; i < chains; ++i) sink = sink + S::sum(a[i]);
+    return best;
+}
+
+#define QF_STRING_(x) #x
+#define QF_STRING(x) QF_STRING_(x)
+
+// Register counts decide the group sizes: 32 vectors on AVX-512 and NEON hold psi and lam of two qubits, real and
+// imaginary parts; 16 do not.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int max_adjoint_with_x = 2;
+#else
+constexpr int max_adjoint_with_x = 1;
+#endif
+
+template <class T>
+constexpr Sweeps<T> make_table() {
+    return {QF_STRING(QF_ISA), Simd<T>::lane_bits, 3,          2,
+            max_adjoint_with_x, rotate<T>,          rotate_lanes<T>, rotate_adjoint<T>,
+            rotate_lanes_adjoint<T>, phase<T>,      phase_adjoint<T>, linear_table<T>,
+            z_sums<T>,          observe<T>,         fma_peak<T>};
+}
+
+}  // namespace
+
+extern const Sweeps<float> sweeps_float;
+extern const Sweeps<double> sweeps_double;
+const Sweeps<float> sweeps_float = make_table<float>();
+const Sweeps<double> sweeps_double = make_table<double>();
+
+}  // namespace QF_ISA
+}  // namespace qf

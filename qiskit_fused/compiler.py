@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Circuit -> Program -> Plan, each made once.
+
+Circuits are mutable and have no version number, so "the same circuit" means: the same object, whose instructions equal
+the snapshot taken when it was lowered. Qiskit compares two `CircuitData` in native code (0.6 us per gate), exactly as
+far as standard gates and `Parameter` identities go; instructions that carry arrays, operators or definitions are
+compared again here, since Qiskit shares those with the snapshot or compares them with a tolerance.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import Instruction, Parameter, QuantumCircuit
+
+from qiskit_fused.coercion import coerce_observables, fingerprint
+from qiskit_fused.lowering import lower
+from qiskit_fused.plan import Plan, make_plan
+from qiskit_fused.program import Program
+
+MAX_CIRCUITS = 128
+MAX_INSTRUCTIONS = 1_000_000
+MAX_PLANS_PER_CIRCUIT = 16
+_TRANSPARENT = frozenset(("barrier", "delay", "measure"))
+
+
+class CompiledCircuit:
+    """A circuit as it was at one moment: snapshot, parameters, program and plans.
+
+    Attributes:
+        parameters: the circuit's parameters, in ``circuit.parameters`` order.
+        program: the lowered circuit.
+    """
+
+    def __init__(self, circuit: QuantumCircuit):
+        self._circuit = weakref.ref(circuit)
+        self._snapshot = _Snapshot(circuit._data)
+        self.num_instructions = len(circuit._data)
+        self.num_qubits = circuit.num_qubits
+        self.parameters: tuple[Parameter, ...] = tuple(circuit.parameters)
+        self._columns = {parameter: column for column, parameter in enumerate(self.parameters)}
+        self.program: Program = lower(circuit)
+        self._plans: OrderedDict[bytes | None, Plan] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def describes(self, circuit: QuantumCircuit) -> bool:
+        """Say whether this is that circuit object, unchanged since."""
+        return self._circuit() is circuit and self._snapshot.matches(circuit._data)
+
+    def columns_of(self, parameters: Any) -> np.ndarray:
+        """Return the column of each parameter, in the order given; KeyError for a foreign one."""
+        return np.fromiter((self._columns[parameter] for parameter in parameters), dtype=np.intp)
+
+    def plan(self, support: np.ndarray | None) -> Plan:
+        """Return the plan for observables with that support (`Observables.support`), None for all qubits."""
+        key = None if support is None else support.tobytes()
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = make_plan(self.program, support)
+            with self._lock:
+                self._plans[key] = plan
+                if len(self._plans) > MAX_PLANS_PER_CIRCUIT:
+                    self._plans.popitem(last=False)
+        return plan
+
+
+class CompileCache:
+    """The latest compiled circuits, by identity; bounded in circuits and instructions, safe to share by threads."""
+
+    def __init__(self, max_circuits: int = MAX_CIRCUITS, max_instructions: int = MAX_INSTRUCTIONS):
+        self._max_circuits, self._max_instructions = max_circuits, max_instructions
+        self._entries: OrderedDict[int, CompiledCircuit] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, circuit: QuantumCircuit) -> CompiledCircuit:
+        """Compile a circuit, or return what an earlier call made of it if it has not changed.
+
+        Raises:
+            UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        """
+        key = id(circuit)
+        entry = self._entries.get(key)
+        if entry is not None and entry.describes(circuit):
+            with self._lock:
+                if key in self._entries:
+                    self._entries.move_to_end(key)
+            return entry
+        entry = CompiledCircuit(circuit)
+        with self._lock:
+            self._entries[key] = entry
+            self._entries.move_to_end(key)
+            self._shrink()
+        return entry
+
+    def clear(self) -> None:
+        """Forget all circuits."""
+        with self._lock:
+            self._entries.clear()
+
+    def _shrink(self) -> None:
+        for key in [key for key, entry in self._entries.items() if entry._circuit() is None]:
+            del self._entries[key]
+        total = sum(entry.num_instructions for entry in self._entries.values())
+        while len(self._entries) > 1 and (len(self._entries) > self._max_circuits or total > self._max_instructions):
+            _, entry = self._entries.popitem(last=False)
+            total -= entry.num_instructions
+
+
+COMPILED = CompileCache()
+"""Shared by all estimators and gradients, so that the gradient of a circuit reuses what its estimate compiled."""
+
+
+def fuse(circuit: QuantumCircuit, observables: Any = None) -> Plan:
+    """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` shows them.
+
+    Args:
+        circuit: the circuit, with any number of parameters.
+        observables: one observable or a list of them. Gates that none of them can see are left out. None keeps all.
+
+    Returns:
+        The plan; the same object for the same unchanged circuit and observables on the same qubits.
+
+    Raises:
+        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        ValueError: when the observables are on another number of qubits than the circuit.
+    """
+    compiled = COMPILED.get(circuit)
+    if observables is None:
+        return compiled.plan(None)
+    operators = coerce_observables(observables).operators
+    check_num_qubits(compiled.num_qubits, operators.num_qubits)
+    return compiled.plan(operators.support(compiled.num_qubits))
+
+
+def check_num_qubits(circuit: int, observables: int) -> None:
+    """Raise a ValueError unless both numbers of qubits are equal."""
+    if circuit != observables:
+        raise ValueError(
+            f"The number of qubits of the circuit ({circuit}) does not match the number of qubits of the "
+            f"observables ({observables}); after transpiling, use observable.apply_layout(circuit.layout)."
+        )
+
+
+class _Snapshot:
+    """What a CircuitData held, to be compared with what it holds now."""
+
+    def __init__(self, data: Any):
+        self._data = data.copy()
+        self._special = [
+            (index, _Frozen(instruction.operation))
+            for index, instruction in enumerate(data)
+            if not instruction.is_standard_gate() and instruction.name not in _TRANSPARENT
+        ]
+
+    def matches(self, data: Any) -> bool:
+        return data == self._data and all(frozen.matches(data[index].operation) for index, frozen in self._special)
+
+
+class _Frozen:
+    """The mutable parts of an instruction: arrays and operators by content, definition and base gate recursively."""
+
+    def __init__(self, operation: Any):
+        self._content = _content(operation)
+        definition = getattr(operation, "_definition", None)
+        self._definition = None if definition is None else _Snapshot(definition._data)
+        base = _base(operation)
+        self._base = None if base is None else _Frozen(base)
+
+    def matches(self, operation: Any) -> bool:
+        if self._content != _content(operation):
+            return False
+        if self._definition is not None:
+            definition = getattr(operation, "_definition", None)
+            if definition is None or not self._definition.matches(definition._data):
+                return False
+        return self._base is None or self._base.matches(_base(operation))
+
+
+def _base(operation: Any) -> Any:
+    return getattr(operation, "base_gate", None) or getattr(operation, "base_op", None)
+
+
+def _content(operation: Any) -> tuple[Any, ...]:
+    params = operation.params if isinstance(operation, Instruction) else getattr(operation, "params", ())
+    content = [fingerprint(parameter) for parameter in params]
+    operator = getattr(operation, "operator", None)
+    if operator is not None:
+        parts = operator if isinstance(operator, list) else [operator]
+        content.extend(fingerprint(part) for part in parts)
+    return tuple(content)

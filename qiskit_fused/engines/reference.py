@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference engine: one original gate at a time, with NumPy. Slow and meant to be obviously right.
+
+Values: ``psi = U_G ... U_1 psi_0``, ``value = <psi|O|psi>``. Gradients (adjoint): with ``lam = O psi`` and both pulled
+back gate by gate, an angle v of gate g with ``dU_g/dv = -i/2 G U_g`` adds
+
+    2 <psi|O|d psi/dv> = -i <lam_g| G - mean(G) |psi_g>
+
+to its column, where ``psi_g, lam_g`` are the states just after gate g; the mean drops global phases.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..gates import gate_generators, gate_matrix
+from ..program import Gate, Program
+from . import Evaluation
+
+if TYPE_CHECKING:
+    from ..observables import Observables, TermMasks
+    from ..plan import Plan
+
+
+class ReferenceEngine:
+    """The oracle of the test-suite."""
+
+    def evaluate(
+        self,
+        plan: Plan,
+        observables: Observables,
+        columns: np.ndarray,
+        pairs: tuple[np.ndarray, np.ndarray],
+        *,
+        gradient: bool = False,
+        imaginary: bool = False,
+        dtype: str = "complex128",
+    ) -> Evaluation:
+        """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
+        program = plan.program
+        terms = observables.restrict(program.wires)
+        row_of, observable_of = (np.asarray(part, dtype=np.int64) for part in pairs)
+        values = np.zeros(len(row_of))
+        gradients = np.zeros((len(row_of), columns.shape[1])) if gradient else None
+        for row in np.unique(row_of):
+            psi = final_state(program, columns[row], dtype)
+            mine = np.flatnonzero(row_of == row)
+            cotangents = [apply_observable(terms, observable, psi) for observable in observable_of[mine]]
+            values[mine] = [np.vdot(psi, cotangent).real for cotangent in cotangents]
+            if gradients is not None:
+                derivatives = _pull_back(program, columns[row], psi, cotangents)
+                gradients[mine] = derivatives.imag if imaginary else derivatives.real
+        stats = {"device": "reference", "dtype": dtype, "rows": len(np.unique(row_of)), "sweeps": 1 + 2 * bool(gradient)}
+        return Evaluation(values, gradients, stats)
+
+
+def final_state(program: Program, columns: np.ndarray, dtype: str = "complex128") -> np.ndarray:
+    """Return the statevector (2**num_qubits,) for one row of columns (C,), on the wires `Program.wires`."""
+    if program.initial_state is not None:
+        psi = program.initial_state.astype(dtype)
+    else:
+        psi = np.zeros(1 << program.num_qubits, dtype=dtype)
+        psi[0] = 1.0
+    for gate in program.gates:
+        psi = apply_gate(psi, gate_matrix(gate, angle_values(gate, columns)), gate)
+    return psi
+
+
+def angle_values(gate: Gate, columns: np.ndarray) -> list[float]:
+    """Return the angles of a gate in radians for one row of columns (C,)."""
+    return [
+        angle.offset + (angle.coefficient * float(columns[angle.column]) if angle.column >= 0 else 0.0)
+        for angle in gate.angles
+    ]
+
+
+def apply_gate(psi: np.ndarray, matrix: np.ndarray, gate: Gate, elsewhere: float = 1.0) -> np.ndarray:
+    """Apply a matrix to the qubits of a gate where its controls match; multiply by ``elsewhere`` where not."""
+    num_qubits = len(psi).bit_length() - 1
+    tensor = psi.reshape((2,) * num_qubits)  # axis num_qubits - 1 - q is qubit q
+    match: list = [slice(None)] * num_qubits
+    for position, control in enumerate(gate.controls):
+        match[num_qubits - 1 - control] = gate.ctrl_state >> position & 1
+    left = [axis for axis in range(num_qubits) if isinstance(match[axis], slice)]
+    axes = [left.index(num_qubits - 1 - qubit) for qubit in reversed(gate.qubits)]
+    k = len(axes)
+    small = matrix.astype(psi.dtype).reshape((2,) * (2 * k))
+    block = np.tensordot(small, tensor[tuple(match)], axes=(range(k, 2 * k), axes))
+    result = tensor * psi.dtype.type(elsewhere)
+    result[tuple(match)] = np.moveaxis(block, range(k), axes)
+    return result.reshape(-1)
+
+
+def apply_observable(terms: TermMasks, observable: int, psi: np.ndarray) -> np.ndarray:
+    """Return ``(O psi)[i] = sum_t c_t [(i & care_t) == value_t] (-1)^popcount(i & z_t) psi[i ^ x_t]``."""
+    indices = np.arange(len(psi), dtype=np.uint64)
+    result = np.zeros_like(psi)
+    for term in np.flatnonzero(terms.observable == observable):
+        coefficient = terms.real[term] + 1j * terms.imag[term]
+        sign = 1.0 - 2.0 * parity(indices & terms.z[term])
+        selected = (indices & terms.care[term]) == terms.value[term]
+        result += (coefficient * sign * selected).astype(psi.dtype) * psi[indices ^ terms.x[term]]
+    return result
+
+
+def parity(words: np.ndarray) -> np.ndarray:
+    """Return popcount modulo 2 of uint64 words."""
+    for shift in (32, 16, 8, 4, 2, 1):
+        words = words ^ (words >> np.uint64(shift))
+    return words & np.uint64(1)
+
+
+def _pull_back(program: Program, columns: np.ndarray, psi: np.ndarray, cotangents: list[np.ndarray]) -> np.ndarray:
+    """Return 2 <psi|O_k|d psi/d column>, complex (cotangents, C)."""
+    derivatives = np.zeros((len(cotangents), len(columns)), dtype=complex)
+    for gate in reversed(program.gates):
+        values = angle_values(gate, columns)
+        for angle, generator in zip(gate.angles, gate_generators(gate, values)):
+            if angle.column >= 0:
+                mean = np.trace(generator).real / len(generator) / 2 ** len(gate.controls)
+                moved = apply_gate(psi, generator, gate, elsewhere=0.0) - psi.dtype.type(mean) * psi
+                overlaps = [np.vdot(cotangent, moved) for cotangent in cotangents]
+                derivatives[:, angle.column] += angle.coefficient * -1j * np.array(overlaps)
+        inverse = gate_matrix(gate, values).conj().T
+        psi = apply_gate(psi, inverse, gate)
+        cotangents = [apply_gate(cotangent, inverse, gate) for cotangent in cotangents]
+    return derivatives

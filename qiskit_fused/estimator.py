@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`FusedEstimator`: Qiskit's `BaseEstimatorV2` on fused sweeps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import QuantumCircuit
+from qiskit.primitives import BaseEstimatorV2, DataBin, PrimitiveResult, PubResult, StatevectorEstimator
+from qiskit.primitives.containers import EstimatorPubLike
+from qiskit.primitives.containers.bindings_array import BindingsArray
+from qiskit.primitives.containers.estimator_pub import EstimatorPub
+from qiskit.primitives.containers.observables_array import ObservablesArray
+
+from qiskit_fused.coercion import CoercedObservables, coerce_observables, stack_observables
+from qiskit_fused.compiler import COMPILED, CompiledCircuit
+from qiskit_fused.execution import FusedJob, check_finite, evaluate
+from qiskit_fused.lowering import UnsupportedInstruction
+from qiskit_fused.options import FusedOptions
+
+# The original, even where a test or a user puts another class in its place later.
+_FALLBACK = StatevectorEstimator
+
+
+class FusedEstimator(BaseEstimatorV2):
+    """Exact expectation values of circuits, in fused sweeps over all their parameter values at once.
+
+    A drop-in for ``StatevectorEstimator``: the same PUBs, results and metadata. Beyond it: circuits that end in
+    measurements, circuits transpiled for large devices (idle qubits are dropped), projectors ``0 1 + - r l`` in
+    observables, and ``job.metrics()``.
+
+    Values are exact. A target precision asked per call is met by an exact value; noise of that size is added only when
+    ``default_precision`` is not zero or ``precision_mode`` is ``"emulate"`` (see `FusedOptions`).
+
+    >>> from qiskit import QuantumCircuit
+    >>> circuit = QuantumCircuit(2)
+    >>> _ = circuit.h(0)
+    >>> _ = circuit.cx(0, 1)
+    >>> FusedEstimator().run([(circuit, ["ZZ", "ZI", "11"])]).result()[0].data.evs.round(12).tolist()
+    [1.0, 0.0, 0.5]
+
+    Args:
+        default_precision: target precision of PUBs that bring none.
+        seed: seed or generator of emulated noise.
+        options: `FusedOptions` or a mapping; copied.
+        keywords: single options, which override both.
+
+    Raises:
+        TypeError: for an unknown option.
+        ValueError: for a bad value of an option.
+    """
+
+    def __init__(
+        self,
+        *,
+        default_precision: float | None = None,
+        seed: int | np.random.Generator | None = None,
+        options: FusedOptions | Mapping[str, Any] | None = None,
+        **keywords: Any,
+    ):
+        if default_precision is not None:
+            keywords["default_precision"] = default_precision
+        if seed is not None:
+            keywords["seed"] = seed
+        self._options = FusedOptions.coerce(options, **keywords)
+
+    @property
+    def options(self) -> FusedOptions:
+        """The options, which may be changed: ``estimator.options.dtype = "complex64"``."""
+        return self._options
+
+    @property
+    def default_precision(self) -> float:
+        """The target precision of PUBs that bring none."""
+        return self._options.default_precision
+
+    @property
+    def seed(self) -> int | np.random.Generator | None:
+        """The seed or generator of emulated noise."""
+        return self._options.seed
+
+    def run(self, pubs: Iterable[EstimatorPubLike], *, precision: float | None = None) -> FusedJob:
+        """Estimate expectation values.
+
+        PUBs with the same circuit object run as one batch, and those with the same array of values share its states.
+
+        Args:
+            pubs: PUBs ``(circuit, observables[, parameter_values[, precision]])``.
+            precision: target precision of PUBs that bring none; None is ``default_precision``.
+
+        Returns:
+            A job whose result is that of ``StatevectorEstimator``.
+
+        Raises:
+            TypeError, ValueError: for a PUB that is not valid, values that are not finite included. What goes wrong
+                later, such as a statevector that is too large, is raised by ``job.result()``.
+        """
+        options = FusedOptions.coerce(self._options)
+        if precision is None:
+            precision = options.default_precision
+        tasks = [_make_task(pub, precision) for pub in pubs]
+        if options.fallback:
+            refused = {id(task.circuit): str(task.error) for task in tasks if task.falls_back}
+            if refused:
+                more = f" (and {len(refused) - 1} more circuits)" if len(refused) > 1 else ""
+                warnings.warn(
+                    f"{next(iter(refused.values()))} Running it with StatevectorEstimator, one parameter set at a "
+                    f"time{more}; fallback=False makes this an error.",
+                    stacklevel=2,
+                )
+        job = FusedJob(_run, tasks, options)
+        job.submit()
+        return job
+
+
+@dataclass(eq=False)
+class _Task:
+    """A PUB, ready to run: rows of values, flat observables, and the shapes that broadcast them."""
+
+    circuit: QuantumCircuit
+    compiled: CompiledCircuit | None
+    error: Exception | None
+    observables: CoercedObservables
+    values: np.ndarray
+    values_key: int
+    shape: tuple[int, ...]
+    values_shape: tuple[int, ...]
+    precision: float
+    metadata: Any
+    pub: EstimatorPub | None = None
+    evs: np.ndarray | None = None
+
+    @property
+    def falls_back(self) -> bool:
+        return isinstance(self.error, UnsupportedInstruction)
+
+
+def _make_task(pub: Any, precision: Any) -> _Task:
+    """Validate a PUB.
+
+    What `EstimatorPub.coerce` does, without turning observables into labels and back; it is asked for its own error
+    texts whenever a check fails.
+    """
+    if isinstance(pub, EstimatorPub):
+        if pub.precision is None:
+            pub = EstimatorPub.coerce(pub, precision)
+        parts: Any = (pub.circuit, pub.observables, pub.parameter_values, pub.precision)
+    elif isinstance(pub, (tuple, list)) and 2 <= len(pub) <= 4 and isinstance(pub[0], QuantumCircuit):
+        parts = pub
+    else:
+        return _make_task(EstimatorPub.coerce(pub, precision), precision)
+    circuit, given_observables = parts[:2]
+    given_values = parts[2] if len(parts) > 2 else None
+    target = parts[3] if len(parts) > 3 and parts[3] is not None else precision
+    if not (_is_precision(target) and _is_precision(precision)):
+        EstimatorPub.coerce(pub, precision)
+        raise ValueError(f"precision is {target!r}; allowed: a number >= 0.")
+
+    error: Exception | None = None
+    compiled: CompiledCircuit | None = None
+    try:
+        compiled = COMPILED.get(circuit)
+    except Exception as exc:  # errors of a circuit are raised by job.result(), as upstream
+        error = exc
+    parameters = tuple(circuit.parameters) if compiled is None else compiled.parameters
+    observables = coerce_observables(given_observables)
+    array, values_shape = _bind(given_values, parameters)
+    try:
+        if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
+            raise ValueError("number of qubits")
+        if array is None:
+            raise ValueError("number of values")
+        shape = np.broadcast_shapes(observables.shape, values_shape)
+    except ValueError:
+        EstimatorPub.coerce(pub, precision)  # raises upstream's text
+        raise
+    check_finite(array, parameters)
+    task = _Task(
+        circuit=circuit,
+        compiled=compiled,
+        error=error,
+        observables=observables,
+        values=array,
+        values_key=id(given_values),
+        shape=shape,
+        values_shape=values_shape,
+        precision=target,
+        metadata=circuit.metadata,
+    )
+    if task.falls_back:
+        task.pub = EstimatorPub(
+            circuit,
+            _as_paulis(ObservablesArray.coerce(given_observables)),
+            BindingsArray({parameters: array.reshape(*values_shape, -1)} if parameters else None, values_shape),
+            target,
+            validate=False,
+        )
+    return task
+
+
+def _is_precision(value: Any) -> bool:
+    return isinstance(value, Real) and value >= 0  # type: ignore[operator]
+
+
+def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray | None, tuple[int, ...]]:
+    """Return values as an array (rows, P) in circuit order (None: wrong number of them), and the shape of the rows."""
+    if values is None:
+        return (None if parameters else np.zeros((1, 0))), ()
+    if not isinstance(values, (BindingsArray, Mapping)):
+        array = np.array(values, dtype=np.float64) if len(parameters) > 1 else None
+        if array is not None and array.ndim and array.shape[-1] == len(parameters):
+            return array.reshape(-1, len(parameters)), array.shape[:-1]
+        values = {parameters: values}
+    bindings = BindingsArray.coerce(values)
+    if bindings.num_parameters != len(parameters):
+        return None, ()
+    rows = int(np.prod(bindings.shape, dtype=int))
+    return bindings.as_array(parameters).reshape(rows, len(parameters)), bindings.shape
+
+
+def _as_paulis(observables: ObservablesArray) -> ObservablesArray:
+    """Expand projectors, which ``StatevectorEstimator`` refuses or takes for phases ('1Z', '+X')."""
+    array = np.empty(observables.shape, dtype=object)
+    for index, observable in np.ndenumerate(observables.sparse_observables_array(copy=False)):
+        array[index] = observable.as_paulis().simplify()
+    return ObservablesArray(array, num_qubits=observables.num_qubits, validate=False)
+
+
+def _run(tasks: list[_Task], options: FusedOptions) -> tuple[PrimitiveResult[PubResult], dict[str, Any]]:
+    metrics: dict[str, Any] = {"num_threads": options.resolve_num_threads(), "fallback": 0}
+    groups: dict[int, list[_Task]] = {}
+    for task in tasks:
+        if task.compiled is not None:
+            groups.setdefault(id(task.compiled), []).append(task)
+        elif not (task.falls_back and options.fallback):
+            assert task.error is not None
+            raise task.error
+    for group in groups.values():
+        _run_group(group, options, metrics)
+    # in the order of the PUBs: a Generator as seed advances from one to the next
+    return PrimitiveResult([_finish(task, options, metrics) for task in tasks], metadata={"version": 2}), metrics
+
+
+def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any]) -> None:
+    """Run the PUBs of one circuit as one batch of (row, observable) pairs."""
+    blocks: list[np.ndarray] = []
+    values: dict[int, tuple[int, np.ndarray]] = {}
+    operators: dict[int, tuple[int, Any]] = {}
+    num_rows = num_observables = 0
+    rows, columns = [], []
+    for task in group:
+        part = task.observables.operators
+        known = values.get(task.values_key)
+        if known is None or not np.array_equal(known[1], task.values):
+            values[task.values_key] = (num_rows, task.values)
+            blocks.append(task.values)
+            num_rows += len(task.values)
+        if id(part) not in operators:
+            operators[id(part)] = (num_observables, part)
+            num_observables += part.num_observables
+        rows.append(_spread(values[task.values_key][0], task.values_shape, task.shape))
+        columns.append(_spread(operators[id(part)][0], task.observables.shape, task.shape))
+    row, observable = (np.concatenate(parts) for parts in (rows, columns))
+    # the engine wants pairs sorted by row, and each only once
+    key, back = np.unique(row * max(num_observables, 1) + observable, return_inverse=True)
+    pairs = ((key // max(num_observables, 1)).astype(np.int32), (key % max(num_observables, 1)).astype(np.int32))
+    evs = np.zeros(0)
+    if len(key):
+        compiled = group[0].compiled
+        assert compiled is not None
+        stacked = stack_observables([part for _, part in operators.values()])
+        array = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        evs = evaluate(options, compiled, stacked, array, pairs, metrics=metrics).values[back]
+    position = 0
+    for task, part in zip(group, rows):
+        task.evs = evs[position : position + len(part)].reshape(task.shape)
+        position += len(part)
+
+
+def _spread(offset: int, own: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Return the flat index into an array of shape ``own`` of each element of the broadcast ``shape``."""
+    count = int(np.prod(own, dtype=int))
+    return np.broadcast_to(np.arange(offset, offset + count).reshape(own), shape).ravel()
+
+
+def _finish(task: _Task, options: FusedOptions, metrics: dict[str, Any]) -> PubResult:
+    noise = task.precision if options.adds_noise else 0.0
+    if task.pub is not None:
+        evs = _fall_back(task, options.seed, noise)
+        metrics["fallback"] += 1
+    else:
+        assert task.evs is not None
+        evs = task.evs
+        if noise != 0:
+            evs = np.asarray(np.random.default_rng(options.seed).normal(evs, noise), dtype=np.float64)
+    data = DataBin(evs=evs, stds=np.zeros_like(evs), shape=evs.shape)
+    return PubResult(data, metadata={"target_precision": task.precision, "circuit_metadata": task.metadata})
+
+
+def _fall_back(task: _Task, seed: Any, noise: float) -> np.ndarray:
+    assert task.pub is not None and task.error is not None
+    pub = EstimatorPub(task.circuit, task.pub.observables, task.pub.parameter_values, noise, validate=False)
+    try:
+        return _FALLBACK(seed=seed).run([pub]).result()[0].data.evs
+    except Exception as exc:
+        raise task.error from exc

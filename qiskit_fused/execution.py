@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the estimator and the gradient share: running a batch on an engine, and the job that holds the result."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from qiskit.providers import JobError
+from qiskit_machine_learning.algorithm_job import AlgorithmJob
+
+from qiskit_fused.compiler import CompiledCircuit
+from qiskit_fused.engines import Engine, Evaluation, select_engine
+from qiskit_fused.observables import Observables
+from qiskit_fused.options import FusedOptions, format_bytes
+from qiskit_fused.plan import Plan
+
+MAX_WORKERS = 8
+PROGRESS_STEPS = 50
+
+_engines: dict[tuple[str, int], Engine] = {}
+_pools: list[ThreadPoolExecutor] = []
+_lock = threading.Lock()
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+def _forget_threads() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
+    _engines.clear()
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+def engine_for(options: FusedOptions) -> Engine:
+    """Return the engine the options ask for, one per device and number of threads."""
+    key = (options.device, options.resolve_num_threads())
+    engine = _engines.get(key)
+    if engine is None:
+        with _lock:
+            engine = _engines.setdefault(key, select_engine(*key))
+    return engine
+
+
+def evaluate(
+    options: FusedOptions,
+    compiled: CompiledCircuit,
+    operators: Observables,
+    values: np.ndarray,
+    pairs: Pairs,
+    *,
+    gradient: bool = False,
+    imaginary: bool = False,
+    metrics: dict[str, Any] | None = None,
+) -> Evaluation:
+    """Run one batch: rows of parameter values, observables, and the pairs of both that are asked for.
+
+    Args:
+        values: float64 (B, P), finite.
+        pairs: int32 row and observable of each of the N pairs, sorted by row.
+        gradient: whether gradients are wanted.
+        imaginary: give ``2 Im <psi|O|d psi>`` instead of the derivative ``2 Re <psi|O|d psi>``.
+        metrics: dict to add what ran to.
+
+    Returns:
+        Values (N,) and gradients (N, C) with respect to the program's columns (see `pull_back`).
+
+    Raises:
+        MemoryError: when the statevectors exceed the memory limit, before anything is allocated.
+    """
+    start = time.perf_counter()
+    # gates outside the light cone change nothing real, but do change Im <psi|O|d psi>
+    plan = compiled.plan(None if imaginary else operators.support(compiled.num_qubits))
+    check_memory(plan, options, gradient)
+    engine = engine_for(options)
+    columns = compiled.program.columns(values)
+    steps = _row_blocks(len(values), pairs[0]) if options.progress and len(values) > 1 else None
+    flags = {"gradient": gradient, "imaginary": imaginary, "dtype": options.dtype}
+    if steps is None:
+        evaluation = engine.evaluate(plan, operators, columns, pairs, **flags)
+    else:
+        parts = []
+        for rows, chosen in _with_progress_bar(steps):
+            part = (pairs[0][chosen] - np.int32(rows.start), pairs[1][chosen])
+            parts.append(engine.evaluate(plan, operators, columns[rows], part, **flags))
+        evaluation = _join(parts)
+    if metrics is not None:
+        record = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
+        add_metrics(metrics, {**evaluation.stats, **record})
+        metrics |= {"device": engine.name, "dtype": options.dtype}
+    return evaluation
+
+
+def pull_back(compiled: CompiledCircuit, values: np.ndarray, gradients: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Turn gradients (N, C) with respect to columns into gradients (N, P) with respect to parameters."""
+    program = compiled.program
+    if not program.expressions.num_expressions:
+        return gradients
+    rows, count = pairs[0], len(pairs[0])
+    per_row = count // len(values) if len(values) else 0
+    if count and per_row * len(values) == count and np.array_equal(rows, np.repeat(np.arange(len(values)), per_row)):
+        shaped = gradients.reshape(len(values), per_row, -1)
+        return program.expressions.pull_back(values, shaped).reshape(count, -1)
+    return program.expressions.pull_back(values[rows], gradients[:, None, :])[:, 0, :]
+
+
+def check_memory(plan: Plan, options: FusedOptions, gradient: bool) -> None:
+    """Raise a MemoryError when even one row needs more than the memory limit."""
+    limit = options.resolve_memory_limit()
+    if limit is None:
+        return
+    needed = np.dtype(options.dtype).itemsize * 2.0**plan.num_qubits * (2 if gradient else 1)
+    if needed > limit:
+        what = "statevector and cotangent" if gradient else "statevector"
+        cure = "use dtype='complex64' or fewer qubits" if options.dtype == "complex128" else "use fewer qubits"
+        raise MemoryError(
+            f"the {what} of {plan.num_qubits} qubits need{'' if gradient else 's'} {format_bytes(needed)} in "
+            f"{options.dtype}, memory_limit is {format_bytes(limit)}; {cure}."
+        )
+
+
+def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
+    """Raise a ValueError that names the parameter and the row of the first value that is NaN or infinite."""
+    if np.isfinite(values).all():
+        return
+    row, column = np.argwhere(~np.isfinite(values))[0]
+    raise ValueError(
+        f"the value of parameter '{parameters[column].name}' in row {row} is {values[row, column]}; "
+        "allowed: finite numbers."
+    )
+
+
+def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
+    """Add up the numbers of an evaluation; other entries are replaced."""
+    for name, value in stats.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "num_threads":
+            total[name] = total.get(name, 0) + value
+        else:
+            total[name] = value
+
+
+def _row_blocks(num_rows: int, pair_rows: np.ndarray) -> list[tuple[slice, slice]]:
+    edges = np.unique(np.linspace(0, num_rows, min(num_rows, PROGRESS_STEPS) + 1).astype(int))
+    first = np.searchsorted(pair_rows, edges)
+    return [(slice(a, b), slice(p, q)) for a, b, p, q in zip(edges[:-1], edges[1:], first[:-1], first[1:]) if q > p]
+
+
+def _with_progress_bar(steps: list[tuple[slice, slice]]) -> Iterator[tuple[slice, slice]]:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError("option progress=True needs tqdm; pip install tqdm.") from error
+    with tqdm(total=steps[-1][0].stop, unit="row") as bar:
+        for rows, chosen in steps:
+            yield rows, chosen
+            bar.update(rows.stop - rows.start)
+
+
+def _join(parts: list[Evaluation]) -> Evaluation:
+    stats: dict[str, Any] = {}
+    for part in parts:
+        add_metrics(stats, part.stats)
+    gradients = None if parts[0].gradients is None else np.concatenate([part.gradients for part in parts])
+    return Evaluation(values=np.concatenate([part.values for part in parts]), gradients=gradients, stats=stats)
+
+
+class FusedJob(AlgorithmJob):
+    """A `PrimitiveJob` that also says what ran. Its function returns the result and a dict of metrics."""
+
+    _metrics: dict[str, Any]
+
+    def _submit(self) -> None:
+        if self._future is not None:
+            raise JobError("Primitive job has been submitted already.")
+        with _lock:
+            if not _pools:  # idle threads are reused: starting one per job costs more than a small circuit
+                _pools.append(ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="qiskit-fused"))
+        self._future = _pools[0].submit(self._function, *self._args, **self._kwargs)
+
+    def result(self) -> Any:
+        """Wait for the job and return its result; raises what the job raised."""
+        if self._result is None:
+            self._check_submitted()
+            self._result, self._metrics = self._future.result()
+        return self._result
+
+    def metrics(self) -> dict[str, Any]:
+        """Wait for the job and return what ran: device, dtype, sweeps, chunks, bytes, rows, pairs and seconds."""
+        self.result()
+        return dict(self._metrics)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_function": None, "_args": (), "_kwargs": {}}

@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lower a QuantumCircuit to a Program: idle qubits dropped, angles as columns, gates kept and in normal form.
+
+One walk over the circuit. Standard gates take a short path through the gate table; everything else is an operation
+with a rule in `synthesis.py` or is walked through its own definition, under the controls it is in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from qiskit.circuit import (
+    AnnotatedOperation,
+    Barrier,
+    ControlledGate,
+    ControlFlowOp,
+    Delay,
+    Instruction,
+    Measure,
+    Parameter,
+    ParameterExpression,
+    QuantumCircuit,
+    Reset,
+)
+from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
+from qiskit.circuit.library import Initialize, RVGate, StatePreparation, UGate
+from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
+from qiskit.exceptions import QiskitError
+
+from . import synthesis
+from .expressions import CompiledExpressions, Node, constant_value, is_finite_real, translate
+from .gates import GATES
+from .normal_form import NormalForm
+from .program import Angle, Gate, Program
+
+MAX_QUBITS = 64  # masks are 64-bit words
+_MAX_PREPARED_QUBITS = 20  # a StatePreparation of more qubits is synthesised instead of stored as a start state
+
+
+class UnsupportedInstruction(QiskitError):
+    """An instruction no sweep over statevectors can do.
+
+    Attributes:
+        name: the instruction's name.
+        index: its position in ``circuit.data``.
+        qubits: the circuit qubits it acts on.
+    """
+
+    def __init__(self, name: str, index: int, qubits: Sequence[int], reason: str):
+        self.name = name
+        self.index = index
+        self.qubits = tuple(qubits)
+        super().__init__(f"instruction {index}, '{name}' on qubits {list(self.qubits)}, {reason}")
+
+
+def _standard_names() -> dict[str, tuple[str, int]]:
+    """Map Qiskit's standard gate names to (name in the gate table, number of controls)."""
+    names = {}
+    for name, gate in get_standard_gate_name_mapping().items():
+        if name in GATES:
+            names[name] = (name, 0)
+        elif isinstance(gate, ControlledGate) and gate.base_gate.name in GATES and name != "cu":
+            names[name] = (gate.base_gate.name, gate.num_ctrl_qubits)
+    return names
+
+
+_STANDARD = _standard_names()
+# classes whose instances are entries of the table whatever their label; a user's subclass is not among them
+_TABLE_CLASSES = {get_standard_gate_name_mapping()[name].base_class: name for name in _STANDARD if name in GATES}
+_TABLE_CLASSES[RVGate] = "rv"
+_PASSIVE = frozenset(("barrier", "delay", "id", "measure", "reset"))
+
+
+def lower(circuit: QuantumCircuit) -> Program:
+    """Lower a circuit.
+
+    Args:
+        circuit: any unitary circuit, with parameters or without; final measurements, barriers, delays and resets of
+            fresh qubits are dropped, an `Initialize` of fresh qubits is the start state.
+
+    Returns:
+        The program. Its columns are ``circuit.parameters`` followed by the expressions that need their own column.
+
+    Raises:
+        UnsupportedInstruction: for an instruction that no sweep can do; it names the cure.
+        ValueError: for a constant angle that is not a finite real number.
+
+    Cost: about 10 microseconds a gate, once per circuit.
+    """
+    return _Lowering(circuit).program()
+
+
+class _Lowering:
+    """The state of one walk.
+
+    Bit sets of active qubits: ``touched`` are not known to be |0>, ``measured`` must not be acted on any more.
+    """
+
+    def __init__(self, circuit: QuantumCircuit):
+        self.circuit = circuit
+        self.circuit_index = {qubit: index for index, qubit in enumerate(circuit.qubits)}
+        self.parameters = list(circuit.parameters)
+        self.columns = {parameter: column for column, parameter in enumerate(self.parameters)}
+        self.angles = {parameter: Angle(column, 1.0, 0.0) for parameter, column in self.columns.items()}
+        self.nodes: list[Node] = []
+        self.origins: list[str] = []
+        self.node_columns: dict[Node | tuple[Angle, ...], int] = {}
+        self.definitions: dict[int, tuple[object, QuantumCircuit]] = {}
+        self.unitaries: dict[bytes, QuantumCircuit] = {}
+        self.gates: list[Gate] = []
+        self.recording = True
+        self.pieces: list[tuple[tuple[int, ...], np.ndarray]] = []
+        self.touched = 0
+        self.measured = 0
+        self.measurements: dict[int, tuple[str, int, tuple[int, ...]]] = {}
+        self.index = 0
+        self.name = ""
+        self.qubits: tuple = ()
+        self.active = self._active_qubits()
+        self.form = NormalForm(len(self.active), self._rotation_vector_column)
+
+    def program(self) -> Program:
+        """Walk the circuit and return the program."""
+        wires = np.full(self.circuit.num_qubits, -1, dtype=np.int32)
+        wires[self.active] = np.arange(len(self.active))
+        self._walk(self.circuit, wires.tolist(), (), 0, top=True)
+        output_wires = wires.copy()
+        output_wires[self.active] = self.form.slot
+        initial_state, initialized = self._initial_state()
+        return Program(
+            num_qubits=len(self.active),
+            num_circuit_qubits=self.circuit.num_qubits,
+            wires=wires,
+            output_wires=output_wires,
+            num_parameters=len(self.parameters),
+            expressions=CompiledExpressions(self.nodes, self.origins, len(self.parameters)),
+            gates=tuple(self.gates),
+            ops=self.form.finish(),
+            initial_state=initial_state,
+            initialized=initialized,
+        )
+
+    # The walk.
+
+    def _active_qubits(self) -> list[int]:
+        active: set = set()
+        for instruction in self.circuit.data:
+            name = instruction.name
+            if name in _PASSIVE and (name == "id" or isinstance(instruction.operation, Barrier | Delay | Measure | Reset)):
+                continue
+            active.update(instruction.qubits)
+        if len(active) > MAX_QUBITS:
+            raise QiskitError(
+                f"the circuit acts on {len(active)} qubits, the limit is {MAX_QUBITS}; a statevector of that size does "
+                "not fit any memory, split the circuit"
+            )
+        return sorted(self.circuit_index[qubit] for qubit in active)
+
+    def _walk(
+        self, circuit: QuantumCircuit, qubits: Sequence[int], controls: tuple[int, ...], state: int, top: bool = False
+    ) -> None:
+        """Lower the instructions of a circuit whose qubit j is active qubit ``qubits[j]`` (-1: idle)."""
+        where = dict(zip(circuit.qubits, qubits))
+        if controls:
+            self.gate("global_phase", (), (self.angle(circuit.global_phase),), controls, state)
+        for index, instruction in enumerate(circuit.data):
+            targets = tuple([where[qubit] for qubit in instruction.qubits])
+            if top:
+                self.index, self.name, self.qubits = index, instruction.name, instruction.qubits
+            if instruction.is_standard_gate():
+                entry = _STANDARD.get(instruction.name)
+                if entry is not None:
+                    name, num_controls = entry
+                    params = instruction.params
+                    angles = tuple([self.angle(param) for param in params]) if params else ()
+                    if num_controls:
+                        own, targets = targets[:num_controls], targets[num_controls:]
+                        self.gate(name, targets, angles, own + controls, (1 << num_controls) - 1 | state << num_controls)
+                    else:
+                        self.gate(name, targets, angles, controls, state)
+                    continue
+            self.operation(instruction.operation, targets, controls, state)
+
+    def gate(
+        self,
+        name: str,
+        qubits: tuple[int, ...],
+        angles: tuple[Angle, ...] = (),
+        controls: tuple[int, ...] = (),
+        state: int = 0,
+    ) -> None:
+        """Lower a gate of the table."""
+        if name == "id" or (name == "global_phase" and (not controls or angles[0] == Angle())):
+            return
+        self.touch(qubits + controls if controls else qubits)
+        if self.recording:
+            self.gates.append(Gate(name, qubits, angles, controls, state))
+        form = self.form.controlled(controls, state) if controls else self.form
+        try:
+            GATES[name].lower(form, qubits, angles)
+        except NotImplementedError as error:
+            raise self.unsupported(name, str(error)) from None
+
+    def touch(self, qubits: Sequence[int]) -> None:
+        """Note that qubits are acted on."""
+        mask = 0
+        for qubit in qubits:
+            mask |= 1 << qubit
+        if self.measured & mask:
+            name, index, where = next(self.measurements[qubit] for qubit in qubits if self.measured >> qubit & 1)
+            raise UnsupportedInstruction(
+                name,
+                index,
+                where,
+                f"is a mid-circuit measurement: instruction {self.index}, '{self.name}', follows on the same qubit; a "
+                "statevector has no classical outcomes, move the measurement to the end (there it is dropped)",
+            )
+        self.touched |= mask
+
+    def operation(self, op: Instruction, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> None:
+        """Lower any operation on active qubits, under controls."""
+        kind = getattr(op, "base_class", type(op))
+        if kind in _TABLE_CLASSES:
+            self.gate(_TABLE_CLASSES[kind], qubits, tuple([self.angle(param) for param in op.params]), controls, state)
+        elif isinstance(op, Barrier | Delay):
+            pass
+        elif isinstance(op, Measure):
+            self._measure(qubits[0])
+        elif isinstance(op, Reset):
+            self._require_fresh(op, qubits)
+        elif isinstance(op, Initialize):
+            self._require_fresh(op, qubits)
+            self._prepare(op, qubits)
+        elif isinstance(op, ControlFlowOp):
+            raise self.unsupported(op.name, "is control flow; transpile or bind it to a plain circuit first")
+        elif isinstance(op, ControlledGate) and self._controlled(op, qubits, controls, state):
+            pass
+        elif isinstance(op, AnnotatedOperation):
+            self._annotated(op, qubits, controls, state)
+        elif isinstance(op, StatePreparation) and not controls and self._is_start_state(op, qubits):
+            self._prepare(op, qubits)
+        elif kind in synthesis.RULES:
+            synthesis.RULES[kind](self, op, qubits, controls, state)
+        else:
+            self._walk(self._definition(op), qubits, controls, state)
+
+    def _definition(self, op: Instruction) -> QuantumCircuit:
+        known = self.definitions.get(id(op))
+        if known is not None:
+            return known[1]
+        try:
+            definition = op.to_circuit() if hasattr(op, "to_circuit") else op.definition
+        except (QiskitError, TypeError, ValueError, AttributeError) as error:
+            raise self.unsupported(op.name, f"has no definition as gates: {error}; bind or decompose it first") from error
+        if definition is None:
+            matrix = synthesis.matrix_of(op)
+            if matrix is None:
+                raise self.unsupported(op.name, "is opaque: it has neither a definition nor a matrix; define it by gates")
+            definition = QuantumCircuit(op.num_qubits)
+            definition.unitary(matrix, range(op.num_qubits))
+        self.definitions[id(op)] = (op, definition)  # holding op keeps its id from being reused
+        return definition
+
+    def _controlled(self, op: ControlledGate, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> bool:
+        """Lower a controlled gate as its base gate under controls; False if only its definition tells what it does."""
+        num_controls = op.num_ctrl_qubits
+        base = op.base_gate
+        if op.num_qubits != num_controls + base.num_qubits:
+            return False  # auxiliary qubits, or several targets
+        own, targets = qubits[:num_controls], qubits[num_controls:]
+        controls, state = own + controls, op.ctrl_state | state << num_controls
+        if base.base_class is UGate and len(op.params) == 4:  # CUGate and what Qiskit makes of its further controls
+            theta, phi, lam, gamma = (self.angle(param) for param in op.params)
+            self.gate("global_phase", (), (gamma,), controls, state)
+            self.gate("u", targets, (theta, phi, lam), controls, state)
+            return True
+        if base.params and base.base_class not in _TABLE_CLASSES and base.base_class not in synthesis.RULES:
+            return False  # assign_parameters() updates the definition of the controlled gate, not that of its base
+        self.operation(base, targets, controls, state)
+        return True
+
+    def _annotated(
+        self, op: AnnotatedOperation, qubits: tuple[int, ...], controls: tuple[int, ...], state: int
+    ) -> None:
+        base = op.base_op
+        repeat = 1
+        for modifier in op.modifiers:
+            if isinstance(modifier, ControlModifier):
+                num_controls = modifier.num_ctrl_qubits
+                # the qubits of the last modifier come first
+                own = qubits[len(qubits) - base.num_qubits - self._num_controls(op, modifier) :][:num_controls]
+                controls, state = own + controls, modifier.ctrl_state | state << num_controls
+            elif isinstance(modifier, InverseModifier):
+                base = base.inverse()
+            elif isinstance(modifier, PowerModifier):
+                if float(modifier.power).is_integer():
+                    repeat *= abs(int(modifier.power))
+                    base = base.inverse() if modifier.power < 0 else base
+                else:
+                    base = base.power(modifier.power)
+        for _ in range(repeat):
+            self.operation(base, qubits[len(qubits) - base.num_qubits :], controls, state)
+
+    @staticmethod
+    def _num_controls(op: AnnotatedOperation, last: ControlModifier) -> int:
+        """Return the number of controls of all modifiers up to ``last``."""
+        total = 0
+        for modifier in op.modifiers:
+            total += modifier.num_ctrl_qubits if isinstance(modifier, ControlModifier) else 0
+            if modifier is last:
+                break
+        return total
+
+    # Starting and ending.
+
+    def _measure(self, qubit: int) -> None:
+        if qubit >= 0 and not self.measured >> qubit & 1:
+            self.measured |= 1 << qubit
+            self.measurements[qubit] = (self.name, self.index, self._circuit_qubits())
+
+    def _require_fresh(self, op: Instruction, qubits: Sequence[int]) -> None:
+        active = [qubit for qubit in qubits if qubit >= 0]
+        if any((self.touched | self.measured) >> qubit & 1 for qubit in active):
+            raise self.unsupported(
+                op.name, "resets a qubit that is in use: this is not unitary; use a fresh qubit or StatevectorEstimator"
+            )
+
+    def _is_start_state(self, op: StatePreparation, qubits: Sequence[int]) -> bool:
+        fresh = not any((self.touched | self.measured) >> qubit & 1 for qubit in qubits)
+        return fresh and op.name == "state_preparation" and len(qubits) <= _MAX_PREPARED_QUBITS
+
+    def _prepare(self, op: Initialize | StatePreparation, qubits: tuple[int, ...]) -> None:
+        """Prepare fresh qubits: product states by gates, vectors as the start state."""
+        if isinstance(op.params[0], str):
+            for qubit, letter in zip(qubits, reversed([str(param) for param in op.params])):
+                for name in {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}[letter]:
+                    self.gate(name, (qubit,))
+        elif len(op.params) != 2 ** len(qubits):
+            for position, qubit in enumerate(qubits):
+                if int(op.params[0].real) >> position & 1:
+                    self.gate("x", (qubit,))
+        else:
+            if any(isinstance(param, ParameterExpression) and param.parameters for param in op.params):
+                raise self.unsupported(op.name, "has amplitudes that are parameters; bind them first")
+            vector = np.array([complex(param) for param in op.params])
+            norm = float(np.linalg.norm(vector))
+            if not abs(norm - 1.0) < 1e-6:
+                raise self.unsupported(op.name, f"has a start state of norm {norm}, it must be 1; normalise it")
+            self.touch(qubits)
+            self.pieces.append((qubits, vector / norm))
+
+    def _initial_state(self) -> tuple[np.ndarray | None, tuple[int, ...]]:
+        if not self.pieces:
+            return None, ()
+        indices, amplitudes = np.zeros(1, dtype=np.int64), np.ones(1, dtype=complex)
+        for qubits, vector in self.pieces:
+            local = np.arange(len(vector))
+            spread = sum((local >> position & 1) << qubit for position, qubit in enumerate(qubits))
+            indices = (indices[:, None] | spread).ravel()
+            amplitudes = (amplitudes[:, None] * vector).ravel()
+        state = np.zeros(1 << len(self.active), dtype=complex)
+        state[indices] = amplitudes
+        return state, tuple(sorted(qubit for qubits, _ in self.pieces for qubit in qubits))
+
+    # Angles.
+
+    def angle(self, value: ParameterExpression | float) -> Angle:
+        """Return the angle of a gate's parameter, giving it an expression column where it needs one."""
+        if not isinstance(value, ParameterExpression):
+            return self._constant(value)
+        known = self.angles.get(value) if isinstance(value, Parameter) else None
+        if known is not None:
+            return known
+        try:
+            node = translate(value, self.columns)
+        except (KeyError, NotImplementedError) as error:
+            raise self.unsupported(self.name, f"has an angle that cannot be translated: {error}; bind it first") from error
+        number = constant_value(node)
+        if number is not None:
+            return self._constant(number)
+        if node[0] == "affine" and len(node[1]) == 1 and is_finite_real(node[2]) and is_finite_real(node[1][0][1]):
+            (column, coefficient), offset = node[1][0], node[2]
+            return Angle(column, float(coefficient.real), float(offset.real))
+        column = self.node_columns.get(node, -1)
+        if column < 0:
+            column = self.node_columns[node] = self._new_column(node, f"'{value}'")
+        return Angle(column, 1.0, 0.0)
+
+    def _constant(self, value: complex) -> Angle:
+        if not is_finite_real(value):
+            raise ValueError(
+                f"instruction {self.index}, '{self.name}', has the angle {value}; an angle must be a finite real number"
+            )
+        return Angle(-1, 0.0, float(value.real))
+
+    def _new_column(self, node: Node, words: str) -> int:
+        self.nodes.append(node)
+        self.origins.append(f"{words} of instruction {self.index}, '{self.name}',")
+        return len(self.parameters) + len(self.nodes) - 1
+
+    def _rotation_vector_column(self, angles: Sequence[Angle]) -> int:
+        """Return the first of three consecutive columns that hold the angles."""
+        key = tuple(angles)
+        if key not in self.node_columns:
+            columns = [self._new_column(self._as_node(angle), f"component {axis}") for axis, angle in zip("xyz", angles)]
+            self.node_columns[key] = columns[0]
+        return self.node_columns[key]
+
+    def _as_node(self, angle: Angle) -> Node:
+        if angle.column < 0:
+            return ("affine", (), angle.offset)
+        if angle.column < len(self.parameters):
+            return ("affine", ((angle.column, angle.coefficient),), angle.offset)
+        return self.nodes[angle.column - len(self.parameters)]
+
+    # Errors.
+
+    def _circuit_qubits(self) -> tuple[int, ...]:
+        return tuple(self.circuit_index[qubit] for qubit in self.qubits)
+
+    def unsupported(self, name: str, reason: str) -> UnsupportedInstruction:
+        """Return the error for the top-level instruction at hand, of which ``name`` may be a part."""
+        if name != self.name:
+            reason = f"contains '{name}', which {reason}"
+        return UnsupportedInstruction(self.name, self.index, self._circuit_qubits(), reason)

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the normal form: one-qubit leaves and diagonal terms, under any number of controls.
+
+A `NormalForm` is what the gate table's `lower` rules emit into. Two identities carry all controlled gates:
+
+* a controlled ``V D V^+`` is ``V (controlled D) V^+``: basis changes stay uncontrolled (``form.free``);
+* a controlled diagonal is a diagonal: its term looks at the control bits too. Never a 2^k expansion.
+
+So every constant one-qubit ``U = e^{i delta} V P(theta) V^+`` costs one term under controls (two if ``delta != 0``).
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .program import Angle, OpKind, Ops
+
+Quaternion = tuple[float, float, float, float]
+
+_IDENTITY: Quaternion = (1.0, 0.0, 0.0, 0.0)
+_TINY = 1e-14  # angles and quaternion parts below this are rounding errors of the decompositions
+_HALF = math.sqrt(0.5)
+# V with V Z V^+ = P, as quaternions: Ry(pi/2) for X, Rx(-pi/2) for Y
+_FROM_Z: dict[str, Quaternion] = {"X": (_HALF, 0.0, _HALF, 0.0), "Y": (_HALF, -_HALF, 0.0, 0.0)}
+
+
+def constant(radians: float) -> Angle:
+    """Return a constant angle."""
+    return Angle(-1, 0.0, radians)
+
+
+def scaled(angle: Angle, factor: float) -> Angle:
+    """Return ``factor * angle``."""
+    return Angle(angle.column, angle.coefficient * factor, angle.offset * factor)
+
+
+def split_unitary(matrix: np.ndarray) -> tuple[Quaternion, float]:
+    """Split a 2x2 unitary into ``e^{i phase} (a - i (b X + c Y + d Z))``.
+
+    Returns:
+        The unit quaternion ``(a, b, c, d)`` and the phase in radians.
+    """
+    (u00, u01), (u10, u11) = np.asarray(matrix, dtype=complex).tolist()
+    phase = cmath.phase(u00 * u11 - u01 * u10) / 2
+    turn = cmath.exp(-1j * phase)
+    u00, u01, u10, u11 = u00 * turn, u01 * turn, u10 * turn, u11 * turn
+    parts = ((u00 + u11).real / 2, -(u01 + u10).imag / 2, (u10 - u01).real / 2, (u11 - u00).imag / 2)
+    norm = math.sqrt(sum(part * part for part in parts))
+    a, b, c, d = (0.0 if abs(part) < _TINY else part / norm for part in parts)
+    return (a, b, c, d), phase
+
+
+def _inverse(quaternion: Quaternion) -> Quaternion:
+    a, b, c, d = quaternion
+    return (a, -b, -c, -d)
+
+
+def _is_zero_phase(radians: float) -> bool:
+    return abs(math.remainder(radians, 2 * math.pi)) < _TINY * 10
+
+
+class NormalForm:
+    """Rows of the normal form, in circuit order, and the wire each qubit is on.
+
+    `controlled` returns a view that writes to the same rows but acts only where its controls match;
+    `free` is the view without controls.
+
+    Args:
+        num_qubits: active qubits.
+        allocate: maps the three angles of a rotation vector to the first of three consecutive columns.
+    """
+
+    __slots__ = ("rows", "slot", "free", "_allocate", "_care", "_value")
+
+    def __init__(self, num_qubits: int, allocate: Callable[[Sequence[Angle]], int]) -> None:
+        self.rows: list[tuple] = []
+        self.slot = list(range(num_qubits))
+        self.free = self
+        self._allocate = allocate
+        self._care = 0
+        self._value = 0
+
+    def controlled(self, controls: Sequence[int], ctrl_state: int) -> NormalForm:
+        """Return a view under further controls; bit ``j`` of ``ctrl_state`` belongs to ``controls[j]``."""
+        view = NormalForm.__new__(NormalForm)
+        view.rows, view.slot, view.free, view._allocate = self.rows, self.slot, self.free, self._allocate
+        view._care, view._value = self._care, self._value
+        for position, control in enumerate(controls):
+            bit = 1 << self.slot[control]
+            view._care |= bit
+            view._value |= bit * (ctrl_state >> position & 1)
+        return view
+
+    @property
+    def has_controls(self) -> bool:
+        return self._care != 0
+
+    # One-qubit gates.
+
+    def rx(self, qubit: int, angle: Angle) -> None:
+        """Emit ``exp(-i angle/2 X)``."""
+        self._rotation(OpKind.RX, "X", qubit, angle)
+
+    def ry(self, qubit: int, angle: Angle) -> None:
+        """Emit ``exp(-i angle/2 Y)``."""
+        self._rotation(OpKind.RY, "Y", qubit, angle)
+
+    def rz(self, qubit: int, angle: Angle) -> None:
+        """Emit ``exp(-i angle/2 Z)``."""
+        if self._care:
+            self._term(self._care, self._value, 1 << self.slot[qubit], angle)
+        elif angle.column >= 0 or angle.offset:
+            self.rows.append(
+                (OpKind.RZ, self.slot[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, _IDENTITY)
+            )
+
+    def p(self, qubit: int, angle: Angle) -> None:
+        """Emit ``diag(1, e^{i angle})``."""
+        if self._care:
+            bit = 1 << self.slot[qubit]
+            self._term(self._care | bit, self._value | bit, 0, scaled(angle, -2.0))
+        else:
+            self.rz(qubit, angle)
+
+    def phase(self, angle: Angle) -> None:
+        """Emit the phase ``e^{i angle}``: a term on the controls, nothing where there are none."""
+        if self._care:
+            self._term(self._care, self._value, 0, scaled(angle, -2.0))
+
+    def su2(self, qubit: int, quaternion: Quaternion, phase: float = 0.0) -> None:
+        """Emit the constant ``e^{i phase} (a - i (b X + c Y + d Z))``."""
+        a, b, c, d = quaternion
+        if not self._care:
+            if b or c:
+                self.rows.append((OpKind.SU2, self.slot[qubit], -1, 0.0, 0.0, 0, 0, 0, quaternion))
+            elif d:
+                self.rz(qubit, constant(2 * math.atan2(d, a)))
+            return
+        norm = math.sqrt(b * b + c * c + d * d)
+        if norm == 0.0:
+            self.phase(constant(phase if a > 0 else phase + math.pi))
+            return
+        # U = e^{i phase} V Rz(theta) V^+ = e^{i (phase - theta/2)} V P(theta) V^+; of the axes n and -n take the one
+        # that leaves no phase
+        theta = 2 * math.atan2(norm, a)
+        if not _is_zero_phase(phase - theta / 2) and _is_zero_phase(phase + theta / 2):
+            norm, theta = -norm, -theta
+        x, y, z = b / norm, c / norm, d / norm
+        if z < _TINY - 1.0:
+            to_axis: Quaternion = (0.0, 1.0, 0.0, 0.0)
+        else:  # the shortest rotation from Z to the axis
+            length = math.sqrt((1.0 + z) ** 2 + x * x + y * y)
+            to_axis = ((1.0 + z) / length, -y / length, x / length, 0.0)
+        self.free.su2(qubit, _inverse(to_axis))
+        self.p(qubit, constant(theta))
+        self.free.su2(qubit, to_axis)
+        if not _is_zero_phase(phase - theta / 2):
+            self.phase(constant(phase - theta / 2))
+
+    def rv(self, qubit: int, angles: Sequence[Angle]) -> None:
+        """Emit ``exp(-i/2 (x X + y Y + z Z))``.
+
+        Raises:
+            NotImplementedError: under controls, for angles that are not constants.
+        """
+        if all(angle.column < 0 for angle in angles):
+            vector = [angle.offset for angle in angles]
+            length = math.sqrt(sum(part * part for part in vector))
+            scale = math.sin(length / 2) / length if length else 0.0
+            self.su2(qubit, (math.cos(length / 2), *(scale * part for part in vector)))  # type: ignore[arg-type]
+        elif self._care:
+            raise NotImplementedError("a controlled rv with parameters has no smooth form; use cu or crx, cry, crz")
+        else:
+            column = self._allocate(angles)
+            self.rows.append((OpKind.RV, self.slot[qubit], column, 1.0, 0.0, 0, 0, 0, _IDENTITY))
+
+    def to_z(self, qubit: int, pauli: str) -> None:
+        """Change the basis so that ``pauli`` becomes Z; never controlled."""
+        if pauli != "Z":
+            self.free.su2(qubit, _inverse(_FROM_Z[pauli]))
+
+    def from_z(self, qubit: int, pauli: str) -> None:
+        """Undo `to_z`."""
+        if pauli != "Z":
+            self.free.su2(qubit, _FROM_Z[pauli])
+
+    # Gates on several qubits.
+
+    def pauli_rotation(self, paulis: Sequence[tuple[int, str]], angle: Angle) -> None:
+        """Emit ``exp(-i angle/2 P)`` for the Pauli string P given as (qubit, "X" | "Y" | "Z") pairs.
+
+        An empty string is the identity, so a phase.
+        """
+        if len(paulis) == 1:
+            qubit, pauli = paulis[0]
+            {"X": self.rx, "Y": self.ry, "Z": self.rz}[pauli](qubit, angle)
+            return
+        if not paulis:
+            self.phase(scaled(angle, -0.5))
+            return
+        for qubit, pauli in paulis:
+            self.to_z(qubit, pauli)
+        self._term(self._care, self._value, self._mask(qubit for qubit, _ in paulis), angle)
+        for qubit, pauli in paulis:
+            self.from_z(qubit, pauli)
+
+    def pattern_phase(self, qubits: Sequence[int], state: int, angle: Angle) -> None:
+        """Emit the phase ``e^{i angle}`` where ``qubits`` are in ``state`` (bit ``j`` belongs to ``qubits[j]``)."""
+        self.controlled(qubits, state).phase(angle)
+
+    def diagonal(self, qubits: Sequence[int], phases: np.ndarray) -> None:
+        """Emit ``diag(e^{i phases})`` for phases (2**k,) in radians on k qubits, as the fewest terms of two forms."""
+        phases = np.asarray(phases, dtype=float)
+        rounded = np.round(np.mod(phases + np.pi, 2 * np.pi), 12)
+        distinct, counts = np.unique(rounded, return_counts=True)
+        common = float(distinct[np.argmax(counts)]) - np.pi
+        relative = np.remainder(phases - common + np.pi, 2 * np.pi) - np.pi
+        patterns = np.flatnonzero(np.abs(relative) > 1e-11)
+        weights = walsh(phases)
+        masks = np.flatnonzero(np.abs(weights) > 1e-12)
+        if len(patterns) <= len(masks):
+            self.phase(constant(common))
+            for pattern in patterns.tolist():
+                self.pattern_phase(qubits, pattern, constant(float(relative[pattern])))
+        else:
+            self.walsh_phases(qubits, weights, constant(1.0))
+
+    def walsh_phases(self, qubits: Sequence[int], weights: np.ndarray, angle: Angle) -> None:
+        """Emit ``exp(i angle sum_m weights[m] (-1)^popcount(i & m))`` for weights (2**k,) on k qubits."""
+        bits = [1 << self.slot[qubit] for qubit in qubits]
+        for mask in np.flatnonzero(np.abs(weights) > 1e-15).tolist():
+            sign = sum(bit for position, bit in enumerate(bits) if mask >> position & 1)
+            if sign or self._care:
+                self._term(self._care, self._value, sign, scaled(angle, -2.0 * float(weights[mask])))
+
+    def swap(self, first: int, second: int) -> None:
+        """Emit a swap: the qubits change wires; under controls, three controlled X."""
+        if not self._care:
+            self.slot[first], self.slot[second] = self.slot[second], self.slot[first]
+            return
+        self.free.cx(first, second)
+        self.cx(second, first)
+        self.free.cx(first, second)
+
+    def cx(self, control: int, target: int) -> None:
+        """Emit a controlled X."""
+        self.to_z(target, "X")
+        self.pattern_phase((control, target), 3, constant(math.pi))
+        self.from_z(target, "X")
+
+    def finish(self) -> Ops:
+        """Return the rows as arrays."""
+        columns: Sequence[Sequence] = list(zip(*self.rows)) if self.rows else [()] * 9
+        dtypes = (np.uint8, np.int32, np.int32, np.float64, np.float64, np.uint64, np.uint64, np.uint64, np.float64)
+        arrays = [np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes)]
+        return Ops(*arrays[:8], quaternion=arrays[8].reshape(-1, 4))
+
+    # Rows.
+
+    def _mask(self, qubits) -> int:
+        mask = 0
+        for qubit in qubits:
+            mask |= 1 << self.slot[qubit]
+        return mask
+
+    def _rotation(self, kind: OpKind, pauli: str, qubit: int, angle: Angle) -> None:
+        if angle.column < 0:
+            a, s = math.cos(angle.offset / 2), math.sin(angle.offset / 2)
+            self.su2(qubit, (a, s, 0.0, 0.0) if pauli == "X" else (a, 0.0, s, 0.0))
+        elif self._care:
+            self.to_z(qubit, pauli)
+            self.rz(qubit, angle)
+            self.from_z(qubit, pauli)
+        else:
+            self.rows.append(
+                (kind, self.slot[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, _IDENTITY)
+            )
+
+    def _term(self, care: int, value: int, sign: int, angle: Angle) -> None:
+        if angle.column >= 0 or angle.offset:
+            self.rows.append(
+                (OpKind.TERM, -1, angle.column, angle.coefficient, angle.offset, care, value, sign, _IDENTITY)
+            )
+
+
+def walsh(values: np.ndarray) -> np.ndarray:
+    """Return weights w with ``values[i] = sum_m w[m] (-1)^popcount(i & m)``, for (2**k,) values."""
+    weights = np.array(values, dtype=float)
+    step = 1
+    while step < len(weights):
+        pairs = weights.reshape(-1, 2, step)
+        weights = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1).reshape(-1) / 2
+        step *= 2
+    return weights

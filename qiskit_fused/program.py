@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Program: a circuit in device-free form, as data.
+
+A Program holds the circuit twice. `gates` are the original gates, for the reference engine. `ops` is the normal
+form all fast engines run: one-qubit rotations (leaves) and commuting diagonal terms, nothing else.
+
+Conventions (used everywhere):
+
+* amplitude ``i`` of a statevector has qubit ``q`` in state ``(i >> q) & 1``, as in Qiskit;
+* an *angle* is a number in radians, ``coefficient * columns[column] + offset``; ``column == -1`` is a constant;
+* *columns* are the Qiskit parameters of the circuit, in ``circuit.parameters`` order, followed by the values of all
+  expressions that are not affine in a single parameter (see `Expressions`);
+* global phases are dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+
+
+class OpKind(IntEnum):
+    """What an op of the normal form does.
+
+    ``RX, RY, RZ``: ``exp(-i angle/2 P)`` on one qubit. ``SU2``: a constant one-qubit matrix, given as the unit
+    quaternion ``(a, b, c, d)`` of ``a - i (b X + c Y + d Z)``. ``RV``: ``exp(-i/2 (x X + y Y + z Z))`` whose ``x, y, z``
+    are the three consecutive columns that start at ``column``. ``TERM``: the diagonal
+    ``exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign))``.
+    """
+
+    RX = 0
+    RY = 1
+    RZ = 2
+    SU2 = 3
+    RV = 4
+    TERM = 5
+
+
+@dataclass(frozen=True)
+class Angle:
+    """``coefficient * columns[column] + offset`` radians; ``column`` is -1 for a constant."""
+
+    column: int = -1
+    coefficient: float = 0.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """An original gate: a matrix of the gate table (or ``matrix``) on ``qubits``, under ``controls``.
+
+    ``qubits[0]`` is the least significant bit of the matrix, as in Qiskit. Bit ``j`` of ``ctrl_state`` is the state
+    that ``controls[j]`` must be in.
+    """
+
+    name: str
+    qubits: tuple[int, ...]
+    angles: tuple[Angle, ...] = ()
+    controls: tuple[int, ...] = ()
+    ctrl_state: int = 0
+    matrix: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Ops:
+    """The normal form as parallel arrays of length ``len(kind)``, in circuit order."""
+
+    kind: np.ndarray  # uint8, OpKind
+    qubit: np.ndarray  # int32, target of a leaf, -1 for a term
+    column: np.ndarray  # int32, -1 for a constant angle
+    coefficient: np.ndarray  # float64
+    offset: np.ndarray  # float64, radians
+    care: np.ndarray  # uint64, terms only
+    value: np.ndarray  # uint64, terms only; a subset of care
+    sign: np.ndarray  # uint64, terms only
+    quaternion: np.ndarray  # float64 (len, 4), SU2 only
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+
+class Expressions(Protocol):
+    """The columns that are not plain parameters, evaluated and differentiated over a whole batch."""
+
+    num_expressions: int
+
+    def evaluate(self, values: np.ndarray) -> np.ndarray:
+        """Map parameter values (B, P) to expression values (B, E)."""
+
+    def pull_back(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+        """Map gradients (B, K, P + E) with respect to columns to gradients (B, K, P) with respect to parameters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A lowered circuit.
+
+    Attributes:
+        num_qubits: active qubits; circuit qubits no gate acts on are dropped.
+        num_circuit_qubits: qubits of the circuit the observables refer to.
+        wires: int array (num_circuit_qubits,), active qubit of each circuit qubit, -1 where it is idle (stays |0>).
+            Valid for `gates` and for the start of `ops`.
+        output_wires: the same at the end of `ops`, where swaps have renamed qubits instead of moving data.
+        num_parameters: P, the number of Qiskit parameters.
+        expressions: the E further columns.
+        gates: the original gates on active qubits, swaps included.
+        ops: the normal form on active qubits.
+        initial_state: complex128 (2**num_qubits,) start state, or None for |0...0>.
+        initialized: active qubits that are not in |0> in `initial_state`.
+    """
+
+    num_qubits: int
+    num_circuit_qubits: int
+    wires: np.ndarray
+    output_wires: np.ndarray
+    num_parameters: int
+    expressions: Expressions
+    gates: tuple[Gate, ...]
+    ops: Ops
+    initial_state: np.ndarray | None = None
+    initialized: tuple[int, ...] = field(default=())
+
+    @property
+    def num_columns(self) -> int:
+        return self.num_parameters + self.expressions.num_expressions
+
+    def columns(self, parameter_values: np.ndarray) -> np.ndarray:
+        """Evaluate all columns: parameter values (B, P) -> (B, P + E), float64 and contiguous."""
+        if not self.expressions.num_expressions:
+            return np.ascontiguousarray(parameter_values, dtype=np.float64)
+        return np.concatenate([parameter_values, self.expressions.evaluate(parameter_values)], axis=1)

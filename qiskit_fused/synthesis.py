@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations that are more than their definition: exact evolutions, unitaries, diagonals, permutations.
+
+Each rule ``rule(lowering, op, qubits, controls, state)`` records the original gates and emits the normal form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qiskit.circuit import Instruction, QuantumCircuit
+from qiskit.circuit import library as circuit_library
+from qiskit.circuit.library import (
+    DiagonalGate,
+    HamiltonianGate,
+    PauliEvolutionGate,
+    PauliGate,
+    PermutationGate,
+    UnitaryGate,
+)
+from qiskit.exceptions import QiskitError
+from qiskit.quantum_info import SparseObservable, SparsePauliOp
+
+from .gates import PAULIS, kron
+from .normal_form import scaled, walsh
+from .program import Angle, Gate
+
+if TYPE_CHECKING:
+    from .lowering import _Lowering
+
+MAX_DENSE_QUBITS = 7  # synthesis from a 2^k x 2^k matrix: 47,000 ops and 7 s for k = 7, four (twelve) times as many for 8
+
+Qubits = tuple[int, ...]
+Pairs = list[tuple[int, str]]
+
+
+def matrix_of(op: Instruction) -> np.ndarray | None:
+    """Return the matrix of an operation that has one, else None."""
+    try:
+        return np.asarray(op.to_matrix(), dtype=complex)
+    except (AttributeError, QiskitError, TypeError):
+        return None
+
+
+def unitary(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower a constant matrix; under controls by its eigenbasis, so that only a diagonal is controlled."""
+    matrix = np.asarray(op.to_matrix(), dtype=complex)
+    lowering.touch(qubits + controls)
+    if lowering.recording:
+        lowering.gates.append(Gate("unitary", qubits, (), controls, state, matrix))
+    _emit_unitary(lowering, matrix, qubits, controls, state)
+
+
+def _emit_unitary(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, controls: Qubits, state: int) -> None:
+    form = lowering.form.controlled(controls, state)
+    if _is_diagonal(matrix):
+        form.diagonal(qubits, np.angle(np.diag(matrix)))
+    elif len(qubits) == 1 or not controls:
+        _emit_matrix(lowering, matrix, qubits, controls, state)
+    else:
+        _require_dense(lowering, qubits)
+        triangle, basis = _schur(matrix)
+        _emit_matrix(lowering, basis.conj().T, qubits)
+        form.diagonal(qubits, np.angle(np.diag(triangle)))
+        _emit_matrix(lowering, basis, qubits)
+
+
+def _emit_matrix(
+    lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, controls: Qubits = (), state: int = 0
+) -> None:
+    """Emit the normal form of a matrix through Qiskit's synthesis, without recording gates."""
+    if len(qubits) == 0:
+        return
+    _require_dense(lowering, qubits)
+    if len(qubits) == 1:
+        from .normal_form import split_unitary
+
+        lowering.form.controlled(controls, state).su2(qubits[0], *split_unitary(matrix))
+        return
+    key = matrix.tobytes()
+    if key not in lowering.unitaries:
+        lowering.unitaries[key] = UnitaryGate(matrix).definition
+    recording, lowering.recording = lowering.recording, False
+    try:
+        lowering._walk(lowering.unitaries[key], qubits, controls, state)
+    finally:
+        lowering.recording = recording
+
+
+def evolution(lowering: _Lowering, op: PauliEvolutionGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower exp(-i t H) exactly.
+
+    The terms that anticommute with each other, directly or through others, form a component; components commute.
+    A component of one term is a Pauli rotation, a larger one is diagonalised on its qubits.
+    """
+    operators = op.operator if isinstance(op.operator, list) else [op.operator]
+    operators = [
+        SparsePauliOp.from_sparse_observable(operator) if isinstance(operator, SparseObservable) else operator
+        for operator in operators
+    ]
+    total = SparsePauliOp.sum(operators).simplify()
+    if np.abs(np.imag(total.coeffs)).max(initial=0.0) > 1e-10:
+        raise lowering.unsupported(op.name, "has complex coefficients: the evolution is not unitary; use a Hermitian one")
+    time = lowering.angle(op.time)
+    terms = []
+    for label, positions, coefficient in total.to_sparse_list():
+        terms.append(([(qubits[position], pauli) for position, pauli in zip(positions, label)], float(coefficient.real)))
+    for component in _components(total):
+        members = [terms[index] for index in component]
+        if len(members) == 1:
+            pauli_rotation(lowering, members[0][0], scaled(time, 2 * members[0][1]), controls, state)
+        else:
+            support = tuple(sorted({qubit for pairs, _ in members for qubit, _ in pairs}))
+            _require_dense(lowering, support)
+            _dense_evolution(lowering, _hamiltonian(members, support), time, support, controls, state)
+
+
+def _components(operator: SparsePauliOp) -> list[list[int]]:
+    """Return the connected components of the anticommutation graph, each sorted, in order of their first term."""
+    x, z = operator.paulis.x.astype(np.int32), operator.paulis.z.astype(np.int32)
+    anticommute = (x @ z.T + z @ x.T) % 2 == 1
+    left = set(range(len(x)))
+    components = []
+    while left:
+        todo, component = [min(left)], []
+        left.remove(todo[0])
+        while todo:
+            term = todo.pop()
+            component.append(term)
+            neighbours = [other for other in np.flatnonzero(anticommute[term]).tolist() if other in left]
+            left.difference_update(neighbours)
+            todo += neighbours
+        components.append(sorted(component))
+    return components
+
+
+def _hamiltonian(members: Sequence[tuple[Pairs, float]], support: Qubits) -> np.ndarray:
+    matrix = np.zeros((1 << len(support), 1 << len(support)), dtype=complex)
+    for pairs, coefficient in members:
+        letters = dict(pairs)
+        matrix += coefficient * kron(*(PAULIS[letters.get(qubit, "I")] for qubit in support))
+    return matrix
+
+
+def _dense_evolution(
+    lowering: _Lowering, matrix: np.ndarray, time: Angle, qubits: Qubits, controls: Qubits, state: int
+) -> None:
+    """Lower exp(-i t H) as V exp(-i t Lambda) V^+: V is constant, Lambda a sum of Z strings."""
+    lowering.touch(qubits + controls)
+    if lowering.recording:
+        lowering.gates.append(Gate("evolution", qubits, (time,), controls, state, matrix))
+    energies, basis = np.linalg.eigh(matrix)
+    if time.column < 0 and not controls:
+        _emit_matrix(lowering, (basis * np.exp(-1j * time.offset * energies)) @ basis.conj().T, qubits)
+        return
+    _emit_matrix(lowering, basis.conj().T, qubits)
+    lowering.form.controlled(controls, state).walsh_phases(qubits, walsh(-energies), time)
+    _emit_matrix(lowering, basis, qubits)
+
+
+def hamiltonian(lowering: _Lowering, op: HamiltonianGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower exp(-i t H) for a dense H."""
+    _require_dense(lowering, qubits)
+    matrix = np.asarray(op.params[0], dtype=complex)
+    _dense_evolution(lowering, matrix, lowering.angle(op.params[1]), qubits, controls, state)
+
+
+def pauli_rotation(lowering: _Lowering, pairs: Pairs, angle: Angle, controls: Qubits, state: int) -> None:
+    """Lower exp(-i angle/2 P): one term; the recorded gates are the textbook CX ladder."""
+    support = tuple(qubit for qubit, _ in pairs)
+    if support or controls:
+        lowering.touch(support + controls)
+    if lowering.recording:
+        basis = {"X": ("h", "h"), "Y": ("sx", "sxdg")}
+        turned = [(qubit, *basis[pauli]) for qubit, pauli in pairs if pauli != "Z"]
+        ladder = [Gate("x", (target,), (), (control,), 1) for control, target in zip(support, support[1:])]
+        lowering.gates += [Gate(name, (qubit,)) for qubit, name, _ in turned]
+        lowering.gates += ladder
+        if support:
+            lowering.gates.append(Gate("rz", support[-1:], (angle,), controls, state))
+        elif controls:
+            lowering.gates.append(Gate("global_phase", (), (scaled(angle, -0.5),), controls, state))
+        lowering.gates += ladder[::-1]
+        lowering.gates += [Gate(name, (qubit,)) for qubit, _, name in turned]
+    lowering.form.controlled(controls, state).pauli_rotation(pairs, angle)
+
+
+def pauli(lowering: _Lowering, op: PauliGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower a Pauli string; its label may carry no phase."""
+    for qubit, letter in zip(qubits, reversed(op.params[0])):
+        if letter != "I":
+            lowering.gate(letter.lower(), (qubit,), (), controls, state)
+
+
+def pauli_product_rotation(lowering: _Lowering, op, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower exp(-i angle/2 P) for a Pauli P."""
+    operator = op.pauli()
+    sign = {0: 1.0, 2: -1.0}[int(operator.phase)]
+    letters = operator.to_label().lstrip("-")
+    pairs = [(qubit, letter) for qubit, letter in zip(qubits, reversed(letters)) if letter != "I"]
+    pauli_rotation(lowering, pairs, scaled(lowering.angle(op.params[0]), sign), controls, state)
+
+
+def diagonal(lowering: _Lowering, op: DiagonalGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower a diagonal as terms."""
+    entries = np.array([complex(param) for param in op.params])
+    lowering.touch(qubits + controls)
+    if lowering.recording:
+        lowering.gates.append(Gate("unitary", qubits, (), controls, state, np.diag(entries)))
+    lowering.form.controlled(controls, state).diagonal(qubits, np.angle(entries))
+
+
+def permutation(lowering: _Lowering, op: PermutationGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower a permutation as swaps, which only rename wires."""
+    here = list(range(len(qubits)))
+    for position, wanted in enumerate(np.asarray(op.params[0]).tolist()):
+        other = here.index(wanted)
+        if other != position:
+            here[position], here[other] = here[other], here[position]
+            lowering.gate("swap", (qubits[position], qubits[other]), (), controls, state)
+
+
+def _is_diagonal(matrix: np.ndarray) -> bool:
+    return not np.any(np.abs(matrix - np.diag(np.diag(matrix))) > 1e-15)
+
+
+def _schur(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.linalg import schur
+
+    return schur(matrix, output="complex")
+
+
+def _require_dense(lowering: _Lowering, qubits: Qubits) -> None:
+    if len(qubits) > MAX_DENSE_QUBITS:
+        raise lowering.unsupported(
+            lowering.name,
+            f"needs a dense matrix on {len(qubits)} qubits, the limit is {MAX_DENSE_QUBITS}; decompose it (for an "
+            "evolution of non-commuting terms: choose a product formula and call circuit.decompose())",
+        )
+
+
+Rule = Callable[["_Lowering", Instruction, Qubits, Qubits, int], None]
+RULES: dict[type, Rule] = {
+    UnitaryGate: unitary,
+    PauliEvolutionGate: evolution,
+    HamiltonianGate: hamiltonian,
+    PauliGate: pauli,
+    DiagonalGate: diagonal,
+    PermutationGate: permutation,
+}
+if hasattr(circuit_library, "PauliProductRotationGate"):
+    RULES[circuit_library.PauliProductRotationGate] = pauli_product_rotation

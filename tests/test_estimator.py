@@ -1,0 +1,570 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FusedEstimator against StatevectorEstimator: the PUB contract, caching, precision, fallback, errors."""
+
+import copy
+import pickle
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit, transpile
+from qiskit.circuit import Parameter
+from qiskit.circuit.library import DiagonalGate, PauliEvolutionGate, UnitaryGate, real_amplitudes, zz_feature_map
+from qiskit.primitives import PrimitiveResult, PubResult, StatevectorEstimator
+from qiskit.primitives.containers.bindings_array import BindingsArray
+from qiskit.primitives.containers.estimator_pub import EstimatorPub
+from qiskit.primitives.containers.observables_array import ObservablesArray
+from qiskit.quantum_info import Operator, Pauli, PauliList, SparseObservable, SparsePauliOp, Statevector
+from qiskit_fused import FusedEstimator, UnsupportedInstruction, fuse
+from qiskit_fused.compiler import COMPILED, CompileCache
+
+TOLERANCE = {"complex128": 1e-12, "complex64": 2e-6}
+
+
+@pytest.fixture
+def estimator(device):
+    return FusedEstimator(device=device)
+
+
+@pytest.fixture
+def circuit():
+    return zz_feature_map(3, reps=1).compose(real_amplitudes(3, reps=1, parameter_prefix="w"))
+
+
+def rows(circuit, *shape, seed=0):
+    return np.random.default_rng(seed).normal(size=(*shape, circuit.num_parameters))
+
+
+def same(estimator, pubs, atol=1e-12, **keywords):
+    """Assert that ours gives what StatevectorEstimator gives, and return ours."""
+    ours, theirs = estimator.run(pubs, **keywords).result(), StatevectorEstimator().run(pubs).result()
+    assert isinstance(ours, PrimitiveResult) and len(ours) == len(theirs) and ours.metadata == theirs.metadata
+    for our, their in zip(ours, theirs):
+        assert isinstance(our, PubResult)
+        assert (our.data.shape, list(our.data.keys())) == (their.data.shape, list(their.data.keys()))
+        for mine, original in ((our.data.evs, their.data.evs), (our.data.stds, their.data.stds)):
+            assert isinstance(mine, np.ndarray) and mine.dtype == np.float64
+            np.testing.assert_allclose(mine, original, atol=atol)
+    return ours
+
+
+# --- values and shapes ---
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_values_match_in_every_dtype(device, dtype, circuit, seed):
+    op = SparsePauliOp(["XYZ", "ZZI", "IIY", "III"], [0.3, -1.2, 0.5, 2.0])
+    same(FusedEstimator(device=device, dtype=dtype), [(circuit, op, rows(circuit, 4, seed=seed))], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    ("observables", "values"),
+    [((), ()), ((), (4,)), ((3,), ()), ((3, 1), (4,)), ((2,), (2,)), ((2, 3), (4, 1, 1)), ((1, 1), (2, 2)), ((0,), (1,))],
+)
+def test_observables_and_values_broadcast(estimator, circuit, observables, values):
+    letters = iter(["ZII", "XXI", "IYZ", "ZZZ", "XIX", "YYY"])
+    if observables == ():
+        array = next(letters)
+    else:
+        array = np.array([next(letters) for _ in range(int(np.prod(observables)))], dtype=object)
+        array = array.reshape(observables)
+    pub = (circuit, array, rows(circuit, *values))
+    if 0 in observables:
+        assert estimator.run([pub]).result()[0].data.evs.shape == (0,)
+    else:
+        same(estimator, [pub])
+
+
+@pytest.mark.parametrize(
+    "observable",
+    [
+        "XYZ",
+        Pauli("-ZIX"),
+        SparsePauliOp(["XXX", "IIZ"], [1, 2]),
+        {"XXX": 1.0, "IIZ": 2.0},
+        {Pauli("-IIZ"): 2.0},
+        SparseObservable.from_list([("XXX", 0.5), ("III", 1)]),
+        ObservablesArray(["XXX", "ZZZ"]),
+        PauliList(["XXI", "ZIZ"]),
+        [["XXX"], [Pauli("YYI")]],
+    ],
+    ids=lambda o: type(o).__name__,
+)
+def test_every_type_of_observable_is_taken(estimator, circuit, observable):
+    same(estimator, [(circuit, observable, rows(circuit))])
+
+
+@pytest.mark.parametrize("label", ["1Z", "+X", "-Z", "0r", "l1", "+-", "rl", "01"])
+def test_projector_letters_are_projectors(estimator, label):
+    circuit = real_amplitudes(2, reps=2)
+    circuit.s(0)
+    values = rows(circuit)
+    state = Statevector(circuit.assign_parameters(values))
+    exact = state.expectation_value(SparsePauliOp.from_sparse_observable(SparseObservable(label))).real
+    for observable in (label, SparseObservable(label), {label: 1.0}):
+        evs = estimator.run([(circuit, observable, values)]).result()[0].data.evs
+        np.testing.assert_allclose(evs, exact, atol=1e-12)
+
+
+def test_every_form_of_values_is_taken(estimator, circuit):
+    names = [parameter.name for parameter in circuit.parameters]
+    values = rows(circuit, 3)
+    for given in (
+        values.tolist(),
+        values.astype(np.float32).astype(float),
+        BindingsArray({tuple(names): values}),
+        dict(zip(circuit.parameters, values.T)),
+        {tuple(names[::-1]): values[:, ::-1]},
+    ):
+        same(estimator, [(circuit, "ZZZ", given)])
+    same(estimator, [EstimatorPub.coerce((circuit, "ZZZ", values))])
+
+
+@pytest.mark.parametrize("values", [0.3, [0.3], [0.1, 0.2, 0.3], [[0.1], [0.2]]], ids=str)
+def test_a_single_parameter_may_drop_its_axis(estimator, values):
+    circuit = QuantumCircuit(1)
+    circuit.ry(Parameter("a"), 0)
+    same(estimator, [(circuit, "Z", values)])
+
+
+@pytest.mark.parametrize("pub", [(), ([],), (np.array([]),), (None,)], ids=str)
+def test_circuits_without_parameters_run(estimator, pub):
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    same(estimator, [(circuit, ["ZZ", "XX"], *pub)])
+
+
+def test_shared_parameters_and_expressions(estimator):
+    a, b = Parameter("a"), Parameter("b")
+    circuit = QuantumCircuit(2)
+    circuit.rx(a, 0)
+    circuit.ry(2 * a + b, 1)
+    circuit.cx(0, 1)
+    circuit.rz(a * b, 1)
+    circuit.rxx(a.sin() - b, 0, 1)
+    same(estimator, [(circuit, ["XZ", "YI", "IZ"], [0.3, -0.8])])
+
+
+def test_pubs_may_be_a_generator_and_none(estimator, circuit):
+    values = rows(circuit)
+    result = estimator.run((circuit, label, values) for label in ("ZII", "IZI")).result()
+    assert len(result) == 2
+    assert len(estimator.run([]).result()) == 0
+
+
+def test_metadata_is_exactly_upstreams(estimator, circuit):
+    circuit.metadata = {"mine": 1}
+    job = estimator.run([(circuit, "ZZZ", rows(circuit)), (circuit, "ZZZ", rows(circuit), 0.25)], precision=0.5)
+    assert [pub.metadata for pub in job.result()] == [
+        {"target_precision": 0.5, "circuit_metadata": {"mine": 1}},
+        {"target_precision": 0.25, "circuit_metadata": {"mine": 1}},
+    ]
+
+
+def test_final_measurements_are_dropped(estimator, circuit):
+    values = rows(circuit)
+    expected = estimator.run([(circuit, "ZZZ", values)]).result()[0].data.evs
+    circuit.measure_all()
+    np.testing.assert_array_equal(estimator.run([(circuit, "ZZZ", values)]).result()[0].data.evs, expected)
+
+
+def test_a_transpiled_circuit_on_a_wide_device_runs(estimator):
+    circuit = real_amplitudes(3, reps=1)
+    op = SparsePauliOp(["ZZI", "XIX", "IIY"], [1.0, 0.5, -0.3])
+    line = [[i, i + 1] for i in range(59)] + [[i + 1, i] for i in range(59)]
+    isa = transpile(circuit, coupling_map=line, basis_gates=["rz", "sx", "cx"], initial_layout=[30, 41, 35], seed_transpiler=1)
+    assert isa.num_qubits == 60
+    values = rows(circuit)
+    evs = estimator.run([(isa, op.apply_layout(isa.layout), values)]).result()[0].data.evs
+    np.testing.assert_allclose(evs, StatevectorEstimator().run([(circuit, op, values)]).result()[0].data.evs, atol=1e-10)
+
+
+# --- coalescing ---
+
+
+def test_pubs_of_one_circuit_and_values_share_rows(estimator, circuit):
+    values = rows(circuit, 5)
+    pubs = [(circuit, label, values) for label in ("ZII", "IZI", "IIZ")]
+    job = estimator.run(pubs)
+    same(estimator, pubs)
+    assert (job.metrics()["rows"], job.metrics()["pairs"]) == (5, 15)
+
+
+def test_pubs_of_one_circuit_are_one_batch_in_any_mixture(estimator, circuit):
+    first, second = rows(circuit, 2, 2), rows(circuit, 3, seed=1)
+    other = real_amplitudes(3, reps=1)
+    pubs = [
+        (circuit, [["ZII"], ["IXI"]], first),
+        (other, "ZZZ", rows(other, 2)),
+        (circuit, ["XYZ", "ZII", "YII"], second),
+        (circuit, SparsePauliOp("IXI"), first),
+        (circuit, "ZZI", rows(circuit)),
+    ]
+    same(estimator, pubs)
+
+
+def test_a_pair_asked_twice_is_computed_once(estimator, circuit):
+    values, op = rows(circuit, 3), SparsePauliOp("ZZZ")
+    job = estimator.run([(circuit, op, values), (circuit, op, values)])
+    assert job.metrics()["pairs"] == 3
+    np.testing.assert_array_equal(job.result()[0].data.evs, job.result()[1].data.evs)
+
+
+# --- caching and mutation ---
+
+
+def test_a_circuit_compiles_once_and_a_change_is_noticed(estimator):
+    a = Parameter("a")
+    circuit = QuantumCircuit(2)
+    circuit.ry(a, 0)
+    compiled = COMPILED.get(circuit)
+    assert COMPILED.get(circuit) is compiled
+    same(estimator, [(circuit, "ZZ", [0.3])])
+    circuit.cx(0, 1)
+    assert COMPILED.get(circuit) is not compiled
+    same(estimator, [(circuit, "ZZ", [0.3])])
+    circuit.data[0] = circuit.data[0].replace(qubits=[circuit.qubits[1]])
+    same(estimator, [(circuit, "ZZ", [0.3])])
+    circuit.assign_parameters({a: 0.5}, inplace=True)
+    same(estimator, [(circuit, "ZZ")])
+
+
+@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")  # Qiskit's exponential of an operator
+def test_a_change_inside_an_instruction_is_noticed(estimator):
+    circuit = QuantumCircuit(2)
+    circuit.h([0, 1])
+    circuit.append(PauliEvolutionGate(SparsePauliOp(["XX", "ZZ"]), Parameter("t")), [0, 1])
+    circuit.append(DiagonalGate([1, 1, 1, -1]), [0, 1])
+    first = same(estimator, [(circuit, ["ZX", "YZ", "XX"], [0.4])])
+    circuit.data[2].operation.operator = SparsePauliOp(["XY", "ZI"])
+    second = same(estimator, [(circuit, ["ZX", "YZ", "XX"], [0.4])])
+    circuit.data[3].operation.params[1] = -1
+    third = same(estimator, [(circuit, ["ZX", "YZ", "XX"], [0.4])])
+    for one, other in ((first, second), (second, third)):
+        assert np.abs(one[0].data.evs - other[0].data.evs).max() > 1e-3
+
+
+def test_a_change_inside_a_nested_definition_is_noticed(estimator):
+    inner = QuantumCircuit(1, name="inner")
+    inner.rx(0.4, 0)
+    circuit = QuantumCircuit(1)
+    circuit.append(inner.to_gate(), [0])
+    same(estimator, [(circuit, "Z")])
+    circuit.data[0].operation.definition.rx(0.5, 0)
+    assert same(estimator, [(circuit, "Z")])[0].data.evs == pytest.approx(np.cos(0.9))
+
+
+def test_a_replaced_matrix_is_noticed(estimator):
+    circuit = QuantumCircuit(1)
+    circuit.append(UnitaryGate(np.eye(2)), [0])
+    same(estimator, [(circuit, "Z")])
+    circuit.data[0] = circuit.data[0].replace(operation=UnitaryGate([[0, 1], [1, 0]]))
+    assert same(estimator, [(circuit, "Z")])[0].data.evs == -1.0
+
+
+def test_circuits_that_look_alike_are_kept_apart(estimator):
+    circuits = []
+    for gates in (("x", "y"), ("y", "x")):
+        x, y = Parameter("p"), Parameter("q")
+        by_name = {"x": x, "y": y}
+        circuit = QuantumCircuit(1)
+        circuit.rx(by_name[gates[0]], 0)
+        circuit.ry(by_name[gates[1]], 0)
+        circuits.append(circuit)
+    same(estimator, [(circuit, "Z", [0.3, 1.1]) for circuit in circuits] * 2)
+    same(estimator, [(circuit, "X", [0.3, 1.1]) for circuit in circuits])
+
+
+def test_a_dead_circuit_leaves_no_trace_for_a_new_one_with_its_id(estimator):
+    for turns in range(1, 30):
+        circuit = QuantumCircuit(1)
+        circuit.rx(0.1 * turns, 0)
+        evs = estimator.run([(circuit, "Z")]).result()[0].data.evs
+        np.testing.assert_allclose(evs, np.cos(0.1 * turns), atol=1e-12)
+        del circuit
+
+
+@pytest.mark.parametrize("kind", ["sparse_pauli_op", "mapping", "sparse_observable", "list", "array", "pauli"])
+def test_a_change_of_an_observable_is_noticed(estimator, circuit, kind):
+    def change(observable):
+        if kind == "mapping":
+            observable["ZZZ"] = 3.0
+        elif kind == "list":
+            observable[0] = "XXX"
+        elif kind == "array":
+            observable.slice((0,)).coeffs[0] = 3.0
+        elif kind == "pauli":
+            observable[0] = "X"
+        else:
+            observable.coeffs[0] = 3.0
+
+    observable = {
+        "sparse_pauli_op": SparsePauliOp(["ZZZ", "XII"]),
+        "mapping": {"ZZZ": 1.0},
+        "sparse_observable": SparseObservable("ZZZ"),
+        "list": ["ZZZ", "IIX"],
+        "array": ObservablesArray(["ZZZ"]),
+        "pauli": Pauli("ZZZ"),
+    }[kind]
+    values = rows(circuit)
+    first = same(estimator, [(circuit, observable, values)])[0].data.evs
+    change(observable)
+    second = same(estimator, [(circuit, observable, values)])[0].data.evs
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_the_compile_cache_is_bounded():
+    cache = CompileCache(max_circuits=3, max_instructions=25)
+    circuits = [real_amplitudes(2, reps=1) for _ in range(6)]
+    for circuit in circuits:
+        cache.get(circuit)
+    assert len(cache) == 3
+    big = real_amplitudes(4, reps=5)
+    cache.get(big)
+    assert len(cache) == 1
+
+
+def test_fuse_returns_one_plan_per_circuit_and_support(circuit):
+    plan = fuse(circuit)
+    assert fuse(circuit) is plan
+    assert fuse(circuit, "IIZ") is fuse(circuit, SparsePauliOp("IIZ", [2.0]))
+    with pytest.raises(ValueError, match=r"circuit \(3\) does not match the number of qubits of the observables \(2\)"):
+        fuse(circuit, "ZZ")
+
+
+# --- precision ---
+
+
+@pytest.mark.parametrize("seed", [15, "generator"])
+def test_emulated_precision_reproduces_statevector_estimator(estimator, circuit, seed):
+    pubs = [
+        (circuit, [["ZZZ"], ["XII"]], rows(circuit, 3)),
+        (circuit, "ZZZ", rows(circuit), 0.5),
+        (circuit, "IIZ", rows(circuit), 0.0),
+        (real_amplitudes(2, reps=1), "ZZ", np.zeros(4)),
+    ]
+
+    def make_seed():
+        return np.random.default_rng(3) if seed == "generator" else seed
+
+    theirs = StatevectorEstimator(default_precision=0.1, seed=make_seed()).run(pubs).result()
+    ours = FusedEstimator(default_precision=0.1, seed=make_seed(), device=estimator.options.device).run(pubs).result()
+    for our, their in zip(ours, theirs):
+        np.testing.assert_allclose(our.data.evs, their.data.evs, atol=1e-12, rtol=0)
+        assert our.metadata == their.metadata
+        assert not our.data.stds.any()
+
+
+def test_a_precision_asked_per_call_is_met_by_exact_values(estimator, circuit):
+    pub = (circuit, "ZZZ", rows(circuit, 3))
+    result = same(estimator, [pub], precision=0.5)
+    assert result[0].metadata["target_precision"] == 0.5
+
+
+def test_precision_modes(device, circuit):
+    pub = (circuit, "ZZZ", rows(circuit, 3))
+    exact = FusedEstimator(device=device).run([pub]).result()[0].data.evs
+    noisy = FusedEstimator(device=device, precision_mode="emulate", seed=1).run([pub], precision=0.5).result()[0].data.evs
+    np.testing.assert_array_equal(noisy, np.random.default_rng(1).normal(exact, 0.5))
+    quiet = FusedEstimator(device=device, precision_mode="exact", default_precision=0.5)
+    np.testing.assert_array_equal(quiet.run([pub]).result()[0].data.evs, exact)
+    assert (quiet.default_precision, quiet.seed) == (0.5, None)
+
+
+# --- fallback ---
+
+
+def entangled_reset():
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.reset(0)
+    circuit.ry(Parameter("a"), 0)
+    return circuit
+
+
+def test_what_the_sweeps_cannot_run_falls_back_with_one_warning(device):
+    circuit = entangled_reset()
+    pubs = [(circuit, ["ZZ", "IX"], [0.3]), (circuit, "IZ", [[0.1], [0.2]])]
+    with pytest.warns(UserWarning, match="reset.*StatevectorEstimator") as record:
+        job = FusedEstimator(device=device, seed=5).run(pubs)
+    assert len(record) == 1
+    assert job.metrics()["fallback"] == 2
+    for our, their in zip(job.result(), StatevectorEstimator(seed=5).run(pubs).result()):
+        np.testing.assert_array_equal(our.data.evs, their.data.evs)
+        assert our.metadata == their.metadata
+
+
+def test_a_fallback_meets_a_precision_exactly_too(device):
+    with pytest.warns(UserWarning, match="reset"):
+        job = FusedEstimator(device=device, seed=5).run([(entangled_reset(), "ZI", [0.3])], precision=0.5)
+    np.testing.assert_allclose(abs(job.result()[0].data.evs), 1.0, atol=1e-12)
+    assert job.result()[0].metadata["target_precision"] == 0.5
+
+
+def test_a_fallback_understands_projectors(device):
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.reset([0, 1])
+    with pytest.warns(UserWarning, match="reset"):
+        job = FusedEstimator(device=device).run([(circuit, ["+0", "1Z", "rZ"])])
+    np.testing.assert_allclose(job.result()[0].data.evs, [0.5, 0.0, 0.5], atol=1e-12)
+
+
+def test_without_fallback_the_job_raises(device):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        job = FusedEstimator(device=device, fallback=False).run([(entangled_reset(), "ZZ", [0.3])])
+    with pytest.raises(UnsupportedInstruction, match="reset"):
+        job.result()
+
+
+def test_what_nobody_can_run_raises_our_error(device):
+    circuit = QuantumCircuit(2, 1)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    circuit.x(0)
+    with pytest.warns(UserWarning, match="measure"):
+        job = FusedEstimator(device=device).run([(circuit, "ZZ")])
+    with pytest.raises(UnsupportedInstruction, match="measure"):
+        job.result()
+
+
+# --- errors ---
+
+
+def test_refusals_are_upstreams(estimator, circuit):
+    values = rows(circuit)
+    bad = [
+        (circuit, "ZZ", values),
+        (circuit, "ZZZ", values[:-1]),
+        (circuit, "ZZZ"),
+        (circuit, ["ZZZ", "XXX"], rows(circuit, 3)),
+        (circuit, ["ZZZ", "XX"], values),
+        (circuit, SparsePauliOp("ZZZ", [1j]), values),
+        (circuit, SparsePauliOp("ZZZ", [0]), values),
+        (circuit, 5, values),
+        (circuit, Operator(np.eye(8)), values),
+        (circuit, "ZZZ", values, -1),
+        (circuit, "ZZZ", values, "low"),
+        (circuit, "ZZZ", (values + 0j).tolist()),
+        (circuit,),
+        (circuit, "ZZZ", values, 0.1, 5),
+        ("circuit", "ZZZ"),
+    ]
+    for pub in bad:
+        with pytest.raises(Exception) as theirs:
+            StatevectorEstimator().run([pub])
+        with pytest.raises(type(theirs.value)) as ours:
+            estimator.run([pub])
+        assert str(ours.value) == str(theirs.value)
+    for pubs in ((circuit, "ZZZ"), [circuit]):
+        with pytest.raises(ValueError, match="An invalid Estimator pub-like was given"):
+            estimator.run(pubs)
+    with pytest.raises(ValueError, match="precision must be non-negative"):
+        estimator.run([(circuit, "ZZZ", values)], precision=-1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_named(estimator, circuit, value):
+    values = rows(circuit, 3)
+    values[1, 2] = value
+    name = circuit.parameters[2].name
+    with pytest.raises(ValueError) as error:
+        estimator.run([(circuit, "ZZZ", values)])
+    assert str(error.value) == f"the value of parameter '{name}' in row 1 is {value}; allowed: finite numbers."
+
+
+def test_huge_finite_values_are_no_error(estimator):
+    circuit = real_amplitudes(1, reps=1)
+    estimator.run([(circuit, "Z", [[1.7e308, 1.7e308]])]).result()
+
+
+def test_a_wrong_parameter_name_is_refused(estimator):
+    circuit = QuantumCircuit(1)
+    circuit.rx(Parameter("a"), 0)
+    with pytest.raises(ValueError, match="Could not find placement for parameter 'b'"):
+        estimator.run([(circuit, "Z", {"b": 0.1})])
+
+
+def test_a_statevector_over_the_memory_limit_is_refused_before_it_is_allocated(device):
+    circuit = QuantumCircuit(34)
+    for qubit in range(34):
+        circuit.h(qubit)
+    for qubit in range(33):
+        circuit.cx(qubit, qubit + 1)
+    job = FusedEstimator(device=device, memory_limit="16GiB").run([(circuit, "Z" * 34)])
+    with pytest.raises(MemoryError) as error:
+        job.result()
+    assert str(error.value) == (
+        "the statevector of 34 qubits needs 256 GiB in complex128, memory_limit is 16 GiB; "
+        "use dtype='complex64' or fewer qubits."
+    )
+
+
+# --- the job, threads, copies ---
+
+
+def test_metrics_say_what_ran(device, dtype, circuit):
+    job = FusedEstimator(device=device, dtype=dtype, num_threads=2).run([(circuit, "ZZZ", rows(circuit, 3))])
+    metrics = job.metrics()
+    assert (metrics["device"], metrics["dtype"], metrics["num_threads"]) == (device, dtype, 2)
+    assert (metrics["rows"], metrics["pairs"], metrics["fallback"]) == (3, 3, 0)
+    assert metrics["seconds"] > 0 and metrics["sweeps"] >= 1 and metrics["chunks"] >= 1 and metrics["bytes"] > 0
+
+
+def test_the_job_is_a_primitive_job(estimator, circuit):
+    job = estimator.run([(circuit, "ZZZ", rows(circuit))])
+    result = job.result()
+    assert job.done() and job.in_final_state() and not job.running() and not job.cancelled()
+    assert isinstance(job.job_id(), str)
+    again = pickle.loads(pickle.dumps(job))
+    np.testing.assert_array_equal(again.result()[0].data.evs, result[0].data.evs)
+    assert again.metrics() == job.metrics()
+
+
+def test_values_may_change_after_run(estimator, circuit):
+    values = rows(circuit, 3)
+    expected = estimator.run([(circuit, "ZZZ", values.copy())]).result()[0].data.evs
+    job = estimator.run([(circuit, "ZZZ", values)])
+    values[:] = 0
+    np.testing.assert_array_equal(job.result()[0].data.evs, expected)
+
+
+def test_an_estimator_survives_pickle_and_deepcopy(device, circuit):
+    estimator = FusedEstimator(device=device, dtype="complex64", default_precision=0.25, precision_mode="exact", seed=2)
+    pub = (circuit, "ZZZ", rows(circuit))
+    expected = estimator.run([pub]).result()[0].data.evs
+    for other in (pickle.loads(pickle.dumps(estimator)), copy.deepcopy(estimator)):
+        assert other.options == estimator.options
+        np.testing.assert_array_equal(other.run([pub]).result()[0].data.evs, expected)
+
+
+def test_threads_may_share_an_estimator(estimator):
+    circuits = [real_amplitudes(3, reps=reps) for reps in (1, 2, 3)]
+    pubs = [(circuits[i % 3], ["ZZZ", "XIX"][i % 2], rows(circuits[i % 3], seed=i)) for i in range(24)]
+    expected = [estimator.run([pub]).result()[0].data.evs for pub in pubs]
+    COMPILED.clear()
+    barrier = threading.Barrier(4)
+
+    def work(part):
+        barrier.wait()
+        return [estimator.run([pub]).result()[0].data.evs for pub in part]
+
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(work, [pubs[i::4] for i in range(4)]))
+    for i, part in enumerate(parts):
+        np.testing.assert_array_equal(part, expected[i::4])
+
+
+def test_progress_changes_nothing(device, circuit, capsys):
+    pubs = [(circuit, [["ZZZ"], ["XII"]], rows(circuit, 120)), (circuit, "IIZ", rows(circuit, 2))]
+    plain = FusedEstimator(device=device).run(pubs).result()
+    job = FusedEstimator(device=device, progress=True).run(pubs)
+    for one, other in zip(job.result(), plain):
+        np.testing.assert_array_equal(one.data.evs, other.data.evs)
+    assert "122/122" in capsys.readouterr().err

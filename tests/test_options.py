@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options: every way to give them, and the text of every refusal."""
+
+import copy
+import os
+import pickle
+
+import numpy as np
+import pytest
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions
+from qiskit_fused.options import format_bytes, machine_memory, parse_bytes
+
+
+def test_options_are_copied_from_a_dataclass_a_mapping_or_keywords():
+    given = FusedOptions(device="reference")
+    estimator = FusedEstimator(options=given, dtype="complex64")
+    assert (estimator.options.device, estimator.options.dtype, given.dtype) == ("reference", "complex64", "complex128")
+    given.device = "cpu"
+    assert estimator.options.device == "reference"
+    assert FusedEstimator(options={"num_threads": 3}).options.num_threads == 3
+    assert FusedEstimator(default_precision=0.5, seed=7).options == FusedOptions(default_precision=0.5, seed=7)
+
+
+def test_options_of_an_estimator_can_be_changed_later():
+    estimator = FusedEstimator()
+    estimator.options.dtype = "complex64"
+    assert estimator.options.dtype == "complex64"
+    with pytest.raises(ValueError, match="option dtype is 'half'"):
+        estimator.options.dtype = "half"
+
+
+def test_a_gradient_shares_the_options_of_its_estimator():
+    estimator = FusedEstimator(device="reference")
+    gradient = FusedEstimatorGradient(estimator)
+    estimator.options.dtype = "complex64"
+    assert gradient.fused_options is estimator.options
+    assert FusedEstimatorGradient(estimator, dtype="complex128").fused_options == FusedOptions(device="reference")
+    assert FusedEstimatorGradient(options={"device": "cpu", "shots": 3}).fused_options == FusedOptions(device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("device", "gpu", "'auto', 'cpu', 'cuda', 'reference'"),
+        ("device", None, "'auto', 'cpu', 'cuda', 'reference'"),
+        ("dtype", "float32", "'complex128', 'complex64'"),
+        ("dtype", None, "'complex128', 'complex64'"),
+        ("num_threads", 0, "None, an integer >= 1"),
+        ("num_threads", 2.0, "None, an integer >= 1"),
+        ("num_threads", True, "None, an integer >= 1"),
+        ("memory_limit", "8 apples", "None, a number of bytes, a string such as '8GB' or '512MiB', or a fraction"),
+        ("memory_limit", 0, "None, a number of bytes"),
+        ("memory_limit", 1.5, "None, a number of bytes"),
+        ("method", "forward", "'auto', 'reverse'"),
+        ("seed", -1, "None, an integer >= 0, a numpy Generator"),
+        ("default_precision", -0.1, "a finite number >= 0"),
+        ("default_precision", float("nan"), "a finite number >= 0"),
+        ("default_precision", "x", "a finite number >= 0"),
+        ("precision_mode", "noisy", "'auto', 'emulate', 'exact'"),
+        ("fallback", "no", "True, False"),
+        ("progress", 1, "True, False"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name_value_and_what_is_allowed(name, value, allowed):
+    with pytest.raises(ValueError) as error:
+        FusedOptions(**{name: value})
+    assert str(error.value).startswith(f"option {name} is {value!r}; allowed: {allowed}")
+
+
+def test_an_unknown_option_is_refused():
+    for make in (FusedOptions.coerce, FusedEstimator, FusedEstimatorGradient):
+        with pytest.raises(TypeError, match="unknown option 'devcie'; allowed: device, dtype, num_threads"):
+            make(devcie="cpu")
+    with pytest.raises(TypeError, match="options must be FusedOptions, a mapping or None, not str"):
+        FusedEstimator(options="cpu")
+
+
+def test_numpy_dtypes_are_understood():
+    assert FusedOptions(dtype=np.complex64).dtype == "complex64"
+
+
+def test_threads_come_from_the_option_then_the_environment_then_the_machine(monkeypatch):
+    for variable in ("QISKIT_FUSED_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(variable, raising=False)
+    assert 1 <= FusedOptions().resolve_num_threads() <= (os.cpu_count() or 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    assert FusedOptions().resolve_num_threads() == 3
+    monkeypatch.setenv("QISKIT_FUSED_NUM_THREADS", "5")
+    assert FusedOptions().resolve_num_threads() == 5
+    assert FusedOptions(num_threads=7).resolve_num_threads() == 7
+    monkeypatch.setenv("QISKIT_FUSED_NUM_THREADS", "many")
+    with pytest.raises(ValueError, match="environment variable QISKIT_FUSED_NUM_THREADS is 'many'; allowed: an integer"):
+        FusedOptions().resolve_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("8GB", 8 * 10**9), ("512MiB", 2**29), ("1.5 KiB", 1536), ("100B", 100), ("8", None), ("x", None), ("1EB", None)],
+)
+def test_memory_sizes_are_parsed(text, count):
+    assert parse_bytes(text) == count
+
+
+def test_memory_limits_resolve_to_bytes():
+    assert FusedOptions(memory_limit="2GiB").resolve_memory_limit() == 2**31
+    assert FusedOptions(memory_limit=12345).resolve_memory_limit() == 12345
+    memory = machine_memory()
+    assert FusedOptions().resolve_memory_limit() == memory
+    if memory is not None:
+        assert FusedOptions(memory_limit=0.5).resolve_memory_limit() == int(memory / 2)
+
+
+def test_bytes_are_written_with_binary_units():
+    assert [format_bytes(n) for n in (2**38, 100, 1500, 2**34 * 1.5)] == ["256 GiB", "100 B", "1.46 KiB", "24 GiB"]
+
+
+def test_noise_is_added_when_the_mode_says_so():
+    assert not FusedOptions().adds_noise
+    assert FusedOptions(default_precision=0.1).adds_noise
+    assert FusedOptions(precision_mode="emulate").adds_noise
+    assert not FusedOptions(default_precision=0.1, precision_mode="exact").adds_noise
+
+
+def test_options_survive_pickle_and_deepcopy():
+    options = FusedOptions(device="cpu", memory_limit=0.25, seed=3)
+    assert pickle.loads(pickle.dumps(options)) == copy.deepcopy(options) == options
