@@ -101,8 +101,12 @@ private:
         bool zero_start, skip_first_adjoint;
     };
 
-    T* re(Buffer<T>& state) const { return state.data(); }
-    T* im(Buffer<T>& state) const { return state.data() + (std::size_t(1) << bits_); }
+    // The four arrays of psi and lam start a quarter of a page apart from each other modulo pages: rows of a group are
+    // powers of two apart, and all of them in one set of the L1 cache would evict each other.
+    static constexpr std::size_t stagger = 1024 / sizeof(T);
+    std::size_t state_size(int index) const { return (std::size_t(2) << bits_) + (2 * index + 1) * stagger; }
+    T* re(Buffer<T>& state) const { return state.data() + state.size() - (std::size_t(2) << bits_) - stagger; }
+    T* im(Buffer<T>& state) const { return re(state) + (std::size_t(1) << bits_) + stagger; }
     int num_chunks() const { return 1 << chunk_bits_; }
     Range inside(int chunk) const {
         return {bits_, bits_ - chunk_bits_, chunk_bits_, static_cast<index_t>(chunk)};
@@ -172,9 +176,9 @@ auto Engine<T>::make_workspace(int team_size, bool gradient, bool saved) const -
     auto ws = std::make_unique<Workspace>();
     const std::size_t amplitudes = std::size_t(1) << bits_, low = std::size_t(1) << low_bits_;
     const std::size_t blocks = std::size_t(1) << (bits_ - low_bits_), chunks = num_chunks();
-    ws->psi = Buffer<T>(2 * amplitudes);
-    if (gradient) ws->lam = Buffer<T>(2 * amplitudes);
-    if (saved) ws->saved = Buffer<T>(2 * amplitudes);
+    ws->psi = Buffer<T>(state_size(0));
+    if (gradient) ws->lam = Buffer<T>(state_size(1));
+    if (saved) ws->saved = Buffer<T>(state_size(0));
     ws->bound.resize(plan_);
     ws->layer_scale.resize(plan_.num_layers + 1);
     ws->tables.resize(phases_.size());

@@ -15,7 +15,7 @@ namespace qf {
 
 void* aligned_allocate(std::size_t bytes) {
     constexpr std::size_t huge_page = std::size_t(1) << 21;
-    const std::size_t alignment = bytes >= huge_page ? huge_page : 64;
+    const std::size_t alignment = bytes >= huge_page ? huge_page : bytes >= 4096 ? 4096 : 64;
     void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     if (!p) throw std::bad_alloc();
 #if defined(__linux__)

@@ -29,12 +29,22 @@
 #define QF_VECTOR_BYTES 16
 #endif
 
-// Loops over registers must be unrolled, or the compiler keeps the vectors in memory.
-#define QF_UNROLL _Pragma("GCC unroll 16")
+#define QF_INLINE __attribute__((always_inline))
 
 namespace qf {
 namespace QF_ISA {
 namespace {
+
+// Call f(0), ..., f(N - 1) with constants. Loops over registers are written so: the compiler keeps an array of vectors
+// in memory if any index into it is a variable when it decides.
+template <class F, int... I>
+QF_INLINE inline void unroll(F&& f, std::integer_sequence<int, I...>) {
+    (f(std::integral_constant<int, I>{}), ...);
+}
+template <int N, class F>
+QF_INLINE inline void unroll(F&& f) {
+    unroll(f, std::make_integer_sequence<int, N>{});
+}
 
 constexpr int log2_of(std::size_t x) { return x <= 1 ? 0 : 1 + log2_of(x / 2); }
 
@@ -42,14 +52,16 @@ template <class T>
 struct Simd {
     static constexpr int width = QF_VECTOR_BYTES / sizeof(T);
     static constexpr int lane_bits = log2_of(width);
+    using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
     typedef T V __attribute__((vector_size(QF_VECTOR_BYTES)));
+    typedef Int Mask __attribute__((vector_size(QF_VECTOR_BYTES)));
 
     static V load(const T* p) { return *reinterpret_cast<const V*>(p); }
     static void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
     static V splat(T x) { return x - V{}; }
     static T sum(V v) {
         T total = 0;
-        QF_UNROLL for (int i = 0; i < width; ++i) total += v[i];
+        for (int i = 0; i < width; ++i) total += v[i];
         return total;
     }
 
@@ -59,8 +71,6 @@ struct Simd {
 #if defined(__clang__)
         return __builtin_shufflevector(v, v, static_cast<int>(I ^ Flip)...);
 #else
-        using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-        typedef Int Mask __attribute__((vector_size(QF_VECTOR_BYTES)));
         return __builtin_shuffle(v, Mask{static_cast<Int>(I ^ Flip)...});
 #endif
     }
@@ -78,12 +88,14 @@ struct Simd {
             if (flip & 8) v = flip_lanes<8>(v);
         return v;
     }
-    // at0 where bit `bit` of the lane is 0, at1 elsewhere
+    // at1 where bit `bit` of the lane is 1, at0 elsewhere
     static V by_bit(int bit, T at0, T at1) {
-        V v = splat(at0);
-        for (int i = 0; i < width; ++i)
-            if (i >> bit & 1) v[i] = at1;
-        return v;
+        const Mask at_bit = (lane_numbers(std::make_index_sequence<width>{}) & (Int(1) << bit)) != 0;
+        return at_bit ? splat(at1) : splat(at0);
+    }
+    template <std::size_t... I>
+    static Mask lane_numbers(std::index_sequence<I...>) {
+        return Mask{static_cast<Int>(I)...};
     }
 };
 
@@ -95,8 +107,9 @@ struct Walk {
     index_t base;
 
     index_t operator()(index_t counter) const {
-        QF_UNROLL for (int i = 0; i < Holes; ++i)
+        unroll<Holes>([&](auto i) QF_INLINE {
             counter = (counter & below[i]) | ((counter & ~below[i]) << width[i]);
+        });
         return counter + base;
     }
 };
@@ -124,124 +137,179 @@ Walk<Holes> make_walk(const Range& range, const Rotation<T>* rotations, int coun
     return walk;
 }
 
-// The 2^K vectors of one step, read at index ^ flip and written back in place.
-template <class T, int K>
-struct Offsets {
-    index_t from[1 << K], to[1 << K];
-    typename Simd<T>::V tau[K];
+// Keep a loaded vector in its register: the compiler would rather load it again as a memory operand.
+#if defined(__x86_64__)
+#define QF_KEEP(v) asm("" : "+v"(v))
+#else
+#define QF_KEEP(v) (void)0
+#endif
 
-    explicit Offsets(const Rotation<T>* rotations) {
-        for (int r = 0; r < 1 << K; ++r) {
-            from[r] = to[r] = 0;
-            for (int j = 0; j < K; ++j) {
-                const index_t stride = index_t(1) << rotations[j].bit;
-                const bool bit = r >> j & 1;
-                if (bit) to[r] += stride;
-                if (bit != rotations[j].flip) from[r] += stride;
-            }
-        }
-        for (int j = 0; j < K; ++j) tau[j] = Simd<T>::splat(rotations[j].tau);
-    }
+// K strided rotations of 2^K vectors. Bit j of Flips: rotation j is T(tau) X, else T(tau).
+template <class T, int K, int Flips>
+struct Rotator {
+    using S = Simd<T>;
+    using V = typename S::V;
+    V tau[K];
 
-    void load(const T* p, typename Simd<T>::V* a) const {
-        QF_UNROLL for (int r = 0; r < 1 << K; ++r) a[r] = Simd<T>::load(p + from[r]);
+    QF_INLINE explicit Rotator(const Rotation<T>* rotations) {
+        unroll<K>([&](auto j) QF_INLINE { tau[j] = S::splat(rotations[j].tau); });
     }
-    void store(T* p, const typename Simd<T>::V* a) const {
-        QF_UNROLL for (int r = 0; r < 1 << K; ++r) Simd<T>::store(p + to[r], a[r]);
+    template <class Rows>
+    QF_INLINE void load(const T* p, const Rows& rows, V* a) const {
+        unroll<1 << K>([&](auto r) QF_INLINE {
+            const T* pair = p + rows.offset[r >> 1];
+            a[r] = S::load(r & 1 ? pair + rows.first : pair);
+            QF_KEEP(a[r]);
+        });
     }
-    void apply(typename Simd<T>::V* a) const {
-        QF_UNROLL for (int j = 0; j < K; ++j) {
-            QF_UNROLL for (int r = 0; r < 1 << K; ++r) {
-                if (r >> j & 1) continue;
-                const auto a0 = a[r], a1 = a[r | 1 << j];
-                a[r] = a0 - tau[j] * a1;
-                a[r | 1 << j] = a1 + tau[j] * a0;
-            }
-        }
+    template <class Rows>
+    QF_INLINE void store(T* p, const Rows& rows, const V* a) const {
+        unroll<1 << K>([&](auto r) QF_INLINE {
+            T* pair = p + rows.offset[r >> 1];
+            S::store(r & 1 ? pair + rows.first : pair, a[r]);
+        });
+    }
+    QF_INLINE void apply(V* a) const {
+        unroll<K>([&](auto j) QF_INLINE {
+            unroll<1 << K>([&](auto r) QF_INLINE {
+                if constexpr (!(r >> j & 1)) {
+                    const V a0 = a[r], a1 = a[r | 1 << j];
+                    if constexpr (Flips >> j & 1) {
+                        a[r] = a1 - tau[j] * a0;
+                        a[r | 1 << j] = a0 + tau[j] * a1;
+                    } else {
+                        a[r] = a0 - tau[j] * a1;
+                        a[r | 1 << j] = a1 + tau[j] * a0;
+                    }
+                }
+            });
+        });
     }
 };
 
+// The 2^K rows of one step: pairs of vectors that are rotations[0] apart.
 template <class T, int K, int Holes>
+struct Rows {
+    Walk<Holes> walk;
+    index_t count, first, offset[1 << (K - 1)];
+
+    Rows(const Range& range, const Rotation<T>* rotations) : walk(make_walk<T, Holes>(range, rotations, K)) {
+        count = index_t(1) << (range.num_bits - range.width - K - Simd<T>::lane_bits);
+        first = index_t(1) << rotations[0].bit;
+        offset[0] = 0;
+        for (int j = 1; j < K; ++j)
+            for (int r = 0; r < 1 << (j - 1); ++r)
+                offset[r | 1 << (j - 1)] = offset[r] + (index_t(1) << rotations[j].bit);
+    }
+};
+
+template <class T, int K, int Holes, int Flips>
 void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* im) {
     using S = Simd<T>;
-    const auto walk = make_walk<T, Holes>(range, rotations, K);
-    const Offsets<T, K> offsets(rotations);
-    const index_t steps = index_t(1) << (range.num_bits - range.width - K - S::lane_bits);
-    typename S::V a[1 << K];
-    for (index_t step = 0; step < steps; ++step) {
-        const index_t i = walk(step << S::lane_bits);
-        offsets.load(re + i, a);
-        offsets.apply(a);
-        offsets.store(re + i, a);
-        offsets.load(im + i, a);
-        offsets.apply(a);
-        offsets.store(im + i, a);
+    const Rotator<T, K, Flips> rotator(rotations);
+    const Rows<T, K, Holes> rows(range, rotations);
+    for (index_t step = 0; step < rows.count; ++step) {
+        const index_t i = rows.walk(step << S::lane_bits);
+        typename S::V a[1 << K];
+        rotator.load(re + i, rows, a);
+        rotator.apply(a);
+        rotator.store(re + i, rows, a);
+        rotator.load(im + i, rows, a);
+        rotator.apply(a);
+        rotator.store(im + i, rows, a);
     }
 }
 
-template <class T, int K>
-void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* im) {
-    if (range.position + range.width == range.num_bits)
-        rotate_strided<T, K, K>(range, rotations, re, im);
-    else
-        rotate_strided<T, K, K + 1>(range, rotations, re, im);
+template <class T>
+int flips_of(const Rotation<T>* rotations, int count) {
+    int flips = 0;
+    for (int j = 0; j < count; ++j) flips |= rotations[j].flip << j;
+    return flips;
+}
+
+template <class T>
+bool on_top(const Range& range) {
+    return range.position + range.width == range.num_bits;
+}
+
+template <class T, int K, int... Flips>
+void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* im,
+                    std::integer_sequence<int, Flips...>) {
+    using Function = void (*)(const Range&, const Rotation<T>*, T*, T*);
+    static constexpr Function on_top_table[] = {rotate_strided<T, K, K, Flips>...};
+    static constexpr Function hole_table[] = {rotate_strided<T, K, K + 1, Flips>...};
+    (on_top<T>(range) ? on_top_table : hole_table)[flips_of(rotations, K)](range, rotations, re, im);
+}
+
+// Register counts decide the group sizes: 32 vectors hold 16 rows, or psi and lam of two qubits with real and imaginary
+// parts; 16 vectors (AVX2, SSE2) half of that.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int max_rotate = 4, max_adjoint = 2, max_adjoint_with_x = 2;
+#else
+constexpr int max_rotate = 3, max_adjoint = 2, max_adjoint_with_x = 1;
+#endif
+
+// Call f with the constant that `count` is.
+template <int Max, class F>
+QF_INLINE inline void with_constant(int count, F&& f) {
+    unroll<Max>([&](auto k) QF_INLINE {
+        if (count == k + 1) f(std::integral_constant<int, k + 1>{});
+    });
 }
 
 template <class T>
 void rotate(const Range& range, const Rotation<T>* rotations, int count, T* re, T* im) {
-    switch (count) {
-        case 1: return rotate_strided<T, 1>(range, rotations, re, im);
-        case 2: return rotate_strided<T, 2>(range, rotations, re, im);
-        case 3: return rotate_strided<T, 3>(range, rotations, re, im);
-    }
+    with_constant<max_rotate>(count, [&](auto k) {
+        rotate_strided<T, k>(range, rotations, re, im, std::make_integer_sequence<int, 1 << k>{});
+    });
 }
 
 // Y_j from real arrays: sum over pairs of l1 p0 - l0 p1, real and imaginary parts added.
 template <class T, int K>
-void add_y(const typename Simd<T>::V* psi, const typename Simd<T>::V* lam, typename Simd<T>::V* y) {
-    QF_UNROLL for (int j = 0; j < K; ++j) {
-        QF_UNROLL for (int r = 0; r < 1 << K; ++r) {
-            if (r >> j & 1) continue;
-            y[j] += lam[r | 1 << j] * psi[r];
-            y[j] -= lam[r] * psi[r | 1 << j];
-        }
-    }
+QF_INLINE inline void add_y(const typename Simd<T>::V* psi, const typename Simd<T>::V* lam, typename Simd<T>::V* y) {
+    unroll<K>([&](auto j) QF_INLINE {
+        unroll<1 << K>([&](auto r) QF_INLINE {
+            if constexpr (!(r >> j & 1)) {
+                y[j] += lam[r | 1 << j] * psi[r];
+                y[j] -= lam[r] * psi[r | 1 << j];
+            }
+        });
+    });
 }
 
-template <class T, int K, int Holes, bool WithX>
+template <class T, int K, int Holes, bool WithX, int Flips>
 void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
                             T* lam_im, double* sums) {
     using S = Simd<T>;
     using V = typename S::V;
-    const auto walk = make_walk<T, Holes>(range, rotations, K);
-    const Offsets<T, K> offsets(rotations);
-    const index_t steps = index_t(1) << (range.num_bits - range.width - K - S::lane_bits);
+    const Rotator<T, K, Flips> rotator(rotations);
+    const Rows<T, K, Holes> rows(range, rotations);
     V y[K] = {}, x[K] = {};
-    for (index_t step = 0; step < steps; ++step) {
-        const index_t i = walk(step << S::lane_bits);
+    for (index_t step = 0; step < rows.count; ++step) {
+        const index_t i = rows.walk(step << S::lane_bits);
         V p[1 << K], l[1 << K];
-        offsets.load(psi_re + i, p);
-        offsets.apply(p);
-        offsets.store(psi_re + i, p);
-        offsets.load(lam_re + i, l);
-        offsets.apply(l);
-        offsets.store(lam_re + i, l);
+        rotator.load(psi_re + i, rows, p);
+        rotator.apply(p);
+        rotator.store(psi_re + i, rows, p);
+        rotator.load(lam_re + i, rows, l);
+        rotator.apply(l);
+        rotator.store(lam_re + i, rows, l);
         add_y<T, K>(p, l, y);
         V q[1 << K], m[1 << K];
-        offsets.load(psi_im + i, q);
-        offsets.apply(q);
-        offsets.store(psi_im + i, q);
-        offsets.load(lam_im + i, m);
-        offsets.apply(m);
-        offsets.store(lam_im + i, m);
+        rotator.load(psi_im + i, rows, q);
+        rotator.apply(q);
+        rotator.store(psi_im + i, rows, q);
+        rotator.load(lam_im + i, rows, m);
+        rotator.apply(m);
+        rotator.store(lam_im + i, rows, m);
         add_y<T, K>(q, m, y);
         if constexpr (WithX) {
-            QF_UNROLL for (int j = 0; j < K; ++j) {
-                QF_UNROLL for (int r = 0; r < 1 << K; ++r) {
+            unroll<K>([&](auto j) QF_INLINE {
+                unroll<1 << K>([&](auto r) QF_INLINE {
                     x[j] += l[r] * q[r ^ 1 << j];
                     x[j] -= m[r] * p[r ^ 1 << j];
-                }
-            }
+                });
+            });
         }
     }
     for (int j = 0; j < K; ++j) {
@@ -250,24 +318,27 @@ void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T*
     }
 }
 
-template <class T, int K>
-void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, bool with_x, T* psi_re, T* psi_im,
-                            T* lam_re, T* lam_im, double* sums) {
-    const bool on_top = range.position + range.width == range.num_bits;
-    auto run = [&](auto function) { function(range, rotations, psi_re, psi_im, lam_re, lam_im, sums); };
-    if (on_top && with_x) return run(rotate_strided_adjoint<T, K, K, true>);
-    if (on_top) return run(rotate_strided_adjoint<T, K, K, false>);
-    if (with_x) return run(rotate_strided_adjoint<T, K, K + 1, true>);
-    run(rotate_strided_adjoint<T, K, K + 1, false>);
+template <class T, int K, bool WithX, int... Flips>
+void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
+                            T* lam_im, double* sums, std::integer_sequence<int, Flips...>) {
+    using Function = void (*)(const Range&, const Rotation<T>*, T*, T*, T*, T*, double*);
+    static constexpr Function on_top_table[] = {rotate_strided_adjoint<T, K, K, WithX, Flips>...};
+    static constexpr Function hole_table[] = {rotate_strided_adjoint<T, K, K + 1, WithX, Flips>...};
+    (on_top<T>(range) ? on_top_table : hole_table)[flips_of(rotations, K)](range, rotations, psi_re, psi_im, lam_re,
+                                                                          lam_im, sums);
 }
 
 template <class T>
 void rotate_adjoint(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
                     T* lam_re, T* lam_im, double* sums) {
-    if (count == 1)
-        rotate_strided_adjoint<T, 1>(range, rotations, with_x, psi_re, psi_im, lam_re, lam_im, sums);
+    auto run = [&](auto k, auto x) {
+        rotate_strided_adjoint<T, k, x>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
+                                        std::make_integer_sequence<int, 1 << k>{});
+    };
+    if (with_x)
+        with_constant<max_adjoint_with_x>(count, [&](auto k) { run(k, std::true_type{}); });
     else
-        rotate_strided_adjoint<T, 2>(range, rotations, with_x, psi_re, psi_im, lam_re, lam_im, sums);
+        with_constant<max_adjoint>(count, [&](auto k) { run(k, std::false_type{}); });
 }
 
 // Rotations of all lane qubits at once, held per lane bit: mode 0 none, 1 plain, 2 flipped.
@@ -288,9 +359,9 @@ struct Lanes {
     template <int Bit, int N>
     void apply_bit(V* v) const {
         if (mode[Bit] == 1) {
-            QF_UNROLL for (int i = 0; i < N; ++i) v[i] = v[i] + tau[Bit] * S::template flip_lanes<1 << Bit>(v[i]);
+            unroll<N>([&](auto i) QF_INLINE { v[i] = v[i] + tau[Bit] * S::template flip_lanes<1 << Bit>(v[i]); });
         } else if (mode[Bit] == 2) {
-            QF_UNROLL for (int i = 0; i < N; ++i) v[i] = S::template flip_lanes<1 << Bit>(v[i]) + tau[Bit] * v[i];
+            unroll<N>([&](auto i) QF_INLINE { v[i] = S::template flip_lanes<1 << Bit>(v[i]) + tau[Bit] * v[i]; });
         }
     }
     template <int N>
@@ -632,7 +703,7 @@ double fma_peak() {
     double best = 0;
     for (int round = 0; round < 5; ++round) {
         const auto start = std::chrono::steady_clock::now();
-        for (int r = 0; r < repeats; ++r) QF_UNROLL for (int i = 0; i < chains; ++i) a[i] = a[i] * x + y;
+        for (int r = 0; r < repeats; ++r) unroll<chains>([&](auto i) QF_INLINE { a[i] = a[i] * x + y; });
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
         const double rate = 2.0 * chains * repeats * S::width / seconds.count();
         if (rate > best) best = rate;
@@ -645,20 +716,11 @@ double fma_peak() {
 #define QF_STRING_(x) #x
 #define QF_STRING(x) QF_STRING_(x)
 
-// Register counts decide the group sizes: 32 vectors on AVX-512 and NEON hold psi and lam of two qubits, real and
-// imaginary parts; 16 do not.
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int max_adjoint_with_x = 2;
-#else
-constexpr int max_adjoint_with_x = 1;
-#endif
-
 template <class T>
 constexpr Sweeps<T> make_table() {
-    return {QF_STRING(QF_ISA), Simd<T>::lane_bits, 3,          2,
-            max_adjoint_with_x, rotate<T>,          rotate_lanes<T>, rotate_adjoint<T>,
-            rotate_lanes_adjoint<T>, phase<T>,      phase_adjoint<T>, linear_table<T>,
-            z_sums<T>,          observe<T>,         fma_peak<T>};
+    return {QF_STRING(QF_ISA),  Simd<T>::lane_bits,      max_rotate, max_adjoint,      max_adjoint_with_x, rotate<T>,
+            rotate_lanes<T>,    rotate_adjoint<T>,       rotate_lanes_adjoint<T>, phase<T>, phase_adjoint<T>,
+            linear_table<T>,    z_sums<T>,               observe<T>, fma_peak<T>};
 }
 
 }  // namespace

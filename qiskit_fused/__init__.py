@@ -1,2 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fast simulation of quantum machine learning behind Qiskit primitives."""
+
+from qiskit_fused.compiler import fuse
+from qiskit_fused.estimator import FusedEstimator
+from qiskit_fused.execution import FusedJob
+from qiskit_fused.gradient import FusedEstimatorGradient
+from qiskit_fused.lowering import UnsupportedInstruction
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.plan import Plan
+
+__all__ = [
+    "FusedEstimator",
+    "FusedEstimatorGradient",
+    "FusedJob",
+    "FusedOptions",
+    "Plan",
+    "UnsupportedInstruction",
+    "fuse",
+]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Qiskit's observables -> `Observables`, each converted once.
 
-Conversion follows `ObservablesArray`, with its nesting, its simplification and its errors. Results are remembered by the
-identity of the object given, and used again only while its content is what it was.
+Conversion follows `ObservablesArray`, with its nesting, its simplification and its errors. Results are remembered by
+the identity of the object given, and used again only while its content is what it was.
 """
 
 from __future__ import annotations
@@ -165,7 +165,16 @@ def _stack(array: ObservablesArray) -> Observables:
         len(elements),
         np.repeat(np.arange(len(elements)), [element.num_terms for element in elements]),
         join([element.coeffs for element in elements], np.complex128),
-        join([[0], *(np.add(e.boundaries[1:], n, dtype=np.int64, casting="unsafe") for e, n in zip(elements, first_letter))], np.int64),
+        join(
+            [
+                [0],
+                *(
+                    np.add(e.boundaries[1:], n, dtype=np.int64, casting="unsafe")
+                    for e, n in zip(elements, first_letter)
+                ),
+            ],
+            np.int64,
+        ),
         join([element.bit_terms for element in elements], np.uint8),
         join([element.indices for element in elements], np.int64),
     )

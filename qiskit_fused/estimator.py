@@ -74,6 +74,10 @@ class FusedEstimator(BaseEstimatorV2):
         """The options, which may be changed: ``estimator.options.dtype = "complex64"``."""
         return self._options
 
+    @options.setter
+    def options(self, options: FusedOptions | Mapping[str, Any] | None) -> None:
+        self._options = FusedOptions.coerce(options)
+
     @property
     def default_precision(self) -> float:
         """The target precision of PUBs that bring none."""
@@ -232,7 +236,7 @@ def _as_paulis(observables: ObservablesArray) -> ObservablesArray:
 
 
 def _run(tasks: list[_Task], options: FusedOptions) -> tuple[PrimitiveResult[PubResult], dict[str, Any]]:
-    metrics: dict[str, Any] = {"num_threads": options.resolve_num_threads(), "fallback": 0}
+    metrics: dict[str, Any] = {"fallback": 0}
     groups: dict[int, list[_Task]] = {}
     for task in tasks:
         if task.compiled is not None:
@@ -277,9 +281,10 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
         array = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
         evs = evaluate(options, compiled, stacked, array, pairs, metrics=metrics).values[back]
     position = 0
-    for task, part in zip(group, rows):
-        task.evs = evs[position : position + len(part)].reshape(task.shape)
-        position += len(part)
+    for task in group:
+        size = int(np.prod(task.shape, dtype=int))
+        task.evs = evs[position : position + size].reshape(task.shape)
+        position += size
 
 
 def _spread(offset: int, own: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:

@@ -41,9 +41,9 @@ if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's t
     os.register_at_fork(after_in_child=_forget_threads)
 
 
-def engine_for(options: FusedOptions) -> Engine:
-    """Return the engine the options ask for, one per device and number of threads."""
-    key = (options.device, options.resolve_num_threads())
+def engine_for(device: str, num_threads: int) -> Engine:
+    """Return the engine of a device, one per number of threads."""
+    key = (device, num_threads)
     engine = _engines.get(key)
     if engine is None:
         with _lock:
@@ -65,6 +65,9 @@ def evaluate(
     """Run one batch: rows of parameter values, observables, and the pairs of both that are asked for.
 
     Args:
+        options: device, dtype, threads, memory limit and progress.
+        compiled: the circuit.
+        operators: the K observables.
         values: float64 (B, P), finite.
         pairs: int32 row and observable of each of the N pairs, sorted by row.
         gradient: whether gradients are wanted.
@@ -80,11 +83,10 @@ def evaluate(
     start = time.perf_counter()
     # gates outside the light cone change nothing real, but do change Im <psi|O|d psi>
     plan = compiled.plan(None if imaginary else operators.support(compiled.num_qubits))
-    check_memory(plan, options, gradient)
-    engine = engine_for(options)
+    engine = engine_for(options.device, affordable_threads(plan, options, len(pairs[0]), len(values), gradient))
     columns = compiled.program.columns(values)
     steps = _row_blocks(len(values), pairs[0]) if options.progress and len(values) > 1 else None
-    flags = {"gradient": gradient, "imaginary": imaginary, "dtype": options.dtype}
+    flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "dtype": options.dtype}
     if steps is None:
         evaluation = engine.evaluate(plan, operators, columns, pairs, **flags)
     else:
@@ -95,8 +97,9 @@ def evaluate(
         evaluation = _join(parts)
     if metrics is not None:
         record = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
-        add_metrics(metrics, {**evaluation.stats, **record})
-        metrics |= {"device": engine.name, "dtype": options.dtype}
+        defaults = {"device": options.device, "chunks": 1, "bytes": plan.memory(options.dtype, gradient=gradient)}
+        add_metrics(metrics, {**defaults, **evaluation.stats, **record, "dtype": options.dtype})
+        metrics["device"] = getattr(engine, "name", metrics["device"])
     return evaluation
 
 
@@ -113,12 +116,17 @@ def pull_back(compiled: CompiledCircuit, values: np.ndarray, gradients: np.ndarr
     return program.expressions.pull_back(values[rows], gradients[:, None, :])[:, 0, :]
 
 
-def check_memory(plan: Plan, options: FusedOptions, gradient: bool) -> None:
-    """Raise a MemoryError when even one row needs more than the memory limit."""
+def affordable_threads(plan: Plan, options: FusedOptions, num_pairs: int, num_rows: int, gradient: bool) -> int:
+    """Return the number of threads whose states fit the memory limit.
+
+    Raises:
+        MemoryError: when not even one row fits.
+    """
+    threads = options.resolve_num_threads()
     limit = options.resolve_memory_limit()
     if limit is None:
-        return
-    needed = np.dtype(options.dtype).itemsize * 2.0**plan.num_qubits * (2 if gradient else 1)
+        return threads
+    needed = plan.memory(options.dtype, gradient=gradient, observables=2 if num_pairs > num_rows else 1)
     if needed > limit:
         what = "statevector and cotangent" if gradient else "statevector"
         cure = "use dtype='complex64' or fewer qubits" if options.dtype == "complex128" else "use fewer qubits"
@@ -126,6 +134,8 @@ def check_memory(plan: Plan, options: FusedOptions, gradient: bool) -> None:
             f"the {what} of {plan.num_qubits} qubits need{'' if gradient else 's'} {format_bytes(needed)} in "
             f"{options.dtype}, memory_limit is {format_bytes(limit)}; {cure}."
         )
+    # rows run side by side, one per thread, until they are so large that threads share one
+    return threads if plan.chunk_bits else min(threads, limit // needed)
 
 
 def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
@@ -140,12 +150,14 @@ def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
 
 
 def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
-    """Add up the numbers of an evaluation; other entries are replaced."""
+    """Add what one evaluation did to the total: counts and seconds add up, bytes and threads are a maximum."""
     for name, value in stats.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "num_threads":
-            total[name] = total.get(name, 0) + value
-        else:
+        if not isinstance(value, (int, float)):
             total[name] = value
+        elif name in ("bytes", "num_threads"):
+            total[name] = max(total.get(name, 0), value)
+        else:
+            total[name] = total.get(name, 0) + value
 
 
 def _row_blocks(num_rows: int, pair_rows: np.ndarray) -> list[tuple[slice, slice]]:
@@ -177,6 +189,8 @@ class FusedJob(AlgorithmJob):
     """A `PrimitiveJob` that also says what ran. Its function returns the result and a dict of metrics."""
 
     _metrics: dict[str, Any]
+    _future: Any
+    _result: Any
 
     def _submit(self) -> None:
         if self._future is not None:

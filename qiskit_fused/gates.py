@@ -122,7 +122,7 @@ def _constant_rule(name: str, matrix: np.ndarray, lower: Lower | None = None) ->
         def lower(form: NormalForm, qubits: Sequence[int], angles: Sequence[Angle]) -> None:
             form.su2(qubits[0], quaternion, phase)
 
-    return GateRule(name, len(matrix).bit_length() - 1, 0, lambda: matrix, lambda: [], lower)
+    return GateRule(name, len(matrix).bit_length() - 1, 0, lambda: matrix, list, lower)
 
 
 def _rotation_rule(name: str, paulis: str) -> GateRule:

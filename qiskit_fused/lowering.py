@@ -7,15 +7,13 @@ with a rule in `synthesis.py` or is walked through its own definition, under the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from qiskit.circuit import (
-    AnnotatedOperation,
     Barrier,
-    ControlledGate,
     ControlFlowOp,
+    ControlledGate,
     Delay,
     Instruction,
     Measure,
@@ -24,7 +22,6 @@ from qiskit.circuit import (
     QuantumCircuit,
     Reset,
 )
-from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
 from qiskit.circuit.library import Initialize, RVGate, StatePreparation, UGate
 from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
 from qiskit.exceptions import QiskitError
@@ -36,7 +33,8 @@ from .normal_form import NormalForm
 from .program import Angle, Gate, Program
 
 MAX_QUBITS = 64  # masks are 64-bit words
-_MAX_PREPARED_QUBITS = 20  # a StatePreparation of more qubits is synthesised instead of stored as a start state
+_MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
+_MAX_START_STATE_QUBITS = 30  # 16 GiB
 
 
 class UnsupportedInstruction(QiskitError):
@@ -119,13 +117,13 @@ class _Lowering:
         self.name = ""
         self.qubits: tuple = ()
         self.active = self._active_qubits()
-        self.form = NormalForm(len(self.active), self._rotation_vector_column)
+        self.form = NormalForm(len(self.active))
 
     def program(self) -> Program:
         """Walk the circuit and return the program."""
         wires = np.full(self.circuit.num_qubits, -1, dtype=np.int32)
         wires[self.active] = np.arange(len(self.active))
-        self._walk(self.circuit, wires.tolist(), (), 0, top=True)
+        self.walk(self.circuit, wires.tolist(), (), 0, top=True)
         output_wires = wires.copy()
         output_wires[self.active] = self.form.slot
         initial_state, initialized = self._initial_state()
@@ -148,7 +146,9 @@ class _Lowering:
         active: set = set()
         for instruction in self.circuit.data:
             name = instruction.name
-            if name in _PASSIVE and (name == "id" or isinstance(instruction.operation, Barrier | Delay | Measure | Reset)):
+            if name in _PASSIVE and (
+                name == "id" or isinstance(instruction.operation, Barrier | Delay | Measure | Reset)
+            ):
                 continue
             active.update(instruction.qubits)
         if len(active) > MAX_QUBITS:
@@ -158,7 +158,7 @@ class _Lowering:
             )
         return sorted(self.circuit_index[qubit] for qubit in active)
 
-    def _walk(
+    def walk(
         self, circuit: QuantumCircuit, qubits: Sequence[int], controls: tuple[int, ...], state: int, top: bool = False
     ) -> None:
         """Lower the instructions of a circuit whose qubit j is active qubit ``qubits[j]`` (-1: idle)."""
@@ -177,7 +177,9 @@ class _Lowering:
                     angles = tuple([self.angle(param) for param in params]) if params else ()
                     if num_controls:
                         own, targets = targets[:num_controls], targets[num_controls:]
-                        self.gate(name, targets, angles, own + controls, (1 << num_controls) - 1 | state << num_controls)
+                        self.gate(
+                            name, targets, angles, own + controls, (1 << num_controls) - 1 | state << num_controls
+                        )
                     else:
                         self.gate(name, targets, angles, controls, state)
                     continue
@@ -194,6 +196,8 @@ class _Lowering:
         """Lower a gate of the table."""
         if name == "id" or (name == "global_phase" and (not controls or angles[0] == Angle())):
             return
+        if name == "rv":
+            angles = self._rotation_vector(angles)
         self.touch(qubits + controls if controls else qubits)
         if self.recording:
             self.gates.append(Gate(name, qubits, angles, controls, state))
@@ -237,14 +241,12 @@ class _Lowering:
             raise self.unsupported(op.name, "is control flow; transpile or bind it to a plain circuit first")
         elif isinstance(op, ControlledGate) and self._controlled(op, qubits, controls, state):
             pass
-        elif isinstance(op, AnnotatedOperation):
-            self._annotated(op, qubits, controls, state)
         elif isinstance(op, StatePreparation) and not controls and self._is_start_state(op, qubits):
             self._prepare(op, qubits)
         elif kind in synthesis.RULES:
             synthesis.RULES[kind](self, op, qubits, controls, state)
         else:
-            self._walk(self._definition(op), qubits, controls, state)
+            self.walk(self._definition(op), qubits, controls, state)
 
     def _definition(self, op: Instruction) -> QuantumCircuit:
         known = self.definitions.get(id(op))
@@ -253,11 +255,16 @@ class _Lowering:
         try:
             definition = op.to_circuit() if hasattr(op, "to_circuit") else op.definition
         except (QiskitError, TypeError, ValueError, AttributeError) as error:
-            raise self.unsupported(op.name, f"has no definition as gates: {error}; bind or decompose it first") from error
+            raise self.unsupported(
+                op.name, f"has no definition as gates: {error}; bind or decompose it first"
+            ) from error
         if definition is None:
             matrix = synthesis.matrix_of(op)
             if matrix is None:
-                raise self.unsupported(op.name, "is opaque: it has neither a definition nor a matrix; define it by gates")
+                raise self.unsupported(
+                    op.name,
+                    "is opaque: it has neither a definition nor a matrix (a channel? a directive?); define it by gates",
+                )
             definition = QuantumCircuit(op.num_qubits)
             definition.unitary(matrix, range(op.num_qubits))
         self.definitions[id(op)] = (op, definition)  # holding op keeps its id from being reused
@@ -276,42 +283,13 @@ class _Lowering:
             self.gate("global_phase", (), (gamma,), controls, state)
             self.gate("u", targets, (theta, phi, lam), controls, state)
             return True
-        if base.params and base.base_class not in _TABLE_CLASSES and base.base_class not in synthesis.RULES:
-            return False  # assign_parameters() updates the definition of the controlled gate, not that of its base
+        kind = getattr(base, "base_class", type(base))
+        if kind not in _TABLE_CLASSES and kind not in synthesis.RULES and not isinstance(base, ControlledGate):
+            definition = getattr(base, "definition", None)
+            if definition is not None and definition.parameters:
+                return False  # assign_parameters() updates the definition of the controlled gate, not that of its base
         self.operation(base, targets, controls, state)
         return True
-
-    def _annotated(
-        self, op: AnnotatedOperation, qubits: tuple[int, ...], controls: tuple[int, ...], state: int
-    ) -> None:
-        base = op.base_op
-        repeat = 1
-        for modifier in op.modifiers:
-            if isinstance(modifier, ControlModifier):
-                num_controls = modifier.num_ctrl_qubits
-                # the qubits of the last modifier come first
-                own = qubits[len(qubits) - base.num_qubits - self._num_controls(op, modifier) :][:num_controls]
-                controls, state = own + controls, modifier.ctrl_state | state << num_controls
-            elif isinstance(modifier, InverseModifier):
-                base = base.inverse()
-            elif isinstance(modifier, PowerModifier):
-                if float(modifier.power).is_integer():
-                    repeat *= abs(int(modifier.power))
-                    base = base.inverse() if modifier.power < 0 else base
-                else:
-                    base = base.power(modifier.power)
-        for _ in range(repeat):
-            self.operation(base, qubits[len(qubits) - base.num_qubits :], controls, state)
-
-    @staticmethod
-    def _num_controls(op: AnnotatedOperation, last: ControlModifier) -> int:
-        """Return the number of controls of all modifiers up to ``last``."""
-        total = 0
-        for modifier in op.modifiers:
-            total += modifier.num_ctrl_qubits if isinstance(modifier, ControlModifier) else 0
-            if modifier is last:
-                break
-        return total
 
     # Starting and ending.
 
@@ -329,13 +307,15 @@ class _Lowering:
 
     def _is_start_state(self, op: StatePreparation, qubits: Sequence[int]) -> bool:
         fresh = not any((self.touched | self.measured) >> qubit & 1 for qubit in qubits)
-        return fresh and op.name == "state_preparation" and len(qubits) <= _MAX_PREPARED_QUBITS
+        return fresh and op.name == "state_preparation" and len(self.active) <= _MAX_PREPARED_QUBITS
 
     def _prepare(self, op: Initialize | StatePreparation, qubits: tuple[int, ...]) -> None:
         """Prepare fresh qubits: product states by gates, vectors as the start state."""
         if isinstance(op.params[0], str):
             for qubit, letter in zip(qubits, reversed([str(param) for param in op.params])):
-                for name in {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}[letter]:
+                for name in {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}[
+                    letter
+                ]:
                     self.gate(name, (qubit,))
         elif len(op.params) != 2 ** len(qubits):
             for position, qubit in enumerate(qubits):
@@ -345,6 +325,12 @@ class _Lowering:
             if any(isinstance(param, ParameterExpression) and param.parameters for param in op.params):
                 raise self.unsupported(op.name, "has amplitudes that are parameters; bind them first")
             vector = np.array([complex(param) for param in op.params])
+            if len(self.active) > _MAX_START_STATE_QUBITS:
+                raise self.unsupported(
+                    op.name,
+                    f"starts a circuit of {len(self.active)} active qubits from a vector, the limit is "
+                    f"{_MAX_START_STATE_QUBITS}; prepare the state by gates (StatePreparation)",
+                )
             norm = float(np.linalg.norm(vector))
             if not abs(norm - 1.0) < 1e-6:
                 raise self.unsupported(op.name, f"has a start state of norm {norm}, it must be 1; normalise it")
@@ -376,7 +362,9 @@ class _Lowering:
         try:
             node = translate(value, self.columns)
         except (KeyError, NotImplementedError) as error:
-            raise self.unsupported(self.name, f"has an angle that cannot be translated: {error}; bind it first") from error
+            raise self.unsupported(
+                self.name, f"has an angle that cannot be translated: {error}; bind it first"
+            ) from error
         number = constant_value(node)
         if number is not None:
             return self._constant(number)
@@ -400,13 +388,17 @@ class _Lowering:
         self.origins.append(f"{words} of instruction {self.index}, '{self.name}',")
         return len(self.parameters) + len(self.nodes) - 1
 
-    def _rotation_vector_column(self, angles: Sequence[Angle]) -> int:
-        """Return the first of three consecutive columns that hold the angles."""
-        key = tuple(angles)
-        if key not in self.node_columns:
-            columns = [self._new_column(self._as_node(angle), f"component {axis}") for axis, angle in zip("xyz", angles)]
-            self.node_columns[key] = columns[0]
-        return self.node_columns[key]
+    def _rotation_vector(self, angles: tuple[Angle, ...]) -> tuple[Angle, ...]:
+        """Return the same three angles as three consecutive columns, unless they are constants."""
+        if all(angle.column < 0 for angle in angles):
+            return angles
+        if angles not in self.node_columns:
+            columns = [
+                self._new_column(self._as_node(angle), f"component {axis}") for axis, angle in zip("xyz", angles)
+            ]
+            self.node_columns[angles] = columns[0]
+        first = self.node_columns[angles]
+        return tuple(Angle(first + axis, 1.0, 0.0) for axis in range(3))
 
     def _as_node(self, angle: Angle) -> Node:
         if angle.column < 0:

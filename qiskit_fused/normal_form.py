@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -71,23 +71,21 @@ class NormalForm:
 
     Args:
         num_qubits: active qubits.
-        allocate: maps the three angles of a rotation vector to the first of three consecutive columns.
     """
 
-    __slots__ = ("rows", "slot", "free", "_allocate", "_care", "_value")
+    __slots__ = ("_care", "_value", "free", "rows", "slot")
 
-    def __init__(self, num_qubits: int, allocate: Callable[[Sequence[Angle]], int]) -> None:
+    def __init__(self, num_qubits: int) -> None:
         self.rows: list[tuple] = []
         self.slot = list(range(num_qubits))
         self.free = self
-        self._allocate = allocate
         self._care = 0
         self._value = 0
 
     def controlled(self, controls: Sequence[int], ctrl_state: int) -> NormalForm:
         """Return a view under further controls; bit ``j`` of ``ctrl_state`` belongs to ``controls[j]``."""
         view = NormalForm.__new__(NormalForm)
-        view.rows, view.slot, view.free, view._allocate = self.rows, self.slot, self.free, self._allocate
+        view.rows, view.slot, view.free = self.rows, self.slot, self.free
         view._care, view._value = self._care, self._value
         for position, control in enumerate(controls):
             bit = 1 << self.slot[control]
@@ -162,7 +160,7 @@ class NormalForm:
             self.phase(constant(phase - theta / 2))
 
     def rv(self, qubit: int, angles: Sequence[Angle]) -> None:
-        """Emit ``exp(-i/2 (x X + y Y + z Z))``.
+        """Emit ``exp(-i/2 (x X + y Y + z Z))``: constant angles, or three columns in a row as they are.
 
         Raises:
             NotImplementedError: under controls, for angles that are not constants.
@@ -175,8 +173,7 @@ class NormalForm:
         elif self._care:
             raise NotImplementedError("a controlled rv with parameters has no smooth form; use cu or crx, cry, crz")
         else:
-            column = self._allocate(angles)
-            self.rows.append((OpKind.RV, self.slot[qubit], column, 1.0, 0.0, 0, 0, 0, _IDENTITY))
+            self.rows.append((OpKind.RV, self.slot[qubit], angles[0].column, 1.0, 0.0, 0, 0, 0, _IDENTITY))
 
     def to_z(self, qubit: int, pauli: str) -> None:
         """Change the basis so that ``pauli`` becomes Z; never controlled."""
@@ -257,11 +254,12 @@ class NormalForm:
         columns: Sequence[Sequence] = list(zip(*self.rows)) if self.rows else [()] * 9
         dtypes = (np.uint8, np.int32, np.int32, np.float64, np.float64, np.uint64, np.uint64, np.uint64, np.float64)
         arrays = [np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes)]
-        return Ops(*arrays[:8], quaternion=arrays[8].reshape(-1, 4))
+        kind, qubit, column, coefficient, offset, care, value, sign, quaternion = arrays
+        return Ops(kind, qubit, column, coefficient, offset, care, value, sign, quaternion.reshape(-1, 4))
 
     # Rows.
 
-    def _mask(self, qubits) -> int:
+    def _mask(self, qubits: Iterable[int]) -> int:
         mask = 0
         for qubit in qubits:
             mask |= 1 << self.slot[qubit]

@@ -9,8 +9,8 @@ An engine needs flat bit masks. With ``i`` an amplitude index, the terms of one 
 
     (O psi)[i] = sum_t c_t [(i & care_t) == value_t] (-1)^popcount(i & z_t) psi[i ^ x_t],
 
-``c_t`` the coefficient times ``(-i)^(number of Y)``, since ``(Y psi)[i] = -i (-1)^i psi[i ^ 1]``. Projectors 0 and 1 stay
-diagonal (``care``, ``value``); ``+ - r l`` are expanded as ``(1 +- P)/2``.
+``c_t`` the coefficient times ``(-i)^(number of Y)``, since ``(Y psi)[i] = -i (-1)^i psi[i ^ 1]``. Projectors 0 and 1
+stay diagonal (``care``, ``value``); ``+ - r l`` are expanded as ``(1 +- P)/2``.
 """
 
 from __future__ import annotations
@@ -158,9 +158,10 @@ class Observables:
         return masks
 
     def _restrict(self, wires: np.ndarray) -> TermMasks:
-        term = np.repeat(np.arange(self.num_terms), np.diff(self.boundaries))
+        term: np.ndarray = np.repeat(np.arange(self.num_terms), np.diff(self.boundaries))
         coefficients = self.coefficients.copy()
-        letters, bits = self.letters, wires[self.qubits]
+        letters: np.ndarray = self.letters
+        bits: np.ndarray = wires[self.qubits]
         mixed = ((letters & X) != 0) & (letters > Y)  # + - r l
 
         idle = bits < 0
@@ -237,9 +238,9 @@ def _expand(rows: _Rows, term: np.ndarray, letters: np.ndarray, bit: np.ndarray,
 
 def _merge(rows: _Rows, observable: np.ndarray, num_observables: int) -> TermMasks:
     """Sort the rows and add up those with equal masks."""
-    keys = (rows.z, rows.value, rows.care, rows.x, observable)
+    keys = [rows.z, rows.value, rows.care, rows.x, observable]
     order = np.lexsort(keys)
-    keys = tuple(key[order] for key in keys)
+    keys = [key[order] for key in keys]
     first = np.ones(len(order), dtype=bool)
     if len(order):
         first[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)

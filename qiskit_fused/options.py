@@ -31,7 +31,7 @@ class FusedOptions:
     """Options of `FusedEstimator` and `FusedEstimatorGradient`.
 
     Attributes:
-        device: engine that runs the sweeps: ``"auto"`` (the fastest one there is), ``"cpu"``, ``"cuda"``, ``"reference"``.
+        device: engine that runs the sweeps: ``"auto"`` (the fastest there is), ``"cpu"``, ``"cuda"``, ``"reference"``.
         dtype: number format of the amplitudes, ``"complex128"`` or ``"complex64"``. Values and gradients are float64.
         num_threads: CPU threads; None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else all CPUs this
             process may run on.
@@ -179,10 +179,14 @@ def _flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _threads(name: str, value: Any) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+    if not _is_integer(value) or value < 1:
         raise _bad(name, value, "None, an integer >= 1")
     return int(value)
 
@@ -193,10 +197,10 @@ def _memory(name: str, value: Any) -> int | float | str | None:
     if isinstance(value, str):
         if parse_bytes(value):
             return value
-    elif isinstance(value, Integral) and not isinstance(value, bool):
+    elif _is_integer(value):
         if value > 0:
             return int(value)
-    elif isinstance(value, Real) and 0 < value <= 1:
+    elif isinstance(value, Real) and 0 < float(value) <= 1:
         return float(value)
     raise _bad(name, value, _MEMORY_HELP)
 
@@ -204,15 +208,15 @@ def _memory(name: str, value: Any) -> int | float | str | None:
 def _seed(name: str, value: Any) -> int | np.random.Generator | None:
     if value is None or isinstance(value, np.random.Generator):
         return value
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+    if not _is_integer(value) or value < 0:
         raise _bad(name, value, "None, an integer >= 0, a numpy Generator")
     return int(value)
 
 
 def _precision(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < np.inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < np.inf:
         raise _bad(name, value, "a finite number >= 0")
-    return value  # type: ignore[return-value]
+    return value  # as given: it appears in metadata
 
 
 _CHECKS = {

@@ -17,8 +17,8 @@ import numpy as np
 from qiskit_fused.program import OpKind, Program
 
 _CHUNKED_FROM = 14  # qubits; below, a state stays in cache whole and one thread runs a row from end to end
-_LOCAL_QUBITS = 12  # of a chunk: psi and lam of 2^12 amplitudes stay in L2
-_MAX_CHUNK_BITS = 6
+_LOCAL_QUBITS = 13  # of a chunk at most, while there are few: psi and lam of 2^13 amplitudes stay in L2
+_MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/buffer.hpp)
 
 
@@ -70,7 +70,7 @@ class Plan:
         """Highest bits that cut the state into chunks, the unit of work of a thread."""
         if self.num_qubits < _CHUNKED_FROM:
             return 0
-        return min(self.num_qubits - _LOCAL_QUBITS, _MAX_CHUNK_BITS)
+        return min(max(self.num_qubits - _LOCAL_QUBITS, _MIN_CHUNK_BITS), _MAX_CHUNK_BITS)
 
     @cached_property
     def num_sweeps(self) -> int:

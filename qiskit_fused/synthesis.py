@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations that are more than their definition: exact evolutions, unitaries, diagonals, permutations.
+"""Operations that are more than their definition: exact evolutions, unitaries, diagonals, modifiers and others.
 
 Each rule ``rule(lowering, op, qubits, controls, state)`` records the original gates and emits the normal form.
 """
@@ -7,11 +7,13 @@ Each rule ``rule(lowering, op, qubits, controls, state)`` records the original g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qiskit.circuit import Instruction, QuantumCircuit
+from qiskit.circuit import AnnotatedOperation, Instruction
 from qiskit.circuit import library as circuit_library
+from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
 from qiskit.circuit.library import (
     DiagonalGate,
     HamiltonianGate,
@@ -22,15 +24,18 @@ from qiskit.circuit.library import (
 )
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
+from scipy.linalg import schur
 
 from .gates import PAULIS, kron
-from .normal_form import scaled, walsh
+from .normal_form import scaled, split_unitary, walsh
 from .program import Angle, Gate
 
 if TYPE_CHECKING:
     from .lowering import _Lowering
 
-MAX_DENSE_QUBITS = 7  # synthesis from a 2^k x 2^k matrix: 47,000 ops and 7 s for k = 7, four (twelve) times as many for 8
+MAX_DENSE_QUBITS = (
+    7  # synthesis from a 2^k x 2^k matrix: 47,000 ops and 7 s for k = 7, four (twelve) times as many for 8
+)
 
 Qubits = tuple[int, ...]
 Pairs = list[tuple[int, str]]
@@ -61,7 +66,7 @@ def _emit_unitary(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, contr
         _emit_matrix(lowering, matrix, qubits, controls, state)
     else:
         _require_dense(lowering, qubits)
-        triangle, basis = _schur(matrix)
+        triangle, basis = schur(matrix, output="complex")
         _emit_matrix(lowering, basis.conj().T, qubits)
         form.diagonal(qubits, np.angle(np.diag(triangle)))
         _emit_matrix(lowering, basis, qubits)
@@ -75,8 +80,6 @@ def _emit_matrix(
         return
     _require_dense(lowering, qubits)
     if len(qubits) == 1:
-        from .normal_form import split_unitary
-
         lowering.form.controlled(controls, state).su2(qubits[0], *split_unitary(matrix))
         return
     key = matrix.tobytes()
@@ -84,7 +87,7 @@ def _emit_matrix(
         lowering.unitaries[key] = UnitaryGate(matrix).definition
     recording, lowering.recording = lowering.recording, False
     try:
-        lowering._walk(lowering.unitaries[key], qubits, controls, state)
+        lowering.walk(lowering.unitaries[key], qubits, controls, state)
     finally:
         lowering.recording = recording
 
@@ -101,12 +104,12 @@ def evolution(lowering: _Lowering, op: PauliEvolutionGate, qubits: Qubits, contr
         for operator in operators
     ]
     total = SparsePauliOp.sum(operators).simplify()
-    if np.abs(np.imag(total.coeffs)).max(initial=0.0) > 1e-10:
-        raise lowering.unsupported(op.name, "has complex coefficients: the evolution is not unitary; use a Hermitian one")
     time = lowering.angle(op.time)
     terms = []
     for label, positions, coefficient in total.to_sparse_list():
-        terms.append(([(qubits[position], pauli) for position, pauli in zip(positions, label)], float(coefficient.real)))
+        terms.append(
+            ([(qubits[position], pauli) for position, pauli in zip(positions, label)], float(coefficient.real))
+        )
     for component in _components(total):
         members = [terms[index] for index in component]
         if len(members) == 1:
@@ -175,7 +178,7 @@ def pauli_rotation(lowering: _Lowering, pairs: Pairs, angle: Angle, controls: Qu
     if lowering.recording:
         basis = {"X": ("h", "h"), "Y": ("sx", "sxdg")}
         turned = [(qubit, *basis[pauli]) for qubit, pauli in pairs if pauli != "Z"]
-        ladder = [Gate("x", (target,), (), (control,), 1) for control, target in zip(support, support[1:])]
+        ladder = [Gate("x", (target,), (), (control,), 1) for control, target in pairwise(support)]
         lowering.gates += [Gate(name, (qubit,)) for qubit, name, _ in turned]
         lowering.gates += ladder
         if support:
@@ -194,7 +197,7 @@ def pauli(lowering: _Lowering, op: PauliGate, qubits: Qubits, controls: Qubits, 
             lowering.gate(letter.lower(), (qubit,), (), controls, state)
 
 
-def pauli_product_rotation(lowering: _Lowering, op, qubits: Qubits, controls: Qubits, state: int) -> None:
+def pauli_product_rotation(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower exp(-i angle/2 P) for a Pauli P."""
     operator = op.pauli()
     sign = {0: 1.0, 2: -1.0}[int(operator.phase)]
@@ -222,14 +225,28 @@ def permutation(lowering: _Lowering, op: PermutationGate, qubits: Qubits, contro
             lowering.gate("swap", (qubits[position], qubits[other]), (), controls, state)
 
 
+def annotated(lowering: _Lowering, op: AnnotatedOperation, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower a base operation under its modifiers, the first one innermost: its controls are next to the base."""
+    base = op.base_op
+    repeat, start = 1, len(qubits) - base.num_qubits
+    for modifier in op.modifiers:
+        if isinstance(modifier, ControlModifier):
+            start -= modifier.num_ctrl_qubits
+            controls = qubits[start : start + modifier.num_ctrl_qubits] + controls
+            state = modifier.ctrl_state | state << modifier.num_ctrl_qubits
+        elif isinstance(modifier, InverseModifier):
+            base = base.inverse()
+        elif isinstance(modifier, PowerModifier) and float(modifier.power).is_integer():
+            repeat *= abs(int(modifier.power))
+            base = base.inverse() if modifier.power < 0 else base
+        elif isinstance(modifier, PowerModifier):
+            base = base.power(modifier.power)
+    for _ in range(repeat):
+        lowering.operation(base, qubits[len(qubits) - base.num_qubits :], controls, state)
+
+
 def _is_diagonal(matrix: np.ndarray) -> bool:
     return not np.any(np.abs(matrix - np.diag(np.diag(matrix))) > 1e-15)
-
-
-def _schur(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.linalg import schur
-
-    return schur(matrix, output="complex")
 
 
 def _require_dense(lowering: _Lowering, qubits: Qubits) -> None:
@@ -249,6 +266,7 @@ RULES: dict[type, Rule] = {
     PauliGate: pauli,
     DiagonalGate: diagonal,
     PermutationGate: permutation,
+    AnnotatedOperation: annotated,
 }
 if hasattr(circuit_library, "PauliProductRotationGate"):
     RULES[circuit_library.PauliProductRotationGate] = pauli_product_rotation

@@ -49,9 +49,9 @@ def angles(draw, parameters):
 
 
 @st.composite
-def gates(draw, max_qubits, parameters, names=tuple(sorted(STANDARD_GATES))):
+def gates(draw, max_qubits, parameters, names=None):
     """Draw a gate on at most ``max_qubits`` qubits, perhaps under controls."""
-    fitting = [name for name in names if get_num_qubits(name) <= max_qubits]
+    fitting = [name for name in names or sorted(STANDARD_GATES) if get_num_qubits(name) <= max_qubits]
     name = draw(st.sampled_from(fitting))
     params = [draw(angles(parameters)) for _ in range(NUM_ANGLES[name])]
     gate = STANDARD_GATES[name](*params)
@@ -83,7 +83,9 @@ def circuits(draw, max_qubits=4, max_gates=8, num_parameters=3, nested=True):
             unitary = random_unitary(2**num_targets, seed=draw(st.integers(0, 99)))
             circuit.append(UnitaryGate(unitary), draw(_targets(num_qubits, num_targets)))
         elif special == 2 and num_qubits > 1:
-            labels = draw(st.lists(st.sampled_from(["XX", "YY", "ZZ", "IZ", "XI", "YZ"]), min_size=1, max_size=3, unique=True))
+            labels = draw(
+                st.lists(st.sampled_from(["XX", "YY", "ZZ", "IZ", "XI", "YZ"]), min_size=1, max_size=3, unique=True)
+            )
             operator = SparsePauliOp(labels, np.linspace(0.3, 0.8, len(labels)))
             circuit.append(PauliEvolutionGate(operator, draw(angles(parameters))), draw(_targets(num_qubits, 2)))
         else:

@@ -15,7 +15,9 @@ from qiskit_fused.program import Angle, Gate, OpKind
 
 STANDARD = get_standard_gate_name_mapping()
 EVERY_GATE = pytest.mark.parametrize("rule", GATES.values(), ids=GATES)
-PARAMETRISED = pytest.mark.parametrize("rule", [rule for rule in GATES.values() if rule.num_angles], ids=lambda r: r.name)
+PARAMETRISED = pytest.mark.parametrize(
+    "rule", [rule for rule in GATES.values() if rule.num_angles], ids=lambda r: r.name
+)
 
 
 def angle_sets(rule):
@@ -40,7 +42,7 @@ def controlled(matrix, num_controls, ctrl_state):
 def lowered(rule, values, num_controls=0, ctrl_state=0, constants=False):
     """Return the matrix of the lowered gate on its qubits and controls above them, and the ops."""
     num_qubits = rule.num_qubits + num_controls
-    form = NormalForm(num_qubits, lambda angles: angles[0].column)
+    form = NormalForm(num_qubits)
     view = form.controlled(range(rule.num_qubits, num_qubits), ctrl_state) if num_controls else form
     angles = [Angle(-1, 0.0, value) if constants else Angle(index, 1.0, 0.0) for index, value in enumerate(values)]
     rule.lower(view, tuple(range(rule.num_qubits)), angles)
@@ -154,14 +156,14 @@ def test_diagonals_are_exact_as_patterns_and_as_walsh_terms(num_qubits):
     sparse = np.where(np.arange(2**num_qubits) == 2**num_qubits - 1, np.pi, 0.4)
     for phases in (rng.uniform(-np.pi, np.pi, 2**num_qubits), sparse):
         for num_controls in (0, 1):
-            form = NormalForm(num_qubits + num_controls, lambda angles: -1)
+            form = NormalForm(num_qubits + num_controls)
             form.controlled(range(num_qubits, num_qubits + num_controls), 1).diagonal(range(num_qubits), phases)
             found = apply_ops(form.finish(), np.empty(0), np.eye(2 ** (num_qubits + num_controls)))
-            assert same_up_to_phase(found, controlled(np.diag(np.exp(1j * phases)), num_controls, 1))
+            assert same_up_to_phase(found, controlled(np.diag(np.exp(1j * phases)), num_controls, num_controls))
 
 
 def test_a_diagonal_with_one_sign_is_one_term():
-    form = NormalForm(4, lambda angles: -1)
+    form = NormalForm(4)
     form.diagonal(range(4), np.pi * (np.arange(16) == 11))
     assert len(form.finish()) == 1
 

@@ -2,10 +2,12 @@
 """Observables against Qiskit's operators: the mask formula, idle qubits, merging, support."""
 
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from qiskit.quantum_info import SparseObservable
+
 from qiskit_fused.observables import Observables
 
 S = 1 / np.sqrt(2)
@@ -51,7 +53,7 @@ def random_terms(rng, num_terms, num_qubits, letters="IXYZ01+-rl"):
 
 def strictly_sorted(masks):
     keys = list(zip(masks.observable, masks.x, masks.care, masks.value, masks.z))
-    return all(a < b for a, b in zip(keys, keys[1:]))
+    return all(a < b for a, b in pairwise(keys))
 
 
 @pytest.mark.parametrize("label", ["I", "X", "Y", "Z", "0", "1", "+", "-", "r", "l", "Y+Y", "rl1", "XYZ", "0Y-"])

@@ -27,6 +27,7 @@ from qiskit_fused import FusedEstimator, FusedEstimatorGradient, fuse
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 NUM_QUBITS = 8
 NUM_UPLOADS = 6
@@ -135,35 +136,43 @@ def time_backward(qnn, features, weights, batch_size):
 
 def draw(path, history, baseline, fused_seconds, default_seconds):
     """Write the picture: how training went, and what one epoch's gradients cost."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, axes = plt.subplot_mosaic(
+        [["loss", "times"], ["accuracy", "times"]], figsize=(11, 4.6), layout="constrained"
+    )
+    blue, gray = "tab:blue", "tab:gray"
     epochs = np.arange(1, len(history) + 1)
-    blue, orange = "tab:blue", "tab:orange"
-    left.plot(epochs, history[:, 0], color=blue)
-    left.set_xlabel("epoch")
-    left.set_ylabel("training loss (cross-entropy)", color=blue)
-    left.set_ylim(bottom=0)
-    left.xaxis.get_major_locator().set_params(integer=True)
-    twin = left.twinx()
-    twin.plot(epochs, 100 * history[:, 1], color=orange)
-    twin.axhline(100 * baseline, color=orange, linestyle="dashed", linewidth=1)
-    twin.annotate("logistic regression", (len(history), 100 * baseline), (0, 4), textcoords="offset points", ha="right")
-    twin.set_ylabel("validation accuracy (%)", color=orange)
-    left.set_title("Even or odd digit: EstimatorQNN, 8 qubits, 112 weights")
 
+    loss = axes["loss"]
+    loss.plot(epochs, history[:, 0], color=blue)
+    loss.set_ylabel("training loss\n(cross-entropy)")
+    loss.set_ylim(bottom=0)
+    loss.set_title("Even or odd digit: EstimatorQNN, 8 qubits, 112 weights")
+    loss.tick_params(labelbottom=False)
+
+    validation = axes["accuracy"]
+    validation.sharex(loss)
+    validation.plot(epochs, 100 * history[:, 1], color=blue, label="EstimatorQNN with qiskit-fused")
+    validation.axhline(100 * baseline, color=gray, linestyle="dashed", label="logistic regression")
+    validation.set_xlabel("epoch")
+    validation.set_ylabel("validation\naccuracy (%)")
+    validation.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 5, 10]))
+    validation.legend(frameon=False, loc="lower right")
+
+    times = axes["times"]
     names = [
         "qiskit-fused\n(measured)",
         f"qiskit-machine-learning defaults\n(extrapolated from {DEFAULTS_SAMPLES} samples)",
     ]
     seconds = [fused_seconds, default_seconds]
-    bars = right.bar(names, seconds, color=[blue, "tab:gray"], width=0.5)
-    right.bar_label(bars, [format_seconds(value) for value in seconds], padding=3)
-    right.set_yscale("log")
-    right.set_ylim(min(seconds) / 5, max(seconds) * 5)
-    right.set_ylabel("seconds")
-    right.set_title("Gradients of all samples of one epoch")
-    for axes in (left, twin, right):
-        axes.spines["top"].set_visible(False)
-    right.spines["right"].set_visible(False)
+    bars = times.bar(names, seconds, color=[blue, gray], width=0.5)
+    times.bar_label(bars, [format_seconds(value) for value in seconds], padding=3)
+    times.set_yscale("log")
+    times.set_ylim(min(seconds) / 5, max(seconds) * 5)
+    times.set_ylabel("seconds")
+    times.set_title("Gradients of all samples of one epoch")
+
+    for panel in axes.values():
+        panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
 
 

@@ -70,7 +70,9 @@ def select_engine(device: str, num_threads: int) -> Engine:
 
         return ReferenceEngine()
     if device == "cuda":
-        raise RuntimeError("device='cuda' is not available: this version has no CUDA engine; use device='auto' or 'cpu'.")
+        raise RuntimeError(
+            "device='cuda' is not available: this version has no CUDA engine; use device='auto' or 'cpu'."
+        )
     from .cpu import CpuEngine
 
     return CpuEngine(num_threads)

@@ -52,7 +52,12 @@ class ReferenceEngine:
             if gradients is not None:
                 derivatives = _pull_back(program, columns[row], psi, cotangents)
                 gradients[mine] = derivatives.imag if imaginary else derivatives.real
-        stats = {"device": "reference", "dtype": dtype, "rows": len(np.unique(row_of)), "sweeps": 1 + 2 * bool(gradient)}
+        stats = {
+            "device": "reference",
+            "dtype": dtype,
+            "rows": len(np.unique(row_of)),
+            "sweeps": 1 + 2 * bool(gradient),
+        }
         return Evaluation(values, gradients, stats)
 
 

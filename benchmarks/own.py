@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of qiskit-fused alone: the drop-in route, the share of the machine's peak, and very many parameters.
+
+All functions run in a worker process and return plain dicts for the results file.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from peers import Fused, FusedDropIn
+from workloads import Workload, hardware_efficient, qiskit_circuit, sum_of_z
+
+
+@contextmanager
+def _engine_stats() -> Iterator[list[dict[str, Any]]]:
+    """Collect the statistics of every evaluation of the CPU engine; `value_and_gradient` does not return them."""
+    from qiskit_fused.engines.cpu import CpuEngine
+
+    collected: list[dict[str, Any]] = []
+    original = CpuEngine.evaluate
+
+    def evaluate(*arguments: Any, **keywords: Any) -> Any:
+        evaluation = original(*arguments, **keywords)
+        collected.append(evaluation.stats)
+        return evaluation
+
+    with mock.patch.object(CpuEngine, "evaluate", evaluate):
+        yield collected
+
+
+def drop_in(workload: Workload, num_threads: int, seconds: float = 0.5) -> dict[str, float]:
+    """Time estimator.run + gradient.run on one row beside value_and_gradient, in turn, complex64, milliseconds."""
+    workload = replace(workload, batch=1)
+    routes = [Fused("complex64", num_threads), FusedDropIn("complex64", num_threads)]
+    for route in routes:
+        route.prepare(workload)
+        route(workload.parameters(0))
+    times: list[list[float]] = [[], []]
+    stop = time.perf_counter() + seconds
+    while len(times[0]) < 5 or (time.perf_counter() < stop and len(times[0]) < 1000):
+        parameters = workload.parameters(len(times[0]))
+        for route, record in zip(routes, times, strict=True):
+            start = time.perf_counter()
+            route(parameters)
+            record.append(time.perf_counter() - start)
+    fused, route_median = (1e3 * statistics.median(record) for record in times)
+    return {"value_and_gradient_ms": fused, "drop_in_ms": route_median, "on_top_ms": route_median - fused}
+
+
+def peak_fraction(num_qubits: int, num_layers: int = 20, seconds: float = 1.0) -> dict[str, float]:
+    """Compare the sweeps of value_and_gradient, complex64 on one thread, with the multiply-add peak of a core."""
+    from qiskit_fused import fuse
+    from qiskit_fused.engines.cpu import fma_peak
+
+    workload = hardware_efficient(num_qubits, num_layers)
+    fused = Fused("complex64", 1)
+    fused.prepare(workload)
+    fused(workload.parameters(0))
+    flops = fuse(fused.circuit, fused.observable).flops(gradient=True)
+    peak = fma_peak("complex64", 1)
+    with _engine_stats() as stats:
+        stop = time.perf_counter() + seconds
+        while len(stats) < 5 or (time.perf_counter() < stop and len(stats) < 1000):
+            fused(workload.parameters(len(stats)))
+    peak = max(peak, fma_peak("complex64", 1))
+    sweeps = statistics.median(stat["sweep_seconds"] for stat in stats)
+    return {
+        "num_qubits": num_qubits,
+        "num_layers": num_layers,
+        "flops": flops,
+        "peak_flops_per_second": peak,
+        "sweep_ms": 1e3 * sweeps,
+        "bind_ms": 1e3 * statistics.median(stat["bind_seconds"] for stat in stats),
+        "fraction": flops / sweeps / peak,
+    }
+
+
+def many_parameters(num_qubits: int, num_layers: int, num_threads: int) -> dict[str, float]:
+    """Lower, plan and re-bind a very deep circuit; re-binding is all of value_and_gradient that is not the sweeps."""
+    from qiskit_fused import FusedEstimatorGradient, fuse
+
+    workload = hardware_efficient(num_qubits, num_layers)
+    start = time.perf_counter()
+    circuit, _, _ = qiskit_circuit(workload)
+    built = time.perf_counter()
+    observable = sum_of_z(num_qubits)
+    fuse(circuit, observable)
+    planned = time.perf_counter()
+    gradient = FusedEstimatorGradient(options={"dtype": "complex64", "num_threads": num_threads})
+    calls = []
+    with _engine_stats() as stats:
+        for seed in range(2):  # the first hands the plan to the engine
+            parameters = workload.parameters(seed)
+            begin = time.perf_counter()
+            gradient.value_and_gradient(circuit, observable, parameters)
+            calls.append(time.perf_counter() - begin)
+    return {
+        "num_qubits": num_qubits,
+        "num_layers": num_layers,
+        "num_parameters": workload.num_parameters,
+        "num_gates": len(circuit.data),
+        "build_circuit_s": built - start,
+        "lower_and_plan_s": planned - built,
+        "first_call_s": calls[0],
+        "call_s": calls[1],
+        "sweep_s": stats[1]["sweep_seconds"],
+        "rebind_s": calls[1] - stats[1]["sweep_seconds"],
+        "rebind_in_engine_s": stats[1]["bind_seconds"],
+    }
+
+
+def simd_level() -> str:
+    """Return the instruction set the engine chose."""
+    from qiskit_fused.engines.cpu import isa
+
+    return str(isa())

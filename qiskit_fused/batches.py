@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of gradient requests -> batches: one per circuit, each distinct object validated and simulated once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import Parameter, QuantumCircuit
+
+from qiskit_fused.coercion import coerce_observables, stack_observables
+from qiskit_fused.compiler import COMPILED, CompiledCircuit
+from qiskit_fused.execution import Pairs, check_finite
+from qiskit_fused.observables import Observables
+
+
+class Batch:
+    """The requests that share a circuit.
+
+    Attributes:
+        index: the requests, as positions in the arguments of `run`.
+        values: (rows, P), each row once.
+        pairs: row and observable of each request that is not a repetition, sorted by row.
+        back: for each request its pair.
+    """
+
+    def __init__(self, circuit: QuantumCircuit, index: np.ndarray):
+        self.circuit = circuit
+        self.index = index
+        self.compiled: CompiledCircuit | None = None
+        self.error: Exception | None = None
+        try:
+            self.compiled = COMPILED.get(circuit)
+        except Exception as exc:  # errors of a circuit are raised by job.result(), as upstream
+            self.error = exc
+        self.parameters = tuple(circuit.parameters) if self.compiled is None else self.compiled.parameters
+        self.subsets: list[tuple[Any, np.ndarray | None, np.ndarray]] = []
+        self.operators: Observables | None = None
+        self.values = np.zeros((0, 0))
+        self.pairs: Pairs = all_pairs(0, 0)
+        self.back: np.ndarray = index
+
+
+def make_batches(circuits: Any, observables: Any, parameter_values: Any, parameters: Any) -> list[Batch]:
+    """Validate the arguments of `run`, each distinct object once, with upstream's texts; group them by circuit."""
+    count = len(circuits)
+    if count != len(parameter_values):
+        raise ValueError(
+            f"The number of circuits ({count}) does not match the number of parameter value sets "
+            f"({len(parameter_values)})."
+        )
+    batches = [Batch(circuits[index[0]], index) for index in _by_identity(circuits)]
+    for batch in batches:
+        _take_values(batch, parameter_values)
+    if count != len(observables):
+        raise ValueError(
+            f"The number of circuits ({count}) does not match the number of observables ({len(observables)})."
+        )
+    for batch in batches:
+        _take_observables(batch, observables)
+    if parameters is not None and count != len(parameters):
+        raise ValueError(
+            f"The number of circuits ({count}) does not match the number of the list of specified parameters "
+            f"({len(parameters)})."
+        )
+    for batch in batches:
+        _take_parameters(batch, parameters)
+    return batches
+
+
+def _by_identity(things: Sequence[Any]) -> list[np.ndarray]:
+    """Return the positions of each distinct object, in order of first appearance."""
+    ids = list(map(id, things))
+    if len(set(ids)) == 1:
+        return [np.arange(len(ids))]
+    groups: dict[int, list[int]] = {}
+    for position, key in enumerate(ids):
+        groups.setdefault(key, []).append(position)
+    return [np.array(group) for group in groups.values()]
+
+
+def _take_values(batch: Batch, parameter_values: Any) -> None:
+    num_parameters = len(batch.parameters)
+    if not num_parameters:
+        raise ValueError(f"The {batch.index[0]}-th circuit is not parameterised.")
+    if isinstance(parameter_values, np.ndarray) and parameter_values.ndim == 2:
+        rows = parameter_values if len(batch.index) == len(parameter_values) else parameter_values[batch.index]
+        wrong = None if rows.shape[1] == num_parameters else (batch.index[0], rows.shape[1])
+    else:
+        rows = [parameter_values[i] for i in batch.index]
+        wrong = next(((i, len(row)) for i, row in zip(batch.index, rows) if len(row) != num_parameters), None)
+    if wrong is not None:
+        raise ValueError(
+            f"The number of values ({wrong[1]}) does not match the number of parameters ({num_parameters}) for the "
+            f"{wrong[0]}-th circuit."
+        )
+    batch.values = np.array(rows, dtype=np.float64)
+    check_finite(batch.values, batch.parameters)
+
+
+def _take_observables(batch: Batch, observables: Any) -> None:
+    chosen = observables if len(batch.index) == len(observables) else [observables[i] for i in batch.index]
+    groups = _by_identity(chosen)
+    parts = []
+    for group in groups:
+        observable = chosen[group[0]]
+        if batch.circuit.num_qubits != observable.num_qubits:
+            i = batch.index[group[0]]
+            raise ValueError(
+                f"The number of qubits of the {i}-th circuit ({batch.circuit.num_qubits}) does not match the number of "
+                f"qubits of the {i}-th observable ({observable.num_qubits})."
+            )
+        parts.append(coerce_observables(observable).operators)
+    number = np.empty(len(chosen), dtype=np.int64)
+    for k, group in enumerate(groups):
+        number[group] = k
+    batch.operators = stack_observables(parts)
+    row, batch.values = _distinct_rows(batch.values, number, len(groups))
+    key, batch.back = np.unique(row * len(groups) + number, return_inverse=True)
+    batch.pairs = (key // len(groups)).astype(np.int32), (key % len(groups)).astype(np.int32)
+
+
+def _distinct_rows(values: np.ndarray, number: np.ndarray, num_observables: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each request its row, and the rows; equal rows under several observables become one."""
+    count = len(values)
+    if num_observables == 1:
+        return np.arange(count), values
+    block = count // num_observables
+    if block * num_observables == count and np.array_equal(number, np.repeat(np.arange(num_observables), block)):
+        tiles = values.reshape(num_observables, block, -1)
+        if (tiles == tiles[0]).all():  # EstimatorQNN: the batch once per observable
+            return np.tile(np.arange(block), num_observables), tiles[0]
+    first: dict[bytes, int] = {}
+    row = np.array([first.setdefault(one.tobytes(), len(first)) for one in values])
+    return row, values[np.unique(row, return_index=True)[1]]
+
+
+def _take_parameters(batch: Batch, parameters: Any) -> None:
+    if parameters is None:
+        batch.subsets = [(batch.circuit.parameters, None, np.arange(len(batch.index)))]
+        return
+    chosen = [parameters[i] for i in batch.index]
+    for group in _by_identity(chosen):
+        given = chosen[group[0]]
+        if given is None:
+            batch.subsets.append((batch.circuit.parameters, None, group))
+            continue
+        i = batch.index[group[0]]
+        columns = columns_of(batch.parameters, batch.compiled, given)
+        if columns is None:
+            raise ValueError(f"The {i}-th parameters contains parameters not present in the {i}-th circuit.")
+        batch.subsets.append((given, columns, group))
+
+
+def columns_of(known: tuple[Parameter, ...], compiled: CompiledCircuit | None, parameters: Iterable[Parameter]) -> Any:
+    """Return the columns of parameters in the order given, None if one is not of the circuit."""
+    try:
+        if compiled is not None:
+            return compiled.columns_of(parameters)
+        return np.array([known.index(parameter) for parameter in parameters], dtype=np.intp)
+    except (KeyError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=32)
+def all_pairs(num_rows: int, num_observables: int) -> Pairs:
+    """Return all pairs of rows and observables, sorted by row, as read-only int32 arrays."""
+    row, observable = np.divmod(np.arange(num_rows * num_observables, dtype=np.int32), max(num_observables, 1))
+    row.setflags(write=False)
+    observable.setflags(write=False)
+    return row, observable

@@ -1,0 +1,548 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lowering: what StatevectorEstimator runs is lowered exactly, what no sweep can do is refused by name."""
+
+import pickle
+import time
+
+import numpy as np
+import pytest
+from circuits import STANDARD_GATES, circuits, values_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from normal_form_oracle import circuit_state, place, same_up_to_phase
+from qiskit import transpile
+from qiskit.circuit import AnnotatedOperation, Gate, Parameter, ParameterVector, QuantumCircuit
+from qiskit.circuit import library as lib
+from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
+from qiskit.exceptions import QiskitError
+from qiskit.quantum_info import (
+    Kraus,
+    Pauli,
+    SparseObservable,
+    SparsePauliOp,
+    Statevector,
+    random_clifford,
+    random_statevector,
+    random_unitary,
+)
+from qiskit.transpiler import CouplingMap
+
+from qiskit_fused.engines.reference import final_state
+from qiskit_fused.lowering import UnsupportedInstruction, lower
+from qiskit_fused.program import OpKind
+
+# Qiskit's own exponential of an evolution warns about its sparse format
+pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
+
+A, B = Parameter("a"), Parameter("b")
+
+
+def assert_lowered(circuit, values=None):
+    """Check ops and gates of the lowered circuit against Qiskit's Statevector; return the program."""
+    program = lower(circuit)
+    values = values_of(circuit) if values is None else np.asarray(values, dtype=float)
+    expected = Statevector(circuit.assign_parameters(values) if circuit.num_parameters else circuit).data
+    from_gates = final_state(program, program.columns(values[None])[0])
+    assert same_up_to_phase(circuit_state(program, values), expected)
+    assert same_up_to_phase(place(from_gates, program.wires), expected)
+    return program
+
+
+def scrambled(num_qubits):
+    """Return a circuit that prepares a generic state."""
+    circuit = QuantumCircuit(num_qubits)
+    rng = np.random.default_rng(num_qubits)
+    for _ in range(2):
+        for qubit in range(num_qubits):
+            circuit.u(*rng.normal(size=3), qubit)
+        for qubit in range(num_qubits - 1):
+            circuit.cx(qubit, qubit + 1)
+    return circuit
+
+
+def on_scrambled(operation, order=None):
+    """Return a generic state's circuit followed by the operation on the qubits, last one first."""
+    circuit = scrambled(operation.num_qubits)
+    circuit.append(operation, order or list(reversed(range(operation.num_qubits))))
+    return circuit
+
+
+def custom(num_parameters=2):
+    """Return a two-qubit circuit with shared parameters, an expression and a global phase."""
+    a, b = (A, B) if num_parameters == 2 else (0.3, 0.7)
+    circuit = QuantumCircuit(2, name="custom", global_phase=0.3 + 2 * a)
+    circuit.rx(a, 0)
+    circuit.cx(0, 1)
+    circuit.p(2 * a + b, 1)
+    circuit.u(a, b, a * b, 0)
+    return circuit
+
+
+def nested():
+    """Return a gate that holds `custom` twice, once under a control."""
+    circuit = QuantumCircuit(3, name="nested")
+    circuit.append(custom().to_gate(), [2, 0])
+    circuit.append(custom().to_gate().control(1, ctrl_state=0), [0, 1, 2])
+    return circuit
+
+
+class MatrixOnly(Gate):
+    """A gate without a definition."""
+
+    def __init__(self):
+        super().__init__("matrix_only", 1, [])
+
+    def __array__(self, dtype=None, copy=None):
+        return random_unitary(2, seed=5).data
+
+
+class Misnamed(Gate):
+    """A gate that is called rx and is a Hadamard."""
+
+    def __init__(self):
+        super().__init__("rx", 1, [0.2])
+
+    def _define(self):
+        self.definition = QuantumCircuit(1)
+        self.definition.h(0)
+
+
+def diagonal_entries(num_qubits):
+    return np.exp(1j * np.random.default_rng(1).normal(size=2**num_qubits))
+
+
+ISING = SparsePauliOp(["ZZI", "IZZ", "XII", "IXI", "IIX"], [1.0, 0.9, 0.5, 0.4, 0.3])
+EXCHANGE = SparsePauliOp(["XX", "YY", "ZZ", "II"], [0.3, 0.4, 0.5, 0.2])
+OPERATIONS = {
+    "unitary on 1 qubit": lib.UnitaryGate(random_unitary(2, seed=1)),
+    "unitary on 2 qubits": lib.UnitaryGate(random_unitary(4, seed=1)),
+    "unitary on 4 qubits": lib.UnitaryGate(random_unitary(16, seed=1)),
+    "diagonal unitary": lib.UnitaryGate(np.diag(diagonal_entries(3))),
+    "controlled unitary on 1 qubit": lib.UnitaryGate(random_unitary(2, seed=2)).control(2, ctrl_state=1),
+    "controlled unitary on 2 qubits": lib.UnitaryGate(random_unitary(4, seed=2)).control(1, ctrl_state=0),
+    "controlled unitary on 3 qubits": lib.UnitaryGate(random_unitary(8, seed=2)).control(1),
+    "diagonal": lib.DiagonalGate(diagonal_entries(3)),
+    "controlled diagonal": lib.DiagonalGate(diagonal_entries(2)).control(1, ctrl_state=0),
+    "controlled diagonal with one sign": lib.DiagonalGate([1j, 1j, 1j, 1]).control(1),
+    "permutation": lib.PermutationGate([2, 0, 3, 1]),
+    "pauli": lib.PauliGate("XYZI"),
+    "controlled pauli": lib.PauliGate("XY").control(2, ctrl_state=1),
+    "hamiltonian": lib.HamiltonianGate(EXCHANGE.to_matrix(), 0.3),
+    "evolution of commuting terms": lib.PauliEvolutionGate(EXCHANGE, 0.7),
+    "evolution of anticommuting terms": lib.PauliEvolutionGate(ISING, 0.7),
+    "evolution of two components": lib.PauliEvolutionGate(SparsePauliOp(["XXI", "YYI", "IIZ", "IIX"]), 0.7),
+    "evolution of a list": lib.PauliEvolutionGate([EXCHANGE, SparsePauliOp(["ZI", "II"], [0.3, 0.9])], 0.7),
+    "evolution of a sparse observable": lib.PauliEvolutionGate(
+        SparseObservable.from_list([("X0+", 0.3), ("ZZI", 0.2)])
+    ),
+    "controlled evolution": lib.PauliEvolutionGate(SparsePauliOp(["XX", "YI", "II"], [0.3, 0.4, 0.3]), 0.7).control(1),
+    "controlled evolution of commuting terms": lib.PauliEvolutionGate(EXCHANGE, 0.7).control(1, ctrl_state=0),
+    "mcx": lib.MCXGate(3, ctrl_state=5),
+    "c4x": lib.C4XGate(),
+    "c3sx": lib.C3SXGate(),
+    "mcphase": lib.MCPhaseGate(A, 3),
+    "mcmt": lib.MCMTGate(lib.ZGate(), 2, 2),
+    "mcmt with a parameter": lib.MCMTGate(lib.RXGate(A), 1, 2),
+    "cu under one more control": lib.CUGate(A, B, 0.3, 0.4).control(1, ctrl_state=0),
+    "cx with open control and label": lib.CXGate(label="label", ctrl_state=0),
+    "qft": lib.QFTGate(3),
+    "ucrx": lib.UCRXGate([0.1, 0.2, 0.3, 0.4]),
+    "ucry": lib.UCRYGate([0.1, 0.2, 0.3, 0.4]),
+    "ucrz": lib.UCRZGate([0.1, 0.2, 0.3, 0.4]),
+    "uniformly controlled": lib.UCGate([random_unitary(2, seed=seed).data for seed in range(4)]),
+    "isometry": lib.Isometry(random_unitary(4, seed=3).data[:, :2], 0, 0),
+    "state preparation in use": lib.StatePreparation(random_statevector(8, seed=1)),
+    "inverse state preparation": lib.StatePreparation(random_statevector(4, seed=1)).inverse(),
+    "controlled state preparation": lib.StatePreparation(random_statevector(4, seed=1)).control(1),
+    "state preparation of a label": lib.StatePreparation("01+-"),
+    "clifford": random_clifford(3, seed=1),
+    "linear function": lib.LinearFunction([[1, 1], [0, 1]]),
+    "ms": lib.MSGate(3, 0.4),
+    "graph state": lib.GraphStateGate([[0, 1], [1, 0]]),
+    "adder": lib.ModularAdderGate(2),
+    "annotated": AnnotatedOperation(lib.SXGate(), [ControlModifier(2, 1), InverseModifier(), PowerModifier(3)]),
+    "annotated with controls twice": AnnotatedOperation(
+        lib.UGate(A, B, 0.2), [ControlModifier(1, 0), ControlModifier(2, 1), PowerModifier(-2)]
+    ),
+    "annotated with a root": AnnotatedOperation(lib.SwapGate(), [PowerModifier(0.5), ControlModifier(1, 0)]),
+    "custom gate": custom().to_gate(),
+    "custom instruction": custom().to_instruction(),
+    "controlled custom gate": custom().to_gate().control(2, ctrl_state=1),
+    "controlled custom gate without parameters": custom(0).to_gate().control(1),
+    "nested gate": nested().to_gate(),
+    "controlled nested gate": nested().to_gate().control(1),
+    "gate with a matrix only": MatrixOnly(),
+    "gate with a standard name and its own definition": Misnamed(),
+}
+if hasattr(lib, "PauliProductRotationGate"):
+    OPERATIONS["pauli product rotation"] = lib.PauliProductRotationGate(Pauli("-XIYZ"), A * B)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_operation_is_lowered_exactly(operation):
+    assert_lowered(on_scrambled(operation))
+
+
+@pytest.mark.parametrize("name", sorted(STANDARD_GATES))
+def test_standard_gate_with_parameters_is_lowered_exactly(name):
+    gate_class = STANDARD_GATES[name]
+    num_angles = 3 if name == "rv" else len(lib.get_standard_gate_name_mapping()[name].params)
+    assert_lowered(on_scrambled(gate_class(*[A, B, A + B, 2 * A][:num_angles])))
+
+
+@given(circuits())
+@settings(max_examples=100, deadline=None)
+def test_random_circuits_are_lowered_exactly(circuit):
+    assert_lowered(circuit)
+
+
+@pytest.mark.parametrize("num_qubits", [2, 4])
+def test_an_evolution_in_time_is_exact_for_every_time(num_qubits):
+    time_parameter = Parameter("t")
+    labels = [("ZZ", [i, i + 1], 1.0) for i in range(num_qubits - 1)] + [("X", [i], 0.5) for i in range(num_qubits)]
+    operator = SparsePauliOp.from_sparse_list(labels, num_qubits)
+    circuit = on_scrambled(lib.PauliEvolutionGate(operator, 2 * time_parameter - 0.1))
+    for value in (0.0, 0.4, -3.0):
+        assert_lowered(circuit, [value])
+
+
+def test_a_hamiltonian_gate_in_time_is_exact():
+    circuit = on_scrambled(lib.HamiltonianGate(EXCHANGE.to_matrix() + ISING.to_matrix()[:4, :4], A))
+    program = lower(circuit)
+    bound = on_scrambled(lib.HamiltonianGate(EXCHANGE.to_matrix() + ISING.to_matrix()[:4, :4], 0.8))
+    assert same_up_to_phase(circuit_state(program, [0.8]), Statevector(bound).data)
+
+
+def test_parameters_assigned_after_nesting_are_found():
+    circuit = on_scrambled(nested().to_gate().control(1))
+    renamed = circuit.assign_parameters({A: Parameter("c"), B: 0.4})
+    assert renamed.num_parameters == 1
+    assert_lowered(renamed)
+
+
+@pytest.mark.parametrize(
+    "gate", [lib.PauliEvolutionGate(EXCHANGE, A), lib.PauliEvolutionGate(SparsePauliOp(["XX", "ZI"]), A)]
+)
+def test_parameters_assigned_after_controlling_are_found(gate):
+    circuit = on_scrambled(gate.control(1))
+    assert_lowered(circuit.assign_parameters({A: 2 * B}))
+    assert_lowered(circuit.assign_parameters({A: 0.4}))
+
+
+@pytest.mark.parametrize("num_controls", [1, 2, 5])
+def test_controlled_phases_and_full_layers_are_one_term_each(num_controls):
+    circuit = QuantumCircuit(num_controls + 1)
+    circuit.append(lib.MCPhaseGate(A, num_controls), range(num_controls + 1))
+    circuit.append(lib.ZGate().control(num_controls, ctrl_state=0), range(num_controls + 1))
+    circuit.append(lib.RZGate(A).control(num_controls), range(num_controls + 1))
+    assert lower(circuit).ops.kind.tolist() == [OpKind.TERM] * 3
+
+
+def test_swaps_only_rename_wires():
+    circuit = QuantumCircuit(3)
+    circuit.x(0)
+    circuit.swap(0, 1)
+    circuit.append(lib.PermutationGate([1, 2, 0]), range(3))
+    program = assert_lowered(circuit)
+    assert len(program.ops) == 1
+    assert program.wires.tolist() == [0, 1, 2]
+    assert program.output_wires.tolist() != [0, 1, 2]
+
+
+# What is dropped, and where qubits go.
+
+
+def test_idle_qubits_are_dropped_and_wires_tell_where_the_others_are():
+    circuit = QuantumCircuit(127)
+    circuit.ry(A, 100)
+    circuit.cx(100, 5)
+    circuit.barrier()
+    circuit.delay(10, 60)
+    circuit.id(7)
+    program = lower(circuit)
+    assert program.num_qubits == 2
+    assert program.num_circuit_qubits == 127
+    assert program.wires[[5, 100]].tolist() == [0, 1]
+    assert np.count_nonzero(program.wires >= 0) == 2
+
+
+def test_a_transpiled_circuit_is_lowered_exactly():
+    circuit = nested()
+    transpiled = transpile(
+        circuit, coupling_map=CouplingMap.from_line(6), basis_gates=["rz", "sx", "x", "cx"], seed_transpiler=1
+    )
+    assert_lowered(transpiled)
+
+
+@pytest.mark.parametrize("circuit", [QuantumCircuit(), QuantumCircuit(3), QuantumCircuit(0, global_phase=1.0)])
+def test_empty_circuits_are_lowered(circuit):
+    program = assert_lowered(circuit)
+    assert program.num_qubits == 0
+    assert len(program.ops) == 0
+
+
+def test_a_parameter_of_the_global_phase_alone_counts_and_does_nothing():
+    circuit = QuantumCircuit(1, global_phase=A)
+    circuit.rx(B, 0)
+    program = assert_lowered(circuit)
+    assert program.num_parameters == 2
+    assert program.ops.column.tolist() == [1]
+
+
+def test_final_measurements_are_dropped():
+    circuit = scrambled(2)
+    bare = lower(circuit)
+    circuit.measure_all()
+    circuit.barrier()
+    circuit.measure(0, circuit.clbits[1])
+    program = lower(circuit)
+    assert len(program.gates) == len(bare.gates)
+    np.testing.assert_array_equal(program.ops.offset, bare.ops.offset)
+
+
+def test_measuring_an_idle_qubit_leaves_it_idle():
+    circuit = QuantumCircuit(2, 2)
+    circuit.h(0)
+    circuit.measure([0, 1], [0, 1])
+    assert lower(circuit).wires.tolist() == [0, -1]
+
+
+def test_reset_of_a_fresh_qubit_does_nothing():
+    circuit = QuantumCircuit(2)
+    circuit.reset([0, 1])
+    circuit.h(0)
+    assert lower(circuit).wires.tolist() == [0, -1]
+
+
+# Start states.
+
+
+def test_a_leading_initialize_is_the_start_state():
+    vector = random_statevector(4, seed=4).data
+    circuit = QuantumCircuit(4)
+    circuit.initialize(vector, [3, 1])
+    circuit.ry(A, 0)
+    circuit.cx(3, 0)
+    program = assert_lowered(circuit)
+    assert program.initial_state.shape == (8,)
+    assert np.linalg.norm(program.initial_state) == pytest.approx(1.0)
+    assert program.initialized == (1, 2)
+    assert program.wires.tolist() == [0, 1, -1, 2]
+
+
+def test_two_start_states_are_multiplied():
+    circuit = QuantumCircuit(3)
+    circuit.initialize(random_statevector(2, seed=1).data, 2)
+    circuit.h(2)
+    circuit.initialize(random_statevector(4, seed=2).data, [0, 1])
+    circuit.cx(2, 0)
+    assert lower(circuit).initialized == (0, 1, 2)
+    expected = Statevector(circuit).data
+    assert same_up_to_phase(circuit_state(lower(circuit), []), expected)
+
+
+@pytest.mark.parametrize("state", ["01+", "-rl", 5, 0])
+def test_labels_and_integers_are_prepared_by_gates(state):
+    circuit = QuantumCircuit(3)
+    circuit.initialize(state, range(3))
+    program = assert_lowered(circuit)
+    assert program.initial_state is None
+
+
+def test_a_leading_state_preparation_is_the_start_state_even_inside_a_gate():
+    inner = QuantumCircuit(2)
+    inner.prepare_state(random_statevector(4, seed=1), [1, 0])
+    circuit = QuantumCircuit(3)
+    circuit.append(inner.to_gate(), [2, 1])
+    circuit.cx(1, 0)
+    program = assert_lowered(circuit)
+    assert program.initialized == (1, 2)
+    assert len(program.gates) == 1
+
+
+# What cannot be done.
+
+
+def mid_circuit_measurement():
+    circuit = QuantumCircuit(3, 1)
+    circuit.h(1)
+    circuit.measure(1, 0)
+    circuit.cx(1, 2)
+    return circuit
+
+
+def reset_in_use():
+    circuit = QuantumCircuit(2)
+    circuit.h(1)
+    circuit.reset(1)
+    return circuit
+
+
+def initialize_in_use():
+    circuit = QuantumCircuit(2)
+    circuit.h(1)
+    circuit.initialize([1, 0], 1)
+    return circuit
+
+
+def control_flow():
+    circuit = QuantumCircuit(2, 1)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.x(1)
+    return circuit
+
+
+def channel():
+    circuit = QuantumCircuit(2)
+    circuit.append(Kraus([np.eye(2) * 0.6, np.diag([0.8, -0.8])]).to_instruction(), [1])
+    return circuit
+
+
+def opaque():
+    circuit = QuantumCircuit(2)
+    circuit.append(Gate("mystery", 1, []), [1])
+    return circuit
+
+
+def opaque_inside():
+    inner = QuantumCircuit(1, name="outer")
+    inner.append(Gate("mystery", 1, []), [0])
+    circuit = QuantumCircuit(2)
+    circuit.append(inner.to_gate(), [1])
+    return circuit
+
+
+def reset_inside():
+    inner = QuantumCircuit(1, name="outer")
+    inner.h(0)
+    inner.reset(0)
+    circuit = QuantumCircuit(2)
+    circuit.append(inner.to_instruction(), [1])
+    return circuit
+
+
+def large_unitary():
+    circuit = QuantumCircuit(8)
+    circuit.append(
+        lib.PauliEvolutionGate(SparsePauliOp(["Z" * 8, *("I" * k + "X" + "I" * (7 - k) for k in range(8))])), range(8)
+    )
+    return circuit
+
+
+def controlled_rotation_vector():
+    circuit = QuantumCircuit(2)
+    circuit.append(lib.RVGate(A, B, 0.1).control(1, annotated=True), [0, 1])
+    return circuit
+
+
+REFUSED = {
+    mid_circuit_measurement: ("measure", 1, (1,), "mid-circuit measurement: instruction 2, 'cx', follows.*to the end"),
+    reset_in_use: ("reset", 1, (1,), "resets a qubit that is in use.*use a fresh qubit or StatevectorEstimator"),
+    initialize_in_use: ("initialize", 1, (1,), "resets a qubit that is in use"),
+    control_flow: ("if_else", 0, (1,), "is control flow"),
+    channel: ("kraus", 0, (1,), "is opaque.*define it by gates"),
+    opaque: ("mystery", 0, (1,), "is opaque: it has neither a definition nor a matrix.*define it by gates"),
+    opaque_inside: ("outer", 0, (1,), "contains 'mystery', which is opaque"),
+    reset_inside: ("outer", 0, (1,), "contains 'reset', which resets a qubit that is in use"),
+    large_unitary: ("PauliEvolution", 0, tuple(range(8)), "dense matrix on 8 qubits, the limit is 7.*product formula"),
+    controlled_rotation_vector: (None, 0, (0, 1), "use cu or crx, cry, crz"),
+}
+
+
+@pytest.mark.parametrize("build", REFUSED, ids=lambda build: build.__name__)
+def test_what_no_sweep_can_do_is_refused_by_name_position_and_cure(build):
+    name, index, qubits, text = REFUSED[build]
+    with pytest.raises(UnsupportedInstruction, match=text) as caught:
+        lower(build())
+    error = caught.value
+    assert isinstance(error, QiskitError)
+    assert (error.index, error.qubits) == (index, qubits)
+    assert name in (None, error.name)
+    assert f"instruction {index}, '{error.name}' on qubits {list(qubits)}" in error.message
+
+
+def test_more_than_64_active_qubits_are_refused():
+    circuit = QuantumCircuit(80)
+    circuit.h(range(65))
+    with pytest.raises(QiskitError, match="acts on 65 qubits, the limit is 64"):
+        lower(circuit)
+    circuit = QuantumCircuit(80)
+    circuit.h(range(16, 80))
+    circuit.cz(16, 79)
+    assert int(lower(circuit).ops.care[-1]) == 1 | 1 << 63
+
+
+def large_start_state():
+    circuit = QuantumCircuit(40)
+    circuit.h(range(39))
+    circuit.initialize([0.6, 0.8j], 39)
+    return circuit
+
+
+def test_a_start_vector_in_a_circuit_too_large_to_store_is_refused():
+    with pytest.raises(UnsupportedInstruction, match=r"40 active qubits from a vector, the limit is 30.*by gates"):
+        lower(large_start_state())
+
+
+def test_a_parameter_of_a_delay_counts_and_does_nothing():
+    circuit = QuantumCircuit(1)
+    circuit.delay(A, 0)
+    circuit.rx(B, 0)
+    program = lower(circuit)
+    assert (program.num_parameters, len(program.ops)) == (2, 1)
+
+
+def test_a_constant_angle_that_is_not_finite_is_refused():
+    circuit = QuantumCircuit(1)
+    circuit.rx(float("nan"), 0)
+    with pytest.raises(
+        ValueError, match="instruction 0, 'rx', has the angle nan; an angle must be a finite real number"
+    ):
+        lower(circuit)
+
+
+def test_an_unnormalised_start_state_is_refused():
+    circuit = QuantumCircuit(1)
+    circuit.initialize([1.0, 0.0], 0)
+    circuit.data[0].operation.params = [2.0, 0.0]
+    with pytest.raises(UnsupportedInstruction, match=r"start state of norm 2.*normalise it"):
+        lower(circuit)
+
+
+# The program as data, and the price.
+
+
+def test_lowering_reads_the_circuit_as_it_is_now():
+    circuit = QuantumCircuit(1)
+    circuit.rx(A, 0)
+    before = lower(circuit)
+    circuit.ry(B, 0)
+    assert len(before.gates) == 1
+    assert len(lower(circuit).gates) == 2
+
+
+@given(circuits(max_qubits=3, max_gates=4), st.integers(0, 5))
+@settings(max_examples=10, deadline=None)
+def test_a_program_survives_pickling(circuit, seed):
+    program = lower(circuit)
+    again = pickle.loads(pickle.dumps(program))
+    values = values_of(circuit, seed)
+    np.testing.assert_array_equal(circuit_state(again, values), circuit_state(program, values))
+
+
+def test_sixty_thousand_parameters_are_lowered_in_seconds():
+    num_qubits, layers = 20, 1000
+    parameters = iter(ParameterVector("t", 3 * num_qubits * layers))
+    circuit = QuantumCircuit(num_qubits)
+    for _ in range(layers):
+        for qubit in range(num_qubits):
+            circuit.rx(next(parameters), qubit)
+            circuit.ry(next(parameters), qubit)
+            circuit.rz(next(parameters), qubit)
+        for qubit in range(num_qubits - 1):
+            circuit.cz(qubit, qubit + 1)
+    start = time.perf_counter()
+    program = lower(circuit)
+    assert time.perf_counter() - start < 5
+    assert len(program.ops) == len(program.gates) == 79_000
+    assert program.num_columns == 60_000
