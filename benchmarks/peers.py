@@ -166,7 +166,7 @@ class Lightning(Contender):
         if not self.shared:
             return np.array(values).reshape(-1), per_gate
         gradients = np.zeros((len(parameters), self.workload.num_weights))
-        np.add.at(gradients, (slice(None), self.columns), per_gate)
+        np.add.at(gradients.T, self.columns, per_gate.T)
         return np.array(values).reshape(-1), gradients
 
 
@@ -285,8 +285,8 @@ class Network(Contender):
 
     def __call__(self, parameters: np.ndarray) -> Result:
         inputs, weights = parameters[:, : self.workload.num_inputs], parameters[0, self.workload.num_inputs :]
-        values = self.network.forward(inputs, weights)
-        _, gradients = self.network.backward(inputs, weights)
+        values: Any = self.network.forward(inputs, weights)
+        gradients: Any = self.network.backward(inputs, weights)[1]
         return values[:, 0], gradients[:, 0]
 
 

@@ -11,7 +11,6 @@ import contextlib
 import io
 import multiprocessing
 import time
-import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from peers import Contender
-from workloads import Workload, hardware_efficient
+from workloads import Workload, efficient_su2
 
 _MIB = 2.0**20
 _current: dict[str, Any] = {}
@@ -41,7 +40,7 @@ class Worker:
         """Run a module-level function in the process.
 
         Raises:
-            WorkerError: with the last line of the child's traceback.
+            WorkerError: with the first line of the child's error.
         """
         if self._process is None:
             context = multiprocessing.get_context("spawn")
@@ -85,8 +84,7 @@ def _serve(connection: Connection, contender: type[Contender], dtype: str, num_t
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
                 answer = "", function(*arguments)
         except Exception as exc:
-            traceback.print_exc(file=output)
-            answer = f"{type(exc).__name__}: {exc}", None
+            answer = f"{type(exc).__name__}: {str(exc).strip()}".splitlines()[0][:200], None
         connection.send(answer)
 
 
@@ -94,10 +92,9 @@ def prepare(workload: Workload) -> float:
     """Prepare the contender; return the seconds it took. Its libraries are loaded before, on a tiny workload."""
     contender: Contender = _current["contender"]
     if "workload" not in _current:
-        tiny = hardware_efficient(2, 1)
-        if not contender.networks:
-            contender.prepare(tiny)
-            contender(tiny.parameters(0))
+        tiny = efficient_su2(2, 1, batch=2)
+        contender.prepare(tiny)
+        contender(tiny.parameters(0))
     _current["workload"] = workload
     _current["memory"] = _memory("VmRSS")
     with contextlib.suppress(OSError):

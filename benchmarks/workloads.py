@@ -9,7 +9,7 @@ every row; the others are weights, the same in all rows of a call. Gradients are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import pi
 
@@ -90,8 +90,10 @@ class Workload:
         """Return angles in [-pi, pi), shape (batch, num_parameters): inputs differ by row, weights do not."""
         rng = np.random.default_rng([seed, self.num_qubits, self.num_layers])
         values = np.empty((self.batch, self.num_parameters))
-        values[:, : self.num_inputs] = rng.uniform(-pi, pi, (self.batch, self.num_inputs))
         values[:, self.num_inputs :] = rng.uniform(-pi, pi, self.num_weights)
+        values[:, : self.num_inputs] = rng.uniform(
+            -pi, pi, (self.batch, self.num_inputs)
+        )  # a smaller batch: first rows
         return values
 
 
@@ -214,9 +216,10 @@ def select(workloads: tuple[Workload, ...], wanted: list[str]) -> list[Workload]
     """
     if not wanted:
         return [workload for workload in workloads if workload.default]
-    matches: Callable[[Workload, str], bool] = lambda workload, prefix: (  # noqa: E731
-        workload.name.replace(" ", "").lower().startswith(prefix.replace(" ", "").lower())
-    )
+
+    def matches(workload: Workload, prefix: str) -> bool:
+        return workload.name.replace(" ", "").lower().startswith(prefix.replace(" ", "").lower())
+
     for prefix in wanted:
         if not any(matches(workload, prefix) for workload in workloads):
             raise ValueError(f"no workload is called {prefix!r}; there are {[w.name for w in workloads]}")

@@ -7,6 +7,9 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <exception>
+#include <thread>
+
 #include "engine.hpp"
 
 namespace nb = nanobind;
@@ -70,7 +73,7 @@ qf::Observables* make_observables(int num_qubits, int num_observables, Array1<st
 
 nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> columns, Array1<std::int64_t> row_pairs,
                    Array1<std::int32_t> pair_observable, Out1<double> values, std::optional<Out2<double>> gradients,
-                   bool imaginary, bool single_precision, int num_threads) {
+                   bool imaginary, bool single_precision, int num_threads, std::optional<nb::callable> meanwhile) {
     qf::Request request{};
     request.columns = columns.data();
     request.rows = static_cast<int>(columns.shape(0));
@@ -81,13 +84,38 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.num_threads = num_threads;
     request.values = values.data();
     request.gradients = gradients ? gradients->data() : nullptr;
-    qf::Stats stats;
-    {
-        nb::gil_scoped_release release;
+    qf::Stats stats{};
+    auto sweep = [&] {
         stats = single_precision ? plan.evaluate<float>(request, observables)
                                  : plan.evaluate<double>(request, observables);
+    };
+    nb::object answer = nb::none();
+    if (meanwhile) {
+        std::exception_ptr error;
+        std::thread beside([&] {
+            try {
+                sweep();
+            } catch (...) {
+                error = std::current_exception();
+            }
+        });
+        auto join = [&] {
+            nb::gil_scoped_release release;
+            beside.join();
+        };
+        try {
+            answer = (*meanwhile)();
+        } catch (...) {
+            join();
+            throw;
+        }
+        join();
+        if (error) std::rethrow_exception(error);
+    } else {
+        nb::gil_scoped_release release;
+        sweep();
     }
-    return nb::make_tuple(stats.threads, stats.bind_seconds, stats.sweep_seconds);
+    return nb::make_tuple(stats.threads, stats.bind_seconds, stats.sweep_seconds, answer);
 }
 
 }  // namespace
@@ -103,7 +131,9 @@ NB_MODULE(_cpu, m) {
     m.def("make_observables", &make_observables);
     m.def("evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a, "values"_a,
           "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a,
-          "Evaluate pairs of rows and observables; gradients must come in as zeros.");
+          "meanwhile"_a.none(),
+          "Evaluate pairs of rows and observables; gradients must come in as zeros. meanwhile() is called in this thread "
+          "while another one sweeps; its answer is the last item returned.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");
     m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add flop/s.");
 }

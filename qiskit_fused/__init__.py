@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fast simulation of quantum machine learning behind Qiskit primitives."""
 
-from qiskit_fused.compiler import fuse
+from qiskit_fused.compiler import CompiledCircuit, compile_circuit, fuse
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.execution import FusedJob
 from qiskit_fused.gradient import FusedEstimatorGradient
@@ -10,11 +10,13 @@ from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
 
 __all__ = [
+    "CompiledCircuit",
     "FusedEstimator",
     "FusedEstimatorGradient",
     "FusedJob",
     "FusedOptions",
     "Plan",
     "UnsupportedInstruction",
+    "compile_circuit",
     "fuse",
 ]

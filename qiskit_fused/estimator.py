@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -104,7 +105,7 @@ class FusedEstimator(BaseEstimatorV2):
             TypeError, ValueError: for a PUB that is not valid, values that are not finite included. What goes wrong
                 later, such as a statevector that is too large, is raised by ``job.result()``.
         """
-        options = FusedOptions.coerce(self._options)
+        options = copy(self._options)
         if precision is None:
             precision = options.default_precision
         tasks = [_make_task(pub, precision) for pub in pubs]

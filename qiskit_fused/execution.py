@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -61,6 +61,7 @@ def evaluate(
     gradient: bool = False,
     imaginary: bool = False,
     metrics: dict[str, Any] | None = None,
+    meanwhile: Callable[[], Any] | None = None,
 ) -> Evaluation:
     """Run one batch: rows of parameter values, observables, and the pairs of both that are asked for.
 
@@ -73,6 +74,7 @@ def evaluate(
         gradient: whether gradients are wanted.
         imaginary: give ``2 Im <psi|O|d psi>`` instead of the derivative ``2 Re <psi|O|d psi>``.
         metrics: dict to add what ran to.
+        meanwhile: called once, beside the sweeps where the engine can; see `Evaluation.answer`.
 
     Returns:
         Values (N,) and gradients (N, C) with respect to the program's columns (see `pull_back`).
@@ -88,13 +90,13 @@ def evaluate(
     steps = _row_blocks(len(values), pairs[0]) if options.progress and len(values) > 1 else None
     flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "dtype": options.dtype}
     if steps is None:
-        evaluation = engine.evaluate(plan, operators, columns, pairs, **flags)
+        evaluation = engine.evaluate(plan, operators, columns, pairs, **flags, meanwhile=meanwhile)
     else:
         parts = []
         for rows, chosen in _with_progress_bar(steps):
             part = (pairs[0][chosen] - np.int32(rows.start), pairs[1][chosen])
             parts.append(engine.evaluate(plan, operators, columns[rows], part, **flags))
-        evaluation = _join(parts)
+        evaluation = _join(parts, meanwhile() if meanwhile else None)
     if metrics is not None:
         record = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
         defaults = {"device": options.device, "chunks": 1, "bytes": plan.memory(options.dtype, gradient=gradient)}
@@ -177,12 +179,14 @@ def _with_progress_bar(steps: list[tuple[slice, slice]]) -> Iterator[tuple[slice
             bar.update(rows.stop - rows.start)
 
 
-def _join(parts: list[Evaluation]) -> Evaluation:
+def _join(parts: list[Evaluation], answer: Any) -> Evaluation:
     stats: dict[str, Any] = {}
     for part in parts:
         add_metrics(stats, part.stats)
     gradients = None if parts[0].gradients is None else np.concatenate([part.gradients for part in parts])
-    return Evaluation(values=np.concatenate([part.values for part in parts]), gradients=gradients, stats=stats)
+    return Evaluation(
+        values=np.concatenate([part.values for part in parts]), gradients=gradients, stats=stats, answer=answer
+    )
 
 
 class FusedJob(AlgorithmJob):
@@ -192,13 +196,17 @@ class FusedJob(AlgorithmJob):
     _future: Any
     _result: Any
 
-    def _submit(self) -> None:
+    def submit(self) -> None:
+        """Start the job."""
         if self._future is not None:
             raise JobError("Primitive job has been submitted already.")
         with _lock:
             if not _pools:  # idle threads are reused: starting one per job costs more than a small circuit
                 _pools.append(ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="qiskit-fused"))
         self._future = _pools[0].submit(self._function, *self._args, **self._kwargs)
+
+    def _submit(self) -> None:
+        self.submit()
 
     def result(self) -> Any:
         """Wait for the job and return its result; raises what the job raised."""

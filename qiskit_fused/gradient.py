@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -20,6 +20,8 @@ from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.execution import FusedJob, Pairs, check_finite, evaluate, pull_back
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
+
+_COMPARED_BESIDE_SWEEPS = 400  # gates: comparing these takes longer than starting a thread does
 
 
 class FusedEstimatorGradient(BaseEstimatorGradient):
@@ -90,18 +92,19 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
 
     def value_and_gradient(
         self,
-        circuit: QuantumCircuit,
+        circuit: QuantumCircuit | CompiledCircuit,
         observables: Any,
         parameter_values: Any,
         parameters: Iterable[Parameter] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return values and gradients of all pairs of rows and observables: the fast path for training loops.
 
-        No job and no per-row lists: about 20 us of Python beside the comparison of the circuit with what was compiled
-        (0.6 us per gate) and the sweeps. Observables are recognised by identity, so keep the objects.
+        No job and no per-row lists: about 30 us of Python beside the sweeps and the comparison of the circuit with what
+        was compiled (0.6 us per gate; of large circuits beside the sweeps). Observables are recognised by identity, so
+        keep the objects.
 
         Args:
-            circuit: the circuit, with P parameters.
+            circuit: the circuit, with P parameters, or what `compile_circuit` made of it.
             observables: one observable or a list of K (anything ``ObservablesArray`` takes).
             parameter_values: (B, P), or (P,) for B = 1, in ``circuit.parameters`` order.
             parameters: the parameters to differentiate, in the order wanted; None is all, in circuit order.
@@ -114,7 +117,29 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
             ValueError: for shapes that do not fit, foreign parameters, or values that are not finite.
         """
+        if isinstance(circuit, CompiledCircuit):
+            return self._value_and_gradient(circuit, observables, parameter_values, parameters)[:2]
+        candidate = COMPILED.candidate(circuit)
+        if candidate is not None and candidate.num_instructions >= _COMPARED_BESIDE_SWEEPS:
+            try:
+                *results, unchanged = self._value_and_gradient(
+                    candidate, observables, parameter_values, parameters, lambda: candidate.describes(circuit)
+                )
+            except Exception:
+                unchanged = False  # the error may be one of the circuit as it was
+            if unchanged:
+                return results[0], results[1]
         compiled = COMPILED.get(circuit)
+        return self._value_and_gradient(compiled, observables, parameter_values, parameters)[:2]
+
+    def _value_and_gradient(
+        self,
+        compiled: CompiledCircuit,
+        observables: Any,
+        parameter_values: Any,
+        parameters: Iterable[Parameter] | None,
+        meanwhile: Callable[[], bool] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
         operators = coerce_observables(observables).operators
         if operators.num_qubits != compiled.num_qubits:
             check_num_qubits(compiled.num_qubits, operators.num_qubits)
@@ -128,13 +153,14 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
                 f"parameters, allowed: (rows, {num_parameters}) or ({num_parameters},)."
             )
         check_finite(values, compiled.parameters)
-        evs, gradients = _differentiate(
+        evs, gradients, answer = _differentiate(
             self.fused_options,
             self._derivative_type,
             compiled,
             operators,
             values,
             all_pairs(len(values), num_observables),
+            meanwhile=meanwhile,
         )
         gradients = gradients.reshape(len(values), num_observables, num_parameters)
         if parameters is not None:
@@ -142,7 +168,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             if columns is None:
                 raise ValueError("parameters contains a parameter that is not present in the circuit.")
             gradients = gradients[:, :, columns]
-        return evs.reshape(len(values), num_observables), gradients
+        return evs.reshape(len(values), num_observables), gradients, answer
 
     def run(
         self,
@@ -181,9 +207,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         batches = make_batches(circuits, observables, parameter_values, parameters)
         merged = copy(self._default_options)
         merged.update_options(**options)
-        job = FusedJob(
-            _run_batches, batches, len(circuits), FusedOptions.coerce(self.fused_options), self._derivative_type, merged
-        )
+        job = FusedJob(_run_batches, batches, len(circuits), copy(self.fused_options), self._derivative_type, merged)
         job.submit()
         return job
 
@@ -218,7 +242,7 @@ def _run_batches(
         if batch.error is not None:
             raise batch.error
         assert batch.compiled is not None and batch.operators is not None
-        _, found = _differentiate(
+        _, found, _ = _differentiate(
             options, derivative_type, batch.compiled, batch.operators, batch.values, batch.pairs, metrics
         )
         for given, columns, requests in batch.subsets:
@@ -243,16 +267,26 @@ def _differentiate(
     values: np.ndarray,
     pairs: Pairs,
     metrics: dict[str, Any] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return values (N,) and gradients (N, P) of the pairs, of the derivative type asked."""
+    meanwhile: Callable[[], bool] | None = None,
+) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Return values (N,) and gradients (N, P) of the pairs, of the derivative type asked, and meanwhile's answer."""
     parts = []
     for imaginary in (False, True):
         # by name: qiskit-algorithms has its own DerivativeType
         if derivative_type.name == ("REAL" if imaginary else "IMAG"):
             continue
         evaluation = evaluate(
-            options, compiled, operators, values, pairs, gradient=True, imaginary=imaginary, metrics=metrics
+            options,
+            compiled,
+            operators,
+            values,
+            pairs,
+            gradient=True,
+            imaginary=imaginary,
+            metrics=metrics,
+            meanwhile=meanwhile,
         )
         assert evaluation.gradients is not None
         parts.append(pull_back(compiled, values, evaluation.gradients, pairs))
-    return evaluation.values, parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
+    gradients = parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
+    return evaluation.values, gradients, evaluation.answer

@@ -34,7 +34,6 @@ from .program import Angle, Gate, Program
 
 MAX_QUBITS = 64  # masks are 64-bit words
 _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
-_MAX_START_STATE_QUBITS = 30  # 16 GiB
 
 
 class UnsupportedInstruction(QiskitError):
@@ -236,13 +235,13 @@ class _Lowering:
             self._require_fresh(op, qubits)
         elif isinstance(op, Initialize):
             self._require_fresh(op, qubits)
-            self._prepare(op, qubits)
+            synthesis.prepare(self, op, qubits)
         elif isinstance(op, ControlFlowOp):
             raise self.unsupported(op.name, "is control flow; transpile or bind it to a plain circuit first")
         elif isinstance(op, ControlledGate) and self._controlled(op, qubits, controls, state):
             pass
         elif isinstance(op, StatePreparation) and not controls and self._is_start_state(op, qubits):
-            self._prepare(op, qubits)
+            synthesis.prepare(self, op, qubits)
         elif kind in synthesis.RULES:
             synthesis.RULES[kind](self, op, qubits, controls, state)
         else:
@@ -308,34 +307,6 @@ class _Lowering:
     def _is_start_state(self, op: StatePreparation, qubits: Sequence[int]) -> bool:
         fresh = not any((self.touched | self.measured) >> qubit & 1 for qubit in qubits)
         return fresh and op.name == "state_preparation" and len(self.active) <= _MAX_PREPARED_QUBITS
-
-    def _prepare(self, op: Initialize | StatePreparation, qubits: tuple[int, ...]) -> None:
-        """Prepare fresh qubits: product states by gates, vectors as the start state."""
-        if isinstance(op.params[0], str):
-            for qubit, letter in zip(qubits, reversed([str(param) for param in op.params])):
-                for name in {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}[
-                    letter
-                ]:
-                    self.gate(name, (qubit,))
-        elif len(op.params) != 2 ** len(qubits):
-            for position, qubit in enumerate(qubits):
-                if int(op.params[0].real) >> position & 1:
-                    self.gate("x", (qubit,))
-        else:
-            if any(isinstance(param, ParameterExpression) and param.parameters for param in op.params):
-                raise self.unsupported(op.name, "has amplitudes that are parameters; bind them first")
-            vector = np.array([complex(param) for param in op.params])
-            if len(self.active) > _MAX_START_STATE_QUBITS:
-                raise self.unsupported(
-                    op.name,
-                    f"starts a circuit of {len(self.active)} active qubits from a vector, the limit is "
-                    f"{_MAX_START_STATE_QUBITS}; prepare the state by gates (StatePreparation)",
-                )
-            norm = float(np.linalg.norm(vector))
-            if not abs(norm - 1.0) < 1e-6:
-                raise self.unsupported(op.name, f"has a start state of norm {norm}, it must be 1; normalise it")
-            self.touch(qubits)
-            self.pieces.append((qubits, vector / norm))
 
     def _initial_state(self) -> tuple[np.ndarray | None, tuple[int, ...]]:
         if not self.pieces:

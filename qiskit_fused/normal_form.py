@@ -95,6 +95,7 @@ class NormalForm:
 
     @property
     def has_controls(self) -> bool:
+        """Whether this view acts under controls."""
         return self._care != 0
 
     # One-qubit gates.

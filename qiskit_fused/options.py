@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,7 @@ def format_bytes(count: float) -> str:
     return f"{count:.3g} {unit}"
 
 
+@lru_cache(maxsize=1)
 def machine_memory() -> int | None:
     """Return the bytes of memory this process can have, containers regarded; None where that cannot be told."""
     try:
@@ -213,7 +215,7 @@ def _seed(name: str, value: Any) -> int | np.random.Generator | None:
     return int(value)
 
 
-def _precision(name: str, value: Any) -> float:
+def _precision(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < np.inf:
         raise _bad(name, value, "a finite number >= 0")
     return value  # as given: it appears in metadata

@@ -224,6 +224,19 @@ def _restrict_state(program: Program, seen: np.ndarray) -> np.ndarray | None:
     return np.ascontiguousarray(program.initial_state[spread], dtype=np.complex128)
 
 
+def _constants_as_rotations(
+    kind: np.ndarray, offset: np.ndarray, quaternion: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn constants that rotate about X or Y into RX and RY: runs about one axis need fewer sums."""
+    kind, offset = kind.copy(), offset.copy()
+    a, b, c, d = quaternion.T
+    for rotation, along, others in ((OpKind.RX, b, (c, d)), (OpKind.RY, c, (b, d))):
+        chosen = (kind == OpKind.SU2) & (others[0] == 0) & (others[1] == 0)
+        offset[chosen] = 2 * np.arctan2(along, a)[chosen]
+        kind[chosen] = rotation
+    return kind, offset
+
+
 class _Schedule:
     """Puts every op into the earliest layer or phase it can join."""
 
@@ -287,6 +300,7 @@ class _Schedule:
         runs = sorted(self.runs, key=lambda run: run[:2])
         terms = np.array(sorted(self.terms), dtype=np.int64).reshape(-1, 3)
         leaf = np.array([i for run in runs for i in run[2]], dtype=np.int64)
+        kind, offset = _constants_as_rotations(ops.kind[leaf], ops.offset[leaf], ops.quaternion[leaf])
         chosen, own = terms[:, 1], terms[:, 2]
         bit = np.uint64(1) << np.maximum(own, 0).astype(np.uint64)
         return Plan(
@@ -294,10 +308,10 @@ class _Schedule:
             num_qubits=self.num_qubits,
             wires=wires,
             num_layers=1 + max((run[0] for run in runs), default=-1),
-            leaf_kind=ops.kind[leaf],
+            leaf_kind=kind,
             leaf_column=ops.column[leaf],
             leaf_coefficient=ops.coefficient[leaf],
-            leaf_offset=ops.offset[leaf],
+            leaf_offset=offset,
             leaf_quaternion=np.ascontiguousarray(ops.quaternion[leaf]),
             run_begin=np.cumsum([0] + [len(run[2]) for run in runs], dtype=np.int32),
             run_qubit=np.array([run[1] for run in runs], dtype=np.int32),

@@ -26,8 +26,8 @@ class OpKind(IntEnum):
     """What an op of the normal form does.
 
     ``RX, RY, RZ``: ``exp(-i angle/2 P)`` on one qubit. ``SU2``: a constant one-qubit matrix, given as the unit
-    quaternion ``(a, b, c, d)`` of ``a - i (b X + c Y + d Z)``. ``RV``: ``exp(-i/2 (x X + y Y + z Z))`` whose ``x, y, z``
-    are the three consecutive columns that start at ``column``. ``TERM``: the diagonal
+    quaternion ``(a, b, c, d)`` of ``a - i (b X + c Y + d Z)``. ``RV``: ``exp(-i/2 (x X + y Y + z Z))`` whose
+    ``x, y, z`` are the three consecutive columns that start at ``column``. ``TERM``: the diagonal
     ``exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign))``.
     """
 
@@ -125,6 +125,7 @@ class Program:
 
     @property
     def num_columns(self) -> int:
+        """Return P + E."""
         return self.num_parameters + self.expressions.num_expressions
 
     def columns(self, parameter_values: np.ndarray) -> np.ndarray:

@@ -11,15 +11,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qiskit.circuit import AnnotatedOperation, Instruction
+from qiskit.circuit import AnnotatedOperation, Instruction, ParameterExpression
 from qiskit.circuit import library as circuit_library
 from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
 from qiskit.circuit.library import (
     DiagonalGate,
     HamiltonianGate,
+    Initialize,
     PauliEvolutionGate,
     PauliGate,
     PermutationGate,
+    StatePreparation,
     UnitaryGate,
 )
 from qiskit.exceptions import QiskitError
@@ -33,9 +35,9 @@ from .program import Angle, Gate
 if TYPE_CHECKING:
     from .lowering import _Lowering
 
-MAX_DENSE_QUBITS = (
-    7  # synthesis from a 2^k x 2^k matrix: 47,000 ops and 7 s for k = 7, four (twelve) times as many for 8
-)
+MAX_DENSE_QUBITS = 7  # a synthesised unitary has 47,000 ops and takes 7 s; with 8 qubits 190,000 and 86 s
+MAX_START_STATE_QUBITS = 30  # 16 GiB
+_FROM_ZERO = {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}
 
 Qubits = tuple[int, ...]
 Pairs = list[tuple[int, str]]
@@ -243,6 +245,33 @@ def annotated(lowering: _Lowering, op: AnnotatedOperation, qubits: Qubits, contr
             base = base.power(modifier.power)
     for _ in range(repeat):
         lowering.operation(base, qubits[len(qubits) - base.num_qubits :], controls, state)
+
+
+def prepare(lowering: _Lowering, op: Initialize | StatePreparation, qubits: tuple[int, ...]) -> None:
+    """Prepare fresh qubits: product states by gates, vectors as the start state."""
+    if isinstance(op.params[0], str):
+        for qubit, letter in zip(qubits, reversed([str(param) for param in op.params])):
+            for name in _FROM_ZERO[letter]:
+                lowering.gate(name, (qubit,))
+    elif len(op.params) != 2 ** len(qubits):
+        for position, qubit in enumerate(qubits):
+            if int(op.params[0].real) >> position & 1:
+                lowering.gate("x", (qubit,))
+    else:
+        if any(isinstance(param, ParameterExpression) and param.parameters for param in op.params):
+            raise lowering.unsupported(op.name, "has amplitudes that are parameters; bind them first")
+        vector = np.array([complex(param) for param in op.params])
+        if len(lowering.active) > MAX_START_STATE_QUBITS:
+            raise lowering.unsupported(
+                op.name,
+                f"starts a circuit of {len(lowering.active)} active qubits from a vector, the limit is "
+                f"{MAX_START_STATE_QUBITS}; prepare the state by gates (StatePreparation)",
+            )
+        norm = float(np.linalg.norm(vector))
+        if not abs(norm - 1.0) < 1e-6:
+            raise lowering.unsupported(op.name, f"has a start state of norm {norm}, it must be 1; normalise it")
+        lowering.touch(qubits)
+        lowering.pieces.append((qubits, vector / norm))
 
 
 def _is_diagonal(matrix: np.ndarray) -> bool:

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import numpy as np
+from circuits import values_of
+from qiskit.quantum_info import Statevector
 
-from qiskit_fused.engines.reference import parity
+from qiskit_fused.engines.reference import final_state, parity
+from qiskit_fused.lowering import lower
 from qiskit_fused.program import OpKind, Ops, Program
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
@@ -69,3 +72,14 @@ def same_up_to_phase(left: np.ndarray, right: np.ndarray, atol: float = 1e-10) -
     left, right = np.ravel(left), np.ravel(right)
     overlap = np.vdot(left, right)
     return bool(np.allclose(left * overlap / abs(overlap), right, atol=atol)) if abs(overlap) > 1e-12 else False
+
+
+def assert_lowered(circuit, values=None):
+    """Check ops and gates of the lowered circuit against Qiskit's Statevector; return the program."""
+    program = lower(circuit)
+    values = values_of(circuit) if values is None else np.asarray(values, dtype=float)
+    expected = Statevector(circuit.assign_parameters(values) if circuit.num_parameters else circuit).data
+    from_gates = final_state(program, program.columns(values[None])[0])
+    assert same_up_to_phase(circuit_state(program, values), expected)
+    assert same_up_to_phase(place(from_gates, program.wires), expected)
+    return program

@@ -430,3 +430,34 @@ def test_weights_after_an_amplitude_encoding(device):
         pytest.xfail("amplitude encoding by parameters")
     bound = circuit.assign_parameters(dict(zip(inputs, values[: len(inputs)])))
     np.testing.assert_allclose(mine, numeric(bound, SparsePauliOp("ZX"), row[4:]).real, atol=1e-8)
+
+
+# --- qiskit-algorithms ---
+
+
+def test_vqe_takes_ours_as_it_is(device):
+    algorithms = pytest.importorskip("qiskit_algorithms")
+    optimizers = pytest.importorskip("qiskit_algorithms.optimizers")
+    hamiltonian = SparsePauliOp(["ZZ", "XI", "IX"], [1.0, 0.5, 0.5])
+    estimator = FusedEstimator(device=device)
+    vqe = algorithms.VQE(
+        estimator,
+        real_amplitudes(2, reps=2),
+        optimizers.SLSQP(maxiter=100),
+        gradient=FusedEstimatorGradient(estimator),
+        initial_point=np.full(6, 0.3),
+    )
+    found = vqe.compute_minimum_eigenvalue(hamiltonian).eigenvalue
+    assert found == pytest.approx(np.linalg.eigvalsh(hamiltonian.to_matrix())[0], abs=1e-5)
+
+
+def test_derivative_types_of_qiskit_algorithms_are_understood(device):
+    gradients = pytest.importorskip("qiskit_algorithms.gradients")
+    circuit = real_amplitudes(2, reps=1)
+    values = rows(circuit, 1)
+    for kind in DerivativeType:
+        ours = FusedEstimatorGradient(device=device, derivative_type=kind)
+        theirs = FusedEstimatorGradient(device=device, derivative_type=gradients.DerivativeType[kind.name])
+        np.testing.assert_array_equal(
+            theirs.value_and_gradient(circuit, "ZX", values)[1], ours.value_and_gradient(circuit, "ZX", values)[1]
+        )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,11 +22,13 @@ class Evaluation:
         values: float64 (N,), the expectation value of each (row, observable) pair.
         gradients: float64 (N, C), 2 Re <psi|O|d psi/d column> (with ``imaginary``: 2 Im), or None if not asked for.
         stats: what ran, such as device, sweeps, chunks and bytes.
+        answer: what ``meanwhile`` returned.
     """
 
     values: np.ndarray
     gradients: np.ndarray | None
     stats: dict[str, Any] = field(default_factory=dict)
+    answer: Any = None
 
 
 class Engine(Protocol):
@@ -41,6 +44,7 @@ class Engine(Protocol):
         gradient: bool = False,
         imaginary: bool = False,
         dtype: str = "complex128",
+        meanwhile: Callable[[], Any] | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables.
 
@@ -52,6 +56,7 @@ class Engine(Protocol):
             gradient: also return derivatives with respect to every column.
             imaginary: with ``gradient``, return 2 Im <psi|O|d psi> instead of 2 Re; generators are traceless.
             dtype: number format of the amplitudes, "complex64" or "complex128".
+            meanwhile: called once, beside the sweeps where the engine can.
         """
 
 

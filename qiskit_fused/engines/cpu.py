@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -51,6 +52,7 @@ class CpuEngine:
         gradient: bool = False,
         imaginary: bool = False,
         dtype: str = "complex128",
+        meanwhile: Callable[[], Any] | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         terms = observables.restrict(plan.wires)
@@ -58,7 +60,7 @@ class CpuEngine:
         rows, chosen = pairs
         values = np.empty(len(rows))
         gradients = np.zeros((len(rows), columns.shape[1])) if gradient else None
-        threads, bind_seconds, sweep_seconds = _cpu.evaluate(
+        threads, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
             native_plan,
             native_observables,
             columns,
@@ -69,6 +71,7 @@ class CpuEngine:
             imaginary,
             dtype == "complex64",
             self.num_threads,
+            meanwhile,
         )
         sweeps = plan.num_sweeps * (len(columns) + (len(rows) if gradient else 0))
         stats = {
@@ -81,7 +84,7 @@ class CpuEngine:
             "bind_seconds": bind_seconds,
             "sweep_seconds": sweep_seconds,
         }  # fmt: skip
-        return Evaluation(values, gradients, stats)
+        return Evaluation(values, gradients, stats, answer)
 
     def _begin_of_rows(self, rows: np.ndarray, num_rows: int) -> np.ndarray:
         """Return int64 (B + 1,): the pairs of row b are begin[b]:begin[b + 1]. The latest answer is kept."""

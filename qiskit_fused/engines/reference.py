@@ -11,7 +11,8 @@ to its column, where ``psi_g, lam_g`` are the states just after gate g; the mean
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class ReferenceEngine:
         gradient: bool = False,
         imaginary: bool = False,
         dtype: str = "complex128",
+        meanwhile: Callable[[], Any] | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         program = plan.program
@@ -58,7 +60,7 @@ class ReferenceEngine:
             "rows": len(np.unique(row_of)),
             "sweeps": 1 + 2 * bool(gradient),
         }
-        return Evaluation(values, gradients, stats)
+        return Evaluation(values, gradients, stats, meanwhile() if meanwhile else None)
 
 
 def final_state(program: Program, columns: np.ndarray, dtype: str = "complex128") -> np.ndarray:

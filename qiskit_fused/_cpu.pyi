@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+class Plan: ...
+class Observables: ...
+
+def make_plan(**arrays: Any) -> Plan: ...
+def make_observables(
+    num_qubits: int,
+    num_observables: int,
+    observable: np.ndarray,
+    x: np.ndarray,
+    z: np.ndarray,
+    care: np.ndarray,
+    value: np.ndarray,
+    real: np.ndarray,
+    imag: np.ndarray,
+) -> Observables: ...
+def evaluate(
+    plan: Plan,
+    observables: Observables,
+    columns: np.ndarray,
+    row_pairs: np.ndarray,
+    pair_observable: np.ndarray,
+    values: np.ndarray,
+    gradients: np.ndarray | None,
+    imaginary: bool,
+    single_precision: bool,
+    num_threads: int,
+    meanwhile: Callable[[], Any] | None,
+) -> tuple[int, float, float, Any]: ...
+def isa() -> str: ...
+def fma_peak(single_precision: bool, num_threads: int) -> float: ...
