@@ -33,6 +33,13 @@ struct Rotor {  // a run, see Rotation<T>
     Complex in;   // exp(i lambda): factor of |1> in the phase before
 };
 
+// With t = tau, tan(beta/2) is t, or 1/t where the rows are exchanged.
+inline double sin_beta(const Rotor& rotor) { return 2 * rotor.tau / (1 + rotor.tau * rotor.tau); }
+inline double cos_beta(const Rotor& rotor) {
+    const double cos = (1 - rotor.tau * rotor.tau) / (1 + rotor.tau * rotor.tau);
+    return rotor.flip ? -cos : cos;
+}
+
 struct HalfAngle {
     double cos = 1, sin = 0;
 };

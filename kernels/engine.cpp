@@ -65,7 +65,7 @@ public:
 private:
     struct Group {  // runs of one layer that one pass over the chunk rotates
         bool lanes, outside;  // outside: on chunk bits, needs chunks cut along other bits
-        bool with_x;
+        bool needs_x;         // some run has gates about more than one axis
         std::vector<int> runs;
     };
 
@@ -119,6 +119,7 @@ private:
     void make_groups(int layer, bool adjoint, std::vector<Group>& groups) const;
     std::unique_ptr<Workspace> make_workspace(int team_size, bool gradient, bool saved) const;
     const PhaseTables<T>& phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const;
+    bool sums_x(const Workspace& ws, const Group& group) const;
     int rotations(const Workspace& ws, const Group& group, bool adjoint, Rotation<T>* out) const;
     void start(const Call& call, Workspace& ws, int chunk) const;
     void forward(Call& call, Workspace& ws, Team& team, int thread) const;
@@ -146,29 +147,38 @@ private:
 
 template <class T>
 void Engine<T>::make_groups(int layer, bool adjoint, std::vector<Group>& groups) const {
-    std::vector<int> lanes, strided[2][2];  // [outside][with x]
-    bool lanes_with_x = false;
+    std::vector<int> lanes, strided[2][2];  // [outside][needs x]
+    bool lanes_need_x = false;
     for (int r = layer_begin_[layer]; r < layer_begin_[layer + 1]; ++r) {
         const Run& run = plan_.runs[r];
-        const bool with_x = adjoint && !run.single_axis;
+        const bool needs_x = adjoint && !run.single_axis;
         if (run.bit < sweeps_.lane_bits) {
             lanes.push_back(r);
-            lanes_with_x = lanes_with_x || with_x;
+            lanes_need_x = lanes_need_x || needs_x;
         } else {
-            strided[run.bit >= bits_ - chunk_bits_][with_x].push_back(r);
+            strided[run.bit >= bits_ - chunk_bits_][needs_x].push_back(r);
         }
     }
-    if (!lanes.empty()) groups.push_back({true, false, lanes_with_x, lanes});
+    if (!lanes.empty()) groups.push_back({true, false, lanes_need_x, lanes});
     for (int outside_chunk = 0; outside_chunk < 2; ++outside_chunk)
-        for (int with_x = 0; with_x < 2; ++with_x) {
-            const auto& runs = strided[outside_chunk][with_x];
-            const std::size_t size = !adjoint ? sweeps_.max_rotate
-                                     : with_x ? sweeps_.max_adjoint_with_x
-                                              : sweeps_.max_adjoint;
+        for (int needs_x = 0; needs_x < 2; ++needs_x) {
+            const auto& runs = strided[outside_chunk][needs_x];
+            const std::size_t size = adjoint ? sweeps_.max_adjoint : sweeps_.max_rotate;
             for (std::size_t i = 0; i < runs.size(); i += size)
-                groups.push_back({false, outside_chunk != 0, with_x != 0,
+                groups.push_back({false, outside_chunk != 0, needs_x != 0,
                                   {runs.begin() + i, runs.begin() + std::min(i + size, runs.size())}});
         }
+}
+
+// Ry(beta) turns (Z, X) of w by beta: X before it is (cos(beta) Z_before - Z_after)/sin(beta). That costs nothing but up
+// to a factor 1/sin(beta) in accuracy, so X is summed for the whole group where a sine is small.
+template <class T>
+bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
+    constexpr double smallest_sine = 0.125;
+    if (!group.needs_x) return false;
+    for (const int r : group.runs)
+        if (!plan_.runs[r].single_axis && sin_beta(ws.bound.rotor[r]) < smallest_sine) return true;
+    return false;
 }
 
 template <class T>
@@ -258,8 +268,21 @@ void Engine<T>::rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chu
         Rotation<T> list[8];
         double sums[16] = {};
         const int count = rotations(ws, group, true, list);
-        (group.lanes ? sweeps_.rotate_lanes_adjoint : sweeps_.rotate_adjoint)(
-            range, list, count, group.with_x, re(ws.psi), im(ws.psi), re(ws.lam), im(ws.lam), sums);
+        const bool with_x = sums_x(ws, group);
+        if (group.lanes) {
+            sweeps_.rotate_lanes_adjoint(range, list, count, with_x, re(ws.psi), im(ws.psi), re(ws.lam), im(ws.lam), sums);
+        } else {
+            const int step = with_x ? sweeps_.max_adjoint_with_x : sweeps_.max_adjoint;
+            for (int j = 0; j < count; j += step)
+                sweeps_.rotate_adjoint(range, list + j, std::min(step, count - j), with_x, re(ws.psi), im(ws.psi),
+                                       re(ws.lam), im(ws.lam), sums + 2 * j);
+            double norm2 = 1;  // assemble() takes all sums of a group as made after its last rotation
+            for (int j = count - 1; step < count && j >= 0; --j) {
+                sums[2 * j] /= norm2;
+                sums[2 * j + 1] /= norm2;
+                norm2 *= ws.bound.rotor[group.runs[j]].scale * ws.bound.rotor[group.runs[j]].scale;
+            }
+        }
         double* out = ws.run_sums.data() + chunk * plan_.runs.size() * 2;
         for (int j = 0; j < count; ++j) {
             out[2 * group.runs[j]] = sums[2 * j];
@@ -422,15 +445,19 @@ template <class T>
 void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, double* gradient) const {
     add_chunks(ws);
     for (int k = 0; k < plan_.num_layers; ++k) {
-        const double* z = ws.z_sums.data() + static_cast<std::size_t>(k) * plan_.num_qubits;
+        const double* z_before = ws.z_sums.data() + static_cast<std::size_t>(k) * plan_.num_qubits;
         const bool no_z = !phases_[k].want_sums || (k == 0 && call.skip_first_adjoint);
         double scale2 = 1;  // of all rotations undone so far: psi and lam are that much too long
         for (const auto& group : adjoint_[k]) {
+            const bool summed = sums_x(ws, group);
             for (const int r : group.runs) scale2 *= ws.bound.rotor[r].scale * ws.bound.rotor[r].scale;
             for (const int r : group.runs) {
-                const double y = ws.run_sums[2 * r] * scale2;
-                const double x = group.with_x ? ws.run_sums[2 * r + 1] * scale2 : 0;
-                ws.w[r] = {x, y, no_z ? 0 : z[plan_.runs[r].bit]};
+                const int bit = plan_.runs[r].bit;
+                const double y = ws.run_sums[2 * r] * scale2, z = no_z ? 0 : z_before[bit];
+                double x = summed ? ws.run_sums[2 * r + 1] * scale2 : 0;
+                if (!summed && !plan_.runs[r].single_axis)
+                    x = (cos_beta(ws.bound.rotor[r]) * z - z_before[plan_.num_qubits + bit]) / sin_beta(ws.bound.rotor[r]);
+                ws.w[r] = {x, y, z};
             }
         }
     }

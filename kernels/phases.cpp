@@ -154,7 +154,7 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
         before.end_in = static_cast<int>(r) + 1;
         if (after.first_out == after.end_out) after.first_out = static_cast<int>(r);
         after.end_out = static_cast<int>(r) + 1;
-        if (!plan.runs[r].single_axis) before.want_sums = true;
+        if (!plan.runs[r].single_axis) before.want_sums = after.want_sums = true;
     }
     TableCache cache;
     std::size_t next = 0;
