@@ -91,20 +91,18 @@ class Plan:
     def flops(self, gradient: bool = True) -> int:
         """Count the floating-point operations of the sweeps for one row and observable, a multiply-add being two.
 
-        A rotation is 4 per amplitude, its adjoint 8 and 4 more for each of the sums Im<lam|Y|psi> and, unless all gates
-        of the run turn about one axis, Im<lam|X|psi>. A phase is 8, and 8 more for the product of its two tables;
-        its adjoint 16, and 6 with the sums of Im(conj(lam) psi). Tables and bindings are not counted.
+        A rotation is 4 per amplitude, its adjoint 8 and 4 for the sum Im<lam|Y|psi>. A phase is 8, and 8 more for the
+        product of its two tables (4 where there is one); its adjoint 16, and 6 with the sums of Im(conj(lam) psi).
+        Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
         """
         table = 8 if self.num_qubits > _LOW_BITS else 4
         start = 0 if self.initial_state is not None else 1
         forward = 4 * int((self.run_layer >= start).sum()) + (8 + table) * (self.num_layers + 1 - start)
         if not gradient:
             return forward << self.num_qubits
-        adjoint = 12 * self.num_runs + 4 * int((~self._single_axis).sum())
-        with_sums = set(self.run_layer[~self._single_axis].tolist()) | set(
-            self.term_phase[self.term_column >= 0].tolist()
-        )
-        adjoint += (16 + table) * (self.num_layers + 1 - start) + 6 * len({k for k in with_sums if k >= start})
+        many_axes = self.run_layer[~self._single_axis]
+        with_sums = np.union1d(np.union1d(many_axes, many_axes + 1), self.term_phase[self.term_column >= 0])
+        adjoint = 12 * self.num_runs + (16 + table) * (self.num_layers + 1 - start) + 6 * int((with_sums >= start).sum())
         return (forward + adjoint) << self.num_qubits
 
     def memory(self, dtype: str = "complex128", *, gradient: bool = True, observables: int = 1, rows: int = 1) -> int:
