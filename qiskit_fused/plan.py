@@ -16,7 +16,7 @@ import numpy as np
 
 from qiskit_fused.program import OpKind, Program
 
-_CHUNKED_FROM = 14  # qubits; below, a state stays in cache whole and one thread runs a row from end to end
+_CHUNKED_FROM = 12  # qubits; below, one thread runs a row from end to end
 _LOCAL_QUBITS = 13  # of a chunk at most, while there are few: psi and lam of 2^13 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/buffer.hpp)
