@@ -47,21 +47,32 @@ class Contender:
 
 
 class Fused(Contender):
-    """qiskit-fused: one `value_and_gradient` call."""
+    """qiskit-fused: one `value_and_gradient` call on the compiled circuit."""
 
     label, package = "qiskit-fused", "qiskit-fused"
 
     def prepare(self, workload: Workload) -> None:
-        from qiskit_fused import FusedEstimatorGradient
+        from qiskit_fused import FusedEstimatorGradient, compile_circuit
 
         self.num_inputs = workload.num_inputs
         self.circuit, _, _ = qiskit_circuit(workload)
+        self.given = compile_circuit(self.circuit)
         self.observable = sum_of_z(workload.num_qubits)
         self.gradient = FusedEstimatorGradient(options={"dtype": self.dtype, "num_threads": self.num_threads})
 
     def __call__(self, parameters: np.ndarray) -> Result:
-        values, gradients = self.gradient.value_and_gradient(self.circuit, self.observable, parameters)
+        values, gradients = self.gradient.value_and_gradient(self.given, self.observable, parameters)
         return values[:, 0], gradients[:, 0, self.num_inputs :]
+
+
+class FusedCircuit(Fused):
+    """qiskit-fused given the circuit itself, which every call compares with what was compiled."""
+
+    label, precisions = "qiskit-fused, circuit", ("complex64",)
+
+    def prepare(self, workload: Workload) -> None:
+        super().prepare(workload)
+        self.given = self.circuit
 
 
 class FusedDropIn(Fused):
@@ -325,6 +336,7 @@ class DefaultNetwork(Network):
 
 
 OURS: dict[bool, type[Contender]] = {False: Fused, True: FusedNetwork}
+ALSO_OURS: tuple[type[Contender], ...] = (FusedCircuit,)
 PEERS: dict[str, type[Contender]] = {
     "lightning": Lightning,
     "tensorcircuit": TensorCircuit,

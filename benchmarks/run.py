@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import own
 import worker
-from peers import CHECK, OURS, PEERS, Contender, limited
+from peers import ALSO_OURS, CHECK, OURS, PEERS, Contender, limited
 from report import print_report, verdict
 from worker import Worker, WorkerError
 from workloads import QUICK, WORKLOADS, Workload, select
@@ -140,12 +140,12 @@ def _busy_cpus(seconds: float = 0.3) -> float | None:
 
 def _workers(options: argparse.Namespace) -> list[Worker]:
     """Return a worker per contender and precision; ours come first, peers that are not installed are left out."""
-    contenders: list[type[Contender]] = [*OURS.values(), *(PEERS[name] for name in options.peers)]
+    contenders: list[type[Contender]] = [*OURS.values(), *ALSO_OURS, *(PEERS[name] for name in options.peers)]
     if options.quick:
         contenders.append(CHECK)
     workers = []
     for contender in contenders:
-        if contender not in OURS.values() and _version(contender.package) is None:
+        if contender not in (*OURS.values(), *ALSO_OURS) and _version(contender.package) is None:
             print(f"{contender.label} is left out: {contender.package} is not installed", file=sys.stderr)
             continue
         workers += [Worker(contender, dtype, options.threads) for dtype in contender.precisions]

@@ -102,7 +102,9 @@ class Plan:
             return forward << self.num_qubits
         many_axes = self.run_layer[~self._single_axis]
         with_sums = np.union1d(np.union1d(many_axes, many_axes + 1), self.term_phase[self.term_column >= 0])
-        adjoint = 12 * self.num_runs + (16 + table) * (self.num_layers + 1 - start) + 6 * int((with_sums >= start).sum())
+        adjoint = (
+            12 * self.num_runs + (16 + table) * (self.num_layers + 1 - start) + 6 * int((with_sums >= start).sum())
+        )
         return (forward + adjoint) << self.num_qubits
 
     def memory(self, dtype: str = "complex128", *, gradient: bool = True, observables: int = 1, rows: int = 1) -> int:
