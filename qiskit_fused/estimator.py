@@ -110,11 +110,13 @@ class FusedEstimator(BaseEstimatorV2):
             precision = options.default_precision
         tasks = [_make_task(pub, precision) for pub in pubs]
         if options.fallback:
-            refused = {id(task.circuit): str(task.error) for task in tasks if task.falls_back}
+            refused = {
+                id(task.circuit): task.error.message for task in tasks if isinstance(task.error, UnsupportedInstruction)
+            }
             if refused:
                 more = f" (and {len(refused) - 1} more circuits)" if len(refused) > 1 else ""
                 warnings.warn(
-                    f"{next(iter(refused.values()))} Running it with StatevectorEstimator, one parameter set at a "
+                    f"{next(iter(refused.values()))}. Running it with StatevectorEstimator, one parameter set at a "
                     f"time{more}; fallback=False makes this an error.",
                     stacklevel=2,
                 )

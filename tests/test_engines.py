@@ -242,6 +242,14 @@ def test_only_the_pairs_asked_for_are_evaluated():
     np.testing.assert_array_equal(some.gradients, everything.gradients[2 * rows + chosen])
 
 
+def run_python(code, instruction_set):
+    """Run code in a fresh interpreter, in this folder, on an instruction set."""
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = os.environ | {"QISKIT_FUSED_ISA": instruction_set, "PYTHONPATH": path}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_of_this_cpu_agrees_with_the_reference(name):
     order = ["baseline", "avx2", "avx512"]
@@ -255,15 +263,10 @@ def test_every_instruction_set_of_this_cpu_agrees_with_the_reference(name):
         "        c = full_graph(n) if n in (1, 6, 10) else random_circuit(n, 12, n)\n"
         "        assert_engines_agree(c, random_observables(n, n), dtype)\n"
     )
-    environment = os.environ | {"QISKIT_FUSED_ISA": name, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True
-    )
+    done = run_python(code, name)
     assert done.returncode == 0, done.stderr
 
 
 def test_an_unknown_instruction_set_is_refused_with_those_there_are():
-    environment = os.environ | {"QISKIT_FUSED_ISA": "sse9"}
-    code = "from qiskit_fused import _cpu; _cpu.isa()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = run_python("from qiskit_fused import _cpu; _cpu.isa()", "sse9")
     assert "QISKIT_FUSED_ISA is 'sse9'; this CPU and build have: baseline" in done.stderr
