@@ -115,7 +115,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
         nb::gil_scoped_release release;
         sweep();
     }
-    return nb::make_tuple(stats.threads, stats.bind_seconds, stats.sweep_seconds, answer);
+    return nb::make_tuple(stats.threads, stats.rows, stats.bind_seconds, stats.sweep_seconds, answer);
 }
 
 }  // namespace

@@ -34,8 +34,4 @@ private:
     T* data_ = nullptr;
 };
 
-// How many bits of the index a table takes as low: small enough for L1, large enough that what is done once per block
-// of 2^max_low_bits amplitudes costs nothing.
-constexpr int max_low_bits = 8;
-
 }  // namespace qf

@@ -4,15 +4,15 @@
 // added in chunk order, so results do not depend on the number of threads.
 //
 // forward:  for k = 0..D: [phase k, rotations of layer k on chunk-local qubits] | [rotations on the other qubits]
-// adjoint:  the same backwards on psi and lam, with the sums of DESIGN "Gradients" in kernels/README.md.
-// "|" is a barrier between sweeps; states of one chunk (n < 14) need none.
+// adjoint:  the same backwards on psi and lam, with the sums of "Gradients" in kernels/README.md.
+// "|" is a barrier between sweeps; one chunk needs none.
 #include "engine.hpp"
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <exception>
-#include <thread>
+#include <cmath>
+#include <stdexcept>
 
 #include "phases.hpp"
 #include "team.hpp"
@@ -25,7 +25,8 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // bytes per thread
 constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // bytes, for a batch
-constexpr std::size_t kept_workspace = std::size_t(32) << 20;          // bytes, between calls
+constexpr std::size_t kept_workspaces = std::size_t(128) << 20;        // bytes of all, between calls
+constexpr index_t blocks_per_sum = 256;  // added up in the format of the amplitudes; longer sums lose digits in it
 
 }  // namespace
 
@@ -97,6 +98,7 @@ private:
         BindList varying;
         std::vector<char> phase_varies;
         std::vector<PhaseTables<T>> tables;  // of phases that do not vary, where they are stored
+        std::vector<const DiagonalTables<T>*> diagonals;  // of observables asked for; null: made block by block
         bool resident_rows;
         bool zero_start, skip_first_adjoint;
     };
@@ -143,6 +145,7 @@ private:
     std::size_t table_bytes_ = 0;
     std::mutex mutex_;
     std::vector<std::unique_ptr<Workspace>> idle_;
+    std::size_t idle_bytes_ = 0;
 };
 
 template <class T>
@@ -196,7 +199,7 @@ auto Engine<T>::make_workspace(int team_size, bool gradient, bool saved) const -
     ws->members.resize(team_size);
     for (auto& member : ws->members) {
         member.block = Buffer<T>(3 * low);
-        member.low_sums = Buffer<T>(max_variants_ * low);
+        member.low_sums = Buffer<T>((blocks > chunks * blocks_per_sum ? 2 : 1) * max_variants_ * low);
         member.diagonal = Buffer<T>(2 * low);
     }
     ws->values.resize(chunks);
@@ -216,8 +219,10 @@ auto Engine<T>::make_workspace(int team_size, bool gradient, bool saved) const -
         ws->many_sums.resize(chunks * many_begin_.back());
         ws->w.resize(plan_.runs.size());
     }
-    ws->bytes = (2 * amplitudes * (1 + gradient + saved)) * sizeof(T) +
-                8 * (ws->run_sums.size() + ws->z_sums.size() + ws->pair_sums.size());
+    ws->bytes = 2 * amplitudes * (1 + gradient + saved) * sizeof(T) + std::min(table_bytes_, resident_row_tables);
+    for (const auto* sums : {&ws->total, &ws->linear, &ws->cross, &ws->run_sums, &ws->z_sums, &ws->pair_sums,
+                             &ws->many_sums})
+        ws->bytes += sums->size() * sizeof(double);
     return ws;
 }
 
@@ -357,20 +362,30 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
     const index_t begin = block_begin(chunk), end = begin + (index_t(1) << (bits_ - chunk_bits_ - low_bits_));
     const bool wanted = phase.want_sums && !(k == 0 && call.skip_first_adjoint);
     PhaseSums<T> sums{};
+    T* const low = member.low_sums.data();
+    const std::size_t num_low = static_cast<std::size_t>(phase.num_variants()) << low_bits_;
     if (wanted) {
-        std::fill_n(member.low_sums.data(), phase.num_variants() << low_bits_, T(0));
-        sums.low = member.low_sums.data();
         sums.total = ws.total.data();
         sums.linear = phase.per_block && phase.want_pairs ? ws.linear.data() : nullptr;
         sums.cross = phase.per_block && phase.want_many ? ws.cross.data() : nullptr;
     }
-    sweeps_.phase_adjoint(d, begin, end, re(ws.psi), im(ws.psi), re(ws.lam), im(ws.lam), sums, member.block.data());
+    for (index_t h = begin; h < end; h += blocks_per_sum) {
+        T* part = h == begin ? low : low + num_low;
+        if (wanted) {
+            std::fill_n(part, num_low, T(0));
+            sums.low = part;
+        }
+        sweeps_.phase_adjoint(d, h, std::min(h + blocks_per_sum, end), re(ws.psi), im(ws.psi), re(ws.lam), im(ws.lam),
+                              sums, member.block.data());
+        if (wanted && part != low)
+            for (std::size_t l = 0; l < num_low; ++l) low[l] += part[l];
+    }
     if (!wanted) return;
     const PhaseGradient out{ws.z_sums.data() + (chunk * phases_.size() + k) * plan_.num_qubits,
                             ws.pair_sums.data() + chunk * pair_begin_.back() + pair_begin_[k],
                             ws.many_sums.data() + chunk * many_begin_.back() + many_begin_[k]};
     const ChunkSums raw{ws.total.data(), ws.linear.data(), ws.cross.data(), begin, end};
-    reduce_sums(phase, plan_.num_qubits, low_bits_, sweeps_, sums.low, raw, member.reduce, out);
+    reduce_sums<T>(phase, plan_.num_qubits, low_bits_, sweeps_, low, raw, member.reduce, out);
 }
 
 template <class T>
@@ -400,7 +415,7 @@ double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observa
     const index_t size = index_t(1) << (bits_ - chunk_bits_), begin = chunk * size;
     T *lam_re = with_lam ? re(ws.lam) : nullptr, *lam_im = with_lam ? im(ws.lam) : nullptr;
     const auto& groups = call.observables.groups(observable);
-    const auto* tables = call.observables.template tables<T>(observable, bits_);
+    const auto* tables = call.diagonals[observable];
     double value = 0;
     if (groups.empty() && with_lam) {
         std::fill_n(lam_re + begin, size, T(0));
@@ -521,9 +536,9 @@ template <class T>
 Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     const auto begin = Clock::now();
     Stats stats{};
-    stats.threads = 1;
+    stats.threads = stats.rows = 1;
     if (request.rows == 0) return stats;
-    Call call{request, observables, {}, {}, {}, {}, false, plan_.initial_re.empty(), false};
+    Call call{request, observables, {}, {}, {}, {}, {}, false, plan_.initial_re.empty(), false};
     call.skip_first_adjoint = call.zero_start && !request.imaginary;
     call.shared.resize(plan_);
     bind(plan_, everything(plan_), request.columns, call.shared);
@@ -559,13 +574,13 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     const bool by_rows = chunk_bits_ == 0 || (request.rows >= 2 * wanted && bits_ <= 20);
     const int threads = by_rows ? std::min(wanted, request.rows) : std::min(wanted, num_chunks());
     stats.threads = threads;
+    stats.rows = by_rows ? threads : 1;
     bool several = false;
     for (int row = 0; row < request.rows; ++row)
         several = several || request.row_pairs[row + 1] - request.row_pairs[row] > 1;
 
-    const int teams = by_rows ? threads : 1;
     std::vector<std::unique_ptr<Workspace>> workspaces;
-    for (int i = 0; i < teams; ++i) {
+    for (int i = 0; i < stats.rows; ++i) {
         std::unique_ptr<Workspace> ws;
         {
             const std::lock_guard<std::mutex> lock(mutex_);
@@ -573,6 +588,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
                 if (idle && static_cast<int>(idle->members.size()) >= (by_rows ? 1 : threads) &&
                     (!request.gradient || idle->lam) && (!(several && request.gradient) || idle->saved)) {
                     ws = std::move(idle);
+                    idle_bytes_ -= ws->bytes;
                     break;
                 }
             idle_.erase(std::remove(idle_.begin(), idle_.end(), nullptr), idle_.end());
@@ -582,26 +598,33 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
         workspaces.push_back(std::move(ws));
     }
     // Diagonals are made once, before threads ask for them.
-    for (std::int64_t pair = request.row_pairs[0]; pair < request.row_pairs[request.rows]; ++pair)
-        observables.template tables<T>(request.pair_observable[pair], bits_);
+    call.diagonals.resize(observables.size());
+    for (std::int64_t pair = request.row_pairs[0]; pair < request.row_pairs[request.rows]; ++pair) {
+        auto& diagonals = call.diagonals[request.pair_observable[pair]];
+        if (!diagonals) diagonals = observables.template tables<T>(request.pair_observable[pair], bits_);
+    }
     stats.bind_seconds = seconds_since(begin);
 
     const auto sweep_begin = Clock::now();
     std::atomic<int> next{0};
-    Team whole(by_rows ? 1 : threads);
-    run_threads(threads, [&](int thread) {
+    Team team(threads);
+    team.run([&](int thread) {
         if (!by_rows) {
-            for (int row = 0; row < request.rows; ++row) run_row(call, *workspaces[0], whole, thread, row);
+            for (int row = 0; row < request.rows; ++row) run_row(call, *workspaces[0], team, thread, row);
             return;
         }
         Team alone(1);
-        for (int row = next++; row < request.rows; row = next++) run_row(call, *workspaces[thread], alone, 0, row);
+        for (int row = next++; row < request.rows && !team.cancelled(); row = next++)
+            run_row(call, *workspaces[thread], alone, 0, row);
     });
     stats.sweep_seconds = seconds_since(sweep_begin);
 
     const std::lock_guard<std::mutex> lock(mutex_);
     for (auto& ws : workspaces)
-        if (ws->bytes <= kept_workspace && idle_.size() < 64) idle_.push_back(std::move(ws));
+        if (idle_bytes_ + ws->bytes <= kept_workspaces) {
+            idle_bytes_ += ws->bytes;
+            idle_.push_back(std::move(ws));
+        }
     return stats;
 }
 
@@ -627,8 +650,10 @@ Stats Plan::evaluate<double>(const Request& request, Observables& observables) {
 }
 
 double fma_peak(bool single_precision, int num_threads) {
+    if (num_threads < 1)
+        throw std::invalid_argument("num_threads is " + std::to_string(num_threads) + "; allowed: 1 or more.");
     std::vector<double> rate(num_threads);
-    run_threads(num_threads, [&](int thread) {
+    Team(num_threads).run([&](int thread) {
         rate[thread] = single_precision ? best_sweeps<float>().fma_peak() : best_sweeps<double>().fma_peak();
     });
     double total = 0;

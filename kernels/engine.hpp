@@ -63,6 +63,7 @@ struct Request {
 
 struct Stats {
     int threads;
+    int rows;              // side by side, each with states of its own
     double bind_seconds;   // angles, runs and shared tables of the first row
     double sweep_seconds;  // all sweeps of all rows on the critical thread, binding of rows included
 };
@@ -76,7 +77,6 @@ public:
     ~Plan();
     template <class T>
     Stats evaluate(const Request& request, Observables& observables);
-    const PlanData& data() const { return data_; }
 
 private:
     PlanData data_;

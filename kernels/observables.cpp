@@ -8,8 +8,7 @@
 
 namespace qf {
 
-Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables)
-    : num_qubits_(num_qubits) {
+Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables) {
     std::size_t num_groups = 0;
     for (auto& terms : observables) {
         std::map<index_t, Group> by_flip;

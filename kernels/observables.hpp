@@ -30,7 +30,6 @@ public:
 
     Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables);
     int size() const { return static_cast<int>(groups_.size()); }
-    int num_qubits() const { return num_qubits_; }
     const std::vector<Group>& groups(int observable) const { return groups_[observable]; }
     // Diagonals of one observable, made at first use; null where they would take too much memory.
     template <class T>
@@ -40,7 +39,6 @@ private:
     template <class T>
     std::vector<std::unique_ptr<DiagonalTables<T>>>& table_store();
 
-    int num_qubits_;
     bool store_tables_;
     std::vector<std::vector<Group>> groups_;
     std::vector<std::unique_ptr<DiagonalTables<float>>> float_tables_;

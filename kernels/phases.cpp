@@ -2,30 +2,11 @@
 #include "phases.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
-#include <new>
 #include <set>
 #include <tuple>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace qf {
-
-void* aligned_allocate(std::size_t bytes) {
-    constexpr std::size_t huge_page = std::size_t(1) << 21;
-    const std::size_t alignment = bytes >= huge_page ? huge_page : bytes >= 4096 ? 4096 : 64;
-    void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-    if (!p) throw std::bad_alloc();
-#if defined(__linux__)
-    if (alignment == huge_page) madvise(p, bytes, MADV_HUGEPAGE);
-#endif
-    return p;
-}
-
-void aligned_release(void* p) { std::free(p); }
-
 namespace {
 
 int bit_count(index_t x) { return __builtin_popcountll(x); }
@@ -246,111 +227,101 @@ Diagonal<T> PhaseTables<T>::view(const Phase& phase, int low_bits, double scale)
     return d;
 }
 
-template <class T>
-void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const Bound& bound, const Sweeps<T>& sweeps,
-                  PhaseScratch<T>& scratch, PhaseTables<T>& tables) {
-    const int n = plan.num_qubits, bits = std::min(n, low_bits), high_bits = std::max(n - low_bits, 0);
-    const std::size_t low = std::size_t(1) << low_bits, num_high = std::size_t(1) << high_bits;
-    auto& factor = scratch.factor;
-    factor.assign(n, Complex{});
+namespace {
+
+// Factor of |1> of every bit: runs on both sides of the phase and terms on one qubit, or the one-qubit part of pairs.
+void fill_factors(const PlanData& plan, const Phase& phase, const Bound& bound, std::vector<Complex>& factor) {
+    factor.assign(plan.num_qubits, Complex{});
     for (int r = phase.first_out; r < phase.end_out; ++r)
         factor[plan.runs[r].bit] = factor[plan.runs[r].bit] * bound.rotor[r].out;
     for (int r = phase.first_in; r < phase.end_in; ++r)
         factor[plan.runs[r].bit] = factor[plan.runs[r].bit] * bound.rotor[r].in;
     for (const auto& one : phase.one_body)
         factor[one.bit] = factor[one.bit] * power(bound.term[one.term], one.exponent);
+}
 
-    // What all versions of the low table share: constants, pairs and many-body terms inside the low bits.
-    const T *base_re = nullptr, *base_im = nullptr;
-    bool has_base = static_cast<bool>(phase.constant_low);
-    for (const auto& pair : phase.low_pairs) has_base = has_base || !pair.constant;
-    for (const auto& many : phase.many_body) has_base = has_base || (many.has_low && !many.has_high);
-    if (has_base) {
-        scratch.linear.assign(low, Complex{});
-        if (phase.constant_low)
-            std::copy(phase.constant_low->begin(), phase.constant_low->end(), scratch.linear.begin());
-        for (const auto& pair : phase.low_pairs)
-            if (!pair.constant)
-                multiply_pair(scratch.linear.data(), low, pair.low, pair.high, pair_factor(pair, bound.term));
-        for (const auto& many : phase.many_body)
-            if (many.has_low && !many.has_high)
-                for (std::size_t l = 0; l < low; ++l)
-                    scratch.linear[l] = scratch.linear[l] *
-                                        generator_factor(bound.term[many.term], static_cast<int>(many.low[l]));
-        if (scratch.base.size() < 2 * low) scratch.base = Buffer<T>(2 * low);
-        T* base = phase.per_block ? tables.low.data() : scratch.base.data();
-        for (std::size_t l = 0; l < low; ++l) {
-            base[l] = static_cast<T>(scratch.linear[l].re);
-            base[low + l] = static_cast<T>(scratch.linear[l].im);
+// What all versions of the low table share: constants, pairs and many-body terms inside the low bits. False: all ones.
+bool fill_base(const Phase& phase, int low_bits, const Bound& bound, std::vector<Complex>& base) {
+    bool any = static_cast<bool>(phase.constant_low);
+    for (const auto& pair : phase.low_pairs) any = any || !pair.constant;
+    for (const auto& many : phase.many_body) any = any || (many.has_low && !many.has_high);
+    if (!any) return false;
+    const std::size_t low = std::size_t(1) << low_bits;
+    base.assign(low, Complex{});
+    if (phase.constant_low) std::copy(phase.constant_low->begin(), phase.constant_low->end(), base.begin());
+    for (const auto& pair : phase.low_pairs)
+        if (!pair.constant) multiply_pair(base.data(), low, pair.low, pair.high, pair_factor(pair, bound.term));
+    for (const auto& many : phase.many_body)
+        if (many.has_low && !many.has_high)
+            for (std::size_t l = 0; l < low; ++l)
+                base[l] = base[l] * generator_factor(bound.term[many.term], static_cast<int>(many.low[l]));
+    return true;
+}
+
+// linear[h][b] = factor[b] * product of the cross pairs of b that are set in h, by doubling over the bits of h.
+template <class T>
+void fill_linear(const Phase& phase, int low_bits, int high_bits, const Bound& bound,
+                 const std::vector<Complex>& factor, std::vector<Complex>& linear, PhaseTables<T>& tables) {
+    const std::size_t half = tables.linear.size() / 2, num_high = std::size_t(1) << high_bits;
+    linear.resize(num_high);
+    std::vector<Complex> pair_by_bit(high_bits);
+    for (int b = 0; b < low_bits; ++b) {
+        std::fill(pair_by_bit.begin(), pair_by_bit.end(), Complex{});
+        for (const auto& pair : phase.cross_pairs)
+            if (pair.low == b) pair_by_bit[pair.high - low_bits] = pair_factor(pair, bound.term);
+        linear[0] = factor[b];
+        for (int c = 0; c < high_bits; ++c)
+            for (std::size_t h = 0; h < std::size_t(1) << c; ++h)
+                linear[h + (std::size_t(1) << c)] = linear[h] * pair_by_bit[c];
+        for (std::size_t h = 0; h < num_high; ++h) {
+            tables.linear[h * low_bits + b] = static_cast<T>(linear[h].re);
+            tables.linear[half + h * low_bits + b] = static_cast<T>(linear[h].im);
         }
-        base_re = base;
-        base_im = base + low;
-    } else if (phase.per_block) {
-        std::fill_n(tables.low.data(), low, T(1));
-        std::fill_n(tables.low.data() + low, low, T(0));
     }
+    std::size_t t = 0;
+    for (const auto& many : phase.many_body)
+        if (many.has_low && many.has_high) {
+            tables.cross[t].cos_minus_one = static_cast<T>(bound.term[many.term].re - 1);
+            tables.cross[t++].sin = static_cast<T>(-bound.term[many.term].im);
+        }
+}
 
-    if (phase.per_block) {
-        // linear[h][b] = factor[b] * product of the cross pairs of b that are set in h, by doubling over the bits of h
-        const std::size_t half = tables.linear.size() / 2;
-        auto& linear = scratch.linear;
-        linear.assign(num_high, Complex{});
-        std::vector<Complex> pair_by_bit(high_bits);
+// Every version of the low table; base: re then im, or null.
+template <class T>
+void fill_variants(const Phase& phase, int bits, int low_bits, const Bound& bound, const std::vector<Complex>& factor,
+                   const Sweeps<T>& sweeps, const T* base, PhaseTables<T>& tables) {
+    const std::size_t low = std::size_t(1) << low_bits, half = tables.low.size() / 2;
+    T factor_re[max_low_bits] = {}, factor_im[max_low_bits] = {};
+    for (index_t variant = 0; variant < static_cast<index_t>(phase.num_variants()); ++variant) {
+        index_t h = 0;
+        for (std::size_t b = 0; b < phase.variant_bits.size(); ++b) h |= (variant >> b & 1) << phase.variant_bits[b];
         for (int b = 0; b < bits; ++b) {
-            std::fill(pair_by_bit.begin(), pair_by_bit.end(), Complex{});
-            bool any = false;
+            Complex f = factor[b];
             for (const auto& pair : phase.cross_pairs)
-                if (pair.low == b) {
-                    pair_by_bit[pair.high - low_bits] = pair_factor(pair, bound.term);
-                    any = true;
-                }
-            linear[0] = factor[b];
-            for (int c = 0; c < high_bits; ++c)
-                for (std::size_t h = 0; h < std::size_t(1) << c; ++h)
-                    linear[h + (std::size_t(1) << c)] = any ? linear[h] * pair_by_bit[c] : linear[h];
-            for (std::size_t h = 0; h < num_high; ++h) {
-                tables.linear[h * low_bits + b] = static_cast<T>(linear[h].re);
-                tables.linear[half + h * low_bits + b] = static_cast<T>(linear[h].im);
-            }
+                if (pair.low == b && (h >> (pair.high - low_bits) & 1)) f = f * pair_factor(pair, bound.term);
+            factor_re[b] = static_cast<T>(f.re);
+            factor_im[b] = static_cast<T>(f.im);
         }
-        std::size_t t = 0;
-        for (const auto& many : phase.many_body)
-            if (many.has_low && many.has_high) {
-                tables.cross[t].cos_minus_one = static_cast<T>(bound.term[many.term].re - 1);
-                tables.cross[t++].sin = static_cast<T>(-bound.term[many.term].im);
-            }
-    } else {
-        T factor_re[64], factor_im[64];
-        const std::size_t half = tables.low.size() / 2;
-        for (index_t variant = 0; variant < static_cast<index_t>(phase.num_variants()); ++variant) {
-            index_t h = 0;
-            for (std::size_t b = 0; b < phase.variant_bits.size(); ++b)
-                h |= (variant >> b & 1) << phase.variant_bits[b];
-            for (int b = 0; b < bits; ++b) {
-                Complex f = factor[b];
-                for (const auto& pair : phase.cross_pairs)
-                    if (pair.low == b && (h >> (pair.high - low_bits) & 1)) f = f * pair_factor(pair, bound.term);
-                factor_re[b] = static_cast<T>(f.re);
-                factor_im[b] = static_cast<T>(f.im);
-            }
-            T *re = tables.low.data() + variant * low, *im = re + half;
-            sweeps.linear_table(factor_re, factor_im, bits, T(1), base_re, base_im, re, im);
-            for (const auto& many : phase.many_body) {
-                if (!many.has_low || !many.has_high) continue;
-                const int g_high = generator(many.high_care, many.high_value, many.high_sign, h);
-                if (!g_high) continue;
-                for (std::size_t l = 0; l < low; ++l) {
-                    const Complex f = generator_factor(bound.term[many.term], g_high * static_cast<int>(many.low[l]));
-                    const T r = re[l], i = im[l];
-                    re[l] = static_cast<T>(r * f.re - i * f.im);
-                    im[l] = static_cast<T>(r * f.im + i * f.re);
-                }
+        T *re = tables.low.data() + variant * low, *im = re + half;
+        sweeps.linear_table(factor_re, factor_im, bits, T(1), base, base ? base + low : nullptr, re, im);
+        for (const auto& many : phase.many_body) {
+            if (!many.has_low || !many.has_high) continue;
+            const int g_high = generator(many.high_care, many.high_value, many.high_sign, h);
+            if (!g_high) continue;
+            for (std::size_t l = 0; l < low; ++l) {
+                const Complex f = generator_factor(bound.term[many.term], g_high * static_cast<int>(many.low[l]));
+                const T r = re[l], i = im[l];
+                re[l] = static_cast<T>(r * f.re - i * f.im);
+                im[l] = static_cast<T>(r * f.im + i * f.re);
             }
         }
     }
+}
 
-    if (high_bits == 0) return;
-    auto& high = scratch.high;
+template <class T>
+void fill_high(const Phase& phase, int low_bits, int high_bits, const Bound& bound, const std::vector<Complex>& factor,
+               std::vector<Complex>& high, PhaseTables<T>& tables) {
+    const std::size_t num_high = std::size_t(1) << high_bits;
     high.resize(num_high);
     high[0] = Complex{};
     for (int c = 0; c < high_bits; ++c)
@@ -371,6 +342,29 @@ void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const 
         tables.high[h] = static_cast<T>(high[h].re);
         tables.high[num_high + h] = static_cast<T>(high[h].im);
     }
+}
+
+}  // namespace
+
+template <class T>
+void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const Bound& bound, const Sweeps<T>& sweeps,
+                  PhaseScratch<T>& scratch, PhaseTables<T>& tables) {
+    const int n = plan.num_qubits, high_bits = std::max(n - low_bits, 0);
+    const std::size_t low = std::size_t(1) << low_bits;
+    fill_factors(plan, phase, bound, scratch.factor);
+    const bool has_base = fill_base(phase, low_bits, bound, scratch.values);
+    if (!phase.per_block && has_base && scratch.base.size() < 2 * low) scratch.base = Buffer<T>(2 * low);
+    T* const base = phase.per_block ? tables.low.data() : has_base ? scratch.base.data() : nullptr;
+    if (base)
+        for (std::size_t l = 0; l < low; ++l) {
+            base[l] = has_base ? static_cast<T>(scratch.values[l].re) : T(1);
+            base[low + l] = has_base ? static_cast<T>(scratch.values[l].im) : T(0);
+        }
+    if (phase.per_block)
+        fill_linear(phase, low_bits, high_bits, bound, scratch.factor, scratch.values, tables);
+    else
+        fill_variants(phase, std::min(n, low_bits), low_bits, bound, scratch.factor, sweeps, base, tables);
+    if (high_bits > 0) fill_high(phase, low_bits, high_bits, bound, scratch.factor, scratch.values, tables);
 }
 
 template <class T>

@@ -66,7 +66,7 @@ struct PhaseTables {
 
 template <class T>
 struct PhaseScratch {
-    std::vector<Complex> factor, high, linear;
+    std::vector<Complex> factor, values;
     Buffer<T> base;
 };
 

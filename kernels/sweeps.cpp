@@ -4,7 +4,7 @@
 //
 //   rotate          psi <- T(tau) X^flip psi              1 FMA per real number and qubit
 //   rotate_adjoint  the same on psi and lam, then Im<lam|Y|psi> (and X): 1 FMA more for each sum
-//   phase           psi <- low[l] high[h] psi             8 multiply-adds per amplitude (4 where n <= low_bits)
+//   phase           psi <- low[l] high[h] psi             8 multiply-adds per amplitude (6 where n <= low_bits)
 //   phase_adjoint   conj of it on psi and lam, p = Im(conj(lam) psi): 14 multiply-adds and 2 additions
 //
 // Compiled once per instruction set; QF_ISA names the namespace. Determinism: no sum crosses a chunk, and the order of
@@ -13,91 +13,14 @@
 #include "sweeps.hpp"
 
 #include <chrono>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 
-#ifndef QF_ISA
-#error "compile with -DQF_ISA=<name>"
-#endif
-
-#if defined(__AVX512F__)
-#define QF_VECTOR_BYTES 64
-#elif defined(__AVX2__)
-#define QF_VECTOR_BYTES 32
-#else
-#define QF_VECTOR_BYTES 16
-#endif
-
-#define QF_INLINE __attribute__((always_inline))
+#include "simd.hpp"
 
 namespace qf {
 namespace QF_ISA {
 namespace {
-
-// Call f(0), ..., f(N - 1) with constants. Loops over registers are written so: the compiler keeps an array of vectors
-// in memory if any index into it is a variable when it decides.
-template <class F, int... I>
-QF_INLINE inline void unroll(F&& f, std::integer_sequence<int, I...>) {
-    (f(std::integral_constant<int, I>{}), ...);
-}
-template <int N, class F>
-QF_INLINE inline void unroll(F&& f) {
-    unroll(f, std::make_integer_sequence<int, N>{});
-}
-
-constexpr int log2_of(std::size_t x) { return x <= 1 ? 0 : 1 + log2_of(x / 2); }
-
-template <class T>
-struct Simd {
-    static constexpr int width = QF_VECTOR_BYTES / sizeof(T);
-    static constexpr int lane_bits = log2_of(width);
-    using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-    typedef T V __attribute__((vector_size(QF_VECTOR_BYTES)));
-    typedef Int Mask __attribute__((vector_size(QF_VECTOR_BYTES)));
-
-    static V load(const T* p) { return *reinterpret_cast<const V*>(p); }
-    static void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
-    static V splat(T x) { return x - V{}; }
-    static T sum(V v) {
-        T total = 0;
-        for (int i = 0; i < width; ++i) total += v[i];
-        return total;
-    }
-
-    // v[i ^ Flip]
-    template <int Flip, std::size_t... I>
-    static V flip_lanes(V v, std::index_sequence<I...>) {
-#if defined(__clang__)
-        return __builtin_shufflevector(v, v, static_cast<int>(I ^ Flip)...);
-#else
-        return __builtin_shuffle(v, Mask{static_cast<Int>(I ^ Flip)...});
-#endif
-    }
-    template <int Flip>
-    static V flip_lanes(V v) {
-        return flip_lanes<Flip>(v, std::make_index_sequence<width>{});
-    }
-    static V flip_lanes(V v, int flip) {
-        if (flip & 1) v = flip_lanes<1>(v);
-        if constexpr (lane_bits > 1)
-            if (flip & 2) v = flip_lanes<2>(v);
-        if constexpr (lane_bits > 2)
-            if (flip & 4) v = flip_lanes<4>(v);
-        if constexpr (lane_bits > 3)
-            if (flip & 8) v = flip_lanes<8>(v);
-        return v;
-    }
-    // at1 where bit `bit` of the lane is 1, at0 elsewhere
-    static V by_bit(int bit, T at0, T at1) {
-        const Mask at_bit = (lane_numbers(std::make_index_sequence<width>{}) & (Int(1) << bit)) != 0;
-        return at_bit ? splat(at1) : splat(at0);
-    }
-    template <std::size_t... I>
-    static Mask lane_numbers(std::index_sequence<I...>) {
-        return Mask{static_cast<Int>(I)...};
-    }
-};
 
 // Walks the vectors of a chunk whose group bits are 0: spreads a counter by inserting zero bits.
 template <int Holes>
@@ -264,6 +187,13 @@ void rotate(const Range& range, const Rotation<T>* rotations, int count, T* re, 
     });
 }
 
+// Sums are made in short pieces in the format of the amplitudes and added up in double: in single precision a long sum
+// of equal numbers loses digits with its length.
+constexpr index_t steps_per_sum = 512;
+inline index_t end_of_sum(index_t begin, index_t end, index_t length) {
+    return end - begin < length ? end : begin + length;
+}
+
 // Y_j from real arrays: sum over pairs of l1 p0 - l0 p1, real and imaginary parts added.
 template <class T, int K>
 QF_INLINE inline void add_y(const typename Simd<T>::V* psi, const typename Simd<T>::V* lam, typename Simd<T>::V* y) {
@@ -284,37 +214,41 @@ void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T*
     using V = typename S::V;
     const Rotator<T, K, Flips> rotator(rotations);
     const Rows<T, K, Holes> rows(range, rotations);
-    V y[K] = {}, x[K] = {};
-    for (index_t step = 0; step < rows.count; ++step) {
-        const index_t i = rows.walk(step << S::lane_bits);
-        V p[1 << K], l[1 << K];
-        rotator.load(psi_re + i, rows, p);
-        rotator.apply(p);
-        rotator.store(psi_re + i, rows, p);
-        rotator.load(lam_re + i, rows, l);
-        rotator.apply(l);
-        rotator.store(lam_re + i, rows, l);
-        add_y<T, K>(p, l, y);
-        V q[1 << K], m[1 << K];
-        rotator.load(psi_im + i, rows, q);
-        rotator.apply(q);
-        rotator.store(psi_im + i, rows, q);
-        rotator.load(lam_im + i, rows, m);
-        rotator.apply(m);
-        rotator.store(lam_im + i, rows, m);
-        add_y<T, K>(q, m, y);
-        if constexpr (WithX) {
-            unroll<K>([&](auto j) QF_INLINE {
-                unroll<1 << K>([&](auto r) QF_INLINE {
-                    x[j] += l[r] * q[r ^ 1 << j];
-                    x[j] -= m[r] * p[r ^ 1 << j];
+    for (int j = 0; j < K; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
+    for (index_t step = 0; step < rows.count;) {
+        const index_t stop = end_of_sum(step, rows.count, steps_per_sum);
+        V y[K] = {}, x[K] = {};
+        for (; step < stop; ++step) {
+            const index_t i = rows.walk(step << S::lane_bits);
+            V p[1 << K], l[1 << K];
+            rotator.load(psi_re + i, rows, p);
+            rotator.apply(p);
+            rotator.store(psi_re + i, rows, p);
+            rotator.load(lam_re + i, rows, l);
+            rotator.apply(l);
+            rotator.store(lam_re + i, rows, l);
+            add_y<T, K>(p, l, y);
+            V q[1 << K], m[1 << K];
+            rotator.load(psi_im + i, rows, q);
+            rotator.apply(q);
+            rotator.store(psi_im + i, rows, q);
+            rotator.load(lam_im + i, rows, m);
+            rotator.apply(m);
+            rotator.store(lam_im + i, rows, m);
+            add_y<T, K>(q, m, y);
+            if constexpr (WithX) {
+                unroll<K>([&](auto j) QF_INLINE {
+                    unroll<1 << K>([&](auto r) QF_INLINE {
+                        x[j] += l[r] * q[r ^ 1 << j];
+                        x[j] -= m[r] * p[r ^ 1 << j];
+                    });
                 });
-            });
+            }
         }
-    }
-    for (int j = 0; j < K; ++j) {
-        sums[2 * j] = S::sum(y[j]);
-        if (WithX) sums[2 * j + 1] = S::sum(x[j]);
+        for (int j = 0; j < K; ++j) {
+            sums[2 * j] += S::sum(y[j]);
+            if (WithX) sums[2 * j + 1] += S::sum(x[j]);
+        }
     }
 }
 
@@ -427,23 +361,27 @@ void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int 
     const Lanes<T> lanes(rotations, count);
     index_t begin, end;
     chunk_vectors<T>(range, begin, end);
-    V y[4] = {}, x[4] = {};
-    for (index_t i = begin; i < end; i += S::width) {
-        V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
-        lanes.template apply<4>(v);
-        S::store(psi_re + i, v[0]);
-        S::store(psi_im + i, v[1]);
-        S::store(lam_re + i, v[2]);
-        S::store(lam_im + i, v[3]);
-        add_lane_sums<T, 0, WithX>(v, lanes.mode[0], y, x);
-        if constexpr (S::lane_bits > 1) add_lane_sums<T, 1, WithX>(v, lanes.mode[1], y, x);
-        if constexpr (S::lane_bits > 2) add_lane_sums<T, 2, WithX>(v, lanes.mode[2], y, x);
-        if constexpr (S::lane_bits > 3) add_lane_sums<T, 3, WithX>(v, lanes.mode[3], y, x);
-    }
-    for (int j = 0; j < count; ++j) {
-        const int bit = rotations[j].bit;
-        sums[2 * j] = S::sum(y[bit] * S::by_bit(bit, T(-1), T(1)));
-        if (WithX) sums[2 * j + 1] = S::sum(x[bit]);
+    for (int j = 0; j < count; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
+    for (index_t i = begin; i < end;) {
+        const index_t stop = end_of_sum(i, end, steps_per_sum * S::width);
+        V y[4] = {}, x[4] = {};
+        for (; i < stop; i += S::width) {
+            V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
+            lanes.template apply<4>(v);
+            S::store(psi_re + i, v[0]);
+            S::store(psi_im + i, v[1]);
+            S::store(lam_re + i, v[2]);
+            S::store(lam_im + i, v[3]);
+            add_lane_sums<T, 0, WithX>(v, lanes.mode[0], y, x);
+            if constexpr (S::lane_bits > 1) add_lane_sums<T, 1, WithX>(v, lanes.mode[1], y, x);
+            if constexpr (S::lane_bits > 2) add_lane_sums<T, 2, WithX>(v, lanes.mode[2], y, x);
+            if constexpr (S::lane_bits > 3) add_lane_sums<T, 3, WithX>(v, lanes.mode[3], y, x);
+        }
+        for (int j = 0; j < count; ++j) {
+            const int bit = rotations[j].bit;
+            sums[2 * j] += S::sum(y[bit] * S::by_bit(bit, T(-1), T(1)));
+            if (WithX) sums[2 * j + 1] += S::sum(x[bit]);
+        }
     }
 }
 
@@ -668,28 +606,33 @@ double observe(index_t begin, index_t end, index_t flip, const T* d_re, const T*
     using V = typename S::V;
     const index_t strided = flip & ~index_t(S::width - 1);
     const int in_lanes = static_cast<int>(flip & (S::width - 1));
-    V value{};
-    for (index_t i = begin; i < end; i += S::width) {
-        const V fr = S::flip_lanes(S::load(psi_re + (i ^ strided)), in_lanes);
-        const V fi = S::flip_lanes(S::load(psi_im + (i ^ strided)), in_lanes);
-        V cr{}, ci{};
-        if (d_re) {
-            const V d = S::load(d_re + i - begin);
-            cr += d * fr;
-            ci += d * fi;
+    double total = 0;
+    for (index_t i = begin; i < end;) {
+        const index_t stop = end_of_sum(i, end, steps_per_sum * S::width);
+        V value{};
+        for (; i < stop; i += S::width) {
+            const V fr = S::flip_lanes(S::load(psi_re + (i ^ strided)), in_lanes);
+            const V fi = S::flip_lanes(S::load(psi_im + (i ^ strided)), in_lanes);
+            V cr{}, ci{};
+            if (d_re) {
+                const V d = S::load(d_re + i - begin);
+                cr += d * fr;
+                ci += d * fi;
+            }
+            if (d_im) {
+                const V d = S::load(d_im + i - begin);
+                cr -= d * fi;
+                ci += d * fr;
+            }
+            value += S::load(psi_re + i) * cr + S::load(psi_im + i) * ci;
+            if (lam_re) {
+                S::store(lam_re + i, accumulate ? S::load(lam_re + i) + cr : cr);
+                S::store(lam_im + i, accumulate ? S::load(lam_im + i) + ci : ci);
+            }
         }
-        if (d_im) {
-            const V d = S::load(d_im + i - begin);
-            cr -= d * fi;
-            ci += d * fr;
-        }
-        value += S::load(psi_re + i) * cr + S::load(psi_im + i) * ci;
-        if (lam_re) {
-            S::store(lam_re + i, accumulate ? S::load(lam_re + i) + cr : cr);
-            S::store(lam_im + i, accumulate ? S::load(lam_im + i) + ci : ci);
-        }
+        total += S::sum(value);
     }
-    return S::sum(value);
+    return total;
 }
 
 template <class T>

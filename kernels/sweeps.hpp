@@ -33,9 +33,10 @@ struct Range {
     index_t value;
 };
 
-// A diagonal over one chunk: T[i] = scale * low[variant(h)][l] * high[h], with l the low_bits lowest bits of i.
-// Where `linear` is given, the low table is made per h instead: base[l] * prod over set bits b of l of linear[h][b],
-// times every cross term (see CrossTerm) that is active at h.
+// How many bits of the index a table takes as low: small enough for L1, large enough that what is done once per block
+// of 2^max_low_bits amplitudes costs nothing.
+constexpr int max_low_bits = 8;
+
 template <class T>
 struct CrossTerm {  // exp(-i phi/2 g), g = g_high(h) g_low(l) with values in {-1, 0, 1}
     const T* low;   // g_low, [2^low_bits]
@@ -43,10 +44,13 @@ struct CrossTerm {  // exp(-i phi/2 g), g = g_high(h) g_low(l) with values in {-
     T cos_minus_one, sin;       // of phi/2
 };
 
+// A diagonal over one chunk: T[i] = scale * low[variant(h)][l] * high[h], with l the low_bits lowest bits of i.
+// Where `linear` is given, the low table is made per h instead: base[l] * prod over set bits b of l of linear[h][b],
+// times every cross term that is active at h.
 template <class T>
 struct Diagonal {
     int low_bits;
-    const T *low_re, *low_im;    // [variants][2^low_bits], or base [2^low_bits] where linear is given (may be null)
+    const T *low_re, *low_im;    // [variants][2^low_bits], or base [2^low_bits] where linear is given
     const T *high_re, *high_im;  // [2^high_bits], or null where low_bits reach over the whole index
     T scale;
     int variant_bit[8];  // bits of h that select the variant, ascending
@@ -77,7 +81,8 @@ struct Sweeps {
     void (*rotate)(const Range&, const Rotation<T>*, int count, T* re, T* im);
     // The same for lane qubits, any number of them; the chunk bits must be the highest ones.
     void (*rotate_lanes)(const Range&, const Rotation<T>*, int count, T* re, T* im);
-    // psi, lam <- rotations psi, lam; then sums[2j] = Im<lam|Y_j|psi> and, if with_x, sums[2j + 1] = Im<lam|X_j|psi>.
+    // psi, lam <- rotations psi, lam; then sums[2j] = Im<lam|Y_j|psi> and sums[2j + 1] = Im<lam|X_j|psi> (0 without
+    // with_x).
     void (*rotate_adjoint)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
                            T* lam_im, double* sums);
     void (*rotate_lanes_adjoint)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im,
@@ -103,7 +108,7 @@ struct Sweeps {
     double (*fma_peak)();  // flop/s of one thread, multiply-adds on registers
 };
 
-// Tables of the instruction sets compiled into this build, best first, null where the CPU lacks them.
+// The functions of the instruction set in use, see dispatch.cpp.
 template <class T>
 const Sweeps<T>& best_sweeps();
 

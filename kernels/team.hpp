@@ -6,28 +6,39 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace qf {
 
-// Threads that work on one state together, chunk by chunk, with barriers between sweeps.
+// Threads that work together, chunk by chunk, with barriers between sweeps.
 class Team {
 public:
     explicit Team(int size) : size_(size) {}
     int size() const { return size_; }
+    bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
+    // Wait for all threads. Where one has failed it throws instead: that thread will never arrive.
     void barrier() {
         if (size_ == 1) return;
-        const int phase = phase_.load(std::memory_order_relaxed);
+        const unsigned phase = phase_.load(std::memory_order_relaxed);
         if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
             arrived_.store(0, std::memory_order_relaxed);
             phase_.store(phase + 1, std::memory_order_release);
             return;
         }
         // Spin for about as long as a sweep may differ between threads, then leave the core to whoever needs it.
-        for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins)
-            if (spins > 4096) std::this_thread::yield();
+        for (int spins = 0; phase_.load(std::memory_order_acquire) == phase;) {
+            if (cancelled()) throw Cancelled{};
+            if (spins < 4096)
+                ++spins;
+            else
+                std::this_thread::yield();
+        }
     }
 
     // Thread `thread` takes its share of [0, count).
@@ -36,30 +47,50 @@ public:
         for (int i = count * thread / size_; i < count * (thread + 1) / size_; ++i) function(i);
     }
 
-private:
-    const int size_;
-    std::atomic<int> arrived_{0}, phase_{0};
-};
-
-// Call function(thread) on each of `count` threads, the caller being one of them; rethrow the first exception.
-template <class F>
-void run_threads(int count, F&& function) {
-    if (count == 1) return function(0);
-    std::exception_ptr error;
-    std::mutex mutex;
-    auto guarded = [&](int thread) {
-        try {
-            function(thread);
-        } catch (...) {
+    // Call function(thread) on every thread, the caller being thread 0. The first exception is rethrown once all have
+    // ended; the others end at their next barrier.
+    template <class F>
+    void run(F&& function) {
+        if (size_ == 1) return function(0);
+        std::exception_ptr error;
+        std::mutex mutex;
+        auto fail = [&](std::exception_ptr reason) {
             const std::lock_guard<std::mutex> lock(mutex);
-            if (!error) error = std::current_exception();
+            if (!error) error = std::move(reason);
+            cancelled_.store(true, std::memory_order_relaxed);
+        };
+        auto guarded = [&](int thread) {
+            try {
+                function(thread);
+            } catch (const Cancelled&) {  // the thread that failed has the reason
+            } catch (...) {
+                fail(std::current_exception());
+            }
+        };
+        std::vector<std::thread> threads;
+        threads.reserve(size_ - 1);
+        try {
+            while (static_cast<int>(threads.size()) < size_ - 1)
+                threads.emplace_back(guarded, static_cast<int>(threads.size()) + 1);
+        } catch (const std::system_error& reason) {
+            fail(std::make_exception_ptr(std::runtime_error(
+                "could start only " + std::to_string(threads.size() + 1) + " of " + std::to_string(size_) +
+                " threads (" + reason.what() + "); use a smaller num_threads.")));
+        } catch (...) {
+            fail(std::current_exception());
         }
-    };
-    std::vector<std::thread> threads;
-    for (int thread = 1; thread < count; ++thread) threads.emplace_back(guarded, thread);
-    guarded(0);
-    for (auto& thread : threads) thread.join();
-    if (error) std::rethrow_exception(error);
-}
+        if (!cancelled()) guarded(0);
+        for (auto& thread : threads) thread.join();
+        if (error) std::rethrow_exception(error);
+    }
+
+private:
+    struct Cancelled {};
+
+    const int size_;
+    std::atomic<int> arrived_{0};
+    std::atomic<unsigned> phase_{0};
+    std::atomic<bool> cancelled_{false};
+};
 
 }  // namespace qf

@@ -136,8 +136,7 @@ def affordable_threads(plan: Plan, options: FusedOptions, num_pairs: int, num_ro
             f"the {what} of {plan.num_qubits} qubits need{'' if gradient else 's'} {format_bytes(needed)} in "
             f"{options.dtype}, memory_limit is {format_bytes(limit)}; {cure}."
         )
-    # rows run side by side, one per thread, until they are so large that threads share one
-    return threads if plan.chunk_bits else min(threads, limit // needed)
+    return threads if plan.rows_at_once(num_rows, threads) * needed <= limit else limit // needed
 
 
 def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:

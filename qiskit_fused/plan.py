@@ -19,7 +19,8 @@ from qiskit_fused.program import OpKind, Program
 _CHUNKED_FROM = 12  # qubits; below, one thread runs a row from end to end
 _LOCAL_QUBITS = 13  # of a chunk at most, while there are few: psi and lam of 2^13 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
-_LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/buffer.hpp)
+_SIDE_BY_SIDE_QUBITS = 20  # at most, where chunked rows of large batches run side by side (kernels/engine.cpp)
+_LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +119,12 @@ class Plan:
         """
         states = 1 + gradient + (gradient and observables > 1)
         return (states * np.dtype(dtype).itemsize << self.num_qubits) * rows
+
+    def rows_at_once(self, num_rows: int, num_threads: int) -> int:
+        """Bound the rows whose states are held side by side when that many threads run that many rows."""
+        if self.chunk_bits == 0:
+            return min(num_rows, num_threads)
+        return max(1, min(num_rows // 2, num_threads)) if self.num_qubits <= _SIDE_BY_SIDE_QUBITS else 1
 
     def bytes_moved(self, dtype: str = "complex128", *, gradient: bool = True) -> int:
         """Count the bytes that the sweeps of one row read and write, wherever in the memory hierarchy that is."""

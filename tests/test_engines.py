@@ -8,6 +8,7 @@ component; nothing is tuned per test.
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from qiskit.circuit.library import PauliEvolutionGate
 from qiskit.quantum_info import SparsePauliOp, Statevector, random_pauli_list, random_statevector
 
 from qiskit_fused.coercion import coerce_observables
-from qiskit_fused.engines.cpu import CpuEngine, isa
+from qiskit_fused.engines.cpu import CpuEngine, fma_peak, isa
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.lowering import lower
 from qiskit_fused.plan import make_plan
@@ -227,6 +228,87 @@ def test_large_batches_use_the_threads_given():
         for threads in (1, 2)
     }
     assert [used[threads]["num_threads"] for threads in (1, 2)] == [1, 2]
+
+
+def test_the_bytes_reported_are_those_of_all_rows_side_by_side():
+    circuit = random_circuit(14, 12, seed=2)
+    program = lower(circuit)
+    operators = coerce_observables(random_observables(14, 2)).operators
+    plan = make_plan(program, operators.support(14))
+    for num_rows, side_by_side in ((1, 1), (3, 1), (4, 2)):
+        columns, pairs = rows_of(program, num_rows=num_rows), all_pairs(num_rows, 2)
+        stats = CpuEngine(2).evaluate(plan, operators, columns, pairs, gradient=True).stats
+        assert stats["num_threads"] == 2
+        assert stats["bytes"] == plan.memory(gradient=True, observables=2, rows=side_by_side)
+
+
+def test_one_plan_may_be_evaluated_from_several_threads_at_once(dtype):
+    circuit = random_circuit(9, 15, seed=5)
+    program = lower(circuit)
+    operators = coerce_observables(random_observables(9, 5)).operators
+    plan, engine = make_plan(program, operators.support(9)), CpuEngine(2)
+    questions = [(rows_of(program, seed, seed), all_pairs(seed, 1 + seed % 2), seed % 3 > 0) for seed in range(1, 7)]
+
+    def answer(engine, question):
+        columns, pairs, gradient = question
+        return engine.evaluate(plan, operators, columns, pairs, gradient=gradient, dtype=dtype)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda question: answer(engine, question), questions * 10))
+    for result, question in zip(results, questions * 10):
+        expected = answer(CpuEngine(1), question)
+        assert np.array_equal(result.values, expected.values)
+        assert not question[2] or np.array_equal(result.gradients, expected.gradients)
+
+
+def test_long_sums_keep_their_digits_in_single_precision():
+    # numbers of one sign in vectors of four: where partial sums stay in single precision, 3e-5 is lost
+    code = (
+        "from test_engines import *\n"
+        "n, parameters = 21, ParameterVector('p', 42)\n"
+        "circuit = QuantumCircuit(n)\n"
+        "for q in range(n): circuit.ry(parameters[q], q)\n"
+        "for q in range(n): circuit.cz(q, (q + 1) % n)\n"
+        "for q in range(n): circuit.cz(q, (q + 1) % n)\n"
+        "for q in range(n): circuit.rx(parameters[n + q], q)\n"
+        "circuit.cz(0, 1)\n"
+        "operators = coerce_observables(SparsePauliOp('I' * 10 + 'X' + 'I' * 10)).operators\n"
+        "plan = make_plan(lower(circuit), np.full(n, 2, np.uint8))\n"
+        "columns = np.concatenate([np.full((1, n), 1.47), np.full((1, n), 0.2)], axis=1)\n"
+        "single, double = (CpuEngine(2).evaluate(plan, operators, columns, all_pairs(1, 1), gradient=True, dtype=d)\n"
+        "                  for d in TOLERANCE)\n"
+        "assert np.abs(single.values - double.values).max() < 4e-6\n"
+        "assert np.abs(single.gradients - double.gradients).max() < 4e-6, single.gradients - double.gradients\n"
+    )
+    done = run_python(code, "baseline")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes address space away by setrlimit")
+@pytest.mark.parametrize(("num_qubits", "num_rows"), [(10, 2000), (18, 1)], ids=["rows", "one row"])
+def test_threads_that_cannot_be_started_are_an_error_and_no_abort(num_qubits, num_rows):
+    code = (
+        "import resource\n"
+        "from test_engines import *\n"
+        f"n, rows = {num_qubits}, {num_rows}\n"
+        "program = lower(random_circuit(n, 30, seed=1))\n"
+        "operators = coerce_observables(total_z(n)).operators\n"
+        "plan = make_plan(program, operators.support(n))\n"
+        "question = plan, operators, rows_of(program, num_rows=rows), all_pairs(rows, 1)\n"
+        "values = CpuEngine(1).evaluate(*question).values\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (48 << 20),) * 2)\n"
+        "with pytest.raises(RuntimeError, match='could start only .* threads .*; use a smaller num_threads'):\n"
+        "    CpuEngine(64).evaluate(*question)\n"
+        "assert np.array_equal(CpuEngine(1).evaluate(*question).values, values)\n"
+    )
+    done = run_python(code, isa())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_peak_is_measured_on_at_least_one_thread():
+    with pytest.raises(ValueError, match="num_threads is 0; allowed: 1 or more"):
+        fma_peak(num_threads=0)
 
 
 def test_only_the_pairs_asked_for_are_evaluated():

@@ -29,7 +29,7 @@ class CpuEngine:
     """Fused sweeps on the CPU.
 
     Args:
-        num_threads: threads at most. Rows run side by side; a single row of 14 or more qubits is shared by threads.
+        num_threads: threads at most. Rows run side by side; a single row of 12 or more qubits is shared by threads.
             Results do not depend on it.
     """
 
@@ -60,11 +60,13 @@ class CpuEngine:
         rows, chosen = pairs
         values = np.empty(len(rows))
         gradients = np.zeros((len(rows), columns.shape[1])) if gradient else None
-        threads, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
+        begin = self._begin_of_rows(rows, len(columns))
+        pairs_per_row = int(np.diff(begin).max(initial=0))
+        threads, rows_at_once, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
             native_plan,
             native_observables,
             columns,
-            self._begin_of_rows(rows, len(columns)),
+            begin,
             chosen,
             values,
             gradients,
@@ -79,8 +81,7 @@ class CpuEngine:
             "num_threads": threads,
             "sweeps": sweeps,
             "chunks": 1,
-            "bytes": plan.memory(dtype, gradient=gradient, observables=2 if len(rows) > len(columns) else 1,
-                                 rows=min(threads, len(columns)) if plan.chunk_bits == 0 else 1),
+            "bytes": plan.memory(dtype, gradient=gradient, observables=pairs_per_row, rows=rows_at_once),
             "bind_seconds": bind_seconds,
             "sweep_seconds": sweep_seconds,
         }  # fmt: skip
@@ -120,8 +121,8 @@ class CpuEngine:
                 term_sign=plan.term_sign,
                 initial=plan.initial_state,
             )
-            with self._lock:
-                self._plans[plan] = native
+            with self._lock:  # another thread may have been faster
+                native = self._plans.setdefault(plan, native)
         return native
 
     def _native_observables(self, plan: Plan, terms: TermMasks) -> Any:
@@ -139,7 +140,7 @@ class CpuEngine:
                 terms.imag,
             )
             with self._lock:
-                self._observables[terms] = native
+                native = self._observables.setdefault(terms, native)
         return native
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Vectors of the instruction set that this is compiled for, QF_ISA, and loops over registers. Only for sweeps.cpp: all of
+// it has internal linkage, see CMakeLists.txt.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#ifndef QF_ISA
+#error "compile with -DQF_ISA=<name>"
+#endif
+
+#if defined(__AVX512F__)
+#define QF_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define QF_VECTOR_BYTES 32
+#else
+#define QF_VECTOR_BYTES 16
+#endif
+
+#define QF_INLINE __attribute__((always_inline))
+
+namespace qf {
+namespace QF_ISA {
+namespace {
+
+// Call f(0), ..., f(N - 1) with constants. Loops over registers are written so: the compiler keeps an array of vectors
+// in memory if any index into it is a variable when it decides.
+template <class F, int... I>
+QF_INLINE inline void unroll(F&& f, std::integer_sequence<int, I...>) {
+    (f(std::integral_constant<int, I>{}), ...);
+}
+template <int N, class F>
+QF_INLINE inline void unroll(F&& f) {
+    unroll(f, std::make_integer_sequence<int, N>{});
+}
+
+constexpr int log2_of(std::size_t x) { return x <= 1 ? 0 : 1 + log2_of(x / 2); }
+
+template <class T>
+struct Simd {
+    static constexpr int width = QF_VECTOR_BYTES / sizeof(T);
+    static constexpr int lane_bits = log2_of(width);
+    using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+    typedef T V __attribute__((vector_size(QF_VECTOR_BYTES)));
+    typedef Int Mask __attribute__((vector_size(QF_VECTOR_BYTES)));
+
+    static V load(const T* p) { return *reinterpret_cast<const V*>(p); }
+    static void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
+    static V splat(T x) { return x - V{}; }
+    static T sum(V v) {
+        T total = 0;
+        for (int i = 0; i < width; ++i) total += v[i];
+        return total;
+    }
+
+    // v[i ^ Flip]
+    template <int Flip, std::size_t... I>
+    static V flip_lanes(V v, std::index_sequence<I...>) {
+#if defined(__clang__)
+        return __builtin_shufflevector(v, v, static_cast<int>(I ^ Flip)...);
+#else
+        return __builtin_shuffle(v, Mask{static_cast<Int>(I ^ Flip)...});
+#endif
+    }
+    template <int Flip>
+    static V flip_lanes(V v) {
+        return flip_lanes<Flip>(v, std::make_index_sequence<width>{});
+    }
+    static V flip_lanes(V v, int flip) {
+        if (flip & 1) v = flip_lanes<1>(v);
+        if constexpr (lane_bits > 1)
+            if (flip & 2) v = flip_lanes<2>(v);
+        if constexpr (lane_bits > 2)
+            if (flip & 4) v = flip_lanes<4>(v);
+        if constexpr (lane_bits > 3)
+            if (flip & 8) v = flip_lanes<8>(v);
+        return v;
+    }
+    // at1 where bit `bit` of the lane is 1, at0 elsewhere
+    static V by_bit(int bit, T at0, T at1) {
+        const Mask at_bit = (lane_numbers(std::make_index_sequence<width>{}) & (Int(1) << bit)) != 0;
+        return at_bit ? splat(at1) : splat(at0);
+    }
+    template <std::size_t... I>
+    static Mask lane_numbers(std::index_sequence<I...>) {
+        return Mask{static_cast<Int>(I)...};
+    }
+};
+
+}  // namespace
+}  // namespace QF_ISA
+}  // namespace qf
