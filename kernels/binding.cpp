@@ -46,7 +46,9 @@ BindList varying(const PlanData& plan, const std::vector<char>& column_varies) {
 
 namespace {
 
-HalfAngle half_angle(double angle) { return {std::cos(angle / 2), std::sin(angle / 2)}; }
+HalfAngle half_angle(double angle) {
+    return {std::cos(angle / 2), std::sin(angle / 2)};
+}
 
 // exp(-i/2 (x X + y Y + z Z)) as a quaternion.
 std::array<double, 4> rotation_vector(const double* v) {
@@ -156,7 +158,8 @@ void bind(const PlanData& plan, const BindList& list, const double* columns, Bou
     for (const int r : list.runs) bound.rotor[r] = make_rotor(plan, plan.runs[r], bound);
     for (const int i : list.terms) {
         const Term& term = plan.terms[i];
-        const HalfAngle h = half_angle(term.column < 0 ? term.offset : term.coefficient * columns[term.column] + term.offset);
+        const HalfAngle h =
+            half_angle(term.column < 0 ? term.offset : term.coefficient * columns[term.column] + term.offset);
         bound.term[i] = {h.cos, -h.sin};
     }
 }

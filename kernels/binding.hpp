@@ -14,10 +14,18 @@ namespace qf {
 struct Complex {  // std::complex multiplies with NaN recovery, which costs more than the product
     double re = 1, im = 0;
 };
-inline Complex operator*(Complex a, Complex b) { return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}; }
-inline Complex operator*(double s, Complex a) { return {s * a.re, s * a.im}; }
-inline Complex conj(Complex a) { return {a.re, -a.im}; }
-inline double norm2(Complex a) { return a.re * a.re + a.im * a.im; }
+inline Complex operator*(Complex a, Complex b) {
+    return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+}
+inline Complex operator*(double s, Complex a) {
+    return {s * a.re, s * a.im};
+}
+inline Complex conj(Complex a) {
+    return {a.re, -a.im};
+}
+inline double norm2(Complex a) {
+    return a.re * a.re + a.im * a.im;
+}
 inline Complex power(Complex unit, int exponent) {
     const Complex base = exponent < 0 ? conj(unit) : unit;
     Complex result;
@@ -34,7 +42,9 @@ struct Rotor {  // a run, see Rotation<T>
 };
 
 // With t = tau, tan(beta/2) is t, or 1/t where the rows are exchanged.
-inline double sin_beta(const Rotor& rotor) { return 2 * rotor.tau / (1 + rotor.tau * rotor.tau); }
+inline double sin_beta(const Rotor& rotor) {
+    return 2 * rotor.tau / (1 + rotor.tau * rotor.tau);
+}
 inline double cos_beta(const Rotor& rotor) {
     const double cos = (1 - rotor.tau * rotor.tau) / (1 + rotor.tau * rotor.tau);
     return rotor.flip ? -cos : cos;
@@ -46,10 +56,10 @@ struct HalfAngle {
 
 // All bound values of one row.
 struct Bound {
-    std::vector<HalfAngle> leaf;                  // [leaves]; unused for su2 and rv
-    std::vector<std::array<double, 4>> leaf_rv;   // [leaves] only if the plan has rv leaves: its quaternion
-    std::vector<Rotor> rotor;                     // [runs]
-    std::vector<Complex> term;                    // [terms]: exp(-i angle/2)
+    std::vector<HalfAngle> leaf;                 // [leaves]; unused for su2 and rv
+    std::vector<std::array<double, 4>> leaf_rv;  // [leaves] only if the plan has rv leaves: its quaternion
+    std::vector<Rotor> rotor;                    // [runs]
+    std::vector<Complex> term;                   // [terms]: exp(-i angle/2)
 
     void resize(const PlanData& plan);
 };

@@ -7,7 +7,9 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
-#include <exception>
+#include <atomic>
+#include <chrono>
+#include <future>
 #include <thread>
 
 #include "engine.hpp"
@@ -39,10 +41,12 @@ qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_b
     plan.num_layers = num_layers;
     plan.chunk_bits = chunk_bits;
     for (std::size_t i = 0; i < leaf_kind.size(); ++i)
-        plan.leaves.push_back({static_cast<qf::LeafKind>(leaf_kind(i)), leaf_column(i), leaf_coefficient(i),
-                               leaf_offset(i),
-                               {leaf_quaternion(i, 0), leaf_quaternion(i, 1), leaf_quaternion(i, 2),
-                                leaf_quaternion(i, 3)}});
+        plan.leaves.push_back(
+            {static_cast<qf::LeafKind>(leaf_kind(i)),
+             leaf_column(i),
+             leaf_coefficient(i),
+             leaf_offset(i),
+             {leaf_quaternion(i, 0), leaf_quaternion(i, 1), leaf_quaternion(i, 2), leaf_quaternion(i, 3)}});
     for (std::size_t r = 0; r < run_qubit.size(); ++r) {
         qf::Run run{run_begin(r), run_begin(r + 1), run_qubit(r), run_layer(r), true};
         const auto kind = plan.leaves[run.first_leaf].kind;
@@ -71,9 +75,12 @@ qf::Observables* make_observables(int num_qubits, int num_observables, Array1<st
     return new qf::Observables(num_qubits, std::move(terms));
 }
 
+constexpr std::chrono::milliseconds stop_poll{50};
+
 nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> columns, Array1<std::int64_t> row_pairs,
                    Array1<std::int32_t> pair_observable, Out1<double> values, std::optional<Out2<double>> gradients,
-                   bool imaginary, bool single_precision, int num_threads, std::optional<nb::callable> meanwhile) {
+                   bool imaginary, bool single_precision, int num_threads, std::optional<nb::callable> meanwhile,
+                   std::optional<nb::callable> stop) {
     qf::Request request{};
     request.columns = columns.data();
     request.rows = static_cast<int>(columns.shape(0));
@@ -84,36 +91,39 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.num_threads = num_threads;
     request.values = values.data();
     request.gradients = gradients ? gradients->data() : nullptr;
-    qf::Stats stats{};
+    std::atomic<bool> stopped{false};
+    request.stop = &stopped;
     auto sweep = [&] {
-        stats = single_precision ? plan.evaluate<float>(request, observables)
-                                 : plan.evaluate<double>(request, observables);
+        return single_precision ? plan.evaluate<float>(request, observables)
+                                : plan.evaluate<double>(request, observables);
     };
+    qf::Stats stats{};
     nb::object answer = nb::none();
-    if (meanwhile) {
-        std::exception_ptr error;
-        std::thread beside([&] {
-            try {
-                sweep();
-            } catch (...) {
-                error = std::current_exception();
-            }
-        });
-        auto join = [&] {
+    if (meanwhile || stop) {
+        std::packaged_task<qf::Stats()> task(sweep);
+        auto result = task.get_future();
+        std::thread beside(std::move(task));
+        auto wait = [&](std::chrono::milliseconds time) {
             nb::gil_scoped_release release;
-            beside.join();
+            return result.wait_for(time) == std::future_status::ready;
         };
         try {
-            answer = (*meanwhile)();
+            if (meanwhile) answer = (*meanwhile)();
+            while (!wait(stop_poll)) {
+                if (PyErr_CheckSignals() != 0) throw nb::python_error();
+                if (stop && nb::cast<bool>((*stop)())) stopped = true;
+            }
         } catch (...) {
-            join();
+            stopped = true;
+            nb::gil_scoped_release release;
+            beside.join();
             throw;
         }
-        join();
-        if (error) std::rethrow_exception(error);
+        beside.join();
+        stats = result.get();
     } else {
         nb::gil_scoped_release release;
-        sweep();
+        stats = sweep();
     }
     return nb::make_tuple(stats.threads, stats.rows, stats.bind_seconds, stats.sweep_seconds, answer);
 }
@@ -124,16 +134,19 @@ NB_MODULE(_cpu, m) {
     m.doc() = "CPU engine of qiskit_fused; see kernels/README.md";
     nb::class_<qf::Plan>(m, "Plan");
     nb::class_<qf::Observables>(m, "Observables");
-    m.def("make_plan", &make_plan, nb::kw_only(), "num_qubits"_a, "num_columns"_a, "num_layers"_a, "chunk_bits"_a, "leaf_kind"_a,
-          "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a, "run_begin"_a, "run_qubit"_a,
-          "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a, "term_offset"_a, "term_care"_a,
-          "term_value"_a, "term_sign"_a, "initial"_a.none());
+    m.def("make_plan", &make_plan, nb::kw_only(), "num_qubits"_a, "num_columns"_a, "num_layers"_a, "chunk_bits"_a,
+          "leaf_kind"_a, "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a, "run_begin"_a,
+          "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a, "term_offset"_a,
+          "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
     m.def("make_observables", &make_observables);
     m.def("evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a, "values"_a,
-          "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a,
-          "meanwhile"_a.none(),
-          "Evaluate pairs of rows and observables; gradients must come in as zeros. meanwhile() is called in this thread "
-          "while another one sweeps; its answer is the last item returned.");
+          "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a, "meanwhile"_a.none(),
+          "stop"_a.none(),
+          "Evaluate pairs of rows and observables; gradients must come in as zeros. With meanwhile or stop another "
+          "thread "
+          "sweeps: meanwhile() is called here, its answer is the last item returned, and signals and stop() are looked "
+          "at "
+          "every 50 ms.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");
     m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add flop/s.");
 }

@@ -20,6 +20,8 @@ void* aligned_allocate(std::size_t bytes) {
     return p;
 }
 
-void aligned_release(void* p) { std::free(p); }
+void aligned_release(void* p) {
+    std::free(p);
+}
 
 }  // namespace qf

@@ -11,11 +11,12 @@ void aligned_release(void* p);
 
 template <class T>
 class Buffer {  // 64-byte aligned, uninitialised; on huge pages where it is large
-public:
+  public:
     Buffer() = default;
     explicit Buffer(std::size_t size)
         : size_(size), data_(size ? static_cast<T*>(aligned_allocate(size * sizeof(T))) : nullptr) {}
-    Buffer(Buffer&& other) noexcept : size_(std::exchange(other.size_, 0)), data_(std::exchange(other.data_, nullptr)) {}
+    Buffer(Buffer&& other) noexcept
+        : size_(std::exchange(other.size_, 0)), data_(std::exchange(other.data_, nullptr)) {}
     Buffer& operator=(Buffer&& other) noexcept {
         std::swap(size_, other.size_);
         std::swap(data_, other.data_);
@@ -29,7 +30,7 @@ public:
     std::size_t size() const { return size_; }
     explicit operator bool() const { return size_ != 0; }
 
-private:
+  private:
     std::size_t size_ = 0;
     T* data_ = nullptr;
 };

@@ -10,10 +10,10 @@
 
 namespace qf {
 
-#define QF_DECLARE(isa)                           \
-    namespace isa {                               \
-    extern const Sweeps<float> sweeps_float;      \
-    extern const Sweeps<double> sweeps_double;    \
+#define QF_DECLARE(isa)                        \
+    namespace isa {                            \
+    extern const Sweeps<float> sweeps_float;   \
+    extern const Sweeps<double> sweeps_double; \
     }
 QF_DECLARE(baseline)
 #if defined(QF_X86_64)

@@ -21,7 +21,9 @@ namespace qf {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // bytes per thread
 constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // bytes, for a batch
@@ -32,7 +34,7 @@ constexpr index_t blocks_per_sum = 256;  // added up in the format of the amplit
 
 template <class T>
 class Engine {
-public:
+  public:
     explicit Engine(const PlanData& plan)
         : plan_(plan),
           sweeps_(best_sweeps<T>()),
@@ -63,8 +65,8 @@ public:
 
     Stats evaluate(const Request& request, Observables& observables);
 
-private:
-    struct Group {  // runs of one layer that one pass over the chunk rotates
+  private:
+    struct Group {            // runs of one layer that one pass over the chunk rotates
         bool lanes, outside;  // outside: on chunk bits, needs chunks cut along other bits
         bool needs_x;         // some run has gates about more than one axis
         std::vector<int> runs;
@@ -84,9 +86,9 @@ private:
         std::vector<char> built;
         PhaseScratch<T> scratch;
         std::vector<Member> members;
-        std::vector<double> total, linear, cross;            // raw sums of a phase, by h
+        std::vector<double> total, linear, cross;                    // raw sums of a phase, by h
         std::vector<double> run_sums, z_sums, pair_sums, many_sums;  // [chunk][...], then added into chunk 0
-        std::vector<double> values;                          // [chunk]
+        std::vector<double> values;                                  // [chunk]
         std::vector<std::array<double, 3>> w;
         std::size_t bytes = 0;
     };
@@ -97,7 +99,7 @@ private:
         Bound shared;
         BindList varying;
         std::vector<char> phase_varies;
-        std::vector<PhaseTables<T>> tables;  // of phases that do not vary, where they are stored
+        std::vector<PhaseTables<T>> tables;               // of phases that do not vary, where they are stored
         std::vector<const DiagonalTables<T>*> diagonals;  // of observables asked for; null: made block by block
         bool resident_rows;
         bool zero_start, skip_first_adjoint;
@@ -109,10 +111,12 @@ private:
     std::size_t state_size(int index) const { return (std::size_t(2) << bits_) + (2 * index + 1) * stagger; }
     T* re(Buffer<T>& state) const { return state.data() + state.size() - (std::size_t(2) << bits_) - stagger; }
     T* im(Buffer<T>& state) const { return re(state) + (std::size_t(1) << bits_) + stagger; }
-    int num_chunks() const { return 1 << chunk_bits_; }
-    Range inside(int chunk) const {
-        return {bits_, bits_ - chunk_bits_, chunk_bits_, static_cast<index_t>(chunk)};
+    static void check_stop(const Call& call) {
+        if (call.request.stop->load(std::memory_order_relaxed))
+            throw std::runtime_error("the evaluation was cancelled.");
     }
+    int num_chunks() const { return 1 << chunk_bits_; }
+    Range inside(int chunk) const { return {bits_, bits_ - chunk_bits_, chunk_bits_, static_cast<index_t>(chunk)}; }
     Range outside(int chunk) const {
         return {bits_, bits_ - 2 * chunk_bits_, chunk_bits_, static_cast<index_t>(chunk)};
     }
@@ -168,13 +172,15 @@ void Engine<T>::make_groups(int layer, bool adjoint, std::vector<Group>& groups)
             const auto& runs = strided[outside_chunk][needs_x];
             const std::size_t size = adjoint ? sweeps_.max_adjoint : sweeps_.max_rotate;
             for (std::size_t i = 0; i < runs.size(); i += size)
-                groups.push_back({false, outside_chunk != 0, needs_x != 0,
+                groups.push_back({false,
+                                  outside_chunk != 0,
+                                  needs_x != 0,
                                   {runs.begin() + i, runs.begin() + std::min(i + size, runs.size())}});
         }
 }
 
-// Ry(beta) turns (Z, X) of w by beta: X before it is (cos(beta) Z_before - Z_after)/sin(beta). That costs nothing but up
-// to a factor 1/sin(beta) in accuracy, so X is summed for the whole group where a sine is small.
+// Ry(beta) turns (Z, X) of w by beta: X before it is (cos(beta) Z_before - Z_after)/sin(beta). That costs nothing but
+// up to a factor 1/sin(beta) in accuracy, so X is summed for the whole group where a sine is small.
 template <class T>
 bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
     constexpr double smallest_sine = 0.125;
@@ -220,8 +226,8 @@ auto Engine<T>::make_workspace(int team_size, bool gradient, bool saved) const -
         ws->w.resize(plan_.runs.size());
     }
     ws->bytes = 2 * amplitudes * (1 + gradient + saved) * sizeof(T) + std::min(table_bytes_, resident_row_tables);
-    for (const auto* sums : {&ws->total, &ws->linear, &ws->cross, &ws->run_sums, &ws->z_sums, &ws->pair_sums,
-                             &ws->many_sums})
+    for (const auto* sums :
+         {&ws->total, &ws->linear, &ws->cross, &ws->run_sums, &ws->z_sums, &ws->pair_sums, &ws->many_sums})
         ws->bytes += sums->size() * sizeof(double);
     return ws;
 }
@@ -275,7 +281,8 @@ void Engine<T>::rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chu
         const int count = rotations(ws, group, true, list);
         const bool with_x = sums_x(ws, group);
         if (group.lanes) {
-            sweeps_.rotate_lanes_adjoint(range, list, count, with_x, re(ws.psi), im(ws.psi), re(ws.lam), im(ws.lam), sums);
+            sweeps_.rotate_lanes_adjoint(range, list, count, with_x, re(ws.psi), im(ws.psi), re(ws.lam), im(ws.lam),
+                                         sums);
         } else {
             const int step = with_x ? sweeps_.max_adjoint_with_x : sweeps_.max_adjoint;
             for (int j = 0; j < count; j += step)
@@ -337,6 +344,7 @@ void Engine<T>::forward(Call& call, Workspace& ws, Team& team, int thread) const
     const index_t blocks = index_t(1) << (bits_ - chunk_bits_ - low_bits_);
     team.for_each(num_chunks(), thread, [&](int chunk) { start(call, ws, chunk); });
     for (int k = call.zero_start ? 1 : 0; k <= plan_.num_layers; ++k) {
+        check_stop(call);
         const Phase& phase = phases_[k];
         const double scale = k > 0 ? ws.layer_scale[k - 1] : 1;
         const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phase, low_bits_, scale);
@@ -392,6 +400,7 @@ template <class T>
 void Engine<T>::adjoint(Call& call, Workspace& ws, Team& team, int thread) const {
     for (int k = plan_.num_layers; k >= 0; --k) {
         if (k == 0 && call.skip_first_adjoint) break;
+        check_stop(call);
         // Rotations leave a factor behind; the phase after them takes it out: layer k was undone just before.
         const double scale = k < plan_.num_layers ? ws.layer_scale[k] : 1;
         const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, scale);
@@ -424,10 +433,9 @@ double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observa
     for (std::size_t g = 0; g < groups.size(); ++g) {
         const auto& group = groups[g];
         if (tables) {
-            value += sweeps_.observe(begin, begin + size, group.x,
-                                     group.has_real ? tables->re[g].data() + begin : nullptr,
-                                     group.has_imag ? tables->im[g].data() + begin : nullptr, re(ws.psi), im(ws.psi),
-                                     lam_re, lam_im, g > 0);
+            value += sweeps_.observe(
+                begin, begin + size, group.x, group.has_real ? tables->re[g].data() + begin : nullptr,
+                group.has_imag ? tables->im[g].data() + begin : nullptr, re(ws.psi), im(ws.psi), lam_re, lam_im, g > 0);
             continue;
         }
         const index_t block = index_t(1) << low_bits_;
@@ -471,7 +479,8 @@ void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, doubl
                 const double y = ws.run_sums[2 * r] * scale2, z = no_z ? 0 : z_before[bit];
                 double x = summed ? ws.run_sums[2 * r + 1] * scale2 : 0;
                 if (!summed && !plan_.runs[r].single_axis)
-                    x = (cos_beta(ws.bound.rotor[r]) * z - z_before[plan_.num_qubits + bit]) / sin_beta(ws.bound.rotor[r]);
+                    x = (cos_beta(ws.bound.rotor[r]) * z - z_before[plan_.num_qubits + bit]) /
+                        sin_beta(ws.bound.rotor[r]);
                 ws.w[r] = {x, y, z};
             }
         }
@@ -568,9 +577,11 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     }
 
     // Rows side by side while there are enough of them and their states are small; else all threads on one row.
-    const double work = std::ldexp(static_cast<double>(request.rows), bits_) * static_cast<double>(plan_.runs.size() + 1);
+    const double work =
+        std::ldexp(static_cast<double>(request.rows), bits_) * static_cast<double>(plan_.runs.size() + 1);
     constexpr double worth_a_thread = 2e5;  // amplitude-runs, about 0.1 ms: a thread costs some 20 us to start
-    const int wanted = std::max(1, std::min(request.num_threads, static_cast<int>(std::min(work / worth_a_thread, 1e6)) + 1));
+    const int wanted =
+        std::max(1, std::min(request.num_threads, static_cast<int>(std::min(work / worth_a_thread, 1e6)) + 1));
     const bool by_rows = chunk_bits_ == 0 || (request.rows >= 2 * wanted && bits_ <= 20);
     const int threads = by_rows ? std::min(wanted, request.rows) : std::min(wanted, num_chunks());
     stats.threads = threads;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -45,8 +46,8 @@ struct PlanData {
     int num_qubits, num_columns, num_layers;
     int chunk_bits;  // highest bits that cut the state into chunks; 0: one chunk
     std::vector<Leaf> leaves;
-    std::vector<Run> runs;    // by layer
-    std::vector<Term> terms;  // by phase
+    std::vector<Run> runs;                       // by layer
+    std::vector<Term> terms;                     // by phase
     std::vector<double> initial_re, initial_im;  // empty: |0...0>
 };
 
@@ -57,8 +58,9 @@ struct Request {
     const std::int64_t* row_pairs;        // [rows + 1]: pairs of row r are row_pairs[r] .. row_pairs[r + 1]
     bool gradient, imaginary;
     int num_threads;
-    double* values;     // [pairs]
-    double* gradients;  // [pairs][num_columns]
+    double* values;                 // [pairs]
+    double* gradients;              // [pairs][num_columns]
+    const std::atomic<bool>* stop;  // looked at once per phase; true: evaluate() throws
 };
 
 struct Stats {
@@ -72,13 +74,13 @@ template <class T>
 class Engine;
 
 class Plan {
-public:
+  public:
     explicit Plan(PlanData data);
     ~Plan();
     template <class T>
     Stats evaluate(const Request& request, Observables& observables);
 
-private:
+  private:
     PlanData data_;
     std::unique_ptr<Engine<float>> float_engine_;
     std::unique_ptr<Engine<double>> double_engine_;

@@ -21,7 +21,7 @@ struct DiagonalTables {  // per group [2^n]; empty where the part is zero
 };
 
 class Observables {
-public:
+  public:
     struct Group {  // the terms of one observable that share x
         index_t x = 0;
         bool has_real = false, has_imag = false;
@@ -35,7 +35,7 @@ public:
     template <class T>
     const DiagonalTables<T>* tables(int observable, int padded_bits);
 
-private:
+  private:
     template <class T>
     std::vector<std::unique_ptr<DiagonalTables<T>>>& table_store();
 

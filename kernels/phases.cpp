@@ -9,9 +9,15 @@
 namespace qf {
 namespace {
 
-int bit_count(index_t x) { return __builtin_popcountll(x); }
-int lowest_bit(index_t x) { return __builtin_ctzll(x); }
-int parity(index_t x) { return __builtin_parityll(x); }
+int bit_count(index_t x) {
+    return __builtin_popcountll(x);
+}
+int lowest_bit(index_t x) {
+    return __builtin_ctzll(x);
+}
+int parity(index_t x) {
+    return __builtin_parityll(x);
+}
 
 // g(i) = [(i & care) == value] (-1)^popcount(i & sign)
 int generator(index_t care, index_t value, index_t sign, index_t i) {
@@ -40,7 +46,8 @@ void add_few_body(Phase& phase, int index, const Term& term, int low_bits) {
     const index_t support = term.care | term.sign;
     const int a = lowest_bit(support), b = 63 - __builtin_clzll(support);
     const bool constant = term.column < 0;
-    // Values of the generator at (x_a, x_b), then its coefficients over 1, x_a, x_b, x_a x_b and over Z_a, Z_b, Z_a Z_b.
+    // Values of the generator at (x_a, x_b), then its coefficients over 1, x_a, x_b, x_a x_b and over Z_a, Z_b, Z_a
+    // Z_b.
     auto g = [&](int xa, int xb) {
         return generator(term.care, term.value, term.sign, index_t(xa) << a | index_t(xb) << b);
     };
@@ -79,7 +86,9 @@ void multiply_pair(Complex* table, std::size_t size, int bit0, int bit1, Complex
     for (index_t i = mask; i < size; i = (i + 1) | mask) table[i] = table[i] * factor;
 }
 
-Complex generator_factor(Complex unit, int g) { return g == 0 ? Complex{} : g > 0 ? unit : conj(unit); }
+Complex generator_factor(Complex unit, int g) {
+    return g == 0 ? Complex{} : g > 0 ? unit : conj(unit);
+}
 
 Complex pair_factor(const Pair& pair, const std::vector<Complex>& term) {
     Complex factor;
@@ -106,9 +115,7 @@ std::shared_ptr<const std::vector<Complex>> constant_table(TableCache& cache, co
     auto& table = cache[{size, key}];
     if (table) return table;
     std::vector<Complex> values(size);
-    auto unit = [&](int t) {
-        return Complex{std::cos(plan.terms[t].offset / 2), -std::sin(plan.terms[t].offset / 2)};
-    };
+    auto unit = [&](int t) { return Complex{std::cos(plan.terms[t].offset / 2), -std::sin(plan.terms[t].offset / 2)}; };
     for (const auto& pair : pairs) {
         if (!pair.constant) continue;
         Complex factor;
@@ -336,8 +343,8 @@ void fill_high(const Phase& phase, int low_bits, int high_bits, const Bound& bou
     for (const auto& many : phase.many_body)
         if (!many.has_low)
             for (index_t h = 0; h < num_high; ++h)
-                high[h] = high[h] * generator_factor(bound.term[many.term], generator(many.high_care, many.high_value,
-                                                                                      many.high_sign, h));
+                high[h] = high[h] * generator_factor(bound.term[many.term],
+                                                     generator(many.high_care, many.high_value, many.high_sign, h));
     for (std::size_t h = 0; h < num_high; ++h) {
         tables.high[h] = static_cast<T>(high[h].re);
         tables.high[num_high + h] = static_cast<T>(high[h].im);
@@ -423,7 +430,8 @@ void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<
                 if (pair.low != b) continue;
                 if (!made) {
                     scratch.resize(blocks);
-                    for (std::size_t h = 0; h < blocks; ++h) scratch[h] = chunk.linear[(chunk.begin + h) * low_bits + b];
+                    for (std::size_t h = 0; h < blocks; ++h)
+                        scratch[h] = chunk.linear[(chunk.begin + h) * low_bits + b];
                     walsh_hadamard(scratch.data(), blocks);
                     made = true;
                 }
@@ -442,8 +450,8 @@ void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<
                 sum += generator(many.high_care, many.high_value, many.high_sign, h) * chunk.total[h];
         } else if (many.has_high && phase.per_block) {
             for (index_t h = chunk.begin; h < chunk.end; ++h)
-                sum += generator(many.high_care, many.high_value, many.high_sign, h) *
-                       chunk.cross[h * num_cross_many + t];
+                sum +=
+                    generator(many.high_care, many.high_value, many.high_sign, h) * chunk.cross[h * num_cross_many + t];
             ++t;
         } else {
             for (int v = 0; v < variants; ++v) {
@@ -481,13 +489,13 @@ void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGra
         for (std::size_t m = 0; m < phase.many_body.size(); ++m) add(phase.many_body[m].term, sums.many[m]);
 }
 
-#define QF_INSTANTIATE(T)                                                                                            \
-    template struct PhaseTables<T>;                                                                                  \
-    template void allocate<T>(const Phase&, int, int, PhaseTables<T>&);                                              \
-    template std::size_t table_bytes<T>(const Phase&, int, int);                                                     \
-    template void build_tables<T>(const PlanData&, const Phase&, int, const Bound&, const Sweeps<T>&,                \
-                                  PhaseScratch<T>&, PhaseTables<T>&);                                                \
-    template void reduce_sums<T>(const Phase&, int, int, const Sweeps<T>&, const T*, const ChunkSums&,               \
+#define QF_INSTANTIATE(T)                                                                              \
+    template struct PhaseTables<T>;                                                                    \
+    template void allocate<T>(const Phase&, int, int, PhaseTables<T>&);                                \
+    template std::size_t table_bytes<T>(const Phase&, int, int);                                       \
+    template void build_tables<T>(const PlanData&, const Phase&, int, const Bound&, const Sweeps<T>&,  \
+                                  PhaseScratch<T>&, PhaseTables<T>&);                                  \
+    template void reduce_sums<T>(const Phase&, int, int, const Sweeps<T>&, const T*, const ChunkSums&, \
                                  std::vector<double>&, PhaseGradient);
 QF_INSTANTIATE(float)
 QF_INSTANTIATE(double)

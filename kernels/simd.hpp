@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Vectors of the instruction set that this is compiled for, QF_ISA, and loops over registers. Only for sweeps.cpp: all of
-// it has internal linkage, see CMakeLists.txt.
+// Vectors of the instruction set that this is compiled for, QF_ISA, and loops over registers. Only for sweeps.cpp: all
+// of it has internal linkage, see CMakeLists.txt.
 #pragma once
 
 #include <cstddef>
@@ -38,7 +38,9 @@ QF_INLINE inline void unroll(F&& f) {
     unroll(f, std::make_integer_sequence<int, N>{});
 }
 
-constexpr int log2_of(std::size_t x) { return x <= 1 ? 0 : 1 + log2_of(x / 2); }
+constexpr int log2_of(std::size_t x) {
+    return x <= 1 ? 0 : 1 + log2_of(x / 2);
+}
 
 template <class T>
 struct Simd {

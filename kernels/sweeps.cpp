@@ -30,9 +30,7 @@ struct Walk {
     index_t base;
 
     index_t operator()(index_t counter) const {
-        unroll<Holes>([&](auto i) QF_INLINE {
-            counter = (counter & below[i]) | ((counter & ~below[i]) << width[i]);
-        });
+        unroll<Holes>([&](auto i) QF_INLINE { counter = (counter & below[i]) | ((counter & ~below[i]) << width[i]); });
         return counter + base;
     }
 };
@@ -259,7 +257,7 @@ void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T*
     static constexpr Function on_top_table[] = {rotate_strided_adjoint<T, K, K, WithX, Flips>...};
     static constexpr Function hole_table[] = {rotate_strided_adjoint<T, K, K + 1, WithX, Flips>...};
     (on_top<T>(range) ? on_top_table : hole_table)[flips_of(rotations, K)](range, rotations, psi_re, psi_im, lam_re,
-                                                                          lam_im, sums);
+                                                                           lam_im, sums);
 }
 
 template <class T>
@@ -428,7 +426,9 @@ void linear_table(const T* factor_re, const T* factor_im, int bits, T root, cons
     }
 }
 
-inline int parity(index_t x) { return __builtin_parityll(x); }
+inline int parity(index_t x) {
+    return __builtin_parityll(x);
+}
 
 template <class T>
 int cross_value(const CrossTerm<T>& term, index_t h) {  // g_high(h)
@@ -476,7 +476,8 @@ void phase(const Diagonal<T>& d, index_t begin, index_t end, T* re, T* im, T* sc
     for (index_t h = begin; h < end; ++h) {
         const T *low_re, *low_im;
         low_table(d, h, scratch, low_re, low_im);
-        const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{}, hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
+        const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{},
+                hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
         T *block_re = re + h * size, *block_im = im + h * size;
         for (std::size_t l = 0; l < size; l += S::width) {
             V tr = S::load(low_re + l), ti = S::load(low_im + l);
@@ -543,7 +544,8 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
         index_t variant = 0;
         if (!d.linear_re)
             for (int b = 0; b < d.num_variant_bits; ++b) variant |= (h >> d.variant_bit[b] & 1) << b;
-        const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{}, hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
+        const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{},
+                hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
         T *pr = psi_re + h * size, *pi = psi_im + h * size, *lr = lam_re + h * size, *li = lam_im + h * size;
         T* low_sums = Sums ? sums.low + variant * size : nullptr;
         V total{};
@@ -661,9 +663,11 @@ double fma_peak() {
 
 template <class T>
 constexpr Sweeps<T> make_table() {
-    return {QF_STRING(QF_ISA),  Simd<T>::lane_bits,      max_rotate, max_adjoint,      max_adjoint_with_x, rotate<T>,
-            rotate_lanes<T>,    rotate_adjoint<T>,       rotate_lanes_adjoint<T>, phase<T>, phase_adjoint<T>,
-            linear_table<T>,    z_sums<T>,               observe<T>, fma_peak<T>};
+    return {QF_STRING(QF_ISA), Simd<T>::lane_bits, max_rotate,
+            max_adjoint,       max_adjoint_with_x, rotate<T>,
+            rotate_lanes<T>,   rotate_adjoint<T>,  rotate_lanes_adjoint<T>,
+            phase<T>,          phase_adjoint<T>,   linear_table<T>,
+            z_sums<T>,         observe<T>,         fma_peak<T>};
 }
 
 }  // namespace

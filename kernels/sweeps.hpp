@@ -38,8 +38,8 @@ struct Range {
 constexpr int max_low_bits = 8;
 
 template <class T>
-struct CrossTerm {  // exp(-i phi/2 g), g = g_high(h) g_low(l) with values in {-1, 0, 1}
-    const T* low;   // g_low, [2^low_bits]
+struct CrossTerm {              // exp(-i phi/2 g), g = g_high(h) g_low(l) with values in {-1, 0, 1}
+    const T* low;               // g_low, [2^low_bits]
     index_t care, value, sign;  // g_high, masks over h
     T cos_minus_one, sin;       // of phi/2
 };

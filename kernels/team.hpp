@@ -17,7 +17,7 @@ namespace qf {
 
 // Threads that work together, chunk by chunk, with barriers between sweeps.
 class Team {
-public:
+  public:
     explicit Team(int size) : size_(size) {}
     int size() const { return size_; }
     bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
@@ -73,9 +73,9 @@ public:
             while (static_cast<int>(threads.size()) < size_ - 1)
                 threads.emplace_back(guarded, static_cast<int>(threads.size()) + 1);
         } catch (const std::system_error& reason) {
-            fail(std::make_exception_ptr(std::runtime_error(
-                "could start only " + std::to_string(threads.size() + 1) + " of " + std::to_string(size_) +
-                " threads (" + reason.what() + "); use a smaller num_threads.")));
+            fail(std::make_exception_ptr(std::runtime_error("could start only " + std::to_string(threads.size() + 1) +
+                                                            " of " + std::to_string(size_) + " threads (" +
+                                                            reason.what() + "); use a smaller num_threads.")));
         } catch (...) {
             fail(std::current_exception());
         }
@@ -84,7 +84,7 @@ public:
         if (error) std::rethrow_exception(error);
     }
 
-private:
+  private:
     struct Cancelled {};
 
     const int size_;

@@ -27,6 +27,8 @@ _engines: dict[tuple[str, int], Engine] = {}
 _pools: list[ThreadPoolExecutor] = []
 _lock = threading.Lock()
 
+_CURRENT = threading.local()  # .stop: asks whether the job that this thread runs was cancelled
+
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
@@ -89,6 +91,7 @@ def evaluate(
     columns = compiled.program.columns(values)
     steps = _row_blocks(len(values), pairs[0]) if options.progress and len(values) > 1 else None
     flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "dtype": options.dtype}
+    flags["stop"] = getattr(_CURRENT, "stop", None)
     if steps is None:
         evaluation = engine.evaluate(plan, operators, columns, pairs, **flags, meanwhile=meanwhile)
     else:
@@ -188,12 +191,25 @@ def _join(parts: list[Evaluation], answer: Any) -> Evaluation:
     )
 
 
+def _run_stoppable(stop: Callable[[], bool], function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    _CURRENT.stop = stop
+    try:
+        return function(*args, **keywords)
+    finally:
+        _CURRENT.stop = None
+
+
 class FusedJob(AlgorithmJob):
-    """A `PrimitiveJob` that also says what ran. Its function returns the result and a dict of metrics."""
+    """A `PrimitiveJob` that also says what ran. Its function returns the result and a dict of metrics.
+
+    Cancelling it, or Ctrl-C while waiting for its result, ends work that has begun within a fraction of a second; its
+    result is then a RuntimeError.
+    """
 
     _metrics: dict[str, Any]
     _future: Any
     _result: Any
+    _cancelled: threading.Event | None = None
 
     def submit(self) -> None:
         """Start the job."""
@@ -202,7 +218,9 @@ class FusedJob(AlgorithmJob):
         with _lock:
             if not _pools:  # idle threads are reused: starting one per job costs more than a small circuit
                 _pools.append(ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="qiskit-fused"))
-        self._future = _pools[0].submit(self._function, *self._args, **self._kwargs)
+        self._cancelled = threading.Event()
+        function, stop = self._function, self._cancelled.is_set
+        self._future = _pools[0].submit(_run_stoppable, stop, function, *self._args, **self._kwargs)
 
     def _submit(self) -> None:
         self.submit()
@@ -211,8 +229,19 @@ class FusedJob(AlgorithmJob):
         """Wait for the job and return its result; raises what the job raised."""
         if self._result is None:
             self._check_submitted()
-            self._result, self._metrics = self._future.result()
+            try:
+                self._result, self._metrics = self._future.result()
+            except KeyboardInterrupt:
+                self.cancel()
+                raise
         return self._result
+
+    def cancel(self) -> bool:
+        """Cancel the job: True if it had not begun, else its work ends as soon as the engine can."""
+        self._check_submitted()
+        assert self._cancelled is not None
+        self._cancelled.set()
+        return bool(self._future.cancel())
 
     def metrics(self) -> dict[str, Any]:
         """Wait for the job and return what ran: device, dtype, sweeps, chunks, bytes, rows, pairs and seconds."""
@@ -220,4 +249,4 @@ class FusedJob(AlgorithmJob):
         return dict(self._metrics)
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_function": None, "_args": (), "_kwargs": {}}
+        return super().__getstate__() | {"_function": None, "_args": (), "_kwargs": {}, "_cancelled": None}

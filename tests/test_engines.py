@@ -21,7 +21,9 @@ from qiskit.quantum_info import SparsePauliOp, Statevector, random_pauli_list, r
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.engines.cpu import CpuEngine, fma_peak, isa
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.execution import affordable_threads
 from qiskit_fused.lowering import lower
+from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import make_plan
 
 # Qiskit's own exponential of an evolution warns about its sparse format
@@ -215,6 +217,17 @@ def test_equal_input_gives_equal_bits_whatever_the_number_of_threads(num_qubits,
     for result in results[1:]:
         assert np.array_equal(result.values, results[0].values)
         assert np.array_equal(result.gradients, results[0].gradients)
+
+
+def test_the_memory_limit_holds_for_rows_side_by_side():
+    circuit = random_circuit(16, 6, seed=4)
+    program = lower(circuit)
+    plan = make_plan(program, np.full(16, 2, dtype=np.uint8))
+    one = plan.memory("complex64")
+    assert [plan.rows_at_once(rows, 8) for rows in (1, 3, 8, 100)] == [1, 1, 4, 8]
+    options = FusedOptions(dtype="complex64", num_threads=8, memory_limit=2 * one)
+    assert affordable_threads(plan, options, num_pairs=100, num_rows=100, gradient=True) == 2
+    assert affordable_threads(plan, options, num_pairs=1, num_rows=1, gradient=True) == 8
 
 
 def test_large_batches_use_the_threads_given():

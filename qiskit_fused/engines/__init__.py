@@ -45,6 +45,7 @@ class Engine(Protocol):
         imaginary: bool = False,
         dtype: str = "complex128",
         meanwhile: Callable[[], Any] | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables.
 
@@ -57,6 +58,7 @@ class Engine(Protocol):
             imaginary: with ``gradient``, return 2 Im <psi|O|d psi> instead of 2 Re; generators are traceless.
             dtype: number format of the amplitudes, "complex64" or "complex128".
             meanwhile: called once, beside the sweeps where the engine can.
+            stop: asked now and then while long work runs; True ends it with a RuntimeError.
         """
 
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 isa = _cpu.isa
 
+_WATCHED_WORK = 10**8  # amplitude-rotations, some 0.1 s: longer work looks out for Ctrl-C and cancelled jobs
+
+
+def _never() -> bool:
+    return False
+
 
 def fma_peak(dtype: str = "complex64", num_threads: int = 1) -> float:
     """Measure the flop/s of multiply-adds on registers, in the real format of ``dtype``; takes about 0.1 s."""
@@ -53,6 +59,7 @@ class CpuEngine:
         imaginary: bool = False,
         dtype: str = "complex128",
         meanwhile: Callable[[], Any] | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         terms = observables.restrict(plan.wires)
@@ -61,6 +68,7 @@ class CpuEngine:
         values = np.empty(len(rows))
         gradients = np.zeros((len(rows), columns.shape[1])) if gradient else None
         begin = self._begin_of_rows(rows, len(columns))
+        work = (plan.num_runs * len(rows)) << plan.num_qubits
         pairs_per_row = int(np.diff(begin).max(initial=0))
         threads, rows_at_once, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
             native_plan,
@@ -74,6 +82,7 @@ class CpuEngine:
             dtype == "complex64",
             self.num_threads,
             meanwhile,
+            (stop or _never) if work > _WATCHED_WORK else None,
         )
         sweeps = plan.num_sweeps * (len(columns) + (len(rows) if gradient else 0))
         stats = {
@@ -90,7 +99,7 @@ class CpuEngine:
     def _begin_of_rows(self, rows: np.ndarray, num_rows: int) -> np.ndarray:
         """Return int64 (B + 1,): the pairs of row b are begin[b]:begin[b + 1]. The latest answer is kept."""
         kept = self._row_pairs
-        if kept is not None and kept[0] is rows and kept[1] == num_rows:
+        if kept is not None and kept[0] is rows and kept[1] == num_rows and not rows.flags.writeable:
             return kept[2]
         begin = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64)
         self._row_pairs = (rows, num_rows, begin)

@@ -39,6 +39,7 @@ class ReferenceEngine:
         imaginary: bool = False,
         dtype: str = "complex128",
         meanwhile: Callable[[], Any] | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         program = plan.program
@@ -47,6 +48,8 @@ class ReferenceEngine:
         values = np.zeros(len(row_of))
         gradients = np.zeros((len(row_of), columns.shape[1])) if gradient else None
         for row in np.unique(row_of):
+            if stop is not None and stop():
+                raise RuntimeError("the evaluation was cancelled.")
             psi = final_state(program, columns[row], dtype)
             mine = np.flatnonzero(row_of == row)
             cotangents = [apply_observable(terms, observable, psi) for observable in observable_of[mine]]
