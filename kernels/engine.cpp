@@ -42,6 +42,7 @@ class Engine {
           low_bits_(std::max(std::min(plan.num_qubits, max_low_bits), sweeps_.lane_bits)),
           chunk_bits_(plan.chunk_bits),
           phases_(make_phases(plan, low_bits_)),
+          everything_(everything(plan)),
           layer_begin_(plan.num_layers + 1),
           forward_(plan.num_layers),
           adjoint_(plan.num_layers) {
@@ -142,6 +143,7 @@ class Engine {
     const Sweeps<T>& sweeps_;
     int bits_, low_bits_, chunk_bits_;
     std::vector<Phase> phases_;
+    BindList everything_;
     std::vector<int> layer_begin_;  // runs of layer k
     std::vector<std::vector<Group>> forward_, adjoint_;
     std::vector<std::size_t> pair_begin_, many_begin_;
@@ -550,7 +552,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     Call call{request, observables, {}, {}, {}, {}, {}, false, plan_.initial_re.empty(), false};
     call.skip_first_adjoint = call.zero_start && !request.imaginary;
     call.shared.resize(plan_);
-    bind(plan_, everything(plan_), request.columns, call.shared);
+    bind(plan_, everything_, request.columns, call.shared);
     call.phase_varies.assign(phases_.size(), 0);
     if (request.rows > 1) {
         std::vector<char> column_varies(plan_.num_columns);

@@ -16,7 +16,7 @@ import numpy as np
 
 from qiskit_fused.program import OpKind, Program
 
-_CHUNKED_FROM = 12  # qubits; below, one thread runs a row from end to end
+_CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
 _LOCAL_QUBITS = 13  # of a chunk at most, while there are few: psi and lam of 2^13 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _SIDE_BY_SIDE_QUBITS = 20  # at most, where chunked rows of large batches run side by side (kernels/engine.cpp)
@@ -133,17 +133,20 @@ class Plan:
 
     def __str__(self) -> str:
         program = self.program
-        kinds = program.ops.kind
+        num_terms = int((program.ops.kind == OpKind.TERM).sum())
         rows = [
-            ("circuit", f"{program.num_circuit_qubits} qubits, {program.num_parameters} parameters"),
-            ("simulated", f"{self.num_qubits} qubits that the observables can see"),
+            ("circuit", f"{_count(program.num_circuit_qubits, 'qubit')}, "
+                        f"{_count(program.num_parameters, 'parameter')}"),
+            ("simulated", f"{_count(self.num_qubits, 'qubit')} that the observables can see"),
             ("gates", f"{len(program.gates)}"),
-            ("normal form", f"{int((kinds != OpKind.TERM).sum())} one-qubit gates, {int((kinds == OpKind.TERM).sum())} "
-                            "diagonal terms"),
-            ("fused", f"{self.num_runs} rotations in {self.num_layers} layers, {len(self.term_phase)} terms in "
-                      f"{self.num_layers + 1} phases"),
-            ("angles", f"{program.num_parameters} parameters, {program.expressions.num_expressions} expressions"),
-            ("sweeps", f"{self.num_sweeps} forward, {self.num_sweeps} backward, in {1 << self.chunk_bits} chunk(s)"),
+            ("normal form", f"{_count(len(program.ops) - num_terms, 'one-qubit gate')}, "
+                            f"{_count(num_terms, 'diagonal term')}"),
+            ("fused", f"{_count(self.num_runs, 'rotation')} in {_count(self.num_layers, 'layer')}, "
+                      f"{_count(len(self.term_phase), 'term')} in {_count(self.num_layers + 1, 'phase')}"),
+            ("angles", f"{_count(program.num_parameters, 'parameter')}, "
+                       f"{_count(program.expressions.num_expressions, 'expression')}"),
+            ("sweeps", f"{self.num_sweeps} forward, {self.num_sweeps} backward, in "
+                       f"{_count(1 << self.chunk_bits, 'chunk')}"),
         ]  # fmt: skip
         lines = ["Plan", *(f"  {name:<12}{text}" for name, text in rows)]
         lines.append(f"  {'per row':<12}{'flops':>12}{'complex64':>14}{'complex128':>14}{'moved (c64)':>14}")
@@ -155,6 +158,10 @@ class Plan:
             ]
             lines.append(f"  {'  ' + name:<12}{cells[0]:>12}{cells[1]:>14}{cells[2]:>14}{cells[3]:>14}")
         return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _quantity(value: float, base: int, unit: str) -> str:

@@ -35,7 +35,7 @@ class CpuEngine:
     """Fused sweeps on the CPU.
 
     Args:
-        num_threads: threads at most. Rows run side by side; a single row of 12 or more qubits is shared by threads.
+        num_threads: threads at most. Rows run side by side; a single row of 14 or more qubits is shared by threads.
             Results do not depend on it.
     """
 
