@@ -17,7 +17,7 @@ import numpy as np
 from qiskit_fused.program import OpKind, Program
 
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
-_LOCAL_QUBITS = 13  # of a chunk at most, while there are few: psi and lam of 2^13 amplitudes stay in L2
+_LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _SIDE_BY_SIDE_QUBITS = 20  # at most, where chunked rows of large batches run side by side (kernels/engine.cpp)
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
