@@ -8,6 +8,16 @@
 
 namespace qf {
 
+void walsh_hadamard(double* values, std::size_t size) {
+    for (std::size_t half = 1; half < size; half *= 2)
+        for (std::size_t i = 0; i < size; i += 2 * half)
+            for (std::size_t j = i; j < i + half; ++j) {
+                const double a = values[j], b = values[j + half];
+                values[j] = a + b;
+                values[j + half] = a - b;
+            }
+}
+
 Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables) {
     std::size_t num_groups = 0;
     for (auto& terms : observables) {
@@ -55,13 +65,7 @@ void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std
                 if (l == free) break;
             }
         }
-        for (std::size_t half = 1; half < size; half *= 2)
-            for (std::size_t i = 0; i < size; i += 2 * half)
-                for (std::size_t j = i; j < i + half; ++j) {
-                    const double a = series[j], b = series[j + half];
-                    series[j] = a + b;
-                    series[j + half] = a - b;
-                }
+        walsh_hadamard(series, size);
         for (std::size_t l = 0; l < size; ++l) out[l] = static_cast<T>(series[l] + values[l]);
     }
 }

@@ -46,6 +46,9 @@ class Observables {
     std::mutex mutex_;
 };
 
+// values[m] <- sum over i of (-1)^popcount(i & m) values[i], in place; size is a power of two.
+void walsh_hadamard(double* values, std::size_t size);
+
 // d_x over the block h of 2^low_bits amplitudes; re or im may be null.
 template <class T>
 void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std::vector<double>& scratch, T* re,

@@ -25,16 +25,6 @@ int generator(index_t care, index_t value, index_t sign, index_t i) {
     return parity(i & sign) ? -1 : 1;
 }
 
-void walsh_hadamard(double* values, std::size_t size) {
-    for (std::size_t half = 1; half < size; half *= 2)
-        for (std::size_t i = 0; i < size; i += 2 * half)
-            for (std::size_t j = i; j < i + half; ++j) {
-                const double a = values[j], b = values[j + half];
-                values[j] = a + b;
-                values[j + half] = a - b;
-            }
-}
-
 Pair& find_pair(std::vector<Pair>& pairs, int low, int high) {
     for (auto& pair : pairs)
         if (pair.low == low && pair.high == high) return pair;
