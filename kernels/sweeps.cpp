@@ -296,6 +296,22 @@ struct Lanes {
             unroll<N>([&](auto i) QF_INLINE { v[i] = S::template flip_lanes<1 << Bit>(v[i]) + tau[Bit] * v[i]; });
         }
     }
+    // The same for psi and lam (re and im of each), adding Im<lam|Y|psi> before the rotation: as Y commutes with it,
+    // only a factor differs, and the permuted psi serves both.
+    template <int Bit>
+    void apply_with_y(V* v, V* y) const {
+        if constexpr (Bit < S::lane_bits) {
+            if (mode[Bit] == 0) return;
+            V other[4];
+            unroll<4>([&](auto i) QF_INLINE { other[i] = S::template flip_lanes<1 << Bit>(v[i]); });
+            y[Bit] += v[2] * other[0];
+            y[Bit] += v[3] * other[1];
+            if (mode[Bit] == 1)
+                unroll<4>([&](auto i) QF_INLINE { v[i] = v[i] + tau[Bit] * other[i]; });
+            else
+                unroll<4>([&](auto i) QF_INLINE { v[i] = other[i] + tau[Bit] * v[i]; });
+        }
+    }
     template <int N>
     void apply(V* v) const {
         apply_bit<0, N>(v);
@@ -335,7 +351,7 @@ void rotate_lanes(const Range& range, const Rotation<T>* rotations, int count, T
     }
 }
 
-template <class T, int Bit, bool WithX>
+template <class T, int Bit>
 void add_lane_sums(const typename Simd<T>::V* v, int mode, typename Simd<T>::V* y, typename Simd<T>::V* x) {
     using S = Simd<T>;
     if constexpr (Bit < S::lane_bits) {
@@ -344,10 +360,8 @@ void add_lane_sums(const typename Simd<T>::V* v, int mode, typename Simd<T>::V* 
         const auto flipped_im = S::template flip_lanes<1 << Bit>(v[1]);
         y[Bit] += v[2] * flipped_re;
         y[Bit] += v[3] * flipped_im;
-        if constexpr (WithX) {
-            x[Bit] += v[2] * flipped_im;
-            x[Bit] -= v[3] * flipped_re;
-        }
+        x[Bit] += v[2] * flipped_im;
+        x[Bit] -= v[3] * flipped_re;
     }
 }
 
@@ -365,21 +379,30 @@ void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int 
         V y[4] = {}, x[4] = {};
         for (; i < stop; i += S::width) {
             V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
-            lanes.template apply<4>(v);
+            if constexpr (WithX) {
+                lanes.template apply<4>(v);
+                unroll<4>([&](auto bit) QF_INLINE {
+                    if constexpr (bit < S::lane_bits) add_lane_sums<T, bit>(v, lanes.mode[bit], y, x);
+                });
+            } else {
+                unroll<4>([&](auto bit) QF_INLINE { lanes.template apply_with_y<bit>(v, y); });
+            }
             S::store(psi_re + i, v[0]);
             S::store(psi_im + i, v[1]);
             S::store(lam_re + i, v[2]);
             S::store(lam_im + i, v[3]);
-            add_lane_sums<T, 0, WithX>(v, lanes.mode[0], y, x);
-            if constexpr (S::lane_bits > 1) add_lane_sums<T, 1, WithX>(v, lanes.mode[1], y, x);
-            if constexpr (S::lane_bits > 2) add_lane_sums<T, 2, WithX>(v, lanes.mode[2], y, x);
-            if constexpr (S::lane_bits > 3) add_lane_sums<T, 3, WithX>(v, lanes.mode[3], y, x);
         }
         for (int j = 0; j < count; ++j) {
             const int bit = rotations[j].bit;
             sums[2 * j] += S::sum(y[bit] * S::by_bit(bit, T(-1), T(1)));
             if (WithX) sums[2 * j + 1] += S::sum(x[bit]);
         }
+    }
+    if (WithX) return;
+    double norm2 = 1;  // of the rotations that a sum was made before
+    for (int j = count - 1; j >= 0; --j) {
+        norm2 *= 1 + static_cast<double>(rotations[j].tau) * rotations[j].tau;
+        sums[2 * j] *= rotations[j].flip ? -norm2 : norm2;
     }
 }
 
