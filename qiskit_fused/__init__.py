@@ -5,9 +5,9 @@ from qiskit_fused.compiler import CompiledCircuit, compile_circuit, fuse
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.execution import FusedJob
 from qiskit_fused.gradient import FusedEstimatorGradient
-from qiskit_fused.lowering import UnsupportedInstruction
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
+from qiskit_fused.unsupported import UnsupportedInstruction
 
 __all__ = [
     "CompiledCircuit",

@@ -11,8 +11,8 @@ import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.coercion import coerce_observables, stack_observables
-from qiskit_fused.compiler import COMPILED, CompiledCircuit
-from qiskit_fused.execution import Pairs, check_finite
+from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit
+from qiskit_fused.execution import Pairs, check_finite, real_values
 from qiskit_fused.observables import Observables
 
 
@@ -45,13 +45,18 @@ class Batch:
 
 def make_batches(circuits: Any, observables: Any, parameter_values: Any, parameters: Any) -> list[Batch]:
     """Validate the arguments of `run`, each distinct object once, with upstream's texts; group them by circuit."""
+    groups = _by_identity(circuits)
+    for group in groups:
+        check_circuit(circuits[group[0]])
+    if parameter_values is None:
+        real_values(None)  # raises
     count = len(circuits)
     if count != len(parameter_values):
         raise ValueError(
             f"The number of circuits ({count}) does not match the number of parameter value sets "
             f"({len(parameter_values)})."
         )
-    batches = [Batch(circuits[index[0]], index) for index in _by_identity(circuits)]
+    batches = [Batch(circuits[group[0]], group) for group in groups]
     for batch in batches:
         _take_values(batch, parameter_values)
     if count != len(observables):
@@ -96,7 +101,7 @@ def _take_values(batch: Batch, parameter_values: Any) -> None:
             f"The number of values ({wrong[1]}) does not match the number of parameters ({num_parameters}) for the "
             f"{wrong[0]}-th circuit."
         )
-    batch.values = np.array(rows, dtype=np.float64)
+    batch.values = np.array(real_values(rows))  # a copy: the caller's array may change while the job runs
     check_finite(batch.values, batch.parameters)
 
 
@@ -105,14 +110,18 @@ def _take_observables(batch: Batch, observables: Any) -> None:
     groups = _by_identity(chosen)
     parts = []
     for group in groups:
-        observable = chosen[group[0]]
-        if batch.circuit.num_qubits != observable.num_qubits:
-            i = batch.index[group[0]]
+        i = batch.index[group[0]]
+        operators = coerce_observables(chosen[group[0]]).operators
+        if operators.num_observables != 1:
+            raise ValueError(
+                f"The {i}-th observable is a list of {operators.num_observables}; allowed: one observable."
+            )
+        if batch.circuit.num_qubits != operators.num_qubits:
             raise ValueError(
                 f"The number of qubits of the {i}-th circuit ({batch.circuit.num_qubits}) does not match the number of "
-                f"qubits of the {i}-th observable ({observable.num_qubits})."
+                f"qubits of the {i}-th observable ({operators.num_qubits})."
             )
-        parts.append(coerce_observables(observable).operators)
+        parts.append(operators)
     number = np.empty(len(chosen), dtype=np.int64)
     for k, group in enumerate(groups):
         number[group] = k
@@ -147,6 +156,8 @@ def _take_parameters(batch: Batch, parameters: Any) -> None:
         if given is None:
             batch.subsets.append((batch.circuit.parameters, None, group))
             continue
+        if isinstance(given, Parameter):
+            given = [given]
         i = batch.index[group[0]]
         columns = columns_of(batch.parameters, batch.compiled, given)
         if columns is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from operator import eq
 from typing import Any
 
@@ -20,6 +21,7 @@ from qiskit.circuit import Instruction, Parameter, QuantumCircuit
 
 from qiskit_fused.coercion import coerce_observables, fingerprint
 from qiskit_fused.lowering import lower
+from qiskit_fused.observables import Observables
 from qiskit_fused.plan import Plan, make_plan
 from qiskit_fused.program import Program
 
@@ -38,8 +40,9 @@ class CompiledCircuit:
     """
 
     def __init__(self, circuit: QuantumCircuit):
-        self._circuit = weakref.ref(circuit)
-        self._snapshot = _Snapshot(_data(circuit))
+        check_circuit(circuit)
+        self._circuit: Callable[[], Any] = weakref.ref(circuit)
+        self._snapshot: _Snapshot | None = _Snapshot(_data(circuit))
         self.num_instructions = len(circuit.data)
         self.num_qubits = circuit.num_qubits
         self.parameters: tuple[Parameter, ...] = tuple(circuit.parameters)
@@ -50,12 +53,14 @@ class CompiledCircuit:
 
     def describes(self, circuit: QuantumCircuit) -> bool:
         """Say whether this is that circuit object, unchanged since."""
-        return self._circuit() is circuit and self._snapshot.matches(_data(circuit))
+        return self._circuit() is circuit and self._snapshot is not None and self._snapshot.matches(_data(circuit))
 
     def fits(self, circuit: QuantumCircuit) -> bool:
         """Say whether this is that circuit object, of the same size; a quick test before `describes`."""
+        if self._circuit() is not circuit:
+            return False
         size = len(circuit._data), circuit.num_qubits, circuit.num_parameters
-        return self._circuit() is circuit and size == (self.num_instructions, self.num_qubits, len(self.parameters))
+        return size == (self.num_instructions, self.num_qubits, len(self.parameters))
 
     def columns_of(self, parameters: Any) -> np.ndarray:
         """Return the column of each parameter, in the order given; KeyError for a foreign one."""
@@ -72,6 +77,24 @@ class CompiledCircuit:
                 if len(self._plans) > MAX_PLANS_PER_CIRCUIT:
                     self._plans.popitem(last=False)
         return plan
+
+    def __repr__(self) -> str:
+        gates = len(self.program.gates)
+        return f"CompiledCircuit({self.num_qubits} qubits, {len(self.parameters)} parameters, {gates} gates)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("num_instructions", "num_qubits", "parameters", "_columns", "program")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy: it runs as the original does, but describes no circuit object."""
+        self.__dict__.update(state)
+        self._circuit, self._snapshot = _no_circuit, None
+        self._plans, self._lock = OrderedDict(), threading.Lock()
+
+
+def _no_circuit() -> None:
+    return None
 
 
 class CompileCache:
@@ -152,22 +175,30 @@ def fuse(circuit: QuantumCircuit, observables: Any = None) -> Plan:
 
     Raises:
         UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
-        ValueError: when the observables are on another number of qubits than the circuit.
+        ValueError: when there are no observables, or they are on another number of qubits than the circuit.
     """
     compiled = COMPILED.get(circuit)
     if observables is None:
         return compiled.plan(None)
     operators = coerce_observables(observables).operators
-    check_num_qubits(compiled.num_qubits, operators.num_qubits)
+    check_observables(compiled.num_qubits, operators)
     return compiled.plan(operators.support(compiled.num_qubits))
 
 
-def check_num_qubits(circuit: int, observables: int) -> None:
-    """Raise a ValueError unless both numbers of qubits are equal."""
-    if circuit != observables:
+def check_circuit(circuit: Any) -> None:
+    """Raise a TypeError unless it is a circuit."""
+    if not isinstance(circuit, QuantumCircuit):
+        raise TypeError(f"circuit must be a QuantumCircuit, not {type(circuit).__name__}.")
+
+
+def check_observables(num_qubits: int, operators: Observables) -> None:
+    """Raise a ValueError unless there are observables, on that number of qubits."""
+    if not operators.num_observables:
+        raise ValueError("observables is empty; allowed: one observable or a list of them.")
+    if num_qubits != operators.num_qubits:
         raise ValueError(
-            f"The number of qubits of the circuit ({circuit}) does not match the number of qubits of the "
-            f"observables ({observables}); after transpiling, use observable.apply_layout(circuit.layout)."
+            f"The number of qubits of the circuit ({num_qubits}) does not match the number of qubits of the "
+            f"observables ({operators.num_qubits}); after transpiling, use observable.apply_layout(circuit.layout)."
         )
 
 

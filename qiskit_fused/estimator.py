@@ -20,9 +20,9 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 
 from qiskit_fused.coercion import CoercedObservables, coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
-from qiskit_fused.execution import FusedJob, check_finite, evaluate
-from qiskit_fused.lowering import UnsupportedInstruction
+from qiskit_fused.execution import FusedJob, check_device, check_finite, evaluate
 from qiskit_fused.options import FusedOptions
+from qiskit_fused.unsupported import UnsupportedInstruction
 
 # The original, even where a test or a user puts another class in its place later.
 _FALLBACK = StatevectorEstimator
@@ -54,6 +54,7 @@ class FusedEstimator(BaseEstimatorV2):
     Raises:
         TypeError: for an unknown option.
         ValueError: for a bad value of an option.
+        RuntimeError: for a device that cannot be used.
     """
 
     def __init__(
@@ -69,6 +70,10 @@ class FusedEstimator(BaseEstimatorV2):
         if seed is not None:
             keywords["seed"] = seed
         self._options = FusedOptions.coerce(options, **keywords)
+        check_device(self._options)
+
+    def __repr__(self) -> str:
+        return f"FusedEstimator({', '.join(f'{name}={value!r}' for name, value in self._options.changed().items())})"
 
     @property
     def options(self) -> FusedOptions:
@@ -110,9 +115,7 @@ class FusedEstimator(BaseEstimatorV2):
             precision = options.default_precision
         tasks = [_make_task(pub, precision) for pub in pubs]
         if options.fallback:
-            refused = {
-                id(task.circuit): task.error.message for task in tasks if isinstance(task.error, UnsupportedInstruction)
-            }
+            refused = {id(task.circuit): task.error for task in tasks if task.falls_back}
             if refused:
                 more = f" (and {len(refused) - 1} more circuits)" if len(refused) > 1 else ""
                 warnings.warn(
@@ -144,7 +147,7 @@ class _Task:
 
     @property
     def falls_back(self) -> bool:
-        return isinstance(self.error, UnsupportedInstruction)
+        return self.pub is not None
 
 
 def _make_task(pub: Any, precision: Any) -> _Task:
@@ -199,15 +202,25 @@ def _make_task(pub: Any, precision: Any) -> _Task:
         precision=target,
         metadata=circuit.metadata,
     )
-    if task.falls_back:
+    fallback = _fallback_circuit(circuit, error)
+    if fallback is not None:
         task.pub = EstimatorPub(
-            circuit,
+            fallback,
             _as_paulis(ObservablesArray.coerce(given_observables)),
             BindingsArray({parameters: array.reshape(*values_shape, -1)} if parameters else None, values_shape),
             target,
             validate=False,
         )
     return task
+
+
+def _fallback_circuit(circuit: QuantumCircuit, error: Exception | None) -> QuantumCircuit | None:
+    """Return what to give ``StatevectorEstimator``, which refuses measurements; None if it can do no more than we."""
+    if not isinstance(error, UnsupportedInstruction) or not error.fallback:
+        return None
+    if any(instruction.clbits for instruction in circuit.data):
+        circuit = circuit.remove_final_measurements(inplace=False)
+    return None if any(instruction.clbits for instruction in circuit.data) else circuit
 
 
 def _is_precision(value: Any) -> bool:
@@ -312,7 +325,7 @@ def _finish(task: _Task, options: FusedOptions, metrics: dict[str, Any]) -> PubR
 
 def _fall_back(task: _Task, seed: Any, noise: float) -> np.ndarray:
     assert task.pub is not None and task.error is not None
-    pub = EstimatorPub(task.circuit, task.pub.observables, task.pub.parameter_values, noise, validate=False)
+    pub = EstimatorPub(task.pub.circuit, task.pub.observables, task.pub.parameter_values, noise, validate=False)
     try:
         return _FALLBACK(seed=seed).run([pub]).result()[0].data.evs
     except Exception as exc:

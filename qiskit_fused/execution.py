@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from qiskit.providers import JobError
+from qiskit.providers import JobError, JobStatus
 from qiskit_machine_learning.algorithm_job import AlgorithmJob
 
 from qiskit_fused.compiler import CompiledCircuit
@@ -51,6 +51,12 @@ def engine_for(device: str, num_threads: int) -> Engine:
         with _lock:
             engine = _engines.setdefault(key, select_engine(*key))
     return engine
+
+
+def check_device(options: FusedOptions) -> None:
+    """Raise now, not at the first run, when the device that is asked for cannot be used."""
+    if options.device != "auto":
+        engine_for(options.device, options.resolve_num_threads())
 
 
 def evaluate(
@@ -131,15 +137,31 @@ def affordable_threads(plan: Plan, options: FusedOptions, num_pairs: int, num_ro
     limit = options.resolve_memory_limit()
     if limit is None:
         return threads
-    needed = plan.memory(options.dtype, gradient=gradient, observables=2 if num_pairs > num_rows else 1)
+    observables = 2 if num_pairs > num_rows else 1
+    needed = plan.memory(options.dtype, gradient=gradient, observables=observables)
     if needed > limit:
         what = "statevector and cotangent" if gradient else "statevector"
-        cure = "use dtype='complex64' or fewer qubits" if options.dtype == "complex128" else "use fewer qubits"
+        cure = "use fewer qubits or raise memory_limit"
+        if plan.memory("complex64", gradient=gradient, observables=observables) <= limit:
+            cure = "use dtype='complex64' or fewer qubits"
         raise MemoryError(
             f"the {what} of {plan.num_qubits} qubits need{'' if gradient else 's'} {format_bytes(needed)} in "
             f"{options.dtype}, memory_limit is {format_bytes(limit)}; {cure}."
         )
     return threads if plan.rows_at_once(num_rows, threads) * needed <= limit else limit // needed
+
+
+def real_values(values: Any) -> np.ndarray:
+    """Return parameter values as a float64 array, the same one if it is that already.
+
+    Raises:
+        TypeError: for None and complex numbers, which NumPy would turn into NaN and real parts.
+    """
+    array = np.asarray(values)
+    if values is None or array.dtype.kind == "c":
+        what = "None" if values is None else "complex"
+        raise TypeError(f"parameter_values is {what}; allowed: real numbers, one for each parameter of the circuit.")
+    return array.astype(np.float64, copy=False)
 
 
 def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
@@ -209,6 +231,7 @@ class FusedJob(AlgorithmJob):
     _metrics: dict[str, Any]
     _future: Any
     _result: Any
+    _status: JobStatus | None
     _cancelled: threading.Event | None = None
 
     def submit(self) -> None:
@@ -235,6 +258,13 @@ class FusedJob(AlgorithmJob):
                 self.cancel()
                 raise
         return self._result
+
+    def status(self) -> JobStatus:
+        """Return the status; a job that waits for a free thread is QUEUED (for `PrimitiveJob`, an error for good)."""
+        waits = (
+            self._status is None and self._future is not None and not (self._future.running() or self._future.done())
+        )
+        return JobStatus.QUEUED if waits else super().status()
 
     def cancel(self) -> bool:
         """Cancel the job: True if it had not begun, else its work ends as soon as the engine can."""

@@ -15,11 +15,11 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeT
 
 from qiskit_fused.batches import Batch, all_pairs, columns_of, make_batches
 from qiskit_fused.coercion import coerce_observables
-from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_num_qubits
+from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_observables
 from qiskit_fused.estimator import FusedEstimator
-from qiskit_fused.execution import FusedJob, Pairs, check_finite, evaluate, pull_back
+from qiskit_fused.execution import FusedJob, Pairs, check_device, check_finite, evaluate, pull_back, real_values
 from qiskit_fused.observables import Observables
-from qiskit_fused.options import FusedOptions
+from qiskit_fused.options import FusedOptions, resembles_option, unknown_option
 
 _COMPARED_BESIDE_SWEEPS = 400  # gates: comparing these takes longer than starting a thread does
 
@@ -47,6 +47,12 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         derivative_type: ``REAL`` 2 Re, ``IMAG`` 2 Im, ``COMPLEX`` 2 times ``<psi|O|d psi>``.
         pass_manager: accepted and not used: an exact gradient does not depend on how a circuit is transpiled.
         keywords: single options, which override ``options``.
+
+    Raises:
+        TypeError: for an unknown option, entries of ``options`` that look like a mistyped one included, or for an
+            estimator that is none.
+        ValueError: for a bad value of an option.
+        RuntimeError: for a device that cannot be used.
     """
 
     def __init__(
@@ -57,6 +63,11 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         pass_manager: Any = None,
         **keywords: Any,
     ):
+        if estimator is not None and (isinstance(estimator, type) or not hasattr(estimator, "run")):
+            given_type = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
+            raise TypeError(
+                f"estimator must be an estimator or None, not {given_type}; options go into options=... or keywords."
+            )
         others: dict[str, Any] = {}
         shared = isinstance(estimator, FusedEstimator)
         own = options if isinstance(options, FusedOptions) else None
@@ -65,9 +76,12 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             names = FusedOptions.__dataclass_fields__
             keywords = {name: value for name, value in given.items() if name in names} | keywords
             others = {name: value for name, value in given.items() if name not in names}
+            for name in filter(resembles_option, others):
+                raise unknown_option(name)
         if own is not None or keywords or not shared:
             base = own if own is not None else (estimator._options if isinstance(estimator, FusedEstimator) else None)
             self._own_options: FusedOptions | None = FusedOptions.coerce(base, **keywords)
+            check_device(self._own_options)
         else:
             self._own_options = None
         super().__init__(
@@ -76,6 +90,12 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             derivative_type=derivative_type,
             pass_manager=pass_manager,
         )
+
+    def __repr__(self) -> str:
+        changed = self.fused_options.changed()
+        if self._derivative_type.name != "REAL":
+            changed["derivative_type"] = self._derivative_type
+        return f"FusedEstimatorGradient({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     @property
     def fused_options(self) -> FusedOptions:
@@ -95,7 +115,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         circuit: QuantumCircuit | CompiledCircuit,
         observables: Any,
         parameter_values: Any,
-        parameters: Iterable[Parameter] | None = None,
+        parameters: Iterable[Parameter] | Parameter | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return values and gradients of all pairs of rows and observables: the fast path for training loops.
 
@@ -115,8 +135,11 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
 
         Raises:
             UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+            TypeError: for a circuit, observable or values of a wrong type.
             ValueError: for shapes that do not fit, foreign parameters, or values that are not finite.
         """
+        if parameters is not None:
+            parameters = [parameters] if isinstance(parameters, Parameter) else list(parameters)
         if isinstance(circuit, CompiledCircuit):
             return self._value_and_gradient(circuit, observables, parameter_values, parameters)[:2]
         candidate = COMPILED.candidate(circuit)
@@ -137,14 +160,13 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         compiled: CompiledCircuit,
         observables: Any,
         parameter_values: Any,
-        parameters: Iterable[Parameter] | None,
+        parameters: list[Parameter] | None,
         meanwhile: Callable[[], bool] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, bool]:
         operators = coerce_observables(observables).operators
-        if operators.num_qubits != compiled.num_qubits:
-            check_num_qubits(compiled.num_qubits, operators.num_qubits)
+        check_observables(compiled.num_qubits, operators)
         num_parameters, num_observables = len(compiled.parameters), operators.num_observables
-        values = np.asarray(parameter_values, dtype=np.float64)
+        values = real_values(parameter_values)
         if values.ndim == 1:
             values = values[None]
         if values.ndim != 2 or values.shape[1] != num_parameters:
@@ -166,7 +188,11 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         if parameters is not None:
             columns = columns_of(compiled.parameters, compiled, parameters)
             if columns is None:
-                raise ValueError("parameters contains a parameter that is not present in the circuit.")
+                foreign = next(parameter for parameter in parameters if parameter not in compiled.parameters)
+                raise ValueError(
+                    f"parameters contains '{getattr(foreign, 'name', foreign)}', which is not in circuit.parameters; "
+                    "allowed: the Parameter objects in there (equal names are not enough)."
+                )
             gradients = gradients[:, :, columns]
         return evs.reshape(len(values), num_observables), gradients, answer
 
@@ -185,7 +211,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
 
         Args:
             circuits: N circuits, or one.
-            observables: N observables, or one.
+            observables: N observables, or one; strings too.
             parameter_values: (N, P), or N sequences.
             parameters: per circuit the parameters to differentiate, in the order wanted, or None for all.
             options: kept in ``result.options``.
@@ -194,10 +220,13 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             A job whose result is an ``EstimatorGradientResult``.
 
         Raises:
+            TypeError: for a circuit, observable or values of a wrong type.
             ValueError: for arguments that do not fit together, values that are not finite included.
         """
-        if isinstance(circuits, QuantumCircuit):
+        if isinstance(circuits, str) or not isinstance(circuits, (Sequence, np.ndarray)):
             circuits = (circuits,)
+        if isinstance(parameters, Parameter):
+            parameters = [[parameters]]
         if (
             not isinstance(observables, (Sequence, np.ndarray))
             or isinstance(observables, str)

@@ -31,25 +31,10 @@ from .expressions import CompiledExpressions, Node, constant_value, is_finite_re
 from .gates import GATES
 from .normal_form import NormalForm
 from .program import Angle, Gate, Program
+from .unsupported import UnsupportedInstruction
 
 MAX_QUBITS = 64  # masks are 64-bit words
 _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
-
-
-class UnsupportedInstruction(QiskitError):
-    """An instruction no sweep over statevectors can do.
-
-    Attributes:
-        name: the instruction's name.
-        index: its position in ``circuit.data``.
-        qubits: the circuit qubits it acts on.
-    """
-
-    def __init__(self, name: str, index: int, qubits: Sequence[int], reason: str):
-        self.name = name
-        self.index = index
-        self.qubits = tuple(qubits)
-        super().__init__(f"instruction {index}, '{name}' on qubits {list(self.qubits)}, {reason}")
 
 
 def _standard_names() -> dict[str, tuple[str, int]]:
@@ -83,6 +68,7 @@ def lower(circuit: QuantumCircuit) -> Program:
     Raises:
         UnsupportedInstruction: for an instruction that no sweep can do; it names the cure.
         ValueError: for a constant angle that is not a finite real number.
+        MemoryError: for more than 64 active qubits.
 
     Cost: about 10 microseconds a gate, once per circuit.
     """
@@ -151,9 +137,9 @@ class _Lowering:
                 continue
             active.update(instruction.qubits)
         if len(active) > MAX_QUBITS:
-            raise QiskitError(
-                f"the circuit acts on {len(active)} qubits, the limit is {MAX_QUBITS}; a statevector of that size does "
-                "not fit any memory, split the circuit"
+            raise MemoryError(
+                f"the circuit acts on {len(active)} qubits, the limit is {MAX_QUBITS}; use fewer qubits (those that no "
+                "observable sees count, too)."
             )
         return sorted(self.circuit_index[qubit] for qubit in active)
 
@@ -204,13 +190,17 @@ class _Lowering:
         try:
             GATES[name].lower(form, qubits, angles)
         except NotImplementedError as error:
-            raise self.unsupported(name, str(error)) from None
+            raise self.unsupported(name, f"cannot be lowered: {error}") from None
 
     def touch(self, qubits: Sequence[int]) -> None:
         """Note that qubits are acted on."""
         mask = 0
         for qubit in qubits:
             mask |= 1 << qubit
+        self._require_unmeasured(qubits, mask)
+        self.touched |= mask
+
+    def _require_unmeasured(self, qubits: Sequence[int], mask: int) -> None:
         if self.measured & mask:
             name, index, where = next(self.measurements[qubit] for qubit in qubits if self.measured >> qubit & 1)
             raise UnsupportedInstruction(
@@ -219,8 +209,8 @@ class _Lowering:
                 where,
                 f"is a mid-circuit measurement: instruction {self.index}, '{self.name}', follows on the same qubit; a "
                 "statevector has no classical outcomes, move the measurement to the end (there it is dropped)",
+                fallback=False,
             )
-        self.touched |= mask
 
     def operation(self, op: Instruction, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> None:
         """Lower any operation on active qubits, under controls."""
@@ -237,7 +227,12 @@ class _Lowering:
             self._require_fresh(op, qubits)
             synthesis.prepare(self, op, qubits)
         elif isinstance(op, ControlFlowOp):
-            raise self.unsupported(op.name, "is control flow; transpile or bind it to a plain circuit first")
+            raise self.unsupported(
+                op.name,
+                "is control flow; append the instructions that are to run to the circuit itself (one branch, all turns "
+                "of a loop)",
+                fallback=False,
+            )
         elif isinstance(op, ControlledGate) and self._controlled(op, qubits, controls, state):
             pass
         elif isinstance(op, StatePreparation) and not controls and self._is_start_state(op, qubits):
@@ -255,14 +250,16 @@ class _Lowering:
             definition = op.to_circuit() if hasattr(op, "to_circuit") else op.definition
         except (QiskitError, TypeError, ValueError, AttributeError) as error:
             raise self.unsupported(
-                op.name, f"has no definition as gates: {error}; bind or decompose it first"
+                op.name, f"has no definition as gates: {error}; bind its parameters or define it by gates"
             ) from error
         if definition is None:
             matrix = synthesis.matrix_of(op)
             if matrix is None:
                 raise self.unsupported(
                     op.name,
-                    "is opaque: it has neither a definition nor a matrix (a channel? a directive?); define it by gates",
+                    "is opaque: it has neither a definition nor a matrix; define it by gates (noise channels cannot "
+                    "be: leave them out)",
+                    fallback=False,
                 )
             definition = QuantumCircuit(op.num_qubits)
             definition.unitary(matrix, range(op.num_qubits))
@@ -299,7 +296,9 @@ class _Lowering:
 
     def _require_fresh(self, op: Instruction, qubits: Sequence[int]) -> None:
         active = [qubit for qubit in qubits if qubit >= 0]
-        if any((self.touched | self.measured) >> qubit & 1 for qubit in active):
+        mask = sum(1 << qubit for qubit in active)
+        self._require_unmeasured(active, mask)
+        if self.touched & mask:
             raise self.unsupported(
                 op.name, "resets a qubit that is in use: this is not unitary; use a fresh qubit or StatevectorEstimator"
             )
@@ -383,8 +382,8 @@ class _Lowering:
     def _circuit_qubits(self) -> tuple[int, ...]:
         return tuple(self.circuit_index[qubit] for qubit in self.qubits)
 
-    def unsupported(self, name: str, reason: str) -> UnsupportedInstruction:
+    def unsupported(self, name: str, reason: str, fallback: bool = True) -> UnsupportedInstruction:
         """Return the error for the top-level instruction at hand, of which ``name`` may be a part."""
         if name != self.name:
             reason = f"contains '{name}', which {reason}"
-        return UnsupportedInstruction(self.name, self.index, self._circuit_qubits(), reason)
+        return UnsupportedInstruction(self.name, self.index, self._circuit_qubits(), reason, fallback)

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -22,9 +23,11 @@ PRECISION_MODES = ("auto", "emulate", "exact")
 _UNITS = {
     unit: base**power
     for power, prefix in enumerate(("", "K", "M", "G", "T"))
-    for unit, base in ((f"{prefix}B", 1000), (f"{prefix}iB" if prefix else "B", 1024))
+    for unit, base in ((f"{prefix}B", 1000), (f"{prefix}IB" if prefix else "B", 1024))
 }
-_MEMORY_HELP = "None, a number of bytes, a string such as '8GB' or '512MiB', or a fraction of the memory in (0, 1]"
+_MEMORY_HELP = (
+    "None, a number of bytes, a string such as '8GB' or '512MiB', or a fraction of the memory, in (0, 1] or as '50%'"
+)
 
 
 @dataclass
@@ -32,18 +35,19 @@ class FusedOptions:
     """Options of `FusedEstimator` and `FusedEstimatorGradient`.
 
     Attributes:
-        device: engine that runs the sweeps: ``"auto"`` (the fastest there is), ``"cpu"``, ``"cuda"``, ``"reference"``.
+        device: engine that runs the sweeps: ``"auto"`` (the fastest there is), ``"cpu"``, ``"reference"``, or
+            ``"cuda"``, which is refused until there is a CUDA engine.
         dtype: number format of the amplitudes, ``"complex128"`` or ``"complex64"``. Values and gradients are float64.
         num_threads: CPU threads; None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else all CPUs this
             process may run on.
         memory_limit: most memory for statevectors: None (what the machine has), bytes, ``"8GB"``, ``"512MiB"``, or a
-            fraction of the machine's memory.
+            fraction of the machine's memory, as a number in (0, 1] or as ``"50%"``.
         method: how the adjoint sweep gets its states, ``"reverse"`` (by uncomputing) or ``"auto"``.
         seed: seed or generator of the noise of emulated precision.
         default_precision: target precision of PUBs that bring none.
         precision_mode: ``"emulate"`` adds normal noise of the target precision, as ``StatevectorEstimator`` does;
             ``"exact"`` never adds any; ``"auto"`` emulates when ``default_precision`` is not zero.
-        fallback: whether circuits the sweeps cannot run go to ``StatevectorEstimator``, with a warning.
+        fallback: whether circuits that only ``StatevectorEstimator`` can run go there, with a warning.
         progress: whether long work shows a progress bar (needs tqdm).
     """
 
@@ -61,7 +65,7 @@ class FusedOptions:
     def __setattr__(self, name: str, value: Any) -> None:
         check = _CHECKS.get(name)
         if check is None:
-            raise TypeError(f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}.")
+            raise unknown_option(name)
         object.__setattr__(self, name, check(name, value))
 
     @classmethod
@@ -82,8 +86,12 @@ class FusedOptions:
         given |= keywords
         for name in given:
             if name not in _CHECKS:
-                raise TypeError(f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}.")
+                raise unknown_option(name)
         return replace(options, **given)
+
+    def changed(self) -> dict[str, Any]:
+        """Return the options that differ from the defaults."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
 
     @property
     def adds_noise(self) -> bool:
@@ -121,9 +129,19 @@ class FusedOptions:
         return memory if memory is None or limit is None else int(limit * memory)
 
 
+def unknown_option(name: str) -> TypeError:
+    """Return the error for a name that is no option."""
+    return TypeError(f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}.")
+
+
+def resembles_option(name: str) -> bool:
+    """Say whether a name looks like an option that was mistyped."""
+    return bool(get_close_matches(name, _CHECKS, n=1, cutoff=0.8))
+
+
 def parse_bytes(text: str) -> int | None:
-    """Parse ``"8GB"``, ``"512 MiB"``, ``"100B"`` to bytes; None if it is no such text."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?i?B)\s*", text)
+    """Parse ``"8GB"``, ``"512 mib"``, ``"100B"`` to bytes, in upper or lower case; None if it is no such text."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?I?B)\s*", text.upper())
     if not match or match[2] not in _UNITS:
         return None
     return int(float(match[1]) * _UNITS[match[2]])
@@ -196,7 +214,11 @@ def _threads(name: str, value: Any) -> int | None:
 def _memory(name: str, value: Any) -> int | float | str | None:
     if value is None:
         return None
-    if isinstance(value, str):
+    percent = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", value) if isinstance(value, str) else None
+    if percent:
+        if 0 < float(percent[1]) <= 100:
+            return float(percent[1]) / 100
+    elif isinstance(value, str):
         if parse_bytes(value):
             return value
     elif _is_integer(value):

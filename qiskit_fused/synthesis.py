@@ -266,10 +266,12 @@ def prepare(lowering: _Lowering, op: Initialize | StatePreparation, qubits: tupl
                 op.name,
                 f"starts a circuit of {len(lowering.active)} active qubits from a vector, the limit is "
                 f"{MAX_START_STATE_QUBITS}; prepare the state by gates (StatePreparation)",
+                fallback=False,
             )
         norm = float(np.linalg.norm(vector))
         if not abs(norm - 1.0) < 1e-6:
-            raise lowering.unsupported(op.name, f"has a start state of norm {norm}, it must be 1; normalise it")
+            reason = f"has a start state of norm {norm}, it must be 1; normalise it"
+            raise lowering.unsupported(op.name, reason, fallback=False)
         lowering.touch(qubits)
         lowering.pieces.append((qubits, vector / norm))
 

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "qiskit_fused"
 # or its folder; a layer may import itself and the layers listed beside it.
 LAYERS = {
     "data": ["program", "observables", "normal_form", "gates"],
-    "lowering": ["lowering", "synthesis", "expressions"],
+    "lowering": ["lowering", "synthesis", "expressions", "unsupported"],
     "planning": ["plan", "draw"],
     "engines": ["engines"],
     "api": ["__init__", "estimator", "gradient", "batches", "execution", "compiler", "coercion", "options"],

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Large circuits are compared with what was compiled while the engine already sweeps: nothing stale may come out."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
@@ -102,6 +105,25 @@ def test_a_compiled_circuit_stays_as_it_was(gradient, circuit, values):
     after = gradient.value_and_gradient(compiled, OBSERVABLE, values)
     for mine, expected in zip(after, before):
         np.testing.assert_array_equal(mine, expected)
+
+
+@pytest.mark.parametrize(
+    "copies",
+    [copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))],
+    ids=["copy", "deep", "pickle"],
+)
+def test_a_copy_of_a_compiled_circuit_runs_and_describes_no_circuit(gradient, circuit, values, copies):
+    compiled = compile_circuit(circuit)
+    expected = gradient.value_and_gradient(compiled, OBSERVABLE, values, circuit.parameters[:2])
+    again = copies(compiled)
+    for mine, original in zip(gradient.value_and_gradient(again, OBSERVABLE, values, circuit.parameters[:2]), expected):
+        np.testing.assert_array_equal(mine, original)
+    assert compiled.describes(circuit) and compiled.fits(circuit)
+    assert not again.describes(circuit) and not again.fits(circuit)
+
+
+def test_a_compiled_circuit_shows_its_size(circuit):
+    assert repr(compile_circuit(circuit)) == "CompiledCircuit(3 qubits, 450 parameters, 452 gates)"
 
 
 def test_small_circuits_are_compared_first(gradient, monkeypatch):

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """FusedEstimator against StatevectorEstimator: the PUB contract, caching, precision, fallback, errors."""
 
-import copy
-import pickle
 import re
-import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,7 +15,7 @@ from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Operator, Pauli, PauliList, SparseObservable, SparsePauliOp, Statevector
 
-from qiskit_fused import FusedEstimator, UnsupportedInstruction, fuse
+from qiskit_fused import FusedEstimator, UnsupportedInstruction, compile_circuit, fuse
 from qiskit_fused.compiler import COMPILED, CompileCache
 
 TOLERANCE = {"complex128": 1e-12, "complex64": 2e-6}
@@ -440,12 +436,13 @@ def test_without_fallback_the_job_raises(device):
         job.result()
 
 
-def test_what_nobody_can_run_raises_our_error(device):
+def test_what_nobody_can_run_raises_our_error_without_a_warning(device):
     circuit = QuantumCircuit(2, 1)
     circuit.h(0)
     circuit.measure(0, 0)
     circuit.x(0)
-    with pytest.warns(UserWarning, match="measure"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         job = FusedEstimator(device=device).run([(circuit, "ZZ")])
     with pytest.raises(UnsupportedInstruction, match="measure"):
         job.result()
@@ -519,69 +516,30 @@ def test_a_statevector_over_the_memory_limit_is_refused_before_it_is_allocated(d
         job.result()
     assert str(error.value) == (
         "the statevector of 34 qubits needs 256 GiB in complex128, memory_limit is 16 GiB; "
-        "use dtype='complex64' or fewer qubits."
+        "use fewer qubits or raise memory_limit."
     )
 
 
-# --- the job, threads, copies ---
+@pytest.mark.parametrize(
+    ("dtype", "limit", "cure"),
+    [
+        ("complex128", "100B", "use dtype='complex64' or fewer qubits"),
+        ("complex128", "60B", "use fewer qubits or raise memory_limit"),
+        ("complex64", "60B", "use fewer qubits or raise memory_limit"),
+    ],
+)
+def test_complex64_is_advised_only_if_its_states_fit(device, circuit, dtype, limit, cure):
+    job = FusedEstimator(device=device, dtype=dtype, memory_limit=limit).run([(circuit, "ZZZ", rows(circuit))])
+    with pytest.raises(MemoryError, match=cure):
+        job.result()
 
 
-def test_metrics_say_what_ran(device, dtype, circuit):
-    job = FusedEstimator(device=device, dtype=dtype, num_threads=2).run([(circuit, "ZZZ", rows(circuit, 3))])
-    metrics = job.metrics()
-    assert (metrics["device"], metrics["dtype"]) == (device, dtype)
-    assert (metrics["rows"], metrics["pairs"], metrics["fallback"]) == (3, 3, 0)
-    assert metrics["seconds"] > 0 and metrics["sweeps"] >= 1 and metrics["chunks"] >= 1 and metrics["bytes"] > 0
+@pytest.mark.parametrize("call", [fuse, compile_circuit], ids=["fuse", "compile_circuit"])
+def test_something_that_is_no_circuit_is_refused_by_its_type(call):
+    with pytest.raises(TypeError, match="circuit must be a QuantumCircuit, not str"):
+        call("circuit")
 
 
-def test_the_job_is_a_primitive_job(estimator, circuit):
-    job = estimator.run([(circuit, "ZZZ", rows(circuit))])
-    result = job.result()
-    assert job.done() and job.in_final_state() and not job.running() and not job.cancelled()
-    assert isinstance(job.job_id(), str)
-    again = pickle.loads(pickle.dumps(job))
-    np.testing.assert_array_equal(again.result()[0].data.evs, result[0].data.evs)
-    assert again.metrics() == job.metrics()
-
-
-def test_values_may_change_after_run(estimator, circuit):
-    values = rows(circuit, 3)
-    expected = estimator.run([(circuit, "ZZZ", values.copy())]).result()[0].data.evs
-    job = estimator.run([(circuit, "ZZZ", values)])
-    values[:] = 0
-    np.testing.assert_array_equal(job.result()[0].data.evs, expected)
-
-
-def test_an_estimator_survives_pickle_and_deepcopy(device, circuit):
-    estimator = FusedEstimator(device=device, dtype="complex64", default_precision=0.25, precision_mode="exact", seed=2)
-    pub = (circuit, "ZZZ", rows(circuit))
-    expected = estimator.run([pub]).result()[0].data.evs
-    for other in (pickle.loads(pickle.dumps(estimator)), copy.deepcopy(estimator)):
-        assert other.options == estimator.options
-        np.testing.assert_array_equal(other.run([pub]).result()[0].data.evs, expected)
-
-
-def test_threads_may_share_an_estimator(estimator):
-    circuits = [real_amplitudes(3, reps=reps) for reps in (1, 2, 3)]
-    pubs = [(circuits[i % 3], ["ZZZ", "XIX"][i % 2], rows(circuits[i % 3], seed=i)) for i in range(24)]
-    expected = [estimator.run([pub]).result()[0].data.evs for pub in pubs]
-    COMPILED.clear()
-    barrier = threading.Barrier(4)
-
-    def work(part):
-        barrier.wait()
-        return [estimator.run([pub]).result()[0].data.evs for pub in part]
-
-    with ThreadPoolExecutor(4) as pool:
-        parts = list(pool.map(work, [pubs[i::4] for i in range(4)]))
-    for i, part in enumerate(parts):
-        np.testing.assert_array_equal(part, expected[i::4])
-
-
-def test_progress_changes_nothing(device, circuit, capsys):
-    pubs = [(circuit, [["ZZZ"], ["XII"]], rows(circuit, 120)), (circuit, "IIZ", rows(circuit, 2))]
-    plain = FusedEstimator(device=device).run(pubs).result()
-    job = FusedEstimator(device=device, progress=True).run(pubs)
-    for one, other in zip(job.result(), plain):
-        np.testing.assert_array_equal(one.data.evs, other.data.evs)
-    assert "122/122" in capsys.readouterr().err
+def test_fuse_refuses_an_empty_list_of_observables(circuit):
+    with pytest.raises(ValueError, match="observables is empty; allowed: one observable or a list of them"):
+        fuse(circuit, [])

@@ -215,8 +215,10 @@ def test_value_and_gradient_names_what_does_not_fit(gradient, circuit):
         gradient.value_and_gradient(circuit, OPERATORS, np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"circuit \(3\) does not match the number of qubits of the observables \(2\)"):
         gradient.value_and_gradient(circuit, "ZZ", rows(circuit))
-    with pytest.raises(ValueError, match="parameters contains a parameter that is not present in the circuit"):
-        gradient.value_and_gradient(circuit, "ZZZ", rows(circuit), [Parameter("foreign")])
+    with pytest.raises(ValueError, match=r"parameters contains 'foreign', which is not in circuit\.parameters"):
+        gradient.value_and_gradient(circuit, "ZZZ", rows(circuit), [circuit.parameters[0], Parameter("foreign")])
+    with pytest.raises(ValueError, match="observables is empty; allowed: one observable or a list of them"):
+        gradient.value_and_gradient(circuit, [], rows(circuit))
     values = rows(circuit)
     values[1] = np.nan
     with pytest.raises(ValueError, match=r"the value of parameter 'w\[1\]' in row 0 is nan; allowed: finite numbers"):
@@ -245,6 +247,49 @@ def test_the_memory_limit_counts_the_cotangent(device, circuit):
 
 
 # --- validation ---
+
+
+def test_something_that_is_no_circuit_is_refused_by_its_type(gradient, circuit):
+    text = "circuit must be a QuantumCircuit, not "
+    with pytest.raises(TypeError, match=text + "str"):
+        gradient.value_and_gradient("circuit", "Z", [0.1])
+    for wrong in ("circuit", ["circuit"], None, [circuit, None]):
+        with pytest.raises(TypeError, match=text):
+            gradient.run(wrong, ["ZZZ"], rows(circuit, 1))
+
+
+def test_values_that_are_none_or_complex_are_refused(gradient, circuit):
+    for values, what in (
+        (None, "None"),
+        (rows(circuit, 1) * 1j, "complex"),
+        ((rows(circuit, 1) * 1j).tolist(), "comp"),
+    ):
+        with pytest.raises(TypeError, match=f"parameter_values is {what}.*; allowed: real numbers"):
+            gradient.value_and_gradient(circuit, "ZZZ", values)
+        with pytest.raises(TypeError, match=f"parameter_values is {what}.*; allowed: real numbers"):
+            gradient.run([circuit], ["ZZZ"], values)
+
+
+def test_run_takes_observables_as_strings_and_dicts_and_refuses_lists_of_lists(gradient, circuit):
+    values = rows(circuit, 2)
+    expected = gradient.run([circuit] * 2, [SparsePauliOp("ZZI"), SparsePauliOp("XIX", 0.5)], values).result().gradients
+    found = gradient.run([circuit] * 2, ["ZZI", {"XIX": 0.5}], values).result().gradients
+    np.testing.assert_allclose(found, expected, atol=1e-14)
+    np.testing.assert_allclose(gradient.run(circuit, "ZZI", values[:1]).result().gradients, expected[:1], atol=1e-14)
+    with pytest.raises(ValueError, match="The 0-th observable is a list of 2; allowed: one observable"):
+        gradient.run([circuit], [["ZZI", "XIX"]], values[:1])
+    with pytest.raises(TypeError, match="int"):
+        gradient.run([circuit], [5], values[:1])
+
+
+def test_one_parameter_needs_no_list(gradient, circuit):
+    values, parameter = rows(circuit, 1), circuit.parameters[3]
+    expected = gradient.value_and_gradient(circuit, "ZZZ", values)[1][:, :, 3:4]
+    np.testing.assert_array_equal(gradient.value_and_gradient(circuit, "ZZZ", values, parameter)[1], expected)
+    for parameters in (parameter, [parameter]):
+        result = gradient.run(circuit, "ZZZ", values, parameters).result()
+        np.testing.assert_allclose(result.gradients, expected[0], atol=1e-14)
+        assert result.metadata == [{"parameters": [parameter]}]
 
 
 def test_refusals_are_upstreams(gradient, circuit):

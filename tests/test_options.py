@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions
 from qiskit_fused.options import format_bytes, machine_memory, parse_bytes
@@ -53,6 +54,8 @@ def test_a_gradient_shares_the_options_of_its_estimator():
         ("memory_limit", "8 apples", "None, a number of bytes, a string such as '8GB' or '512MiB', or a fraction"),
         ("memory_limit", 0, "None, a number of bytes"),
         ("memory_limit", 1.5, "None, a number of bytes"),
+        ("memory_limit", "0%", "None, a number of bytes"),
+        ("memory_limit", "101%", "None, a number of bytes"),
         ("method", "forward", "'auto', 'reverse'"),
         ("seed", -1, "None, an integer >= 0, a numpy Generator"),
         ("default_precision", -0.1, "a finite number >= 0"),
@@ -74,6 +77,43 @@ def test_an_unknown_option_is_refused():
             make(devcie="cpu")
     with pytest.raises(TypeError, match="options must be FusedOptions, a mapping or None, not str"):
         FusedEstimator(options="cpu")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [FusedOptions(dtype="complex64"), {"dtype": "complex64"}, "cpu", FusedEstimator],
+    ids=lambda x: str(type(x)),
+)
+def test_options_in_the_place_of_the_estimator_are_refused(wrong):
+    with pytest.raises(TypeError, match=r"estimator must be an estimator or None, not \w+; options go into options="):
+        FusedEstimatorGradient(wrong)
+
+
+@pytest.mark.parametrize("name", ["devcie", "num_thread", "dtpye", "memorylimit", "Device"])
+def test_a_mistyped_option_among_those_of_others_is_refused(name):
+    with pytest.raises(TypeError, match=f"unknown option '{name}'; allowed: device, dtype, num_threads"):
+        FusedEstimatorGradient(options={name: "cpu", "shots": 3})
+
+
+def test_options_of_others_are_kept():
+    others = {"shots": 3, "seed_simulator": 4, "resilience_level": 1, "optimization_level": 2, "precision": 0.1}
+    gradient = FusedEstimatorGradient(FusedEstimator(), options=others)
+    assert dict(gradient._default_options.items()) == others
+
+
+@pytest.mark.parametrize("make", [FusedEstimator, FusedEstimatorGradient])
+def test_a_device_that_cannot_be_used_is_refused_at_construction(make):
+    with pytest.raises(RuntimeError, match="device='cuda' is not available"):
+        make(device="cuda")
+
+
+def test_primitives_show_the_options_that_differ_from_the_defaults():
+    estimator = FusedEstimator(dtype="complex64", num_threads=2)
+    assert repr(estimator) == "FusedEstimator(dtype='complex64', num_threads=2)"
+    assert repr(FusedEstimator()) == "FusedEstimator()"
+    assert repr(FusedEstimatorGradient(estimator)) == "FusedEstimatorGradient(dtype='complex64', num_threads=2)"
+    imaginary = FusedEstimatorGradient(derivative_type=DerivativeType.IMAG)
+    assert repr(imaginary).startswith("FusedEstimatorGradient(derivative_type=<DerivativeType.IMAG")
 
 
 def test_numpy_dtypes_are_understood():
@@ -98,7 +138,17 @@ def test_threads_come_from_the_option_then_the_environment_then_the_machine(monk
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("8GB", 8 * 10**9), ("512MiB", 2**29), ("1.5 KiB", 1536), ("100B", 100), ("8", None), ("x", None), ("1EB", None)],
+    [
+        ("8GB", 8 * 10**9),
+        ("512MiB", 2**29),
+        ("1.5 KiB", 1536),
+        ("100b", 100),
+        (" 8 gb ", 8 * 10**9),
+        ("2mIb", 2**21),
+        ("8", None),
+        ("x", None),
+        ("1EB", None),
+    ],
 )
 def test_memory_sizes_are_parsed(text, count):
     assert parse_bytes(text) == count
@@ -111,6 +161,7 @@ def test_memory_limits_resolve_to_bytes():
     assert FusedOptions().resolve_memory_limit() == memory
     if memory is not None:
         assert FusedOptions(memory_limit=0.5).resolve_memory_limit() == int(memory / 2)
+        assert FusedOptions(memory_limit="50 %").resolve_memory_limit() == int(memory / 2)
 
 
 def test_bytes_are_written_with_binary_units():

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start states, and what no sweep can do: refused by name, position and cure."""
 
+import pickle
+import warnings
+
 import numpy as np
 import pytest
 from normal_form_oracle import assert_lowered, circuit_state, same_up_to_phase
-from qiskit.circuit import Gate, Parameter, QuantumCircuit
+from qiskit.circuit import Clbit, Gate, Parameter, QuantumCircuit
 from qiskit.circuit import library as lib
 from qiskit.exceptions import QiskitError
+from qiskit.primitives import StatevectorEstimator
 from qiskit.quantum_info import Kraus, SparsePauliOp, Statevector, random_statevector
 
-from qiskit_fused.lowering import UnsupportedInstruction, lower
+from qiskit_fused import FusedEstimator, UnsupportedInstruction
+from qiskit_fused.lowering import lower
 
 A, B = Parameter("a"), Parameter("b")
 
@@ -121,6 +126,28 @@ def reset_inside():
     return circuit
 
 
+def reset_after_measurement():
+    circuit = QuantumCircuit(1, 1)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    circuit.reset(0)
+    return circuit
+
+
+def reset_and_control_flow():
+    circuit = reset_in_use()
+    circuit.add_bits([Clbit()])
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.x(1)
+    return circuit
+
+
+def reset_and_final_measurement():
+    circuit = reset_in_use()
+    circuit.measure_all()
+    return circuit
+
+
 def large_unitary():
     circuit = QuantumCircuit(8)
     circuit.append(
@@ -139,11 +166,17 @@ REFUSED = {
     mid_circuit_measurement: ("measure", 1, (1,), "mid-circuit measurement: instruction 2, 'cx', follows.*to the end"),
     reset_in_use: ("reset", 1, (1,), "resets a qubit that is in use.*use a fresh qubit or StatevectorEstimator"),
     initialize_in_use: ("initialize", 1, (1,), "resets a qubit that is in use"),
-    control_flow: ("if_else", 0, (1,), "is control flow"),
+    control_flow: (
+        "if_else",
+        0,
+        (1,),
+        "is control flow; append the instructions that are to run to the circuit itself",
+    ),
     channel: ("kraus", 0, (1,), "is opaque.*define it by gates"),
     opaque: ("mystery", 0, (1,), "is opaque: it has neither a definition nor a matrix.*define it by gates"),
     opaque_inside: ("outer", 0, (1,), "contains 'mystery', which is opaque"),
     reset_inside: ("outer", 0, (1,), "contains 'reset', which resets a qubit that is in use"),
+    reset_after_measurement: ("measure", 1, (0,), "mid-circuit measurement: instruction 2, 'reset', follows"),
     large_unitary: ("PauliEvolution", 0, tuple(range(8)), "dense matrix on 8 qubits, the limit is 7.*product formula"),
     controlled_rotation_vector: (None, 0, (0, 1), "use cu or crx, cry, crz"),
 }
@@ -158,13 +191,38 @@ def test_what_no_sweep_can_do_is_refused_by_name_position_and_cure(build):
     assert isinstance(error, QiskitError)
     assert (error.index, error.qubits) == (index, qubits)
     assert name in (None, error.name)
-    assert f"instruction {index}, '{error.name}' on qubits {list(qubits)}" in error.message
+    assert str(error) == error.message
+    assert str(error).startswith(f"instruction {index}, '{error.name}' on qubits {list(qubits)}, ")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.index, again.qubits, again.fallback) == (str(error), index, qubits, error.fallback)
+
+
+@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")  # of StatevectorEstimator
+@pytest.mark.parametrize(
+    "build", [*REFUSED, reset_and_control_flow, reset_and_final_measurement], ids=lambda build: build.__name__
+)
+def test_a_fallback_is_announced_if_and_only_if_statevector_estimator_can_run_the_circuit(build):
+    circuit = build()
+    pub = (circuit, "Z" * circuit.num_qubits, np.linspace(0, 1, circuit.num_parameters))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        job = FusedEstimator().run([pub])
+    announced = any("Running it with StatevectorEstimator" in str(warning.message) for warning in caught)
+    try:
+        expected = StatevectorEstimator().run([(circuit.remove_final_measurements(False), *pub[1:])]).result()
+    except QiskitError:
+        assert not announced
+        with pytest.raises(UnsupportedInstruction):
+            job.result()
+    else:
+        assert announced
+        np.testing.assert_allclose(job.result()[0].data.evs, expected[0].data.evs, atol=1e-12)
 
 
 def test_more_than_64_active_qubits_are_refused():
     circuit = QuantumCircuit(80)
     circuit.h(range(65))
-    with pytest.raises(QiskitError, match="acts on 65 qubits, the limit is 64"):
+    with pytest.raises(MemoryError, match=r"acts on 65 qubits, the limit is 64; use fewer qubits \(those that no"):
         lower(circuit)
     circuit = QuantumCircuit(80)
     circuit.h(range(16, 80))

@@ -110,7 +110,8 @@ def train(qnn, data, num_epochs):
     batches_per_epoch = len(labels) // BATCH_SIZE
     adam = Adam(qnn.num_weights, num_epochs * batches_per_epoch)
     history, best = [], (0.0, weights)
-    with tqdm(total=adam.num_steps, desc="training", unit="step") as bar:
+    # a log file gets a line per epoch instead of the bar
+    with tqdm(total=adam.num_steps, desc="training", unit="step", disable=None) as bar:
         for _ in range(num_epochs):
             losses = []
             order = rng.permutation(len(labels))
@@ -123,7 +124,10 @@ def train(qnn, data, num_epochs):
                 bar.update()
             history.append((np.mean(losses), accuracy(qnn, data["validation"], weights)))
             best = max(best, (history[-1][1], weights), key=lambda pair: pair[0])
-            bar.set_postfix(loss=f"{history[-1][0]:.3f}", validation=f"{history[-1][1]:.1%}")
+            report = f"loss {history[-1][0]:.3f}, validation {history[-1][1]:.1%}"
+            bar.set_postfix_str(report)
+            if bar.disable:
+                print(f"epoch {len(history)}: {report}", flush=True)
     return best[1], np.array(history)
 
 
@@ -152,7 +156,7 @@ def draw(path, history, baseline, fused_seconds, default_seconds):
     validation = axes["accuracy"]
     validation.sharex(loss)
     validation.plot(epochs, 100 * history[:, 1], color=blue, label="EstimatorQNN with qiskit-fused")
-    validation.axhline(100 * baseline, color=gray, linestyle="dashed", label="logistic regression")
+    validation.axhline(100 * baseline, color=gray, linestyle="dashed", label="logistic regression (validation data)")
     validation.set_xlabel("epoch")
     validation.set_ylabel("validation\naccuracy (%)")
     validation.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 5, 10]))
@@ -161,7 +165,7 @@ def draw(path, history, baseline, fused_seconds, default_seconds):
     times = axes["times"]
     names = [
         "qiskit-fused\n(measured)",
-        f"qiskit-machine-learning defaults\n(extrapolated from {DEFAULTS_SAMPLES} samples)",
+        f"qiskit-machine-\nlearning defaults\n(extrapolated from\n{DEFAULTS_SAMPLES} samples)",
     ]
     seconds = [fused_seconds, default_seconds]
     bars = times.bar(names, seconds, color=[blue, gray], width=0.5)
