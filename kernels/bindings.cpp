@@ -131,6 +131,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
 }  // namespace
 
 NB_MODULE(_cpu, m) {
+    nb::set_leak_warnings(false);  // plans live in caches of the package until the interpreter ends
     m.doc() = "CPU engine of qiskit_fused; see kernels/README.md";
     nb::class_<qf::Plan>(m, "Plan");
     nb::class_<qf::Observables>(m, "Observables");
