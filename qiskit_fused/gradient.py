@@ -21,7 +21,10 @@ from qiskit_fused.execution import FusedJob, Pairs, check_device, check_finite, 
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions, resembles_option, unknown_option
 
-_COMPARED_BESIDE_SWEEPS = 400  # gates: comparing these takes longer than starting a thread does
+# A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and where
+# the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.
+_COMPARED_BESIDE_SWEEPS = 400  # gates, at least
+_SWEPT_BY_ONE_THREAD = 13  # qubits, at most
 
 
 class FusedEstimatorGradient(BaseEstimatorGradient):
@@ -143,7 +146,11 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         if isinstance(circuit, CompiledCircuit):
             return self._value_and_gradient(circuit, observables, parameter_values, parameters)[:2]
         candidate = COMPILED.candidate(circuit)
-        if candidate is not None and candidate.num_instructions >= _COMPARED_BESIDE_SWEEPS:
+        if (
+            candidate is not None
+            and candidate.num_instructions >= _COMPARED_BESIDE_SWEEPS
+            and candidate.num_qubits <= _SWEPT_BY_ONE_THREAD
+        ):
             try:
                 *results, unchanged = self._value_and_gradient(
                     candidate, observables, parameter_values, parameters, lambda: candidate.describes(circuit)
