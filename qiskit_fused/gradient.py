@@ -21,8 +21,8 @@ from qiskit_fused.execution import FusedJob, Pairs, check_device, check_finite, 
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions, resembles_option, unknown_option
 
-# A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and where
-# the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.
+# A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and
+# where the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.
 _COMPARED_BESIDE_SWEEPS = 400  # gates, at least
 _SWEPT_BY_ONE_THREAD = 13  # qubits, at most
 
