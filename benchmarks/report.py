@@ -65,6 +65,20 @@ def print_report(results: Record) -> None:
     _print_losses(results["workloads"])
 
 
+def markdown_table(results: Record) -> str:
+    """Return the table of the README."""
+    lines = [
+        "| workload | qiskit-fused, ms | given a circuit, ms | best peer, ms | times faster |",
+        "|---|---|---|---|---|",
+    ]
+    for workload in results["workloads"]:
+        summary = summarize(workload)
+        ours, peer, ratio = (summary["complex64"][key] for key in ("ours", "peer", "ratio"))
+        cells = [workload["name"], _ms(ours), _ms(summary["circuit"]), f"{_ms(peer)}, {_name(peer)}", _number(ratio)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _main_table(workloads: list[Record]) -> tuple[list[str], list[list[str]]]:
     header = ["workload", "c64 ms", "best peer", "ms", "times", "need", "aim", "verdict", "circuit ms", "times",
               "c128 ms", "best c128 peer",
@@ -188,4 +202,9 @@ def _print_table(header: Sequence[str], rows: list[list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    print_report(json.loads(Path(sys.argv[1]).read_text()))
+    *flags, path = sys.argv[1:]
+    loaded = json.loads(Path(path).read_text())
+    if "--markdown" in flags:
+        print(markdown_table(loaded))
+    else:
+        print_report(loaded)
