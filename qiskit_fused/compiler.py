@@ -211,7 +211,7 @@ class _Snapshot:
 
     def __init__(self, data: Any):
         self._qubits = data.qubits
-        # comparing element by element takes half of the time that comparing two CircuitData does
+        # comparing element by element takes 0.6 of the time that comparing two CircuitData does
         self._instructions = [
             instruction
             if instruction.is_standard_gate() or instruction.name in _TRANSPARENT

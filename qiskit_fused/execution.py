@@ -224,8 +224,8 @@ def _run_stoppable(stop: Callable[[], bool], function: Callable[..., Any], *args
 class FusedJob(AlgorithmJob):
     """A `PrimitiveJob` that also says what ran. Its function returns the result and a dict of metrics.
 
-    Cancelling it, or Ctrl-C while waiting for its result, ends work that has begun within a fraction of a second; its
-    result is then a RuntimeError.
+    Cancelling it, or Ctrl-C while waiting for its result, ends work that has begun at its next phase; its result is
+    then a RuntimeError.
     """
 
     _metrics: dict[str, Any]
