@@ -5,15 +5,17 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(wildcard kernels/*.cpp kernels/*.hpp kernels/*.cu kernels/*.cuh)
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all test-kernels lint format bench bench-gpu clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
 	@echo "make test      run the tests against an installed build"
 	@echo "make test-all  run the slow tests too"
+	@echo "make test-kernels  compile the CUDA kernels for every architecture (no GPU needed)"
 	@echo "make lint      check format, style and types"
 	@echo "make format    format all sources"
 	@echo "make bench     time qiskit-fused against other simulators (results in benchmarks/results)"
+	@echo "make bench-gpu time the CUDA engine on a GPU, with the packages of PYTHON (see benchmarks/README.md)"
 	@echo "make clean     remove environments and build products"
 
 demo: .venv/installed
@@ -24,6 +26,9 @@ test: .venv/installed
 
 test-all: .venv/installed
 	.venv/bin/pytest -q
+
+test-kernels: .venv/installed
+	.venv/bin/pytest -q tests/test_cuda_kernels.py
 
 lint: .venv/installed
 	.venv/bin/ruff format --check .
@@ -38,6 +43,10 @@ format: .venv/installed
 
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py
+
+# No environment of its own: the peers on a GPU are gigabytes, and GPU machines bring their own PyTorch, CuPy and JAX.
+bench-gpu:
+	$(PYTHON) benchmarks/gpu.py
 
 clean:
 	rm -rf .venv .venv-bench build dist demo.png .pytest_cache .mypy_cache .ruff_cache .hypothesis

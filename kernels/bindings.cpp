@@ -78,9 +78,9 @@ qf::Observables* make_observables(int num_qubits, int num_observables, Array1<st
 constexpr std::chrono::milliseconds stop_poll{50};
 
 nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> columns, Array1<std::int64_t> row_pairs,
-                   Array1<std::int32_t> pair_observable, Out1<double> values, std::optional<Out2<double>> gradients,
-                   bool imaginary, bool single_precision, int num_threads, std::optional<nb::callable> meanwhile,
-                   std::optional<nb::callable> stop) {
+                   Array1<std::int32_t> pair_observable, std::optional<Array1<double>> cotangents, Out1<double> values,
+                   std::optional<Out2<double>> gradients, bool imaginary, bool single_precision, int num_threads,
+                   std::optional<nb::callable> meanwhile, std::optional<nb::callable> stop) {
     qf::Request request{};
     request.columns = columns.data();
     request.rows = static_cast<int>(columns.shape(0));
@@ -88,6 +88,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.pair_observable = pair_observable.data();
     request.gradient = gradients.has_value();
     request.imaginary = imaginary;
+    request.cotangents = cotangents ? cotangents->data() : nullptr;
     request.num_threads = num_threads;
     request.values = values.data();
     request.gradients = gradients ? gradients->data() : nullptr;
@@ -140,9 +141,9 @@ NB_MODULE(_cpu, m) {
           "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a, "term_offset"_a,
           "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
     m.def("make_observables", &make_observables);
-    m.def("evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a, "values"_a,
-          "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a, "meanwhile"_a.none(),
-          "stop"_a.none(),
+    m.def("evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
+          "cotangents"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a,
+          "meanwhile"_a.none(), "stop"_a.none(),
           "Evaluate pairs of rows and observables; gradients must come in as zeros. With meanwhile or stop another "
           "thread "
           "sweeps: meanwhile() is called here, its answer is the last item returned, and signals and stop() are looked "

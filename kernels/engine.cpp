@@ -89,7 +89,7 @@ class Engine {
         std::vector<Member> members;
         std::vector<double> total, linear, cross;                    // raw sums of a phase, by h
         std::vector<double> run_sums, z_sums, pair_sums, many_sums;  // [chunk][...], then added into chunk 0
-        std::vector<double> values;                                  // [chunk]
+        std::vector<double> values;                                  // [chunk][pair]
         std::vector<std::array<double, 3>> w;
         std::size_t bytes = 0;
     };
@@ -134,7 +134,9 @@ class Engine {
     void rotate_groups(Workspace& ws, int layer, bool outside_chunk, int chunk) const;
     void rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chunk, int chunk) const;
     void adjoint_phase(Call& call, Workspace& ws, Member& member, int k, const Diagonal<T>& d, int chunk) const;
-    double observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, int chunk) const;
+    double observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, index_t begin,
+                   index_t end) const;
+    double observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, int chunk) const;
     void add_chunks(Workspace& ws) const;
     void assemble(Call& call, Workspace& ws, const double* columns, double* gradient) const;
     void run_row(Call& call, Workspace& ws, Team& team, int thread, int row) const;
@@ -210,7 +212,6 @@ auto Engine<T>::make_workspace(int team_size, bool gradient, bool saved) const -
         member.low_sums = Buffer<T>((blocks > chunks * blocks_per_sum ? 2 : 1) * max_variants_ * low);
         member.diagonal = Buffer<T>(2 * low);
     }
-    ws->values.resize(chunks);
     if (gradient) {
         std::size_t max_cross = 0;
         bool linear = false;
@@ -422,38 +423,62 @@ void Engine<T>::adjoint(Call& call, Workspace& ws, Team& team, int thread) const
 }
 
 template <class T>
-double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, int chunk) const {
-    const index_t size = index_t(1) << (bits_ - chunk_bits_), begin = chunk * size;
+double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, index_t begin,
+                          index_t end) const {
     T *lam_re = with_lam ? re(ws.lam) : nullptr, *lam_im = with_lam ? im(ws.lam) : nullptr;
     const auto& groups = call.observables.groups(observable);
     const auto* tables = call.diagonals[observable];
     double value = 0;
     if (groups.empty() && with_lam) {
-        std::fill_n(lam_re + begin, size, T(0));
-        std::fill_n(lam_im + begin, size, T(0));
+        std::fill(lam_re + begin, lam_re + end, T(0));
+        std::fill(lam_im + begin, lam_im + end, T(0));
     }
     for (std::size_t g = 0; g < groups.size(); ++g) {
         const auto& group = groups[g];
         if (tables) {
-            value += sweeps_.observe(
-                begin, begin + size, group.x, group.has_real ? tables->re[g].data() + begin : nullptr,
-                group.has_imag ? tables->im[g].data() + begin : nullptr, re(ws.psi), im(ws.psi), lam_re, lam_im, g > 0);
+            value += sweeps_.observe(begin, end, group.x, group.has_real ? tables->re[g].data() + begin : nullptr,
+                                     group.has_imag ? tables->im[g].data() + begin : nullptr, re(ws.psi), im(ws.psi),
+                                     lam_re, lam_im, g > 0);
             continue;
         }
         const index_t block = index_t(1) << low_bits_;
         T* d_re = group.has_real ? member.diagonal.data() : nullptr;
         T* d_im = group.has_imag ? member.diagonal.data() + block : nullptr;
-        for (index_t i = begin; i < begin + size; i += block) {
+        for (index_t i = begin; i < end; i += block) {
             fill_diagonal(group, i >> low_bits_, low_bits_, member.reduce, d_re, d_im);
             value += sweeps_.observe(i, i + block, group.x, d_re, d_im, re(ws.psi), im(ws.psi), lam_re, lam_im, g > 0);
         }
     }
     if (with_lam && call.request.imaginary)  // Im<i lam|P|psi> = -Re<lam|P|psi>: the same sums, for 2 Im<psi|O|d psi>
-        for (index_t i = begin; i < begin + size; ++i) {
+        for (index_t i = begin; i < end; ++i) {
             const T old = lam_re[i];
             lam_re[i] = -lam_im[i];
             lam_im[i] = old;
         }
+    return value;
+}
+
+// The value of a pair over one chunk and, for gradients, lam = O psi; with cotangents lam (+)= weight O psi.
+template <class T>
+double Engine<T>::observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate,
+                               int chunk) const {
+    const Request& request = call.request;
+    const int observable = request.pair_observable[pair];
+    const index_t size = index_t(1) << (bits_ - chunk_bits_), begin = chunk * size;
+    if (!request.gradient || !request.cotangents)
+        return observe(call, ws, member, observable, request.gradient, begin, begin + size);
+    const T weight = static_cast<T>(request.cotangents[pair]);
+    const index_t block = index_t(1) << low_bits_;
+    T* const before = member.block.data();
+    double value = 0;
+    for (index_t i = begin; i < begin + size; i += block) {  // in L1: O psi is made in lam's place, then added
+        T* const lam[2] = {re(ws.lam) + i, im(ws.lam) + i};
+        std::fill_n(before, 2 * block, T(0));
+        for (int part = 0; accumulate && part < 2; ++part) std::copy_n(lam[part], block, before + part * block);
+        value += observe(call, ws, member, observable, true, i, i + block);
+        for (int part = 0; part < 2; ++part)
+            for (index_t l = 0; l < block; ++l) lam[part][l] = before[part * block + l] + weight * lam[part][l];
+    }
     return value;
 }
 
@@ -502,7 +527,9 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
     const double* columns = request.columns + static_cast<std::size_t>(row) * plan_.num_columns;
     const std::int64_t first = request.row_pairs[row], end = request.row_pairs[row + 1];
     if (first == end) return;
+    const std::int64_t pairs_at_once = request.gradient && !request.cotangents ? 1 : end - first;  // share all sweeps
     if (thread == 0) {
+        ws.values.resize(num_chunks() * pairs_at_once);
         if (row > 0) bind(plan_, call.varying, columns, ws.bound);
         for (int k = 0; k < plan_.num_layers; ++k) {
             double scale = 1;
@@ -513,31 +540,33 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
     }
     team.barrier();
     forward(call, ws, team, thread);
-    const bool keep = request.gradient && end - first > 1;
+    const bool keep = pairs_at_once < end - first;
     const std::size_t chunk_size = std::size_t(1) << (bits_ - chunk_bits_);
     auto copy = [&](Buffer<T>& from, Buffer<T>& to, int chunk) {
         std::copy_n(re(from) + chunk * chunk_size, chunk_size, re(to) + chunk * chunk_size);
         std::copy_n(im(from) + chunk * chunk_size, chunk_size, im(to) + chunk * chunk_size);
     };
     if (keep) team.for_each(num_chunks(), thread, [&](int chunk) { copy(ws.psi, ws.saved, chunk); });
-    for (std::int64_t pair = first; pair < end; ++pair) {
+    for (std::int64_t pair = first; pair < end; pair += pairs_at_once) {
         if (keep && pair > first) {
             team.for_each(num_chunks(), thread, [&](int chunk) { copy(ws.saved, ws.psi, chunk); });
             team.barrier();
         }
-        const int observable = request.pair_observable[pair];
-        team.for_each(num_chunks(), thread, [&](int chunk) {
-            ws.values[chunk] = observe(call, ws, ws.members[thread], observable, request.gradient, chunk);
-        });
+        for (std::int64_t p = 0; p < pairs_at_once; ++p)
+            team.for_each(num_chunks(), thread, [&](int chunk) {
+                ws.values[chunk * pairs_at_once + p] =
+                    observe_pair(call, ws, ws.members[thread], pair + p, p > 0, chunk);
+            });
         team.barrier();
         if (thread == 0) {
-            double value = 0;
-            for (const double part : ws.values) value += part;
-            request.values[pair] = value;
+            std::fill_n(request.values + pair, pairs_at_once, 0.0);
+            for (std::int64_t i = 0; i < num_chunks() * pairs_at_once; ++i)
+                request.values[pair + i % pairs_at_once] += ws.values[i];
         }
         if (request.gradient) {
             adjoint(call, ws, team, thread);
-            if (thread == 0) assemble(call, ws, columns, request.gradients + pair * plan_.num_columns);
+            const std::int64_t out = request.cotangents ? row : pair;
+            if (thread == 0) assemble(call, ws, columns, request.gradients + out * plan_.num_columns);
         }
         team.barrier();
     }
@@ -588,9 +617,9 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     const int threads = by_rows ? std::min(wanted, request.rows) : std::min(wanted, num_chunks());
     stats.threads = threads;
     stats.rows = by_rows ? threads : 1;
-    bool several = false;
-    for (int row = 0; row < request.rows; ++row)
-        several = several || request.row_pairs[row + 1] - request.row_pairs[row] > 1;
+    bool saved = false;
+    for (int row = 0; row < request.rows && request.gradient && !request.cotangents; ++row)
+        saved = saved || request.row_pairs[row + 1] - request.row_pairs[row] > 1;
 
     std::vector<std::unique_ptr<Workspace>> workspaces;
     for (int i = 0; i < stats.rows; ++i) {
@@ -599,14 +628,14 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
             const std::lock_guard<std::mutex> lock(mutex_);
             for (auto& idle : idle_)
                 if (idle && static_cast<int>(idle->members.size()) >= (by_rows ? 1 : threads) &&
-                    (!request.gradient || idle->lam) && (!(several && request.gradient) || idle->saved)) {
+                    (!request.gradient || idle->lam) && (!saved || idle->saved)) {
                     ws = std::move(idle);
                     idle_bytes_ -= ws->bytes;
                     break;
                 }
             idle_.erase(std::remove(idle_.begin(), idle_.end(), nullptr), idle_.end());
         }
-        if (!ws) ws = make_workspace(by_rows ? 1 : threads, request.gradient, several && request.gradient);
+        if (!ws) ws = make_workspace(by_rows ? 1 : threads, request.gradient, saved);
         ws->bound = call.shared;
         workspaces.push_back(std::move(ws));
     }

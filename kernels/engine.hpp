@@ -57,9 +57,10 @@ struct Request {
     const std::int32_t* pair_observable;  // by row
     const std::int64_t* row_pairs;        // [rows + 1]: pairs of row r are row_pairs[r] .. row_pairs[r + 1]
     bool gradient, imaginary;
+    const double* cotangents;  // [pairs], or null; with gradient: one lam per row, the pairs' O psi with these weights
     int num_threads;
     double* values;                 // [pairs]
-    double* gradients;              // [pairs][num_columns]
+    double* gradients;              // [pairs][num_columns]; with cotangents [rows][num_columns]
     const std::atomic<bool>* stop;  // looked at once per phase; true: evaluate() throws
 };
 

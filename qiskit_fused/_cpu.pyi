@@ -25,6 +25,7 @@ def evaluate(
     columns: np.ndarray,
     row_pairs: np.ndarray,
     pair_observable: np.ndarray,
+    cotangents: np.ndarray | None,
     values: np.ndarray,
     gradients: np.ndarray | None,
     imaginary: bool,

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from qiskit.providers import JobError, JobStatus
 from qiskit_machine_learning.algorithm_job import AlgorithmJob
 
 from qiskit_fused.compiler import CompiledCircuit
-from qiskit_fused.engines import Engine, Evaluation, select_engine
+from qiskit_fused.engines import Engine, Evaluation, cupy_runtime, require_gpu, select_engine, suits_gpu
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions, format_bytes
 from qiskit_fused.plan import Plan
@@ -23,9 +25,12 @@ from qiskit_fused.plan import Plan
 MAX_WORKERS = 8
 PROGRESS_STEPS = 50
 
-_engines: dict[tuple[str, int], Engine] = {}
+_engines: dict[tuple[Any, ...], Engine] = {}
+_engines_of_parents: list[dict[tuple[Any, ...], Engine]] = []
 _pools: list[ThreadPoolExecutor] = []
 _lock = threading.Lock()
+_log = logging.getLogger("qiskit_fused")
+_said: set[str] = set()
 
 _CURRENT = threading.local()  # .stop: asks whether the job that this thread runs was cancelled
 
@@ -33,30 +38,68 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 
 def _forget_threads() -> None:
-    global _lock
+    global _lock, _engines
     _lock = threading.Lock()
     _pools.clear()
-    _engines.clear()
+    _engines_of_parents.append(_engines)  # kept: a child cannot free the device memory of its parent
+    _engines = {}
 
 
 if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
     os.register_at_fork(after_in_child=_forget_threads)
 
 
-def engine_for(device: str, num_threads: int) -> Engine:
-    """Return the engine of a device, one per number of threads."""
-    key = (device, num_threads)
+def engine_for(device: str, options: FusedOptions, num_threads: int = 1) -> Engine:
+    """Return the engine of a device: one per number of CPU threads, or per CUDA device and memory limit.
+
+    Raises:
+        RuntimeError: when the device cannot be used, with the reason.
+    """
+    runtime = require_gpu() if device == "cuda" else None
+    key = (device, num_threads) if runtime is None else (device, runtime, options.memory_limit)
     engine = _engines.get(key)
     if engine is None:
+        limit = None
+        if runtime is not None and options.memory_limit is not None:
+            limit = options.resolve_memory_limit(runtime.free_memory())
         with _lock:
-            engine = _engines.setdefault(key, select_engine(*key))
+            engine = _engines.setdefault(key, select_engine(device, num_threads, limit))
     return engine
 
 
 def check_device(options: FusedOptions) -> None:
     """Raise now, not at the first run, when the device that is asked for cannot be used."""
     if options.device != "auto":
-        engine_for(options.device, options.resolve_num_threads())
+        engine_for(options.device, options, options.resolve_num_threads())
+
+
+def choose_device(options: FusedOptions, plan: Plan, num_rows: int, num_pairs: int, gradient: bool) -> str:
+    """Return the device for a batch; "auto" is the GPU where it is usable, worth it and large enough, else the CPU."""
+    if options.device != "auto":
+        return options.device
+    if not suits_gpu(plan.num_qubits, plan.num_runs, max(num_rows, num_pairs) if gradient else num_rows):
+        return "cpu"
+    runtime, reason = cupy_runtime.usable_gpu()
+    if runtime is None:
+        if cupy_runtime.is_cupy_installed() and not cupy_runtime.is_switched_off():
+            _say_once(f"device='auto' runs on the CPU: {reason}.")
+        return "cpu"
+    free = runtime.free_memory()
+    limit = free if options.memory_limit is None else min(free, options.resolve_memory_limit(free) or free)
+    needed = plan.memory(options.dtype, gradient=gradient)
+    if needed > limit:
+        _say_once(
+            f"device='auto' runs {plan.num_qubits} qubits on the CPU: they need {format_bytes(needed)}, and "
+            f"{runtime.name} has {format_bytes(limit)}."
+        )
+        return "cpu"
+    return "cuda"
+
+
+def _say_once(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        _log.warning(text)
 
 
 def evaluate(
@@ -93,7 +136,10 @@ def evaluate(
     start = time.perf_counter()
     # gates outside the light cone change nothing real, but do change Im <psi|O|d psi>
     plan = compiled.plan(None if imaginary else operators.support(compiled.num_qubits))
-    engine = engine_for(options.device, affordable_threads(plan, options, len(pairs[0]), len(values), gradient))
+    counts = (len(values), len(pairs[0]), gradient)
+    device = choose_device(options, plan, *counts)
+    threads = 1 if device == "cuda" else affordable_threads(plan, options, *counts)
+    engine = engine_for(device, options, threads)
     columns = compiled.program.columns(values)
     steps = _row_blocks(len(values), pairs[0]) if options.progress and len(values) > 1 else None
     flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "dtype": options.dtype}
@@ -108,9 +154,8 @@ def evaluate(
         evaluation = _join(parts, meanwhile() if meanwhile else None)
     if metrics is not None:
         record = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
-        defaults = {"device": options.device, "chunks": 1, "bytes": plan.memory(options.dtype, gradient=gradient)}
-        add_metrics(metrics, {**defaults, **evaluation.stats, **record, "dtype": options.dtype})
-        metrics["device"] = getattr(engine, "name", metrics["device"])
+        defaults = {"kernels": device, "chunks": 1, "bytes": plan.memory(options.dtype, gradient=gradient)}
+        add_metrics(metrics, {**defaults, **evaluation.stats, **record, "device": device, "dtype": options.dtype})
     return evaluation
 
 
@@ -127,8 +172,8 @@ def pull_back(compiled: CompiledCircuit, values: np.ndarray, gradients: np.ndarr
     return program.expressions.pull_back(values[rows], gradients[:, None, :])[:, 0, :]
 
 
-def affordable_threads(plan: Plan, options: FusedOptions, num_pairs: int, num_rows: int, gradient: bool) -> int:
-    """Return the number of threads whose states fit the memory limit.
+def affordable_threads(plan: Plan, options: FusedOptions, num_rows: int, num_pairs: int, gradient: bool) -> int:
+    """Return the number of CPU threads whose states fit the memory limit.
 
     Raises:
         MemoryError: when not even one row fits.
@@ -176,9 +221,15 @@ def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
 
 
 def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
-    """Add what one evaluation did to the total: counts and seconds add up, bytes and threads are a maximum."""
+    """Add what one evaluation did to the total: counts and seconds add up, bytes and threads are a maximum.
+
+    Names that differ, such as devices, are joined: "cpu + cuda".
+    """
     for name, value in stats.items():
-        if not isinstance(value, (int, float)):
+        if isinstance(value, str):
+            known = total.get(name, value).split(" + ")
+            total[name] = " + ".join(known if value in known else [*known, value])
+        elif not isinstance(value, (int, float)):
             total[name] = value
         elif name in ("bytes", "num_threads"):
             total[name] = max(total.get(name, 0), value)
@@ -213,10 +264,17 @@ def _join(parts: list[Evaluation], answer: Any) -> Evaluation:
     )
 
 
-def _run_stoppable(stop: Callable[[], bool], function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+def _run_stoppable(
+    stop: Callable[[], bool],
+    place: AbstractContextManager[Any],
+    function: Callable[..., Any],
+    *args: Any,
+    **keywords: Any,
+) -> Any:
     _CURRENT.stop = stop
     try:
-        return function(*args, **keywords)
+        with place:
+            return function(*args, **keywords)
     finally:
         _CURRENT.stop = None
 
@@ -235,7 +293,7 @@ class FusedJob(AlgorithmJob):
     _cancelled: threading.Event | None = None
 
     def submit(self) -> None:
-        """Start the job."""
+        """Start the job, on the CUDA device and stream that are current in this thread."""
         if self._future is not None:
             raise JobError("Primitive job has been submitted already.")
         with _lock:
@@ -243,7 +301,9 @@ class FusedJob(AlgorithmJob):
                 _pools.append(ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="qiskit-fused"))
         self._cancelled = threading.Event()
         function, stop = self._function, self._cancelled.is_set
-        self._future = _pools[0].submit(_run_stoppable, stop, function, *self._args, **self._kwargs)
+        wants_gpu = any(isinstance(one, FusedOptions) and one.device in ("auto", "cuda") for one in self._args)
+        place = cupy_runtime.place() if wants_gpu else nullcontext()
+        self._future = _pools[0].submit(_run_stoppable, stop, place, function, *self._args, **self._kwargs)
 
     def _submit(self) -> None:
         self.submit()
@@ -274,7 +334,7 @@ class FusedJob(AlgorithmJob):
         return bool(self._future.cancel())
 
     def metrics(self) -> dict[str, Any]:
-        """Wait for the job and return what ran: device, dtype, sweeps, chunks, bytes, rows, pairs and seconds."""
+        """Wait for the job and return what ran: device, dtype, kernels, sweeps, chunks, bytes, rows, pairs, seconds."""
         self.result()
         return dict(self._metrics)
 

@@ -35,13 +35,14 @@ class FusedOptions:
     """Options of `FusedEstimator` and `FusedEstimatorGradient`.
 
     Attributes:
-        device: engine that runs the sweeps: ``"auto"`` (the fastest there is), ``"cpu"``, ``"reference"``, or
-            ``"cuda"``, which is refused until there is a CUDA engine.
+        device: engine that runs the sweeps: ``"cpu"``, ``"cuda"`` (the current CUDA device; an error with the reason
+            where none can be used), ``"reference"``, or ``"auto"``: a GPU for large work where one can be used, else
+            the CPU. ``python -m qiskit_fused`` shows what can be used.
         dtype: number format of the amplitudes, ``"complex128"`` or ``"complex64"``. Values and gradients are float64.
         num_threads: CPU threads; None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else all CPUs this
             process may run on.
-        memory_limit: most memory for statevectors: None (what the machine has), bytes, ``"8GB"``, ``"512MiB"``, or a
-            fraction of the machine's memory, as a number in (0, 1] or as ``"50%"``.
+        memory_limit: most memory for statevectors: None (what the machine has, or is free on the GPU), bytes,
+            ``"8GB"``, ``"512MiB"``, or a fraction of that, as a number in (0, 1] or as ``"50%"``.
         method: how the adjoint sweep gets its states, ``"reverse"`` (by uncomputing) or ``"auto"``.
         seed: seed or generator of the noise of emulated precision.
         default_precision: target precision of PUBs that bring none.
@@ -118,14 +119,19 @@ class FusedOptions:
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
 
-    def resolve_memory_limit(self) -> int | None:
-        """Return the memory limit in bytes, or None when nothing is asked and the machine does not tell."""
+    def resolve_memory_limit(self, memory: int | None = None) -> int | None:
+        """Return the memory limit in bytes, or None when nothing is asked and the machine does not tell.
+
+        Args:
+            memory: bytes that a fraction is of, those free on a GPU; None is the memory of the machine.
+        """
         limit = self.memory_limit
         if isinstance(limit, str):
             return parse_bytes(limit)
         if isinstance(limit, int):
             return limit
-        memory = machine_memory()
+        if memory is None:
+            memory = machine_memory()
         return memory if memory is None or limit is None else int(limit * memory)
 
 

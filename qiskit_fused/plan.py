@@ -83,7 +83,8 @@ class Plan:
         return self.num_layers + 1 + len(np.unique(self.run_layer[outside]))
 
     @cached_property
-    def _single_axis(self) -> np.ndarray:
+    def single_axis(self) -> np.ndarray:
+        """Bool (R,): runs of RX alone or of RY alone, whose gradients need one sum."""
         first = self.leaf_kind[self.run_begin[:-1]]
         rest = np.repeat(first, np.diff(self.run_begin))
         differs = (self.leaf_kind != rest) | ~np.isin(self.leaf_kind, (OpKind.RX, OpKind.RY))
@@ -101,7 +102,7 @@ class Plan:
         forward = 4 * int((self.run_layer >= start).sum()) + (8 + table) * (self.num_layers + 1 - start)
         if not gradient:
             return forward << self.num_qubits
-        many_axes = self.run_layer[~self._single_axis]
+        many_axes = self.run_layer[~self.single_axis]
         with_sums = np.union1d(np.union1d(many_axes, many_axes + 1), self.term_phase[self.term_column >= 0])
         adjoint = (
             12 * self.num_runs + (16 + table) * (self.num_layers + 1 - start) + 6 * int((with_sums >= start).sum())

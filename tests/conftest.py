@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures: every test of a primitive runs on every engine."""
+"""Fixtures: every test of a primitive, and every test of an engine, runs on every engine."""
+
+import functools
 
 import pytest
+
+from qiskit_fused.engines import select_engine
+from qiskit_fused.engines.cpu import CpuEngine
 
 
 @pytest.fixture(params=["reference", "cpu"])
@@ -14,3 +19,41 @@ def device(request):
 def dtype(request):
     """A number format of the amplitudes."""
     return request.param
+
+
+@pytest.fixture(scope="session", params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def engine_name(request):
+    """An engine under test: "emulated" is the CUDA engine with its kernels run, and checked, on the CPU."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def make_engine(engine_name):
+    """A function that returns the engine under test; the number of threads matters to the CPU engine only."""
+    if engine_name == "cpu":
+        return CpuEngine
+    engine = emulated_engine() if engine_name == "emulated" else gpu_engine()
+    return lambda num_threads=1: engine
+
+
+@functools.cache  # kernels are compiled once
+def emulated_engine():
+    """Return the CUDA engine on the emulated device."""
+    from cuda_emulation import EmulatedRuntime, missing_tools
+
+    from qiskit_fused.engines.cuda import CudaEngine
+
+    if missing_tools() is not None:
+        pytest.skip(missing_tools())
+    return CudaEngine(EmulatedRuntime(check=True))
+
+
+@functools.cache
+def gpu_engine():
+    """Return the CUDA engine on the current device."""
+    from qiskit_fused.engines import cupy_runtime
+
+    runtime, reason = cupy_runtime.usable_gpu()
+    if runtime is None:
+        pytest.skip(reason)
+    return select_engine("cuda")

@@ -15,9 +15,9 @@ PACKAGE = ROOT / "qiskit_fused"
 LAYERS = {
     "data": ["program", "observables", "normal_form", "gates"],
     "lowering": ["lowering", "synthesis", "expressions", "unsupported"],
-    "planning": ["plan", "draw"],
+    "planning": ["plan", "passes", "records", "slots", "windows"],
     "engines": ["engines"],
-    "api": ["__init__", "estimator", "gradient", "batches", "execution", "compiler", "coercion", "options"],
+    "api": ["__init__", "__main__", "estimator", "gradient", "batches", "execution", "compiler", "coercion", "options"],
 }
 MAY_IMPORT = {
     "data": {"data"},
@@ -35,7 +35,7 @@ THIRD_PARTY = {
     "qiskit_algorithms": {"api"},
     "tqdm": {"api"},
     "_cpu": {"engines.cpu"},
-    "cupy": {"engines.cuda"},
+    "cupy": {"engines.cupy_runtime"},
     "torch": {"torch"},
 }
 

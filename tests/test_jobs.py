@@ -34,6 +34,7 @@ def test_metrics_say_what_ran(device, dtype, circuit):
     job = FusedEstimator(device=device, dtype=dtype, num_threads=2).run([(circuit, "ZZZ", rows(circuit, 3))])
     metrics = job.metrics()
     assert (metrics["device"], metrics["dtype"]) == (device, dtype)
+    assert metrics["kernels"] and isinstance(metrics["kernels"], str)
     assert (metrics["rows"], metrics["pairs"], metrics["fallback"]) == (3, 3, 0)
     assert metrics["seconds"] > 0 and metrics["sweeps"] >= 1 and metrics["chunks"] >= 1 and metrics["bytes"] > 0
 

@@ -102,8 +102,9 @@ def test_options_of_others_are_kept():
 
 
 @pytest.mark.parametrize("make", [FusedEstimator, FusedEstimatorGradient])
-def test_a_device_that_cannot_be_used_is_refused_at_construction(make):
-    with pytest.raises(RuntimeError, match="device='cuda' is not available"):
+def test_a_device_that_cannot_be_used_is_refused_at_construction(make, monkeypatch):
+    monkeypatch.setenv("QISKIT_FUSED_DISABLE_CUDA", "1")
+    with pytest.raises(RuntimeError, match=r"device='cuda' is not available: .* QISKIT_FUSED_DISABLE_CUDA is set"):
         make(device="cuda")
 
 
@@ -162,6 +163,12 @@ def test_memory_limits_resolve_to_bytes():
     if memory is not None:
         assert FusedOptions(memory_limit=0.5).resolve_memory_limit() == int(memory / 2)
         assert FusedOptions(memory_limit="50 %").resolve_memory_limit() == int(memory / 2)
+
+
+def test_fractions_are_of_the_memory_of_the_device():
+    assert FusedOptions(memory_limit=0.5).resolve_memory_limit(1000) == 500
+    assert FusedOptions(memory_limit="2GiB").resolve_memory_limit(1000) == 2**31
+    assert FusedOptions().resolve_memory_limit(1000) == 1000
 
 
 def test_bytes_are_written_with_binary_units():

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from . import cupy_runtime
+
 if TYPE_CHECKING:
     from ..observables import Observables
     from ..plan import Plan
@@ -20,7 +22,8 @@ class Evaluation:
 
     Attributes:
         values: float64 (N,), the expectation value of each (row, observable) pair.
-        gradients: float64 (N, C), 2 Re <psi|O|d psi/d column> (with ``imaginary``: 2 Im), or None if not asked for.
+        gradients: float64 (N, C), 2 Re <psi|O|d psi/d column> (with ``imaginary``: 2 Im), or None if not asked for;
+            float64 (B, C) with ``cotangents``, see `Engine.evaluate`.
         stats: what ran, such as device, sweeps, chunks and bytes.
         answer: what ``meanwhile`` returned.
     """
@@ -43,6 +46,7 @@ class Engine(Protocol):
         *,
         gradient: bool = False,
         imaginary: bool = False,
+        cotangents: np.ndarray | None = None,
         dtype: str = "complex128",
         meanwhile: Callable[[], Any] | None = None,
         stop: Callable[[], bool] | None = None,
@@ -56,18 +60,21 @@ class Engine(Protocol):
             pairs: row int32 (N,), ascending, and observable int32 (N,).
             gradient: also return derivatives with respect to every column.
             imaginary: with ``gradient``, return 2 Im <psi|O|d psi> instead of 2 Re; generators are traceless.
+            cotangents: float64 (N,), with ``gradient``: a weight for each pair. Gradients are then float64 (B, C),
+                those of the weighted sum of each row's pairs (a vector-Jacobian product), zero for rows without pairs.
             dtype: number format of the amplitudes, "complex64" or "complex128".
             meanwhile: called once, beside the sweeps where the engine can.
             stop: asked now and then while long work runs; True ends it with a RuntimeError.
         """
 
 
-def select_engine(device: str, num_threads: int) -> Engine:
-    """Return the engine of a device.
+def select_engine(device: str, num_threads: int = 1, memory_limit: int | None = None) -> Engine:
+    """Return a new engine of a device.
 
     Args:
-        device: "cpu", "reference", "cuda", or "auto" for the fastest that is usable here.
+        device: "cpu", "reference", or "cuda" for the current CUDA device.
         num_threads: threads at most, for the CPU engine.
+        memory_limit: bytes of device memory at most, for the CUDA engine; None is what is free.
 
     Raises:
         RuntimeError: when the device cannot be used, with the reason.
@@ -77,9 +84,33 @@ def select_engine(device: str, num_threads: int) -> Engine:
 
         return ReferenceEngine()
     if device == "cuda":
-        raise RuntimeError(
-            "device='cuda' is not available: this version has no CUDA engine; use device='auto' or 'cpu'."
-        )
+        from .cuda import CudaEngine
+
+        return CudaEngine(require_gpu(), memory_limit=memory_limit)
     from .cpu import CpuEngine
 
     return CpuEngine(num_threads)
+
+
+def require_gpu() -> Any:
+    """Return the runtime of the current CUDA device.
+
+    Raises:
+        RuntimeError: when there is none that can be used, with the reason and its cure.
+    """
+    runtime, reason = cupy_runtime.usable_gpu()
+    if runtime is None:
+        raise RuntimeError(f"device='cuda' is not available: {reason}. device='cpu' works without a GPU.")
+    return runtime
+
+
+# Estimates: nothing has been timed on a GPU yet. Less work than this takes a few CPU threads some milliseconds, in
+# which a GPU would hardly have been started; fewer amplitudes at a time leave even one multiprocessor idle.
+MIN_GPU_WORK = 2 * 10**7  # amplitude-rotations
+MIN_GPU_AMPLITUDES = 2**12
+
+
+def suits_gpu(num_qubits: int, num_runs: int, num_rows: int) -> bool:
+    """Say whether ``device="auto"`` prefers a GPU for rows of a plan, by the size of the work alone."""
+    amplitudes = num_rows << num_qubits
+    return amplitudes >= MIN_GPU_AMPLITUDES and amplitudes * num_runs >= MIN_GPU_WORK

@@ -57,6 +57,7 @@ class CpuEngine:
         *,
         gradient: bool = False,
         imaginary: bool = False,
+        cotangents: np.ndarray | None = None,
         dtype: str = "complex128",
         meanwhile: Callable[[], Any] | None = None,
         stop: Callable[[], bool] | None = None,
@@ -66,16 +67,24 @@ class CpuEngine:
         native_plan, native_observables = self._native_plan(plan), self._native_observables(plan, terms)
         rows, chosen = pairs
         values = np.empty(len(rows))
-        gradients = np.zeros((len(rows), columns.shape[1])) if gradient else None
         begin = self._begin_of_rows(rows, len(columns))
+        per_row = np.diff(begin)
         work = (plan.num_runs * len(rows)) << plan.num_qubits
-        pairs_per_row = int(np.diff(begin).max(initial=0))
+        gradients, backward, observables_at_once = None, 0, int(per_row.max(initial=0))
+        if not gradient:
+            cotangents = None
+        elif cotangents is None:
+            gradients, backward = np.zeros((len(rows), columns.shape[1])), len(rows)
+        else:
+            gradients, backward = np.zeros(columns.shape), int(np.count_nonzero(per_row))
+            observables_at_once = 1
         threads, rows_at_once, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
             native_plan,
             native_observables,
             columns,
             begin,
             chosen,
+            cotangents,
             values,
             gradients,
             imaginary,
@@ -84,13 +93,12 @@ class CpuEngine:
             meanwhile,
             (stop or _never) if work > _WATCHED_WORK else None,
         )
-        sweeps = plan.num_sweeps * (len(columns) + (len(rows) if gradient else 0))
         stats = {
-            "isa": isa(),
+            "kernels": isa(),
             "num_threads": threads,
-            "sweeps": sweeps,
+            "sweeps": plan.num_sweeps * (len(columns) + backward),
             "chunks": 1,
-            "bytes": plan.memory(dtype, gradient=gradient, observables=pairs_per_row, rows=rows_at_once),
+            "bytes": plan.memory(dtype, gradient=gradient, observables=observables_at_once, rows=rows_at_once),
             "bind_seconds": bind_seconds,
             "sweep_seconds": sweep_seconds,
         }  # fmt: skip

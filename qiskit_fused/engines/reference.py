@@ -37,6 +37,7 @@ class ReferenceEngine:
         *,
         gradient: bool = False,
         imaginary: bool = False,
+        cotangents: np.ndarray | None = None,
         dtype: str = "complex128",
         meanwhile: Callable[[], Any] | None = None,
         stop: Callable[[], bool] | None = None,
@@ -46,19 +47,25 @@ class ReferenceEngine:
         terms = observables.restrict(program.wires)
         row_of, observable_of = (np.asarray(part, dtype=np.int64) for part in pairs)
         values = np.zeros(len(row_of))
-        gradients = np.zeros((len(row_of), columns.shape[1])) if gradient else None
+        num_gradients = len(row_of) if cotangents is None else len(columns)
+        gradients = np.zeros((num_gradients, columns.shape[1])) if gradient else None
         for row in np.unique(row_of):
             if stop is not None and stop():
                 raise RuntimeError("the evaluation was cancelled.")
             psi = final_state(program, columns[row], dtype)
             mine = np.flatnonzero(row_of == row)
-            cotangents = [apply_observable(terms, observable, psi) for observable in observable_of[mine]]
-            values[mine] = [np.vdot(psi, cotangent).real for cotangent in cotangents]
+            lams = [apply_observable(terms, observable, psi) for observable in observable_of[mine]]
+            values[mine] = [np.vdot(psi, lam).real for lam in lams]
             if gradients is not None:
-                derivatives = _pull_back(program, columns[row], psi, cotangents)
-                gradients[mine] = derivatives.imag if imaginary else derivatives.real
+                out = mine
+                if cotangents is not None:
+                    weighted = [weight * lam for weight, lam in zip(cotangents[mine].astype(psi.real.dtype), lams)]
+                    out, lams = np.array([row]), [np.sum(weighted, axis=0)]
+                derivatives = _pull_back(program, columns[row], psi, lams)
+                gradients[out] = derivatives.imag if imaginary else derivatives.real
         stats = {
             "device": "reference",
+            "kernels": "numpy",
             "dtype": dtype,
             "rows": len(np.unique(row_of)),
             "sweeps": 1 + 2 * bool(gradient),
@@ -122,18 +129,18 @@ def parity(words: np.ndarray) -> np.ndarray:
     return words & np.uint64(1)
 
 
-def _pull_back(program: Program, columns: np.ndarray, psi: np.ndarray, cotangents: list[np.ndarray]) -> np.ndarray:
-    """Return 2 <psi|O_k|d psi/d column>, complex (cotangents, C)."""
-    derivatives = np.zeros((len(cotangents), len(columns)), dtype=complex)
+def _pull_back(program: Program, columns: np.ndarray, psi: np.ndarray, lams: list[np.ndarray]) -> np.ndarray:
+    """Return 2 <psi|O_k|d psi/d column>, complex (len(lams), C)."""
+    derivatives = np.zeros((len(lams), len(columns)), dtype=complex)
     for gate in reversed(program.gates):
         values = angle_values(gate, columns)
         for angle, generator in zip(gate.angles, gate_generators(gate, values)):
             if angle.column >= 0:
                 mean = np.trace(generator).real / len(generator) / 2 ** len(gate.controls)
                 moved = apply_gate(psi, generator, gate, elsewhere=0.0) - psi.dtype.type(mean) * psi
-                overlaps = [np.vdot(cotangent, moved) for cotangent in cotangents]
+                overlaps = [np.vdot(lam, moved) for lam in lams]
                 derivatives[:, angle.column] += angle.coefficient * -1j * np.array(overlaps)
         inverse = gate_matrix(gate, values).conj().T
         psi = apply_gate(psi, inverse, gate)
-        cotangents = [apply_gate(cotangent, inverse, gate) for cotangent in cotangents]
+        lams = [apply_gate(lam, inverse, gate) for lam in lams]
     return derivatives

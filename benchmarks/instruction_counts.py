@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Count the machine instructions of CUDA kernels by the line of the kernel that calls for them. Needs no device.
+
+    python benchmarks/instruction_counts.py sweeps.cu --dtype complex64 --architecture sm_90 --depth 2
+
+Needs what the tests need, and nvdisasm: pip install nvidia-cuda-nvdisasm
+
+A row is a call, with all that the compiler inlined into it; rows below with more dots are the calls inside. The text of
+the program is counted, not a run: code that is skipped counts, a loop that was not unrolled counts once, and code that
+was merged counts for one of its origins. What the compiler wrote several times, as a template for all register bits, is
+divided by `copies`. Figures are per amplitude in sweeps.cu and per thread elsewhere. Bytes are what instructions of one
+thread ask for: what a warp reads together from one address counts for each of its threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import cuda_compiler
+
+from qiskit_fused.engines.launching import MAX_TILE_QUBITS, REGISTER_QUBITS
+from qiskit_fused.engines.sources import kernel_source
+
+# Column -> beginnings of the instructions it counts; the longest match decides.
+CLASSES = {
+    "FMA": "FFMA",
+    "add mul": "FADD FMUL UFMUL",
+    "FP64": "DFMA DADD DMUL",
+    "MUFU": "MUFU",
+    "integer": "IADD IMAD VIADD LEA LOP SHF ISETP FSETP DSETP POPC FLO BREV PRMT SGXT IABS IDP PLOP BMSK VOTE MATCH "
+    "IMNMX VIMNMX FMNMX R2P P2R FCHK UIADD UIMAD ULEA ULOP USHF UISETP UPOPC UPRMT UFLO UBREV USGXT UPLOP UBMSK "
+    "F2F F2I I2F FRND UI2F UF2I",
+    "move select": "MOV SEL FSEL USEL UMOV IMAD.MOV HFMA2 S2R S2UR CS2R R2UR UR2UP UP2UR",
+    "constant": "LDC ULDC LDCU",
+    "shared": "LDS STS",
+    "global": "LDG STG LD ST",
+    "spill": "LDL STL",
+    "SHFL": "SHFL",
+    "barrier": "BAR WARPSYNC DEPBAR",
+    "branch": "BRA EXIT BSSY BSYNC BMOV BREAK CALL RET BRX YIELD ENDCOLLECTIVE",
+}
+PREFIXES = {prefix: name for name, prefixes in CLASSES.items() for prefix in prefixes.split()} | {"": "other"}
+COLUMNS = ("FMA", "add mul", "FP64", "flop", "MUFU", "integer", "move select", "constant", "shared B", "global B",
+           "spill", "SHFL", "barrier", "branch", "other", "all")  # fmt: skip
+
+
+class Part:
+    """A call of a function, or a kernel, with what was inlined into it."""
+
+    def __init__(self) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.copies: set[tuple[int, ...]] = set()  # call sites of each copy
+        self.inner: dict[int, Part] = {}  # by line of the call
+
+
+def find_nvdisasm() -> str:
+    packages = Path(sysconfig.get_path("purelib")) / "nvidia"
+    found = [*packages.glob("cu*/bin/nvdisasm*"), shutil.which("nvdisasm")]
+    if not found[0]:
+        raise SystemExit("there is no nvdisasm: pip install nvidia-cuda-nvdisasm")
+    return str(found[0])
+
+
+def disassemble(cubin: bytes) -> str:
+    """Return the text of the machine code, with the chain of inlined calls before each instruction."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernels.cubin")
+        path.write_bytes(cubin)
+        command = [find_nvdisasm(), "-c", "-gi", str(path)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def instructions(text: str) -> Iterator[tuple[str, str, list[int]]]:
+    """Yield the kernel, the instruction and its lines in the source, that of the kernel first, of every instruction."""
+    kernel, lines, fresh = "", [0], True
+    for line in text.splitlines():
+        if section := re.match(r"\.text\.(\w+):", line):
+            kernel = section[1]
+        elif place := re.search(r'//## File "[^"]*", line (\d+)', line):
+            lines = [int(place[1]), *lines] if not fresh else [int(place[1])]
+            fresh = False
+        elif code := re.match(r"\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", line):
+            fresh = True
+            if code[1] != "NOP":
+                yield kernel, code[1], lines
+
+
+def classify(instruction: str) -> str:
+    return PREFIXES[max(filter(instruction.startswith, PREFIXES), key=len)]
+
+
+def count(parts: list[Part], instruction: str) -> None:
+    """Count an instruction in all of the parts."""
+    name = classify(instruction)
+    added = collections.Counter({name: 1, "all": 1})
+    if name in ("FMA", "add mul", "FP64"):
+        added["flop"] = (2 if instruction[1:4] == "FMA" else 1) * (2 if "2" in instruction.split(".")[0] else 1)
+    if name in ("shared", "global"):
+        width = re.search(r"\.(?:[US]?(8|16)|(32|64|128))\b", instruction)
+        added[f"{name} B"] = int(width[1] or width[2]) // 8 if width else 4
+    for part in parts:
+        part.counts += added
+
+
+def function_of_lines(source: str) -> list[int]:
+    """Return for each line, counted from 1, the first line of the function or struct around it."""
+    first, found = 0, [0]
+    for number, line in enumerate(source.splitlines(), start=1):
+        if re.match(r"[^\s/#}]", line) and (first == 0):
+            first = number
+        found.append(first)
+        if line.startswith("}") or (first == number and line.endswith(";")):
+            first = 0
+    return found
+
+
+def read_parts(text: str, source: str) -> dict[str, Part]:
+    """Return the kernels as trees of calls. Calls of a function by itself, as in a template over bits, are one call."""
+    kernels: dict[str, Part] = collections.defaultdict(Part)
+    functions = function_of_lines(source)
+    for kernel, instruction, lines in instructions(text):
+        part = kernels[kernel]
+        part.copies.add(())
+        parts = [part]
+        for depth in range(1, len(lines)):
+            if functions[lines[depth]] == functions[lines[depth - 1]]:
+                continue
+            part = part.inner.setdefault(lines[depth - 1], Part())
+            part.copies.add(tuple(lines[:depth]))
+            parts.append(part)
+        count(parts, instruction)
+    return kernels
+
+
+def rows(part: Part, label: str, lines: list[str], depth: int, smallest: int) -> Iterator[tuple[str, Part]]:
+    """Yield the label and the part of a call and of the calls inside, in the order of the source."""
+    yield label, part
+    indent = label[: len(label) - len(label.lstrip("·"))] + "·"
+    for line, inner in sorted(part.inner.items()):
+        if depth > 0 and inner.counts["all"] >= smallest:
+            text = lines[line - 1].strip().rstrip(" {;").replace("|", "\\|")
+            yield from rows(inner, f"{indent} `{text}`", lines, depth - 1, smallest)
+
+
+def print_table(kernel: Part, name: str, lines: list[str], amplitudes: int, depth: int) -> None:
+    """Print a kernel as a table in Markdown; calls of less than a hundredth of its instructions are left out."""
+    columns = [column for column in COLUMNS if kernel.counts[column]]
+    print("| " + " | ".join(["", "copies", *columns]) + " |")
+    print("|---" * (len(columns) + 2) + "|")
+    for label, part in rows(kernel, f"**{name}**", lines, depth, kernel.counts["all"] // 100):
+        scale = len(part.copies) * amplitudes
+        figures = [f"{part.counts[column] / scale:.1f}" if part.counts[column] else "" for column in columns]
+        print("| " + " | ".join([label, str(len(part.copies)), *figures]) + " |")
+    print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", nargs="?", default="sweeps.cu")
+    parser.add_argument("--dtype", choices=["complex64", "complex128"], default="complex64")
+    parser.add_argument("--architecture", default="sm_90")
+    parser.add_argument("--tile-qubits", type=int, help="default: the largest that the engine takes")
+    parser.add_argument("--depth", type=int, default=2, help="how far calls inside calls are listed")
+    options = parser.parse_args()
+    file, dtype, architecture = options.file, options.dtype, options.architecture
+    tile_qubits = options.tile_qubits or MAX_TILE_QUBITS[dtype]
+    compiled = cuda_compiler.compile_kernels(file, dtype, tile_qubits, architecture, "-lineinfo")
+    unit, amplitudes = ("amplitude", 1 << REGISTER_QUBITS[dtype]) if file == "sweeps.cu" else ("thread", 1)
+    print(f"{file}, {dtype}, t = {tile_qubits}, r = {REGISTER_QUBITS[dtype]}, {architecture}, ", end="")
+    print(f"{cuda_compiler.compiler_version()}; instructions, flop and bytes per {unit}\n")
+    source = kernel_source(file)
+    for name, kernel in sorted(read_parts(disassemble(compiled.cubin), source).items(), reverse=True):
+        registers, _, spills, _ = compiled.kernels[name]
+        print(f"{name}: {registers} registers, {spills} bytes of spills, {kernel.counts['all']} instructions\n")
+        print_table(kernel, name, source.splitlines(), amplitudes, options.depth)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Parameter values -> rotations, angles and tables of phases, all computed in double precision.
+//
+//   bind_runs    the gates of a run = Rz(phi) Ry(2 a) Rz(lambda) up to a global phase, 0 <= a <= pi/2:
+//                run_angles = (lambda, phi), rotations = (tan(a/2), sin(a))
+//   bind_terms   term_angles = coefficient * column + offset, in radians
+//   bind_tables  exp(i sum of coefficient * angle * g(p)), one entry for each thread, register bit, register and extra
+//
+// Layout: columns [rows][num_columns]; run_angles, rotations, term_angles and tables: by slot and row as in `place`;
+// run_order, term_order, piece_order: what has one value for all rows first, in order of slots.
+// Launch: 1-D, any block. bind_runs, bind_terms: a thread for each of num_shared + rows * num_varying entries;
+// bind_tables: exactly a block for each of shared_pieces + rows * varying_pieces.
+// Work: about 30 multiply-adds per gate of a run; 2 multiply-adds and a population count per item and table entry.
+// Determinism: every entry is one thread's sum in the order of the plan.
+// Source: kernels/README.md, normal form. sincospi instead of sincos, whose reduction of large arguments needs a stack;
+// dividing by pi costs one rounding of the angle, which has one already.
+
+constexpr double INVERSE_PI = 0.31830988618379067154;
+
+struct Quaternion {  // the matrix a - i (b X + c Y + d Z)
+    double a, b, c, d;
+};
+
+// The matrix of a leaf; columns: those of its row.
+__device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const double* columns) {
+    if (leaf.kind == LEAF_SU2) return {leaf.quaternion[0], leaf.quaternion[1], leaf.quaternion[2], leaf.quaternion[3]};
+    double sine, cosine;
+    if (leaf.kind == LEAF_RV) {  // exp(-i/2 (x X + y Y + z Z))
+        const double* v = columns + leaf.column;
+        const double theta = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+        sincospi(theta * (INVERSE_PI / 2), &sine, &cosine);
+        // sin(theta/2)/theta, by its series where the quotient loses digits
+        const double s = theta < 1e-4 ? 0.5 - theta * theta / 48 : sine / theta;
+        return {cosine, s * v[0], s * v[1], s * v[2]};
+    }
+    const double angle = leaf.column < 0 ? leaf.offset : leaf.coefficient * columns[leaf.column] + leaf.offset;
+    sincospi(angle * (INVERSE_PI / 2), &sine, &cosine);
+    return {cosine, leaf.kind == LEAF_RX ? sine : 0, leaf.kind == LEAF_RY ? sine : 0, leaf.kind == LEAF_RZ ? sine : 0};
+}
+
+__device__ __forceinline__ Quaternion product(const Quaternion& p, const Quaternion& q) {
+    return {p.a * q.a - p.b * q.b - p.c * q.c - p.d * q.d, p.a * q.b + p.b * q.a + p.c * q.d - p.d * q.c,
+            p.a * q.c - p.b * q.d + p.c * q.a + p.d * q.b, p.a * q.d + p.b * q.c - p.c * q.b + p.d * q.a};
+}
+
+// Slot and row of an entry: the inverse of `place`.
+__device__ __forceinline__ void locate(long long entry, long long num_shared, long long num_varying, int& slot,
+                                       int& row) {
+    row = entry < num_shared ? 0 : static_cast<int>((entry - num_shared) / num_varying);
+    slot = static_cast<int>(entry - row * num_varying);
+}
+
+extern "C" __global__ void bind_runs(const double* columns, int num_columns, int rows, const Leaf* leaves,
+                                     const Run* runs, const int* run_order, const Slots* slots, double2* run_angles,
+                                     Complex* rotations) {
+    const long long entry = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (entry >= slots->shared_runs + rows * slots->varying_runs) return;
+    int slot, row;
+    locate(entry, slots->shared_runs, slots->varying_runs, slot, row);
+    const Run& run = runs[run_order[slot]];
+    const double* values = columns + static_cast<long long>(row) * num_columns;
+
+    Quaternion u{1, 0, 0, 0};
+    for (int i = run.first_leaf; i < run.end_leaf; ++i) u = product(leaf_quaternion(leaves[i], values), u);
+
+    // First column of the matrix: alpha = a - i d = cos(a) exp(-i(phi + lambda)/2),
+    // beta = c - i b = sin(a) exp(i(phi - lambda)/2).
+    const double cos2 = u.a * u.a + u.d * u.d, sin2 = u.b * u.b + u.c * u.c;
+    const double alpha = atan2(-u.d, u.a), beta = atan2(-u.b, u.c);
+    constexpr double tiny = 1e-300;  // below this a component has no direction
+    double lambda, phi;
+    if (sin2 >= tiny && cos2 >= tiny) {
+        lambda = -alpha - beta;
+        phi = beta - alpha;
+    } else {
+        // Only phi + lambda or phi - lambda is defined: take the lambda that the run has at every other angle.
+        lambda = run.only_rx ? 0.5 / INVERSE_PI : 0;
+        phi = sin2 < tiny ? -2 * alpha - lambda : 2 * beta + lambda;
+    }
+    run_angles[entry] = make_double2(lambda, phi);
+    // The rounding of constant gates leaves cos2 + sin2 near 1; shears want sine and tangent of one angle.
+    const double sine = sqrt(sin2 / (cos2 + sin2)), cosine = sqrt(cos2 / (cos2 + sin2));
+    rotations[entry] = make_complex(static_cast<Real>(sine / (1 + cosine)), static_cast<Real>(sine));
+}
+
+extern "C" __global__ void bind_terms(const double* columns, int num_columns, int rows, const Term* terms,
+                                      const int* term_order, const Slots* slots, double* term_angles) {
+    const long long entry = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (entry >= slots->shared_terms + rows * slots->varying_terms) return;
+    int slot, row;
+    locate(entry, slots->shared_terms, slots->varying_terms, slot, row);
+    const Term& term = terms[term_order[slot]];
+    const double* values = columns + static_cast<long long>(row) * num_columns;
+    term_angles[entry] = term.column < 0 ? term.offset : term.coefficient * values[term.column] + term.offset;
+}
+
+struct Angles {  // all angles, seen from one row
+    const Slots& slots;
+    const double2* of_runs;
+    const double* of_terms;
+    int row;
+
+    __device__ __forceinline__ double at(int source, int slot) const {
+        if (source == SOURCE_TERM) return of_terms[place(slot, row, slots.shared_terms, slots.varying_terms)];
+        const double2 angles = of_runs[place(slot, row, slots.shared_runs, slots.varying_runs)];
+        return source == SOURCE_RUN_IN ? angles.x : angles.y;
+    }
+};
+
+extern "C" __global__ void bind_tables(const Piece* pieces, const int* piece_order, int shared_pieces,
+                                       int varying_pieces, const Item* items, const Extra* extras,
+                                       const double2* run_angles, const double* term_angles, const Slots* slots,
+                                       Complex* tables) {
+    int slot, row;
+    locate(blockIdx.x, shared_pieces, varying_pieces, slot, row);
+    const Piece& piece = pieces[piece_order[slot]];
+    const Angles angles{*slots, run_angles, term_angles, row};
+    Complex* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
+
+    constexpr int first_extra = THREADS_PER_TILE + REGISTER_QUBITS;
+    const int num_entries = first_extra + piece.end_extra - piece.first_extra;
+    for (int k = threadIdx.x; k < num_entries; k += blockDim.x) {
+        double argument = 0;
+        if (k < first_extra) {
+            const bool of_thread = k < THREADS_PER_TILE;
+            const int first = of_thread ? piece.first_thread_item : piece.first_register_item;
+            const int end = of_thread ? piece.first_register_item : piece.end_item;
+            const int p = of_thread ? tile_index(k, 0, piece.arrangement)
+                                    : tile_index(0, 1 << (k - THREADS_PER_TILE), piece.arrangement);
+            for (int i = first; i < end; ++i) {
+                const Item& item = items[i];
+                const int g = generator(item.care, item.value, item.sign, p);
+                argument += g * item.coefficient * angles.at(item.source, item.slot);
+            }
+        } else {
+            const Extra& extra = extras[piece.first_extra + k - first_extra];
+            argument = extra.coefficient * angles.at(extra.source, extra.slot);
+        }
+        double sine, cosine;
+        sincospi(argument * INVERSE_PI, &sine, &cosine);
+        table[k] = make_complex(static_cast<Real>(cosine), static_cast<Real>(sine));
+    }
+}

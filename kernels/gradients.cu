@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sums that the adjoint sweep left for each tile -> gradients of the columns, all computed in double precision.
+//
+//   sum_tiles      totals[u][output.total] = sum over tiles of (-1)^popcount(tile & outside) partial[u][tile][slot]
+//   sum_chunks     values[k] = sum of partial[k][...]
+//   run_gradients  w = Im <lam|(X, Y, Z)|psi> between Rz(lambda) and Ry of a run, turned as a 3-vector to the place
+//                  after each of its gates; the gradient of a gate about an axis is that component of w
+//   combine        gradients[u][c] = sum of weight * (leaf gradient or total) over what depends on column c
+//
+// Layout: a unit is a pair, or a row where cotangents are given. partial [units][num_tiles][num_slots] (sum_tiles),
+// [count][num_chunks] (sum_chunks); totals [units][num_totals]; leaf_gradients [units][num_leaf_outputs], with respect
+// to the angle of a leaf or to the three columns of a rotation vector; gradients [units][num_columns];
+// columns [rows][num_columns].
+// Launch: 1-D. sum_tiles, sum_chunks: blocks of 32 .. 1024 threads, a multiple of 32, any grid; best are
+// units * ceil(num_outputs / 8) and count blocks. run_gradients, combine: one thread per (unit, run), (unit, column).
+// Traffic: partial is read once. Outputs should be sorted by slot: 8 neighbours are one sector of 32 bytes in float.
+// Determinism: sums are trees that depend on the number of tiles and on the block size only.
+// Source: kernels/README.md, gradients.
+
+constexpr double INVERSE_PI = 0.31830988618379067154;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr int OUTPUT_LANES = 8;
+
+// Sums x over the threads whose numbers agree modulo LANES, for thread numbers below LANES.
+template <int LANES>
+__device__ __forceinline__ double block_sums(double x) {
+    __shared__ double sums[32 * LANES];
+    for (int offset = 16; offset >= LANES; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();  // the sums of the previous call have been read
+    if (lane < LANES) sums[warp * LANES + lane] = x;
+    __syncthreads();
+    if (threadIdx.x < LANES)
+        for (int w = 1; w < blockDim.x / 32; ++w) x += sums[w * LANES + lane];
+    return x;
+}
+
+extern "C" __global__ void sum_tiles(const Real* partial, int units, int num_tiles, int num_slots,
+                                     const Output* outputs, int num_outputs, double* totals, int num_totals) {
+    const int lane = threadIdx.x % OUTPUT_LANES, step = blockDim.x / OUTPUT_LANES;
+    const int groups = (num_outputs + OUTPUT_LANES - 1) / OUTPUT_LANES;
+    for (long long task = blockIdx.x; task < static_cast<long long>(units) * groups; task += gridDim.x) {
+        const long long unit = task / groups;
+        const int o = static_cast<int>(task % groups) * OUTPUT_LANES + lane;
+        // Threads beyond the last output repeat it: all of them meet at the barriers of block_sums.
+        const Output output = outputs[o < num_outputs ? o : num_outputs - 1];
+        const Real* of_unit = partial + unit * num_tiles * num_slots + output.slot;
+        double sum = 0;
+        for (int tile = threadIdx.x / OUTPUT_LANES; tile < num_tiles; tile += step) {
+            const double x = of_unit[static_cast<long long>(tile) * num_slots];
+            sum += __popcll(tile & output.outside) & 1 ? -x : x;
+        }
+        sum = block_sums<OUTPUT_LANES>(sum);
+        if (threadIdx.x < OUTPUT_LANES && o < num_outputs) totals[unit * num_totals + output.total] = sum;
+    }
+}
+
+extern "C" __global__ void sum_chunks(const double* partial, int count, int num_chunks, double* values) {
+    for (long long k = blockIdx.x; k < count; k += gridDim.x) {
+        double sum = 0;
+        for (int chunk = threadIdx.x; chunk < num_chunks; chunk += blockDim.x) sum += partial[k * num_chunks + chunk];
+        sum = block_sums<1>(sum);
+        if (threadIdx.x == 0) values[k] = sum;
+    }
+}
+
+struct Vector3 {
+    double x, y, z;
+};
+
+__device__ __forceinline__ Vector3 cross(const Vector3& u, const Vector3& v) {
+    return {u.y * v.z - u.z * v.y, u.z * v.x - u.x * v.z, u.x * v.y - u.y * v.x};
+}
+
+// v + s p + t q
+__device__ __forceinline__ Vector3 add(const Vector3& v, double s, const Vector3& p, double t, const Vector3& q) {
+    return {v.x + s * p.x + t * q.x, v.y + s * p.y + t * q.y, v.z + s * p.z + t * q.z};
+}
+
+struct Quaternion {  // the matrix a - i (b X + c Y + d Z)
+    double a, b, c, d;
+};
+
+// The matrix of a leaf; columns: those of its row.
+__device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const double* columns) {
+    if (leaf.kind == LEAF_SU2) return {leaf.quaternion[0], leaf.quaternion[1], leaf.quaternion[2], leaf.quaternion[3]};
+    double sine, cosine;
+    if (leaf.kind == LEAF_RV) {  // exp(-i/2 (x X + y Y + z Z))
+        const double* v = columns + leaf.column;
+        const double theta = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+        sincospi(theta * (INVERSE_PI / 2), &sine, &cosine);
+        // sin(theta/2)/theta, by its series where the quotient loses digits
+        const double s = theta < 1e-4 ? 0.5 - theta * theta / 48 : sine / theta;
+        return {cosine, s * v[0], s * v[1], s * v[2]};
+    }
+    const double angle = leaf.column < 0 ? leaf.offset : leaf.coefficient * columns[leaf.column] + leaf.offset;
+    sincospi(angle * (INVERSE_PI / 2), &sine, &cosine);
+    return {cosine, leaf.kind == LEAF_RX ? sine : 0, leaf.kind == LEAF_RY ? sine : 0, leaf.kind == LEAF_RZ ? sine : 0};
+}
+
+// Gradient of the gate q = exp(-i/2 v.sigma) with respect to v, for w taken after the gate: with t = |v| the left
+// Jacobian of the rotation group, w - (1 - cos t)/t^2 v x w + (t - sin t)/t^3 v x (v x w).
+__device__ __forceinline__ Vector3 rotation_vector_gradient(const Vector3& v, const Quaternion& q, const Vector3& w) {
+    const double t2 = v.x * v.x + v.y * v.y + v.z * v.z;
+    // sin(t/2)/t, in which 1 - cos t has no cancellation; series where quotients lose digits
+    const double s = t2 < 1e-8 ? 0.5 - t2 / 48 : (q.b * v.x + q.c * v.y + q.d * v.z) / t2;
+    const double second = t2 < 1e-4 ? 1.0 / 6 - t2 / 120 : (1 - 2 * s * q.a) / t2;
+    const Vector3 vw = cross(v, w);
+    return add(w, -2 * s * s, vw, second, cross(v, vw));
+}
+
+extern "C" __global__ void run_gradients(const double* totals, int num_totals, const double* columns, int num_columns,
+                                         const int* row_of_unit, int units, const Leaf* leaves, const Run* runs,
+                                         int num_runs, const Slots* slots, const double2* run_angles,
+                                         double* leaf_gradients, int num_leaf_outputs) {
+    const long long entry = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (entry >= static_cast<long long>(units) * num_runs) return;
+    const long long unit = entry / num_runs, row = row_of_unit[unit];
+    const Run& run = runs[entry % num_runs];
+    const double *values = columns + row * num_columns, *sums = totals + unit * num_totals;
+    const double x = run.sum_x < 0 ? 0 : sums[run.sum_x], y = run.sum_y < 0 ? 0 : sums[run.sum_y];
+
+    // Back through Rz(lambda): the frame of the run's input. Then forward gate by gate.
+    double sine, cosine;
+    const double lambda = run_angles[place(run.slot, row, slots->shared_runs, slots->varying_runs)].x;
+    sincospi(lambda * INVERSE_PI, &sine, &cosine);
+    Vector3 w{cosine * x + sine * y, cosine * y - sine * x, run.sum_z < 0 ? 0 : sums[run.sum_z]};
+    for (int i = run.first_leaf; i < run.end_leaf; ++i) {
+        const Leaf& leaf = leaves[i];
+        const Quaternion q = leaf_quaternion(leaf, values);
+        const Vector3 axis{q.b, q.c, q.d}, turned = cross(axis, w);
+        w = add(w, 2 * q.a, turned, 2, cross(axis, turned));
+        if (leaf.output < 0) continue;
+        double* gradient = leaf_gradients + unit * num_leaf_outputs + leaf.output;
+        if (leaf.kind == LEAF_RV) {
+            const double* v = values + leaf.column;
+            const Vector3 g = rotation_vector_gradient({v[0], v[1], v[2]}, q, w);
+            gradient[0] = g.x;
+            gradient[1] = g.y;
+            gradient[2] = g.z;
+        } else {
+            gradient[0] = leaf.kind == LEAF_RX ? w.x : leaf.kind == LEAF_RY ? w.y : w.z;
+        }
+    }
+}
+
+extern "C" __global__ void combine(const int* column_begin, const int* index, const double* weight,
+                                   const double* leaf_gradients, int num_leaf_outputs, const double* totals,
+                                   int num_totals, int num_columns, int units, double* gradients) {
+    const long long entry = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (entry >= static_cast<long long>(units) * num_columns) return;
+    const long long unit = entry / num_columns, column = entry % num_columns;
+    const double *of_leaves = leaf_gradients + unit * num_leaf_outputs, *of_sums = totals + unit * num_totals;
+    double sum = 0;
+    for (int e = column_begin[column]; e < column_begin[column + 1]; ++e)
+        sum += weight[e] * (index[e] < num_leaf_outputs ? of_leaves[index[e]] : of_sums[index[e] - num_leaf_outputs]);
+    gradients[entry] = sum;
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Expectation values and the start of the adjoint sweep:
+//
+//   (O psi)[i] = sum over groups of O of d[i] psi[i ^ flip]
+//   d[i] = sum over terms of (re + i im) [(i & care) == value] (-1)^popcount(i & sign)
+//   value = Re <psi|O|psi>
+//   lam = O psi, or with cotangents the sum of cotangent * O psi over the pairs of a row; times i if imaginary
+//
+// Layout: psi [rows][2^N]; lam [pairs][2^N], or [rows][2^N] with cotangents [pairs]; diagonals [groups][2^N] or null:
+// d is then made from the terms; partial [pairs][num_chunks], num_chunks = 2^N / min(2^N, 1024). The pairs of a row are
+// row_begin[row] .. row_begin[row + 1], the groups of an observable observable_begin[o] .. observable_begin[o + 1].
+// Launch: 1-D, exact grids. observe: rows * num_chunks blocks of 2^k threads, 32 <= 2^k <= 256; best is a quarter of a
+// chunk. fill_diagonals: ceil(2^N / block) blocks for each group, any block.
+// Traffic per amplitude, pair and group: reads of one amplitude and one diagonal; one write of lam per pair, or per row
+// with cotangents. A flip permutes aligned groups of 32 amplitudes, and each within itself: reads coalesce.
+// Determinism: sums of a chunk are a tree that depends on the number of threads only.
+
+constexpr int CHUNK = 1024;  // amplitudes of a block
+constexpr int HELD = 4;      // amplitudes of a thread at a time: their loads overlap
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+// Sums x over the threads whose numbers agree modulo LANES, for thread numbers below LANES.
+template <int LANES>
+__device__ __forceinline__ double block_sums(double x) {
+    __shared__ double sums[32 * LANES];
+    for (int offset = 16; offset >= LANES; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();  // the sums of the previous call have been read
+    if (lane < LANES) sums[warp * LANES + lane] = x;
+    __syncthreads();
+    if (threadIdx.x < LANES)
+        for (int w = 1; w < blockDim.x / 32; ++w) x += sums[w * LANES + lane];
+    return x;
+}
+
+extern "C" __global__ void fill_diagonals(const Group* groups, const ObservableTerm* terms, int num_address_bits,
+                                          Complex* diagonals) {
+    const Mask size = Mask(1) << num_address_bits;
+    const unsigned blocks_per_group = static_cast<unsigned>((size + blockDim.x - 1) / blockDim.x);
+    const unsigned g = blockIdx.x / blocks_per_group;
+    const Mask i = static_cast<Mask>(blockIdx.x % blocks_per_group) * blockDim.x + threadIdx.x;
+    if (i >= size) return;
+    double re = 0, im = 0;
+    for (int t = groups[g].first_term; t < groups[g].end_term; ++t) {
+        const ObservableTerm& term = terms[t];
+        const int sign = generator(term.care, term.value, term.sign, i);
+        re += sign * term.re;
+        im += sign * term.im;
+    }
+    diagonals[g * size + i] = make_complex(static_cast<Real>(re), static_cast<Real>(im));
+}
+
+// value[j] += d[index[j]] psi[index[j] ^ flip]
+__device__ __forceinline__ void add_group(const Complex* psi, const Group& group, const ObservableTerm* terms,
+                                          const Complex* diagonal, const Mask (&index)[HELD], Complex (&value)[HELD]) {
+    Complex d[HELD];
+#pragma unroll
+    for (int j = 0; j < HELD; ++j) d[j] = diagonal ? diagonal[index[j]] : make_complex(0, 0);
+    if (!diagonal)
+        for (int t = group.first_term; t < group.end_term; ++t) {
+            const ObservableTerm& term = terms[t];
+            const Real re = static_cast<Real>(term.re), im = static_cast<Real>(term.im);
+#pragma unroll
+            for (int j = 0; j < HELD; ++j) {
+                const int sign = generator(term.care, term.value, term.sign, index[j]);
+                d[j].x += sign * re;
+                d[j].y += sign * im;
+            }
+        }
+#pragma unroll
+    for (int j = 0; j < HELD; ++j) {
+        const Complex product = multiply(d[j], psi[index[j] ^ group.flip]);
+        value[j].x += product.x;
+        value[j].y += product.y;
+    }
+}
+
+extern "C" __global__ void observe(const Complex* psi, Complex* lam, const int* row_begin, const int* pair_observable,
+                                   const int* observable_begin, const Group* groups, const ObservableTerm* terms,
+                                   const Complex* diagonals, const double* cotangents, int num_address_bits,
+                                   int imaginary, double* partial) {
+    const Mask size = Mask(1) << num_address_bits;
+    const int chunk_size = size < CHUNK ? static_cast<int>(size) : CHUNK;
+    const int num_chunks = static_cast<int>(size / chunk_size);
+    const long long row = blockIdx.x / num_chunks;
+    const int chunk = blockIdx.x % num_chunks;
+    psi += row * size;
+
+    for (int first = 0; first < chunk_size; first += HELD * blockDim.x) {
+        Mask index[HELD];
+        bool inside[HELD];
+        Complex own[HELD], weighted[HELD];
+#pragma unroll
+        for (int j = 0; j < HELD; ++j) {
+            const int local = first + j * blockDim.x + threadIdx.x;
+            inside[j] = local < chunk_size;
+            index[j] = static_cast<Mask>(chunk) * chunk_size + (inside[j] ? local : 0);
+            own[j] = inside[j] ? psi[index[j]] : make_complex(0, 0);  // 0: adds nothing to values
+            weighted[j] = make_complex(0, 0);
+        }
+        for (long long pair = row_begin[row]; pair < row_begin[row + 1]; ++pair) {
+            const int observable = pair_observable[pair];
+            Complex value[HELD];
+#pragma unroll
+            for (int j = 0; j < HELD; ++j) value[j] = make_complex(0, 0);
+            for (long long g = observable_begin[observable]; g < observable_begin[observable + 1]; ++g)
+                add_group(psi, groups[g], terms, diagonals ? diagonals + g * size : nullptr, index, value);
+
+            double sum = 0;
+#pragma unroll
+            for (int j = 0; j < HELD; ++j) sum += own[j].x * value[j].x + own[j].y * value[j].y;
+            sum = block_sums<1>(sum);
+            if (threadIdx.x == 0) {
+                double& total = partial[pair * num_chunks + chunk];
+                total = first == 0 ? sum : total + sum;
+            }
+            if (!lam) continue;
+            const Real weight = cotangents ? static_cast<Real>(cotangents[pair]) : 1;
+#pragma unroll
+            for (int j = 0; j < HELD; ++j) {
+                const Complex x = imaginary ? make_complex(-value[j].y, value[j].x) : value[j];
+                weighted[j].x += weight * x.x;
+                weighted[j].y += weight * x.y;
+                if (!cotangents && inside[j]) lam[pair * size + index[j]] = x;
+            }
+        }
+        if (!lam || !cotangents) continue;
+#pragma unroll
+        for (int j = 0; j < HELD; ++j)
+            if (inside[j]) lam[row * size + index[j]] = weighted[j];
+    }
+}

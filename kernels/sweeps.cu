@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One sweep over all amplitudes: every tile is read once, taken through the stages of a pass, and written once.
+//   forward  psi <- R_m D_m .. R_1 D_1 psi             D: diagonals of a piece, R: rotations of some register bits
+//   adjoint  psi, lam <- D_1^-1 R_1^-1 .. D_m^-1 R_m^-1 (psi, lam), and the sums over the tile that gradients need:
+//            Im<lam|Y|psi>, Im<lam|X|psi> where R_k is undone, sums of p = Im(conj(lam) psi) where D_k is undone
+// Layout   psi, lam [units][2^N]; partial [units][tiles][slots]; records: device.cuh
+// Launch   blocks of BLOCK_THREADS, ceil(units * tiles / TILES_PER_BLOCK) of them; dynamic shared memory:
+//          2 * TILES_PER_BLOCK << TILE_QUBITS amplitudes, and for the adjoint 2 * TILES_PER_BLOCK * WARPS_PER_TILE *
+//          NUM_ENTRIES more Reals
+// Work     per amplitude: a rotation 3 multiply-adds, its adjoint 6 and 2 for each of Y and X; a piece about 8, its
+//          adjoint 12 and 2 for p. Traffic: one read and one write of each state a pass; an exchange between threads is
+//          one write and one read of shared memory without bank conflicts.
+// Same input, same bits: sums have a fixed order and there are no atomics.
+// Source   arXiv:2603.02804 fuses gates in both directions; rotations as three shears are lifting steps.
+#include "device.cuh"
+
+constexpr int BLOCK_THREADS = THREADS_PER_TILE < 128 ? 128 : THREADS_PER_TILE;
+constexpr int TILES_PER_BLOCK = BLOCK_THREADS / THREADS_PER_TILE;
+constexpr int TILE_SIZE = 1 << TILE_QUBITS;
+constexpr int LANE_QUBITS = THREAD_QUBITS < 5 ? THREAD_QUBITS : 5;  // thread bits inside a warp
+constexpr int WARPS_PER_TILE = 1 << (THREAD_QUBITS - LANE_QUBITS);
+constexpr int LOAD_ARRANGEMENT = TILE_QUBITS - REGISTER_QUBITS;  // neighbouring threads take neighbouring amplitudes
+constexpr int MIN_BLOCKS = BLOCK_THREADS > 256 ? 1 : 512 / BLOCK_THREADS;
+constexpr unsigned FULL_WARP = 0xffffffffu;
+
+// What each warp contributes to the sums of a stage.
+constexpr int WIDTH = 4;  // register bits at most; values that a reduction takes at once, a power of two
+constexpr int Y_ENTRY = 0, X_ENTRY = WIDTH, REGISTER_Z_ENTRY = 2 * WIDTH, LANE_Z_ENTRY = 3 * WIDTH;
+constexpr int NUM_ENTRIES = LANE_Z_ENTRY + 1 + LANE_QUBITS;
+static_assert(REGISTER_QUBITS <= WIDTH && REGISTER_QUBITS <= TILE_QUBITS, "a stage names WIDTH register bits");
+
+typedef Complex State[NUM_REGISTERS];
+
+struct Place {  // of this thread
+    int tile_in_block, thread, tile;
+    int unit;
+    bool valid;  // false for threads beyond the last tile, which take part in barriers only
+};
+
+__device__ __forceinline__ Place find_place(int units, int num_tiles) {
+    Place place;
+    place.tile_in_block = threadIdx.x >> THREAD_QUBITS;
+    place.thread = threadIdx.x & (THREADS_PER_TILE - 1);
+    const long long last = static_cast<long long>(units) * num_tiles - 1;
+    long long number = static_cast<long long>(blockIdx.x) * TILES_PER_BLOCK + place.tile_in_block;
+    place.valid = number <= last;
+    if (!place.valid) number = last;
+    place.unit = static_cast<int>(number / num_tiles);
+    place.tile = static_cast<int>(number % num_tiles);
+    return place;
+}
+
+// Address of register 0 of this thread in the arrangement of loads, and of each register bit.
+__device__ __forceinline__ Mask first_address(const Place& place, const Window* window, int num_tiles) {
+    Mask address = 0;
+    for (int b = 0; num_tiles >> b > 1; ++b) address |= static_cast<Mask>(place.tile >> b & 1) << window->outside[b];
+#pragma unroll
+    for (int b = 0; b < THREAD_QUBITS; ++b) address |= static_cast<Mask>(place.thread >> b & 1) << window->tile[b];
+    return address;
+}
+
+template <bool STORE>
+__device__ __forceinline__ void transfer(State& a, Complex* state, Mask address, const Window* window, bool valid) {
+    Mask bit[REGISTER_QUBITS];
+#pragma unroll
+    for (int b = 0; b < REGISTER_QUBITS; ++b) bit[b] = static_cast<Mask>(1) << window->tile[LOAD_ARRANGEMENT + b];
+#pragma unroll
+    for (int j = 0; j < NUM_REGISTERS; ++j) {
+        Mask here = address;
+#pragma unroll
+        for (int b = 0; b < REGISTER_QUBITS; ++b)
+            if (j >> b & 1) here |= bit[b];
+        if (!STORE) a[j] = valid ? state[here] : make_complex(0, 0);
+        if (STORE && valid) state[here] = a[j];
+    }
+}
+
+// Tile indices in shared memory: XOR-linear, and without bank conflicts in every arrangement, since the lanes that
+// differ in the lowest bits of the thread number always differ in the lowest bits of the place (see README.md).
+__device__ __forceinline__ int swizzle(int index) {
+    return index ^ (index >> REGISTER_QUBITS & (NUM_REGISTERS - 1));
+}
+
+// Call visit(j, place of register j) for all registers. Gray code: one exclusive or per register.
+template <class Visit>
+__device__ __forceinline__ void for_each_place(int thread, int arrangement, Visit visit) {
+    int column[REGISTER_QUBITS];
+#pragma unroll
+    for (int b = 0; b < REGISTER_QUBITS; ++b) column[b] = swizzle(1 << (arrangement + b));
+    int place = swizzle(tile_index(thread, 0, arrangement));
+#pragma unroll
+    for (int i = 0; i < NUM_REGISTERS; ++i) {
+        visit(i ^ i >> 1, place);
+#pragma unroll
+        for (int b = 0; b < REGISTER_QUBITS; ++b)
+            if ((i + 1 & -(i + 1)) == 1 << b) place ^= column[b];
+    }
+}
+
+// Rotation of one register bit by the angle a as three shears, coefficients tan(a/2) and sin(a).
+template <int BIT>
+__device__ __forceinline__ void rotate(State& a, Real half_tan, Real sine) {
+#pragma unroll
+    for (int j = 0; j < NUM_REGISTERS; ++j) {
+        if (j >> BIT & 1) continue;
+        Complex &x = a[j], &y = a[j | 1 << BIT];
+        x.x -= half_tan * y.x;
+        x.y -= half_tan * y.y;
+        y.x += sine * x.x;
+        y.y += sine * x.y;
+        x.x -= half_tan * y.x;
+        x.y -= half_tan * y.y;
+    }
+}
+
+// Call visit.template operator()<BIT>() for every register bit.
+template <int BIT = 0, class Visit>
+__device__ __forceinline__ void for_each_bit(Visit& visit) {
+    if constexpr (BIT < REGISTER_QUBITS) {
+        visit.template at<BIT>();
+        for_each_bit<BIT + 1>(visit);
+    }
+}
+
+struct Rotations {  // of one stage, for one row
+    const Stage& stage;
+    const Complex* __restrict__ coefficients;
+    const Slots& slots;
+    int row;
+    __device__ __forceinline__ Complex operator[](int bit) const {
+        return coefficients[place(stage.slot[bit], row, slots.shared_runs, slots.varying_runs)];
+    }
+};
+
+struct RotateForward {
+    State& psi;
+    const Rotations& rotations;
+    template <int BIT>
+    __device__ __forceinline__ void at() {
+        if (!(rotations.stage.rotate >> BIT & 1)) return;
+        const Complex c = rotations[BIT];
+        rotate<BIT>(psi, c.x, c.y);
+    }
+};
+
+struct RotateBack {  // and the sums Im<lam|Y|psi>
+    State &psi, &lam;
+    const Rotations& rotations;
+    Real (&sums)[WIDTH];
+    template <int BIT>
+    __device__ __forceinline__ void at() {
+        if (!(rotations.stage.rotate >> BIT & 1)) return;
+        const Complex c = rotations[BIT];
+        rotate<BIT>(psi, -c.x, -c.y);
+        rotate<BIT>(lam, -c.x, -c.y);
+        Real plus = 0, minus = 0;
+#pragma unroll
+        for (int j = 0; j < NUM_REGISTERS; ++j) {
+            if (j >> BIT & 1) continue;
+            constexpr int one = 1 << BIT;
+            plus += lam[j | one].x * psi[j].x;
+            minus += lam[j].x * psi[j | one].x;
+            plus += lam[j | one].y * psi[j].y;
+            minus += lam[j].y * psi[j | one].y;
+        }
+        sums[BIT] = plus - minus;
+    }
+};
+
+struct SumX {  // Im<lam|X|psi>
+    const State &psi, &lam;
+    int wanted;
+    Real (&sums)[WIDTH];
+    template <int BIT>
+    __device__ __forceinline__ void at() {
+        if (!(wanted >> BIT & 1)) return;
+        Real plus = 0, minus = 0;
+#pragma unroll
+        for (int j = 0; j < NUM_REGISTERS; ++j) {
+            plus += lam[j].x * psi[j ^ 1 << BIT].y;
+            minus += lam[j].y * psi[j ^ 1 << BIT].x;
+        }
+        sums[BIT] = plus - minus;
+    }
+};
+
+__device__ __forceinline__ float negate_if(float value, unsigned bit) {
+    return __uint_as_float(__float_as_uint(value) ^ bit << 31);
+}
+__device__ __forceinline__ double negate_if(double value, unsigned bit) {
+    return bit ? -value : value;
+}
+
+struct PieceFactors {  // of one thread: head * product of ratio[b] over the register bits that are set
+    Complex head, ratio[REGISTER_QUBITS];
+};
+
+__device__ __forceinline__ int local_parity(int index, int tile, Mask mask) {
+    return __popc(index & static_cast<unsigned>(mask)) + __popc(tile & static_cast<unsigned>(mask >> TILE_QUBITS)) & 1;
+}
+
+__device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const Extra* __restrict__ extras,
+                                                      const Complex* __restrict__ table, const Place& place) {
+    PieceFactors factors;
+    const int index = tile_index(place.thread, 0, piece.arrangement);
+    factors.head = table[place.thread];
+    table += THREADS_PER_TILE;
+#pragma unroll
+    for (int b = 0; b < REGISTER_QUBITS; ++b) {
+        const unsigned odd = local_parity(index, place.tile, piece.signs[b]);
+        factors.ratio[b] = make_complex(negate_if(table[b].x, odd), negate_if(table[b].y, odd));
+    }
+    table += REGISTER_QUBITS - piece.first_extra;
+    const Mask local = static_cast<Mask>(place.tile) << TILE_QUBITS | index;
+#pragma unroll 1
+    for (int e = piece.first_extra; e < piece.end_extra; ++e) {
+        const Extra& extra = extras[e];
+        if (extra.kind == EXTRA_TERM || (local & extra.care) != extra.value) continue;
+        const Complex factor = table[e];
+        if (extra.kind == EXTRA_THREAD) factors.head = multiply(factors.head, factor);
+#pragma unroll
+        for (int b = 0; b < REGISTER_QUBITS; ++b)
+            if (extra.kind == EXTRA_REGISTER && extra.bit == b) factors.ratio[b] = multiply(factors.ratio[b], factor);
+    }
+    return factors;
+}
+
+// A generator g on the registers of one thread: (j & care) == value and the parity of j & sign, if the thread matches.
+struct RegisterMasks {
+    unsigned care, value, sign, odd;
+    bool matches;
+};
+
+__device__ __forceinline__ RegisterMasks on_registers(Mask care, Mask value, Mask sign, const Place& place,
+                                                      int arrangement) {
+    const Mask local = static_cast<Mask>(place.tile) << TILE_QUBITS | tile_index(place.thread, 0, arrangement);
+    const Mask registers = static_cast<Mask>(NUM_REGISTERS - 1) << arrangement;
+    RegisterMasks masks;
+    masks.care = static_cast<unsigned>((care & registers) >> arrangement);
+    masks.value = static_cast<unsigned>((value & registers) >> arrangement);
+    masks.sign = static_cast<unsigned>((sign & registers) >> arrangement);
+    masks.odd = __popcll(local & sign);
+    masks.matches = ((local ^ value) & care & ~registers) == 0;
+    return masks;
+}
+
+__device__ __forceinline__ void times(Complex& a, Complex factor, bool inverse) {
+    a = inverse ? multiply_conjugate(a, factor) : multiply(a, factor);
+}
+
+template <bool INVERSE>
+__device__ __forceinline__ void apply_term(State& psi, State* lam, const RegisterMasks& masks, Complex factor) {
+    if (!masks.matches) return;
+#pragma unroll
+    for (int j = 0; j < NUM_REGISTERS; ++j) {
+        if ((j & masks.care) != masks.value) continue;
+        const Complex f = make_complex(factor.x, negate_if(factor.y, (masks.odd + __popc(j & masks.sign)) & 1));
+        times(psi[j], f, INVERSE);
+        if (INVERSE) times((*lam)[j], f, INVERSE);
+    }
+}
+
+// Multiply psi (and lam) by the diagonal of a piece, or by its inverse.
+template <bool INVERSE>
+__device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece& piece,
+                                            const Extra* __restrict__ extras, const Complex* __restrict__ table,
+                                            const Place& place) {
+    PieceFactors factors = piece_factors(piece, extras, table, place);
+    // Four factors at a time, in Gray code of the other register bits: with two states there is no room for all.
+    Complex factor[4];
+    factor[0] = factors.head;
+    factor[1] = multiply(factor[0], factors.ratio[0]);
+    factor[2] = multiply(factor[0], factors.ratio[1]);
+    factor[3] = multiply(factor[1], factors.ratio[1]);
+#pragma unroll
+    for (int i = 0; i < NUM_REGISTERS / 4; ++i) {
+        const int high = i ^ i >> 1;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const int j = high << 2 | k;
+            const unsigned odd = piece.register_signs >> j & 1;
+            const Complex f = make_complex(negate_if(factor[k].x, odd), negate_if(factor[k].y, odd));
+            times(psi[j], f, INVERSE);
+            if (INVERSE) times((*lam)[j], f, INVERSE);
+            // Factors have modulus 1: the inverse of a ratio is its conjugate.
+            const int flipped = high ^ ((i + 1) ^ (i + 1) >> 1);
+#pragma unroll
+            for (int b = 2; b < REGISTER_QUBITS; ++b)
+                if (flipped == 1 << (b - 2)) times(factor[k], factors.ratio[b], high >> (b - 2) & 1);
+        }
+    }
+    table += THREADS_PER_TILE + REGISTER_QUBITS;
+#pragma unroll 1
+    for (int e = piece.first_extra; e < piece.end_extra; ++e) {
+        const Extra& extra = extras[e];
+        if (extra.kind != EXTRA_TERM) continue;
+        const RegisterMasks masks = on_registers(extra.care, extra.value, extra.sign, place, piece.arrangement);
+        apply_term<INVERSE>(psi, lam, masks, table[e - piece.first_extra]);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
+    forward_sweep(Complex* state, int num_address_bits, int units, int num_tiles, const Window* window,
+                  const Stage* __restrict__ stages, int num_stages, const Piece* __restrict__ pieces,
+                  const Extra* __restrict__ extras, const Slots* __restrict__ slots,
+                  const Complex* __restrict__ rotations, const Complex* __restrict__ tables) {
+    extern __shared__ double shared_memory[];
+    const Place here = find_place(units, num_tiles);
+    Complex* buffer = reinterpret_cast<Complex*>(shared_memory) + 2 * TILE_SIZE * here.tile_in_block;
+    state += static_cast<Mask>(here.unit) << num_address_bits;
+    const Mask address = first_address(here, window, num_tiles);
+    State psi;
+    transfer<false>(psi, state, address, window, here.valid);
+    int arrangement = LOAD_ARRANGEMENT, half = 0;
+#pragma unroll 1
+    for (int s = 0; s <= num_stages; ++s) {
+        const int next = s < num_stages ? stages[s].arrangement : LOAD_ARRANGEMENT;
+        if (next != arrangement) {
+            // Two halves in turn: who writes one half has passed the barrier after all reads of it.
+            Complex* const from = buffer + half * TILE_SIZE;
+            for_each_place(here.thread, arrangement, [&](int j, int place) { from[place] = psi[j]; });
+            __syncthreads();
+            for_each_place(here.thread, next, [&](int j, int place) { psi[j] = from[place]; });
+            arrangement = next;
+            half ^= 1;
+        }
+        if (s == num_stages) break;
+        const Stage& stage = stages[s];
+        if (stage.piece >= 0) {
+            const Piece& piece = pieces[stage.piece];
+            const Complex* table =
+                tables + place(piece.table, here.unit, slots->shared_entries, slots->varying_entries);
+            apply_piece<false>(psi, nullptr, piece, extras, table, here);
+        }
+        const Rotations coefficients{stage, rotations, *slots, here.unit};
+        RotateForward forward{psi, coefficients};
+        for_each_bit(forward);
+    }
+    transfer<true>(psi, state, address, window, here.valid);
+}
+
+// Add up values over the threads of a warp that share a tile. While there are several, each step halves the number that
+// a lane holds: of two lanes one goes on with the first half, the other with the second.
+template <int COUNT>
+__device__ __forceinline__ void reduce_lanes(Real (&value)[COUNT], int thread, Real* entries) {
+    constexpr int HELD = COUNT >> LANE_QUBITS ? COUNT >> LANE_QUBITS : 1;
+    int first = 0;
+    bool writes = true;
+#pragma unroll
+    for (int step = 0; step < LANE_QUBITS; ++step) {
+        const bool upper = thread >> step & 1;
+        const int kept = COUNT >> (step + 1);
+        if (kept == 0) {
+            value[0] += __shfl_xor_sync(FULL_WARP, value[0], 1 << step);
+            writes = writes && !upper;
+        }
+#pragma unroll
+        for (int i = 0; i < kept; ++i) {
+            const Real passed_on = upper ? value[i] : value[i + kept];
+            value[i] = (upper ? value[i + kept] : value[i]) + __shfl_xor_sync(FULL_WARP, passed_on, 1 << step);
+        }
+        if (upper) first += kept;
+    }
+#pragma unroll
+    for (int i = 0; i < HELD; ++i)
+        if (writes) entries[first + i] = value[i];
+}
+
+// p of register j.
+__device__ __forceinline__ Real imaginary_product(const State& psi, const State& lam, int j) {
+    return lam[j].x * psi[j].y - lam[j].y * psi[j].x;
+}
+
+// Sums of p over the threads of a warp: of p (-1)^bit for every register bit and every lane bit, and of p.
+__device__ __forceinline__ void reduce_z(const State& psi, const State& lam, int thread, Real* entries) {
+    Real z[WIDTH] = {}, p[NUM_REGISTERS / 2];
+#pragma unroll
+    for (int j = 0; j < NUM_REGISTERS / 2; ++j) {
+        const Real even = imaginary_product(psi, lam, 2 * j), odd = imaginary_product(psi, lam, 2 * j + 1);
+        z[0] += even - odd;
+        p[j] = even + odd;
+    }
+#pragma unroll
+    for (int b = 1; b < REGISTER_QUBITS; ++b) {
+#pragma unroll
+        for (int j = 0; j < NUM_REGISTERS >> (b + 1); ++j) {
+            z[b] += p[2 * j] - p[2 * j + 1];
+            p[j] = p[2 * j] + p[2 * j + 1];
+        }
+    }
+    reduce_lanes(z, thread, entries + REGISTER_Z_ENTRY);
+    // A Walsh-Hadamard transform over the lanes: lane m holds the sum of p (-1)^popcount(lane & m).
+    Real walsh = p[0];
+#pragma unroll
+    for (int q = 0; q < LANE_QUBITS; ++q) {
+        const Real other = __shfl_xor_sync(FULL_WARP, walsh, 1 << q);
+        walsh = thread >> q & 1 ? other - walsh : other + walsh;
+    }
+    const int lane = thread & ((1 << LANE_QUBITS) - 1);
+    if ((lane & (lane - 1)) == 0) entries[LANE_Z_ENTRY + __ffs(lane)] = walsh;
+}
+
+struct SumBuffer {  // entries of all warps of one tile; two halves in turn, see the barrier in adjoint_sweep
+    Real* entries;
+    __device__ __forceinline__ Real* of_warp(int warp) const { return entries + warp * NUM_ENTRIES; }
+    __device__ __forceinline__ Real total(int entry, int signs = 0) const {
+        Real sum = 0;
+#pragma unroll
+        for (int warp = 0; warp < WARPS_PER_TILE; ++warp) {
+            const Real value = entries[warp * NUM_ENTRIES + entry];
+            sum += warp & signs ? -value : value;
+        }
+        return sum;
+    }
+};
+
+// Add the warps' entries and store the sums of a stage.
+__device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& stage, int z_slot, const Place& place,
+                                           Real* partial) {
+    // THREADS_PER_TILE may be 1: every thread takes several sums.
+    for (int k = place.thread; k < 2 * REGISTER_QUBITS + TILE_QUBITS + 1; k += THREADS_PER_TILE) {
+        if (k < REGISTER_QUBITS) {
+            if (stage.rotate >> k & 1) partial[stage.y_slot + k] = sums.total(Y_ENTRY + k);
+            continue;
+        }
+        if (k < 2 * REGISTER_QUBITS) {
+            const int b = k - REGISTER_QUBITS;
+            if (stage.sum_x >> b & 1) partial[stage.x_slot + b] = sums.total(X_ENTRY + b);
+            continue;
+        }
+        if (z_slot < 0) continue;
+        const int bit = k - 2 * REGISTER_QUBITS, b = bit - stage.arrangement;
+        const int thread_bit = bit < stage.arrangement ? bit : bit - REGISTER_QUBITS;
+        Real sum;
+        if (bit == TILE_QUBITS)
+            sum = sums.total(LANE_Z_ENTRY);
+        else if (b >= 0 && b < REGISTER_QUBITS)
+            sum = sums.total(REGISTER_Z_ENTRY + b);
+        else if (thread_bit < LANE_QUBITS)
+            sum = sums.total(LANE_Z_ENTRY + 1 + thread_bit);
+        else
+            sum = sums.total(LANE_Z_ENTRY, 1 << (thread_bit - LANE_QUBITS));
+        partial[z_slot + bit] = sum;
+    }
+}
+
+// Replace values [2^t], in swizzled places, by sums over i of (-1)^popcount(i & m) values[i]. Begins and ends behind a
+// barrier.
+__device__ __forceinline__ void walsh_hadamard(Real* values, int thread) {
+    for (int first = 0; first < TILE_QUBITS; first += REGISTER_QUBITS) {
+        const int arrangement = first < LOAD_ARRANGEMENT ? first : LOAD_ARRANGEMENT;
+        Real v[NUM_REGISTERS];
+        for_each_place(thread, arrangement, [&](int j, int place) { v[j] = values[place]; });
+#pragma unroll
+        for (int b = 0; b < REGISTER_QUBITS; ++b) {
+            if (arrangement + b < first) continue;  // done by the arrangement before
+#pragma unroll
+            for (int j = 0; j < NUM_REGISTERS; ++j) {
+                if (j >> b & 1) continue;
+                const Real sum = v[j] + v[j | 1 << b];
+                v[j | 1 << b] = v[j] - v[j | 1 << b];
+                v[j] = sum;
+            }
+        }
+        for_each_place(thread, arrangement, [&](int j, int place) { values[place] = v[j]; });
+        __syncthreads();
+    }
+}
+
+// Sums of p that single bits do not give: Walsh sums of a list of masks, and sums of p g. scratch: 2^t Reals.
+__device__ __forceinline__ void long_sums(const State& psi, const State& lam, const Piece& piece, const unsigned* masks,
+                                          const Direct* directs, const Place& place, Real* scratch, Real* partial) {
+    if (piece.walsh_slot >= 0) {
+        __syncthreads();  // scratch may still be read
+        for_each_place(place.thread, piece.arrangement,
+                       [&](int j, int where) { scratch[where] = imaginary_product(psi, lam, j); });
+        __syncthreads();
+        walsh_hadamard(scratch, place.thread);
+        for (int k = piece.first_walsh + place.thread; k < piece.end_walsh; k += THREADS_PER_TILE)
+            if (place.valid) partial[piece.walsh_slot + k - piece.first_walsh] = scratch[swizzle(masks[k])];
+    }
+#pragma unroll 1
+    for (int k = piece.first_direct; k < piece.end_direct; ++k) {
+        const RegisterMasks g =
+            on_registers(directs[k].care, directs[k].value, directs[k].sign, place, piece.arrangement);
+        Real sum[1] = {0};
+#pragma unroll
+        for (int j = 0; j < NUM_REGISTERS; ++j)
+            if (g.matches && (j & g.care) == g.value)
+                sum[0] += negate_if(imaginary_product(psi, lam, j), (g.odd + __popc(j & g.sign)) & 1);
+        __syncthreads();
+        reduce_lanes(sum, place.thread, scratch + (place.thread >> LANE_QUBITS));
+        __syncthreads();
+        if (place.thread == 0 && place.valid) {
+            Real total = 0;
+            for (int warp = 0; warp < WARPS_PER_TILE; ++warp) total += scratch[warp];
+            partial[piece.direct_slot + k - piece.first_direct] = total;
+        }
+    }
+    __syncthreads();
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
+    adjoint_sweep(Complex* psi_state, Complex* lam_state, int num_address_bits, const int* __restrict__ row_of_unit,
+                  int units, int num_tiles, const Window* window, const Stage* __restrict__ stages, int num_stages,
+                  const Piece* __restrict__ pieces, const Extra* __restrict__ extras,
+                  const unsigned* __restrict__ masks, const Direct* __restrict__ directs,
+                  const Slots* __restrict__ slots, const Complex* __restrict__ rotations,
+                  const Complex* __restrict__ tables, Real* partial, int num_slots, int store) {
+    extern __shared__ double shared_memory[];
+    const Place here = find_place(units, num_tiles);
+    const int row = row_of_unit[here.unit];
+    Complex* const psi_buffer = reinterpret_cast<Complex*>(shared_memory) + 2 * TILE_SIZE * here.tile_in_block;
+    Complex* const lam_buffer = psi_buffer + TILE_SIZE;
+    Real* const entries =
+        reinterpret_cast<Real*>(reinterpret_cast<Complex*>(shared_memory) + 2 * TILE_SIZE * TILES_PER_BLOCK) +
+        2 * WARPS_PER_TILE * NUM_ENTRIES * here.tile_in_block;
+    psi_state += static_cast<Mask>(here.unit) << num_address_bits;
+    lam_state += static_cast<Mask>(here.unit) << num_address_bits;
+    partial += (static_cast<long long>(here.unit) * num_tiles + here.tile) * num_slots;
+    const Mask address = first_address(here, window, num_tiles);
+    State psi, lam;
+    transfer<false>(psi, psi_state, address, window, here.valid);
+    transfer<false>(lam, lam_state, address, window, here.valid);
+    int arrangement = LOAD_ARRANGEMENT;
+#pragma unroll 1
+    for (int s = num_stages - 1; s >= -1; --s) {
+        const int next = s >= 0 ? stages[s].arrangement : LOAD_ARRANGEMENT;
+        if (next != arrangement) {
+            for_each_place(here.thread, arrangement, [&](int j, int place) {
+                psi_buffer[place] = psi[j];
+                lam_buffer[place] = lam[j];
+            });
+            __syncthreads();
+            for_each_place(here.thread, next, [&](int j, int place) {
+                psi[j] = psi_buffer[place];
+                lam[j] = lam_buffer[place];
+            });
+            arrangement = next;
+        }
+        if (s < 0) break;
+        const Stage& stage = stages[s];
+        const SumBuffer sums{entries + (s & 1) * WARPS_PER_TILE * NUM_ENTRIES};
+        Real* const mine = sums.of_warp(here.thread >> LANE_QUBITS);
+        if (stage.rotate) {
+            const Rotations coefficients{stage, rotations, *slots, row};
+            Real y[WIDTH] = {}, x[WIDTH] = {};
+            RotateBack back{psi, lam, coefficients, y};
+            for_each_bit(back);
+            reduce_lanes(y, here.thread, mine + Y_ENTRY);
+            if (stage.sum_x) {
+                SumX sum{psi, lam, stage.sum_x, x};
+                for_each_bit(sum);
+                reduce_lanes(x, here.thread, mine + X_ENTRY);
+            }
+        }
+        int z_slot = -1;
+        if (stage.piece >= 0) {
+            const Piece& piece = pieces[stage.piece];
+            if (piece.walsh_slot >= 0 || piece.direct_slot >= 0)
+                long_sums(psi, lam, piece, masks, directs, here, reinterpret_cast<Real*>(psi_buffer), partial);
+            z_slot = piece.z_slot;
+            if (z_slot >= 0) reduce_z(psi, lam, here.thread, mine);
+            const Complex* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
+            apply_piece<true>(psi, &lam, piece, extras, table, here);
+        }
+        // Behind this barrier the sums are complete, and the buffers of the exchange may be written again.
+        __syncthreads();
+        if (here.valid) store_sums(sums, stage, z_slot, here, partial);
+    }
+    if (store) {
+        transfer<true>(psi, psi_state, address, window, here.valid);
+        transfer<true>(lam, lam_state, address, window, here.valid);
+    }
+}

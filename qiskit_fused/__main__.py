@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m qiskit_fused``: show versions and devices, test each engine for a second, and say what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit.library import efficient_su2
+from qiskit.quantum_info import SparsePauliOp
+
+from qiskit_fused.compiler import compile_circuit
+from qiskit_fused.engines import cupy_runtime
+from qiskit_fused.gradient import FusedEstimatorGradient
+from qiskit_fused.options import FusedOptions, format_bytes, machine_memory
+
+TOLERANCE = {"complex128": 1e-12, "complex64": 1e-5}
+TIMED = {"reference": (6, 1), "cpu": (12, 32), "cuda": (12, 1000)}  # qubits and rows that take milliseconds
+SECONDS = 0.5
+PACKAGES = ("qiskit-fused", "qiskit", "qiskit-machine-learning", "numpy", "scipy", "torch")
+
+Section = dict[str, str]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the report; return 0 if the CPU engine works, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m qiskit_fused", description=(__doc__ or "").partition(": ")[2])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    as_json = parser.parse_args(arguments).json
+    report = {}
+    for title, section in _sections():
+        report[title] = section
+        if not as_json:
+            print(title, *(f"  {name:<25}{text}" for name, text in section.items()), sep="\n", flush=True)
+    if as_json:
+        print(json.dumps(report, indent=2))
+    return 0 if report["CPU engine"]["test"].startswith("passed") else 1
+
+
+def _sections() -> Iterator[tuple[str, Section]]:
+    yield "Versions", _versions()
+    yield "Reference engine", {"test": try_engine("reference")}
+    yield "CPU engine", _cpu() | {"test": try_engine("cpu")}
+    yield "CUDA engine", _gpu()
+
+
+def _versions() -> Section:
+    found = {"Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}"}
+    return found | {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "run from its source" if name == PACKAGES[0] else "not installed"
+
+
+def _cpu() -> Section:
+    memory = machine_memory()
+    try:
+        from qiskit_fused.engines.cpu import isa
+
+        instructions = isa()
+    except Exception as error:
+        instructions = cupy_runtime.brief(error)
+    return {
+        "instructions": instructions,
+        "threads": str(FusedOptions().resolve_num_threads()),
+        "memory": "unknown" if memory is None else format_bytes(memory),
+    }
+
+
+def _gpu() -> Section:
+    found = {"driver": _driver()} | cupy_runtime.describe()
+    runtime, reason = cupy_runtime.usable_gpu()
+    if runtime is None:
+        what, command, packages = reason.partition("; pip install ")
+        install = {"to install": f"{command[2:]}{packages}"} if command else {}
+        return found | {"test": f"not run: {what}"} | install
+    memory = f"{format_bytes(runtime.total_memory)}, {format_bytes(runtime.free_memory())} free"
+    return found | {"memory": memory, "test": try_engine("cuda")}
+
+
+def _driver() -> str:
+    cuda = cupy_runtime.driver_version()
+    if not cuda:
+        return "none"
+    try:
+        release = Path("/sys/module/nvidia/version").read_text(encoding="ascii").strip()
+    except OSError:
+        release = "unknown release"
+    return f"{release}, CUDA {cupy_runtime.version_text(cuda)}"
+
+
+def try_engine(device: str) -> str:
+    """Compare values and gradients of an engine with known numbers, time it, and return the outcome in a line.
+
+    In the circuit, <Z> of each qubit is the cosine of its angle times <Z> of the qubit before: RX turns Z into
+    cos Z + sin Y, and CX into Z Z of control and target, whose <Z> was 1, and Z Y, whose <Y> was 0.
+    """
+    try:
+        angles = ParameterVector("a", 5)
+        circuit = QuantumCircuit(5)
+        circuit.ry(angles[0], 0)
+        for qubit in range(1, 5):
+            circuit.cx(qubit - 1, qubit)
+            circuit.rx(angles[qubit], qubit)
+        points = np.linspace(0.1, 1.3, 15).reshape(3, 5)
+        expected = np.cos(points).prod(axis=1)
+        slopes = -np.tan(points) * expected[:, None]
+        for dtype, tolerance in TOLERANCE.items():
+            gradient = FusedEstimatorGradient(device=device, dtype=dtype)
+            values, found = gradient.value_and_gradient(circuit, SparsePauliOp("ZIIII"), points)
+            error = max(np.abs(values[:, 0] - expected).max(), np.abs(found[:, 0] - slopes).max())
+            if not error <= tolerance:
+                return f"FAILED: {dtype} differs by {error:.1e} from known values and gradients"
+        return f"passed, {_rate(device):.2g} amplitude-rotations/s (values and gradients, complex64)"
+    except Exception as error:
+        return f"FAILED: {cupy_runtime.brief(error)}"
+
+
+def _rate(device: str) -> float:
+    """Return the amplitude-rotations per second of values with gradients, for rows of a deep circuit."""
+    num_qubits, num_rows = TIMED[device]
+    circuit = compile_circuit(efficient_su2(num_qubits, reps=8))
+    observable = SparsePauliOp("Z" * num_qubits)
+    gradient = FusedEstimatorGradient(device=device, dtype="complex64")
+    points = np.random.default_rng(0).normal(size=(num_rows, len(circuit.parameters)))
+    gradient.value_and_gradient(circuit, observable, points)
+    start, calls = time.perf_counter(), 0
+    while not calls or time.perf_counter() < start + SECONDS:
+        gradient.value_and_gradient(circuit, observable, points)
+        calls += 1
+    seconds = time.perf_counter() - start
+    return calls * num_rows * circuit.plan(None).num_runs * 2.0**num_qubits / seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

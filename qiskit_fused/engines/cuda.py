@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA engine: launches the kernels of ``kernels/*.cu`` on a runtime.
+
+Everything stays on the device until the answers are copied. Every pair has states and sums of its own, so results do
+not depend on chunks, bit for bit.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from qiskit_fused.engines import Evaluation
+from qiskit_fused.engines.cuda_run import DoesNotFit, Question, Run
+from qiskit_fused.engines.launching import MAX_TILE_QUBITS, REGISTER_QUBITS, kernel, shared_memory
+from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, device_observables
+
+if TYPE_CHECKING:
+    from qiskit_fused.observables import Observables, TermMasks
+    from qiskit_fused.plan import Plan
+
+_BLOCK = 128  # threads of `fill_diagonals`
+_MEMORY_SHARE = 0.9  # of what is free, left to one evaluation
+
+_log = logging.getLogger("qiskit_fused")
+
+
+class CudaEngine:
+    """Fused sweeps on a CUDA device.
+
+    Args:
+        runtime: the device (`CupyRuntime`).
+        memory_limit: bytes of device memory at most; None takes what is free.
+        max_tile_qubits: t at most; None takes the most that the shared memory of a block holds, up to 12 for
+            complex64 and 11 for complex128.
+    """
+
+    name = "cuda"
+
+    def __init__(self, runtime: Any, memory_limit: int | None = None, max_tile_qubits: int | None = None):
+        self.runtime = runtime
+        self.memory_limit = memory_limit
+        self.max_tile_qubits = max_tile_qubits
+        self._plans: WeakKeyDictionary[Plan, dict[str, DevicePlan]] = WeakKeyDictionary()
+        self._observables: WeakKeyDictionary[TermMasks, dict[tuple[str, int], DeviceObservables]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def evaluate(
+        self,
+        plan: Plan,
+        observables: Observables,
+        columns: np.ndarray,
+        pairs: tuple[np.ndarray, np.ndarray],
+        *,
+        gradient: bool = False,
+        imaginary: bool = False,
+        cotangents: np.ndarray | None = None,
+        dtype: str = "complex128",
+        meanwhile: Callable[[], Any] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Evaluation:
+        """Evaluate pairs of rows and observables (see `Engine.evaluate`).
+
+        Raises:
+            MemoryError: when the states of one pair exceed the memory limit, before anything is allocated.
+        """
+        with self.runtime.context():
+            device_plan = self._device_plan(plan, dtype)
+            terms = self._device_observables(
+                observables.restrict(plan.wires), device_plan.passes.num_address_bits, dtype
+            )
+            question = Question(
+                columns=np.ascontiguousarray(columns, dtype=np.float64),
+                rows=np.asarray(pairs[0], dtype=np.int64),
+                chosen=np.ascontiguousarray(pairs[1], dtype=np.int32),
+                gradient=gradient,
+                imaginary=imaginary,
+                cotangents=None if cotangents is None or not gradient else np.asarray(cotangents, dtype=np.float64),
+                dtype=dtype,
+                stop=stop,
+            )
+            limit = self.memory_limit or int(self.runtime.free_memory() * _MEMORY_SHARE)
+            out_of_memory = getattr(self.runtime, "out_of_memory", MemoryError)
+            while True:
+                run = Run(self.runtime, device_plan, terms, question)
+                try:
+                    return run.evaluate(limit, meanwhile)
+                except out_of_memory as error:
+                    if isinstance(error, DoesNotFit) or run.chunk_bytes <= run.size.smallest:
+                        raise
+                    limit = run.chunk_bytes // 2
+                    meanwhile = run.answer_again
+                    _log.warning("the device ran out of memory; trying again with chunks of at most %d bytes", limit)
+
+    def tile_qubits(self, dtype: str) -> int:
+        """Return t, the qubits of a tile."""
+        if self.max_tile_qubits is not None:
+            return self.max_tile_qubits
+        t = MAX_TILE_QUBITS[dtype]
+        while shared_memory(t, dtype) > self.runtime.shared_memory_per_block:
+            t -= 1
+        return t
+
+    def _device_plan(self, plan: Plan, dtype: str) -> DevicePlan:
+        with self._lock:
+            by_dtype = self._plans.setdefault(plan, {})
+            if dtype not in by_dtype:
+                by_dtype[dtype] = DevicePlan(
+                    self.runtime.xp, plan, self.tile_qubits(dtype), REGISTER_QUBITS[dtype], dtype
+                )
+            return by_dtype[dtype]
+
+    def _device_observables(self, masks: TermMasks, num_address_bits: int, dtype: str) -> DeviceObservables:
+        with self._lock:
+            kept = self._observables.setdefault(masks, {})
+            key = (dtype, num_address_bits)
+            if key not in kept:
+                kept[key] = made = device_observables(self.runtime.xp, masks, num_address_bits, dtype)
+                if made.diagonals is not None and made.num_groups:
+                    blocks = -(-(1 << num_address_bits) // _BLOCK) * made.num_groups
+                    fill = kernel(self.runtime, "observe.cu", "fill_diagonals", dtype)
+                    fill(blocks, _BLOCK, (made.groups, made.terms, np.int32(num_address_bits), made.diagonals))
+            return kept[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CudaEngine, (self.runtime, self.memory_limit, self.max_tile_qubits)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The records of ``kernels/device.cuh``, field by field, as NumPy structures."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+MAX_REGISTER_QUBITS = 4
+MAX_TILE_QUBITS = 16
+MAX_OUTSIDE_QUBITS = 48
+
+
+class Source(IntEnum):
+    """Where an angle of a diagonal comes from: a term, or an Rz of a run ``Rz(phi) Ry Rz(lambda)``."""
+
+    TERM = 0
+    RUN_IN = 1  # lambda
+    RUN_OUT = 2  # phi
+
+
+class ExtraKind(IntEnum):
+    """What an extra does where its masks match: see ``device.cuh``."""
+
+    THREAD = 0
+    REGISTER = 1
+    TERM = 2
+
+
+def _record(**fields: str | tuple[str, int]) -> np.dtype:
+    described = [(name, *((kind,) if isinstance(kind, str) else kind)) for name, kind in fields.items()]
+    return np.dtype(described, align=True)
+
+
+LEAF = _record(coefficient="f8", offset="f8", quaternion=("f8", 4), kind="i4", column="i4", output="i4", unused="i4")
+RUN = _record(
+    first_leaf="i4", end_leaf="i4", slot="i4", only_rx="i4", sum_x="i4", sum_y="i4", sum_z="i4", unused="i4"
+)  # fmt: skip
+TERM = _record(coefficient="f8", offset="f8", column="i4", slot="i4")
+ITEM = _record(coefficient="f8", care="u4", value="u4", sign="u4", source="i4", slot="i4", unused="i4")
+EXTRA = _record(
+    care="u8", value="u8", sign="u8", coefficient="f8", source="i4", slot="i4", kind="i4", bit="i4"
+)  # fmt: skip
+DIRECT = _record(care="u8", value="u8", sign="u8")
+PIECE = _record(
+    table="i8", signs=("u8", MAX_REGISTER_QUBITS), arrangement="i4", register_signs="u4",
+    first_thread_item="i4", first_register_item="i4", end_item="i4", first_extra="i4",
+    end_extra="i4", z_slot="i4", walsh_slot="i4", first_walsh="i4", end_walsh="i4", direct_slot="i4",
+    first_direct="i4", end_direct="i4",
+)  # fmt: skip
+STAGE = _record(
+    arrangement="i4", piece="i4", rotate="i4", sum_x="i4", y_slot="i4", x_slot="i4", slot=("i4", MAX_REGISTER_QUBITS)
+)  # fmt: skip
+WINDOW = _record(tile=("u1", MAX_TILE_QUBITS), outside=("u1", MAX_OUTSIDE_QUBITS))
+OUTPUT = _record(outside="u8", slot="i4", total="i4")
+SLOTS = _record(
+    shared_runs="i8", varying_runs="i8", shared_terms="i8", varying_terms="i8", shared_entries="i8",
+    varying_entries="i8",
+)  # fmt: skip
+GROUP = _record(flip="u8", first_term="i4", end_term="i4")
+OBSERVABLE_TERM = _record(care="u8", value="u8", sign="u8", re="f8", im="f8")

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan -> windows: which qubits a sweep over tiles holds, and how far it gets inside their light cone.
+
+A tile is the 2^t amplitudes that differ in t qubits, its *window*. Inside a window a sweep runs *steps*: diagonal
+terms, then rotations of window qubits. A rotation waits for the terms before it on its qubit; a term waits for the
+rotations before it on all its qubits, but only one of them has to be in the window: what the others do to it is a sign
+or a factor that depends on the tile. So a sweep goes many layers deep until terms that join the window to qubits left
+behind stop it, and the next window takes over there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from qiskit_fused.plan import Plan
+
+LOW_QUBITS = 3
+"""Lowest qubits, in every window: eight neighbouring amplitudes are read and written together."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Terms, then rotations, of one sweep.
+
+    Attributes:
+        terms: indices into the plan's terms.
+        runs: indices into the plan's runs, on different qubits.
+        endings: qubits whose last run is over, and whose Rz after it is due.
+    """
+
+    terms: list[int]
+    runs: list[int]
+    endings: list[int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One sweep: its qubits, ascending, and its steps."""
+
+    qubits: tuple[int, ...]
+    steps: list[Step]
+
+
+def make_windows(plan: Plan, tile_qubits: int) -> list[Window]:
+    """Cut a plan into sweeps over tiles of at most 2^tile_qubits amplitudes.
+
+    Greedy: of all windows of the lowest qubits and neighbouring others, each sweep takes the one that gets through
+    most rotations. Cost: O(rotations + terms) where one window holds all qubits, else times the number of qubits.
+    """
+    progress = _Progress(plan)
+    n = plan.num_qubits
+    if n <= tile_qubits:
+        candidates = [tuple(range(n))]
+    else:
+        others = range(LOW_QUBITS, n)
+        size = tile_qubits - LOW_QUBITS
+        blocks = ({others[(first + k) % len(others)] for k in range(size)} for first in range(len(others)))
+        candidates = [(*range(LOW_QUBITS), *sorted(block)) for block in blocks]
+    windows = []
+    while not progress.finished():
+        advances = [progress.advance(qubits) for qubits in candidates]
+        best = max(range(len(candidates)), key=lambda k: (advances[k].num_rotations, advances[k].num_terms))
+        progress.commit(advances[best])
+        windows.append(Window(candidates[best], advances[best].steps))
+    return windows
+
+
+class _Advance:
+    """What a sweep over a window would do."""
+
+    def __init__(self, done: list[int], waiting: list[int]):
+        self.done, self.waiting = done, waiting
+        self.executed: set[int] = set()
+        self.ended: set[int] = set()
+        self.steps: list[Step] = []
+        self.num_rotations = 0
+
+    @property
+    def num_terms(self) -> int:
+        return len(self.executed) + len(self.ended)
+
+
+class _Progress:
+    """How far every qubit got: runs done, and terms that its next run waits for."""
+
+    def __init__(self, plan: Plan):
+        n = plan.num_qubits
+        self.runs: list[list[int]] = [[] for _ in range(n)]
+        layers: list[list[int]] = [[] for _ in range(n)]
+        for run, (qubit, layer) in enumerate(zip(plan.run_qubit.tolist(), plan.run_layer.tolist())):
+            self.runs[qubit].append(run)
+            layers[qubit].append(layer)
+        # before[q][m]: terms on qubit q after its run m - 1 and before its run m; members[t]: (qubit, that m)
+        self.before: list[list[list[int]]] = [[[] for _ in range(len(runs) + 1)] for runs in self.runs]
+        self.members: list[list[tuple[int, int]]] = []
+        counts = [0] * n
+        supports = (plan.term_care | plan.term_sign).tolist()
+        for term, (phase, support) in enumerate(zip(plan.term_phase.tolist(), supports)):
+            members = []
+            for qubit in bits_of(support):
+                while counts[qubit] < len(layers[qubit]) and layers[qubit][counts[qubit]] < phase:
+                    counts[qubit] += 1  # terms come by phase
+                members.append((qubit, counts[qubit]))
+                self.before[qubit][counts[qubit]].append(term)
+            self.members.append(members)
+        self.done = [0] * n
+        self.waiting = [len(terms[0]) for terms in self.before]
+        self.executed = bytearray(len(supports))
+        self.ended = {qubit for qubit in range(n) if not self.runs[qubit]}
+
+    def finished(self) -> bool:
+        return len(self.ended) == len(self.runs) and all(self.executed)
+
+    def advance(self, qubits: tuple[int, ...]) -> _Advance:
+        """Run steps on a window until none of its qubits can go on."""
+        to = _Advance(self.done[:], self.waiting[:])
+        fresh: Iterable[int] = qubits
+        while True:
+            terms = self._executable(to, fresh)
+            ready = [q for q in qubits if to.waiting[q] == 0 and to.done[q] < len(self.runs[q])]
+            if not ready:
+                break
+            to.steps.append(Step(terms, [self.runs[q][to.done[q]] for q in ready], []))
+            for q in ready:
+                to.done[q] += 1
+                to.waiting[q] = len(self.before[q][to.done[q]])
+            to.num_rotations += len(ready)
+            fresh = ready
+        endings = [q for q in qubits if to.done[q] == len(self.runs[q]) and q not in self.ended]
+        if endings or any(self._is_last(to, term) for term in terms):
+            to.steps.append(Step(terms, [], endings))
+            to.ended.update(endings)
+        else:  # left to the window that can go on behind them
+            to.executed.difference_update(terms)
+            for term in terms:
+                for qubit, _ in self.members[term]:
+                    to.waiting[qubit] += 1
+        return to
+
+    def commit(self, to: _Advance) -> None:
+        self.done, self.waiting = to.done, to.waiting
+        for term in to.executed:
+            self.executed[term] = 1
+        self.ended |= to.ended
+
+    def _executable(self, to: _Advance, fresh: Iterable[int]) -> list[int]:
+        found = []
+        done, members = to.done, self.members
+        for q in fresh:
+            for term in self.before[q][done[q]]:
+                if self.executed[term] or term in to.executed:
+                    continue
+                if all(done[qubit] == position for qubit, position in members[term]):
+                    to.executed.add(term)
+                    found.append(term)
+                    for qubit, _ in members[term]:
+                        to.waiting[qubit] -= 1
+        return found
+
+    def _is_last(self, to: _Advance, term: int) -> bool:
+        return all(to.done[qubit] == len(self.runs[qubit]) for qubit, _ in self.members[term])
+
+
+def bits_of(mask: int) -> list[int]:
+    """List the bits that are set, ascending."""
+    bits = []
+    while mask:
+        bits.append((mask & -mask).bit_length() - 1)
+        mask &= mask - 1
+    return bits

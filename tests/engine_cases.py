@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of engines share: circuits, observables, rows of angles, and the comparison with the reference engine.
+
+Tolerances follow the number format: the error of a complex64 sweep is a few units of float32, relative to the largest
+component; nothing is tuned per test.
+"""
+
+import numpy as np
+import pytest
+from circuits import circuits
+from hypothesis import given, settings
+from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit.library import PauliEvolutionGate
+from qiskit.quantum_info import SparsePauliOp, random_pauli_list
+
+from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.lowering import lower
+from qiskit_fused.plan import make_plan
+
+TOLERANCE = {"complex64": 2e-5, "complex128": 2e-12}
+
+
+def on_engines(*, cpu, emulated, cuda=None):
+    """Parametrise a test over engines with numbers of qubits for each; a GPU takes those of the CPU unless told."""
+    cases = [("cpu", n) for n in cpu] + [("emulated", n) for n in emulated]
+    cases += [pytest.param("cuda", n, marks=pytest.mark.gpu) for n in (cpu if cuda is None else cuda)]
+    return pytest.mark.parametrize(("engine_name", "num_qubits"), cases, scope="session")
+
+
+def check_random_circuits(engine_name, check, max_examples=60):
+    """Call check(circuit) for random circuits of every gate, on fewer of them where kernels are emulated."""
+    fewer = max_examples // 3 if engine_name == "emulated" else max_examples
+    settings(max_examples=fewer, deadline=None)(given(circuit=circuits())(check))()
+
+
+def total_z(num_qubits):
+    return SparsePauliOp.from_sparse_list([("Z", [q], 1.0) for q in range(num_qubits)], num_qubits)
+
+
+def random_observables(num_qubits, seed):
+    paulis = random_pauli_list(num_qubits, 3, seed=seed, phase=False)
+    return [SparsePauliOp(paulis, np.random.default_rng(seed).normal(size=3)), total_z(num_qubits)]
+
+
+def all_pairs(num_rows, num_observables):
+    rows = np.repeat(np.arange(num_rows, dtype=np.int32), num_observables)
+    return rows, np.tile(np.arange(num_observables, dtype=np.int32), num_rows)
+
+
+def rows_of(program, seed=0, num_rows=3):
+    """Rows that agree in all but two parameters, one of them with zeros: shared and varying angles, degenerate ones."""
+    values = np.random.default_rng(seed).uniform(-3, 3, (num_rows, program.num_parameters))
+    values[:, 2:] = values[0, 2:]
+    values[-1, :2] = 0.0
+    return program.columns(values)
+
+
+def plan_of(circuit, observables, imaginary=False):
+    """Return a circuit's plan for observables, and these as the engine takes them."""
+    operators = coerce_observables(observables).operators
+    return make_plan(lower(circuit), None if imaginary else operators.support(circuit.num_qubits)), operators
+
+
+def assert_agree(actual, expected, dtype):
+    """Compare values and gradients of two evaluations."""
+    parts = [(actual.values, expected.values)]
+    if expected.gradients is not None:
+        parts.append((actual.gradients, expected.gradients))
+    scale = max(1.0, *(np.abs(part).max(initial=0) for _, part in parts))
+    for found, wanted in parts:
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+def assert_agrees_with_reference(engine, circuit, observables, dtype="complex128", imaginary=False, seed=0):
+    """Compare values and gradients of some rows and all observables with those of the reference engine."""
+    plan, operators = plan_of(circuit, observables, imaginary)
+    columns = rows_of(plan.program, seed)
+    question = plan, operators, columns, all_pairs(len(columns), len(operators))
+    expected = ReferenceEngine().evaluate(*question, gradient=True, imaginary=imaginary)
+    assert_agree(engine.evaluate(*question, gradient=True, imaginary=imaginary, dtype=dtype), expected, dtype)
+
+
+def random_circuit(num_qubits, num_gates, seed):
+    """Gates that reach every branch of the phases: low, high and crossing pairs, three- and four-body terms."""
+    rng = np.random.default_rng(seed)
+    parameters = ParameterVector("p", 8)
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.ry(0.3 + 0.2 * qubit, qubit)
+    for _ in range(num_gates):
+        q = [int(i) for i in rng.permutation(num_qubits)[:4]]
+        plain, scaled = parameters[int(rng.integers(8))], 1.5 * parameters[int(rng.integers(8))] - 0.3
+        angle = [plain, scaled, float(rng.uniform(-3, 3)), 0.0, np.pi][rng.integers(5)]
+        one = [circuit.rx, circuit.ry, circuit.rz, circuit.p]
+        two = [circuit.rzz, circuit.cp, circuit.crz, circuit.rxx]
+        kind = int(rng.integers(12))
+        if kind < 4:
+            one[kind](angle, q[0])
+        elif kind < 8:
+            two[kind - 4](angle, q[0], q[1])
+        elif kind == 8:
+            circuit.cx(q[0], q[1])
+        elif kind == 9 and num_qubits > 2:
+            circuit.ccz(q[0], q[1], q[2])
+        elif kind == 10 and num_qubits > 3:
+            circuit.mcp(angle, q[:3], q[3])
+        elif kind == 11 and num_qubits > 3:
+            circuit.append(PauliEvolutionGate(SparsePauliOp("XYZX"), angle), q)
+    return circuit
+
+
+def full_graph(num_qubits, layers=1):
+    """QAOA with one angle per pair: phases whose low table changes with every block."""
+    pairs = [(i, j) for j in range(num_qubits) for i in range(j)]
+    angles = ParameterVector("g", layers * (len(pairs) + num_qubits))
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.ry(np.pi / 4, qubit)
+    angle = iter(angles)
+    for _ in range(layers):
+        for i, j in pairs:
+            circuit.rzz(next(angle), i, j)
+        for qubit in range(num_qubits):
+            circuit.rx(next(angle), qubit)
+    return circuit
+
+
+def assert_long_sums_keep_their_digits(engine, num_qubits):
+    """Sum numbers of one sign: where partial sums stay in single precision, 3e-5 is lost at 21 qubits."""
+    n, parameters = num_qubits, ParameterVector("p", 2 * num_qubits)
+    circuit = QuantumCircuit(n)
+    for q in range(n):
+        circuit.ry(parameters[q], q)
+    for _ in range(2):
+        for q in range(n):
+            circuit.cz(q, (q + 1) % n)
+    for q in range(n):
+        circuit.rx(parameters[n + q], q)
+    circuit.cz(0, 1)
+    plan = make_plan(lower(circuit), np.full(n, 2, np.uint8))
+    operators = coerce_observables(SparsePauliOp("I" * (n // 2) + "X" + "I" * (n - n // 2 - 1))).operators
+    columns = np.repeat([[1.47, 0.2]], n, axis=1)
+    single, double = (
+        engine.evaluate(plan, operators, columns, all_pairs(1, 1), gradient=True, dtype=dtype) for dtype in TOLERANCE
+    )
+    assert np.abs(single.values - double.values).max() < 4e-6
+    assert np.abs(single.gradients - double.gradients).max() < 4e-6

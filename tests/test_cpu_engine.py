@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only the CPU engine has: threads, instruction sets, and memory of rows side by side."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from engine_cases import (
+    all_pairs,
+    assert_agree,
+    plan_of,
+    random_circuit,
+    random_observables,
+    rows_of,
+    total_z,
+)
+from qiskit.quantum_info import SparsePauliOp, random_pauli_list
+
+from qiskit_fused.engines.cpu import CpuEngine, fma_peak, isa
+from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.execution import affordable_threads
+from qiskit_fused.options import FusedOptions
+
+# Qiskit's own exponential of an evolution warns about its sparse format
+pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
+@pytest.mark.parametrize(("num_qubits", "num_rows"), [(5, 40), (14, 3)], ids=["rows side by side", "one row shared"])
+def test_results_do_not_depend_on_the_number_of_threads(num_qubits, num_rows, weighted, dtype):
+    circuit = random_circuit(num_qubits, 15, seed=1)
+    plan, operators = plan_of(circuit, random_observables(num_qubits, 1))
+    columns, pairs = rows_of(plan.program, num_rows=num_rows), all_pairs(num_rows, 2)
+    weights = np.random.default_rng(0).normal(size=2 * num_rows) if weighted else None
+    results = [
+        CpuEngine(threads).evaluate(plan, operators, columns, pairs, gradient=True, cotangents=weights, dtype=dtype)
+        for threads in (1, 2, 3, 3)
+    ]
+    for result in results[1:]:
+        assert np.array_equal(result.values, results[0].values)
+        assert np.array_equal(result.gradients, results[0].gradients)
+
+
+def test_the_memory_limit_holds_for_rows_side_by_side():
+    plan, _ = plan_of(random_circuit(16, 6, seed=4), SparsePauliOp("X" * 16))
+    one = plan.memory("complex64")
+    assert [plan.rows_at_once(rows, 8) for rows in (1, 3, 8, 100)] == [1, 1, 4, 8]
+    options = FusedOptions(dtype="complex64", num_threads=8, memory_limit=2 * one)
+    assert affordable_threads(plan, options, num_pairs=100, num_rows=100, gradient=True) == 2
+    assert affordable_threads(plan, options, num_pairs=1, num_rows=1, gradient=True) == 8
+
+
+def test_large_batches_use_the_threads_given():
+    plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))
+    columns = rows_of(plan.program, num_rows=400)
+    used = {
+        threads: CpuEngine(threads).evaluate(plan, operators, columns, all_pairs(400, 1), gradient=True).stats
+        for threads in (1, 2)
+    }
+    assert [used[threads]["num_threads"] for threads in (1, 2)] == [1, 2]
+
+
+def test_the_bytes_reported_are_those_of_all_rows_side_by_side():
+    plan, operators = plan_of(random_circuit(14, 12, seed=2), random_observables(14, 2))
+    for num_rows, side_by_side in ((1, 1), (3, 1), (4, 2)):
+        columns, pairs = rows_of(plan.program, num_rows=num_rows), all_pairs(num_rows, 2)
+        stats = CpuEngine(2).evaluate(plan, operators, columns, pairs, gradient=True).stats
+        assert stats["num_threads"] == 2
+        assert stats["bytes"] == plan.memory(gradient=True, observables=2, rows=side_by_side)
+
+
+def test_cotangents_take_one_backward_sweep_and_no_second_state_per_row():
+    plan, operators = plan_of(random_circuit(5, 12, seed=2), random_observables(5, 2))
+    columns, pairs = rows_of(plan.program), (np.array([0, 0, 2], np.int32), np.array([0, 1, 0], np.int32))
+    engine, weights = CpuEngine(), np.ones(3)
+    each = engine.evaluate(plan, operators, columns, pairs, gradient=True).stats
+    summed = engine.evaluate(plan, operators, columns, pairs, gradient=True, cotangents=weights).stats
+    assert each["sweeps"] == (3 + 3) * plan.num_sweeps
+    assert summed["sweeps"] == (3 + 2) * plan.num_sweeps
+    assert each["bytes"] == plan.memory(gradient=True, observables=2)
+    assert summed["bytes"] == plan.memory(gradient=True, observables=1)
+
+
+def test_cotangents_of_observables_too_large_for_tables_agree_with_the_reference(dtype):
+    # beyond 64 MiB, here 512 groups, diagonals are made block by block
+    num_qubits = 14
+    rng = np.random.default_rng(3)
+    paulis = random_pauli_list(num_qubits, 520, seed=3, phase=False)
+    observables = [SparsePauliOp(part, rng.normal(size=len(part)) / 20) for part in (paulis[:500], paulis[500:])]
+    plan, operators = plan_of(random_circuit(num_qubits, 6, seed=3), observables)
+    question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 2)
+    weights = np.array([0.7, -1.3])
+    expected = ReferenceEngine().evaluate(*question, gradient=True, cotangents=weights)
+    actual = CpuEngine(2).evaluate(*question, gradient=True, cotangents=weights, dtype=dtype)
+    assert_agree(actual, expected, dtype)
+
+
+def run_python(code, instruction_set):
+    """Run code in a fresh interpreter, in this folder, on an instruction set."""
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = os.environ | {"QISKIT_FUSED_ISA": instruction_set, "PYTHONPATH": path}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True)
+
+
+def test_long_sums_keep_their_digits_in_vectors_of_four():
+    done = run_python(
+        "from engine_cases import *\n"
+        "from qiskit_fused.engines.cpu import CpuEngine\n"
+        "assert_long_sums_keep_their_digits(CpuEngine(2), 21)\n",
+        "baseline",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes address space away by setrlimit")
+@pytest.mark.parametrize(("num_qubits", "num_rows"), [(10, 2000), (18, 1)], ids=["rows", "one row"])
+def test_threads_that_cannot_be_started_are_an_error_and_no_abort(num_qubits, num_rows):
+    code = (
+        "import resource\n"
+        "from engine_cases import *\n"
+        "from qiskit_fused.engines.cpu import CpuEngine, isa\n"
+        f"n, rows = {num_qubits}, {num_rows}\n"
+        "plan, operators = plan_of(random_circuit(n, 30, seed=1), total_z(n))\n"
+        "question = plan, operators, rows_of(plan.program, num_rows=rows), all_pairs(rows, 1)\n"
+        "values = CpuEngine(1).evaluate(*question).values\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (48 << 20),) * 2)\n"
+        "with pytest.raises(RuntimeError, match='could start only .* threads .*; use a smaller num_threads'):\n"
+        "    CpuEngine(64).evaluate(*question)\n"
+        "assert np.array_equal(CpuEngine(1).evaluate(*question).values, values)\n"
+    )
+    done = run_python(code, isa())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_peak_is_measured_on_at_least_one_thread():
+    with pytest.raises(ValueError, match="num_threads is 0; allowed: 1 or more"):
+        fma_peak(num_threads=0)
+
+
+@pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_of_this_cpu_agrees_with_the_reference(name):
+    order = ["baseline", "avx2", "avx512"]
+    if order.index(name) > order.index(isa()):
+        pytest.skip(f"this CPU or build has no {name}")
+    code = (
+        "from engine_cases import *\n"
+        "from qiskit_fused.engines.cpu import CpuEngine, isa\n"
+        f"assert isa() == {name!r}\n"
+        "for n in (1, 3, 6, 10, 14):\n"
+        "    for dtype in TOLERANCE:\n"
+        "        c = full_graph(n) if n in (1, 6, 10) else random_circuit(n, 12, n)\n"
+        "        assert_agrees_with_reference(CpuEngine(), c, random_observables(n, n), dtype)\n"
+    )
+    done = run_python(code, name)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_instruction_set_is_refused_with_those_there_are():
+    done = run_python("from qiskit_fused import _cpu; _cpu.isa()", "sse9")
+    assert "QISKIT_FUSED_ISA is 'sse9'; this CPU and build have: baseline" in done.stderr
