@@ -15,29 +15,7 @@
 // Determinism: every entry is one thread's sum in the order of the plan.
 // Source: kernels/README.md, normal form. sincospi instead of sincos, whose reduction of large arguments needs a stack;
 // dividing by pi costs one rounding of the angle, which has one already.
-
-constexpr double INVERSE_PI = 0.31830988618379067154;
-
-struct Quaternion {  // the matrix a - i (b X + c Y + d Z)
-    double a, b, c, d;
-};
-
-// The matrix of a leaf; columns: those of its row.
-__device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const double* columns) {
-    if (leaf.kind == LEAF_SU2) return {leaf.quaternion[0], leaf.quaternion[1], leaf.quaternion[2], leaf.quaternion[3]};
-    double sine, cosine;
-    if (leaf.kind == LEAF_RV) {  // exp(-i/2 (x X + y Y + z Z))
-        const double* v = columns + leaf.column;
-        const double theta = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
-        sincospi(theta * (INVERSE_PI / 2), &sine, &cosine);
-        // sin(theta/2)/theta, by its series where the quotient loses digits
-        const double s = theta < 1e-4 ? 0.5 - theta * theta / 48 : sine / theta;
-        return {cosine, s * v[0], s * v[1], s * v[2]};
-    }
-    const double angle = leaf.column < 0 ? leaf.offset : leaf.coefficient * columns[leaf.column] + leaf.offset;
-    sincospi(angle * (INVERSE_PI / 2), &sine, &cosine);
-    return {cosine, leaf.kind == LEAF_RX ? sine : 0, leaf.kind == LEAF_RY ? sine : 0, leaf.kind == LEAF_RZ ? sine : 0};
-}
+#include "device.cuh"
 
 __device__ __forceinline__ Quaternion product(const Quaternion& p, const Quaternion& q) {
     return {p.a * q.a - p.b * q.b - p.c * q.c - p.d * q.d, p.a * q.b + p.b * q.a + p.c * q.d - p.d * q.c,

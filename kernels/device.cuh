@@ -27,6 +27,8 @@ constexpr int REGISTER_QUBITS = QF_REGISTER_QUBITS;
 constexpr int NUM_REGISTERS = 1 << REGISTER_QUBITS;
 constexpr int THREAD_QUBITS = TILE_QUBITS - REGISTER_QUBITS;
 constexpr int THREADS_PER_TILE = 1 << THREAD_QUBITS;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr double INVERSE_PI = 0.31830988618379067154;
 
 enum LeafKind { LEAF_RX = 0, LEAF_RY = 1, LEAF_RZ = 2, LEAF_SU2 = 3, LEAF_RV = 4 };
 enum SourceKind { SOURCE_TERM = 0, SOURCE_RUN_IN = 1, SOURCE_RUN_OUT = 2 };
@@ -43,7 +45,7 @@ struct Run {  // gates of one qubit: Rz(phi) Ry(2 a) Rz(lambda)
     int slot;                 // of its rotation and its angles
     int only_rx;              // all leaves are RX: lambda is pi/2 where it is not defined
     int sum_x, sum_y, sum_z;  // index in the totals of a pair, -1: zero
-    int unused;
+    int sum_z_after;          // Im<lam|Z|psi> behind the rotation
 };
 
 struct Term {  // exp(-i angle/2 g) of a diagonal g
@@ -115,6 +117,12 @@ struct Window {  // address bit of each tile bit, and of each bit of the tile nu
     unsigned char tile[16], outside[48];
 };
 
+// Ry turns (Z, X) of w, so that X before it is (cos Z_before - Z_after)/sin. Only where this sine is below about 1/8 is
+// X summed. Plain comparisons: all kernels must decide alike. rotation: (tan(a/2), sin(a)), the sine is that of 2 a.
+__device__ __forceinline__ bool is_x_summed(Complex rotation) {
+    return rotation.y < Real(0.0627) || rotation.y > Real(0.998);
+}
+
 // Index of a slot for a row: the first num_shared slots are the same for all rows.
 __device__ __forceinline__ long long place(long long slot, long long row, long long num_shared, long long num_varying) {
     return slot < num_shared ? slot : slot + row * num_varying;
@@ -143,4 +151,39 @@ __device__ __forceinline__ Complex multiply_conjugate(Complex a, Complex b) {  /
 __device__ __forceinline__ int tile_index(int thread, int j, int arrangement) {
     const int low = thread & ((1 << arrangement) - 1);
     return low | j << arrangement | (thread >> arrangement) << (arrangement + REGISTER_QUBITS);
+}
+
+struct Quaternion {  // the matrix a - i (b X + c Y + d Z)
+    double a, b, c, d;
+};
+
+// The matrix of a leaf; columns: those of its row.
+__device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const double* columns) {
+    if (leaf.kind == LEAF_SU2) return {leaf.quaternion[0], leaf.quaternion[1], leaf.quaternion[2], leaf.quaternion[3]};
+    double sine, cosine;
+    if (leaf.kind == LEAF_RV) {  // exp(-i/2 (x X + y Y + z Z))
+        const double* v = columns + leaf.column;
+        const double theta = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+        sincospi(theta * (INVERSE_PI / 2), &sine, &cosine);
+        // sin(theta/2)/theta, by its series where the quotient loses digits
+        const double s = theta < 1e-4 ? 0.5 - theta * theta / 48 : sine / theta;
+        return {cosine, s * v[0], s * v[1], s * v[2]};
+    }
+    const double angle = leaf.column < 0 ? leaf.offset : leaf.coefficient * columns[leaf.column] + leaf.offset;
+    sincospi(angle * (INVERSE_PI / 2), &sine, &cosine);
+    return {cosine, leaf.kind == LEAF_RX ? sine : 0, leaf.kind == LEAF_RY ? sine : 0, leaf.kind == LEAF_RZ ? sine : 0};
+}
+
+// Sums x over the threads whose numbers agree modulo LANES, for thread numbers below LANES.
+template <int LANES>
+__device__ __forceinline__ double block_sums(double x) {
+    __shared__ double sums[32 * LANES];
+    for (int offset = 16; offset >= LANES; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();  // the sums of the previous call have been read
+    if (lane < LANES) sums[warp * LANES + lane] = x;
+    __syncthreads();
+    if (threadIdx.x < LANES)
+        for (int w = 1; w < blockDim.x / 32; ++w) x += sums[w * LANES + lane];
+    return x;
 }

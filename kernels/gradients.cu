@@ -17,24 +17,9 @@
 // Traffic: partial is read once. Outputs should be sorted by slot: 8 neighbours are one sector of 32 bytes in float.
 // Determinism: sums are trees that depend on the number of tiles and on the block size only.
 // Source: kernels/README.md, gradients.
+#include "device.cuh"
 
-constexpr double INVERSE_PI = 0.31830988618379067154;
-constexpr unsigned ALL_LANES = 0xffffffffu;
 constexpr int OUTPUT_LANES = 8;
-
-// Sums x over the threads whose numbers agree modulo LANES, for thread numbers below LANES.
-template <int LANES>
-__device__ __forceinline__ double block_sums(double x) {
-    __shared__ double sums[32 * LANES];
-    for (int offset = 16; offset >= LANES; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    __syncthreads();  // the sums of the previous call have been read
-    if (lane < LANES) sums[warp * LANES + lane] = x;
-    __syncthreads();
-    if (threadIdx.x < LANES)
-        for (int w = 1; w < blockDim.x / 32; ++w) x += sums[w * LANES + lane];
-    return x;
-}
 
 extern "C" __global__ void sum_tiles(const Real* partial, int units, int num_tiles, int num_slots,
                                      const Output* outputs, int num_outputs, double* totals, int num_totals) {
@@ -78,27 +63,6 @@ __device__ __forceinline__ Vector3 add(const Vector3& v, double s, const Vector3
     return {v.x + s * p.x + t * q.x, v.y + s * p.y + t * q.y, v.z + s * p.z + t * q.z};
 }
 
-struct Quaternion {  // the matrix a - i (b X + c Y + d Z)
-    double a, b, c, d;
-};
-
-// The matrix of a leaf; columns: those of its row.
-__device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const double* columns) {
-    if (leaf.kind == LEAF_SU2) return {leaf.quaternion[0], leaf.quaternion[1], leaf.quaternion[2], leaf.quaternion[3]};
-    double sine, cosine;
-    if (leaf.kind == LEAF_RV) {  // exp(-i/2 (x X + y Y + z Z))
-        const double* v = columns + leaf.column;
-        const double theta = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
-        sincospi(theta * (INVERSE_PI / 2), &sine, &cosine);
-        // sin(theta/2)/theta, by its series where the quotient loses digits
-        const double s = theta < 1e-4 ? 0.5 - theta * theta / 48 : sine / theta;
-        return {cosine, s * v[0], s * v[1], s * v[2]};
-    }
-    const double angle = leaf.column < 0 ? leaf.offset : leaf.coefficient * columns[leaf.column] + leaf.offset;
-    sincospi(angle * (INVERSE_PI / 2), &sine, &cosine);
-    return {cosine, leaf.kind == LEAF_RX ? sine : 0, leaf.kind == LEAF_RY ? sine : 0, leaf.kind == LEAF_RZ ? sine : 0};
-}
-
 // Gradient of the gate q = exp(-i/2 v.sigma) with respect to v, for w taken after the gate: with t = |v| the left
 // Jacobian of the rotation group, w - (1 - cos t)/t^2 v x w + (t - sin t)/t^3 v x (v x w).
 __device__ __forceinline__ Vector3 rotation_vector_gradient(const Vector3& v, const Quaternion& q, const Vector3& w) {
@@ -113,19 +77,27 @@ __device__ __forceinline__ Vector3 rotation_vector_gradient(const Vector3& v, co
 extern "C" __global__ void run_gradients(const double* totals, int num_totals, const double* columns, int num_columns,
                                          const int* row_of_unit, int units, const Leaf* leaves, const Run* runs,
                                          int num_runs, const Slots* slots, const double2* run_angles,
-                                         double* leaf_gradients, int num_leaf_outputs) {
+                                         const Complex* rotations, double* leaf_gradients, int num_leaf_outputs) {
     const long long entry = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (entry >= static_cast<long long>(units) * num_runs) return;
     const long long unit = entry / num_runs, row = row_of_unit[unit];
     const Run& run = runs[entry % num_runs];
     const double *values = columns + row * num_columns, *sums = totals + unit * num_totals;
-    const double x = run.sum_x < 0 ? 0 : sums[run.sum_x], y = run.sum_y < 0 ? 0 : sums[run.sum_y];
+    const long long slot = place(run.slot, row, slots->shared_runs, slots->varying_runs);
+    const double y = run.sum_y < 0 ? 0 : sums[run.sum_y], z = run.sum_z < 0 ? 0 : sums[run.sum_z];
+    double x = 0;
+    if (run.sum_x >= 0 && is_x_summed(rotations[slot])) {
+        x = sums[run.sum_x];
+    } else if (run.sum_x >= 0) {
+        const double h = rotations[slot].x, s = 2 * h / (1 + h * h), c = (1 - h * h) / (1 + h * h);
+        x = ((1 - 2 * s * s) * z - sums[run.sum_z_after]) / (2 * s * c);
+    }
 
     // Back through Rz(lambda): the frame of the run's input. Then forward gate by gate.
     double sine, cosine;
-    const double lambda = run_angles[place(run.slot, row, slots->shared_runs, slots->varying_runs)].x;
+    const double lambda = run_angles[slot].x;
     sincospi(lambda * INVERSE_PI, &sine, &cosine);
-    Vector3 w{cosine * x + sine * y, cosine * y - sine * x, run.sum_z < 0 ? 0 : sums[run.sum_z]};
+    Vector3 w{cosine * x + sine * y, cosine * y - sine * x, z};
     for (int i = run.first_leaf; i < run.end_leaf; ++i) {
         const Leaf& leaf = leaves[i];
         const Quaternion q = leaf_quaternion(leaf, values);

@@ -15,24 +15,10 @@
 // Traffic per amplitude, pair and group: reads of one amplitude and one diagonal; one write of lam per pair, or per row
 // with cotangents. A flip permutes aligned groups of 32 amplitudes, and each within itself: reads coalesce.
 // Determinism: sums of a chunk are a tree that depends on the number of threads only.
+#include "device.cuh"
 
 constexpr int CHUNK = 1024;  // amplitudes of a block
 constexpr int HELD = 4;      // amplitudes of a thread at a time: their loads overlap
-constexpr unsigned ALL_LANES = 0xffffffffu;
-
-// Sums x over the threads whose numbers agree modulo LANES, for thread numbers below LANES.
-template <int LANES>
-__device__ __forceinline__ double block_sums(double x) {
-    __shared__ double sums[32 * LANES];
-    for (int offset = 16; offset >= LANES; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    __syncthreads();  // the sums of the previous call have been read
-    if (lane < LANES) sums[warp * LANES + lane] = x;
-    __syncthreads();
-    if (threadIdx.x < LANES)
-        for (int w = 1; w < blockDim.x / 32; ++w) x += sums[w * LANES + lane];
-    return x;
-}
 
 extern "C" __global__ void fill_diagonals(const Group* groups, const ObservableTerm* terms, int num_address_bits,
                                           Complex* diagonals) {

@@ -17,12 +17,12 @@
 
 constexpr int BLOCK_THREADS = THREADS_PER_TILE < 128 ? 128 : THREADS_PER_TILE;
 constexpr int TILES_PER_BLOCK = BLOCK_THREADS / THREADS_PER_TILE;
-constexpr int TILE_SIZE = 1 << TILE_QUBITS;
+constexpr unsigned TILE_BYTES = sizeof(Complex) << TILE_QUBITS;
 constexpr int LANE_QUBITS = THREAD_QUBITS < 5 ? THREAD_QUBITS : 5;  // thread bits inside a warp
 constexpr int WARPS_PER_TILE = 1 << (THREAD_QUBITS - LANE_QUBITS);
 constexpr int LOAD_ARRANGEMENT = TILE_QUBITS - REGISTER_QUBITS;  // neighbouring threads take neighbouring amplitudes
-constexpr int MIN_BLOCKS = BLOCK_THREADS > 256 ? 1 : 512 / BLOCK_THREADS;
-constexpr unsigned FULL_WARP = 0xffffffffu;
+// 128 registers a thread, which hold two states without spills (160 where a thread holds whole tiles and all sums).
+constexpr int MIN_BLOCKS = THREAD_QUBITS == 0 ? 3 : BLOCK_THREADS > 512 ? 1 : 512 / BLOCK_THREADS;
 
 // What each warp contributes to the sums of a stage.
 constexpr int WIDTH = 4;  // register bits at most; values that a reduction takes at once, a power of two
@@ -51,17 +51,21 @@ __device__ __forceinline__ Place find_place(int units, int num_tiles) {
     return place;
 }
 
-// Address of register 0 of this thread in the arrangement of loads, and of each register bit.
-__device__ __forceinline__ Mask first_address(const Place& place, const Window* window, int num_tiles) {
-    Mask address = 0;
+// Index of register 0 of this thread, in the arrangement of loads, in the states of all units.
+__device__ __forceinline__ Mask first_address(const Place& place, const Window* window, int num_address_bits) {
+    const int num_tiles = 1 << (num_address_bits - TILE_QUBITS);
+    Mask address = static_cast<Mask>(place.unit) << num_address_bits;
     for (int b = 0; num_tiles >> b > 1; ++b) address |= static_cast<Mask>(place.tile >> b & 1) << window->outside[b];
 #pragma unroll
     for (int b = 0; b < THREAD_QUBITS; ++b) address |= static_cast<Mask>(place.thread >> b & 1) << window->tile[b];
     return address;
 }
 
+// Read or write the registers of a thread. The address is computed anew each time: kept, it would take two registers.
 template <bool STORE>
-__device__ __forceinline__ void transfer(State& a, Complex* state, Mask address, const Window* window, bool valid) {
+__device__ __forceinline__ void transfer(State& a, Complex* state, const Place& place, const Window* window,
+                                         int num_address_bits) {
+    const Mask address = first_address(place, window, num_address_bits);
     Mask bit[REGISTER_QUBITS];
 #pragma unroll
     for (int b = 0; b < REGISTER_QUBITS; ++b) bit[b] = static_cast<Mask>(1) << window->tile[LOAD_ARRANGEMENT + b];
@@ -71,9 +75,14 @@ __device__ __forceinline__ void transfer(State& a, Complex* state, Mask address,
 #pragma unroll
         for (int b = 0; b < REGISTER_QUBITS; ++b)
             if (j >> b & 1) here |= bit[b];
-        if (!STORE) a[j] = valid ? state[here] : make_complex(0, 0);
-        if (STORE && valid) state[here] = a[j];
+        if (!STORE) a[j] = place.valid ? state[here] : make_complex(0, 0);
+        if (STORE && place.valid) state[here] = a[j];
     }
+}
+
+template <class Number>
+__device__ __forceinline__ Number& at(void* memory, unsigned bytes) {
+    return *reinterpret_cast<Number*>(static_cast<char*>(memory) + bytes);
 }
 
 // Tile indices in shared memory: XOR-linear, and without bank conflicts in every arrangement, since the lanes that
@@ -82,13 +91,14 @@ __device__ __forceinline__ int swizzle(int index) {
     return index ^ (index >> REGISTER_QUBITS & (NUM_REGISTERS - 1));
 }
 
-// Call visit(j, place of register j) for all registers. Gray code: one exclusive or per register.
-template <class Visit>
-__device__ __forceinline__ void for_each_place(int thread, int arrangement, Visit visit) {
-    int column[REGISTER_QUBITS];
+// Call visit(j, place of register j) for all registers, places counted in bytes from the start of an aligned region.
+// Gray code: one exclusive or per register.
+template <class Number, class Visit>
+__device__ __forceinline__ void for_each_place(int thread, int arrangement, unsigned region, Visit visit) {
+    unsigned column[REGISTER_QUBITS];
 #pragma unroll
-    for (int b = 0; b < REGISTER_QUBITS; ++b) column[b] = swizzle(1 << (arrangement + b));
-    int place = swizzle(tile_index(thread, 0, arrangement));
+    for (int b = 0; b < REGISTER_QUBITS; ++b) column[b] = swizzle(1 << (arrangement + b)) * sizeof(Number);
+    unsigned place = region + swizzle(tile_index(thread, 0, arrangement)) * sizeof(Number);
 #pragma unroll
     for (int i = 0; i < NUM_REGISTERS; ++i) {
         visit(i ^ i >> 1, place);
@@ -126,10 +136,16 @@ __device__ __forceinline__ void for_each_bit(Visit& visit) {
 struct Rotations {  // of one stage, for one row
     const Stage& stage;
     const Complex* __restrict__ coefficients;
-    const Slots& slots;
-    int row;
+    int shared_runs, of_row;  // slots; what the row adds to the others
+    __device__ __forceinline__ Rotations(const Stage& stage, const Complex* __restrict__ coefficients,
+                                         const Slots& slots, int row)
+        : stage(stage),
+          coefficients(coefficients),
+          shared_runs(static_cast<int>(slots.shared_runs)),
+          of_row(row * static_cast<int>(slots.varying_runs)) {}
     __device__ __forceinline__ Complex operator[](int bit) const {
-        return coefficients[place(stage.slot[bit], row, slots.shared_runs, slots.varying_runs)];
+        const int slot = stage.slot[bit];
+        return coefficients[slot < shared_runs ? slot : slot + of_row];
     }
 };
 
@@ -148,10 +164,12 @@ struct RotateBack {  // and the sums Im<lam|Y|psi>
     State &psi, &lam;
     const Rotations& rotations;
     Real (&sums)[WIDTH];
+    bool sums_x;  // of some bit
     template <int BIT>
     __device__ __forceinline__ void at() {
         if (!(rotations.stage.rotate >> BIT & 1)) return;
         const Complex c = rotations[BIT];
+        sums_x = sums_x || (rotations.stage.sum_x >> BIT & 1 && is_x_summed(c));
         rotate<BIT>(psi, -c.x, -c.y);
         rotate<BIT>(lam, -c.x, -c.y);
         Real plus = 0, minus = 0;
@@ -185,19 +203,21 @@ struct SumX {  // Im<lam|X|psi>
     }
 };
 
+// Change the sign if the lowest bit is set.
 __device__ __forceinline__ float negate_if(float value, unsigned bit) {
     return __uint_as_float(__float_as_uint(value) ^ bit << 31);
 }
 __device__ __forceinline__ double negate_if(double value, unsigned bit) {
-    return bit ? -value : value;
+    return bit & 1 ? -value : value;
 }
 
 struct PieceFactors {  // of one thread: head * product of ratio[b] over the register bits that are set
     Complex head, ratio[REGISTER_QUBITS];
 };
 
-__device__ __forceinline__ int local_parity(int index, int tile, Mask mask) {
-    return __popc(index & static_cast<unsigned>(mask)) + __popc(tile & static_cast<unsigned>(mask >> TILE_QUBITS)) & 1;
+// Parity of local index & mask. Exclusive or keeps the parity of the number of bits.
+__device__ __forceinline__ unsigned local_parity(int index, int tile, Mask mask) {
+    return __popc((index & static_cast<unsigned>(mask)) ^ (tile & static_cast<unsigned>(mask >> TILE_QUBITS)));
 }
 
 __device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const Extra* __restrict__ extras,
@@ -255,7 +275,7 @@ __device__ __forceinline__ void apply_term(State& psi, State* lam, const Registe
 #pragma unroll
     for (int j = 0; j < NUM_REGISTERS; ++j) {
         if ((j & masks.care) != masks.value) continue;
-        const Complex f = make_complex(factor.x, negate_if(factor.y, (masks.odd + __popc(j & masks.sign)) & 1));
+        const Complex f = make_complex(factor.x, negate_if(factor.y, masks.odd + __popc(j & masks.sign)));
         times(psi[j], f, INVERSE);
         if (INVERSE) times((*lam)[j], f, INVERSE);
     }
@@ -279,7 +299,7 @@ __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece&
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
             const int j = high << 2 | k;
-            const unsigned odd = piece.register_signs >> j & 1;
+            const unsigned odd = piece.register_signs >> j;
             const Complex f = make_complex(negate_if(factor[k].x, odd), negate_if(factor[k].y, odd));
             times(psi[j], f, INVERSE);
             if (INVERSE) times((*lam)[j], f, INVERSE);
@@ -307,23 +327,22 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
                   const Complex* __restrict__ rotations, const Complex* __restrict__ tables) {
     extern __shared__ double shared_memory[];
     const Place here = find_place(units, num_tiles);
-    Complex* buffer = reinterpret_cast<Complex*>(shared_memory) + 2 * TILE_SIZE * here.tile_in_block;
-    state += static_cast<Mask>(here.unit) << num_address_bits;
-    const Mask address = first_address(here, window, num_tiles);
+    unsigned region = 2 * TILE_BYTES * here.tile_in_block;
     State psi;
-    transfer<false>(psi, state, address, window, here.valid);
-    int arrangement = LOAD_ARRANGEMENT, half = 0;
+    transfer<false>(psi, state, here, window, num_address_bits);
+    int arrangement = LOAD_ARRANGEMENT;
 #pragma unroll 1
     for (int s = 0; s <= num_stages; ++s) {
         const int next = s < num_stages ? stages[s].arrangement : LOAD_ARRANGEMENT;
         if (next != arrangement) {
-            // Two halves in turn: who writes one half has passed the barrier after all reads of it.
-            Complex* const from = buffer + half * TILE_SIZE;
-            for_each_place(here.thread, arrangement, [&](int j, int place) { from[place] = psi[j]; });
+            // Two regions in turn: who writes one has passed the barrier after all reads of it.
+            for_each_place<Complex>(here.thread, arrangement, region,
+                                    [&](int j, unsigned place) { at<Complex>(shared_memory, place) = psi[j]; });
             __syncthreads();
-            for_each_place(here.thread, next, [&](int j, int place) { psi[j] = from[place]; });
+            for_each_place<Complex>(here.thread, next, region,
+                                    [&](int j, unsigned place) { psi[j] = at<Complex>(shared_memory, place); });
             arrangement = next;
-            half ^= 1;
+            region ^= TILE_BYTES;
         }
         if (s == num_stages) break;
         const Stage& stage = stages[s];
@@ -337,7 +356,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         RotateForward forward{psi, coefficients};
         for_each_bit(forward);
     }
-    transfer<true>(psi, state, address, window, here.valid);
+    transfer<true>(psi, state, here, window, num_address_bits);
 }
 
 // Add up values over the threads of a warp that share a tile. While there are several, each step halves the number that
@@ -352,13 +371,13 @@ __device__ __forceinline__ void reduce_lanes(Real (&value)[COUNT], int thread, R
         const bool upper = thread >> step & 1;
         const int kept = COUNT >> (step + 1);
         if (kept == 0) {
-            value[0] += __shfl_xor_sync(FULL_WARP, value[0], 1 << step);
+            value[0] += __shfl_xor_sync(ALL_LANES, value[0], 1 << step);
             writes = writes && !upper;
         }
 #pragma unroll
         for (int i = 0; i < kept; ++i) {
             const Real passed_on = upper ? value[i] : value[i + kept];
-            value[i] = (upper ? value[i + kept] : value[i]) + __shfl_xor_sync(FULL_WARP, passed_on, 1 << step);
+            value[i] = (upper ? value[i + kept] : value[i]) + __shfl_xor_sync(ALL_LANES, passed_on, 1 << step);
         }
         if (upper) first += kept;
     }
@@ -394,7 +413,7 @@ __device__ __forceinline__ void reduce_z(const State& psi, const State& lam, int
     Real walsh = p[0];
 #pragma unroll
     for (int q = 0; q < LANE_QUBITS; ++q) {
-        const Real other = __shfl_xor_sync(FULL_WARP, walsh, 1 << q);
+        const Real other = __shfl_xor_sync(ALL_LANES, walsh, 1 << q);
         walsh = thread >> q & 1 ? other - walsh : other + walsh;
     }
     const int lane = thread & ((1 << LANE_QUBITS) - 1);
@@ -416,8 +435,8 @@ struct SumBuffer {  // entries of all warps of one tile; two halves in turn, see
 };
 
 // Add the warps' entries and store the sums of a stage.
-__device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& stage, int z_slot, const Place& place,
-                                           Real* partial) {
+__device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& stage, bool sums_x, int z_slot,
+                                           const Place& place, Real* partial) {
     // THREADS_PER_TILE may be 1: every thread takes several sums.
     for (int k = place.thread; k < 2 * REGISTER_QUBITS + TILE_QUBITS + 1; k += THREADS_PER_TILE) {
         if (k < REGISTER_QUBITS) {
@@ -426,7 +445,7 @@ __device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& s
         }
         if (k < 2 * REGISTER_QUBITS) {
             const int b = k - REGISTER_QUBITS;
-            if (stage.sum_x >> b & 1) partial[stage.x_slot + b] = sums.total(X_ENTRY + b);
+            if (sums_x && stage.sum_x >> b & 1) partial[stage.x_slot + b] = sums.total(X_ENTRY + b);
             continue;
         }
         if (z_slot < 0) continue;
@@ -451,7 +470,7 @@ __device__ __forceinline__ void walsh_hadamard(Real* values, int thread) {
     for (int first = 0; first < TILE_QUBITS; first += REGISTER_QUBITS) {
         const int arrangement = first < LOAD_ARRANGEMENT ? first : LOAD_ARRANGEMENT;
         Real v[NUM_REGISTERS];
-        for_each_place(thread, arrangement, [&](int j, int place) { v[j] = values[place]; });
+        for_each_place<Real>(thread, arrangement, 0, [&](int j, unsigned place) { v[j] = at<Real>(values, place); });
 #pragma unroll
         for (int b = 0; b < REGISTER_QUBITS; ++b) {
             if (arrangement + b < first) continue;  // done by the arrangement before
@@ -463,7 +482,7 @@ __device__ __forceinline__ void walsh_hadamard(Real* values, int thread) {
                 v[j] = sum;
             }
         }
-        for_each_place(thread, arrangement, [&](int j, int place) { values[place] = v[j]; });
+        for_each_place<Real>(thread, arrangement, 0, [&](int j, unsigned place) { at<Real>(values, place) = v[j]; });
         __syncthreads();
     }
 }
@@ -473,8 +492,8 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
                                           const Direct* directs, const Place& place, Real* scratch, Real* partial) {
     if (piece.walsh_slot >= 0) {
         __syncthreads();  // scratch may still be read
-        for_each_place(place.thread, piece.arrangement,
-                       [&](int j, int where) { scratch[where] = imaginary_product(psi, lam, j); });
+        for_each_place<Real>(place.thread, piece.arrangement, 0,
+                             [&](int j, unsigned where) { at<Real>(scratch, where) = imaginary_product(psi, lam, j); });
         __syncthreads();
         walsh_hadamard(scratch, place.thread);
         for (int k = piece.first_walsh + place.thread; k < piece.end_walsh; k += THREADS_PER_TILE)
@@ -488,7 +507,7 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
 #pragma unroll
         for (int j = 0; j < NUM_REGISTERS; ++j)
             if (g.matches && (j & g.care) == g.value)
-                sum[0] += negate_if(imaginary_product(psi, lam, j), (g.odd + __popc(j & g.sign)) & 1);
+                sum[0] += negate_if(imaginary_product(psi, lam, j), g.odd + __popc(j & g.sign));
         __syncthreads();
         reduce_lanes(sum, place.thread, scratch + (place.thread >> LANE_QUBITS));
         __syncthreads();
@@ -511,31 +530,26 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     extern __shared__ double shared_memory[];
     const Place here = find_place(units, num_tiles);
     const int row = row_of_unit[here.unit];
-    Complex* const psi_buffer = reinterpret_cast<Complex*>(shared_memory) + 2 * TILE_SIZE * here.tile_in_block;
-    Complex* const lam_buffer = psi_buffer + TILE_SIZE;
-    Real* const entries =
-        reinterpret_cast<Real*>(reinterpret_cast<Complex*>(shared_memory) + 2 * TILE_SIZE * TILES_PER_BLOCK) +
-        2 * WARPS_PER_TILE * NUM_ENTRIES * here.tile_in_block;
-    psi_state += static_cast<Mask>(here.unit) << num_address_bits;
-    lam_state += static_cast<Mask>(here.unit) << num_address_bits;
+    const unsigned region = 2 * TILE_BYTES * here.tile_in_block;
+    Real* const entries = &at<Real>(shared_memory, 2 * TILE_BYTES * TILES_PER_BLOCK) +
+                          2 * WARPS_PER_TILE * NUM_ENTRIES * here.tile_in_block;
     partial += (static_cast<long long>(here.unit) * num_tiles + here.tile) * num_slots;
-    const Mask address = first_address(here, window, num_tiles);
     State psi, lam;
-    transfer<false>(psi, psi_state, address, window, here.valid);
-    transfer<false>(lam, lam_state, address, window, here.valid);
+    transfer<false>(psi, psi_state, here, window, num_address_bits);
+    transfer<false>(lam, lam_state, here, window, num_address_bits);
     int arrangement = LOAD_ARRANGEMENT;
 #pragma unroll 1
     for (int s = num_stages - 1; s >= -1; --s) {
         const int next = s >= 0 ? stages[s].arrangement : LOAD_ARRANGEMENT;
         if (next != arrangement) {
-            for_each_place(here.thread, arrangement, [&](int j, int place) {
-                psi_buffer[place] = psi[j];
-                lam_buffer[place] = lam[j];
+            for_each_place<Complex>(here.thread, arrangement, region, [&](int j, unsigned place) {
+                at<Complex>(shared_memory, place) = psi[j];
+                at<Complex>(shared_memory, place + TILE_BYTES) = lam[j];
             });
             __syncthreads();
-            for_each_place(here.thread, next, [&](int j, int place) {
-                psi[j] = psi_buffer[place];
-                lam[j] = lam_buffer[place];
+            for_each_place<Complex>(here.thread, next, region, [&](int j, unsigned place) {
+                psi[j] = at<Complex>(shared_memory, place);
+                lam[j] = at<Complex>(shared_memory, place + TILE_BYTES);
             });
             arrangement = next;
         }
@@ -543,23 +557,26 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         const Stage& stage = stages[s];
         const SumBuffer sums{entries + (s & 1) * WARPS_PER_TILE * NUM_ENTRIES};
         Real* const mine = sums.of_warp(here.thread >> LANE_QUBITS);
+        bool sums_x = false;
+        int z_slot = -1;
         if (stage.rotate) {
             const Rotations coefficients{stage, rotations, *slots, row};
             Real y[WIDTH] = {}, x[WIDTH] = {};
-            RotateBack back{psi, lam, coefficients, y};
+            RotateBack back{psi, lam, coefficients, y, false};
             for_each_bit(back);
             reduce_lanes(y, here.thread, mine + Y_ENTRY);
-            if (stage.sum_x) {
+            // Rows of one warp may differ, and all of its lanes take part in sums.
+            sums_x = __any_sync(ALL_LANES, back.sums_x);
+            if (sums_x) {
                 SumX sum{psi, lam, stage.sum_x, x};
                 for_each_bit(sum);
                 reduce_lanes(x, here.thread, mine + X_ENTRY);
             }
         }
-        int z_slot = -1;
         if (stage.piece >= 0) {
             const Piece& piece = pieces[stage.piece];
             if (piece.walsh_slot >= 0 || piece.direct_slot >= 0)
-                long_sums(psi, lam, piece, masks, directs, here, reinterpret_cast<Real*>(psi_buffer), partial);
+                long_sums(psi, lam, piece, masks, directs, here, &at<Real>(shared_memory, region), partial);
             z_slot = piece.z_slot;
             if (z_slot >= 0) reduce_z(psi, lam, here.thread, mine);
             const Complex* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
@@ -567,10 +584,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         }
         // Behind this barrier the sums are complete, and the buffers of the exchange may be written again.
         __syncthreads();
-        if (here.valid) store_sums(sums, stage, z_slot, here, partial);
+        if (here.valid) store_sums(sums, stage, sums_x, z_slot, here, partial);
     }
     if (store) {
-        transfer<true>(psi, psi_state, address, window, here.valid);
-        transfer<true>(lam, lam_state, address, window, here.valid);
+        transfer<true>(psi, psi_state, here, window, num_address_bits);
+        transfer<true>(lam, lam_state, here, window, num_address_bits);
     }
 }

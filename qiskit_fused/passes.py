@@ -50,7 +50,8 @@ class Passes:
         item_of, extra_of: int32, index of the term or run whose angle it takes.
         item_piece, extra_piece: int32, the piece it belongs to.
         piece_entries: int64, entries of the tables of each piece.
-        run_sums: int32 (R, 3), index of Im<lam|X|psi>, Y and Z of each run in the totals, -1 where not needed.
+        run_sums: int32 (R, 4), index in the totals of Im<lam|X|psi>, Y and Z before the rotation of each run, and of Z
+            behind it; -1 where not needed.
         term_sums: term int32, total int32, weight float64: the gradient of a term is the weighted sum of its totals.
         num_totals: sums per row and observable.
     """
@@ -116,7 +117,7 @@ class _Builder:
         self.stage_run: list[list[int]] = []
         self.item_of: list[tuple[int, int]] = []  # index, piece
         self.extra_of: list[tuple[int, int]] = []
-        self.run_sums = np.full((plan.num_runs, 3), -1, dtype=np.int32)
+        self.run_sums = np.full((plan.num_runs, 4), -1, dtype=np.int32)
         self.term_sums: list[tuple[int, int, float]] = []
 
         self.run_qubit = plan.run_qubit.tolist()
@@ -126,6 +127,7 @@ class _Builder:
         self.column, self.offset = plan.term_column.tolist(), plan.term_offset.tolist()
         self.term_masks = list(zip(plan.term_care.tolist(), plan.term_value.tolist(), plan.term_sign.tolist()))
         self.due = [-1] * plan.num_qubits  # the run whose Rz(phi) has not been done
+        self.needs_all = [bool(trained) and not single for trained, single in zip(self.trained, self.single_axis)]
         self.local: dict[int, int] = {}
         self.num_slots = 0
 
@@ -158,7 +160,7 @@ class _Builder:
 
     def _stage(self, arrangement: int, piece: int, runs: list[tuple[int, int]]) -> None:
         rotate = sum(1 << bit for bit, _ in runs)
-        sum_x = sum(1 << bit for bit, run in runs if self.trained[run] and not self.single_axis[run])
+        sum_x = sum(1 << bit for bit, run in runs if self.needs_all[run])
         y_slot = self._slots(self.r) if runs else 0
         x_slot = self._slots(self.r) if sum_x else 0
         of_bit = [-1] * records.MAX_REGISTER_QUBITS
@@ -173,16 +175,20 @@ class _Builder:
 
     def _piece(self, step: Step, arrangement: int) -> int:
         parts = Parts(arrangement, self.t, self.r)
-        for run in step.runs:
-            qubit = self.run_qubit[run]
-            self._end(parts, qubit)
-            parts.add_bit(self.local[qubit], Source.RUN_IN, run, 1.0)
+        z_uses: list[tuple[int, int, int]] = []  # bit, run, which of its sums
+        after = {self.run_qubit[run]: run for run in step.runs} | dict.fromkeys(step.endings, -1)
+        for qubit, run in after.items():
+            before, bit = self.due[qubit], self.local[qubit]
+            if before >= 0:
+                parts.add_bit(bit, Source.RUN_OUT, before, 1.0)
+                z_uses += [(bit, before, 3)] * self.needs_all[before]
+            if run >= 0:
+                parts.add_bit(bit, Source.RUN_IN, run, 1.0)
+                z_uses += [(bit, run, 2)] * self.needs_all[run]
             self.due[qubit] = run
-        for qubit in step.endings:
-            self._end(parts, qubit)
         for term in step.terms:
             parts.add_term(term, self._local_masks(term), self.offset[term] if self.column[term] < 0 else None)
-        self.pieces.append({**self._tables(parts), **self._sums(step)})
+        self.pieces.append({**self._tables(parts), **self._sums(step, z_uses)})
         return len(self.pieces) - 1
 
     def _tables(self, parts: Parts) -> dict[str, object]:
@@ -208,11 +214,6 @@ class _Builder:
             "register_signs": parts.register_signs,
         }
 
-    def _end(self, parts: Parts, qubit: int) -> None:
-        if self.due[qubit] >= 0:
-            parts.add_bit(self.local[qubit], Source.RUN_OUT, self.due[qubit], 1.0)
-        self.due[qubit] = -1
-
     def _local_masks(self, term: int) -> tuple[int, int, int]:
         care, value, sign = self.term_masks[term]
         moved = [0, 0, 0]
@@ -222,12 +223,9 @@ class _Builder:
                 moved[k] |= (mask >> qubit & 1) << bit
         return moved[0], moved[1], moved[2]
 
-    def _sums(self, step: Step) -> dict[str, int]:
-        """Plan the sums of p that gradients of a piece need: (tile mask, mask of the tile number) -> their use."""
-        wanted: dict[tuple[int, int], list] = {}
-        for run in step.runs:
-            if self.trained[run] and not self.single_axis[run]:
-                wanted.setdefault((1 << self.local[self.run_qubit[run]], 0), []).append(run)
+    def _sums(self, step: Step, z_uses: list[tuple[int, int, int]]) -> dict[str, int]:
+        """Plan the sums of p that gradients need, each given by a mask of the tile and one of the tile number."""
+        wanted: dict[tuple[int, int], list[tuple[int, float]]] = {(1 << bit, 0): [] for bit, _, _ in z_uses}
         first_direct, direct_terms = len(self.directs), []
         for term in step.terms:
             if self.column[term] < 0:
@@ -250,17 +248,16 @@ class _Builder:
             "walsh_slot": self._slots(len(long)) if long else -1,
             "direct_slot": self._slots(len(direct_terms)) if direct_terms else -1,
         }
+        totals = {}
         for (inside, outside), uses in wanted.items():
             if inside & (inside - 1):
                 slot = slots["walsh_slot"] + long.index(inside)
             else:
                 slot = slots["z_slot"] + (inside.bit_length() - 1 if inside else self.t)
-            total = self._total(slot, outside)
-            for use in uses:
-                if isinstance(use, int):
-                    self.run_sums[use, 2] = total
-                else:
-                    self.term_sums.append((use[0], total, use[1]))
+            total = totals[inside, outside] = self._total(slot, outside)
+            self.term_sums += [(term, total, weight) for term, weight in uses]
+        for bit, run, which in z_uses:
+            self.run_sums[run, which] = totals[1 << bit, 0]
         if direct_terms:
             mean_total = self._total(slots["z_slot"] + self.t)
             for k, term in enumerate(direct_terms):

@@ -35,7 +35,8 @@ def _record(**fields: str | tuple[str, int]) -> np.dtype:
 
 LEAF = _record(coefficient="f8", offset="f8", quaternion=("f8", 4), kind="i4", column="i4", output="i4", unused="i4")
 RUN = _record(
-    first_leaf="i4", end_leaf="i4", slot="i4", only_rx="i4", sum_x="i4", sum_y="i4", sum_z="i4", unused="i4"
+    first_leaf="i4", end_leaf="i4", slot="i4", only_rx="i4", sum_x="i4", sum_y="i4", sum_z="i4",
+    sum_z_after="i4",
 )  # fmt: skip
 TERM = _record(coefficient="f8", offset="f8", column="i4", slot="i4")
 ITEM = _record(coefficient="f8", care="u4", value="u4", sign="u4", source="i4", slot="i4", unused="i4")

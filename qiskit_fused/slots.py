@@ -140,7 +140,7 @@ def _runs(passes: Passes, slot: np.ndarray) -> np.ndarray:
     runs = np.zeros(plan.num_runs, dtype=records.RUN)
     runs["first_leaf"], runs["end_leaf"], runs["slot"] = plan.run_begin[:-1], plan.run_begin[1:], slot
     runs["only_rx"] = plan.single_axis & (plan.leaf_kind[plan.run_begin[:-1]] == OpKind.RX)
-    for axis, name in enumerate(("sum_x", "sum_y", "sum_z")):
+    for axis, name in enumerate(("sum_x", "sum_y", "sum_z", "sum_z_after")):
         runs[name] = passes.run_sums[:, axis]
     return runs
 

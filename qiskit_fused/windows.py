@@ -10,13 +10,19 @@ behind stop it, and the next window takes over there.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from qiskit_fused.plan import Plan
 
 LOW_QUBITS = 3
 """Lowest qubits, in every window: eight neighbouring amplitudes are read and written together."""
+
+_PASS_COST = (
+    0.5  # of reading and writing a tile, in steps; by counts of instructions (benchmarks/instruction_counts.py)
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,9 @@ class Window:
 def make_windows(plan: Plan, tile_qubits: int) -> list[Window]:
     """Cut a plan into sweeps over tiles of at most 2^tile_qubits amplitudes.
 
-    Greedy: of all windows of the lowest qubits and neighbouring others, each sweep takes the one that gets through
-    most rotations. Cost: O(rotations + terms) where one window holds all qubits, else times the number of qubits.
+    Greedy: of all windows of the lowest qubits and neighbouring others, each sweep takes the one, and as many steps of
+    it, as get through most rotations for their cost. Cost: O(rotations + terms) where one window holds all qubits, else
+    times the number of qubits.
     """
     progress = _Progress(plan)
     n = plan.num_qubits
@@ -60,9 +67,10 @@ def make_windows(plan: Plan, tile_qubits: int) -> list[Window]:
     windows = []
     while not progress.finished():
         advances = [progress.advance(qubits) for qubits in candidates]
-        best = max(range(len(candidates)), key=lambda k: (advances[k].num_rotations, advances[k].num_terms))
-        progress.commit(advances[best])
-        windows.append(Window(candidates[best], advances[best].steps))
+        best = max(range(len(candidates)), key=lambda k: (advances[k].speed()[0], advances[k].num_terms))
+        chosen = progress.advance(candidates[best], advances[best].speed()[1]) if len(candidates) > 1 else advances[0]
+        progress.commit(chosen)
+        windows.append(Window(candidates[best], chosen.steps))
     return windows
 
 
@@ -74,11 +82,17 @@ class _Advance:
         self.executed: set[int] = set()
         self.ended: set[int] = set()
         self.steps: list[Step] = []
-        self.num_rotations = 0
 
     @property
     def num_terms(self) -> int:
         return len(self.executed) + len(self.ended)
+
+    def speed(self) -> tuple[float, int]:
+        """Return the most rotations per cost over all numbers of steps, and that number."""
+        counts = accumulate(len(step.runs) for step in self.steps)
+        speeds = [count / (_PASS_COST + steps) for steps, count in enumerate(counts, start=1)]
+        best = max(speeds, default=0.0)
+        return best, speeds.index(best) + 1 if best else len(self.steps)
 
 
 class _Progress:
@@ -112,20 +126,19 @@ class _Progress:
     def finished(self) -> bool:
         return len(self.ended) == len(self.runs) and all(self.executed)
 
-    def advance(self, qubits: tuple[int, ...]) -> _Advance:
-        """Run steps on a window until none of its qubits can go on."""
+    def advance(self, qubits: tuple[int, ...], most_steps: int = sys.maxsize) -> _Advance:
+        """Run steps on a window until none of its qubits can go on, or that many with rotations."""
         to = _Advance(self.done[:], self.waiting[:])
         fresh: Iterable[int] = qubits
         while True:
             terms = self._executable(to, fresh)
             ready = [q for q in qubits if to.waiting[q] == 0 and to.done[q] < len(self.runs[q])]
-            if not ready:
+            if not ready or len(to.steps) == most_steps:
                 break
             to.steps.append(Step(terms, [self.runs[q][to.done[q]] for q in ready], []))
             for q in ready:
                 to.done[q] += 1
                 to.waiting[q] = len(self.before[q][to.done[q]])
-            to.num_rotations += len(ready)
             fresh = ready
         endings = [q for q in qubits if to.done[q] == len(self.runs[q]) and q not in self.ended]
         if endings or any(self._is_last(to, term) for term in terms):

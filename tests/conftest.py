@@ -21,9 +21,12 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture(scope="session", params=["cpu", "emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(scope="session", params=["cpu", "emulated", "tiles", pytest.param("cuda", marks=pytest.mark.gpu)])
 def engine_name(request):
-    """An engine under test: "emulated" is the CUDA engine with its kernels run, and checked, on the CPU."""
+    """An engine under test: "emulated" is the CUDA engine with its kernels run, and checked, on the CPU.
+
+    "tiles" is the same with tiles of 5 qubits, so that small circuits take many windows, blocks and sums over tiles.
+    """
     return request.param
 
 
@@ -32,12 +35,12 @@ def make_engine(engine_name):
     """A function that returns the engine under test; the number of threads matters to the CPU engine only."""
     if engine_name == "cpu":
         return CpuEngine
-    engine = emulated_engine() if engine_name == "emulated" else gpu_engine()
+    engine = gpu_engine() if engine_name == "cuda" else emulated_engine(5 if engine_name == "tiles" else None)
     return lambda num_threads=1: engine
 
 
 @functools.cache  # kernels are compiled once
-def emulated_engine():
+def emulated_engine(max_tile_qubits):
     """Return the CUDA engine on the emulated device."""
     from cuda_emulation import EmulatedRuntime, missing_tools
 
@@ -45,7 +48,7 @@ def emulated_engine():
 
     if missing_tools() is not None:
         pytest.skip(missing_tools())
-    return CudaEngine(EmulatedRuntime(check=True))
+    return CudaEngine(EmulatedRuntime(check=True), max_tile_qubits=max_tile_qubits)
 
 
 @functools.cache

@@ -21,17 +21,21 @@ from qiskit_fused.plan import make_plan
 TOLERANCE = {"complex64": 2e-5, "complex128": 2e-12}
 
 
-def on_engines(*, cpu, emulated, cuda=None):
+EMULATED = ("emulated", "tiles")
+
+
+def on_engines(*, cpu, emulated, tiles, cuda=None):
     """Parametrise a test over engines with numbers of qubits for each; a GPU takes those of the CPU unless told."""
-    cases = [("cpu", n) for n in cpu] + [("emulated", n) for n in emulated]
+    cases = [(name, n) for name, sizes in (("cpu", cpu), ("emulated", emulated), ("tiles", tiles)) for n in sizes]
     cases += [pytest.param("cuda", n, marks=pytest.mark.gpu) for n in (cpu if cuda is None else cuda)]
     return pytest.mark.parametrize(("engine_name", "num_qubits"), cases, scope="session")
 
 
 def check_random_circuits(engine_name, check, max_examples=60):
     """Call check(circuit) for random circuits of every gate, on fewer of them where kernels are emulated."""
-    fewer = max_examples // 3 if engine_name == "emulated" else max_examples
-    settings(max_examples=fewer, deadline=None)(given(circuit=circuits())(check))()
+    fewer = max_examples // 3 if engine_name in EMULATED else max_examples
+    drawn = circuits(max_qubits=8, max_gates=14) if engine_name == "tiles" else circuits()
+    settings(max_examples=fewer, deadline=None)(given(circuit=drawn)(check))()
 
 
 def total_z(num_qubits):

@@ -26,11 +26,12 @@ MOST_SHARED = 48 * 1024  # bytes; ptxas refuses more static shared memory
 
 # The most registers that any instance of a kernel takes on any of these architectures, for complex64 and complex128.
 REGISTERS = {
-    "sweeps.cu": {"forward_sweep": (128, 128), "adjoint_sweep": (128, 128)},
-    "bind.cu": {"bind_runs": (50, 49), "bind_terms": (24, 24), "bind_tables": (70, 70)},
+    "sweeps.cu": {"forward_sweep": (128, 112), "adjoint_sweep": (128, 128)},
+    "bind.cu": {"bind_runs": (50, 49), "bind_terms": (24, 24), "bind_tables": (66, 66)},
     "observe.cu": {"fill_diagonals": (58, 58), "observe": (80, 130)},
-    "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (51, 51), "combine": (44, 44)},
+    "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (52, 52), "combine": (44, 44)},
 }
+LONE_THREAD_REGISTERS = 160  # of adjoint_sweep where one thread holds a tile, and all of its sums
 # Bytes of spills, stores and loads together, that were measured and found harmless; everywhere else there are none.
 SPILLS: dict[tuple[str, str], int] = {}
 
@@ -69,6 +70,8 @@ def complaints(instance, compiled):
     found = list(compiled.warnings)
     for name, kernel in compiled.kernels.items():
         registers = expected[name][instance.dtype == "complex128"]
+        if name == "adjoint_sweep" and instance.tile_qubits == REGISTER_QUBITS[instance.dtype]:
+            registers = LONE_THREAD_REGISTERS
         spills = SPILLS.get((name, instance.dtype), 0)
         if kernel.registers > registers:
             found.append(f"{name}: {kernel.registers} registers, expected {registers} at most")

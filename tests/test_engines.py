@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from circuits import values_of
 from engine_cases import (
+    EMULATED,
     TOLERANCE,
     all_pairs,
     assert_agree,
@@ -59,7 +60,7 @@ def test_imaginary_derivatives_of_random_circuits_agree_with_the_reference(engin
     check_random_circuits(engine_name, check, max_examples=30)
 
 
-@on_engines(cpu=[1, 2, 3, 4, 5, 7, 8, 9, 10, 12], emulated=[1, 2, 4, 10, 13])
+@on_engines(cpu=[1, 2, 3, 4, 5, 7, 8, 9, 10, 12], emulated=[1, 2, 4, 10, 13], tiles=[6, 8, 11])
 @pytest.mark.parametrize("imaginary", [False, True], ids=["real", "imaginary"])
 def test_every_number_of_qubits_agrees_with_the_reference(make_engine, num_qubits, imaginary, dtype):
     if num_qubits == 1:
@@ -72,13 +73,13 @@ def test_every_number_of_qubits_agrees_with_the_reference(make_engine, num_qubit
     assert_agrees_with_reference(make_engine(), circuit, observables, dtype, imaginary)
 
 
-@on_engines(cpu=[14, 15], emulated=[14], cuda=[14, 18])
+@on_engines(cpu=[14, 15], emulated=[14], tiles=[12], cuda=[14, 18])
 def test_states_cut_into_chunks_agree_with_the_reference(make_engine, num_qubits, dtype):
     circuit = random_circuit(num_qubits, 12, seed=num_qubits)
     assert_agrees_with_reference(make_engine(2), circuit, random_observables(num_qubits, 4), dtype)
 
 
-@on_engines(cpu=[6, 9, 10, 11, 12], emulated=[10, 13], cuda=[6, 9, 12, 15])
+@on_engines(cpu=[6, 9, 10, 11, 12], emulated=[10, 13], tiles=[7, 10], cuda=[6, 9, 12, 15])
 def test_full_graph_phases_agree_with_the_reference(make_engine, num_qubits, dtype):
     assert_agrees_with_reference(make_engine(), full_graph(num_qubits), random_observables(num_qubits, 6), dtype)
 
@@ -126,12 +127,12 @@ def test_circuits_without_parameters_have_empty_gradients(make_engine, dtype):
     assert_agrees_with_reference(make_engine(), circuit, random_observables(3, 1), dtype)
 
 
-@on_engines(cpu=[21], emulated=[14])
+@on_engines(cpu=[21], emulated=[14], tiles=[12])
 def test_long_sums_keep_their_digits_in_single_precision(make_engine, num_qubits):
     assert_long_sums_keep_their_digits(make_engine(2), num_qubits)
 
 
-@on_engines(cpu=[5, 14], emulated=[4, 13])
+@on_engines(cpu=[5, 14], emulated=[4, 13], tiles=[9])
 @pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
 def test_equal_input_gives_equal_bits(make_engine, num_qubits, weighted, dtype):
     plan, operators = plan_of(random_circuit(num_qubits, 15, seed=1), random_observables(num_qubits, 1))
@@ -145,13 +146,13 @@ def test_equal_input_gives_equal_bits(make_engine, num_qubits, weighted, dtype):
     assert np.array_equal(first.gradients, again.gradients)
 
 
-@on_engines(cpu=[9], emulated=[4])
+@on_engines(cpu=[9], emulated=[4], tiles=[7])
 def test_one_plan_may_be_evaluated_from_several_threads_at_once(make_engine, engine_name, num_qubits, dtype):
     plan, operators = plan_of(random_circuit(num_qubits, 15, seed=5), random_observables(num_qubits, 5))
     questions = [
         (rows_of(plan.program, seed, seed), all_pairs(seed, 1 + seed % 2), seed % 3 > 0) for seed in range(1, 7)
     ]
-    engine, repeats = make_engine(2), 2 if engine_name == "emulated" else 10
+    engine, repeats = make_engine(2), 2 if engine_name in EMULATED else 10
 
     def answer(engine, question):
         columns, pairs, gradient = question
@@ -201,7 +202,7 @@ WEIGHTED_PAIRS = np.array([0, 0, 0, 1, 3, 3, 3], np.int32), np.array([0, 1, 2, 1
 WEIGHTS = np.array([0.7, -1.3, 0.4, 2.0, 0.0, 1.1, -0.6])
 
 
-@on_engines(cpu=[1, 4, 9, 14], emulated=[1, 4, 13])
+@on_engines(cpu=[1, 4, 9, 14], emulated=[1, 4, 13], tiles=[6, 10])
 @pytest.mark.parametrize("imaginary", [False, True], ids=["real", "imaginary"])
 def test_cotangents_give_the_weighted_sum_of_the_jacobian_of_each_row(make_engine, num_qubits, imaginary, dtype):
     circuit = random_circuit(num_qubits, 15, seed=num_qubits) if num_qubits > 1 else QuantumCircuit(1)

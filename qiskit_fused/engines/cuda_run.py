@@ -275,7 +275,7 @@ class Run:
 
     def _pull_back(self, psi: Any, lam: Any, row_of_unit: Any, columns: Any, bound: tuple[Any, Any, Any]) -> Any:
         xp, passes, plan, slots = self.xp, self.passes, self.plan, self.slots
-        run_angles, rotations, tables = bound
+        _, rotations, tables = bound
         num_units, num_totals = len(lam), max(passes.num_totals, 1)
         real = np.float32 if self.question.dtype == "complex64" else np.float64
         totals = xp.empty((num_units, num_totals), dtype=np.float64)
@@ -306,9 +306,9 @@ class Run:
                 args = (sums, *counts, np.int32(sweep.num_slots), plan.outputs[k], np.int32(num_outputs))
                 self._launch("gradients.cu", "sum_tiles", min(tasks, 1 << 16), block,
                              (*args, totals, np.int32(num_totals)))  # fmt: skip
-        return self._gradients(totals, columns, row_of_unit, run_angles)
+        return self._gradients(totals, columns, row_of_unit, bound)
 
-    def _gradients(self, totals: Any, columns: Any, row_of_unit: Any, run_angles: Any) -> Any:
+    def _gradients(self, totals: Any, columns: Any, row_of_unit: Any, bound: tuple[Any, Any, Any]) -> Any:
         xp, plan, slots = self.xp, self.plan, self.slots
         num_units, num_totals = totals.shape
         num_runs, num_columns = self.passes.plan.num_runs, columns.shape[1]
@@ -323,7 +323,7 @@ class Run:
                 row_of_unit,
                 np.int32(num_units),
             )
-            args += (plan.leaves, slots.runs, np.int32(num_runs), slots.record, run_angles, leaf_gradients, outputs)
+            args += (plan.leaves, slots.runs, np.int32(num_runs), slots.record, *bound[:2], leaf_gradients, outputs)
             self._launch("gradients.cu", "run_gradients", -(-num_units * num_runs // _BLOCK), _BLOCK, args)
         gradients = xp.empty((num_units, num_columns), dtype=np.float64)
         if num_columns:

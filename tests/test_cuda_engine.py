@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the CUDA engine does around its kernels: chunks and memory, retries, statistics, stopping, threads, devices."""
+
+import logging
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cuda_emulation import EmulatedRuntime, missing_tools
+from engine_cases import TOLERANCE, all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of, total_z
+from qiskit.quantum_info import SparsePauliOp
+
+from qiskit_fused.engines.cuda import CudaEngine
+from qiskit_fused.engines.reference import ReferenceEngine
+
+pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
+
+WEIGHTS = np.linspace(-1.5, 2, 12)
+MODES = {
+    "values": {"gradient": False},
+    "jacobian": {"gradient": True},
+    "cotangents": {"gradient": True, "cotangents": WEIGHTS},
+}
+
+
+def engine_on(runtime=None, tile_qubits=5, memory_limit=None, **options):
+    """Return an engine whose tiles are small, so that small circuits take several sweeps."""
+    return CudaEngine(runtime or EmulatedRuntime(**options), memory_limit, max_tile_qubits=tile_qubits)
+
+
+def make_question(num_qubits=8, num_rows=6, num_observables=2, num_gates=20):
+    """Return a plan, observables, columns and all pairs."""
+    observables = random_observables(num_qubits, 1)
+    paulis = ["X", "Y", "Z", "XY", "ZZ", "YI", "IX"]
+    observables += [SparsePauliOp((paulis[k] + "I" * num_qubits)[:num_qubits], 0.3 + k) for k in range(num_observables - 2)]
+    plan, operators = plan_of(random_circuit(num_qubits, num_gates, seed=2), observables)
+    return plan, operators, rows_of(plan.program, num_rows=num_rows), all_pairs(num_rows, num_observables)
+
+
+def assert_equal_bits(found, expected):
+    assert np.array_equal(found.values, expected.values)
+    assert (found.gradients is None) == (expected.gradients is None)
+    assert expected.gradients is None or np.array_equal(found.gradients, expected.gradients)
+
+
+def count_allocations(runtime):
+    """Count the bytes of the arrays that a runtime holds: `live` now, and `peak` at most."""
+    count = SimpleNamespace(live=0, peak=0)
+
+    def release(size):
+        count.live -= size
+
+    class Counted(np.ndarray):
+        def __array_finalize__(self, _):
+            # what an array of indices picks is a view of a plain array
+            if self.base is None or type(self.base) is np.ndarray:
+                count.live += self.nbytes
+                count.peak = max(count.peak, count.live)
+                weakref.finalize(self, release, self.nbytes)
+
+    def counted(function):
+        def make(*args, **kwargs):
+            array = function(*args, **kwargs)
+            copy = Counted(array.shape, array.dtype)
+            copy[...] = array
+            return copy
+
+        return make
+
+    for name in ("arange", "array", "asarray", "concatenate", "empty", "full", "ones", "repeat", "zeros"):
+        setattr(runtime.xp, name, counted(getattr(runtime.xp, name)))
+    return count
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_results_do_not_depend_on_chunks_bit_for_bit(mode, dtype):
+    question = make_question()
+    options = {**MODES[mode], "dtype": dtype}
+    whole = engine_on().evaluate(*question, **options)
+    assert whole.stats["chunks"] == 1
+    assert_agree(whole, ReferenceEngine().evaluate(*question, **MODES[mode]), dtype)
+
+    memory, chunks = int(whole.stats["bytes"] / 0.9), [1]
+    while True:
+        memory = int(memory * 0.7)
+        try:
+            found = engine_on(memory=memory).evaluate(*question, **options)
+        except MemoryError:
+            break
+        assert_equal_bits(found, whole)
+        assert found.stats["bytes"] <= 0.9 * memory
+        chunks.append(found.stats["chunks"])
+    assert chunks == sorted(chunks)
+    # in the end there are states of one row, or of one pair
+    assert 2 in chunks and chunks[-1] >= (12 if mode == "jacobian" else 6)
+
+
+def test_a_row_with_many_observables_is_split(dtype):
+    question = make_question(num_rows=2, num_observables=7)
+    whole = engine_on().evaluate(*question, gradient=True, dtype=dtype)
+    found = engine_on(memory_limit=whole.stats["bytes"] // 3).evaluate(*question, gradient=True, dtype=dtype)
+    assert found.stats["chunks"] >= 4
+    assert_equal_bits(found, whole)
+    weights = WEIGHTS[np.arange(14) % 12]
+    whole = engine_on().evaluate(*question, gradient=True, cotangents=weights, dtype=dtype)
+    limit = int(0.7 * whole.stats["bytes"])
+    found = engine_on(memory_limit=limit).evaluate(*question, gradient=True, cotangents=weights, dtype=dtype)
+    assert found.stats["chunks"] == 2
+    assert_equal_bits(found, whole)
+
+
+def test_chunks_stay_in_the_l2_cache_where_they_still_fill_the_device():
+    question = make_question(num_rows=8)
+    options = {"gradient": True, "dtype": "complex64"}
+    one = engine_on(l2_bytes=1 << 30, num_multiprocessors=1).evaluate(*question, **options)
+    cached = engine_on(l2_bytes=one.stats["bytes"] // 2, num_multiprocessors=1).evaluate(*question, **options)
+    assert one.stats["chunks"] == 1 and cached.stats["chunks"] >= 4
+    assert cached.stats["bytes"] <= one.stats["bytes"] // 2
+    assert_equal_bits(cached, one)
+    # A device of many multiprocessors would idle, and one window that holds all qubits reads every amplitude once.
+    wide = engine_on(l2_bytes=one.stats["bytes"] // 2, num_multiprocessors=1000).evaluate(*question, **options)
+    assert wide.stats["chunks"] == 1
+    single = engine_on(l2_bytes=1000, num_multiprocessors=1, tile_qubits=8).evaluate(*question, **options)
+    assert single.stats["chunks"] == 1 and single.stats["sweeps"] == 3
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_what_does_not_fit_is_refused_with_figures_and_a_cure_before_anything_is_allocated(gradient, dtype):
+    question = make_question(num_qubits=12, num_rows=1)
+    runtime = EmulatedRuntime(memory=30_000)
+    count = count_allocations(runtime)
+    engine = engine_on(runtime)
+    with pytest.raises(MemoryError) as refused:
+        engine.evaluate(*question, gradient=gradient, dtype=dtype)
+    text = str(refused.value)
+    what = "statevector and cotangent" if gradient else "statevector"
+    for part in (f"the {what} of 12 qubits", f"GiB in {dtype}", "of emulated 2.51e-05 GiB may be used", "device='cpu'"):
+        assert part in text, text
+    assert ("dtype='complex64'" in text) == (dtype == "complex128")
+    before = count.peak
+    with pytest.raises(MemoryError):
+        engine.evaluate(*question, gradient=gradient, dtype=dtype)
+    assert count.peak == before
+    runtime.memory = 1 << 30
+    engine.evaluate(*question, gradient=gradient, dtype=dtype)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bytes_are_predicted(mode, dtype):
+    for num_qubits, least in ((3, 0.0), (10, 0.85)):
+        question = make_question(num_qubits, num_rows=3, num_observables=4)
+        runtime = EmulatedRuntime(num_multiprocessors=1000)
+        count = count_allocations(runtime)
+        for tile_qubits in (4, 5, num_qubits):
+            engine = engine_on(runtime, tile_qubits=tile_qubits)
+            evaluate = lambda engine=engine, question=question: engine.evaluate(*question, **MODES[mode], dtype=dtype)
+            evaluate()  # records of the plan and of the observables stay on the device
+            count.peak = before = count.live
+            stats = evaluate().stats
+            predicted = stats["bytes"]
+            assert stats["chunks"] == 1
+            assert least * predicted <= count.peak - before <= predicted
+            assert count.live == before
+    del engine, evaluate
+    assert count.live == 0
+
+
+class OutOfMemory(Exception):
+    """What a device raises, in place of CuPy's error."""
+
+
+def fail_allocations(runtime, fails):
+    """Let runtime.xp.empty raise where fails(bytes)."""
+    empty, runtime.out_of_memory = runtime.xp.empty, OutOfMemory
+
+    def failing(shape, dtype=float):
+        array = empty(shape, dtype)
+        if fails(array.nbytes):
+            raise OutOfMemory
+        return array
+
+    runtime.xp.empty = failing
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("failing", [0, 3, 5])
+def test_a_device_that_runs_out_of_memory_is_asked_again_for_less(mode, failing, caplog):
+    question = make_question()
+    expected = engine_on().evaluate(*question, **MODES[mode])
+    runtime, engine, allocations, calls = EmulatedRuntime(), None, iter(range(1 << 20)), []
+    engine = engine_on(runtime)
+    engine.evaluate(*question, **MODES[mode])
+    fail_allocations(runtime, lambda size: next(allocations) == failing)
+    with caplog.at_level(logging.WARNING, logger="qiskit_fused"):
+        found = engine.evaluate(*question, **MODES[mode], meanwhile=lambda: calls.append(0) or "answer")
+    assert_equal_bits(found, expected)
+    assert found.stats["chunks"] >= 2 and found.stats["bytes"] <= expected.stats["bytes"] // 2
+    assert (found.answer, calls) == ("answer", [0])
+    (record,) = caplog.records
+    assert "out of memory" in record.message and str(expected.stats["bytes"] // 2) in record.message
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("num_observables", [2, 7])
+def test_a_device_that_never_has_enough_memory_ends_with_its_error(mode, num_observables):
+    # One row of pairs, which cotangents never split.
+    plan, operators, columns, pairs = make_question(num_rows=1, num_observables=num_observables)
+    options = dict(MODES[mode])
+    if "cotangents" in options:
+        options["cotangents"] = WEIGHTS[:num_observables]
+        pairs = tuple(np.tile(part, 100) for part in pairs)
+        options["cotangents"] = np.tile(options["cotangents"], 100)
+    runtime, tries = EmulatedRuntime(), iter(range(100))
+    engine = engine_on(runtime)
+    engine.evaluate(plan, operators, columns, pairs, **options)
+    fail_allocations(runtime, lambda size: next(tries) >= 0)
+    with pytest.raises((OutOfMemory, MemoryError)):
+        engine.evaluate(plan, operators, columns, pairs, **options)
+
+
+def test_statistics_name_device_kernels_sweeps_chunks_and_bytes(dtype):
+    found = engine_on().evaluate(*make_question(), gradient=True, dtype=dtype)
+    assert found.stats["gpu"] == "emulated"
+    assert f"2^5 amplitudes, {16 if dtype == 'complex64' else 8} a thread" in found.stats["kernels"]
+    assert {"sweeps", "chunks", "bytes"} <= set(found.stats)
+    assert found.stats["sweeps"] > 3 and found.stats["chunks"] == 1 and found.stats["bytes"] > 0
+    values = engine_on().evaluate(*make_question(), dtype=dtype)
+    assert values.stats["sweeps"] < found.stats["sweeps"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_stop_ends_an_evaluation_with_an_error_wherever_it_is(mode):
+    question = make_question()
+    engine, asked = engine_on(memory_limit=60_000), []
+    expected = engine.evaluate(*question, **MODES[mode], stop=lambda: asked.append(0))
+    assert len(asked) >= 2 * expected.stats["chunks"]
+    for last in {0, len(asked) // 2, len(asked) - 1}:
+        answers = iter([False] * last + [True])
+        with pytest.raises(RuntimeError, match="cancelled"):
+            engine.evaluate(*question, **MODES[mode], stop=lambda answers=answers: next(answers))
+    assert_equal_bits(engine.evaluate(*question, **MODES[mode]), expected)
+
+
+@pytest.mark.parametrize(("num_qubits", "tile_qubits"), [(3, 3), (8, 5), (10, 10)])
+def test_the_order_of_blocks_and_threads_changes_no_bit(num_qubits, tile_qubits, dtype):
+    question, runtime = make_question(num_qubits, num_rows=2), EmulatedRuntime(check=True)
+    for mode in ("jacobian", "cotangents"):
+        options = {**MODES[mode], "dtype": dtype}
+        if "cotangents" in options:
+            options["cotangents"] = WEIGHTS[:4]
+        results = []
+        for runtime.seed in (0, 1, 7, 1234):
+            results.append(engine_on(runtime, tile_qubits).evaluate(*question, **options))
+        for result in results[1:]:
+            assert_equal_bits(result, results[0])
+
+
+def test_threads_share_an_engine_with_little_memory():
+    engine = engine_on(memory_limit=60_000)
+    questions = [(make_question(n, num_rows=rows), mode) for n, rows in ((3, 6), (6, 6), (8, 6)) for mode in MODES]
+    expected = [engine_on().evaluate(*question, **MODES[mode]) for question, mode in questions]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda asked: engine.evaluate(*asked[0], **MODES[asked[1]]), questions * 3))
+    for result, wanted in zip(found, expected * 3):
+        assert_equal_bits(result, wanted)
+    assert max(result.stats["chunks"] for result in found) > 1
+
+
+@pytest.mark.parametrize(("shared_memory", "tile_qubits"), [(65536, (11, 10)), (49152, (11, 10)), (232448, (12, 11))])
+def test_tiles_fit_the_shared_memory_of_the_device(shared_memory, tile_qubits, dtype):
+    engine = CudaEngine(EmulatedRuntime(shared_memory_per_block=shared_memory))
+    expected = tile_qubits[dtype == "complex128"]
+    assert engine.tile_qubits(dtype) == expected
+    # The emulated device refuses a launch that asks for more.
+    plan, operators = plan_of(random_circuit(12, 10, seed=4), total_z(12))
+    question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 1)
+    found = engine.evaluate(*question, gradient=True, dtype=dtype)
+    assert f"2^{expected} amplitudes" in found.stats["kernels"]
+    assert_agree(found, ReferenceEngine().evaluate(*question, gradient=True), dtype)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_that_no_pair_names_are_never_looked_at(mode, dtype):
+    plan, operators, columns, _ = make_question(num_rows=5)
+    rows, chosen = np.array([1, 1, 4], np.int32), np.array([1, 0, 1], np.int32)
+    columns[[0, 2, 3]] = np.nan
+    options = dict(MODES[mode])
+    if "cotangents" in options:
+        options["cotangents"] = np.array([1.0, -2.0, 0.5])
+    found = engine_on().evaluate(plan, operators, columns, (rows, chosen), **options, dtype=dtype)
+    expected = ReferenceEngine().evaluate(plan, operators, columns, (rows, chosen), **options)
+    assert_agree(found, expected, dtype)
+    if "cotangents" in options:
+        assert not found.gradients[[0, 2, 3]].any()
+
+
+def test_nothing_is_read_that_was_not_written(dtype):
+    """Arrays of the emulated device begin as NaN; with the checks on, so does shared memory."""
+    question = make_question(num_qubits=6, num_rows=3)
+    for tile_qubits in (4, 5, 6):
+        engine = engine_on(check=True, tile_qubits=tile_qubits)
+        for mode in ("values", "jacobian"):
+            found = engine.evaluate(*question, **MODES[mode], dtype=dtype)
+            assert_agree(found, ReferenceEngine().evaluate(*question, **MODES[mode]), dtype)
+    assert set(TOLERANCE) == {"complex64", "complex128"}
