@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
-CPP_FILES := $(wildcard kernels/*.cpp kernels/*.hpp kernels/*.cu kernels/*.cuh)
+CPP_FILES := $(wildcard $(foreach folder,kernels tests/cuda_emulation,$(addprefix $(folder)/*.,cpp hpp cu cuh)))
 
 .PHONY: help demo test test-all test-kernels lint format bench bench-gpu clean
 

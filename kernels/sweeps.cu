@@ -517,7 +517,6 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
             partial[piece.direct_slot + k - piece.first_direct] = total;
         }
     }
-    __syncthreads();
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)

@@ -40,7 +40,6 @@ class Passes:
     """A plan as passes over tiles of 2^t amplitudes, 2^r of them in the registers of each thread.
 
     Attributes:
-        plan: what was cut into passes.
         tile_qubits, register_qubits: t and r.
         num_address_bits: N = max(n, t); bits from the number of qubits on are always 0.
         passes: in forward order.
@@ -56,7 +55,6 @@ class Passes:
         num_totals: sums per row and observable.
     """
 
-    plan: Plan
     tile_qubits: int
     register_qubits: int
     num_address_bits: int
@@ -281,7 +279,6 @@ class _Builder:
         item_of, extra_of = (np.array(rows, np.int32).reshape(-1, 2) for rows in (self.item_of, self.extra_of))
         sums = list(zip(*self.term_sums)) or [(), (), ()]
         return Passes(
-            plan=self.plan,
             tile_qubits=self.t,
             register_qubits=self.r,
             num_address_bits=max(self.plan.num_qubits, self.t),

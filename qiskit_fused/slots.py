@@ -50,14 +50,14 @@ class Slots:
         return len(self.pieces) - self.num_shared_pieces
 
 
-def place_slots(passes: Passes, varies: np.ndarray) -> Slots:
+def place_slots(plan: Plan, passes: Passes, varies: np.ndarray) -> Slots:
     """Lay out the bound numbers of a plan.
 
     Args:
+        plan: the plan.
         passes: the plan as passes.
         varies: bool (C,), columns that are not the same in all rows.
     """
-    plan = passes.plan
     run_varies, term_varies = _runs_that_vary(plan, varies), _of_columns(varies, plan.term_column)
     run_slot, run_order = _shared_first(run_varies)
     term_slot, term_order = _shared_first(term_varies)
@@ -92,7 +92,7 @@ def place_slots(passes: Passes, varies: np.ndarray) -> Slots:
     record["varying_entries"] = int(passes.piece_entries.sum()) - shared_entries
     return Slots(
         record=record,
-        runs=_runs(passes, run_slot),
+        runs=_runs(plan, passes, run_slot),
         terms=_terms(plan, term_slot),
         stages=stages,
         pieces=pieces,
@@ -135,8 +135,7 @@ def _shared_first(varies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return slot, order
 
 
-def _runs(passes: Passes, slot: np.ndarray) -> np.ndarray:
-    plan = passes.plan
+def _runs(plan: Plan, passes: Passes, slot: np.ndarray) -> np.ndarray:
     runs = np.zeros(plan.num_runs, dtype=records.RUN)
     runs["first_leaf"], runs["end_leaf"], runs["slot"] = plan.run_begin[:-1], plan.run_begin[1:], slot
     runs["only_rx"] = plan.single_axis & (plan.leaf_kind[plan.run_begin[:-1]] == OpKind.RX)

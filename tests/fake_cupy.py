@@ -115,6 +115,7 @@ def make_cupy(fault=None, **changes):
     cupy.empty, cupy.asnumpy, cupy.RawModule = np.empty, np.array, RawModule
     cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(
+        memory=SimpleNamespace(OutOfMemoryError=MemoryError),
         Device=type("Device", (Device,), {}),
         Stream=Stream,
         runtime=SimpleNamespace(**runtime),

@@ -13,9 +13,9 @@ PACKAGE = ROOT / "qiskit_fused"
 # Data flows one way: circuit -> program -> plan -> engine -> result. A module belongs to the first layer that names it
 # or its folder; a layer may import itself and the layers listed beside it.
 LAYERS = {
-    "data": ["program", "observables", "normal_form", "gates"],
+    "data": ["program", "observables", "normal_form", "gates", "records"],
     "lowering": ["lowering", "synthesis", "expressions", "unsupported"],
-    "planning": ["plan", "passes", "records", "slots", "windows"],
+    "planning": ["plan", "windows", "passes", "diagonals", "slots", "draw"],
     "engines": ["engines"],
     "api": ["__init__", "__main__", "estimator", "gradient", "batches", "execution", "compiler", "coercion", "options"],
 }

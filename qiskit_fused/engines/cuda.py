@@ -49,6 +49,7 @@ class CudaEngine:
         self._plans: WeakKeyDictionary[Plan, dict[str, DevicePlan]] = WeakKeyDictionary()
         self._observables: WeakKeyDictionary[TermMasks, dict[tuple[str, int], DeviceObservables]] = WeakKeyDictionary()
         self._lock = threading.Lock()
+        self._running = threading.RLock()  # one evaluation at a time: each counts on the memory that is free
 
     def evaluate(
         self,
@@ -69,7 +70,7 @@ class CudaEngine:
         Raises:
             MemoryError: when the states of one pair exceed the memory limit, before anything is allocated.
         """
-        with self.runtime.context():
+        with self._running, self.runtime.context():
             device_plan = self._device_plan(plan, dtype)
             terms = self._device_observables(
                 observables.restrict(plan.wires), device_plan.passes.num_address_bits, dtype
@@ -84,17 +85,21 @@ class CudaEngine:
                 dtype=dtype,
                 stop=stop,
             )
-            limit = self.memory_limit or int(self.runtime.free_memory() * _MEMORY_SHARE)
-            out_of_memory = getattr(self.runtime, "out_of_memory", MemoryError)
+            limit = int(self.runtime.free_memory() * _MEMORY_SHARE)
+            if self.memory_limit is not None:
+                limit = min(limit, self.memory_limit)
+            smallest_failure = None
             while True:
-                run = Run(self.runtime, device_plan, terms, question)
+                run = Run(self.runtime, plan, device_plan, terms, question)
                 try:
                     return run.evaluate(limit, meanwhile)
-                except out_of_memory as error:
-                    if isinstance(error, DoesNotFit) or run.chunk_bytes <= run.size.smallest:
+                except self.runtime.out_of_memory as error:
+                    if isinstance(error, DoesNotFit) or run.chunk_bytes == smallest_failure:
                         raise
-                    limit = run.chunk_bytes // 2
-                    meanwhile = run.answer_again
+                    smallest_failure = run.chunk_bytes
+                    limit = max(run.chunk_bytes // 2, run.size.smallest)
+                    if run.asked:
+                        meanwhile = run.answer_again
                     _log.warning("the device ran out of memory; trying again with chunks of at most %d bytes", limit)
 
     def tile_qubits(self, dtype: str) -> int:
@@ -126,6 +131,3 @@ class CudaEngine:
                     fill = kernel(self.runtime, "observe.cu", "fill_diagonals", dtype)
                     fill(blocks, _BLOCK, (made.groups, made.terms, np.int32(num_address_bits), made.diagonals))
             return kept[key]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return CudaEngine, (self.runtime, self.memory_limit, self.max_tile_qubits)

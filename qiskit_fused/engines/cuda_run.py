@@ -19,11 +19,13 @@ from qiskit_fused.engines.launching import kernel, sweep_shape
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, DeviceSlots
 
 if TYPE_CHECKING:
+    from qiskit_fused.plan import Plan
     from qiskit_fused.slots import Slots
 
 _BLOCK = 128  # threads of kernels that work on one number each
 _CHUNK_AMPLITUDES = 1024  # of a block of `observe`
-_LAUNCHES_AHEAD = 256  # sweeps queued before the host waits and looks whether it should stop
+_AMPLITUDES_AHEAD = 1 << 32  # swept before the host waits, to be stopped in time: some 0.2 s of an H200 (computed)
+_MAX_ROWS_TIMES_RUNS = 1 << 31  # kernels count rotations in 32 bits
 
 
 class DoesNotFit(MemoryError):
@@ -52,16 +54,20 @@ class Question:
 class Run:
     """One evaluation."""
 
-    def __init__(self, runtime: Any, plan: DevicePlan, observables: DeviceObservables, question: Question):
+    def __init__(
+        self, runtime: Any, plan: Plan, device_plan: DevicePlan, observables: DeviceObservables, question: Question
+    ):
         self.runtime, self.xp = runtime, runtime.xp
-        self.plan, self.passes, self.observables, self.question = plan, plan.passes, observables, question
+        self.num_qubits, self.num_runs = plan.num_qubits, plan.num_runs
+        self.plan, self.passes = device_plan, device_plan.passes
+        self.observables, self.question = observables, question
         columns = question.columns
         varies = (columns != columns[:1]).any(axis=0) if len(columns) else np.zeros(columns.shape[1], dtype=bool)
-        self.slots: DeviceSlots = plan.slots(varies)
+        self.slots: DeviceSlots = device_plan.slots(plan, varies)
         self.state_size = 1 << self.passes.num_address_bits
         self.num_chunks = 0
         self.num_sweeps = 0
-        self.launches = 0
+        self.amplitudes_ahead = 0
         self.chunk_bytes = 0
         self.size = ChunkBytes(0, 0, 0)
         self.answer: Any = None
@@ -110,7 +116,9 @@ class Run:
             raise DoesNotFit(self._refusal(limit))
         if not len(rows):
             return
-        resident = self._resident_bytes(self.size.row + self.size.pair)
+        unit = self.size.row + self.size.pair
+        varying_runs = int(self.slots.host.record["varying_runs"][0])
+        resident = min(self._resident_bytes(unit), unit * (_MAX_ROWS_TIMES_RUNS // (varying_runs + 1)))
         for pairs, size in cut_into_chunks(rows, self.size, limit, resident, whole_rows=self.question.per_row):
             self.chunk_bytes = max(self.chunk_bytes, size)
             yield pairs
@@ -146,7 +154,7 @@ class Run:
         return units * unit_bytes if fills and len(passes.passes) > 1 else 1 << 62
 
     def _refusal(self, limit: int) -> str:
-        n, dtype = self.passes.plan.num_qubits, self.question.dtype
+        n, dtype = self.num_qubits, self.question.dtype
         what = "statevector and cotangent" if self.question.gradient else "statevector"
         cure = "fewer qubits" if dtype == "complex64" else "dtype='complex64', fewer qubits"
         return (
@@ -166,7 +174,6 @@ class Run:
 
     def _chunk(self, pairs: slice, rows: np.ndarray, row_of_pair: np.ndarray) -> tuple[Any, Any]:
         xp, question = self.xp, self.question
-        self._check_stop()
         columns = xp.asarray(question.columns[rows])
         bound = self._bind(columns, len(rows))
         psi = self._start(len(rows))
@@ -234,7 +241,7 @@ class Run:
         grid, threads, shared = sweep_shape(self.passes, self.question.dtype, len(psi), adjoint=False)
         counts = (np.int32(passes.num_address_bits), np.int32(len(psi)), np.int32(passes.num_tiles))
         for k, sweep in enumerate(passes.passes):
-            self._check_stop()
+            self._check_stop(len(psi))
             stages = (slots.stages[k], np.int32(sweep.stages.stop - sweep.stages.start))
             args: tuple[Any, ...] = (
                 psi,
@@ -284,7 +291,7 @@ class Run:
         most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
         sums = xp.empty(max(num_units * passes.num_tiles * most_slots, 1), dtype=real)
         for k in range(len(passes.passes) - 1, -1, -1):
-            self._check_stop()
+            self._check_stop(num_units)
             sweep = passes.passes[k]
             stages = (slots.stages[k], np.int32(sweep.stages.stop - sweep.stages.start))
             args: tuple[Any, ...] = (
@@ -311,7 +318,7 @@ class Run:
     def _gradients(self, totals: Any, columns: Any, row_of_unit: Any, bound: tuple[Any, Any, Any]) -> Any:
         xp, plan, slots = self.xp, self.plan, self.slots
         num_units, num_totals = totals.shape
-        num_runs, num_columns = self.passes.plan.num_runs, columns.shape[1]
+        num_runs, num_columns = self.num_runs, columns.shape[1]
         outputs = np.int32(plan.num_leaf_outputs)
         leaf_gradients = xp.empty((num_units, max(plan.num_leaf_outputs, 1)), dtype=np.float64)
         if plan.num_leaf_outputs:
@@ -332,11 +339,12 @@ class Run:
             self._launch("gradients.cu", "combine", grid, _BLOCK, (*args, np.int32(num_units), gradients))
         return gradients
 
-    def _check_stop(self) -> None:
-        self.launches += 1
+    def _check_stop(self, num_units: int) -> None:
+        """Count a sweep over the states of units, wait for the device now and then, and look whether to stop."""
         self.num_sweeps += 1
-        stop = self.question.stop
-        if self.launches % _LAUNCHES_AHEAD == 0:
+        self.amplitudes_ahead += num_units * self.state_size
+        if self.amplitudes_ahead >= _AMPLITUDES_AHEAD:
             self.runtime.synchronize()
-        if stop is not None and stop():
+            self.amplitudes_ahead = 0
+        if self.question.stop is not None and self.question.stop():
             raise RuntimeError("the evaluation was cancelled.")

@@ -91,6 +91,7 @@ class CupyRuntime:
         num_multiprocessors: of the device.
         l2_bytes: size of its second-level cache.
         total_memory: bytes of device memory.
+        out_of_memory: the exception of an allocation that fails.
     """
 
     def __init__(self, cupy: Any, device: int):
@@ -104,6 +105,7 @@ class CupyRuntime:
         self.num_multiprocessors = int(properties["multiProcessorCount"])
         self.l2_bytes = int(properties["l2CacheSize"])
         self.total_memory = int(properties["totalGlobalMem"])
+        self.out_of_memory: type[Exception] = cupy.cuda.memory.OutOfMemoryError
         self._modules: dict[tuple[Any, ...], CupyModule] = {}
         self._lock = threading.Lock()
 

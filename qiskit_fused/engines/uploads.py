@@ -30,7 +30,7 @@ def upload(xp: Any, array: np.ndarray) -> Any:
 
 
 class DevicePlan:
-    """A plan on the device.
+    """A plan on the device, without a reference to the plan: it lives as long as the plan does.
 
     Attributes:
         passes: the plan as passes.
@@ -47,19 +47,19 @@ class DevicePlan:
         self.outputs = [upload(xp, passes.outputs[sweep.outputs]) for sweep in passes.passes]
         leaves, self.num_leaf_outputs = leaf_records(plan)
         self.leaves = upload(xp, leaves)
-        self.combination = [upload(xp, part) for part in combination(passes, leaves, self.num_leaf_outputs)]
+        self.combination = [upload(xp, part) for part in combination(plan, passes, leaves, self.num_leaf_outputs)]
         self.initial_state = None if plan.initial_state is None else upload(xp, plan.initial_state.astype(dtype))
         self._xp = xp
         self._slots: OrderedDict[bytes, DeviceSlots] = OrderedDict()
         self._lock = threading.Lock()
 
-    def slots(self, varies: np.ndarray) -> DeviceSlots:
+    def slots(self, plan: Plan, varies: np.ndarray) -> DeviceSlots:
         """Return the slots for columns that vary, bool (C,)."""
         key = varies.tobytes()
         with self._lock:
             found = self._slots.get(key)
             if found is None:
-                found = self._slots[key] = DeviceSlots(self._xp, self.passes, place_slots(self.passes, varies))
+                found = self._slots[key] = DeviceSlots(self._xp, self.passes, place_slots(plan, self.passes, varies))
                 if len(self._slots) > _MAX_SLOTS:
                     self._slots.popitem(last=False)
             self._slots.move_to_end(key)
@@ -88,14 +88,13 @@ class DeviceSlots:
         self.stages = [upload(xp, slots.stages[sweep.stages]) for sweep in passes.passes]
 
 
-def combination(passes: Passes, leaves: np.ndarray, num_leaf_outputs: int) -> tuple[np.ndarray, ...]:
+def combination(plan: Plan, passes: Passes, leaves: np.ndarray, num_leaf_outputs: int) -> tuple[np.ndarray, ...]:
     """Say which leaf gradients and totals make the gradient of each column.
 
     Returns:
         column_begin int32 (C + 1,), index int32 and weight float64: the gradient of column c is the sum of weight
         times leaf gradient ``index``, or total ``index - num_leaf_outputs``, over column_begin[c]:column_begin[c + 1].
     """
-    plan = passes.plan
     vector = leaves["kind"] == OpKind.RV
     used = leaves["output"] >= 0
     parts = []

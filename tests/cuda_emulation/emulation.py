@@ -98,6 +98,7 @@ class EmulatedRuntime:
     """
 
     name = "emulated"
+    out_of_memory = MemoryError
 
     def __init__(
         self,
