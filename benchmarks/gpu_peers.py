@@ -127,7 +127,9 @@ class Fused(GpuContender):
         from qiskit_fused.engines.cuda import REGISTER_QUBITS
         from qiskit_fused.passes import make_passes
 
-        passes = make_passes(self.plan, self.engine.tile_qubits(self.dtype), REGISTER_QUBITS[self.dtype])
+        passes = make_passes(
+            self.plan, self.engine.tile_qubits(self.dtype, self.plan.num_qubits), REGISTER_QUBITS[self.dtype]
+        )
         state = np.dtype(self.dtype).itemsize << passes.num_address_bits
         # psi is cleared; every pass reads and writes psi, and backward lam too, but for the last one, which writes
         # nothing; between the sweeps psi is read and lam written.

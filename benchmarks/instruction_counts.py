@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import cuda_compiler
 
-from qiskit_fused.engines.launching import MAX_TILE_QUBITS, REGISTER_QUBITS
+from qiskit_fused.engines.launching import REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines.sources import kernel_source
 
 # Column -> beginnings of the instructions it counts; the longest match decides.
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=2, help="how far calls inside calls are listed")
     options = parser.parse_args()
     file, dtype, architecture = options.file, options.dtype, options.architecture
-    tile_qubits = options.tile_qubits or MAX_TILE_QUBITS[dtype]
+    tile_qubits = options.tile_qubits or USUAL_TILE_QUBITS[dtype]
     compiled = cuda_compiler.compile_kernels(file, dtype, tile_qubits, architecture, "-lineinfo")
     unit, amplitudes = ("amplitude", 1 << REGISTER_QUBITS[dtype]) if file == "sweeps.cu" else ("thread", 1)
     print(f"{file}, {dtype}, t = {tile_qubits}, r = {REGISTER_QUBITS[dtype]}, {architecture}, ", end="")

@@ -199,7 +199,7 @@ def fail_allocations(runtime, fails):
 def test_a_device_that_runs_out_of_memory_is_asked_again_for_less(mode, failing, caplog):
     question = make_question()
     expected = engine_on().evaluate(*question, **MODES[mode])
-    runtime, engine, allocations, calls = EmulatedRuntime(), None, iter(range(1 << 20)), []
+    runtime, allocations, calls = EmulatedRuntime(), iter(range(1 << 20)), []
     engine = engine_on(runtime)
     engine.evaluate(*question, **MODES[mode])
     fail_allocations(runtime, lambda size: next(allocations) == failing)
@@ -215,13 +215,12 @@ def test_a_device_that_runs_out_of_memory_is_asked_again_for_less(mode, failing,
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("num_observables", [2, 7])
 def test_a_device_that_never_has_enough_memory_ends_with_its_error(mode, num_observables):
-    # One row of pairs, which cotangents never split.
+    # Hundreds of pairs of one row, which cotangents never cut.
     plan, operators, columns, pairs = make_question(num_rows=1, num_observables=num_observables)
+    pairs = tuple(np.tile(part, 100) for part in pairs)
     options = dict(MODES[mode])
     if "cotangents" in options:
-        options["cotangents"] = WEIGHTS[:num_observables]
-        pairs = tuple(np.tile(part, 100) for part in pairs)
-        options["cotangents"] = np.tile(options["cotangents"], 100)
+        options["cotangents"] = np.ones(len(pairs[0]))
     runtime, tries = EmulatedRuntime(), iter(range(100))
     engine = engine_on(runtime)
     engine.evaluate(plan, operators, columns, pairs, **options)
@@ -278,13 +277,24 @@ def test_threads_share_an_engine_with_little_memory():
     assert max(result.stats["chunks"] for result in found) > 1
 
 
+@pytest.mark.parametrize(("shared_memory", "passes"), [(232448, 1), (65536, 2)])
+def test_a_state_of_one_qubit_more_than_a_tile_is_one_tile_where_it_fits(shared_memory, passes, dtype):
+    engine = CudaEngine(EmulatedRuntime(shared_memory_per_block=shared_memory))
+    num_qubits = 13 if dtype == "complex64" else 12
+    plan, operators = plan_of(random_circuit(num_qubits, 10, seed=4), total_z(num_qubits))
+    question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 1)
+    found = engine.evaluate(*question, gradient=True, dtype=dtype)
+    assert (found.stats["sweeps"] == 2) == (passes == 1)
+    assert_agree(found, ReferenceEngine().evaluate(*question, gradient=True), dtype)
+
+
 @pytest.mark.parametrize(("shared_memory", "tile_qubits"), [(65536, (11, 10)), (49152, (11, 10)), (232448, (12, 11))])
 def test_tiles_fit_the_shared_memory_of_the_device(shared_memory, tile_qubits, dtype):
     engine = CudaEngine(EmulatedRuntime(shared_memory_per_block=shared_memory))
     expected = tile_qubits[dtype == "complex128"]
-    assert engine.tile_qubits(dtype) == expected
+    assert engine.tile_qubits(dtype, 14) == expected
     # The emulated device refuses a launch that asks for more.
-    plan, operators = plan_of(random_circuit(12, 10, seed=4), total_z(12))
+    plan, operators = plan_of(random_circuit(14, 10, seed=4), total_z(14))
     question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 1)
     found = engine.evaluate(*question, gradient=True, dtype=dtype)
     assert f"2^{expected} amplitudes" in found.stats["kernels"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from qiskit_fused.engines import Evaluation
 from qiskit_fused.engines.cuda_run import DoesNotFit, Question, Run
-from qiskit_fused.engines.launching import MAX_TILE_QUBITS, REGISTER_QUBITS, kernel, shared_memory
+from qiskit_fused.engines.launching import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS, kernel, shared_memory
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, device_observables
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class CudaEngine:
         runtime: the device (`CupyRuntime`).
         memory_limit: bytes of device memory at most; None takes what is free.
         max_tile_qubits: t at most; None takes the most that the shared memory of a block holds, up to 12 for
-            complex64 and 11 for complex128.
+            complex64 and 11 for complex128, or one more where that is the whole state.
     """
 
     name = "cuda"
@@ -102,11 +102,11 @@ class CudaEngine:
                         meanwhile = run.answer_again
                     _log.warning("the device ran out of memory; trying again with chunks of at most %d bytes", limit)
 
-    def tile_qubits(self, dtype: str) -> int:
-        """Return t, the qubits of a tile."""
+    def tile_qubits(self, dtype: str, num_qubits: int) -> int:
+        """Return t, the most qubits of a tile, for a state of that many qubits."""
         if self.max_tile_qubits is not None:
             return self.max_tile_qubits
-        t = MAX_TILE_QUBITS[dtype]
+        t = num_qubits if num_qubits == MAX_TILE_QUBITS[dtype] else USUAL_TILE_QUBITS[dtype]
         while shared_memory(t, dtype) > self.runtime.shared_memory_per_block:
             t -= 1
         return t
@@ -116,7 +116,7 @@ class CudaEngine:
             by_dtype = self._plans.setdefault(plan, {})
             if dtype not in by_dtype:
                 by_dtype[dtype] = DevicePlan(
-                    self.runtime.xp, plan, self.tile_qubits(dtype), REGISTER_QUBITS[dtype], dtype
+                    self.runtime.xp, plan, self.tile_qubits(dtype, plan.num_qubits), REGISTER_QUBITS[dtype], dtype
                 )
             return by_dtype[dtype]
 

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from qiskit_fused.passes import Passes
 
 REGISTER_QUBITS = {"complex64": 4, "complex128": 3}
-MAX_TILE_QUBITS = {"complex64": 12, "complex128": 11}
+# Two blocks share a multiprocessor; a state that fits one tile with one qubit more has a block for itself instead.
+USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11}
+MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12}
 
 
 def kernel(runtime: Any, file: str, name: str, dtype: str, tile_qubits: int | None = None) -> Any:
@@ -53,13 +55,3 @@ def sweep_shape(passes: Passes, dtype: str, num_units: int, *, adjoint: bool) ->
     tiles, threads = tiles_per_block(passes.tile_qubits, dtype)
     blocks = -(-num_units * passes.num_tiles // tiles)
     return blocks, threads, shared_memory(passes.tile_qubits, dtype, adjoint)
-
-
-def instances() -> list[tuple[str, dict[str, int]]]:
-    """List every kernel file with the macros it may be compiled with."""
-    found = []
-    for dtype, registers in REGISTER_QUBITS.items():
-        for tile in range(registers, MAX_TILE_QUBITS[dtype] + 1):
-            found += [(file, definitions(dtype, tile)) for file in ("sweeps.cu", "bind.cu")]
-        found += [(file, definitions(dtype)) for file in ("observe.cu", "gradients.cu")]
-    return found
