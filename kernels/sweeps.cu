@@ -6,8 +6,8 @@
 //            Im<lam|Y|psi>, Im<lam|X|psi> where R_k is undone, sums of p = Im(conj(lam) psi) where D_k is undone
 // Layout   psi, lam [units][2^N]; partial [units][tiles][slots]; records: device.cuh
 // Launch   blocks of BLOCK_THREADS, ceil(units * tiles / TILES_PER_BLOCK) of them; dynamic shared memory:
-//          2 * TILES_PER_BLOCK << TILE_QUBITS amplitudes, and for the adjoint 2 * TILES_PER_BLOCK * WARPS_PER_TILE *
-//          NUM_ENTRIES more Reals
+//          TILES_PER_BLOCK << TILE_QUBITS amplitudes of each state, and for the adjoint 2 * TILES_PER_BLOCK *
+//          WARPS_PER_TILE * NUM_ENTRIES more Reals
 // Work     per amplitude: a rotation 3 multiply-adds, its adjoint 6 and 2 for each of Y and X; a piece about 8, its
 //          adjoint 12 and 2 for p. Traffic: one read and one write of each state a pass; an exchange between threads is
 //          one write and one read of shared memory without bank conflicts.
@@ -91,14 +91,19 @@ __device__ __forceinline__ int swizzle(int index) {
     return index ^ (index >> REGISTER_QUBITS & (NUM_REGISTERS - 1));
 }
 
-// Call visit(j, place of register j) for all registers, places counted in bytes from the start of an aligned region.
+// What is exclusive-ored into the places of a tile, so that tiles of one warp do not meet in the same banks.
+__device__ __forceinline__ unsigned skew(const Place& place) {
+    return TILES_PER_BLOCK == 1 ? 0 : place.tile_in_block << THREAD_QUBITS & (NUM_REGISTERS - 1);
+}
+
+// Call visit(j, place of register j) for all registers, places counted in bytes; region: start of the tile and skew.
 // Gray code: one exclusive or per register.
 template <class Number, class Visit>
 __device__ __forceinline__ void for_each_place(int thread, int arrangement, unsigned region, Visit visit) {
     unsigned column[REGISTER_QUBITS];
 #pragma unroll
     for (int b = 0; b < REGISTER_QUBITS; ++b) column[b] = swizzle(1 << (arrangement + b)) * sizeof(Number);
-    unsigned place = region + swizzle(tile_index(thread, 0, arrangement)) * sizeof(Number);
+    unsigned place = region ^ swizzle(tile_index(thread, 0, arrangement)) * sizeof(Number);
 #pragma unroll
     for (int i = 0; i < NUM_REGISTERS; ++i) {
         visit(i ^ i >> 1, place);
@@ -327,7 +332,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
                   const Complex* __restrict__ rotations, const Complex* __restrict__ tables) {
     extern __shared__ double shared_memory[];
     const Place here = find_place(units, num_tiles);
-    unsigned region = 2 * TILE_BYTES * here.tile_in_block;
+    const unsigned region = TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Complex);
     State psi;
     transfer<false>(psi, state, here, window, num_address_bits);
     int arrangement = LOAD_ARRANGEMENT;
@@ -335,14 +340,13 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     for (int s = 0; s <= num_stages; ++s) {
         const int next = s < num_stages ? stages[s].arrangement : LOAD_ARRANGEMENT;
         if (next != arrangement) {
-            // Two regions in turn: who writes one has passed the barrier after all reads of it.
+            // One barrier is enough: the next exchange writes what the same thread has read in this one.
             for_each_place<Complex>(here.thread, arrangement, region,
                                     [&](int j, unsigned place) { at<Complex>(shared_memory, place) = psi[j]; });
             __syncthreads();
             for_each_place<Complex>(here.thread, next, region,
                                     [&](int j, unsigned place) { psi[j] = at<Complex>(shared_memory, place); });
             arrangement = next;
-            region ^= TILE_BYTES;
         }
         if (s == num_stages) break;
         const Stage& stage = stages[s];
@@ -466,11 +470,13 @@ __device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& s
 
 // Replace values [2^t], in swizzled places, by sums over i of (-1)^popcount(i & m) values[i]. Begins and ends behind a
 // barrier.
-__device__ __forceinline__ void walsh_hadamard(Real* values, int thread) {
+__device__ __forceinline__ void walsh_hadamard(Real* values, const Place& place) {
+    const unsigned region = skew(place) * sizeof(Real);
     for (int first = 0; first < TILE_QUBITS; first += REGISTER_QUBITS) {
         const int arrangement = first < LOAD_ARRANGEMENT ? first : LOAD_ARRANGEMENT;
         Real v[NUM_REGISTERS];
-        for_each_place<Real>(thread, arrangement, 0, [&](int j, unsigned place) { v[j] = at<Real>(values, place); });
+        for_each_place<Real>(place.thread, arrangement, region,
+                             [&](int j, unsigned where) { v[j] = at<Real>(values, where); });
 #pragma unroll
         for (int b = 0; b < REGISTER_QUBITS; ++b) {
             if (arrangement + b < first) continue;  // done by the arrangement before
@@ -482,7 +488,8 @@ __device__ __forceinline__ void walsh_hadamard(Real* values, int thread) {
                 v[j] = sum;
             }
         }
-        for_each_place<Real>(thread, arrangement, 0, [&](int j, unsigned place) { at<Real>(values, place) = v[j]; });
+        for_each_place<Real>(place.thread, arrangement, region,
+                             [&](int j, unsigned where) { at<Real>(values, where) = v[j]; });
         __syncthreads();
     }
 }
@@ -492,12 +499,13 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
                                           const Direct* directs, const Place& place, Real* scratch, Real* partial) {
     if (piece.walsh_slot >= 0) {
         __syncthreads();  // scratch may still be read
-        for_each_place<Real>(place.thread, piece.arrangement, 0,
+        for_each_place<Real>(place.thread, piece.arrangement, skew(place) * sizeof(Real),
                              [&](int j, unsigned where) { at<Real>(scratch, where) = imaginary_product(psi, lam, j); });
         __syncthreads();
-        walsh_hadamard(scratch, place.thread);
+        walsh_hadamard(scratch, place);
         for (int k = piece.first_walsh + place.thread; k < piece.end_walsh; k += THREADS_PER_TILE)
-            if (place.valid) partial[piece.walsh_slot + k - piece.first_walsh] = scratch[swizzle(masks[k])];
+            if (place.valid)
+                partial[piece.walsh_slot + k - piece.first_walsh] = scratch[swizzle(masks[k]) ^ skew(place)];
     }
 #pragma unroll 1
     for (int k = piece.first_direct; k < piece.end_direct; ++k) {
@@ -529,7 +537,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     extern __shared__ double shared_memory[];
     const Place here = find_place(units, num_tiles);
     const int row = row_of_unit[here.unit];
-    const unsigned region = 2 * TILE_BYTES * here.tile_in_block;
+    const unsigned region = 2 * TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Complex);
     Real* const entries = &at<Real>(shared_memory, 2 * TILE_BYTES * TILES_PER_BLOCK) +
                           2 * WARPS_PER_TILE * NUM_ENTRIES * here.tile_in_block;
     partial += (static_cast<long long>(here.unit) * num_tiles + here.tile) * num_slots;
@@ -575,7 +583,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         if (stage.piece >= 0) {
             const Piece& piece = pieces[stage.piece];
             if (piece.walsh_slot >= 0 || piece.direct_slot >= 0)
-                long_sums(psi, lam, piece, masks, directs, here, &at<Real>(shared_memory, region), partial);
+                long_sums(psi, lam, piece, masks, directs, here,
+                          &at<Real>(shared_memory, 2 * TILE_BYTES * here.tile_in_block), partial);
             z_slot = piece.z_slot;
             if (z_slot >= 0) reduce_z(psi, lam, here.thread, mine);
             const Complex* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);

@@ -53,9 +53,14 @@ def make_windows(plan: Plan, tile_qubits: int) -> list[Window]:
     Greedy: of all windows of the lowest qubits and neighbouring others, each sweep takes the one, and as many steps of
     it, as get through most rotations for their cost. Cost: O(rotations + terms) where one window holds all qubits, else
     times the number of qubits.
+
+    Raises:
+        ValueError: when a window of that many qubits has no room beside the lowest ones.
     """
-    progress = _Progress(plan)
     n = plan.num_qubits
+    if LOW_QUBITS >= tile_qubits < n:
+        raise ValueError(f"tile_qubits is {tile_qubits}; allowed for {n} qubits: more than {LOW_QUBITS}.")
+    progress = _Progress(plan)
     if n <= tile_qubits:
         candidates = [tuple(range(n))]
     else:

@@ -166,3 +166,5 @@ def test_tiny_tiles_cost_no_more_than_a_sector_for_each_amplitude(num_qubits, ti
     assert found["states"] <= 32 / ITEM[dtype]
     whole = note(table, trace(tile_qubits, tile_qubits, dtype), tile_qubits, tile_qubits, dtype)
     assert whole["states"] <= 32 / ITEM[dtype]
+    for ratios_of in (found, whole):
+        assert ratios_of.get("exchanges", 1) == 1 and ratios_of["Walsh sums"] <= 2

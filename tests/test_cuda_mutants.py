@@ -150,7 +150,7 @@ MUTANTS = [
     plant("sweeps.cu", r"q < LANE_QUBITS", "q < LANE_QUBITS - 1", "lanes"),
     plant("sweeps.cu", r"__shfl_xor_sync\(ALL_LANES, walsh", "__shfl_xor_sync(0x7fffffffu, walsh", "lanes"),
     plant("sweeps.cu", r"warp & signs", "warp & 0", "warps"),
-    plant("sweeps.cu", r"scratch\[swizzle\(masks\[k\]\)\]", "scratch[masks[k]]", "lanes"),
+    plant("sweeps.cu", r"swizzle\(masks\[k\]\)", "masks[k]", "lanes"),
     plant("sweeps.cu", r"total \+= scratch\[warp\]", "total = scratch[warp]", "warps"),
     # phases and rotations
     plant("sweeps.cu", r"mask >> TILE_QUBITS", "mask >> (TILE_QUBITS + 1)", "lanes"),

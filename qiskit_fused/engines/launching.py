@@ -38,10 +38,10 @@ def tiles_per_block(tile_qubits: int, dtype: str) -> tuple[int, int]:
 
 
 def shared_memory(tile_qubits: int, dtype: str, adjoint: bool = True) -> int:
-    """Return the bytes of shared memory of a block of a sweep: two buffers for exchanges, and sums of each warp."""
+    """Return the bytes of shared memory of a block of a sweep: its tiles of each state, and sums of each warp."""
     tiles, _ = tiles_per_block(tile_qubits, dtype)
     item = np.dtype(dtype).itemsize
-    size = 2 * tiles * item << tile_qubits
+    size = (2 if adjoint else 1) * tiles * item << tile_qubits
     if adjoint:
         thread_qubits = tile_qubits - REGISTER_QUBITS[dtype]
         lane_qubits = min(thread_qubits, 5)
