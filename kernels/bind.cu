@@ -59,7 +59,9 @@ extern "C" __global__ void bind_runs(const double* columns, int num_columns, int
     run_angles[entry] = make_double2(lambda, phi);
     // The rounding of constant gates leaves cos2 + sin2 near 1; shears want sine and tangent of one angle.
     const double sine = sqrt(sin2 / (cos2 + sin2)), cosine = sqrt(cos2 / (cos2 + sin2));
-    rotations[entry] = make_complex(static_cast<Real>(sine / (1 + cosine)), static_cast<Real>(sine));
+    const Real half_tan = static_cast<Real>(sine / (1 + cosine));
+    const double h = half_tan;  // the sine of the rounded tangent: the three shears stay closer to a rotation
+    rotations[entry] = make_complex(half_tan, static_cast<Real>(2 * h / (1 + h * h)));
 }
 
 extern "C" __global__ void bind_terms(const double* columns, int num_columns, int rows, const Term* terms,

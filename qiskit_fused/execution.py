@@ -17,7 +17,15 @@ from qiskit.providers import JobError, JobStatus
 from qiskit_machine_learning.algorithm_job import AlgorithmJob
 
 from qiskit_fused.compiler import CompiledCircuit
-from qiskit_fused.engines import Engine, Evaluation, cupy_runtime, require_gpu, select_engine, suits_gpu
+from qiskit_fused.engines import (
+    DoesNotFit,
+    Engine,
+    Evaluation,
+    cupy_runtime,
+    require_gpu,
+    select_engine,
+    suits_gpu,
+)
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions, format_bytes
 from qiskit_fused.plan import Plan
@@ -139,19 +147,28 @@ def evaluate(
     counts = (len(values), len(pairs[0]), gradient)
     device = choose_device(options, plan, *counts)
     threads = 1 if device == "cuda" else affordable_threads(plan, options, *counts)
-    engine = engine_for(device, options, threads)
     columns = compiled.program.columns(values)
     steps = _row_blocks(len(values), pairs[0]) if options.progress and len(values) > 1 else None
     flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "dtype": options.dtype}
     flags["stop"] = getattr(_CURRENT, "stop", None)
-    if steps is None:
-        evaluation = engine.evaluate(plan, operators, columns, pairs, **flags, meanwhile=meanwhile)
-    else:
+
+    def run(engine: Engine) -> Evaluation:
+        if steps is None:
+            return engine.evaluate(plan, operators, columns, pairs, **flags, meanwhile=meanwhile)
         parts = []
         for rows, chosen in _with_progress_bar(steps):
             part = (pairs[0][chosen] - np.int32(rows.start), pairs[1][chosen])
             parts.append(engine.evaluate(plan, operators, columns[rows], part, **flags))
-        evaluation = _join(parts, meanwhile() if meanwhile else None)
+        return _join(parts, meanwhile() if meanwhile else None)
+
+    try:
+        evaluation = run(engine_for(device, options, threads))
+    except DoesNotFit as error:
+        if options.device != "auto":
+            raise
+        _say_once(f"device='auto' runs on the CPU: {error}")
+        device = "cpu"
+        evaluation = run(engine_for(device, options, affordable_threads(plan, options, *counts)))
     if metrics is not None:
         record = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
         defaults = {"kernels": device, "chunks": 1, "bytes": plan.memory(options.dtype, gradient=gradient)}

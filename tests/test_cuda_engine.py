@@ -127,7 +127,7 @@ def test_chunks_stay_in_the_l2_cache_where_they_still_fill_the_device():
     options = {"gradient": True, "dtype": "complex64"}
     one = engine_on(l2_bytes=1 << 30, num_multiprocessors=1).evaluate(*question, **options)
     cached = engine_on(l2_bytes=one.stats["bytes"] // 2, num_multiprocessors=1).evaluate(*question, **options)
-    assert one.stats["chunks"] == 1 and cached.stats["chunks"] >= 4
+    assert one.stats["chunks"] == 1 and cached.stats["chunks"] >= 3
     assert cached.stats["bytes"] <= one.stats["bytes"] // 2
     assert_equal_bits(cached, one)
     # A device of many multiprocessors would idle, and one window that holds all qubits reads every amplitude once.
@@ -325,3 +325,34 @@ def test_nothing_is_read_that_was_not_written(dtype):
             found = engine.evaluate(*question, **MODES[mode], dtype=dtype)
             assert_agree(found, ReferenceEngine().evaluate(*question, **MODES[mode]), dtype)
     assert set(TOLERANCE) == {"complex64", "complex128"}
+
+
+def test_a_first_call_that_is_interrupted_leaves_nothing_half_made():
+    class Interrupted(EmulatedRuntime):
+        interrupts = 1
+
+        def module(self, file, **defines):
+            if file == "observe.cu" and self.interrupts:
+                self.interrupts -= 1
+                raise KeyboardInterrupt
+            return super().module(file, **defines)
+
+    question = make_question()
+    engine = CudaEngine(Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        engine.evaluate(*question)
+    expected = CudaEngine(EmulatedRuntime()).evaluate(*question)
+    assert np.array_equal(engine.evaluate(*question).values, expected.values)
+
+
+def test_diagonals_of_observables_are_kept_within_bounds():
+    plan, _ = plan_of(random_circuit(6, 10, seed=1), total_z(6))
+    columns = rows_of(plan.program, num_rows=1)
+    engine, many = engine_on(), [plan_of(random_circuit(6, 1, seed=1), k * total_z(6))[1] for k in range(1, 101)]
+    for observables in many:
+        engine.evaluate(plan, observables, columns, all_pairs(1, 1))
+    assert 0 < len(engine._observables) <= 64
+    tight = engine_on(memory_limit=100_000)
+    for observables in many:
+        tight.evaluate(plan, observables, columns, all_pairs(1, 1))
+    assert sum(kept.num_bytes for kept in tight._observables.values()) <= 25_000

@@ -15,12 +15,12 @@ from pathlib import Path
 import fake_cupy
 import numpy as np
 import pytest
-from fake_cupy import CURRENT, FREE, Device, Stream, make_cupy, raises
+from fake_cupy import CURRENT, FREE, Device, FakeCudaEngine, Stream, make_cupy, raises
 from qiskit.circuit.library import real_amplitudes
 
 import qiskit_fused
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedJob, FusedOptions, execution
-from qiskit_fused.engines import cupy_runtime, suits_gpu
+from qiskit_fused.engines import DoesNotFit, cupy_runtime, suits_gpu
 from qiskit_fused.engines.cupy_runtime import REQUIREMENTS, SWITCH, usable_gpu
 from qiskit_fused.engines.sources import HEADER, kernel_source
 
@@ -253,6 +253,19 @@ def test_auto_keeps_states_on_the_cpu_that_the_gpu_has_no_room_for(world, quick,
         assert run(20).metrics()["device"] == "cpu"
     [record] = caplog.records
     assert record.getMessage() == "device='auto' runs 8 qubits on the CPU: they need 4 KiB, and Fake 0 has 0.977 KiB."
+
+
+def test_auto_runs_on_the_cpu_what_the_gpu_refuses_for_its_memory(world, quick, caplog, monkeypatch):
+    def refuse(*args, **keywords):
+        raise DoesNotFit("the statevector takes too much.")
+
+    world(make_cupy())
+    monkeypatch.setattr(FakeCudaEngine, "evaluate", refuse)
+    assert [run(20).metrics()["device"] for _ in range(2)] == ["cpu", "cpu"]
+    [record] = caplog.records
+    assert record.getMessage() == "device='auto' runs on the CPU: the statevector takes too much."
+    with pytest.raises(MemoryError, match="takes too much"):
+        run(20, device="cuda").result()
 
 
 def test_auto_says_which_devices_ran_the_circuits_of_a_job(world, quick):

@@ -34,6 +34,10 @@ class Evaluation:
     answer: Any = None
 
 
+class DoesNotFit(MemoryError):
+    """Not even one pair fits the memory of the device; known before anything is allocated."""
+
+
 class Engine(Protocol):
     """The protocol of engines."""
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from qiskit_fused.engines import Evaluation
-from qiskit_fused.engines.cuda_run import DoesNotFit, Question, Run
+from qiskit_fused.engines import DoesNotFit, Evaluation
+from qiskit_fused.engines.cuda_run import Question, Run
 from qiskit_fused.engines.launching import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS, kernel, shared_memory
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, device_observables
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from qiskit_fused.plan import Plan
 
 _BLOCK = 128  # threads of `fill_diagonals`
-_MEMORY_SHARE = 0.9  # of what is free, left to one evaluation
+_MEMORY_SHARE = 0.9  # of what is free, for one evaluation; all but this many bytes at least:
+_MEMORY_RESERVE = 1 << 30
+_KEPT_OBSERVABLES = 64
+_KEPT_DIAGONALS = 1 << 28  # bytes
 
 _log = logging.getLogger("qiskit_fused")
 
@@ -47,7 +51,7 @@ class CudaEngine:
         self.memory_limit = memory_limit
         self.max_tile_qubits = max_tile_qubits
         self._plans: WeakKeyDictionary[Plan, dict[str, DevicePlan]] = WeakKeyDictionary()
-        self._observables: WeakKeyDictionary[TermMasks, dict[tuple[str, int], DeviceObservables]] = WeakKeyDictionary()
+        self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables] = OrderedDict()
         self._lock = threading.Lock()
         self._running = threading.RLock()  # one evaluation at a time: each counts on the memory that is free
 
@@ -85,9 +89,10 @@ class CudaEngine:
                 dtype=dtype,
                 stop=stop,
             )
-            limit = int(self.runtime.free_memory() * _MEMORY_SHARE)
+            free = self.runtime.free_memory()
+            limit = max(int(free * _MEMORY_SHARE), free - _MEMORY_RESERVE)
             if self.memory_limit is not None:
-                limit = min(limit, self.memory_limit)
+                limit = min(limit, self.memory_limit - terms.num_bytes)
             smallest_failure = None
             while True:
                 run = Run(self.runtime, plan, device_plan, terms, question)
@@ -98,6 +103,7 @@ class CudaEngine:
                         raise
                     smallest_failure = run.chunk_bytes
                     limit = max(run.chunk_bytes // 2, run.size.smallest)
+                    self._forget_observables(0)
                     if run.asked:
                         meanwhile = run.answer_again
                     _log.warning("the device ran out of memory; trying again with chunks of at most %d bytes", limit)
@@ -122,12 +128,22 @@ class CudaEngine:
 
     def _device_observables(self, masks: TermMasks, num_address_bits: int, dtype: str) -> DeviceObservables:
         with self._lock:
-            kept = self._observables.setdefault(masks, {})
-            key = (dtype, num_address_bits)
-            if key not in kept:
-                kept[key] = made = device_observables(self.runtime.xp, masks, num_address_bits, dtype)
-                if made.diagonals is not None and made.num_groups:
-                    blocks = -(-(1 << num_address_bits) // _BLOCK) * made.num_groups
+            key = (masks, dtype, num_address_bits)
+            found = self._observables.get(key)
+            if found is None:
+                room = _KEPT_DIAGONALS if self.memory_limit is None else min(_KEPT_DIAGONALS, self.memory_limit // 4)
+                found = device_observables(self.runtime.xp, masks, num_address_bits, dtype, room)
+                if found.diagonals is not None and found.num_groups:
+                    blocks = -(-(1 << num_address_bits) // _BLOCK) * found.num_groups
                     fill = kernel(self.runtime, "observe.cu", "fill_diagonals", dtype)
-                    fill(blocks, _BLOCK, (made.groups, made.terms, np.int32(num_address_bits), made.diagonals))
-            return kept[key]
+                    fill(blocks, _BLOCK, (found.groups, found.terms, np.int32(num_address_bits), found.diagonals))
+                self._forget_observables(room - found.num_bytes)
+                self._observables[key] = found
+            self._observables.move_to_end(key)
+            return found
+
+    def _forget_observables(self, room: int) -> None:
+        """Forget the least recent observables until the diagonals of the others take at most ``room`` bytes."""
+        kept = self._observables
+        while kept and (len(kept) >= _KEPT_OBSERVABLES or sum(one.num_bytes for one in kept.values()) > room):
+            kept.popitem(last=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qiskit_fused.engines import Evaluation
+from qiskit_fused.engines import DoesNotFit, Evaluation
 from qiskit_fused.engines.chunks import ChunkBytes, cut_into_chunks
 from qiskit_fused.engines.launching import kernel, sweep_shape
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, DeviceSlots
@@ -26,10 +26,6 @@ _BLOCK = 128  # threads of kernels that work on one number each
 _CHUNK_AMPLITUDES = 1024  # of a block of `observe`
 _AMPLITUDES_AHEAD = 1 << 32  # swept before the host waits, to be stopped in time: some 0.2 s of an H200 (computed)
 _MAX_ROWS_TIMES_RUNS = 1 << 31  # kernels count rotations in 32 bits
-
-
-class DoesNotFit(MemoryError):
-    """Not even one pair fits the memory limit."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +76,7 @@ class Run:
     def evaluate(self, limit: int, meanwhile: Callable[[], Any] | None) -> Evaluation:
         """Answer within ``limit`` bytes of device memory; ``meanwhile`` is called beside the first chunk."""
         question = self.question
-        values = np.zeros(len(question.rows))
-        gradients = None
-        if question.gradient:
-            count = len(question.columns) if question.per_row else len(question.rows)
-            gradients = np.zeros((count, question.columns.shape[1]))
+        values, gradients = np.zeros(len(question.rows)), None
         for pairs in self._chunks(limit):
             self.num_chunks += 1
             rows, row_of_pair = np.unique(question.rows[pairs], return_inverse=True)
@@ -92,8 +84,18 @@ class Run:
             if not self.asked:
                 self.asked, self.answer = True, meanwhile() if meanwhile else None
             values[pairs] = self.runtime.to_host(answers[0])
-            if gradients is not None:
-                gradients[rows if question.per_row else pairs] = self.runtime.to_host(answers[1])
+            if question.gradient:
+                found = self.runtime.to_host(answers[1])
+                count = len(question.columns) if question.per_row else len(question.rows)
+                if len(found) == count:
+                    gradients = found
+                    continue
+                if gradients is None:
+                    gradients = np.zeros((count, found.shape[1]))
+                gradients[rows if question.per_row else pairs] = found
+        if question.gradient and gradients is None:
+            count = len(question.columns) if question.per_row else len(question.rows)
+            gradients = np.zeros((count, question.columns.shape[1]))
         if not self.asked and meanwhile:
             self.answer = meanwhile()
         return Evaluation(values, gradients, self._stats(), self.answer)
@@ -147,11 +149,17 @@ class Run:
         return ChunkBytes(fixed=bound("shared"), row=row, pair=pair)
 
     def _resident_bytes(self, unit_bytes: int) -> int:
-        """Return the bytes of a chunk: half of the L2 cache, if its tiles fill the device; else no bound."""
-        passes = self.passes
-        units = max(self.runtime.l2_bytes // 2 // unit_bytes, 1)
-        fills = units * passes.num_tiles >= 2 * self.runtime.num_multiprocessors
-        return units * unit_bytes if fills and len(passes.passes) > 1 else 1 << 62
+        """Return the bytes of a chunk whose states stay in half of the L2 cache.
+
+        A wave is the blocks that run at once: whole waves, and no bound where the cache holds less than two.
+        """
+        passes, states = self.passes, 1 + self.question.gradient
+        unit_states = states * self.state_size * np.dtype(self.question.dtype).itemsize
+        wave = 2 * self.runtime.num_multiprocessors
+        waves = self.runtime.l2_bytes // 2 // unit_states * passes.num_tiles // wave
+        if waves < 2 or len(passes.passes) == 1:
+            return 1 << 62
+        return max(waves * wave // passes.num_tiles, 1) * unit_bytes
 
     def _refusal(self, limit: int) -> str:
         n, dtype = self.num_qubits, self.question.dtype
@@ -174,7 +182,8 @@ class Run:
 
     def _chunk(self, pairs: slice, rows: np.ndarray, row_of_pair: np.ndarray) -> tuple[Any, Any]:
         xp, question = self.xp, self.question
-        columns = xp.asarray(question.columns[rows])
+        all_rows = len(rows) == len(question.columns)
+        columns = xp.asarray(question.columns if all_rows else question.columns[rows])
         bound = self._bind(columns, len(rows))
         psi = self._start(len(rows))
         self._forward(psi, bound)
@@ -309,7 +318,7 @@ class Run:
             num_outputs = sweep.outputs.stop - sweep.outputs.start
             if num_outputs:
                 tasks = num_units * -(-num_outputs // 8)
-                block = 32 if passes.num_tiles <= 4 else _BLOCK
+                block = 32 if passes.num_tiles <= 4 else _BLOCK if passes.num_tiles < 1024 else 1024
                 args = (sums, *counts, np.int32(sweep.num_slots), plan.outputs[k], np.int32(num_outputs))
                 self._launch("gradients.cu", "sum_tiles", min(tasks, 1 << 16), block,
                              (*args, totals, np.int32(num_totals)))  # fmt: skip

@@ -20,13 +20,19 @@ if TYPE_CHECKING:
     from qiskit_fused.plan import Plan
 
 _MAX_SLOTS = 8  # sets of varying columns kept per plan
-_MAX_DIAGONAL_BYTES = 1 << 26  # of stored diagonals of the observables; larger ones are made while they are read
+_MAX_DIAGONAL_BYTES = 1 << 26  # of the diagonals of one request; larger ones are made while they are read
 
 
 def upload(xp: Any, array: np.ndarray) -> Any:
     """Copy an array to the device: records as bytes, which CuPy has, and an empty array as one zero, for an address."""
     array = np.ascontiguousarray(array if array.size else np.zeros(1, dtype=array.dtype))
     return xp.asarray(array.view(np.uint8) if array.dtype.names else array)
+
+
+def upload_slices(xp: Any, array: np.ndarray, slices: list[slice]) -> list[Any]:
+    """Copy an array of records to the device at once and return its slices there."""
+    whole, size = upload(xp, array), array.dtype.itemsize
+    return [whole[part.start * size : part.stop * size] for part in slices]
 
 
 class DevicePlan:
@@ -42,9 +48,9 @@ class DevicePlan:
 
     def __init__(self, xp: Any, plan: Plan, tile_qubits: int, register_qubits: int, dtype: str):
         self.passes = passes = make_passes(plan, tile_qubits, register_qubits)
-        self.windows = [upload(xp, passes.windows[k : k + 1]) for k in range(len(passes.windows))]
+        self.windows = upload_slices(xp, passes.windows, [slice(k, k + 1) for k in range(len(passes.windows))])
         self.masks, self.directs = upload(xp, passes.masks), upload(xp, passes.directs)
-        self.outputs = [upload(xp, passes.outputs[sweep.outputs]) for sweep in passes.passes]
+        self.outputs = upload_slices(xp, passes.outputs, [sweep.outputs for sweep in passes.passes])
         leaves, self.num_leaf_outputs = leaf_records(plan)
         self.leaves = upload(xp, leaves)
         self.combination = [upload(xp, part) for part in combination(plan, passes, leaves, self.num_leaf_outputs)]
@@ -85,7 +91,7 @@ class DeviceSlots:
             value = getattr(slots, field.name)
             if isinstance(value, np.ndarray) and field.name != "stages":
                 setattr(self, field.name, upload(xp, value))
-        self.stages = [upload(xp, slots.stages[sweep.stages]) for sweep in passes.passes]
+        self.stages = upload_slices(xp, slots.stages, [sweep.stages for sweep in passes.passes])
 
 
 def combination(plan: Plan, passes: Passes, leaves: np.ndarray, num_leaf_outputs: int) -> tuple[np.ndarray, ...]:
@@ -118,6 +124,7 @@ class DeviceObservables:
         observable_begin: int32 (K + 1,), groups of each observable.
         groups, terms: records.
         num_groups: number of groups.
+        num_bytes: of the diagonals.
         diagonals: room for one complex (2^N,) per group, or None where diagonals are not stored.
     """
 
@@ -125,11 +132,12 @@ class DeviceObservables:
     groups: Any
     terms: Any
     num_groups: int
+    num_bytes: int
     diagonals: Any
 
 
-def device_observables(xp: Any, masks: TermMasks, num_address_bits: int, dtype: str) -> DeviceObservables:
-    """Group the terms of each observable by the bits they flip and copy them to the device."""
+def device_observables(xp: Any, masks: TermMasks, num_address_bits: int, dtype: str, room: int) -> DeviceObservables:
+    """Group the terms of each observable by the bits they flip and copy them to the device; room: for diagonals."""
     starts = np.ones(len(masks), dtype=bool)
     if len(masks):
         starts[1:] = (masks.observable[1:] != masks.observable[:-1]) | (masks.x[1:] != masks.x[:-1])
@@ -141,11 +149,13 @@ def device_observables(xp: Any, masks: TermMasks, num_address_bits: int, dtype: 
         terms[name] = values
     terms["re"], terms["im"] = masks.real, masks.imag
     begin = np.searchsorted(masks.observable[first], np.arange(masks.num_observables + 1)).astype(np.int32)
-    stored = len(first) * np.dtype(dtype).itemsize << num_address_bits <= _MAX_DIAGONAL_BYTES
+    num_bytes = len(first) * np.dtype(dtype).itemsize << num_address_bits
+    stored = num_bytes <= min(_MAX_DIAGONAL_BYTES, room)
     return DeviceObservables(
         observable_begin=upload(xp, begin),
         groups=upload(xp, groups),
         terms=upload(xp, terms),
         num_groups=len(first),
+        num_bytes=num_bytes if stored else 0,
         diagonals=xp.empty((max(len(first), 1), 1 << num_address_bits), dtype=dtype) if stored else None,
     )
