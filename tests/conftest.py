@@ -21,7 +21,7 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture(scope="session", params=["cpu", "emulated", "tiles", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["cpu", "emulated", "tiles", pytest.param("cuda", marks=pytest.mark.gpu)])
 def engine_name(request):
     """An engine under test: "emulated" is the CUDA engine with its kernels run, and checked, on the CPU.
 
@@ -30,7 +30,7 @@ def engine_name(request):
     return request.param
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture  # not of the session: one made for another parametrisation of engine_name would be served again
 def make_engine(engine_name):
     """A function that returns the engine under test; the number of threads matters to the CPU engine only."""
     if engine_name == "cpu":

@@ -28,7 +28,7 @@ def on_engines(*, cpu, emulated, tiles, cuda=None):
     """Parametrise a test over engines with numbers of qubits for each; a GPU takes those of the CPU unless told."""
     cases = [(name, n) for name, sizes in (("cpu", cpu), ("emulated", emulated), ("tiles", tiles)) for n in sizes]
     cases += [pytest.param("cuda", n, marks=pytest.mark.gpu) for n in (cpu if cuda is None else cuda)]
-    return pytest.mark.parametrize(("engine_name", "num_qubits"), cases, scope="session")
+    return pytest.mark.parametrize(("engine_name", "num_qubits"), cases)
 
 
 def check_random_circuits(engine_name, check, max_examples=60):

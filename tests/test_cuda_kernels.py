@@ -27,7 +27,7 @@ MOST_SHARED = 48 * 1024  # bytes; ptxas refuses more static shared memory
 # The most registers that any instance of a kernel takes on any of these architectures, for complex64 and complex128.
 REGISTERS = {
     "sweeps.cu": {"forward_sweep": (128, 112), "adjoint_sweep": (128, 128)},
-    "bind.cu": {"bind_runs": (50, 49), "bind_terms": (24, 24), "bind_tables": (66, 66)},
+    "bind.cu": {"bind_runs": (50, 50), "bind_terms": (24, 24), "bind_tables": (66, 66)},
     "observe.cu": {"fill_diagonals": (58, 58), "observe": (80, 130)},
     "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (52, 52), "combine": (44, 44)},
 }
