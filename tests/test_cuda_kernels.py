@@ -31,7 +31,7 @@ REGISTERS = {
     "observe.cu": {"fill_diagonals": (58, 58), "observe": (80, 130)},
     "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (52, 52), "combine": (44, 44)},
 }
-LONE_THREAD_REGISTERS = 168  # of adjoint_sweep where one thread holds a tile, and all of its sums
+SMALL_TILE_REGISTERS = 168  # of adjoint_sweep where one or two threads hold a tile
 # Bytes of spills, stores and loads together, that were measured and found harmless; everywhere else there are none.
 SPILLS: dict[tuple[str, str], int] = {}
 
@@ -70,8 +70,8 @@ def complaints(instance, compiled):
     found = list(compiled.warnings)
     for name, kernel in compiled.kernels.items():
         registers = expected[name][instance.dtype == "complex128"]
-        if name == "adjoint_sweep" and instance.tile_qubits == REGISTER_QUBITS[instance.dtype]:
-            registers = LONE_THREAD_REGISTERS
+        if name == "adjoint_sweep" and instance.tile_qubits <= REGISTER_QUBITS[instance.dtype] + 1:
+            registers = SMALL_TILE_REGISTERS
         spills = SPILLS.get((name, instance.dtype), 0)
         if kernel.registers > registers:
             found.append(f"{name}: {kernel.registers} registers, expected {registers} at most")
