@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import cuda_compiler
 
-from qiskit_fused.engines.launching import REGISTER_QUBITS, USUAL_TILE_QUBITS
+from qiskit_fused.chunks import REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines.sources import kernel_source
 
 # Column -> beginnings of the instructions it counts; the longest match decides.

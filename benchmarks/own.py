@@ -19,7 +19,7 @@ from workloads import Workload, hardware_efficient, qiskit_circuit, sum_of_z
 
 
 @contextmanager
-def _engine_stats() -> Iterator[list[dict[str, Any]]]:
+def engine_stats() -> Iterator[list[dict[str, Any]]]:
     """Collect the statistics of every evaluation of the CPU engine; `value_and_gradient` does not return them."""
     from qiskit_fused.engines.cpu import CpuEngine
 
@@ -65,7 +65,7 @@ def peak_fraction(num_qubits: int, num_layers: int = 20, seconds: float = 1.0) -
     fused(workload.parameters(0))
     flops = fuse(fused.circuit, fused.observable).flops(gradient=True)
     peak = fma_peak("complex64", 1)
-    with _engine_stats() as stats:
+    with engine_stats() as stats:
         stop = time.perf_counter() + seconds
         while len(stats) < 5 or (time.perf_counter() < stop and len(stats) < 1000):
             fused(workload.parameters(len(stats)))
@@ -95,7 +95,7 @@ def many_parameters(num_qubits: int, num_layers: int, num_threads: int) -> dict[
     planned = time.perf_counter()
     gradient = FusedEstimatorGradient(options={"dtype": "complex64", "num_threads": num_threads})
     calls = []
-    with _engine_stats() as stats:
+    with engine_stats() as stats:
         for seed in range(2):  # the first hands the plan to the engine
             parameters = workload.parameters(seed)
             begin = time.perf_counter()

@@ -65,7 +65,7 @@ def print_report(results: Record) -> None:
     _print_losses(results["workloads"])
 
 
-def markdown_table(results: Record) -> str:
+def markdown(results: Record) -> str:
     """Return the table of the README."""
     lines = [
         "| workload | qiskit-fused, ms | given a circuit, ms | best peer, ms | times faster |",
@@ -201,10 +201,20 @@ def _print_table(header: Sequence[str], rows: list[list[str]]) -> None:
         print("  ".join(cells).rstrip())
 
 
-if __name__ == "__main__":
-    *flags, path = sys.argv[1:]
-    loaded = json.loads(Path(path).read_text())
+def main(arguments: Sequence[str]) -> None:
+    """Print the tables of a results file of `run.py` or `deep.py`; with --markdown, those of the READMEs."""
+    *flags, path = arguments
+    results = json.loads(Path(path).read_text())
+    show, in_markdown = print_report, markdown
+    if results.get("kind") == "deep":
+        import deep_report
+
+        show, in_markdown = deep_report.print_report, deep_report.markdown
     if "--markdown" in flags:
-        print(markdown_table(loaded))
+        print(in_markdown(results))
     else:
-        print_report(loaded)
+        show(results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -44,7 +44,7 @@ def main() -> int:
     workloads = list(QUICK) if options.quick else select(WORKLOADS, options.only)
     if options.list:
         for workload in WORKLOADS:
-            print(f"{workload.name}{'' if workload.default else '   (with --only)'}")
+            print(workload.name)
         print("peers:", ", ".join(PEERS))
         return 0
     _claim_cpus(options.threads)
@@ -56,7 +56,7 @@ def main() -> int:
             busy = _busy_cpus()
             records.append(_run_workload(workload, workers, options.seconds) | {"busy_cpus": busy})
         own_figures = _run_own(records, workloads, workers, options)
-        machine = _machine(workers)
+        machine = _machine(_simd_level(workers))
     finally:
         for one in workers:
             one.close()
@@ -291,11 +291,14 @@ def _run_own(
     return figures
 
 
-def _machine(workers: list[Worker]) -> dict[str, Any]:
+def _simd_level(workers: list[Worker]) -> str:
     try:
-        simd = workers[0].call(own.simd_level)
+        return workers[0].call(own.simd_level)
     except WorkerError as error:
-        simd = f"unknown SIMD level ({error})"
+        return f"unknown SIMD level ({error})"
+
+
+def _machine(simd: str) -> dict[str, Any]:
     return {"cpu": _cpu_name(), "simd": simd, "num_cpus": os.cpu_count(), "platform": platform.platform(),
             "python": platform.python_version()}  # fmt: skip
 
@@ -324,11 +327,11 @@ def _revision() -> str | None:
         return None
 
 
-def _save(results: dict[str, Any], device: str | None) -> Path:
+def _save(results: dict[str, Any], device: str | None, suffix: str = "") -> Path:
     name = device or re.sub(r"[^a-z0-9]+", "-", f"{results['machine']['cpu']} {os.cpu_count()} cpu".lower()).strip("-")
     folder = Path(__file__).parent / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{results['date'][:16].replace(':', '')}.json"
+    path = folder / f"{results['date'][:16].replace(':', '')}{suffix}.json"
     path.write_text(json.dumps(results, indent=1) + "\n")
     return path
 

@@ -96,9 +96,8 @@ def prepare(workload: Workload) -> float:
         contender.prepare(tiny)
         contender(tiny.parameters(0))
     _current["workload"] = workload
-    _current["memory"] = _memory("VmRSS")
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # forget the highest memory use so far
+    _current["memory"] = memory_in_use("VmRSS")
+    forget_peak_memory()
     start = time.perf_counter()
     contender.prepare(workload)
     return time.perf_counter() - start
@@ -124,11 +123,18 @@ def turn(seed: int, calls: int) -> float:
 
 def peak_memory() -> float | None:
     """Return how far memory rose above what was in use before `prepare`, in MiB; None where /proc is missing."""
-    before, peak = _current["memory"], _memory("VmHWM")
+    before, peak = _current["memory"], memory_in_use("VmHWM")
     return None if before is None or peak is None else (peak - before) / _MIB
 
 
-def _memory(field: str) -> float | None:
+def forget_peak_memory() -> None:
+    """Forget the highest memory use so far: VmHWM starts again at what is in use."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory_in_use(field: str) -> float | None:
+    """Return a field of /proc/self/status in bytes, VmRSS (now) or VmHWM (at most); None where /proc is missing."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

@@ -54,7 +54,6 @@ class Workload:
         batch: rows of a call.
         required: times faster than the best peer, at least.
         aim: the same, hoped for.
-        default: part of the run when nothing is asked for.
         network: evaluated through EstimatorQNN forward and backward instead of the contender's own fastest call.
     """
 
@@ -70,7 +69,6 @@ class Workload:
     batch: int = 1
     required: float | None = None
     aim: float | None = None
-    default: bool = True
     network: bool = False
 
     @property
@@ -113,6 +111,23 @@ def hardware_efficient(num_qubits: int, num_layers: int, **options) -> Workload:
         num_parameters=num_layers * stride,
         layer_stride=stride,
         **options,
+    )
+
+
+def deep_ansatz(num_qubits: int, num_layers: int) -> Workload:
+    """Layers of RX RZ RX on every qubit, angles all their own, and a ring of CZ; one row."""
+    n, names = num_qubits, ("rx", "rz", "rx")
+    rotations = [Gate(name, (q,), 3 * q + k) for q in range(n) for k, name in enumerate(names)]
+    return Workload(
+        name=f"n={n} L={num_layers}",
+        num_qubits=n,
+        num_layers=num_layers,
+        layer=(*rotations, *(Gate("cz", (q, (q + 1) % n)) for q in range(n))),
+        before=(),
+        after=(),
+        num_inputs=0,
+        num_parameters=3 * n * num_layers,
+        layer_stride=3 * n,
     )
 
 
@@ -191,13 +206,13 @@ WORKLOADS: tuple[Workload, ...] = (
     hardware_efficient(8, 10, required=5, aim=12),
     hardware_efficient(12, 20, required=30, aim=70),
     hardware_efficient(16, 20, required=20, aim=40),
+    hardware_efficient(20, 10, required=20, aim=45),
+    hardware_efficient(22, 5, required=20, aim=40),
     efficient_su2(4, 3, required=1, aim=3),
     efficient_su2(8, 5, required=8, aim=20),
     efficient_su2(12, 10, required=20, aim=60),
     full_graph_qaoa(16, 5, required=15, aim=40),
     efficient_su2(8, 5, required=1000, aim=4000, network=True),
-    hardware_efficient(20, 10, default=False),
-    hardware_efficient(22, 5, default=False),
 )
 
 QUICK: tuple[Workload, ...] = (
@@ -209,13 +224,13 @@ QUICK: tuple[Workload, ...] = (
 
 
 def select(workloads: tuple[Workload, ...], wanted: list[str]) -> list[Workload]:
-    """Return the workloads whose name starts with one of `wanted`; without `wanted`, the default ones.
+    """Return the workloads whose name starts with one of `wanted`; without `wanted`, all.
 
     Raises:
         ValueError: if an entry of `wanted` selects nothing.
     """
     if not wanted:
-        return [workload for workload in workloads if workload.default]
+        return list(workloads)
 
     def matches(workload: Workload, prefix: str) -> bool:
         return workload.name.replace(" ", "").lower().startswith(prefix.replace(" ", "").lower())

@@ -75,12 +75,15 @@ qf::Observables* make_observables(int num_qubits, int num_observables, Array1<st
     return new qf::Observables(num_qubits, std::move(terms));
 }
 
-constexpr std::chrono::milliseconds stop_poll{50};
+constexpr std::chrono::milliseconds watch_interval{50};
 
 nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> columns, Array1<std::int64_t> row_pairs,
                    Array1<std::int32_t> pair_observable, std::optional<Array1<double>> cotangents, Out1<double> values,
                    std::optional<Out2<double>> gradients, bool imaginary, bool single_precision, int num_threads,
-                   std::optional<nb::callable> meanwhile, std::optional<nb::callable> stop) {
+                   std::optional<Array2<std::int32_t>> schedule, int num_states,
+                   std::optional<Array2<std::complex<double>>> initial_states,
+                   std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> meanwhile,
+                   std::optional<nb::callable> watch) {
     qf::Request request{};
     request.columns = columns.data();
     request.rows = static_cast<int>(columns.shape(0));
@@ -92,15 +95,21 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.num_threads = num_threads;
     request.values = values.data();
     request.gradients = gradients ? gradients->data() : nullptr;
-    std::atomic<bool> stopped{false};
-    request.stop = &stopped;
+    static_assert(sizeof(qf::Action) == 4 * sizeof(std::int32_t));
+    request.actions = schedule ? reinterpret_cast<const qf::Action*>(schedule->data()) : nullptr;
+    request.num_actions = schedule ? static_cast<std::int64_t>(schedule->shape(0)) : 0;
+    request.num_states = num_states;
+    request.initial_states = initial_states ? initial_states->data() : nullptr;
+    request.state_gradients = state_gradients ? state_gradients->data() : nullptr;
+    qf::Progress progress;
+    request.progress = &progress;
     auto sweep = [&] {
         return single_precision ? plan.evaluate<float>(request, observables)
                                 : plan.evaluate<double>(request, observables);
     };
     qf::Stats stats{};
     nb::object answer = nb::none();
-    if (meanwhile || stop) {
+    if (meanwhile || watch) {
         std::packaged_task<qf::Stats()> task(sweep);
         auto result = task.get_future();
         std::thread beside(std::move(task));
@@ -110,12 +119,13 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
         };
         try {
             if (meanwhile) answer = (*meanwhile)();
-            while (!wait(stop_poll)) {
+            while (!wait(watch_interval)) {
                 if (PyErr_CheckSignals() != 0) throw nb::python_error();
-                if (stop && nb::cast<bool>((*stop)())) stopped = true;
+                if (watch && nb::cast<bool>((*watch)(progress.done.load(), progress.total.load())))
+                    progress.stop = true;
             }
         } catch (...) {
-            stopped = true;
+            progress.stop = true;
             nb::gil_scoped_release release;
             beside.join();
             throw;
@@ -126,7 +136,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
         nb::gil_scoped_release release;
         stats = sweep();
     }
-    return nb::make_tuple(stats.threads, stats.rows, stats.bind_seconds, stats.sweep_seconds, answer);
+    return nb::make_tuple(stats.threads, stats.rows, stats.bytes, stats.bind_seconds, stats.sweep_seconds, answer);
 }
 
 }  // namespace
@@ -141,14 +151,14 @@ NB_MODULE(_cpu, m) {
           "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a, "term_offset"_a,
           "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
     m.def("make_observables", &make_observables);
-    m.def("evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
-          "cotangents"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a,
-          "meanwhile"_a.none(), "stop"_a.none(),
-          "Evaluate pairs of rows and observables; gradients must come in as zeros. With meanwhile or stop another "
-          "thread "
-          "sweeps: meanwhile() is called here, its answer is the last item returned, and signals and stop() are looked "
-          "at "
-          "every 50 ms.");
+    m.def(
+        "evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
+        "cotangents"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a,
+        "schedule"_a.none(), "num_states"_a, "initial_states"_a.none(), "state_gradients"_a.none(),
+        "meanwhile"_a.none(), "watch"_a.none(),
+        "Evaluate pairs of rows and observables; gradients must come in as zeros. With meanwhile or watch another "
+        "thread sweeps: meanwhile() is called here, its answer is the last item returned; signals are looked at every "
+        "50 ms, and watch(steps done, all steps) called, which ends the evaluation where it is true.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");
     m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add flop/s.");
 }

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <atomic>
+#include <complex>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -51,6 +52,16 @@ struct PlanData {
     std::vector<double> initial_re, initial_im;  // empty: |0...0>
 };
 
+struct Action {  // of a schedule, see qiskit_fused/schedules.py
+    enum Kind : std::int32_t { forward, back };
+    std::int32_t kind, position, source, target;
+};
+
+struct Progress {
+    std::atomic<bool> stop{false};                // looked at once per chunk of a sweep; true: evaluate() throws
+    std::atomic<std::int64_t> done{0}, total{0};  // steps
+};
+
 struct Request {
     const double* columns;  // [rows][num_columns]
     int rows;
@@ -58,15 +69,21 @@ struct Request {
     const std::int64_t* row_pairs;        // [rows + 1]: pairs of row r are row_pairs[r] .. row_pairs[r + 1]
     bool gradient, imaginary;
     const double* cotangents;  // [pairs], or null; with gradient: one lam per row, the pairs' O psi with these weights
+    const Action* actions;     // with gradient: how each row gets its states; null: by uncomputing
+    std::int64_t num_actions;
+    int num_states;  // of the schedule
     int num_threads;
-    double* values;                 // [pairs]
-    double* gradients;              // [pairs][num_columns]; with cotangents [rows][num_columns]
-    const std::atomic<bool>* stop;  // looked at once per phase; true: evaluate() throws
+    const std::complex<double>* initial_states;  // [rows][2^num_qubits], or null: all rows start as the plan says
+    std::complex<double>* state_gradients;       // 2 lam of the start, [pairs or rows][2^num_qubits], or null
+    double* values;                              // [pairs]
+    double* gradients;                           // [pairs][num_columns]; with cotangents [rows][num_columns]
+    Progress* progress;
 };
 
 struct Stats {
     int threads;
     int rows;              // side by side, each with states of its own
+    std::size_t bytes;     // of the call and what its plan and observables keep
     double bind_seconds;   // angles, runs and shared tables of the first row
     double sweep_seconds;  // all sweeps of all rows on the critical thread, binding of rows included
 };

@@ -203,7 +203,7 @@ std::size_t table_bytes(const Phase& phase, int num_qubits, int low_bits) {
 }
 
 template <class T>
-Diagonal<T> PhaseTables<T>::view(const Phase& phase, int low_bits, double scale) const {
+Diagonal<T> PhaseTables<T>::view(const Phase& phase, int low_bits, T scale) const {
     Diagonal<T> d{};
     d.low_bits = low_bits;
     d.low_re = low.data();
@@ -212,7 +212,7 @@ Diagonal<T> PhaseTables<T>::view(const Phase& phase, int low_bits, double scale)
         d.high_re = high.data();
         d.high_im = high.data() + high.size() / 2;
     }
-    d.scale = static_cast<T>(scale);
+    d.scale = scale;
     d.num_variant_bits = static_cast<int>(phase.variant_bits.size());
     for (int b = 0; b < d.num_variant_bits; ++b) d.variant_bit[b] = phase.variant_bits[b];
     if (linear) {

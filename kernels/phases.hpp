@@ -61,7 +61,7 @@ struct PhaseTables {
     std::vector<CrossTerm<T>> cross;
     std::vector<Buffer<T>> cross_low;
 
-    Diagonal<T> view(const Phase& phase, int low_bits, double scale) const;
+    Diagonal<T> view(const Phase& phase, int low_bits, T scale) const;
 };
 
 template <class T>

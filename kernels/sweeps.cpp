@@ -165,9 +165,9 @@ void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* 
 // Register counts decide the group sizes: 32 vectors hold 16 rows, or psi and lam of two qubits with real and imaginary
 // parts; 16 vectors (AVX2, SSE2) half of that.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int max_rotate = 4, max_adjoint = 2, max_adjoint_with_x = 2;
+constexpr int max_rotate = 4, max_adjoint = 2, max_adjoint_with_x = 2, max_sums = 3, max_sums_with_x = 2;
 #else
-constexpr int max_rotate = 3, max_adjoint = 2, max_adjoint_with_x = 1;
+constexpr int max_rotate = 3, max_adjoint = 2, max_adjoint_with_x = 1, max_sums = 2, max_sums_with_x = 1;
 #endif
 
 // Call f with the constant that `count` is.
@@ -205,7 +205,16 @@ QF_INLINE inline void add_y(const typename Simd<T>::V* psi, const typename Simd<
     });
 }
 
-template <class T, int K, int Holes, bool WithX, int Flips>
+template <bool Moves, class R, class T, class Rows, class V>
+QF_INLINE inline void load_and_turn(const R& rotator, T* p, const Rows& rows, V* a) {
+    rotator.load(p, rows, a);
+    if constexpr (Moves) {
+        rotator.apply(a);
+        rotator.store(p, rows, a);
+    }
+}
+
+template <class T, int K, int Holes, bool WithX, bool Moves, int Flips>
 void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
                             T* lam_im, double* sums) {
     using S = Simd<T>;
@@ -215,25 +224,17 @@ void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T*
     for (int j = 0; j < K; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
     for (index_t step = 0; step < rows.count;) {
         const index_t stop = end_of_sum(step, rows.count, steps_per_sum);
-        V y[K] = {}, x[K] = {};
+        V y[K] = {}, z[K] = {}, x[K] = {};  // two sums of Y where nothing else fills the time of an addition
         for (; step < stop; ++step) {
             const index_t i = rows.walk(step << S::lane_bits);
             V p[1 << K], l[1 << K];
-            rotator.load(psi_re + i, rows, p);
-            rotator.apply(p);
-            rotator.store(psi_re + i, rows, p);
-            rotator.load(lam_re + i, rows, l);
-            rotator.apply(l);
-            rotator.store(lam_re + i, rows, l);
+            load_and_turn<Moves>(rotator, psi_re + i, rows, p);
+            load_and_turn<Moves>(rotator, lam_re + i, rows, l);
             add_y<T, K>(p, l, y);
             V q[1 << K], m[1 << K];
-            rotator.load(psi_im + i, rows, q);
-            rotator.apply(q);
-            rotator.store(psi_im + i, rows, q);
-            rotator.load(lam_im + i, rows, m);
-            rotator.apply(m);
-            rotator.store(lam_im + i, rows, m);
-            add_y<T, K>(q, m, y);
+            load_and_turn<Moves>(rotator, psi_im + i, rows, q);
+            load_and_turn<Moves>(rotator, lam_im + i, rows, m);
+            add_y<T, K>(q, m, Moves ? y : z);
             if constexpr (WithX) {
                 unroll<K>([&](auto j) QF_INLINE {
                     unroll<1 << K>([&](auto r) QF_INLINE {
@@ -244,33 +245,46 @@ void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T*
             }
         }
         for (int j = 0; j < K; ++j) {
-            sums[2 * j] += S::sum(y[j]);
+            sums[2 * j] += S::sum(y[j] + z[j]);
             if (WithX) sums[2 * j + 1] += S::sum(x[j]);
         }
     }
 }
 
-template <class T, int K, bool WithX, int... Flips>
+template <class T, int K, bool WithX, bool Moves, int... Flips>
 void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
                             T* lam_im, double* sums, std::integer_sequence<int, Flips...>) {
     using Function = void (*)(const Range&, const Rotation<T>*, T*, T*, T*, T*, double*);
-    static constexpr Function on_top_table[] = {rotate_strided_adjoint<T, K, K, WithX, Flips>...};
-    static constexpr Function hole_table[] = {rotate_strided_adjoint<T, K, K + 1, WithX, Flips>...};
-    (on_top<T>(range) ? on_top_table : hole_table)[flips_of(rotations, K)](range, rotations, psi_re, psi_im, lam_re,
-                                                                           lam_im, sums);
+    static constexpr Function on_top_table[] = {rotate_strided_adjoint<T, K, K, WithX, Moves, Flips>...};
+    static constexpr Function hole_table[] = {rotate_strided_adjoint<T, K, K + 1, WithX, Moves, Flips>...};
+    const int flips = Moves ? flips_of(rotations, K) : 0;
+    (on_top<T>(range) ? on_top_table : hole_table)[flips](range, rotations, psi_re, psi_im, lam_re, lam_im, sums);
 }
 
 template <class T>
 void rotate_adjoint(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
                     T* lam_re, T* lam_im, double* sums) {
     auto run = [&](auto k, auto x) {
-        rotate_strided_adjoint<T, k, x>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
-                                        std::make_integer_sequence<int, 1 << k>{});
+        rotate_strided_adjoint<T, k, x, true>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
+                                              std::make_integer_sequence<int, 1 << k>{});
     };
     if (with_x)
         with_constant<max_adjoint_with_x>(count, [&](auto k) { run(k, std::true_type{}); });
     else
         with_constant<max_adjoint>(count, [&](auto k) { run(k, std::false_type{}); });
+}
+
+template <class T>
+void rotation_sums(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
+                   T* lam_re, T* lam_im, double* sums) {
+    auto run = [&](auto k, auto x) {
+        rotate_strided_adjoint<T, k, x, false>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
+                                               std::integer_sequence<int, 0>{});
+    };
+    if (with_x)
+        with_constant<max_sums_with_x>(count, [&](auto k) { run(k, std::true_type{}); });
+    else
+        with_constant<max_sums>(count, [&](auto k) { run(k, std::false_type{}); });
 }
 
 // Rotations of all lane qubits at once, held per lane bit: mode 0 none, 1 plain, 2 flipped.
@@ -351,7 +365,7 @@ void rotate_lanes(const Range& range, const Rotation<T>* rotations, int count, T
     }
 }
 
-template <class T, int Bit>
+template <class T, int Bit, bool WithX>
 void add_lane_sums(const typename Simd<T>::V* v, int mode, typename Simd<T>::V* y, typename Simd<T>::V* x) {
     using S = Simd<T>;
     if constexpr (Bit < S::lane_bits) {
@@ -360,12 +374,14 @@ void add_lane_sums(const typename Simd<T>::V* v, int mode, typename Simd<T>::V* 
         const auto flipped_im = S::template flip_lanes<1 << Bit>(v[1]);
         y[Bit] += v[2] * flipped_re;
         y[Bit] += v[3] * flipped_im;
-        x[Bit] += v[2] * flipped_im;
-        x[Bit] -= v[3] * flipped_re;
+        if constexpr (WithX) {
+            x[Bit] += v[2] * flipped_im;
+            x[Bit] -= v[3] * flipped_re;
+        }
     }
 }
 
-template <class T, bool WithX>
+template <class T, bool WithX, bool Moves>
 void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int count, T* psi_re, T* psi_im, T* lam_re,
                           T* lam_im, double* sums) {
     using S = Simd<T>;
@@ -379,14 +395,15 @@ void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int 
         V y[4] = {}, x[4] = {};
         for (; i < stop; i += S::width) {
             V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
-            if constexpr (WithX) {
-                lanes.template apply<4>(v);
-                unroll<4>([&](auto bit) QF_INLINE {
-                    if constexpr (bit < S::lane_bits) add_lane_sums<T, bit>(v, lanes.mode[bit], y, x);
-                });
-            } else {
+            if constexpr (Moves && !WithX) {
                 unroll<4>([&](auto bit) QF_INLINE { lanes.template apply_with_y<bit>(v, y); });
+            } else {
+                if constexpr (Moves) lanes.template apply<4>(v);
+                unroll<4>([&](auto bit) QF_INLINE {
+                    if constexpr (bit < S::lane_bits) add_lane_sums<T, bit, WithX>(v, lanes.mode[bit], y, x);
+                });
             }
+            if constexpr (!Moves) continue;
             S::store(psi_re + i, v[0]);
             S::store(psi_im + i, v[1]);
             S::store(lam_re + i, v[2]);
@@ -398,7 +415,7 @@ void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int 
             if (WithX) sums[2 * j + 1] += S::sum(x[bit]);
         }
     }
-    if (WithX) return;
+    if (WithX || !Moves) return;
     double norm2 = 1;  // of the rotations that a sum was made before
     for (int j = count - 1; j >= 0; --j) {
         norm2 *= 1 + static_cast<double>(rotations[j].tau) * rotations[j].tau;
@@ -409,10 +426,15 @@ void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int 
 template <class T>
 void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re,
                           T* psi_im, T* lam_re, T* lam_im, double* sums) {
-    if (with_x)
-        rotate_lanes_adjoint<T, true>(range, rotations, count, psi_re, psi_im, lam_re, lam_im, sums);
-    else
-        rotate_lanes_adjoint<T, false>(range, rotations, count, psi_re, psi_im, lam_re, lam_im, sums);
+    (with_x ? rotate_lanes_adjoint<T, true, true>
+            : rotate_lanes_adjoint<T, false, true>)(range, rotations, count, psi_re, psi_im, lam_re, lam_im, sums);
+}
+
+template <class T>
+void lane_sums(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
+               T* lam_re, T* lam_im, double* sums) {
+    (with_x ? rotate_lanes_adjoint<T, true, false>
+            : rotate_lanes_adjoint<T, false, false>)(range, rotations, count, psi_re, psi_im, lam_re, lam_im, sums);
 }
 
 template <class T>
@@ -491,7 +513,8 @@ void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const 
 }
 
 template <class T, bool HasHigh>
-void phase(const Diagonal<T>& d, index_t begin, index_t end, T* re, T* im, T* scratch) {
+void phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re, T* to_im,
+           T* scratch) {
     using S = Simd<T>;
     using V = typename S::V;
     const std::size_t size = std::size_t(1) << d.low_bits;
@@ -501,7 +524,7 @@ void phase(const Diagonal<T>& d, index_t begin, index_t end, T* re, T* im, T* sc
         low_table(d, h, scratch, low_re, low_im);
         const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{},
                 hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
-        T *block_re = re + h * size, *block_im = im + h * size;
+        const std::size_t block = h * size;
         for (std::size_t l = 0; l < size; l += S::width) {
             V tr = S::load(low_re + l), ti = S::load(low_im + l);
             if constexpr (HasHigh) {
@@ -512,19 +535,17 @@ void phase(const Diagonal<T>& d, index_t begin, index_t end, T* re, T* im, T* sc
                 tr *= scale;
                 ti *= scale;
             }
-            const V ar = S::load(block_re + l), ai = S::load(block_im + l);
-            S::store(block_re + l, ar * tr - ai * ti);
-            S::store(block_im + l, ar * ti + ai * tr);
+            const V ar = S::load(from_re + block + l), ai = S::load(from_im + block + l);
+            S::store(to_re + block + l, ar * tr - ai * ti);
+            S::store(to_im + block + l, ar * ti + ai * tr);
         }
     }
 }
 
 template <class T>
-void phase(const Diagonal<T>& d, index_t begin, index_t end, T* re, T* im, T* scratch) {
-    if (d.high_re)
-        phase<T, true>(d, begin, end, re, im, scratch);
-    else
-        phase<T, false>(d, begin, end, re, im, scratch);
+void phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re, T* to_im,
+           T* scratch) {
+    (d.high_re ? phase<T, true> : phase<T, false>)(d, begin, end, from_re, from_im, to_re, to_im, scratch);
 }
 
 template <class T>
@@ -552,7 +573,7 @@ double z_sums(const T* values, int bits, double* z) {
     return S::sum(rest);
 }
 
-template <class T, bool HasHigh, bool Sums>
+template <class T, bool HasHigh, bool Sums, bool MovesPsi>
 void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
                    const PhaseSums<T>& sums, T* scratch) {
     using S = Simd<T>;
@@ -582,10 +603,14 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
                 tr *= scale;
                 ti *= scale;
             }
-            V ar = S::load(pr + l), ai = S::load(pi + l);
-            const V psi_r = ar * tr + ai * ti, psi_i = ai * tr - ar * ti;
-            S::store(pr + l, psi_r);
-            S::store(pi + l, psi_i);
+            V psi_r{}, psi_i{}, ar{}, ai{};
+            if constexpr (Sums || MovesPsi) psi_r = S::load(pr + l), psi_i = S::load(pi + l);
+            if constexpr (MovesPsi) {
+                ar = psi_r, ai = psi_i;
+                psi_r = ar * tr + ai * ti, psi_i = ai * tr - ar * ti;
+                S::store(pr + l, psi_r);
+                S::store(pi + l, psi_i);
+            }
             ar = S::load(lr + l), ai = S::load(li + l);
             const V lam_r = ar * tr + ai * ti, lam_i = ai * tr - ar * ti;
             S::store(lr + l, lam_r);
@@ -614,14 +639,21 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
     }
 }
 
-template <class T>
-void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
-                   const PhaseSums<T>& sums, T* scratch) {
+template <class T, bool MovesPsi>
+void choose_phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
+                          const PhaseSums<T>& sums, T* scratch) {
     auto run = [&](auto function) { function(d, begin, end, psi_re, psi_im, lam_re, lam_im, sums, scratch); };
-    if (d.high_re && sums.low) return run(phase_adjoint<T, true, true>);
-    if (d.high_re) return run(phase_adjoint<T, true, false>);
-    if (sums.low) return run(phase_adjoint<T, false, true>);
-    run(phase_adjoint<T, false, false>);
+    if (d.high_re && sums.low) return run(phase_adjoint<T, true, true, MovesPsi>);
+    if (d.high_re) return run(phase_adjoint<T, true, false, MovesPsi>);
+    if (sums.low) return run(phase_adjoint<T, false, true, MovesPsi>);
+    run(phase_adjoint<T, false, false, MovesPsi>);
+}
+
+template <class T>
+void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, bool moves_psi, T* psi_re, T* psi_im, T* lam_re,
+                   T* lam_im, const PhaseSums<T>& sums, T* scratch) {
+    (moves_psi ? choose_phase_adjoint<T, true> : choose_phase_adjoint<T, false>)(d, begin, end, psi_re, psi_im, lam_re,
+                                                                                 lam_im, sums, scratch);
 }
 
 template <class T>
@@ -686,11 +718,25 @@ double fma_peak() {
 
 template <class T>
 constexpr Sweeps<T> make_table() {
-    return {QF_STRING(QF_ISA), Simd<T>::lane_bits, max_rotate,
-            max_adjoint,       max_adjoint_with_x, rotate<T>,
-            rotate_lanes<T>,   rotate_adjoint<T>,  rotate_lanes_adjoint<T>,
-            phase<T>,          phase_adjoint<T>,   linear_table<T>,
-            z_sums<T>,         observe<T>,         fma_peak<T>};
+    return {QF_STRING(QF_ISA),
+            Simd<T>::lane_bits,
+            max_rotate,
+            max_adjoint,
+            max_adjoint_with_x,
+            max_sums,
+            max_sums_with_x,
+            rotate<T>,
+            rotate_lanes<T>,
+            rotate_adjoint<T>,
+            rotate_lanes_adjoint<T>,
+            rotation_sums<T>,
+            lane_sums<T>,
+            phase<T>,
+            phase_adjoint<T>,
+            linear_table<T>,
+            z_sums<T>,
+            observe<T>,
+            fma_peak<T>};
 }
 
 }  // namespace

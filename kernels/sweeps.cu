@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One sweep over all amplitudes: every tile is read once, taken through the stages of a pass, and written once.
+// States are read from one array and written to another, or to the same.
 //   forward  psi <- R_m D_m .. R_1 D_1 psi             D: diagonals of a piece, R: rotations of some register bits
 //   adjoint  psi, lam <- D_1^-1 R_1^-1 .. D_m^-1 R_m^-1 (psi, lam), and the sums over the tile that gradients need:
 //            Im<lam|Y|psi>, Im<lam|X|psi> where R_k is undone, sums of p = Im(conj(lam) psi) where D_k is undone
-// Layout   psi, lam [units][2^N]; partial [units][tiles][slots]; records: device.cuh
+// Layout   source, target, lam [units][2^N]; partial [units][tiles][slots]; records: device.cuh. In the adjoint, source
+//          is [rows][2^N] with psi_of_rows: units of one row share its psi, which is then not written in place. Where
+//          target is null psi is not written at all, and without store_lam neither is lam.
 // Launch   blocks of BLOCK_THREADS, ceil(units * tiles / TILES_PER_BLOCK) of them; dynamic shared memory:
 //          TILES_PER_BLOCK << TILE_QUBITS amplitudes of each state, and for the adjoint 2 * TILES_PER_BLOCK *
 //          WARPS_PER_TILE * NUM_ENTRIES more Reals
@@ -51,21 +54,22 @@ __device__ __forceinline__ Place find_place(int units, int num_tiles) {
     return place;
 }
 
-// Index of register 0 of this thread, in the arrangement of loads, in the states of all units.
-__device__ __forceinline__ Mask first_address(const Place& place, const Window* window, int num_address_bits) {
+// Index of register 0 of this thread, in the arrangement of loads, among states of which this is one.
+__device__ __forceinline__ Mask first_address(int state, const Place& place, const Window* window,
+                                              int num_address_bits) {
     const int num_tiles = 1 << (num_address_bits - TILE_QUBITS);
-    Mask address = static_cast<Mask>(place.unit) << num_address_bits;
+    Mask address = static_cast<Mask>(state) << num_address_bits;
     for (int b = 0; num_tiles >> b > 1; ++b) address |= static_cast<Mask>(place.tile >> b & 1) << window->outside[b];
 #pragma unroll
     for (int b = 0; b < THREAD_QUBITS; ++b) address |= static_cast<Mask>(place.thread >> b & 1) << window->tile[b];
     return address;
 }
 
-// Read or write the registers of a thread. The address is computed anew each time: kept, it would take two registers.
-template <bool STORE>
-__device__ __forceinline__ void transfer(State& a, Complex* state, const Place& place, const Window* window,
-                                         int num_address_bits) {
-    const Mask address = first_address(place, window, num_address_bits);
+// Call visit(j, index of register j). The address is computed anew each time: kept, it would take two registers.
+template <class Visit>
+__device__ __forceinline__ void for_each_address(int state, const Place& place, const Window* window,
+                                                 int num_address_bits, Visit visit) {
+    const Mask address = first_address(state, place, window, num_address_bits);
     Mask bit[REGISTER_QUBITS];
 #pragma unroll
     for (int b = 0; b < REGISTER_QUBITS; ++b) bit[b] = static_cast<Mask>(1) << window->tile[LOAD_ARRANGEMENT + b];
@@ -75,9 +79,22 @@ __device__ __forceinline__ void transfer(State& a, Complex* state, const Place& 
 #pragma unroll
         for (int b = 0; b < REGISTER_QUBITS; ++b)
             if (j >> b & 1) here |= bit[b];
-        if (!STORE) a[j] = place.valid ? state[here] : make_complex(0, 0);
-        if (STORE && place.valid) state[here] = a[j];
+        visit(j, here);
     }
+}
+
+// Read the registers of a thread from one of many states, or write them.
+__device__ __forceinline__ void load(State& a, const Complex* state, int number, const Place& place,
+                                     const Window* window, int num_address_bits) {
+    for_each_address(number, place, window, num_address_bits,
+                     [&](int j, Mask here) { a[j] = place.valid ? state[here] : make_complex(0, 0); });
+}
+
+__device__ __forceinline__ void store(const State& a, Complex* state, int number, const Place& place,
+                                      const Window* window, int num_address_bits) {
+    for_each_address(number, place, window, num_address_bits, [&](int j, Mask here) {
+        if (place.valid) state[here] = a[j];
+    });
 }
 
 template <class Number>
@@ -326,15 +343,15 @@ __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece&
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
-    forward_sweep(Complex* state, int num_address_bits, int units, int num_tiles, const Window* window,
-                  const Stage* __restrict__ stages, int num_stages, const Piece* __restrict__ pieces,
-                  const Extra* __restrict__ extras, const Slots* __restrict__ slots,
+    forward_sweep(const Complex* source, Complex* target, int num_address_bits, int units, int num_tiles,
+                  const Window* window, const Stage* __restrict__ stages, int num_stages,
+                  const Piece* __restrict__ pieces, const Extra* __restrict__ extras, const Slots* __restrict__ slots,
                   const Complex* __restrict__ rotations, const Complex* __restrict__ tables) {
     extern __shared__ double shared_memory[];
     const Place here = find_place(units, num_tiles);
     const unsigned region = TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Complex);
     State psi;
-    transfer<false>(psi, state, here, window, num_address_bits);
+    load(psi, source, here.unit, here, window, num_address_bits);
     int arrangement = LOAD_ARRANGEMENT;
 #pragma unroll 1
     for (int s = 0; s <= num_stages; ++s) {
@@ -360,7 +377,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         RotateForward forward{psi, coefficients};
         for_each_bit(forward);
     }
-    transfer<true>(psi, state, here, window, num_address_bits);
+    store(psi, target, here.unit, here, window, num_address_bits);
 }
 
 // Add up values over the threads of a warp that share a tile. While there are several, each step halves the number that
@@ -528,12 +545,13 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
-    adjoint_sweep(Complex* psi_state, Complex* lam_state, int num_address_bits, const int* __restrict__ row_of_unit,
-                  int units, int num_tiles, const Window* window, const Stage* __restrict__ stages, int num_stages,
+    adjoint_sweep(const Complex* source, Complex* target, int psi_of_rows, Complex* lam_state, int store_lam,
+                  int num_address_bits, const int* __restrict__ row_of_unit, int units, int num_tiles,
+                  const Window* window, const Stage* __restrict__ stages, int num_stages,
                   const Piece* __restrict__ pieces, const Extra* __restrict__ extras,
                   const unsigned* __restrict__ masks, const Direct* __restrict__ directs,
                   const Slots* __restrict__ slots, const Complex* __restrict__ rotations,
-                  const Complex* __restrict__ tables, Real* partial, int num_slots, int store) {
+                  const Complex* __restrict__ tables, Real* partial, int num_slots) {
     extern __shared__ double shared_memory[];
     const Place here = find_place(units, num_tiles);
     const int row = row_of_unit[here.unit];
@@ -542,8 +560,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
                           2 * WARPS_PER_TILE * NUM_ENTRIES * here.tile_in_block;
     partial += (static_cast<long long>(here.unit) * num_tiles + here.tile) * num_slots;
     State psi, lam;
-    transfer<false>(psi, psi_state, here, window, num_address_bits);
-    transfer<false>(lam, lam_state, here, window, num_address_bits);
+    load(psi, source, psi_of_rows ? row : here.unit, here, window, num_address_bits);
+    load(lam, lam_state, here.unit, here, window, num_address_bits);
     int arrangement = LOAD_ARRANGEMENT;
 #pragma unroll 1
     for (int s = num_stages - 1; s >= -1; --s) {
@@ -594,8 +612,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         __syncthreads();
         if (here.valid) store_sums(sums, stage, sums_x, z_slot, here, partial);
     }
-    if (store) {
-        transfer<true>(psi, psi_state, here, window, num_address_bits);
-        transfer<true>(lam, lam_state, here, window, num_address_bits);
-    }
+    if (target) store(psi, target, here.unit, here, window, num_address_bits);
+    if (store_lam) store(lam, lam_state, here.unit, here, window, num_address_bits);
 }

@@ -76,6 +76,8 @@ struct Sweeps {
     int max_rotate;          // strided qubits per pass of `rotate`
     int max_adjoint;         // strided qubits per pass of `rotate_adjoint` without, and
     int max_adjoint_with_x;  // with the X sums
+    int max_sums;            // strided qubits per pass of `rotation_sums` without, and
+    int max_sums_with_x;     // with the X sums
 
     // psi <- rotations psi. All bits strided (>= lane_bits) and ascending, count <= max_rotate.
     void (*rotate)(const Range&, const Rotation<T>*, int count, T* re, T* im);
@@ -87,12 +89,18 @@ struct Sweeps {
                            T* lam_im, double* sums);
     void (*rotate_lanes_adjoint)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im,
                                  T* lam_re, T* lam_im, double* sums);
+    // The same sums of psi and lam as they are; of the rotations only the bits matter.
+    void (*rotation_sums)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
+                          T* lam_im, double* sums);
+    void (*lane_sums)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
+                      T* lam_im, double* sums);
 
-    // psi <- D psi over high indices [begin, end). scratch: 2 * 2^low_bits.
-    void (*phase)(const Diagonal<T>&, index_t begin, index_t end, T* re, T* im, T* scratch);
-    // psi, lam <- conj(D) psi, conj(D) lam and the sums of p after that. scratch: 3 * 2^low_bits.
-    void (*phase_adjoint)(const Diagonal<T>&, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
-                          const PhaseSums<T>&, T* scratch);
+    // to <- D from over high indices [begin, end); both may be the same state. scratch: 2 * 2^low_bits.
+    void (*phase)(const Diagonal<T>&, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re,
+                  T* to_im, T* scratch);
+    // lam <- conj(D) lam and, with moves_psi, psi <- conj(D) psi; then the sums of p. scratch: 3 * 2^low_bits.
+    void (*phase_adjoint)(const Diagonal<T>&, index_t begin, index_t end, bool moves_psi, T* psi_re, T* psi_im,
+                          T* lam_re, T* lam_im, const PhaseSums<T>&, T* scratch);
     // table[l] = root * prod over set bits b of l of factor[b], times base[l] if given. Entries past 2^bits are zeroed
     // up to a whole vector.
     void (*linear_table)(const T* factor_re, const T* factor_im, int bits, T root, const T* base_re, const T* base_im,

@@ -20,7 +20,8 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused.compiler import compile_circuit
 from qiskit_fused.engines import cupy_runtime
 from qiskit_fused.gradient import FusedEstimatorGradient
-from qiskit_fused.options import FusedOptions, format_bytes, machine_memory
+from qiskit_fused.limits import format_bytes, free_memory
+from qiskit_fused.options import FusedOptions
 
 TOLERANCE = {"complex128": 1e-12, "complex64": 1e-5}
 TIMED = {"reference": (6, 1), "cpu": (12, 32), "cuda": (12, 1000)}  # qubits and rows that take milliseconds
@@ -65,7 +66,7 @@ def _version(name: str) -> str:
 
 
 def _cpu() -> Section:
-    memory = machine_memory()
+    memory = free_memory()
     try:
         from qiskit_fused.engines.cpu import isa
 
@@ -75,7 +76,7 @@ def _cpu() -> Section:
     return {
         "instructions": instructions,
         "threads": str(FusedOptions().resolve_num_threads()),
-        "memory": "unknown" if memory is None else format_bytes(memory),
+        "memory": "unknown" if memory is None else f"{format_bytes(memory)} free",
     }
 
 

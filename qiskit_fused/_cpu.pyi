@@ -31,8 +31,12 @@ def evaluate(
     imaginary: bool,
     single_precision: bool,
     num_threads: int,
+    schedule: np.ndarray | None,
+    num_states: int,
+    initial_states: np.ndarray | None,
+    state_gradients: np.ndarray | None,
     meanwhile: Callable[[], Any] | None,
-    stop: Callable[[], bool] | None,
-) -> tuple[int, int, float, float, Any]: ...
+    watch: Callable[[int, int], bool] | None,
+) -> tuple[int, int, int, float, float, Any]: ...
 def isa() -> str: ...
 def fma_peak(single_precision: bool, num_threads: int) -> float: ...

@@ -22,6 +22,7 @@ from qiskit_fused.coercion import CoercedObservables, coerce_observables, stack_
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.execution import FusedJob, check_device, check_finite, evaluate
 from qiskit_fused.options import FusedOptions
+from qiskit_fused.progress import Part, Progress
 from qiskit_fused.unsupported import UnsupportedInstruction
 
 # The original, even where a test or a user puts another class in its place later.
@@ -260,14 +261,26 @@ def _run(tasks: list[_Task], options: FusedOptions) -> tuple[PrimitiveResult[Pub
         elif not (task.falls_back and options.fallback):
             assert task.error is not None
             raise task.error
-    for group in groups.values():
-        _run_group(group, options, metrics)
-    # in the order of the PUBs: a Generator as seed advances from one to the next
-    return PrimitiveResult([_finish(task, options, metrics) for task in tasks], metadata={"version": 2}), metrics
+    parts = map(_part, [*groups.values(), *([task] for task in tasks if task.falls_back)])
+    with Progress(options.progress, parts) as progress:
+        for group in groups.values():
+            _run_group(group, options, metrics, progress)
+        # in the order of the PUBs: a Generator as seed advances from one to the next
+        results = [_finish(task, options, metrics, progress) for task in tasks]
+    return PrimitiveResult(results, metadata={"version": 2}), metrics
 
 
-def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any]) -> None:
+def _part(group: list[_Task]) -> Part:
+    num_rows = sum(len(values) for values in {task.values_key: task.values for task in group}.values())
+    first = group[0]
+    if first.compiled is None:
+        return Part(first.circuit.num_qubits, len(first.circuit.data), num_rows)
+    return Part.of(first.compiled, num_rows)
+
+
+def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> None:
     """Run the PUBs of one circuit as one batch of (row, observable) pairs."""
+    progress.next_part()
     blocks: list[np.ndarray] = []
     values: dict[int, tuple[int, np.ndarray]] = {}
     operators: dict[int, tuple[int, Any]] = {}
@@ -295,7 +308,7 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
         assert compiled is not None
         stacked = stack_observables([part for _, part in operators.values()])
         array = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
-        evs = evaluate(options, compiled, stacked, array, pairs, metrics=metrics).values[back]
+        evs = evaluate(options, compiled, stacked, array, pairs, metrics=metrics, watch=progress.watch).values[back]
     position = 0
     for task in group:
         size = int(np.prod(task.shape, dtype=int))
@@ -309,9 +322,10 @@ def _spread(offset: int, own: tuple[int, ...], shape: tuple[int, ...]) -> np.nda
     return np.broadcast_to(np.arange(offset, offset + count).reshape(own), shape).ravel()
 
 
-def _finish(task: _Task, options: FusedOptions, metrics: dict[str, Any]) -> PubResult:
+def _finish(task: _Task, options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> PubResult:
     noise = task.precision if options.adds_noise else 0.0
     if task.pub is not None:
+        progress.next_part()
         evs = _fall_back(task, options.seed, noise)
         metrics["fallback"] += 1
     else:

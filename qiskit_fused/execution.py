@@ -7,9 +7,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,22 @@ from qiskit_fused.engines import (
     DoesNotFit,
     Engine,
     Evaluation,
+    Watch,
     cupy_runtime,
     require_gpu,
     select_engine,
     suits_gpu,
 )
+from qiskit_fused.limits import format_bytes
+from qiskit_fused.memory import Request
+from qiskit_fused.methods import Choice, choose
 from qiskit_fused.observables import Observables
-from qiskit_fused.options import FusedOptions, format_bytes
+from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
+from qiskit_fused.progress import run_cancellable
 
 MAX_WORKERS = 8
-PROGRESS_STEPS = 50
+STOP_SECONDS = 1.0  # in which work ends after Ctrl-C
 
 _engines: dict[tuple[Any, ...], Engine] = {}
 _engines_of_parents: list[dict[tuple[Any, ...], Engine]] = []
@@ -39,8 +44,6 @@ _pools: list[ThreadPoolExecutor] = []
 _lock = threading.Lock()
 _log = logging.getLogger("qiskit_fused")
 _said: set[str] = set()
-
-_CURRENT = threading.local()  # .stop: asks whether the job that this thread runs was cancelled
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -93,8 +96,8 @@ def choose_device(options: FusedOptions, plan: Plan, num_rows: int, num_pairs: i
             _say_once(f"device='auto' runs on the CPU: {reason}.")
         return "cpu"
     free = runtime.free_memory()
-    limit = free if options.memory_limit is None else min(free, options.resolve_memory_limit(free) or free)
-    needed = plan.memory(options.dtype, gradient=gradient)
+    limit = free if options.memory_limit is None else min(free, options.resolve_memory_limit(free))
+    needed = _states(plan, options.dtype, gradient)
     if needed > limit:
         _say_once(
             f"device='auto' runs {plan.num_qubits} qubits on the CPU: they need {format_bytes(needed)}, and "
@@ -102,6 +105,11 @@ def choose_device(options: FusedOptions, plan: Plan, num_rows: int, num_pairs: i
         )
         return "cpu"
     return "cuda"
+
+
+def _states(plan: Plan, dtype: str, gradient: bool) -> int:
+    """Return the bytes of psi and, with gradient, lam."""
+    return (1 + gradient) * np.dtype(dtype).itemsize << plan.num_qubits
 
 
 def _say_once(text: str) -> None:
@@ -119,21 +127,25 @@ def evaluate(
     *,
     gradient: bool = False,
     imaginary: bool = False,
+    cotangents: np.ndarray | None = None,
     metrics: dict[str, Any] | None = None,
     meanwhile: Callable[[], Any] | None = None,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Run one batch: rows of parameter values, observables, and the pairs of both that are asked for.
 
     Args:
-        options: device, dtype, threads, memory limit and progress.
+        options: device, dtype, threads and memory limit.
         compiled: the circuit.
         operators: the K observables.
         values: float64 (B, P), finite.
         pairs: int32 row and observable of each of the N pairs, sorted by row.
         gradient: whether gradients are wanted.
         imaginary: give ``2 Im <psi|O|d psi>`` instead of the derivative ``2 Re <psi|O|d psi>``.
+        cotangents: float64 (N,), weights of the pairs: gradients are then those of each row's weighted sum, (B, C).
         metrics: dict to add what ran to.
         meanwhile: called once, beside the sweeps where the engine can; see `Evaluation.answer`.
+        watch: told how much is done; see `Progress.watch`.
 
     Returns:
         Values (N,) and gradients (N, C) with respect to the program's columns (see `pull_back`).
@@ -144,34 +156,34 @@ def evaluate(
     start = time.perf_counter()
     # gates outside the light cone change nothing real, but do change Im <psi|O|d psi>
     plan = compiled.plan(None if imaginary else operators.support(compiled.num_qubits))
-    counts = (len(values), len(pairs[0]), gradient)
-    device = choose_device(options, plan, *counts)
-    threads = 1 if device == "cuda" else affordable_threads(plan, options, *counts)
+    num_lams = len(values) if cotangents is not None else len(pairs[0])
+    device = choose_device(options, plan, len(values), num_lams, gradient)
     columns = compiled.program.columns(values)
-    steps = _row_blocks(len(values), pairs[0]) if options.progress and len(values) > 1 else None
+    request = Request(len(values), num_lams, options.dtype, gradient, imaginary)
     flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "dtype": options.dtype}
-    flags["stop"] = getattr(_CURRENT, "stop", None)
+    flags |= {"cotangents": cotangents, "meanwhile": meanwhile, "watch": watch}
 
-    def run(engine: Engine) -> Evaluation:
-        if steps is None:
-            return engine.evaluate(plan, operators, columns, pairs, **flags, meanwhile=meanwhile)
-        parts = []
-        for rows, chosen in _with_progress_bar(steps):
-            part = (pairs[0][chosen] - np.int32(rows.start), pairs[1][chosen])
-            parts.append(engine.evaluate(plan, operators, columns[rows], part, **flags))
-        return _join(parts, meanwhile() if meanwhile else None)
+    def run(device: str) -> Evaluation:
+        if device == "cuda":
+            engine = engine_for(device, options)
+            flags["method"] = options.gpu_method()
+        else:
+            choice = choose_method(options, plan, operators, columns, request)
+            engine = engine_for(device, options, choice.num_threads)
+            flags["method"] = choice.method
+        return engine.evaluate(plan, operators, columns, pairs, **flags)
 
     try:
-        evaluation = run(engine_for(device, options, threads))
+        evaluation = run(device)
     except DoesNotFit as error:
         if options.device != "auto":
             raise
         _say_once(f"device='auto' runs on the CPU: {error}")
         device = "cpu"
-        evaluation = run(engine_for(device, options, affordable_threads(plan, options, *counts)))
+        evaluation = run(device)
     if metrics is not None:
         record = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
-        defaults = {"kernels": device, "chunks": 1, "bytes": plan.memory(options.dtype, gradient=gradient)}
+        defaults = {"kernels": device, "chunks": 1, "bytes": _states(plan, options.dtype, gradient)}
         add_metrics(metrics, {**defaults, **evaluation.stats, **record, "device": device, "dtype": options.dtype})
     return evaluation
 
@@ -189,28 +201,30 @@ def pull_back(compiled: CompiledCircuit, values: np.ndarray, gradients: np.ndarr
     return program.expressions.pull_back(values[rows], gradients[:, None, :])[:, 0, :]
 
 
-def affordable_threads(plan: Plan, options: FusedOptions, num_rows: int, num_pairs: int, gradient: bool) -> int:
-    """Return the number of CPU threads whose states fit the memory limit.
+def choose_method(
+    options: FusedOptions, plan: Plan, operators: Observables, columns: np.ndarray, request: Request
+) -> Choice:
+    """Return method and threads for a batch on the CPU.
 
     Raises:
-        MemoryError: when not even one row fits.
+        MemoryError: when it does not fit the memory limit.
+        ValueError: for options that do not go together.
     """
-    threads = options.resolve_num_threads()
-    limit = options.resolve_memory_limit()
-    if limit is None:
-        return threads
-    observables = 2 if num_pairs > num_rows else 1
-    needed = plan.memory(options.dtype, gradient=gradient, observables=observables)
-    if needed > limit:
-        what = "statevector and cotangent" if gradient else "statevector"
-        cure = "use fewer qubits or raise memory_limit"
-        if plan.memory("complex64", gradient=gradient, observables=observables) <= limit:
-            cure = "use dtype='complex64' or fewer qubits"
-        raise MemoryError(
-            f"the {what} of {plan.num_qubits} qubits need{'' if gradient else 's'} {format_bytes(needed)} in "
-            f"{options.dtype}, memory_limit is {format_bytes(limit)}; {cure}."
-        )
-    return threads if plan.rows_at_once(num_rows, threads) * needed <= limit else limit // needed
+    options.check_method()
+    choice = choose(
+        plan,
+        request,
+        operators.restrict(plan.wires),
+        columns,
+        method=options.method,
+        num_segments=options.num_segments,
+        num_threads=options.resolve_num_threads(),
+        limit_of=options.limit_for,
+        limit_name="80 % of the free memory" if options.memory_limit is None else "memory_limit",
+    )
+    if choice.advice:
+        _say_once(choice.advice)
+    return choice
 
 
 def real_values(values: Any) -> np.ndarray:
@@ -238,7 +252,7 @@ def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
 
 
 def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
-    """Add what one evaluation did to the total: counts and seconds add up, bytes and threads are a maximum.
+    """Add what one evaluation did to the total: counts and seconds add up; bytes, states and threads are a maximum.
 
     Names that differ, such as devices, are joined: "cpu + cuda".
     """
@@ -248,59 +262,17 @@ def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
             total[name] = " + ".join(known if value in known else [*known, value])
         elif not isinstance(value, (int, float)):
             total[name] = value
-        elif name in ("bytes", "num_threads"):
+        elif name in ("bytes", "states", "num_threads"):
             total[name] = max(total.get(name, 0), value)
         else:
             total[name] = total.get(name, 0) + value
 
 
-def _row_blocks(num_rows: int, pair_rows: np.ndarray) -> list[tuple[slice, slice]]:
-    edges = np.unique(np.linspace(0, num_rows, min(num_rows, PROGRESS_STEPS) + 1).astype(int))
-    first = np.searchsorted(pair_rows, edges)
-    return [(slice(a, b), slice(p, q)) for a, b, p, q in zip(edges[:-1], edges[1:], first[:-1], first[1:]) if q > p]
-
-
-def _with_progress_bar(steps: list[tuple[slice, slice]]) -> Iterator[tuple[slice, slice]]:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError("option progress=True needs tqdm; pip install tqdm.") from error
-    with tqdm(total=steps[-1][0].stop, unit="row") as bar:
-        for rows, chosen in steps:
-            yield rows, chosen
-            bar.update(rows.stop - rows.start)
-
-
-def _join(parts: list[Evaluation], answer: Any) -> Evaluation:
-    stats: dict[str, Any] = {}
-    for part in parts:
-        add_metrics(stats, part.stats)
-    gradients = None if parts[0].gradients is None else np.concatenate([part.gradients for part in parts])
-    return Evaluation(
-        values=np.concatenate([part.values for part in parts]), gradients=gradients, stats=stats, answer=answer
-    )
-
-
-def _run_stoppable(
-    stop: Callable[[], bool],
-    place: AbstractContextManager[Any],
-    function: Callable[..., Any],
-    *args: Any,
-    **keywords: Any,
-) -> Any:
-    _CURRENT.stop = stop
-    try:
-        with place:
-            return function(*args, **keywords)
-    finally:
-        _CURRENT.stop = None
-
-
 class FusedJob(AlgorithmJob):
     """A `PrimitiveJob` that also says what ran. Its function returns the result and a dict of metrics.
 
-    Cancelling it, or Ctrl-C while waiting for its result, ends work that has begun at its next phase; its result is
-    then a RuntimeError.
+    Cancelling it, or Ctrl-C while waiting for its result, ends work that has begun within a second; its result is then
+    a RuntimeError.
     """
 
     _metrics: dict[str, Any]
@@ -317,10 +289,11 @@ class FusedJob(AlgorithmJob):
             if not _pools:  # idle threads are reused: starting one per job costs more than a small circuit
                 _pools.append(ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="qiskit-fused"))
         self._cancelled = threading.Event()
-        function, stop = self._function, self._cancelled.is_set
         wants_gpu = any(isinstance(one, FusedOptions) and one.device in ("auto", "cuda") for one in self._args)
         place = cupy_runtime.place() if wants_gpu else nullcontext()
-        self._future = _pools[0].submit(_run_stoppable, stop, place, function, *self._args, **self._kwargs)
+        self._future = _pools[0].submit(
+            run_cancellable, self._cancelled, place, self._function, *self._args, **self._kwargs
+        )
 
     def _submit(self) -> None:
         self.submit()
@@ -333,6 +306,7 @@ class FusedJob(AlgorithmJob):
                 self._result, self._metrics = self._future.result()
             except KeyboardInterrupt:
                 self.cancel()
+                wait([self._future], STOP_SECONDS)  # its memory is free again, and its bar closed
                 raise
         return self._result
 

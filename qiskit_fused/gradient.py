@@ -20,11 +20,15 @@ from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.execution import FusedJob, Pairs, check_device, check_finite, evaluate, pull_back, real_values
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions, resembles_option, unknown_option
+from qiskit_fused.progress import Part, Progress
 
 # A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and
 # where the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.
 _COMPARED_BESIDE_SWEEPS = 400  # gates, at least
 _SWEPT_BY_ONE_THREAD = 13  # qubits, at most
+
+# What to evaluate, imaginary or not; by name, since qiskit-algorithms has its own DerivativeType.
+_IMAGINARY_PARTS = {"REAL": (False,), "IMAG": (True,), "COMPLEX": (False, True)}
 
 
 class FusedEstimatorGradient(BaseEstimatorGradient):
@@ -150,12 +154,15 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             candidate is not None
             and candidate.num_instructions >= _COMPARED_BESIDE_SWEEPS
             and candidate.num_qubits <= _SWEPT_BY_ONE_THREAD
+            and self.fused_options.progress is False  # which does not begin again when the circuit has changed
         ):
             try:
                 *results, unchanged = self._value_and_gradient(
                     candidate, observables, parameter_values, parameters, lambda: candidate.describes(circuit)
                 )
             except Exception:
+                if candidate.describes(circuit):
+                    raise
                 unchanged = False  # the error may be one of the circuit as it was
             if unchanged:
                 return results[0], results[1]
@@ -182,15 +189,13 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
                 f"parameters, allowed: (rows, {num_parameters}) or ({num_parameters},)."
             )
         check_finite(values, compiled.parameters)
-        evs, gradients, answer = _differentiate(
-            self.fused_options,
-            self._derivative_type,
-            compiled,
-            operators,
-            values,
-            all_pairs(len(values), num_observables),
-            meanwhile=meanwhile,
-        )
+        pairs = all_pairs(len(values), num_observables)
+        options, imaginary = self.fused_options, _IMAGINARY_PARTS[self._derivative_type.name]
+        parts = (Part.of(compiled, len(values), len(pairs[0])) for _ in imaginary)
+        with Progress(options.progress, parts) as progress:
+            evs, gradients, answer = _differentiate(
+                options, imaginary, compiled, operators, values, pairs, progress, meanwhile=meanwhile
+            )
         gradients = gradients.reshape(len(values), num_observables, num_parameters)
         if parameters is not None:
             columns = columns_of(compiled.parameters, compiled, parameters)
@@ -274,43 +279,51 @@ def _run_batches(
     metrics: dict[str, Any] = {}
     gradients: list[Any] = [None] * count
     metadata: list[Any] = [None] * count
+    imaginary = _IMAGINARY_PARTS[derivative_type.name]
     for batch in batches:
         if batch.error is not None:
             raise batch.error
-        assert batch.compiled is not None and batch.operators is not None
-        _, found, _ = _differentiate(
-            options, derivative_type, batch.compiled, batch.operators, batch.values, batch.pairs, metrics
-        )
-        for given, columns, requests in batch.subsets:
-            part = found[batch.back[requests]]
-            if columns is not None:
-                part = part[:, columns]
-            if len(requests) == count:
-                gradients = list(part)
-                metadata = [{"parameters": given} for _ in range(count)]
-                continue
-            for position, gradient in zip(batch.index[requests].tolist(), part):
-                gradients[position] = gradient
-                metadata[position] = {"parameters": given}
+    parts = (
+        Part.of(batch.compiled, len(batch.values), len(batch.pairs[0]))
+        for batch in batches
+        for _ in imaginary
+        if batch.compiled is not None
+    )
+    with Progress(options.progress, parts) as progress:
+        for batch in batches:
+            assert batch.compiled is not None and batch.operators is not None
+            _, found, _ = _differentiate(
+                options, imaginary, batch.compiled, batch.operators, batch.values, batch.pairs, progress, metrics
+            )
+            for given, columns, requests in batch.subsets:
+                part = found[batch.back[requests]]
+                if columns is not None:
+                    part = part[:, columns]
+                if len(requests) == count:
+                    gradients = list(part)
+                    metadata = [{"parameters": given} for _ in range(count)]
+                    continue
+                for position, gradient in zip(batch.index[requests].tolist(), part):
+                    gradients[position] = gradient
+                    metadata[position] = {"parameters": given}
     return EstimatorGradientResult(gradients=gradients, metadata=metadata, options=result_options), metrics
 
 
 def _differentiate(
     options: FusedOptions,
-    derivative_type: DerivativeType,
+    imaginary_parts: tuple[bool, ...],
     compiled: CompiledCircuit,
     operators: Observables,
     values: np.ndarray,
     pairs: Pairs,
+    progress: Progress,
     metrics: dict[str, Any] | None = None,
     meanwhile: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Return values (N,) and gradients (N, P) of the pairs, of the derivative type asked, and meanwhile's answer."""
+    """Return values (N,) and gradients (N, P) of the pairs, of the parts asked, and meanwhile's answer."""
     parts = []
-    for imaginary in (False, True):
-        # by name: qiskit-algorithms has its own DerivativeType
-        if derivative_type.name == ("REAL" if imaginary else "IMAG"):
-            continue
+    for imaginary in imaginary_parts:
+        progress.next_part()
         evaluation = evaluate(
             options,
             compiled,
@@ -321,6 +334,7 @@ def _differentiate(
             imaginary=imaginary,
             metrics=metrics,
             meanwhile=meanwhile,
+            watch=progress.watch,
         )
         assert evaluation.gradients is not None
         parts.append(pull_back(compiled, values, evaluation.gradients, pairs))

@@ -4,30 +4,21 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from functools import lru_cache
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qiskit_fused.limits import ALWAYS_FREE, DEFAULT_SHARE, LIMIT_HELP, parse_limit, resolve_limit
+from qiskit_fused.schedules import Method
+
 DEVICES = ("auto", "cpu", "cuda", "reference")
 DTYPES = ("complex128", "complex64")
-METHODS = ("auto", "reverse")
+METHODS = ("auto", "reverse", "checkpoint", "store")
 PRECISION_MODES = ("auto", "emulate", "exact")
-
-_UNITS = {
-    unit: base**power
-    for power, prefix in enumerate(("", "K", "M", "G", "T"))
-    for unit, base in ((f"{prefix}B", 1000), (f"{prefix}IB" if prefix else "B", 1024))
-}
-_MEMORY_HELP = (
-    "None, a number of bytes, a string such as '8GB' or '512MiB', or a fraction of the memory, in (0, 1] or as '50%'"
-)
 
 
 @dataclass
@@ -41,15 +32,23 @@ class FusedOptions:
         dtype: number format of the amplitudes, ``"complex128"`` or ``"complex64"``. Values and gradients are float64.
         num_threads: CPU threads; None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else all CPUs this
             process may run on.
-        memory_limit: most memory for statevectors: None (what the machine has, or is free on the GPU), bytes,
-            ``"8GB"``, ``"512MiB"``, or a fraction of that, as a number in (0, 1] or as ``"50%"``.
-        method: how the adjoint sweep gets its states, ``"reverse"`` (by uncomputing) or ``"auto"``.
+        memory_limit: most memory for an evaluation, on the CPU with the arrays that go in and out: bytes, ``"8GB"``,
+            ``"512MiB"``, or a fraction of the memory that is free when the work begins, as a number in (0, 1] or as
+            ``"50%"``. None is 80 % of it, on a GPU nearly all.
+        method: how the backward sweep of a gradient gets its states: ``"reverse"`` uncomputes them, which takes two
+            states per row; ``"store"`` keeps all of them; ``"checkpoint"`` keeps as many as fit ``memory_limit`` and
+            recomputes the others; ``"auto"`` stores them where they are few bytes, else reverses. All give the same
+            gradients up to rounding. ``print(fuse(circuit).report())`` compares them.
+        num_segments: for ``"checkpoint"``, cut the circuit into that many segments of equal length, and keep the start
+            of each and the states of one.
         seed: seed or generator of the noise of emulated precision.
         default_precision: target precision of PUBs that bring none.
         precision_mode: ``"emulate"`` adds normal noise of the target precision, as ``StatevectorEstimator`` does;
             ``"exact"`` never adds any; ``"auto"`` emulates when ``default_precision`` is not zero.
         fallback: whether circuits that only ``StatevectorEstimator`` can run go there, with a warning.
-        progress: whether long work shows a progress bar (needs tqdm).
+        progress: whether work shows a progress bar (needs tqdm), one for each job or call, or a function that is
+            called with ``(done, total)``, in steps, by the thread that works, every 50 ms or less often; an exception
+            in it ends the job and is raised by ``job.result()``.
     """
 
     device: str = "auto"
@@ -57,17 +56,21 @@ class FusedOptions:
     num_threads: int | None = None
     memory_limit: int | float | str | None = None
     method: str = "auto"
+    num_segments: int | None = None
     seed: int | np.random.Generator | None = None
     default_precision: float = 0.0
     precision_mode: str = "auto"
     fallback: bool = True
-    progress: bool = False
+    progress: bool | Callable[[int, int], Any] = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         check = _CHECKS.get(name)
         if check is None:
             raise unknown_option(name)
         object.__setattr__(self, name, check(name, value))
+
+    def __post_init__(self) -> None:
+        self.check_method()
 
     @classmethod
     def coerce(cls, options: FusedOptions | Mapping[str, Any] | None = None, **keywords: Any) -> FusedOptions:
@@ -119,20 +122,37 @@ class FusedOptions:
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
 
-    def resolve_memory_limit(self, memory: int | None = None) -> int | None:
-        """Return the memory limit in bytes, or None when nothing is asked and the machine does not tell.
+    def check_method(self) -> None:
+        """Raise a ValueError when ``num_segments`` is given for a method that has none."""
+        if self.num_segments is not None and self.method != "checkpoint":
+            raise ValueError(
+                f"option num_segments is {self.num_segments} with method={self.method!r}; "
+                "allowed: None, or an integer >= 1 with method='checkpoint'."
+            )
+
+    def gpu_method(self) -> Method:
+        """Return the method as the CUDA engine takes it: "auto" uncomputes, "checkpoint" keeps what fits.
+
+        Raises:
+            ValueError: for options that do not go together.
+        """
+        self.check_method()
+        return Method("reverse" if self.method == "auto" else self.method, None, self.num_segments)
+
+    def resolve_memory_limit(self, memory: int | None = None) -> int:
+        """Return the memory limit in bytes.
 
         Args:
-            memory: bytes that a fraction is of, those free on a GPU; None is the memory of the machine.
+            memory: bytes that a fraction is of, those free on a GPU; None is the free memory of this machine.
         """
-        limit = self.memory_limit
-        if isinstance(limit, str):
-            return parse_bytes(limit)
-        if isinstance(limit, int):
-            return limit
-        if memory is None:
-            memory = machine_memory()
-        return memory if memory is None or limit is None else int(limit * memory)
+        return resolve_limit(self.memory_limit, memory)
+
+    def limit_for(self, num_bytes: int) -> int | None:
+        """Return the memory limit in bytes, None where so few are wanted that nobody asks what is free."""
+        limit = DEFAULT_SHARE if self.memory_limit is None else parse_limit(self.memory_limit)
+        if isinstance(limit, float):
+            return None if num_bytes <= limit * ALWAYS_FREE else self.resolve_memory_limit()
+        return limit
 
 
 def unknown_option(name: str) -> TypeError:
@@ -143,37 +163,6 @@ def unknown_option(name: str) -> TypeError:
 def resembles_option(name: str) -> bool:
     """Say whether a name looks like an option that was mistyped."""
     return bool(get_close_matches(name, _CHECKS, n=1, cutoff=0.8))
-
-
-def parse_bytes(text: str) -> int | None:
-    """Parse ``"8GB"``, ``"512 mib"``, ``"100B"`` to bytes, in upper or lower case; None if it is no such text."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?I?B)\s*", text.upper())
-    if not match or match[2] not in _UNITS:
-        return None
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def format_bytes(count: float) -> str:
-    """Write a number of bytes with a binary unit and three digits: ``format_bytes(2**38) == '256 GiB'``."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if count < 1000 or unit == "PiB":
-            break
-        count /= 1024
-    return f"{count:.3g} {unit}"
-
-
-@lru_cache(maxsize=1)
-def machine_memory() -> int | None:
-    """Return the bytes of memory this process can have, containers regarded; None where that cannot be told."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return memory
-    return min(memory, int(limit)) if limit.isdecimal() else memory
 
 
 def _bad(name: str, value: Any, allowed: str) -> ValueError:
@@ -205,11 +194,19 @@ def _flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def _progress(name: str, value: Any) -> bool | Callable[[int, int], Any]:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if not callable(value):
+        raise _bad(name, value, "True, False, a function of done and total steps")
+    return value
+
+
 def _is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _threads(name: str, value: Any) -> int | None:
+def _count(name: str, value: Any) -> int | None:
     if value is None:
         return None
     if not _is_integer(value) or value < 1:
@@ -220,19 +217,10 @@ def _threads(name: str, value: Any) -> int | None:
 def _memory(name: str, value: Any) -> int | float | str | None:
     if value is None:
         return None
-    percent = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", value) if isinstance(value, str) else None
-    if percent:
-        if 0 < float(percent[1]) <= 100:
-            return float(percent[1]) / 100
-    elif isinstance(value, str):
-        if parse_bytes(value):
-            return value
-    elif _is_integer(value):
-        if value > 0:
-            return int(value)
-    elif isinstance(value, Real) and 0 < float(value) <= 1:
-        return float(value)
-    raise _bad(name, value, _MEMORY_HELP)
+    limit = parse_limit(value)
+    if limit is None:
+        raise _bad(name, value, LIMIT_HELP)
+    return value if isinstance(value, str) and isinstance(limit, int) else limit
 
 
 def _seed(name: str, value: Any) -> int | np.random.Generator | None:
@@ -252,13 +240,14 @@ def _precision(name: str, value: Any) -> Any:
 _CHECKS = {
     "device": _choice(*DEVICES),
     "dtype": _dtype,
-    "num_threads": _threads,
+    "num_threads": _count,
     "memory_limit": _memory,
     "method": _choice(*METHODS),
+    "num_segments": _count,
     "seed": _seed,
     "default_precision": _precision,
     "precision_mode": _choice(*PRECISION_MODES),
     "fallback": _flag,
-    "progress": _flag,
+    "progress": _progress,
 }
 assert list(_CHECKS) == [field.name for field in fields(FusedOptions)]

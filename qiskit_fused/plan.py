@@ -14,12 +14,14 @@ from functools import cached_property
 
 import numpy as np
 
+from qiskit_fused.limits import format_bytes, resolve_limit
+from qiskit_fused.memory import Footprint, Request
+from qiskit_fused.methods import Report, report
 from qiskit_fused.program import OpKind, Program
 
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
-_SIDE_BY_SIDE_QUBITS = 20  # at most, where chunked rows of large batches run side by side (kernels/engine.cpp)
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
 
 
@@ -73,6 +75,13 @@ class Plan:
             return 0
         return min(max(self.num_qubits - _LOCAL_QUBITS, _MIN_CHUNK_BITS), _MAX_CHUNK_BITS)
 
+    def num_positions(self, *, imaginary: bool = False) -> int:
+        """Count the states that a backward sweep of the CPU engine meets (see `schedules`): one per phase, and the end.
+
+        From |0...0> the state before the first layer is left out, unless ``imaginary`` derivatives need it.
+        """
+        return self.num_layers + (1 if self.initial_state is None and not imaginary else 2)
+
     @cached_property
     def num_sweeps(self) -> int:
         """Passes over all amplitudes of a forward sweep; the adjoint makes as many, over two states.
@@ -109,23 +118,68 @@ class Plan:
         )
         return (forward + adjoint) << self.num_qubits
 
-    def memory(self, dtype: str = "complex128", *, gradient: bool = True, observables: int = 1, rows: int = 1) -> int:
-        """Predict the bytes of states that ``rows`` rows take side by side: psi, and for gradients lam.
+    def footprint(self, dtype: str) -> Footprint:
+        """Return what the CPU engine allocates in a number format, made once."""
+        kept = self._footprints.get(dtype)
+        if kept is None:
+            kept = self._footprints[dtype] = Footprint(self, dtype)
+        return kept
+
+    @cached_property
+    def _footprints(self) -> dict[str, Footprint]:
+        return {}
+
+    def memory(
+        self,
+        batch_size: int = 1,
+        method: str = "reverse",
+        dtype: str = "complex128",
+        *,
+        gradient: bool = True,
+        observables: int = 1,
+        num_threads: int = 1,
+        num_states: int | None = None,
+    ) -> int:
+        """Predict the bytes that the CPU engine holds at its peak: states, tables, sums, and the arrays in and out.
+
+        The angles are taken as different in each row. The process grows by as much, within 15 % from some 10 MB on.
 
         Args:
+            batch_size: rows.
+            method: "reverse", "checkpoint" or "store".
             dtype: number format of the amplitudes.
-            gradient: whether lam is held beside psi.
-            observables: gradients asked for per row; beyond one, the final psi is kept to start each from.
-            rows: rows simulated at the same time, one per thread at most.
+            gradient: whether gradients are returned, float64 (rows x observables, columns).
+            observables: per row, each with one diagonal.
+            num_threads: rows run side by side, one per thread at most.
+            num_states: for "checkpoint", states kept per row; None is the fewest, 1.
         """
-        states = 1 + gradient + (gradient and observables > 1)
-        return (states * np.dtype(dtype).itemsize << self.num_qubits) * rows
+        states = {"reverse": 0, "checkpoint": num_states or 1, "store": self.num_positions()}[method]
+        request = Request.full(batch_size, observables, dtype, gradient)
+        return self.footprint(dtype).total(request, num_threads, min(states, self.num_positions()))
 
-    def rows_at_once(self, num_rows: int, num_threads: int) -> int:
-        """Bound the rows whose states are held side by side when that many threads run that many rows."""
-        if self.chunk_bits == 0:
-            return min(num_rows, num_threads)
-        return max(1, min(num_rows // 2, num_threads)) if self.num_qubits <= _SIDE_BY_SIDE_QUBITS else 1
+    def report(
+        self,
+        batch_size: int = 1,
+        memory_limit: int | float | str | None = None,
+        *,
+        dtype: str = "complex128",
+        observables: int = 1,
+        num_threads: int = 1,
+    ) -> Report:
+        """Compare what methods take for gradients: states, bytes, forward sweeps, estimated time; ``print`` shows it.
+
+        Args:
+            batch_size: rows.
+            memory_limit: as the option of that name; None is 80 % of the memory that is free now.
+            dtype: number format of the amplitudes.
+            observables: per row.
+            num_threads: rows run side by side, one per thread at most.
+
+        Raises:
+            ValueError: when ``memory_limit`` is not understood.
+        """
+        request = Request.full(batch_size, observables, dtype)
+        return report(self, request, num_threads, resolve_limit(memory_limit))
 
     def bytes_moved(self, dtype: str = "complex128", *, gradient: bool = True) -> int:
         """Count the bytes that the sweeps of one row read and write, wherever in the memory hierarchy that is."""
@@ -150,12 +204,12 @@ class Plan:
                        f"{_count(1 << self.chunk_bits, 'chunk')}"),
         ]  # fmt: skip
         lines = ["Plan", *(f"  {name:<12}{text}" for name, text in rows)]
-        lines.append(f"  {'per row':<12}{'flops':>12}{'complex64':>14}{'complex128':>14}{'moved (c64)':>14}")
+        lines.append(f"  {'one row':<12}{'flops':>12}{'complex64':>14}{'complex128':>14}{'moved (c64)':>14}")
         for name, gradient in (("value", False), ("gradient", True)):
             cells = [
-                _quantity(self.flops(gradient), 1000, ""),
-                *(_quantity(self.memory(dtype, gradient=gradient), 1024, "B") for dtype in ("complex64", "complex128")),
-                _quantity(self.bytes_moved("complex64", gradient=gradient), 1024, "B"),
+                _short(self.flops(gradient)),
+                *(format_bytes(self.memory(dtype=dtype, gradient=gradient)) for dtype in ("complex64", "complex128")),
+                format_bytes(self.bytes_moved("complex64", gradient=gradient)),
             ]
             lines.append(f"  {'  ' + name:<12}{cells[0]:>12}{cells[1]:>14}{cells[2]:>14}{cells[3]:>14}")
         return "\n".join(lines)
@@ -165,13 +219,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _quantity(value: float, base: int, unit: str) -> str:
-    prefixes = ("", "k", "M", "G", "T", "P") if base == 1000 else ("", "Ki", "Mi", "Gi", "Ti", "Pi")
-    for prefix in prefixes:
-        if value < base or prefix == prefixes[-1]:
-            return f"{value:.3g} {prefix}{unit}".rstrip()
-        value /= base
-    raise AssertionError("unreachable")
+def _short(value: float) -> str:
+    prefixes = ["", " k", " M", " G", " T", " P"]
+    while value >= 1000 and len(prefixes) > 1:
+        value /= 1000
+        prefixes.pop(0)
+    return f"{value:.3g}{prefixes[0]}"
 
 
 def make_plan(program: Program, support: np.ndarray | None = None) -> Plan:

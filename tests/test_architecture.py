@@ -13,11 +13,11 @@ PACKAGE = ROOT / "qiskit_fused"
 # Data flows one way: circuit -> program -> plan -> engine -> result. A module belongs to the first layer that names it
 # or its folder; a layer may import itself and the layers listed beside it.
 LAYERS = {
-    "data": ["program", "observables", "normal_form", "gates", "records"],
+    "data": ["program", "observables", "normal_form", "gates", "records", "limits"],
     "lowering": ["lowering", "synthesis", "expressions", "unsupported"],
-    "planning": ["plan", "windows", "passes", "diagonals", "slots", "draw"],
+    "planning": ["plan", "windows", "passes", "diagonals", "slots", "schedules", "memory", "methods", "chunks", "draw"],
     "engines": ["engines"],
-    "api": ["__init__", "__main__", "estimator", "gradient", "batches", "execution", "compiler", "coercion", "options"],
+    "api": ["__init__", "__main__", "estimator", "gradient", "batches", "execution", "compiler", "coercion", "options", "progress", "training", "qnn", "torch"],
 }
 MAY_IMPORT = {
     "data": {"data"},

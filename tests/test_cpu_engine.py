@@ -20,8 +20,6 @@ from qiskit.quantum_info import SparsePauliOp, random_pauli_list
 
 from qiskit_fused.engines.cpu import CpuEngine, fma_peak, isa
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.execution import affordable_threads
-from qiskit_fused.options import FusedOptions
 
 # Qiskit's own exponential of an evolution warns about its sparse format
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
@@ -43,15 +41,6 @@ def test_results_do_not_depend_on_the_number_of_threads(num_qubits, num_rows, we
         assert np.array_equal(result.gradients, results[0].gradients)
 
 
-def test_the_memory_limit_holds_for_rows_side_by_side():
-    plan, _ = plan_of(random_circuit(16, 6, seed=4), SparsePauliOp("X" * 16))
-    one = plan.memory("complex64")
-    assert [plan.rows_at_once(rows, 8) for rows in (1, 3, 8, 100)] == [1, 1, 4, 8]
-    options = FusedOptions(dtype="complex64", num_threads=8, memory_limit=2 * one)
-    assert affordable_threads(plan, options, num_pairs=100, num_rows=100, gradient=True) == 2
-    assert affordable_threads(plan, options, num_pairs=1, num_rows=1, gradient=True) == 8
-
-
 def test_large_batches_use_the_threads_given():
     plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))
     columns = rows_of(plan.program, num_rows=400)
@@ -62,25 +51,15 @@ def test_large_batches_use_the_threads_given():
     assert [used[threads]["num_threads"] for threads in (1, 2)] == [1, 2]
 
 
-def test_the_bytes_reported_are_those_of_all_rows_side_by_side():
-    plan, operators = plan_of(random_circuit(14, 12, seed=2), random_observables(14, 2))
-    for num_rows, side_by_side in ((1, 1), (3, 1), (4, 2)):
-        columns, pairs = rows_of(plan.program, num_rows=num_rows), all_pairs(num_rows, 2)
-        stats = CpuEngine(2).evaluate(plan, operators, columns, pairs, gradient=True).stats
-        assert stats["num_threads"] == 2
-        assert stats["bytes"] == plan.memory(gradient=True, observables=2, rows=side_by_side)
-
-
 def test_cotangents_take_one_backward_sweep_and_no_second_state_per_row():
     plan, operators = plan_of(random_circuit(5, 12, seed=2), random_observables(5, 2))
     columns, pairs = rows_of(plan.program), (np.array([0, 0, 2], np.int32), np.array([0, 1, 0], np.int32))
-    engine, weights = CpuEngine(), np.ones(3)
-    each = engine.evaluate(plan, operators, columns, pairs, gradient=True).stats
-    summed = engine.evaluate(plan, operators, columns, pairs, gradient=True, cotangents=weights).stats
+    weights = np.ones(3)
+    each = CpuEngine().evaluate(plan, operators, columns, pairs, gradient=True).stats
+    summed = CpuEngine().evaluate(plan, operators, columns, pairs, gradient=True, cotangents=weights).stats
     assert each["sweeps"] == (3 + 3) * plan.num_sweeps
     assert summed["sweeps"] == (3 + 2) * plan.num_sweeps
-    assert each["bytes"] == plan.memory(gradient=True, observables=2)
-    assert summed["bytes"] == plan.memory(gradient=True, observables=1)
+    assert each["bytes"] > summed["bytes"]
 
 
 def test_cotangents_of_observables_too_large_for_tables_agree_with_the_reference(dtype):

@@ -13,9 +13,10 @@ from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, rando
 from qiskit.circuit import ParameterVector
 
 from qiskit_fused import passes
+from qiskit_fused.chunks import MAX_TILE_QUBITS
 from qiskit_fused.engines.cuda import CudaEngine
-from qiskit_fused.engines.launching import MAX_TILE_QUBITS
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.schedules import REVERSE, Method
 
 pytestmark = [
     pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools())),
@@ -39,12 +40,13 @@ def question_of(num_qubits):
     return question, ReferenceEngine().evaluate(*question, gradient=True)
 
 
-def trace(num_qubits, tile_qubits, dtype, source_edit=None):
+def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE):
     """Return what an evaluation with gradients reads and writes, by line of source; its results are right."""
     question, expected = question_of(num_qubits)
     runtime = EmulatedRuntime(check=True, source_edit=source_edit)
     with runtime.trace():
-        found = CudaEngine(runtime, max_tile_qubits=tile_qubits).evaluate(*question, gradient=True, dtype=dtype)
+        engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
+        found = engine.evaluate(*question, gradient=True, dtype=dtype, method=method)
     assert_agree(found, expected, dtype)
     return [site for site in runtime.sites() if site.instructions]
 
@@ -118,6 +120,21 @@ def test_states_take_the_fewest_sectors_and_exchanges_the_fewest_passes(num_qubi
     assert found["Walsh sums"] <= 2
     assert found["sums of a stage"] <= 2
     assert found["tables and records"] <= 1.5
+
+
+def test_a_kept_state_is_read_and_not_written(dtype):
+    """Rows have two pairs each, whose units share it; the last sweep writes nothing."""
+    (question, _), n, rows, units = question_of(10), 10, 3, 6
+    passes_ = CudaEngine(EmulatedRuntime(), max_tile_qubits=8).evaluate(*question).stats["sweeps"]
+    for method, backward in ((REVERSE, 2), (Method("store"), 1)):
+        sites = trace(n, 8, dtype, method=method)
+        sectors = {False: 0, True: 0}
+        for site in sites:
+            if site.file == "sweeps.cu" and "state[" in site.code:
+                sectors[site.write] += site.passes
+        written = rows * passes_ + backward * units * (passes_ - 1)
+        read = rows * passes_ + 2 * units * passes_
+        assert sectors == {False: read * ITEM[dtype] << n >> 5, True: written * ITEM[dtype] << n >> 5}
 
 
 @pytest.mark.parametrize("tile_qubits", [8, 9, "most"])

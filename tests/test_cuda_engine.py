@@ -21,8 +21,10 @@ from engine_cases import (
 )
 from qiskit.quantum_info import SparsePauliOp
 
+from qiskit_fused.engines import pacing
 from qiskit_fused.engines.cuda import CudaEngine
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.schedules import Method
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 
@@ -158,17 +160,19 @@ def test_what_does_not_fit_is_refused_with_figures_and_a_cure_before_anything_is
     engine.evaluate(*question, gradient=gradient, dtype=dtype)
 
 
+@pytest.mark.parametrize("method", ["reverse", "store", "checkpoint"])
 @pytest.mark.parametrize("mode", MODES)
-def test_bytes_are_predicted(mode, dtype):
-    for num_qubits, least in ((3, 0.0), (10, 0.85)):
+def test_bytes_are_predicted(mode, method, dtype):
+    options = {**MODES[mode], "dtype": dtype, "method": Method(method, 3 if method == "checkpoint" else None)}
+    for num_qubits, least in ((3, 0.0), (8, 0.85), (10, 0.85), (11, 0.85)):
         question = make_question(num_qubits, num_rows=3, num_observables=4)
         runtime = EmulatedRuntime(num_multiprocessors=1000)
         count = count_allocations(runtime)
         for tile_qubits in (4, 5, num_qubits):
             engine = engine_on(runtime, tile_qubits=tile_qubits)
-            engine.evaluate(*question, **MODES[mode], dtype=dtype)  # plan and observables stay on the device
+            engine.evaluate(*question, **options)  # plan and observables stay on the device
             count.peak = before = count.live
-            stats = engine.evaluate(*question, **MODES[mode], dtype=dtype).stats
+            stats = engine.evaluate(*question, **options).stats
             predicted = stats["bytes"]
             assert stats["chunks"] == 1
             assert least * predicted <= count.peak - before <= predicted
@@ -240,15 +244,17 @@ def test_statistics_name_device_kernels_sweeps_chunks_and_bytes(dtype):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_stop_ends_an_evaluation_with_an_error_wherever_it_is(mode):
+def test_watch_ends_an_evaluation_with_an_error_wherever_it_is(mode, monkeypatch):
+    monkeypatch.setattr(pacing, "FIRST_AHEAD", 1)
+    monkeypatch.setattr(pacing, "LEAST_WAIT", 0)  # the host waits for every sweep
     question = make_question()
     engine, asked = engine_on(memory_limit=60_000), []
-    expected = engine.evaluate(*question, **MODES[mode], stop=lambda: asked.append(0))
-    assert len(asked) >= 2 * expected.stats["chunks"]
+    expected = engine.evaluate(*question, **MODES[mode], watch=lambda done, total: asked.append(0))
+    assert len(asked) > expected.stats["sweeps"]
     for last in {0, len(asked) // 2, len(asked) - 1}:
         answers = iter([False] * last + [True])
         with pytest.raises(RuntimeError, match="cancelled"):
-            engine.evaluate(*question, **MODES[mode], stop=lambda answers=answers: next(answers))
+            engine.evaluate(*question, **MODES[mode], watch=lambda done, total, answers=answers: next(answers))
     assert_equal_bits(engine.evaluate(*question, **MODES[mode]), expected)
 
 

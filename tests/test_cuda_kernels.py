@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from qiskit_fused.engines.launching import MAX_TILE_QUBITS, REGISTER_QUBITS
+from qiskit_fused.chunks import MAX_TILE_QUBITS, REGISTER_QUBITS
 
 compiler = pytest.importorskip("cuda_compiler", reason="NVRTC comes with the extra `test` on Linux and Windows")
 

@@ -21,6 +21,7 @@ from qiskit_fused.engines.cuda import CudaEngine
 from qiskit_fused.engines.launching import kernel
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.engines.sources import kernel_source
+from qiskit_fused.schedules import REVERSE, Method
 
 pytestmark = [
     pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools())),
@@ -91,10 +92,10 @@ def thorough_question(num_qubits):
     return question, ReferenceEngine().evaluate(*question, gradient=True)
 
 
-def run_engine(runtime, num_qubits, tile_qubits, dtype):
+def run_engine(runtime, num_qubits, tile_qubits, dtype, method=REVERSE):
     question, expected = thorough_question(num_qubits)
     engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
-    assert_agree(engine.evaluate(*question, gradient=True, dtype=dtype), expected, dtype)
+    assert_agree(engine.evaluate(*question, gradient=True, dtype=dtype, method=method), expected, dtype)
 
 
 def run_sums(runtime):
@@ -123,6 +124,7 @@ def run_sums(runtime):
 SCENARIOS = {
     "lanes": lambda runtime: run_engine(runtime, 8, 6, "complex64"),
     "warps": lambda runtime: run_engine(runtime, 10, 9, "complex128"),
+    "kept": lambda runtime: run_engine(runtime, 8, 6, "complex64", Method("checkpoint", 2)),
     "small": lambda runtime: run_engine(runtime, 3, 3, "complex128"),
     "sums": run_sums,
 }
@@ -144,6 +146,19 @@ MUTANTS = [
     plant("sweeps.cu", r"\(s & 1\) \*", "0 *", "warps"),
     plant("sweeps.cu", r"(?<=num_stages \? stages\[s\]\.arrangement : )LOAD_ARRANGEMENT", "arrangement", "lanes"),
     plant("sweeps.cu", r"(?<=s >= 0 \? stages\[s\]\.arrangement : )LOAD_ARRANGEMENT", "arrangement", "warps"),
+    # states: one of each row, which its units share, or one of each unit; read only, or uncomputed
+    plant("sweeps.cu", r"psi_of_rows \? row : here\.unit", "here.unit", "kept"),
+    plant("sweeps.cu", r"psi_of_rows \? row : here\.unit", "row", "lanes"),
+    plant(
+        "sweeps.cu",
+        r"if \(target\) store\(psi, target",
+        "store(psi, target ? target : const_cast<Complex*>(source)",
+        "kept",
+    ),
+    plant("sweeps.cu", r"if \(target\) store", "if (false) store", "lanes"),
+    plant("sweeps.cu", r"if \(target\) store\(psi, target, here\.unit", "if (target) store(psi, target, row", "lanes"),
+    plant("sweeps.cu", r"if \(store_lam\) store", "if (target) store", "kept"),
+    plant("sweeps.cu", r"load\(psi, source, here\.unit", "load(psi, target, here.unit", "kept"),
     # sums
     plant("sweeps.cu", r"partial\[stage\.y_slot \+ k\]", "partial[stage.y_slot + k + 1]", "lanes"),
     plant("sweeps.cu", r"step < LANE_QUBITS", "step < LANE_QUBITS - 1", "lanes"),

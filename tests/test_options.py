@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from qiskit_machine_learning.gradients import DerivativeType
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions
-from qiskit_fused.options import format_bytes, machine_memory, parse_bytes
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, limits
+from qiskit_fused.schedules import REVERSE, Method
 
 
 def test_options_are_copied_from_a_dataclass_a_mapping_or_keywords():
@@ -56,7 +56,17 @@ def test_a_gradient_shares_the_options_of_its_estimator():
         ("memory_limit", 1.5, "None, a number of bytes"),
         ("memory_limit", "0%", "None, a number of bytes"),
         ("memory_limit", "101%", "None, a number of bytes"),
-        ("method", "forward", "'auto', 'reverse'"),
+        ("memory_limit", -1, "None, a number of bytes"),
+        ("memory_limit", "-8GB", "None, a number of bytes"),
+        ("memory_limit", "0GB", "None, a number of bytes"),
+        ("memory_limit", True, "None, a number of bytes"),
+        ("memory_limit", float("nan"), "None, a number of bytes"),
+        ("memory_limit", [8], "None, a number of bytes"),
+        ("method", "forward", "'auto', 'reverse', 'checkpoint', 'store'"),
+        ("method", None, "'auto', 'reverse', 'checkpoint', 'store'"),
+        ("num_segments", 0, "None, an integer >= 1"),
+        ("num_segments", 2.5, "None, an integer >= 1"),
+        ("num_segments", "8", "None, an integer >= 1"),
         ("seed", -1, "None, an integer >= 0, a numpy Generator"),
         ("default_precision", -0.1, "a finite number >= 0"),
         ("default_precision", float("nan"), "a finite number >= 0"),
@@ -137,42 +147,50 @@ def test_threads_come_from_the_option_then_the_environment_then_the_machine(monk
         FusedOptions().resolve_num_threads()
 
 
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("8GB", 8 * 10**9),
-        ("512MiB", 2**29),
-        ("1.5 KiB", 1536),
-        ("100b", 100),
-        (" 8 gb ", 8 * 10**9),
-        ("2mIb", 2**21),
-        ("8", None),
-        ("x", None),
-        ("1EB", None),
-    ],
-)
-def test_memory_sizes_are_parsed(text, count):
-    assert parse_bytes(text) == count
-
-
-def test_memory_limits_resolve_to_bytes():
-    assert FusedOptions(memory_limit="2GiB").resolve_memory_limit() == 2**31
-    assert FusedOptions(memory_limit=12345).resolve_memory_limit() == 12345
-    memory = machine_memory()
-    assert FusedOptions().resolve_memory_limit() == memory
-    if memory is not None:
-        assert FusedOptions(memory_limit=0.5).resolve_memory_limit() == int(memory / 2)
-        assert FusedOptions(memory_limit="50 %").resolve_memory_limit() == int(memory / 2)
+def test_memory_limits_resolve_to_bytes(monkeypatch):
+    monkeypatch.setattr(limits, "free_memory", lambda: 10**9)
+    for limit, expected in (
+        ("2GiB", 2**31),
+        (12345, 12345),
+        (0.5, 5 * 10**8),
+        ("50 %", 5 * 10**8),
+        (None, 8 * 10**8),
+        (1.0, 10**9),
+    ):
+        assert FusedOptions(memory_limit=limit).resolve_memory_limit() == expected
 
 
 def test_fractions_are_of_the_memory_of_the_device():
     assert FusedOptions(memory_limit=0.5).resolve_memory_limit(1000) == 500
     assert FusedOptions(memory_limit="2GiB").resolve_memory_limit(1000) == 2**31
-    assert FusedOptions().resolve_memory_limit(1000) == 1000
+    assert FusedOptions().resolve_memory_limit(1000) == 800
 
 
-def test_bytes_are_written_with_binary_units():
-    assert [format_bytes(n) for n in (2**38, 100, 1500, 2**34 * 1.5)] == ["256 GiB", "100 B", "1.46 KiB", "24 GiB"]
+def test_few_bytes_never_ask_what_is_free(monkeypatch):
+    monkeypatch.setattr(limits, "free_memory", lambda: pytest.fail("asked"))
+    assert FusedOptions().limit_for(50 << 20) is None
+    assert FusedOptions(memory_limit=0.5).limit_for(30 << 20) is None
+    assert FusedOptions(memory_limit="1MB").limit_for(1) == 10**6
+    monkeypatch.setattr(limits, "free_memory", lambda: 10**9)
+    assert FusedOptions().limit_for(60 << 20) == 8 * 10**8
+    assert FusedOptions(memory_limit=0.001).limit_for(10**6) == 10**6
+
+
+@pytest.mark.parametrize("method", ["auto", "reverse", "store"])
+def test_segments_belong_to_checkpoints(method):
+    text = f"num_segments is 4 with method='{method}'; allowed: None, or an integer >= 1 with method='checkpoint'"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        FusedOptions(method=method, num_segments=4)
+    options = FusedOptions(method="checkpoint", num_segments=4)
+    options.method = method
+    with pytest.raises(ValueError, match=re.escape(text)):
+        options.check_method()
+
+
+def test_a_gpu_uncomputes_unless_told_otherwise():
+    assert FusedOptions().gpu_method() == REVERSE
+    assert FusedOptions(method="store").gpu_method() == Method("store")
+    assert FusedOptions(method="checkpoint", num_segments=3).gpu_method() == Method("checkpoint", None, 3)
 
 
 def test_noise_is_added_when_the_mode_says_so():

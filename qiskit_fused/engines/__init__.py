@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..schedules import REVERSE, Method
 from . import cupy_runtime
 
 if TYPE_CHECKING:
@@ -24,18 +25,26 @@ class Evaluation:
         values: float64 (N,), the expectation value of each (row, observable) pair.
         gradients: float64 (N, C), 2 Re <psi|O|d psi/d column> (with ``imaginary``: 2 Im), or None if not asked for;
             float64 (B, C) with ``cotangents``, see `Engine.evaluate`.
-        stats: what ran, such as device, sweeps, chunks and bytes.
+        stats: what ran: kernels, sweeps, chunks, bytes allocated (on a GPU: predicted for the largest chunk) and, with
+            gradient, the name of the method and the states it kept per row (1 with "reverse").
         answer: what ``meanwhile`` returned.
+        state_gradients: complex128 (N, 2**n), G with d value = Re sum conj(G) d psi of the start; (B, 2**n) with
+            ``cotangents``; None if not asked for.
     """
 
     values: np.ndarray
     gradients: np.ndarray | None
     stats: dict[str, Any] = field(default_factory=dict)
     answer: Any = None
+    state_gradients: np.ndarray | None = None
 
 
 class DoesNotFit(MemoryError):
     """Not even one pair fits the memory of the device; known before anything is allocated."""
+
+
+Watch = Callable[[int, int], bool]
+"""``watch(done, total)`` hears how many steps of an evaluation are done, of how many; True: end it. It may raise."""
 
 
 class Engine(Protocol):
@@ -52,8 +61,11 @@ class Engine(Protocol):
         imaginary: bool = False,
         cotangents: np.ndarray | None = None,
         dtype: str = "complex128",
+        method: Method = REVERSE,
+        initial_states: np.ndarray | None = None,
+        state_gradients: bool = False,
         meanwhile: Callable[[], Any] | None = None,
-        stop: Callable[[], bool] | None = None,
+        watch: Watch | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables.
 
@@ -67,8 +79,16 @@ class Engine(Protocol):
             cotangents: float64 (N,), with ``gradient``: a weight for each pair. Gradients are then float64 (B, C),
                 those of the weighted sum of each row's pairs (a vector-Jacobian product), zero for rows without pairs.
             dtype: number format of the amplitudes, "complex64" or "complex128".
+            method: with ``gradient``, how the backward sweep gets its states; gradients are equal up to rounding.
+            initial_states: complex128 (B, 2**n), normalised, on the bits of the plan: the start of each row, for a plan
+                that takes one.
+            state_gradients: with ``gradient`` and initial states, also return derivatives with respect to these.
             meanwhile: called once, beside the sweeps where the engine can.
-            stop: asked now and then while long work runs; True ends it with a RuntimeError.
+            watch: called from this thread, every 0.1 s or more often while long work runs; True ends it.
+
+        Raises:
+            RuntimeError: "the evaluation was cancelled.", when ``watch`` ended it.
+            DoesNotFit: when the memory of the device is too small.
         """
 
 

@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from qiskit_fused import _cpu
-from qiskit_fused.engines import Evaluation
+from qiskit_fused.engines import Evaluation, Watch
+from qiskit_fused.schedules import REVERSE, Method
 
 if TYPE_CHECKING:
     from qiskit_fused.observables import Observables, TermMasks
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 isa = _cpu.isa
 
-_WATCHED_WORK = 10**8  # amplitude-rotations, some 0.1 s: longer work looks out for Ctrl-C and cancelled jobs
+_WATCHED_WORK = 10**8  # amplitudes times rotations and terms, some 0.1 s: longer work looks out for Ctrl-C
 
 
-def _never() -> bool:
+def _never(done: int, total: int) -> bool:
     return False
 
 
@@ -59,8 +60,11 @@ class CpuEngine:
         imaginary: bool = False,
         cotangents: np.ndarray | None = None,
         dtype: str = "complex128",
+        method: Method = REVERSE,
+        initial_states: np.ndarray | None = None,
+        state_gradients: bool = False,
         meanwhile: Callable[[], Any] | None = None,
-        stop: Callable[[], bool] | None = None,
+        watch: Watch | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         terms = observables.restrict(plan.wires)
@@ -69,16 +73,24 @@ class CpuEngine:
         values = np.empty(len(rows))
         begin = self._begin_of_rows(rows, len(columns))
         per_row = np.diff(begin)
-        work = (plan.num_runs * len(rows)) << plan.num_qubits
-        gradients, backward, observables_at_once = None, 0, int(per_row.max(initial=0))
+        gradients, backward, schedule = None, 0, None
         if not gradient:
             cotangents = None
         elif cotangents is None:
             gradients, backward = np.zeros((len(rows), columns.shape[1])), len(rows)
         else:
             gradients, backward = np.zeros(columns.shape), int(np.count_nonzero(per_row))
-            observables_at_once = 1
-        threads, rows_at_once, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
+        of_states = None
+        if gradients is not None:
+            schedule = method.schedule(plan.num_positions(imaginary=imaginary))
+            if state_gradients:
+                of_states = np.empty((len(gradients), 1 << plan.num_qubits), dtype=np.complex128)
+        num_states = 1 if schedule is None else schedule.num_states
+        repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
+        work = (plan.num_runs * repeated * len(rows) + len(terms) * len(columns)) << plan.num_qubits
+        actions = None if schedule is None else schedule.actions
+        arrays = (columns, values, gradients, actions, initial_states, of_states)
+        threads, _, num_bytes, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
             native_plan,
             native_observables,
             columns,
@@ -90,19 +102,25 @@ class CpuEngine:
             imaginary,
             dtype == "complex64",
             self.num_threads,
+            actions,
+            num_states,
+            initial_states,
+            of_states,
             meanwhile,
-            (stop or _never) if work > _WATCHED_WORK else None,
+            (watch or _never) if work > _WATCHED_WORK else None,
         )
         stats = {
             "kernels": isa(),
             "num_threads": threads,
             "sweeps": plan.num_sweeps * (len(columns) + backward),
             "chunks": 1,
-            "bytes": plan.memory(dtype, gradient=gradient, observables=observables_at_once, rows=rows_at_once),
+            "bytes": num_bytes + sum(array.nbytes for array in arrays if array is not None),
             "bind_seconds": bind_seconds,
             "sweep_seconds": sweep_seconds,
         }  # fmt: skip
-        return Evaluation(values, gradients, stats, answer)
+        if gradient:
+            stats |= {"method": method.name, "states": num_states}
+        return Evaluation(values, gradients, stats, answer, of_states)
 
     def _begin_of_rows(self, rows: np.ndarray, num_rows: int) -> np.ndarray:
         """Return int64 (B + 1,): the pairs of row b are begin[b]:begin[b + 1]. The latest answer is kept."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CUDA engine: launches the kernels of ``kernels/*.cu`` on a runtime.
 
-Everything stays on the device until the answers are copied. Every pair has states and sums of its own, so results do
-not depend on chunks, bit for bit.
+Everything stays on the device until the answers are copied. No pair writes what another one reads, so results do not
+depend on chunks, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from qiskit_fused.engines import DoesNotFit, Evaluation
-from qiskit_fused.engines.cuda_run import Question, Run
-from qiskit_fused.engines.launching import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS, kernel, shared_memory
+from qiskit_fused.chunks import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS
+from qiskit_fused.engines import DoesNotFit, Evaluation, Watch
+from qiskit_fused.engines.cuda_chunk import Question
+from qiskit_fused.engines.cuda_run import Run
+from qiskit_fused.engines.launching import kernel, shared_memory
+from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, device_observables
+from qiskit_fused.schedules import REVERSE, Method
 
 if TYPE_CHECKING:
     from qiskit_fused.observables import Observables, TermMasks
@@ -66,13 +70,15 @@ class CudaEngine:
         imaginary: bool = False,
         cotangents: np.ndarray | None = None,
         dtype: str = "complex128",
+        method: Method = REVERSE,
         meanwhile: Callable[[], Any] | None = None,
-        stop: Callable[[], bool] | None = None,
+        watch: Watch | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`).
 
         Raises:
-            MemoryError: when the states of one pair exceed the memory limit, before anything is allocated.
+            DoesNotFit: when the states of one pair exceed the memory limit, before anything is allocated.
+            RuntimeError: when ``watch`` ended it.
         """
         with self._running, self.runtime.context():
             device_plan = self._device_plan(plan, dtype)
@@ -87,22 +93,23 @@ class CudaEngine:
                 imaginary=imaginary,
                 cotangents=None if cotangents is None or not gradient else np.asarray(cotangents, dtype=np.float64),
                 dtype=dtype,
-                stop=stop,
+                method=method,
             )
+            pace = Pace(self.runtime, watch)
             free = self.runtime.free_memory()
             limit = max(int(free * _MEMORY_SHARE), free - _MEMORY_RESERVE)
             if self.memory_limit is not None:
                 limit = min(limit, self.memory_limit - terms.num_bytes)
-            smallest_failure = None
+            smallest_failure: float = np.inf
             while True:
-                run = Run(self.runtime, plan, device_plan, terms, question)
+                run = Run(self.runtime, plan, device_plan, terms, question, pace)
                 try:
                     return run.evaluate(limit, meanwhile)
                 except self.runtime.out_of_memory as error:
-                    if isinstance(error, DoesNotFit) or run.chunk_bytes == smallest_failure:
+                    if isinstance(error, DoesNotFit) or run.chunk_bytes >= smallest_failure:
                         raise
                     smallest_failure = run.chunk_bytes
-                    limit = max(run.chunk_bytes // 2, run.size.smallest)
+                    limit = max(run.chunk_bytes // 2, run.smallest)
                     self._forget_observables(0)
                     if run.asked:
                         meanwhile = run.answer_again

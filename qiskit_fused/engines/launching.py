@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qiskit_fused.chunks import REGISTER_QUBITS
+
 if TYPE_CHECKING:
     from qiskit_fused.passes import Passes
-
-REGISTER_QUBITS = {"complex64": 4, "complex128": 3}
-# Two blocks share a multiprocessor; a state that fits one tile with one qubit more has a block for itself instead.
-USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11}
-MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12}
 
 
 def kernel(runtime: Any, file: str, name: str, dtype: str, tile_qubits: int | None = None) -> Any:

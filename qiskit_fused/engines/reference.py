@@ -18,7 +18,8 @@ import numpy as np
 
 from ..gates import gate_generators, gate_matrix
 from ..program import Gate, Program
-from . import Evaluation
+from ..schedules import REVERSE, Method
+from . import Evaluation, Watch
 
 if TYPE_CHECKING:
     from ..observables import Observables, TermMasks
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ReferenceEngine:
-    """The oracle of the test-suite."""
+    """The oracle of the test-suite. It uncomputes, whatever the method."""
 
     def evaluate(
         self,
@@ -39,8 +40,9 @@ class ReferenceEngine:
         imaginary: bool = False,
         cotangents: np.ndarray | None = None,
         dtype: str = "complex128",
+        method: Method = REVERSE,
         meanwhile: Callable[[], Any] | None = None,
-        stop: Callable[[], bool] | None = None,
+        watch: Watch | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         program = plan.program
@@ -49,10 +51,11 @@ class ReferenceEngine:
         values = np.zeros(len(row_of))
         num_gradients = len(row_of) if cotangents is None else len(columns)
         gradients = np.zeros((num_gradients, columns.shape[1])) if gradient else None
-        for row in np.unique(row_of):
-            if stop is not None and stop():
-                raise RuntimeError("the evaluation was cancelled.")
-            psi = final_state(program, columns[row], dtype)
+        rows = np.unique(row_of)
+        num_lams = len(row_of) if cotangents is None else len(rows)
+        steps = _Steps(watch, len(program.gates) * (len(rows) + gradient * (len(rows) + num_lams)))
+        for row in rows:
+            psi = final_state(program, columns[row], dtype, steps)
             mine = np.flatnonzero(row_of == row)
             lams = [apply_observable(terms, observable, psi) for observable in observable_of[mine]]
             values[mine] = [np.vdot(psi, lam).real for lam in lams]
@@ -61,19 +64,33 @@ class ReferenceEngine:
                 if cotangents is not None:
                     weighted = [weight * lam for weight, lam in zip(cotangents[mine].astype(psi.real.dtype), lams)]
                     out, lams = np.array([row]), [np.sum(weighted, axis=0)]
-                derivatives = _pull_back(program, columns[row], psi, lams)
+                derivatives = _pull_back(program, columns[row], psi, lams, steps)
                 gradients[out] = derivatives.imag if imaginary else derivatives.real
         stats = {
             "device": "reference",
             "kernels": "numpy",
             "dtype": dtype,
-            "rows": len(np.unique(row_of)),
+            "rows": len(rows),
             "sweeps": 1 + 2 * bool(gradient),
-        }
+        } | ({"method": REVERSE.name, "states": 1} if gradient else {})
         return Evaluation(values, gradients, stats, meanwhile() if meanwhile else None)
 
 
-def final_state(program: Program, columns: np.ndarray, dtype: str = "complex128") -> np.ndarray:
+class _Steps:
+    """Tells a watch about gates applied to states."""
+
+    def __init__(self, watch: Watch | None = None, total: int = 0):
+        self._watch, self._total, self._done = watch, total, 0
+
+    def count(self, number: int) -> None:
+        self._done += number
+        if self._watch is not None and self._watch(self._done, self._total):
+            raise RuntimeError("the evaluation was cancelled.")
+
+
+def final_state(
+    program: Program, columns: np.ndarray, dtype: str = "complex128", steps: _Steps | None = None
+) -> np.ndarray:
     """Return the statevector (2**num_qubits,) for one row of columns (C,), on the wires `Program.wires`."""
     if program.initial_state is not None:
         psi = program.initial_state.astype(dtype)
@@ -82,6 +99,8 @@ def final_state(program: Program, columns: np.ndarray, dtype: str = "complex128"
         psi[0] = 1.0
     for gate in program.gates:
         psi = apply_gate(psi, gate_matrix(gate, angle_values(gate, columns)), gate)
+        if steps is not None:
+            steps.count(1)
     return psi
 
 
@@ -129,7 +148,9 @@ def parity(words: np.ndarray) -> np.ndarray:
     return words & np.uint64(1)
 
 
-def _pull_back(program: Program, columns: np.ndarray, psi: np.ndarray, lams: list[np.ndarray]) -> np.ndarray:
+def _pull_back(
+    program: Program, columns: np.ndarray, psi: np.ndarray, lams: list[np.ndarray], steps: _Steps
+) -> np.ndarray:
     """Return 2 <psi|O_k|d psi/d column>, complex (len(lams), C)."""
     derivatives = np.zeros((len(lams), len(columns)), dtype=complex)
     for gate in reversed(program.gates):
@@ -143,4 +164,5 @@ def _pull_back(program: Program, columns: np.ndarray, psi: np.ndarray, lams: lis
         inverse = gate_matrix(gate, values).conj().T
         psi = apply_gate(psi, inverse, gate)
         lams = [apply_gate(lam, inverse, gate) for lam in lams]
+        steps.count(1 + len(lams))
     return derivatives

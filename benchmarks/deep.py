@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure deep and wide circuits under memory budgets and write benchmarks/results/<device>/<date>-deep.json and .png.
+
+Time and peak memory of very deep and very wide circuits, time against budget for every method, and the drift of single
+precision over depth. Everything is compared with double precision; the exit status is 1 if something differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import deep_worker
+import own
+from deep_report import failures, plot, print_report
+from run import _busy_cpus, _claim_cpus, _machine, _progress, _revision, _save, _version
+from workloads import Workload, deep_ansatz
+
+MB = 10**6
+TOLERANCE = 1e-3  # of gradients in complex64, relative to the largest component: it catches wrong ones, not rounding
+SECTIONS = ("deep", "wide", "budgets", "drift")
+METHODS = ("reverse", "checkpoint", "store", "auto")
+PACKAGES = ("qiskit-fused", "qiskit", "numpy")
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a circuit is differentiated, and what is asked of it.
+
+    Attributes:
+        method: the option.
+        memory_limit: the option, bytes.
+        rows: of a call.
+        scaled_rows: rows that the time is also scaled to.
+        calls: that are timed behind the first.
+        goal_s: seconds of a call, at most.
+        goal_times: times what method "reverse" takes for as many rows, at most.
+        goal_bytes: of the whole process, at most.
+    """
+
+    method: str = "reverse"
+    memory_limit: int | None = None
+    rows: int = 1
+    scaled_rows: int | None = None
+    calls: int = 3
+    goal_s: float | None = None
+    goal_times: float | None = None
+    goal_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of all sections: (num_qubits, num_layers), and bytes."""
+
+    deep: tuple[int, int]
+    wide: tuple[int, int]
+    budgets_of: tuple[int, int]
+    budgets: tuple[int, ...]
+    turns: int
+    drift_qubits: tuple[int, ...]
+    drift_layers: tuple[int, ...]
+
+
+FULL = Sizes(
+    deep=(20, 1000),
+    wide=(26, 4),
+    budgets_of=(16, 200),
+    budgets=tuple(round(MB * size) for size in (4, 5, 6, 6.5, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 256)),
+    turns=7,
+    drift_qubits=(4, 8, 12),
+    drift_layers=(10, 100, 1000, 10_000),
+)
+QUICK = Sizes(
+    deep=(6, 20),
+    wide=(8, 2),
+    budgets_of=(10, 40),
+    budgets=tuple(round(MB * size) for size in (0.001, 0.5, 0.7, 0.75, 0.8, 0.9, 1.2, 4)),
+    turns=2,
+    drift_qubits=(3,),
+    drift_layers=(30,),
+)
+
+
+def main() -> int:
+    """Run the benchmark."""
+    options = _parse()
+    sizes = QUICK if options.quick else FULL
+    _claim_cpus(options.threads)
+    results: Record = {
+        "kind": "deep",
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": _machine(_alone(own.simd_level)),
+        "num_threads": options.threads,
+        "versions": {name: _version(name) for name in PACKAGES},
+        "revision": _revision(),
+    }
+    sections = {"deep": _deep, "wide": _wide, "budgets": _budgets, "drift": _drift}
+    for name in options.only or SECTIONS:
+        busy = _busy_cpus()
+        results[name] = sections[name](sizes, options.threads) | {"busy_cpus": busy}
+    _progress("")
+    print_report(results)
+    if options.output or not (options.quick or options.no_save):
+        path = options.output or _save(results, options.device, "-deep")
+        path.write_text(json.dumps(results, indent=1) + "\n")
+        print(f"\nwritten to {path}")
+        if results.get("budgets", {}).get("entries"):
+            plot(results, path.with_suffix(".png"))
+            print(f"drawn to {path.with_suffix('.png')}")
+    return 1 if failures(results) else 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = lambda text: [part.strip() for part in text.split(",") if part.strip()]  # noqa: E731
+    parser.add_argument("--only", type=names, default=[], metavar="deep,drift", help=f"some of {','.join(SECTIONS)}")
+    parser.add_argument("--quick", action="store_true", help="tiny circuits in seconds, nothing written")
+    parser.add_argument("--threads", type=int, default=2, help="CPUs (default 2)")
+    parser.add_argument("--device", help="folder under benchmarks/results (default: the name of the CPU)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the results file; the picture goes beside it")
+    parser.add_argument("--no-save", action="store_true", help="write no files")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(SECTIONS):
+        parser.error(f"unknown section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    if options.output or not (options.quick or options.no_save):
+        try:
+            import matplotlib  # noqa: F401  (now, not after all has been measured)
+        except ImportError:
+            parser.error("the picture needs matplotlib; pip install matplotlib, or --no-save")
+    return options
+
+
+def _deep(sizes: Sizes, threads: int) -> Record:
+    workload = deep_ansatz(*sizes.deep)
+    stored = workload.num_layers * 8 * 2**workload.num_qubits  # one state per layer, complex64
+    tenth = max(stored // 10, 4 * MB)  # tiny circuits need more for other things
+    most = 1500 * MB
+    settings = (
+        Setting("reverse", goal_s=6.0, goal_bytes=1000 * MB),
+        Setting("checkpoint", tenth, goal_times=1.5, goal_bytes=most),
+        Setting("reverse", rows=4, scaled_rows=1000, calls=1, goal_bytes=most),
+        Setting("checkpoint", tenth, rows=4, scaled_rows=1000, calls=1, goal_times=1.5, goal_bytes=most),
+    )
+    return _measure_all("deep", workload, settings, threads) | {"stored_bytes": stored}
+
+
+def _wide(sizes: Sizes, threads: int) -> Record:
+    return _measure_all("wide", deep_ansatz(*sizes.wide), (Setting("reverse", goal_bytes=1600 * MB),), threads)
+
+
+def _measure_all(section: str, workload: Workload, settings: tuple[Setting, ...], threads: int) -> Record:
+    """Measure each setting in a new process and compare its first call with double precision."""
+    shared = {"device": "cpu", "num_threads": threads}
+    rows = max(setting.rows for setting in settings)
+    record = {**_description(workload), "dtype": "complex64", "entries": []}
+    _progress(f"{section}: double precision")
+    true, record["unchecked"] = _attempt(deep_worker.answer, workload, shared | deep_worker.DOUBLE, rows)
+    for setting in settings:
+        _progress(f"{section}: {setting.method}, {setting.rows} rows")
+        entry = asdict(setting)
+        record["entries"].append(entry)
+        options = {"dtype": "complex64", "method": setting.method, "memory_limit": setting.memory_limit} | shared
+        found, failed = _attempt(deep_worker.measure, workload, options, setting.rows, setting.calls)
+        if failed:
+            entry["failed"] = failed
+            continue
+        figures, answer = found
+        entry |= figures
+        if true is not None:
+            entry |= deep_worker.compare(answer, tuple(array[: setting.rows] for array in true))
+            entry |= {"wrong": not entry["gradient_error"] <= TOLERANCE}
+    return record
+
+
+def _budgets(sizes: Sizes, threads: int) -> Record:
+    """Time every method with every budget, in one process."""
+    _progress("budgets")
+    workload = deep_ansatz(*sizes.budgets_of)
+    shared = {"device": "cpu", "num_threads": threads, "dtype": "complex64"}
+    settings = [{"method": method, "memory_limit": budget} for budget in sizes.budgets for method in METHODS]
+    record = {**_description(workload), "dtype": "complex64", "state_bytes": 8 * 2**workload.num_qubits}
+    entries, failed = _attempt(deep_worker.measure_budgets, workload, shared, settings, sizes.turns)
+    for entry in entries or []:
+        if "median_s" in entry:
+            entry["wrong"] = not entry["gradient_error"] <= TOLERANCE
+    return record | ({"failed": failed} if failed else {"entries": entries})
+
+
+def _drift(sizes: Sizes, threads: int) -> Record:
+    shared = {"device": "cpu", "num_threads": threads}
+    entries = []
+    for num_qubits in sizes.drift_qubits:
+        for num_layers in sizes.drift_layers:
+            _progress(f"drift: n={num_qubits}, L={num_layers}")
+            workload = deep_ansatz(num_qubits, num_layers)
+            found, failed = _attempt(deep_worker.measure_drift, workload, shared)
+            entries += [_description(workload) | entry for entry in found or [{"failed": failed}]]
+    for entry in entries:
+        if "error" in entry:
+            entry["wrong"] = not entry["error"] <= TOLERANCE
+    return {"num_seeds": len(deep_worker.SEEDS), "goal": 1e-4, "entries": entries}
+
+
+def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a new process: its peak memory is its own, and so is its death."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """Call a function in a new process; return its result, and the error's text or None."""
+    try:
+        return _alone(function, *arguments), None
+    except Exception as error:
+        return None, f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:200]
+
+
+def _description(workload: Workload) -> Record:
+    return {key: getattr(workload, key) for key in ("num_qubits", "num_layers", "num_parameters")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine of one plan and number format: what it keeps between calls, and the parts of an evaluation. engine.cpp has
+// the batch, row.cpp the sweeps over one row.
+//
+// A row's states are a chain of boundaries: b_k between the rotations of layer k - 1 and phase k, b_(D+1) after phase
+// D. Forward step k is phase k and the rotations of layer k, from b_k to b_(k+1). Adjoint step k undoes the rotations
+// of layer k on what phase k meets, phase k, and leaves the sums of phase k and of layer k - 1.
+#pragma once
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "engine.hpp"
+#include "phases.hpp"
+#include "team.hpp"
+
+namespace qf {
+
+constexpr index_t blocks_per_sum = 256;  // added up in the format of the amplitudes; longer sums lose digits in it
+
+template <class T>
+class Engine {
+  public:
+    explicit Engine(const PlanData& plan);
+    Stats evaluate(const Request& request, Observables& observables);
+
+  private:
+    struct Group {            // runs of one layer that one pass over the chunk rotates
+        bool lanes, outside;  // outside: on chunk bits, needs chunks cut along other bits
+        bool needs_x;         // some run has gates about more than one axis
+        std::vector<int> runs;
+    };
+    using Groups = std::vector<std::vector<Group>>;  // by layer
+
+    struct State {
+        T *re, *im;
+    };
+
+    struct Member {  // scratch of one thread of a team
+        Buffer<T> block, low_sums;
+        std::vector<double> reduce;
+        Buffer<T> diagonal;
+    };
+
+    struct Workspace {               // of one row at a time
+        std::vector<Buffer<T>> psi;  // one, or the states of a schedule
+        Buffer<T> lam, saved;
+        const std::complex<double>* initial = nullptr;  // of the row, null: as the plan says
+        Bound bound;
+        std::vector<double> layer_scale;              // of the rotations of a layer together
+        std::vector<T> forward_scale, adjoint_scale;  // that phase k multiplies in, forward and back
+        std::vector<PhaseTables<T>> tables;           // per phase where they are resident, else tables[0] only
+        std::vector<char> built;
+        PhaseScratch<T> scratch;
+        std::vector<Member> members;
+        std::vector<double> total, linear, cross;                    // raw sums of a phase, by h
+        std::vector<double> run_sums, z_sums, pair_sums, many_sums;  // [chunk][...], then added into chunk 0
+        std::vector<double> values;                                  // [chunk][pair]
+        std::vector<std::array<double, 3>> w;
+        std::size_t bytes = 0;
+    };
+
+    struct Call {  // shared by all threads of one evaluate
+        Call(const Request& request, Observables& observables) : request(request), observables(observables) {}
+        const Request& request;
+        Observables& observables;
+        Bound shared;
+        BindList varying;
+        std::vector<char> phase_varies;
+        std::vector<PhaseTables<T>> tables;               // of phases that do not vary, where they are stored
+        std::vector<const DiagonalTables<T>*> diagonals;  // of observables asked for; null: made block by block
+        bool resident_rows = false, zero_start = false, skip_first_adjoint = false;
+        int first_boundary = 0;         // of position 1 of a schedule
+        bool keeps_all_states = false;  // the schedule never makes a position twice
+        std::size_t bytes = 0;
+    };
+
+    // The four arrays of psi and lam start a quarter of a page apart from each other modulo pages: rows of a group are
+    // powers of two apart, and all of them in one set of the L1 cache would evict each other.
+    static constexpr std::size_t stagger = 1024 / sizeof(T);
+    std::size_t state_size(int index) const { return (std::size_t(2) << bits_) + (2 * index + 1) * stagger; }
+    State view(Buffer<T>& state) const {
+        T* const re = state.data() + state.size() - (std::size_t(2) << bits_) - stagger;
+        return {re, re + (std::size_t(1) << bits_) + stagger};
+    }
+    static void check_stop(const Call& call) {
+        if (call.request.progress->stop.load(std::memory_order_relaxed))
+            throw std::runtime_error("the evaluation was cancelled.");
+    }
+    // function(chunk) on this thread's share of the chunks, until the evaluation is stopped.
+    template <class F>
+    void for_each_chunk(const Call& call, const Team& team, int thread, F&& function) const {
+        team.for_each(num_chunks(), thread, [&](int chunk) {
+            check_stop(call);
+            function(chunk);
+        });
+    }
+    static bool crosses(const std::vector<Group>& groups) {
+        return std::any_of(groups.begin(), groups.end(), [](const Group& group) { return group.outside; });
+    }
+    int num_chunks() const { return 1 << chunk_bits_; }
+    Range inside(int chunk) const { return {bits_, bits_ - chunk_bits_, chunk_bits_, static_cast<index_t>(chunk)}; }
+    Range outside(int chunk) const {
+        return {bits_, bits_ - 2 * chunk_bits_, chunk_bits_, static_cast<index_t>(chunk)};
+    }
+    index_t block_begin(int chunk) const { return static_cast<index_t>(chunk) << (bits_ - chunk_bits_ - low_bits_); }
+
+    Groups make_groups(int size, bool adjoint) const;
+    std::unique_ptr<Workspace> make_workspace(int team_size, int num_states, bool gradient, bool saved) const;
+    std::unique_ptr<Workspace> find_workspace(int team_size, int num_states, bool gradient, bool saved);
+    void bind_shared(Call& call) const;
+    std::size_t bytes_of_row_tables(const Call& call) const;
+    std::int64_t count_steps(const Call& call) const;
+    const PhaseTables<T>& phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const;
+    bool sums_x(const Workspace& ws, const Group& group) const;
+    int rotations(const Workspace& ws, const Group& group, bool adjoint, Rotation<T>* out) const;
+    void start(Workspace& ws, int boundary, State psi, int chunk) const;
+    void forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, State from, State to) const;
+    void adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi, bool moves_psi) const;
+    void rotate_groups(Workspace& ws, int layer, bool outside_chunk, bool adjoint, State state, int chunk) const;
+    void rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const;
+    void sum_groups(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const;
+    void adjoint_phase(Call& call, Workspace& ws, Member& member, int k, const Diagonal<T>& d, State psi,
+                       bool moves_psi, int chunk) const;
+    double observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, State psi, index_t begin,
+                   index_t end) const;
+    double observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,
+                        int chunk) const;
+    void observe_pairs(Call& call, Workspace& ws, Team& team, int thread, std::int64_t first, std::int64_t count,
+                       State psi) const;
+    void set_scales(Workspace& ws) const;
+    void add_chunks(Workspace& ws) const;
+    void copy_state_gradient(Workspace& ws, std::complex<double>* out) const;
+    void assemble(Call& call, Workspace& ws, const double* columns, double* gradient) const;
+    void run_row(Call& call, Workspace& ws, Team& team, int thread, int row) const;
+    void run_in_place(Call& call, Workspace& ws, Team& team, int thread, bool first_of_row, std::int64_t first,
+                      std::int64_t count) const;
+    void run_actions(Call& call, Workspace& ws, Team& team, int thread, bool states_are_kept, std::int64_t first,
+                     std::int64_t count) const;
+
+    const PlanData& plan_;
+    const Sweeps<T>& sweeps_;
+    int bits_, low_bits_, chunk_bits_;
+    std::vector<Phase> phases_;
+    BindList everything_;
+    std::vector<int> layer_begin_;  // runs of layer k
+    Groups forward_, adjoint_, sums_;
+    std::vector<std::size_t> pair_begin_, many_begin_;
+    int max_variants_ = 1;
+    std::size_t table_bytes_ = 0, phase_bytes_ = 0;
+    std::mutex mutex_;
+    std::vector<std::unique_ptr<Workspace>> idle_;
+    std::size_t idle_bytes_ = 0;
+};
+
+}  // namespace qf

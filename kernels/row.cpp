@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One row: forward, observables, adjoint, gradients. Chunks are fixed by the number of qubits, and everything summed
+// over them is added in chunk order, so results do not depend on the number of threads.
+//
+// forward step: [phase k, rotations of layer k on chunk-local qubits] | [rotations on the other qubits]
+// adjoint step: the same backwards on psi and lam, with the sums of "Gradients" in kernels/README.md.
+// "|" is a barrier between sweeps; one chunk needs none.
+#include <cmath>
+
+#include "evaluation.hpp"
+
+namespace qf {
+
+// Ry(beta) turns (Z, X) of w by beta: X before it is (cos(beta) Z_before - Z_after)/sin(beta). That costs nothing but
+// up to a factor 1/sin(beta) in accuracy, so X is summed for the whole group where a sine is small.
+template <class T>
+bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
+    constexpr double smallest_sine = 0.125;
+    if (!group.needs_x) return false;
+    for (const int r : group.runs)
+        if (!plan_.runs[r].single_axis && sin_beta(ws.bound.rotor[r]) < smallest_sine) return true;
+    return false;
+}
+
+// Tables of phase k for the workspace's row: stored for the call, stored for the row, or made now.
+template <class T>
+const PhaseTables<T>& Engine<T>::phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const {
+    if (!call.phase_varies[k] && !call.tables.empty()) return call.tables[k];
+    const std::size_t slot = call.resident_rows ? k : 0;
+    if (call.resident_rows && team.size() == 1 && ws.built[k]) return ws.tables[k];
+    team.barrier();  // nobody reads the slot any more
+    if (thread == 0 && !(call.resident_rows && ws.built[k])) {
+        ws.tables[slot] = PhaseTables<T>();
+        allocate(phases_[k], plan_.num_qubits, low_bits_, ws.tables[slot]);
+        build_tables(plan_, phases_[k], low_bits_, ws.bound, sweeps_, ws.scratch, ws.tables[slot]);
+        ws.built[k] = 1;
+    }
+    team.barrier();
+    return ws.tables[slot];
+}
+
+template <class T>
+int Engine<T>::rotations(const Workspace& ws, const Group& group, bool adjoint, Rotation<T>* out) const {
+    int count = 0;
+    for (const int r : group.runs) {
+        const Rotor& rotor = ws.bound.rotor[r];
+        const double tau = adjoint && !rotor.flip ? -rotor.tau : rotor.tau;  // (T(t) X)^-1 ~ X T(-t) = T(t) X
+        out[count++] = {plan_.runs[r].bit, rotor.flip, static_cast<T>(tau)};
+    }
+    return count;
+}
+
+// Turn one state by the rotations of a layer, or back, without their norms.
+template <class T>
+void Engine<T>::rotate_groups(Workspace& ws, int layer, bool outside_chunk, bool adjoint, State state,
+                              int chunk) const {
+    const Range range = outside_chunk ? outside(chunk) : inside(chunk);
+    for (const auto& group : forward_[layer]) {
+        if (group.outside != outside_chunk) continue;
+        Rotation<T> list[8];
+        const int count = rotations(ws, group, adjoint, list);
+        (group.lanes ? sweeps_.rotate_lanes : sweeps_.rotate)(range, list, count, state.re, state.im);
+    }
+}
+
+// Turn psi and lam back, with the sums of each run after that.
+template <class T>
+void Engine<T>::rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const {
+    const Range range = outside_chunk ? outside(chunk) : inside(chunk);
+    const State lam = view(ws.lam);
+    for (const auto& group : adjoint_[layer]) {
+        if (group.outside != outside_chunk) continue;
+        Rotation<T> list[8];
+        double sums[16] = {};
+        const int count = rotations(ws, group, true, list);
+        const bool with_x = sums_x(ws, group);
+        if (group.lanes) {
+            sweeps_.rotate_lanes_adjoint(range, list, count, with_x, psi.re, psi.im, lam.re, lam.im, sums);
+        } else {
+            const int step = with_x ? sweeps_.max_adjoint_with_x : sweeps_.max_adjoint;
+            for (int j = 0; j < count; j += step)
+                sweeps_.rotate_adjoint(range, list + j, std::min(step, count - j), with_x, psi.re, psi.im, lam.re,
+                                       lam.im, sums + 2 * j);
+            double norm2 = 1;  // assemble() takes all sums of a group as made after its last rotation
+            for (int j = count - 1; step < count && j >= 0; --j) {
+                sums[2 * j] /= norm2;
+                sums[2 * j + 1] /= norm2;
+                norm2 *= ws.bound.rotor[group.runs[j]].scale * ws.bound.rotor[group.runs[j]].scale;
+            }
+        }
+        double* out = ws.run_sums.data() + chunk * plan_.runs.size() * 2;
+        for (int j = 0; j < count; ++j) {
+            out[2 * group.runs[j]] = sums[2 * j];
+            out[2 * group.runs[j] + 1] = sums[2 * j + 1];
+        }
+    }
+}
+
+// Im<lam|(Y, X)|psi> after each run of a layer, both states as they are: psi without the norm of the layer, and both
+// without the sign diag(-1, 1) of a flip, which turns Y and X round.
+template <class T>
+void Engine<T>::sum_groups(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const {
+    const Range range = outside_chunk ? outside(chunk) : inside(chunk);
+    const State lam = view(ws.lam);
+    for (const auto& group : sums_[layer]) {
+        if (group.outside != outside_chunk) continue;
+        Rotation<T> list[8];
+        double sums[16] = {};
+        const int count = rotations(ws, group, true, list);
+        const bool with_x = sums_x(ws, group);
+        const int step = group.lanes ? count : with_x ? sweeps_.max_sums_with_x : sweeps_.max_sums;
+        for (int j = 0; j < count; j += step)
+            (group.lanes ? sweeps_.lane_sums : sweeps_.rotation_sums)(
+                range, list + j, std::min(step, count - j), with_x, psi.re, psi.im, lam.re, lam.im, sums + 2 * j);
+        double* out = ws.run_sums.data() + chunk * plan_.runs.size() * 2;
+        for (int j = 0; j < count; ++j) {
+            const double norm = ws.layer_scale[layer] * (list[j].flip ? -1 : 1);
+            out[2 * group.runs[j]] = norm * sums[2 * j];
+            out[2 * group.runs[j] + 1] = norm * sums[2 * j + 1];
+        }
+    }
+}
+
+// One chunk of b_0 or, from |0...0>, of b_1: a product of real columns.
+template <class T>
+void Engine<T>::start(Workspace& ws, int boundary, State psi, int chunk) const {
+    const std::size_t size = std::size_t(1) << (bits_ - chunk_bits_), begin = chunk * size;
+    T *psi_re = psi.re + begin, *psi_im = psi.im + begin;
+    std::fill_n(psi_re, size, T(0));
+    std::fill_n(psi_im, size, T(0));
+    if (ws.initial || !plan_.initial_re.empty()) {
+        const std::size_t given = std::size_t(1) << plan_.num_qubits;
+        for (std::size_t i = 0; i < size && begin + i < given; ++i) {
+            psi_re[i] = static_cast<T>(ws.initial ? ws.initial[begin + i].real() : plan_.initial_re[begin + i]);
+            psi_im[i] = static_cast<T>(ws.initial ? ws.initial[begin + i].imag() : plan_.initial_im[begin + i]);
+        }
+        return;
+    }
+    double at0[64], at1[64];
+    std::fill_n(at0, bits_, 1.0);
+    std::fill_n(at1, bits_, 0.0);
+    if (boundary > 0 && plan_.num_layers > 0)
+        for (int r = layer_begin_[0]; r < layer_begin_[1]; ++r) {
+            const Rotor& rotor = ws.bound.rotor[r];
+            at0[plan_.runs[r].bit] = rotor.flip ? -rotor.tau : 1;
+            at1[plan_.runs[r].bit] = rotor.flip ? 1 : rotor.tau;
+        }
+    double root = 1;
+    for (int b = bits_ - chunk_bits_; b < bits_; ++b) root *= begin >> b & 1 ? at1[b] : at0[b];
+    psi_re[0] = static_cast<T>(root);
+    for (int b = 0; b < bits_ - chunk_bits_; ++b) {
+        const std::size_t half = std::size_t(1) << b;
+        const T f0 = static_cast<T>(at0[b]), f1 = static_cast<T>(at1[b]);
+        for (std::size_t l = 0; l < half; ++l) {
+            psi_re[half + l] = psi_re[l] * f1;
+            psi_re[l] *= f0;
+        }
+    }
+}
+
+template <class T>
+void Engine<T>::forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, State from, State to) const {
+    const index_t blocks = index_t(1) << (bits_ - chunk_bits_ - low_bits_);
+    const Phase& phase = phases_[k];
+    const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phase, low_bits_, ws.forward_scale[k]);
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        const index_t begin = block_begin(chunk);
+        sweeps_.phase(d, begin, begin + blocks, from.re, from.im, to.re, to.im, ws.members[thread].block.data());
+        if (k < plan_.num_layers) rotate_groups(ws, k, false, false, to, chunk);
+    });
+    if (thread == 0) ++call.request.progress->done;
+    if (k == plan_.num_layers || !crosses(forward_[k])) return;
+    team.barrier();
+    for_each_chunk(call, team, thread, [&](int chunk) { rotate_groups(ws, k, true, false, to, chunk); });
+    team.barrier();
+}
+
+template <class T>
+void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, const Diagonal<T>& d, State psi,
+                              bool moves_psi, int chunk) const {
+    const Phase& phase = phases_[k];
+    const index_t begin = block_begin(chunk), end = begin + (index_t(1) << (bits_ - chunk_bits_ - low_bits_));
+    const bool wanted = phase.want_sums && !(k == 0 && call.skip_first_adjoint);
+    const State lam = view(ws.lam);
+    PhaseSums<T> sums{};
+    T* const low = member.low_sums.data();
+    const std::size_t num_low = static_cast<std::size_t>(phase.num_variants()) << low_bits_;
+    if (wanted) {
+        sums.total = ws.total.data();
+        sums.linear = phase.per_block && phase.want_pairs ? ws.linear.data() : nullptr;
+        sums.cross = phase.per_block && phase.want_many ? ws.cross.data() : nullptr;
+    }
+    for (index_t h = begin; h < end; h += blocks_per_sum) {
+        T* part = h == begin ? low : low + num_low;
+        if (wanted) {
+            std::fill_n(part, num_low, T(0));
+            sums.low = part;
+        }
+        sweeps_.phase_adjoint(d, h, std::min(h + blocks_per_sum, end), moves_psi, psi.re, psi.im, lam.re, lam.im, sums,
+                              member.block.data());
+        if (wanted && part != low)
+            for (std::size_t l = 0; l < num_low; ++l) low[l] += part[l];
+    }
+    if (!wanted) return;
+    const PhaseGradient out{ws.z_sums.data() + (chunk * phases_.size() + k) * plan_.num_qubits,
+                            ws.pair_sums.data() + chunk * pair_begin_.back() + pair_begin_[k],
+                            ws.many_sums.data() + chunk * many_begin_.back() + many_begin_[k]};
+    const ChunkSums raw{ws.total.data(), ws.linear.data(), ws.cross.data(), begin, end};
+    reduce_sums<T>(phase, plan_.num_qubits, low_bits_, sweeps_, low, raw, member.reduce, out);
+    if (moves_psi || k == 0) return;
+    const double norm = ws.layer_scale[k - 1];  // psi is without it before the phase
+    auto scale = [&](double* sums, std::size_t count) {
+        for (std::size_t i = 0; i < count; ++i) sums[i] *= norm;
+    };
+    scale(out.z, plan_.num_qubits);
+    scale(out.pair, pair_begin_[k + 1] - pair_begin_[k]);
+    scale(out.many, many_begin_[k + 1] - many_begin_[k]);
+}
+
+// With moves_psi, psi is what phase k made; it is undone beside lam. Else psi is b_k and stays so: the sums of layer k
+// - 1 are taken before that layer is undone, and step k - 1 undoes what of it stays inside chunks.
+template <class T>
+void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi,
+                             bool moves_psi) const {
+    const State lam = view(ws.lam);
+    const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        if (!moves_psi && k < plan_.num_layers) rotate_groups(ws, k, false, true, lam, chunk);
+        adjoint_phase(call, ws, ws.members[thread], k, d, psi, moves_psi, chunk);
+        if (k == 0) return;
+        if (moves_psi)
+            rotate_groups_adjoint(ws, k - 1, false, psi, chunk);
+        else
+            sum_groups(ws, k - 1, false, psi, chunk);
+    });
+    if (thread == 0) ++call.request.progress->done;
+    if (k == 0 || !crosses(adjoint_[k - 1])) return;
+    team.barrier();
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        if (moves_psi) return rotate_groups_adjoint(ws, k - 1, true, psi, chunk);
+        sum_groups(ws, k - 1, true, psi, chunk);
+        rotate_groups(ws, k - 1, true, true, lam, chunk);
+    });
+    team.barrier();
+}
+
+template <class T>
+double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, State psi,
+                          index_t begin, index_t end) const {
+    const State lam = with_lam ? view(ws.lam) : State{};
+    const auto& groups = call.observables.groups(observable);
+    const auto* tables = call.diagonals[observable];
+    double value = 0;
+    if (groups.empty() && with_lam) {
+        std::fill(lam.re + begin, lam.re + end, T(0));
+        std::fill(lam.im + begin, lam.im + end, T(0));
+    }
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+        const auto& group = groups[g];
+        if (tables) {
+            value += sweeps_.observe(begin, end, group.x, group.has_real ? tables->re[g].data() + begin : nullptr,
+                                     group.has_imag ? tables->im[g].data() + begin : nullptr, psi.re, psi.im, lam.re,
+                                     lam.im, g > 0);
+            continue;
+        }
+        const index_t block = index_t(1) << low_bits_;
+        T* d_re = group.has_real ? member.diagonal.data() : nullptr;
+        T* d_im = group.has_imag ? member.diagonal.data() + block : nullptr;
+        for (index_t i = begin; i < end; i += block) {
+            fill_diagonal(group, i >> low_bits_, low_bits_, member.reduce, d_re, d_im);
+            value += sweeps_.observe(i, i + block, group.x, d_re, d_im, psi.re, psi.im, lam.re, lam.im, g > 0);
+        }
+    }
+    if (with_lam && call.request.imaginary)  // Im<i lam|P|psi> = -Re<lam|P|psi>: the same sums, for 2 Im<psi|O|d psi>
+        for (index_t i = begin; i < end; ++i) {
+            const T old = lam.re[i];
+            lam.re[i] = -lam.im[i];
+            lam.im[i] = old;
+        }
+    return value;
+}
+
+// The value of a pair over one chunk and, for gradients, lam = O psi; with cotangents lam (+)= weight O psi.
+template <class T>
+double Engine<T>::observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,
+                               int chunk) const {
+    const Request& request = call.request;
+    const int observable = request.pair_observable[pair];
+    const index_t size = index_t(1) << (bits_ - chunk_bits_), begin = chunk * size;
+    if (!request.gradient || !request.cotangents)
+        return observe(call, ws, member, observable, request.gradient, psi, begin, begin + size);
+    const T weight = static_cast<T>(request.cotangents[pair]);
+    const index_t block = index_t(1) << low_bits_;
+    T* const before = member.block.data();
+    const State whole = view(ws.lam);
+    double value = 0;
+    for (index_t i = begin; i < begin + size; i += block) {  // in L1: O psi is made in lam's place, then added
+        T* const lam[2] = {whole.re + i, whole.im + i};
+        std::fill_n(before, 2 * block, T(0));
+        for (int part = 0; accumulate && part < 2; ++part) std::copy_n(lam[part], block, before + part * block);
+        value += observe(call, ws, member, observable, true, psi, i, i + block);
+        for (int part = 0; part < 2; ++part)
+            for (index_t l = 0; l < block; ++l) lam[part][l] = before[part * block + l] + weight * lam[part][l];
+    }
+    return value;
+}
+
+// Values of pairs that share a backward sweep, and its lam.
+template <class T>
+void Engine<T>::observe_pairs(Call& call, Workspace& ws, Team& team, int thread, std::int64_t first, std::int64_t count,
+                              State psi) const {
+    team.barrier();  // all of psi is there
+    for (std::int64_t p = 0; p < count; ++p)
+        for_each_chunk(call, team, thread, [&](int chunk) {
+            ws.values[chunk * count + p] = observe_pair(call, ws, ws.members[thread], first + p, p > 0, psi, chunk);
+        });
+    team.barrier();
+    if (thread != 0) return;
+    double* values = call.request.values + first;
+    std::fill_n(values, count, 0.0);
+    for (std::int64_t i = 0; i < num_chunks() * count; ++i) values[i % count] += ws.values[i];
+}
+
+template <class T>
+void Engine<T>::add_chunks(Workspace& ws) const {
+    for (auto* sums : {&ws.run_sums, &ws.z_sums, &ws.pair_sums, &ws.many_sums}) {
+        const std::size_t size = sums->size() / num_chunks();
+        for (int chunk = 1; chunk < num_chunks(); ++chunk)
+            for (std::size_t i = 0; i < size; ++i) (*sums)[i] += (*sums)[chunk * size + i];
+    }
+}
+
+template <class T>
+void Engine<T>::copy_state_gradient(Workspace& ws, std::complex<double>* out) const {
+    const State lam = view(ws.lam);
+    for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i) out[i] = {2.0 * lam.re[i], 2.0 * lam.im[i]};
+}
+
+template <class T>
+void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, double* gradient) const {
+    add_chunks(ws);
+    const bool moved = !call.request.actions;  // the sums of runs are those before them, with the norms of both states
+    for (int k = 0; k < plan_.num_layers; ++k) {
+        const double* z_before = ws.z_sums.data() + static_cast<std::size_t>(k) * plan_.num_qubits;
+        const bool no_z = !phases_[k].want_sums || (k == 0 && call.skip_first_adjoint);
+        double scale2 = 1;  // of all rotations undone so far: psi and lam are that much too long
+        for (const auto& group : (moved ? adjoint_ : sums_)[k]) {
+            const bool summed = sums_x(ws, group);
+            for (const int r : group.runs) scale2 *= ws.bound.rotor[r].scale * ws.bound.rotor[r].scale;
+            for (const int r : group.runs) {
+                const int bit = plan_.runs[r].bit;
+                const Rotor& rotor = ws.bound.rotor[r];
+                const double norm2 = moved ? scale2 : 1;
+                const double z = no_z ? 0 : z_before[bit], z_after = z_before[plan_.num_qubits + bit];
+                double x = 0;
+                if (summed)
+                    x = ws.run_sums[2 * r + 1] * norm2;
+                else if (!plan_.runs[r].single_axis)
+                    x = (cos_beta(rotor) * z - z_after) / sin_beta(rotor);
+                if (summed && !moved) x = cos_beta(rotor) * x - sin_beta(rotor) * z_after;
+                ws.w[r] = {x, ws.run_sums[2 * r] * norm2, z};
+            }
+        }
+    }
+    add_run_gradients(plan_, ws.bound, columns, ws.w, gradient);
+    for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k)
+        if (phases_[k].want_sums)
+            add_term_gradients(plan_, phases_[k],
+                               {ws.z_sums.data() + k * plan_.num_qubits, ws.pair_sums.data() + pair_begin_[k],
+                                ws.many_sums.data() + many_begin_[k]},
+                               gradient);
+}
+
+// The chain of states of a row as its schedule says, from the forward sweep to the last sums.
+template <class T>
+void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, bool states_are_kept, std::int64_t first,
+                            std::int64_t count) const {
+    const Request& request = call.request;
+    for (std::int64_t a = 0; a < request.num_actions; ++a) {
+        const Action& action = request.actions[a];
+        const int boundary = action.position - 1 + call.first_boundary;
+        if (action.kind == Action::back) {
+            const State psi = view(ws.psi[action.source]);
+            if (boundary == plan_.num_layers + 1)
+                observe_pairs(call, ws, team, thread, first, count, psi);
+            else
+                adjoint_step(call, ws, team, thread, boundary, psi, false);
+            continue;
+        }
+        if (states_are_kept) continue;
+        const State to = view(ws.psi[action.target]);
+        if (action.position == 1)
+            for_each_chunk(call, team, thread, [&](int chunk) { start(ws, boundary, to, chunk); });
+        else
+            forward_step(call, ws, team, thread, boundary - 1, view(ws.psi[action.source]), to);
+    }
+    team.barrier();
+}
+
+// The same with one state that is uncomputed; `saved` brings it back for the pairs after the first.
+template <class T>
+void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, bool first_of_row, std::int64_t first,
+                             std::int64_t count) const {
+    const State psi = view(ws.psi[0]);
+    const std::size_t size = std::size_t(1) << (bits_ - chunk_bits_);
+    auto copy = [&](State from, State to) {
+        for_each_chunk(call, team, thread, [&](int chunk) {
+            std::copy_n(from.re + chunk * size, size, to.re + chunk * size);
+            std::copy_n(from.im + chunk * size, size, to.im + chunk * size);
+        });
+    };
+    if (first_of_row) {
+        const int begin = call.zero_start ? 1 : 0;
+        for_each_chunk(call, team, thread, [&](int chunk) { start(ws, begin, psi, chunk); });
+        for (int k = begin; k <= plan_.num_layers; ++k) forward_step(call, ws, team, thread, k, psi, psi);
+        if (ws.saved && call.request.gradient) copy(psi, view(ws.saved));
+    } else {
+        copy(view(ws.saved), psi);
+    }
+    observe_pairs(call, ws, team, thread, first, count, psi);
+    if (!call.request.gradient) return;
+    for (int k = plan_.num_layers; k >= (call.skip_first_adjoint ? 1 : 0); --k)
+        adjoint_step(call, ws, team, thread, k, psi, true);
+    team.barrier();
+}
+
+// The norms that rotations leave out, of tau as it is rounded. Rounding errors of the factors that bring them back go
+// into the next factor: where all layers are alike they would add up.
+template <class T>
+void Engine<T>::set_scales(Workspace& ws) const {
+    for (int k = 0; k < plan_.num_layers; ++k) {
+        double scale = 1;
+        for (int r = layer_begin_[k]; r < layer_begin_[k + 1]; ++r) {
+            Rotor& rotor = ws.bound.rotor[r];
+            if constexpr (sizeof(T) < sizeof(double)) {
+                const double tau = static_cast<T>(rotor.tau);
+                rotor.scale = 1 / std::sqrt(1 + tau * tau);
+            }
+            scale *= rotor.scale;
+        }
+        ws.layer_scale[k] = scale;
+    }
+    double carried = 1;
+    auto rounded = [&](double scale) {
+        const T result = static_cast<T>(scale * carried);
+        carried *= scale / result;
+        return result;
+    };
+    for (int k = 0; k <= plan_.num_layers; ++k) ws.forward_scale[k] = rounded(k > 0 ? ws.layer_scale[k - 1] : 1);
+    carried = 1;
+    for (int k = plan_.num_layers; k >= 0; --k)
+        ws.adjoint_scale[k] = rounded(k < plan_.num_layers ? ws.layer_scale[k] : 1);
+}
+
+template <class T>
+void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int row) const {
+    const Request& request = call.request;
+    const double* columns = request.columns + static_cast<std::size_t>(row) * plan_.num_columns;
+    const std::int64_t first = request.row_pairs[row], end = request.row_pairs[row + 1];
+    if (first == end) return;
+    const std::int64_t pairs_at_once = request.gradient && !request.cotangents ? 1 : end - first;  // share all sweeps
+    if (thread == 0) {
+        ws.values.resize(num_chunks() * pairs_at_once);
+        ws.initial = request.initial_states;
+        if (ws.initial) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
+        if (row > 0) bind(plan_, call.varying, columns, ws.bound);
+        set_scales(ws);
+        std::fill(ws.built.begin(), ws.built.end(), 0);
+    }
+    team.barrier();
+    for (std::int64_t pair = first; pair < end; pair += pairs_at_once) {
+        if (request.actions)
+            run_actions(call, ws, team, thread, pair > first && call.keeps_all_states, pair, pairs_at_once);
+        else
+            run_in_place(call, ws, team, thread, pair == first, pair, pairs_at_once);
+        const std::int64_t out = request.cotangents ? row : pair;
+        if (thread == 0 && request.gradient) assemble(call, ws, columns, request.gradients + out * plan_.num_columns);
+        team.barrier();
+    }
+}
+
+template void Engine<float>::run_row(Call&, Workspace&, Team&, int, int) const;
+template void Engine<double>::run_row(Call&, Workspace&, Team&, int, int) const;
+
+}  // namespace qf

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which method, how many states and how many threads fit the memory there is; a table of what each would take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import comb, inf
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qiskit_fused.limits import format_bytes
+from qiskit_fused.memory import Footprint, Request, count_diagonals
+from qiskit_fused.schedules import REVERSE, Method, num_steps
+
+if TYPE_CHECKING:
+    from qiskit_fused.observables import TermMasks
+    from qiskit_fused.plan import Plan
+
+# Measured on one core of an AMD Zen 4 (1 MiB of L2 cache): within these bounds "store" takes 0.93 to 1.0 of the time of
+# "reverse"; with more bytes 1.0 to 1.1, with fewer qubits 1.0 to 1.03.
+STORE_MIN_QUBITS = 10
+STORE_MAX_BYTES = 2 << 20  # of all states of a row
+
+_KEPT_CHOICES = 64  # per plan and number format: a training loop asks the same at every step
+
+LONG_SCHEDULE = 20
+"""Forward sweeps' worth of recomputation beyond which the user hears what limit would halve it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a batch runs.
+
+    Attributes:
+        method: what the engine is told.
+        num_threads: CPU threads at most.
+        num_bytes: predicted for all of the evaluation.
+        num_steps: forward steps of a row.
+        advice: what the user should hear, or "".
+    """
+
+    method: Method
+    num_threads: int
+    num_bytes: int
+    num_steps: int
+    advice: str = ""
+
+
+def choose(
+    plan: Plan,
+    request: Request,
+    terms: TermMasks,
+    columns: np.ndarray,
+    *,
+    method: str,
+    num_segments: int | None,
+    num_threads: int,
+    limit_of: Callable[[int], int | None],
+    limit_name: str = "memory_limit",
+) -> Choice:
+    """Choose method, states and threads for a batch on the CPU.
+
+    Args:
+        plan: the planned circuit.
+        request: the batch; its ``num_flips`` and ``num_diagonals`` are counted here.
+        terms: the observables on the plan's bits.
+        columns: float64 (num_rows, C), the columns of the program.
+        method: "auto" is "store" where a row's states are few bytes and fit, else "reverse"; both recompute nothing.
+        num_segments: for "checkpoint"; None keeps as many states as fit.
+        num_threads: threads at most; fewer are taken where the states of rows side by side do not fit.
+        limit_of: maps the bytes that are wanted to the limit, or to None where they are few enough not to ask.
+        limit_name: what errors call it.
+
+    Raises:
+        MemoryError: when it does not fit, with the figures and the cure.
+    """
+    footprint = plan.footprint(request.dtype)
+    key = (request, method, num_segments, num_threads)
+    wanted = footprint.wanted.get(key)
+    if wanted is None:  # what is best without a limit, and its bytes but for the diagonals
+        names = _by_speed(footprint, request, method)
+        choice = _Options(footprint, request, num_threads, inf, None).choose(names[0], num_segments)
+        assert choice is not None
+        if len(footprint.wanted) >= _KEPT_CHOICES:
+            footprint.wanted.clear()
+        wanted = footprint.wanted[key] = names, choice, choice.num_bytes + footprint.most_shared
+    names, choice, most = wanted
+    most += footprint.most_diagonals(len(terms))
+    limit = limit_of(most)
+    if limit is None or most <= limit:
+        return choice
+    varies = (columns[1:] != columns[:1]).any(axis=0) if len(columns) > 1 else np.zeros(columns.shape[1], bool)
+    num_flips, num_diagonals = count_diagonals(terms)
+    request = request._replace(num_flips=num_flips, num_diagonals=num_diagonals)
+    options = _Options(footprint, request, num_threads, limit, footprint.varying_phases(varies))
+    for name in names:
+        choice = options.choose(name, num_segments)
+        if choice is not None:
+            return choice
+    raise MemoryError(options.refusal(names[-1], num_segments, limit_name))
+
+
+def _by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
+    """Return the methods to try, the fastest first."""
+    if not request.gradient:
+        return ["reverse"]
+    if method != "auto":
+        return [method]
+    return ["store", "reverse"] if _suits_store(footprint, request) else ["reverse"]
+
+
+def _suits_store(footprint: Footprint, request: Request) -> bool:
+    plan = footprint.plan
+    num_bytes = plan.num_positions(imaginary=request.imaginary) * footprint.state
+    return plan.num_qubits >= STORE_MIN_QUBITS and num_bytes <= STORE_MAX_BYTES
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What there is to choose from for one batch within one limit."""
+
+    footprint: Footprint
+    request: Request
+    num_threads: int
+    limit: float
+    varying: tuple[int, int] | None
+
+    @property
+    def num_positions(self) -> int:
+        return self.footprint.plan.num_positions(imaginary=self.request.imaginary)
+
+    def total(self, num_threads: int, num_states: int) -> int:
+        return self.footprint.total(self.request, num_threads, num_states, self.varying)
+
+    def choose(self, name: str, num_segments: int | None = None) -> Choice | None:
+        """Return the fastest choice of a method that fits, or None."""
+        positions = self.num_positions
+        if name == "checkpoint" and num_segments is None:
+            return self._most_states()
+        method, num_states, steps = REVERSE, 0, positions
+        if name == "store":
+            method, num_states = Method("store"), positions
+        elif name == "checkpoint":
+            assert num_segments is not None
+            method = Method("checkpoint", None, num_segments)
+            num_states = _states_of_segments(positions, num_segments)
+            steps = 2 * positions - num_states  # starts and the last segment are made once
+        found = self.threads_for(num_states)
+        return None if found is None else Choice(method, *found, steps)
+
+    def threads_for(self, num_states: int) -> tuple[int, int] | None:
+        """Return the most threads whose rows side by side fit, and the bytes these take, or None."""
+        for threads in range(self.num_threads, 0, -1):
+            total = self.total(threads, num_states)
+            if total <= self.limit:
+                return threads, total
+        return None
+
+    def _most_states(self) -> Choice | None:
+        best, least = None, inf
+        for threads in range(self.num_threads, 0, -1):
+            num_states = self._fit_states(threads)
+            if num_states is None:
+                continue
+            working = self.footprint.side_by_side(self.request.num_rows, threads)[1]
+            time = relative_time(self.footprint.plan, num_states, self.request.imaginary) / working
+            if time < least:
+                steps = num_steps(self.num_positions, num_states)
+                best, least = (threads, num_states, steps), time
+            if num_states == self.num_positions:
+                break
+        if best is None:
+            return None
+        threads, num_states, steps = best
+        choice = Choice(Method("checkpoint", num_states), threads, self.total(threads, num_states), steps)
+        return replace(choice, advice=self._advice(choice))
+
+    def _fit_states(self, num_threads: int) -> int | None:
+        most = self.num_positions
+        if self.limit < inf:
+            rows, _ = self.footprint.side_by_side(self.request.num_rows, num_threads)
+            room = self.limit - self.total(num_threads, most) + rows * most * self.footprint.state
+            most = min(most, int(room) // (rows * self.footprint.state))
+        # the list of actions grows a little as states become fewer
+        fewer = (c for c in range(most, max(most - 4, 0), -1) if self.total(num_threads, c) <= self.limit)
+        return next(fewer, None)
+
+    def _advice(self, choice: Choice) -> str:
+        positions, few = self.num_positions, choice.method.num_states or 1
+        if choice.num_steps <= LONG_SCHEDULE * positions:
+            return ""
+        more = next(c for c in range(few, positions + 1) if 2 * num_steps(positions, c) <= choice.num_steps)
+        return (
+            f"method='checkpoint' with {few} {'state' if few == 1 else 'states'} of {self.footprint.plan.num_qubits} "
+            f"qubits recomputes {choice.num_steps / positions:.3g} times the forward sweep; "
+            f"memory_limit='{format_limit(self.total(choice.num_threads, more))}' would halve that, method='reverse' "
+            "recomputes nothing."
+        )
+
+    def refusal(self, name: str, num_segments: int | None, limit_name: str) -> str:
+        """Say what does not fit, by how much, and what would."""
+        footprint, request, plan = self.footprint, self.request, self.footprint.plan
+        states = {"store": self.num_positions, "reverse": 0}.get(name, 1)
+        if name == "checkpoint" and num_segments is not None:
+            states = _states_of_segments(self.num_positions, num_segments)
+        of_states = footprint.count_states(request, states) * np.dtype(request.dtype).itemsize << plan.num_qubits
+        total, arrays = self.total(1, states), footprint.arrays(request)
+        limit = f"{limit_name} is {format_bytes(self.limit)}"
+        if total - arrays <= self.limit:
+            return (
+                f"the {'gradients' if request.gradient else 'values'} of {request.num_pairs:,} pairs of rows and "
+                f"observables, and the rows, take {format_bytes(arrays)} beside {format_bytes(total - arrays)} of "
+                f"states and tables, {limit}; ask for fewer rows or observables at a time or raise memory_limit."
+            )
+        what = "statevector and cotangent" if request.gradient else "statevector"
+        if states > 1:
+            what = f"{states:,} statevectors of method='{name}' and the cotangent"
+        figures = (
+            f"the {what} of {plan.num_qubits} qubits {'need' if request.gradient else 'needs'} "
+            f"{format_bytes(of_states)} in {request.dtype}"
+        )
+        if of_states <= self.limit:
+            figures += f", with tables, sums and arrays {format_bytes(total)}"
+        *others, last = [*self._cures(name, num_segments), "raise memory_limit"]
+        return f"{figures}, {limit}; use {', '.join(others)} or {last}."
+
+    def _cures(self, name: str, num_segments: int | None) -> list[str]:
+        cures = []
+        if self.request.dtype != "complex64":
+            smaller = self.footprint.plan.footprint("complex64")
+            options = replace(self, footprint=smaller, request=self.request._replace(dtype="complex64"))
+            if options.choose(name, num_segments):
+                cures.append("dtype='complex64'")
+        if self.request.gradient:
+            for other in ("reverse", "checkpoint"):
+                if (other != name or num_segments is not None) and self.choose(other):
+                    cures.append(f"method='{other}'" + (" without num_segments" if other == name else ""))
+                    break
+        return [*cures, "fewer qubits"]
+
+
+def _states_of_segments(num_positions: int, num_segments: int) -> int:
+    """Return the states of `segmented_schedule`."""
+    segments = min(num_segments, num_positions)
+    return segments - 1 - (-num_positions // segments)
+
+
+def relative_time(plan: Plan, num_states: int = 0, imaginary: bool = False) -> float:
+    """Estimate the time of values and gradients relative to method "reverse", from operations alone.
+
+    Going back costs the same whether psi is undone beside lam or read from memory: that much was measured.
+
+    Args:
+        plan: the planned circuit.
+        num_states: states of a schedule; 0 is method "reverse".
+        imaginary: see `Plan.num_positions`.
+    """
+    if num_states == 0:
+        return 1.0
+    positions = plan.num_positions(imaginary=imaginary)
+    forward = plan.flops(False)
+    again = forward * (num_steps(positions, num_states) / positions - 1)
+    return 1 + again / max(plan.flops(True), 1)
+
+
+def format_limit(count: float) -> str:
+    """Write bytes as a memory limit that is at least as large: ``format_limit(2**30 + 1) == '1100MB'``."""
+    for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
+        if count >= 10 * 1000**power:
+            return f"{-int(-count // 1000**power)}{unit}"
+    return f"{int(count)}B"
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """What a method takes.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        method: its name.
+        num_states: statevectors kept per row, beside the cotangent.
+        num_bytes: predicted for the batch, in chunks where it has to be.
+        forward: forward sweeps' worth of steps.
+        time: estimated from operations, relative to "reverse" on the same device.
+        fits: whether the bytes are within the limit.
+        is_auto: whether ``method="auto"`` takes it.
+    """
+
+    device: str
+    method: str
+    num_states: int
+    num_bytes: int
+    forward: float
+    time: float
+    fits: bool
+    is_auto: bool
+
+    def __str__(self) -> str:
+        fits = f"{'yes' if self.fits else 'no'}{'  <- auto' if self.is_auto else ''}"
+        memory = format_bytes(self.num_bytes)
+        return (
+            f"  {self.device:<8}{self.method:<12}{self.num_states:>8,}{memory:>12}{self.forward:>10.2f}"
+            f"{self.time:>8.2f}  {fits}"
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """Methods side by side; ``print`` shows a table.
+
+    Attributes:
+        title: what was asked.
+        costs: a line for each method on the CPU, several for "checkpoint", and one for a GPU.
+    """
+
+    title: str
+    costs: tuple[MethodCost, ...]
+
+    def __str__(self) -> str:
+        head = f"  {'device':<8}{'method':<12}{'states':>8}{'memory':>12}{'forward':>10}{'time':>8}  fits"
+        return "\n".join([self.title, head, *map(str, self.costs)])
+
+
+def report(plan: Plan, request: Request, num_threads: int, limit: int) -> Report:
+    """Compare methods for a batch with gradients; "checkpoint" with several numbers of states.
+
+    These are as many states as fit, and the fewest with which no step is made more than 2, 3 or 5 times.
+
+    Cost: some seconds for circuits of a million rotations, to find the passes of the GPU.
+    """
+    from qiskit_fused.chunks import predict  # which imports plans
+
+    footprint = plan.footprint(request.dtype)
+    within = _Options(footprint, request, num_threads, limit, None)
+    positions = plan.num_positions(imaginary=request.imaginary)
+    kept = {_fewest_states(positions, repetitions) for repetitions in (2, 3, 5)}
+    fitting = within.choose("checkpoint")
+    if fitting is not None:
+        kept.add(fitting.method.num_states or 1)
+    small = _suits_store(footprint, request) and within.threads_for(positions) is not None
+    rows = [("reverse", 0), ("store", positions)]
+    rows += [("checkpoint", num_states) for num_states in sorted(kept - {positions}, reverse=True)]
+    costs = []
+    for name, num_states in rows:
+        found = within.threads_for(num_states)
+        working = [
+            footprint.side_by_side(request.num_rows, n)[1] for n in (num_threads, found[0] if found else num_threads)
+        ]
+        costs.append(
+            MethodCost(
+                device="cpu",
+                method=name,
+                num_states=max(num_states, 1),
+                num_bytes=found[1] if found else within.total(1, num_states),
+                forward=num_steps(positions, num_states) / positions if num_states else 1.0,
+                time=relative_time(plan, num_states, request.imaginary) * working[0] / working[1],
+                fits=found is not None,
+                is_auto=found is not None and name == ("store" if small else "reverse"),
+            )
+        )
+    on_gpu = predict(
+        plan,
+        request.num_rows,
+        dtype=request.dtype,
+        num_observables=request.num_pairs // max(request.num_rows, 1),
+        limit=limit,
+    )
+    fits = on_gpu.num_chunks > 0
+    costs.append(MethodCost("cuda", "reverse", 1, on_gpu.bytes, 1.0, 1.0, fits, is_auto=fits))
+    rows_text = "1 row" if request.num_rows == 1 else f"{request.num_rows:,} rows"
+    title = (
+        f"Values and gradients of {rows_text} of {plan.num_qubits} qubits in {request.dtype}, "
+        f"within {format_bytes(limit)}"
+    )
+    return Report(title, tuple(costs))
+
+
+def _fewest_states(num_positions: int, repetitions: int) -> int:
+    """Return the fewest states with which no step is made more than ``repetitions`` times."""
+    num_states = 1
+    while comb(num_states + repetitions, num_states) < num_positions + 1:
+        num_states += 1
+    return min(num_states, num_positions)

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`FusedEstimatorQNN`: qiskit-machine-learning's `EstimatorQNN` in one batch per pass, and `accelerate`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.primitives import BaseEstimatorV2, StatevectorEstimator
+from qiskit.quantum_info.operators.base_operator import BaseOperator
+from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeType
+from qiskit_machine_learning.neural_networks import EstimatorQNN, NeuralNetwork
+from qiskit_machine_learning.primitives import QMLEstimator
+
+from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.compiler import COMPILED, CompiledCircuit
+from qiskit_fused.estimator import FusedEstimator
+from qiskit_fused.gradient import FusedEstimatorGradient
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.training import Expectations
+from qiskit_fused.unsupported import UnsupportedInstruction
+
+_Model = TypeVar("_Model")
+
+
+class FusedEstimatorQNN(EstimatorQNN):
+    """An `EstimatorQNN` whose forward pass is one batch, and whose backward pass is one batched Jacobian.
+
+    Outputs and gradients are those of ``EstimatorQNN``, in the same shapes; gradients are exact. It goes where that
+    goes: ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor``, ``EffectiveDimension``, ``TorchConnector``. `vjp` and
+    `value_and_vjp` give the gradient of a loss by one sweep back for all outputs, without the Jacobian.
+
+    Outputs are exact too, unless the estimator emulates noise (``precision_mode="emulate"``), of ``default_precision``.
+    A circuit that no sweep can do runs forward as `FusedEstimator` runs it, and has no gradients.
+
+    >>> from qiskit import QuantumCircuit
+    >>> from qiskit.circuit import Parameter
+    >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
+    >>> _ = circuit.ry(x + w, 0)
+    >>> qnn = FusedEstimatorQNN(circuit=circuit, input_params=[x], weight_params=[w])
+    >>> qnn.forward([[0.0], [0.5]], [0.0]).round(3).tolist()
+    [[1.0], [0.878]]
+    >>> qnn.vjp([[0.0], [0.5]], [0.0], [[1.0], [1.0]])[1].round(3).tolist()
+    [-0.479]
+
+    Args:
+        circuit: the circuit, with inputs and weights as its parameters.
+        estimator: a `FusedEstimator`; None makes one.
+        observables: one observable or K of them, the outputs; None is ``Z`` on all qubits.
+        input_params: the parameters that each sample has values of its own for.
+        weight_params: the trainable parameters.
+        gradient: what the backward pass asks; None is a `FusedEstimatorGradient` with the estimator's options. Any
+            other gradient is used as ``EstimatorQNN`` uses it, and then there is no `vjp`.
+        input_gradients: whether gradients with respect to the inputs are computed.
+        default_precision: size of the noise, where noise is emulated.
+        pass_manager: transpiles the circuit; not needed here.
+        options: `FusedOptions` or a mapping, for the estimator that is made.
+        keywords: single options, which override the estimator's and ``options``.
+
+    Raises:
+        TypeError: for an estimator that is no `FusedEstimator`, or an unknown option.
+        ValueError: for a bad value of an option, or parameters that are not those of the circuit.
+    """
+
+    _expectations: Expectations | None = None  # made at the first use
+
+    def __init__(
+        self,
+        *,
+        circuit: QuantumCircuit,
+        estimator: BaseEstimatorV2 | None = None,
+        observables: Sequence[BaseOperator] | BaseOperator | None = None,
+        input_params: Sequence[Parameter] | None = None,
+        weight_params: Sequence[Parameter] | None = None,
+        gradient: BaseEstimatorGradient | None = None,
+        input_gradients: bool = False,
+        default_precision: float = 0.015625,
+        pass_manager: Any = None,
+        options: FusedOptions | Mapping[str, Any] | None = None,
+        **keywords: Any,
+    ):
+        if estimator is not None and not isinstance(estimator, FusedEstimator):
+            raise TypeError(
+                f"estimator must be a FusedEstimator or None, not {type(estimator).__name__}; "
+                "EstimatorQNN takes any estimator, and accelerate(qnn) replaces a simulator."
+            )
+        if estimator is not None and options is not None:
+            raise TypeError("options were given beside an estimator, which has its own; give one of both.")
+        if estimator is None or keywords:
+            estimator = FusedEstimator(options=options if estimator is None else estimator.options, **keywords)
+        super().__init__(
+            circuit=circuit,
+            estimator=estimator,
+            observables=observables,
+            input_params=input_params,
+            weight_params=weight_params,
+            gradient=FusedEstimatorGradient(estimator) if gradient is None else gradient,
+            input_gradients=input_gradients,
+            default_precision=default_precision,
+            pass_manager=pass_manager,
+        )
+
+    def vjp(self, input_data: Any, weights: Any, cotangent: Any) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return the gradient of a loss with respect to inputs and weights.
+
+        One sweep forward and one back per sample, however many outputs; memory does not depend on samples times
+        weights.
+
+        Args:
+            input_data: as `forward` takes it.
+            weights: as `forward` takes them.
+            cotangent: the derivative of the loss with respect to each output: the shape of `forward`'s result, or (K,)
+                for a single sample. Or a function, as `Expectations.value_and_vjp` takes it.
+
+        Returns:
+            The gradient of the inputs in their shape (None unless ``input_gradients``, or without inputs), and that of
+            the weights, (W,), summed over all samples.
+
+        Raises:
+            TypeError: when ``gradient`` is no `FusedEstimatorGradient`.
+            UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+            ValueError: for a cotangent of another shape, or values that are not finite.
+        """
+        return self.value_and_vjp(input_data, weights, cotangent)[1:]
+
+    def value_and_vjp(
+        self, input_data: Any, weights: Any, cotangent: Any
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Return the exact outputs, and what `vjp` returns, by the same sweeps."""
+        return self._value_and_vjp(input_data, weights, cotangent, self._input_gradients)
+
+    def _value_and_vjp(
+        self, input_data: Any, weights: Any, cotangent: Any, input_gradients: bool
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        options = _options_of(self.gradient)
+        if options is None:
+            raise TypeError(
+                f"vjp needs a FusedEstimatorGradient for real derivatives, and gradient is {self.gradient!r}; "
+                "leave gradient out, or use backward."
+            )
+        inputs, shape = self._validate_input(input_data)
+        inputs, weights = _arrays(inputs, self._validate_weights(weights))
+        cotangent = _rows_of(cotangent, inputs, shape, self._output_shape)
+        found = self._function(options).value_and_vjp(inputs, weights, cotangent, input_gradients=input_gradients)
+        of_inputs = found.inputs if found.inputs is None or not self._num_inputs else found.inputs.reshape(shape)
+        if not self._num_inputs:
+            of_inputs = None
+        return self._validate_forward_output(found.values, shape), of_inputs, found.weights
+
+    def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray | None:
+        estimator = self.estimator
+        if type(estimator).run is not FusedEstimator.run or estimator.options.adds_noise:
+            return super()._forward(input_data, weights)
+        try:
+            function = self._function(estimator.options)
+        except UnsupportedInstruction:
+            return super()._forward(input_data, weights)  # by another simulator, with a warning, or this error again
+        return function.values(*_arrays(input_data, weights))
+
+    def _backward(
+        self, input_data: np.ndarray | None, weights: np.ndarray | None
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        options = _options_of(self.gradient)
+        if options is None:
+            return super()._backward(input_data, weights)
+        if not (self._num_weights or (self._num_inputs and self._input_gradients)):
+            return None, None
+        _, of_inputs, of_weights = self._function(options).value_and_jacobian(
+            *_arrays(input_data, weights), input_gradients=self._input_gradients
+        )
+        return of_inputs, of_weights
+
+    def _function(self, options: FusedOptions) -> Expectations:
+        """Return the outputs as a function, made anew when the options, the observables or the circuit are others."""
+        known, compiled = self._expectations, None
+        if known is not None and self._circuit is not self._org_circuit and known.compiled.fits(self._circuit):
+            compiled = known.compiled  # of a copy that nobody else has, and so nobody changes
+        compiled = compiled or COMPILED.get(self._circuit)
+        if (
+            known is None
+            or known.options is not options
+            or known.compiled is not compiled
+            or known.operators is not coerce_observables(self._observables).operators
+        ):
+            known = self._expectations = _make_function(self, compiled, options)
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what to pickle; the compiled circuit is made again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_expectations"}
+
+
+def accelerate(model: _Model, **options: Any) -> _Model:
+    """Switch a model over to fused sweeps, in place, and return it: same weights, same outputs, same exact gradients.
+
+    ``accelerate(model, dtype="complex64").fit(x, y)``. An ``EstimatorQNN`` becomes a `FusedEstimatorQNN`, a
+    ``TorchConnector`` one whose backward pass is a vector-Jacobian product. Of a subclass of these, which may have
+    methods of its own, only the estimator and the gradient are replaced. Nothing changes when an error is raised.
+
+    An exact ``QMLEstimator``, the default of ``EstimatorQNN``, is replaced by an exact `FusedEstimator`, and a
+    ``StatevectorEstimator`` by one that adds the same noise (``precision_mode="exact"`` ends that). Gradients never
+    have noise.
+
+    Args:
+        model: an ``EstimatorQNN``; a ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor`` or ``VQR`` made of one; a
+            ``TorchConnector``, or a torch module with some of them in it.
+        options: options of the estimator, see `FusedOptions`.
+
+    Raises:
+        TypeError: for another model, for ``SamplerQNN`` and ``VQC``, for an unknown option, and for an estimator that
+            is not one of Qiskit's exact simulators, unless ``precision_mode`` is among the options.
+        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+    """
+    connectors = _find_connectors(model)
+    if connectors is not None:
+        networks = [connector.neural_network for connector in connectors]
+    else:
+        networks = [model if isinstance(model, NeuralNetwork) else getattr(model, "neural_network", None)]
+    networks = list({id(network): network for network in networks}.values())
+    switches = [_prepare(network, model, options) for network in networks]
+    for switch in switches:
+        switch()
+    for connector in connectors or ():
+        _switch_connector(connector)
+    return model
+
+
+def _find_connectors(model: Any) -> list[Any] | None:
+    """Return the ``TorchConnector``s of a torch module, None for anything else; torch is not imported for this."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(model, torch.nn.Module):
+        return None
+    from qiskit_machine_learning.connectors import TorchConnector
+
+    connectors = [module for module in model.modules() if isinstance(module, TorchConnector)]
+    if not connectors:
+        raise TypeError(f"accelerate found no TorchConnector in the {type(model).__name__}.")
+    return connectors
+
+
+def _prepare(network: Any, model: Any, options: dict[str, Any]) -> Callable[[], None]:
+    """Check a network and return what switches it over."""
+    if not isinstance(network, EstimatorQNN):
+        what = type(model).__name__ if network is None else type(network).__name__
+        raise TypeError(
+            f"accelerate takes an EstimatorQNN, or a model made of one, not {what}; "
+            "a network of expectation values, EstimatorQNN(circuit=..., observables=...), can be accelerated."
+        )
+    estimator = _make_estimator(network.estimator, options)
+    gradient = network.gradient
+    if options or not isinstance(gradient, FusedEstimatorGradient):
+        own = gradient._own_options if isinstance(gradient, FusedEstimatorGradient) else None
+        kind = getattr(gradient, "derivative_type", DerivativeType.REAL)
+        gradient = FusedEstimatorGradient(estimator, own, kind, **(options if own is not None else {}))
+    _make_function(network, COMPILED.get(network._circuit), estimator.options)  # or an error
+
+    def switch() -> None:
+        network.estimator, network.gradient = estimator, gradient
+        if type(network) is EstimatorQNN:
+            network.__class__ = FusedEstimatorQNN
+
+    return switch
+
+
+def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:
+    """Return what goes in an estimator's place."""
+    if isinstance(estimator, FusedEstimator):
+        return FusedEstimator(options=estimator.options, **options) if options else estimator
+    if type(estimator) in (QMLEstimator, StatevectorEstimator):
+        noise = {"precision_mode": "emulate", "default_precision": estimator.default_precision, "seed": estimator.seed}
+        is_exact = type(estimator) is QMLEstimator and estimator.default_precision == 0
+        return FusedEstimator(**{} if is_exact else noise | options) if not is_exact else FusedEstimator(**options)
+    if "precision_mode" not in options:
+        raise TypeError(
+            f"accelerate replaces Qiskit's simulators, and the estimator of this model is {type(estimator).__name__}; "
+            "precision_mode='exact' replaces it by exact expectation values."
+        )
+    return FusedEstimator(**options)
+
+
+def _switch_connector(connector: Any) -> None:
+    from qiskit_machine_learning.connectors import TorchConnector
+
+    from qiskit_fused.connector import FusedTorchConnector
+
+    if type(connector) is TorchConnector and isinstance(connector.neural_network, FusedEstimatorQNN):
+        connector.__class__ = FusedTorchConnector
+
+
+def _make_function(network: Any, compiled: CompiledCircuit, options: FusedOptions) -> Expectations:
+    observables = network._observables
+    for position, observable in enumerate(observables):
+        count = coerce_observables(observable).operators.num_observables
+        if count != 1:
+            raise ValueError(f"each output is one observable; observables[{position}] holds {count}.")
+    # the parameters of a network's circuit are its inputs, then its weights
+    inputs, weights = compiled.parameters[: network.num_inputs], compiled.parameters[network.num_inputs :]
+    return Expectations(compiled, observables, inputs, weights, options)
+
+
+def _options_of(gradient: Any) -> FusedOptions | None:
+    """Return the options of a gradient that fused sweeps can take the place of, else None."""
+    if isinstance(gradient, FusedEstimatorGradient) and gradient.derivative_type.name == "REAL":
+        return gradient.fused_options
+    return None
+
+
+def _arrays(inputs: np.ndarray | None, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs (B, I) and weights (W,); a network without inputs has one sample."""
+    return np.zeros((1, 0)) if inputs is None else inputs, np.zeros(0) if weights is None else weights
+
+
+def _rows_of(cotangent: Any, inputs: np.ndarray, shape: tuple[int, ...] | None, output_shape: tuple[int, ...]) -> Any:
+    """Return cotangents as (B, K), or the function given."""
+    if callable(cotangent):
+        return cotangent
+    array = np.asarray(cotangent, dtype=np.float64)
+    samples = shape[:-1] if shape is not None and len(shape) >= 2 else (1,)
+    allowed = [(*samples, *output_shape)] + [output_shape] * (samples == (1,))
+    if array.shape not in allowed:
+        raise ValueError(f"cotangent has shape {array.shape}; allowed: {' or '.join(map(str, allowed))}.")
+    return array.reshape(len(inputs), -1)

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`FusedLayer`: expectation values of a circuit as a PyTorch module, differentiated by one sweep back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import Parameter, QuantumCircuit
+
+from qiskit_fused.compiler import CompiledCircuit
+from qiskit_fused.execution import check_device
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.training import Expectations
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        "qiskit_fused.torch needs PyTorch, which is not installed; use: pip install 'qiskit-fused[torch]'",
+        name="torch",
+    ) from error
+
+
+class FusedLayer(nn.Module):
+    """Expectation values of K observables after a circuit: a module that maps (..., I) to (..., K).
+
+    The weights are one Parameter, ``weight`` (W,). A backward pass is one forward and one backward sweep for all
+    observables together, in memory that does not depend on rows times weights. Gradients of the inputs, and of initial
+    states, are only made where they are needed. There are no second derivatives.
+
+    ``weight.dtype`` decides the arithmetic: amplitudes are complex128 where it is float64 (``layer.double()``), else
+    complex64, unless an option says which. Values have the dtype and the device of ``weight``.
+
+    Tensors in CPU memory are shared with the engine, not copied, where they are float64 (complex128 for states), and
+    converted where they are not: angles are float64 in all engines. Tensors of another device are copied through CPU
+    memory, rows times inputs in and rows times observables out; the ``device`` option alone says where sweeps run.
+
+    Args:
+        circuit: the circuit, or what `compile_circuit` made of it.
+        observables: one observable or a list of K.
+        input_parameters: I parameters of the circuit that the inputs are values of, in their order.
+        weight_parameters: W parameters of the circuit that the weights are values of, in their order; with the inputs,
+            all parameters of the circuit.
+        initial_weights: W numbers, or a function that fills a tensor in place as those of ``torch.nn.init`` do. A
+            tensor keeps its dtype and device; other numbers become the default dtype. None is uniform in [-1, 1), as
+            in ``TorchConnector``.
+        options: `FusedOptions`, which say a dtype too, or a mapping; copied.
+        keywords: single options, which override both.
+
+    Raises:
+        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        TypeError: for an unknown option.
+        ValueError: for a bad value of an option, parameters that are not those of the circuit, observables on other
+            qubits, or another number of weights.
+        RuntimeError: for a device that cannot be used.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(
+        self,
+        circuit: QuantumCircuit | CompiledCircuit,
+        observables: Any,
+        input_parameters: Iterable[Parameter] = (),
+        weight_parameters: Iterable[Parameter] = (),
+        initial_weights: Any = None,
+        *,
+        options: FusedOptions | Mapping[str, Any] | None = None,
+        **keywords: Any,
+    ):
+        super().__init__()
+        says_dtype = "dtype" in keywords or isinstance(options, FusedOptions) or "dtype" in (options or {})
+        options = FusedOptions.coerce(options, **keywords)
+        check_device(options)
+        given = Expectations(circuit, observables, input_parameters, weight_parameters, options)
+        self._double = given if says_dtype else _with_dtype(given, "complex128")
+        self._single = given if says_dtype else _with_dtype(given, "complex64")
+        self._initial_weights = initial_weights
+        self.weight = nn.Parameter(_empty_weights(initial_weights, given.num_weights))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Give the weights their initial values, new ones where these are random."""
+        initial = self._initial_weights
+        with torch.no_grad():
+            if initial is None:
+                nn.init.uniform_(self.weight, -1.0, 1.0)
+            elif callable(initial):
+                initial(self.weight)
+            else:
+                self.weight.copy_(torch.as_tensor(initial))
+
+    def forward(self, inputs: Tensor | None = None, initial_states: Tensor | None = None) -> Tensor:
+        """Return expectation values (..., K).
+
+        Args:
+            inputs: real (..., I), with any number of leading dimensions; may be left out where I is 0.
+            initial_states: real or complex (..., 2^n), n the qubits of the circuit: what each row starts from in place
+                of |0...0>, normalised. Its leading dimensions are broadcast with those of the inputs.
+
+        Raises:
+            TypeError: for what is not a tensor, or complex inputs.
+            ValueError: for shapes that do not fit, tensors on several devices, values that are not finite, or states
+                that are not normalised; the text names the row.
+            MemoryError: when a row does not fit the memory limit.
+        """
+        expectations = self._double if self.weight.dtype == torch.float64 else self._single
+        inputs, initial_states, shape = self._broadcast(inputs, initial_states)
+        values = expectation_values(expectations, self.weight, inputs, initial_states)
+        return values if len(shape) == 1 else values.reshape(*shape, -1)
+
+    def _broadcast(self, inputs: Tensor | None, states: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+        """Return inputs (B, I), states (B, 2^n) or None, and the leading dimensions, whose product is B."""
+        count = self._double.num_inputs
+        if inputs is None:
+            if count:
+                raise TypeError(f"inputs are None; allowed: a tensor of shape (..., {count}).")
+            inputs = self.weight.new_empty(0)
+        for name, tensor in (("inputs", inputs), ("initial_states", states)):
+            if tensor is not None:
+                self._check(name, tensor)
+        if inputs.is_complex():
+            raise TypeError("inputs are complex; allowed: real numbers, one for each input parameter.")
+        if inputs.shape[-1] != count:
+            raise ValueError(f"inputs have shape {tuple(inputs.shape)}; allowed: (..., {count}).")
+        shape = tuple(inputs.shape[:-1])
+        if states is not None:
+            try:
+                shape = tuple(torch.broadcast_shapes(shape, states.shape[:-1]))
+            except RuntimeError:
+                raise ValueError(
+                    f"initial_states of shape {tuple(states.shape)} do not go with inputs of shape "
+                    f"{tuple(inputs.shape)}; allowed: (..., 2^n) whose leading dimensions broadcast with theirs."
+                ) from None
+            states = _as_rows(states, shape)
+        return _as_rows(inputs, shape), states, shape
+
+    def _check(self, name: str, tensor: Any) -> None:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
+        if tensor.device != self.weight.device:
+            raise ValueError(
+                f"{name} are on device '{tensor.device}', the weights on '{self.weight.device}'; "
+                f"use layer.to('{tensor.device}')."
+            )
+        if not tensor.ndim:
+            raise ValueError(f"{name} have shape (); allowed: at least one dimension.")
+
+    def extra_repr(self) -> str:
+        """Say what the module maps to what, for ``print(module)``."""
+        one = self._double
+        return (
+            f"num_inputs={one.num_inputs}, num_observables={one.num_observables}, num_weights={one.num_weights}, "
+            f"num_qubits={one.compiled.num_qubits}"
+        )
+
+
+def expectation_values(
+    expectations: Expectations, weight: Tensor, inputs: Tensor, initial_states: Tensor | None = None
+) -> Tensor:
+    """Return expectation values (B, K) that autograd can differentiate once, of the dtype and device of the weights.
+
+    Args:
+        expectations: what to evaluate, in the number format of its options.
+        weight: real (W,).
+        inputs: real (B, I).
+        initial_states: real or complex (B, 2^n), normalised, or None for |0...0>.
+    """
+    values: Tensor = _Values.apply(expectations, weight, inputs, initial_states)
+    return values
+
+
+class _Values(torch.autograd.Function):
+    """Expectation values; their derivatives are those of `_Gradients`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, expectations: Expectations, weight: Tensor, inputs: Tensor, initial_states: Tensor | None
+    ) -> Tensor:
+        ctx.expectations = expectations
+        ctx.save_for_backward(weight, inputs, initial_states)
+        with _device_of(weight):
+            values = expectations.values(
+                _to_numpy(inputs), _to_numpy(weight), initial_states=_to_numpy(initial_states, np.complex128)
+            )
+        return _to_tensor(values, weight)
+
+    @staticmethod
+    def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad[1:]
+        return None, *_Gradients.apply(ctx.expectations, needed, cotangents, *ctx.saved_tensors)
+
+
+class _Gradients(torch.autograd.Function):
+    """Gradients of the sum of cotangents times values.
+
+    A function of its own, so that differentiating it again is an error. ``once_differentiable`` would not see to that
+    where the cotangents are constants: a penalty on the gradient would be without effect, and nobody told.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        expectations: Expectations,
+        needed: tuple[bool, bool, bool],
+        cotangents: Tensor,
+        weight: Tensor,
+        inputs: Tensor,
+        initial_states: Tensor | None,
+    ) -> tuple[Tensor | None, ...]:
+        with _device_of(weight):
+            vjp = expectations.value_and_vjp(
+                _to_numpy(inputs),
+                _to_numpy(weight),
+                _to_numpy(cotangents),
+                initial_states=_to_numpy(initial_states, np.complex128),
+                input_gradients=needed[1],
+            )
+        gradients = (vjp.weights, vjp.inputs, vjp.initial_states)
+        return tuple(
+            _to_tensor(gradient, tensor) if wanted else None
+            for wanted, gradient, tensor in zip(needed, gradients, (weight, inputs, initial_states))
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        raise RuntimeError(
+            "qiskit_fused.torch has no second derivatives, and this differentiates a gradient; "
+            "detach the gradient, or leave create_graph=True out."
+        )
+
+
+def _to_numpy(tensor: Tensor | None, dtype: Any = np.float64) -> Any:
+    """Return a tensor as an array, which shares its memory if that is in CPU memory and of the same dtype.
+
+    This and `_to_tensor` are the only ways between tensors and engines: an engine that took the memory of another
+    device, through DLPack and on its current stream, would get it here.
+    """
+    if tensor is None:
+        return None
+    array = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if array.dtype == torch.bfloat16:  # unknown to NumPy
+        array = array.float()
+    return array.numpy().astype(dtype, copy=False)
+
+
+def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    """Return an array as a tensor of the dtype and device of another; a new array's memory is shared if that can be."""
+    if np.iscomplexobj(array) and not like.is_complex():
+        array = array.real
+    return torch.from_numpy(array).to(like.dtype).to(like.device)
+
+
+def _device_of(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Return a context in which the CUDA device of a tensor is current: the one that a CUDA engine runs on."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def _as_rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Broadcast a tensor (..., D) to leading dimensions, and return it as (B, D)."""
+    if len(shape) == 1 and tensor.shape[:-1] == shape:
+        return tensor
+    size = tensor.shape[-1]
+    return tensor.expand(*shape, size).reshape(int(np.prod(shape)), size)
+
+
+def _empty_weights(initial_weights: Any, count: int) -> Tensor:
+    """Return a tensor (W,) for initial weights to be copied to."""
+    if initial_weights is None or callable(initial_weights):
+        return torch.empty(count)
+    shape = tuple(np.shape(initial_weights))
+    if shape != (count,):
+        raise ValueError(f"initial_weights have shape {shape}; allowed: ({count},), one for each weight parameter.")
+    if isinstance(initial_weights, Tensor) and initial_weights.is_floating_point():
+        return torch.empty_like(initial_weights, requires_grad=False)
+    return torch.empty(count)
+
+
+def _with_dtype(expectations: Expectations, dtype: str) -> Expectations:
+    result = copy(expectations)
+    result.options = replace(expectations.options, dtype=dtype)
+    return result

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Expectation values as a differentiable function of inputs and weights, for training: block by block of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from qiskit.circuit import Parameter, QuantumCircuit
+
+from qiskit_fused.batches import all_pairs
+from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit, check_observables
+from qiskit_fused.execution import check_finite, evaluate, pull_back, real_values
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.progress import Part, Progress
+
+_BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
+_MIN_BLOCK_ROWS = 16  # where a row alone takes many bytes: threads run rows side by side
+
+Cotangents = np.ndarray | Callable[[np.ndarray], np.ndarray]
+
+
+class Vjp(NamedTuple):
+    """Values and a vector-Jacobian product.
+
+    Attributes:
+        values: float64 (B, K).
+        inputs: float64 (B, I), or None where not asked for.
+        weights: float64 (W,), the sum over all rows.
+    """
+
+    values: np.ndarray
+    inputs: np.ndarray | None
+    weights: np.ndarray
+
+
+class Expectations:
+    """Expectation values of K observables after one circuit, as a function of inputs (B, I) and weights (W,).
+
+    Args:
+        circuit: the circuit, or what `compile_circuit` made of it.
+        observables: one observable or a list of K.
+        input_parameters: I parameters of the circuit that each row has values of its own for.
+        weight_parameters: W parameters that all rows share; with the inputs, all parameters of the circuit.
+        options: how the engine runs.
+
+    Raises:
+        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        ValueError: for parameters that are not those of the circuit, or observables on other qubits.
+    """
+
+    def __init__(
+        self,
+        circuit: QuantumCircuit | CompiledCircuit,
+        observables: Any,
+        input_parameters: Iterable[Parameter],
+        weight_parameters: Iterable[Parameter],
+        options: FusedOptions,
+    ):
+        if not isinstance(circuit, CompiledCircuit):
+            check_circuit(circuit)
+            circuit = COMPILED.get(circuit)
+        self.compiled, self.options = circuit, options
+        self.operators = coerce_observables(observables).operators
+        check_observables(circuit.num_qubits, self.operators)
+        self._inputs, self._weights = (
+            self._columns(name, parameters)
+            for name, parameters in (("input", input_parameters), ("weight", weight_parameters))
+        )
+        given = np.bincount(np.concatenate([self._inputs, self._weights]), minlength=len(circuit.parameters))
+        if (given != 1).any():
+            name = circuit.parameters[int(np.flatnonzero(given != 1)[0])].name
+            raise ValueError(
+                f"parameter '{name}' of the circuit must be one input parameter or one weight parameter, not "
+                f"{'both' if given.max() > 1 else 'neither'}."
+            )
+
+    def _columns(self, name: str, parameters: Iterable[Parameter]) -> np.ndarray:
+        parameters = list(parameters)
+        try:
+            return self.compiled.columns_of(parameters)
+        except KeyError as error:
+            raise ValueError(
+                f"{name} parameter '{getattr(error.args[0], 'name', error.args[0])}' is not in circuit.parameters; "
+                "allowed: the Parameter objects in there (equal names are not enough)."
+            ) from None
+
+    @property
+    def num_inputs(self) -> int:
+        """I."""
+        return len(self._inputs)
+
+    @property
+    def num_weights(self) -> int:
+        """W."""
+        return len(self._weights)
+
+    @property
+    def num_observables(self) -> int:
+        """K."""
+        return self.operators.num_observables
+
+    def values(self, inputs: Any, weights: Any) -> np.ndarray:
+        """Return expectation values, float64 (B, K).
+
+        Args:
+            inputs: (B, I).
+            weights: (W,).
+
+        Raises:
+            ValueError: for shapes that do not fit, or values that are not finite.
+            MemoryError: when a row does not fit the memory limit.
+        """
+        inputs, weights = self._check(inputs, weights)
+        result = np.empty((len(inputs), self.num_observables))
+        with self._progress(len(inputs), None) as progress:
+            progress.next_part()
+            for rows in self._blocks(len(inputs), self.compiled.program.num_columns, progress):
+                result[rows] = self._evaluate(inputs[rows], weights, progress).values
+        return result
+
+    def value_and_vjp(self, inputs: Any, weights: Any, cotangents: Cotangents, *, input_gradients: bool = True) -> Vjp:
+        """Return values and the gradient of the sum of cotangents times values: one sweep back for all observables.
+
+        Rows go through in blocks: memory does not depend on rows times weights.
+
+        Args:
+            inputs: (B, I).
+            weights: (W,).
+            cotangents: (B, K), or a function that maps values (b, K) of a block of rows to its cotangents (b, K), such
+                as the derivative of a loss that is a sum over rows; it costs another forward sweep.
+            input_gradients: whether gradients of the inputs are wanted.
+
+        Raises:
+            ValueError: for shapes that do not fit, or values that are not finite.
+            MemoryError: when a row does not fit the memory limit.
+        """
+        inputs, weights = self._check(inputs, weights)
+        shape = (len(inputs), self.num_observables)
+        if not callable(cotangents):
+            cotangents = self._check_cotangents(cotangents, shape)
+        values, of_weights = np.empty(shape), np.zeros(self.num_weights)
+        of_inputs = np.empty((len(inputs), self.num_inputs)) if input_gradients else None
+        with self._progress(len(inputs), len(inputs)) as progress:
+            progress.next_part()
+            for rows in self._blocks(len(inputs), self.compiled.program.num_columns, progress):
+                if callable(cotangents):
+                    known = self._evaluate(inputs[rows], weights, progress).values
+                    block = self._check_cotangents(cotangents(known), known.shape)
+                else:
+                    block = cotangents[rows]
+                found = self._evaluate(inputs[rows], weights, progress, block)
+                values[rows] = found.values
+                of_weights += found.gradients[:, self._weights].sum(axis=0)
+                if of_inputs is not None:
+                    of_inputs[rows] = found.gradients[:, self._inputs]
+        return Vjp(values, of_inputs, of_weights)
+
+    def value_and_jacobian(
+        self, inputs: Any, weights: Any, *, input_gradients: bool = True
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Return values (B, K) and their gradients with respect to inputs (B, K, I), or None, and weights (B, K, W).
+
+        Args:
+            inputs: (B, I).
+            weights: (W,).
+            input_gradients: whether gradients of the inputs are wanted.
+
+        Raises:
+            ValueError: for shapes that do not fit, or values that are not finite.
+            MemoryError: when a row does not fit the memory limit.
+        """
+        inputs, weights = self._check(inputs, weights)
+        count = self.num_observables
+        values, of_weights = np.empty((len(inputs), count)), np.empty((len(inputs), count, self.num_weights))
+        of_inputs = np.empty((len(inputs), count, self.num_inputs)) if input_gradients else None
+        with self._progress(len(inputs), len(inputs) * count) as progress:
+            progress.next_part()
+            for rows in self._blocks(len(inputs), count * self.compiled.program.num_columns, progress):
+                found = self._evaluate(inputs[rows], weights, progress, jacobian=True)
+                values[rows] = found.values
+                gradients = found.gradients.reshape(-1, count, len(self.compiled.parameters))
+                of_weights[rows] = gradients[:, :, self._weights]
+                if of_inputs is not None:
+                    of_inputs[rows] = gradients[:, :, self._inputs]
+        return values, of_inputs, of_weights
+
+    def _evaluate(
+        self,
+        inputs: np.ndarray,
+        weights: np.ndarray,
+        progress: Progress,
+        cotangents: np.ndarray | None = None,
+        jacobian: bool = False,
+    ) -> _Found:
+        values = np.empty((len(inputs), len(self.compiled.parameters)))
+        values[:, self._inputs], values[:, self._weights] = inputs, weights
+        pairs = all_pairs(len(inputs), self.num_observables)
+        evaluation = evaluate(
+            self.options,
+            self.compiled,
+            self.operators,
+            values,
+            pairs,
+            gradient=jacobian or cotangents is not None,
+            cotangents=None if cotangents is None else cotangents.ravel(),
+            watch=progress.watch,
+        )
+        gradients = evaluation.gradients
+        if gradients is not None:
+            of_rows = pairs if jacobian else all_pairs(len(inputs), 1)
+            gradients = pull_back(self.compiled, values, gradients, of_rows)
+        return _Found(evaluation.values.reshape(len(inputs), -1), gradients)
+
+    def _blocks(self, num_rows: int, columns_per_row: int, progress: Progress) -> Iterator[slice]:
+        size = max(_BLOCK_BYTES // (8 * columns_per_row or 1), _MIN_BLOCK_ROWS)
+        for begin in range(0, num_rows, size):
+            block = slice(begin, min(begin + size, num_rows))
+            with progress.share(block.start / num_rows, block.stop / num_rows):
+                yield block
+
+    def _progress(self, num_rows: int, num_lams: int | None) -> Progress:
+        return Progress(self.options.progress, (Part.of(self.compiled, num_rows, num_lams) for _ in range(1)))
+
+    def _check(self, inputs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
+        inputs, weights = real_values(inputs), real_values(weights)
+        if inputs.ndim != 2 or inputs.shape[1] != self.num_inputs:
+            raise ValueError(f"inputs have shape {inputs.shape}; allowed: (rows, {self.num_inputs}).")
+        if weights.shape != (self.num_weights,):
+            raise ValueError(f"weights have shape {weights.shape}; allowed: ({self.num_weights},).")
+        parameters = self.compiled.parameters
+        check_finite(inputs, tuple(parameters[column] for column in self._inputs))
+        check_finite(weights[None], tuple(parameters[column] for column in self._weights))
+        return inputs, weights
+
+    def _check_cotangents(self, cotangents: Any, shape: tuple[int, int]) -> np.ndarray:
+        array = np.asarray(cotangents, dtype=np.float64)
+        if array.shape != shape:
+            raise ValueError(f"cotangents have shape {array.shape}; allowed: {shape}, one for each value.")
+        if not np.isfinite(array).all():
+            row, column = np.argwhere(~np.isfinite(array))[0]
+            raise ValueError(f"the cotangent of observable {column} in row {row} is {array[row, column]}.")
+        return array
+
+
+class _Found(NamedTuple):
+    values: np.ndarray  # (b, K)
+    gradients: Any  # (b, P), or (b K, P) of a Jacobian; None if not asked for
