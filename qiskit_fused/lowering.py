@@ -8,6 +8,7 @@ with a rule in `synthesis.py` or is walked through its own definition, under the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import (
@@ -31,6 +32,7 @@ from .expressions import CompiledExpressions, Node, constant_value, is_finite_re
 from .gates import GATES
 from .normal_form import NormalForm
 from .program import Angle, Gate, Program
+from .starts import Encoding, Starts
 from .unsupported import UnsupportedInstruction
 
 MAX_QUBITS = 64  # masks are 64-bit words
@@ -94,7 +96,8 @@ class _Lowering:
         self.unitaries: dict[bytes, QuantumCircuit] = {}
         self.gates: list[Gate] = []
         self.recording = True
-        self.pieces: list[tuple[tuple[int, ...], np.ndarray]] = []
+        self.pieces: list[Encoding] = []
+        self.needs_zero: tuple[str, int, tuple[int, ...]] | None = None
         self.touched = 0
         self.measured = 0
         self.measurements: dict[int, tuple[str, int, tuple[int, ...]]] = {}
@@ -111,7 +114,6 @@ class _Lowering:
         self.walk(self.circuit, wires.tolist(), (), 0, top=True)
         output_wires = wires.copy()
         output_wires[self.active] = self.form.slot
-        initial_state, initialized = self._initial_state()
         return Program(
             num_qubits=len(self.active),
             num_circuit_qubits=self.circuit.num_qubits,
@@ -121,8 +123,7 @@ class _Lowering:
             expressions=CompiledExpressions(self.nodes, self.origins, len(self.parameters)),
             gates=tuple(self.gates),
             ops=self.form.finish(),
-            initial_state=initial_state,
-            initialized=initialized,
+            **self._start(),
         )
 
     # The walk.
@@ -222,9 +223,9 @@ class _Lowering:
         elif isinstance(op, Measure):
             self._measure(qubits[0])
         elif isinstance(op, Reset):
-            self._require_fresh(op, qubits)
+            self.require_fresh(op, qubits)
         elif isinstance(op, Initialize):
-            self._require_fresh(op, qubits)
+            self.require_fresh(op, qubits)
             synthesis.prepare(self, op, qubits)
         elif isinstance(op, ControlFlowOp):
             raise self.unsupported(
@@ -294,7 +295,9 @@ class _Lowering:
             self.measured |= 1 << qubit
             self.measurements[qubit] = (self.name, self.index, self._circuit_qubits())
 
-    def _require_fresh(self, op: Instruction, qubits: Sequence[int]) -> None:
+    def require_fresh(self, op: Instruction, qubits: Sequence[int]) -> None:
+        """Raise unless qubits are in |0>, and note that this instruction needs them to be."""
+        self.needs_zero = self.needs_zero or (self.name, self.index, self._circuit_qubits())
         active = [qubit for qubit in qubits if qubit >= 0]
         mask = sum(1 << qubit for qubit in active)
         self._require_unmeasured(active, mask)
@@ -307,18 +310,16 @@ class _Lowering:
         fresh = not any((self.touched | self.measured) >> qubit & 1 for qubit in qubits)
         return fresh and op.name == "state_preparation" and len(self.active) <= _MAX_PREPARED_QUBITS
 
-    def _initial_state(self) -> tuple[np.ndarray | None, tuple[int, ...]]:
-        if not self.pieces:
-            return None, ()
-        indices, amplitudes = np.zeros(1, dtype=np.int64), np.ones(1, dtype=complex)
-        for qubits, vector in self.pieces:
-            local = np.arange(len(vector))
-            spread = sum((local >> position & 1) << qubit for position, qubit in enumerate(qubits))
-            indices = (indices[:, None] | spread).ravel()
-            amplitudes = (amplitudes[:, None] * vector).ravel()
-        state = np.zeros(1 << len(self.active), dtype=complex)
-        state[indices] = amplitudes
-        return state, tuple(sorted(qubit for qubits, _ in self.pieces for qubit in qubits))
+    def _start(self) -> dict[str, Any]:
+        """Return the fields of the program that say how it starts."""
+        fields: dict[str, Any] = {"needs_zero": self.needs_zero}
+        fields["initialized"] = tuple(sorted(qubit for piece in self.pieces for qubit in piece.qubits))
+        if any(piece.varies for piece in self.pieces):
+            fields["encodings"] = tuple(self.pieces)
+        elif self.pieces:
+            start = Starts(self.pieces, np.arange(len(self.active)), len(self.active))
+            fields["initial_state"] = start.states(np.zeros((1, 0)))[0]
+        return fields
 
     # Angles.
 
@@ -329,12 +330,19 @@ class _Lowering:
         known = self.angles.get(value) if isinstance(value, Parameter) else None
         if known is not None:
             return known
+        return self.angle_of(self.node_of(value), value)
+
+    def node_of(self, value: ParameterExpression) -> Node:
+        """Translate an expression."""
         try:
-            node = translate(value, self.columns)
+            return translate(value, self.columns)
         except (KeyError, NotImplementedError) as error:
             raise self.unsupported(
                 self.name, f"has an angle that cannot be translated: {error}; bind it first"
             ) from error
+
+    def angle_of(self, node: Node, value: object) -> Angle:
+        """Return the angle that an expression, by its tree, is in every row; ``value`` is for errors."""
         number = constant_value(node)
         if number is not None:
             return self._constant(number)

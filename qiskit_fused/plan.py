@@ -18,6 +18,7 @@ from qiskit_fused.limits import format_bytes, resolve_limit
 from qiskit_fused.memory import Footprint, Request
 from qiskit_fused.methods import Report, report
 from qiskit_fused.program import OpKind, Program
+from qiskit_fused.starts import spread
 
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
@@ -40,6 +41,8 @@ class Plan:
         run_qubit, run_layer: int32 (R,), by layer, then qubit.
         term_phase: int32 (T,), ascending; the other term arrays as in `Ops`, masks over the n bits.
         initial_state: complex128 (2**n,) or None for |0...0>.
+        takes_states: whether each row has a start state of its own, on the bits of the plan.
+        start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
     """
 
     program: Program
@@ -62,6 +65,13 @@ class Plan:
     term_value: np.ndarray
     term_sign: np.ndarray
     initial_state: np.ndarray | None
+    takes_states: bool
+    start_bits: np.ndarray
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether all rows start in |0...0>."""
+        return self.initial_state is None and not self.takes_states
 
     @property
     def num_runs(self) -> int:
@@ -80,7 +90,7 @@ class Plan:
 
         From |0...0> the state before the first layer is left out, unless ``imaginary`` derivatives need it.
         """
-        return self.num_layers + (1 if self.initial_state is None and not imaginary else 2)
+        return self.num_layers + (1 if self.starts_at_zero and not imaginary else 2)
 
     @cached_property
     def num_sweeps(self) -> int:
@@ -107,7 +117,7 @@ class Plan:
         Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
         """
         table = 8 if self.num_qubits > _LOW_BITS else 4
-        start = 0 if self.initial_state is not None else 1
+        start = 1 if self.starts_at_zero else 0
         forward = 4 * int((self.run_layer >= start).sum()) + (8 + table) * (self.num_layers + 1 - start)
         if not gradient:
             return forward << self.num_qubits
@@ -245,7 +255,7 @@ def make_plan(program: Program, support: np.ndarray | None = None) -> Plan:
     wires = np.where(program.output_wires >= 0, bit_of[program.output_wires], -1)
     schedule = _Schedule(program, bit_of, len(seen))
     schedule.add(kept)
-    return schedule.finish(wires, _restrict_state(program, seen))
+    return schedule.finish(wires, seen)
 
 
 def _light_cone(program: Program, support: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -276,20 +286,9 @@ def _light_cone(program: Program, support: np.ndarray | None) -> tuple[np.ndarra
             effect[qubits[i]] = 2
             anything |= 1 << qubits[i]
     seen = np.array(effect, dtype=bool)
-    if seen[list(program.initialized)].any():
+    if program.any_start or seen[list(program.initialized)].any():
         seen[list(program.initialized)] = True
     return kept, seen
-
-
-def _restrict_state(program: Program, seen: np.ndarray) -> np.ndarray | None:
-    """Drop the qubits not seen from the start state; they are in |0> there."""
-    if program.initial_state is None or not np.isin(program.initialized, seen).all():
-        return None
-    index = np.arange(1 << len(seen))
-    spread = np.zeros(1 << len(seen), dtype=np.int64)
-    for bit, qubit in enumerate(seen.tolist()):
-        spread |= ((index >> bit) & 1) << qubit
-    return np.ascontiguousarray(program.initial_state[spread], dtype=np.complex128)
 
 
 def _constants_as_rotations(
@@ -363,8 +362,11 @@ class _Schedule:
                 moved |= ((masks >> np.uint64(qubit)) & np.uint64(1)) << np.uint64(bit)
         return moved
 
-    def finish(self, wires: np.ndarray, initial_state: np.ndarray | None) -> Plan:
-        ops = self.program.ops
+    def finish(self, wires: np.ndarray, seen: np.ndarray) -> Plan:
+        ops, initial_state = self.program.ops, self.program.initial_state
+        from_zero = not np.isin(self.program.initialized, seen).all() or not self.program.initialized
+        if initial_state is not None:  # qubits that are not seen start in |0>
+            initial_state = None if from_zero else np.ascontiguousarray(initial_state[spread(seen.tolist())])
         runs = sorted(self.runs, key=lambda run: run[:2])
         terms = np.array(sorted(self.terms), dtype=np.int64).reshape(-1, 3)
         leaf = np.array([i for run in runs for i in run[2]], dtype=np.int64)
@@ -392,4 +394,6 @@ class _Schedule:
             term_value=np.where(own >= 0, np.uint64(0), self.to_bits(ops.value[chosen])),
             term_sign=np.where(own >= 0, bit, self.to_bits(ops.sign[chosen])),
             initial_state=initial_state,
+            takes_states=self.program.any_start or (self.program.takes_states and not from_zero),
+            start_bits=self.bit_of[: self.program.num_qubits],
         )

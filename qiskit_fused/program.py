@@ -15,11 +15,13 @@ Conventions (used everywhere):
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
+
+from .starts import Encoding
 
 
 class OpKind(IntEnum):
@@ -109,7 +111,10 @@ class Program:
         gates: the original gates on active qubits, swaps included.
         ops: the normal form on active qubits.
         initial_state: complex128 (2**num_qubits,) start state, or None for |0...0>.
-        initialized: active qubits that are not in |0> in `initial_state`.
+        initialized: active qubits that do not start in |0>.
+        encodings: of the start, where it differs between rows; `initial_state` is then None.
+        any_start: rows bring start states of all circuit qubits with them (see `from_any_state`).
+        needs_zero: name, index and circuit qubits of the first instruction that needs its qubits in |0>, if any.
     """
 
     num_qubits: int
@@ -122,6 +127,14 @@ class Program:
     ops: Ops
     initial_state: np.ndarray | None = None
     initialized: tuple[int, ...] = field(default=())
+    encodings: tuple[Encoding, ...] = field(default=())
+    any_start: bool = False
+    needs_zero: tuple[str, int, tuple[int, ...]] | None = None
+
+    @property
+    def takes_states(self) -> bool:
+        """Whether each row has a start state of its own."""
+        return self.any_start or bool(self.encodings)
 
     @property
     def num_columns(self) -> int:
@@ -133,3 +146,17 @@ class Program:
         if not self.expressions.num_expressions:
             return np.ascontiguousarray(parameter_values, dtype=np.float64)
         return np.concatenate([parameter_values, self.expressions.evaluate(parameter_values)], axis=1)
+
+    def from_any_state(self) -> Program:
+        """Return the same gates for rows that bring start states of all circuit qubits, idle ones included."""
+        wires, output_wires = self.wires.copy(), self.output_wires.copy()
+        idle = np.flatnonzero(wires < 0)
+        wires[idle] = output_wires[idle] = np.arange(self.num_qubits, self.num_circuit_qubits)
+        return replace(
+            self,
+            num_qubits=self.num_circuit_qubits,
+            wires=wires,
+            output_wires=output_wires,
+            initialized=tuple(range(self.num_circuit_qubits)),
+            any_start=True,
+        )

@@ -15,7 +15,7 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeT
 from qiskit_machine_learning.neural_networks import EstimatorQNN, NeuralNetwork
 from qiskit_machine_learning.primitives import QMLEstimator
 
-from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.coercion import coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.gradient import FusedEstimatorGradient
@@ -145,14 +145,14 @@ class FusedEstimatorQNN(EstimatorQNN):
         inputs, weights = _arrays(inputs, self._validate_weights(weights))
         cotangent = _rows_of(cotangent, inputs, shape, self._output_shape)
         found = self._function(options).value_and_vjp(inputs, weights, cotangent, input_gradients=input_gradients)
-        of_inputs = found.inputs if found.inputs is None or not self._num_inputs else found.inputs.reshape(shape)
-        if not self._num_inputs:
-            of_inputs = None
+        of_inputs = found.inputs.reshape(shape) if found.inputs is not None and self._num_inputs else None
         return self._validate_forward_output(found.values, shape), of_inputs, found.weights
 
     def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray | None:
         estimator = self.estimator
-        if type(estimator).run is not FusedEstimator.run or estimator.options.adds_noise:
+        if type(estimator).run is not FusedEstimator.run or (
+            estimator.options.adds_noise and self._default_precision != 0
+        ):
             return super()._forward(input_data, weights)
         try:
             function = self._function(estimator.options)
@@ -179,11 +179,12 @@ class FusedEstimatorQNN(EstimatorQNN):
         if known is not None and self._circuit is not self._org_circuit and known.compiled.fits(self._circuit):
             compiled = known.compiled  # of a copy that nobody else has, and so nobody changes
         compiled = compiled or COMPILED.get(self._circuit)
+        operators = stack_observables([coerce_observables(observable).operators for observable in self._observables])
         if (
             known is None
             or known.options is not options
             or known.compiled is not compiled
-            or known.operators is not coerce_observables(self._observables).operators
+            or known.operators is not operators
         ):
             known = self._expectations = _make_function(self, compiled, options)
         return known
@@ -270,9 +271,10 @@ def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:
     if isinstance(estimator, FusedEstimator):
         return FusedEstimator(options=estimator.options, **options) if options else estimator
     if type(estimator) in (QMLEstimator, StatevectorEstimator):
+        if type(estimator) is QMLEstimator and estimator.default_precision == 0:  # exact, whatever precision is asked
+            return FusedEstimator(**options)
         noise = {"precision_mode": "emulate", "default_precision": estimator.default_precision, "seed": estimator.seed}
-        is_exact = type(estimator) is QMLEstimator and estimator.default_precision == 0
-        return FusedEstimator(**{} if is_exact else noise | options) if not is_exact else FusedEstimator(**options)
+        return FusedEstimator(**(noise | options))
     if "precision_mode" not in options:
         raise TypeError(
             f"accelerate replaces Qiskit's simulators, and the estimator of this model is {type(estimator).__name__}; "
@@ -298,7 +300,7 @@ def _make_function(network: Any, compiled: CompiledCircuit, options: FusedOption
             raise ValueError(f"each output is one observable; observables[{position}] holds {count}.")
     # the parameters of a network's circuit are its inputs, then its weights
     inputs, weights = compiled.parameters[: network.num_inputs], compiled.parameters[network.num_inputs :]
-    return Expectations(compiled, observables, inputs, weights, options)
+    return Expectations(compiled, list(observables), inputs, weights, options)
 
 
 def _options_of(gradient: Any) -> FusedOptions | None:

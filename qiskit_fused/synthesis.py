@@ -26,11 +26,13 @@ from qiskit.circuit.library import (
 )
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
+from qiskit_machine_learning.circuit.library.raw_feature_vector import ParameterizedInitialize
 from scipy.linalg import schur
 
 from .gates import PAULIS, kron
 from .normal_form import scaled, split_unitary, walsh
 from .program import Angle, Gate
+from .starts import Encoding
 
 if TYPE_CHECKING:
     from .lowering import _Lowering
@@ -261,19 +263,63 @@ def prepare(lowering: _Lowering, op: Initialize | StatePreparation, qubits: tupl
         if any(isinstance(param, ParameterExpression) and param.parameters for param in op.params):
             raise lowering.unsupported(op.name, "has amplitudes that are parameters; bind them first")
         vector = np.array([complex(param) for param in op.params])
-        if len(lowering.active) > MAX_START_STATE_QUBITS:
-            raise lowering.unsupported(
-                op.name,
-                f"starts a circuit of {len(lowering.active)} active qubits from a vector, the limit is "
-                f"{MAX_START_STATE_QUBITS}; prepare the state by gates (StatePreparation)",
-                fallback=False,
-            )
+        lowering.require_fresh(op, qubits)
+        _require_start_state(lowering, op)
         norm = float(np.linalg.norm(vector))
         if not abs(norm - 1.0) < 1e-6:
             reason = f"has a start state of norm {norm}, it must be 1; normalise it"
             raise lowering.unsupported(op.name, reason, fallback=False)
         lowering.touch(qubits)
-        lowering.pieces.append((qubits, vector / norm))
+        lowering.pieces.append(Encoding.constant(qubits, vector / norm))
+
+
+def encode(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Start fresh qubits in amplitudes that are parameters, or functions of them, and are normalised."""
+    lowering.require_fresh(op, qubits)
+    _require_start_state(lowering, op)
+    lowering.touch(qubits)
+    angles = np.array([_amplitude(lowering, param) for param in op.params], dtype=object).T
+    column, coefficient, offset = (
+        np.array([[getattr(angle, name) for angle in part] for part in angles], dtype=dtype)
+        for name, dtype in (("column", np.int32), ("coefficient", float), ("offset", float))
+    )
+    origin = f"instruction {lowering.index}, '{lowering.name}',"
+    encoding = Encoding(qubits, column, coefficient, offset, origin)
+    if not encoding.varies and not np.linalg.norm(offset) > 0:
+        raise lowering.unsupported(op.name, "has a start state of norm 0; give it amplitudes", fallback=False)
+    lowering.pieces.append(encoding)
+
+
+def _amplitude(lowering: _Lowering, value: ParameterExpression | complex) -> tuple[Angle, Angle]:
+    """Return the real and the imaginary part of an amplitude, given as angles are."""
+    if not isinstance(value, ParameterExpression):
+        return lowering.angle(complex(value).real), lowering.angle(complex(value).imag)
+    node = lowering.node_of(value)
+    if node[0] != "affine":  # these are real: a row where one is not is an error
+        return lowering.angle(value), Angle()
+    real, imaginary = (
+        ("affine", tuple((column, part(factor)) for column, factor in node[1] if part(factor) != 0), part(node[2]))
+        for part in (_real, _imaginary)
+    )
+    return lowering.angle_of(real, value), lowering.angle_of(imaginary, value)
+
+
+def _real(value: complex) -> float:
+    return complex(value).real
+
+
+def _imaginary(value: complex) -> float:
+    return complex(value).imag
+
+
+def _require_start_state(lowering: _Lowering, op: Instruction) -> None:
+    if len(lowering.active) > MAX_START_STATE_QUBITS:
+        raise lowering.unsupported(
+            op.name,
+            f"starts a circuit of {len(lowering.active)} active qubits from a vector, the limit is "
+            f"{MAX_START_STATE_QUBITS}; prepare the state by gates (StatePreparation)",
+            fallback=False,
+        )
 
 
 def _is_diagonal(matrix: np.ndarray) -> bool:
@@ -298,6 +344,7 @@ RULES: dict[type, Rule] = {
     DiagonalGate: diagonal,
     PermutationGate: permutation,
     AnnotatedOperation: annotated,
+    ParameterizedInitialize: encode,
 }
 if hasattr(circuit_library, "PauliProductRotationGate"):
     RULES[circuit_library.PauliProductRotationGate] = pauli_product_rotation

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `accelerate` makes of a ``TorchConnector``; the only module beside `torch` that imports torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from qiskit_machine_learning import QiskitMachineLearningError
+from qiskit_machine_learning.connectors import TorchConnector
+from torch.autograd.function import once_differentiable
+
+from qiskit_fused.qnn import FusedEstimatorQNN
+
+
+class FusedTorchConnector(TorchConnector):
+    """A ``TorchConnector`` of a `FusedEstimatorQNN` that goes back by a vector-Jacobian product.
+
+    The same module otherwise: parameter ``weight``, outputs in float32, gradients of the inputs only with the network's
+    ``input_gradients``. Gradients are float64 until they are stored. It can be differentiated once.
+    """
+
+    def forward(self, input_data: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the outputs, float32 (..., K), of inputs (..., I); None is a network without inputs."""
+        inputs = torch.zeros(0) if input_data is None else input_data
+        return _NetworkFunction.apply(inputs, self._weights, self._neural_network)
+
+
+class _NetworkFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, weights: torch.Tensor, network: FusedEstimatorQNN) -> torch.Tensor:
+        if inputs.shape[-1] != network.num_inputs:
+            raise QiskitMachineLearningError(
+                f"Invalid input dimension! Received {inputs.shape} and expected input compatible to "
+                f"{network.num_inputs}"
+            )
+        ctx.network = network
+        ctx.save_for_backward(inputs, weights)
+        values = torch.as_tensor(network.forward(_array(inputs), _array(weights)), dtype=torch.float)
+        return (values[0] if inputs.ndim == 1 else values).to(inputs.device)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, None]:
+        inputs, weights = ctx.saved_tensors
+        network = ctx.network
+        wanted = network.input_gradients and ctx.needs_input_grad[0]
+        _, of_inputs, of_weights = network._value_and_vjp(_array(inputs), _array(weights), _array(cotangents), wanted)
+        return None if of_inputs is None else _like(inputs, of_inputs), _like(weights, of_weights), None
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _like(tensor: torch.Tensor, array: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(array, dtype=tensor.dtype, device=tensor.device)
