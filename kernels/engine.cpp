@@ -37,6 +37,7 @@ double seconds_since(Clock::time_point start) {
 constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // bytes per thread
 constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // bytes, for a batch
 constexpr std::size_t kept_workspaces = std::size_t(128) << 20;        // bytes of all, between calls
+constexpr std::size_t kept_finals = std::size_t(4) << 20;              // bytes of the rows' last states, likewise
 
 }  // namespace
 
@@ -199,6 +200,23 @@ void Engine<T>::bind_shared(Call& call) const {
     }
 }
 
+// A training step asks for values, then for gradients of the same rows: the forward sweeps are made once for both.
+template <class T>
+auto Engine<T>::choose_finals(const Request& request) -> std::shared_ptr<Finals> {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (request.gradient)
+        return !request.actions && finals_ && finals_->are_of(request, plan_.num_columns) ? finals_ : nullptr;
+    std::shared_ptr<Finals> finals = std::move(finals_);
+    if (request.initial_states || request.rows * state_size(0) * sizeof(T) > kept_finals) return nullptr;
+    if (!finals || finals.use_count() > 1) finals = std::make_shared<Finals>();
+    finals->rows = request.rows;
+    finals->known.assign(request.rows, 0);
+    finals->columns.assign(request.columns,
+                           request.columns + static_cast<std::size_t>(request.rows) * plan_.num_columns);
+    finals->psi.resize(request.rows);
+    return finals;
+}
+
 // Of tables that each row makes for itself: all of them where they are resident, else the largest.
 template <class T>
 std::size_t Engine<T>::bytes_of_row_tables(const Call& call) const {
@@ -244,6 +262,8 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     call.first_boundary = call.skip_first_adjoint ? 1 : 0;
     call.keeps_all_states = request.num_states == plan_.num_layers + 2 - call.first_boundary;
     bind_shared(call);
+    call.finals = choose_finals(request);
+    if (call.finals) call.bytes += request.rows * state_size(0) * sizeof(T);
     request.progress->total = count_steps(call);
 
     // Rows side by side while there are enough of them and their states are small; else all threads on one row.
@@ -294,6 +314,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     stats.sweep_seconds = seconds_since(sweep_begin);
 
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (call.finals && !request.gradient) finals_ = call.finals;
     for (auto& ws : workspaces)
         if (idle_bytes_ + ws->bytes <= kept_workspaces) {
             idle_bytes_ += ws->bytes;

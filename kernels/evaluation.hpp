@@ -61,6 +61,18 @@ class Engine {
         std::size_t bytes = 0;
     };
 
+    struct Finals {  // of the latest call for values alone: a call for gradients of the same rows begins there
+        std::vector<double> columns;
+        int rows = 0;
+        std::vector<Buffer<T>> psi;
+        std::vector<char> known;
+        bool are_of(const Request& request, int num_columns) const {
+            return request.rows == rows && !request.initial_states &&
+                   std::equal(columns.begin(), columns.end(), request.columns,
+                              request.columns + static_cast<std::size_t>(rows) * num_columns);
+        }
+    };
+
     struct Call {  // shared by all threads of one evaluate
         Call(const Request& request, Observables& observables) : request(request), observables(observables) {}
         const Request& request;
@@ -74,6 +86,7 @@ class Engine {
         int first_boundary = 0;         // of position 1 of a schedule
         bool keeps_all_states = false;  // the schedule never makes a position twice
         std::size_t bytes = 0;
+        std::shared_ptr<Finals> finals;  // to be filled without gradient, or to begin from
     };
 
     // The four arrays of psi and lam start a quarter of a page apart from each other modulo pages: rows of a group are
@@ -110,6 +123,7 @@ class Engine {
     std::unique_ptr<Workspace> make_workspace(int team_size, int num_states, bool gradient, bool saved) const;
     std::unique_ptr<Workspace> find_workspace(int team_size, int num_states, bool gradient, bool saved);
     void bind_shared(Call& call) const;
+    std::shared_ptr<Finals> choose_finals(const Request& request);
     std::size_t bytes_of_row_tables(const Call& call) const;
     std::int64_t count_steps(const Call& call) const;
     const PhaseTables<T>& phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const;
@@ -134,7 +148,7 @@ class Engine {
     void copy_state_gradient(Workspace& ws, std::complex<double>* out) const;
     void assemble(Call& call, Workspace& ws, const double* columns, double* gradient) const;
     void run_row(Call& call, Workspace& ws, Team& team, int thread, int row) const;
-    void run_in_place(Call& call, Workspace& ws, Team& team, int thread, bool first_of_row, std::int64_t first,
+    void run_in_place(Call& call, Workspace& ws, Team& team, int thread, int row, bool first_of_row, std::int64_t first,
                       std::int64_t count) const;
     void run_actions(Call& call, Workspace& ws, Team& team, int thread, bool states_are_kept, std::int64_t first,
                      std::int64_t count) const;
@@ -152,6 +166,7 @@ class Engine {
     std::mutex mutex_;
     std::vector<std::unique_ptr<Workspace>> idle_;
     std::size_t idle_bytes_ = 0;
+    std::shared_ptr<Finals> finals_;
 };
 
 }  // namespace qf

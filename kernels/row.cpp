@@ -400,8 +400,8 @@ void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, b
 
 // The same with one state that is uncomputed; `saved` brings it back for the pairs after the first.
 template <class T>
-void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, bool first_of_row, std::int64_t first,
-                             std::int64_t count) const {
+void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, int row, bool first_of_row,
+                             std::int64_t first, std::int64_t count) const {
     const State psi = view(ws.psi[0]);
     const std::size_t size = std::size_t(1) << (bits_ - chunk_bits_);
     auto copy = [&](State from, State to) {
@@ -410,13 +410,23 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
             std::copy_n(from.im + chunk * size, size, to.im + chunk * size);
         });
     };
-    if (first_of_row) {
+    const bool known = call.finals && call.request.gradient && call.finals->known[row];
+    if (known) {
+        copy(view(call.finals->psi[row]), psi);
+    } else if (first_of_row) {
         const int begin = call.zero_start ? 1 : 0;
         for_each_chunk(call, team, thread, [&](int chunk) { start(ws, begin, psi, chunk); });
         for (int k = begin; k <= plan_.num_layers; ++k) forward_step(call, ws, team, thread, k, psi, psi);
         if (ws.saved && call.request.gradient) copy(psi, view(ws.saved));
     } else {
         copy(view(ws.saved), psi);
+    }
+    if (call.finals && !call.request.gradient) {
+        Buffer<T>& kept = call.finals->psi[row];
+        if (thread == 0 && !kept) kept = Buffer<T>(state_size(0));
+        team.barrier();
+        copy(psi, view(kept));
+        if (thread == 0) call.finals->known[row] = 1;
     }
     observe_pairs(call, ws, team, thread, first, count, psi);
     if (!call.request.gradient) return;
@@ -473,7 +483,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
         if (request.actions)
             run_actions(call, ws, team, thread, pair > first && call.keeps_all_states, pair, pairs_at_once);
         else
-            run_in_place(call, ws, team, thread, pair == first, pair, pairs_at_once);
+            run_in_place(call, ws, team, thread, row, pair == first, pair, pairs_at_once);
         const std::int64_t out = request.cotangents ? row : pair;
         if (thread == 0 && request.gradient) assemble(call, ws, columns, request.gradients + out * plan_.num_columns);
         team.barrier();

@@ -7,16 +7,19 @@ from qiskit_fused.execution import FusedJob
 from qiskit_fused.gradient import FusedEstimatorGradient
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
+from qiskit_fused.qnn import FusedEstimatorQNN, accelerate
 from qiskit_fused.unsupported import UnsupportedInstruction
 
 __all__ = [
     "CompiledCircuit",
     "FusedEstimator",
     "FusedEstimatorGradient",
+    "FusedEstimatorQNN",
     "FusedJob",
     "FusedOptions",
     "Plan",
     "UnsupportedInstruction",
+    "accelerate",
     "compile_circuit",
     "fuse",
 ]

@@ -51,6 +51,7 @@ class Demand:
         state: one statevector or cotangent.
         fixed, row, pair: see `ChunkBytes`; cotangents and their sums included, states not.
         copies: several pairs of a row each uncompute a copy of its state, where states are not kept.
+        starts: rows bring start states, which stay beside those that are kept; uncomputing needs them but once.
     """
 
     state: int
@@ -58,6 +59,7 @@ class Demand:
     row: int
     pair: int
     copies: bool
+    starts: bool = False
 
     def chunk_bytes(self, num_states: int | None, limit: int) -> tuple[ChunkBytes, int]:
         """Return the bytes of chunks, and a limit for them.
@@ -66,7 +68,8 @@ class Demand:
             num_states: of each row that are kept; None: one, which is uncomputed.
             limit: bytes of a chunk. Where it has no room for a copy, chunks are one pair each and need none.
         """
-        size = ChunkBytes(self.fixed, self.row + self.state * (num_states or 1), self.pair)
+        held = 1 if num_states is None else num_states + self.starts
+        size = ChunkBytes(self.fixed, self.row + self.state * held, self.pair)
         if num_states is not None or not self.copies:
             return size, limit
         copied = replace(size, pair=size.pair + self.state)
@@ -74,7 +77,15 @@ class Demand:
 
 
 def find_demand(
-    passes: Passes, slots: np.void, shape: tuple[int, int], dtype: str, *, gradient: bool, per_row: bool, several: bool
+    passes: Passes,
+    slots: np.void,
+    shape: tuple[int, int],
+    dtype: str,
+    *,
+    gradient: bool,
+    per_row: bool,
+    several: bool,
+    starts: bool,
 ) -> Demand:
     """Predict bytes.
 
@@ -86,6 +97,7 @@ def find_demand(
         gradient: whether gradients are wanted.
         per_row: with a cotangent for each row, not for each pair.
         several: whether some row has more than one pair.
+        starts: whether rows bring start states.
     """
     item = np.dtype(dtype).itemsize
     state_size = 1 << passes.num_address_bits
@@ -102,7 +114,8 @@ def find_demand(
         unit = state_size * item + passes.num_tiles * most_slots * (item // 2)
         unit += 8 * (passes.num_totals + num_leaf_outputs + num_columns)
         row, pair = (row + unit, pair) if per_row else (row, pair + unit)
-    return Demand(state_size * item, bound("shared"), row, pair, copies=gradient and several and not per_row)
+    copies = gradient and several and not per_row
+    return Demand(state_size * item, bound("shared"), row, pair, copies=copies, starts=starts)
 
 
 def choose_schedule(
@@ -145,7 +158,7 @@ def _most_states(demand: Demand, num_positions: int, rows: np.ndarray, limit: in
     while at_once:
         num_rows = -(-at_once // pairs_per_row)
         left = limit - demand.fixed - num_rows * demand.row - at_once * demand.pair
-        num_states = min(left // (num_rows * demand.state), num_positions)
+        num_states = min(left // (num_rows * demand.state) - demand.starts, num_positions)
         if num_states >= 1:
             steps = num_steps(num_positions, num_states) + 2 * num_positions * max(at_once / rows_at_once, 1)
             time = -(-num_pairs // at_once) * steps
@@ -236,7 +249,9 @@ def predict(
     slots = place_slots(plan, passes, np.full(num_columns, batch_size > 1)).record[0]
     shape = num_columns, leaf_records(plan)[1]
     several = num_observables > 1
-    demand = find_demand(passes, slots, shape, dtype, gradient=gradient, per_row=False, several=several)
+    demand = find_demand(
+        passes, slots, shape, dtype, gradient=gradient, per_row=False, several=several, starts=plan.takes_states
+    )
     rows = np.repeat(np.arange(batch_size), num_observables)
     schedule = choose_schedule(method, demand, passes, rows, limit, num_multiprocessors) if gradient else None
     size, limit = demand.chunk_bytes(schedule.num_states if schedule else None, limit)

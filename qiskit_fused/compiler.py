@@ -24,6 +24,7 @@ from qiskit_fused.lowering import lower
 from qiskit_fused.observables import Observables
 from qiskit_fused.plan import Plan, make_plan
 from qiskit_fused.program import Program
+from qiskit_fused.unsupported import UnsupportedInstruction
 
 MAX_CIRCUITS = 128
 MAX_INSTRUCTIONS = 1_000_000
@@ -48,7 +49,7 @@ class CompiledCircuit:
         self.parameters: tuple[Parameter, ...] = tuple(circuit.parameters)
         self._columns = {parameter: column for column, parameter in enumerate(self.parameters)}
         self.program: Program = lower(circuit)
-        self._plans: OrderedDict[bytes | None, Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[bytes | None, bool], Plan] = OrderedDict()
         self._lock = threading.Lock()
 
     def describes(self, circuit: QuantumCircuit) -> bool:
@@ -66,12 +67,25 @@ class CompiledCircuit:
         """Return the column of each parameter, in the order given; KeyError for a foreign one."""
         return np.fromiter((self._columns[parameter] for parameter in parameters), dtype=np.intp)
 
-    def plan(self, support: np.ndarray | None) -> Plan:
-        """Return the plan for observables with that support (`Observables.support`), None for all qubits."""
-        key = None if support is None else support.tobytes()
+    def plan(self, support: np.ndarray | None, any_start: bool = False) -> Plan:
+        """Return the plan for observables with that support (`Observables.support`), None for all qubits.
+
+        Args:
+            support: what the observables see.
+            any_start: for rows that bring start states of all qubits with them.
+
+        Raises:
+            UnsupportedInstruction: with ``any_start``, when an instruction needs its qubits in |0>.
+        """
+        key = None if support is None else support.tobytes(), any_start
         plan = self._plans.get(key)
         if plan is None:
-            plan = make_plan(self.program, support)
+            program = self.program
+            if any_start:
+                if program.needs_zero is not None:
+                    raise UnsupportedInstruction(*program.needs_zero, _NEEDS_ZERO, fallback=False)
+                program = program.from_any_state()
+            plan = make_plan(program, support)
             with self._lock:
                 self._plans[key] = plan
                 if len(self._plans) > MAX_PLANS_PER_CIRCUIT:
@@ -91,6 +105,12 @@ class CompiledCircuit:
         self.__dict__.update(state)
         self._circuit, self._snapshot = _no_circuit, None
         self._plans, self._lock = OrderedDict(), threading.Lock()
+
+
+_NEEDS_ZERO = (
+    "needs its qubits in |0>, where initial_states do not leave them; remove it from the circuit and give the states "
+    "that it prepares, or circuit.decompose() it into gates"
+)
 
 
 def _no_circuit() -> None:

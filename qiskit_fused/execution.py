@@ -34,6 +34,8 @@ from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
 from qiskit_fused.progress import run_cancellable
+from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, evaluate_rows, join
+from qiskit_fused.workers import cut_rows, evaluate_portions
 
 MAX_WORKERS = 8
 STOP_SECONDS = 1.0  # in which work ends after Ctrl-C
@@ -79,8 +81,8 @@ def engine_for(device: str, options: FusedOptions, num_threads: int = 1) -> Engi
 
 
 def check_device(options: FusedOptions) -> None:
-    """Raise now, not at the first run, when the device that is asked for cannot be used."""
-    if options.device != "auto":
+    """Raise now, not at the first run, when the device that is asked for cannot be used; workers have their own."""
+    if options.device != "auto" and options.executor is None:
         engine_for(options.device, options, options.resolve_num_threads())
 
 
@@ -128,6 +130,7 @@ def evaluate(
     gradient: bool = False,
     imaginary: bool = False,
     cotangents: np.ndarray | None = None,
+    starts: RowStarts = FROM_CIRCUIT,
     metrics: dict[str, Any] | None = None,
     meanwhile: Callable[[], Any] | None = None,
     watch: Watch | None = None,
@@ -143,27 +146,41 @@ def evaluate(
         gradient: whether gradients are wanted.
         imaginary: give ``2 Im <psi|O|d psi>`` instead of the derivative ``2 Re <psi|O|d psi>``.
         cotangents: float64 (N,), weights of the pairs: gradients are then those of each row's weighted sum, (B, C).
+        starts: states that rows start in, and whether gradients of the start are wanted.
         metrics: dict to add what ran to.
         meanwhile: called once, beside the sweeps where the engine can; see `Evaluation.answer`.
         watch: told how much is done; see `Progress.watch`.
 
     Returns:
-        Values (N,) and gradients (N, C) with respect to the program's columns (see `pull_back`).
+        Values (N,) and gradients (N, C) with respect to the program's columns (see `pull_back`); with start states and
+        their gradients also ``state_gradients``, on the qubits of the circuit.
 
     Raises:
+        ValueError: when the amplitudes that a row starts in have no direction.
+        UnsupportedInstruction: when rows bring states and the circuit needs qubits in |0>.
         MemoryError: when the statevectors exceed the memory limit, before anything is allocated.
     """
     start = time.perf_counter()
-    # gates outside the light cone change nothing real, but do change Im <psi|O|d psi>
-    plan = compiled.plan(None if imaginary else operators.support(compiled.num_qubits))
     num_lams = len(values) if cotangents is not None else len(pairs[0])
+    flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "cotangents": cotangents}
+    flags |= {"meanwhile": meanwhile, "watch": watch}
+    if portions := cut_rows(options, compiled, len(values), num_lams if gradient else None):
+        shared = (compiled, operators)
+        evaluations = evaluate_portions(evaluate, options, portions, shared, values, pairs, starts=starts, **flags)
+        if metrics is not None:
+            for evaluation in evaluations:
+                add_metrics(metrics, evaluation.stats)
+            add_metrics(metrics, {"portions": len(portions), "seconds": time.perf_counter() - start})
+        return join(evaluations)
+    # gates outside the light cone change nothing real, but do change Im <psi|O|d psi>
+    support = None if imaginary else operators.support(compiled.num_qubits)
+    plan = compiled.plan(support, any_start=starts.states is not None)
     device = choose_device(options, plan, len(values), num_lams, gradient)
     columns = compiled.program.columns(values)
-    request = Request(len(values), num_lams, options.dtype, gradient, imaginary)
-    flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "dtype": options.dtype}
-    flags |= {"cotangents": cotangents, "meanwhile": meanwhile, "watch": watch}
+    request = Request(len(values), num_lams, options.dtype, gradient, imaginary, state_gradients=starts.gradients)
+    flags["dtype"] = options.dtype
 
-    def run(device: str) -> Evaluation:
+    def run(device: str) -> list[Evaluation]:
         if device == "cuda":
             engine = engine_for(device, options)
             flags["method"] = options.gpu_method()
@@ -171,21 +188,25 @@ def evaluate(
             choice = choose_method(options, plan, operators, columns, request)
             engine = engine_for(device, options, choice.num_threads)
             flags["method"] = choice.method
-        return engine.evaluate(plan, operators, columns, pairs, **flags)
+        if plan.takes_states:
+            return evaluate_rows(engine, plan, operators, columns, pairs, flags, starts)
+        return [engine.evaluate(plan, operators, columns, pairs, **flags)]
 
     try:
-        evaluation = run(device)
+        evaluations = run(device)
     except DoesNotFit as error:
         if options.device != "auto":
             raise
         _say_once(f"device='auto' runs on the CPU: {error}")
         device = "cpu"
-        evaluation = run(device)
+        evaluations = run(device)
     if metrics is not None:
         record = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
         defaults = {"kernels": device, "chunks": 1, "bytes": _states(plan, options.dtype, gradient)}
-        add_metrics(metrics, {**defaults, **evaluation.stats, **record, "device": device, "dtype": options.dtype})
-    return evaluation
+        for number, evaluation in enumerate(evaluations):
+            own = record if number == 0 else {}
+            add_metrics(metrics, {**defaults, **evaluation.stats, **own, "device": device, "dtype": options.dtype})
+    return join(evaluations)
 
 
 def pull_back(compiled: CompiledCircuit, values: np.ndarray, gradients: np.ndarray, pairs: Pairs) -> np.ndarray:

@@ -21,6 +21,7 @@ from qiskit_fused.execution import FusedJob, Pairs, check_device, check_finite, 
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions, resembles_option, unknown_option
 from qiskit_fused.progress import Part, Progress
+from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, check_states
 
 # A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and
 # where the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.
@@ -123,6 +124,8 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         observables: Any,
         parameter_values: Any,
         parameters: Iterable[Parameter] | Parameter | None = None,
+        *,
+        initial_states: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return values and gradients of all pairs of rows and observables: the fast path for training loops.
 
@@ -135,20 +138,25 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             observables: one observable or a list of K (anything ``ObservablesArray`` takes).
             parameter_values: (B, P), or (P,) for B = 1, in ``circuit.parameters`` order.
             parameters: the parameters to differentiate, in the order wanted; None is all, in circuit order.
+            initial_states: real or complex (B, 2^n) of norm 1, in which all n qubits of the circuit start instead of
+                |0...0>. One row of values is taken for all states, and one state for all rows of values.
 
         Returns:
             Values (B, K) and gradients (B, K, P), both also for B = 1 and K = 1. Gradients are complex128 when
             the derivative type is COMPLEX, else float64.
 
         Raises:
-            UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+            UnsupportedInstruction: when the circuit holds an instruction no sweep can do, or one that needs its qubits
+                in |0> where there are ``initial_states``.
             TypeError: for a circuit, observable or values of a wrong type.
-            ValueError: for shapes that do not fit, foreign parameters, or values that are not finite.
+            ValueError: for shapes that do not fit, foreign parameters, values that are not finite, or states whose norm
+                is not 1; it names the row.
         """
+        given = observables, parameter_values, initial_states
         if parameters is not None:
             parameters = [parameters] if isinstance(parameters, Parameter) else list(parameters)
         if isinstance(circuit, CompiledCircuit):
-            return self._value_and_gradient(circuit, observables, parameter_values, parameters)[:2]
+            return self._value_and_gradient(circuit, given, parameters)[:2]
         candidate = COMPILED.candidate(circuit)
         if (
             candidate is not None
@@ -158,7 +166,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         ):
             try:
                 *results, unchanged = self._value_and_gradient(
-                    candidate, observables, parameter_values, parameters, lambda: candidate.describes(circuit)
+                    candidate, given, parameters, lambda: candidate.describes(circuit)
                 )
             except Exception:
                 if candidate.describes(circuit):
@@ -167,16 +175,16 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             if unchanged:
                 return results[0], results[1]
         compiled = COMPILED.get(circuit)
-        return self._value_and_gradient(compiled, observables, parameter_values, parameters)[:2]
+        return self._value_and_gradient(compiled, given, parameters)[:2]
 
     def _value_and_gradient(
         self,
         compiled: CompiledCircuit,
-        observables: Any,
-        parameter_values: Any,
+        given: tuple[Any, Any, Any],
         parameters: list[Parameter] | None,
         meanwhile: Callable[[], bool] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, bool]:
+        observables, parameter_values, initial_states = given
         operators = coerce_observables(observables).operators
         check_observables(compiled.num_qubits, operators)
         num_parameters, num_observables = len(compiled.parameters), operators.num_observables
@@ -189,22 +197,21 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
                 f"parameters, allowed: (rows, {num_parameters}) or ({num_parameters},)."
             )
         check_finite(values, compiled.parameters)
+        columns = None if parameters is None else _columns(compiled, parameters)
+        starts = RowStarts(gradients=compiled.program.encodes(columns))
+        if initial_states is not None:
+            states = check_states(initial_states, compiled.num_qubits)
+            values, states = _same_number(values, states)
+            starts = RowStarts(states, gradients=False)
         pairs = all_pairs(len(values), num_observables)
         options, imaginary = self.fused_options, _IMAGINARY_PARTS[self._derivative_type.name]
         parts = (Part.of(compiled, len(values), len(pairs[0])) for _ in imaginary)
         with Progress(options.progress, parts) as progress:
             evs, gradients, answer = _differentiate(
-                options, imaginary, compiled, operators, values, pairs, progress, meanwhile=meanwhile
+                options, imaginary, compiled, operators, values, pairs, progress, starts=starts, meanwhile=meanwhile
             )
         gradients = gradients.reshape(len(values), num_observables, num_parameters)
-        if parameters is not None:
-            columns = columns_of(compiled.parameters, compiled, parameters)
-            if columns is None:
-                foreign = next(parameter for parameter in parameters if parameter not in compiled.parameters)
-                raise ValueError(
-                    f"parameters contains '{getattr(foreign, 'name', foreign)}', which is not in circuit.parameters; "
-                    "allowed: the Parameter objects in there (equal names are not enough)."
-                )
+        if columns is not None:
             gradients = gradients[:, :, columns]
         return evs.reshape(len(values), num_observables), gradients, answer
 
@@ -260,6 +267,32 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         merged = copy(self._default_options)
         merged.update_options(**options)
         return merged
+
+
+def _columns(compiled: CompiledCircuit, parameters: list[Parameter]) -> np.ndarray:
+    columns: np.ndarray | None = columns_of(compiled.parameters, compiled, parameters)
+    if columns is None:
+        foreign = next(parameter for parameter in parameters if parameter not in compiled.parameters)
+        raise ValueError(
+            f"parameters contains '{getattr(foreign, 'name', foreign)}', which is not in circuit.parameters; "
+            "allowed: the Parameter objects in there (equal names are not enough)."
+        )
+    return columns
+
+
+def _same_number(values: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Repeat one row of values for all states, or one state for all rows of values."""
+    if len(values) != len(states):
+        if len(values) == 1:
+            values = np.repeat(values, len(states), axis=0)
+        elif len(states) == 1:
+            states = np.broadcast_to(states, (len(values), states.shape[1]))
+        else:
+            raise ValueError(
+                f"there are {len(states)} initial_states and {len(values)} rows of parameter_values; allowed: as many "
+                "of both, or one of either."
+            )
+    return values, states
 
 
 def _is_single(observables: Any) -> bool:
@@ -318,6 +351,7 @@ def _differentiate(
     pairs: Pairs,
     progress: Progress,
     metrics: dict[str, Any] | None = None,
+    starts: RowStarts = FROM_CIRCUIT,
     meanwhile: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Any]:
     """Return values (N,) and gradients (N, P) of the pairs, of the parts asked, and meanwhile's answer."""
@@ -332,6 +366,7 @@ def _differentiate(
             pairs,
             gradient=True,
             imaginary=imaginary,
+            starts=starts,
             metrics=metrics,
             meanwhile=meanwhile,
             watch=progress.watch,

@@ -14,6 +14,7 @@ import numpy as np
 
 from qiskit_fused.program import OpKind
 from qiskit_fused.schedules import num_steps
+from qiskit_fused.starts import rows_at_once
 
 if TYPE_CHECKING:
     from qiskit_fused.observables import TermMasks
@@ -41,6 +42,7 @@ class Request(NamedTuple):
         gradient: whether gradients are wanted, float64 (num_pairs, columns).
         imaginary: whether these are ``2 Im <psi|O|d psi>``.
         num_flips, num_diagonals: of all observables, see `count_diagonals`.
+        state_gradients: whether gradients of start states are wanted, where rows bring them.
     """
 
     num_rows: int = 1
@@ -50,6 +52,7 @@ class Request(NamedTuple):
     imaginary: bool = False
     num_flips: int = 0
     num_diagonals: int = 0
+    state_gradients: bool = True
 
     @classmethod
     def full(cls, num_rows: int, observables: int, dtype: str, gradient: bool = True) -> Request:
@@ -123,7 +126,7 @@ class Footprint:
         variants = np.where(per_block, 1, 1 << np.minimum(num_joined, 5))
         low_tables = 2 * variants + per_block * per_phase(is_many & crosses)
         self.tables = self.item * (low_tables * self.low + 2 * self.high * (1 + per_block * self.low_bits))
-        if plan.initial_state is None:
+        if plan.starts_at_zero:
             self.tables[0] = 0  # the start is a product state
 
         pairs = np.unique(np.stack([plan.term_phase[is_pair].astype(np.uint64), support[is_pair]]), axis=1)
@@ -184,9 +187,17 @@ class Footprint:
         return held if request.gradient else 1
 
     def arrays(self, request: Request) -> int:
-        """Return the bytes of columns, values and gradients."""
-        columns = self.plan.program.num_columns
-        return 8 * (request.num_rows * columns + request.num_pairs * (1 + columns * request.gradient))
+        """Return the bytes of columns, values and gradients, and of start states that rows bring and theirs."""
+        columns, num_lams = self.plan.program.num_columns, request.num_pairs * request.gradient
+        num_bytes = 8 * (request.num_rows * columns + request.num_pairs + num_lams * columns)
+        if not self.plan.takes_states:
+            return num_bytes
+        num_lams *= request.state_gradients
+        rows = rows_at_once(self.plan.num_qubits, request.num_rows, num_lams)
+        states = rows + -(-num_lams * rows // max(request.num_rows, 1))
+        if self.plan.starts is None and rows < request.num_rows:
+            states += num_lams  # the answer, beside that of a block
+        return num_bytes + (16 * states << self.plan.num_qubits)
 
     def total(
         self, request: Request, num_threads: int, num_states: int = 0, varying: tuple[int, int] | None = None

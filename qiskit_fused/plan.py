@@ -14,15 +14,16 @@ from functools import cached_property
 
 import numpy as np
 
-from qiskit_fused.limits import format_bytes, resolve_limit
+from qiskit_fused.limits import count_text, format_bytes, resolve_limit, short_text
 from qiskit_fused.memory import Footprint, Request
 from qiskit_fused.methods import Report, report
 from qiskit_fused.program import OpKind, Program
-from qiskit_fused.starts import spread
+from qiskit_fused.starts import Starts, spread
 
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
+_MOST_LOCAL_QUBITS = 19  # of a chunk; larger ones leave an L3 cache of 32 MiB, and take 1.4 times as long at n = 26
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
 
 
@@ -41,7 +42,7 @@ class Plan:
         run_qubit, run_layer: int32 (R,), by layer, then qubit.
         term_phase: int32 (T,), ascending; the other term arrays as in `Ops`, masks over the n bits.
         initial_state: complex128 (2**n,) or None for |0...0>.
-        takes_states: whether each row has a start state of its own, on the bits of the plan.
+        starts: makes the start state of each row from its columns, or None.
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
     """
 
@@ -65,8 +66,13 @@ class Plan:
     term_value: np.ndarray
     term_sign: np.ndarray
     initial_state: np.ndarray | None
-    takes_states: bool
+    starts: Starts | None
     start_bits: np.ndarray
+
+    @property
+    def takes_states(self) -> bool:
+        """Whether each row has a start state of its own, on the bits of the plan."""
+        return self.starts is not None or self.program.any_start
 
     @property
     def starts_at_zero(self) -> bool:
@@ -83,7 +89,8 @@ class Plan:
         """Highest bits that cut the state into chunks, the unit of work of a thread."""
         if self.num_qubits < _CHUNKED_FROM:
             return 0
-        return min(max(self.num_qubits - _LOCAL_QUBITS, _MIN_CHUNK_BITS), _MAX_CHUNK_BITS)
+        bits = min(max(self.num_qubits - _LOCAL_QUBITS, _MIN_CHUNK_BITS), _MAX_CHUNK_BITS)
+        return max(bits, self.num_qubits - _MOST_LOCAL_QUBITS)
 
     def num_positions(self, *, imaginary: bool = False) -> int:
         """Count the states that a backward sweep of the CPU engine meets (see `schedules`): one per phase, and the end.
@@ -200,41 +207,29 @@ class Plan:
         program = self.program
         num_terms = int((program.ops.kind == OpKind.TERM).sum())
         rows = [
-            ("circuit", f"{_count(program.num_circuit_qubits, 'qubit')}, "
-                        f"{_count(program.num_parameters, 'parameter')}"),
-            ("simulated", f"{_count(self.num_qubits, 'qubit')} that the observables can see"),
+            ("circuit", f"{count_text(program.num_circuit_qubits, 'qubit')}, "
+                        f"{count_text(program.num_parameters, 'parameter')}"),
+            ("simulated", f"{count_text(self.num_qubits, 'qubit')} that the observables can see"),
             ("gates", f"{len(program.gates)}"),
-            ("normal form", f"{_count(len(program.ops) - num_terms, 'one-qubit gate')}, "
-                            f"{_count(num_terms, 'diagonal term')}"),
-            ("fused", f"{_count(self.num_runs, 'rotation')} in {_count(self.num_layers, 'layer')}, "
-                      f"{_count(len(self.term_phase), 'term')} in {_count(self.num_layers + 1, 'phase')}"),
-            ("angles", f"{_count(program.num_parameters, 'parameter')}, "
-                       f"{_count(program.expressions.num_expressions, 'expression')}"),
+            ("normal form", f"{count_text(len(program.ops) - num_terms, 'one-qubit gate')}, "
+                            f"{count_text(num_terms, 'diagonal term')}"),
+            ("fused", f"{count_text(self.num_runs, 'rotation')} in {count_text(self.num_layers, 'layer')}, "
+                      f"{count_text(len(self.term_phase), 'term')} in {count_text(self.num_layers + 1, 'phase')}"),
+            ("angles", f"{count_text(program.num_parameters, 'parameter')}, "
+                       f"{count_text(program.expressions.num_expressions, 'expression')}"),
             ("sweeps", f"{self.num_sweeps} forward, {self.num_sweeps} backward, in "
-                       f"{_count(1 << self.chunk_bits, 'chunk')}"),
+                       f"{count_text(1 << self.chunk_bits, 'chunk')}"),
         ]  # fmt: skip
         lines = ["Plan", *(f"  {name:<12}{text}" for name, text in rows)]
         lines.append(f"  {'one row':<12}{'flops':>12}{'complex64':>14}{'complex128':>14}{'moved (c64)':>14}")
         for name, gradient in (("value", False), ("gradient", True)):
             cells = [
-                _short(self.flops(gradient)),
+                short_text(self.flops(gradient)),
                 *(format_bytes(self.memory(dtype=dtype, gradient=gradient)) for dtype in ("complex64", "complex128")),
                 format_bytes(self.bytes_moved("complex64", gradient=gradient)),
             ]
             lines.append(f"  {'  ' + name:<12}{cells[0]:>12}{cells[1]:>14}{cells[2]:>14}{cells[3]:>14}")
         return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _short(value: float) -> str:
-    prefixes = ["", " k", " M", " G", " T", " P"]
-    while value >= 1000 and len(prefixes) > 1:
-        value /= 1000
-        prefixes.pop(0)
-    return f"{value:.3g}{prefixes[0]}"
 
 
 def make_plan(program: Program, support: np.ndarray | None = None) -> Plan:
@@ -363,10 +358,12 @@ class _Schedule:
         return moved
 
     def finish(self, wires: np.ndarray, seen: np.ndarray) -> Plan:
-        ops, initial_state = self.program.ops, self.program.initial_state
-        from_zero = not np.isin(self.program.initialized, seen).all() or not self.program.initialized
-        if initial_state is not None:  # qubits that are not seen start in |0>
-            initial_state = None if from_zero else np.ascontiguousarray(initial_state[spread(seen.tolist())])
+        ops, initial_state, starts = self.program.ops, None, None
+        if np.isin(self.program.initialized, seen).all():  # the qubits that are not seen start in |0>
+            if self.program.initial_state is not None:
+                initial_state = np.ascontiguousarray(self.program.initial_state[spread(seen.tolist())])
+            if self.program.encodings:
+                starts = Starts(self.program.encodings, self.bit_of, self.num_qubits)
         runs = sorted(self.runs, key=lambda run: run[:2])
         terms = np.array(sorted(self.terms), dtype=np.int64).reshape(-1, 3)
         leaf = np.array([i for run in runs for i in run[2]], dtype=np.int64)
@@ -394,6 +391,6 @@ class _Schedule:
             term_value=np.where(own >= 0, np.uint64(0), self.to_bits(ops.value[chosen])),
             term_sign=np.where(own >= 0, bit, self.to_bits(ops.sign[chosen])),
             initial_state=initial_state,
-            takes_states=self.program.any_start or (self.program.takes_states and not from_zero),
+            starts=starts,
             start_bits=self.bit_of[: self.program.num_qubits],
         )

@@ -136,6 +136,14 @@ class Program:
         """Whether each row has a start state of its own."""
         return self.any_start or bool(self.encodings)
 
+    def encodes(self, parameters: np.ndarray | None) -> bool:
+        """Say whether amplitudes of the start may be made of some of these parameters, by column; None: of any."""
+        used = [encoding.column[encoding.column >= 0] for encoding in self.encodings]
+        columns = np.concatenate(used) if used else np.zeros(0, dtype=np.int32)
+        if parameters is None or (columns >= self.num_parameters).any():  # expressions: of whatever
+            return len(columns) > 0
+        return bool(np.isin(columns, parameters).any())
+
     @property
     def num_columns(self) -> int:
         """Return P + E."""

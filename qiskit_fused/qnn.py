@@ -324,4 +324,4 @@ def _rows_of(cotangent: Any, inputs: np.ndarray, shape: tuple[int, ...] | None, 
     allowed = [(*samples, *output_shape)] + [output_shape] * (samples == (1,))
     if array.shape not in allowed:
         raise ValueError(f"cotangent has shape {array.shape}; allowed: {' or '.join(map(str, allowed))}.")
-    return array.reshape(len(inputs), -1)
+    return array.reshape(len(inputs), *output_shape)

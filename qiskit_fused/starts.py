@@ -3,15 +3,19 @@
 
 The start is a product of encodings, each a vector ``a(columns) / |a|`` on some qubits, and of |0> on the others. With
 ``dE = Re sum conj(G) d psi`` for the whole start (G: what engines return), an encoding gets ``g``, G contracted with
-the conjugates of the others; through the normalisation ``h = (g - Re<psi|g> psi) / |a|``, and ``dE = Re sum conj(h) da``.
+the conjugates of the others; through the normalisation ``h = (g - Re<psi|g> psi) / |a|``, ``dE = Re sum conj(h) da``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+_BLOCK_BYTES = 1 << 26  # of start states, and gradients with respect to them, that are made at a time
+_MIN_BLOCK_ROWS = 16  # threads run rows side by side
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +41,20 @@ class Encoding:
         column = np.full((2, len(vector)), -1, dtype=np.int32)
         return cls(qubits, column, np.zeros(column.shape), np.array([vector.real, vector.imag]))
 
-    @property
+    @cached_property
     def varies(self) -> bool:
         """Whether some amplitude is not constant."""
         return bool((self.column >= 0).any())
+
+    @cached_property
+    def varying(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, bool]]:
+        """For real and imaginary parts: which vary, columns and coefficients of these, and whether columns differ."""
+        parts = []
+        for column, coefficient in zip(self.column, self.coefficient):
+            used = np.flatnonzero(column >= 0)
+            distinct = len(np.unique(column[used])) == len(used)
+            parts.append((used, column[used], coefficient[used], distinct))
+        return parts
 
     def normalised(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return amplitudes complex128 (B, 2**k) of norm 1, and the norms (B,) they had, 0 included.
@@ -72,6 +86,18 @@ def spread(positions: Sequence[int]) -> np.ndarray:
     for bit, position in enumerate(positions):
         moved |= (index >> bit & 1) << position
     return moved
+
+
+def rows_at_once(num_qubits: int, num_rows: int, num_lams: int) -> int:
+    """Return the rows of a block, whose start states stay few bytes.
+
+    Args:
+        num_qubits: n.
+        num_rows: of the batch.
+        num_lams: gradients with respect to start states that are wanted in all.
+    """
+    bytes_per_row = (16 << num_qubits) * (1 + num_lams / max(num_rows, 1))
+    return min(num_rows, max(int(_BLOCK_BYTES / bytes_per_row), _MIN_BLOCK_ROWS))
 
 
 class Starts:
@@ -149,9 +175,8 @@ class Starts:
             psi = vectors[rows]
             along = np.einsum("ni,ni->n", psi.real, g.real) + np.einsum("ni,ni->n", psi.imag, g.imag)
             h = (g - along[:, None] * psi) / norms[rows][:, None]
-            for column, coefficient, part in zip(encoding.column, encoding.coefficient, (h.real, h.imag)):
-                used = np.flatnonzero(column >= 0)
-                if len(np.unique(column[used])) == len(used):
-                    gradients[:, column[used]] += coefficient[used] * part[:, used]
+            for part, (used, column, coefficient, distinct) in zip((h.real, h.imag), encoding.varying):
+                if distinct:
+                    gradients[:, column] += coefficient * part[:, used]
                 else:
-                    np.add.at(gradients, (slice(None), column[used]), coefficient[used] * part[:, used])
+                    np.add.at(gradients.T, column, (coefficient * part[:, used]).T)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ class FusedLayer(nn.Module):
         expectations = self._double if self.weight.dtype == torch.float64 else self._single
         inputs, initial_states, shape = self._broadcast(inputs, initial_states)
         values = expectation_values(expectations, self.weight, inputs, initial_states)
-        return values if len(shape) == 1 else values.reshape(*shape, -1)
+        return values if len(shape) == 1 else values.reshape(*shape, expectations.num_observables)
 
     def _broadcast(self, inputs: Tensor | None, states: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
         """Return inputs (B, I), states (B, 2^n) or None, and the leading dimensions, whose product is B."""
@@ -163,6 +164,7 @@ class FusedLayer(nn.Module):
         )
 
 
+@torch.compiler.disable  # the engine's NumPy code is nothing to trace: a compiled model calls it as it is
 def expectation_values(
     expectations: Expectations, weight: Tensor, inputs: Tensor, initial_states: Tensor | None = None
 ) -> Tensor:
@@ -269,7 +271,7 @@ def _as_rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     if len(shape) == 1 and tensor.shape[:-1] == shape:
         return tensor
     size = tensor.shape[-1]
-    return tensor.expand(*shape, size).reshape(int(np.prod(shape)), size)
+    return tensor.expand(*shape, size).reshape(prod(shape), size)
 
 
 def _empty_weights(initial_weights: Any, count: int) -> Tensor:

@@ -15,6 +15,7 @@ from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit, chec
 from qiskit_fused.execution import check_finite, evaluate, pull_back, real_values
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
+from qiskit_fused.row_starts import RowStarts, check_states
 
 _BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
 _MIN_BLOCK_ROWS = 16  # where a row alone takes many bytes: threads run rows side by side
@@ -29,11 +30,14 @@ class Vjp(NamedTuple):
         values: float64 (B, K).
         inputs: float64 (B, I), or None where not asked for.
         weights: float64 (W,), the sum over all rows.
+        initial_states: complex128 (B, 2**n), G with ``d sum = Re sum conj(G) d psi`` (what torch calls a gradient), or
+            None where no states were given or this was not asked for.
     """
 
     values: np.ndarray
     inputs: np.ndarray | None
     weights: np.ndarray
+    initial_states: np.ndarray | None = None
 
 
 class Expectations:
@@ -102,26 +106,38 @@ class Expectations:
         """K."""
         return self.operators.num_observables
 
-    def values(self, inputs: Any, weights: Any) -> np.ndarray:
+    def values(self, inputs: Any, weights: Any, *, initial_states: Any = None) -> np.ndarray:
         """Return expectation values, float64 (B, K).
 
         Args:
             inputs: (B, I).
             weights: (W,).
+            initial_states: real or complex (B, 2**n), in which the qubits of each row start instead of |0...0>; of norm
+                1. The circuit must not need |0>.
 
         Raises:
-            ValueError: for shapes that do not fit, or values that are not finite.
+            ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
             MemoryError: when a row does not fit the memory limit.
         """
         inputs, weights = self._check(inputs, weights)
+        starts = self._starts(initial_states, len(inputs), False)
         result = np.empty((len(inputs), self.num_observables))
         with self._progress(len(inputs), None) as progress:
             progress.next_part()
             for rows in self._blocks(len(inputs), self.compiled.program.num_columns, progress):
-                result[rows] = self._evaluate(inputs[rows], weights, progress).values
+                result[rows] = self._evaluate(inputs[rows], weights, progress, starts.part(rows)).values
         return result
 
-    def value_and_vjp(self, inputs: Any, weights: Any, cotangents: Cotangents, *, input_gradients: bool = True) -> Vjp:
+    def value_and_vjp(
+        self,
+        inputs: Any,
+        weights: Any,
+        cotangents: Cotangents,
+        *,
+        initial_states: Any = None,
+        input_gradients: bool = True,
+        state_gradients: bool = True,
+    ) -> Vjp:
         """Return values and the gradient of the sum of cotangents times values: one sweep back for all observables.
 
         Rows go through in blocks: memory does not depend on rows times weights.
@@ -131,55 +147,65 @@ class Expectations:
             weights: (W,).
             cotangents: (B, K), or a function that maps values (b, K) of a block of rows to its cotangents (b, K), such
                 as the derivative of a loss that is a sum over rows; it costs another forward sweep.
+            initial_states: see `values`.
             input_gradients: whether gradients of the inputs are wanted.
+            state_gradients: whether gradients of the initial states are wanted, where they are given.
 
         Raises:
-            ValueError: for shapes that do not fit, or values that are not finite.
+            ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
             MemoryError: when a row does not fit the memory limit.
         """
         inputs, weights = self._check(inputs, weights)
+        starts = self._starts(initial_states, len(inputs), input_gradients, state_gradients)
         shape = (len(inputs), self.num_observables)
         if not callable(cotangents):
             cotangents = self._check_cotangents(cotangents, shape)
         values, of_weights = np.empty(shape), np.zeros(self.num_weights)
         of_inputs = np.empty((len(inputs), self.num_inputs)) if input_gradients else None
+        of_states = None
+        if starts.states is not None and starts.gradients:
+            of_states = np.empty(starts.states.shape, dtype=np.complex128)
         with self._progress(len(inputs), len(inputs)) as progress:
             progress.next_part()
             for rows in self._blocks(len(inputs), self.compiled.program.num_columns, progress):
                 if callable(cotangents):
-                    known = self._evaluate(inputs[rows], weights, progress).values
+                    known = self._evaluate(inputs[rows], weights, progress, starts.part(rows)).values
                     block = self._check_cotangents(cotangents(known), known.shape)
                 else:
                     block = cotangents[rows]
-                found = self._evaluate(inputs[rows], weights, progress, block)
+                found = self._evaluate(inputs[rows], weights, progress, starts.part(rows), block)
                 values[rows] = found.values
                 of_weights += found.gradients[:, self._weights].sum(axis=0)
                 if of_inputs is not None:
                     of_inputs[rows] = found.gradients[:, self._inputs]
-        return Vjp(values, of_inputs, of_weights)
+                if of_states is not None:
+                    of_states[rows] = found.of_states
+        return Vjp(values, of_inputs, of_weights, of_states)
 
     def value_and_jacobian(
-        self, inputs: Any, weights: Any, *, input_gradients: bool = True
+        self, inputs: Any, weights: Any, *, initial_states: Any = None, input_gradients: bool = True
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Return values (B, K) and their gradients with respect to inputs (B, K, I), or None, and weights (B, K, W).
 
         Args:
             inputs: (B, I).
             weights: (W,).
+            initial_states: see `values`.
             input_gradients: whether gradients of the inputs are wanted.
 
         Raises:
-            ValueError: for shapes that do not fit, or values that are not finite.
+            ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
             MemoryError: when a row does not fit the memory limit.
         """
         inputs, weights = self._check(inputs, weights)
+        starts = self._starts(initial_states, len(inputs), input_gradients, False)
         count = self.num_observables
         values, of_weights = np.empty((len(inputs), count)), np.empty((len(inputs), count, self.num_weights))
         of_inputs = np.empty((len(inputs), count, self.num_inputs)) if input_gradients else None
         with self._progress(len(inputs), len(inputs) * count) as progress:
             progress.next_part()
             for rows in self._blocks(len(inputs), count * self.compiled.program.num_columns, progress):
-                found = self._evaluate(inputs[rows], weights, progress, jacobian=True)
+                found = self._evaluate(inputs[rows], weights, progress, starts.part(rows), jacobian=True)
                 values[rows] = found.values
                 gradients = found.gradients.reshape(-1, count, len(self.compiled.parameters))
                 of_weights[rows] = gradients[:, :, self._weights]
@@ -192,6 +218,7 @@ class Expectations:
         inputs: np.ndarray,
         weights: np.ndarray,
         progress: Progress,
+        starts: RowStarts,
         cotangents: np.ndarray | None = None,
         jacobian: bool = False,
     ) -> _Found:
@@ -206,13 +233,26 @@ class Expectations:
             pairs,
             gradient=jacobian or cotangents is not None,
             cotangents=None if cotangents is None else cotangents.ravel(),
+            starts=starts,
             watch=progress.watch,
         )
         gradients = evaluation.gradients
         if gradients is not None:
             of_rows = pairs if jacobian else all_pairs(len(inputs), 1)
             gradients = pull_back(self.compiled, values, gradients, of_rows)
-        return _Found(evaluation.values.reshape(len(inputs), -1), gradients)
+        return _Found(evaluation.values.reshape(len(inputs), -1), gradients, evaluation.state_gradients)
+
+    def _starts(self, states: Any, num_rows: int, input_gradients: bool, state_gradients: bool = False) -> RowStarts:
+        """Check states that were given, and say whether gradients of the start are wanted."""
+        if states is None:
+            wanted = None if input_gradients else self._weights
+            return RowStarts(gradients=self.compiled.program.encodes(wanted))
+        states = check_states(states, self.compiled.num_qubits)
+        if len(states) != num_rows:
+            raise ValueError(
+                f"there are {len(states)} initial_states; allowed: {num_rows}, one for each row of inputs."
+            )
+        return RowStarts(states, state_gradients)
 
     def _blocks(self, num_rows: int, columns_per_row: int, progress: Progress) -> Iterator[slice]:
         size = max(_BLOCK_BYTES // (8 * columns_per_row or 1), _MIN_BLOCK_ROWS)
@@ -248,3 +288,4 @@ class Expectations:
 class _Found(NamedTuple):
     values: np.ndarray  # (b, K)
     gradients: Any  # (b, P), or (b K, P) of a Jacobian; None if not asked for
+    of_states: Any  # (b, 2**n), or None

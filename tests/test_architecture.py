@@ -17,7 +17,23 @@ LAYERS = {
     "lowering": ["lowering", "synthesis", "expressions", "unsupported"],
     "planning": ["plan", "windows", "passes", "diagonals", "slots", "schedules", "memory", "methods", "chunks", "draw"],
     "engines": ["engines"],
-    "api": ["__init__", "__main__", "estimator", "gradient", "batches", "execution", "compiler", "coercion", "options", "progress", "training", "qnn", "torch"],
+    "api": [
+        "__init__",
+        "__main__",
+        "estimator",
+        "gradient",
+        "batches",
+        "execution",
+        "row_starts",
+        "compiler",
+        "coercion",
+        "options",
+        "progress",
+        "training",
+        "qnn",
+        "connector",
+        "torch",
+    ],
 }
 MAY_IMPORT = {
     "data": {"data"},
@@ -36,7 +52,7 @@ THIRD_PARTY = {
     "tqdm": {"api"},
     "_cpu": {"engines.cpu"},
     "cupy": {"engines.cupy_runtime"},
-    "torch": {"torch"},
+    "torch": {"torch", "connector"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -141,3 +141,26 @@ def test_every_instruction_set_of_this_cpu_agrees_with_the_reference(name):
 def test_an_unknown_instruction_set_is_refused_with_those_there_are():
     done = run_python("from qiskit_fused import _cpu; _cpu.isa()", "sse9")
     assert "QISKIT_FUSED_ISA is 'sse9'; this CPU and build have: baseline" in done.stderr
+
+
+@pytest.mark.parametrize("num_qubits", [5, 14])
+def test_gradients_that_begin_from_the_states_of_a_call_for_values_have_the_same_bits(num_qubits, dtype):
+    plan, operators = plan_of(random_circuit(num_qubits, 20, seed=4), random_observables(num_qubits, 4))
+    columns = rows_of(plan.program)
+    others, pairs = columns[::-1].copy(), all_pairs(3, 2)
+    engine = CpuEngine(2)
+    wanted = CpuEngine().evaluate(plan, operators, columns, pairs, gradient=True, dtype=dtype)
+    for before in (columns, others, columns[:2]):
+        engine.evaluate(plan, operators, before, all_pairs(len(before), 2), dtype=dtype)
+        for _ in range(2):
+            found = engine.evaluate(plan, operators, columns, pairs, gradient=True, dtype=dtype)
+            np.testing.assert_array_equal(found.gradients, wanted.gradients)
+            np.testing.assert_array_equal(found.values, wanted.values)
+
+
+def test_states_of_a_call_for_some_rows_serve_a_call_for_all_of_them():
+    plan, operators = plan_of(random_circuit(5, 20, seed=4), random_observables(5, 4))
+    columns, engine = rows_of(plan.program), CpuEngine()
+    engine.evaluate(plan, operators, columns, (np.array([1], dtype=np.int32), np.array([0], dtype=np.int32)))
+    found = engine.evaluate(plan, operators, columns, all_pairs(3, 2), gradient=True)
+    assert_agree(found, CpuEngine().evaluate(plan, operators, columns, all_pairs(3, 2), gradient=True), "complex128")

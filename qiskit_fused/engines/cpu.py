@@ -84,7 +84,7 @@ class CpuEngine:
         if gradients is not None:
             schedule = method.schedule(plan.num_positions(imaginary=imaginary))
             if state_gradients:
-                of_states = np.empty((len(gradients), 1 << plan.num_qubits), dtype=np.complex128)
+                of_states = np.zeros((len(gradients), 1 << plan.num_qubits), dtype=np.complex128)
         num_states = 1 if schedule is None else schedule.num_states
         repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
         work = (plan.num_runs * repeated * len(rows) + len(terms) * len(columns)) << plan.num_qubits

@@ -71,6 +71,8 @@ class CudaEngine:
         cotangents: np.ndarray | None = None,
         dtype: str = "complex128",
         method: Method = REVERSE,
+        initial_states: np.ndarray | None = None,
+        state_gradients: bool = False,
         meanwhile: Callable[[], Any] | None = None,
         watch: Watch | None = None,
     ) -> Evaluation:
@@ -94,6 +96,8 @@ class CudaEngine:
                 cotangents=None if cotangents is None or not gradient else np.asarray(cotangents, dtype=np.float64),
                 dtype=dtype,
                 method=method,
+                initial_states=initial_states,
+                state_gradients=gradient and state_gradients,
             )
             pace = Pace(self.runtime, watch)
             free = self.runtime.free_memory()

@@ -37,6 +37,8 @@ class Question:
     cotangents: np.ndarray | None
     dtype: str
     method: Method
+    initial_states: np.ndarray | None
+    state_gradients: bool
 
     @property
     def per_row(self) -> bool:
@@ -93,15 +95,25 @@ class Chunk:
         self.rows, row_of_pair = np.unique(self.question.rows[pairs], return_inverse=True)
         self.row_of_pair = row_of_pair.astype(np.int32)
         self.state_size = 1 << self.passes.num_address_bits
+        self.starts: Any = None  # states that rows brought, on the device
 
-    def evaluate(self) -> tuple[Any, Any]:
-        """Launch everything; return values float64 (pairs,) and gradients float64 (units, C) or None, on the device."""
+    def evaluate(self) -> tuple[Any, Any, Any]:
+        """Launch everything; return what is asked for, on the device.
+
+        Returns:
+            Values float64 (pairs,), gradients float64 (units, C) or None, and the cotangents of the start, complex
+            (units, 2^N), or None: half the gradients with respect to it.
+        """
         xp, question, schedule = self.xp, self.question, self.setting.schedule
         all_rows = len(self.rows) == len(question.columns)
         columns = xp.asarray(question.columns if all_rows else question.columns[self.rows])
         bound = self._bind(columns)
         num_states = schedule.num_states if schedule else 1
-        states = xp.empty((num_states, len(self.rows), self.state_size), dtype=question.dtype)
+        self.starts = self._brought()
+        if self.starts is not None and schedule is None:
+            states = self.starts[None]  # there are no others, and these are needed once
+        else:
+            states = xp.empty((num_states, len(self.rows), self.state_size), dtype=question.dtype)
         if not self.passes.passes:
             self._start(states[0])
         # The forward sweep is what comes before the first step back, which is from the last position.
@@ -111,14 +123,16 @@ class Chunk:
             self._forward(position, states[source], states[target], bound)
         values, lam = self._observe(states[actions[turn][2] if turn < len(actions) else 0])
         if lam is None:
-            return values, None
+            self.starts = None
+            return values, None, None
         back = _Backward(self, states, lam)
         for kind, position, source, target in actions[turn:]:
             if kind == FORWARD:
                 self._forward(position, states[source], states[target], bound)
             else:
                 self._back(back, position, states[source], bound)
-        return values, self._gradients(back, columns, bound)
+        self.starts = None
+        return values, self._gradients(back, columns, bound), lam if question.state_gradients else None
 
     def _launch(
         self, file: str, name: str, grid: int, block: int, args: tuple[Any, ...], shared_memory: int = 0
@@ -151,21 +165,35 @@ class Chunk:
             self._launch("bind.cu", "bind_tables", shared + num_rows * varying, _BLOCK, args)
         return run_angles, rotations, tables
 
-    def _start(self, states: Any) -> None:
+    def _brought(self) -> Any:
+        """Return the start states (rows, 2^N) that rows bring, on the device, or None."""
+        states = self.question.initial_states
+        if states is None:
+            return None
+        if len(self.rows) != len(states):
+            states = states[self.rows]
+        unused = self.state_size - states.shape[1]
+        states = np.pad(states, ((0, 0), (0, unused))) if unused else states
+        return self.xp.array(states, dtype=self.question.dtype)  # a copy, also where the host is the device
+
+    def _start(self, states: Any) -> Any:
+        """Return the states before the first pass, made in the array given unless rows brought them."""
+        if self.starts is not None:
+            return self.starts
         initial = self.setting.plan.initial_state
         states.fill(0)
         if initial is None:
             states[:, 0] = 1
         else:
             states[:, : len(initial)] = initial
+        return states
 
     def _forward(self, position: int, source: Any, target: Any, bound: tuple[Any, Any, Any]) -> None:
         """Make a position, (rows, 2^N), from the one before it, which may lie in the same place."""
         passes, slots, plan, k = self.passes, self.setting.slots, self.setting.plan, position - 1
         num_rows = len(self.rows)
         if position == 1:
-            self._start(target)
-            source = target
+            source = self._start(target)
         self.setting.pace.launch(num_rows, self.state_size)
         stages = passes.passes[k].stages
         args: tuple[Any, ...] = (source, target, np.int32(passes.num_address_bits), np.int32(num_rows))
@@ -206,7 +234,8 @@ class Chunk:
         source = psi if of_rows else back.psi
         self.setting.pace.launch(2 * num_units, self.state_size)
         counts = (np.int32(num_units), np.int32(passes.num_tiles))
-        args: tuple[Any, ...] = (source, target, np.int32(of_rows), back.lam, np.int32(not last))
+        store_lam = not last or self.question.state_gradients
+        args: tuple[Any, ...] = (source, target, np.int32(of_rows), back.lam, np.int32(store_lam))
         args += (np.int32(passes.num_address_bits), back.row_of_unit, *counts, plan.windows[k], slots.stages[k])
         args += (np.int32(sweep.stages.stop - sweep.stages.start), slots.pieces, slots.extras, plan.masks, plan.directs)
         args += (slots.record, *bound[1:], back.sums, np.int32(sweep.num_slots))

@@ -69,7 +69,9 @@ class Run:
     def evaluate(self, limit: int, meanwhile: Callable[[], Any] | None) -> Evaluation:
         """Answer within ``limit`` bytes of device memory; ``meanwhile`` is called beside the first chunk."""
         question = self.question
-        values, gradients = np.zeros(len(question.rows)), None
+        values = np.zeros(len(question.rows))
+        gradients: np.ndarray | None = None
+        of_states: np.ndarray | None = None
         chunks = self._chunks(limit)
         setting = Setting(
             self.runtime, self.plan, self.slots, self.observables, self.num_runs, question, self.schedule, self.pace
@@ -83,23 +85,32 @@ class Run:
                 self.asked, self.answer = True, meanwhile() if meanwhile else None
             values[pairs] = self.runtime.to_host(answers[0])
             self.pace.arrive()
-            found = self.runtime.to_host(answers[1]) if question.gradient else None
+            found, lam = (None if part is None else self.runtime.to_host(part) for part in answers[1:])
             del answers  # before the arrays of the next chunk
-            if found is None:
-                continue
-            count = len(question.columns) if question.per_row else len(question.rows)
-            if len(found) == count:
-                gradients = found
-                continue
-            if gradients is None:
-                gradients = np.zeros((count, found.shape[1]))
-            gradients[chunk.rows if question.per_row else pairs] = found
+            where = chunk.rows if question.per_row else pairs
+            gradients = self._place(gradients, found, where)
+            if lam is not None:
+                of_states = self._place(of_states, 2 * lam[:, : 1 << self.num_qubits].astype(np.complex128), where)
         if question.gradient and gradients is None:
-            count = len(question.columns) if question.per_row else len(question.rows)
-            gradients = np.zeros((count, question.columns.shape[1]))
+            gradients = np.zeros((self._num_gradients, question.columns.shape[1]))
+        if question.state_gradients and of_states is None:
+            of_states = np.zeros((self._num_gradients, 1 << self.num_qubits), dtype=np.complex128)
         if not self.asked and meanwhile:
             self.answer = meanwhile()
-        return Evaluation(values, gradients, self._stats(), self.answer)
+        return Evaluation(values, gradients, self._stats(), self.answer, of_states)
+
+    @property
+    def _num_gradients(self) -> int:
+        return len(self.question.columns) if self.question.per_row else len(self.question.rows)
+
+    def _place(self, whole: np.ndarray | None, found: np.ndarray | None, where: slice | np.ndarray) -> Any:
+        """Put what a chunk found where it belongs in the whole, which is made when it is needed."""
+        if found is None or len(found) == self._num_gradients:
+            return whole if found is None else found
+        if whole is None:
+            whole = np.zeros((self._num_gradients, found.shape[1]), dtype=found.dtype)
+        whole[where] = found
+        return whole
 
     def _stats(self) -> dict[str, Any]:
         passes = self.passes
@@ -128,6 +139,7 @@ class Run:
         demand = find_demand(
             self.passes, record, shape, question.dtype,
             gradient=question.gradient, per_row=question.per_row, several=several,
+            starts=question.initial_states is not None,
         )  # fmt: skip
         if question.gradient:
             num_multiprocessors = self.runtime.num_multiprocessors

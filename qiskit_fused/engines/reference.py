@@ -19,6 +19,7 @@ import numpy as np
 from ..gates import gate_generators, gate_matrix
 from ..program import Gate, Program
 from ..schedules import REVERSE, Method
+from ..starts import spread
 from . import Evaluation, Watch
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class ReferenceEngine:
         cotangents: np.ndarray | None = None,
         dtype: str = "complex128",
         method: Method = REVERSE,
+        initial_states: np.ndarray | None = None,
+        state_gradients: bool = False,
         meanwhile: Callable[[], Any] | None = None,
         watch: Watch | None = None,
     ) -> Evaluation:
@@ -51,11 +54,15 @@ class ReferenceEngine:
         values = np.zeros(len(row_of))
         num_gradients = len(row_of) if cotangents is None else len(columns)
         gradients = np.zeros((num_gradients, columns.shape[1])) if gradient else None
+        of_states = None
+        if gradient and state_gradients:
+            of_states = np.zeros((num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
         rows = np.unique(row_of)
         num_lams = len(row_of) if cotangents is None else len(rows)
         steps = _Steps(watch, len(program.gates) * (len(rows) + gradient * (len(rows) + num_lams)))
         for row in rows:
-            psi = final_state(program, columns[row], dtype, steps)
+            start = None if initial_states is None else _all_qubits(plan, initial_states[row])
+            psi = final_state(program, columns[row], dtype, steps, start)
             mine = np.flatnonzero(row_of == row)
             lams = [apply_observable(terms, observable, psi) for observable in observable_of[mine]]
             values[mine] = [np.vdot(psi, lam).real for lam in lams]
@@ -64,8 +71,11 @@ class ReferenceEngine:
                 if cotangents is not None:
                     weighted = [weight * lam for weight, lam in zip(cotangents[mine].astype(psi.real.dtype), lams)]
                     out, lams = np.array([row]), [np.sum(weighted, axis=0)]
-                derivatives = _pull_back(program, columns[row], psi, lams, steps)
+                derivatives, lams = _pull_back(program, columns[row], psi, lams, steps)
                 gradients[out] = derivatives.imag if imaginary else derivatives.real
+                if of_states is not None:
+                    seen = spread(_simulated(plan))
+                    of_states[out] = [(2j if imaginary else 2) * lam[seen] for lam in lams]
         stats = {
             "device": "reference",
             "kernels": "numpy",
@@ -73,7 +83,7 @@ class ReferenceEngine:
             "rows": len(rows),
             "sweeps": 1 + 2 * bool(gradient),
         } | ({"method": REVERSE.name, "states": 1} if gradient else {})
-        return Evaluation(values, gradients, stats, meanwhile() if meanwhile else None)
+        return Evaluation(values, gradients, stats, meanwhile() if meanwhile else None, of_states)
 
 
 class _Steps:
@@ -88,12 +98,30 @@ class _Steps:
             raise RuntimeError("the evaluation was cancelled.")
 
 
+def _simulated(plan: Plan) -> list[int]:
+    """Return the active qubit of each bit of the plan."""
+    return [int(np.flatnonzero(plan.start_bits == bit)[0]) for bit in range(plan.num_qubits)]
+
+
+def _all_qubits(plan: Plan, state: np.ndarray) -> np.ndarray:
+    """Return a start state of the plan's bits with all other active qubits in |0>."""
+    psi = np.zeros(1 << plan.program.num_qubits, dtype=state.dtype)
+    psi[spread(_simulated(plan))] = state
+    return psi
+
+
 def final_state(
-    program: Program, columns: np.ndarray, dtype: str = "complex128", steps: _Steps | None = None
+    program: Program,
+    columns: np.ndarray,
+    dtype: str = "complex128",
+    steps: _Steps | None = None,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the statevector (2**num_qubits,) for one row of columns (C,), on the wires `Program.wires`."""
-    if program.initial_state is not None:
-        psi = program.initial_state.astype(dtype)
+    if start is None:
+        start = program.initial_state
+    if start is not None:
+        psi = start.astype(dtype)
     else:
         psi = np.zeros(1 << program.num_qubits, dtype=dtype)
         psi[0] = 1.0
@@ -150,8 +178,8 @@ def parity(words: np.ndarray) -> np.ndarray:
 
 def _pull_back(
     program: Program, columns: np.ndarray, psi: np.ndarray, lams: list[np.ndarray], steps: _Steps
-) -> np.ndarray:
-    """Return 2 <psi|O_k|d psi/d column>, complex (len(lams), C)."""
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return 2 <psi|O_k|d psi/d column>, complex (len(lams), C), and the lams at the start."""
     derivatives = np.zeros((len(lams), len(columns)), dtype=complex)
     for gate in reversed(program.gates):
         values = angle_values(gate, columns)
@@ -165,4 +193,4 @@ def _pull_back(
         psi = apply_gate(psi, inverse, gate)
         lams = [apply_gate(lam, inverse, gate) for lam in lams]
         steps.count(1 + len(lams))
-    return derivatives
+    return derivatives, lams
