@@ -485,7 +485,11 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
         else
             run_in_place(call, ws, team, thread, row, pair == first, pair, pairs_at_once);
         const std::int64_t out = request.cotangents ? row : pair;
-        if (thread == 0 && request.gradient) assemble(call, ws, columns, request.gradients + out * plan_.num_columns);
+        if (thread == 0 && request.gradient) {
+            assemble(call, ws, columns, request.gradients + out * plan_.num_columns);
+            if (request.state_gradients)
+                copy_state_gradient(ws, request.state_gradients + (static_cast<std::size_t>(out) << plan_.num_qubits));
+        }
         team.barrier();
     }
 }

@@ -198,7 +198,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             )
         check_finite(values, compiled.parameters)
         columns = None if parameters is None else _columns(compiled, parameters)
-        starts = RowStarts(gradients=compiled.program.encodes(columns))
+        starts = FROM_CIRCUIT if compiled.program.encodes(columns) else RowStarts(gradients=False)
         if initial_states is not None:
             states = check_states(initial_states, compiled.num_qubits)
             values, states = _same_number(values, states)

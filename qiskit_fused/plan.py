@@ -220,6 +220,8 @@ class Plan:
             ("sweeps", f"{self.num_sweeps} forward, {self.num_sweeps} backward, in "
                        f"{count_text(1 << self.chunk_bits, 'chunk')}"),
         ]  # fmt: skip
+        if self.takes_states:
+            rows.insert(2, ("start", "each row in a state of its own"))
         lines = ["Plan", *(f"  {name:<12}{text}" for name, text in rows)]
         lines.append(f"  {'one row':<12}{'flops':>12}{'complex64':>14}{'complex128':>14}{'moved (c64)':>14}")
         for name, gradient in (("value", False), ("gradient", True)):

@@ -138,11 +138,11 @@ class Program:
 
     def encodes(self, parameters: np.ndarray | None) -> bool:
         """Say whether amplitudes of the start may be made of some of these parameters, by column; None: of any."""
-        used = [encoding.column[encoding.column >= 0] for encoding in self.encodings]
-        columns = np.concatenate(used) if used else np.zeros(0, dtype=np.int32)
-        if parameters is None or (columns >= self.num_parameters).any():  # expressions: of whatever
-            return len(columns) > 0
-        return bool(np.isin(columns, parameters).any())
+        if parameters is None or not self.encodings:
+            return bool(self.encodings)
+        columns = np.concatenate([encoding.column.ravel() for encoding in self.encodings])
+        # expressions may be made of any parameter
+        return bool((np.isin(columns, parameters) | (columns >= self.num_parameters)).any())
 
     @property
     def num_columns(self) -> int:

@@ -139,7 +139,8 @@ class Starts:
                     f"the amplitudes of {encoding.origin} have the norm {norms[row]} in row {first_row + row}; "
                     "allowed: any finite norm but 0, they are divided by it."
                 )
-            product = (product[:, :, None] * vectors[:, None, :]).reshape(max(len(product), len(vectors)), -1)
+            joint = product[:, :, None] * vectors[:, None, :]
+            product = joint.reshape(len(joint), joint.shape[1] * joint.shape[2])
         if len(product) != len(columns):
             product = np.repeat(product, len(columns), axis=0)
         if isinstance(self._index, slice):

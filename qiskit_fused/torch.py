@@ -225,10 +225,11 @@ class _Gradients(torch.autograd.Function):
                 _to_numpy(cotangents),
                 initial_states=_to_numpy(initial_states, np.complex128),
                 input_gradients=needed[1],
+                state_gradients=needed[2],
             )
         gradients = (vjp.weights, vjp.inputs, vjp.initial_states)
         return tuple(
-            _to_tensor(gradient, tensor) if wanted else None
+            _to_tensor(gradient, tensor) if wanted and gradient is not None else None
             for wanted, gradient, tensor in zip(needed, gradients, (weight, inputs, initial_states))
         )
 

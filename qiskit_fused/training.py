@@ -13,9 +13,11 @@ from qiskit_fused.batches import all_pairs
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit, check_observables
 from qiskit_fused.execution import check_finite, evaluate, pull_back, real_values
+from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_starts import RowStarts, check_states
+from qiskit_fused.workers import cut_rows, options_of_workers, run_portions
 
 _BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
 _MIN_BLOCK_ROWS = 16  # where a row alone takes many bytes: threads run rows side by side
@@ -121,12 +123,7 @@ class Expectations:
         """
         inputs, weights = self._check(inputs, weights)
         starts = self._starts(initial_states, len(inputs), False)
-        result = np.empty((len(inputs), self.num_observables))
-        with self._progress(len(inputs), None) as progress:
-            progress.next_part()
-            for rows in self._blocks(len(inputs), self.compiled.program.num_columns, progress):
-                result[rows] = self._evaluate(inputs[rows], weights, progress, starts.part(rows)).values
-        return result
+        return self._run(Expectations._values, _Rows(inputs, weights, starts), None)
 
     def value_and_vjp(
         self,
@@ -157,30 +154,10 @@ class Expectations:
         """
         inputs, weights = self._check(inputs, weights)
         starts = self._starts(initial_states, len(inputs), input_gradients, state_gradients)
-        shape = (len(inputs), self.num_observables)
         if not callable(cotangents):
-            cotangents = self._check_cotangents(cotangents, shape)
-        values, of_weights = np.empty(shape), np.zeros(self.num_weights)
-        of_inputs = np.empty((len(inputs), self.num_inputs)) if input_gradients else None
-        of_states = None
-        if starts.states is not None and starts.gradients:
-            of_states = np.empty(starts.states.shape, dtype=np.complex128)
-        with self._progress(len(inputs), len(inputs)) as progress:
-            progress.next_part()
-            for rows in self._blocks(len(inputs), self.compiled.program.num_columns, progress):
-                if callable(cotangents):
-                    known = self._evaluate(inputs[rows], weights, progress, starts.part(rows)).values
-                    block = self._check_cotangents(cotangents(known), known.shape)
-                else:
-                    block = cotangents[rows]
-                found = self._evaluate(inputs[rows], weights, progress, starts.part(rows), block)
-                values[rows] = found.values
-                of_weights += found.gradients[:, self._weights].sum(axis=0)
-                if of_inputs is not None:
-                    of_inputs[rows] = found.gradients[:, self._inputs]
-                if of_states is not None:
-                    of_states[rows] = found.of_states
-        return Vjp(values, of_inputs, of_weights, of_states)
+            cotangents = self._check_cotangents(cotangents, (len(inputs), self.num_observables))
+        rows = _Rows(inputs, weights, starts, cotangents)
+        return self._run(Expectations._vjp, rows, len(inputs), input_gradients)
 
     def value_and_jacobian(
         self, inputs: Any, weights: Any, *, initial_states: Any = None, input_gradients: bool = True
@@ -199,29 +176,108 @@ class Expectations:
         """
         inputs, weights = self._check(inputs, weights)
         starts = self._starts(initial_states, len(inputs), input_gradients, False)
-        count = self.num_observables
-        values, of_weights = np.empty((len(inputs), count)), np.empty((len(inputs), count, self.num_weights))
-        of_inputs = np.empty((len(inputs), count, self.num_inputs)) if input_gradients else None
-        with self._progress(len(inputs), len(inputs) * count) as progress:
+        num_lams = len(inputs) * self.num_observables
+        return self._run(Expectations._jacobian, _Rows(inputs, weights, starts), num_lams, input_gradients)
+
+    def _run(self, method: Callable[..., Any], rows: _Rows, num_lams: int | None, *flags: bool) -> Any:
+        with self._progress(len(rows.inputs), num_lams) as progress:
             progress.next_part()
-            for rows in self._blocks(len(inputs), count * self.compiled.program.num_columns, progress):
-                found = self._evaluate(inputs[rows], weights, progress, starts.part(rows), jacobian=True)
-                values[rows] = found.values
-                gradients = found.gradients.reshape(-1, count, len(self.compiled.parameters))
-                of_weights[rows] = gradients[:, :, self._weights]
-                if of_inputs is not None:
-                    of_inputs[rows] = gradients[:, :, self._inputs]
+            return method(self, progress, rows, *flags)
+
+    def _values(self, progress: Progress, rows: _Rows) -> np.ndarray:
+        def find(part: _Rows) -> np.ndarray:
+            return self._evaluate(part, progress).values
+
+        result = np.empty((len(rows.inputs), self.num_observables))
+        for part, found in self._parts(progress, rows, 0, find, Expectations._values):
+            result[part] = found
+        return result
+
+    def _vjp(self, progress: Progress, rows: _Rows, input_gradients: bool) -> Vjp:
+        def find(part: _Rows) -> Vjp:
+            if callable(part.cotangents):
+                known = self._evaluate(part._replace(cotangents=None), progress).values
+                part = part._replace(cotangents=self._check_cotangents(part.cotangents(known), known.shape))
+            found = self._evaluate(part, progress)
+            gradients, weights = found.gradients, found.gradients[:, self._weights].sum(axis=0)
+            return Vjp(found.values, gradients[:, self._inputs] if input_gradients else None, weights, found.of_states)
+
+        num_rows, starts = len(rows.inputs), rows.starts
+        values, of_weights = np.empty((num_rows, self.num_observables)), np.zeros(self.num_weights)
+        of_inputs = np.empty((num_rows, self.num_inputs)) if input_gradients else None
+        of_states = None
+        if starts.states is not None and starts.gradients:
+            of_states = np.empty(starts.states.shape, dtype=np.complex128)
+        for part, found in self._parts(progress, rows, 1, find, Expectations._vjp, input_gradients):
+            values[part] = found.values
+            of_weights += found.weights
+            if of_inputs is not None:
+                of_inputs[part] = found.inputs
+            if of_states is not None:
+                of_states[part] = found.initial_states
+        return Vjp(values, of_inputs, of_weights, of_states)
+
+    def _jacobian(
+        self, progress: Progress, rows: _Rows, input_gradients: bool
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        num_rows, count = len(rows.inputs), self.num_observables
+
+        def find(part: _Rows) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+            found = self._evaluate(part, progress, jacobian=True)
+            gradients = found.gradients.reshape(-1, count, len(self.compiled.parameters))
+            inputs = gradients[:, :, self._inputs] if input_gradients else None
+            return found.values, inputs, gradients[:, :, self._weights]
+
+        values, of_weights = np.empty((num_rows, count)), np.empty((num_rows, count, self.num_weights))
+        of_inputs = np.empty((num_rows, count, self.num_inputs)) if input_gradients else None
+        for part, found in self._parts(progress, rows, count, find, Expectations._jacobian, input_gradients):
+            values[part], inputs, of_weights[part] = found
+            if of_inputs is not None:
+                of_inputs[part] = inputs
         return values, of_inputs, of_weights
 
-    def _evaluate(
+    def _parts(
         self,
-        inputs: np.ndarray,
-        weights: np.ndarray,
         progress: Progress,
-        starts: RowStarts,
-        cotangents: np.ndarray | None = None,
-        jacobian: bool = False,
-    ) -> _Found:
+        rows: _Rows,
+        lams_per_row: int,
+        find: Callable[[_Rows], Any],
+        method: Callable[..., Any],
+        *flags: bool,
+    ) -> Iterator[tuple[slice, Any]]:
+        """Yield some rows after the others, and what ``find`` finds for them or, on a worker, ``method``."""
+        num_rows, program = len(rows.inputs), self.compiled.program
+        portions = cut_rows(self.options, self.compiled, num_rows, lams_per_row * num_rows if lams_per_row else None)
+        if not portions:
+            for block in self._blocks(num_rows, program.num_columns * max(lams_per_row, 1), progress):
+                yield block, find(rows.part(block))
+            return
+        begin = 0.0
+        if callable(rows.cotangents):
+            begin = 0.25
+            with progress.share(0.0, begin):
+                known = self._ask_workers(progress, rows._replace(cotangents=None), portions, Expectations._values)
+                blocks = [self._check_cotangents(rows.cotangents(values), values.shape) for values in known]
+            rows = rows._replace(cotangents=np.concatenate(blocks))
+        with progress.share(begin, 1.0):
+            yield from zip(portions, self._ask_workers(progress, rows, portions, method, *flags))
+
+    def _ask_workers(
+        self, progress: Progress, rows: _Rows, portions: list[slice], method: Callable[..., Any], *flags: bool
+    ) -> Iterator[Any]:
+        """Yield what a method finds for each portion of rows, in order."""
+        columns, options = (self._inputs, self._weights), options_of_workers(self.options)
+        return run_portions(
+            self.options.executor,
+            _work,
+            (self.compiled, self.operators),
+            lambda number: (columns, options, method, rows.part(portions[number]), flags),
+            portions,
+            watch=progress.watch,
+        )
+
+    def _evaluate(self, rows: _Rows, progress: Progress, jacobian: bool = False) -> _Found:
+        inputs, weights, starts, cotangents = rows
         values = np.empty((len(inputs), len(self.compiled.parameters)))
         values[:, self._inputs], values[:, self._weights] = inputs, weights
         pairs = all_pairs(len(inputs), self.num_observables)
@@ -285,7 +341,40 @@ class Expectations:
         return array
 
 
+class _Rows(NamedTuple):
+    """Rows that were checked."""
+
+    inputs: np.ndarray  # (B, I)
+    weights: np.ndarray  # (W,)
+    starts: RowStarts
+    cotangents: Any = None  # (B, K), or a function; None if no gradient, or a Jacobian, is wanted
+
+    def part(self, rows: slice) -> _Rows:
+        cotangents = self.cotangents
+        if isinstance(cotangents, np.ndarray):
+            cotangents = cotangents[rows]
+        return _Rows(self.inputs[rows], self.weights, self.starts.part(rows), cotangents)
+
+
 class _Found(NamedTuple):
     values: np.ndarray  # (b, K)
     gradients: Any  # (b, P), or (b K, P) of a Jacobian; None if not asked for
     of_states: Any  # (b, 2**n), or None
+
+
+def _work(
+    compiled: CompiledCircuit,
+    operators: Observables,
+    cancelled: Any,
+    columns: tuple[np.ndarray, np.ndarray],
+    options: FusedOptions,
+    method: Callable[..., Any],
+    rows: _Rows,
+    flags: tuple[bool, ...],
+) -> Any:
+    """Do a portion of the rows, on a worker."""
+    function = object.__new__(Expectations)
+    function.compiled, function.operators, function.options = compiled, operators, options
+    function._inputs, function._weights = columns
+    with Progress(False, ()) as progress:
+        return method(function, progress, rows, *flags)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
@@ -31,12 +32,12 @@ from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, run_cancellable
 from qiskit_fused.row_starts import RowStarts
 
-# Work is counted in gates times amplitudes, about 1 ns each on one core. A portion is 30 ms, since a Dask task takes
-# 2 ms and a pool's 0.3 ms beside its work, or more where there would be very many, up to a second.
-_MIN_WORK, _MAX_WORK = 1 << 25, 1 << 30
+# Work is counted in gates times amplitudes, 0.3 ns each on one core. A portion is 20 ms, since a Dask task takes 2.5 ms
+# and a pool's 0.3 ms beside its work, or more where there would be very many, up to a second.
+_MIN_WORK, _MAX_WORK = 1 << 26, 1 << 31
 _MANY_PORTIONS = 256
 _GPU_FACTOR = 256  # a GPU does in that time, about
-_IN_FLIGHT = 256  # portions at most that wait for workers or run: their arrays are in memory twice
+_IN_FLIGHT = 256  # portions at most that wait for a worker, run, or are done before their turn: memory is theirs
 _GUESSED_WORKERS = 8  # where an executor does not say
 _KEPT = 32  # objects that a worker keeps
 _POLL_SECONDS = 0.05  # between two looks at whether the work was cancelled
@@ -46,12 +47,13 @@ def cut_rows(options: FusedOptions, compiled: CompiledCircuit, num_rows: int, nu
     """Return the portions of a batch, none where it is to run in this process.
 
     Args:
-        options: without an executor there are no portions.
+        options: without an executor there are no portions; nor in a child of the process that uses the executor, which
+            does not outlive a fork, as it is not pickled either.
         compiled: the circuit.
         num_rows: B.
         num_lams: cotangents to go back with, None where no gradients are wanted.
     """
-    if options.executor is None or not num_rows:
+    if options.executor is None or not num_rows or options.executor in _of_parents:
         return []
     part = Part.of(compiled, num_rows, num_lams)
     work = part.num_steps(part.num_qubits) << part.num_qubits
@@ -62,7 +64,7 @@ def cut_rows(options: FusedOptions, compiled: CompiledCircuit, num_rows: int, nu
     if count == 1 and options.device != "cuda":  # which this machine may not have
         return []
     ends = [num_rows * number // count for number in range(count + 1)]
-    return [slice(*pair) for pair in zip(ends, ends[1:])]
+    return [slice(*pair) for pair in pairwise(ends)]
 
 
 def options_of_workers(options: FusedOptions) -> FusedOptions:
@@ -98,8 +100,14 @@ def evaluate_portions(
         keywords = {**flags, "cotangents": weights, "starts": starts.part(rows)}
         return evaluate, given, values[rows], own_pairs, keywords
 
-    evaluations, answer = run_portions(
-        options.executor, _evaluate, circuit_and_operators, arguments, portions, meanwhile, watch
+    answer = None
+
+    def ask() -> None:
+        nonlocal answer
+        answer = meanwhile() if meanwhile is not None else None
+
+    evaluations = list(
+        run_portions(options.executor, _evaluate, circuit_and_operators, arguments, portions, ask, watch)
     )
     return [replace(evaluations[0], answer=answer), *evaluations[1:]]
 
@@ -132,8 +140,10 @@ def run_portions(
     portions: Sequence[slice],
     meanwhile: Callable[[], Any] | None = None,
     watch: Watch | None = None,
-) -> tuple[list[Any], Any]:
-    """Call ``function(*shared, cancelled, *arguments(number))`` on workers for each portion.
+) -> Iterator[Any]:
+    """Call ``function(*shared, cancelled, *arguments(number))`` on workers for each portion, and yield what it returns.
+
+    Results come in the order of portions, each when those before it have come.
 
     Args:
         executor: whose workers.
@@ -144,37 +154,34 @@ def run_portions(
         meanwhile: called once, while workers work.
         watch: told how many rows are done, of how many; True ends the work.
 
-    Returns:
-        The results in the order of portions, and what ``meanwhile`` returned.
-
     Raises:
         RuntimeError: when the executor is broken or shut down, or the work was cancelled.
         Exception: the first that a portion raised.
     """
     assert executor is not None
     run = _Run(executor, function, shared, arguments)
-    waiting = deque(range(len(portions)))
-    results: list[Any] = [None] * len(portions)
     num_whole = 0 if run.is_known() else getattr(executor, "_max_workers", None) or _GUESSED_WORKERS
-    done, total = 0, portions[-1].stop
+    begun = done = 0
+    results: dict[int, Any] = {}  # that came before their turn
     try:
-        for number in range(min(_IN_FLIGHT, len(portions))):
-            run.submit(waiting.popleft(), whole=number < num_whole)
-        answer = meanwhile() if meanwhile is not None else None
-        while run.flying:
-            for number, result in run.next_results():
-                if isinstance(result, _Missing):
-                    run.submit(number, whole=True)
-                    continue
-                results[number] = result
-                done += portions[number].stop - portions[number].start
-                if waiting:
-                    run.submit(waiting.popleft())
-            if watch is not None and watch(done, total):
-                raise RuntimeError("the evaluation was cancelled.")
+        for turn in range(len(portions)):
+            while begun < min(turn + _IN_FLIGHT, len(portions)):
+                run.submit(begun, whole=begun < num_whole)
+                begun += 1
+            if turn == 0 and meanwhile is not None:
+                meanwhile()
+            while turn not in results:
+                for number, result in run.next_results():
+                    if isinstance(result, _Missing):
+                        run.submit(number, whole=True)
+                    else:
+                        results[number] = result
+                        done += portions[number].stop - portions[number].start
+                if watch is not None and watch(done, portions[-1].stop):
+                    raise RuntimeError("the evaluation was cancelled.")
+            yield results.pop(turn)
     finally:
         run.end()
-    return results, answer
 
 
 class _Run:
@@ -244,18 +251,20 @@ class _Run:
 
 # Which objects the workers of an executor have been sent. A new worker lacks them; it says so.
 _sent: WeakKeyDictionary[Executor, WeakSet[Any]] = WeakKeyDictionary()
+_of_parents: WeakSet[Executor] = WeakSet()  # executors that lost their threads when this process was forked
 _names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 _received: OrderedDict[str, Any] = OrderedDict()  # on a worker, the latest last
 _lock = threading.Lock()
 
 
-def _forget_threads() -> None:
+def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    _of_parents.update(_sent)
 
 
-if hasattr(os, "register_at_fork"):  # another thread of the parent may have held it
-    os.register_at_fork(after_in_child=_forget_threads)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Shared:

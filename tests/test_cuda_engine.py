@@ -21,9 +21,11 @@ from engine_cases import (
 )
 from qiskit.quantum_info import SparsePauliOp
 
+from qiskit_fused.chunks import predict
 from qiskit_fused.engines import pacing
 from qiskit_fused.engines.cuda import CudaEngine
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.plan import make_plan
 from qiskit_fused.schedules import Method
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
@@ -179,6 +181,58 @@ def test_bytes_are_predicted(mode, method, dtype):
             assert count.live == before
     del engine
     assert count.live == 0
+
+
+def question_with_starts(num_qubits=8, num_rows=6, num_observables=2):
+    """Return a question, and keywords with a start state for each row."""
+    plan, operators, columns, pairs = make_question(num_qubits, num_rows, num_observables)
+    states = np.random.default_rng(5).normal(size=(num_rows, 1 << num_qubits, 2)) @ [1, 1j]
+    states /= np.linalg.norm(states, axis=1, keepdims=True)
+    plan = make_plan(plan.program.from_any_state(), None)
+    return (plan, operators, columns, pairs), {"initial_states": states, "state_gradients": True}
+
+
+@pytest.mark.parametrize("method", ["reverse", "store", "checkpoint"])
+@pytest.mark.parametrize("mode", MODES)
+def test_bytes_of_start_states_are_predicted(mode, method, dtype):
+    method = Method(method, 3 if method == "checkpoint" else None)
+    for num_qubits, least in ((3, 0.0), (9, 0.85)):
+        question, starts = question_with_starts(num_qubits, 3, 4)
+        options = {**MODES[mode], **starts, "dtype": dtype, "method": method}
+        runtime = EmulatedRuntime(num_multiprocessors=1000)
+        count = count_allocations(runtime)
+        engine = engine_on(runtime)
+        engine.evaluate(*question, **options)
+        count.peak = before = count.live
+        predicted = engine.evaluate(*question, **options).stats["bytes"]
+        assert least * predicted <= count.peak - before <= predicted
+        assert count.live == before
+    question, starts = question_with_starts(14, 3, 2)
+    question = question[0], question[1], np.random.default_rng(1).normal(size=question[2].shape), question[3]
+    if mode != "cotangents":
+        options = {**MODES[mode], **starts, "dtype": dtype, "method": method}
+        found = CudaEngine(EmulatedRuntime(num_multiprocessors=1000)).evaluate(*question, **options).stats["bytes"]
+        foreseen = predict(question[0], 3, method, dtype, gradient=mode != "values", num_observables=2)
+        assert foreseen.bytes == found
+
+
+@pytest.mark.parametrize("method", ["reverse", "checkpoint"])
+@pytest.mark.parametrize("mode", MODES)
+def test_start_states_do_not_depend_on_chunks_bit_for_bit(mode, method, dtype):
+    question, starts = question_with_starts()
+    options = {**MODES[mode], **starts, "dtype": dtype, "method": Method(method, 1 if method == "checkpoint" else None)}
+    whole = engine_on().evaluate(*question, **options)
+    assert_agree(whole, ReferenceEngine().evaluate(*question, **MODES[mode], **starts), dtype)
+    runtime = EmulatedRuntime(memory=int(whole.stats["bytes"] / 0.9 / 3))
+    count = count_allocations(runtime)
+    engine = engine_on(runtime)
+    engine.evaluate(*question, **options)
+    count.peak = before = count.live  # the plan and the observables
+    found = engine.evaluate(*question, **options)
+    assert found.stats["chunks"] >= 3
+    assert_equal_bits(found, whole)
+    assert mode == "values" or np.array_equal(found.state_gradients, whole.state_gradients)
+    assert count.peak - before <= found.stats["bytes"]
 
 
 class OutOfMemory(Exception):

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
+from qiskit.circuit.library import real_amplitudes
 from qiskit.quantum_info import SparsePauliOp, Statevector
+from qiskit_machine_learning.circuit.library import raw_feature_vector
 from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
@@ -130,6 +132,12 @@ def test_rows_start_from_initial_states(model, layer, dtype, real):
     expected = exact(model, inputs, layer.weight.detach(), normalised)
     np.testing.assert_allclose(values, expected, atol=TOLERANCE[dtype])
     assert torch.equal(layer(inputs, states.conj().resolve_conj()), layer(inputs, states.conj()))
+
+
+def test_gradcheck_of_inputs_that_are_amplitudes():
+    encoding, ansatz = raw_feature_vector(4), real_amplitudes(2, reps=1)
+    layer = FusedLayer(encoding.compose(ansatz), ["ZI", "IX"], encoding.parameters, ansatz.parameters).double()
+    assert torch.autograd.gradcheck(layer, (torch.randn(3, 4, dtype=torch.float64, requires_grad=True),))
 
 
 def test_initial_states_broadcast_with_inputs(layer):
