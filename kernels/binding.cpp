@@ -47,7 +47,9 @@ BindList varying(const PlanData& plan, const std::vector<char>& column_varies) {
 namespace {
 
 HalfAngle half_angle(double angle) {
-    return {std::cos(angle / 2), std::sin(angle / 2)};
+    // The cosine of the double next to pi/2 is not 0: as a rounding error it would give what has no phase a random one.
+    auto snapped = [](double x) { return std::abs(x) < 2e-16 ? 0 : x; };
+    return {snapped(std::cos(angle / 2)), snapped(std::sin(angle / 2))};
 }
 
 // exp(-i/2 (x X + y Y + z Z)) as a quaternion.
@@ -88,9 +90,13 @@ Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
     }
     // alpha = cos(a) exp(-i(phi + lambda)/2), beta = sin(a) exp(i(phi - lambda)/2) with a in [0, pi/2].
     const double cos2 = norm2(alpha), sin2 = norm2(beta);
+    bool constant = true;
+    for (int i = run.first_leaf; i < run.end_leaf; ++i) constant = constant && plan.leaves[i].column < 0;
     constexpr double tiny = 1e-300;  // below this the direction of a component is not representable
-    // Where only phi + lambda or phi - lambda is defined, take the lambda that the run has at every other angle.
-    Complex out, in = run.single_axis && plan.leaves[run.first_leaf].kind == LeafKind::rx ? Complex{0, 1} : Complex{};
+    // Where only phi + lambda or phi - lambda is defined, take the lambda that the run has at every other angle;
+    // constants have none, and with lambda = 0 what is real stays real.
+    const bool about_x = run.single_axis && plan.leaves[run.first_leaf].kind == LeafKind::rx;
+    Complex out, in = about_x && !constant ? Complex{0, 1} : Complex{};
     if (sin2 < tiny) {
         out = (1 / cos2) * (conj(alpha) * conj(alpha) * conj(in));
     } else if (cos2 < tiny) {

@@ -28,18 +28,19 @@ using Out1 = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <class T>
 using Out2 = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_bits, Array1<std::uint8_t> leaf_kind,
-                    Array1<std::int32_t> leaf_column, Array1<double> leaf_coefficient, Array1<double> leaf_offset,
-                    Array2<double> leaf_quaternion, Array1<std::int32_t> run_begin, Array1<std::int32_t> run_qubit,
-                    Array1<std::int32_t> run_layer, Array1<std::int32_t> term_phase, Array1<std::int32_t> term_column,
-                    Array1<double> term_coefficient, Array1<double> term_offset, Array1<std::uint64_t> term_care,
-                    Array1<std::uint64_t> term_value, Array1<std::uint64_t> term_sign,
+qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_bits, bool is_real,
+                    Array1<std::uint8_t> leaf_kind, Array1<std::int32_t> leaf_column, Array1<double> leaf_coefficient,
+                    Array1<double> leaf_offset, Array2<double> leaf_quaternion, Array1<std::int32_t> run_begin,
+                    Array1<std::int32_t> run_qubit, Array1<std::int32_t> run_layer, Array1<std::int32_t> term_phase,
+                    Array1<std::int32_t> term_column, Array1<double> term_coefficient, Array1<double> term_offset,
+                    Array1<std::uint64_t> term_care, Array1<std::uint64_t> term_value, Array1<std::uint64_t> term_sign,
                     std::optional<Array1<std::complex<double>>> initial) {
     qf::PlanData plan;
     plan.num_qubits = num_qubits;
     plan.num_columns = num_columns;
     plan.num_layers = num_layers;
     plan.chunk_bits = chunk_bits;
+    plan.is_real = is_real;
     for (std::size_t i = 0; i < leaf_kind.size(); ++i)
         plan.leaves.push_back(
             {static_cast<qf::LeafKind>(leaf_kind(i)),
@@ -147,9 +148,9 @@ NB_MODULE(_cpu, m) {
     nb::class_<qf::Plan>(m, "Plan");
     nb::class_<qf::Observables>(m, "Observables");
     m.def("make_plan", &make_plan, nb::kw_only(), "num_qubits"_a, "num_columns"_a, "num_layers"_a, "chunk_bits"_a,
-          "leaf_kind"_a, "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a, "run_begin"_a,
-          "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a, "term_offset"_a,
-          "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
+          "is_real"_a, "leaf_kind"_a, "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a,
+          "run_begin"_a, "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a,
+          "term_offset"_a, "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
     m.def("make_observables", &make_observables);
     m.def(
         "evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,

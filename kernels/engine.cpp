@@ -100,14 +100,15 @@ auto Engine<T>::make_groups(int size, bool adjoint) const -> Groups {
 }
 
 template <class T>
-auto Engine<T>::make_workspace(int team_size, int num_states, bool gradient, bool saved) const
-    -> std::unique_ptr<Workspace> {
+auto Engine<T>::make_workspace(int team_size, const Call& call, bool saved) const -> std::unique_ptr<Workspace> {
+    const bool gradient = call.request.gradient;
     auto ws = std::make_unique<Workspace>();
     const std::size_t low = std::size_t(1) << low_bits_;
     const std::size_t blocks = std::size_t(1) << (bits_ - low_bits_), chunks = num_chunks();
-    while (static_cast<int>(ws->psi.size()) < num_states) ws->psi.emplace_back(state_size(0));
-    if (gradient) ws->lam = Buffer<T>(state_size(1));
-    if (saved) ws->saved = Buffer<T>(state_size(0));
+    ws->real = call.real;
+    while (static_cast<int>(ws->psi.size()) < call.num_states()) ws->psi.emplace_back(state_size(0, call.real));
+    if (gradient) ws->lam = Buffer<T>(state_size(1, call.real));
+    if (saved) ws->saved = Buffer<T>(state_size(0, call.real));
     ws->bound.resize(plan_);
     ws->layer_scale.resize(plan_.num_layers);
     ws->forward_scale.resize(phases_.size());
@@ -150,13 +151,13 @@ auto Engine<T>::make_workspace(int team_size, int num_states, bool gradient, boo
 }
 
 template <class T>
-auto Engine<T>::find_workspace(int team_size, int num_states, bool gradient, bool saved) -> std::unique_ptr<Workspace> {
+auto Engine<T>::find_workspace(int team_size, const Call& call, bool saved) -> std::unique_ptr<Workspace> {
     std::unique_ptr<Workspace> ws;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         for (auto& idle : idle_)
-            if (static_cast<int>(idle->members.size()) >= team_size &&
-                static_cast<int>(idle->psi.size()) >= num_states && (!gradient || idle->lam) &&
+            if (idle->real == call.real && static_cast<int>(idle->members.size()) >= team_size &&
+                static_cast<int>(idle->psi.size()) >= call.num_states() && (!call.request.gradient || idle->lam) &&
                 (!saved || idle->saved)) {
                 ws = std::move(idle);
                 idle_bytes_ -= ws->bytes;
@@ -164,7 +165,7 @@ auto Engine<T>::find_workspace(int team_size, int num_states, bool gradient, boo
             }
         idle_.erase(std::remove(idle_.begin(), idle_.end(), nullptr), idle_.end());
     }
-    return ws ? std::move(ws) : make_workspace(team_size, num_states, gradient, saved);
+    return ws ? std::move(ws) : make_workspace(team_size, call, saved);
 }
 
 // Angles of the first row, what varies over the others, and the tables that do not.
@@ -202,13 +203,15 @@ void Engine<T>::bind_shared(Call& call) const {
 
 // A training step asks for values, then for gradients of the same rows: the forward sweeps are made once for both.
 template <class T>
-auto Engine<T>::choose_finals(const Request& request) -> std::shared_ptr<Finals> {
+auto Engine<T>::choose_finals(const Call& call) -> std::shared_ptr<Finals> {
+    const Request& request = call.request;
     const std::lock_guard<std::mutex> lock(mutex_);
     if (request.gradient)
         return !request.actions && finals_ && finals_->are_of(request, plan_.num_columns) ? finals_ : nullptr;
     std::shared_ptr<Finals> finals = std::move(finals_);
-    if (request.initial_states || request.rows * state_size(0) * sizeof(T) > kept_finals) return nullptr;
-    if (!finals || finals.use_count() > 1) finals = std::make_shared<Finals>();
+    if (request.initial_states || request.rows * state_size(0, call.real) * sizeof(T) > kept_finals) return nullptr;
+    if (!finals || finals.use_count() > 1 || finals->real != call.real) finals = std::make_shared<Finals>();
+    finals->real = call.real;
     finals->rows = request.rows;
     finals->known.assign(request.rows, 0);
     finals->columns.assign(request.columns,
@@ -259,11 +262,13 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     Call call{request, observables};
     call.zero_start = plan_.initial_re.empty() && !request.initial_states;
     call.skip_first_adjoint = call.zero_start && !request.imaginary;
+    // two vectors a chunk at least, as the sweeps over real states need
+    call.real = plan_.is_real && !request.initial_states && !request.imaginary && plan_.num_qubits > sweeps_.lane_bits;
     call.first_boundary = call.skip_first_adjoint ? 1 : 0;
     call.keeps_all_states = request.num_states == plan_.num_layers + 2 - call.first_boundary;
     bind_shared(call);
-    call.finals = choose_finals(request);
-    if (call.finals) call.bytes += request.rows * state_size(0) * sizeof(T);
+    call.finals = choose_finals(call);
+    if (call.finals) call.bytes += request.rows * state_size(0, call.real) * sizeof(T);
     request.progress->total = count_steps(call);
 
     // Rows side by side while there are enough of them and their states are small; else all threads on one row.
@@ -282,8 +287,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
 
     std::vector<std::unique_ptr<Workspace>> workspaces;
     for (int i = 0; i < stats.rows; ++i) {
-        workspaces.push_back(
-            find_workspace(by_rows ? 1 : threads, request.actions ? request.num_states : 1, request.gradient, saved));
+        workspaces.push_back(find_workspace(by_rows ? 1 : threads, call, saved));
         workspaces.back()->bound = call.shared;
         call.bytes += workspaces.back()->bytes + bytes_of_row_tables(call);
     }

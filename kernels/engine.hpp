@@ -46,6 +46,7 @@ struct Term {  // exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign)) 
 struct PlanData {
     int num_qubits, num_columns, num_layers;
     int chunk_bits;  // highest bits that cut the state into chunks; 0: one chunk
+    bool is_real;    // from a real start, states stay real up to a global phase
     std::vector<Leaf> leaves;
     std::vector<Run> runs;                       // by layer
     std::vector<Term> terms;                     // by phase

@@ -34,7 +34,7 @@ class Engine {
     using Groups = std::vector<std::vector<Group>>;  // by layer
 
     struct State {
-        T *re, *im;
+        T *re, *im;  // im null: the state is real
     };
 
     struct Member {  // scratch of one thread of a team
@@ -46,6 +46,7 @@ class Engine {
     struct Workspace {               // of one row at a time
         std::vector<Buffer<T>> psi;  // one, or the states of a schedule
         Buffer<T> lam, saved;
+        bool real = false;                              // its states are
         const std::complex<double>* initial = nullptr;  // of the row, null: as the plan says
         Bound bound;
         std::vector<double> layer_scale;              // of the rotations of a layer together
@@ -64,10 +65,11 @@ class Engine {
     struct Finals {  // of the latest call for values alone: a call for gradients of the same rows begins there
         std::vector<double> columns;
         int rows = 0;
+        bool real = false;
         std::vector<Buffer<T>> psi;
         std::vector<char> known;
         bool are_of(const Request& request, int num_columns) const {
-            return request.rows == rows && !request.initial_states &&
+            return request.rows == rows && !request.initial_states && !(real && request.imaginary) &&
                    std::equal(columns.begin(), columns.end(), request.columns,
                               request.columns + static_cast<std::size_t>(rows) * num_columns);
         }
@@ -75,6 +77,7 @@ class Engine {
 
     struct Call {  // shared by all threads of one evaluate
         Call(const Request& request, Observables& observables) : request(request), observables(observables) {}
+        int num_states() const { return request.actions ? request.num_states : 1; }
         const Request& request;
         Observables& observables;
         Bound shared;
@@ -82,7 +85,7 @@ class Engine {
         std::vector<char> phase_varies;
         std::vector<PhaseTables<T>> tables;               // of phases that do not vary, where they are stored
         std::vector<const DiagonalTables<T>*> diagonals;  // of observables asked for; null: made block by block
-        bool resident_rows = false, zero_start = false, skip_first_adjoint = false;
+        bool resident_rows = false, zero_start = false, skip_first_adjoint = false, real = false;
         int first_boundary = 0;         // of position 1 of a schedule
         bool keeps_all_states = false;  // the schedule never makes a position twice
         std::size_t bytes = 0;
@@ -92,10 +95,14 @@ class Engine {
     // The four arrays of psi and lam start a quarter of a page apart from each other modulo pages: rows of a group are
     // powers of two apart, and all of them in one set of the L1 cache would evict each other.
     static constexpr std::size_t stagger = 1024 / sizeof(T);
-    std::size_t state_size(int index) const { return (std::size_t(2) << bits_) + (2 * index + 1) * stagger; }
-    State view(Buffer<T>& state) const {
-        T* const re = state.data() + state.size() - (std::size_t(2) << bits_) - stagger;
-        return {re, re + (std::size_t(1) << bits_) + stagger};
+    std::size_t state_size(int index, bool real) const {
+        return (std::size_t(real ? 1 : 2) << bits_) + (2 * index + 1) * stagger;
+    }
+    State view(Buffer<T>& state, bool real) const {
+        T* const end = state.data() + state.size();
+        const std::size_t part = std::size_t(1) << bits_;
+        if (real) return {end - part, nullptr};
+        return {end - 2 * part - stagger, end - part};
     }
     static void check_stop(const Call& call) {
         if (call.request.progress->stop.load(std::memory_order_relaxed))
@@ -120,10 +127,10 @@ class Engine {
     index_t block_begin(int chunk) const { return static_cast<index_t>(chunk) << (bits_ - chunk_bits_ - low_bits_); }
 
     Groups make_groups(int size, bool adjoint) const;
-    std::unique_ptr<Workspace> make_workspace(int team_size, int num_states, bool gradient, bool saved) const;
-    std::unique_ptr<Workspace> find_workspace(int team_size, int num_states, bool gradient, bool saved);
+    std::unique_ptr<Workspace> make_workspace(int team_size, const Call& call, bool saved) const;
+    std::unique_ptr<Workspace> find_workspace(int team_size, const Call& call, bool saved);
     void bind_shared(Call& call) const;
-    std::shared_ptr<Finals> choose_finals(const Request& request);
+    std::shared_ptr<Finals> choose_finals(const Call& call);
     std::size_t bytes_of_row_tables(const Call& call) const;
     std::int64_t count_steps(const Call& call) const;
     const PhaseTables<T>& phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const;

@@ -17,7 +17,7 @@ namespace qf {
 template <class T>
 bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
     constexpr double smallest_sine = 0.125;
-    if (!group.needs_x) return false;
+    if (!group.needs_x || ws.real) return false;  // Im<lam|X|psi> of real states is 0
     for (const int r : group.runs)
         if (!plan_.runs[r].single_axis && sin_beta(ws.bound.rotor[r]) < smallest_sine) return true;
     return false;
@@ -68,7 +68,7 @@ void Engine<T>::rotate_groups(Workspace& ws, int layer, bool outside_chunk, bool
 template <class T>
 void Engine<T>::rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const {
     const Range range = outside_chunk ? outside(chunk) : inside(chunk);
-    const State lam = view(ws.lam);
+    const State lam = view(ws.lam, ws.real);
     for (const auto& group : adjoint_[layer]) {
         if (group.outside != outside_chunk) continue;
         Rotation<T> list[8];
@@ -102,7 +102,7 @@ void Engine<T>::rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chu
 template <class T>
 void Engine<T>::sum_groups(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const {
     const Range range = outside_chunk ? outside(chunk) : inside(chunk);
-    const State lam = view(ws.lam);
+    const State lam = view(ws.lam, ws.real);
     for (const auto& group : sums_[layer]) {
         if (group.outside != outside_chunk) continue;
         Rotation<T> list[8];
@@ -128,12 +128,13 @@ void Engine<T>::start(Workspace& ws, int boundary, State psi, int chunk) const {
     const std::size_t size = std::size_t(1) << (bits_ - chunk_bits_), begin = chunk * size;
     T *psi_re = psi.re + begin, *psi_im = psi.im + begin;
     std::fill_n(psi_re, size, T(0));
-    std::fill_n(psi_im, size, T(0));
+    if (psi.im) std::fill_n(psi_im, size, T(0));
     if (ws.initial || !plan_.initial_re.empty()) {
         const std::size_t given = std::size_t(1) << plan_.num_qubits;
         for (std::size_t i = 0; i < size && begin + i < given; ++i) {
             psi_re[i] = static_cast<T>(ws.initial ? ws.initial[begin + i].real() : plan_.initial_re[begin + i]);
-            psi_im[i] = static_cast<T>(ws.initial ? ws.initial[begin + i].imag() : plan_.initial_im[begin + i]);
+            if (psi.im)
+                psi_im[i] = static_cast<T>(ws.initial ? ws.initial[begin + i].imag() : plan_.initial_im[begin + i]);
         }
         return;
     }
@@ -182,7 +183,13 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
     const Phase& phase = phases_[k];
     const index_t begin = block_begin(chunk), end = begin + (index_t(1) << (bits_ - chunk_bits_ - low_bits_));
     const bool wanted = phase.want_sums && !(k == 0 && call.skip_first_adjoint);
-    const State lam = view(ws.lam);
+    const State lam = view(ws.lam, ws.real);
+    if (ws.real) {  // there is nothing imaginary to add up, and the inverse of a sign is the sign
+        for (const State state : {lam, psi})
+            if (state.re == lam.re || moves_psi)
+                sweeps_.phase(d, begin, end, state.re, nullptr, state.re, nullptr, member.block.data());
+        return;
+    }
     PhaseSums<T> sums{};
     T* const low = member.low_sums.data();
     const std::size_t num_low = static_cast<std::size_t>(phase.num_variants()) << low_bits_;
@@ -223,7 +230,7 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
 template <class T>
 void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi,
                              bool moves_psi) const {
-    const State lam = view(ws.lam);
+    const State lam = view(ws.lam, ws.real);
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
     for_each_chunk(call, team, thread, [&](int chunk) {
         if (!moves_psi && k < plan_.num_layers) rotate_groups(ws, k, false, true, lam, chunk);
@@ -248,25 +255,25 @@ void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, 
 template <class T>
 double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, State psi,
                           index_t begin, index_t end) const {
-    const State lam = with_lam ? view(ws.lam) : State{};
+    const State lam = with_lam ? view(ws.lam, ws.real) : State{};
     const auto& groups = call.observables.groups(observable);
     const auto* tables = call.diagonals[observable];
     double value = 0;
     if (groups.empty() && with_lam) {
         std::fill(lam.re + begin, lam.re + end, T(0));
-        std::fill(lam.im + begin, lam.im + end, T(0));
+        if (lam.im) std::fill(lam.im + begin, lam.im + end, T(0));
     }
     for (std::size_t g = 0; g < groups.size(); ++g) {
         const auto& group = groups[g];
         if (tables) {
             value += sweeps_.observe(begin, end, group.x, group.has_real ? tables->re[g].data() + begin : nullptr,
-                                     group.has_imag ? tables->im[g].data() + begin : nullptr, psi.re, psi.im, lam.re,
-                                     lam.im, g > 0);
+                                     group.has_imag && psi.im ? tables->im[g].data() + begin : nullptr, psi.re, psi.im,
+                                     lam.re, lam.im, g > 0);
             continue;
         }
         const index_t block = index_t(1) << low_bits_;
         T* d_re = group.has_real ? member.diagonal.data() : nullptr;
-        T* d_im = group.has_imag ? member.diagonal.data() + block : nullptr;
+        T* d_im = group.has_imag && psi.im ? member.diagonal.data() + block : nullptr;
         for (index_t i = begin; i < end; i += block) {
             fill_diagonal(group, i >> low_bits_, low_bits_, member.reduce, d_re, d_im);
             value += sweeps_.observe(i, i + block, group.x, d_re, d_im, psi.re, psi.im, lam.re, lam.im, g > 0);
@@ -293,14 +300,15 @@ double Engine<T>::observe_pair(Call& call, Workspace& ws, Member& member, std::i
     const T weight = static_cast<T>(request.cotangents[pair]);
     const index_t block = index_t(1) << low_bits_;
     T* const before = member.block.data();
-    const State whole = view(ws.lam);
+    const State whole = view(ws.lam, ws.real);
+    const int parts = whole.im ? 2 : 1;
     double value = 0;
     for (index_t i = begin; i < begin + size; i += block) {  // in L1: O psi is made in lam's place, then added
-        T* const lam[2] = {whole.re + i, whole.im + i};
+        T* const lam[2] = {whole.re + i, whole.im ? whole.im + i : nullptr};
         std::fill_n(before, 2 * block, T(0));
-        for (int part = 0; accumulate && part < 2; ++part) std::copy_n(lam[part], block, before + part * block);
+        for (int part = 0; accumulate && part < parts; ++part) std::copy_n(lam[part], block, before + part * block);
         value += observe(call, ws, member, observable, true, psi, i, i + block);
-        for (int part = 0; part < 2; ++part)
+        for (int part = 0; part < parts; ++part)
             for (index_t l = 0; l < block; ++l) lam[part][l] = before[part * block + l] + weight * lam[part][l];
     }
     return value;
@@ -333,7 +341,7 @@ void Engine<T>::add_chunks(Workspace& ws) const {
 
 template <class T>
 void Engine<T>::copy_state_gradient(Workspace& ws, std::complex<double>* out) const {
-    const State lam = view(ws.lam);
+    const State lam = view(ws.lam, ws.real);
     for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i) out[i] = {2.0 * lam.re[i], 2.0 * lam.im[i]};
 }
 
@@ -356,7 +364,7 @@ void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, doubl
                 double x = 0;
                 if (summed)
                     x = ws.run_sums[2 * r + 1] * norm2;
-                else if (!plan_.runs[r].single_axis)
+                else if (!plan_.runs[r].single_axis && !ws.real)
                     x = (cos_beta(rotor) * z - z_after) / sin_beta(rotor);
                 if (summed && !moved) x = cos_beta(rotor) * x - sin_beta(rotor) * z_after;
                 ws.w[r] = {x, ws.run_sums[2 * r] * norm2, z};
@@ -381,7 +389,7 @@ void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, b
         const Action& action = request.actions[a];
         const int boundary = action.position - 1 + call.first_boundary;
         if (action.kind == Action::back) {
-            const State psi = view(ws.psi[action.source]);
+            const State psi = view(ws.psi[action.source], ws.real);
             if (boundary == plan_.num_layers + 1)
                 observe_pairs(call, ws, team, thread, first, count, psi);
             else
@@ -389,11 +397,11 @@ void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, b
             continue;
         }
         if (states_are_kept) continue;
-        const State to = view(ws.psi[action.target]);
+        const State to = view(ws.psi[action.target], ws.real);
         if (action.position == 1)
             for_each_chunk(call, team, thread, [&](int chunk) { start(ws, boundary, to, chunk); });
         else
-            forward_step(call, ws, team, thread, boundary - 1, view(ws.psi[action.source]), to);
+            forward_step(call, ws, team, thread, boundary - 1, view(ws.psi[action.source], ws.real), to);
     }
     team.barrier();
 }
@@ -402,30 +410,30 @@ void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, b
 template <class T>
 void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, int row, bool first_of_row,
                              std::int64_t first, std::int64_t count) const {
-    const State psi = view(ws.psi[0]);
+    const State psi = view(ws.psi[0], ws.real);
     const std::size_t size = std::size_t(1) << (bits_ - chunk_bits_);
     auto copy = [&](State from, State to) {
         for_each_chunk(call, team, thread, [&](int chunk) {
             std::copy_n(from.re + chunk * size, size, to.re + chunk * size);
-            std::copy_n(from.im + chunk * size, size, to.im + chunk * size);
+            if (from.im) std::copy_n(from.im + chunk * size, size, to.im + chunk * size);
         });
     };
     const bool known = call.finals && call.request.gradient && call.finals->known[row];
     if (known) {
-        copy(view(call.finals->psi[row]), psi);
+        copy(view(call.finals->psi[row], ws.real), psi);
     } else if (first_of_row) {
         const int begin = call.zero_start ? 1 : 0;
         for_each_chunk(call, team, thread, [&](int chunk) { start(ws, begin, psi, chunk); });
         for (int k = begin; k <= plan_.num_layers; ++k) forward_step(call, ws, team, thread, k, psi, psi);
-        if (ws.saved && call.request.gradient) copy(psi, view(ws.saved));
+        if (ws.saved && call.request.gradient) copy(psi, view(ws.saved, ws.real));
     } else {
-        copy(view(ws.saved), psi);
+        copy(view(ws.saved, ws.real), psi);
     }
     if (call.finals && !call.request.gradient) {
         Buffer<T>& kept = call.finals->psi[row];
-        if (thread == 0 && !kept) kept = Buffer<T>(state_size(0));
+        if (thread == 0 && !kept) kept = Buffer<T>(state_size(0, ws.real));
         team.barrier();
-        copy(psi, view(kept));
+        copy(psi, view(kept, ws.real));
         if (thread == 0) call.finals->known[row] = 1;
     }
     observe_pairs(call, ws, team, thread, first, count, psi);

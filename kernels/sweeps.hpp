@@ -5,6 +5,8 @@
 // State layout: a statevector is two arrays re[2^n], im[2^n], 64-byte aligned; amplitude i has qubit q in bit q of i.
 // "Lane qubits" are the lowest log2(W) bits, W being the numbers in a SIMD vector; the others are "strided".
 //
+// A real state has no im: its pointer is null. Its diagonals are real too, and its chunks are two vectors or more.
+//
 // Every function works on a *chunk*: the amplitudes whose chunk bits have one value (see Range). Chunks are disjoint,
 // so several threads may run the same sweep; sums are returned per chunk and added in chunk order by the caller,
 // which makes results independent of the number of threads.

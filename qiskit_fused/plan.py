@@ -24,6 +24,7 @@ _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _MOST_LOCAL_QUBITS = 19  # of a chunk; larger ones leave an L3 cache of 32 MiB, and take 1.4 times as long at n = 26
+_EXACT = 1e-14  # cosines and sines of constants below are 0
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
 
 
@@ -98,6 +99,24 @@ class Plan:
         From |0...0> the state before the first layer is left out, unless ``imaginary`` derivatives need it.
         """
         return self.num_layers + (1 if self.starts_at_zero and not imaginary else 2)
+
+    @cached_property
+    def is_real(self) -> bool:
+        """Whether states stay real, up to a global phase, whatever the angles: half the numbers, half the work."""
+        if self.initial_state is not None and np.abs(self.initial_state.imag).max() > 0:
+            return False
+        fixed = self.leaf_column < 0
+        half_turn = fixed & (np.abs(np.cos(self.leaf_offset / 2)) < _EXACT)
+        a, b, c, d = np.abs(self.leaf_quaternion.T) < _EXACT
+        leaves = np.select(
+            [self.leaf_kind == OpKind.RY, self.leaf_kind == OpKind.SU2, self.leaf_kind == OpKind.RV],
+            [True, (b & d) | (a & c), False],
+            half_turn | (fixed & (np.abs(np.sin(self.leaf_offset / 2)) < _EXACT)),
+        )
+        signs = np.abs(np.sin(self.term_offset / 2)) < _EXACT
+        few = (self.term_care == 0) & (np.bitwise_count(self.term_sign) <= 2)
+        signs |= few & (np.abs(np.cos(self.term_offset / 2)) < _EXACT)
+        return bool(leaves.all() and (signs & (self.term_column < 0)).all())
 
     @cached_property
     def num_sweeps(self) -> int:

@@ -139,6 +139,7 @@ class CpuEngine:
                 num_columns=plan.program.num_columns,
                 num_layers=plan.num_layers,
                 chunk_bits=plan.chunk_bits,
+                is_real=plan.is_real,
                 leaf_kind=plan.leaf_kind,
                 leaf_column=plan.leaf_column,
                 leaf_coefficient=plan.leaf_coefficient,
