@@ -187,6 +187,19 @@ class TensorCircuit(Contender):
     label, package = "tensorcircuit-ng", "tensorcircuit-ng"
 
     def prepare(self, workload: Workload) -> None:
+        state_of = self.states(workload)
+        jax = self.jax
+        diagonal = jax.numpy.asarray(diagonal_sum_of_z(workload.num_qubits), dtype=self.real)
+
+        def value(weights: Any, inputs: Any) -> Any:
+            return jax.numpy.sum(diagonal * jax.numpy.abs(state_of(weights, inputs)) ** 2)
+
+        # The weights are the same in all rows, so their gate matrices are computed once.
+        batched = jax.vmap(jax.value_and_grad(value), in_axes=(None, 0)) if workload.batch > 1 else None
+        self.call = jax.jit(batched or jax.value_and_grad(value))
+
+    def states(self, workload: Workload) -> Any:
+        """Return the final state of a row as a function of weights (W,) and inputs (I,); qubit 0 is the highest bit."""
         import jax
         import tensorcircuit as tc
 
@@ -194,8 +207,7 @@ class TensorCircuit(Contender):
         tc.set_dtype(self.dtype)
         tc.set_contractor("plain-experimental")  # up to 3x faster here than the default "greedy", never slower
         self.jax, self.workload = jax, workload
-        real = "float32" if self.dtype == "complex64" else "float64"
-        diagonal = jax.numpy.asarray(diagonal_sum_of_z(workload.num_qubits), dtype=real)
+        self.real = "float32" if self.dtype == "complex64" else "float64"
         start = np.zeros(2**workload.num_qubits, dtype=self.dtype)
         start[0] = 1.0
         in_layers = workload.num_layers * workload.layer_stride
@@ -207,17 +219,13 @@ class TensorCircuit(Contender):
                 getattr(circuit, gate.name)(*gate.qubits, **({"theta": angle} if gate.is_rotation else {}))
             return circuit.state()
 
-        def value(weights: Any, inputs: Any) -> Any:
+        def state_of(weights: Any, inputs: Any) -> Any:
             state = run(workload.before, inputs, jax.numpy.asarray(start))
             layers = weights[:in_layers].reshape(workload.num_layers, workload.layer_stride)
             state, _ = jax.lax.scan(lambda psi, angles: (run(workload.layer, angles, psi), None), state, layers)
-            state = run(workload.after, weights[in_layers:], state, workload.num_inputs + in_layers)
-            return jax.numpy.sum(diagonal * jax.numpy.abs(state) ** 2)
+            return run(workload.after, weights[in_layers:], state, workload.num_inputs + in_layers)
 
-        # The weights are the same in all rows, so their gate matrices are computed once.
-        batched = jax.vmap(jax.value_and_grad(value), in_axes=(None, 0)) if workload.batch > 1 else None
-        self.call = jax.jit(batched or jax.value_and_grad(value))
-        self.real = real
+        return state_of
 
     def __call__(self, parameters: np.ndarray) -> Result:
         inputs = parameters[:, : self.workload.num_inputs].astype(self.real)

@@ -20,9 +20,10 @@ import numpy as np
 from qiskit.circuit import Instruction, Parameter, QuantumCircuit
 
 from qiskit_fused.coercion import coerce_observables, fingerprint
+from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
 from qiskit_fused.observables import Observables
-from qiskit_fused.plan import Plan, make_plan
+from qiskit_fused.plan import Plan
 from qiskit_fused.program import Program
 from qiskit_fused.unsupported import UnsupportedInstruction
 

@@ -29,6 +29,7 @@ _BLOCKS_PER_SUM = 256  # likewise
 _DIAGONALS = 64 << 20  # bytes of float64 diagonals that are kept at most (kernels/observables.cpp)
 _DIAGONAL_QUBITS = 23  # at most, likewise
 _STAGGER = 1024  # bytes that a state is longer than its amplitudes, or a little more (kernels/evaluation.hpp)
+_KEPT_FINALS = 4 << 20  # bytes of last states that are kept for gradients of the same rows (kernels/engine.cpp)
 _ACTION = 16  # bytes of an action of a schedule
 
 
@@ -91,7 +92,7 @@ class Footprint:
         self.low_bits = max(min(plan.num_qubits, _LOW_BITS), _LANE_BITS[dtype])
         self.low, self.high = 1 << self.low_bits, 1 << max(plan.num_qubits - self.low_bits, 0)
         self.num_chunks, self.blocks = 1 << plan.chunk_bits, 1 << (self.bits - self.low_bits)
-        self.state = (2 * self.item << self.bits) + _STAGGER
+        self.state, self.real_state = ((parts * self.item << self.bits) + _STAGGER for parts in (2, 1))
         self.wanted: dict[tuple[Any, ...], Any] = {}
         num_runs, num_leaves, num_terms = plan.num_runs, len(plan.leaf_kind), len(plan.term_phase)
         num_phases = plan.num_layers + 1
@@ -186,6 +187,11 @@ class Footprint:
         held = num_states + 1 if num_states else 2 + several
         return held if request.gradient else 1
 
+    def state_bytes(self, request: Request) -> int:
+        """Return the bytes of one state: half where it is real."""
+        is_real = self.plan.is_real and not request.imaginary and self.plan.num_qubits == self.bits
+        return self.real_state if is_real else self.state
+
     def arrays(self, request: Request) -> int:
         """Return the bytes of columns, values and gradients, and of start states that rows bring and theirs."""
         columns, num_lams = self.plan.program.num_columns, request.num_pairs * request.gradient
@@ -216,7 +222,8 @@ class Footprint:
         if self.all_tables > (_SHARED_TABLES if request.num_rows > 1 else _ROW_TABLES):
             shared, largest = 0, int(self.tables.max())
         of_row = all_varying if self.all_tables <= _ROW_TABLES else largest
-        of_row += self.row + self.state * self.count_states(request, num_states) + self.sums * request.gradient
+        state = self.state_bytes(request)
+        of_row += self.row + state * self.count_states(request, num_states) + self.sums * request.gradient
         diagonals = 0
         if self.plan.num_qubits <= _DIAGONAL_QUBITS and request.num_flips * 8 << self.plan.num_qubits <= _DIAGONALS:
             diagonals = request.num_diagonals * self.item << self.bits
@@ -224,10 +231,12 @@ class Footprint:
         if num_states:
             positions = self.plan.num_positions(imaginary=request.imaginary)
             schedule = _ACTION * (num_steps(positions, num_states) + positions)
+        kept = 0 if request.gradient or self.plan.takes_states else request.num_rows * state
+        kept = kept if kept <= _KEPT_FINALS else 0
         of_pairs = 8 * self.num_chunks * -(-request.num_pairs // max(request.num_rows, 1))
         return (
             rows * (of_row + of_pairs) + threads * self.thread + shared + diagonals + schedule
-            + self.native + self.bound + self.arrays(request)
+            + kept + self.native + self.bound + self.arrays(request)
         )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def _by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
 
 def _suits_store(footprint: Footprint, request: Request) -> bool:
     plan = footprint.plan
-    num_bytes = plan.num_positions(imaginary=request.imaginary) * footprint.state
+    num_bytes = plan.num_positions(imaginary=request.imaginary) * footprint.state_bytes(request)
     return plan.num_qubits >= STORE_MIN_QUBITS and num_bytes <= STORE_MAX_BYTES
 
 
@@ -181,8 +181,9 @@ class _Options:
         most = self.num_positions
         if self.limit < inf:
             rows, _ = self.footprint.side_by_side(self.request.num_rows, num_threads)
-            room = self.limit - self.total(num_threads, most) + rows * most * self.footprint.state
-            most = min(most, int(room) // (rows * self.footprint.state))
+            state = rows * self.footprint.state_bytes(self.request)
+            room = self.limit - self.total(num_threads, most) + most * state
+            most = min(most, int(room) // state)
         # the list of actions grows a little as states become fewer
         fewer = (c for c in range(most, max(most - 4, 0), -1) if self.total(num_threads, c) <= self.limit)
         return next(fewer, None)

@@ -18,7 +18,7 @@ from qiskit_fused.limits import count_text, format_bytes, resolve_limit, short_t
 from qiskit_fused.memory import Footprint, Request
 from qiskit_fused.methods import Report, report
 from qiskit_fused.program import OpKind, Program
-from qiskit_fused.starts import Starts, spread
+from qiskit_fused.starts import Starts
 
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
@@ -103,7 +103,7 @@ class Plan:
     @cached_property
     def is_real(self) -> bool:
         """Whether states stay real, up to a global phase, whatever the angles: half the numbers, half the work."""
-        if self.initial_state is not None and np.abs(self.initial_state.imag).max() > 0:
+        if self.takes_states or (self.initial_state is not None and self.initial_state.imag.any()):
             return False
         fixed = self.leaf_column < 0
         half_turn = fixed & (np.abs(np.cos(self.leaf_offset / 2)) < _EXACT)
@@ -139,19 +139,21 @@ class Plan:
         """Count the floating-point operations of the sweeps for one row and observable, a multiply-add being two.
 
         A rotation is 4 per amplitude, its adjoint 8 and 4 for the sum Im<lam|Y|psi>. A phase is 8, and 8 more for the
-        product of its two tables (4 where there is one); its adjoint 16, and 6 with the sums of Im(conj(lam) psi).
+        product of its two tables (4 where there is one); its adjoint 16, and 6 with the sums of Im(conj(lam) psi). Real
+        states take half of it for rotations, and 2 for a phase or 4 back, without sums.
         Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
         """
-        table = 8 if self.num_qubits > _LOW_BITS else 4
         start = 1 if self.starts_at_zero else 0
-        forward = 4 * int((self.run_layer >= start).sum()) + (8 + table) * (self.num_layers + 1 - start)
+        num_rotations, num_phases = int((self.run_layer >= start).sum()), self.num_layers + 1 - start
+        table = 8 if self.num_qubits > _LOW_BITS else 4
+        forward = 2 * (num_rotations + num_phases) if self.is_real else 4 * num_rotations + (8 + table) * num_phases
         if not gradient:
             return forward << self.num_qubits
+        if self.is_real:
+            return (forward + 6 * self.num_runs + 4 * num_phases) << self.num_qubits
         many_axes = self.run_layer[~self.single_axis]
         with_sums = np.union1d(np.union1d(many_axes, many_axes + 1), self.term_phase[self.term_column >= 0])
-        adjoint = (
-            12 * self.num_runs + (16 + table) * (self.num_layers + 1 - start) + 6 * int((with_sums >= start).sum())
-        )
+        adjoint = 12 * self.num_runs + (16 + table) * num_phases + 6 * int((with_sums >= start).sum())
         return (forward + adjoint) << self.num_qubits
 
     def footprint(self, dtype: str) -> Footprint:
@@ -251,167 +253,3 @@ class Plan:
             ]
             lines.append(f"  {'  ' + name:<12}{cells[0]:>12}{cells[1]:>14}{cells[2]:>14}{cells[3]:>14}")
         return "\n".join(lines)
-
-
-def make_plan(program: Program, support: np.ndarray | None = None) -> Plan:
-    """Plan a program for the observables of one request.
-
-    Args:
-        program: the lowered circuit.
-        support: uint8 (num_circuit_qubits,), what the observables do to each circuit qubit: 0 nothing, 1 a diagonal,
-            2 anything (see `Observables.support`). Gates outside their light cone are left out, which keeps values and
-            2 Re <psi|O|d psi>, but not 2 Im <psi|O|d psi>. None keeps every gate.
-
-    Cost: O(gates), once per circuit and support.
-    """
-    kept, seen = _light_cone(program, support)
-    seen = np.flatnonzero(seen)
-    bit_of = np.full(max(program.num_qubits, 1), -1, dtype=np.int64)
-    bit_of[seen] = np.arange(len(seen))
-    wires = np.where(program.output_wires >= 0, bit_of[program.output_wires], -1)
-    schedule = _Schedule(program, bit_of, len(seen))
-    schedule.add(kept)
-    return schedule.finish(wires, seen)
-
-
-def _light_cone(program: Program, support: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Say which ops (N,) and which qubits (n,) matter for observables with that support."""
-    ops = program.ops
-    if support is None:
-        return np.ones(len(ops), bool), np.ones(program.num_qubits, bool)
-    # What the observable, pulled back to this point, does to each qubit: nothing, diagonal, anything.
-    effect = [0] * program.num_qubits
-    for wire, value in zip(program.output_wires.tolist(), support.tolist()):
-        if wire >= 0:
-            effect[wire] = value
-    anything = sum(1 << q for q, value in enumerate(effect) if value == 2)
-    kept = np.zeros(len(ops), bool)
-    kinds, qubits, supports = ops.kind.tolist(), ops.qubit.tolist(), (ops.care | ops.sign).tolist()
-    for i in range(len(kinds) - 1, -1, -1):
-        if kinds[i] == OpKind.TERM:
-            # A diagonal commutes with an observable that is diagonal on all of its qubits.
-            if supports[i] & anything:
-                kept[i] = True
-                mask = supports[i]
-                while mask:
-                    qubit = (mask & -mask).bit_length() - 1
-                    effect[qubit] = effect[qubit] or 1
-                    mask &= mask - 1
-        elif effect[qubits[i]] == 2 or (effect[qubits[i]] == 1 and kinds[i] != OpKind.RZ):
-            kept[i] = True
-            effect[qubits[i]] = 2
-            anything |= 1 << qubits[i]
-    seen = np.array(effect, dtype=bool)
-    if program.any_start or seen[list(program.initialized)].any():
-        seen[list(program.initialized)] = True
-    return kept, seen
-
-
-def _constants_as_rotations(
-    kind: np.ndarray, offset: np.ndarray, quaternion: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Turn constants that rotate about X or Y into RX and RY: runs about one axis need fewer sums."""
-    kind, offset = kind.copy(), offset.copy()
-    a, b, c, d = quaternion.T
-    for rotation, along, others in ((OpKind.RX, b, (c, d)), (OpKind.RY, c, (b, d))):
-        chosen = (kind == OpKind.SU2) & (others[0] == 0) & (others[1] == 0)
-        offset[chosen] = 2 * np.arctan2(along, a)[chosen]
-        kind[chosen] = rotation
-    return kind, offset
-
-
-class _Schedule:
-    """Puts every op into the earliest layer or phase it can join."""
-
-    def __init__(self, program: Program, bit_of: np.ndarray, num_qubits: int):
-        self.program, self.bit_of, self.num_qubits = program, bit_of, num_qubits
-        self.kinds = program.ops.kind.tolist()
-        self.position = [0] * num_qubits  # next layer, and current phase, of each qubit
-        self.open: list[list[int]] = [[] for _ in range(num_qubits)]  # leaves of the run that may still grow
-        self.rotates = [False] * num_qubits  # whether that run holds a gate that is not diagonal
-        self.runs: list[tuple[int, int, list[int]]] = []  # layer, qubit, leaves
-        self.terms: list[tuple[int, int, int]] = []  # phase, op, its qubit if the op is a leaf, else -1
-
-    def add(self, kept: np.ndarray) -> None:
-        ops, kinds = self.program.ops, self.kinds
-        qubits, supports, bits = ops.qubit.tolist(), (ops.care | ops.sign).tolist(), self.bit_of.tolist()
-        for i in np.flatnonzero(kept).tolist():
-            if kinds[i] != OpKind.TERM:
-                qubit = bits[qubits[i]]
-                self.open[qubit].append(i)
-                self.rotates[qubit] = self.rotates[qubit] or kinds[i] != OpKind.RZ
-                continue
-            phase, mask, members = 0, supports[i], []
-            while mask:
-                members.append(bits[(mask & -mask).bit_length() - 1])
-                mask &= mask - 1
-            for qubit in members:
-                if self.rotates[qubit]:  # a run of diagonal gates commutes with the term and stays open
-                    self.close(qubit)
-                phase = max(phase, self.position[qubit])
-            for qubit in members:
-                self.position[qubit] = phase
-            self.terms.append((phase, i, -1))
-        for qubit in range(self.num_qubits):
-            self.close(qubit)
-
-    def close(self, qubit: int) -> None:
-        """End the open run of a qubit; diagonal gates at its ends go to the phases beside its layer."""
-        leaves, layer = self.open[qubit], self.position[qubit]
-        diagonal = [self.kinds[i] == OpKind.RZ for i in leaves]
-        first = diagonal.index(False) if False in diagonal else len(leaves)
-        end = len(leaves) - diagonal[::-1].index(False) if first < len(leaves) else len(leaves)
-        self.terms += [(layer, i, qubit) for i in leaves[:first]]
-        if first < end:
-            self.runs.append((layer, qubit, leaves[first:end]))
-            self.position[qubit] = layer + 1
-            self.terms += [(layer + 1, i, qubit) for i in leaves[end:]]
-        self.open[qubit], self.rotates[qubit] = [], False
-
-    def to_bits(self, masks: np.ndarray) -> np.ndarray:
-        """Turn masks over active qubits into masks over the bits of the plan."""
-        if self.num_qubits == self.program.num_qubits:
-            return masks
-        moved = np.zeros_like(masks)
-        for qubit, bit in enumerate(self.bit_of.tolist()):
-            if bit >= 0:
-                moved |= ((masks >> np.uint64(qubit)) & np.uint64(1)) << np.uint64(bit)
-        return moved
-
-    def finish(self, wires: np.ndarray, seen: np.ndarray) -> Plan:
-        ops, initial_state, starts = self.program.ops, None, None
-        if np.isin(self.program.initialized, seen).all():  # the qubits that are not seen start in |0>
-            if self.program.initial_state is not None:
-                initial_state = np.ascontiguousarray(self.program.initial_state[spread(seen.tolist())])
-            if self.program.encodings:
-                starts = Starts(self.program.encodings, self.bit_of, self.num_qubits)
-        runs = sorted(self.runs, key=lambda run: run[:2])
-        terms = np.array(sorted(self.terms), dtype=np.int64).reshape(-1, 3)
-        leaf = np.array([i for run in runs for i in run[2]], dtype=np.int64)
-        kind, offset = _constants_as_rotations(ops.kind[leaf], ops.offset[leaf], ops.quaternion[leaf])
-        chosen, own = terms[:, 1], terms[:, 2]
-        bit = np.uint64(1) << np.maximum(own, 0).astype(np.uint64)
-        return Plan(
-            program=self.program,
-            num_qubits=self.num_qubits,
-            wires=wires,
-            num_layers=1 + max((run[0] for run in runs), default=-1),
-            leaf_kind=kind,
-            leaf_column=ops.column[leaf],
-            leaf_coefficient=ops.coefficient[leaf],
-            leaf_offset=offset,
-            leaf_quaternion=np.ascontiguousarray(ops.quaternion[leaf]),
-            run_begin=np.cumsum([0] + [len(run[2]) for run in runs], dtype=np.int32),
-            run_qubit=np.array([run[1] for run in runs], dtype=np.int32),
-            run_layer=np.array([run[0] for run in runs], dtype=np.int32),
-            term_phase=terms[:, 0].astype(np.int32),
-            term_column=ops.column[chosen],
-            term_coefficient=ops.coefficient[chosen],
-            term_offset=ops.offset[chosen],
-            term_care=np.where(own >= 0, np.uint64(0), self.to_bits(ops.care[chosen])),
-            term_value=np.where(own >= 0, np.uint64(0), self.to_bits(ops.value[chosen])),
-            term_sign=np.where(own >= 0, bit, self.to_bits(ops.sign[chosen])),
-            initial_state=initial_state,
-            starts=starts,
-            start_bits=self.bit_of[: self.program.num_qubits],
-        )

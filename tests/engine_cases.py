@@ -15,8 +15,8 @@ from qiskit.quantum_info import SparsePauliOp, random_pauli_list
 
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
-from qiskit_fused.plan import make_plan
 
 TOLERANCE = {"complex64": 2e-5, "complex128": 2e-12}
 

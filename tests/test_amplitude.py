@@ -20,9 +20,9 @@ from qiskit_fused import FusedEstimator, FusedEstimatorGradient, UnsupportedInst
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.engines.cpu import CpuEngine
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
 from qiskit_fused.options import FusedOptions
-from qiskit_fused.plan import make_plan
 from qiskit_fused.schedules import REVERSE, Method
 from qiskit_fused.training import Expectations
 

@@ -25,7 +25,7 @@ from qiskit_fused.chunks import predict
 from qiskit_fused.engines import pacing
 from qiskit_fused.engines.cuda import CudaEngine
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.plan import make_plan
+from qiskit_fused.layering import make_plan
 from qiskit_fused.schedules import Method
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))

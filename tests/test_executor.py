@@ -21,7 +21,10 @@ from qiskit_machine_learning.circuit.library import raw_feature_vector
 from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, compile_circuit, workers
+from qiskit_fused.batches import all_pairs
+from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import CompiledCircuit
+from qiskit_fused.execution import evaluate
 from qiskit_fused.training import Expectations
 
 OBSERVABLES = ["ZZZ", SparsePauliOp(["XII", "IYZ"], [0.5, -1.0])]
@@ -95,10 +98,15 @@ def rows(num_rows, circuit, seed=0):
     return np.random.default_rng(seed).normal(size=(num_rows, circuit.num_parameters))
 
 
-def long_work(num_rows=600):
-    """A gradient that takes a second or so."""
+def long_work(num_rows=2000):
+    """A gradient that takes a second or so; it is cancelled, or something dies, meanwhile."""
     circuit = real_amplitudes(10, reps=12)
     return circuit, "Z" * 10, rows(num_rows, circuit)
+
+
+def assert_same(found, expected):
+    """Check that values or gradients are the same up to rounding."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
 
 
 def expectations(circuit, **options):
@@ -119,7 +127,7 @@ def test_an_estimator_finds_the_same(executor, circuit):
     ]
     job = FusedEstimator(executor=executor).run(pubs)
     for found, expected in zip(job.result(), FusedEstimator().run(pubs).result()):
-        np.testing.assert_array_equal(found.data.evs, expected.data.evs)
+        assert_same(found.data.evs, expected.data.evs)
     metrics = job.metrics()
     assert (metrics["rows"], metrics["pairs"], metrics["portions"], metrics["device"]) == (13, 20, 12, "cpu")
     assert metrics["seconds"] > 0
@@ -131,14 +139,14 @@ def test_a_gradient_finds_the_same(executor, circuit, derivative_type):
     expected = FusedEstimatorGradient(derivative_type=derivative_type).value_and_gradient(circuit, OBSERVABLES, values)
     gradient = FusedEstimatorGradient(executor=executor, derivative_type=derivative_type)
     for found, one in zip(gradient.value_and_gradient(circuit, OBSERVABLES, values), expected):
-        np.testing.assert_array_equal(found, one)
+        assert_same(found, one)
 
 
 def test_a_gradient_job_finds_the_same_for_pairs_that_are_not_all(executor, circuit):
     arguments = [circuit] * 9, [OBSERVABLES[number % 2] for number in (0, 0, 1, 0, 1, 1, 1, 0, 0)], rows(9, circuit)
     found = FusedEstimatorGradient(executor=executor).run(*arguments).result().gradients
     expected = FusedEstimatorGradient().run(*arguments).result().gradients
-    np.testing.assert_array_equal(found, expected)
+    assert_same(found, expected)
 
 
 @pytest.mark.parametrize("with_states", [False, True], ids=["from zero", "from states"])
@@ -161,7 +169,7 @@ def test_expectations_and_all_their_derivatives_are_the_same(executor, circuit, 
         if expected is None:
             assert found is None
         else:
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+            assert_same(found, expected)
     without = there.value_and_vjp(inputs, weights, cotangents, initial_states=states, input_gradients=False)
     assert without.inputs is None
     assert there.value_and_jacobian(inputs, weights, input_gradients=False)[1] is None
@@ -179,8 +187,19 @@ def test_a_function_of_values_gives_the_cotangents_of_one_row_after_the_other(ex
     found = there.value_and_vjp(inputs, weights, derivative)
     values = expectations(circuit).values(inputs, weights)
     expected = expectations(circuit).value_and_vjp(inputs, weights, 2 * (values - np.arange(50)[:, None]))
-    np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-12)
-    np.testing.assert_allclose(found.inputs, expected.inputs, atol=1e-12)
+    assert_same(found.weights, expected.weights)
+    assert_same(found.inputs, expected.inputs)
+
+
+def test_a_batch_with_cotangents_can_be_shared_too(executor, circuit):
+    compiled, operators = compile_circuit(circuit), coerce_observables(OBSERVABLES).operators
+    values, pairs = rows(10, circuit), all_pairs(10, 2)
+    cotangents = np.random.default_rng(5).normal(size=20)
+    found, expected = (
+        evaluate(options, compiled, operators, values, pairs, gradient=True, cotangents=cotangents)
+        for options in (FusedOptions(executor=executor), FusedOptions())
+    )
+    assert_same(found.gradients, expected.gradients)
 
 
 def test_sums_do_not_depend_on_workers_or_timing(circuit):
@@ -215,7 +234,7 @@ def test_a_circuit_that_has_changed_meanwhile_is_compiled_again(executor):
     before, _ = gradient.value_and_gradient(circuit, "ZZZZZ", values)
     circuit.x(0)
     after, _ = gradient.value_and_gradient(circuit, "ZZZZZ", values)
-    np.testing.assert_allclose(after, -before)
+    assert_same(after, -before)
 
 
 # --- how work is cut and sent ---
@@ -354,7 +373,7 @@ def test_an_exception_in_a_function_that_is_told_ends_the_work(executor, circuit
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_a_cancelled_job_ends_soon_and_leaves_executor_and_gradient_usable(kind, request):
-    circuit, observable, values = long_work()
+    circuit, observable, values = long_work(10_000)
     with ThreadPoolExecutor(2) as pool:
         gradient = FusedEstimatorGradient(executor=pool if kind == "threads" else request.getfixturevalue("processes"))
         job = gradient.run([circuit] * len(values), [observable] * len(values), values)
@@ -365,9 +384,29 @@ def test_a_cancelled_job_ends_soon_and_leaves_executor_and_gradient_usable(kind,
             job.result()
         assert time.perf_counter() - start < 3
         found, _ = gradient.value_and_gradient(circuit, observable, values[:5])
-        np.testing.assert_array_equal(
-            found, FusedEstimatorGradient().value_and_gradient(circuit, observable, values[:5])[0]
-        )
+        expected, _ = FusedEstimatorGradient().value_and_gradient(circuit, observable, values[:5])
+        assert_same(found, expected)
+
+
+def test_portions_that_have_not_begun_are_taken_back(circuit):
+    futures, begun, end = [], threading.Event(), threading.Event()
+
+    class Remembering(ThreadPoolExecutor):
+        def submit(self, *args):
+            futures.append(super().submit(*args))
+            return futures[-1]
+
+    with Remembering(1) as pool:
+        pool.submit(lambda: begun.set() or end.wait(60))
+        assert begun.wait(60)
+        job = FusedEstimator(executor=pool).run([(circuit, "ZZZ", rows(20, circuit))])
+        while len(futures) < 21:
+            time.sleep(0.01)
+        job.cancel()
+        with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
+            job.result()
+        assert [one.cancelled() for one in futures] == [False] + [True] * 20
+        end.set()
 
 
 def test_threads_that_work_for_a_cancelled_job_end_soon(monkeypatch):
@@ -468,7 +507,7 @@ def test_a_forked_child_works_alone(monkeypatch, circuit):
         workers._after_fork()
         pool.shutdown()
         again, _ = gradient.value_and_gradient(circuit, OBSERVABLES, rows(20, circuit))
-        np.testing.assert_array_equal(again, found)
+        assert_same(again, found)
 
 
 # --- Dask ---
@@ -494,12 +533,12 @@ def test_a_dask_cluster_finds_the_same(client, circuit):
         expectations(circuit).value_and_vjp(inputs, weights, cotangents),
     ):
         if expected is not None:
-            np.testing.assert_allclose(found, expected, atol=1e-12)
+            assert_same(found, expected)
 
 
 def test_dask_repeats_the_work_of_a_worker_that_was_killed(client, monkeypatch):
     monkeypatch.undo()
-    circuit, observable, values = long_work(2000)
+    circuit, observable, values = long_work()
     pids = client.run(os.getpid)
     address, victim = next(iter(pids.items()))
     killed = []
@@ -513,7 +552,7 @@ def test_dask_repeats_the_work_of_a_worker_that_was_killed(client, monkeypatch):
     found = gradient.value_and_gradient(circuit, observable, values)
     assert len(killed) == 1 and killed[0] < 0.5
     for one, expected in zip(found, FusedEstimatorGradient().value_and_gradient(circuit, observable, values)):
-        np.testing.assert_array_equal(one, expected)
+        assert_same(one, expected)
     removed = [event for _, event in client.get_events(address) if event["action"] == "remove-worker"]
     assert removed[0]["processing-tasks"]  # it was at work
     assert victim not in client.run(os.getpid).values()

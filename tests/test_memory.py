@@ -16,10 +16,10 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, fuse, methods
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.engines.cpu import CpuEngine
+from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
 from qiskit_fused.memory import Request, count_diagonals
 from qiskit_fused.methods import choose
-from qiskit_fused.plan import make_plan
 from qiskit_fused.schedules import REVERSE, Method, num_steps, segmented_schedule
 
 MB = 10**6

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from qiskit.circuit import ParameterVector, QuantumCircuit
 
 from qiskit_fused.engines.reference import final_state, parity
+from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
 from qiskit_fused.passes import cover, make_passes
-from qiskit_fused.plan import make_plan
 from qiskit_fused.program import OpKind
 from qiskit_fused.records import ExtraKind, Source
 from qiskit_fused.slots import place_slots

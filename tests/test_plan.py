@@ -13,8 +13,8 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import fuse
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.engines.cpu import CpuEngine
+from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
-from qiskit_fused.plan import make_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
