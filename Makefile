@@ -5,12 +5,13 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(wildcard $(foreach folder,kernels tests/cuda_emulation,$(addprefix $(folder)/*.,cpp hpp cu cuh)))
 
-.PHONY: help demo test test-all test-kernels lint format bench bench-deep bench-gpu clean
+.PHONY: help demo test test-all test-torch test-kernels lint format bench bench-deep bench-gpu clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
 	@echo "make test      run the tests against an installed build"
 	@echo "make test-all  run the slow tests too"
+	@echo "make test-torch  run the tests that need PyTorch, which it installs"
 	@echo "make test-kernels  compile the CUDA kernels for every architecture (no GPU needed)"
 	@echo "make lint      check format, style and types"
 	@echo "make format    format all sources"
@@ -27,6 +28,11 @@ test: .venv/installed
 
 test-all: .venv/installed
 	.venv/bin/pytest -q
+
+# PyTorch is large and comes in many builds: one that is already there stays.
+test-torch: .venv/installed
+	.venv/bin/python -c "import torch" 2>/dev/null || .venv/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0
+	.venv/bin/pytest -q tests/test_torch.py tests/test_qnn.py tests/test_accelerate.py tests/test_readme.py
 
 test-kernels: .venv/installed
 	.venv/bin/pytest -q tests/test_cuda_kernels.py

@@ -202,7 +202,7 @@ def _print_table(header: Sequence[str], rows: list[list[str]]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the tables of a results file of `run.py` or `deep.py`; with --markdown, those of the READMEs."""
+    """Print the tables of a results file of `run.py`, `deep.py` or `training.py`; with --markdown, those of READMEs."""
     *flags, path = arguments
     results = json.loads(Path(path).read_text())
     show, in_markdown = print_report, markdown
@@ -210,6 +210,10 @@ def main(arguments: Sequence[str]) -> None:
         import deep_report
 
         show, in_markdown = deep_report.print_report, deep_report.markdown
+    elif results.get("kind") == "training":
+        import training_report
+
+        show, in_markdown = training_report.print_report, training_report.markdown
     if "--markdown" in flags:
         print(in_markdown(results))
     else:

@@ -184,6 +184,7 @@ class TorchStep(Contender):
 
         self.torch, self.num_inputs = torch, workload.num_inputs
         self.real = torch.float32 if self.dtype == "complex64" else torch.float64
+        torch.set_default_dtype(self.real)  # PennyLane rounds lightning's outputs to it
         self.model = self.module(workload).to(self.real)
         self.weight = getattr(self.model, self.weight_name)
         with torch.no_grad():

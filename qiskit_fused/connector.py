@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from qiskit_machine_learning import QiskitMachineLearningError
 from qiskit_machine_learning.connectors import TorchConnector
-from torch.autograd.function import once_differentiable
 
 from qiskit_fused.qnn import FusedEstimatorQNN
 
@@ -41,13 +40,32 @@ class _NetworkFunction(torch.autograd.Function):
         return (values[0] if inputs.ndim == 1 else values).to(inputs.device)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, None]:
-        inputs, weights = ctx.saved_tensors
-        network = ctx.network
-        wanted = network.input_gradients and ctx.needs_input_grad[0]
+    def backward(ctx: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return *_NetworkGradients.apply(ctx.network, ctx.needs_input_grad[0], cotangents, *ctx.saved_tensors), None
+
+
+class _NetworkGradients(torch.autograd.Function):
+    """A function of its own, so that differentiating it again is an error: see ``qiskit_fused.torch``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        network: FusedEstimatorQNN,
+        needs_inputs: bool,
+        cotangents: torch.Tensor,
+        inputs: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        wanted = network.input_gradients and needs_inputs
         _, of_inputs, of_weights = network._value_and_vjp(_array(inputs), _array(weights), _array(cotangents), wanted)
-        return None if of_inputs is None else _like(inputs, of_inputs), _like(weights, of_weights), None
+        return None if of_inputs is None else _like(inputs, of_inputs), _like(weights, of_weights)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
+        raise RuntimeError(
+            "an accelerated TorchConnector has no second derivatives, and this differentiates a gradient; "
+            "detach the gradient, or leave create_graph=True out."
+        )
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

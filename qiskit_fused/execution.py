@@ -346,7 +346,10 @@ class FusedJob(AlgorithmJob):
         return bool(self._future.cancel())
 
     def metrics(self) -> dict[str, Any]:
-        """Wait for the job and return what ran: device, dtype, kernels, sweeps, chunks, bytes, rows, pairs, seconds."""
+        """Wait for the job and return what ran: device, dtype, kernels, sweeps, chunks, bytes, rows, pairs, seconds.
+
+        Where workers of an executor shared it, also portions; bytes are then the most that one worker used.
+        """
         self.result()
         return dict(self._metrics)
 

@@ -75,6 +75,9 @@ class Expectations:
             self._columns(name, parameters)
             for name, parameters in (("input", input_parameters), ("weight", weight_parameters))
         )
+        self._parameters = tuple(
+            tuple(circuit.parameters[column] for column in columns) for columns in (self._inputs, self._weights)
+        )
         given = np.bincount(np.concatenate([self._inputs, self._weights]), minlength=len(circuit.parameters))
         if (given != 1).any():
             name = circuit.parameters[int(np.flatnonzero(given != 1)[0])].name
@@ -326,9 +329,8 @@ class Expectations:
             raise ValueError(f"inputs have shape {inputs.shape}; allowed: (rows, {self.num_inputs}).")
         if weights.shape != (self.num_weights,):
             raise ValueError(f"weights have shape {weights.shape}; allowed: ({self.num_weights},).")
-        parameters = self.compiled.parameters
-        check_finite(inputs, tuple(parameters[column] for column in self._inputs))
-        check_finite(weights[None], tuple(parameters[column] for column in self._weights))
+        check_finite(inputs, self._parameters[0])
+        check_finite(weights[None], self._parameters[1])
         return inputs, weights
 
     def _check_cotangents(self, cotangents: Any, shape: tuple[int, int]) -> np.ndarray:

@@ -41,6 +41,7 @@ LAYERS = {
         "coercion",
         "options",
         "progress",
+        "workers",
         "training",
         "qnn",
         "connector",

@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 import numpy as np
 import pytest
 from qiskit.circuit import QuantumCircuit
-from qiskit.circuit.library import real_amplitudes, zz_feature_map
+from qiskit.circuit.library import CZGate, real_amplitudes, zz_feature_map
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 from qiskit_machine_learning.gradients import DerivativeType
@@ -228,13 +228,15 @@ def test_errors_name_the_row_of_the_batch(executor):
         there.value_and_vjp(inputs, np.ones(len(weights)), np.ones((60, 1)))
 
 
-def test_a_circuit_that_has_changed_meanwhile_is_compiled_again(executor):
-    circuit = real_amplitudes(5, reps=100)  # large enough to be compared with what was compiled beside the sweeps
+def test_a_circuit_that_has_changed_is_noticed_while_workers_work(executor):
+    circuit = real_amplitudes(5, reps=100).decompose()  # large enough to be compared with what was compiled meanwhile
     gradient, values = FusedEstimatorGradient(executor=executor), rows(3, circuit)
-    before, _ = gradient.value_and_gradient(circuit, "ZZZZZ", values)
-    circuit.x(0)
-    after, _ = gradient.value_and_gradient(circuit, "ZZZZZ", values)
-    assert_same(after, -before)
+    gradient.value_and_gradient(circuit, "ZZZZZ", values)
+    place = [instruction.name for instruction in circuit.data].index("cx")
+    circuit.data[place] = circuit.data[place].replace(operation=CZGate())
+    found = gradient.value_and_gradient(circuit, "ZZZZZ", values)
+    for one, expected in zip(found, FusedEstimatorGradient().value_and_gradient(circuit.copy(), "ZZZZZ", values)):
+        assert_same(one, expected)
 
 
 # --- how work is cut and sent ---
@@ -410,11 +412,13 @@ def test_portions_that_have_not_begun_are_taken_back(circuit):
 
 
 def test_threads_that_work_for_a_cancelled_job_end_soon(monkeypatch):
-    monkeypatch.setattr(workers, "_MIN_WORK", 1 << 60)
-    monkeypatch.setattr(workers, "_MAX_WORK", 1 << 33)  # seconds
-    circuit, observable, values = long_work(20_000)
+    monkeypatch.setattr(workers, "_MIN_WORK", 1 << 34)
+    monkeypatch.setattr(workers, "_MAX_WORK", 1 << 34)  # several seconds
+    circuit = real_amplitudes(12, reps=40)
+    values = rows(5000, circuit)
     with ThreadPoolExecutor(2) as pool:
-        job = FusedEstimatorGradient(executor=pool).run([circuit] * len(values), [observable] * len(values), values)
+        assert len(workers.cut_rows(FusedOptions(executor=pool), compile_circuit(circuit), 5000, 5000)) > 1
+        job = FusedEstimatorGradient(executor=pool).run([circuit] * 5000, ["Z" * 12] * 5000, values)
         time.sleep(0.3)
         job.cancel()
         with pytest.raises(RuntimeError, match="the evaluation was cancelled"):

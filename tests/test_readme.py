@@ -5,6 +5,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ def test_readme_examples_run_and_print_what_they_show(capsys):
     assert blocks
     namespace = {}
     for code, shown in blocks:
+        if code.startswith("# needs torch") and find_spec("torch") is None:
+            continue
         exec(compile(code, str(README), "exec"), namespace)  # later examples use the names of earlier ones
         printed = capsys.readouterr().out
         if shown:
@@ -33,4 +36,6 @@ def test_readme_names_every_option():
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith(("._cpu", ".cuda"))])
 def test_docstring_examples_hold(name):
+    if name.endswith((".torch", ".connector")):
+        pytest.importorskip("torch")
     assert doctest.testmod(importlib.import_module(name)).failed == 0
