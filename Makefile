@@ -5,7 +5,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(wildcard $(foreach folder,kernels tests/cuda_emulation,$(addprefix $(folder)/*.,cpp hpp cu cuh)))
 
-.PHONY: help demo test test-all test-torch test-kernels lint format bench bench-deep bench-gpu clean
+.PHONY: help demo test test-all test-torch test-kernels lint format bench bench-deep bench-train bench-gpu clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
@@ -17,6 +17,7 @@ help:
 	@echo "make format    format all sources"
 	@echo "make bench     time qiskit-fused against other simulators (results in benchmarks/results)"
 	@echo "make bench-deep  time deep and wide circuits under memory budgets (results in benchmarks/results)"
+	@echo "make bench-train  time networks, training steps and an epoch beside others (results in benchmarks/results)"
 	@echo "make bench-gpu time the CUDA engine on a GPU, with the packages of PYTHON (see benchmarks/README.md)"
 	@echo "make clean     remove environments and build products"
 
@@ -53,6 +54,9 @@ bench: .venv-bench/installed
 
 bench-deep: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/deep.py
+
+bench-train: .venv-bench/installed
+	.venv-bench/bin/python benchmarks/training.py
 
 # No environment of its own: the peers on a GPU are gigabytes, and GPU machines bring their own PyTorch, CuPy and JAX.
 bench-gpu:

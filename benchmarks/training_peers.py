@@ -210,9 +210,7 @@ class FusedLayerStep(TorchStep):
         from qiskit_fused.torch import FusedLayer
 
         circuit, inputs, weights = qiskit_circuit(workload)
-        return FusedLayer(
-            circuit, output_operators(workload.num_qubits), inputs, weights, num_threads=self.num_threads
-        )
+        return FusedLayer(circuit, output_operators(workload.num_qubits), inputs, weights, num_threads=self.num_threads)
 
 
 class ConnectorStep(TorchStep):
@@ -322,7 +320,8 @@ class NumpyJacobian(NumpyAdjoint):
 
     def jacobian(self, parameters: np.ndarray) -> Result:
         answers = []
-        for self.diagonal in self.diagonals:
+        for diagonal in self.diagonals:
+            self.diagonal = diagonal
             answers.append(super().__call__(parameters))
         values, gradients = zip(*answers, strict=True)
         return np.stack(values, axis=1), np.stack(gradients, axis=1)

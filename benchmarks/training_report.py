@@ -144,7 +144,8 @@ def _job_table(section: Record) -> tuple[str, Table]:
 
 
 def _digits_table(section: Record) -> tuple[str, Table]:
-    header = ["steps", "epoch, s (wanted)", "min", "max", "ms a step", "first loss", "last loss", "accuracy", "grad err"]
+    header = ["steps", "epoch, s (wanted)", "min", "max", "ms a step", "first loss", "last loss", "accuracy",
+              "grad err"]  # fmt: skip
     seconds, losses = section["epochs_s"], section["losses"]
     row = [str(section["steps"]), f"{_number(section['median_s'])} ({_number(section['goal_s'])})"]
     row += [_number(value) for value in (min(seconds), max(seconds), 1e3 * section["median_s"] / section["steps"])]

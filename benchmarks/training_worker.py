@@ -36,7 +36,9 @@ def errors(found: tuple[np.ndarray, np.ndarray], true: tuple[np.ndarray, np.ndar
     """Return the largest error of a value and, relative to the largest component, of a gradient."""
     (values, gradients), (true_values, true_gradients) = found, true
     if values.shape != true_values.shape or gradients.shape != true_gradients.shape:
-        raise ValueError(f"shapes {values.shape} and {gradients.shape}, not {true_values.shape}, {true_gradients.shape}")
+        raise ValueError(
+            f"shapes {values.shape} and {gradients.shape}, not {true_values.shape}, {true_gradients.shape}"
+        )
     return {
         "value_error": float(np.abs(values - true_values).max()),
         "gradient_error": float(np.abs(gradients - true_gradients).max() / np.abs(true_gradients).max()),

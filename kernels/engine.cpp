@@ -207,7 +207,7 @@ auto Engine<T>::choose_finals(const Call& call) -> std::shared_ptr<Finals> {
     const Request& request = call.request;
     const std::lock_guard<std::mutex> lock(mutex_);
     if (request.gradient)
-        return !request.actions && finals_ && finals_->are_of(request, plan_.num_columns) ? finals_ : nullptr;
+        return !request.actions && finals_ && finals_->are_of(call, plan_.num_columns) ? finals_ : nullptr;
     std::shared_ptr<Finals> finals = std::move(finals_);
     if (request.initial_states || request.rows * state_size(0, call.real) * sizeof(T) > kept_finals) return nullptr;
     if (!finals || finals.use_count() > 1 || finals->real != call.real) finals = std::make_shared<Finals>();

@@ -62,14 +62,16 @@ class Engine {
         std::size_t bytes = 0;
     };
 
+    struct Call;
     struct Finals {  // of the latest call for values alone: a call for gradients of the same rows begins there
         std::vector<double> columns;
         int rows = 0;
         bool real = false;
         std::vector<Buffer<T>> psi;
         std::vector<char> known;
-        bool are_of(const Request& request, int num_columns) const {
-            return request.rows == rows && !request.initial_states && !(real && request.imaginary) &&
+        bool are_of(const Call& call, int num_columns) const {
+            const Request& request = call.request;
+            return request.rows == rows && real == call.real && !request.initial_states &&
                    std::equal(columns.begin(), columns.end(), request.columns,
                               request.columns + static_cast<std::size_t>(rows) * num_columns);
         }

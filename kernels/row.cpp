@@ -185,9 +185,8 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
     const bool wanted = phase.want_sums && !(k == 0 && call.skip_first_adjoint);
     const State lam = view(ws.lam, ws.real);
     if (ws.real) {  // there is nothing imaginary to add up, and the inverse of a sign is the sign
-        for (const State state : {lam, psi})
-            if (state.re == lam.re || moves_psi)
-                sweeps_.phase(d, begin, end, state.re, nullptr, state.re, nullptr, member.block.data());
+        sweeps_.phase(d, begin, end, lam.re, nullptr, lam.re, nullptr, member.block.data());
+        if (moves_psi) sweeps_.phase(d, begin, end, psi.re, nullptr, psi.re, nullptr, member.block.data());
         return;
     }
     PhaseSums<T> sums{};

@@ -9,6 +9,8 @@ from qiskit_fused.plan import Plan
 from qiskit_fused.program import OpKind, Program
 from qiskit_fused.starts import Starts, spread
 
+_ROUNDING = 1e-14
+
 
 def make_plan(program: Program, support: np.ndarray | None = None) -> Plan:
     """Plan a program for the observables of one request.
@@ -62,6 +64,16 @@ def _light_cone(program: Program, support: np.ndarray | None) -> tuple[np.ndarra
     if program.any_start or seen[list(program.initialized)].any():
         seen[list(program.initialized)] = True
     return kept, seen
+
+
+def _snapped(column: np.ndarray, offset: np.ndarray, quaternion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make constants exact that are multiples of pi, or 0, but for rounding: X is X however its angle was written.
+
+    Engines give a rounding error in the place of a 0 the phase it happens to have, which others must then cancel.
+    """
+    turns = np.round(offset / np.pi)
+    exact = (column < 0) & (np.abs(offset - turns * np.pi) < _ROUNDING * np.maximum(1.0, np.abs(turns)))
+    return np.where(exact, turns % 4 * np.pi, offset), np.where(np.abs(quaternion) < _ROUNDING, 0.0, quaternion)
 
 
 def _constants_as_rotations(
@@ -145,7 +157,8 @@ class _Schedule:
         runs = sorted(self.runs, key=lambda run: run[:2])
         terms = np.array(sorted(self.terms), dtype=np.int64).reshape(-1, 3)
         leaf = np.array([i for run in runs for i in run[2]], dtype=np.int64)
-        kind, offset = _constants_as_rotations(ops.kind[leaf], ops.offset[leaf], ops.quaternion[leaf])
+        offset, quaternion = _snapped(ops.column[leaf], ops.offset[leaf], ops.quaternion[leaf])
+        kind, offset = _constants_as_rotations(ops.kind[leaf], offset, quaternion)
         chosen, own = terms[:, 1], terms[:, 2]
         bit = np.uint64(1) << np.maximum(own, 0).astype(np.uint64)
         return Plan(
@@ -157,7 +170,7 @@ class _Schedule:
             leaf_column=ops.column[leaf],
             leaf_coefficient=ops.coefficient[leaf],
             leaf_offset=offset,
-            leaf_quaternion=np.ascontiguousarray(ops.quaternion[leaf]),
+            leaf_quaternion=np.ascontiguousarray(quaternion),
             run_begin=np.cumsum([0] + [len(run[2]) for run in runs], dtype=np.int32),
             run_qubit=np.array([run[1] for run in runs], dtype=np.int32),
             run_layer=np.array([run[0] for run in runs], dtype=np.int32),

@@ -24,7 +24,7 @@ _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _MOST_LOCAL_QUBITS = 19  # of a chunk; larger ones leave an L3 cache of 32 MiB, and take 1.4 times as long at n = 26
-_EXACT = 1e-14  # cosines and sines of constants below are 0
+_EXACT = 2e-16  # sines and cosines of constants below are 0, here and in kernels/binding.cpp
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
 
 

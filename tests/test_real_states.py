@@ -111,3 +111,26 @@ def test_real_states_take_half_the_memory():
     )
     assert complex_ - real == pytest.approx(2 * 8 << 18, rel=0.05)
     assert plan.memory(gradient=True) == pytest.approx(real, rel=0.15)
+
+
+@pytest.mark.parametrize("angle", [np.pi, 3.14159265358979, 5 * np.pi, 6.28318530717959, 4 * np.pi, 61 * np.pi, 1e-15])
+def test_half_turns_are_real_however_their_angle_is_written(angle):
+    circuit = real_amplitudes(5, reps=1, entanglement="linear")
+    circuit.rx(angle, 0)
+    circuit.cz(0, 1)
+    circuit.h(2)
+    circuit.rz(angle, 2)
+    circuit.h(2)
+    circuit.cz(1, 2)
+    circuit.compose(real_amplitudes(5, reps=1, parameter_prefix="b"), inplace=True)
+    assert_real_and_right(circuit, "complex128")
+
+
+def test_states_of_complex_values_do_not_serve_real_gradients():
+    plan, operators = plan_of(real_amplitudes(6, reps=2), total_z(6))
+    question = plan, operators, rows_of(plan.program), all_pairs(3, 1)
+    engine = CpuEngine()
+    engine.evaluate(*question, imaginary=True)
+    assert_agree(
+        engine.evaluate(*question, gradient=True), CpuEngine().evaluate(*question, gradient=True), "complex128"
+    )

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of training runs, checks what it times, says what it misses, and its README shows its results."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+TRAINING, REPORT = BENCHMARKS / "training.py", BENCHMARKS / "report.py"
+
+
+def run_python(*arguments):
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The modules of the benchmark, which is no package."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import training
+    import training_peers
+    import training_report
+    import training_worker
+    import worker
+    import workloads
+
+    return SimpleNamespace(
+        main=training,
+        peers=training_peers,
+        report=training_report,
+        training_worker=training_worker,
+        worker=worker,
+        workloads=workloads,
+    )
+
+
+def test_the_readme_of_the_benchmarks_shows_the_latest_training_results():
+    files = list((BENCHMARKS / "results").glob("*/*-training.json"))
+    latest = max(files, key=lambda path: path.name)
+    tables = run_python(REPORT, "--markdown", latest).stdout.strip()
+    readme = (BENCHMARKS / "README.md").read_text()
+    assert tables.count("\n| --- |") == 6  # goals, three jobs, digits, memory
+    assert tables in readme
+    assert f"({latest.relative_to(BENCHMARKS).as_posix()})" in readme
+
+
+def test_the_quick_training_benchmark_checks_a_vjp_and_its_memory():
+    done = run_python(TRAINING, "--quick", "--only", "vjp,memory", "--peers", "", "--threads", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "failed or differs: nothing" in done.stdout
+    assert "qiskit-fused c64" in done.stdout and "limit, MB" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_quick_training_benchmark_measures_every_section_and_prints_it_again(tmp_path):
+    pytest.importorskip("torch")
+    output = tmp_path / "training.json"
+    done = run_python(TRAINING, "--quick", "--peers", "connector", "--threads", "1", "--output", output)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "failed or differs: nothing" in done.stdout
+    results = json.loads(output.read_text())
+    assert [name for name in ("jacobian", "vjp", "step", "digits", "memory") if name in results] == list(results)[-5:]
+    connector = results["step"]["contenders"][-1]
+    assert connector["label"] == "TorchConnector" and connector["extrapolated"] and connector["rows"] == 1
+    limited = [entry for entry in results["memory"]["entries"] if entry["memory_limit"] is not None]
+    assert all(entry["growth_bytes"] is None or entry["growth_bytes"] < entry["memory_limit"] for entry in limited)
+    again = run_python(REPORT, output).stdout
+    assert again.strip() in done.stdout
+
+
+def test_a_contender_whose_gradient_differs_is_not_timed(bench):
+    workload = bench.workloads.efficient_su2(4, 1, batch=3)
+    check = bench.peers.NumpyStep("complex128", 1)
+    check.prepare(workload)
+    answer = [np.array(part) for part in check(workload.parameters(0))]
+    truth = {3: (answer[0], answer[1] + 0.1)}
+
+    class One:
+        contender, dtype = bench.peers.FusedLayerStep, "complex64"
+
+        def call(self, function, *_):
+            return (0.1, *answer) if function is bench.training_worker.first_calls else 0.1
+
+    assert bench.main._check(One(), workload, truth)["wrong"]
+    assert not bench.main._check(One(), workload, {3: tuple(answer)})["wrong"]
+
+
+def test_the_jobs_of_the_check_agree_with_finite_differences(bench):
+    workload = bench.workloads.efficient_su2(4, 1, batch=2)
+    contenders = {name: job.check("complex128", 1) for name, job in bench.peers.JOBS.items()}
+    for contender in contenders.values():
+        contender.prepare(workload)
+    start, step = workload.parameters(0), 1e-5
+    values, jacobian = contenders["jacobian"](start)
+    shifted = []
+    for sign in (1, -1):
+        parameters = start.copy()
+        parameters[:, workload.num_inputs + 2] += sign * step
+        shifted.append(contenders["jacobian"](parameters)[0])
+    slope = (shifted[0] - shifted[1]) / (2 * step)
+    np.testing.assert_allclose(jacobian[:, :, 2], slope, atol=1e-8)
+    cotangents, difference = bench.peers.cotangents_of(workload), values - bench.peers.targets_of(workload)
+    np.testing.assert_allclose(contenders["vjp"](start)[1][2], (cotangents * slope).sum(), atol=1e-8)
+    loss, gradient = contenders["step"](start)
+    np.testing.assert_allclose(loss, np.mean(difference**2))
+    np.testing.assert_allclose(gradient[2], np.mean(2 * difference * slope), atol=1e-8)
+
+
+def test_adam_makes_the_steps_of_torch(bench):
+    torch = pytest.importorskip("torch")
+    rng, weight = np.random.default_rng(0), torch.zeros(5, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=bench.peers.LEARNING_RATE)
+    state = (np.zeros(5), np.zeros(5), np.zeros(5), 0)
+    for _ in range(3):
+        gradient = rng.normal(size=5)
+        weight.grad = torch.as_tensor(gradient)
+        optimizer.step()
+        state = bench.peers.adam_step(*state, gradient)
+    np.testing.assert_allclose(state[0], weight.detach().numpy(), rtol=1e-12)
+
+
+def test_what_fails_or_differs_or_misses_a_goal_is_said(bench):
+    timed = {"extrapolated": False, "wrong": False}
+    ours = timed | {"label": "qiskit-fused", "dtype": "complex64", "median_ms": 2.0}
+    peers = [timed | {"label": label, "dtype": "complex64", "median_ms": 8.0} for label in ("a", "b")]
+    wrong = {"label": "c", "dtype": "complex64", "wrong": True, "value_error": 0.1, "gradient_error": 0.2}
+    goals = [{"against": ["a"], "required": 3}, {"against": ["b", "c"], "required": 5}]
+    section = {"contenders": [ours, *peers, wrong], "goals": goals, "missing": ["d: d is not installed"]}
+    entries = [
+        {"memory_limit": None, "growth_bytes": 9 * 10**6},
+        {"memory_limit": 10**6, "growth_bytes": 2 * 10**6},
+        {"memory_limit": 5, "failed": "MemoryError: no"},
+    ]
+    results = {
+        "step": section,
+        "digits": {"median_s": 11.0, "goal_s": 10.0},
+        "memory": {"entries": entries, "unchecked": "it died"},
+    }
+    found, missed = bench.report.failures(results), bench.report.misses(results)
+    assert len(found) == 3 and "c c64 DIFFERS" in found[0] and "it died" in found[1] and "MemoryError" in found[2]
+    assert len(missed) == 4
+    assert "not installed" in missed[0] and "4 times faster than b" in missed[1]
+    assert "11 s" in missed[2] and "2 MB" in missed[3]
+
+
+def test_complex64_is_held_against_the_fastest_peer_of_any_precision(bench):
+    times = (("qiskit-fused", 64, 1.0), ("qiskit-fused", 128, 2.0), ("peer", 64, 9.0), ("peer", 128, 6.0))
+    entries = [{"label": label, "dtype": f"complex{bits}", "median_ms": ms} for label, bits, ms in times]
+    rows = bench.report.summarize({"contenders": entries, "goals": [{"against": ["peer"], "required": 5}]})
+    assert [(row["ratio"], row["required"]) for row in rows] == [(6.0, 5), (3.0, None)]
+
+
+def test_an_unknown_section_or_peer_is_refused_with_those_that_exist():
+    for flag, text in (("--only", "jacobian"), ("--peers", "tensorcircuit")):
+        done = run_python(TRAINING, flag, "nonsense")
+        assert done.returncode == 2 and "nonsense" in done.stderr and text in done.stderr
