@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,7 @@ def main() -> int:
     options = _parse()
     sizes = QUICK if options.quick else FULL
     _claim_cpus(options.threads)
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # no slower alone; lightning stalled beside other work
     results: Record = {
         "kind": "training",
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -38,7 +38,7 @@ class FusedOptions:
             ``"512MiB"``, or a fraction of the memory that is free when the work begins, as a number in (0, 1] or as
             ``"50%"``. None is 80 % of it, on a GPU nearly all.
         method: how the backward sweep of a gradient gets its states: ``"reverse"`` uncomputes them, which takes two
-            states per row; ``"store"`` keeps all of them; ``"checkpoint"`` keeps as many as fit ``memory_limit`` and
+            states per row; ``"store"`` keeps all of them; ``"checkpoint"`` keeps some, within ``memory_limit``, and
             recomputes the others; ``"auto"`` stores them where they are few bytes, else reverses. All give the same
             gradients up to rounding. ``print(fuse(circuit).report())`` compares them.
         num_segments: for ``"checkpoint"``, cut the circuit into that many segments of equal length, and keep the start

@@ -20,6 +20,7 @@ from qiskit_fused.row_starts import RowStarts, check_states
 from qiskit_fused.workers import cut_rows, options_of_workers, run_portions
 
 _BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
+_BLOCKS_IN_LIMIT = 8  # such gradients take at most this part of memory_limit
 _MIN_BLOCK_ROWS = 16  # where a row alone takes many bytes: threads run rows side by side
 
 Cotangents = np.ndarray | Callable[[np.ndarray], np.ndarray]
@@ -314,7 +315,10 @@ class Expectations:
         return RowStarts(states, state_gradients)
 
     def _blocks(self, num_rows: int, columns_per_row: int, progress: Progress) -> Iterator[slice]:
-        size = max(_BLOCK_BYTES // (8 * columns_per_row or 1), _MIN_BLOCK_ROWS)
+        row = 8 * columns_per_row or 1
+        size = max(_BLOCK_BYTES // row, _MIN_BLOCK_ROWS)
+        if self.options.memory_limit is not None:
+            size = max(min(size, self.options.resolve_memory_limit() // (_BLOCKS_IN_LIMIT * row)), 1)
         for begin in range(0, num_rows, size):
             block = slice(begin, min(begin + size, num_rows))
             with progress.share(block.start / num_rows, block.stop / num_rows):
