@@ -2,6 +2,8 @@
 # Each command makes its own virtual environment on the first call and installs again only after a source has changed.
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
+# PyTorch is large and comes in many builds: one that is already there stays.
+TORCH := torch==2.13.0
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(wildcard $(foreach folder,kernels tests/cuda_emulation,$(addprefix $(folder)/*.,cpp hpp cu cuh)))
 
@@ -30,9 +32,8 @@ test: .venv/installed
 test-all: .venv/installed
 	.venv/bin/pytest -q
 
-# PyTorch is large and comes in many builds: one that is already there stays.
 test-torch: .venv/installed
-	.venv/bin/python -c "import torch" 2>/dev/null || .venv/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0
+	.venv/bin/python -c "import torch" 2>/dev/null || .venv/bin/python -m pip install $(PIP_FLAGS) $(TORCH)
 	.venv/bin/pytest -q tests/test_torch.py tests/test_qnn.py tests/test_accelerate.py tests/test_readme.py
 
 test-kernels: .venv/installed
@@ -56,6 +57,7 @@ bench-deep: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/deep.py
 
 bench-train: .venv-bench/installed
+	.venv-bench/bin/python -c "import torch" 2>/dev/null || .venv-bench/bin/python -m pip install $(PIP_FLAGS) $(TORCH)
 	.venv-bench/bin/python benchmarks/training.py
 
 # No environment of its own: the peers on a GPU are gigabytes, and GPU machines bring their own PyTorch, CuPy and JAX.

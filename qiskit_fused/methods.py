@@ -180,8 +180,8 @@ class _Options:
     def _fit_states(self, num_threads: int) -> int | None:
         most = self.num_positions
         if most * self.footprint.state_bytes(self.request) > STORE_MAX_BYTES:
-            # More would save steps, and lose more time where they leave the cache: n = 16, 201 positions, complex64, 46 ms
-            # with 20 states, 59 with 111, 71 with all.
+            # More would save steps, and lose more time where they leave the cache: n = 16, 201 positions, complex64,
+            # takes 46 ms with 20 states, 59 with 111 and 71 with all.
             most = _fewest_states(most, 2)
         if self.limit < inf:
             rows, _ = self.footprint.side_by_side(self.request.num_rows, num_threads)
