@@ -137,6 +137,7 @@ def test_ctrl_c_ends_the_work_and_leaves_the_gradient_usable(route, size, progre
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
     with subprocess.Popen(
         [sys.executable, "-c", program],
+        cwd=Path(__file__).parent,  # python -c looks there first, and a checkout has no extension module
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
     (tmp_path / "question").write_bytes(pickle.dumps((question, options, num_threads)))
     # a shell in between: what it inherits from this process does not count as the child's peak
     command = ["sh", "-c", '"$0" -c "$1" "$2"; exit $?', sys.executable, CHILD, str(tmp_path / "question")]
-    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    grown = int(subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout)
     assert predicted == pytest.approx(grown, rel=0.15, abs=0.15 * grown + MB)
 
 

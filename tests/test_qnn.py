@@ -5,6 +5,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -409,4 +410,4 @@ def test_amplitude_encoded_samples_can_be_trained():
 
 def test_importing_networks_does_not_import_torch():
     code = "import sys, qiskit_fused.qnn; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False).returncode == 0
