@@ -6,39 +6,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from report import _QUIET, _number, _print_table
+from report import Record, Table, _number, markdown_tables, print_sections
 
 MB = 10**6
 SECTIONS = ("deep", "wide", "budgets", "drift")
 METHODS = ("reverse", "checkpoint", "store", "auto")
 
-Record = dict[str, Any]
-Table = tuple[list[str], list[list[str]]]
-
 
 def print_report(results: Record) -> None:
     """Print all tables of a results file."""
-    machine = results["machine"]
-    print(f"\n{machine['cpu']}, {machine['simd']}, {results['num_threads']} threads, {results['date']}")
-    busy = max((results[name]["busy_cpus"] or 0.0 for name in SECTIONS if name in results), default=0.0)
-    if busy > _QUIET:
-        print(f"THE MACHINE WAS BUSY (others took up to {busy:.1f} of our CPUs): do not trust these figures")
-    for caption, table in _tables(results):
-        print(f"\n{caption}\n")
-        _print_table(*table)
-    for title, lines in (("What failed or differs:", failures(results)), ("Where we miss:", misses(results))):
-        print(f"\n{title}" + ("" if lines else " nothing in this run"))
-        for line in lines:
-            print(f"  {line}")
+    parts = [results[name] for name in SECTIONS if name in results]
+    print_sections(results, parts, _tables(results), failures(results), misses(results))
 
 
 def markdown(results: Record) -> str:
     """Return the tables of benchmarks/README.md."""
-    blocks = []
-    for caption, (header, rows) in _tables(results):
-        lines = [header, ["---"] * len(header), *rows]
-        blocks.append("\n".join([f"{caption}\n", *(f"| {' | '.join(line)} |" for line in lines)]))
-    return "\n\n".join(blocks)
+    return markdown_tables(_tables(results))
 
 
 def failures(results: Record) -> list[str]:

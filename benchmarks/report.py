@@ -15,6 +15,7 @@ WITH_CIRCUIT = "qiskit-fused, circuit"
 _QUIET = 0.2  # CPUs that others may take before the report warns
 
 Record = dict[str, Any]
+Table = tuple[list[str], list[list[str]]]
 
 
 def summarize(workload: Record) -> Record:
@@ -49,11 +50,7 @@ def verdict(workload: Record) -> str:
 
 def print_report(results: Record) -> None:
     """Print all tables of a results file."""
-    machine = results["machine"]
-    print(f"\n{machine['cpu']}, {machine['simd']}, {results['num_threads']} threads, {results['date']}")
-    busy = max((workload["busy_cpus"] or 0.0 for workload in results["workloads"]), default=0.0)
-    if busy > _QUIET:
-        print(f"THE MACHINE WAS BUSY (others took up to {busy:.1f} of our CPUs): do not trust these figures")
+    _print_machine(results, results["workloads"])
     print(
         "\nOne call: values and gradients, median ms. c64 against the fastest peer of any precision; ~ extrapolated.\n"
         "circuit: the same given a QuantumCircuit, which every call compares with what was compiled.\n"
@@ -77,6 +74,41 @@ def markdown(results: Record) -> str:
         cells = [workload["name"], _ms(ours), _ms(summary["circuit"]), f"{_ms(peer)}, {_name(peer)}", _number(ratio)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def print_sections(
+    results: Record,
+    sections: Iterable[Record],
+    tables: Iterable[tuple[str, Table]],
+    failures: list[str],
+    misses: list[str],
+) -> None:
+    """Print a results file of `deep.py` or `training.py`: its tables with captions, what failed and what misses."""
+    _print_machine(results, sections)
+    for caption, table in tables:
+        print(f"\n{caption}\n")
+        _print_table(*table)
+    for title, lines in (("What failed or differs:", failures), ("Where we miss:", misses)):
+        print(f"\n{title}" + ("" if lines else " nothing in this run"))
+        for line in lines:
+            print(f"  {line}")
+
+
+def markdown_tables(tables: Iterable[tuple[str, Table]]) -> str:
+    """Return tables with captions as Markdown."""
+    blocks = []
+    for caption, (header, rows) in tables:
+        lines = [header, ["---"] * len(header), *rows]
+        blocks.append("\n".join([f"{caption}\n", *(f"| {' | '.join(line)} |" for line in lines)]))
+    return "\n\n".join(blocks)
+
+
+def _print_machine(results: Record, parts: Iterable[Record]) -> None:
+    machine = results["machine"]
+    print(f"\n{machine['cpu']}, {machine['simd']}, {results['num_threads']} threads, {results['date']}")
+    busy = max((part["busy_cpus"] or 0.0 for part in parts), default=0.0)
+    if busy > _QUIET:
+        print(f"THE MACHINE WAS BUSY (others took up to {busy:.1f} of our CPUs): do not trust these figures")
 
 
 def _main_table(workloads: list[Record]) -> tuple[list[str], list[list[str]]]:

@@ -56,18 +56,13 @@ class Method:
     num_states: int | None = None
     num_segments: int | None = None
 
-    def schedule(self, num_positions: int, most_states: int | None = None) -> Schedule | None:
-        """Return the schedule for a chain, None for "reverse".
-
-        Args:
-            num_positions: S.
-            most_states: states at most, where neither ``num_states`` nor ``num_segments`` is given.
-        """
+    def schedule(self, num_positions: int) -> Schedule | None:
+        """Return the schedule for a chain of S positions, None for "reverse"; without a number all states are kept."""
         if self.name == "reverse":
             return None
         if self.name == "checkpoint" and self.num_segments is not None:
             return segmented_schedule(num_positions, min(self.num_segments, num_positions))
-        kept = None if self.name == "store" else self.num_states or most_states
+        kept = None if self.name == "store" else self.num_states
         return make_schedule(num_positions, min(kept or num_positions, num_positions))
 
 

@@ -16,6 +16,7 @@ from engine_cases import (
     rows_of,
     total_z,
 )
+from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, random_pauli_list
 
 from qiskit_fused.engines.cpu import CpuEngine, fma_peak, isa
@@ -164,3 +165,23 @@ def test_states_of_a_call_for_some_rows_serve_a_call_for_all_of_them():
     engine.evaluate(plan, operators, columns, (np.array([1], dtype=np.int32), np.array([0], dtype=np.int32)))
     found = engine.evaluate(plan, operators, columns, all_pairs(3, 2), gradient=True)
     assert_agree(found, CpuEngine().evaluate(plan, operators, columns, all_pairs(3, 2), gradient=True), "complex128")
+
+
+def test_rounding_of_norms_does_not_add_up_over_equal_layers():
+    # 1.2e-4 where each factor is rounded by itself
+    num_qubits, num_layers = 8, 1000
+    circuit, angles = QuantumCircuit(num_qubits), iter(ParameterVector("p", 3 * num_qubits * num_layers))
+    for _ in range(num_layers):
+        for qubit in range(num_qubits):
+            circuit.rx(next(angles), qubit)
+            circuit.rz(next(angles), qubit)
+            circuit.rx(next(angles), qubit)
+        for qubit in range(num_qubits - 1):
+            circuit.cz(qubit, qubit + 1)
+    plan, operators = plan_of(circuit, [total_z(num_qubits)])
+    layer = np.random.default_rng(0).uniform(-3, 3, (1, 3 * num_qubits))
+    question = plan, operators, plan.program.columns(np.tile(layer, num_layers)), all_pairs(1, 1)
+    single, double = (
+        CpuEngine().evaluate(*question, gradient=True, dtype=dtype).gradients for dtype in ("complex64", "complex128")
+    )
+    assert np.abs(single - double).max() < 6e-5 * np.abs(double).max()

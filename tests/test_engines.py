@@ -26,6 +26,7 @@ from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, Statevector, random_statevector
 
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.schedules import REVERSE, Method
 
 # Qiskit's own exponential of an evolution warns about its sparse format
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
@@ -86,7 +87,8 @@ def test_full_graph_phases_agree_with_the_reference(make_engine, num_qubits, dty
 
 @pytest.mark.parametrize("angle", [0.0, np.pi, -np.pi, 2 * np.pi, np.pi / 2])
 @pytest.mark.parametrize("gates", ["x", "y", "xy", "yx", "xyz", "zxz", "xx", "yzy"])
-def test_gradients_are_right_where_the_sine_or_cosine_of_a_run_is_zero(make_engine, gates, angle, dtype):
+@pytest.mark.parametrize("method", [REVERSE, Method("store")], ids=lambda method: method.name)
+def test_gradients_are_right_where_the_sine_or_cosine_of_a_run_is_zero(make_engine, gates, angle, method, dtype):
     circuit = QuantumCircuit(2)
     circuit.ry(0.7, 0)
     circuit.cx(0, 1)
@@ -97,7 +99,7 @@ def test_gradients_are_right_where_the_sine_or_cosine_of_a_run_is_zero(make_engi
     plan, operators = plan_of(circuit, [SparsePauliOp("XY"), SparsePauliOp("ZI"), SparsePauliOp("IX")])
     question = plan, operators, np.full((1, len(gates)), angle), all_pairs(1, 3)
     expected = ReferenceEngine().evaluate(*question, gradient=True)
-    assert_agree(make_engine().evaluate(*question, gradient=True, dtype=dtype), expected, dtype)
+    assert_agree(make_engine().evaluate(*question, gradient=True, dtype=dtype, method=method), expected, dtype)
 
 
 @pytest.mark.parametrize("num_qubits", [3, 10])

@@ -21,7 +21,7 @@ from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
 from qiskit_fused.memory import Request, count_diagonals
 from qiskit_fused.methods import choose
-from qiskit_fused.schedules import REVERSE, Method, num_steps, segmented_schedule
+from qiskit_fused.schedules import FORWARD, REVERSE, Method, make_schedule, num_steps, segmented_schedule
 
 MB = 10**6
 
@@ -196,6 +196,15 @@ def test_checkpoints_are_as_many_as_fit(deep, num_rows):
 def test_checkpoints_take_all_states_where_they_fit(deep):
     plan, operators = deep
     assert chosen(plan, operators, Request(), None, method="checkpoint").method.num_states == plan.num_positions()
+
+
+def test_checkpoints_that_leave_the_cache_are_no_more_than_make_no_step_three_times():
+    plan, operators = planned(ladder(14, 60))
+    choice = chosen(plan, operators, Request(), None, method="checkpoint")
+    schedule = choice.method.schedule(plan.num_positions())
+    assert np.bincount(schedule.actions[schedule.actions[:, 0] == FORWARD, 1]).max() == 2
+    fewer = make_schedule(plan.num_positions(), schedule.num_states - 1).actions
+    assert np.bincount(fewer[fewer[:, 0] == FORWARD, 1]).max() == 3
 
 
 def test_segments_are_kept_as_given(deep):

@@ -141,3 +141,8 @@ def test_60_000_parameters_are_planned_in_seconds():
     circuit = hardware_efficient(20, 1000)
     plan = fuse(circuit, total_z(20))
     assert (plan.num_layers, plan.num_runs) == (1000, 20_000)
+
+
+def test_chunks_of_wide_states_stay_in_the_cache():
+    wide = [fuse(hardware_efficient(n, 1), total_z(n)) for n in (13, 14, 20, 25, 26, 28)]
+    assert [plan.chunk_bits for plan in wide] == [0, 2, 6, 6, 7, 9]

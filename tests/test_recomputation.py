@@ -15,7 +15,7 @@ from engine_cases import (
     rows_of,
 )
 from qiskit.circuit import ParameterVector, QuantumCircuit
-from qiskit.quantum_info import SparsePauliOp, random_statevector
+from qiskit.quantum_info import random_statevector
 
 from qiskit_fused.engines.cpu import CpuEngine
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -77,23 +77,6 @@ def test_a_start_state_is_made_again(make_engine, num_qubits, method):
     circuit.cx(0, num_qubits - 1)
     circuit.rx(circuit.parameters[0], 0)
     assert_method_agrees(make_engine(), circuit, method)
-
-
-@pytest.mark.parametrize("angle", [0.0, np.pi, -np.pi, 2 * np.pi, np.pi / 2])
-@pytest.mark.parametrize("gates", ["x", "y", "xy", "yx", "xyz", "zxz", "yzy"])
-def test_gradients_are_right_where_the_sine_or_cosine_of_a_run_is_zero(make_engine, gates, angle, dtype):
-    circuit = QuantumCircuit(2)
-    circuit.ry(0.7, 0)
-    circuit.cx(0, 1)
-    for name, parameter in zip(gates, ParameterVector("p", len(gates))):
-        getattr(circuit, f"r{name}")(parameter, 0)
-    circuit.cx(0, 1)
-    circuit.rx(0.4, 0)
-    plan, operators = plan_of(circuit, [SparsePauliOp("XY"), SparsePauliOp("ZI"), SparsePauliOp("IX")])
-    question = plan, operators, np.full((1, len(gates)), angle), all_pairs(1, 3)
-    expected = ReferenceEngine().evaluate(*question, gradient=True)
-    found = make_engine().evaluate(*question, gradient=True, dtype=dtype, method=METHODS["store"])
-    assert_agree(found, expected, dtype)
 
 
 @on_engines(cpu=[5, 14], emulated=[4, 13], tiles=[9])

@@ -81,10 +81,5 @@ def test_a_method_makes_a_schedule_that_fits_the_chain(method, num_states, num_p
     assert schedule.num_states == min(num_states, num_positions)
 
 
-def test_most_states_bound_a_checkpoint_method_that_names_none():
-    assert Method("checkpoint").schedule(30, most_states=7).num_states == 7
-    assert Method("checkpoint", num_states=3).schedule(30, most_states=7).num_states == 3
-
-
 def test_reverse_needs_no_schedule():
     assert Method("reverse").schedule(10) is None
