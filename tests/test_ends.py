@@ -67,9 +67,7 @@ def test_final_states_come_with_values_of_pairs(make_engine, num_qubits, dtype):
     pairs = all_pairs(3, 2)
     found = make_engine(2).evaluate(plan, operators, columns, pairs, dtype=dtype, ends=Ends(final=True))
     terms = operators.restrict(plan.wires)
-    expected = [
-        np.vdot(psi, apply_observable(terms, k, psi)).real for psi in found.final_states for k in range(2)
-    ]
+    expected = [np.vdot(psi, apply_observable(terms, k, psi)).real for psi in found.final_states for k in range(2)]
     np.testing.assert_allclose(found.values, expected, atol=10 * TOLERANCE[dtype])
 
 
@@ -115,9 +113,7 @@ def test_the_reference_engine_takes_and_gives_states_at_the_end():
     engine, terms = ReferenceEngine(), operators.restrict(plan.wires)
     psi = engine.evaluate(plan, operators, columns, NO_PAIRS, ends=Ends(final=True)).final_states
     cotangents = np.array([2 * apply_observable(terms, 0, row) for row in psi])
-    found = engine.evaluate(
-        plan, operators, columns, NO_PAIRS, gradient=True, ends=Ends(final_cotangents=cotangents)
-    )
+    found = engine.evaluate(plan, operators, columns, NO_PAIRS, gradient=True, ends=Ends(final_cotangents=cotangents))
     pairs = np.arange(3, dtype=np.int32), np.zeros(3, np.int32)
     expected = engine.evaluate(plan, operators, columns, pairs, gradient=True)
     np.testing.assert_allclose(found.gradients, expected.gradients, atol=1e-12)
