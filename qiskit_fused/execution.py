@@ -290,7 +290,7 @@ def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
 
 
 class FusedJob(AlgorithmJob):
-    """A `PrimitiveJob` that also says what ran. Its function returns the result and a dict of metrics.
+    """A ``PrimitiveJob`` that also says what ran. Its function returns the result and a dict of metrics.
 
     Cancelling it, or Ctrl-C while waiting for its result, ends work that has begun within a second; its result is then
     a RuntimeError.
@@ -332,7 +332,7 @@ class FusedJob(AlgorithmJob):
         return self._result
 
     def status(self) -> JobStatus:
-        """Return the status; a job that waits for a free thread is QUEUED (for `PrimitiveJob`, an error for good)."""
+        """Return the status; a job that waits for a free thread is QUEUED (for ``PrimitiveJob``, an error for good)."""
         waits = (
             self._status is None and self._future is not None and not (self._future.running() or self._future.done())
         )

@@ -118,8 +118,8 @@ class Expectations:
         Args:
             inputs: (B, I).
             weights: (W,).
-            initial_states: real or complex (B, 2**n), in which the qubits of each row start instead of |0...0>; of norm
-                1. The circuit must not need |0>.
+            initial_states: real or complex (B, 2**n), in which the qubits of each row start instead of ``|0...0>``; of
+                norm 1. The circuit must not need ``|0>``.
 
         Raises:
             ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
