@@ -37,7 +37,7 @@ class Plan:
         num_qubits: n, qubits simulated: those that some observable can see.
         wires: int array (num_circuit_qubits,), bit of each circuit qubit in the final state, -1 where the qubit is
             not simulated.
-        num_layers: D.
+        num_layers: D, layers of rotations.
         initial_state: complex128 (2**n,) or None for ``|0...0>``.
         starts: makes the start state of each row from its columns, or None.
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.

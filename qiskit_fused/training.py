@@ -99,17 +99,17 @@ class Expectations:
 
     @property
     def num_inputs(self) -> int:
-        """I."""
+        """I, inputs of a row."""
         return len(self._inputs)
 
     @property
     def num_weights(self) -> int:
-        """W."""
+        """W, weights."""
         return len(self._weights)
 
     @property
     def num_observables(self) -> int:
-        """K."""
+        """K, observables."""
         return self.operators.num_observables
 
     def values(self, inputs: Any, weights: Any, *, initial_states: Any = None) -> np.ndarray:

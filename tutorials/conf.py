@@ -9,6 +9,8 @@ from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
 
+from qiskit_fused import estimator
+
 project = "qiskit-fused"
 author = "the qiskit-fused developers"
 project_copyright = author
@@ -30,6 +32,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
+estimator.EstimatorPubLike = type("EstimatorPubLike", (), {})  # spelt out, this type alias is twenty lines
+toc_object_entries_show_parents = "hide"
 if find_spec("torch") is None:
     autodoc_mock_imports = ["torch"]
 napoleon_numpy_docstring = False

@@ -90,7 +90,7 @@ def bytes_of_qubits() -> str:
             plan.memory(BATCH, **single),
             plan.memory(BATCH, "checkpoint", num_states=8, **single),
         ]
-        rows.append([num_qubits, *map(format_bytes, counts)])
+        rows.append([num_qubits, *(format_bytes(count).replace(" ", "\N{NO-BREAK SPACE}") for count in counts)])
     head = ["qubits", "a state, complex64", "values", "gradients", "the same, complex128", f"{BATCH} rows",
             f"{BATCH} rows, 8 checkpoints"]  # fmt: skip
     return _table(head, rows)
