@@ -45,7 +45,7 @@ def html(tmp_path_factory):
 
 
 def test_the_html_builds_without_a_warning_and_its_folder_opens_the_start_page(html):
-    assert 'url=tutorials/index.html"' in (html / "index.html").read_text()
+    assert 'url=tutorials/index.html"' in (html / "index.html").read_text(encoding="utf-8")
     assert (html / "tutorials" / "index.html").exists()
 
 
@@ -71,7 +71,7 @@ def test_every_public_name_has_an_entry_in_the_api_reference(html):
 
 
 def test_pictures_and_results_of_the_benchmarks_are_in_the_html(html):
-    page = (html / "benchmarks" / "README.html").read_text()
+    page = (html / "benchmarks" / "README.html").read_text(encoding="utf-8")
     pictures = re.findall(r'<img [^>]*src="([^"]+\.png)"', page)
     files = re.findall(r'href="([^"]+\.json)"', page)
     assert pictures and files
@@ -79,7 +79,7 @@ def test_pictures_and_results_of_the_benchmarks_are_in_the_html(html):
 
 
 def test_nothing_is_fetched_from_elsewhere(html):
-    page = (html / "tutorials" / "gates.html").read_text()
+    page = (html / "tutorials" / "gates.html").read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css)[^"]*)"', page)
     assert sources == []
 
@@ -92,35 +92,35 @@ def tables(monkeypatch):
 
 
 def test_the_tables_of_the_pages_are_those_of_the_code(tables):
-    pages = {page.name: page.read_text() for page in TUTORIALS.glob("*.md")}
+    pages = {page.name: page.read_text(encoding="utf-8") for page in TUTORIALS.glob("*.md")}
     assert all(f"<!-- {table.__name__}: begin -->" in "".join(pages.values()) for table in tables.TABLES)
     changed = [name for name, text in pages.items() if tables.fill(text) != text]
     assert changed == [], "run: python tutorials/tables.py"
 
 
 def test_the_page_of_gates_names_every_gate_of_the_table_and_every_rule():
-    named = set(re.findall(r"`(\w+)`", (TUTORIALS / "gates.md").read_text()))
+    named = set(re.findall(r"`(\w+)`", (TUTORIALS / "gates.md").read_text(encoding="utf-8")))
     assert set(GATES) | {kind.__name__ for kind in RULES} <= named
 
 
 def test_the_page_of_engines_states_the_bounds_of_the_code():
-    page = (TUTORIALS / "engines.md").read_text()
+    page = (TUTORIALS / "engines.md").read_text(encoding="utf-8")
     assert f"{engines.MIN_GPU_AMPLITUDES:,} amplitudes and {engines.MIN_GPU_WORK:,}" in page
     assert f"from {methods.STORE_MIN_QUBITS} qubits on" in page
     assert f"all states of a row are within {methods.STORE_MAX_BYTES >> 20} MiB" in page
 
 
 def test_troubleshooting_names_every_environment_variable():
-    sources = [path.read_text() for path in (ROOT / "qiskit_fused").rglob("*.py")]
-    sources += [path.read_text() for path in (ROOT / "kernels").glob("*.cpp")]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "qiskit_fused").rglob("*.py")]
+    sources += [path.read_text(encoding="utf-8") for path in (ROOT / "kernels").glob("*.cpp")]
     used = set(re.findall(r"\bQISKIT_FUSED_[A-Z_]+\b", "".join(sources)))
-    page = (TUTORIALS / "troubleshooting.md").read_text()
+    page = (TUTORIALS / "troubleshooting.md").read_text(encoding="utf-8")
     assert used and used <= set(re.findall(r"`(QISKIT_FUSED_[A-Z_]+)", page))
 
 
 def test_the_versions_of_the_citations_are_that_of_the_project():
-    released = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    released = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
     if released is None:
         pytest.skip("pyproject.toml takes the version from elsewhere")
-    assert f"\nversion: {released[1]}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"version = {{{released[1]}}}" in (TUTORIALS / "cite.md").read_text()
+    assert f"\nversion: {released[1]}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version = {{{released[1]}}}" in (TUTORIALS / "cite.md").read_text(encoding="utf-8")

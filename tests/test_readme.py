@@ -26,7 +26,9 @@ def path_id(path):
 
 def examples(page):
     """Return (code, what it should print or "", package it needs or "") of the Python blocks of a page."""
-    blocks = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", page.read_text(), re.M | re.S)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", page.read_text(encoding="utf-8"), re.M | re.S
+    )
     needs = [re.match(r"# needs (\w+)\n", code) for code, _ in blocks]
     return [(code, shown, found[1] if found else "") for (code, shown), found in zip(blocks, needs)]
 
@@ -53,14 +55,14 @@ def test_readme_and_pages_have_examples():
 
 def anchors(page):
     """Return the anchors of a page's headings, as code hosts and MyST make them."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     headings = re.findall(r"^#+ (.*)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", LINKING, ids=path_id)
 def test_relative_links_point_to_what_exists(page):
-    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.M)
     for link in links:
         if re.match(r"https?:", link):
@@ -73,11 +75,11 @@ def test_relative_links_point_to_what_exists(page):
 
 def linked_results(text, name):
     """Return the results that a page links to under a name."""
-    return json.loads((ROOT / re.search(rf"^\[{name}\]: (\S+)$", text, re.M)[1]).read_text())
+    return json.loads((ROOT / re.search(rf"^\[{name}\]: (\S+)$", text, re.M)[1]).read_text(encoding="utf-8"))
 
 
 def test_the_figures_of_the_readme_are_those_of_the_results_it_links_to():
-    readme = README.read_text()
+    readme = README.read_text(encoding="utf-8")
     run, deep, training = (linked_results(readme, name) for name in ("run", "deep", "training"))
     first, second, third, fourth = re.search(r"^Measured.*?\n\n(.*?)\n\n", readme, re.M | re.S)[1].split("\n* ")
 
@@ -110,9 +112,13 @@ def times(contenders):
 
 def test_the_times_of_methods_are_those_of_the_results_they_link_to():
     page = ROOT / "tutorials" / "engines.md"
-    results = json.loads((page.parent / re.search(r"^\[deep\]: (\S+)$", page.read_text(), re.M)[1]).read_text())
+    results = json.loads(
+        (page.parent / re.search(r"^\[deep\]: (\S+)$", page.read_text(encoding="utf-8"), re.M)[1]).read_text(
+            encoding="utf-8"
+        )
+    )
     found = {(entry["memory_limit"], entry["method"]): entry for entry in results["budgets"]["entries"]}
-    rows = re.findall(r"^\| (\d+) MB \| (.*) \|$", page.read_text(), re.M)
+    rows = re.findall(r"^\| (\d+) MB \| (.*) \|$", page.read_text(encoding="utf-8"), re.M)
     assert len(rows) == 3
     for limit, cells in rows:
         for method, cell in zip(("reverse", "checkpoint", "store"), cells.split(" | ")):
@@ -122,7 +128,7 @@ def test_the_times_of_methods_are_those_of_the_results_they_link_to():
 
 
 def test_readme_names_every_option():
-    options = README.read_text().split("## Options")[1].split("\n## ")[0]
+    options = README.read_text(encoding="utf-8").split("## Options")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", options, re.M) == list(qiskit_fused.FusedOptions.__dataclass_fields__)
 
 
