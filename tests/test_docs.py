@@ -93,7 +93,7 @@ def tables(monkeypatch):
 
 def test_the_tables_of_the_pages_are_those_of_the_code(tables):
     pages = {page.name: page.read_text(encoding="utf-8") for page in TUTORIALS.glob("*.md")}
-    assert all(f"<!-- {table.__name__}: begin -->" in "".join(pages.values()) for table in tables.TABLES)
+    assert all(f"<!-- generated: {table.__name__} -->" in "".join(pages.values()) for table in tables.TABLES)
     changed = [name for name, text in pages.items() if tables.fill(text) != text]
     assert changed == [], "run: python tutorials/tables.py"
 

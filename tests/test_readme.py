@@ -127,6 +127,17 @@ def test_the_times_of_methods_are_those_of_the_results_they_link_to():
             assert cell == said + (f", {entry['states']} states" if method == "checkpoint" else "")
 
 
+def test_what_complex64_saves_and_costs_is_in_the_results_it_links_to():
+    page = ROOT / "tutorials" / "precision.md"
+    link = re.search(r"^\[run\]: (\S+)$", page.read_text(encoding="utf-8"), re.M)[1]
+    for workload in json.loads((page.parent / link).read_text(encoding="utf-8"))["workloads"]:
+        ours = {one["dtype"]: one for one in workload["contenders"] if one["label"] == "qiskit-fused"}
+        saved = ours["complex128"]["median_ms"] / ours["complex64"]["median_ms"]
+        assert workload["num_qubits"] < 16 or 1.75 < saved < 2.25  # "half the time"
+        assert workload["num_qubits"] > 8 or 0.95 < saved < 1.25  # "nearly as long"
+        assert max(ours["complex64"]["value_error"], ours["complex64"]["gradient_error"]) < 1e-6
+
+
 def test_readme_names_every_option():
     options = README.read_text(encoding="utf-8").split("## Options")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", options, re.M) == list(qiskit_fused.FusedOptions.__dataclass_fields__)

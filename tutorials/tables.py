@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write the tables of the how-to pages from what they describe: ``python tutorials/tables.py``.
 
-A table stands between two comments that name its function: ``<!-- standard_gates: begin -->`` and
-``<!-- standard_gates: end -->``.
+A table stands between two comments that name its function: ``<!-- generated: standard_gates -->`` and
+``<!-- end: standard_gates -->``.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _table(head: list[str], rows: list[list[object]]) -> str:
 def fill(text: str) -> str:
     """Return the text of a page with its tables as they should be."""
     for table in TABLES:
-        between = rf"(?<=<!-- {table.__name__}: begin -->\n).*?(?=<!-- {table.__name__}: end -->)"
+        between = rf"(?<=<!-- generated: {table.__name__} -->\n).*?(?=<!-- end: {table.__name__} -->)"
         if re.search(between, text, re.S):
             text = re.sub(between, f"\n{table()}\n\n", text, flags=re.S)
     return text
