@@ -70,14 +70,14 @@ class CompiledCircuit:
         return np.fromiter((self._columns[parameter] for parameter in parameters), dtype=np.intp)
 
     def plan(self, support: np.ndarray | None, any_start: bool = False) -> Plan:
-        """Return the plan for observables with that support (`Observables.support`), None for all qubits.
+        """Return the plan for observables with that support (``Observables.support``), None for all qubits.
 
         Args:
             support: what the observables see.
             any_start: for rows that bring start states of all qubits with them.
 
         Raises:
-            UnsupportedInstruction: with ``any_start``, when an instruction needs its qubits in |0>.
+            UnsupportedInstruction: with ``any_start``, when an instruction needs its qubits in ``|0>``.
         """
         key = None if support is None else support.tobytes(), any_start
         plan = self._plans.get(key)

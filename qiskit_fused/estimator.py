@@ -79,7 +79,7 @@ class FusedEstimator(BaseEstimatorV2):
 
     @property
     def options(self) -> FusedOptions:
-        """The options, which may be changed: ``estimator.options.dtype = "complex64"``."""
+        """The options; ``estimator.options.dtype = "complex64"`` changes one."""
         return self._options
 
     @options.setter

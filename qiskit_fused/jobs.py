@@ -34,7 +34,7 @@ if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's t
 
 
 class FusedJob(AlgorithmJob):
-    """A `PrimitiveJob` that also says what ran. Its function returns the result and a dict of metrics.
+    """A ``PrimitiveJob`` that also says what ran. Its function returns the result and a dict of metrics.
 
     Cancelling it, or Ctrl-C while waiting for its result, ends work that has begun within a second; its result is then
     a RuntimeError.
@@ -76,7 +76,7 @@ class FusedJob(AlgorithmJob):
         return self._result
 
     def status(self) -> JobStatus:
-        """Return the status; a job that waits for a free thread is QUEUED (for `PrimitiveJob`, an error for good)."""
+        """Return the status; a job that waits for a free thread is QUEUED (for ``PrimitiveJob``, an error for good)."""
         waits = (
             self._status is None and self._future is not None and not (self._future.running() or self._future.done())
         )

@@ -42,17 +42,20 @@ class Plan:
         num_qubits: n, qubits simulated: those that some observable can see.
         wires: int array (num_circuit_qubits,), bit of each circuit qubit in the final state, -1 where the qubit is
             not simulated.
-        num_layers: D.
-        leaf_kind, leaf_column, leaf_coefficient, leaf_offset, leaf_quaternion: gates of the runs, see `Ops`.
-        run_begin: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
-        run_qubit, run_layer: int32 (R,), by layer, then qubit.
-        term_phase: int32 (T,), ascending; the other term arrays as in `Ops`, masks over the n bits.
-        initial_state: complex128 (2**n,) or None for |0...0>.
+        num_layers: D, layers of rotations.
+        initial_state: complex128 (2**n,) or None for ``|0...0>``.
         starts: makes the start state of each row from its columns, or None.
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
         support: what the observables do to each circuit qubit (see `make_plan`); None: no gate is left out.
         inputs: bool (C,), columns that differ between the rows of a batch, if that is to be shown.
         num_observables: of the batch, likewise.
+
+    What engines read of R runs and T terms, in arrays as those of ``program.ops``:
+
+    * ``leaf_kind``, ``leaf_column``, ``leaf_coefficient``, ``leaf_offset``, ``leaf_quaternion``: gates of the runs.
+    * ``run_begin``: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
+    * ``run_qubit``, ``run_layer``: int32 (R,), by layer, then qubit.
+    * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
     """
 
     program: Program
@@ -88,7 +91,7 @@ class Plan:
 
     @property
     def starts_at_zero(self) -> bool:
-        """Whether all rows start in |0...0>."""
+        """Whether all rows start in ``|0...0>``."""
         return self.initial_state is None and not self.takes_states
 
     @property
@@ -105,15 +108,15 @@ class Plan:
         return max(bits, self.num_qubits - _MOST_LOCAL_QUBITS)
 
     def num_positions(self, *, imaginary: bool = False) -> int:
-        """Count the states that a backward sweep of the CPU engine meets (see `schedules`): one per phase, and the end.
+        """Count the states that the CPU engine meets on its way back (see ``schedules``): one per phase, and the end.
 
-        From |0...0> the state before the first layer is left out, unless ``imaginary`` derivatives need it.
+        From ``|0...0>`` the state before the first layer is left out, unless ``imaginary`` derivatives need it.
         """
         return self.num_layers + (1 if self.starts_at_zero and not imaginary else 2)
 
     @cached_property
     def is_real(self) -> bool:
-        """Whether states stay real, up to a global phase, whatever the angles: half the numbers, half the work."""
+        """Whether states stay real, up to a global phase, whatever the angles, which halves numbers and work."""
         if self.takes_states or (self.initial_state is not None and self.initial_state.imag.any()):
             return False
         fixed = self.leaf_column < 0
@@ -140,7 +143,7 @@ class Plan:
 
     @cached_property
     def single_axis(self) -> np.ndarray:
-        """Bool (R,): runs of RX alone or of RY alone, whose gradients need one sum."""
+        """Which runs, bool (R,), are of RX alone or of RY alone, whose gradients need one sum."""
         first = self.leaf_kind[self.run_begin[:-1]]
         rest = np.repeat(first, np.diff(self.run_begin))
         differs = (self.leaf_kind != rest) | ~np.isin(self.leaf_kind, (OpKind.RX, OpKind.RY))

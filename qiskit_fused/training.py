@@ -111,17 +111,17 @@ class Expectations:
 
     @property
     def num_inputs(self) -> int:
-        """I."""
+        """I, inputs of a row."""
         return len(self._inputs)
 
     @property
     def num_weights(self) -> int:
-        """W."""
+        """W, weights."""
         return len(self._weights)
 
     @property
     def num_observables(self) -> int:
-        """K."""
+        """K, observables."""
         return self.operators.num_observables
 
     def values(self, inputs: Any, weights: Any, *, initial_states: Any = None) -> np.ndarray:
@@ -130,8 +130,8 @@ class Expectations:
         Args:
             inputs: (B, I).
             weights: (W,).
-            initial_states: real or complex (B, 2**n), in which the qubits of each row start instead of |0...0>; of norm
-                1. The circuit must not need |0>.
+            initial_states: real or complex (B, 2**n), in which the qubits of each row start instead of ``|0...0>``; of
+                norm 1. The circuit must not need ``|0>``.
 
         Raises:
             ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
