@@ -46,7 +46,8 @@ class Plan:
         initial_state: complex128 (2**n,) or None for ``|0...0>``.
         starts: makes the start state of each row from its columns, or None.
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
-        support: what the observables do to each circuit qubit (see `make_plan`); None: no gate is left out.
+        support: uint8, what the observables do to each circuit qubit: 0 nothing, 1 a diagonal, 2 anything. None: no
+            gate is left out.
         inputs: bool (C,), columns that differ between the rows of a batch, if that is to be shown.
         num_observables: of the batch, likewise.
 
