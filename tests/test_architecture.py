@@ -26,7 +26,10 @@ LAYERS = {
         "memory",
         "methods",
         "chunks",
+        "sweeps",
+        "layout",
         "draw",
+        "explanation",
     ],
     "engines": ["engines"],
     "api": [
@@ -45,6 +48,7 @@ LAYERS = {
         "training",
         "qnn",
         "connector",
+        "roofline",
         "torch",
     ],
 }
@@ -63,6 +67,7 @@ THIRD_PARTY = {
     "qiskit_machine_learning": {"api", "lowering"},
     "qiskit_algorithms": {"api"},
     "tqdm": {"api"},
+    "matplotlib": {"draw", "roofline"},
     "_cpu": {"engines.cpu"},
     "cupy": {"engines.cupy_runtime"},
     "torch": {"torch", "connector"},
