@@ -221,7 +221,8 @@ class _Picture:
         return 0.5 + 0.62 * column.num_places
 
     def _text(self, x: float, y: float, text: str, **options: Any) -> None:
-        self.axes.text(x, y, text, **({"ha": "center", "va": "center", "fontsize": 7, "color": _INK} | options))
+        defaults: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": _INK}
+        self.axes.text(x, y, text, **(defaults | options))
 
     def _line(self, x: Sequence[float], y: Sequence[float], **options: Any) -> None:
         from matplotlib.lines import Line2D
@@ -261,10 +262,10 @@ class _Picture:
             for x in zip(ends[::2], ends[1::2]):
                 self._line(x, (y, y), color=color, linestyle=style, linewidth=1.6 if wire.is_cut else 0.9, zorder=1)
             self._text(-0.45, y, wire.start, ha="right", color=_INK if wire.bit >= 0 else _FADED, fontsize=8)
-            if wire.end != wire.start:
+            if wire.end not in ("", wire.start):
                 self._text(self.right + 0.4, y, wire.end, ha="left", fontsize=8)
             if wire.bit < 0:
-                note = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+                note: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1}
                 self._text(0.2, y, f"not simulated: {wire.why}", ha="left", color=_FADED, bbox=note)
 
     def _phase(self, place: int, column: Column) -> None:
@@ -348,7 +349,10 @@ class _Picture:
             handles[symbol] = line(
                 _INK, marker=shape, linewidth=1.3, markersize=5.5, markerfacecolor=_INK if filled else "white"
             )
-        legend = {text: handles.get(name, blank) for name, text in self.layout.legend().items()}
+        legend = {
+            text if name in handles else f"{name}: {text}": handles.get(name, blank)
+            for name, text in self.layout.legend().items()
+        }
         columns = self.layout.columns
         if any(not run.has_parameter for column in columns for run in column.runs):
             legend["run of constant gates"] = Patch(facecolor=_CONSTANT, edgecolor=BLUE)

@@ -154,7 +154,8 @@ class Wire:
     """A line of the picture: a qubit, or several that are not simulated.
 
     Attributes:
-        start, end: names before the first gate and behind the last one, which differ where swaps renamed qubits.
+        start, end: names before the first gate and behind the last one, which differ where swaps renamed qubits; the
+            line of a qubit that is not simulated has no end.
         bit: of the plan, -1 where it is not simulated.
         is_cut: whether chunks are cut along it.
         why: it is not simulated.
@@ -214,7 +215,7 @@ class Layout:
         has_runs = any(column.runs for column in self.columns)
         entries = [
             ("run", has_runs, "run: gates fused to one rotation"),
-            (numbers[0], has_runs, f"{numbers[0]}: {numbers[1]}"),
+            (numbers[0], has_runs, numbers[1]),
             ("block", any(len(block) > 1 for column in self.columns for block in column.blocks),
              "block: rotated together in registers"),
             ("box", any(mark.is_box for mark in terms), "all diagonal terms of a phase"),
@@ -238,7 +239,7 @@ class Layout:
 
 
 def make_layout(
-    plan: Plan, *, device: str = "cpu", dtype: str = "complex128", method: Method = REVERSE, max_layers: int = 8
+    plan: Plan, *, device: str = "cpu", dtype: str = "complex128", method: Method = REVERSE, max_layers: int = 6
 ) -> Layout:
     """Lay a plan out.
 
@@ -264,8 +265,8 @@ def make_layout(
         if place and shown[place - 1] != k - 1:
             gap_at = len(columns)
         for part in sweeps.parts(k):
-            marks = {"is_kept": k in kept_before, "is_recomputed": bool(kept) and sweeps.end(k) not in kept_before}
-            columns += _columns(plan, k, part, marks)
+            again = bool(kept) and sweeps.end(k) not in kept_before
+            columns += _columns(plan, k, part, is_kept=k in kept_before, is_recomputed=again)
     gap = None
     if gap_at is not None:
         gap = Gap(
@@ -292,15 +293,26 @@ def make_layout(
     )
 
 
-def _columns(plan: Plan, number: int, part: SweepPart, states: dict[str, bool]) -> Iterator[Column]:
+def _columns(plan: Plan, number: int, part: SweepPart, *, is_kept: bool, is_recomputed: bool) -> Iterator[Column]:
     if part.terms is not None:
-        terms = _term_marks(plan, part.terms)
-        yield Column("phase", number, part.sweep, part.window, terms=terms, **states)
-    if part.blocks:
-        runs = tuple(_run_mark(plan, run) for block in part.blocks for run in block)
-        blocks = tuple(tuple(int(plan.run_qubit[run]) for run in block) for block in part.blocks)
         yield Column(
-            "layer", number, part.sweep, part.window, runs=runs, blocks=blocks, **(states | {"is_kept": False})
+            "phase",
+            number,
+            part.sweep,
+            part.window,
+            terms=_term_marks(plan, part.terms),
+            is_kept=is_kept,
+            is_recomputed=is_recomputed,
+        )
+    if part.blocks:
+        yield Column(
+            "layer",
+            number,
+            part.sweep,
+            part.window,
+            runs=tuple(_run_mark(plan, run) for block in part.blocks for run in block),
+            blocks=tuple(tuple(int(plan.run_qubit[run]) for run in block) for block in part.blocks),
+            is_recomputed=is_recomputed,
         )
 
 
@@ -361,22 +373,18 @@ def _leaf_label(plan: Plan, leaf: int) -> str:
 
 def _wires(plan: Plan, cut_from: int) -> Iterator[Wire]:
     program = plan.program
-    start, end, others = {}, {}, {}
-    for qubit, (before, after) in enumerate(zip(program.wires.tolist(), program.output_wires.tolist())):
-        for wire, names in ((before, start), (after, end)):
-            if wire >= 0:
-                names[wire] = f"q{qubit}"
-        if before < 0:
-            others[f"q{qubit}"] = Wire(f"q{qubit}", f"q{qubit}", why="no gate acts on it")
+    start, end = (
+        {wire: qubit for qubit, wire in enumerate(wires.tolist())} for wires in (program.wires, program.output_wires)
+    )
+    others = dict.fromkeys(np.flatnonzero(program.wires < 0).tolist(), "no gate acts on it")
     for wire, bit in enumerate(plan.start_bits.tolist()):
         if bit >= 0:
-            yield Wire(start[wire], end[wire], bit, is_cut=bit >= cut_from)
+            yield Wire(f"q{start[wire]}", f"q{end[wire]}", bit, is_cut=bit >= cut_from)
         else:
-            others[start[wire]] = Wire(start[wire], end[wire], why="no observable sees it")
+            others[start[wire]] = "no observable sees it"
     if len(others) <= _MOST_WIRES:
-        yield from others.values()
+        yield from (Wire(f"q{qubit}", "", why=others[qubit]) for qubit in sorted(others))
         return
-    idle = sum(wire.why.startswith("no gate") for wire in others.values())
+    idle = sum(why == "no gate acts on it" for why in others.values())
     counts = [(len(others) - idle, "that no observable sees"), (idle, "that no gate acts on")]
-    why = ", ".join(f"{count} {which}" for count, which in counts if count)
-    yield Wire("others", "", why=why)
+    yield Wire("others", "", why=", ".join(f"{count} {which}" for count, which in counts if count))

@@ -248,7 +248,7 @@ class Plan:
         method: str = "reverse",
         num_states: int | None = None,
         num_segments: int | None = None,
-        max_layers: int = 8,
+        max_layers: int = 6,
     ) -> Figure | str:
         """Draw the circuit as an engine runs it: fused runs, phases, blocks, sweeps, and states that are kept.
 

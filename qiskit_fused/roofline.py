@@ -138,7 +138,7 @@ def draw_roofline(runs: Sequence[Run], ceilings: Ceilings) -> Figure:
                 f"run {run.label!r} is in {run.dtype} and the ceilings are of {ceilings.dtype}; "
                 f"use measure_ceilings({run.dtype!r})."
             )
-    figure = new_figure(6.5, 4.2)
+    figure = new_figure(8, 4)
     axes = figure.subplots()
     peak = ceilings.flops_per_second
     roofs = (("cache", ceilings.cache_bytes_per_second, GREEN), ("memory", ceilings.memory_bytes_per_second, PURPLE))
@@ -152,12 +152,17 @@ def draw_roofline(runs: Sequence[Run], ceilings: Ceilings) -> Figure:
         axes.loglog(x, rate * x, color=color, linewidth=2, label=f"{name}, {short_text(rate)}B/s")
     markers = "osD^vP*X"
     for number, run in enumerate(runs):
-        share = run.flops_per_second / peak
-        axes.loglog([run.flops_per_byte], [run.flops_per_second], markers[number % len(markers)], color=VERMILION,
-                    markeredgecolor="black", label=f"{run.label}: {share:.0%} of the peak", linestyle="none")  # fmt: skip
+        axes.loglog(
+            [run.flops_per_byte],
+            [run.flops_per_second],
+            markers[number % len(markers)],
+            color=VERMILION,
+            markeredgecolor="black",
+            label=f"{run.label}: {run.flops_per_second / peak:.0%} of the peak",
+        )
     lowest = min([*(run.flops_per_second for run in runs), ceilings.memory_bytes_per_second * left])
     axes.set(xlim=(left, right), ylim=(lowest / 2, 2.5 * peak), xlabel="flops for each byte moved", ylabel="flop/s")
     axes.set_title(f"{ceilings.num_threads} thread{'s' * (ceilings.num_threads > 1)}, {ceilings.dtype}", fontsize=9)
     axes.grid(which="major", color="#DDDDDD")
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside right upper", frameon=False)
     return figure

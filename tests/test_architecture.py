@@ -67,7 +67,7 @@ THIRD_PARTY = {
     "qiskit_machine_learning": {"api", "lowering"},
     "qiskit_algorithms": {"api"},
     "tqdm": {"api"},
-    "matplotlib": {"draw", "roofline"},
+    "matplotlib": {"plan", "draw", "roofline"},  # of the plan for its types alone
     "_cpu": {"engines.cpu"},
     "cupy": {"engines.cupy_runtime"},
     "torch": {"torch", "connector"},
