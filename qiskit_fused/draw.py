@@ -175,10 +175,10 @@ def new_figure(width: float, height: float) -> Figure:
         ImportError: without matplotlib.
     """
     try:
-        from matplotlib.figure import Figure
+        from qiskit_fused.figures import NotebookFigure
     except ImportError as error:
         raise ImportError("pictures need matplotlib; pip install matplotlib, or use plan.draw('text').") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 class _Picture:

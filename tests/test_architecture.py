@@ -29,6 +29,7 @@ LAYERS = {
         "sweeps",
         "layout",
         "draw",
+        "figures",
         "explanation",
     ],
     "engines": ["engines"],
@@ -67,7 +68,7 @@ THIRD_PARTY = {
     "qiskit_machine_learning": {"api", "lowering"},
     "qiskit_algorithms": {"api"},
     "tqdm": {"api"},
-    "matplotlib": {"plan", "draw", "roofline"},  # of the plan for its types alone
+    "matplotlib": {"plan", "draw", "figures", "roofline"},  # of the plan for its types alone
     "_cpu": {"engines.cpu"},
     "cupy": {"engines.cupy_runtime"},
     "torch": {"torch", "connector"},
