@@ -87,7 +87,7 @@ def _states(plan: Plan, dtype: str) -> str:
     if plan.is_real:
         text += " (on the CPU real numbers only: all rotations are about Y, and all terms are signs)"
     if plan.takes_states:
-        text += ", of each row another start"
+        text += ", each row with a start of its own"
     if plan.chunk_bits:
         text += (
             f". They are cut into {1 << plan.chunk_bits} chunks, which threads share, along the highest "
