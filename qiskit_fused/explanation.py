@@ -39,10 +39,11 @@ def explain(plan: Plan, dtype: str) -> str:
         "bound by": _bound,
         "method": _method,
     }
+    texts = [(name, text(plan, dtype)) for name, text in parts.items()]
+    if plan.inputs is not None:
+        texts += plan.sharing(plan.inputs).lines(plan.num_observables)
     indent = " " * _MARGIN
-    return "\n".join(
-        fill(f"{name:<{_MARGIN}}{text(plan, dtype)}", _WIDTH, subsequent_indent=indent) for name, text in parts.items()
-    )
+    return "\n".join(fill(f"{name:<{_MARGIN}}{text}", _WIDTH, subsequent_indent=indent) for name, text in texts)
 
 
 def _fused(plan: Plan, dtype: str) -> str:

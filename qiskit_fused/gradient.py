@@ -17,7 +17,8 @@ from qiskit_fused.batches import Batch, all_pairs, columns_of, make_batches
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_observables
 from qiskit_fused.estimator import FusedEstimator
-from qiskit_fused.execution import FusedJob, Pairs, check_device, check_finite, evaluate, pull_back, real_values
+from qiskit_fused.execution import Pairs, check_device, check_finite, evaluate, pull_back, real_values
+from qiskit_fused.jobs import FusedJob
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions, resembles_option, unknown_option
 from qiskit_fused.progress import Part, Progress

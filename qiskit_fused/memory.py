@@ -44,6 +44,7 @@ class Request(NamedTuple):
         imaginary: whether these are ``2 Im <psi|O|d psi>``.
         num_flips, num_diagonals: of all observables, see `count_diagonals`.
         state_gradients: whether gradients of start states are wanted, where rows bring them.
+        num_ends: final states, and cotangents of these, that come out or in.
     """
 
     num_rows: int = 1
@@ -54,6 +55,7 @@ class Request(NamedTuple):
     num_flips: int = 0
     num_diagonals: int = 0
     state_gradients: bool = True
+    num_ends: int = 0
 
     @classmethod
     def full(cls, num_rows: int, observables: int, dtype: str, gradient: bool = True) -> Request:
@@ -196,6 +198,7 @@ class Footprint:
         """Return the bytes of columns, values and gradients, and of start states that rows bring and theirs."""
         columns, num_lams = self.plan.program.num_columns, request.num_pairs * request.gradient
         num_bytes = 8 * (request.num_rows * columns + request.num_pairs + num_lams * columns)
+        num_bytes += 16 * request.num_ends << self.plan.num_qubits
         if not self.plan.takes_states:
             return num_bytes
         num_lams *= request.state_gradients

@@ -24,11 +24,14 @@ from qiskit_fused.starts import Starts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from qiskit_fused.sharing import Sharing
+
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _MOST_LOCAL_QUBITS = 19  # of a chunk; larger ones leave an L3 cache of 32 MiB, and take 1.4 times as long at n = 26
 _EXACT = 2e-16  # sines and cosines of constants below are 0, here and in kernels/binding.cpp
+_KEPT_SHARINGS = 16
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
 
 
@@ -49,6 +52,9 @@ class Plan:
         initial_state: complex128 (2**n,) or None for |0...0>.
         starts: makes the start state of each row from its columns, or None.
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
+        support: what the observables do to each circuit qubit (see `make_plan`); None: no gate is left out.
+        inputs: bool (C,), columns that differ between the rows of a batch, if that is to be shown.
+        num_observables: of the batch, likewise.
     """
 
     program: Program
@@ -73,6 +79,9 @@ class Plan:
     initial_state: np.ndarray | None
     starts: Starts | None
     start_bits: np.ndarray
+    support: np.ndarray | None
+    inputs: np.ndarray | None = None
+    num_observables: int = 1
 
     @property
     def takes_states(self) -> bool:
@@ -147,21 +156,27 @@ class Plan:
             f"{count_text(len(self.term_phase), 'term')} in {count_text(self.num_layers + 1, 'phase')}"
         )
 
-    def flops(self, gradient: bool = True) -> int:
+    def flops(self, gradient: bool = True, *, is_real: bool | None = None) -> int:
         """Count the floating-point operations of the sweeps for one row and observable, a multiply-add being two.
 
         A rotation is 4 per amplitude, its adjoint 8 and 4 for the sum Im<lam|Y|psi>. A phase is 8, and 8 more for the
         product of its two tables (4 where there is one); its adjoint 16, and 6 with the sums of Im(conj(lam) psi). Real
         states take half of it for rotations, and 2 for a phase or 4 back, without sums.
         Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
+
+        Args:
+            gradient: whether the adjoint is counted too.
+            is_real: whether states are real; None: where they stay so.
         """
+        if is_real is None:
+            is_real = self.is_real
         start = 1 if self.starts_at_zero else 0
         num_rotations, num_phases = int((self.run_layer >= start).sum()), self.num_layers + 1 - start
         table = 8 if self.num_qubits > _LOW_BITS else 4
-        forward = 2 * (num_rotations + num_phases) if self.is_real else 4 * num_rotations + (8 + table) * num_phases
+        forward = 2 * (num_rotations + num_phases) if is_real else 4 * num_rotations + (8 + table) * num_phases
         if not gradient:
             return forward << self.num_qubits
-        if self.is_real:
+        if is_real:
             return (forward + 6 * self.num_runs + 4 * num_phases) << self.num_qubits
         many_axes = self.run_layer[~self.single_axis]
         with_sums = np.union1d(np.union1d(many_axes, many_axes + 1), self.term_phase[self.term_column >= 0])
@@ -235,6 +250,22 @@ class Plan:
         """Count the bytes of the amplitudes of a state: half of them where it is real."""
         return (np.dtype(dtype).itemsize << self.num_qubits) >> int(self.is_real)
 
+    def sharing(self, varies: np.ndarray) -> Sharing:
+        """Return what rows have in common that differ in some columns of the program only, bool (C,); made once."""
+        from qiskit_fused.sharing import Sharing  # which makes plans
+
+        key = varies.tobytes()
+        known = self._sharings.get(key)
+        if known is None:
+            if len(self._sharings) >= _KEPT_SHARINGS:
+                self._sharings.clear()
+            known = self._sharings[key] = Sharing(self, varies)
+        return known
+
+    @cached_property
+    def _sharings(self) -> dict[bytes, Sharing]:
+        return {}
+
     def bytes_moved(self, dtype: str = "complex128", *, gradient: bool = True) -> int:
         """Count the bytes that the sweeps of one row read and write, wherever in the memory hierarchy that is."""
         return 2 * self.state_bytes(dtype) * self.num_sweeps * (3 if gradient else 1)
@@ -304,6 +335,8 @@ class Plan:
             ("sweeps", f"{self.num_sweeps} forward, {self.num_sweeps} backward, in "
                        f"{count_text(1 << self.chunk_bits, 'chunk')}"),
         ]  # fmt: skip
+        if self.inputs is not None:
+            rows += self.sharing(self.inputs).lines(self.num_observables)
         if self.takes_states:
             rows.insert(2, ("start", "each row in a state of its own"))
         lines = ["Plan", *(f"  {name:<12}{text}" for name, text in rows)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_starts import RowStarts, check_states
+from qiskit_fused.shared_evaluation import Wanted
 from qiskit_fused.workers import cut_rows, options_of_workers, run_portions
 
 _BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
@@ -86,6 +88,11 @@ class Expectations:
                 f"parameter '{name}' of the circuit must be one input parameter or one weight parameter, not "
                 f"{'both' if given.max() > 1 else 'neither'}."
             )
+
+    @cached_property
+    def _wanted(self) -> tuple[Wanted, Wanted]:
+        """Which gradients of a weighted sum matter, without and with those of the inputs."""
+        return Wanted.of(self.compiled.program, self._inputs, self._weights)
 
     def _columns(self, name: str, parameters: Iterable[Parameter]) -> np.ndarray:
         parameters = list(parameters)
@@ -202,7 +209,7 @@ class Expectations:
             if callable(part.cotangents):
                 known = self._evaluate(part._replace(cotangents=None), progress).values
                 part = part._replace(cotangents=self._check_cotangents(part.cotangents(known), known.shape))
-            found = self._evaluate(part, progress)
+            found = self._evaluate(part, progress, input_gradients=input_gradients)
             gradients, weights = found.gradients, found.gradients[:, self._weights].sum(axis=0)
             return Vjp(found.values, gradients[:, self._inputs] if input_gradients else None, weights, found.of_states)
 
@@ -280,7 +287,9 @@ class Expectations:
             watch=progress.watch,
         )
 
-    def _evaluate(self, rows: _Rows, progress: Progress, jacobian: bool = False) -> _Found:
+    def _evaluate(
+        self, rows: _Rows, progress: Progress, jacobian: bool = False, input_gradients: bool = True
+    ) -> _Found:
         inputs, weights, starts, cotangents = rows
         values = np.empty((len(inputs), len(self.compiled.parameters)))
         values[:, self._inputs], values[:, self._weights] = inputs, weights
@@ -294,6 +303,7 @@ class Expectations:
             gradient=jacobian or cotangents is not None,
             cotangents=None if cotangents is None else cotangents.ravel(),
             starts=starts,
+            wanted=None if cotangents is None else self._wanted[input_gradients],
             watch=progress.watch,
         )
         gradients = evaluation.gradients

@@ -18,6 +18,8 @@ LAYERS = {
     "planning": [
         "plan",
         "layering",
+        "splitting",
+        "sharing",
         "windows",
         "passes",
         "diagonals",
@@ -40,6 +42,8 @@ LAYERS = {
         "gradient",
         "batches",
         "execution",
+        "jobs",
+        "shared_evaluation",
         "row_starts",
         "compiler",
         "coercion",

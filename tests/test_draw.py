@@ -277,6 +277,15 @@ def test_the_explanation_of_the_method_is_what_auto_takes():
         assert f"'auto' is {auto.method!r}" in plan.explain()
 
 
+def test_the_explanation_says_what_rows_share():
+    circuit = hardware_efficient(4, 6)
+    plan = fuse(circuit, total_z(4), inputs=circuit.parameters[30:33])
+    words = " ".join(plan.explain().split())
+    for name, text in plan.sharing(plan.inputs).lines(1):
+        assert f"{name} {text}" in words
+    assert "prefix" in words and "prefix" not in fuse(circuit, total_z(4)).explain()
+
+
 def test_large_states_are_bound_by_memory_and_small_ones_by_arithmetic():
     words = [fuse(hardware_efficient(n, 2)).explain("complex64") for n in (12, 20, 24)]
     found = [text.partition("bound by")[2].split()[:2] for text in words]
