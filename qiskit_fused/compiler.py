@@ -186,7 +186,7 @@ def compile_circuit(circuit: QuantumCircuit) -> CompiledCircuit:
 
 
 def fuse(circuit: QuantumCircuit, observables: Any = None, inputs: Iterable[Parameter] | None = None) -> Plan:
-    """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` shows them.
+    """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` counts them, ``fuse(circuit).draw()`` shows them.
 
     Args:
         circuit: the circuit, with any number of parameters.

@@ -22,6 +22,8 @@ from qiskit_fused.program import OpKind, Program
 from qiskit_fused.starts import Starts
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from qiskit_fused.sharing import Sharing
 
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
@@ -150,6 +152,14 @@ class Plan:
         differs = (self.leaf_kind != rest) | ~np.isin(self.leaf_kind, (OpKind.RX, OpKind.RY))
         return np.add.reduceat(differs, self.run_begin[:-1]) == 0 if self.num_runs else np.zeros(0, bool)
 
+    @property
+    def fused_text(self) -> str:
+        """What the circuit became, in words."""
+        return (
+            f"{count_text(self.num_runs, 'rotation')} in {count_text(self.num_layers, 'layer')}, "
+            f"{count_text(len(self.term_phase), 'term')} in {count_text(self.num_layers + 1, 'phase')}"
+        )
+
     def flops(self, gradient: bool = True, *, is_real: bool | None = None) -> int:
         """Count the floating-point operations of the sweeps for one row and observable, a multiply-add being two.
 
@@ -240,6 +250,10 @@ class Plan:
         request = Request.full(batch_size, observables, dtype)
         return report(self, request, num_threads, resolve_limit(memory_limit))
 
+    def state_bytes(self, dtype: str = "complex128") -> int:
+        """Count the bytes of the amplitudes of a state: half of them where it is real."""
+        return (np.dtype(dtype).itemsize << self.num_qubits) >> int(self.is_real)
+
     def sharing(self, varies: np.ndarray) -> Sharing:
         """Return what rows have in common that differ in some columns of the program only, bool (C,); made once."""
         from qiskit_fused.sharing import Sharing  # which makes plans
@@ -258,8 +272,56 @@ class Plan:
 
     def bytes_moved(self, dtype: str = "complex128", *, gradient: bool = True) -> int:
         """Count the bytes that the sweeps of one row read and write, wherever in the memory hierarchy that is."""
-        state = np.dtype(dtype).itemsize << self.num_qubits
-        return 2 * state * self.num_sweeps * (3 if gradient else 1)
+        return 2 * self.state_bytes(dtype) * self.num_sweeps * (3 if gradient else 1)
+
+    def draw(
+        self,
+        output: str = "mpl",
+        *,
+        device: str = "cpu",
+        dtype: str = "complex128",
+        method: str = "reverse",
+        num_states: int | None = None,
+        num_segments: int | None = None,
+        max_layers: int = 6,
+    ) -> Figure | str:
+        """Draw the circuit as an engine runs it: fused runs, phases, blocks, sweeps, and states that are kept.
+
+        Args:
+            output: "mpl" for a matplotlib figure, which notebooks show and `savefig` saves; "text" for a string.
+            device: engine whose sweeps are drawn, "cpu" (with the widest vectors) or "cuda"; neither has to be there.
+            dtype: number format, which decides on blocks.
+            method: of a backward pass, "reverse", "checkpoint" or "store".
+            num_states: for "checkpoint", states kept (see `report`); None: so many that no step is made thrice.
+            num_segments: for "checkpoint", segments of equal length instead.
+            max_layers: layers shown (steps of a sweep, for "cuda"), at least 2; of more, the first and the last ones.
+
+        Raises:
+            ImportError: for "mpl" without matplotlib.
+            ValueError: for an argument that is not allowed.
+        """
+        from qiskit_fused.draw import draw  # which imports plans
+
+        return draw(
+            self,
+            output,
+            device=device,
+            dtype=dtype,
+            method=method,
+            num_states=num_states,
+            num_segments=num_segments,
+            max_layers=max_layers,
+        )
+
+    def explain(self, dtype: str = "complex128") -> str:
+        """Say in sentences what was fused into what, what was left out, what a row costs and what bounds its speed.
+
+        Args:
+            dtype: number format of the amplitudes.
+        """
+        from qiskit_fused.explanation import explain  # which imports plans
+
+        return explain(self, dtype)
 
     def __str__(self) -> str:
         program = self.program
@@ -271,8 +333,7 @@ class Plan:
             ("gates", f"{len(program.gates)}"),
             ("normal form", f"{count_text(len(program.ops) - num_terms, 'one-qubit gate')}, "
                             f"{count_text(num_terms, 'diagonal term')}"),
-            ("fused", f"{count_text(self.num_runs, 'rotation')} in {count_text(self.num_layers, 'layer')}, "
-                      f"{count_text(len(self.term_phase), 'term')} in {count_text(self.num_layers + 1, 'phase')}"),
+            ("fused", self.fused_text),
             ("angles", f"{count_text(program.num_parameters, 'parameter')}, "
                        f"{count_text(program.expressions.num_expressions, 'expression')}"),
             ("sweeps", f"{self.num_sweeps} forward, {self.num_sweeps} backward, in "
