@@ -26,6 +26,7 @@ def evaluate(
     row_pairs: np.ndarray,
     pair_observable: np.ndarray,
     cotangents: np.ndarray | None,
+    sum_columns: np.ndarray | None,
     values: np.ndarray,
     gradients: np.ndarray | None,
     imaginary: bool,
