@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import own
 import worker
-from peers import ALSO_OURS, CHECK, OURS, PEERS, Contender, limited
+from contender import Contender, limited, too_large
+from peers import ALSO_OURS, CHECK, OURS, PEERS
 from report import print_report, verdict
 from worker import Worker, WorkerError
 from workloads import QUICK, WORKLOADS, Workload, select

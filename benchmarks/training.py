@@ -21,8 +21,8 @@ from typing import Any
 import own
 import training_worker
 import worker
+from contender import Contender, limited
 from deep import _alone, _attempt
-from peers import Contender, limited
 from run import TOLERANCES, _busy_cpus, _claim_cpus, _machine, _progress, _revision, _save, _take_turns, _version
 from training_peers import JOBS, PEERS, Job
 from training_report import SECTIONS, failures, print_report

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import Contender
+from contender import Contender
 from workloads import Workload, efficient_su2
 
 _MIB = 2.0**20
