@@ -42,6 +42,10 @@ class Contender:
         self.dtype = dtype
         self.num_threads = num_threads
 
+    def anew(self) -> Contender:
+        """Return one that knows of no workload yet."""
+        return type(self)(self.dtype, self.num_threads)
+
     def prepare(self, workload: Workload) -> None:
         raise NotImplementedError
 

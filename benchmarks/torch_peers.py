@@ -98,7 +98,9 @@ class TritonQml(TorchContender):
 
     def prepare(self, workload: Workload) -> None:
         super().prepare(workload)
-        if "triton" not in sys.modules and find_spec("triton") is None:  # triton-qml imports it whether or not its kernels are used
+        if (
+            "triton" not in sys.modules and find_spec("triton") is None
+        ):  # triton-qml imports it whether or not its kernels are used
             stub = mock.MagicMock()
             sys.modules |= {"triton": stub, "triton.language": stub.language}
         from triton_qml import FunctionalQuantumSimulator
