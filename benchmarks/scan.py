@@ -106,8 +106,6 @@ def scan(name: str, workers: list[Worker], options: argparse.Namespace) -> Recor
             else:
                 going.append(one)
         running = going
-    for one in workers:
-        one.close()  # the next axis begins with fresh processes, whose memory is their own
     return record
 
 
