@@ -181,8 +181,8 @@ def ceilings_table(workloads: Sequence[Record], ceilings: Record) -> tuple[str, 
             continue
         seconds = 1e-3 * ours["median_ms"]
         flops, moved = (workload["work"][name] * workload["batch"] / seconds for name in ("flops", "bytes_moved"))
-        row = [workload["name"], _ms(ours), _number(flops / 1e9), f"{flops / ceilings['flops_per_second']:.0%}"]
-        rows.append([*row, _number(moved / 1e9), f"{moved / ceilings['bytes_per_second']:.0%}"])
+        row = [workload["name"], _ms(ours), _number(flops / 1e9), _percent(flops / ceilings["flops_per_second"])]
+        rows.append([*row, _number(moved / 1e9), _percent(moved / ceilings["bytes_per_second"])])
     caption = (
         f"Whole calls of qiskit-fused in complex64 against the ceilings of the machine, measured in the same run: "
         f"{ceilings['flops_per_second'] / 1e9:,.0f} Gflop/s of multiply-adds on registers, "
@@ -306,6 +306,10 @@ def _number(value: float | None) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1g}"
+
+
+def _percent(share: float) -> str:
+    return f"{_number(100 * share)}%"
 
 
 def _print_table(header: Sequence[str], rows: list[list[str]]) -> None:

@@ -21,6 +21,7 @@ STYLES = {
 }
 LEAST_MIB = 0.25  # what a process grows by is not known better than that
 MEMORY = "Memory over layers"
+_NOTES = "-: not continued to this size. Bold (`**`): the least is a peer's."
 
 
 def sections(results: Record) -> list[Record]:
@@ -55,7 +56,7 @@ def plot(results: Record, path: Path) -> list[Path]:
     for name, axis in results["axes"].items():
         _draw(results, axis, files[f"Time over {name}"], "median_ms", "value and gradients, ms a call")
     if MEMORY in files:
-        _draw(results, results["axes"]["layers"], files[MEMORY], "peak_mib", "memory above what was loaded, MiB")
+        _draw(results, results["axes"]["layers"], files[MEMORY], "calls_mib", "growth of the process in its calls, MiB")
     return list(files.values())
 
 
@@ -75,7 +76,7 @@ def _draw(results: Record, axis: Record, file: Path, key: str, label: str) -> No
             color, marker = STYLES[label_of]
             style = {"color": color, "marker": marker, "linewidth": 1.2}
         sizes, values = zip(*sorted(points.items()), strict=True)
-        if key == "peak_mib":
+        if key == "calls_mib":
             values = tuple(max(value, LEAST_MIB) for value in values)
         axes.plot(sizes, values, markersize=5.5, label=name, **style)
         if who in stopped and key == "median_ms":
@@ -89,7 +90,7 @@ def _draw(results: Record, axis: Record, file: Path, key: str, label: str) -> No
     axes.grid(alpha=0.3)
     axes.set_title(f"W2, {axis['fixed']}\n{report.machine_line(results)}", fontsize=9)
     note = f"×: not continued (more than {results['cap_s']:g} s a call, or failed)"
-    if key == "peak_mib":
+    if key == "calls_mib":
         note = f"growth below {LEAST_MIB:g} MiB is drawn there"
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     figure.supxlabel(note, fontsize=7, ha="left", x=0.01)
@@ -110,11 +111,14 @@ def _contents(results: Record) -> tuple[list[tuple[str, Table]], list[str], list
     """Return the tables, what failed, and where a peer is faster."""
     tables = []
     for axis in results["axes"].values():
-        caption = f"Median ms of a call over {axis['label']}; W2, {axis['fixed']}. -: not continued to this size."
+        caption = f"Median ms of a call over {axis['label']}; W2, {axis['fixed']}. {_NOTES}"
         tables.append((caption, _table(axis, "median_ms")))
         if axis["label"] == "layers":
-            caption = "MiB that the process grew by in preparing and calling, compilation included; the same circuits."
-            tables.append((caption, _table(axis, "peak_mib")))
+            caption = (
+                "MiB that the process grew by in its calls, above what it held when it was prepared (circuits, tapes); "
+                "compilation counts, which with JAX comes with the first call. The same circuits and notes."
+            )
+            tables.append((caption, _table(axis, "calls_mib")))
         stops = [[_name(one), f"{one['size']:,}", one["reason"]] for one in axis["stopped"]]
         if stops:
             header = ["contender", axis["label"], "why"]
@@ -128,6 +132,9 @@ def _table(axis: Record, key: str) -> Table:
     lines = _lines(axis, key)
     rows = []
     for point in axis["points"]:
-        found = [line.get(point["size"]) for line in lines.values()]
-        rows.append([f"{point['size']:,}", *(_number(value) for value in found)])
+        found = {who: line.get(point["size"]) for who, line in lines.items()}
+        cells = {who: _number(value) for who, value in found.items()}
+        for _, who in sorted((value, who) for who, value in found.items() if value is not None)[:1]:
+            cells[who] = cells[who] if who[0] == OURS else f"**{cells[who]}**"
+        rows.append([f"{point['size']:,}", *cells.values()])
     return [axis["label"], *(_name({"label": label, "dtype": dtype}) for label, dtype in lines)], rows

@@ -99,11 +99,16 @@ def prepare(workload: Workload) -> float:
     contender: Contender = _current["contender"].anew()
     _current.update(contender=contender, workload=workload)
     return_free_memory()
-    _current["memory"] = memory_in_use("VmRSS")
+    _current["before"] = memory_in_use("VmRSS")
     forget_peak_memory()
     start = time.perf_counter()
     contender.prepare(workload)
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    _current["peak"] = memory_in_use("VmHWM")
+    return_free_memory()
+    _current["prepared"] = memory_in_use("VmRSS")
+    forget_peak_memory()
+    return seconds
 
 
 def first_call(seed: int) -> tuple[float, np.ndarray, np.ndarray]:
@@ -124,10 +129,12 @@ def turn(seed: int, calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def peak_memory() -> float | None:
-    """Return how far memory rose above what was in use before `prepare`, in MiB; None where /proc is missing."""
-    before, peak = _current["memory"], memory_in_use("VmHWM")
-    return None if before is None or peak is None else (peak - before) / _MIB
+def memory_growth() -> dict[str, float | None]:
+    """Return how far memory rose above what was in use before `prepare`, and in the calls behind it, in MiB."""
+    before, prepared, peaks = _current["before"], _current["prepared"], (_current["peak"], memory_in_use("VmHWM"))
+    if before is None or prepared is None or None in peaks:
+        return {"peak_mib": None, "calls_mib": None}
+    return {"peak_mib": (max(peaks) - before) / _MIB, "calls_mib": (peaks[1] - prepared) / _MIB}
 
 
 def return_free_memory() -> None:

@@ -99,6 +99,24 @@ def test_a_contender_that_is_slow_or_fails_or_differs_is_not_continued_and_named
     assert "| slow c64 | 3 | a call took more than 0.1 s |" in text and "DIFFERS" in text and "no room" in text
 
 
+def test_a_scan_goes_on_without_ours_when_ours_fails(bench, monkeypatch):
+    class Failing(bench.peers.Fused):
+        def prepare(self, workload):
+            if workload.num_qubits == 3:
+                raise MemoryError("no room")
+            super().prepare(workload)
+
+    class Other(bench.peers.Fused):
+        label = "qulacs"
+
+    monkeypatch.setattr(bench.peers, "Fused", Failing)
+    monkeypatch.setitem(bench.peers.OURS, False, Failing)
+    axis = scanned(bench, monkeypatch, Other, cap=0.0)
+    assert [len(point["contenders"]) for point in axis["points"]] == [3, 2, 0]
+    assert {(one["label"], one["size"]) for one in axis["stopped"]} == {("qulacs", 2), ("qiskit-fused", 3)}
+    assert "no room" in bench.scan_report.markdown(results_of(axis))
+
+
 def test_a_faster_peer_is_named_for_each_size(bench, monkeypatch):
     axis = scanned(bench, monkeypatch)
     for point in axis["points"]:
@@ -106,6 +124,7 @@ def test_a_faster_peer_is_named_for_each_size(bench, monkeypatch):
         point["contenders"].append(ours | {"label": "qulacs", "median_ms": ours["median_ms"] / 2})
     text = bench.scan_report.markdown(results_of(axis))
     assert len(re.findall(r"\* W2 .*, complex64: qulacs c64 is 2.00 times faster", text)) == 3
+    assert len(re.findall(r"^\| [234] \|.*\| \*\*[^|]*\*\* \|$", text, re.M)) == 3
 
 
 def test_when_ours_differs_nobody_is_timed(bench, monkeypatch):
