@@ -54,9 +54,9 @@ def _w2(num_qubits: int, num_layers: int, rows: int) -> Workload:
 
 AXES: dict[str, Axis] = {
     "qubits": Axis("qubits", "5 layers, 1 row", lambda n: _w2(n, 5, 1), tuple(range(4, 23, 2)), (3, 4)),
-    "rows": Axis("rows", "8 qubits, 5 layers", lambda rows: _w2(8, 5, rows), (1, 4, 16, 64, 256, 1024), (1, 2)),
+    "rows": Axis("rows", "8 qubits, 5 layers", lambda rows: _w2(8, 5, rows), (1, 4, 16, 64, 256, 1024), (2,)),
     "layers": Axis(
-        "layers", "10 qubits, 1 row", lambda layers: _w2(10, layers, 1), (1, 3, 10, 30, 100, 300, 1000), (1, 2)
+        "layers", "10 qubits, 1 row", lambda layers: _w2(10, layers, 1), (1, 3, 10, 30, 100, 300, 1000), (2,)
     ),
 }
 
