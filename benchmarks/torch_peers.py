@@ -16,7 +16,7 @@ from workloads import Gate, Workload, diagonal_sum_of_z
 class TorchContender(Contender):
     """Values of all rows and one backward pass; subclasses evolve the states of all rows together."""
 
-    most_work = 2.0**28  # autograd keeps a state for every gate: several GiB
+    most_work = 2.0**27  # autograd keeps a state for every gate: 1 GiB in complex64
 
     def prepare(self, workload: Workload) -> None:
         import torch
@@ -95,6 +95,7 @@ class TritonQml(TorchContender):
     """triton-qml's PyTorch backend, which applies gates one by one with einsum; its fused kernels need a GPU."""
 
     label, package, precisions = "triton-qml, PyTorch path", "triton-qml", ("complex64",)
+    most_work = 2.0**26
 
     def prepare(self, workload: Workload) -> None:
         super().prepare(workload)

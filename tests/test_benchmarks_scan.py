@@ -174,6 +174,12 @@ def test_every_peer_has_a_requirements_file_that_names_its_package(bench):
     assert "benchmarks/requirements" in (ROOT / "Makefile").read_text()
 
 
+def test_every_peer_has_a_line_of_its_own_in_the_pictures(bench):
+    styles = bench.scan_report.STYLES
+    assert set(styles) == {peer.label for peer in bench.peers.PEERS.values()}
+    assert all(len(set(kind)) == len(styles) for kind in zip(*styles.values(), strict=True))  # colours, markers
+
+
 @pytest.mark.parametrize("name", ["torch", "triton-qml", "aer", "reverse", "lightning", "qulacs", "tensorcircuit"])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_peers_that_are_installed_agree_with_a_numpy_adjoint(bench, name, rows):
