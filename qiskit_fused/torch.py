@@ -105,7 +105,7 @@ class FusedLayer(nn.Module):
         Args:
             inputs: real (..., I), with any number of leading dimensions; may be left out where I is 0.
             initial_states: real or complex (..., 2^n), n the qubits of the circuit: what each row starts from in place
-                of |0...0>, normalised. Its leading dimensions are broadcast with those of the inputs.
+                of ``|0...0>``, normalised. Its leading dimensions are broadcast with those of the inputs.
 
         Raises:
             TypeError: for what is not a tensor, or complex inputs.
@@ -174,7 +174,7 @@ def expectation_values(
         expectations: what to evaluate, in the number format of its options.
         weight: real (W,).
         inputs: real (B, I).
-        initial_states: real or complex (B, 2^n), normalised, or None for |0...0>.
+        initial_states: real or complex (B, 2^n), normalised, or None for ``|0...0>``.
     """
     values: Tensor = _Values.apply(expectations, weight, inputs, initial_states)
     return values

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from qiskit_fused.chunks import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS
-from qiskit_fused.engines import DoesNotFit, Evaluation, Watch
+from qiskit_fused.engines import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
 from qiskit_fused.engines.cuda_chunk import Question
 from qiskit_fused.engines.cuda_run import Run
 from qiskit_fused.engines.launching import kernel, shared_memory
@@ -69,10 +69,10 @@ class CudaEngine:
         gradient: bool = False,
         imaginary: bool = False,
         cotangents: np.ndarray | None = None,
+        sum_columns: np.ndarray | None = None,
         dtype: str = "complex128",
         method: Method = REVERSE,
-        initial_states: np.ndarray | None = None,
-        state_gradients: bool = False,
+        ends: Ends = NO_STATES,
         meanwhile: Callable[[], Any] | None = None,
         watch: Watch | None = None,
     ) -> Evaluation:
@@ -96,8 +96,8 @@ class CudaEngine:
                 cotangents=None if cotangents is None or not gradient else np.asarray(cotangents, dtype=np.float64),
                 dtype=dtype,
                 method=method,
-                initial_states=initial_states,
-                state_gradients=gradient and state_gradients,
+                initial_states=ends.initial,
+                state_gradients=gradient and ends.initial_gradients,
             )
             pace = Pace(self.runtime, watch)
             free = self.runtime.free_memory()
