@@ -147,6 +147,8 @@ auto Engine<T>::make_workspace(int team_size, const Call& call, bool saved) cons
          {&ws->total, &ws->linear, &ws->cross, &ws->run_sums, &ws->z_sums, &ws->pair_sums, &ws->many_sums})
         add(*sums);
     add(ws->w);
+    if (std::any_of(phases_.begin(), phases_.end(), [](const Phase& phase) { return phase.whole; }))  // scratch
+        ws->bytes += (std::size_t(16) << plan_.num_qubits) + (team_size * std::size_t(8) << (bits_ - chunk_bits_));
     return ws;
 }
 

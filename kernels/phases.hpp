@@ -5,7 +5,8 @@
 // A phase is a product over l (low bits of the index) and h (high bits). Terms on one or two qubits become factors of
 // |1> and |11>; constant factors inside the low or the high bits are tabulated once per plan. Pairs that join a low and
 // a high bit make the low table depend on h: by a few bits of h (`variants`: all versions are stored), or, where more
-// bits of h take part, through linear factors from which each block makes its table on the fly (`per_block`).
+// bits of h take part, through linear factors from which each block makes its table on the fly (`per_block`). Where
+// very many Z strings join low and high bits, the whole table is stored, made by a Walsh transform (`whole`).
 #pragma once
 
 #include <memory>
@@ -32,6 +33,8 @@ struct Pair {  // |11> of bits low < high
 struct ManyBody {  // a term on three or more qubits
     int term;
     bool has_low, has_high;
+    bool by_walsh;                             // a Z string of a phase that is `whole`; `low` is then empty
+    index_t sign;                              // mask over the index
     index_t high_care, high_value, high_sign;  // masks over h
     std::vector<double> low;                   // values over l, in {-1, 0, 1}
     double mean;                               // trace of the generator over its dimension
@@ -44,7 +47,7 @@ struct Phase {
     std::vector<Pair> low_pairs, high_pairs, cross_pairs;
     std::vector<ManyBody> many_body;
     std::vector<int> variant_bits;  // bits of h
-    bool per_block = false;
+    bool per_block = false, whole = false;
     bool want_pairs = false, want_many = false;  // a pair or a many-body term has a gradient
     bool want_sums = false;                      // anything has: Z of a run or of a term
     std::shared_ptr<const std::vector<Complex>> constant_low, constant_high;  // null: all ones
@@ -67,6 +70,7 @@ struct PhaseTables {
 template <class T>
 struct PhaseScratch {
     std::vector<Complex> factor, values;
+    std::vector<double> strings;  // re then im of the factors of Z strings together
     Buffer<T> base;
 };
 

@@ -26,6 +26,7 @@ _SIDE_BY_SIDE_QUBITS = 20  # at most, where chunked rows of large batches run si
 _WORTH_A_THREAD = 2e5  # amplitude-runs, likewise
 _ROW_TABLES, _SHARED_TABLES = 2 << 20, 64 << 20  # bytes of tables that are kept at most, likewise
 _BLOCKS_PER_SUM = 256  # likewise
+_WHOLE_STRINGS, _WHOLE_HIGH_BITS = 8, 8  # for each qubit; at most: a phase is then stored whole (kernels/phases.cpp)
 _DIAGONALS = 64 << 20  # bytes of float64 diagonals that are kept at most (kernels/observables.cpp)
 _DIAGONAL_QUBITS = 23  # at most, likewise
 _STAGGER = 1024  # bytes that a state is longer than its amplitudes, or a little more (kernels/evaluation.hpp)
@@ -125,8 +126,10 @@ class Footprint:
         joins = (is_pair & crosses) | (is_many & in_low)
         np.bitwise_or.at(joined, plan.term_phase[joins], high[joins])
         num_joined = np.bitwise_count(joined).astype(np.int64)
-        per_block = (num_joined > 2) & ((num_joined > 5) | (num_joined + 3 > self.high.bit_length() - 1))
-        variants = np.where(per_block, 1, 1 << np.minimum(num_joined, 5))
+        strings = per_phase(is_many & crosses & (plan.term_care == 0))
+        whole = (strings >= _WHOLE_STRINGS * plan.num_qubits) & (plan.num_qubits - self.low_bits <= _WHOLE_HIGH_BITS)
+        per_block = ~whole & (num_joined > 2) & ((num_joined > 5) | (num_joined + 3 > self.high.bit_length() - 1))
+        variants = np.where(whole, self.high, np.where(per_block, 1, 1 << np.minimum(num_joined, 5)))
         low_tables = 2 * variants + per_block * per_phase(is_many & crosses)
         self.tables = self.item * (low_tables * self.low + 2 * self.high * (1 + per_block * self.low_bits))
         if plan.starts_at_zero:
@@ -142,7 +145,10 @@ class Footprint:
         self.sums = 8 * (self.num_chunks * of_chunk + self.blocks * of_block + 3 * plan.num_runs)
         parts = 2 if self.blocks > self.num_chunks * _BLOCKS_PER_SUM else 1
         self.thread = self.low * ((5 + parts * int(variants.max(initial=1))) * self.item + 16)
-        self.native += 72 * pairs.shape[1] + (64 + 8 * self.low) * int(is_many.sum())
+        self.thread += 8 * bool(whole.any()) << (self.bits - plan.chunk_bits)
+        self.row += 16 * bool(whole.any()) << self.bits
+        tabulated = int(is_many.sum()) - int(strings[whole].sum())
+        self.native += 72 * pairs.shape[1] + 64 * int(is_many.sum()) + 8 * self.low * tabulated
 
     def most_diagonals(self, num_terms: int) -> int:
         """Bound the bytes of the diagonals of observables by their number of terms."""

@@ -5,6 +5,8 @@ Tolerances follow the number format: the error of a complex64 sweep is a few uni
 component; nothing is tuned per test.
 """
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from circuits import circuits
@@ -127,6 +129,31 @@ def full_graph(num_qubits, layers=1):
             circuit.rzz(next(angle), i, j)
         for qubit in range(num_qubits):
             circuit.rx(next(angle), qubit)
+    return circuit
+
+
+def string_masks(num_qubits):
+    """Return sets of four qubits as masks, so many that a phase of their Z strings is made by a Walsh transform."""
+    masks = [sum(1 << qubit for qubit in string) for string in combinations(range(num_qubits), 4)]
+    return np.random.default_rng(0).permutation(masks)[: 13 * num_qubits].tolist()
+
+
+def many_strings(num_qubits, layers=2):
+    """Spin models of these strings."""
+    masks = string_masks(num_qubits)
+    weights = np.random.default_rng(num_qubits).normal(size=len(masks)).tolist()
+    bits = [[qubit for qubit in range(num_qubits) if mask >> qubit & 1] for mask in masks]
+    energy = [("ZZZZ", string, weight) for string, weight in zip(bits, weights)]
+    angles = ParameterVector("g", 3 * layers)
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.ry(np.pi / 4, qubit)
+    for layer in range(layers):
+        cost = SparsePauliOp.from_sparse_list(energy, num_qubits)
+        circuit.append(PauliEvolutionGate(cost, angles[3 * layer]), range(num_qubits))
+        circuit.mcp(angles[3 * layer + 2], [0, 1], num_qubits - 1)  # no string, but joins low and high bits
+        for qubit in range(num_qubits):
+            circuit.rx(angles[3 * layer + 1], qubit)
     return circuit
 
 

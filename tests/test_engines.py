@@ -15,11 +15,13 @@ from engine_cases import (
     assert_long_sums_keep_their_digits,
     check_random_circuits,
     full_graph,
+    many_strings,
     on_engines,
     plan_of,
     random_circuit,
     random_observables,
     rows_of,
+    string_masks,
     total_z,
 )
 from qiskit.circuit import ParameterVector, QuantumCircuit
@@ -83,6 +85,39 @@ def test_states_cut_into_chunks_agree_with_the_reference(make_engine, num_qubits
 @on_engines(cpu=[6, 9, 10, 11, 12], emulated=[10, 13], tiles=[7, 10], cuda=[6, 9, 12, 15])
 def test_full_graph_phases_agree_with_the_reference(make_engine, num_qubits, dtype):
     assert_agrees_with_reference(make_engine(), full_graph(num_qubits), random_observables(num_qubits, 6), dtype)
+
+
+@on_engines(cpu=[10], emulated=[10], tiles=[10])
+def test_phases_of_very_many_strings_agree_with_the_reference(make_engine, num_qubits, dtype):
+    circuit = many_strings(num_qubits)
+    assert_agrees_with_reference(make_engine(2), circuit, random_observables(num_qubits, 6), dtype)
+
+
+@on_engines(cpu=[14, 16], emulated=[], tiles=[])
+def test_very_many_strings_on_states_cut_into_chunks_turn_amplitudes_by_their_sum(make_engine, num_qubits, dtype):
+    index = np.arange(1 << num_qubits)
+    ones = np.array([np.bitwise_count(index & mask) & 1 for mask in string_masks(num_qubits)])
+    weights = np.random.default_rng(num_qubits).normal(size=len(ones))  # what many_strings draws
+    total = num_qubits - 2.0 * np.bitwise_count(index)
+
+    def energy(angles):
+        gamma, beta, phi = angles
+        psi = np.full(len(index), 1.0 + 0j)
+        for qubit in range(num_qubits):
+            bit = index >> qubit & 1
+            psi *= np.where(bit, np.sin(np.pi / 8), np.cos(np.pi / 8))
+        joined = (index & 3 == 3) & (index >> (num_qubits - 1) == 1)
+        psi *= np.exp(-1j * gamma * (weights @ (1 - 2.0 * ones)) + 1j * phi * joined)
+        for qubit in range(num_qubits):
+            psi = np.cos(beta / 2) * psi - 1j * np.sin(beta / 2) * psi[index ^ (1 << qubit)]
+        return float(total @ np.abs(psi) ** 2)
+
+    plan, operators = plan_of(many_strings(num_qubits, layers=1), total_z(num_qubits))
+    angles, step = np.array([0.3, 0.7, -0.4]), 1e-5
+    found = make_engine(2).evaluate(plan, operators, angles[None], all_pairs(1, 1), gradient=True, dtype=dtype)
+    slopes = [(energy(angles + step * unit) - energy(angles - step * unit)) / (2 * step) for unit in np.eye(3)]
+    assert found.values[0] == pytest.approx(energy(angles), abs=num_qubits * TOLERANCE[dtype])
+    np.testing.assert_allclose(found.gradients[0], slopes, atol=max(1e-7, 100 * TOLERANCE[dtype]))
 
 
 @pytest.mark.parametrize("angle", [0.0, np.pi, -np.pi, 2 * np.pi, np.pi / 2])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_cases import all_pairs, rows_of, total_z
+from engine_cases import all_pairs, many_strings, rows_of, total_z
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
@@ -119,7 +119,7 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
 @pytest.mark.parametrize("num_rows", [1, 2, 9])
 @pytest.mark.parametrize(
     ("circuit", "num_threads"),
-    [(ladder(15, 10), 2), (full_graph(14, 6), 1), (full_graph(16, 1), 2), (ladder(16, 2), 3)],
+    [(ladder(15, 10), 2), (full_graph(14, 6), 1), (full_graph(16, 1), 2), (ladder(16, 2), 3), (many_strings(15, 3), 2)],
 )
 def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows, dtype):
     plan, operators = planned(circuit, [total_z(circuit.num_qubits), SparsePauliOp("Y" * circuit.num_qubits)])
