@@ -18,6 +18,7 @@ REGISTER_QUBITS = {"complex64": 4, "complex128": 3}
 USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11}
 MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12}
 CHUNK_AMPLITUDES = 1024  # of a block of `observe`, which leaves one sum
+UNITS_PER_SUM = 64  # of a thread of `combine`, where gradients are summed over rows
 BLOCKS_AT_ONCE = 2  # of a multiprocessor
 
 _PAIR_BYTES = 32  # of its value, cotangent, observable and row
@@ -86,6 +87,9 @@ def find_demand(
     per_row: bool,
     several: bool,
     starts: bool,
+    shared_start: bool = False,
+    summed: int = 0,
+    returned: int = 0,
 ) -> Demand:
     """Predict bytes.
 
@@ -98,6 +102,9 @@ def find_demand(
         per_row: with a cotangent for each row, not for each pair.
         several: whether some row has more than one pair.
         starts: whether rows bring start states.
+        shared_start: one start state serves all rows.
+        summed: columns whose gradients are summed over rows.
+        returned: bytes of answers that stay on the device.
     """
     item = np.dtype(dtype).itemsize
     state_size = 1 << passes.num_address_bits
@@ -107,15 +114,17 @@ def find_demand(
         runs, terms, entries = (int(slots[f"{which}_{name}"]) for name in ("runs", "terms", "entries"))
         return runs * (16 + item) + 8 * terms + item * entries
 
+    fixed = bound("shared") + 4 * num_columns + shared_start * state_size * item + returned
     row = 8 * num_columns + bound("varying")
     pair = 8 * max(state_size // CHUNK_AMPLITUDES, 1) + _PAIR_BYTES
     if gradient:
         most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
         unit = state_size * item + passes.num_tiles * most_slots * (item // 2)
-        unit += 8 * (passes.num_totals + num_leaf_outputs + num_columns)
+        unit += 8 * (passes.num_totals + num_leaf_outputs + num_columns - summed + -(-summed // UNITS_PER_SUM))
+        fixed += 16 * summed  # their sums, and what the last of them counts for less than its share
         row, pair = (row + unit, pair) if per_row else (row, pair + unit)
     copies = gradient and several and not per_row
-    return Demand(state_size * item, bound("shared"), row, pair, copies=copies, starts=starts)
+    return Demand(state_size * item, fixed, row, pair, copies=copies, starts=starts)
 
 
 def choose_schedule(

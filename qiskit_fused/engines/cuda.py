@@ -19,7 +19,7 @@ import numpy as np
 from qiskit_fused.chunks import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines import DoesNotFit, Evaluation, Watch
 from qiskit_fused.engines.cuda_chunk import Question
-from qiskit_fused.engines.cuda_run import Run
+from qiskit_fused.engines.cuda_run import Findings, Run
 from qiskit_fused.engines.launching import kernel, shared_memory
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, device_observables
@@ -66,38 +66,65 @@ class CudaEngine:
         columns: np.ndarray,
         pairs: tuple[np.ndarray, np.ndarray],
         *,
-        gradient: bool = False,
-        imaginary: bool = False,
-        cotangents: np.ndarray | None = None,
-        dtype: str = "complex128",
-        method: Method = REVERSE,
-        initial_states: np.ndarray | None = None,
-        state_gradients: bool = False,
         meanwhile: Callable[[], Any] | None = None,
         watch: Watch | None = None,
+        **asked: Any,
     ) -> Evaluation:
-        """Evaluate pairs of rows and observables (see `Engine.evaluate`).
+        """Evaluate pairs of rows and observables (see `Engine.evaluate`, also for further keywords).
+
+        Gradients of ``sum_columns`` are summed on the device, 64 rows after another and then those sums, in double
+        precision; row 0 has them.
 
         Raises:
             DoesNotFit: when the states of one pair exceed the memory limit, before anything is allocated.
             RuntimeError: when ``watch`` ended it.
         """
+        columns = np.ascontiguousarray(columns, dtype=np.float64)
+        question = _question(columns, pairs, **asked)
+        found = self._answer(plan, observables, question, meanwhile, watch)
+        gradients = found.gradients
+        if question.is_summed.any() and gradients is not None:
+            gradients = np.zeros(columns.shape)
+            gradients[:, ~question.is_summed] = found.gradients
+            gradients[:1, question.is_summed] = found.sums
+        return Evaluation(found.values, gradients, found.stats, found.answer, found.of_states)
+
+    def evaluate_on_device(
+        self,
+        plan: Plan,
+        observables: Observables,
+        columns: Any,
+        pairs: tuple[np.ndarray, np.ndarray],
+        *,
+        watch: Watch | None = None,
+        **asked: Any,
+    ) -> Findings:
+        """Evaluate as `evaluate` does, with arrays that are on the device and stay there.
+
+        Of the arrays only the flags of columns that vary between rows, one bool for each column, come to the host.
+
+        Args:
+            plan, observables, watch: see `Engine.evaluate`.
+            columns: float64 (B, C) on the device, work of the current stream.
+            pairs: row and observable of each pair, on the host.
+            asked: other keywords of `Engine.evaluate`; ``cotangents`` and ``initial_states`` on the device.
+        """
+        with self.runtime.context():
+            columns = self.runtime.xp.ascontiguousarray(columns, dtype=np.float64)
+        return self._answer(plan, observables, _question(columns, pairs, **asked, on_device=True), None, watch)
+
+    def _answer(
+        self,
+        plan: Plan,
+        observables: Observables,
+        question: Question,
+        meanwhile: Callable[[], Any] | None,
+        watch: Watch | None,
+    ) -> Findings:
         with self._running, self.runtime.context():
-            device_plan = self._device_plan(plan, dtype)
+            device_plan = self._device_plan(plan, question.dtype)
             terms = self._device_observables(
-                observables.restrict(plan.wires), device_plan.passes.num_address_bits, dtype
-            )
-            question = Question(
-                columns=np.ascontiguousarray(columns, dtype=np.float64),
-                rows=np.asarray(pairs[0], dtype=np.int64),
-                chosen=np.ascontiguousarray(pairs[1], dtype=np.int32),
-                gradient=gradient,
-                imaginary=imaginary,
-                cotangents=None if cotangents is None or not gradient else np.asarray(cotangents, dtype=np.float64),
-                dtype=dtype,
-                method=method,
-                initial_states=initial_states,
-                state_gradients=gradient and state_gradients,
+                observables.restrict(plan.wires), device_plan.passes.num_address_bits, question.dtype
             )
             pace = Pace(self.runtime, watch)
             free = self.runtime.free_memory()
@@ -158,3 +185,38 @@ class CudaEngine:
         kept = self._observables
         while kept and (len(kept) >= _KEPT_OBSERVABLES or sum(one.num_bytes for one in kept.values()) > room):
             kept.popitem(last=False)
+
+
+def _question(
+    columns: Any,
+    pairs: tuple[np.ndarray, np.ndarray],
+    *,
+    gradient: bool = False,
+    imaginary: bool = False,
+    cotangents: Any = None,
+    dtype: str = "complex128",
+    method: Method = REVERSE,
+    initial_states: Any = None,
+    state_gradients: bool = False,
+    sum_columns: np.ndarray | None = None,
+    final_states: bool = False,
+    state_cotangents: np.ndarray | None = None,
+    on_device: bool = False,
+) -> Question:
+    """Return a question as chunks take it: keywords of `Engine.evaluate` that ask for nothing are left out."""
+    return Question(
+        columns=columns,
+        rows=np.asarray(pairs[0], dtype=np.int64),
+        chosen=np.ascontiguousarray(pairs[1], dtype=np.int32),
+        gradient=gradient,
+        imaginary=imaginary,
+        cotangents=cotangents if gradient else None,
+        dtype=dtype,
+        method=method,
+        initial_states=initial_states,
+        state_gradients=gradient and state_gradients,
+        sum_columns=sum_columns,
+        final_states=final_states,
+        state_cotangents=state_cotangents if gradient else None,
+        on_device=on_device,
+    )

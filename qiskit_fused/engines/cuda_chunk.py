@@ -9,11 +9,12 @@ is what a backward sweep pulls back: a pair, or a row where cotangents are given
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from qiskit_fused.chunks import CHUNK_AMPLITUDES
+from qiskit_fused.chunks import CHUNK_AMPLITUDES, UNITS_PER_SUM
 from qiskit_fused.engines.launching import kernel, sweep_shape
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, DeviceSlots
@@ -25,25 +26,69 @@ if TYPE_CHECKING:
 _BLOCK = 128  # threads of kernels that work on one number each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked: the arguments of `Engine.evaluate`, as arrays of one type."""
+    """What is asked: the arguments of `Engine.evaluate`, as arrays of one type.
 
-    columns: np.ndarray
+    Attributes:
+        on_device: columns, cotangents and states are arrays of the device, and so are the answers.
+    """
+
+    columns: Any
     rows: np.ndarray
     chosen: np.ndarray
     gradient: bool
     imaginary: bool
-    cotangents: np.ndarray | None
+    cotangents: Any
     dtype: str
     method: Method
-    initial_states: np.ndarray | None
+    initial_states: Any
     state_gradients: bool
+    sum_columns: np.ndarray | None
+    final_states: bool
+    state_cotangents: Any
+    on_device: bool
 
     @property
     def per_row(self) -> bool:
         """Whether a row has one cotangent, whatever its pairs."""
-        return self.cotangents is not None
+        return self.cotangents is not None or self.state_cotangents is not None
+
+    @cached_property
+    def entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is cut into chunks: pairs, and rows that have none and are simulated all the same.
+
+        Returns:
+            The row of each entry, ascending, and how many pairs there are before each of them and before the end.
+        """
+        if not self.final_states and self.state_cotangents is None:
+            return self.rows, np.arange(len(self.rows) + 1)
+        num_pairs = np.bincount(self.rows, minlength=len(self.columns))
+        is_pair = np.repeat(num_pairs > 0, np.maximum(num_pairs, 1))
+        rows = np.repeat(np.arange(len(num_pairs)), np.maximum(num_pairs, 1))
+        return rows, np.append(0, np.cumsum(is_pair))
+
+    @cached_property
+    def is_summed(self) -> np.ndarray:
+        """Bool (C,): of these columns, gradients are wanted as a sum over rows."""
+        nothing = np.zeros(self.columns.shape[1], dtype=bool)
+        return self.sum_columns if self.per_row and self.sum_columns is not None else nothing
+
+
+class Answer(NamedTuple):
+    """What a chunk found, on the device; None what was not asked for.
+
+    Attributes:
+        values: float64 (pairs,).
+        gradients: float64 (units, columns that are not summed).
+        sums: float64 (columns that are summed,), over the units.
+        of_states: complex (units, 2^n), derivatives with respect to the start.
+    """
+
+    values: Any
+    gradients: Any = None
+    sums: Any = None
+    of_states: Any = None
 
 
 @dataclass(frozen=True)
@@ -53,20 +98,24 @@ class Setting:
     Attributes:
         runtime: the device.
         plan, slots, observables: on the device.
-        num_runs: of the plan.
+        num_qubits, num_runs: of the plan.
         question: what is asked.
         schedule: which states are kept, or None where they are uncomputed.
         pace: counts the sweeps.
+        kept, summed: int32, columns whose gradients are kept and those that are summed over rows, on the device.
     """
 
     runtime: Any
     plan: DevicePlan
     slots: DeviceSlots
     observables: DeviceObservables
+    num_qubits: int
     num_runs: int
     question: Question
     schedule: Schedule | None
     pace: Pace
+    kept: Any
+    summed: Any
 
     def actions(self) -> list[list[int]]:
         """Return what to do, as in `Schedule`; a state that is uncomputed is the only one."""
@@ -82,31 +131,30 @@ class Chunk:
 
     Args:
         setting: what all chunks share.
-        pairs: which pairs.
+        entries: which of `Question.entries`.
 
     Attributes:
         rows: which rows, ascending.
+        pairs: which pairs.
         row_of_pair: int32, index into ``rows``.
+        final_states: complex (rows, 2^N) on the host, where they are asked for and after `evaluate`.
     """
 
-    def __init__(self, setting: Setting, pairs: slice):
-        self.setting, self.pairs = setting, pairs
+    def __init__(self, setting: Setting, entries: slice):
+        self.setting = setting
         self.xp, self.question, self.passes = setting.runtime.xp, setting.question, setting.plan.passes
-        self.rows, row_of_pair = np.unique(self.question.rows[pairs], return_inverse=True)
-        self.row_of_pair = row_of_pair.astype(np.int32)
+        row_of_entry, pairs_before = self.question.entries
+        self.rows = np.unique(row_of_entry[entries])
+        self.pairs = slice(int(pairs_before[entries.start]), int(pairs_before[entries.stop]))
+        self.row_of_pair = np.searchsorted(self.rows, self.question.rows[self.pairs]).astype(np.int32)
         self.state_size = 1 << self.passes.num_address_bits
         self.starts: Any = None  # states that rows brought, on the device
+        self.final_states: np.ndarray | None = None
 
-    def evaluate(self) -> tuple[Any, Any, Any]:
-        """Launch everything; return what is asked for, on the device.
-
-        Returns:
-            Values float64 (pairs,), gradients float64 (units, C) or None, and the cotangents of the start, complex
-            (units, 2^N), or None: half the gradients with respect to it.
-        """
+    def evaluate(self) -> Answer:
+        """Launch everything; return what was found, on the device."""
         xp, question, schedule = self.xp, self.question, self.setting.schedule
-        all_rows = len(self.rows) == len(question.columns)
-        columns = xp.asarray(question.columns if all_rows else question.columns[self.rows])
+        columns = xp.asarray(self._of_rows(question.columns))
         bound = self._bind(columns)
         num_states = schedule.num_states if schedule else 1
         self.starts = self._brought()
@@ -121,10 +169,13 @@ class Chunk:
         turn = next((k for k, action in enumerate(actions) if action[0] == BACK), len(actions))
         for _, position, source, target in actions[:turn]:
             self._forward(position, states[source], states[target], bound)
-        values, lam = self._observe(states[actions[turn][2] if turn < len(actions) else 0])
-        if lam is None:
+        psi = states[actions[turn][2] if turn < len(actions) else 0]
+        if question.final_states:
+            self.final_states = self.setting.runtime.to_host(psi)
+        values, lam = self._observe(psi)
+        if lam is None or not len(lam):
             self.starts = None
-            return values, None, None
+            return Answer(values)
         back = _Backward(self, states, lam)
         for kind, position, source, target in actions[turn:]:
             if kind == FORWARD:
@@ -132,7 +183,18 @@ class Chunk:
             else:
                 self._back(back, position, states[source], bound)
         self.starts = None
-        return values, self._gradients(back, columns, bound), lam if question.state_gradients else None
+        gradients, sums = self._gradients(back, columns, bound)
+        if not question.state_gradients:
+            return Answer(values, gradients, sums)
+        lam *= 2
+        return Answer(values, gradients, sums, lam[:, : 1 << self.setting.num_qubits])
+
+    def _of_rows(self, array: Any) -> Any:
+        """Return the rows of this chunk of an array (B, ...): a view where they are neighbours."""
+        first, last = int(self.rows[0]), int(self.rows[-1])
+        if last - first + 1 == len(self.rows):
+            return array[first : last + 1]
+        return array[self.xp.asarray(self.rows) if self.question.on_device else self.rows]
 
     def _launch(
         self, file: str, name: str, grid: int, block: int, args: tuple[Any, ...], shared_memory: int = 0
@@ -167,14 +229,26 @@ class Chunk:
 
     def _brought(self) -> Any:
         """Return the start states (rows, 2^N) that rows bring, on the device, or None."""
-        states = self.question.initial_states
-        if states is None:
+        given = self.question.initial_states
+        if given is None:
             return None
-        if len(self.rows) != len(states):
-            states = states[self.rows]
-        unused = self.state_size - states.shape[1]
-        states = np.pad(states, ((0, 0), (0, unused))) if unused else states
-        return self.xp.array(states, dtype=self.question.dtype)  # a copy, also where the host is the device
+        return self._states_of(given[:1] if len(given) == 1 else self._of_rows(given))
+
+    def _states_of(self, given: Any, scale: float = 1.0) -> Any:
+        """Return states (rows, 2^N) on the device of given ones (rows or 1, 2^n), multiplied by a number; a copy."""
+        xp, dtype, (count, size) = self.xp, self.question.dtype, given.shape
+        if not self.question.on_device:
+            unused = self.state_size - size
+            given = np.pad(given, ((0, 0), (0, unused))) if unused else given
+            given = xp.array(given if scale == 1 else scale * given, dtype=dtype)  # a copy, also on an emulated device
+            if count == len(self.rows):
+                return given
+            size = self.state_size
+        states = xp.zeros((len(self.rows), self.state_size), dtype=dtype)
+        states[:, :size] = given
+        if self.question.on_device and scale != 1:
+            states *= scale
+        return states
 
     def _start(self, states: Any) -> Any:
         """Return the states before the first pass, made in the array given unless rows brought them."""
@@ -206,6 +280,11 @@ class Chunk:
         """Return values and, with gradients, the cotangents (units, 2^N) of the last states (rows, 2^N)."""
         xp, question, terms = self.xp, self.question, self.setting.observables
         num_rows, num_pairs = len(self.rows), len(self.row_of_pair)
+        if question.state_cotangents is not None:
+            # lam = O psi makes 2 Re <lam|d psi>; a cotangent G of the state, Re <G|d psi>
+            return xp.empty(0, dtype=np.float64), self._states_of(self._of_rows(question.state_cotangents), 0.5)
+        if not num_pairs:  # rows that are simulated for their final states
+            return xp.empty(0, dtype=np.float64), None
         num_sums = max(self.state_size // CHUNK_AMPLITUDES, 1)
         partial = xp.empty((num_pairs, num_sums), dtype=np.float64)
         begin = np.searchsorted(self.row_of_pair, np.arange(num_rows + 1)).astype(np.int32)
@@ -213,15 +292,14 @@ class Chunk:
         if question.gradient:
             lam = xp.empty((num_rows if question.per_row else num_pairs, self.state_size), dtype=question.dtype)
         if question.cotangents is not None:
-            cotangents = xp.asarray(question.cotangents[self.pairs])
+            cotangents = xp.asarray(question.cotangents[self.pairs], dtype=np.float64)
         args: tuple[Any, ...] = (psi, lam, xp.asarray(begin), xp.asarray(question.chosen[self.pairs]))
         args += (terms.observable_begin, terms.groups, terms.terms, terms.diagonals, cotangents)
         args += (np.int32(self.passes.num_address_bits), np.int32(question.imaginary), partial)
         block = min(max(self.state_size // 4, 32), 256)
         self._launch("observe.cu", "observe", num_rows * num_sums, block, args)
         values = xp.empty(num_pairs, dtype=np.float64)
-        args = (partial, np.int32(num_pairs), np.int32(num_sums), values)
-        self._launch("gradients.cu", "sum_chunks", min(num_pairs, 1 << 16), 32 if num_sums <= 32 else _BLOCK, args)
+        self._sum_chunks(partial, values)
         return values, lam
 
     def _back(self, back: _Backward, position: int, psi: Any, bound: tuple[Any, Any, Any]) -> None:
@@ -249,10 +327,11 @@ class Chunk:
             args += (back.totals, np.int32(back.totals.shape[1]))
             self._launch("gradients.cu", "sum_tiles", min(tasks, 1 << 16), block, args)
 
-    def _gradients(self, back: _Backward, columns: Any, bound: tuple[Any, Any, Any]) -> Any:
-        xp, plan, slots = self.xp, self.setting.plan, self.setting.slots
+    def _gradients(self, back: _Backward, columns: Any, bound: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+        """Return gradients (units, kept columns), and sums over units (summed columns,)."""
+        xp, setting, plan, slots = self.xp, self.setting, self.setting.plan, self.setting.slots
         num_units, num_totals = back.totals.shape
-        num_runs, num_columns = self.setting.num_runs, columns.shape[1]
+        num_runs, num_columns = setting.num_runs, columns.shape[1]
         outputs = np.int32(plan.num_leaf_outputs)
         leaf_gradients = xp.empty((num_units, max(plan.num_leaf_outputs, 1)), dtype=np.float64)
         if plan.num_leaf_outputs:
@@ -260,12 +339,34 @@ class Chunk:
             args += (back.row_of_unit, np.int32(num_units), plan.leaves, slots.runs, np.int32(num_runs), slots.record)
             args += (*bound[:2], leaf_gradients, outputs)
             self._launch("gradients.cu", "run_gradients", -(-num_units * num_runs // _BLOCK), _BLOCK, args)
-        gradients = xp.empty((num_units, num_columns), dtype=np.float64)
-        if num_columns:
+
+        def combine(chosen: Any, units_per_sum: int, strides: tuple[int, int], found: Any) -> None:
+            num_sums = -(-num_units // units_per_sum)
             args = (*plan.combination, leaf_gradients, outputs, back.totals, np.int32(num_totals))
-            args += (np.int32(num_columns), np.int32(num_units), gradients)
-            self._launch("gradients.cu", "combine", -(-num_units * num_columns // _BLOCK), _BLOCK, args)
-        return gradients
+            args += (chosen, np.int32(len(chosen)), np.int32(num_units), np.int32(units_per_sum))
+            args += (*map(np.int32, strides), found)
+            self._launch("gradients.cu", "combine", -(-num_sums * len(chosen) // _BLOCK), _BLOCK, args)
+
+        num_kept, num_summed = len(setting.kept), len(setting.summed)
+        gradients = xp.empty((num_units, num_kept), dtype=np.float64)
+        if num_kept:
+            combine(setting.kept, 1, (num_kept, 1), gradients)
+        if not num_summed:
+            return gradients, None
+        num_sums = -(-num_units // UNITS_PER_SUM)
+        partial = xp.empty((num_summed, num_sums), dtype=np.float64)
+        combine(setting.summed, UNITS_PER_SUM, (1, num_sums), partial)
+        if num_sums == 1:
+            return gradients, partial[:, 0]
+        sums = xp.empty(num_summed, dtype=np.float64)
+        self._sum_chunks(partial, sums)
+        return gradients, sums
+
+    def _sum_chunks(self, partial: Any, sums: Any) -> None:
+        count, num_chunks = partial.shape
+        args = (partial, np.int32(count), np.int32(num_chunks), sums)
+        block = 32 if num_chunks <= 32 else _BLOCK
+        self._launch("gradients.cu", "sum_chunks", min(count, 1 << 16), block, args)
 
 
 class _Backward:
