@@ -83,6 +83,8 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                    std::optional<Out2<double>> gradients, bool imaginary, bool single_precision, int num_threads,
                    std::optional<Array2<std::int32_t>> schedule, int num_states,
                    std::optional<Array2<std::complex<double>>> initial_states,
+                   std::optional<Array2<std::complex<double>>> final_cotangents,
+                   std::optional<Out2<std::complex<double>>> final_states,
                    std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> meanwhile,
                    std::optional<nb::callable> watch) {
     qf::Request request{};
@@ -101,6 +103,9 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.num_actions = schedule ? static_cast<std::int64_t>(schedule->shape(0)) : 0;
     request.num_states = num_states;
     request.initial_states = initial_states ? initial_states->data() : nullptr;
+    request.shared_start = initial_states && initial_states->shape(0) == 1;
+    request.final_cotangents = final_cotangents ? final_cotangents->data() : nullptr;
+    request.final_states = final_states ? final_states->data() : nullptr;
     request.state_gradients = state_gradients ? state_gradients->data() : nullptr;
     qf::Progress progress;
     request.progress = &progress;
@@ -155,8 +160,8 @@ NB_MODULE(_cpu, m) {
     m.def(
         "evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
         "cotangents"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a,
-        "schedule"_a.none(), "num_states"_a, "initial_states"_a.none(), "state_gradients"_a.none(),
-        "meanwhile"_a.none(), "watch"_a.none(),
+        "schedule"_a.none(), "num_states"_a, "initial_states"_a.none(), "final_cotangents"_a.none(),
+        "final_states"_a.none(), "state_gradients"_a.none(), "meanwhile"_a.none(), "watch"_a.none(),
         "Evaluate pairs of rows and observables; gradients must come in as zeros. With meanwhile or watch another "
         "thread sweeps: meanwhile() is called here, its answer is the last item returned; signals are looked at every "
         "50 ms, and watch(steps done, all steps) called, which ends the evaluation where it is true.");

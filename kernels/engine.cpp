@@ -240,9 +240,8 @@ std::int64_t Engine<T>::count_steps(const Call& call) const {
     const std::int64_t back = plan_.num_layers + (call.skip_first_adjoint ? 0 : 1);
     std::int64_t total = 0;
     for (int row = 0; row < request.rows; ++row) {
-        const std::int64_t pairs = request.row_pairs[row + 1] - request.row_pairs[row];
-        if (pairs == 0) continue;
-        const std::int64_t units = !request.gradient ? 0 : request.cotangents ? 1 : pairs;
+        if (!request.asks_for(row)) continue;
+        const std::int64_t units = !request.gradient ? 0 : request.by_row() ? 1 : request.pairs_of(row);
         total += units * back;
         if (!request.actions || units == 0 || call.keeps_all_states)
             total += forward;
@@ -262,8 +261,9 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     Call call{request, observables};
     call.zero_start = plan_.initial_re.empty() && !request.initial_states;
     call.skip_first_adjoint = call.zero_start && !request.imaginary;
-    // two vectors a chunk at least, as the sweeps over real states need
-    call.real = plan_.is_real && !request.initial_states && !request.imaginary && plan_.num_qubits > sweeps_.lane_bits;
+    // two vectors a chunk at least, as the sweeps over real states need; states that go in or out have a global phase
+    call.real = plan_.is_real && !request.initial_states && !request.final_states && !request.final_cotangents &&
+                !request.imaginary && plan_.num_qubits > sweeps_.lane_bits;
     call.first_boundary = call.skip_first_adjoint ? 1 : 0;
     call.keeps_all_states = request.num_states == plan_.num_layers + 2 - call.first_boundary;
     bind_shared(call);
@@ -282,8 +282,8 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     stats.threads = threads;
     stats.rows = by_rows ? threads : 1;
     bool saved = false;
-    for (int row = 0; row < request.rows && request.gradient && !request.cotangents && !request.actions; ++row)
-        saved = saved || request.row_pairs[row + 1] - request.row_pairs[row] > 1;
+    for (int row = 0; row < request.rows && request.gradient && !request.by_row() && !request.actions; ++row)
+        saved = saved || request.pairs_of(row) > 1;
 
     std::vector<std::unique_ptr<Workspace>> workspaces;
     for (int i = 0; i < stats.rows; ++i) {

@@ -75,10 +75,18 @@ struct Request {
     int num_states;  // of the schedule
     int num_threads;
     const std::complex<double>* initial_states;  // [rows][2^num_qubits], or null: all rows start as the plan says
-    std::complex<double>* state_gradients;       // 2 lam of the start, [pairs or rows][2^num_qubits], or null
-    double* values;                              // [pairs]
-    double* gradients;                           // [pairs][num_columns]; with cotangents [rows][num_columns]
+    bool shared_start;                           // there is one initial state, for all rows
+    const std::complex<double>* final_cotangents;  // [rows][2^num_qubits], 2 lam at the end in place of pairs, or null
+    std::complex<double>* final_states;            // [rows][2^num_qubits], or null
+    std::complex<double>* state_gradients;         // 2 lam of the start, [pairs or rows][2^num_qubits], or null
+    double* values;                                // [pairs]
+    double* gradients;                             // [pairs or rows][num_columns]
     Progress* progress;
+
+    // Whether gradients are those of rows: of the weighted sum of a row's pairs, or of its final state.
+    bool by_row() const { return cotangents || final_cotangents; }
+    std::int64_t pairs_of(int row) const { return row_pairs[row + 1] - row_pairs[row]; }
+    bool asks_for(int row) const { return pairs_of(row) > 0 || final_states || final_cotangents; }
 };
 
 struct Stats {

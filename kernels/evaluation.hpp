@@ -150,8 +150,9 @@ class Engine {
                    index_t end) const;
     double observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,
                         int chunk) const;
-    void observe_pairs(Call& call, Workspace& ws, Team& team, int thread, std::int64_t first, std::int64_t count,
-                       State psi) const;
+    void exchange_final_states(Call& call, Workspace& ws, Team& team, int thread, int row, State psi) const;
+    void observe_pairs(Call& call, Workspace& ws, Team& team, int thread, int row, std::int64_t first,
+                       std::int64_t count, State psi) const;
     void set_scales(Workspace& ws) const;
     void add_chunks(Workspace& ws) const;
     void copy_state_gradient(Workspace& ws, std::complex<double>* out) const;
@@ -159,8 +160,8 @@ class Engine {
     void run_row(Call& call, Workspace& ws, Team& team, int thread, int row) const;
     void run_in_place(Call& call, Workspace& ws, Team& team, int thread, int row, bool first_of_row, std::int64_t first,
                       std::int64_t count) const;
-    void run_actions(Call& call, Workspace& ws, Team& team, int thread, bool states_are_kept, std::int64_t first,
-                     std::int64_t count) const;
+    void run_actions(Call& call, Workspace& ws, Team& team, int thread, int row, bool states_are_kept,
+                     std::int64_t first, std::int64_t count) const;
 
     const PlanData& plan_;
     const Sweeps<T>& sweeps_;

@@ -313,11 +313,33 @@ double Engine<T>::observe_pair(Call& call, Workspace& ws, Member& member, std::i
     return value;
 }
 
+// Chunk by chunk, psi to where the caller wants it, and lam from what he brings.
+template <class T>
+void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int thread, int row, State psi) const {
+    const Request& request = call.request;
+    const std::size_t size = std::size_t(1) << plan_.num_qubits, first = static_cast<std::size_t>(row) * size;
+    const std::size_t length = std::size_t(1) << (bits_ - chunk_bits_);
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        const std::size_t begin = chunk * length, end = std::min(begin + length, size);
+        for (std::size_t i = begin; request.final_states && i < end; ++i)
+            request.final_states[first + i] = {psi.re[i], psi.im[i]};
+        if (!request.final_cotangents) return;
+        const State lam = view(ws.lam, ws.real);
+        for (std::size_t i = begin; i < begin + length; ++i) {
+            const std::complex<double> cotangent = i < end ? request.final_cotangents[first + i] : 0;
+            lam.re[i] = static_cast<T>(0.5 * cotangent.real());
+            lam.im[i] = static_cast<T>(0.5 * cotangent.imag());
+        }
+    });
+}
+
 // Values of pairs that share a backward sweep, and its lam.
 template <class T>
-void Engine<T>::observe_pairs(Call& call, Workspace& ws, Team& team, int thread, std::int64_t first, std::int64_t count,
-                              State psi) const {
+void Engine<T>::observe_pairs(Call& call, Workspace& ws, Team& team, int thread, int row, std::int64_t first,
+                              std::int64_t count, State psi) const {
     team.barrier();  // all of psi is there
+    if (call.request.final_states || call.request.final_cotangents)
+        exchange_final_states(call, ws, team, thread, row, psi);
     for (std::int64_t p = 0; p < count; ++p)
         for_each_chunk(call, team, thread, [&](int chunk) {
             ws.values[chunk * count + p] = observe_pair(call, ws, ws.members[thread], first + p, p > 0, psi, chunk);
@@ -381,8 +403,8 @@ void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, doubl
 
 // The chain of states of a row as its schedule says, from the forward sweep to the last sums.
 template <class T>
-void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, bool states_are_kept, std::int64_t first,
-                            std::int64_t count) const {
+void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, int row, bool states_are_kept,
+                            std::int64_t first, std::int64_t count) const {
     const Request& request = call.request;
     for (std::int64_t a = 0; a < request.num_actions; ++a) {
         const Action& action = request.actions[a];
@@ -390,7 +412,7 @@ void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, b
         if (action.kind == Action::back) {
             const State psi = view(ws.psi[action.source], ws.real);
             if (boundary == plan_.num_layers + 1)
-                observe_pairs(call, ws, team, thread, first, count, psi);
+                observe_pairs(call, ws, team, thread, row, first, count, psi);
             else
                 adjoint_step(call, ws, team, thread, boundary, psi, false);
             continue;
@@ -435,7 +457,7 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
         copy(psi, view(kept, ws.real));
         if (thread == 0) call.finals->known[row] = 1;
     }
-    observe_pairs(call, ws, team, thread, first, count, psi);
+    observe_pairs(call, ws, team, thread, row, first, count, psi);
     if (!call.request.gradient) return;
     for (int k = plan_.num_layers; k >= (call.skip_first_adjoint ? 1 : 0); --k)
         adjoint_step(call, ws, team, thread, k, psi, true);
@@ -475,30 +497,32 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
     const Request& request = call.request;
     const double* columns = request.columns + static_cast<std::size_t>(row) * plan_.num_columns;
     const std::int64_t first = request.row_pairs[row], end = request.row_pairs[row + 1];
-    if (first == end) return;
-    const std::int64_t pairs_at_once = request.gradient && !request.cotangents ? 1 : end - first;  // share all sweeps
+    if (!request.asks_for(row)) return;
+    const std::int64_t pairs_at_once = request.gradient && !request.by_row() ? 1 : end - first;  // share all sweeps
     if (thread == 0) {
         ws.values.resize(num_chunks() * pairs_at_once);
         ws.initial = request.initial_states;
-        if (ws.initial) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
+        if (ws.initial && !request.shared_start) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
         if (row > 0) bind(plan_, call.varying, columns, ws.bound);
         set_scales(ws);
         std::fill(ws.built.begin(), ws.built.end(), 0);
     }
     team.barrier();
-    for (std::int64_t pair = first; pair < end; pair += pairs_at_once) {
+    std::int64_t pair = first;
+    do {  // also for a row without pairs
         if (request.actions)
-            run_actions(call, ws, team, thread, pair > first && call.keeps_all_states, pair, pairs_at_once);
+            run_actions(call, ws, team, thread, row, pair > first && call.keeps_all_states, pair, pairs_at_once);
         else
             run_in_place(call, ws, team, thread, row, pair == first, pair, pairs_at_once);
-        const std::int64_t out = request.cotangents ? row : pair;
+        const std::int64_t out = request.by_row() ? row : pair;
         if (thread == 0 && request.gradient) {
             assemble(call, ws, columns, request.gradients + out * plan_.num_columns);
             if (request.state_gradients)
                 copy_state_gradient(ws, request.state_gradients + (static_cast<std::size_t>(out) << plan_.num_qubits));
         }
         team.barrier();
-    }
+        pair += pairs_at_once;
+    } while (pair < end);
 }
 
 template void Engine<float>::run_row(Call&, Workspace&, Team&, int, int) const;

@@ -34,6 +34,8 @@ def evaluate(
     schedule: np.ndarray | None,
     num_states: int,
     initial_states: np.ndarray | None,
+    final_cotangents: np.ndarray | None,
+    final_states: np.ndarray | None,
     state_gradients: np.ndarray | None,
     meanwhile: Callable[[], Any] | None,
     watch: Callable[[int, int], bool] | None,

@@ -235,6 +235,8 @@ def predict(
     *,
     gradient: bool = True,
     num_observables: int = 1,
+    per_row: bool = False,
+    summed: int = 0,
     limit: int = 1 << 62,
     num_multiprocessors: int = 132,
 ) -> Prediction:
@@ -246,7 +248,9 @@ def predict(
         method: how the backward sweep gets its states.
         dtype: number format of the amplitudes.
         gradient: whether gradients are wanted, one of each observable.
-        num_observables: observables.
+        num_observables: observables; with 0 of them, rows are simulated for their final states.
+        per_row: with gradient, rows have one cotangent each: of the sum of their observables, or of their final states.
+        summed: with ``per_row``, columns whose gradients are summed over rows.
         limit: bytes of device memory that may be used.
         num_multiprocessors: of the device.
 
@@ -259,13 +263,14 @@ def predict(
     shape = num_columns, leaf_records(plan)[1]
     several = num_observables > 1
     demand = find_demand(
-        passes, slots, shape, dtype, gradient=gradient, per_row=False, several=several, starts=plan.takes_states
-    )
-    rows = np.repeat(np.arange(batch_size), num_observables)
+        passes, slots, shape, dtype, gradient=gradient, per_row=per_row, several=several, starts=plan.takes_states,
+        summed=summed,
+    )  # fmt: skip
+    rows = np.repeat(np.arange(batch_size), max(num_observables, 1))
     schedule = choose_schedule(method, demand, passes, rows, limit, num_multiprocessors) if gradient else None
     size, limit = demand.chunk_bytes(schedule.num_states if schedule else None, limit)
     fits = size.smallest <= limit
-    chunks = [taken for _, taken in cut_into_chunks(rows, size, limit, limit, whole_rows=False)] if fits else []
+    chunks = [taken for _, taken in cut_into_chunks(rows, size, limit, limit, whole_rows=per_row)] if fits else []
     num_positions = len(passes.passes)
     return Prediction(
         bytes=max(chunks, default=size.smallest),

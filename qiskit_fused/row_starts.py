@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qiskit_fused.engines import Engine, Evaluation, Watch
+from qiskit_fused.engines import Ends, Engine, Evaluation, Watch
 from qiskit_fused.starts import rows_at_once, spread
 
 if TYPE_CHECKING:
@@ -118,9 +118,8 @@ def evaluate_rows(
             options["cotangents"] = flags["cotangents"][chosen]
         options["watch"] = _watch_block(flags["watch"], number, len(blocks))
         options["meanwhile"] = flags["meanwhile"] if number == 0 else None
-        found = engine.evaluate(
-            plan, operators, part, of_block, **options, initial_states=states, state_gradients=wanted
-        )
+        ends = Ends(initial=states, initial_gradients=wanted)
+        found = engine.evaluate(plan, operators, part, of_block, **options, ends=ends)
         if wanted:
             of_states, found = found.state_gradients, replace(found, state_gradients=None)
             assert of_states is not None and found.gradients is not None

@@ -19,6 +19,7 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, UnsupportedInstruction, compile_circuit, fuse, starts
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.engines.cpu import CpuEngine
+from qiskit_fused.engines import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
@@ -492,9 +493,9 @@ def test_every_engine_starts_from_states_and_goes_back_to_them(make_engine, num_
     question, states = engine_question(num_qubits)
     kept = states.copy()
     for cotangents in (None, np.linspace(-1, 2, 6)):
-        flags = {"gradient": True, "imaginary": imaginary, "cotangents": cotangents, "initial_states": states}
-        expected = ReferenceEngine().evaluate(*question, **flags, state_gradients=True)
-        found = make_engine(2).evaluate(*question, **flags, state_gradients=True, method=method, dtype=dtype)
+        flags = {"gradient": True, "imaginary": imaginary, "cotangents": cotangents, "ends": Ends(states, True)}
+        expected = ReferenceEngine().evaluate(*question, **flags)
+        found = make_engine(2).evaluate(*question, **flags, method=method, dtype=dtype)
         assert_agree(found, expected, dtype)
         assert found.state_gradients.dtype == np.complex128
         scale = max(1.0, np.abs(expected.state_gradients).max())
@@ -507,7 +508,7 @@ def test_states_cut_into_chunks_start_as_told(make_engine, engine_name, num_qubi
     if engine_name == "tiles":
         num_qubits = 11
     (plan, operators, columns, _), states = engine_question(num_qubits, num_rows=1)
-    flags = {"gradient": True, "initial_states": states, "state_gradients": True}
+    flags = {"gradient": True, "ends": Ends(states, True)}
     expected = ReferenceEngine().evaluate(plan, operators, columns, all_pairs(1, 2), **flags)
     found = make_engine(2).evaluate(plan, operators, columns, all_pairs(1, 2), **flags, dtype=dtype)
     assert_agree(found, expected, dtype)
@@ -517,7 +518,7 @@ def test_states_cut_into_chunks_start_as_told(make_engine, engine_name, num_qubi
 def test_rows_without_pairs_have_no_state_gradients(make_engine):
     (plan, operators, columns, _), states = engine_question(4, num_rows=4)
     pairs = np.array([1, 1, 3], np.int32), np.array([0, 1, 1], np.int32)
-    flags = {"gradient": True, "initial_states": states, "state_gradients": True, "cotangents": np.ones(3)}
+    flags = {"gradient": True, "ends": Ends(states, True), "cotangents": np.ones(3)}
     expected = ReferenceEngine().evaluate(plan, operators, columns, pairs, **flags)
     for _ in range(3):  # memory that was in use before
         found = make_engine().evaluate(plan, operators, columns, pairs, **flags)
@@ -528,7 +529,7 @@ def test_rows_without_pairs_have_no_state_gradients(make_engine):
 def test_a_circuit_without_gates_takes_states(make_engine, dtype):
     plan = make_plan(lower(QuantumCircuit(2)).from_any_state(), None)
     operators, states = coerce_observables([SparsePauliOp("ZX")]).operators, random_states(2, 2)
-    flags = {"gradient": True, "initial_states": states, "state_gradients": True}
+    flags = {"gradient": True, "ends": Ends(states, True)}
     found = make_engine().evaluate(plan, operators, np.zeros((2, 0)), all_pairs(2, 1), **flags, dtype=dtype)
     expected = states @ SparsePauliOp("ZX").to_matrix().T
     np.testing.assert_allclose(found.values, (states.conj() * expected).sum(axis=1).real, atol=TOLERANCE[dtype])
@@ -547,7 +548,7 @@ def test_memory_counts_the_states_that_rows_bring(encodes, gradient):
     operators = coerce_observables(random_observables(num_qubits, 1)[1]).operators
     columns = np.random.default_rng(0).normal(size=(num_rows, program.num_columns))
     states = plan.starts.states(columns) if encodes else random_states(num_rows, num_qubits)
-    flags = {"gradient": gradient, "initial_states": states, "state_gradients": gradient}
+    flags = {"gradient": gradient, "ends": Ends(states, gradient)}
     found = CpuEngine(2).evaluate(plan, operators, columns, all_pairs(num_rows, 1), **flags).stats["bytes"]
     foreseen = plan.memory(num_rows, gradient=gradient, num_threads=2)
     assert foreseen == pytest.approx(found, rel=0.15)

@@ -22,7 +22,7 @@ from engine_cases import (
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused.chunks import predict
-from qiskit_fused.engines import pacing
+from qiskit_fused.engines import Ends, pacing
 from qiskit_fused.engines.cuda import CudaEngine
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.layering import make_plan
@@ -189,7 +189,7 @@ def question_with_starts(num_qubits=8, num_rows=6, num_observables=2):
     states = np.random.default_rng(5).normal(size=(num_rows, 1 << num_qubits, 2)) @ [1, 1j]
     states /= np.linalg.norm(states, axis=1, keepdims=True)
     plan = make_plan(plan.program.from_any_state(), None)
-    return (plan, operators, columns, pairs), {"initial_states": states, "state_gradients": True}
+    return (plan, operators, columns, pairs), {"ends": Ends(states, True)}
 
 
 @pytest.mark.parametrize("method", ["reverse", "store", "checkpoint"])

@@ -17,6 +17,7 @@ from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, rando
 from qiskit.circuit import ParameterVector
 
 from qiskit_fused import records
+from qiskit_fused.chunks import UNITS_PER_SUM
 from qiskit_fused.engines.cuda import CudaEngine
 from qiskit_fused.engines.launching import kernel
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -121,12 +122,28 @@ def run_sums(runtime):
     np.testing.assert_allclose(values, chunks.sum(1), atol=1e-12)
 
 
+def run_summed(runtime):
+    """Sum gradients over more rows than one sum of `combine` takes, but for those of some columns."""
+    circuit = random_circuit(3, 60, seed=3)
+    plan, operators = plan_of(circuit, random_observables(3, 1))
+    num_rows = UNITS_PER_SUM + 6
+    columns = np.random.default_rng(1).normal(size=(num_rows, plan.program.num_columns))
+    question = plan, operators, columns, all_pairs(num_rows, 1)
+    options = {"gradient": True, "cotangents": np.linspace(-1, 2, num_rows)}
+    expected = ReferenceEngine().evaluate(*question, **options).gradients
+    summed = np.arange(columns.shape[1]) % 3 > 0
+    found = CudaEngine(runtime).evaluate(*question, **options, sum_columns=summed).gradients
+    np.testing.assert_allclose(found[:, ~summed], expected[:, ~summed], atol=1e-10)
+    np.testing.assert_allclose(found[0, summed], expected[:, summed].sum(axis=0), atol=1e-10)
+
+
 SCENARIOS = {
     "lanes": lambda runtime: run_engine(runtime, 8, 6, "complex64"),
     "warps": lambda runtime: run_engine(runtime, 10, 9, "complex128"),
     "kept": lambda runtime: run_engine(runtime, 8, 6, "complex64", Method("checkpoint", 2)),
     "small": lambda runtime: run_engine(runtime, 3, 3, "complex128"),
     "sums": run_sums,
+    "summed": run_summed,
 }
 
 BARRIER = r"__syncthreads\(\);"
@@ -190,6 +207,11 @@ MUTANTS = [
     plant("gradients.cu", r" && o < num_outputs\)", ")", "sums"),
     plant("gradients.cu", r"unit \* num_leaf_outputs \+ leaf\.output", "unit * num_leaf_outputs", "lanes"),
     plant("gradients.cu", r"row = row_of_unit\[unit\]", "row = 0", "lanes"),
+    plant("gradients.cu", r" && unit < units", "", "summed"),
+    plant("gradients.cu", r"first = s \* units_per_sum", "first = s", "summed"),
+    plant("gradients.cu", r"column = chosen\[k\]", "column = k", "summed"),
+    plant("gradients.cu", r"\+ units_per_sum - 1\) / units_per_sum", "/ units_per_sum)", "summed"),
+    plant("gradients.cu", r"s \* sum_stride \+ k \* chosen_stride", "s * num_chosen + k", "summed"),
 ]
 
 

@@ -29,7 +29,8 @@ class Evaluation:
             gradient, the name of the method and the states it kept per row (1 with "reverse").
         answer: what ``meanwhile`` returned.
         state_gradients: complex128 (N, 2**n), G with d value = Re sum conj(G) d psi of the start; (B, 2**n) with
-            ``cotangents``; None if not asked for.
+            ``cotangents`` of pairs or of final states; None if not asked for.
+        final_states: complex128 (B, 2**n), or None if not asked for.
     """
 
     values: np.ndarray
@@ -37,6 +38,30 @@ class Evaluation:
     stats: dict[str, Any] = field(default_factory=dict)
     answer: Any = None
     state_gradients: np.ndarray | None = None
+    final_states: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Statevectors at both ends of the circuit, complex128 on the bits of the plan, that go in or are to come out.
+
+    Attributes:
+        initial: (B, 2**n), or (1, 2**n) for all rows, normalised: where rows start, for a plan that takes states.
+        initial_gradients: with gradient and ``initial``, return ``Evaluation.state_gradients``.
+        final: return ``Evaluation.final_states``, up to a global phase that is the same whenever an engine runs this
+            plan from this start. For a plan that leaves no gate out.
+        final_cotangents: (B, 2**n), with gradient, without pairs, and not with ``imaginary``: G of the final state of
+            each row, in the place of observables. Gradients are then those of ``Re sum conj(G) psi``, (B, C). For a
+            plan that leaves no gate out; G has the global phase of ``final``.
+    """
+
+    initial: np.ndarray | None = None
+    initial_gradients: bool = False
+    final: bool = False
+    final_cotangents: np.ndarray | None = None
+
+
+NO_STATES = Ends()
 
 
 class DoesNotFit(MemoryError):
@@ -60,10 +85,10 @@ class Engine(Protocol):
         gradient: bool = False,
         imaginary: bool = False,
         cotangents: np.ndarray | None = None,
+        sum_columns: np.ndarray | None = None,
         dtype: str = "complex128",
         method: Method = REVERSE,
-        initial_states: np.ndarray | None = None,
-        state_gradients: bool = False,
+        ends: Ends = NO_STATES,
         meanwhile: Callable[[], Any] | None = None,
         watch: Watch | None = None,
     ) -> Evaluation:
@@ -78,11 +103,11 @@ class Engine(Protocol):
             imaginary: with ``gradient``, return 2 Im <psi|O|d psi> instead of 2 Re; generators are traceless.
             cotangents: float64 (N,), with ``gradient``: a weight for each pair. Gradients are then float64 (B, C),
                 those of the weighted sum of each row's pairs (a vector-Jacobian product), zero for rows without pairs.
+            sum_columns: bool (C,), with cotangents of pairs or final states: columns of which only the sum of the
+                gradients over all rows matters. An engine may give this sum to any row, and the others zeros.
             dtype: number format of the amplitudes, "complex64" or "complex128".
             method: with ``gradient``, how the backward sweep gets its states; gradients are equal up to rounding.
-            initial_states: complex128 (B, 2**n), normalised, on the bits of the plan: the start of each row, for a plan
-                that takes one.
-            state_gradients: with ``gradient`` and initial states, also return derivatives with respect to these.
+            ends: statevectors that go in or come out.
             meanwhile: called once, beside the sweeps where the engine can.
             watch: called from this thread, every 0.1 s or more often while long work runs; True ends it.
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from qiskit_fused import _cpu
-from qiskit_fused.engines import Evaluation, Watch
+from qiskit_fused.engines import NO_STATES, Ends, Evaluation, Watch
 from qiskit_fused.schedules import REVERSE, Method
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class CpuEngine:
         gradient: bool = False,
         imaginary: bool = False,
         cotangents: np.ndarray | None = None,
+        sum_columns: np.ndarray | None = None,
         dtype: str = "complex128",
         method: Method = REVERSE,
-        initial_states: np.ndarray | None = None,
-        state_gradients: bool = False,
+        ends: Ends = NO_STATES,
         meanwhile: Callable[[], Any] | None = None,
         watch: Watch | None = None,
     ) -> Evaluation:
@@ -76,20 +76,26 @@ class CpuEngine:
         gradients, backward, schedule = None, 0, None
         if not gradient:
             cotangents = None
+        elif ends.final_cotangents is not None:
+            gradients, backward = np.zeros(columns.shape), len(columns)
         elif cotangents is None:
             gradients, backward = np.zeros((len(rows), columns.shape[1])), len(rows)
         else:
             gradients, backward = np.zeros(columns.shape), int(np.count_nonzero(per_row))
-        of_states = None
+        of_states, final_states = None, None
+        if ends.final:
+            final_states = np.empty((len(columns), 1 << plan.num_qubits), dtype=np.complex128)
         if gradients is not None:
             schedule = method.schedule(plan.num_positions(imaginary=imaginary))
-            if state_gradients:
+            if ends.initial_gradients:
                 of_states = np.zeros((len(gradients), 1 << plan.num_qubits), dtype=np.complex128)
         num_states = 1 if schedule is None else schedule.num_states
         repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
-        work = (plan.num_runs * repeated * len(rows) + len(terms) * len(columns)) << plan.num_qubits
+        units = max(len(rows), len(columns) * (ends is not NO_STATES))
+        work = (plan.num_runs * repeated * units + len(terms) * len(columns)) << plan.num_qubits
         actions = None if schedule is None else schedule.actions
-        arrays = (columns, values, gradients, actions, initial_states, of_states)
+        states = (ends.initial, ends.final_cotangents, final_states, of_states)
+        arrays = (columns, values, gradients, actions, *states)
         threads, _, num_bytes, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
             native_plan,
             native_observables,
@@ -104,8 +110,7 @@ class CpuEngine:
             self.num_threads,
             actions,
             num_states,
-            initial_states,
-            of_states,
+            *states,
             meanwhile,
             (watch or _never) if work > _WATCHED_WORK else None,
         )
@@ -120,7 +125,7 @@ class CpuEngine:
         }  # fmt: skip
         if gradient:
             stats |= {"method": method.name, "states": num_states}
-        return Evaluation(values, gradients, stats, answer, of_states)
+        return Evaluation(values, gradients, stats, answer, of_states, final_states)
 
     def _begin_of_rows(self, rows: np.ndarray, num_rows: int) -> np.ndarray:
         """Return int64 (B + 1,): the pairs of row b are begin[b]:begin[b + 1]. The latest answer is kept."""

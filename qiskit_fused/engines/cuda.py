@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from qiskit_fused.chunks import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS
-from qiskit_fused.engines import DoesNotFit, Evaluation, Watch
+from qiskit_fused.engines import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
 from qiskit_fused.engines.cuda_chunk import Question
 from qiskit_fused.engines.cuda_run import Findings, Run
 from qiskit_fused.engines.launching import kernel, shared_memory
@@ -66,28 +66,34 @@ class CudaEngine:
         columns: np.ndarray,
         pairs: tuple[np.ndarray, np.ndarray],
         *,
+        gradient: bool = False,
+        imaginary: bool = False,
+        cotangents: np.ndarray | None = None,
+        sum_columns: np.ndarray | None = None,
+        dtype: str = "complex128",
+        method: Method = REVERSE,
+        ends: Ends = NO_STATES,
         meanwhile: Callable[[], Any] | None = None,
         watch: Watch | None = None,
-        **asked: Any,
     ) -> Evaluation:
-        """Evaluate pairs of rows and observables (see `Engine.evaluate`, also for further keywords).
+        """Evaluate pairs of rows and observables (see `Engine.evaluate`).
 
-        Gradients of ``sum_columns`` are summed on the device, 64 rows after another and then those sums, in double
-        precision; row 0 has them.
+        Gradients of ``sum_columns`` are summed on the device, in the order of rows and in double precision; row 0 has
+        these sums.
 
         Raises:
             DoesNotFit: when the states of one pair exceed the memory limit, before anything is allocated.
             RuntimeError: when ``watch`` ended it.
         """
         columns = np.ascontiguousarray(columns, dtype=np.float64)
-        question = _question(columns, pairs, **asked)
+        question = Question(columns, *pairs, gradient, imaginary, cotangents, sum_columns, dtype, method, ends)
         found = self._answer(plan, observables, question, meanwhile, watch)
         gradients = found.gradients
-        if question.is_summed.any() and gradients is not None:
+        if gradients is not None and question.is_summed.any():
             gradients = np.zeros(columns.shape)
             gradients[:, ~question.is_summed] = found.gradients
             gradients[:1, question.is_summed] = found.sums
-        return Evaluation(found.values, gradients, found.stats, found.answer, found.of_states)
+        return Evaluation(found.values, gradients, found.stats, found.answer, found.of_states, found.final_states)
 
     def evaluate_on_device(
         self,
@@ -96,22 +102,34 @@ class CudaEngine:
         columns: Any,
         pairs: tuple[np.ndarray, np.ndarray],
         *,
+        cotangents: Any = None,
+        sum_columns: np.ndarray | None = None,
+        dtype: str = "complex128",
+        method: Method = REVERSE,
+        ends: Ends = NO_STATES,
         watch: Watch | None = None,
-        **asked: Any,
     ) -> Findings:
         """Evaluate as `evaluate` does, with arrays that are on the device and stay there.
 
-        Of the arrays only the flags of columns that vary between rows, one bool for each column, come to the host.
+        Of their numbers only the columns that vary between rows come to the host, one bool for each column.
 
         Args:
-            plan, observables, watch: see `Engine.evaluate`.
-            columns: float64 (B, C) on the device, work of the current stream.
+            plan: the plan.
+            observables: the observables.
+            columns: (B, C) on the device, of work in the current stream.
             pairs: row and observable of each pair, on the host.
-            asked: other keywords of `Engine.evaluate`; ``cotangents`` and ``initial_states`` on the device.
+            cotangents: (N,) on the device; gradients are wanted where it is given.
+            sum_columns: on the host, as all that follows but the states of ``ends``.
+            dtype: see `Engine.evaluate`, also for the rest.
+            method: likewise.
+            ends: likewise; no final states.
+            watch: likewise.
         """
         with self.runtime.context():
             columns = self.runtime.xp.ascontiguousarray(columns, dtype=np.float64)
-        return self._answer(plan, observables, _question(columns, pairs, **asked, on_device=True), None, watch)
+        gradient = cotangents is not None
+        question = Question(columns, *pairs, gradient, False, cotangents, sum_columns, dtype, method, ends, True)
+        return self._answer(plan, observables, question, None, watch)
 
     def _answer(
         self,
@@ -185,38 +203,3 @@ class CudaEngine:
         kept = self._observables
         while kept and (len(kept) >= _KEPT_OBSERVABLES or sum(one.num_bytes for one in kept.values()) > room):
             kept.popitem(last=False)
-
-
-def _question(
-    columns: Any,
-    pairs: tuple[np.ndarray, np.ndarray],
-    *,
-    gradient: bool = False,
-    imaginary: bool = False,
-    cotangents: Any = None,
-    dtype: str = "complex128",
-    method: Method = REVERSE,
-    initial_states: Any = None,
-    state_gradients: bool = False,
-    sum_columns: np.ndarray | None = None,
-    final_states: bool = False,
-    state_cotangents: np.ndarray | None = None,
-    on_device: bool = False,
-) -> Question:
-    """Return a question as chunks take it: keywords of `Engine.evaluate` that ask for nothing are left out."""
-    return Question(
-        columns=columns,
-        rows=np.asarray(pairs[0], dtype=np.int64),
-        chosen=np.ascontiguousarray(pairs[1], dtype=np.int32),
-        gradient=gradient,
-        imaginary=imaginary,
-        cotangents=cotangents if gradient else None,
-        dtype=dtype,
-        method=method,
-        initial_states=initial_states,
-        state_gradients=gradient and state_gradients,
-        sum_columns=sum_columns,
-        final_states=final_states,
-        state_cotangents=state_cotangents if gradient else None,
-        on_device=on_device,
-    )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from qiskit_fused.chunks import CHUNK_AMPLITUDES, UNITS_PER_SUM
+from qiskit_fused.engines import Ends
 from qiskit_fused.engines.launching import kernel, sweep_shape
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, DeviceSlots
@@ -28,7 +29,7 @@ _BLOCK = 128  # threads of kernels that work on one number each
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked: the arguments of `Engine.evaluate`, as arrays of one type.
+    """What is asked: the arguments of `Engine.evaluate`.
 
     Attributes:
         on_device: columns, cotangents and states are arrays of the device, and so are the answers.
@@ -40,39 +41,52 @@ class Question:
     gradient: bool
     imaginary: bool
     cotangents: Any
+    sum_columns: np.ndarray | None
     dtype: str
     method: Method
-    initial_states: Any
-    state_gradients: bool
-    sum_columns: np.ndarray | None
-    final_states: bool
-    state_cotangents: Any
-    on_device: bool
+    ends: Ends
+    on_device: bool = False
+
+    @property
+    def weighted(self) -> bool:
+        """Whether pairs have cotangents."""
+        return self.gradient and self.cotangents is not None
+
+    @property
+    def final_cotangents(self) -> Any:
+        """Cotangents of the final states of rows, or None."""
+        return self.ends.final_cotangents if self.gradient else None
 
     @property
     def per_row(self) -> bool:
         """Whether a row has one cotangent, whatever its pairs."""
-        return self.cotangents is not None or self.state_cotangents is not None
+        return self.weighted or self.final_cotangents is not None
+
+    @property
+    def state_gradients(self) -> bool:
+        """Whether gradients with respect to start states are wanted."""
+        return self.gradient and self.ends.initial_gradients
 
     @cached_property
     def entries(self) -> tuple[np.ndarray, np.ndarray]:
-        """What is cut into chunks: pairs, and rows that have none and are simulated all the same.
+        """What is cut into chunks: pairs, and rows that have none but are simulated all the same.
 
         Returns:
-            The row of each entry, ascending, and how many pairs there are before each of them and before the end.
+            The row of each entry, ascending, and how many pairs there are before each of them, and in all.
         """
-        if not self.final_states and self.state_cotangents is None:
+        if not self.ends.final and self.final_cotangents is None:
             return self.rows, np.arange(len(self.rows) + 1)
         num_pairs = np.bincount(self.rows, minlength=len(self.columns))
-        is_pair = np.repeat(num_pairs > 0, np.maximum(num_pairs, 1))
-        rows = np.repeat(np.arange(len(num_pairs)), np.maximum(num_pairs, 1))
-        return rows, np.append(0, np.cumsum(is_pair))
+        num_entries = np.maximum(num_pairs, 1)
+        is_pair = np.repeat(num_pairs > 0, num_entries)
+        return np.repeat(np.arange(len(num_pairs)), num_entries), np.append(0, np.cumsum(is_pair))
 
     @cached_property
     def is_summed(self) -> np.ndarray:
         """Bool (C,): of these columns, gradients are wanted as a sum over rows."""
-        nothing = np.zeros(self.columns.shape[1], dtype=bool)
-        return self.sum_columns if self.per_row and self.sum_columns is not None else nothing
+        if self.per_row and self.sum_columns is not None:
+            return self.sum_columns
+        return np.zeros(self.columns.shape[1], dtype=bool)
 
 
 class Answer(NamedTuple):
@@ -170,7 +184,7 @@ class Chunk:
         for _, position, source, target in actions[:turn]:
             self._forward(position, states[source], states[target], bound)
         psi = states[actions[turn][2] if turn < len(actions) else 0]
-        if question.final_states:
+        if question.ends.final:
             self.final_states = self.setting.runtime.to_host(psi)
         values, lam = self._observe(psi)
         if lam is None or not len(lam):
@@ -229,7 +243,7 @@ class Chunk:
 
     def _brought(self) -> Any:
         """Return the start states (rows, 2^N) that rows bring, on the device, or None."""
-        given = self.question.initial_states
+        given = self.question.ends.initial
         if given is None:
             return None
         return self._states_of(given[:1] if len(given) == 1 else self._of_rows(given))
@@ -280,9 +294,9 @@ class Chunk:
         """Return values and, with gradients, the cotangents (units, 2^N) of the last states (rows, 2^N)."""
         xp, question, terms = self.xp, self.question, self.setting.observables
         num_rows, num_pairs = len(self.rows), len(self.row_of_pair)
-        if question.state_cotangents is not None:
+        if question.final_cotangents is not None:
             # lam = O psi makes 2 Re <lam|d psi>; a cotangent G of the state, Re <G|d psi>
-            return xp.empty(0, dtype=np.float64), self._states_of(self._of_rows(question.state_cotangents), 0.5)
+            return xp.empty(0, dtype=np.float64), self._states_of(self._of_rows(question.final_cotangents), 0.5)
         if not num_pairs:  # rows that are simulated for their final states
             return xp.empty(0, dtype=np.float64), None
         num_sums = max(self.state_size // CHUNK_AMPLITUDES, 1)
@@ -291,9 +305,9 @@ class Chunk:
         lam = cotangents = None
         if question.gradient:
             lam = xp.empty((num_rows if question.per_row else num_pairs, self.state_size), dtype=question.dtype)
-        if question.cotangents is not None:
+        if question.weighted:
             cotangents = xp.asarray(question.cotangents[self.pairs], dtype=np.float64)
-        args: tuple[Any, ...] = (psi, lam, xp.asarray(begin), xp.asarray(question.chosen[self.pairs]))
+        args: tuple[Any, ...] = (psi, lam, xp.asarray(begin), xp.asarray(question.chosen[self.pairs], dtype=np.int32))
         args += (terms.observable_begin, terms.groups, terms.terms, terms.diagonals, cotangents)
         args += (np.int32(self.passes.num_address_bits), np.int32(question.imaginary), partial)
         block = min(max(self.state_size // 4, 32), 256)

@@ -142,7 +142,7 @@ class Run:
     def _chunks(self, limit: int) -> list[slice]:
         """Cut the pairs into chunks that fit the memory, and the L2 cache where that still fills the device."""
         question, rows, record = self.question, self.question.entries[0], self.slots.host.record[0]
-        starts, num_summed = question.initial_states, int(np.count_nonzero(question.is_summed))
+        starts, num_summed = question.ends.initial, int(np.count_nonzero(question.is_summed))
         shape = question.columns.shape[1], self.plan.num_leaf_outputs
         several = bool((rows[1:] == rows[:-1]).any())
         demand = find_demand(
@@ -213,7 +213,7 @@ class Run:
         num_pairs = int(pairs_before[entries.stop] - pairs_before[entries.start])
         num_units = num_pairs
         if question.per_row:
-            num_units = num_rows if num_pairs or question.state_cotangents is not None else 0
+            num_units = num_rows if num_pairs or question.final_cotangents is not None else 0
         num_units *= question.gradient
         forward = self.schedule.num_steps if self.schedule else num_positions
         return forward * num_rows + 2 * num_positions * num_units
@@ -234,7 +234,7 @@ class _Collection:
             self._shapes |= {"gradients": ((units, num_kept), np.float64), "sums": ((num_summed,), np.float64)}
         if question.state_gradients:
             self._shapes["of_states"] = ((units, state_size), amplitude)
-        if question.final_states:
+        if question.ends.final:
             self._shapes["final_states"] = ((num_rows, state_size), np.complex128)
         self._arrays: dict[str, Any] = {}
 

@@ -20,7 +20,7 @@ from ..gates import gate_generators, gate_matrix
 from ..program import Gate, Program
 from ..schedules import REVERSE, Method
 from ..starts import spread
-from . import Evaluation, Watch
+from . import NO_STATES, Ends, Evaluation, Watch
 
 if TYPE_CHECKING:
     from ..observables import Observables, TermMasks
@@ -40,10 +40,10 @@ class ReferenceEngine:
         gradient: bool = False,
         imaginary: bool = False,
         cotangents: np.ndarray | None = None,
+        sum_columns: np.ndarray | None = None,
         dtype: str = "complex128",
         method: Method = REVERSE,
-        initial_states: np.ndarray | None = None,
-        state_gradients: bool = False,
+        ends: Ends = NO_STATES,
         meanwhile: Callable[[], Any] | None = None,
         watch: Watch | None = None,
     ) -> Evaluation:
@@ -52,17 +52,25 @@ class ReferenceEngine:
         terms = observables.restrict(program.wires)
         row_of, observable_of = (np.asarray(part, dtype=np.int64) for part in pairs)
         values = np.zeros(len(row_of))
-        num_gradients = len(row_of) if cotangents is None else len(columns)
+        by_row = cotangents is not None or ends.final_cotangents is not None
+        num_gradients = len(columns) if by_row else len(row_of)
         gradients = np.zeros((num_gradients, columns.shape[1])) if gradient else None
-        of_states = None
-        if gradient and state_gradients:
+        of_states, final_states = None, None
+        if gradient and ends.initial_gradients:
             of_states = np.zeros((num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
-        rows = np.unique(row_of)
-        num_lams = len(row_of) if cotangents is None else len(rows)
+        if ends.final:
+            final_states = np.zeros((len(columns), 1 << plan.num_qubits), dtype=np.complex128)
+        takes_all = ends.final or ends.final_cotangents is not None
+        rows = np.arange(len(columns)) if takes_all else np.unique(row_of)
+        num_lams = len(rows) if by_row else len(row_of)
         steps = _Steps(watch, len(program.gates) * (len(rows) + gradient * (len(rows) + num_lams)))
         for row in rows:
-            start = None if initial_states is None else _all_qubits(plan, initial_states[row])
+            start = None
+            if ends.initial is not None:
+                start = _all_qubits(plan, ends.initial[row if len(ends.initial) > 1 else 0])
             psi = final_state(program, columns[row], dtype, steps, start)
+            if final_states is not None:
+                final_states[row] = psi[_final_order(plan)]
             mine = np.flatnonzero(row_of == row)
             lams = [apply_observable(terms, observable, psi) for observable in observable_of[mine]]
             values[mine] = [np.vdot(psi, lam).real for lam in lams]
@@ -71,6 +79,10 @@ class ReferenceEngine:
                 if cotangents is not None:
                     weighted = [weight * lam for weight, lam in zip(cotangents[mine].astype(psi.real.dtype), lams)]
                     out, lams = np.array([row]), [np.sum(weighted, axis=0)]
+                elif ends.final_cotangents is not None:
+                    lam = np.zeros_like(psi)
+                    lam[_final_order(plan)] = ends.final_cotangents[row] / 2
+                    out, lams = np.array([row]), [lam]
                 derivatives, lams = _pull_back(program, columns[row], psi, lams, steps)
                 gradients[out] = derivatives.imag if imaginary else derivatives.real
                 if of_states is not None:
@@ -83,7 +95,7 @@ class ReferenceEngine:
             "rows": len(rows),
             "sweeps": 1 + 2 * bool(gradient),
         } | ({"method": REVERSE.name, "states": 1} if gradient else {})
-        return Evaluation(values, gradients, stats, meanwhile() if meanwhile else None, of_states)
+        return Evaluation(values, gradients, stats, meanwhile() if meanwhile else None, of_states, final_states)
 
 
 class _Steps:
@@ -101,6 +113,12 @@ class _Steps:
 def _simulated(plan: Plan) -> list[int]:
     """Return the active qubit of each bit of the plan."""
     return [int(np.flatnonzero(plan.start_bits == bit)[0]) for bit in range(plan.num_qubits)]
+
+
+def _final_order(plan: Plan) -> np.ndarray:
+    """Return the amplitude of the program's final state that each amplitude of the plan's is."""
+    bits = plan.wires[plan.wires >= 0]
+    return spread(plan.program.wires[plan.wires >= 0][np.argsort(bits)].tolist())
 
 
 def _all_qubits(plan: Plan, state: np.ndarray) -> np.ndarray:
