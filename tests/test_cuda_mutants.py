@@ -211,7 +211,7 @@ MUTANTS = [
     plant("gradients.cu", r"first = s \* units_per_sum", "first = s", "summed"),
     plant("gradients.cu", r"column = chosen\[k\]", "column = k", "summed"),
     plant("gradients.cu", r"\+ units_per_sum - 1\) / units_per_sum", "/ units_per_sum)", "summed"),
-    plant("gradients.cu", r"s \* sum_stride \+ k \* chosen_stride", "s * num_chosen + k", "summed"),
+    plant("gradients.cu", r"s \* sum_stride \+ k \* chosen_stride(?=\] =)", "s * num_chosen + k", "summed"),
 ]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from qiskit_fused.chunks import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
-from qiskit_fused.engines.cuda_chunk import Question
+from qiskit_fused.engines.cuda_question import Question
 from qiskit_fused.engines.cuda_run import Findings, Run
 from qiskit_fused.engines.launching import kernel, shared_memory
 from qiskit_fused.engines.pacing import Pace

@@ -18,7 +18,8 @@ from qiskit_fused.chunks import (
     takes_what_fits,
 )
 from qiskit_fused.engines import DoesNotFit
-from qiskit_fused.engines.cuda_chunk import Answer, Chunk, Question, Setting
+from qiskit_fused.engines.cuda_chunk import Chunk, Setting
+from qiskit_fused.engines.cuda_question import Answer, Question
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, DeviceSlots
 from qiskit_fused.schedules import Schedule
