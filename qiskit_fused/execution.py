@@ -130,6 +130,7 @@ def evaluate(
     gradient: bool = False,
     imaginary: bool = False,
     cotangents: np.ndarray | None = None,
+    sum_columns: np.ndarray | None = None,
     starts: RowStarts = FROM_CIRCUIT,
     metrics: dict[str, Any] | None = None,
     meanwhile: Callable[[], Any] | None = None,
@@ -146,6 +147,7 @@ def evaluate(
         gradient: whether gradients are wanted.
         imaginary: give ``2 Im <psi|O|d psi>`` instead of the derivative ``2 Re <psi|O|d psi>``.
         cotangents: float64 (N,), weights of the pairs: gradients are then those of each row's weighted sum, (B, C).
+        sum_columns: bool (C,), columns of which only the sum over rows matters, see `Engine.evaluate`.
         starts: states that rows start in, and whether gradients of the start are wanted.
         metrics: dict to add what ran to.
         meanwhile: called once, beside the sweeps where the engine can; see `Evaluation.answer`.
@@ -163,7 +165,7 @@ def evaluate(
     start = time.perf_counter()
     num_lams = len(values) if cotangents is not None else len(pairs[0])
     flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "cotangents": cotangents}
-    flags |= {"meanwhile": meanwhile, "watch": watch}
+    flags |= {"sum_columns": sum_columns, "meanwhile": meanwhile, "watch": watch}
     if portions := cut_rows(options, compiled, len(values), num_lams if gradient else None):
         shared = (compiled, operators)
         evaluations = evaluate_portions(evaluate, options, portions, shared, values, pairs, starts=starts, **flags)

@@ -293,6 +293,7 @@ class Expectations:
             pairs,
             gradient=jacobian or cotangents is not None,
             cotangents=None if cotangents is None else cotangents.ravel(),
+            sum_columns=None if cotangents is None else self._shared_columns(),
             starts=starts,
             watch=progress.watch,
         )
@@ -301,6 +302,12 @@ class Expectations:
             of_rows = pairs if jacobian else all_pairs(len(inputs), 1)
             gradients = pull_back(self.compiled, values, gradients, of_rows)
         return _Found(evaluation.values.reshape(len(inputs), -1), gradients, evaluation.state_gradients)
+
+    def _shared_columns(self) -> np.ndarray:
+        """Return bool (C,): the columns that are weights, whose gradients are summed over rows in the end."""
+        shared = np.zeros(self.compiled.program.num_columns, dtype=bool)
+        shared[self._weights] = True
+        return shared
 
     def _starts(self, states: Any, num_rows: int, input_gradients: bool, state_gradients: bool = False) -> RowStarts:
         """Check states that were given, and say whether gradients of the start are wanted."""

@@ -43,6 +43,7 @@ LAYERS = {
         "progress",
         "workers",
         "training",
+        "on_device",
         "qnn",
         "connector",
         "torch",

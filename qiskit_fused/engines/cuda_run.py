@@ -115,7 +115,8 @@ class Run:
             if not self.asked:
                 self.asked, self.answer = True, meanwhile() if meanwhile else None
             found.add(chunk, answer)
-            self.pace.arrive()
+            if not question.on_device:  # else nothing has waited
+                self.pace.arrive()
             del answer  # before the arrays of the next chunk
         if not self.asked and meanwhile:
             self.answer = meanwhile()

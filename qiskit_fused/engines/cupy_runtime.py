@@ -133,6 +133,18 @@ class CupyRuntime:
         """Return a context with this device current; work goes to the thread's current stream of the device."""
         return self.xp.cuda.Device(self._device)
 
+    def stream(self, handle: int) -> AbstractContextManager[Any]:
+        """Return a context in which a CUDA stream that another library made is current in this thread, on this device.
+
+        Args:
+            handle: its address; 0 is the default stream.
+        """
+        return _current(self.context(), self.xp.cuda.ExternalStream(handle))
+
+    def from_dlpack(self, array: Any) -> Any:
+        """Return an array of another library as one of this device: the same memory, after the work that makes it."""
+        return self.xp.from_dlpack(array)
+
     def to_host(self, array: Any) -> np.ndarray:
         """Return a copy in host memory, after the work that makes it."""
         return self.xp.asnumpy(array)
