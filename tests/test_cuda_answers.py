@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from cuda_emulation import EmulatedRuntime, missing_tools
 from engine_cases import TOLERANCE, all_pairs, assert_agree, plan_of, random_circuit, random_observables
-from test_cuda_engine import count_allocations, engine_on
+from test_cuda_engine import count_allocations, engine_on, forget_last_states
 
 from qiskit_fused.chunks import UNITS_PER_SUM, predict
-from qiskit_fused.engines import Ends
+from qiskit_fused.engines import DoesNotFit, Ends
 from qiskit_fused.engines.cuda import CudaEngine
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.layering import make_plan
@@ -165,9 +165,11 @@ def test_bytes_of_states_at_both_ends_are_predicted(kind, method, dtype):
         runtime = EmulatedRuntime(num_multiprocessors=1000)
         count, engine = count_allocations(runtime), engine_on(runtime)
         engine.evaluate(plan, operators, columns, NO_PAIRS, **options)
+        forget_last_states(engine)
         count.peak = before = count.live
         predicted = engine.evaluate(plan, operators, columns, NO_PAIRS, **options).stats["bytes"]
         assert least * predicted <= count.peak - before <= predicted
+        forget_last_states(engine)
         assert count.live == before
     if kind != "one start":
         plan, operators, columns = ends_question(14, 2)
@@ -196,3 +198,108 @@ def test_steps_of_rows_without_pairs_are_counted(monkeypatch):
             watch=lambda *steps, told=told: told.append(steps),
         )  # fmt: skip
         assert told[0][0] == 0 and told[-1][0] == told[-1][1]
+
+
+def kinds_of_gradients(num_pairs):
+    return {"jacobian": {}, "cotangents": {"cotangents": np.linspace(-1, 1, num_pairs)}}
+
+
+@pytest.mark.parametrize("num_qubits", [4, 8])
+@pytest.mark.parametrize("kind", ["jacobian", "cotangents"])
+def test_gradients_begin_with_the_last_states_of_values_of_the_same_rows(kind, num_qubits, dtype):
+    question, _ = weighted_question(num_qubits, num_rows=4)
+    options = {"gradient": True, "dtype": dtype, **kinds_of_gradients(8)[kind]}
+    expected = engine_on(check=True).evaluate(*question, **options)
+    engine, told = engine_on(check=True), []
+    values = engine.evaluate(*question, dtype=dtype)
+    found = engine.evaluate(*question, **options, watch=lambda *steps: told.append(steps))
+    assert np.array_equal(found.gradients, expected.gradients) and np.array_equal(found.values, expected.values)
+    assert found.stats["sweeps"] == expected.stats["sweeps"] - values.stats["sweeps"]
+    assert told[-1][0] == told[-1][1]
+    # they are uncomputed now
+    again = engine.evaluate(*question, **options)
+    assert again.stats["sweeps"] == expected.stats["sweeps"]
+    assert np.array_equal(again.gradients, expected.gradients)
+
+
+def test_last_states_serve_no_other_question():
+    question, _ = weighted_question(8, num_rows=4)
+    plan, operators, columns, pairs = question
+    changed, some = columns.copy(), slice(2, 8)
+    changed[3, 0] += 1e-9
+    other = make_plan(plan.program, None)
+    engine = engine_on()
+    whole = engine.evaluate(*question, gradient=True).stats["sweeps"]
+    for after, sweeps in (
+        (((plan, operators, changed, pairs), {}), whole),
+        (((plan, operators, columns, (pairs[0][some], pairs[1][some])), {}), whole),
+        (((other, operators, columns, pairs), {}), None),
+        ((question, {"dtype": "complex64"}), None),
+        ((question, {"method": Method("store")}), whole),
+        ((question, {}), whole // 2),
+    ):
+        arguments, options = after
+        expected = engine_on().evaluate(*arguments, gradient=True, **options)
+        engine.evaluate(*question)
+        found = engine.evaluate(*arguments, gradient=True, **options)
+        assert np.array_equal(found.gradients, expected.gradients)
+        assert found.stats["sweeps"] == (sweeps or expected.stats["sweeps"])
+
+
+def test_columns_that_the_caller_changes_are_noticed():
+    question, _ = weighted_question(6, num_rows=4)
+    engine = engine_on()
+    engine.evaluate(*question)
+    question[2][1, 0] += 0.5
+    assert_agree(
+        engine.evaluate(*question, gradient=True), engine_on().evaluate(*question, gradient=True), "complex128"
+    )
+
+
+def test_last_states_take_an_eighth_of_the_memory_at_most_and_give_way():
+    question, _ = weighted_question(8, num_rows=4)
+    whole = engine_on().evaluate(*question).stats["bytes"]
+    runtime = EmulatedRuntime(memory=1 << 24)
+    count, engine = count_allocations(runtime), engine_on(runtime)
+    engine.evaluate(*question, gradient=True)
+    without = count.live
+    engine.evaluate(*question)
+    assert 4 << 12 <= count.live - without <= 2 * 4 << 12
+    engine.evaluate(*question, gradient=True)
+    assert count.live == without
+    engine.evaluate(*question)
+    count.peak = count.live
+    predicted = engine.evaluate(question[0], question[1], question[2] + 1.0, question[3], gradient=True).stats["bytes"]
+    assert count.peak - without <= predicted and count.live == without
+    runtime.memory = 4 * whole
+    engine.evaluate(*question)
+    assert count.live == without
+
+
+def test_every_evaluation_waits_for_the_one_before_it_which_may_be_in_another_stream():
+    class Marked(EmulatedRuntime):
+        def mark(self):
+            log.append("mark")
+            return len(log)
+
+        def wait_for(self, mark):
+            log.append(mark)
+
+    log: list = []
+    question, engine = weighted_question(4, num_rows=2)[0], engine_on(Marked())
+    for _ in range(2):
+        engine.evaluate(*question)
+    with pytest.raises(DoesNotFit):
+        engine_on(Marked(memory=1)).evaluate(*question)
+    engine.evaluate(*question)
+    assert log == ["mark", 1, "mark", "mark", 3, "mark"]
+
+
+def test_last_states_of_another_stream_are_left_alone():
+    question, _ = weighted_question(6, num_rows=2)
+    engine = engine_on()
+    engine.evaluate(*question)
+    engine.runtime.current_stream = lambda: 1
+    whole = engine_on().evaluate(*question, gradient=True)
+    found = engine.evaluate(*question, gradient=True)
+    assert found.stats["sweeps"] == whole.stats["sweeps"]

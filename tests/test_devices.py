@@ -53,6 +53,11 @@ def test_a_stream_of_another_library_is_current_on_the_device_of_the_runtime(wor
         assert CURRENT.streams[1].ptr == 1234 and CURRENT.streams[0] is outer[0]
         array = np.arange(3.0)
         assert np.shares_memory(runtime.from_dlpack(array), array)
+        mark = runtime.mark()
+        assert runtime.current_stream() == 1234 and mark.stream is CURRENT.streams[1]
+    with runtime.stream(77):
+        runtime.wait_for(mark)
+        assert CURRENT.streams[1].waited is mark
     assert CURRENT.device == 0 and CURRENT.streams == outer
 
 

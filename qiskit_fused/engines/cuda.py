@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from qiskit_fused.chunks import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
-from qiskit_fused.engines.cuda_question import Question
+from qiskit_fused.engines.cuda_question import Finals, Question
 from qiskit_fused.engines.cuda_run import Findings, Run
 from qiskit_fused.engines.launching import kernel, shared_memory
 from qiskit_fused.engines.pacing import Pace
@@ -56,6 +57,8 @@ class CudaEngine:
         self.max_tile_qubits = max_tile_qubits
         self._plans: WeakKeyDictionary[Plan, dict[str, DevicePlan]] = WeakKeyDictionary()
         self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables] = OrderedDict()
+        self._finals: Finals | None = None
+        self._mark: Any = None  # of the work that was launched last, maybe in another stream
         self._lock = threading.Lock()
         self._running = threading.RLock()  # one evaluation at a time: each counts on the memory that is free
 
@@ -139,21 +142,27 @@ class CudaEngine:
         meanwhile: Callable[[], Any] | None,
         watch: Watch | None,
     ) -> Findings:
-        with self._running, self.runtime.context():
+        with self._running, self.runtime.context(), self._behind_earlier_work():
             device_plan = self._device_plan(plan, question.dtype)
             terms = self._device_observables(
                 observables.restrict(plan.wires), device_plan.passes.num_address_bits, question.dtype
             )
             pace = Pace(self.runtime, watch)
-            free = self.runtime.free_memory()
+            finals, self._finals = self._finals, None
+            if finals is not None and not finals.may_serve(device_plan, self.runtime.current_stream(), question):
+                finals = None
+            free = self.runtime.free_memory() + (finals.num_bytes if finals else 0)
             limit = max(int(free * _MEMORY_SHARE), free - _MEMORY_RESERVE)
             if self.memory_limit is not None:
                 limit = min(limit, self.memory_limit - terms.num_bytes)
             smallest_failure: float = np.inf
             while True:
-                run = Run(self.runtime, plan, device_plan, terms, question, pace)
+                run = Run(self.runtime, plan, device_plan, terms, question, pace, finals)
+                finals = None  # the run gives them up where it has no use for them
                 try:
-                    return run.evaluate(limit, meanwhile)
+                    found = run.evaluate(limit, meanwhile)
+                    self._finals = run.finals
+                    return found
                 except self.runtime.out_of_memory as error:
                     if isinstance(error, DoesNotFit) or run.chunk_bytes >= smallest_failure:
                         raise
@@ -163,6 +172,16 @@ class CudaEngine:
                     if run.asked:
                         meanwhile = run.answer_again
                     _log.warning("the device ran out of memory; trying again with chunks of at most %d bytes", limit)
+
+    @contextmanager
+    def _behind_earlier_work(self) -> Iterator[None]:
+        """Let the current stream wait for what other evaluations have launched in theirs: they share plans."""
+        if self._mark is not None:
+            self.runtime.wait_for(self._mark)
+        try:
+            yield
+        finally:
+            self._mark = self.runtime.mark()
 
     def tile_qubits(self, dtype: str, num_qubits: int) -> int:
         """Return t, the most qubits of a tile, for a state of that many qubits."""

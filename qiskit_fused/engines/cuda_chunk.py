@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qiskit_fused.chunks import CHUNK_AMPLITUDES, UNITS_PER_SUM
-from qiskit_fused.engines.cuda_question import Answer, Question
+from qiskit_fused.engines.cuda_question import Answer, Finals, Question
 from qiskit_fused.engines.launching import kernel, sweep_shape
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, DeviceSlots
@@ -73,6 +73,8 @@ class Chunk:
         pairs: which pairs.
         row_of_pair: int32, index into ``rows``.
         final_states: complex (rows, 2^N) on the host, where they are asked for and after `evaluate`.
+        last: columns and last states on the device, likewise where only values are asked for.
+        finals: last states of these rows, if their columns are the same; may be given where a schedule has one state.
     """
 
     def __init__(self, setting: Setting, entries: slice):
@@ -85,31 +87,41 @@ class Chunk:
         self.state_size = 1 << self.passes.num_address_bits
         self.starts: Any = None  # states that rows brought, on the device
         self.final_states: np.ndarray | None = None
+        self.last: tuple[Any, Any] | None = None
+        self.finals: Finals | None = None
 
     def evaluate(self) -> Answer:
         """Launch everything; return what was found, on the device."""
+        finals, self.finals = self.finals, None
         xp, question, schedule = self.xp, self.question, self.setting.schedule
         columns = xp.asarray(self._of_rows(question.columns))
+        if finals is not None and not bool((columns == finals.columns).all()):
+            finals = None
         bound = self._bind(columns)
         num_states = schedule.num_states if schedule else 1
         self.starts = self._brought()
-        if self.starts is not None and schedule is None:
+        if finals is not None:
+            states = finals.states.reshape(1, *finals.states.shape)
+        elif self.starts is not None and schedule is None:
             states = self.starts[None]  # there are no others, and these are needed once
         else:
             states = xp.empty((num_states, len(self.rows), self.state_size), dtype=question.dtype)
-        if not self.passes.passes:
+        if not self.passes.passes and finals is None:
             self._start(states[0])
         # The forward sweep is what comes before the first step back, which is from the last position.
         actions = self.setting.actions()
         turn = next((k for k, action in enumerate(actions) if action[0] == BACK), len(actions))
         for _, position, source, target in actions[:turn]:
-            self._forward(position, states[source], states[target], bound)
+            if finals is None:
+                self._forward(position, states[source], states[target], bound)
+            else:
+                self.setting.pace.skip(len(self.rows))
         psi = states[actions[turn][2] if turn < len(actions) else 0]
         if question.ends.final:
             self.final_states = self.setting.runtime.to_host(psi)
         values, lam = self._observe(psi)
         if lam is None or not len(lam):
-            self.starts = None
+            self.starts, self.last = None, (columns, psi)
             return Answer(values)
         back = _Backward(self, states, lam)
         for kind, position, source, target in actions[turn:]:

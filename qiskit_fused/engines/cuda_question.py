@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from qiskit_fused.engines import Ends
 from qiskit_fused.schedules import Method
+
+if TYPE_CHECKING:
+    from qiskit_fused.engines.uploads import DevicePlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,3 +92,36 @@ class Answer(NamedTuple):
     gradients: Any = None
     sums: Any = None
     of_states: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Finals:
+    """The last states of the rows of a call for values alone: a call for gradients of the same rows begins there.
+
+    Attributes:
+        plan: on the device.
+        stream: handle of the stream that made them; in another one their memory could be given away too early.
+        rows: int (b,), ascending.
+        columns: float64 (b, C), a copy.
+        states: complex (b, 2^N).
+    """
+
+    plan: DevicePlan
+    stream: int
+    rows: np.ndarray
+    columns: Any
+    states: Any
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes on the device."""
+        return int(self.columns.nbytes + self.states.nbytes)
+
+    def may_serve(self, plan: DevicePlan, stream: int, question: Question) -> bool:
+        """Say whether a question may be about these rows; their columns are still to be compared."""
+        return (
+            question.gradient
+            and self.plan is plan
+            and self.stream == stream
+            and np.array_equal(np.unique(question.entries[0]), self.rows)
+        )

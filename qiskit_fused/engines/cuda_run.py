@@ -19,7 +19,7 @@ from qiskit_fused.chunks import (
 )
 from qiskit_fused.engines import DoesNotFit
 from qiskit_fused.engines.cuda_chunk import Chunk, Setting
-from qiskit_fused.engines.cuda_question import Answer, Question
+from qiskit_fused.engines.cuda_question import Answer, Finals, Question
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, DeviceSlots
 from qiskit_fused.schedules import Schedule
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qiskit_fused.plan import Plan
 
 _MAX_ROWS_TIMES_RUNS = 1 << 31  # kernels count rotations in 32 bits
+_FINALS_SHARE = 8  # last states are kept where this many times as much may be used
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,10 @@ class Run:
         device_plan, observables: the plan and the observables on the device.
         question: what is asked.
         pace: counts the sweeps.
+        finals: last states of these rows, maybe; see `Finals.may_serve`.
+
+    Attributes:
+        finals: the last states of these rows, where a call for their gradients may begin there.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Run:
         observables: DeviceObservables,
         question: Question,
         pace: Pace,
+        finals: Finals | None = None,
     ):
         self.runtime = runtime
         self.num_qubits, self.num_runs = plan.num_qubits, plan.num_runs
@@ -83,6 +89,7 @@ class Run:
         self.smallest = 0
         self.answer: Any = None
         self.asked = False
+        self.finals = finals
 
     def answer_again(self) -> Any:
         """Return what ``meanwhile`` returned, for a run that replaces this one."""
@@ -108,9 +115,13 @@ class Run:
         )  # fmt: skip
         found = _Collection(runtime, question, len(kept), len(summed), 1 << self.num_qubits)
         self.pace.expect(sum(self._num_steps(entries) for entries in chunks))
+        finals, self.finals = self.finals, None
+        if len(chunks) > 1 or (self._num_states or 1) > 1:
+            finals = None
         for entries in chunks:
             self.num_chunks += 1
             chunk = Chunk(setting, entries)
+            chunk.finals, finals = finals, None
             answer = chunk.evaluate()
             if not self.asked:
                 self.asked, self.answer = True, meanwhile() if meanwhile else None
@@ -118,9 +129,21 @@ class Run:
             if not question.on_device:  # else nothing has waited
                 self.pace.arrive()
             del answer  # before the arrays of the next chunk
+            if len(chunks) == 1:
+                self.finals = self._last_states(chunk, limit)
+            del chunk
         if not self.asked and meanwhile:
             self.answer = meanwhile()
         return Findings(**found.arrays(), stats=self._stats(), answer=self.answer)
+
+    def _last_states(self, chunk: Chunk, limit: int) -> Finals | None:
+        """Return what a call for gradients may begin with, where it is small beside the memory there is."""
+        if self.question.gradient or self.question.ends.initial is not None or chunk.last is None:
+            return None
+        columns, states = chunk.last
+        if columns.nbytes + states.nbytes > limit // _FINALS_SHARE:
+            return None
+        return Finals(self.plan, self.runtime.current_stream(), chunk.rows, self.runtime.xp.array(columns), states)
 
     def _stats(self) -> dict[str, Any]:
         passes = self.passes
