@@ -164,10 +164,10 @@ def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, dtype,
 
 
 @pytest.mark.parametrize(
-    "wrong", ["index", "index ^ (index >> (REGISTER_QUBITS + 1) & (NUM_REGISTERS - 1))"], ids=["none", "one bit off"]
+    "wrong", ["index", "index ^ (index >> (REGISTER_QUBITS + 1) & (SLOTS - 1))"], ids=["none", "one bit off"]
 )
 def test_a_wrong_swizzle_shows_as_bank_conflicts(wrong, dtype):
-    right = "index ^ (index >> REGISTER_QUBITS & (NUM_REGISTERS - 1))"
+    right = "index ^ (index >> REGISTER_QUBITS & (SLOTS - 1))"
     edit = planted("sweeps.cu", f"return {right};", f"return {wrong};")
     found = ratios(trace(10, 9, dtype, edit), dtype)
     assert found["exchanges"] > 1.2 and found["states"] == 1

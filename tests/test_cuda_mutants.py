@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from cuda_emulation import EmulatedRuntime, EmulationError, missing_tools
 from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of
-from qiskit.circuit import ParameterVector
+from qiskit.circuit import ParameterVector, QuantumCircuit
 
 from qiskit_fused import records
 from qiskit_fused.chunks import UNITS_PER_SUM
@@ -137,6 +137,31 @@ def run_summed(runtime):
     np.testing.assert_allclose(found[0, summed], expected[:, summed].sum(axis=0), atol=1e-10)
 
 
+def run_real(runtime):
+    """Run sweeps over real amplitudes: signs of every kind, tiles of several warps, the last block not full."""
+    circuit = QuantumCircuit(10)
+    for layer in range(3):
+        for qubit, parameter in enumerate(ParameterVector(f"p{layer}", 10)):
+            circuit.h(qubit)
+            circuit.ry(parameter, qubit)
+        for qubit in range(10):
+            circuit.cx(qubit, (qubit + 3) % 10)
+        circuit.rx(np.pi, 4)
+        circuit.h(6)
+        circuit.z(6)
+        circuit.h(6)
+        circuit.mcp(np.pi, [0, 1, 5], 9)
+        circuit.mcp(np.pi, [2, 4], 6)
+        circuit.ccz(2, 7, 8)
+    plan, operators = plan_of(circuit, random_observables(10, 1))
+    assert plan.is_real
+    question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
+    expected = ReferenceEngine().evaluate(*question, gradient=True)
+    for dtype, tile_qubits in (("complex64", 7), ("complex128", 10)):
+        engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
+        assert_agree(engine.evaluate(*question, gradient=True, dtype=dtype), expected, dtype)
+
+
 SCENARIOS = {
     "lanes": lambda runtime: run_engine(runtime, 8, 6, "complex64"),
     "warps": lambda runtime: run_engine(runtime, 10, 9, "complex128"),
@@ -144,6 +169,7 @@ SCENARIOS = {
     "small": lambda runtime: run_engine(runtime, 3, 3, "complex128"),
     "sums": run_sums,
     "summed": run_summed,
+    "real": run_real,
 }
 
 BARRIER = r"__syncthreads\(\);"
@@ -192,6 +218,16 @@ MUTANTS = [
     plant("sweeps.cu", r"inverse \? multiply_conjugate", "!inverse ? multiply_conjugate", "lanes"),
     plant("sweeps.cu", r"rotate<BIT>\(lam, -c\.x, -c\.y\)", "rotate<BIT>(lam, -c.x, c.y)", "lanes"),
     plant("sweeps.cu", r"place\(piece\.table, row,", "place(piece.table, 0,", "lanes"),
+    # real amplitudes
+    plant("sweeps.cu", r"sizeof\(Amplitude\) << TILE_QUBITS", "(sizeof(Amplitude) << TILE_QUBITS) / 2", "real"),
+    plant("sweeps.cu", r"(?<=invert_if\(Real a, unsigned\) \{\n    return )a", "-a", "real"),
+    plant("bind.cu", r"(?<=set\(Real& a, Real re, Real\) \{\n    a = )re", "1", "real"),
+    plant("observe.cu", r"(?<=set\(Real& a, Real re, Real\) \{\n    a = )re", "1", "real"),
+    plant("sweeps.cu", r"(?<=add_multiple\(Real& a, Real s, Real b\) \{\n    a \+= )s \* b", "b", "real"),
+    plant("sweeps.cu", r"negate_if\(table\[b\], odd\)", "table[b]", "real"),
+    plant("bind.cu", r"if \(IS_REAL\) \{", "if (false) {", "real"),
+    plant("bind.cu", r" && !IS_REAL", "", "real"),
+    plant("bind.cu", r"u\.b \* u\.b \+ u\.d \* u\.d > u\.a", "u.a", "real"),
     # angles and tables
     plant("bind.cu", r"if \(entry >= slots->shared_runs [^;]*\) return;", "", "lanes"),
     plant("bind.cu", r"run\.only_rx \? [^:]* :", "false ? 0 :", "small"),

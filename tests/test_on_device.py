@@ -198,6 +198,17 @@ def test_what_numpy_makes_goes_by_way_of_the_host(gpu, host_calls):
     assert host_calls == ["values"] * 3 and gpu.runtime.streams == []
 
 
+def test_real_states_stay_on_the_device_too(gpu, host_calls, monkeypatch):
+    circuit = real_amplitudes(6, reps=2)
+    layer = FusedLayer(circuit, ["ZZIXXI", "IIZIIY"], circuit.parameters[:2], circuit.parameters[2:]).double()
+    inputs = torch.randn(3, 2, dtype=torch.float64)
+    found = run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))
+    assert host_calls == []
+    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    for one, other in zip(found, run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
 def test_a_device_that_is_too_small_leaves_the_work_to_the_host(gpu, host_calls, monkeypatch):
     def refuse(*_, **__):
         raise DoesNotFit("too small")

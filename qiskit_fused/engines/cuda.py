@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from qiskit_fused.chunks import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS
+from qiskit_fused.chunks import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
 from qiskit_fused.engines.cuda_question import Finals, Question
 from qiskit_fused.engines.cuda_run import Findings, Run
@@ -89,6 +89,8 @@ class CudaEngine:
             RuntimeError: when ``watch`` ended it.
         """
         columns = np.ascontiguousarray(columns, dtype=np.float64)
+        if plan.is_real and not imaginary and not ends.final and ends.final_cotangents is None:
+            dtype = REAL_FORMAT[dtype]
         question = Question(columns, *pairs, gradient, imaginary, cotangents, sum_columns, dtype, method, ends)
         found = self._answer(plan, observables, question, meanwhile, watch)
         gradients = found.gradients
@@ -131,6 +133,7 @@ class CudaEngine:
         with self.runtime.context():
             columns = self.runtime.xp.ascontiguousarray(columns, dtype=np.float64)
         gradient = cotangents is not None
+        dtype = REAL_FORMAT[dtype] if plan.is_real else dtype
         question = Question(columns, *pairs, gradient, False, cotangents, sum_columns, dtype, method, ends, True)
         return self._answer(plan, observables, question, None, watch)
 

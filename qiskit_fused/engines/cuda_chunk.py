@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qiskit_fused.chunks import CHUNK_AMPLITUDES, UNITS_PER_SUM
+from qiskit_fused.chunks import CHUNK_AMPLITUDES, UNITS_PER_SUM, real_type
 from qiskit_fused.engines.cuda_question import Answer, Finals, Question
 from qiskit_fused.engines.launching import kernel, sweep_shape
 from qiskit_fused.engines.pacing import Pace
@@ -157,7 +157,7 @@ class Chunk:
         counts: Slots = slots.host
         num_runs, num_terms = counts.count("runs", num_rows), counts.count("terms", num_rows)
         run_angles = xp.empty((max(num_runs, 1), 2), dtype=np.float64)
-        rotations = xp.empty(max(num_runs, 1), dtype=dtype)
+        rotations = xp.empty((max(num_runs, 1), 2), dtype=real_type(dtype))
         term_angles = xp.empty(max(num_terms, 1), dtype=np.float64)
         tables = xp.empty(max(counts.count("entries", num_rows), 1), dtype=dtype)
         shape = (columns, np.int32(columns.shape[1]), np.int32(num_rows))
@@ -338,5 +338,5 @@ class _Backward:
             self.row_of_unit = xp.asarray(chunk.row_of_pair)
         self.totals = xp.empty((num_units, max(passes.num_totals, 1)), dtype=np.float64)
         most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
-        real = np.float32 if chunk.question.dtype == "complex64" else np.float64
-        self.sums = xp.empty(max(num_units * passes.num_tiles * most_slots, 1), dtype=real)
+        num_sums = max(num_units * passes.num_tiles * most_slots, 1)
+        self.sums = xp.empty(num_sums, dtype=real_type(chunk.question.dtype))

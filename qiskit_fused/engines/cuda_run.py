@@ -219,7 +219,7 @@ class Run:
         n, dtype, method = self.num_qubits, self.question.dtype, self.question.method.name
         cures = ["fewer qubits", "device='cpu'", "a larger memory_limit"]
         what = "statevector and cotangent" if self.question.gradient else "statevector"
-        if dtype != "complex64":
+        if np.finfo(dtype).bits == 64:
             cures.insert(0, "dtype='complex64'")
         if (self._num_states or 1) > 1 and not takes_what_fits(self.question.method):
             what = f"{self._num_states} statevectors that method='{method}' keeps and the cotangent"
