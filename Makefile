@@ -7,10 +7,11 @@ TORCH := torch==2.13.0
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(wildcard $(foreach folder,kernels tests/cuda_emulation,$(addprefix $(folder)/*.,cpp hpp cu cuh)))
 
-.PHONY: help demo test test-all test-torch test-kernels lint format bench bench-deep bench-train bench-gpu clean
+.PHONY: help demo tutorials test test-all test-torch test-kernels lint format bench bench-deep bench-train bench-gpu docs clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
+	@echo "make tutorials  run the notebooks in tutorials/ (installs PyTorch, which one of them needs)"
 	@echo "make test      run the tests against an installed build"
 	@echo "make test-all  run the slow tests too"
 	@echo "make test-torch  run the tests that need PyTorch, which it installs"
@@ -21,10 +22,15 @@ help:
 	@echo "make bench-deep  time deep and wide circuits under memory budgets (results in benchmarks/results)"
 	@echo "make bench-train  time networks, training steps and an epoch beside others (results in benchmarks/results)"
 	@echo "make bench-gpu time the CUDA engine on a GPU, with the packages of PYTHON (see benchmarks/README.md)"
+	@echo "make docs      build the documentation as HTML in build/docs"
 	@echo "make clean     remove environments and build products"
 
 demo: .venv/installed
 	.venv/bin/python tutorials/demo.py
+
+tutorials: .venv/installed
+	.venv/bin/python -c "import torch" 2>/dev/null || .venv/bin/python -m pip install $(PIP_FLAGS) $(TORCH)
+	.venv/bin/pytest -q --durations=0 --nbmake --nbmake-timeout=120 tutorials/*.ipynb
 
 test: .venv/installed
 	.venv/bin/pytest -q -m "not slow"
@@ -64,10 +70,15 @@ bench-train: .venv-bench/installed
 bench-gpu:
 	$(PYTHON) benchmarks/gpu.py
 
+# Notebooks are shown as they were saved; a warning is an error.
+docs: .venv/installed
+	.venv/bin/sphinx-build -q -W --keep-going -d build/doctrees -c tutorials . build/docs
+	@echo "open build/docs/index.html"
+
 clean:
 	rm -rf .venv .venv-bench build dist demo.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/installed: EXTRAS := demo,lint,test
+.venv/installed: EXTRAS := demo,docs,lint,test,tutorials
 .venv-bench/installed: EXTRAS := bench
 
 # A failed install leaves no stamp, and the C++ build is kept in build/, so that only what changed is compiled again.

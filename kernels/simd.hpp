@@ -53,11 +53,6 @@ struct Simd {
     static V load(const T* p) { return *reinterpret_cast<const V*>(p); }
     static void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
     static V splat(T x) { return x - V{}; }
-    static T sum(V v) {
-        T total = 0;
-        for (int i = 0; i < width; ++i) total += v[i];
-        return total;
-    }
 
     // v[i ^ Flip]
     template <int Flip, std::size_t... I>
@@ -81,6 +76,13 @@ struct Simd {
         if constexpr (lane_bits > 3)
             if (flip & 8) v = flip_lanes<8>(v);
         return v;
+    }
+    // Halves are added again and again: one lane after the other, each sum would wait for the one before it.
+    static T sum(V v) {
+        if constexpr (lane_bits > 3) v += flip_lanes<8>(v);
+        if constexpr (lane_bits > 2) v += flip_lanes<4>(v);
+        if constexpr (lane_bits > 1) v += flip_lanes<2>(v);
+        return v[0] + v[1];
     }
     // at1 where bit `bit` of the lane is 1, at0 elsewhere
     static V by_bit(int bit, T at0, T at1) {

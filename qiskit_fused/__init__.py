@@ -3,8 +3,8 @@
 
 from qiskit_fused.compiler import CompiledCircuit, compile_circuit, fuse
 from qiskit_fused.estimator import FusedEstimator
-from qiskit_fused.execution import FusedJob
 from qiskit_fused.gradient import FusedEstimatorGradient
+from qiskit_fused.jobs import FusedJob
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
 from qiskit_fused.qnn import FusedEstimatorQNN, accelerate

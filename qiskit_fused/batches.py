@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -182,3 +182,26 @@ def all_pairs(num_rows: int, num_observables: int) -> Pairs:
     row.setflags(write=False)
     observable.setflags(write=False)
     return row, observable
+
+
+def join_rows(parts: Iterator[tuple[slice, Any]], num_rows: int) -> Any:
+    """Return arrays of all rows from those of some rows after the others; of all rows at once, these themselves."""
+    whole: Any = None
+    for rows, found in parts:
+        if whole is None:
+            whole = found
+            if rows != slice(0, num_rows):
+                whole = tuple(
+                    None if part is None else np.empty((num_rows, *part.shape[1:]), part.dtype) for part in found
+                )
+        for array, part in zip(whole, found):
+            if array is not part:
+                array[rows] = part
+    return whole
+
+
+def as_slice(columns: np.ndarray) -> Any:
+    """Return a slice that selects the same columns, or these."""
+    if len(columns) and (columns == columns[0] + np.arange(len(columns))).all():
+        return slice(int(columns[0]), int(columns[0]) + len(columns))
+    return columns

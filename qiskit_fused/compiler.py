@@ -12,7 +12,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from operator import eq
 from typing import Any
 
@@ -69,14 +70,14 @@ class CompiledCircuit:
         return np.fromiter((self._columns[parameter] for parameter in parameters), dtype=np.intp)
 
     def plan(self, support: np.ndarray | None, any_start: bool = False) -> Plan:
-        """Return the plan for observables with that support (`Observables.support`), None for all qubits.
+        """Return the plan for observables with that support (``Observables.support``), None for all qubits.
 
         Args:
             support: what the observables see.
             any_start: for rows that bring start states of all qubits with them.
 
         Raises:
-            UnsupportedInstruction: with ``any_start``, when an instruction needs its qubits in |0>.
+            UnsupportedInstruction: with ``any_start``, when an instruction needs its qubits in ``|0>``.
         """
         key = None if support is None else support.tobytes(), any_start
         plan = self._plans.get(key)
@@ -184,26 +185,41 @@ def compile_circuit(circuit: QuantumCircuit) -> CompiledCircuit:
     return COMPILED.get(circuit)
 
 
-def fuse(circuit: QuantumCircuit, observables: Any = None) -> Plan:
-    """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` shows them.
+def fuse(circuit: QuantumCircuit, observables: Any = None, inputs: Iterable[Parameter] | None = None) -> Plan:
+    """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` counts them, ``fuse(circuit).draw()`` shows them.
 
     Args:
         circuit: the circuit, with any number of parameters.
         observables: one observable or a list of them. Gates that none of them can see are left out. None keeps all.
+        inputs: parameters that differ between the rows of a batch. The plan then also shows what all rows share, and
+            from how many rows on that is simulated once.
 
     Returns:
-        The plan; the same object for the same unchanged circuit and observables on the same qubits.
+        The plan; the same object for the same unchanged circuit and observables on the same qubits, without inputs.
 
     Raises:
         UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
-        ValueError: when there are no observables, or they are on another number of qubits than the circuit.
+        ValueError: when there are no observables, or they are on another number of qubits than the circuit, or for
+            foreign parameters.
     """
     compiled = COMPILED.get(circuit)
-    if observables is None:
-        return compiled.plan(None)
-    operators = coerce_observables(observables).operators
-    check_observables(compiled.num_qubits, operators)
-    return compiled.plan(operators.support(compiled.num_qubits))
+    count, support = 1, None
+    if observables is not None:
+        operators = coerce_observables(observables).operators
+        check_observables(compiled.num_qubits, operators)
+        count, support = operators.num_observables, operators.support(compiled.num_qubits)
+    plan = compiled.plan(support)
+    if inputs is None:
+        return plan
+    differs = np.zeros(len(compiled.parameters), bool)
+    try:
+        differs[compiled.columns_of(inputs)] = True
+    except KeyError as error:
+        raise ValueError(
+            f"inputs contains '{getattr(error.args[0], 'name', error.args[0])}', which is not in circuit.parameters; "
+            "allowed: the Parameter objects in there (equal names are not enough)."
+        ) from None
+    return replace(plan, inputs=compiled.program.depends_on(differs), num_observables=count)
 
 
 def check_circuit(circuit: Any) -> None:

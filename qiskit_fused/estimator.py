@@ -20,7 +20,8 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 
 from qiskit_fused.coercion import CoercedObservables, coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
-from qiskit_fused.execution import FusedJob, check_device, check_finite, evaluate
+from qiskit_fused.execution import check_device, check_finite, evaluate
+from qiskit_fused.jobs import FusedJob
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.unsupported import UnsupportedInstruction
@@ -78,7 +79,7 @@ class FusedEstimator(BaseEstimatorV2):
 
     @property
     def options(self) -> FusedOptions:
-        """The options, which may be changed: ``estimator.options.dtype = "complex64"``."""
+        """The options; ``estimator.options.dtype = "complex64"`` changes one."""
         return self._options
 
     @options.setter

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the estimator and the gradient share: running a batch on an engine, and the job that holds the result."""
+"""What the estimator and the gradient share: running a batch on an engine."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from qiskit.providers import JobError, JobStatus
-from qiskit_machine_learning.algorithm_job import AlgorithmJob
 
 from qiskit_fused.compiler import CompiledCircuit
 from qiskit_fused.engines import (
+    NO_STATES,
     DoesNotFit,
     Engine,
     Evaluation,
@@ -33,16 +31,13 @@ from qiskit_fused.methods import Choice, choose
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
-from qiskit_fused.progress import run_cancellable
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, evaluate_rows, join
+from qiskit_fused.shared_evaluation import LIMIT_SHARE, MOST_BYTES, Batch, Wanted, evaluate_shared, find_mode, may_share
+from qiskit_fused.sharing import ROWS
 from qiskit_fused.workers import cut_rows, evaluate_portions
-
-MAX_WORKERS = 8
-STOP_SECONDS = 1.0  # in which work ends after Ctrl-C
 
 _engines: dict[tuple[Any, ...], Engine] = {}
 _engines_of_parents: list[dict[tuple[Any, ...], Engine]] = []
-_pools: list[ThreadPoolExecutor] = []
 _lock = threading.Lock()
 _log = logging.getLogger("qiskit_fused")
 _said: set[str] = set()
@@ -50,16 +45,15 @@ _said: set[str] = set()
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
-def _forget_threads() -> None:
+def _forget_engines() -> None:
     global _lock, _engines
     _lock = threading.Lock()
-    _pools.clear()
     _engines_of_parents.append(_engines)  # kept: a child cannot free the device memory of its parent
     _engines = {}
 
 
-if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
-    os.register_at_fork(after_in_child=_forget_threads)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_engines)
 
 
 def engine_for(device: str, options: FusedOptions, num_threads: int = 1) -> Engine:
@@ -130,8 +124,8 @@ def evaluate(
     gradient: bool = False,
     imaginary: bool = False,
     cotangents: np.ndarray | None = None,
-    sum_columns: np.ndarray | None = None,
     starts: RowStarts = FROM_CIRCUIT,
+    wanted: Wanted | None = None,
     metrics: dict[str, Any] | None = None,
     meanwhile: Callable[[], Any] | None = None,
     watch: Watch | None = None,
@@ -147,8 +141,8 @@ def evaluate(
         gradient: whether gradients are wanted.
         imaginary: give ``2 Im <psi|O|d psi>`` instead of the derivative ``2 Re <psi|O|d psi>``.
         cotangents: float64 (N,), weights of the pairs: gradients are then those of each row's weighted sum, (B, C).
-        sum_columns: bool (C,), columns of which only the sum over rows matters, see `Engine.evaluate`.
         starts: states that rows start in, and whether gradients of the start are wanted.
+        wanted: with cotangents, which gradients matter; None is all of them.
         metrics: dict to add what ran to.
         meanwhile: called once, beside the sweeps where the engine can; see `Evaluation.answer`.
         watch: told how much is done; see `Progress.watch`.
@@ -164,11 +158,10 @@ def evaluate(
     """
     start = time.perf_counter()
     num_lams = len(values) if cotangents is not None else len(pairs[0])
-    flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "cotangents": cotangents}
-    flags |= {"sum_columns": sum_columns, "meanwhile": meanwhile, "watch": watch}
+    flags: dict[str, Any] = {"gradient": gradient, "cotangents": cotangents}
     if portions := cut_rows(options, compiled, len(values), num_lams if gradient else None):
-        shared = (compiled, operators)
-        evaluations = evaluate_portions(evaluate, options, portions, shared, values, pairs, starts=starts, **flags)
+        flags |= {"imaginary": imaginary, "starts": starts, "wanted": wanted, "meanwhile": meanwhile, "watch": watch}
+        evaluations = evaluate_portions(evaluate, options, portions, (compiled, operators), values, pairs, **flags)
         if metrics is not None:
             for evaluation in evaluations:
                 add_metrics(metrics, evaluation.stats)
@@ -179,36 +172,79 @@ def evaluate(
     plan = compiled.plan(support, any_start=starts.states is not None)
     device = choose_device(options, plan, len(values), num_lams, gradient)
     columns = compiled.program.columns(values)
-    request = Request(len(values), num_lams, options.dtype, gradient, imaginary, state_gradients=starts.gradients)
-    flags["dtype"] = options.dtype
+    batch, mode = None, ROWS
+    if device != "reference" and not imaginary and may_share(plan, len(values)):
+        sharing = plan.sharing(compiled.program.depends_on((values[1:] != values[:1]).any(axis=0)))
+        room = MOST_BYTES
+        if options.memory_limit is not None:
+            room = min(room, options.resolve_memory_limit() // LIMIT_SHARE)
+        batch = Batch(sharing, operators, columns, pairs, gradient, cotangents, starts, wanted, options.dtype, room)
+        mode = find_mode(batch)
+    if wanted is not None and cotangents is not None:
+        flags["sum_columns"] = wanted.summed | wanted.unused
 
-    def run(device: str) -> list[Evaluation]:
-        if device == "cuda":
-            engine = engine_for(device, options)
-            flags["method"] = options.gpu_method()
-        else:
-            choice = choose_method(options, plan, operators, columns, request)
-            engine = engine_for(device, options, choice.num_threads)
-            flags["method"] = choice.method
-        if plan.takes_states:
-            return evaluate_rows(engine, plan, operators, columns, pairs, flags, starts)
-        return [engine.evaluate(plan, operators, columns, pairs, **flags)]
+    def run(device: str) -> tuple[Evaluation, list[dict[str, Any]]]:
+        runner = _Runner(options, operators, device, imaginary, [])
+        if batch is not None and mode != ROWS:
+            return evaluate_shared(runner, batch._replace(mode=mode), meanwhile, watch), runner.stats
+        return runner(plan, columns, pairs, starts, **flags, meanwhile=meanwhile, watch=watch), runner.stats
 
     try:
-        evaluations = run(device)
+        evaluation, stats = run(device)
     except DoesNotFit as error:
         if options.device != "auto":
             raise
         _say_once(f"device='auto' runs on the CPU: {error}")
         device = "cpu"
-        evaluations = run(device)
+        evaluation, stats = run(device)
     if metrics is not None:
-        record = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
+        record: dict[str, Any] = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
+        if mode != ROWS:
+            record["shared"] = mode
         defaults = {"kernels": device, "chunks": 1, "bytes": _states(plan, options.dtype, gradient)}
-        for number, evaluation in enumerate(evaluations):
+        for number, one in enumerate(stats):
             own = record if number == 0 else {}
-            add_metrics(metrics, {**defaults, **evaluation.stats, **own, "device": device, "dtype": options.dtype})
-    return join(evaluations)
+            add_metrics(metrics, {**defaults, **one, **own, "device": device, "dtype": options.dtype})
+    return evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class _Runner:
+    """Evaluates plans for a batch on one device, within the memory limit; keeps the stats of each evaluation."""
+
+    options: FusedOptions
+    operators: Observables
+    device: str
+    imaginary: bool
+    stats: list[dict[str, Any]]
+
+    def __call__(
+        self, plan: Plan, columns: np.ndarray, pairs: Pairs, starts: RowStarts = FROM_CIRCUIT, **flags: Any
+    ) -> Evaluation:
+        options, ends = self.options, flags.get("ends", NO_STATES)
+        if self.device == "cuda":
+            engine, method = engine_for(self.device, options), options.gpu_method()
+        else:
+            by_row = flags.get("cotangents") is not None or ends.final_cotangents is not None
+            request = Request(
+                len(columns),
+                len(columns) if by_row else len(pairs[0]),
+                options.dtype,
+                flags.get("gradient", False),
+                self.imaginary,
+                state_gradients=starts.gradients,
+                num_ends=len(columns) * (ends.final + (ends.final_cotangents is not None)),
+            )
+            choice = choose_method(options, plan, self.operators, columns, request)
+            engine, method = engine_for(self.device, options, choice.num_threads), choice.method
+        flags = {"cotangents": None, "gradient": False, "meanwhile": None, "watch": None} | flags
+        flags |= {"dtype": options.dtype, "imaginary": self.imaginary, "method": method}
+        if plan.takes_states and ends.initial is None:
+            evaluations = evaluate_rows(engine, plan, self.operators, columns, pairs, flags, starts)
+        else:
+            evaluations = [engine.evaluate(plan, self.operators, columns, pairs, **flags)]
+        self.stats.extend(evaluation.stats for evaluation in evaluations)
+        return join(evaluations)
 
 
 def pull_back(compiled: CompiledCircuit, values: np.ndarray, gradients: np.ndarray, pairs: Pairs) -> np.ndarray:
@@ -289,71 +325,3 @@ def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
             total[name] = max(total.get(name, 0), value)
         else:
             total[name] = total.get(name, 0) + value
-
-
-class FusedJob(AlgorithmJob):
-    """A `PrimitiveJob` that also says what ran. Its function returns the result and a dict of metrics.
-
-    Cancelling it, or Ctrl-C while waiting for its result, ends work that has begun within a second; its result is then
-    a RuntimeError.
-    """
-
-    _metrics: dict[str, Any]
-    _future: Any
-    _result: Any
-    _status: JobStatus | None
-    _cancelled: threading.Event | None = None
-
-    def submit(self) -> None:
-        """Start the job, on the CUDA device and stream that are current in this thread."""
-        if self._future is not None:
-            raise JobError("Primitive job has been submitted already.")
-        with _lock:
-            if not _pools:  # idle threads are reused: starting one per job costs more than a small circuit
-                _pools.append(ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="qiskit-fused"))
-        self._cancelled = threading.Event()
-        wants_gpu = any(isinstance(one, FusedOptions) and one.device in ("auto", "cuda") for one in self._args)
-        place = cupy_runtime.place() if wants_gpu else nullcontext()
-        self._future = _pools[0].submit(
-            run_cancellable, self._cancelled, place, self._function, *self._args, **self._kwargs
-        )
-
-    def _submit(self) -> None:
-        self.submit()
-
-    def result(self) -> Any:
-        """Wait for the job and return its result; raises what the job raised."""
-        if self._result is None:
-            self._check_submitted()
-            try:
-                self._result, self._metrics = self._future.result()
-            except KeyboardInterrupt:
-                self.cancel()
-                wait([self._future], STOP_SECONDS)  # its memory is free again, and its bar closed
-                raise
-        return self._result
-
-    def status(self) -> JobStatus:
-        """Return the status; a job that waits for a free thread is QUEUED (for `PrimitiveJob`, an error for good)."""
-        waits = (
-            self._status is None and self._future is not None and not (self._future.running() or self._future.done())
-        )
-        return JobStatus.QUEUED if waits else super().status()
-
-    def cancel(self) -> bool:
-        """Cancel the job: True if it had not begun, else its work ends as soon as the engine can."""
-        self._check_submitted()
-        assert self._cancelled is not None
-        self._cancelled.set()
-        return bool(self._future.cancel())
-
-    def metrics(self) -> dict[str, Any]:
-        """Wait for the job and return what ran: device, dtype, kernels, sweeps, chunks, bytes, rows, pairs, seconds.
-
-        Where workers of an executor shared it, also portions; bytes are then the most that one worker used.
-        """
-        self.result()
-        return dict(self._metrics)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_function": None, "_args": (), "_kwargs": {}, "_cancelled": None}

@@ -296,6 +296,15 @@ class CompiledExpressions:
             columns[:, group.members] = result
         return columns
 
+    def depend_on(self, parameters: np.ndarray) -> np.ndarray:
+        """Say which expressions, bool (E,), depend on some of the parameters, bool (P,)."""
+        found = np.zeros(self.num_expressions, bool)
+        for group in self._groups:
+            for leaf in group.leaves:
+                for columns in leaf.columns:
+                    found[group.members] |= parameters[columns]
+        return found
+
     def pull_back(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
         """Map gradients (B, K, P + E) with respect to columns to (B, K, P) with respect to parameters.
 

@@ -17,7 +17,8 @@ from qiskit_fused.batches import Batch, all_pairs, columns_of, make_batches
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_observables
 from qiskit_fused.estimator import FusedEstimator
-from qiskit_fused.execution import FusedJob, Pairs, check_device, check_finite, evaluate, pull_back, real_values
+from qiskit_fused.execution import Pairs, check_device, check_finite, evaluate, pull_back, real_values
+from qiskit_fused.jobs import FusedJob
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions, resembles_option, unknown_option
 from qiskit_fused.progress import Part, Progress
@@ -36,9 +37,9 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
     """Gradients of expectation values with respect to all parameters, from one adjoint sweep per row and observable.
 
     Goes where ``ParamShiftEstimatorGradient`` goes: ``EstimatorQNN(gradient=FusedEstimatorGradient())``,
-    ``VQE(gradient=...)``. Any differentiable `ParameterExpression` may be an angle. Gradients are exact; they are those
-    of the circuit as the estimator runs it, so circuits that would fall back to another estimator are refused. Global
-    phases do not count: IMAG and COMPLEX derivatives follow ``LinCombEstimatorGradient``.
+    ``VQE(gradient=...)``. Any differentiable ``ParameterExpression`` may be an angle. Gradients are exact; they are
+    those of the circuit as the estimator runs it, so circuits that would fall back to another estimator are refused.
+    Global phases do not count: IMAG and COMPLEX derivatives follow ``LinCombEstimatorGradient``.
 
     >>> from qiskit import QuantumCircuit
     >>> from qiskit.circuit import Parameter
@@ -107,7 +108,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
 
     @property
     def fused_options(self) -> FusedOptions:
-        """The options of the engine: those of the estimator unless own ones were given."""
+        """The options of the engine, those of the estimator unless own ones were given."""
         if self._own_options is not None:
             return self._own_options
         assert isinstance(self._estimator, FusedEstimator)
@@ -139,7 +140,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             parameter_values: (B, P), or (P,) for B = 1, in ``circuit.parameters`` order.
             parameters: the parameters to differentiate, in the order wanted; None is all, in circuit order.
             initial_states: real or complex (B, 2^n) of norm 1, in which all n qubits of the circuit start instead of
-                |0...0>. One row of values is taken for all states, and one state for all rows of values.
+                ``|0...0>``. One row of values is taken for all states, and one state for all rows of values.
 
         Returns:
             Values (B, K) and gradients (B, K, P), both also for B = 1 and K = 1. Gradients are complex128 when
@@ -147,7 +148,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
 
         Raises:
             UnsupportedInstruction: when the circuit holds an instruction no sweep can do, or one that needs its qubits
-                in |0> where there are ``initial_states``.
+                in ``|0>`` where there are ``initial_states``.
             TypeError: for a circuit, observable or values of a wrong type.
             ValueError: for shapes that do not fit, foreign parameters, values that are not finite, or states whose norm
                 is not 1; it names the row.

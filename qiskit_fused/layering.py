@@ -30,7 +30,7 @@ def make_plan(program: Program, support: np.ndarray | None = None) -> Plan:
     wires = np.where(program.output_wires >= 0, bit_of[program.output_wires], -1)
     schedule = _Schedule(program, bit_of, len(seen))
     schedule.add(kept)
-    return schedule.finish(wires, seen)
+    return schedule.finish(wires, seen, support)
 
 
 def _light_cone(program: Program, support: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +147,7 @@ class _Schedule:
                 moved |= ((masks >> np.uint64(qubit)) & np.uint64(1)) << np.uint64(bit)
         return moved
 
-    def finish(self, wires: np.ndarray, seen: np.ndarray) -> Plan:
+    def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> Plan:
         ops, initial_state, starts = self.program.ops, None, None
         if np.isin(self.program.initialized, seen).all():  # the qubits that are not seen start in |0>
             if self.program.initial_state is not None:
@@ -184,4 +184,5 @@ class _Schedule:
             initial_state=initial_state,
             starts=starts,
             start_bits=self.bit_of[: self.program.num_qubits],
+            support=support,
         )

@@ -96,6 +96,7 @@ class _Lowering:
         self.unitaries: dict[bytes, QuantumCircuit] = {}
         self.gates: list[Gate] = []
         self.recording = True
+        self.begins: list[tuple[int, int]] = []  # gates and ops before each instruction
         self.pieces: list[Encoding] = []
         self.needs_zero: tuple[str, int, tuple[int, ...]] | None = None
         self.touched = 0
@@ -123,6 +124,7 @@ class _Lowering:
             expressions=CompiledExpressions(self.nodes, self.origins, len(self.parameters)),
             gates=tuple(self.gates),
             ops=self.form.finish(),
+            instructions=np.array([*self.begins, (len(self.gates), len(self.form.rows))], dtype=np.int64),
             **self._start(),
         )
 
@@ -132,9 +134,8 @@ class _Lowering:
         active: set = set()
         for instruction in self.circuit.data:
             name = instruction.name
-            if name in _PASSIVE and (
-                name == "id" or isinstance(instruction.operation, Barrier | Delay | Measure | Reset)
-            ):
+            is_passive = name in _PASSIVE
+            if is_passive and (name == "id" or isinstance(instruction.operation, Barrier | Delay | Measure | Reset)):
                 continue
             active.update(instruction.qubits)
         if len(active) > MAX_QUBITS:
@@ -153,6 +154,8 @@ class _Lowering:
             self.gate("global_phase", (), (self.angle(circuit.global_phase),), controls, state)
         for index, instruction in enumerate(circuit.data):
             targets = tuple([where[qubit] for qubit in instruction.qubits])
+            if self.recording:
+                self.begins.append((len(self.gates), len(self.form.rows)))
             if top:
                 self.index, self.name, self.qubits = index, instruction.name, instruction.qubits
             if instruction.is_standard_gate():

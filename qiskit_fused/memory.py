@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qiskit_fused.plan import Plan
 
 _LOW_BITS = 8  # max_low_bits in kernels/sweeps.hpp
-_LANE_BITS = {"complex64": 4, "complex128": 3}  # of the widest vectors; no state is smaller than one
+LANE_BITS = {"complex64": 4, "complex128": 3}  # of the widest vectors; no state is smaller than one
 _SIDE_BY_SIDE_QUBITS = 20  # at most, where chunked rows of large batches run side by side (kernels/engine.cpp)
 _WORTH_A_THREAD = 2e5  # amplitude-runs, likewise
 _ROW_TABLES, _SHARED_TABLES = 2 << 20, 64 << 20  # bytes of tables that are kept at most, likewise
@@ -44,6 +44,7 @@ class Request(NamedTuple):
         imaginary: whether these are ``2 Im <psi|O|d psi>``.
         num_flips, num_diagonals: of all observables, see `count_diagonals`.
         state_gradients: whether gradients of start states are wanted, where rows bring them.
+        num_ends: final states, and cotangents of these, that come out or in.
     """
 
     num_rows: int = 1
@@ -54,6 +55,7 @@ class Request(NamedTuple):
     num_flips: int = 0
     num_diagonals: int = 0
     state_gradients: bool = True
+    num_ends: int = 0
 
     @classmethod
     def full(cls, num_rows: int, observables: int, dtype: str, gradient: bool = True) -> Request:
@@ -88,8 +90,8 @@ class Footprint:
     def __init__(self, plan: Plan, dtype: str):
         self.plan = plan
         self.item = np.dtype(dtype).itemsize // 2  # of a real number
-        self.bits = max(plan.num_qubits, _LANE_BITS[dtype])
-        self.low_bits = max(min(plan.num_qubits, _LOW_BITS), _LANE_BITS[dtype])
+        self.bits = max(plan.num_qubits, LANE_BITS[dtype])
+        self.low_bits = max(min(plan.num_qubits, _LOW_BITS), LANE_BITS[dtype])
         self.low, self.high = 1 << self.low_bits, 1 << max(plan.num_qubits - self.low_bits, 0)
         self.num_chunks, self.blocks = 1 << plan.chunk_bits, 1 << (self.bits - self.low_bits)
         self.state, self.real_state = ((parts * self.item << self.bits) + _STAGGER for parts in (2, 1))
@@ -196,6 +198,7 @@ class Footprint:
         """Return the bytes of columns, values and gradients, and of start states that rows bring and theirs."""
         columns, num_lams = self.plan.program.num_columns, request.num_pairs * request.gradient
         num_bytes = 8 * (request.num_rows * columns + request.num_pairs + num_lams * columns)
+        num_bytes += 16 * request.num_ends << self.plan.num_qubits
         if not self.plan.takes_states:
             return num_bytes
         num_lams *= request.state_gradients

@@ -108,10 +108,11 @@ def _by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
         return ["reverse"]
     if method != "auto":
         return [method]
-    return ["store", "reverse"] if _suits_store(footprint, request) else ["reverse"]
+    return ["store", "reverse"] if suits_store(footprint, request) else ["reverse"]
 
 
-def _suits_store(footprint: Footprint, request: Request) -> bool:
+def suits_store(footprint: Footprint, request: Request) -> bool:
+    """Say whether all states of a row are few enough bytes to be kept in the cache."""
     plan = footprint.plan
     num_bytes = plan.num_positions(imaginary=request.imaginary) * footprint.state_bytes(request)
     return plan.num_qubits >= STORE_MIN_QUBITS and num_bytes <= STORE_MAX_BYTES
@@ -182,7 +183,7 @@ class _Options:
         if most * self.footprint.state_bytes(self.request) > STORE_MAX_BYTES:
             # More would save steps, and lose more time where they leave the cache: n = 16, 201 positions, complex64,
             # takes 46 ms with 20 states, 59 with 111 and 71 with all.
-            most = _fewest_states(most, 2)
+            most = fewest_states(most, 2)
         if self.limit < inf:
             rows, _ = self.footprint.side_by_side(self.request.num_rows, num_threads)
             state = rows * self.footprint.state_bytes(self.request)
@@ -340,11 +341,11 @@ def report(plan: Plan, request: Request, num_threads: int, limit: int) -> Report
     footprint = plan.footprint(request.dtype)
     within = _Options(footprint, request, num_threads, limit, None)
     positions = plan.num_positions(imaginary=request.imaginary)
-    kept = {_fewest_states(positions, repetitions) for repetitions in (2, 3, 5)}
+    kept = {fewest_states(positions, repetitions) for repetitions in (2, 3, 5)}
     fitting = within.choose("checkpoint")
     if fitting is not None:
         kept.add(fitting.method.num_states or 1)
-    small = _suits_store(footprint, request) and within.threads_for(positions) is not None
+    small = suits_store(footprint, request) and within.threads_for(positions) is not None
     rows = [("reverse", 0), ("store", positions)]
     rows += [("checkpoint", num_states) for num_states in sorted(kept - {positions}, reverse=True)]
     costs = []
@@ -382,7 +383,7 @@ def report(plan: Plan, request: Request, num_threads: int, limit: int) -> Report
     return Report(title, tuple(costs))
 
 
-def _fewest_states(num_positions: int, repetitions: int) -> int:
+def fewest_states(num_positions: int, repetitions: int) -> int:
     """Return the fewest states with which no step is made more than ``repetitions`` times."""
     num_states = 1
     while comb(num_states + repetitions, num_states) < num_positions + 1:

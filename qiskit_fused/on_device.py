@@ -11,6 +11,8 @@ from qiskit_fused.batches import all_pairs
 from qiskit_fused.engines import NO_STATES, Ends
 from qiskit_fused.execution import check_finite, choose_device, engine_for
 from qiskit_fused.row_starts import check_norms, circuit_order
+from qiskit_fused.shared_evaluation import may_share
+from qiskit_fused.sharing import ROWS
 from qiskit_fused.training import Vjp
 
 if TYPE_CHECKING:
@@ -24,8 +26,9 @@ def on_device(
 ) -> DeviceExpectations | None:
     """Return what evaluates rows without the host, on the current CUDA device; None where the host is needed.
 
-    It is needed where the sweeps do not run on the GPU, where an executor shares the rows, and where columns or start
-    states are made by NumPy: expressions that are not affine in one parameter, and amplitude encodings.
+    It is needed where the sweeps do not run on the GPU, where an executor shares the rows, where columns or start
+    states are made by NumPy (expressions that are not affine in one parameter, and amplitude encodings), and where what
+    all rows have in common is worth simulating once, see `Sharing`.
 
     Args:
         expectations: what is evaluated.
@@ -44,6 +47,11 @@ def on_device(
     plan = compiled.plan(expectations.operators.support(compiled.num_qubits), any_start=any_start)
     if choose_device(options, plan, num_rows, num_rows, gradient) != "cuda":
         return None
+    if may_share(plan, num_rows):
+        varies = np.zeros(program.num_columns, dtype=bool)
+        varies[expectations._inputs] = True
+        if plan.sharing(varies).choose(num_rows, expectations.num_observables, gradient) != ROWS:
+            return None
     return DeviceExpectations(expectations, plan, engine_for("cuda", options))
 
 

@@ -51,7 +51,7 @@ class FusedOptions:
         progress: whether work shows a progress bar (needs tqdm), one for each job or call, or a function that is
             called with ``(done, total)``, in steps, by the thread that works, every 50 ms or less often; an exception
             in it ends the job and is raised by ``job.result()``.
-        executor: a `concurrent.futures.Executor` whose workers share the rows of a batch: a pool of processes,
+        executor: a ``concurrent.futures.Executor`` whose workers share the rows of a batch: a pool of processes,
             ``mpi4py.futures.MPIPoolExecutor``, ``client.get_executor()`` of a Dask client. Less than some 20 ms of
             work stays in this process. Options hold on each worker, ``memory_limit`` too; a worker uses one CPU thread
             unless ``num_threads`` says more. Pickled options have no executor.

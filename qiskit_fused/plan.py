@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +21,17 @@ from qiskit_fused.methods import Report, report
 from qiskit_fused.program import OpKind, Program
 from qiskit_fused.starts import Starts
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from qiskit_fused.sharing import Sharing
+
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _MOST_LOCAL_QUBITS = 19  # of a chunk; larger ones leave an L3 cache of 32 MiB, and take 1.4 times as long at n = 26
 _EXACT = 2e-16  # sines and cosines of constants below are 0, here and in kernels/binding.cpp
+_KEPT_SHARINGS = 16
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
 
 
@@ -37,14 +44,21 @@ class Plan:
         num_qubits: n, qubits simulated: those that some observable can see.
         wires: int array (num_circuit_qubits,), bit of each circuit qubit in the final state, -1 where the qubit is
             not simulated.
-        num_layers: D.
-        leaf_kind, leaf_column, leaf_coefficient, leaf_offset, leaf_quaternion: gates of the runs, see `Ops`.
-        run_begin: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
-        run_qubit, run_layer: int32 (R,), by layer, then qubit.
-        term_phase: int32 (T,), ascending; the other term arrays as in `Ops`, masks over the n bits.
-        initial_state: complex128 (2**n,) or None for |0...0>.
+        num_layers: D, layers of rotations.
+        initial_state: complex128 (2**n,) or None for ``|0...0>``.
         starts: makes the start state of each row from its columns, or None.
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
+        support: uint8, what the observables do to each circuit qubit: 0 nothing, 1 a diagonal, 2 anything. None: no
+            gate is left out.
+        inputs: bool (C,), columns that differ between the rows of a batch, if that is to be shown.
+        num_observables: of the batch, likewise.
+
+    What engines read of R runs and T terms, in arrays as those of ``program.ops``:
+
+    * ``leaf_kind``, ``leaf_column``, ``leaf_coefficient``, ``leaf_offset``, ``leaf_quaternion``: gates of the runs.
+    * ``run_begin``: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
+    * ``run_qubit``, ``run_layer``: int32 (R,), by layer, then qubit.
+    * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
     """
 
     program: Program
@@ -69,6 +83,9 @@ class Plan:
     initial_state: np.ndarray | None
     starts: Starts | None
     start_bits: np.ndarray
+    support: np.ndarray | None
+    inputs: np.ndarray | None = None
+    num_observables: int = 1
 
     @property
     def takes_states(self) -> bool:
@@ -77,7 +94,7 @@ class Plan:
 
     @property
     def starts_at_zero(self) -> bool:
-        """Whether all rows start in |0...0>."""
+        """Whether all rows start in ``|0...0>``."""
         return self.initial_state is None and not self.takes_states
 
     @property
@@ -94,15 +111,15 @@ class Plan:
         return max(bits, self.num_qubits - _MOST_LOCAL_QUBITS)
 
     def num_positions(self, *, imaginary: bool = False) -> int:
-        """Count the states that a backward sweep of the CPU engine meets (see `schedules`): one per phase, and the end.
+        """Count the states that the CPU engine meets on its way back (see ``schedules``): one per phase, and the end.
 
-        From |0...0> the state before the first layer is left out, unless ``imaginary`` derivatives need it.
+        From ``|0...0>`` the state before the first layer is left out, unless ``imaginary`` derivatives need it.
         """
         return self.num_layers + (1 if self.starts_at_zero and not imaginary else 2)
 
     @cached_property
     def is_real(self) -> bool:
-        """Whether states stay real, up to a global phase, whatever the angles: half the numbers, half the work."""
+        """Whether states stay real, up to a global phase, whatever the angles, which halves numbers and work."""
         if self.takes_states or (self.initial_state is not None and self.initial_state.imag.any()):
             return False
         fixed = self.leaf_column < 0
@@ -129,27 +146,41 @@ class Plan:
 
     @cached_property
     def single_axis(self) -> np.ndarray:
-        """Bool (R,): runs of RX alone or of RY alone, whose gradients need one sum."""
+        """Which runs, bool (R,), are of RX alone or of RY alone, whose gradients need one sum."""
         first = self.leaf_kind[self.run_begin[:-1]]
         rest = np.repeat(first, np.diff(self.run_begin))
         differs = (self.leaf_kind != rest) | ~np.isin(self.leaf_kind, (OpKind.RX, OpKind.RY))
         return np.add.reduceat(differs, self.run_begin[:-1]) == 0 if self.num_runs else np.zeros(0, bool)
 
-    def flops(self, gradient: bool = True) -> int:
+    @property
+    def fused_text(self) -> str:
+        """What the circuit became, in words."""
+        return (
+            f"{count_text(self.num_runs, 'rotation')} in {count_text(self.num_layers, 'layer')}, "
+            f"{count_text(len(self.term_phase), 'term')} in {count_text(self.num_layers + 1, 'phase')}"
+        )
+
+    def flops(self, gradient: bool = True, *, is_real: bool | None = None) -> int:
         """Count the floating-point operations of the sweeps for one row and observable, a multiply-add being two.
 
         A rotation is 4 per amplitude, its adjoint 8 and 4 for the sum Im<lam|Y|psi>. A phase is 8, and 8 more for the
         product of its two tables (4 where there is one); its adjoint 16, and 6 with the sums of Im(conj(lam) psi). Real
         states take half of it for rotations, and 2 for a phase or 4 back, without sums.
         Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
+
+        Args:
+            gradient: whether the adjoint is counted too.
+            is_real: whether states are real; None: where they stay so.
         """
+        if is_real is None:
+            is_real = self.is_real
         start = 1 if self.starts_at_zero else 0
         num_rotations, num_phases = int((self.run_layer >= start).sum()), self.num_layers + 1 - start
         table = 8 if self.num_qubits > _LOW_BITS else 4
-        forward = 2 * (num_rotations + num_phases) if self.is_real else 4 * num_rotations + (8 + table) * num_phases
+        forward = 2 * (num_rotations + num_phases) if is_real else 4 * num_rotations + (8 + table) * num_phases
         if not gradient:
             return forward << self.num_qubits
-        if self.is_real:
+        if is_real:
             return (forward + 6 * self.num_runs + 4 * num_phases) << self.num_qubits
         many_axes = self.run_layer[~self.single_axis]
         with_sums = np.union1d(np.union1d(many_axes, many_axes + 1), self.term_phase[self.term_column >= 0])
@@ -219,10 +250,78 @@ class Plan:
         request = Request.full(batch_size, observables, dtype)
         return report(self, request, num_threads, resolve_limit(memory_limit))
 
+    def state_bytes(self, dtype: str = "complex128") -> int:
+        """Count the bytes of the amplitudes of a state: half of them where it is real."""
+        return (np.dtype(dtype).itemsize << self.num_qubits) >> int(self.is_real)
+
+    def sharing(self, varies: np.ndarray) -> Sharing:
+        """Return what rows have in common that differ in some columns of the program only, bool (C,); made once."""
+        from qiskit_fused.sharing import Sharing  # which makes plans
+
+        key = varies.tobytes()
+        known = self._sharings.get(key)
+        if known is None:
+            if len(self._sharings) >= _KEPT_SHARINGS:
+                self._sharings.clear()
+            known = self._sharings[key] = Sharing(self, varies)
+        return known
+
+    @cached_property
+    def _sharings(self) -> dict[bytes, Sharing]:
+        return {}
+
     def bytes_moved(self, dtype: str = "complex128", *, gradient: bool = True) -> int:
         """Count the bytes that the sweeps of one row read and write, wherever in the memory hierarchy that is."""
-        state = np.dtype(dtype).itemsize << self.num_qubits
-        return 2 * state * self.num_sweeps * (3 if gradient else 1)
+        return 2 * self.state_bytes(dtype) * self.num_sweeps * (3 if gradient else 1)
+
+    def draw(
+        self,
+        output: str = "mpl",
+        *,
+        device: str = "cpu",
+        dtype: str = "complex128",
+        method: str = "reverse",
+        num_states: int | None = None,
+        num_segments: int | None = None,
+        max_layers: int = 6,
+    ) -> Figure | str:
+        """Draw the circuit as an engine runs it: fused runs, phases, blocks, sweeps, and states that are kept.
+
+        Args:
+            output: "mpl" for a matplotlib figure, which notebooks show and `savefig` saves; "text" for a string.
+            device: engine whose sweeps are drawn, "cpu" (with the widest vectors) or "cuda"; neither has to be there.
+            dtype: number format, which decides on blocks.
+            method: of a backward pass, "reverse", "checkpoint" or "store".
+            num_states: for "checkpoint", states kept (see `report`); None: so many that no step is made thrice.
+            num_segments: for "checkpoint", segments of equal length instead.
+            max_layers: layers shown (steps of a sweep, for "cuda"), at least 2; of more, the first and the last ones.
+
+        Raises:
+            ImportError: for "mpl" without matplotlib.
+            ValueError: for an argument that is not allowed.
+        """
+        from qiskit_fused.draw import draw  # which imports plans
+
+        return draw(
+            self,
+            output,
+            device=device,
+            dtype=dtype,
+            method=method,
+            num_states=num_states,
+            num_segments=num_segments,
+            max_layers=max_layers,
+        )
+
+    def explain(self, dtype: str = "complex128") -> str:
+        """Say in sentences what was fused into what, what was left out, what a row costs and what bounds its speed.
+
+        Args:
+            dtype: number format of the amplitudes.
+        """
+        from qiskit_fused.explanation import explain  # which imports plans
+
+        return explain(self, dtype)
 
     def __str__(self) -> str:
         program = self.program
@@ -234,13 +333,14 @@ class Plan:
             ("gates", f"{len(program.gates)}"),
             ("normal form", f"{count_text(len(program.ops) - num_terms, 'one-qubit gate')}, "
                             f"{count_text(num_terms, 'diagonal term')}"),
-            ("fused", f"{count_text(self.num_runs, 'rotation')} in {count_text(self.num_layers, 'layer')}, "
-                      f"{count_text(len(self.term_phase), 'term')} in {count_text(self.num_layers + 1, 'phase')}"),
+            ("fused", self.fused_text),
             ("angles", f"{count_text(program.num_parameters, 'parameter')}, "
                        f"{count_text(program.expressions.num_expressions, 'expression')}"),
             ("sweeps", f"{self.num_sweeps} forward, {self.num_sweeps} backward, in "
                        f"{count_text(1 << self.chunk_bits, 'chunk')}"),
         ]  # fmt: skip
+        if self.inputs is not None:
+            rows += self.sharing(self.inputs).lines(self.num_observables)
         if self.takes_states:
             rows.insert(2, ("start", "each row in a state of its own"))
         lines = ["Plan", *(f"  {name:<12}{text}" for name, text in rows)]

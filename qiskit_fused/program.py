@@ -15,7 +15,7 @@ Conventions (used everywhere):
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from typing import Protocol
 
@@ -83,6 +83,18 @@ class Ops:
     def __len__(self) -> int:
         return len(self.kind)
 
+    def take(self, chosen: np.ndarray) -> Ops:
+        """Return some of the ops, by number."""
+        return Ops(**{part.name: getattr(self, part.name)[chosen] for part in fields(self)})
+
+    def varies(self, columns: np.ndarray) -> np.ndarray:
+        """Say which ops depend on some of the columns, bool (C,)."""
+        padded = np.append(columns, [False] * 3)  # column -1 is a constant
+        found: np.ndarray = padded[self.column]
+        for further in (1, 2):
+            found = found | ((self.kind == OpKind.RV) & padded[self.column + further])
+        return found
+
 
 class Expressions(Protocol):
     """The columns that are not plain parameters, evaluated and differentiated over a whole batch."""
@@ -91,6 +103,9 @@ class Expressions(Protocol):
 
     def evaluate(self, values: np.ndarray) -> np.ndarray:
         """Map parameter values (B, P) to expression values (B, E)."""
+
+    def depend_on(self, parameters: np.ndarray) -> np.ndarray:
+        """Say which expressions, bool (E,), depend on some of the parameters, bool (P,)."""
 
     def pull_back(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
         """Map gradients (B, K, P + E) with respect to columns to gradients (B, K, P) with respect to parameters."""
@@ -110,6 +125,8 @@ class Program:
         expressions: the E further columns.
         gates: the original gates on active qubits, swaps included.
         ops: the normal form on active qubits.
+        instructions: int64 (M + 1, 2), where the gates and the ops of each instruction begin: they stay together where
+            the order of instructions is changed.
         initial_state: complex128 (2**num_qubits,) start state, or None for |0...0>.
         initialized: active qubits that do not start in |0>.
         encodings: of the start, where it differs between rows; `initial_state` is then None.
@@ -125,6 +142,7 @@ class Program:
     expressions: Expressions
     gates: tuple[Gate, ...]
     ops: Ops
+    instructions: np.ndarray
     initial_state: np.ndarray | None = None
     initialized: tuple[int, ...] = field(default=())
     encodings: tuple[Encoding, ...] = field(default=())
@@ -143,6 +161,10 @@ class Program:
         columns = np.concatenate([encoding.column.ravel() for encoding in self.encodings])
         # expressions may be made of any parameter
         return bool((np.isin(columns, parameters) | (columns >= self.num_parameters)).any())
+
+    def depends_on(self, parameters: np.ndarray) -> np.ndarray:
+        """Say which columns, bool (C,), depend on some of the parameters, bool (P,)."""
+        return np.concatenate([parameters, self.expressions.depend_on(parameters)])
 
     @property
     def num_columns(self) -> int:

@@ -27,7 +27,7 @@ _Model = TypeVar("_Model")
 
 
 class FusedEstimatorQNN(EstimatorQNN):
-    """An `EstimatorQNN` whose forward pass is one batch, and whose backward pass is one batched Jacobian.
+    """An ``EstimatorQNN`` whose forward pass is one batch, and whose backward pass is one batched Jacobian.
 
     Outputs and gradients are those of ``EstimatorQNN``, in the same shapes; gradients are exact. It goes where that
     goes: ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor``, ``EffectiveDimension``, ``TorchConnector``. `vjp` and
@@ -110,10 +110,10 @@ class FusedEstimatorQNN(EstimatorQNN):
         weights.
 
         Args:
-            input_data: as `forward` takes it.
-            weights: as `forward` takes them.
-            cotangent: the derivative of the loss with respect to each output: the shape of `forward`'s result, or (K,)
-                for a single sample. Or a function, as `Expectations.value_and_vjp` takes it.
+            input_data: as ``forward`` takes it.
+            weights: as ``forward`` takes them.
+            cotangent: the derivative of the loss with respect to each output, in the shape of ``forward``'s result, or
+                (K,) for a single sample. Or a function, as `Expectations.value_and_vjp` takes it.
 
         Returns:
             The gradient of the inputs in their shape (None unless ``input_gradients``, or without inputs), and that of

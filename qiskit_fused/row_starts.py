@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qiskit_fused.engines import Ends, Engine, Evaluation, Watch
+from qiskit_fused.engines import NO_STATES, Ends, Engine, Evaluation, Watch
 from qiskit_fused.starts import rows_at_once, spread
 
 if TYPE_CHECKING:
@@ -93,14 +93,16 @@ def evaluate_rows(
         operators: the observables.
         columns: float64 (B, C).
         pairs: see `Engine.evaluate`.
-        flags: keywords of it.
+        flags: keywords of it; of the statevectors in ``ends``, the final ones.
         starts: how the rows start.
 
     Returns:
         The evaluation of each block, in order. Gradients include those with respect to parameters that are amplitudes;
         gradients with respect to states that were given are on the qubits of the circuit.
     """
-    weighted, wanted = flags["cotangents"] is not None, flags["gradient"] and starts.gradients
+    ends: Ends = flags.get("ends", NO_STATES)
+    weighted = flags["cotangents"] is not None or ends.final_cotangents is not None
+    wanted = flags["gradient"] and starts.gradients
     num_lams = (len(columns) if weighted else len(pairs[0])) * wanted
     size = rows_at_once(plan.num_qubits, len(columns), num_lams)
     blocks = [slice(0, 0)]
@@ -118,12 +120,13 @@ def evaluate_rows(
             assert starts.states is not None
             given = starts.states[rows] if order is None else starts.states[rows][:, order]
             states = np.ascontiguousarray(given, dtype=np.complex128)
-        if weighted:
+        if flags["cotangents"] is not None:
             options["cotangents"] = flags["cotangents"][chosen]
+        final = None if ends.final_cotangents is None else ends.final_cotangents[rows]
+        options["ends"] = Ends(states, wanted, ends.final, final)
         options["watch"] = _watch_block(flags["watch"], number, len(blocks))
         options["meanwhile"] = flags["meanwhile"] if number == 0 else None
-        ends = Ends(initial=states, initial_gradients=wanted)
-        found = engine.evaluate(plan, operators, part, of_block, **options, ends=ends)
+        found = engine.evaluate(plan, operators, part, of_block, **options)
         if wanted:
             of_states, found = found.state_gradients, replace(found, state_gradients=None)
             assert of_states is not None and found.gradients is not None
@@ -141,7 +144,7 @@ def join(evaluations: list[Evaluation]) -> Evaluation:
     if len(evaluations) == 1:
         return evaluations[0]
     joined: dict[str, Any] = {}
-    for name in ("values", "gradients", "state_gradients"):
+    for name in ("values", "gradients", "state_gradients", "final_states"):
         parts = [getattr(evaluation, name) for evaluation in evaluations]
         joined[name] = None if parts[0] is None else np.concatenate(parts)
     return replace(evaluations[0], **joined)

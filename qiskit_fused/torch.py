@@ -47,8 +47,8 @@ class FusedLayer(nn.Module):
     engine through DLPack, in torch's current stream, and values and gradients come back the same way: none of them
     visits the host. (Tested with an emulated device; this has not run on a GPU yet.) All other tensors are copied
     through CPU memory, rows times inputs in and rows times observables out: where the ``device`` option, which alone
-    says where sweeps run, chooses the CPU; where an executor shares the rows; and where parameters are amplitudes, or
-    in expressions that are not affine in one parameter.
+    says where sweeps run, chooses the CPU; where an executor shares the rows; where parameters are amplitudes, or in
+    expressions that are not affine in one parameter; and where parts of the circuit are simulated once for all rows.
 
     Args:
         circuit: the circuit, or what `compile_circuit` made of it.
@@ -111,7 +111,7 @@ class FusedLayer(nn.Module):
         Args:
             inputs: real (..., I), with any number of leading dimensions; may be left out where I is 0.
             initial_states: real or complex (..., 2^n), n the qubits of the circuit: what each row starts from in place
-                of |0...0>, normalised. Its leading dimensions are broadcast with those of the inputs.
+                of ``|0...0>``, normalised. Its leading dimensions are broadcast with those of the inputs.
 
         Raises:
             TypeError: for what is not a tensor, or complex inputs.
@@ -180,7 +180,7 @@ def expectation_values(
         expectations: what to evaluate, in the number format of its options.
         weight: real (W,).
         inputs: real (B, I).
-        initial_states: real or complex (B, 2^n), normalised, or None for |0...0>.
+        initial_states: real or complex (B, 2^n), normalised, or None for ``|0...0>``.
     """
     values: Tensor = _Values.apply(expectations, weight, inputs, initial_states)
     return values

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
-from qiskit_fused.batches import all_pairs
+from qiskit_fused.batches import all_pairs, as_slice, join_rows
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit, check_observables
 from qiskit_fused.execution import check_finite, evaluate, pull_back, real_values
@@ -17,6 +18,7 @@ from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_starts import RowStarts, check_states
+from qiskit_fused.shared_evaluation import Wanted
 from qiskit_fused.workers import cut_rows, options_of_workers, run_portions
 
 _BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
@@ -87,6 +89,16 @@ class Expectations:
                 f"{'both' if given.max() > 1 else 'neither'}."
             )
 
+    @cached_property
+    def _index(self) -> tuple[Any, Any]:
+        """Columns of inputs and weights, as slices where they are consecutive: these select without a copy."""
+        return as_slice(self._inputs), as_slice(self._weights)
+
+    @cached_property
+    def _wanted(self) -> tuple[Wanted, Wanted]:
+        """Which gradients of a weighted sum matter, without and with those of the inputs."""
+        return Wanted.of(self.compiled.program, self._inputs, self._weights)
+
     def _columns(self, name: str, parameters: Iterable[Parameter]) -> np.ndarray:
         parameters = list(parameters)
         try:
@@ -99,17 +111,17 @@ class Expectations:
 
     @property
     def num_inputs(self) -> int:
-        """I."""
+        """I, inputs of a row."""
         return len(self._inputs)
 
     @property
     def num_weights(self) -> int:
-        """W."""
+        """W, weights."""
         return len(self._weights)
 
     @property
     def num_observables(self) -> int:
-        """K."""
+        """K, observables."""
         return self.operators.num_observables
 
     def values(self, inputs: Any, weights: Any, *, initial_states: Any = None) -> np.ndarray:
@@ -118,8 +130,8 @@ class Expectations:
         Args:
             inputs: (B, I).
             weights: (W,).
-            initial_states: real or complex (B, 2**n), in which the qubits of each row start instead of |0...0>; of norm
-                1. The circuit must not need |0>.
+            initial_states: real or complex (B, 2**n), in which the qubits of each row start instead of ``|0...0>``; of
+                norm 1. The circuit must not need ``|0>``.
 
         Raises:
             ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
@@ -192,53 +204,41 @@ class Expectations:
         def find(part: _Rows) -> np.ndarray:
             return self._evaluate(part, progress).values
 
-        result = np.empty((len(rows.inputs), self.num_observables))
-        for part, found in self._parts(progress, rows, 0, find, Expectations._values):
-            result[part] = found
-        return result
+        parts = self._parts(progress, rows, 0, find, Expectations._values)
+        return join_rows(((part, (found,)) for part, found in parts), len(rows.inputs))[0]
 
     def _vjp(self, progress: Progress, rows: _Rows, input_gradients: bool) -> Vjp:
+        of_weights = np.zeros(self.num_weights)
+
         def find(part: _Rows) -> Vjp:
             if callable(part.cotangents):
                 known = self._evaluate(part._replace(cotangents=None), progress).values
                 part = part._replace(cotangents=self._check_cotangents(part.cotangents(known), known.shape))
-            found = self._evaluate(part, progress)
-            gradients, weights = found.gradients, found.gradients[:, self._weights].sum(axis=0)
-            return Vjp(found.values, gradients[:, self._inputs] if input_gradients else None, weights, found.of_states)
+            found = self._evaluate(part, progress, input_gradients=input_gradients)
+            inputs, weights = (found.gradients[:, index] for index in self._index)
+            return Vjp(found.values, inputs if input_gradients else None, weights.sum(axis=0), found.of_states)
 
-        num_rows, starts = len(rows.inputs), rows.starts
-        values, of_weights = np.empty((num_rows, self.num_observables)), np.zeros(self.num_weights)
-        of_inputs = np.empty((num_rows, self.num_inputs)) if input_gradients else None
-        of_states = None
-        if starts.states is not None and starts.gradients:
-            of_states = np.empty(starts.states.shape, dtype=np.complex128)
-        for part, found in self._parts(progress, rows, 1, find, Expectations._vjp, input_gradients):
-            values[part] = found.values
-            of_weights += found.weights
-            if of_inputs is not None:
-                of_inputs[part] = found.inputs
-            if of_states is not None:
-                of_states[part] = found.initial_states
-        return Vjp(values, of_inputs, of_weights, of_states)
+        def each() -> Iterator[tuple[slice, Any]]:
+            for part, found in self._parts(progress, rows, 1, find, Expectations._vjp, input_gradients):
+                np.add(of_weights, found.weights, out=of_weights)
+                yield part, found._replace(weights=None)
+
+        return Vjp(*join_rows(each(), len(rows.inputs)))._replace(weights=of_weights)
 
     def _jacobian(
         self, progress: Progress, rows: _Rows, input_gradients: bool
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        num_rows, count = len(rows.inputs), self.num_observables
+        count = self.num_observables
 
         def find(part: _Rows) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
             found = self._evaluate(part, progress, jacobian=True)
             gradients = found.gradients.reshape(-1, count, len(self.compiled.parameters))
-            inputs = gradients[:, :, self._inputs] if input_gradients else None
-            return found.values, inputs, gradients[:, :, self._weights]
+            inputs, weights = (gradients[:, :, index] for index in self._index)
+            return found.values, inputs if input_gradients else None, weights
 
-        values, of_weights = np.empty((num_rows, count)), np.empty((num_rows, count, self.num_weights))
-        of_inputs = np.empty((num_rows, count, self.num_inputs)) if input_gradients else None
-        for part, found in self._parts(progress, rows, count, find, Expectations._jacobian, input_gradients):
-            values[part], inputs, of_weights[part] = found
-            if of_inputs is not None:
-                of_inputs[part] = inputs
-        return values, of_inputs, of_weights
+        return join_rows(
+            self._parts(progress, rows, count, find, Expectations._jacobian, input_gradients), len(rows.inputs)
+        )
 
     def _parts(
         self,
@@ -280,10 +280,12 @@ class Expectations:
             watch=progress.watch,
         )
 
-    def _evaluate(self, rows: _Rows, progress: Progress, jacobian: bool = False) -> _Found:
+    def _evaluate(
+        self, rows: _Rows, progress: Progress, jacobian: bool = False, input_gradients: bool = True
+    ) -> _Found:
         inputs, weights, starts, cotangents = rows
-        values = np.empty((len(inputs), len(self.compiled.parameters)))
-        values[:, self._inputs], values[:, self._weights] = inputs, weights
+        values, (of_inputs, of_weights) = np.empty((len(inputs), len(self.compiled.parameters))), self._index
+        values[:, of_inputs], values[:, of_weights] = inputs, weights
         pairs = all_pairs(len(inputs), self.num_observables)
         evaluation = evaluate(
             self.options,
@@ -293,21 +295,16 @@ class Expectations:
             pairs,
             gradient=jacobian or cotangents is not None,
             cotangents=None if cotangents is None else cotangents.ravel(),
-            sum_columns=None if cotangents is None else self._shared_columns(),
             starts=starts,
+            wanted=None if cotangents is None else self._wanted[input_gradients],
             watch=progress.watch,
         )
         gradients = evaluation.gradients
         if gradients is not None:
             of_rows = pairs if jacobian else all_pairs(len(inputs), 1)
             gradients = pull_back(self.compiled, values, gradients, of_rows)
-        return _Found(evaluation.values.reshape(len(inputs), -1), gradients, evaluation.state_gradients)
-
-    def _shared_columns(self) -> np.ndarray:
-        """Return bool (C,): the columns that are weights, whose gradients are summed over rows in the end."""
-        shared = np.zeros(self.compiled.program.num_columns, dtype=bool)
-        shared[self._weights] = True
-        return shared
+        shape = len(inputs), self.num_observables
+        return _Found(evaluation.values.reshape(shape), gradients, evaluation.state_gradients)
 
     def _starts(self, states: Any, num_rows: int, input_gradients: bool, state_gradients: bool = False) -> RowStarts:
         """Check states that were given, and say whether gradients of the start are wanted."""
@@ -326,9 +323,9 @@ class Expectations:
         size = max(_BLOCK_BYTES // row, _MIN_BLOCK_ROWS)
         if self.options.memory_limit is not None:
             size = max(min(size, self.options.resolve_memory_limit() // (_BLOCKS_IN_LIMIT * row)), 1)
-        for begin in range(0, num_rows, size):
+        for begin in range(0, max(num_rows, 1), size):
             block = slice(begin, min(begin + size, num_rows))
-            with progress.share(block.start / num_rows, block.stop / num_rows):
+            with progress.share(block.start / max(num_rows, 1), block.stop / max(num_rows, 1)):
                 yield block
 
     def _progress(self, num_rows: int, num_lams: int | None) -> Progress:

@@ -18,8 +18,8 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, UnsupportedInstruction, compile_circuit, fuse, starts
 from qiskit_fused.coercion import coerce_observables
-from qiskit_fused.engines.cpu import CpuEngine
 from qiskit_fused.engines import Ends
+from qiskit_fused.engines.cpu import CpuEngine
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower

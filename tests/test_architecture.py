@@ -18,6 +18,8 @@ LAYERS = {
     "planning": [
         "plan",
         "layering",
+        "splitting",
+        "sharing",
         "windows",
         "passes",
         "diagonals",
@@ -26,7 +28,11 @@ LAYERS = {
         "memory",
         "methods",
         "chunks",
+        "sweeps",
+        "layout",
         "draw",
+        "figures",
+        "explanation",
     ],
     "engines": ["engines"],
     "api": [
@@ -36,6 +42,8 @@ LAYERS = {
         "gradient",
         "batches",
         "execution",
+        "jobs",
+        "shared_evaluation",
         "row_starts",
         "compiler",
         "coercion",
@@ -46,6 +54,7 @@ LAYERS = {
         "on_device",
         "qnn",
         "connector",
+        "roofline",
         "torch",
     ],
 }
@@ -64,6 +73,7 @@ THIRD_PARTY = {
     "qiskit_machine_learning": {"api", "lowering"},
     "qiskit_algorithms": {"api"},
     "tqdm": {"api"},
+    "matplotlib": {"plan", "draw", "figures", "roofline"},  # of the plan for its types alone
     "_cpu": {"engines.cpu"},
     "cupy": {"engines.cupy_runtime"},
     "torch": {"torch", "connector"},

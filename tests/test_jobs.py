@@ -13,7 +13,7 @@ from qiskit.providers import JobError, JobStatus
 
 from qiskit_fused import FusedEstimator, FusedJob
 from qiskit_fused.compiler import COMPILED
-from qiskit_fused.execution import MAX_WORKERS
+from qiskit_fused.jobs import MAX_WORKERS
 
 
 @pytest.fixture

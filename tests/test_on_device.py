@@ -198,6 +198,20 @@ def test_what_numpy_makes_goes_by_way_of_the_host(gpu, host_calls):
     assert host_calls == ["values"] * 3 and gpu.runtime.streams == []
 
 
+def test_what_rows_share_is_simulated_once_by_way_of_the_host(gpu, host_calls):
+    weights, x = ParameterVector("w", 80), ParameterVector("x", 1)
+    circuit = QuantumCircuit(4)
+    for k, weight in enumerate(weights):
+        circuit.ry(weight, k % 4)
+        circuit.cx(k % 4, (k + 1) % 4)
+    circuit.rx(x[0], 0)
+    layer = FusedLayer(circuit, ["ZZZZ"], x, weights).double()
+    layer(torch.randn(10, 1, dtype=torch.float64))
+    assert host_calls == []
+    layer(torch.randn(5000, 1, dtype=torch.float64))
+    assert host_calls == ["values"]
+
+
 def test_real_states_stay_on_the_device_too(gpu, host_calls, monkeypatch):
     circuit = real_amplitudes(6, reps=2)
     layer = FusedLayer(circuit, ["ZZIXXI", "IIZIIY"], circuit.parameters[:2], circuit.parameters[2:]).double()

@@ -76,12 +76,10 @@ class CpuEngine:
         gradients, backward, schedule = None, 0, None
         if not gradient:
             cotangents = None
-        elif ends.final_cotangents is not None:
-            gradients, backward = np.zeros(columns.shape), len(columns)
-        elif cotangents is None:
-            gradients, backward = np.zeros((len(rows), columns.shape[1])), len(rows)
         else:
-            gradients, backward = np.zeros(columns.shape), int(np.count_nonzero(per_row))
+            by_row = cotangents is not None or ends.final_cotangents is not None
+            gradients = np.zeros((len(columns) if by_row else len(rows), columns.shape[1]))
+            backward = int(np.count_nonzero(per_row)) if cotangents is not None else len(gradients)
         of_states, final_states = None, None
         if ends.final:
             final_states = np.empty((len(columns), 1 << plan.num_qubits), dtype=np.complex128)

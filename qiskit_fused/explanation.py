@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan -> a few sentences: what was fused, what was left out, what a row costs and what bounds its speed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from textwrap import fill
+
+import numpy as np
+
+from qiskit_fused.limits import count_text, format_bytes, short_text
+from qiskit_fused.memory import Request
+from qiskit_fused.methods import suits_store
+from qiskit_fused.plan import Plan
+
+_WIDTH, _MARGIN = 110, 12
+_MOST_NAMES = 6  # of gates
+_SMALL = 9  # qubits; from 10 on, sweeps take twice as long as the sines and cosines of a row's angles, or longer
+# Of the machine that the constants of plan.py were measured on (AMD Zen 4).
+_CORE_CACHE, _SHARED_CACHE = 1 << 20, 32 << 20
+
+
+def explain(plan: Plan, dtype: str) -> str:
+    """Explain a plan; see `Plan.explain`.
+
+    Raises:
+        ValueError: for a dtype that is not allowed.
+    """
+    if dtype not in ("complex64", "complex128"):
+        raise ValueError(f"dtype is {dtype!r}; allowed: 'complex64', 'complex128'.")
+    if not plan.num_qubits:
+        return "No observable sees a qubit that a gate acts on: values are constants, and nothing is simulated."
+    parts: dict[str, Callable[[Plan, str], str]] = {
+        "fused": _fused,
+        "left out": _left_out,
+        "states": _states,
+        "one row": _cost,
+        "bound by": _bound,
+        "method": _method,
+    }
+    texts = [(name, text(plan, dtype)) for name, text in parts.items()]
+    if plan.inputs is not None:
+        texts += plan.sharing(plan.inputs).lines(plan.num_observables)
+    indent = " " * _MARGIN
+    return "\n".join(fill(f"{name:<{_MARGIN}}{text}", _WIDTH, subsequent_indent=indent) for name, text in texts)
+
+
+def _fused(plan: Plan, dtype: str) -> str:
+    gates = Counter("c" * len(gate.controls) + gate.name for gate in plan.program.gates)
+    names = [f"{number} {name}" for name, number in gates.most_common(_MOST_NAMES)]
+    others = gates.total() - sum(number for _, number in gates.most_common(_MOST_NAMES))
+    listed = ", ".join([*names, f"{others} others"] if others else names)
+    text = f"{count_text(gates.total(), 'gate')} ({listed}) became {plan.fused_text}. "
+    if plan.num_runs:
+        sizes = np.diff(plan.run_begin)
+        text += (
+            f"A rotation is the product of {sizes.mean():.2g} gates of a qubit on average, {sizes.max()} at most; "
+            "what a CX or a Pauli rotation needs around its term is among them. "
+        )
+    if len(plan.term_phase):
+        on = Counter(np.bitwise_count(plan.term_care | plan.term_sign).tolist())
+        counts = ", ".join(f"{number} on {count_text(size, 'qubit')}" for size, number in sorted(on.items()))
+        largest = int(np.bincount(plan.term_phase).argmax())
+        most = int((plan.term_phase == largest).sum())
+        text += (
+            f"Terms are the diagonal gates: {counts}. Phase {largest} has most of them, {most}; a phase is one "
+            "multiplication per amplitude however many it has."
+        )
+    return text
+
+
+def _left_out(plan: Plan, dtype: str) -> str:
+    program = plan.program
+    kept = len(plan.leaf_kind) + len(plan.term_phase)
+    found = []
+    if kept < len(program.ops):
+        found.append(f"{len(program.ops) - kept} of {len(program.ops)} operations that no observable sees")
+    if plan.num_qubits < program.num_qubits:
+        found.append(count_text(program.num_qubits - plan.num_qubits, "qubit") + " that no observable sees")
+    if program.num_qubits < program.num_circuit_qubits:
+        found.append(count_text(program.num_circuit_qubits - program.num_qubits, "qubit") + " without gates")
+    return f"{'; '.join(found)}." if found else "nothing: the observables see every gate."
+
+
+def _states(plan: Plan, dtype: str) -> str:
+    text = f"2^{plan.num_qubits} amplitudes, {format_bytes(plan.state_bytes(dtype))} in {dtype}"
+    if plan.is_real:
+        text += " (on the CPU real numbers only: all rotations are about Y, and all terms are signs)"
+    if plan.takes_states:
+        text += ", each row with a start of its own"
+    if plan.chunk_bits:
+        text += (
+            f". They are cut into {1 << plan.chunk_bits} chunks, which threads share, along the highest "
+            f"{count_text(plan.chunk_bits, 'qubit')}; a layer that rotates one of those takes a second sweep"
+        )
+    return text + "."
+
+
+def _cost(plan: Plan, dtype: str) -> str:
+    value, gradient = (
+        f"{short_text(plan.flops(wanted))} flops and moves {format_bytes(plan.bytes_moved(dtype, gradient=wanted))}"
+        for wanted in (False, True)
+    )
+    return (
+        f"its value takes {value} in {count_text(plan.num_sweeps, 'sweep')}; with all gradients it takes {gradient}, "
+        "in as many sweeps again that take the state back beside its cotangent."
+    )
+
+
+def _bound(plan: Plan, dtype: str) -> str:
+    intensity = plan.flops() / plan.bytes_moved(dtype)
+    both = 2 * plan.state_bytes(dtype)
+    what = f"state and cotangent, {format_bytes(both)},"
+    if both <= _CORE_CACHE:
+        small = " Below 10 qubits, the sines and cosines of a row's angles take time as well." * (
+            plan.num_qubits <= _SMALL
+        )
+        return f"arithmetic: {what} stay in the cache of a core (counted as {format_bytes(_CORE_CACHE)}).{small}"
+    ratio = f"{intensity:.2g} flops for each byte moved"
+    if both <= _SHARED_CACHE:
+        return (
+            f"arithmetic, or the shared cache: {what} leave the cache of a core, but not one of "
+            f"{format_bytes(_SHARED_CACHE)}; a gradient makes {ratio}."
+        )
+    return (
+        f"memory, on machines that make more than {intensity:.2g} flops in the time of moving a byte: {what} come "
+        f"from memory in every sweep, and a gradient makes {ratio}."
+    )
+
+
+def _method(plan: Plan, dtype: str) -> str:
+    positions = plan.num_positions()
+    states = f"{count_text(positions, 'state')} on the way, {format_bytes(positions * plan.state_bytes(dtype))}"
+    if suits_store(plan.footprint(dtype), Request.full(1, 1, dtype)):
+        return (
+            f"'auto' is 'store' on the CPU: the {states}, stay in the cache, and are read as fast as gates are undone."
+        )
+    return f"'auto' is 'reverse': undoing gates takes no longer than reading the {states}, and keeps one of them."

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A matplotlib figure that notebooks show. Importing this module imports matplotlib: do it where a picture is drawn."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from matplotlib.figure import Figure
+
+
+class NotebookFigure(Figure):
+    """A figure that belongs to no pyplot window, and which notebooks show all the same."""
+
+    def _repr_png_(self) -> bytes:
+        png = BytesIO()
+        self.savefig(png, format="png")
+        return png.getvalue()

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rows of a batch have in common is simulated once: which part of a plan that is, and when it pays.
+
+The *prefix*, what comes before all angles that differ, gives one state that all rows start from; going back, the
+cotangents of all rows are added where they meet it, since gradients are linear in the cotangent. The *suffix*, what
+comes after them, is one unitary U: with 2^n columns of it, an observable becomes the matrix U^+ O U, and a row that
+reaches the suffix in phi has the value <phi|U^+ O U|phi>. Its gradient is that of Tr(U^+ O U R), R the weighted sum of
+|phi><phi| over all rows: as many sweeps for any number of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .layering import make_plan
+from .limits import count_text
+from .splitting import split
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+# In flops of a sweep, which runs at about the rate of a matrix product:
+_MOVE = 60  # of an amplitude into an engine or out of it
+_GAIN = 0.75  # of the time without; less is not worth it, since times are estimates
+_MOST_COLUMNS = 1 << 11  # of a suffix as a matrix
+_MOST_ROWS = 1 << 40  # that anybody has
+_KEPT = 256  # answers
+
+ROWS, PREFIX, OBSERVABLE = "rows", "prefix", "observable"
+
+
+@dataclass(frozen=True, eq=False)
+class Sharing:
+    """The parts of a plan for a batch in which only some columns differ between rows.
+
+    Attributes:
+        plan: the whole, as one row runs it.
+        varies: bool (C,), the columns that differ.
+    """
+
+    plan: Plan
+    varies: np.ndarray
+
+    @cached_property
+    def _parts(self) -> tuple[Plan | None, ...]:
+        plan = self.plan
+        if plan.num_qubits != plan.program.num_qubits:  # states between parts are of all qubits
+            return None, plan, None, None
+        parts = split(plan.program, self.varies)
+        prefix, middle, suffix = (
+            None if program is None else make_plan(program) for program in (parts.prefix, parts.middle, parts.suffix)
+        )
+        return prefix, plan if prefix is None else make_plan(parts.rest, plan.support), middle, suffix
+
+    @property
+    def prefix(self) -> Plan | None:
+        """What all rows begin with, or None."""
+        return self._parts[0]
+
+    @property
+    def rest(self) -> Plan:
+        """What follows the prefix."""
+        assert self._parts[1] is not None
+        return self._parts[1]
+
+    @property
+    def middle(self) -> Plan | None:
+        """The rest without the suffix, or None where there is no suffix."""
+        return self._parts[2]
+
+    @property
+    def suffix(self) -> Plan | None:
+        """What all rows end with, or None."""
+        return self._parts[3]
+
+    def cost(self, mode: str, num_rows: int, num_observables: int, gradient: bool, back: bool = True) -> float:
+        """Estimate the flops of a batch, values alone or with the gradient of a weighted sum.
+
+        Args:
+            mode: ROWS, every row on its own; PREFIX; or OBSERVABLE, a prefix included where there is one.
+            num_rows: B.
+            num_observables: K.
+            gradient: whether the gradient is wanted.
+            back: whether it is wanted of the middle.
+        """
+        if mode == ROWS:
+            return float(num_rows) * self.plan.flops(gradient)
+        total, move = 0.0, float(_MOVE << self.plan.num_qubits)
+        if self.prefix is not None:
+            total += _flops(self.prefix, False) + gradient * _flops(self.prefix, True) + 2 * move
+        if mode == PREFIX:
+            return total + num_rows * (_flops(self.rest, gradient) + (1 + gradient) * move)
+        assert self.middle is not None and self.suffix is not None
+        size = 1 << self.plan.num_qubits
+        total += num_rows * (_flops(self.middle, False) + move)
+        total += size * (_flops(self.suffix, False) + 2 * move)
+        product = 8.0 * num_observables * (num_rows + size) * size * size
+        if gradient:
+            total += size * (_flops(self.suffix, True) + 2 * move)
+            total += back * num_rows * (_flops(self.middle, True) + 2 * move)
+        return total + (1 + gradient) * product
+
+    def choose(self, num_rows: int, num_observables: int, gradient: bool, back: bool = True) -> str:
+        """Return the mode that takes least, ROWS unless another one is clearly less; see `cost`."""
+        question = num_rows, num_observables, gradient, back
+        known = self._chosen.get(question)
+        if known is None:
+            modes = [ROWS]
+            if self.prefix is not None:
+                modes.append(PREFIX)
+            if self.suffix is not None and 1 << self.plan.num_qubits <= min(num_rows, _MOST_COLUMNS):
+                modes.append(OBSERVABLE)
+            best = min(modes, key=lambda mode: self.cost(mode, *question))
+            known = best if self.cost(best, *question) < _GAIN * self.cost(ROWS, *question) else ROWS
+            if len(self._chosen) >= _KEPT:
+                self._chosen.clear()
+            self._chosen[question] = known
+        return known
+
+    @cached_property
+    def _chosen(self) -> dict[tuple[int, int, bool, bool], str]:
+        return {}
+
+    def rows_for(self, part: str, num_observables: int, gradient: bool) -> int | None:
+        """Return from how many rows on the prefix or the suffix is shared, or None where it never is."""
+
+        def is_shared(num_rows: int) -> bool:
+            mode = self.choose(num_rows, num_observables, gradient)
+            return mode == OBSERVABLE or (mode == PREFIX and part == "prefix")
+
+        if not is_shared(_MOST_ROWS):
+            return None
+        few, many = 0, _MOST_ROWS
+        while many - few > 1:
+            rows = (few + many) // 2
+            few, many = (few, rows) if is_shared(rows) else (rows, many)
+        return many
+
+    def lines(self, num_observables: int) -> list[tuple[str, str]]:
+        """Say what is shared, as names and texts for the printed plan."""
+        found = []
+        size = 1 << self.plan.num_qubits
+        for name, part, what in (
+            ("prefix", self.prefix, "one state for all rows"),
+            ("suffix", self.suffix, f"{size:,} columns of the evolved observable for all rows"),
+        ):
+            if part is None:
+                continue
+            rows = [self.rows_for(name, num_observables, gradient) for gradient in (False, True)]
+            pays = [
+                f"{of} from {count:,} rows on" for of, count in zip(("values", "gradients"), rows) if count is not None
+            ]
+            text = f"{what}: {', '.join(pays)}" if pays else "not worth sharing"
+            found.append((name, f"{count_text(part.num_runs, 'rotation')}, {text}"))
+        return found or [("shared", "nothing; inputs come first and last")]
+
+
+def _flops(plan: Plan, gradient: bool) -> int:
+    """Count what an engine does for states that go in or come out, which it takes as complex."""
+    return plan.flops(gradient, is_real=False)

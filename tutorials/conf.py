@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Sphinx builds the documentation: ``make docs``.
+
+The source folder is the root of the repository, so that links between files are the same in the HTML and on a code
+host. Notebooks are shown with the outputs they were saved with; nothing is executed, and nothing is fetched.
+"""
+
+from contextlib import suppress
+from importlib import metadata
+from importlib.util import find_spec
+
+from qiskit_fused import estimator
+
+project = "qiskit-fused"
+author = "the qiskit-fused developers"
+project_copyright = author
+language = "en"
+release = ""
+with suppress(metadata.PackageNotFoundError):  # run from its sources
+    release = metadata.version(project)
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "qiskit_sphinx_theme"]
+root_doc = "tutorials/index"
+include_patterns = ["README.md", "CHANGELOG.md", "kernels/README.md", "benchmarks/README.md", "tutorials/**"]
+exclude_patterns = ["build", "dist", ".*", "**/.*", "tests"]
+
+nb_execution_mode = "off"
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+estimator.EstimatorPubLike = type("EstimatorPubLike", (), {})  # spelt out, this type alias is twenty lines
+toc_object_entries_show_parents = "hide"
+if find_spec("torch") is None:
+    autodoc_mock_imports = ["torch"]
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+default_role = "any"  # what docstrings put between single backticks
+
+nitpicky = True
+# Types of signatures are mostly those of other projects, whose inventories would have to be fetched.
+nitpick_ignore_regex = [("py:(class|obj|exc)", ".*")]
+
+html_theme = "qiskit-ecosystem"
+html_title = project
+html_baseurl = ""
+html_copy_source = False
+html_show_sphinx = False
+html_additional_pages = {"index": "to_root.html"}  # the folder itself leads to the start page
+templates_path = ["templates"]
