@@ -25,8 +25,9 @@ constexpr int SLOTS = 128 / sizeof(Amplitude);  // amplitudes that all banks of 
 constexpr int LANE_QUBITS = THREAD_QUBITS < 5 ? THREAD_QUBITS : 5;  // thread bits inside a warp
 constexpr int WARPS_PER_TILE = 1 << (THREAD_QUBITS - LANE_QUBITS);
 constexpr int LOAD_ARRANGEMENT = TILE_QUBITS - REGISTER_QUBITS;  // neighbouring threads take neighbouring amplitudes
-// 128 registers a thread, which hold two states without spills (168 where one or two threads hold a tile).
-constexpr int MIN_BLOCKS = THREAD_QUBITS <= 1 ? 3 : BLOCK_THREADS > 512 ? 1 : 512 / BLOCK_THREADS;
+// 128 registers a thread, which hold two states without spills (168 where one or two threads hold a tile, or four one
+// of real amplitudes).
+constexpr int MIN_BLOCKS = THREAD_QUBITS <= (IS_REAL ? 2 : 1) ? 3 : BLOCK_THREADS > 512 ? 1 : 512 / BLOCK_THREADS;
 
 // What each warp contributes to the sums of a stage.
 constexpr int WIDTH = 4;  // register bits at most; values that a reduction takes at once, a power of two

@@ -18,7 +18,7 @@ REAL_FORMAT = {"complex64": "float32", "complex128": "float64"}
 REGISTER_QUBITS = {"complex64": 4, "complex128": 3, "float32": 4, "float64": 4}
 # Two blocks share a multiprocessor; a state that fits one tile with one qubit more has a block for itself instead.
 USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11, "float32": 12, "float64": 12}
-MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12, "float32": 13, "float64": 13}
+MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12, "float32": 13, "float64": 12}
 CHUNK_AMPLITUDES = 1024  # of a block of `observe`, which leaves one sum
 UNITS_PER_SUM = 64  # of a thread of `combine`, where gradients are summed over rows
 BLOCKS_AT_ONCE = 2  # of a multiprocessor
