@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tensors of a GPU go through the engine and come back without the host, in torch's stream.
 
-No test here has a GPU: tensors of the CPU stand for those of one, and an emulated device whose arrays NumPy refuses for
-CuPy. What only a device can show is that streams and DLPack do what their documents say.
+Tensors of the CPU stand for those of a GPU, and an emulated device whose arrays NumPy refuses for CuPy. What only a device
+can show, that streams and DLPack do what their documents say, the last test asks.
 """
 
 from contextlib import nullcontext
@@ -68,7 +68,7 @@ def host_calls(monkeypatch):
     return made
 
 
-def make_layer(dtype, affine=True):
+def make_layer(dtype, affine=True, **options):
     """Return a layer whose input parameters are not in the order of the circuit's."""
     x, w = ParameterVector("x", 2), ParameterVector("w", 6)
     circuit = QuantumCircuit(3)
@@ -79,7 +79,8 @@ def make_layer(dtype, affine=True):
         circuit.ry(w[3 + qubit], qubit)
         circuit.cz(qubit, (qubit + 1) % 3)
     circuit.swap(0, 2)
-    return FusedLayer(circuit, OBSERVABLES, [x[1], x[0]], [w[k] for k in (3, 0, 5, 1, 4, 2)]).to(dtype)
+    weights = [w[k] for k in (3, 0, 5, 1, 4, 2)]
+    return FusedLayer(circuit, OBSERVABLES, [x[1], x[0]], weights, **options).to(dtype)
 
 
 def random_states(*shape, dtype=torch.float64):
@@ -276,3 +277,31 @@ def test_an_accelerated_connector_stays_on_the_gpu(gpu, host_calls, monkeypatch,
         for one, other in zip(found, expected):
             assert one.dtype == other.dtype
             torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("own_stream", [False, True], ids=["default stream", "own stream"])
+@pytest.mark.parametrize("with_states", [False, True], ids=["zero", "states"])
+def test_a_real_gpu_gives_the_answers_of_the_host(host_calls, with_states, own_stream):
+    from qiskit_fused.engines.cupy_runtime import usable_gpu
+
+    if not torch.cuda.is_available() or usable_gpu()[0] is None:
+        pytest.skip("needs a GPU that PyTorch and CuPy can use")
+    on_host, dtype = make_layer(torch.float64), torch.float64
+    layer = make_layer(dtype, device="cuda")
+    layer.load_state_dict(on_host.state_dict())
+    layer.cuda()
+    inputs, cotangents = torch.randn(500, 2, dtype=dtype), torch.randn(500, 2, dtype=dtype)
+    states = random_states(500) if with_states else None
+    expected = run(on_host, inputs, states, cotangents)
+    host_calls.clear()
+    with torch.cuda.stream(torch.cuda.Stream() if own_stream else None):
+        given = [None if tensor is None else tensor.cuda() for tensor in (inputs, states, cotangents)]
+        for _ in range(3):
+            # work of torch that is not done when the engine is called, and when its answers are read
+            scaled = 2 * (given[0] / 2)
+            found = [tensor * 1 for tensor in run(layer, scaled, *given[1:])]
+        found = [tensor.cpu() for tensor in found]
+    assert host_calls == []
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other, atol=1e-11, rtol=0)
