@@ -100,22 +100,23 @@ class Chunk:
         bound = self._bind(columns)
         num_states = schedule.num_states if schedule else 1
         self.starts = self._brought()
+        is_begun = finals is not None
         if finals is not None:
-            states = finals.states.reshape(1, *finals.states.shape)
+            states, finals = finals.states.reshape(1, *finals.states.shape), None
         elif self.starts is not None and schedule is None:
             states = self.starts[None]  # there are no others, and these are needed once
         else:
             states = xp.empty((num_states, len(self.rows), self.state_size), dtype=question.dtype)
-        if not self.passes.passes and finals is None:
+        if not self.passes.passes and not is_begun:
             self._start(states[0])
         # The forward sweep is what comes before the first step back, which is from the last position.
         actions = self.setting.actions()
         turn = next((k for k, action in enumerate(actions) if action[0] == BACK), len(actions))
         for _, position, source, target in actions[:turn]:
-            if finals is None:
-                self._forward(position, states[source], states[target], bound)
-            else:
+            if is_begun:
                 self.setting.pace.skip(len(self.rows))
+            else:
+                self._forward(position, states[source], states[target], bound)
         psi = states[actions[turn][2] if turn < len(actions) else 0]
         if question.ends.final:
             self.final_states = self.setting.runtime.to_host(psi)
