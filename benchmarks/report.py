@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The printed tables, made from the results alone: ``python benchmarks/report.py results.json`` prints them again."""
+"""The tables of the benchmarks, made from the results alone.
+
+::
+
+    python benchmarks/report.py results/DEVICE/DATE.json    # print the tables of a results file again
+    python benchmarks/report.py --markdown FILE             # the same as Markdown
+    python benchmarks/report.py --update-readmes            # write the newest results into the READMEs
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,7 +19,12 @@ from typing import Any
 
 OURS = "qiskit-fused"
 WITH_CIRCUIT = "qiskit-fused, circuit"
+REPORTS = {"run": "report", "scan": "scan_report", "deep": "deep_report", "training": "training_report",
+           "gpu": "gpu_report"}  # fmt: skip
 
+DETAILS = ["median", "min", "25 %", "75 %", "turns", "first s", "MiB", "value err", "grad err"]
+
+_FOLDED = 30  # rows of a table in Markdown that has to be opened
 _QUIET = 0.2  # CPUs that others may take before the report warns
 
 Record = dict[str, Any]
@@ -41,39 +54,68 @@ def summarize(workload: Record) -> Record:
 def verdict(workload: Record) -> str:
     """Say what the ratio in complex64 means for what is asked."""
     ratio, required, aim = summarize(workload)["complex64"]["ratio"], workload["required"], workload["aim"]
-    if workload.get("aborted"):
-        return "ABORTED"
     if ratio is None or required is None:
         return ""
     return "MISSED" if ratio < required else "ok" if ratio < aim else "aim"
 
 
+def failures(workload: Record) -> list[str]:
+    """Return a line for each contender of a workload that failed or differs."""
+    return [
+        f"{workload['name']}, {_name(entry)}: {entry.get('failed') or entry['wrong']}"
+        for entry in workload["contenders"]
+        if "failed" in entry or "wrong" in entry
+    ]
+
+
+def losses(workload: Record) -> list[str]:
+    """Return a line for each precision in which a peer is faster."""
+    lines = []
+    for dtype, entry in ((dtype, summarize(workload)[dtype]) for dtype in ("complex64", "complex128")):
+        if entry["ratio"] is not None and entry["ratio"] < 1:
+            times = f"{_name(entry['peer'])} is {1 / entry['ratio']:.2f} times faster"
+            lines.append(f"{workload['name']}, {dtype}: {times}")
+    return lines
+
+
+def sections(results: Record) -> list[Record]:
+    """Return the parts of a results file that say how busy the machine was."""
+    return results["workloads"]
+
+
+def pictures(results: Record, path: Path) -> dict[str, Path]:
+    """Return the pictures beside a results file `path`, by what they show."""
+    return {}
+
+
 def print_report(results: Record) -> None:
-    """Print all tables of a results file."""
-    _print_machine(results, results["workloads"])
-    print(
-        "\nOne call: values and gradients, median ms. c64 against the fastest peer of any precision; ~ extrapolated.\n"
-        "circuit: the same given a QuantumCircuit, which every call compares with what was compiled.\n"
-    )
-    _print_table(*_main_table(results["workloads"]))
-    print("\nAll contenders, ms per call; first call in s, compilation included; memory above what was loaded.\n")
-    _print_table(*_detail_table(results["workloads"]))
-    _print_own(results.get("own", {}))
-    _print_losses(results["workloads"])
+    """Print all tables of a results file of `run.py`."""
+    print_sections(results, sections(results), *_contents(results))
 
 
 def markdown(results: Record) -> str:
+    """Return the same as Markdown."""
+    return markdown_sections(*_contents(results))
+
+
+def speed_table(results: Record) -> str:
     """Return the table of the README."""
-    lines = [
-        "| workload | qiskit-fused, ms | given a circuit, ms | best peer, ms | times faster |",
-        "|---|---|---|---|---|",
-    ]
+    header = ["workload", "qiskit-fused, ms", "given a circuit, ms", "best peer, ms", "times faster"]
+    rows = []
     for workload in results["workloads"]:
         summary = summarize(workload)
         ours, peer, ratio = (summary["complex64"][key] for key in ("ours", "peer", "ratio"))
-        cells = [workload["name"], _ms(ours), _ms(summary["circuit"]), f"{_ms(peer)}, {_name(peer)}", _number(ratio)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        best = f"{_ms(peer)}, {_name(peer)}" if peer else "-"
+        rows.append([workload["name"], _ms(ours), _ms(summary["circuit"]), best, _number(ratio)])
+    return _markdown_table((header, rows))
+
+
+def plain_ticks(axis: Any) -> None:
+    """Write the numbers of a logarithmic axis without exponents."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def print_sections(
@@ -83,32 +125,109 @@ def print_sections(
     failures: list[str],
     misses: list[str],
 ) -> None:
-    """Print a results file of `deep.py` or `training.py`: its tables with captions, what failed and what misses."""
-    _print_machine(results, sections)
+    """Print a results file: its tables with captions, what failed and what misses."""
+    print(f"\n{machine_line(results)}")
+    print(busy_line(sections), end="")
     for caption, table in tables:
         print(f"\n{caption}\n")
         _print_table(*table)
-    for title, lines in (("What failed or differs:", failures), ("Where we miss:", misses)):
+    for title, lines in _lists(failures, misses):
         print(f"\n{title}" + ("" if lines else " nothing in this run"))
         for line in lines:
             print(f"  {line}")
 
 
-def markdown_tables(tables: Iterable[tuple[str, Table]]) -> str:
-    """Return tables with captions as Markdown."""
+def markdown_sections(tables: Iterable[tuple[str, Table]], failures: list[str], misses: list[str]) -> str:
+    """Return the same as Markdown, without the machine."""
     blocks = []
-    for caption, (header, rows) in tables:
-        lines = [header, ["---"] * len(header), *rows]
-        blocks.append("\n".join([f"{caption}\n", *(f"| {' | '.join(line)} |" for line in lines)]))
+    for caption, table in tables:
+        lines = _markdown_table(table)
+        folded = len(table[1]) > _FOLDED
+        blocks.append(
+            f"<details><summary>{caption}</summary>\n\n{lines}\n\n</details>" if folded else f"{caption}\n\n{lines}"
+        )
+    for title, lines in _lists(failures, misses):
+        blocks.append("\n".join([f"{title}\n", *(f"* {line}" for line in lines)]) if lines else f"{title} nothing.")
     return "\n\n".join(blocks)
 
 
-def _print_machine(results: Record, parts: Iterable[Record]) -> None:
-    machine = results["machine"]
-    print(f"\n{machine['cpu']}, {machine['simd']}, {results['num_threads']} threads, {results['date']}")
-    busy = max((part["busy_cpus"] or 0.0 for part in parts), default=0.0)
-    if busy > _QUIET:
-        print(f"THE MACHINE WAS BUSY (others took up to {busy:.1f} of our CPUs): do not trust these figures")
+def machine_line(results: Record) -> str:
+    """Name the machine and the day."""
+    threads = count(results["num_threads"], "thread")
+    day = results["date"][:16].replace("T", " ")
+    return f"{results['machine']['cpu']}, {results['machine']['simd']}, {threads}, {day} UTC"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def busy_line(sections: Iterable[Record]) -> str:
+    """Warn, in a line, if others used the CPUs."""
+    busy = max((section.get("busy_cpus") or 0.0 for section in sections), default=0.0)
+    if busy <= _QUIET:
+        return ""
+    return f"THE MACHINE WAS BUSY (others took up to {busy:.1f} of our CPUs): do not trust these figures\n"
+
+
+def ceilings_table(workloads: Sequence[Record], ceilings: Record) -> tuple[str, Table]:
+    """Return how near our complex64 calls come to what the machine can do at most."""
+    header = ["workload", "c64 ms", "Gflop/s", "share of peak", "GB/s", "share of bandwidth"]
+    rows = []
+    for workload in workloads:
+        ours = summarize(workload)["complex64"]["ours"]
+        if not ours or "work" not in workload:
+            continue
+        seconds = 1e-3 * ours["median_ms"]
+        flops, moved = (workload["work"][name] * workload["batch"] / seconds for name in ("flops", "bytes_moved"))
+        row = [workload["name"], _ms(ours), _number(flops / 1e9), _percent(flops / ceilings["flops_per_second"])]
+        rows.append([*row, _number(moved / 1e9), _percent(moved / ceilings["bytes_per_second"])])
+    caption = (
+        f"Whole calls of qiskit-fused in complex64 against the ceilings of the machine, measured in the same run: "
+        f"{ceilings['flops_per_second'] / 1e9:,.0f} Gflop/s of multiply-adds on registers, "
+        f"{ceilings['bytes_per_second'] / 1e9:.3g} GB/s of a copy in memory, read plus written. Flops and bytes are "
+        "those of the plan; small states stay in the caches, which are faster than memory."
+    )
+    return caption, (header, rows)
+
+
+def _lists(failures: list[str], misses: list[str]) -> tuple[tuple[str, list[str]], ...]:
+    return ("What failed or differs:", failures), ("Where we lose or miss:", misses)
+
+
+def _markdown_table(table: Table) -> str:
+    header, rows = table
+    full = [[*row, *[""] * (len(header) - len(row))] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *full])
+
+
+def _contents(results: Record) -> tuple[list[tuple[str, Table]], list[str], list[str]]:
+    """Return the tables of a results file of `run.py`, what failed, and what misses."""
+    workloads = results["workloads"]
+    tables = [
+        (
+            "One call: values and gradients, median ms. c64 against the fastest peer of any precision; ~ extrapolated. "
+            "circuit: the same given a QuantumCircuit, which every call compares with what was compiled.",
+            _main_table(workloads),
+        ),
+        (
+            "All contenders, ms per call; first call in s, compilation included; memory above what was loaded.",
+            _detail_table(workloads),
+        ),
+    ]
+    if "ceilings" in results:
+        tables.append(ceilings_table(workloads, results["ceilings"]))
+    tables += _own_tables(results.get("own", {}))
+    failed = [*results.get("missing", ()), *(line for workload in workloads for line in failures(workload))]
+    failed += [f"{name}: {text}" for name, text in results.get("own", {}).get("failed", {}).items()]
+    missed = []
+    for workload in workloads:
+        missed += losses(workload)
+        if verdict(workload) == "MISSED":
+            ratio = _number(summarize(workload)["complex64"]["ratio"])
+            missed.append(f"{workload['name']}: {ratio} times faster, {_number(workload['required'])} needed")
+    return tables, failed, missed
 
 
 def _main_table(workloads: list[Record]) -> tuple[list[str], list[list[str]]]:
@@ -131,76 +250,43 @@ def _main_table(workloads: list[Record]) -> tuple[list[str], list[list[str]]]:
 
 
 def _detail_table(workloads: list[Record]) -> tuple[list[str], list[list[str]]]:
-    header = [
-        "workload",
-        "contender",
-        "median",
-        "min",
-        "25 %",
-        "75 %",
-        "turns",
-        "first s",
-        "MiB",
-        "value err",
-        "grad err",
-    ]
+    header = ["workload", "contender", *DETAILS]
     rows = []
     for workload in workloads:
         for i, entry in enumerate(workload["contenders"]):
-            row = [workload["name"] if i == 0 else "", _name(entry)]
-            if "failed" in entry:
-                rows.append([*row, entry["failed"]])
-                continue
-            row += [_ms(entry), *(_number(entry.get(key)) for key in ("min_ms", "quartile_1_ms", "quartile_3_ms"))]
-            row += [str(len(entry.get("times_ms", ()))), _number(entry["first_call_s"]), _number(entry.get("peak_mib"))]
-            rows.append([*row, *(f"{entry[key]:.0e}" for key in ("value_error", "gradient_error"))])
-        if workload.get("aborted"):
-            rows.append(["", workload["aborted"]])
+            rows.append([workload["name"] if i == 0 else "", _name(entry), *details(entry)])
     return header, rows
 
 
-def _print_own(own: Record) -> None:
+def details(entry: Record) -> list[str]:
+    """Return the cells of `DETAILS` of a contender, or why it has none."""
+    for reason in ("failed", "wrong", "left_out"):
+        if entry.get(reason):
+            return [entry[reason]]
+    row = [_ms(entry), *(_number(entry.get(key)) for key in ("min_ms", "quartile_1_ms", "quartile_3_ms"))]
+    row += [str(len(entry.get("times_ms", ()))), _number(entry["first_call_s"]), _number(entry.get("peak_mib"))]
+    return [*row, *(f"{entry[key]:.0e}" for key in ("value_error", "gradient_error"))]
+
+
+def _own_tables(own: Record) -> list[tuple[str, Table]]:
+    tables = []
     if fractions := own.get("peak_fraction"):
-        print(
-            "\nShare of the multiply-add peak inside the sweeps (need 0.5): value_and_gradient of W1, c64, 1 thread\n"
-        )
         header = ["n", "sweeps ms", "bind ms", "Gflop/s", "peak Gflop/s", "share"]
         rows = []
         for entry in fractions:
             rates = (entry["flops"] / entry["sweep_ms"] / 1e6, entry["peak_flops_per_second"] / 1e9, entry["fraction"])
             numbers = (entry["num_qubits"], entry["sweep_ms"], entry["bind_ms"], *rates)
             rows.append([_number(number) for number in numbers])
-        _print_table(header, rows)
+        caption = "Share of the multiply-add peak inside the sweeps (need 0.5): value_and_gradient of W1, c64, 1 thread"
+        tables.append((caption, (header, rows)))
     if many := own.get("many_parameters"):
         size = f"{many['num_qubits']} qubits, {many['num_layers']:,} layers, {many['num_gates']:,} gates"
-        print(f"\n{many['num_parameters']:,} parameters ({size}), c64, seconds")
-        print(f"  lowering and planning {many['lower_and_plan_s']:8.3f}, need 10")
-        print(
-            f"  re-binding            {many['rebind_s']:8.3f}, need 0.3; in the engine {many['rebind_in_engine_s']:.3f}"
-        )
-        print(f"  value_and_gradient    {many['call_s']:8.3f}, the first one {many['first_call_s']:.3f}")
-    for name, text in own.get("failed", {}).items():
-        print(f"\n{name}: {text}")
-
-
-def _print_losses(workloads: list[Record]) -> None:
-    lines = []
-    for workload in workloads:
-        summary = summarize(workload)
-        for dtype in ("complex64", "complex128"):
-            entry = summary[dtype]
-            if entry["ratio"] is not None and entry["ratio"] < 1:
-                lines.append(
-                    f"{workload['name']}, {dtype}: {_name(entry['peer'])} is {1 / entry['ratio']:.2f} times faster"
-                )
-        if workload.get("aborted"):
-            lines.append(f"{workload['name']}: {workload['aborted']}")
-        elif verdict(workload) == "MISSED":
-            ratio = summary["complex64"]["ratio"]
-            lines.append(f"{workload['name']}: {_number(ratio)} times faster, {_number(workload['required'])} needed")
-    print("\nWhere we lose or miss:" + ("" if lines else " nowhere in this run"))
-    for line in lines:
-        print(f"  {line}")
+        header = ["lowering and planning (need 10)", "re-binding (need 0.3)", "in the engine", "value_and_gradient",
+                  "the first one"]  # fmt: skip
+        keys = ("lower_and_plan_s", "rebind_s", "rebind_in_engine_s", "call_s", "first_call_s")
+        caption = f"{many['num_parameters']:,} parameters ({size}), c64, seconds"
+        tables.append((caption, (header, [[_number(many[key]) for key in keys]])))
+    return tables
 
 
 def _name(entry: Record) -> str:
@@ -222,6 +308,10 @@ def _number(value: float | None) -> str:
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1g}"
 
 
+def _percent(share: float) -> str:
+    return f"{_number(100 * share)}%"
+
+
 def _print_table(header: Sequence[str], rows: list[list[str]]) -> None:
     full = [row for row in rows if len(row) == len(header)]
     widths = [max(len(row[i]) for row in [list(header), *full]) for i in range(len(header))]
@@ -233,23 +323,30 @@ def _print_table(header: Sequence[str], rows: list[list[str]]) -> None:
         print("  ".join(cells).rstrip())
 
 
+def kind_of(results: Record) -> str:
+    """Return which benchmark a results file is of."""
+    return results.get("kind", "gpu" if "gpu" in results else "run")
+
+
+def report_of(results: Record) -> Any:
+    """Return the module with `print_report` and `markdown` for a results file."""
+    return importlib.import_module(REPORTS[kind_of(results)])
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Print the tables of a results file of `run.py`, `deep.py` or `training.py`; with --markdown, those of READMEs."""
+    """Print the tables of a results file, or write those of the newest into the READMEs."""
+    if "--update-readmes" in arguments:
+        import readmes
+
+        readmes.update()
+        return
     *flags, path = arguments
     results = json.loads(Path(path).read_text())
-    show, in_markdown = print_report, markdown
-    if results.get("kind") == "deep":
-        import deep_report
-
-        show, in_markdown = deep_report.print_report, deep_report.markdown
-    elif results.get("kind") == "training":
-        import training_report
-
-        show, in_markdown = training_report.print_report, training_report.markdown
+    report = report_of(results)
     if "--markdown" in flags:
-        print(in_markdown(results))
+        print(report.markdown(results))
     else:
-        show(results)
+        report.print_report(results)
 
 
 if __name__ == "__main__":

@@ -8,24 +8,18 @@ then the contenders take turns, with new parameters in every call.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
-import re
+import contextlib
 import statistics
-import subprocess
 import sys
-import time
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import own
 import worker
-from peers import ALSO_OURS, CHECK, OURS, PEERS, Contender, limited
-from report import print_report, verdict
+from contender import Contender, limited, too_large
+from harness import busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save, version
+from peers import ALSO_OURS, CHECK, OURS, PEERS
+from report import failures, print_report
 from worker import Worker, WorkerError
 from workloads import QUICK, WORKLOADS, Workload, select
 
@@ -35,11 +29,12 @@ TOLERANCES = {"complex64": 1e-3, "complex128": 1e-9}
 TURN_SECONDS = 0.1
 MAX_CALLS, MIN_TURNS, MAX_TURNS = 1000, 3, 15
 PACKAGES = ("qiskit-fused", "qiskit", "qiskit-machine-learning", "qiskit-algorithms", "pennylane",
-            "pennylane-lightning", "tensorcircuit-ng", "jax", "jaxlib", "qulacs", "numpy", "scipy")  # fmt: skip
+            "pennylane-lightning", "tensorcircuit-ng", "jax", "jaxlib", "qulacs", "torch", "triton-qml", "qiskit-aer",
+            "numpy", "scipy")  # fmt: skip
 
 
 def main() -> int:
-    """Run the benchmark; the exit status is 1 if a row was aborted."""
+    """Run the benchmark; the exit status is 1 if a contender failed or differs."""
     options = _parse()
     workloads = list(QUICK) if options.quick else select(WORKLOADS, options.only)
     if options.list:
@@ -47,52 +42,35 @@ def main() -> int:
             print(workload.name)
         print("peers:", ", ".join(PEERS))
         return 0
-    _claim_cpus(options.threads)
-    workers = _workers(options)
-    records, own_figures = [], {}
+    claim_cpus(options.threads)
+    results = describe(options, PACKAGES, PEERS)
+    contenders = [*OURS.values(), *ALSO_OURS, *(PEERS[name] for name in options.peers)]
+    workers, results["missing"] = make_workers([*contenders, CHECK] if options.quick else contenders, options.threads)
+    results["workloads"] = records = []
     try:
         for i, workload in enumerate(workloads):
-            _progress(f"[{i + 1}/{len(workloads)}] {workload.name}")
-            busy = _busy_cpus()
-            records.append(_run_workload(workload, workers, options.seconds) | {"busy_cpus": busy})
-        own_figures = _run_own(records, workloads, workers, options)
-        machine = _machine(_simd_level(workers))
+            progress(f"[{i + 1}/{len(workloads)}] {workload.name}")
+            busy = busy_cpus()
+            taking = [one for one in workers if one.contender.networks == workload.network or one.contender is CHECK]
+            records.append(run_workload(workload, taking, options.seconds) | {"busy_cpus": busy})
+        results["ceilings"] = workers[0].call(own.ceilings, options.threads)
+        results["own"] = _run_own(records, workloads, workers, options)
     finally:
         for one in workers:
             one.close()
-    _progress("")
-    results = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine,
-        "num_threads": options.threads,
-        "versions": {name: _version(name) for name in PACKAGES},
-        "revision": _revision(),
-        "workloads": records,
-        "own": own_figures,
-    }
+    progress("")
     print_report(results)
-    if not (options.quick or options.no_save):
-        print(f"\nwritten to {_save(results, options.device)}")
-    return 1 if any(verdict(record) == "ABORTED" for record in records) else 0
+    save(results, options)
+    return 1 if any(failures(record) for record in records) else 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    split = lambda text: [part for part in text.split(",") if part]  # noqa: E731
-    # "W1 (12,20)" holds a comma, so workloads are separated by ';' or by ',' outside brackets.
-    names = lambda text: [part.strip() for part in re.split(r"[;,](?![^(]*\))", text) if part.strip()]  # noqa: E731
-    parser.add_argument("--only", type=names, default=[], metavar="W1,W2", help="workloads whose names start so")
-    parser.add_argument("--peers", type=split, default=list(PEERS), help=f"some of {','.join(PEERS)}, or '' for none")
-    parser.add_argument("--quick", action="store_true", help="tiny workloads in seconds, nothing written")
+    parser = make_parser(__doc__, "workloads whose names start so, such as W1,W3 (see --list)", PEERS)
     parser.add_argument("--list", action="store_true", help="list workloads and peers")
-    parser.add_argument("--threads", type=int, default=2, help="CPUs for every contender (default 2)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="time for each contender in a workload (default 4)")
-    parser.add_argument("--device", help="folder under benchmarks/results (default: the name of the CPU)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time for each contender in a workload (default 3)")
     parser.add_argument("--no-own", action="store_true", help="leave out the figures of qiskit-fused alone")
-    parser.add_argument("--no-save", action="store_true", help="write no results file")
     options = parser.parse_args()
-    if unknown := set(options.peers) - set(PEERS):
-        parser.error(f"unknown peer {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    refuse_unknown(parser, "peer", options.peers, PEERS)
     try:
         select(WORKLOADS, options.only)
     except ValueError as error:
@@ -102,110 +80,72 @@ def _parse() -> argparse.Namespace:
     return options
 
 
-def _claim_cpus(num_threads: int) -> None:
-    """Give this process and its children `num_threads` CPUs, one per core where there are enough cores."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "QULACS_NUM_THREADS"):
-        os.environ[name] = str(num_threads)
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    cpus = sorted(os.sched_getaffinity(0))
-    cores: dict[str, int] = {}
-    for cpu in cpus:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.setdefault(siblings.read_text() if siblings.exists() else str(cpu), cpu)
-    chosen = sorted(cores.values())
-    os.sched_setaffinity(0, (chosen + [cpu for cpu in cpus if cpu not in chosen])[:num_threads])
-
-
-def _busy_cpus(seconds: float = 0.3) -> float | None:
-    """Return how many of our CPUs others keep busy, measured while all contenders are idle; None where unknown."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    time.sleep(0.05)  # OpenMP threads spin a while after their last job
-
-    def idle_ticks() -> int:
-        lines = (line.split() for line in Path("/proc/stat").read_text().splitlines())
-        ours = {f"cpu{cpu}" for cpu in os.sched_getaffinity(0)}
-        return sum(int(line[4]) + int(line[5]) for line in lines if line and line[0] in ours)
-
-    try:
-        before = idle_ticks()
-        time.sleep(seconds)
-        idle = (idle_ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
-    except OSError:
-        return None
-    return round(max(len(os.sched_getaffinity(0)) - idle, 0.0), 2)
-
-
-def _workers(options: argparse.Namespace) -> list[Worker]:
-    """Return a worker per contender and precision; ours come first, peers that are not installed are left out."""
-    contenders: list[type[Contender]] = [*OURS.values(), *ALSO_OURS, *(PEERS[name] for name in options.peers)]
-    if options.quick:
-        contenders.append(CHECK)
-    workers = []
+def make_workers(
+    contenders: list[type[Contender]], threads: int, timeout: float = 180.0
+) -> tuple[list[Worker], list[str]]:
+    """Return a worker per contender and precision, and a line for each whose package is not installed."""
+    workers, missing = [], []
     for contender in contenders:
-        if contender not in (*OURS.values(), *ALSO_OURS) and _version(contender.package) is None:
-            print(f"{contender.label} is left out: {contender.package} is not installed", file=sys.stderr)
+        if contender.package != "qiskit-fused" and version(contender.package) is None:
+            missing.append(f"{contender.label}: {contender.package} is not installed")
             continue
-        workers += [Worker(contender, dtype, options.threads) for dtype in contender.precisions]
-    return workers
+        workers += [Worker(contender, dtype, threads, timeout) for dtype in contender.precisions]
+    return workers, missing
 
 
-def _run_workload(workload: Workload, workers: list[Worker], seconds: float) -> dict[str, Any]:
-    """Check and time one workload."""
+def run_workload(workload: Workload, workers: list[Worker], seconds: float, whole: bool = False) -> dict[str, Any]:
+    """Check and time one workload; `whole` gives everybody all rows, however long they take."""
     record = {key: getattr(workload, key) for key in ("name", "num_qubits", "num_layers", "num_parameters", "batch")}
     record |= {"required": workload.required, "aim": workload.aim}
     entries: list[tuple[Worker, dict[str, Any]]] = []
     answers = {}
     for one in workers:
-        if one.contender.networks != workload.network and one.contender is not CHECK:
-            continue
-        rows = limited(one.contender, workload).batch
+        given = workload if whole else limited(one.contender, workload)
         entry: dict[str, Any] = {"label": one.contender.label, "dtype": one.dtype}
-        entry |= {"rows": rows, "extrapolated": rows < workload.batch}
+        entry |= {"rows": given.batch, "extrapolated": given.batch < workload.batch}
         entries.append((one, entry))
+        if reason := too_large(one.contender, workload):
+            entry["left_out"] = reason
+            continue
         try:
-            entry["prepare_s"] = one.call(worker.prepare, limited(one.contender, workload))
+            entry["prepare_s"] = one.call(worker.prepare, given)
             entry["first_call_s"], *answers[one] = one.call(worker.first_call, 0)
         except WorkerError as error:
             entry["failed"] = str(error)
     record["contenders"] = [entry for _, entry in entries]
-    if wrong := _compare(workload, entries, answers):
-        record["aborted"] = "; ".join(wrong)
-        return record
-    running = [(one, entry) for one, entry in entries if one in answers and one.contender is not CHECK]
-    _take_turns(workload, running, seconds)
+    _compare(workload, entries, answers)
+    if not any("failed" in entry or "wrong" in entry for one, entry in entries if one.contender in OURS.values()):
+        running = [(one, entry) for one, entry in entries if one in answers and "wrong" not in entry]
+        take_turns(workload, [pair for pair in running if pair[0].contender is not CHECK], seconds)
+        for one in [one for one in workers if one.contender is OURS[workload.network]][:1]:
+            with contextlib.suppress(WorkerError):
+                record["work"] = one.call(own.work, workload)
     return record
 
 
-def _compare(workload: Workload, entries: list[tuple[Worker, dict[str, Any]]], answers: dict[Worker, Any]) -> list[str]:
-    """Compare everybody with ours in double precision (else the first one there is); return what does not fit."""
+def _compare(workload: Workload, entries: list[tuple[Worker, dict[str, Any]]], answers: dict[Worker, Any]) -> None:
+    """Compare everybody with ours in double precision (else the first one there is); say what differs."""
     known = [(one, entry) for one, entry in entries if one in answers]
-    reference = min((one for one, _ in known), key=lambda one: one.dtype)  # "complex128" sorts first
-    wrong = [f"{entry['label']} {entry['dtype']}: {entry['failed']}" for one, entry in entries
-             if "failed" in entry and one.contender in OURS.values()]  # fmt: skip
     if not known:
-        return wrong
+        return
+    reference = min((one for one, _ in known), key=lambda one: one.dtype)  # "complex128" sorts first
     for one, entry in known:
         values, gradients = answers[one]
         true_values, true_gradients = (array[: len(values)] for array in answers[reference])
         scale = np.abs(true_gradients).max()
         if gradients.shape != true_gradients.shape or values.shape != true_values.shape:
-            wrong.append(f"{entry['label']} {entry['dtype']}: shapes {values.shape} {gradients.shape}")
+            entry["wrong"] = f"DIFFERS: shapes {values.shape} {gradients.shape}"
             continue
         entry["value_error"] = float(np.abs(values - true_values).max() / workload.num_qubits)
         entry["gradient_error"] = float(np.abs(gradients - true_gradients).max() / scale)
         if not max(entry["value_error"], entry["gradient_error"]) <= TOLERANCES[one.dtype]:
-            wrong.append(
-                f"{entry['label']} {entry['dtype']} differs from {reference.contender.label} {reference.dtype}: "
-                f"values by {entry['value_error']:.1e}, gradients by {entry['gradient_error']:.1e}, "
-                f"allowed {TOLERANCES[one.dtype]:.0e}"
+            entry["wrong"] = (
+                f"DIFFERS from {reference.contender.label} {reference.dtype}: values by {entry['value_error']:.1e}, "
+                f"gradients by {entry['gradient_error']:.1e}, allowed {TOLERANCES[one.dtype]:.0e}"
             )
-    return wrong
 
 
-def _take_turns(workload: Workload, running: list[tuple[Worker, dict[str, Any]]], seconds: float) -> None:
+def take_turns(workload: Workload, running: list[tuple[Worker, dict[str, Any]]], seconds: float) -> None:
     """Let the contenders take turns until each has used its time, and fill in their entries.
 
     A contender gets MIN_TURNS turns at least; one whose single call takes longer than `seconds` gets that call only.
@@ -260,7 +200,7 @@ class _Runner:
         quartiles = np.percentile(scaled, (25, 75)).tolist()
         self.entry |= {"times_ms": [float(f"{time:.5g}") for time in scaled], "calls": self.seed - 1,
                        "median_ms": statistics.median(scaled), "min_ms": min(scaled), "quartile_1_ms": quartiles[0],
-                       "quartile_3_ms": quartiles[1], "peak_mib": self.worker.call(worker.peak_memory)}  # fmt: skip
+                       "quartile_3_ms": quartiles[1]} | self.worker.call(worker.memory_growth)  # fmt: skip
 
 
 def _run_own(
@@ -271,7 +211,7 @@ def _run_own(
     figures: dict[str, Any] = {"failed": {}}
 
     def measure(name: str, function: Any, *arguments: Any) -> Any:
-        _progress(name)
+        progress(name)
         try:
             return ours.call(function, *arguments)
         except WorkerError as error:
@@ -279,7 +219,7 @@ def _run_own(
             return None
 
     for record, workload in zip(records, workloads, strict=True):
-        if not (workload.network or record.get("aborted")):
+        if not (workload.network or failures(record)):
             record["drop_in"] = measure(f"drop-in {workload.name}", own.drop_in, workload, options.threads)
     if options.no_own or options.only:
         return figures
@@ -289,56 +229,6 @@ def _run_own(
     deep = (4, 20) if options.quick else (20, 1000)
     figures["many_parameters"] = measure("many parameters", own.many_parameters, *deep, options.threads)
     return figures
-
-
-def _simd_level(workers: list[Worker]) -> str:
-    try:
-        return workers[0].call(own.simd_level)
-    except WorkerError as error:
-        return f"unknown SIMD level ({error})"
-
-
-def _machine(simd: str) -> dict[str, Any]:
-    return {"cpu": _cpu_name(), "simd": simd, "num_cpus": os.cpu_count(), "platform": platform.platform(),
-            "python": platform.python_version()}  # fmt: skip
-
-
-def _cpu_name() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    found = re.search(r"model name\s*:\s*(.+)", text)
-    return found.group(1).strip() if found else platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _revision() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _save(results: dict[str, Any], device: str | None, suffix: str = "") -> Path:
-    name = device or re.sub(r"[^a-z0-9]+", "-", f"{results['machine']['cpu']} {os.cpu_count()} cpu".lower()).strip("-")
-    folder = Path(__file__).parent / "results" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{results['date'][:16].replace(':', '')}{suffix}.json"
-    path.write_text(json.dumps(results, indent=1) + "\n")
-    return path
-
-
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

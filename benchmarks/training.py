@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import json
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import own
 import training_worker
 import worker
-from deep import _alone, _attempt
-from peers import Contender, limited
-from run import TOLERANCES, _busy_cpus, _claim_cpus, _machine, _progress, _revision, _save, _take_turns, _version
+from contender import Contender, limited
+from harness import attempt, busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save, version
+from run import TOLERANCES, take_turns
 from training_peers import JOBS, PEERS, Job
 from training_report import SECTIONS, failures, print_report
 from worker import Worker, WorkerError
@@ -93,47 +89,28 @@ def main() -> int:
     """Run the benchmark."""
     options = _parse()
     sizes = QUICK if options.quick else FULL
-    _claim_cpus(options.threads)
+    claim_cpus(options.threads)
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # no slower alone; lightning stalled beside other work
-    results: Record = {
-        "kind": "training",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": _machine(_alone(own.simd_level)),
-        "num_threads": options.threads,
-        "versions": {name: _version(name) for name in PACKAGES},
-        "revision": _revision(),
-    }
+    results = {"kind": "training"} | describe(options, PACKAGES, PEERS)
     for name in options.only or SECTIONS:
-        busy = _busy_cpus()
+        busy = busy_cpus()
         if name in JOBS:
             section = _run_job(JOBS[name], efficient_su2(*sizes.network, batch=sizes.batch), options)
         else:
             section = {"digits": _digits, "memory": _memory}[name](sizes, options.threads)
         results[name] = section | {"busy_cpus": busy}
-    _progress("")
+    progress("")
     print_report(results)
-    if options.output or not (options.quick or options.no_save):
-        path = options.output or _save(results, options.device, "-training")
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"\nwritten to {path}")
+    save(results, options, "-training")
     return 1 if failures(results) else 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = lambda text: [part.strip() for part in text.split(",") if part.strip()]  # noqa: E731
-    parser.add_argument("--only", type=names, default=[], metavar="step,digits", help=f"some of {','.join(SECTIONS)}")
-    parser.add_argument("--peers", type=names, default=list(PEERS), help=f"some of {','.join(PEERS)}, or '' for none")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes in seconds, nothing written")
-    parser.add_argument("--threads", type=int, default=2, help="CPUs for every contender (default 2)")
+    parser = make_parser(__doc__, f"some of {','.join(SECTIONS)}", PEERS)
     parser.add_argument("--seconds", type=float, default=4.0, help="time for each contender in a job (default 4)")
-    parser.add_argument("--device", help="folder under benchmarks/results (default: the name of the CPU)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the results file")
-    parser.add_argument("--no-save", action="store_true", help="write no results file")
     options = parser.parse_args()
-    for what, given, known in (("section", options.only, SECTIONS), ("peer", options.peers, PEERS)):
-        if unknown := set(given) - set(known):
-            parser.error(f"unknown {what} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    refuse_unknown(parser, "section", options.only, SECTIONS)
+    refuse_unknown(parser, "peer", options.peers, PEERS)
     if options.quick:
         options.seconds = min(options.seconds, 0.2)
     return options
@@ -150,7 +127,7 @@ def _run_job(job: Job, workload: Workload, options: argparse.Namespace) -> Recor
     ]
     workers = []
     for contender in contenders:
-        if contender not in job.ours and _version(contender.package) is None:
+        if contender not in job.ours and version(contender.package) is None:
             record["missing"].append(f"{contender.label}: {contender.package} is not installed")
             continue
         workers += [Worker(contender, dtype, options.threads, TIMEOUT) for dtype in contender.precisions]
@@ -159,13 +136,13 @@ def _run_job(job: Job, workload: Workload, options: argparse.Namespace) -> Recor
         truth = {rows: _truth(check, workload, rows) for rows in {_rows(one.contender, workload) for one in workers}}
         running = []
         for one in workers:
-            _progress(f"{job.title}: {one.contender.label} {one.dtype}")
+            progress(f"{job.title}: {one.contender.label} {one.dtype}")
             entry = _check(one, workload, truth)
             record["contenders"].append(entry)
             if "failed" not in entry and not entry["wrong"]:
                 running.append((one, entry))
-        _progress(f"{job.title}: turns")
-        _take_turns(workload, running, options.seconds)
+        progress(f"{job.title}: turns")
+        take_turns(workload, running, options.seconds)
     except WorkerError as error:
         record["failed"] = f"{check.contender.__name__}: {error}"
     finally:
@@ -203,9 +180,9 @@ def _check(one: Worker, workload: Workload, truth: dict[int, Any]) -> Record:
 
 
 def _digits(sizes: Sizes, threads: int) -> Record:
-    _progress("digits")
+    progress("digits")
     sizes_of = (*sizes.digits, sizes.batch, sizes.images, sizes.epochs)
-    found, failed = _attempt(training_worker.train_digits, *sizes_of, threads)
+    found, failed = attempt(training_worker.train_digits, *sizes_of, threads)
     if failed:
         return {"failed": failed}
     wrong = not max(found["value_error"], found["gradient_error"]) <= TOLERANCES["complex64"]
@@ -217,15 +194,15 @@ def _memory(sizes: Sizes, threads: int) -> Record:
     workload = efficient_su2(*sizes.memory, batch=sizes.rows)
     record: Record = {"workload": workload.name, "rows": workload.batch, "num_weights": workload.num_weights}
     record |= {"num_outputs": workload.num_qubits // 2, "dtype": "complex64", "entries": []}
-    _progress("memory: double precision")
+    progress("memory: double precision")
     shared = {"num_threads": threads, "device": "cpu"}
-    double, record["unchecked"] = _attempt(training_worker.measure_vjp, workload, shared | {"dtype": "complex128"})
+    double, record["unchecked"] = attempt(training_worker.measure_vjp, workload, shared | {"dtype": "complex128"})
     for budget in (None, *sizes.budgets):
-        _progress(f"memory: limit {budget}")
+        progress(f"memory: limit {budget}")
         entry: Record = {"memory_limit": budget}
         record["entries"].append(entry)
         given = shared | {"dtype": "complex64", "memory_limit": budget}
-        found, failed = _attempt(training_worker.measure_vjp, workload, given)
+        found, failed = attempt(training_worker.measure_vjp, workload, given)
         if failed:
             entry["failed"] = failed
             continue

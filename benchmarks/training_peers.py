@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from peers import Contender, NumpyAdjoint, Result, TensorCircuit
+from contender import Contender, Result
+from peers import NumpyAdjoint, TensorCircuit
 from workloads import Workload, qiskit_circuit
 
 LEARNING_RATE, BETA_1, BETA_2, EPSILON = 0.01, 0.9, 0.999, 1e-8  # of Adam; but for the first, torch's defaults

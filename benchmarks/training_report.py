@@ -3,22 +3,27 @@
 
 from __future__ import annotations
 
-from report import OURS, Record, Table, _ms, _name, _number, markdown_tables, print_sections
+from report import OURS, Record, Table, _ms, _name, _number, markdown_sections, print_sections
+from report import pictures as pictures  # none
 
 MB = 10**6
 JOBS = ("jacobian", "vjp", "step")
 SECTIONS = (*JOBS, "digits", "memory")
 
 
+def sections(results: Record) -> list[Record]:
+    """Return the parts of a results file that say how busy the machine was."""
+    return [results[name] for name in SECTIONS if name in results]
+
+
 def print_report(results: Record) -> None:
     """Print all tables of a results file."""
-    parts = [results[name] for name in SECTIONS if name in results]
-    print_sections(results, parts, _tables(results), failures(results), misses(results))
+    print_sections(results, sections(results), _tables(results), failures(results), misses(results))
 
 
 def markdown(results: Record) -> str:
     """Return the tables of benchmarks/README.md."""
-    return markdown_tables(_tables(results))
+    return markdown_sections(_tables(results), failures(results), misses(results))
 
 
 def summarize(section: Record) -> list[Record]:

@@ -8,6 +8,8 @@ run in the child and share `_current`, the contender and the workload it was pre
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import io
 import multiprocessing
 import time
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import Contender
+from contender import Contender
 from workloads import Workload, efficient_su2
 
 _MIB = 2.0**20
@@ -90,17 +92,23 @@ def _serve(connection: Connection, contender: type[Contender], dtype: str, num_t
 
 def prepare(workload: Workload) -> float:
     """Prepare the contender; return the seconds it took. Its libraries are loaded before, on a tiny workload."""
-    contender: Contender = _current["contender"]
     if "workload" not in _current:
         tiny = efficient_su2(2, 1, batch=2)
-        contender.prepare(tiny)
-        contender(tiny.parameters(0))
-    _current["workload"] = workload
-    _current["memory"] = memory_in_use("VmRSS")
+        _current["contender"].prepare(tiny)
+        _current["contender"](tiny.parameters(0))
+    contender: Contender = _current["contender"].anew()
+    _current.update(contender=contender, workload=workload)
+    return_free_memory()
+    _current["before"] = memory_in_use("VmRSS")
     forget_peak_memory()
     start = time.perf_counter()
     contender.prepare(workload)
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    _current["peak"] = memory_in_use("VmHWM")
+    return_free_memory()
+    _current["prepared"] = memory_in_use("VmRSS")
+    forget_peak_memory()
+    return seconds
 
 
 def first_call(seed: int) -> tuple[float, np.ndarray, np.ndarray]:
@@ -121,10 +129,19 @@ def turn(seed: int, calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def peak_memory() -> float | None:
-    """Return how far memory rose above what was in use before `prepare`, in MiB; None where /proc is missing."""
-    before, peak = _current["memory"], memory_in_use("VmHWM")
-    return None if before is None or peak is None else (peak - before) / _MIB
+def memory_growth() -> dict[str, float | None]:
+    """Return how far memory rose above what was in use before `prepare`, and in the calls behind it, in MiB."""
+    before, prepared, peaks = _current["before"], _current["prepared"], (_current["peak"], memory_in_use("VmHWM"))
+    if before is None or prepared is None or None in peaks:
+        return {"peak_mib": None, "calls_mib": None}
+    return {"peak_mib": (max(peaks) - before) / _MIB, "calls_mib": (peaks[1] - prepared) / _MIB}
+
+
+def return_free_memory() -> None:
+    """Give the memory of what is no longer used back to the system, so that using it again counts."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def forget_peak_memory() -> None:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "binding.hpp"
 
+#include <algorithm>
+
 namespace qf {
 
 void Bound::resize(const PlanData& plan) {
@@ -22,18 +24,20 @@ BindList everything(const PlanData& plan) {
     return list;
 }
 
+namespace {
+bool depends(const Leaf& leaf, const std::vector<char>& columns) {
+    if (leaf.column < 0) return false;
+    if (leaf.kind != LeafKind::rv) return columns[leaf.column];
+    return columns[leaf.column] || columns[leaf.column + 1] || columns[leaf.column + 2];
+}
+}  // namespace
+
 BindList varying(const PlanData& plan, const std::vector<char>& column_varies) {
     BindList list;
-    auto varies = [&](const Leaf& leaf) {
-        if (leaf.column < 0) return false;
-        bool any = column_varies[leaf.column];
-        if (leaf.kind == LeafKind::rv) any = any || column_varies[leaf.column + 1] || column_varies[leaf.column + 2];
-        return any;
-    };
     for (std::size_t r = 0; r < plan.runs.size(); ++r) {
         bool any = false;
         for (int i = plan.runs[r].first_leaf; i < plan.runs[r].end_leaf; ++i)
-            if (varies(plan.leaves[i])) {
+            if (depends(plan.leaves[i], column_varies)) {
                 list.leaves.push_back(i);
                 any = true;
             }
@@ -42,6 +46,17 @@ BindList varying(const PlanData& plan, const std::vector<char>& column_varies) {
     for (std::size_t i = 0; i < plan.terms.size(); ++i)
         if (plan.terms[i].column >= 0 && column_varies[plan.terms[i].column]) list.terms.push_back(static_cast<int>(i));
     return list;
+}
+
+std::vector<int> runs_without(const PlanData& plan, const std::vector<char>& columns) {
+    std::vector<int> runs;
+    for (std::size_t r = 0; r < plan.runs.size(); ++r) {
+        const auto leaf = plan.leaves.begin() + plan.runs[r].first_leaf,
+                   end = plan.leaves.begin() + plan.runs[r].end_leaf;
+        if (std::none_of(leaf, end, [&](const Leaf& one) { return depends(one, columns); }))
+            runs.push_back(static_cast<int>(r));
+    }
+    return runs;
 }
 
 namespace {
@@ -170,9 +185,9 @@ void bind(const PlanData& plan, const BindList& list, const double* columns, Bou
     }
 }
 
-void add_run_gradients(const PlanData& plan, const Bound& bound, const double* columns,
-                       const std::vector<std::array<double, 3>>& w, double* gradient) {
-    for (std::size_t r = 0; r < plan.runs.size(); ++r) {
+void add_run_gradients(const PlanData& plan, const std::vector<int>& runs, const Bound& bound, const double* columns,
+                       const std::array<double, 3>* w, double* gradient) {
+    for (const int r : runs) {
         const Run& run = plan.runs[r];
         // Back through Rz(lambda): the frame of the run's input. Then forward gate by gate.
         const Complex in = bound.rotor[r].in;

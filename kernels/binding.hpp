@@ -70,11 +70,13 @@ struct BindList {
 };
 BindList everything(const PlanData& plan);
 BindList varying(const PlanData& plan, const std::vector<char>& column_varies);
+// The runs that depend on none of those columns.
+std::vector<int> runs_without(const PlanData& plan, const std::vector<char>& columns);
 
 void bind(const PlanData& plan, const BindList& list, const double* columns, Bound& bound);
 
-// Add the gradients of all leaves of all runs. w[run] = (Im<lam|X|psi>, Y, Z) between Rz(lambda) and Ry(beta).
-void add_run_gradients(const PlanData& plan, const Bound& bound, const double* columns,
-                       const std::vector<std::array<double, 3>>& w, double* gradient);
+// Add the gradients of all leaves of some runs. w[run] = (Im<lam|X|psi>, Y, Z) between Rz(lambda) and Ry(beta).
+void add_run_gradients(const PlanData& plan, const std::vector<int>& runs, const Bound& bound, const double* columns,
+                       const std::array<double, 3>* w, double* gradient);
 
 }  // namespace qf

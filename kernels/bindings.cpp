@@ -79,10 +79,10 @@ qf::Observables* make_observables(int num_qubits, int num_observables, Array1<st
 constexpr std::chrono::milliseconds watch_interval{50};
 
 nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> columns, Array1<std::int64_t> row_pairs,
-                   Array1<std::int32_t> pair_observable, std::optional<Array1<double>> cotangents, Out1<double> values,
-                   std::optional<Out2<double>> gradients, bool imaginary, bool single_precision, int num_threads,
-                   std::optional<Array2<std::int32_t>> schedule, int num_states,
-                   std::optional<Array2<std::complex<double>>> initial_states,
+                   Array1<std::int32_t> pair_observable, std::optional<Array1<double>> cotangents,
+                   std::optional<Array1<bool>> sum_columns, Out1<double> values, std::optional<Out2<double>> gradients,
+                   bool imaginary, bool single_precision, int num_threads, std::optional<Array2<std::int32_t>> schedule,
+                   int num_states, std::optional<Array2<std::complex<double>>> initial_states,
                    std::optional<Array2<std::complex<double>>> final_cotangents,
                    std::optional<Out2<std::complex<double>>> final_states,
                    std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> meanwhile,
@@ -95,6 +95,8 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.gradient = gradients.has_value();
     request.imaginary = imaginary;
     request.cotangents = cotangents ? cotangents->data() : nullptr;
+    static_assert(sizeof(bool) == sizeof(std::uint8_t));
+    request.sum_columns = sum_columns ? reinterpret_cast<const std::uint8_t*>(sum_columns->data()) : nullptr;
     request.num_threads = num_threads;
     request.values = values.data();
     request.gradients = gradients ? gradients->data() : nullptr;
@@ -156,12 +158,14 @@ NB_MODULE(_cpu, m) {
           "is_real"_a, "leaf_kind"_a, "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a,
           "run_begin"_a, "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a,
           "term_offset"_a, "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
-    m.def("make_observables", &make_observables);
+    m.def("make_observables", &make_observables, "num_qubits"_a, "num_observables"_a, "observable"_a, "x"_a, "z"_a,
+          "care"_a, "value"_a, "real"_a, "imag"_a);
     m.def(
         "evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
-        "cotangents"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a, "single_precision"_a, "num_threads"_a,
-        "schedule"_a.none(), "num_states"_a, "initial_states"_a.none(), "final_cotangents"_a.none(),
-        "final_states"_a.none(), "state_gradients"_a.none(), "meanwhile"_a.none(), "watch"_a.none(),
+        "cotangents"_a.none(), "sum_columns"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a,
+        "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "initial_states"_a.none(),
+        "final_cotangents"_a.none(), "final_states"_a.none(), "state_gradients"_a.none(), "meanwhile"_a.none(),
+        "watch"_a.none(),
         "Evaluate pairs of rows and observables; gradients must come in as zeros. With meanwhile or watch another "
         "thread sweeps: meanwhile() is called here, its answer is the last item returned; signals are looked at every "
         "50 ms, and watch(steps done, all steps) called, which ends the evaluation where it is true.");

@@ -5,6 +5,8 @@
 #include <new>
 #if defined(__linux__)
 #include <sys/mman.h>
+#elif defined(_WIN32)
+#include <malloc.h>
 #endif
 
 namespace qf {
@@ -12,7 +14,12 @@ namespace qf {
 void* aligned_allocate(std::size_t bytes) {
     constexpr std::size_t huge_page = std::size_t(1) << 21;
     const std::size_t alignment = bytes >= huge_page ? huge_page : bytes >= 4096 ? 4096 : 64;
-    void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    const std::size_t size = (bytes + alignment - 1) / alignment * alignment;
+#if defined(_WIN32)
+    void* p = _aligned_malloc(size, alignment);
+#else
+    void* p = std::aligned_alloc(alignment, size);
+#endif
     if (!p) throw std::bad_alloc();
 #if defined(__linux__)
     if (alignment == huge_page) madvise(p, bytes, MADV_HUGEPAGE);
@@ -21,7 +28,11 @@ void* aligned_allocate(std::size_t bytes) {
 }
 
 void aligned_release(void* p) {
+#if defined(_WIN32)
+    _aligned_free(p);
+#else
     std::free(p);
+#endif
 }
 
 }  // namespace qf

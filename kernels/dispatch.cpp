@@ -8,6 +8,13 @@
 
 #include "engine.hpp"
 
+#if defined(QF_X86_64) && defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <intrin.h>
+#include <windows.h>
+#endif
+
 namespace qf {
 
 #define QF_DECLARE(isa)                        \
@@ -23,15 +30,39 @@ QF_DECLARE(avx512)
 
 namespace {
 
+#if defined(QF_X86_64)
+struct Features {
+    bool avx2, avx512;  // with all that sweeps.cpp is compiled for beside them
+};
+#if defined(_WIN32)
+// Visual Studio does not link Clang's own library, which __builtin_cpu_supports needs. Windows says what it saves at a
+// switch of threads, CPUID the rest.
+Features find_features() {
+    int leaf1[4], leaf7[4];  // eax, ebx, ecx, edx
+    __cpuid(leaf1, 1);
+    __cpuidex(leaf7, 7, 0);
+    auto bit = [](int word, int position) { return (static_cast<unsigned>(word) >> position & 1) != 0; };
+    const bool fma = bit(leaf1[2], 12), bmi2 = bit(leaf7[1], 8);
+    const bool dq = bit(leaf7[1], 17), bw = bit(leaf7[1], 30), vl = bit(leaf7[1], 31);
+    const bool avx2 = IsProcessorFeaturePresent(PF_AVX2_INSTRUCTIONS_AVAILABLE) && fma && bmi2;
+    return {avx2, avx2 && IsProcessorFeaturePresent(PF_AVX512F_INSTRUCTIONS_AVAILABLE) && dq && bw && vl};
+}
+#else
+Features find_features() {
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    return {avx2, avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")};
+}
+#endif
+#endif
+
 std::string choose() {
     const char* forced = std::getenv("QISKIT_FUSED_ISA");
     const std::string wanted = forced ? forced : "";
     std::string available = "baseline";
 #if defined(QF_X86_64)
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+    const auto [avx2, avx512] = find_features();
     if ((avx512 && wanted.empty()) || (avx512 && wanted == "avx512")) return "avx512";
     if ((avx2 && wanted.empty()) || (avx2 && wanted == "avx2")) return "avx2";
     if (avx2) available += ", avx2";

@@ -168,12 +168,27 @@ auto Engine<T>::find_workspace(int team_size, const Call& call, bool saved) -> s
     return ws ? std::move(ws) : make_workspace(team_size, call, saved);
 }
 
+// Bind with the norms of tau as it is rounded.
+template <class T>
+void Engine<T>::bind_row(const BindList& list, const double* columns, Bound& bound) const {
+    bind(plan_, list, columns, bound);
+    if constexpr (sizeof(T) < sizeof(double))
+        for (const int r : list.runs) {
+            Rotor& rotor = bound.rotor[r];
+            const double tau = static_cast<T>(rotor.tau);
+            rotor.scale = 1 / std::sqrt(1 + tau * tau);
+        }
+}
+
+template void Engine<float>::bind_row(const BindList&, const double*, Bound&) const;
+template void Engine<double>::bind_row(const BindList&, const double*, Bound&) const;
+
 // Angles of the first row, what varies over the others, and the tables that do not.
 template <class T>
 void Engine<T>::bind_shared(Call& call) const {
     const Request& request = call.request;
     call.shared.resize(plan_);
-    bind(plan_, everything_, request.columns, call.shared);
+    bind_row(everything_, request.columns, call.shared);
     call.phase_varies.assign(phases_.size(), 0);
     if (request.rows > 1) {
         std::vector<char> column_varies(plan_.num_columns);
@@ -199,6 +214,41 @@ void Engine<T>::bind_shared(Call& call) const {
         build_tables(plan_, phases_[k], low_bits_, call.shared, sweeps_, scratch, call.tables[k]);
         call.bytes += table_bytes<T>(phases_[k], plan_.num_qubits, low_bits_);
     }
+}
+
+template <class T>
+void Engine<T>::choose_summed_runs(Call& call) const {
+    constexpr int most_rows = 16, blocks_wanted = 16;
+    const Request& request = call.request;
+    call.own_runs = everything_.runs;
+    if (!request.gradient || !request.by_row() || !request.sum_columns || request.rows < 2) return;
+    std::vector<char> apart(plan_.num_columns);
+    for (int c = 0; c < plan_.num_columns; ++c) apart[c] = !request.sum_columns[c];
+    call.summed_runs = runs_without(plan_, apart);
+    std::vector<char> is_own(plan_.runs.size(), 1);
+    for (const int r : call.summed_runs) is_own[r] = 0;
+    for (const int r : call.varying.runs) is_own[r] = 1;
+    auto varies = [&](int r) { return is_own[r] != 0; };
+    call.summed_runs.erase(std::remove_if(call.summed_runs.begin(), call.summed_runs.end(), varies),
+                           call.summed_runs.end());
+    call.own_runs.erase(std::remove_if(call.own_runs.begin(), call.own_runs.end(), [&](int r) { return !varies(r); }),
+                        call.own_runs.end());
+    if (call.summed_runs.empty()) return;
+    call.rows_per_block = std::clamp(request.rows / blocks_wanted, 1, most_rows);
+    const int blocks = (request.rows - 1) / call.rows_per_block + 1;
+    call.block_w.assign(blocks * plan_.runs.size(), {});
+    call.bytes += call.block_w.size() * sizeof(call.block_w[0]);
+}
+
+template <class T>
+void Engine<T>::add_summed_runs(const Call& call) const {
+    if (call.summed_runs.empty()) return;
+    const std::size_t size = plan_.runs.size();
+    std::vector<std::array<double, 3>> w(size);
+    for (std::size_t block = 0; block < call.block_w.size(); block += size)
+        for (const int r : call.summed_runs)
+            for (int axis = 0; axis < 3; ++axis) w[r][axis] += call.block_w[block + r][axis];
+    add_run_gradients(plan_, call.summed_runs, call.shared, call.request.columns, w.data(), call.request.gradients);
 }
 
 // A training step asks for values, then for gradients of the same rows: the forward sweeps are made once for both.
@@ -267,6 +317,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     call.first_boundary = call.skip_first_adjoint ? 1 : 0;
     call.keeps_all_states = request.num_states == plan_.num_layers + 2 - call.first_boundary;
     bind_shared(call);
+    choose_summed_runs(call);
     call.finals = choose_finals(call);
     if (call.finals) call.bytes += request.rows * state_size(0, call.real) * sizeof(T);
     request.progress->total = count_steps(call);
@@ -312,9 +363,12 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
             return;
         }
         Team alone(1);
-        for (int row = next++; row < request.rows && !team.cancelled(); row = next++)
-            run_row(call, *workspaces[thread], alone, 0, row);
+        const int step = call.rows_per_block;
+        for (int first = next.fetch_add(step); first < request.rows && !team.cancelled(); first = next.fetch_add(step))
+            for (int row = first; row < std::min(first + step, request.rows); ++row)
+                run_row(call, *workspaces[thread], alone, 0, row);
     });
+    add_summed_runs(call);
     stats.sweep_seconds = seconds_since(sweep_begin);
 
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -70,12 +70,13 @@ struct Request {
     const std::int64_t* row_pairs;        // [rows + 1]: pairs of row r are row_pairs[r] .. row_pairs[r + 1]
     bool gradient, imaginary;
     const double* cotangents;  // [pairs], or null; with gradient: one lam per row, the pairs' O psi with these weights
-    const Action* actions;     // with gradient: how each row gets its states; null: by uncomputing
+    const std::uint8_t* sum_columns;  // [num_columns], or null; by_row(): 1 where only the sum over the rows matters
+    const Action* actions;            // with gradient: how each row gets its states; null: by uncomputing
     std::int64_t num_actions;
     int num_states;  // of the schedule
     int num_threads;
-    const std::complex<double>* initial_states;  // [rows][2^num_qubits], or null: all rows start as the plan says
-    bool shared_start;                           // there is one initial state, for all rows
+    const std::complex<double>* initial_states;    // [rows][2^num_qubits], or null: all rows start as the plan says
+    bool shared_start;                             // there is one initial state, for all rows
     const std::complex<double>* final_cotangents;  // [rows][2^num_qubits], 2 lam at the end in place of pairs, or null
     std::complex<double>* final_states;            // [rows][2^num_qubits], or null
     std::complex<double>* state_gradients;         // 2 lam of the start, [pairs or rows][2^num_qubits], or null

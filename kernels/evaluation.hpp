@@ -85,6 +85,11 @@ class Engine {
         Bound shared;
         BindList varying;
         std::vector<char> phase_varies;
+        // Runs that are the same in all rows, where only sums over rows matter: their w are added up in blocks of rows,
+        // which do not depend on threads, [block][run], and turned to gradients once.
+        std::vector<int> own_runs, summed_runs;
+        int rows_per_block = 1;
+        std::vector<std::array<double, 3>> block_w;
         std::vector<PhaseTables<T>> tables;               // of phases that do not vary, where they are stored
         std::vector<const DiagonalTables<T>*> diagonals;  // of observables asked for; null: made block by block
         bool resident_rows = false, zero_start = false, skip_first_adjoint = false, real = false;
@@ -131,6 +136,7 @@ class Engine {
     Groups make_groups(int size, bool adjoint) const;
     std::unique_ptr<Workspace> make_workspace(int team_size, const Call& call, bool saved) const;
     std::unique_ptr<Workspace> find_workspace(int team_size, const Call& call, bool saved);
+    void bind_row(const BindList& list, const double* columns, Bound& bound) const;
     void bind_shared(Call& call) const;
     std::shared_ptr<Finals> choose_finals(const Call& call);
     std::size_t bytes_of_row_tables(const Call& call) const;
@@ -156,7 +162,9 @@ class Engine {
     void set_scales(Workspace& ws) const;
     void add_chunks(Workspace& ws) const;
     void copy_state_gradient(Workspace& ws, std::complex<double>* out) const;
-    void assemble(Call& call, Workspace& ws, const double* columns, double* gradient) const;
+    void choose_summed_runs(Call& call) const;
+    void add_summed_runs(const Call& call) const;
+    void assemble(Call& call, Workspace& ws, const double* columns, int row, double* gradient) const;
     void run_row(Call& call, Workspace& ws, Team& team, int thread, int row) const;
     void run_in_place(Call& call, Workspace& ws, Team& team, int thread, int row, bool first_of_row, std::int64_t first,
                       std::int64_t count) const;

@@ -367,7 +367,7 @@ void Engine<T>::copy_state_gradient(Workspace& ws, std::complex<double>* out) co
 }
 
 template <class T>
-void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, double* gradient) const {
+void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, int row, double* gradient) const {
     add_chunks(ws);
     const bool moved = !call.request.actions;  // the sums of runs are those before them, with the norms of both states
     for (int k = 0; k < plan_.num_layers; ++k) {
@@ -392,7 +392,12 @@ void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, doubl
             }
         }
     }
-    add_run_gradients(plan_, ws.bound, columns, ws.w, gradient);
+    add_run_gradients(plan_, call.own_runs, ws.bound, columns, ws.w.data(), gradient);
+    if (!call.summed_runs.empty()) {
+        auto* const sums = call.block_w.data() + row / call.rows_per_block * plan_.runs.size();
+        for (const int r : call.summed_runs)
+            for (int axis = 0; axis < 3; ++axis) sums[r][axis] += ws.w[r][axis];
+    }
     for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k)
         if (phases_[k].want_sums)
             add_term_gradients(plan_, phases_[k],
@@ -464,20 +469,13 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
     team.barrier();
 }
 
-// The norms that rotations leave out, of tau as it is rounded. Rounding errors of the factors that bring them back go
-// into the next factor: where all layers are alike they would add up.
+// The norms that rotations leave out. Rounding errors of the factors that bring them back go into the next factor:
+// where all layers are alike they would add up.
 template <class T>
 void Engine<T>::set_scales(Workspace& ws) const {
     for (int k = 0; k < plan_.num_layers; ++k) {
         double scale = 1;
-        for (int r = layer_begin_[k]; r < layer_begin_[k + 1]; ++r) {
-            Rotor& rotor = ws.bound.rotor[r];
-            if constexpr (sizeof(T) < sizeof(double)) {
-                const double tau = static_cast<T>(rotor.tau);
-                rotor.scale = 1 / std::sqrt(1 + tau * tau);
-            }
-            scale *= rotor.scale;
-        }
+        for (int r = layer_begin_[k]; r < layer_begin_[k + 1]; ++r) scale *= ws.bound.rotor[r].scale;
         ws.layer_scale[k] = scale;
     }
     double carried = 1;
@@ -503,7 +501,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
         ws.values.resize(num_chunks() * pairs_at_once);
         ws.initial = request.initial_states;
         if (ws.initial && !request.shared_start) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
-        if (row > 0) bind(plan_, call.varying, columns, ws.bound);
+        if (row > 0) bind_row(call.varying, columns, ws.bound);
         set_scales(ws);
         std::fill(ws.built.begin(), ws.built.end(), 0);
     }
@@ -516,7 +514,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
             run_in_place(call, ws, team, thread, row, pair == first, pair, pairs_at_once);
         const std::int64_t out = request.by_row() ? row : pair;
         if (thread == 0 && request.gradient) {
-            assemble(call, ws, columns, request.gradients + out * plan_.num_columns);
+            assemble(call, ws, columns, row, request.gradients + out * plan_.num_columns);
             if (request.state_gradients)
                 copy_state_gradient(ws, request.state_gradients + (static_cast<std::size_t>(out) << plan_.num_qubits));
         }

@@ -166,10 +166,16 @@ double z_sums(const T* values, int bits, double* z) {
         z[b + S::lane_bits] = S::sum(difference);
         from = folded;
     }
-    const V rest = S::load(from);
-    for (int b = 0; b < (bits < S::lane_bits ? bits : S::lane_bits); ++b)
-        z[b] = S::sum(rest * S::by_bit(b, T(1), T(-1)));
-    return S::sum(rest);
+    V rest = S::load(from);
+    unroll<S::lane_bits>([&](auto step) {  // the same in lanes
+        constexpr int b = S::lane_bits - 1 - step;
+        const V other = S::template flip_lanes<1 << b>(rest);
+        V difference = rest - other;
+        unroll<b>([&](auto lower) { difference += S::template flip_lanes<1 << lower>(difference); });
+        if (b < bits) z[b] = difference[0];
+        rest += other;
+    });
+    return rest[0];
 }
 
 template <class T, bool HasHigh, bool Sums, bool MovesPsi>

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fast simulation of quantum machine learning behind Qiskit primitives."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 from qiskit_fused.compiler import CompiledCircuit, compile_circuit, fuse
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.gradient import FusedEstimatorGradient
@@ -19,7 +21,13 @@ __all__ = [
     "FusedOptions",
     "Plan",
     "UnsupportedInstruction",
+    "__version__",
     "accelerate",
     "compile_circuit",
     "fuse",
 ]
+
+try:
+    __version__ = version("qiskit-fused")
+except PackageNotFoundError:  # on the path, but not installed
+    __version__ = "0+source"

@@ -17,6 +17,7 @@ from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.circuit.library import efficient_su2
 from qiskit.quantum_info import SparsePauliOp
 
+from qiskit_fused import __version__
 from qiskit_fused.compiler import compile_circuit
 from qiskit_fused.engines import cupy_runtime
 from qiskit_fused.gradient import FusedEstimatorGradient
@@ -26,7 +27,7 @@ from qiskit_fused.options import FusedOptions
 TOLERANCE = {"complex128": 1e-12, "complex64": 1e-5}
 TIMED = {"reference": (6, 1), "cpu": (12, 32), "cuda": (12, 1000)}  # qubits and rows that take milliseconds
 SECONDS = 0.5
-PACKAGES = ("qiskit-fused", "qiskit", "qiskit-machine-learning", "numpy", "scipy", "torch")
+PACKAGES = ("qiskit", "qiskit-machine-learning", "numpy", "scipy", "torch")
 
 Section = dict[str, str]
 
@@ -55,14 +56,14 @@ def _sections() -> Iterator[tuple[str, Section]]:
 
 def _versions() -> Section:
     found = {"Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}"}
-    return found | {name: _version(name) for name in PACKAGES}
+    return found | {"qiskit-fused": __version__} | {name: _version(name) for name in PACKAGES}
 
 
 def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "run from its source" if name == PACKAGES[0] else "not installed"
+        return "not installed"
 
 
 def _cpu() -> Section:

@@ -1,42 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
+# All arrays are C-contiguous and have these dtypes: nanobind converts inputs, but not what is written to.
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 class Plan: ...
 class Observables: ...
 
-def make_plan(**arrays: Any) -> Plan: ...
+def make_plan(
+    *,
+    num_qubits: int,
+    num_columns: int,
+    num_layers: int,
+    chunk_bits: int,
+    is_real: bool,
+    leaf_kind: NDArray[np.uint8],
+    leaf_column: NDArray[np.int32],
+    leaf_coefficient: NDArray[np.float64],
+    leaf_offset: NDArray[np.float64],
+    leaf_quaternion: NDArray[np.float64],
+    run_begin: NDArray[np.int32],
+    run_qubit: NDArray[np.int32],
+    run_layer: NDArray[np.int32],
+    term_phase: NDArray[np.int32],
+    term_column: NDArray[np.int32],
+    term_coefficient: NDArray[np.float64],
+    term_offset: NDArray[np.float64],
+    term_care: NDArray[np.uint64],
+    term_value: NDArray[np.uint64],
+    term_sign: NDArray[np.uint64],
+    initial: NDArray[np.complex128] | None,
+) -> Plan: ...
 def make_observables(
     num_qubits: int,
     num_observables: int,
-    observable: np.ndarray,
-    x: np.ndarray,
-    z: np.ndarray,
-    care: np.ndarray,
-    value: np.ndarray,
-    real: np.ndarray,
-    imag: np.ndarray,
+    observable: NDArray[np.int32],
+    x: NDArray[np.uint64],
+    z: NDArray[np.uint64],
+    care: NDArray[np.uint64],
+    value: NDArray[np.uint64],
+    real: NDArray[np.float64],
+    imag: NDArray[np.float64],
 ) -> Observables: ...
 def evaluate(
     plan: Plan,
     observables: Observables,
-    columns: np.ndarray,
-    row_pairs: np.ndarray,
-    pair_observable: np.ndarray,
-    cotangents: np.ndarray | None,
-    values: np.ndarray,
-    gradients: np.ndarray | None,
+    columns: NDArray[np.float64],
+    row_pairs: NDArray[np.int64],
+    pair_observable: NDArray[np.int32],
+    cotangents: NDArray[np.float64] | None,
+    sum_columns: NDArray[np.bool_] | None,
+    values: NDArray[np.float64],
+    gradients: NDArray[np.float64] | None,
     imaginary: bool,
     single_precision: bool,
     num_threads: int,
-    schedule: np.ndarray | None,
+    schedule: NDArray[np.int32] | None,
     num_states: int,
-    initial_states: np.ndarray | None,
-    final_cotangents: np.ndarray | None,
-    final_states: np.ndarray | None,
-    state_gradients: np.ndarray | None,
+    initial_states: NDArray[np.complex128] | None,
+    final_cotangents: NDArray[np.complex128] | None,
+    final_states: NDArray[np.complex128] | None,
+    state_gradients: NDArray[np.complex128] | None,
     meanwhile: Callable[[], Any] | None,
     watch: Callable[[int, int], bool] | None,
 ) -> tuple[int, int, int, float, float, Any]: ...

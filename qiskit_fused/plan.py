@@ -288,7 +288,7 @@ class Plan:
         """Draw the circuit as an engine runs it: fused runs, phases, blocks, sweeps, and states that are kept.
 
         Args:
-            output: "mpl" for a matplotlib figure, which notebooks show and `savefig` saves; "text" for a string.
+            output: "mpl" for a matplotlib figure, which notebooks show and ``savefig`` saves; "text" for a string.
             device: engine whose sweeps are drawn, "cpu" (with the widest vectors) or "cuda"; neither has to be there.
             dtype: number format, which decides on blocks.
             method: of a backward pass, "reverse", "checkpoint" or "store".

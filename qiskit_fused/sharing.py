@@ -145,16 +145,14 @@ class Sharing:
         found = []
         size = 1 << self.plan.num_qubits
         for name, part, what in (
-            ("prefix", self.prefix, "one state for all rows"),
-            ("suffix", self.suffix, f"{size:,} columns of the evolved observable for all rows"),
+            ("prefix", self.prefix, "once for all rows"),
+            ("suffix", self.suffix, f"on the observable, by {size:,} columns"),
         ):
             if part is None:
                 continue
             rows = [self.rows_for(name, num_observables, gradient) for gradient in (False, True)]
-            pays = [
-                f"{of} from {count:,} rows on" for of, count in zip(("values", "gradients"), rows) if count is not None
-            ]
-            text = f"{what}: {', '.join(pays)}" if pays else "not worth sharing"
+            pays = [f"{of} from {count:,}" for of, count in zip(("values", "gradients"), rows) if count is not None]
+            text = f"{what}: {', '.join(pays)} rows on" if pays else "not worth sharing"
             found.append((name, f"{count_text(part.num_runs, 'rotation')}, {text}"))
         return found or [("shared", "nothing; inputs come first and last")]
 

@@ -26,11 +26,12 @@ from qiskit.circuit.library import (
 )
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
+from qiskit.synthesis import TwoQubitWeylDecomposition
 from qiskit_machine_learning.circuit.library.raw_feature_vector import ParameterizedInitialize
 from scipy.linalg import schur
 
 from .gates import PAULIS, kron
-from .normal_form import scaled, split_unitary, walsh
+from .normal_form import NormalForm, constant, scaled, split_unitary, walsh
 from .program import Angle, Gate
 from .starts import Encoding
 
@@ -86,6 +87,9 @@ def _emit_matrix(
     if len(qubits) == 1:
         lowering.form.controlled(controls, state).su2(qubits[0], *split_unitary(matrix))
         return
+    if len(qubits) == 2:
+        _emit_pair(lowering.form.controlled(controls, state), matrix, qubits)
+        return
     key = matrix.tobytes()
     if key not in lowering.unitaries:
         lowering.unitaries[key] = UnitaryGate(matrix).definition
@@ -94,6 +98,23 @@ def _emit_matrix(
         lowering.walk(lowering.unitaries[key], qubits, controls, state)
     finally:
         lowering.recording = recording
+
+
+def _emit_pair(form: NormalForm, matrix: np.ndarray, qubits: Qubits) -> None:
+    """Emit a two-qubit unitary by its Weyl decomposition, K1 exp(i (a XX + b YY + c ZZ)) K2.
+
+    Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5.
+    """
+    weyl = TwoQubitWeylDecomposition(matrix, fidelity=1.0)
+    low, high = qubits
+    form.su2(low, *split_unitary(weyl.K2r))
+    form.su2(high, *split_unitary(weyl.K2l))
+    for pauli, coordinate in (("X", weyl.a), ("Y", weyl.b), ("Z", weyl.c)):
+        if abs(coordinate) > 1e-15:
+            form.pauli_rotation([(low, pauli), (high, pauli)], constant(-2 * coordinate))
+    form.su2(low, *split_unitary(weyl.K1r))
+    form.su2(high, *split_unitary(weyl.K1l))
+    form.phase(constant(weyl.global_phase))
 
 
 def evolution(lowering: _Lowering, op: PauliEvolutionGate, qubits: Qubits, controls: Qubits, state: int) -> None:

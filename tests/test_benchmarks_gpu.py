@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from benchmarking import InProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"
@@ -52,33 +53,12 @@ def test_without_a_usable_gpu_the_status_is_2_and_the_reason_is_printed():
     assert "no usable GPU" in done.stderr and "QISKIT_FUSED_DISABLE_CUDA" in done.stderr
 
 
-class InProcess:
-    """A worker without a process, so that a test can make up its contender."""
-
-    def __init__(self, bench, contender, dtype="complex64"):
-        self.current, self.error = bench.worker._current, bench.worker.WorkerError
-        self.contender, self.dtype, self.state = contender, dtype, {"contender": contender(dtype, 1)}
-
-    def call(self, function, *arguments):
-        self.current.clear()
-        self.current.update(self.state)
-        try:
-            return function(*arguments)
-        except Exception as error:
-            raise self.error(str(error)) from error
-        finally:
-            self.state = dict(self.current)
-
-    def close(self):
-        pass
-
-
 def run_with(bench, *peers):
     """Run the first tiny workload with made-up peers; return its record and what was skipped."""
     gpu, contenders, skipped = bench.gpu, bench.peers, {}
     run = gpu._Run(gpu.DRY_CASES[0], "cpu", 0.01, skipped)
-    ours, reference = (InProcess(bench, one) for one in (contenders.Fused, contenders.NumpyReference))
-    run.go(ours, reference, [InProcess(bench, peer) for peer in peers])
+    ours, reference = (InProcess(bench.worker, one) for one in (contenders.Fused, contenders.NumpyReference))
+    run.go(ours, reference, [InProcess(bench.worker, peer) for peer in peers])
     return run.record, skipped
 
 

@@ -1,24 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of training runs, checks what it times, says what it misses, and its README shows its results."""
+"""The benchmark of training runs, checks what it times, and says what it misses."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from benchmarking import BENCHMARKS, run_python
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 TRAINING, REPORT = BENCHMARKS / "training.py", BENCHMARKS / "report.py"
-
-
-def run_python(*arguments):
-    path = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -40,16 +30,6 @@ def bench(monkeypatch):
         worker=worker,
         workloads=workloads,
     )
-
-
-def test_the_readme_of_the_benchmarks_shows_the_latest_training_results():
-    files = list((BENCHMARKS / "results").glob("*/*-training.json"))
-    latest = max(files, key=lambda path: path.name)
-    tables = run_python(REPORT, "--markdown", latest).stdout.strip()
-    readme = (BENCHMARKS / "README.md").read_text()
-    assert tables.count("\n| --- |") == 6  # goals, three jobs, digits, memory
-    assert tables in readme
-    assert f"({latest.relative_to(BENCHMARKS).as_posix()})" in readme
 
 
 def test_the_quick_training_benchmark_checks_a_vjp_and_its_memory():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_cupy import FakeCudaEngine, make_cupy
 
+import qiskit_fused
 from qiskit_fused import __main__ as doctor
 from qiskit_fused.engines import cpu
 from qiskit_fused.engines.cupy_runtime import SWITCH
@@ -53,6 +54,7 @@ def test_the_doctor_runs_as_a_module_and_finds_the_cpu_engine_well(tmp_path):
 
 def test_the_report_names_versions_and_the_cpu(world, capsys):
     found = report(capsys)
+    assert found["Versions"]["qiskit-fused"] == qiskit_fused.__version__
     assert found["Versions"]["numpy"] == np.__version__
     assert found["CPU engine"]["instructions"] == cpu.isa() and int(found["CPU engine"]["threads"]) >= 1
     assert found["Reference engine"]["test"].startswith("passed, ")

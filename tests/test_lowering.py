@@ -15,6 +15,7 @@ from qiskit.circuit import AnnotatedOperation, Gate, Parameter, ParameterVector,
 from qiskit.circuit import library as lib
 from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
 from qiskit.quantum_info import (
+    Operator,
     Pauli,
     SparseObservable,
     SparsePauliOp,
@@ -190,6 +191,13 @@ def test_an_evolution_in_time_is_exact_for_every_time(num_qubits):
     circuit = on_scrambled(lib.PauliEvolutionGate(operator, 2 * time_parameter - 0.1))
     for value in (0.0, 0.4, -3.0):
         assert_lowered(circuit, [value])
+
+
+@pytest.mark.parametrize("step", [1e-4, 6e-5, 1e-6, 1e-8])
+def test_a_short_step_in_time_is_not_rounded_away(step):
+    evolution = lib.PauliEvolutionGate(SparsePauliOp(["XX", "YZ", "XI"], [0.3, 0.55, 0.8]), step)
+    assert_lowered(on_scrambled(evolution))
+    assert_lowered(on_scrambled(lib.UnitaryGate(Operator(evolution)).control(1, ctrl_state=0)))
 
 
 def test_a_hamiltonian_gate_in_time_is_exact():

@@ -101,6 +101,7 @@ class CpuEngine:
             begin,
             chosen,
             cotangents,
+            sum_columns,
             values,
             gradients,
             imaginary,
