@@ -41,9 +41,12 @@ class _NetworkFunction(torch.autograd.Function):
             )
         ctx.network = network
         ctx.save_for_backward(inputs, weights)
-        found = _ask_gpu(network._outputs, inputs, weights, lambda gpu, rows: gpu.values(*to_gpu(gpu, rows, weights)))
-        if found is not None:
-            values = from_gpu(found, weights).float()
+
+        def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> torch.Tensor:
+            return from_gpu(gpu.values(*to_gpu(gpu, rows, weights)), weights).float()
+
+        values = _ask_gpu(network._outputs, inputs, weights, ask)
+        if values is not None:
             return values[0] if inputs.ndim == 1 else values.reshape(*inputs.shape[:-1], -1)
         values = torch.as_tensor(network.forward(_array(inputs), _array(weights)), dtype=torch.float)
         return (values[0] if inputs.ndim == 1 else values).to(inputs.device)
@@ -69,12 +72,13 @@ class _NetworkGradients(torch.autograd.Function):
 
         def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> Any:
             arrays = to_gpu(gpu, rows, weights, cotangents.reshape(len(rows), -1))
-            return gpu.value_and_vjp(*arrays, input_gradients=wanted, state_gradients=False)
+            found = gpu.value_and_vjp(*arrays, input_gradients=wanted, state_gradients=False)
+            of_inputs = from_gpu(found.inputs, inputs).reshape(inputs.shape) if wanted else None
+            return of_inputs, from_gpu(found.weights, weights)
 
         found = _ask_gpu(network._differentiated_outputs, inputs, weights, ask, gradient=True)
         if found is not None:
-            of_inputs = from_gpu(found.inputs, inputs).reshape(inputs.shape) if wanted else None
-            return of_inputs, from_gpu(found.weights, weights)
+            return found
         _, of_inputs, of_weights = network._value_and_vjp(_array(inputs), _array(weights), _array(cotangents), wanted)
         return None if of_inputs is None else _like(inputs, of_inputs), _like(weights, of_weights)
 

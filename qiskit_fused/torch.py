@@ -197,10 +197,11 @@ class _Values(torch.autograd.Function):
         ctx.save_for_backward(weight, inputs, initial_states)
 
         def ask(gpu: DeviceExpectations) -> Any:
-            return gpu.values(*to_gpu(gpu, inputs, weight), *_states_to_gpu(gpu, expectations, initial_states))
+            found = gpu.values(*to_gpu(gpu, inputs, weight), *_states_to_gpu(gpu, expectations, initial_states))
+            return from_gpu(found, weight)
 
         if (found := ask_gpu(expectations, weight, inputs, initial_states, ask)) is not None:
-            return from_gpu(found, weight)
+            return found
         with _device_of(weight):
             values = expectations.values(
                 _to_numpy(inputs), _to_numpy(weight), initial_states=_to_numpy(initial_states, np.complex128)
@@ -233,10 +234,11 @@ class _Gradients(torch.autograd.Function):
         def ask(gpu: DeviceExpectations) -> Any:
             states = _states_to_gpu(gpu, expectations, initial_states)
             wanted = {"input_gradients": needed[1], "state_gradients": needed[2]}
-            return gpu.value_and_vjp(*to_gpu(gpu, inputs, weight, cotangents), *states, **wanted)
-
-        if (vjp := ask_gpu(expectations, weight, inputs, initial_states, ask, gradient=True)) is not None:
+            vjp = gpu.value_and_vjp(*to_gpu(gpu, inputs, weight, cotangents), *states, **wanted)
             return _gradients(vjp, needed, (weight, inputs, initial_states), from_gpu)
+
+        if (found := ask_gpu(expectations, weight, inputs, initial_states, ask, gradient=True)) is not None:
+            return found
         with _device_of(weight):
             vjp = expectations.value_and_vjp(
                 _to_numpy(inputs),
@@ -282,7 +284,7 @@ def ask_gpu(
         weight: (W,).
         inputs: (B, I).
         initial_states: (B, 2^n), or None.
-        ask: called with the device current.
+        ask: called with the device and the stream current, in which it also takes tensors to arrays and back.
         gradient: whether it wants gradients.
     """
     if not (is_on_gpu(weight) and inputs.device == weight.device):

@@ -230,7 +230,7 @@ MUTANTS = [
     plant("bind.cu", r"u\.b \* u\.b \+ u\.d \* u\.d > u\.a", "u.a", "real"),
     # angles and tables
     plant("bind.cu", r"if \(entry >= slots->shared_runs [^;]*\) return;", "", "lanes"),
-    plant("bind.cu", r"run\.only_rx \? [^:]* :", "false ? 0 :", "small"),
+    plant("bind.cu", r"run\.only_rx && !IS_REAL \? [^:]* :", "false ? 0 :", "small"),
     plant("bind.cu", r"1 << \(k - THREADS_PER_TILE\)", "2 << (k - THREADS_PER_TILE)", "lanes"),
     plant("bind.cu", r"- row \* num_varying", "- row", "lanes"),
     plant("bind.cu", r"SOURCE_RUN_IN \? angles\.x : angles\.y", "SOURCE_RUN_IN ? angles.y : angles.x", "lanes"),
