@@ -303,3 +303,52 @@ def test_last_states_of_another_stream_are_left_alone():
     whole = engine_on().evaluate(*question, gradient=True)
     found = engine.evaluate(*question, gradient=True)
     assert found.stats["sweeps"] == whole.stats["sweeps"]
+
+
+@pytest.mark.parametrize("kind", ["jacobian", "cotangents"])
+def test_last_states_of_chunks_that_stay_in_the_l2_cache_serve_chunks_too(kind, dtype):
+    question, _ = weighted_question(8, num_rows=12)
+    options = {"gradient": True, "dtype": dtype, **kinds_of_gradients(24)[kind]}
+    states = 12 * np.dtype(dtype).itemsize << 8
+
+    def engine(l2_bytes):
+        runtime = EmulatedRuntime(l2_bytes=l2_bytes, num_multiprocessors=1)
+        return engine_on(runtime), count_allocations(runtime)
+
+    whole = engine(1 << 30)[0].evaluate(*question, **options)
+    alone = engine(states // 2)[0].evaluate(*question, **options)
+    cached, count = engine(states // 2)
+    cached.evaluate(*question, **options)
+    count.peak = before = count.live
+    values = cached.evaluate(*question, dtype=dtype)
+    assert values.stats["chunks"] > 1 and count.live - before >= states
+    assert count.peak - before <= values.stats["bytes"]
+    count.peak = count.live
+    found = cached.evaluate(*question, **options)
+    assert found.stats["chunks"] == alone.stats["chunks"] > 1 and count.live == before
+    for name in ("values", "gradients"):
+        assert np.array_equal(getattr(found, name), getattr(whole, name))
+    split = kind == "jacobian" and found.stats["sweeps"] == alone.stats["sweeps"]
+    if not split:
+        assert found.stats["sweeps"] == alone.stats["sweeps"] // 2
+        assert count.peak - before <= found.stats["bytes"] <= alone.stats["bytes"] + 2 * states
+    assert kind == "jacobian" or not split
+    # other columns in a later chunk
+    cached.evaluate(*question, dtype=dtype)
+    changed = question[2].copy()
+    changed[-1] += 0.1
+    other = question[0], question[1], changed, question[3]
+    assert_agree(cached.evaluate(*other, **options), engine(1 << 30)[0].evaluate(*other, **options), dtype)
+
+
+def test_a_row_in_two_chunks_is_uncomputed_from_a_state_of_its_own():
+    plan, operators = plan_of(random_circuit(8, 20, seed=6), random_observables(8, 1))
+    columns = np.random.default_rng(3).normal(size=(4, plan.program.num_columns))
+    pairs = all_pairs(4, 2)
+    states = 4 * 16 << 8
+    for l2_bytes in range(states // 4, 3 * states, states // 4):
+        engine = engine_on(l2_bytes=l2_bytes, num_multiprocessors=1)
+        engine.evaluate(plan, operators, columns, pairs)
+        found = engine.evaluate(plan, operators, columns, pairs, gradient=True)
+        expected = engine_on().evaluate(plan, operators, columns, pairs, gradient=True)
+        assert np.array_equal(found.gradients, expected.gradients)

@@ -73,8 +73,9 @@ class Chunk:
         pairs: which pairs.
         row_of_pair: int32, index into ``rows``.
         final_states: complex (rows, 2^N) on the host, where they are asked for and after `evaluate`.
-        last: columns and last states on the device, likewise where only values are asked for.
+        last: the last states (rows, 2^N) on the device, likewise where only values are asked for.
         finals: last states of these rows, if their columns are the same; may be given where a schedule has one state.
+        room: for the states (rows, 2^N), where only values are asked for and these are to be kept; may be given.
     """
 
     def __init__(self, setting: Setting, entries: slice):
@@ -87,8 +88,9 @@ class Chunk:
         self.state_size = 1 << self.passes.num_address_bits
         self.starts: Any = None  # states that rows brought, on the device
         self.final_states: np.ndarray | None = None
-        self.last: tuple[Any, Any] | None = None
+        self.last: Any = None
         self.finals: Finals | None = None
+        self.room: Any = None
 
     def evaluate(self) -> Answer:
         """Launch everything; return what was found, on the device."""
@@ -105,6 +107,8 @@ class Chunk:
             states, finals = finals.states.reshape(1, *finals.states.shape), None
         elif self.starts is not None and schedule is None:
             states = self.starts[None]  # there are no others, and these are needed once
+        elif self.room is not None:
+            states = self.room.reshape(1, *self.room.shape)
         else:
             states = xp.empty((num_states, len(self.rows), self.state_size), dtype=question.dtype)
         if not self.passes.passes and not is_begun:
@@ -122,7 +126,7 @@ class Chunk:
             self.final_states = self.setting.runtime.to_host(psi)
         values, lam = self._observe(psi)
         if lam is None or not len(lam):
-            self.starts, self.last = None, (columns, psi)
+            self.starts, self.last = None, psi
             return Answer(values)
         back = _Backward(self, states, lam)
         for kind, position, source, target in actions[turn:]:
@@ -138,11 +142,7 @@ class Chunk:
         return Answer(values, gradients, sums, lam[:, : 1 << self.setting.num_qubits])
 
     def _of_rows(self, array: Any) -> Any:
-        """Return the rows of this chunk of an array (B, ...): a view where they are neighbours."""
-        first, last = int(self.rows[0]), int(self.rows[-1])
-        if last - first + 1 == len(self.rows):
-            return array[first : last + 1]
-        return array[self.xp.asarray(self.rows) if self.question.on_device else self.rows]
+        return self.question.of_rows(array, self.rows, self.xp)
 
     def _launch(
         self, file: str, name: str, grid: int, block: int, args: tuple[Any, ...], shared_memory: int = 0

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,6 +70,13 @@ class Question:
         is_pair = np.repeat(num_pairs > 0, num_entries)
         return np.repeat(np.arange(len(num_pairs)), num_entries), np.append(0, np.cumsum(is_pair))
 
+    def of_rows(self, array: Any, rows: np.ndarray, xp: Any) -> Any:
+        """Return some rows, ascending, of an array (B, ...) of the question: a view where they are neighbours."""
+        first, last = int(rows[0]), int(rows[-1])
+        if last - first + 1 == len(rows):
+            return array[first : last + 1]
+        return array[xp.asarray(rows) if self.on_device else rows]
+
     @cached_property
     def is_summed(self) -> np.ndarray:
         """Bool (C,): of these columns, gradients are wanted as a sum over rows."""
@@ -116,6 +123,10 @@ class Finals:
     def num_bytes(self) -> int:
         """Bytes on the device."""
         return int(self.columns.nbytes + self.states.nbytes)
+
+    def part(self, rows: slice) -> Finals:
+        """Return the same for some of the rows; states are views."""
+        return replace(self, rows=self.rows[rows], columns=self.columns[rows], states=self.states[rows])
 
     def may_serve(self, plan: DevicePlan, stream: int, question: Question) -> bool:
         """Say whether a question may be about these rows; their columns are still to be compared."""

@@ -115,35 +115,58 @@ class Run:
         )  # fmt: skip
         found = _Collection(runtime, question, len(kept), len(summed), 1 << self.num_qubits)
         self.pace.expect(sum(self._num_steps(entries) for entries in chunks))
-        finals, self.finals = self.finals, None
-        if len(chunks) > 1 or (self._num_states or 1) > 1:
-            finals = None
+        finals, self.finals = self._finals_for(chunks, limit), None
+        rows, room = np.unique(question.entries[0]), None
+        keeps = self._keeps_last_states(len(rows), len(chunks), limit)
+        if keeps and len(chunks) > 1:
+            room = runtime.xp.empty((len(rows), 1 << self.passes.num_address_bits), dtype=question.dtype)
         for entries in chunks:
             self.num_chunks += 1
             chunk = Chunk(setting, entries)
-            chunk.finals, finals = finals, None
+            here = slice(*np.searchsorted(rows, [chunk.rows[0], chunk.rows[-1] + 1]))
+            chunk.finals = None if finals is None else finals.part(here)
+            chunk.room = None if room is None else room[here]
+            if len(chunks) == 1:
+                finals = None  # given up where the chunk has no use for them
             answer = chunk.evaluate()
             if not self.asked:
                 self.asked, self.answer = True, meanwhile() if meanwhile else None
             found.add(chunk, answer)
             if not question.on_device:  # else nothing has waited
                 self.pace.arrive()
-            del answer  # before the arrays of the next chunk
-            if len(chunks) == 1:
-                self.finals = self._last_states(chunk, limit)
-            del chunk
+            if len(chunks) == 1 and keeps:
+                room = chunk.last
+            del answer, chunk  # before the arrays of the next chunk
+        if room is not None:
+            columns = runtime.xp.array(question.of_rows(question.columns, rows, runtime.xp))
+            self.finals = Finals(self.plan, runtime.current_stream(), rows, columns, room)
         if not self.asked and meanwhile:
             self.answer = meanwhile()
         return Findings(**found.arrays(), stats=self._stats(), answer=self.answer)
 
-    def _last_states(self, chunk: Chunk, limit: int) -> Finals | None:
-        """Return what a call for gradients may begin with, where it is small beside the memory there is."""
-        if self.question.gradient or self.question.ends.initial is not None or chunk.last is None:
+    def _finals_for(self, chunks: list[slice], limit: int) -> Finals | None:
+        """Return last states that chunks may begin with: each row is in one of them, and uncomputes its only state."""
+        finals = self.finals
+        if finals is None or (self._num_states or 1) > 1:
             return None
-        columns, states = chunk.last
-        if columns.nbytes + states.nbytes > limit // _FINALS_SHARE:
-            return None
-        return Finals(self.plan, self.runtime.current_stream(), chunk.rows, self.runtime.xp.array(columns), states)
+        if len(chunks) > 1:
+            rows, begins = self.question.entries[0], np.array([entries.start for entries in chunks[1:]])
+            if (rows[begins] == rows[begins - 1]).any() or self.chunk_bytes + finals.num_bytes > limit:
+                return None
+            self.chunk_bytes += finals.num_bytes
+        return finals
+
+    def _keeps_last_states(self, num_rows: int, num_chunks: int, limit: int) -> bool:
+        """Say whether last states are kept for gradients: where they are small beside the memory there is."""
+        question = self.question
+        if question.gradient or question.ends.initial is not None or not num_chunks:
+            return False
+        state = np.dtype(question.dtype).itemsize << self.passes.num_address_bits
+        kept = num_rows * (state + 8 * question.columns.shape[1])
+        if kept > limit // _FINALS_SHARE or (num_chunks > 1 and self.chunk_bytes + kept > limit):
+            return False
+        self.chunk_bytes += kept * (num_chunks > 1)
+        return True
 
     def _stats(self) -> dict[str, Any]:
         passes = self.passes
