@@ -5,19 +5,16 @@ The source folder is the root of the repository, so that links between files are
 host. Notebooks are shown with the outputs they were saved with; nothing is executed, and nothing is fetched.
 """
 
-from contextlib import suppress
-from importlib import metadata
 from importlib.util import find_spec
 
+import qiskit_fused
 from qiskit_fused import estimator
 
 project = "qiskit-fused"
 author = "the qiskit-fused developers"
 project_copyright = author
 language = "en"
-release = ""
-with suppress(metadata.PackageNotFoundError):  # run from its sources
-    release = metadata.version(project)
+release = qiskit_fused.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "qiskit_sphinx_theme"]
 root_doc = "tutorials/index"
