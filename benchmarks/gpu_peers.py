@@ -113,6 +113,7 @@ class Fused(GpuContender):
             all_pairs(rows, 1),
             gradient=True,
             cotangents=np.full(rows, 1 / rows),
+            sum_columns=np.arange(self.program.num_columns) >= self.num_inputs,
             dtype=self.dtype,
         )
         assert evaluation.gradients is not None
@@ -124,13 +125,13 @@ class Fused(GpuContender):
         flops = self.plan.flops(gradient=True)
         if self.engine.name != "cuda":
             return {"flops": flops, "bytes_moved": self.plan.bytes_moved(self.dtype)}
-        from qiskit_fused.engines.cuda import REGISTER_QUBITS
+        from qiskit_fused.chunks import REAL_FORMAT, REGISTER_QUBITS
         from qiskit_fused.passes import make_passes
 
-        passes = make_passes(
-            self.plan, self.engine.tile_qubits(self.dtype, self.plan.num_qubits), REGISTER_QUBITS[self.dtype]
-        )
-        state = np.dtype(self.dtype).itemsize << passes.num_address_bits
+        amplitudes = REAL_FORMAT[self.dtype] if self.plan.is_real else self.dtype
+        tile_qubits = self.engine.tile_qubits(amplitudes, self.plan.num_qubits)
+        passes = make_passes(self.plan, tile_qubits, REGISTER_QUBITS[amplitudes], self.plan.is_real)
+        state = np.dtype(amplitudes).itemsize << passes.num_address_bits
         # psi is cleared; every pass reads and writes psi, and backward lam too, but for the last one, which writes
         # nothing; between the sweeps psi is read and lam written.
         return {"flops": flops, "bytes_moved": (1 + 2 * len(passes.passes) + 2 + 4 * len(passes.passes) - 2) * state}

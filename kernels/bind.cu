@@ -42,6 +42,10 @@ extern "C" __global__ void bind_runs(const double* columns, int num_columns, int
     Quaternion u{1, 0, 0, 0};
     for (int i = run.first_leaf; i < run.end_leaf; ++i) u = product(leaf_quaternion(leaves[i], values), u);
 
+    if (IS_REAL) {  // the matrix is real up to a phase: it is real, or i times real, and nothing but a sign is left
+        const bool imaginary = u.b * u.b + u.d * u.d > u.a * u.a + u.c * u.c;
+        u = imaginary ? Quaternion{0, u.b, 0, u.d} : Quaternion{u.a, 0, u.c, 0};
+    }
     // First column of the matrix: alpha = a - i d = cos(a) exp(-i(phi + lambda)/2),
     // beta = c - i b = sin(a) exp(i(phi - lambda)/2).
     const double cos2 = u.a * u.a + u.d * u.d, sin2 = u.b * u.b + u.c * u.c;
@@ -53,7 +57,7 @@ extern "C" __global__ void bind_runs(const double* columns, int num_columns, int
         phi = beta - alpha;
     } else {
         // Only phi + lambda or phi - lambda is defined: take the lambda that the run has at every other angle.
-        lambda = run.only_rx ? 0.5 / INVERSE_PI : 0;
+        lambda = run.only_rx && !IS_REAL ? 0.5 / INVERSE_PI : 0;
         phi = sin2 < tiny ? -2 * alpha - lambda : 2 * beta + lambda;
     }
     run_angles[entry] = make_double2(lambda, phi);
@@ -91,12 +95,12 @@ struct Angles {  // all angles, seen from one row
 extern "C" __global__ void bind_tables(const Piece* pieces, const int* piece_order, int shared_pieces,
                                        int varying_pieces, const Item* items, const Extra* extras,
                                        const double2* run_angles, const double* term_angles, const Slots* slots,
-                                       Complex* tables) {
+                                       Amplitude* tables) {
     int slot, row;
     locate(blockIdx.x, shared_pieces, varying_pieces, slot, row);
     const Piece& piece = pieces[piece_order[slot]];
     const Angles angles{*slots, run_angles, term_angles, row};
-    Complex* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
+    Amplitude* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
 
     constexpr int first_extra = THREADS_PER_TILE + REGISTER_QUBITS;
     const int num_entries = first_extra + piece.end_extra - piece.first_extra;
@@ -119,6 +123,6 @@ extern "C" __global__ void bind_tables(const Piece* pieces, const int* piece_ord
         }
         double sine, cosine;
         sincospi(argument * INVERSE_PI, &sine, &cosine);
-        table[k] = make_complex(static_cast<Real>(cosine), static_cast<Real>(sine));
+        set(table[k], static_cast<Real>(cosine), static_cast<Real>(sine));
     }
 }

@@ -6,16 +6,18 @@
 //   sum_chunks     values[k] = sum of partial[k][...]
 //   run_gradients  w = Im <lam|(X, Y, Z)|psi> between Rz(lambda) and Ry of a run, turned as a 3-vector to the place
 //                  after each of its gates; the gradient of a gate about an axis is that component of w
-//   combine        gradients[u][c] = sum of weight * (leaf gradient or total) over what depends on column c
+//   combine        gradient of a column = sum of weight * (leaf gradient or total) over what depends on it, for each
+//                  unit, or summed over units_per_sum units at a time
 //
 // Layout: a unit is a pair, or a row where cotangents are given. partial [units][num_tiles][num_slots] (sum_tiles),
 // [count][num_chunks] (sum_chunks); totals [units][num_totals]; leaf_gradients [units][num_leaf_outputs], with respect
-// to the angle of a leaf or to the three columns of a rotation vector; gradients [units][num_columns];
-// columns [rows][num_columns].
+// to the angle of a leaf or to the three columns of a rotation vector; columns [rows][num_columns] (run_gradients). Of
+// combine, chosen [num_chosen] are columns; gradient k of sum s is gradients[s * sum_stride + k * chosen_stride].
 // Launch: 1-D. sum_tiles, sum_chunks: blocks of 32 .. 1024 threads, a multiple of 32, any grid; best are
-// units * ceil(num_outputs / 8) and count blocks. run_gradients, combine: one thread per (unit, run), (unit, column).
+// units * ceil(num_outputs / 8) and count blocks. run_gradients, combine: one thread per (unit, run), (sum, column).
 // Traffic: partial is read once. Outputs should be sorted by slot: 8 neighbours are one sector of 32 bytes in float.
-// Determinism: sums are trees that depend on the number of tiles and on the block size only.
+// Determinism: sums are trees that depend on the number of tiles and on the block size only; those over units follow
+// their order.
 // Source: kernels/README.md, gradients.
 #include "device.cuh"
 
@@ -119,13 +121,19 @@ extern "C" __global__ void run_gradients(const double* totals, int num_totals, c
 
 extern "C" __global__ void combine(const int* column_begin, const int* index, const double* weight,
                                    const double* leaf_gradients, int num_leaf_outputs, const double* totals,
-                                   int num_totals, int num_columns, int units, double* gradients) {
+                                   int num_totals, const int* chosen, int num_chosen, int units, int units_per_sum,
+                                   int sum_stride, int chosen_stride, double* gradients) {
     const long long entry = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (entry >= static_cast<long long>(units) * num_columns) return;
-    const long long unit = entry / num_columns, column = entry % num_columns;
-    const double *of_leaves = leaf_gradients + unit * num_leaf_outputs, *of_sums = totals + unit * num_totals;
+    const long long num_sums = (static_cast<long long>(units) + units_per_sum - 1) / units_per_sum;
+    if (entry >= num_sums * num_chosen) return;
+    const long long s = entry / num_chosen, k = entry % num_chosen, first = s * units_per_sum;
+    const int column = chosen[k];
     double sum = 0;
-    for (int e = column_begin[column]; e < column_begin[column + 1]; ++e)
-        sum += weight[e] * (index[e] < num_leaf_outputs ? of_leaves[index[e]] : of_sums[index[e] - num_leaf_outputs]);
-    gradients[entry] = sum;
+    for (long long unit = first; unit < first + units_per_sum && unit < units; ++unit) {
+        const double *of_leaves = leaf_gradients + unit * num_leaf_outputs, *of_sums = totals + unit * num_totals;
+        for (int e = column_begin[column]; e < column_begin[column + 1]; ++e)
+            sum +=
+                weight[e] * (index[e] < num_leaf_outputs ? of_leaves[index[e]] : of_sums[index[e] - num_leaf_outputs]);
+    }
+    gradients[s * sum_stride + k * chosen_stride] = sum;
 }

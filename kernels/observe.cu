@@ -21,7 +21,7 @@ constexpr int CHUNK = 1024;  // amplitudes of a block
 constexpr int HELD = 4;      // amplitudes of a thread at a time: their loads overlap
 
 extern "C" __global__ void fill_diagonals(const Group* groups, const ObservableTerm* terms, int num_address_bits,
-                                          Complex* diagonals) {
+                                          Amplitude* diagonals) {
     const Mask size = Mask(1) << num_address_bits;
     const unsigned blocks_per_group = static_cast<unsigned>((size + blockDim.x - 1) / blockDim.x);
     const unsigned g = blockIdx.x / blocks_per_group;
@@ -34,38 +34,35 @@ extern "C" __global__ void fill_diagonals(const Group* groups, const ObservableT
         re += sign * term.re;
         im += sign * term.im;
     }
-    diagonals[g * size + i] = make_complex(static_cast<Real>(re), static_cast<Real>(im));
+    set(diagonals[g * size + i], static_cast<Real>(re), static_cast<Real>(im));
 }
 
 // value[j] += d[index[j]] psi[index[j] ^ flip]
-__device__ __forceinline__ void add_group(const Complex* psi, const Group& group, const ObservableTerm* terms,
-                                          const Complex* diagonal, const Mask (&index)[HELD], Complex (&value)[HELD]) {
-    Complex d[HELD];
+__device__ __forceinline__ void add_group(const Amplitude* psi, const Group& group, const ObservableTerm* terms,
+                                          const Amplitude* diagonal, const Mask (&index)[HELD],
+                                          Amplitude (&value)[HELD]) {
+    Amplitude d[HELD];
 #pragma unroll
-    for (int j = 0; j < HELD; ++j) d[j] = diagonal ? diagonal[index[j]] : make_complex(0, 0);
+    for (int j = 0; j < HELD; ++j) d[j] = diagonal ? diagonal[index[j]] : Amplitude{};
     if (!diagonal)
         for (int t = group.first_term; t < group.end_term; ++t) {
             const ObservableTerm& term = terms[t];
-            const Real re = static_cast<Real>(term.re), im = static_cast<Real>(term.im);
+            Amplitude coefficient;
+            set(coefficient, static_cast<Real>(term.re), static_cast<Real>(term.im));
 #pragma unroll
             for (int j = 0; j < HELD; ++j) {
                 const int sign = generator(term.care, term.value, term.sign, index[j]);
-                d[j].x += sign * re;
-                d[j].y += sign * im;
+                add_multiple(d[j], static_cast<Real>(sign), coefficient);
             }
         }
 #pragma unroll
-    for (int j = 0; j < HELD; ++j) {
-        const Complex product = multiply(d[j], psi[index[j] ^ group.flip]);
-        value[j].x += product.x;
-        value[j].y += product.y;
-    }
+    for (int j = 0; j < HELD; ++j) add_multiple(value[j], 1, multiply(d[j], psi[index[j] ^ group.flip]));
 }
 
-extern "C" __global__ void observe(const Complex* psi, Complex* lam, const int* row_begin, const int* pair_observable,
-                                   const int* observable_begin, const Group* groups, const ObservableTerm* terms,
-                                   const Complex* diagonals, const double* cotangents, int num_address_bits,
-                                   int imaginary, double* partial) {
+extern "C" __global__ void observe(const Amplitude* psi, Amplitude* lam, const int* row_begin,
+                                   const int* pair_observable, const int* observable_begin, const Group* groups,
+                                   const ObservableTerm* terms, const Amplitude* diagonals, const double* cotangents,
+                                   int num_address_bits, int imaginary, double* partial) {
     const Mask size = Mask(1) << num_address_bits;
     const int chunk_size = size < CHUNK ? static_cast<int>(size) : CHUNK;
     const int num_chunks = static_cast<int>(size / chunk_size);
@@ -76,26 +73,26 @@ extern "C" __global__ void observe(const Complex* psi, Complex* lam, const int* 
     for (int first = 0; first < chunk_size; first += HELD * blockDim.x) {
         Mask index[HELD];
         bool inside[HELD];
-        Complex own[HELD], weighted[HELD];
+        Amplitude own[HELD], weighted[HELD];
 #pragma unroll
         for (int j = 0; j < HELD; ++j) {
             const int local = first + j * blockDim.x + threadIdx.x;
             inside[j] = local < chunk_size;
             index[j] = static_cast<Mask>(chunk) * chunk_size + (inside[j] ? local : 0);
-            own[j] = inside[j] ? psi[index[j]] : make_complex(0, 0);  // 0: adds nothing to values
-            weighted[j] = make_complex(0, 0);
+            own[j] = inside[j] ? psi[index[j]] : Amplitude{};  // 0: adds nothing to values
+            weighted[j] = Amplitude{};
         }
         for (long long pair = row_begin[row]; pair < row_begin[row + 1]; ++pair) {
             const int observable = pair_observable[pair];
-            Complex value[HELD];
+            Amplitude value[HELD];
 #pragma unroll
-            for (int j = 0; j < HELD; ++j) value[j] = make_complex(0, 0);
+            for (int j = 0; j < HELD; ++j) value[j] = Amplitude{};
             for (long long g = observable_begin[observable]; g < observable_begin[observable + 1]; ++g)
                 add_group(psi, groups[g], terms, diagonals ? diagonals + g * size : nullptr, index, value);
 
             double sum = 0;
 #pragma unroll
-            for (int j = 0; j < HELD; ++j) sum += own[j].x * value[j].x + own[j].y * value[j].y;
+            for (int j = 0; j < HELD; ++j) sum += real_product(own[j], value[j]);
             sum = block_sums<1>(sum);
             if (threadIdx.x == 0) {
                 double& total = partial[pair * num_chunks + chunk];
@@ -105,9 +102,8 @@ extern "C" __global__ void observe(const Complex* psi, Complex* lam, const int* 
             const Real weight = cotangents ? static_cast<Real>(cotangents[pair]) : 1;
 #pragma unroll
             for (int j = 0; j < HELD; ++j) {
-                const Complex x = imaginary ? make_complex(-value[j].y, value[j].x) : value[j];
-                weighted[j].x += weight * x.x;
-                weighted[j].y += weight * x.y;
+                const Amplitude x = imaginary ? times_i(value[j]) : value[j];
+                add_multiple(weighted[j], weight, x);
                 if (!cotangents && inside[j]) lam[pair * size + index[j]] = x;
             }
         }

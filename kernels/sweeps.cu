@@ -20,12 +20,14 @@
 
 constexpr int BLOCK_THREADS = THREADS_PER_TILE < 128 ? 128 : THREADS_PER_TILE;
 constexpr int TILES_PER_BLOCK = BLOCK_THREADS / THREADS_PER_TILE;
-constexpr unsigned TILE_BYTES = sizeof(Complex) << TILE_QUBITS;
+constexpr unsigned TILE_BYTES = sizeof(Amplitude) << TILE_QUBITS;
+constexpr int SLOTS = 128 / sizeof(Amplitude);  // amplitudes that all banks of shared memory give at a time
 constexpr int LANE_QUBITS = THREAD_QUBITS < 5 ? THREAD_QUBITS : 5;  // thread bits inside a warp
 constexpr int WARPS_PER_TILE = 1 << (THREAD_QUBITS - LANE_QUBITS);
 constexpr int LOAD_ARRANGEMENT = TILE_QUBITS - REGISTER_QUBITS;  // neighbouring threads take neighbouring amplitudes
-// 128 registers a thread, which hold two states without spills (168 where one or two threads hold a tile).
-constexpr int MIN_BLOCKS = THREAD_QUBITS <= 1 ? 3 : BLOCK_THREADS > 512 ? 1 : 512 / BLOCK_THREADS;
+// 128 registers a thread, which hold two states without spills (168 where one or two threads hold a tile, or four one
+// of real amplitudes).
+constexpr int MIN_BLOCKS = THREAD_QUBITS <= (IS_REAL ? 2 : 1) ? 3 : BLOCK_THREADS > 512 ? 1 : 512 / BLOCK_THREADS;
 
 // What each warp contributes to the sums of a stage.
 constexpr int WIDTH = 4;  // register bits at most; values that a reduction takes at once, a power of two
@@ -33,7 +35,7 @@ constexpr int Y_ENTRY = 0, X_ENTRY = WIDTH, REGISTER_Z_ENTRY = 2 * WIDTH, LANE_Z
 constexpr int NUM_ENTRIES = LANE_Z_ENTRY + 1 + LANE_QUBITS;
 static_assert(REGISTER_QUBITS <= WIDTH && REGISTER_QUBITS <= TILE_QUBITS, "a stage names WIDTH register bits");
 
-typedef Complex State[NUM_REGISTERS];
+typedef Amplitude State[NUM_REGISTERS];
 
 struct Place {  // of this thread
     int tile_in_block, thread, tile;
@@ -84,13 +86,13 @@ __device__ __forceinline__ void for_each_address(int state, const Place& place, 
 }
 
 // Read the registers of a thread from one of many states, or write them.
-__device__ __forceinline__ void load(State& a, const Complex* state, int number, const Place& place,
+__device__ __forceinline__ void load(State& a, const Amplitude* state, int number, const Place& place,
                                      const Window* window, int num_address_bits) {
     for_each_address(number, place, window, num_address_bits,
-                     [&](int j, Mask here) { a[j] = place.valid ? state[here] : make_complex(0, 0); });
+                     [&](int j, Mask here) { a[j] = place.valid ? state[here] : Amplitude{}; });
 }
 
-__device__ __forceinline__ void store(const State& a, Complex* state, int number, const Place& place,
+__device__ __forceinline__ void store(const State& a, Amplitude* state, int number, const Place& place,
                                       const Window* window, int num_address_bits) {
     for_each_address(number, place, window, num_address_bits, [&](int j, Mask here) {
         if (place.valid) state[here] = a[j];
@@ -105,12 +107,12 @@ __device__ __forceinline__ Number& at(void* memory, unsigned bytes) {
 // Tile indices in shared memory: XOR-linear, and without bank conflicts in every arrangement, since the lanes that
 // differ in the lowest bits of the thread number always differ in the lowest bits of the place (see README.md).
 __device__ __forceinline__ int swizzle(int index) {
-    return index ^ (index >> REGISTER_QUBITS & (NUM_REGISTERS - 1));
+    return index ^ (index >> REGISTER_QUBITS & (SLOTS - 1));
 }
 
 // What is exclusive-ored into the places of a tile, so that tiles of one warp do not meet in the same banks.
 __device__ __forceinline__ unsigned skew(const Place& place) {
-    return TILES_PER_BLOCK == 1 ? 0 : place.tile_in_block << THREAD_QUBITS & (NUM_REGISTERS - 1);
+    return TILES_PER_BLOCK == 1 ? 0 : place.tile_in_block << THREAD_QUBITS & (SLOTS - 1);
 }
 
 // Call visit(j, place of register j) for all registers, places counted in bytes; region: start of the tile and skew.
@@ -136,13 +138,10 @@ __device__ __forceinline__ void rotate(State& a, Real half_tan, Real sine) {
 #pragma unroll
     for (int j = 0; j < NUM_REGISTERS; ++j) {
         if (j >> BIT & 1) continue;
-        Complex &x = a[j], &y = a[j | 1 << BIT];
-        x.x -= half_tan * y.x;
-        x.y -= half_tan * y.y;
-        y.x += sine * x.x;
-        y.y += sine * x.y;
-        x.x -= half_tan * y.x;
-        x.y -= half_tan * y.y;
+        Amplitude &x = a[j], &y = a[j | 1 << BIT];
+        add_multiple(x, -half_tan, y);
+        add_multiple(y, sine, x);
+        add_multiple(x, -half_tan, y);
     }
 }
 
@@ -199,10 +198,8 @@ struct RotateBack {  // and the sums Im<lam|Y|psi>
         for (int j = 0; j < NUM_REGISTERS; ++j) {
             if (j >> BIT & 1) continue;
             constexpr int one = 1 << BIT;
-            plus += lam[j | one].x * psi[j].x;
-            minus += lam[j].x * psi[j | one].x;
-            plus += lam[j | one].y * psi[j].y;
-            minus += lam[j].y * psi[j | one].y;
+            add_real_product(plus, lam[j | one], psi[j]);
+            add_real_product(minus, lam[j], psi[j | one]);
         }
         sums[BIT] = plus - minus;
     }
@@ -218,23 +215,14 @@ struct SumX {  // Im<lam|X|psi>
         Real plus = 0, minus = 0;
 #pragma unroll
         for (int j = 0; j < NUM_REGISTERS; ++j) {
-            plus += lam[j].x * psi[j ^ 1 << BIT].y;
-            minus += lam[j].y * psi[j ^ 1 << BIT].x;
+            add_imaginary_product(plus, minus, lam[j], psi[j ^ 1 << BIT]);
         }
         sums[BIT] = plus - minus;
     }
 };
 
-// Change the sign if the lowest bit is set.
-__device__ __forceinline__ float negate_if(float value, unsigned bit) {
-    return __uint_as_float(__float_as_uint(value) ^ bit << 31);
-}
-__device__ __forceinline__ double negate_if(double value, unsigned bit) {
-    return bit & 1 ? -value : value;
-}
-
 struct PieceFactors {  // of one thread: head * product of ratio[b] over the register bits that are set
-    Complex head, ratio[REGISTER_QUBITS];
+    Amplitude head, ratio[REGISTER_QUBITS];
 };
 
 // Parity of local index & mask. Exclusive or keeps the parity of the number of bits.
@@ -243,7 +231,7 @@ __device__ __forceinline__ unsigned local_parity(int index, int tile, Mask mask)
 }
 
 __device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const Extra* __restrict__ extras,
-                                                      const Complex* __restrict__ table, const Place& place) {
+                                                      const Amplitude* __restrict__ table, const Place& place) {
     PieceFactors factors;
     const int index = tile_index(place.thread, 0, piece.arrangement);
     factors.head = table[place.thread];
@@ -251,7 +239,7 @@ __device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const 
 #pragma unroll
     for (int b = 0; b < REGISTER_QUBITS; ++b) {
         const unsigned odd = local_parity(index, place.tile, piece.signs[b]);
-        factors.ratio[b] = make_complex(negate_if(table[b].x, odd), negate_if(table[b].y, odd));
+        factors.ratio[b] = negate_if(table[b], odd);
     }
     table += REGISTER_QUBITS - piece.first_extra;
     const Mask local = static_cast<Mask>(place.tile) << TILE_QUBITS | index;
@@ -259,7 +247,7 @@ __device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const 
     for (int e = piece.first_extra; e < piece.end_extra; ++e) {
         const Extra& extra = extras[e];
         if (extra.kind == EXTRA_TERM || (local & extra.care) != extra.value) continue;
-        const Complex factor = table[e];
+        const Amplitude factor = table[e];
         if (extra.kind == EXTRA_THREAD) factors.head = multiply(factors.head, factor);
 #pragma unroll
         for (int b = 0; b < REGISTER_QUBITS; ++b)
@@ -287,17 +275,17 @@ __device__ __forceinline__ RegisterMasks on_registers(Mask care, Mask value, Mas
     return masks;
 }
 
-__device__ __forceinline__ void times(Complex& a, Complex factor, bool inverse) {
+__device__ __forceinline__ void times(Amplitude& a, Amplitude factor, bool inverse) {
     a = inverse ? multiply_conjugate(a, factor) : multiply(a, factor);
 }
 
 template <bool INVERSE>
-__device__ __forceinline__ void apply_term(State& psi, State* lam, const RegisterMasks& masks, Complex factor) {
+__device__ __forceinline__ void apply_term(State& psi, State* lam, const RegisterMasks& masks, Amplitude factor) {
     if (!masks.matches) return;
 #pragma unroll
     for (int j = 0; j < NUM_REGISTERS; ++j) {
         if ((j & masks.care) != masks.value) continue;
-        const Complex f = make_complex(factor.x, negate_if(factor.y, masks.odd + __popc(j & masks.sign)));
+        const Amplitude f = invert_if(factor, masks.odd + __popc(j & masks.sign));
         times(psi[j], f, INVERSE);
         if (INVERSE) times((*lam)[j], f, INVERSE);
     }
@@ -306,11 +294,11 @@ __device__ __forceinline__ void apply_term(State& psi, State* lam, const Registe
 // Multiply psi (and lam) by the diagonal of a piece, or by its inverse.
 template <bool INVERSE>
 __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece& piece,
-                                            const Extra* __restrict__ extras, const Complex* __restrict__ table,
+                                            const Extra* __restrict__ extras, const Amplitude* __restrict__ table,
                                             const Place& place) {
     PieceFactors factors = piece_factors(piece, extras, table, place);
     // Four factors at a time, in Gray code of the other register bits: with two states there is no room for all.
-    Complex factor[4];
+    Amplitude factor[4];
     factor[0] = factors.head;
     factor[1] = multiply(factor[0], factors.ratio[0]);
     factor[2] = multiply(factor[0], factors.ratio[1]);
@@ -322,7 +310,7 @@ __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece&
         for (int k = 0; k < 4; ++k) {
             const int j = high << 2 | k;
             const unsigned odd = piece.register_signs >> j;
-            const Complex f = make_complex(negate_if(factor[k].x, odd), negate_if(factor[k].y, odd));
+            const Amplitude f = negate_if(factor[k], odd);
             times(psi[j], f, INVERSE);
             if (INVERSE) times((*lam)[j], f, INVERSE);
             // Factors have modulus 1: the inverse of a ratio is its conjugate.
@@ -343,13 +331,13 @@ __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece&
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
-    forward_sweep(const Complex* source, Complex* target, int num_address_bits, int units, int num_tiles,
+    forward_sweep(const Amplitude* source, Amplitude* target, int num_address_bits, int units, int num_tiles,
                   const Window* window, const Stage* __restrict__ stages, int num_stages,
                   const Piece* __restrict__ pieces, const Extra* __restrict__ extras, const Slots* __restrict__ slots,
-                  const Complex* __restrict__ rotations, const Complex* __restrict__ tables) {
+                  const Complex* __restrict__ rotations, const Amplitude* __restrict__ tables) {
     extern __shared__ double shared_memory[];
     const Place here = find_place(units, num_tiles);
-    const unsigned region = TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Complex);
+    const unsigned region = TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Amplitude);
     State psi;
     load(psi, source, here.unit, here, window, num_address_bits);
     int arrangement = LOAD_ARRANGEMENT;
@@ -358,18 +346,18 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         const int next = s < num_stages ? stages[s].arrangement : LOAD_ARRANGEMENT;
         if (next != arrangement) {
             // One barrier is enough: the next exchange writes what the same thread has read in this one.
-            for_each_place<Complex>(here.thread, arrangement, region,
-                                    [&](int j, unsigned place) { at<Complex>(shared_memory, place) = psi[j]; });
+            for_each_place<Amplitude>(here.thread, arrangement, region,
+                                      [&](int j, unsigned place) { at<Amplitude>(shared_memory, place) = psi[j]; });
             __syncthreads();
-            for_each_place<Complex>(here.thread, next, region,
-                                    [&](int j, unsigned place) { psi[j] = at<Complex>(shared_memory, place); });
+            for_each_place<Amplitude>(here.thread, next, region,
+                                      [&](int j, unsigned place) { psi[j] = at<Amplitude>(shared_memory, place); });
             arrangement = next;
         }
         if (s == num_stages) break;
         const Stage& stage = stages[s];
         if (stage.piece >= 0) {
             const Piece& piece = pieces[stage.piece];
-            const Complex* table =
+            const Amplitude* table =
                 tables + place(piece.table, here.unit, slots->shared_entries, slots->varying_entries);
             apply_piece<false>(psi, nullptr, piece, extras, table, here);
         }
@@ -409,7 +397,7 @@ __device__ __forceinline__ void reduce_lanes(Real (&value)[COUNT], int thread, R
 
 // p of register j.
 __device__ __forceinline__ Real imaginary_product(const State& psi, const State& lam, int j) {
-    return lam[j].x * psi[j].y - lam[j].y * psi[j].x;
+    return imaginary_product(lam[j], psi[j]);
 }
 
 // Sums of p over the threads of a warp: of p (-1)^bit for every register bit and every lane bit, and of p.
@@ -545,17 +533,17 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
-    adjoint_sweep(const Complex* source, Complex* target, int psi_of_rows, Complex* lam_state, int store_lam,
+    adjoint_sweep(const Amplitude* source, Amplitude* target, int psi_of_rows, Amplitude* lam_state, int store_lam,
                   int num_address_bits, const int* __restrict__ row_of_unit, int units, int num_tiles,
                   const Window* window, const Stage* __restrict__ stages, int num_stages,
                   const Piece* __restrict__ pieces, const Extra* __restrict__ extras,
                   const unsigned* __restrict__ masks, const Direct* __restrict__ directs,
                   const Slots* __restrict__ slots, const Complex* __restrict__ rotations,
-                  const Complex* __restrict__ tables, Real* partial, int num_slots) {
+                  const Amplitude* __restrict__ tables, Real* partial, int num_slots) {
     extern __shared__ double shared_memory[];
     const Place here = find_place(units, num_tiles);
     const int row = row_of_unit[here.unit];
-    const unsigned region = 2 * TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Complex);
+    const unsigned region = 2 * TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Amplitude);
     Real* const entries = &at<Real>(shared_memory, 2 * TILE_BYTES * TILES_PER_BLOCK) +
                           2 * WARPS_PER_TILE * NUM_ENTRIES * here.tile_in_block;
     partial += (static_cast<long long>(here.unit) * num_tiles + here.tile) * num_slots;
@@ -567,14 +555,14 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     for (int s = num_stages - 1; s >= -1; --s) {
         const int next = s >= 0 ? stages[s].arrangement : LOAD_ARRANGEMENT;
         if (next != arrangement) {
-            for_each_place<Complex>(here.thread, arrangement, region, [&](int j, unsigned place) {
-                at<Complex>(shared_memory, place) = psi[j];
-                at<Complex>(shared_memory, place + TILE_BYTES) = lam[j];
+            for_each_place<Amplitude>(here.thread, arrangement, region, [&](int j, unsigned place) {
+                at<Amplitude>(shared_memory, place) = psi[j];
+                at<Amplitude>(shared_memory, place + TILE_BYTES) = lam[j];
             });
             __syncthreads();
-            for_each_place<Complex>(here.thread, next, region, [&](int j, unsigned place) {
-                psi[j] = at<Complex>(shared_memory, place);
-                lam[j] = at<Complex>(shared_memory, place + TILE_BYTES);
+            for_each_place<Amplitude>(here.thread, next, region, [&](int j, unsigned place) {
+                psi[j] = at<Amplitude>(shared_memory, place);
+                lam[j] = at<Amplitude>(shared_memory, place + TILE_BYTES);
             });
             arrangement = next;
         }
@@ -591,7 +579,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
             for_each_bit(back);
             reduce_lanes(y, here.thread, mine + Y_ENTRY);
             // Rows of one warp may differ, and all of its lanes take part in sums.
-            sums_x = __any_sync(ALL_LANES, back.sums_x);
+            sums_x = !IS_REAL && __any_sync(ALL_LANES, back.sums_x);
             if (sums_x) {
                 SumX sum{psi, lam, stage.sum_x, x};
                 for_each_bit(sum);
@@ -600,12 +588,12 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         }
         if (stage.piece >= 0) {
             const Piece& piece = pieces[stage.piece];
-            if (piece.walsh_slot >= 0 || piece.direct_slot >= 0)
+            if (!IS_REAL && (piece.walsh_slot >= 0 || piece.direct_slot >= 0))
                 long_sums(psi, lam, piece, masks, directs, here,
                           &at<Real>(shared_memory, 2 * TILE_BYTES * here.tile_in_block), partial);
-            z_slot = piece.z_slot;
+            z_slot = IS_REAL ? -1 : piece.z_slot;
             if (z_slot >= 0) reduce_z(psi, lam, here.thread, mine);
-            const Complex* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
+            const Amplitude* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
             apply_piece<true>(psi, &lam, piece, extras, table, here);
         }
         // Behind this barrier the sums are complete, and the buffers of the exchange may be written again.

@@ -13,14 +13,22 @@ from qiskit_fused.plan import Plan
 from qiskit_fused.schedules import REVERSE, Method, Schedule, make_schedule, num_steps
 from qiskit_fused.slots import leaf_records, place_slots
 
-REGISTER_QUBITS = {"complex64": 4, "complex128": 3}
+# The formats of amplitudes: a dtype, or its real part where states stay real.
+REAL_FORMAT = {"complex64": "float32", "complex128": "float64"}
+REGISTER_QUBITS = {"complex64": 4, "complex128": 3, "float32": 4, "float64": 4}
 # Two blocks share a multiprocessor; a state that fits one tile with one qubit more has a block for itself instead.
-USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11}
-MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12}
+USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11, "float32": 12, "float64": 12}
+MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12, "float32": 13, "float64": 12}
 CHUNK_AMPLITUDES = 1024  # of a block of `observe`, which leaves one sum
+UNITS_PER_SUM = 64  # of a thread of `combine`, where gradients are summed over rows
 BLOCKS_AT_ONCE = 2  # of a multiprocessor
 
 _PAIR_BYTES = 32  # of its value, cotangent, observable and row
+
+
+def real_type(dtype: str) -> np.dtype:
+    """Return the real numbers of a format of amplitudes."""
+    return np.finfo(dtype).dtype
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,9 @@ def find_demand(
     per_row: bool,
     several: bool,
     starts: bool,
+    shared_start: bool = False,
+    summed: int = 0,
+    returned: int = 0,
 ) -> Demand:
     """Predict bytes.
 
@@ -93,11 +104,14 @@ def find_demand(
         passes: the plan as passes.
         slots: the record of ``records.SLOTS``.
         shape: columns, and gradient numbers of all leaves.
-        dtype: number format of the amplitudes.
+        dtype: format of the amplitudes.
         gradient: whether gradients are wanted.
         per_row: with a cotangent for each row, not for each pair.
         several: whether some row has more than one pair.
         starts: whether rows bring start states.
+        shared_start: one start state serves all rows.
+        summed: columns whose gradients are summed over rows.
+        returned: bytes of answers that stay on the device.
     """
     item = np.dtype(dtype).itemsize
     state_size = 1 << passes.num_address_bits
@@ -105,17 +119,19 @@ def find_demand(
 
     def bound(which: str) -> int:
         runs, terms, entries = (int(slots[f"{which}_{name}"]) for name in ("runs", "terms", "entries"))
-        return runs * (16 + item) + 8 * terms + item * entries
+        return runs * (16 + 2 * real_type(dtype).itemsize) + 8 * terms + item * entries
 
+    fixed = bound("shared") + 4 * num_columns + shared_start * state_size * item + returned
     row = 8 * num_columns + bound("varying")
     pair = 8 * max(state_size // CHUNK_AMPLITUDES, 1) + _PAIR_BYTES
     if gradient:
         most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
-        unit = state_size * item + passes.num_tiles * most_slots * (item // 2)
-        unit += 8 * (passes.num_totals + num_leaf_outputs + num_columns)
+        unit = state_size * item + passes.num_tiles * most_slots * real_type(dtype).itemsize
+        unit += 8 * (passes.num_totals + num_leaf_outputs + num_columns - summed + -(-summed // UNITS_PER_SUM))
+        fixed += 16 * summed  # their sums, and what the last of them counts for less than its share
         row, pair = (row + unit, pair) if per_row else (row, pair + unit)
     copies = gradient and several and not per_row
-    return Demand(state_size * item, bound("shared"), row, pair, copies=copies, starts=starts)
+    return Demand(state_size * item, fixed, row, pair, copies=copies, starts=starts)
 
 
 def choose_schedule(
@@ -226,6 +242,8 @@ def predict(
     *,
     gradient: bool = True,
     num_observables: int = 1,
+    per_row: bool = False,
+    summed: int = 0,
     limit: int = 1 << 62,
     num_multiprocessors: int = 132,
 ) -> Prediction:
@@ -237,26 +255,32 @@ def predict(
         method: how the backward sweep gets its states.
         dtype: number format of the amplitudes.
         gradient: whether gradients are wanted, one of each observable.
-        num_observables: observables.
+        num_observables: observables; with 0 of them, rows are simulated for their final states.
+        per_row: with gradient, rows have one cotangent each: of the sum of their observables, or of their final states.
+        summed: with ``per_row``, columns whose gradients are summed over rows.
         limit: bytes of device memory that may be used.
         num_multiprocessors: of the device.
 
     Cost: that of `make_passes`. Chunks that are cut to stay in the L2 cache of a device are not foreseen.
     """
+    is_real = plan.is_real and num_observables > 0
+    dtype = REAL_FORMAT[dtype] if is_real else dtype
     most = MAX_TILE_QUBITS[dtype]
-    passes = make_passes(plan, most if plan.num_qubits == most else USUAL_TILE_QUBITS[dtype], REGISTER_QUBITS[dtype])
+    t = most if plan.num_qubits == most else USUAL_TILE_QUBITS[dtype]
+    passes = make_passes(plan, t, REGISTER_QUBITS[dtype], is_real)
     num_columns = plan.program.num_columns
     slots = place_slots(plan, passes, np.full(num_columns, batch_size > 1)).record[0]
     shape = num_columns, leaf_records(plan)[1]
     several = num_observables > 1
     demand = find_demand(
-        passes, slots, shape, dtype, gradient=gradient, per_row=False, several=several, starts=plan.takes_states
-    )
-    rows = np.repeat(np.arange(batch_size), num_observables)
+        passes, slots, shape, dtype, gradient=gradient, per_row=per_row, several=several, starts=plan.takes_states,
+        summed=summed,
+    )  # fmt: skip
+    rows = np.repeat(np.arange(batch_size), max(num_observables, 1))
     schedule = choose_schedule(method, demand, passes, rows, limit, num_multiprocessors) if gradient else None
     size, limit = demand.chunk_bytes(schedule.num_states if schedule else None, limit)
     fits = size.smallest <= limit
-    chunks = [taken for _, taken in cut_into_chunks(rows, size, limit, limit, whole_rows=False)] if fits else []
+    chunks = [taken for _, taken in cut_into_chunks(rows, size, limit, limit, whole_rows=per_row)] if fits else []
     num_positions = len(passes.passes)
     return Prediction(
         bytes=max(chunks, default=size.smallest),

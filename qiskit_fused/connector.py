@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,18 @@ import torch
 from qiskit_machine_learning import QiskitMachineLearningError
 from qiskit_machine_learning.connectors import TorchConnector
 
+from qiskit_fused.on_device import DeviceExpectations
 from qiskit_fused.qnn import FusedEstimatorQNN
+from qiskit_fused.torch import ask_gpu, from_gpu, is_on_gpu, to_gpu
+from qiskit_fused.training import Expectations
 
 
 class FusedTorchConnector(TorchConnector):
     """A ``TorchConnector`` of a `FusedEstimatorQNN` that goes back by a vector-Jacobian product.
 
     The same module otherwise: parameter ``weight``, outputs in float32, gradients of the inputs only with the network's
-    ``input_gradients``. Gradients are float64 until they are stored. It can be differentiated once.
+    ``input_gradients``. Gradients are float64 until they are stored. It can be differentiated once. Tensors of a GPU on
+    which the sweeps run stay there, as with `FusedLayer`.
     """
 
     def forward(self, input_data: torch.Tensor | None = None) -> torch.Tensor:
@@ -36,6 +41,13 @@ class _NetworkFunction(torch.autograd.Function):
             )
         ctx.network = network
         ctx.save_for_backward(inputs, weights)
+
+        def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> torch.Tensor:
+            return from_gpu(gpu.values(*to_gpu(gpu, rows, weights)), weights).float()
+
+        values = _ask_gpu(network._outputs, inputs, weights, ask)
+        if values is not None:
+            return values[0] if inputs.ndim == 1 else values.reshape(*inputs.shape[:-1], -1)
         values = torch.as_tensor(network.forward(_array(inputs), _array(weights)), dtype=torch.float)
         return (values[0] if inputs.ndim == 1 else values).to(inputs.device)
 
@@ -57,6 +69,16 @@ class _NetworkGradients(torch.autograd.Function):
         weights: torch.Tensor,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         wanted = network.input_gradients and needs_inputs
+
+        def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> Any:
+            arrays = to_gpu(gpu, rows, weights, cotangents.reshape(len(rows), -1))
+            found = gpu.value_and_vjp(*arrays, input_gradients=wanted, state_gradients=False)
+            of_inputs = from_gpu(found.inputs, inputs).reshape(inputs.shape) if wanted else None
+            return of_inputs, from_gpu(found.weights, weights)
+
+        found = _ask_gpu(network._differentiated_outputs, inputs, weights, ask, gradient=True)
+        if found is not None:
+            return found
         _, of_inputs, of_weights = network._value_and_vjp(_array(inputs), _array(weights), _array(cotangents), wanted)
         return None if of_inputs is None else _like(inputs, of_inputs), _like(weights, of_weights)
 
@@ -66,6 +88,23 @@ class _NetworkGradients(torch.autograd.Function):
             "an accelerated TorchConnector has no second derivatives, and this differentiates a gradient; "
             "detach the gradient, or leave create_graph=True out."
         )
+
+
+def _ask_gpu(
+    function_of: Callable[[], Expectations | None],
+    inputs: torch.Tensor,
+    weights: torch.Tensor,
+    ask: Callable[[DeviceExpectations, torch.Tensor], Any],
+    gradient: bool = False,
+) -> Any:
+    """Ask a network's function on the GPU of the tensors, for rows (B, I); None where they go by way of the host."""
+    if not (is_on_gpu(weights) and is_on_gpu(inputs)):
+        return None
+    function = function_of()
+    if function is None:
+        return None
+    rows = inputs.reshape(inputs.shape[:-1].numel(), inputs.shape[-1])
+    return ask_gpu(function, weights, rows, None, lambda gpu: ask(gpu, rows), gradient)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

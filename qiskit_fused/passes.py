@@ -83,25 +83,26 @@ class Passes:
         return 1 << (self.num_address_bits - self.tile_qubits)
 
 
-def make_passes(plan: Plan, tile_qubits: int, register_qubits: int) -> Passes:
+def make_passes(plan: Plan, tile_qubits: int, register_qubits: int, is_real: bool = False) -> Passes:
     """Cut a plan into passes.
 
     Args:
         plan: the plan.
         tile_qubits: t at most; smaller plans take fewer.
         register_qubits: r.
+        is_real: amplitudes are real numbers, see `Plan.is_real`: sums of X and Z are 0.
 
     Cost: O(gates) Python operations, once per plan.
     """
     t = max(min(plan.num_qubits, tile_qubits), register_qubits)
-    builder = _Builder(plan, t, register_qubits)
+    builder = _Builder(plan, t, register_qubits, is_real)
     for window in make_windows(plan, t):
         builder.add(window)
     return builder.finish()
 
 
 class _Builder:
-    def __init__(self, plan: Plan, tile_qubits: int, register_qubits: int):
+    def __init__(self, plan: Plan, tile_qubits: int, register_qubits: int, is_real: bool):
         self.plan, self.t, self.r = plan, tile_qubits, register_qubits
         self.passes: list[Pass] = []
         self.windows: list[tuple[list[int], list[int]]] = []
@@ -125,7 +126,9 @@ class _Builder:
         self.column, self.offset = plan.term_column.tolist(), plan.term_offset.tolist()
         self.term_masks = list(zip(plan.term_care.tolist(), plan.term_value.tolist(), plan.term_sign.tolist()))
         self.due = [-1] * plan.num_qubits  # the run whose Rz(phi) has not been done
-        self.needs_all = [bool(trained) and not single for trained, single in zip(self.trained, self.single_axis)]
+        self.needs_all = [
+            bool(trained) and not (single or is_real) for trained, single in zip(self.trained, self.single_axis)
+        ]
         self.local: dict[int, int] = {}
         self.num_slots = 0
 

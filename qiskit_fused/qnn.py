@@ -149,16 +149,27 @@ class FusedEstimatorQNN(EstimatorQNN):
         return self._validate_forward_output(found.values, shape), of_inputs, found.weights
 
     def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray | None:
+        function = self._outputs()
+        if function is None:
+            return super()._forward(input_data, weights)
+        return function.values(*_arrays(input_data, weights))
+
+    def _outputs(self) -> Expectations | None:
+        """Return the outputs as an exact function; None where the estimator adds noise, or is not this package's."""
         estimator = self.estimator
         if type(estimator).run is not FusedEstimator.run or (
             estimator.options.adds_noise and self._default_precision != 0
         ):
-            return super()._forward(input_data, weights)
+            return None
         try:
-            function = self._function(estimator.options)
+            return self._function(estimator.options)
         except UnsupportedInstruction:
-            return super()._forward(input_data, weights)  # by another simulator, with a warning, or this error again
-        return function.values(*_arrays(input_data, weights))
+            return None  # by another simulator, with a warning, or this error again
+
+    def _differentiated_outputs(self) -> Expectations | None:
+        """Return the outputs as gradients see them, or None where these are not of fused sweeps."""
+        options = _options_of(self.gradient)
+        return None if options is None else self._function(options)
 
     def _backward(
         self, input_data: np.ndarray | None, weights: np.ndarray | None

@@ -62,14 +62,18 @@ def check_states(states: Any, num_qubits: int) -> np.ndarray:
     squares = np.zeros(len(array))
     for part in (array.real, array.imag) if array.dtype.kind == "c" else (array,):
         squares += np.einsum("bi,bi->b", part, part, dtype=np.float64)
-    norms = np.sqrt(squares)
+    check_norms(np.sqrt(squares))
+    return array
+
+
+def check_norms(norms: np.ndarray) -> None:
+    """Raise a ValueError that names the first row of start states whose norm is not 1."""
     wrong = ~(np.abs(norms - 1) <= _TOLERANCE)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ValueError(
             f"the state of row {row} of initial_states has the norm {norms[row]}, it must be 1; divide it by its norm."
         )
-    return array
 
 
 def evaluate_rows(
@@ -104,7 +108,7 @@ def evaluate_rows(
     blocks = [slice(0, 0)]
     if size:
         blocks = [slice(begin, min(begin + size, len(columns))) for begin in range(0, len(columns), size)]
-    order = None if plan.starts is not None else _circuit_order(plan)
+    order = None if plan.starts is not None else circuit_order(plan)
     evaluations = []
     for number, rows in enumerate(blocks):
         part, options = columns[rows], dict(flags)
@@ -146,7 +150,7 @@ def join(evaluations: list[Evaluation]) -> Evaluation:
     return replace(evaluations[0], **joined)
 
 
-def _circuit_order(plan: Plan) -> np.ndarray | None:
+def circuit_order(plan: Plan) -> np.ndarray | None:
     """Return the amplitude of the circuit that each amplitude of the plan is, or None where all are the same."""
     bits = plan.start_bits[plan.program.wires]
     if np.array_equal(bits, np.arange(len(bits))):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qiskit_fused.chunks import REGISTER_QUBITS, USUAL_TILE_QUBITS
+from qiskit_fused.chunks import REAL_FORMAT, REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.memory import LANE_BITS
 from qiskit_fused.passes import cover
 from qiskit_fused.plan import Plan
@@ -95,6 +95,7 @@ class CudaSweeps:
     num_start_sweeps = 0
 
     def __init__(self, plan: Plan, dtype: str):
+        dtype = REAL_FORMAT[dtype] if plan.is_real else dtype
         self._plan, self._registers = plan, REGISTER_QUBITS[dtype]
         self._tile = max(min(plan.num_qubits, USUAL_TILE_QUBITS[dtype]), self._registers)
         windows = make_windows(plan, self._tile)

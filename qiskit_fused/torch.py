@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
@@ -14,9 +14,11 @@ import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.compiler import CompiledCircuit
+from qiskit_fused.engines import DoesNotFit
 from qiskit_fused.execution import check_device
+from qiskit_fused.on_device import DeviceExpectations, on_device
 from qiskit_fused.options import FusedOptions
-from qiskit_fused.training import Expectations
+from qiskit_fused.training import Expectations, Vjp
 
 try:
     import torch
@@ -41,8 +43,12 @@ class FusedLayer(nn.Module):
     complex64, unless an option says which. Values have the dtype and the device of ``weight``.
 
     Tensors in CPU memory are shared with the engine, not copied, where they are float64 (complex128 for states), and
-    converted where they are not: angles are float64 in all engines. Tensors of another device are copied through CPU
-    memory, rows times inputs in and rows times observables out; the ``device`` option alone says where sweeps run.
+    converted where they are not: angles are float64 in all engines. Tensors of a GPU on which the sweeps run go to the
+    engine through DLPack, in torch's current stream, and values and gradients come back the same way: none of them
+    visits the host. (Tested with an emulated device; this has not run on a GPU yet.) All other tensors are copied
+    through CPU memory, rows times inputs in and rows times observables out: where the ``device`` option, which alone
+    says where sweeps run, chooses the CPU; where an executor shares the rows; where parameters are amplitudes, or in
+    expressions that are not affine in one parameter; and where parts of the circuit are simulated once for all rows.
 
     Args:
         circuit: the circuit, or what `compile_circuit` made of it.
@@ -189,6 +195,13 @@ class _Values(torch.autograd.Function):
     ) -> Tensor:
         ctx.expectations = expectations
         ctx.save_for_backward(weight, inputs, initial_states)
+
+        def ask(gpu: DeviceExpectations) -> Any:
+            found = gpu.values(*to_gpu(gpu, inputs, weight), *_states_to_gpu(gpu, expectations, initial_states))
+            return from_gpu(found, weight)
+
+        if (found := ask_gpu(expectations, weight, inputs, initial_states, ask)) is not None:
+            return found
         with _device_of(weight):
             values = expectations.values(
                 _to_numpy(inputs), _to_numpy(weight), initial_states=_to_numpy(initial_states, np.complex128)
@@ -218,6 +231,14 @@ class _Gradients(torch.autograd.Function):
         inputs: Tensor,
         initial_states: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
+        def ask(gpu: DeviceExpectations) -> Any:
+            states = _states_to_gpu(gpu, expectations, initial_states)
+            wanted = {"input_gradients": needed[1], "state_gradients": needed[2]}
+            vjp = gpu.value_and_vjp(*to_gpu(gpu, inputs, weight, cotangents), *states, **wanted)
+            return _gradients(vjp, needed, (weight, inputs, initial_states), from_gpu)
+
+        if (found := ask_gpu(expectations, weight, inputs, initial_states, ask, gradient=True)) is not None:
+            return found
         with _device_of(weight):
             vjp = expectations.value_and_vjp(
                 _to_numpy(inputs),
@@ -227,11 +248,7 @@ class _Gradients(torch.autograd.Function):
                 input_gradients=needed[1],
                 state_gradients=needed[2],
             )
-        gradients = (vjp.weights, vjp.inputs, vjp.initial_states)
-        return tuple(
-            _to_tensor(gradient, tensor) if wanted and gradient is not None else None
-            for wanted, gradient, tensor in zip(needed, gradients, (weight, inputs, initial_states))
-        )
+        return _gradients(vjp, needed, (weight, inputs, initial_states), _to_tensor)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
@@ -241,12 +258,73 @@ class _Gradients(torch.autograd.Function):
         )
 
 
-def _to_numpy(tensor: Tensor | None, dtype: Any = np.float64) -> Any:
-    """Return a tensor as an array, which shares its memory if that is in CPU memory and of the same dtype.
+def _gradients(
+    vjp: Vjp, needed: tuple[bool, ...], tensors: tuple[Tensor | None, ...], convert: Callable[[Any, Tensor], Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients that are needed, like the tensors they are of."""
+    gradients = (vjp.weights, vjp.inputs, vjp.initial_states)
+    return tuple(
+        convert(gradient, tensor) if wanted and gradient is not None and tensor is not None else None
+        for wanted, gradient, tensor in zip(needed, gradients, tensors)
+    )
 
-    This and `_to_tensor` are the only ways between tensors and engines: an engine that took the memory of another
-    device, through DLPack and on its current stream, would get it here.
+
+def ask_gpu(
+    expectations: Expectations,
+    weight: Tensor,
+    inputs: Tensor,
+    initial_states: Tensor | None,
+    ask: Callable[[DeviceExpectations], Any],
+    gradient: bool = False,
+) -> Any:
+    """Ask on the GPU that the tensors are on, in torch's current stream; None where they go by way of the host.
+
+    Args:
+        expectations: what is evaluated.
+        weight: (W,).
+        inputs: (B, I).
+        initial_states: (B, 2^n), or None.
+        ask: called with the device and the stream current, in which it also takes tensors to arrays and back.
+        gradient: whether it wants gradients.
     """
+    if not (is_on_gpu(weight) and inputs.device == weight.device):
+        return None
+    with torch.cuda.device(weight.device):
+        gpu = on_device(expectations, len(inputs), gradient=gradient, any_start=initial_states is not None)
+        if gpu is None:
+            return None
+        with gpu.runtime.stream(torch.cuda.current_stream().cuda_stream):
+            try:
+                return ask(gpu)
+            except DoesNotFit:
+                if expectations.options.device != "auto":
+                    raise
+                return None  # the CPU is next, and tells
+
+
+def is_on_gpu(tensor: Tensor) -> bool:
+    """Say whether a tensor is in the memory of a CUDA device."""
+    return bool(tensor.is_cuda)
+
+
+def to_gpu(gpu: DeviceExpectations, *tensors: Tensor, dtype: torch.dtype = torch.float64) -> list[Any]:
+    """Return tensors of the GPU as arrays of the engine, which share their memory where they have that dtype."""
+    plain = (tensor.detach().to(dtype).resolve_conj().resolve_neg().contiguous() for tensor in tensors)
+    return [gpu.runtime.from_dlpack(tensor) for tensor in plain]
+
+
+def _states_to_gpu(gpu: DeviceExpectations, expectations: Expectations, states: Tensor | None) -> list[Any]:
+    return [] if states is None else to_gpu(gpu, states, dtype=getattr(torch, expectations.options.dtype))
+
+
+def from_gpu(array: Any, like: Tensor) -> Tensor:
+    """Return an array of the engine as a tensor, in the dtype of another; the memory is shared if that is its own."""
+    tensor = torch.from_dlpack(array)
+    return (tensor.real if tensor.is_complex() and not like.is_complex() else tensor).to(like.dtype)
+
+
+def _to_numpy(tensor: Tensor | None, dtype: Any = np.float64) -> Any:
+    """Return a tensor as an array, which shares its memory if that is in CPU memory and of the same dtype."""
     if tensor is None:
         return None
     array = tensor.detach().cpu().resolve_conj().resolve_neg()

@@ -24,6 +24,22 @@ class Stream:
     def __exit__(self, *_):
         CURRENT.streams[CURRENT.device] = self.outer
 
+    def wait_event(self, event):
+        self.waited = event
+
+
+class Event:
+    def __init__(self, disable_timing):
+        assert disable_timing
+
+    def record(self):
+        self.stream = CURRENT.streams[CURRENT.device]
+
+
+class ExternalStream(Stream):
+    def __init__(self, ptr):
+        self.ptr = ptr
+
 
 class Current(threading.local):
     """What each thread has of its own, as in CUDA: a device, and a stream on each."""
@@ -112,12 +128,14 @@ def make_cupy(fault=None, **changes):
     cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     cupy.__version__ = "14.0.0"
     cupy.compiled, cupy.kernels, cupy.pool_limit = [], [], 0
-    cupy.empty, cupy.asnumpy, cupy.RawModule = np.empty, np.array, RawModule
+    cupy.empty, cupy.asnumpy, cupy.from_dlpack, cupy.RawModule = np.empty, np.array, np.from_dlpack, RawModule
     cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(
         memory=SimpleNamespace(OutOfMemoryError=MemoryError),
         Device=type("Device", (Device,), {}),
         Stream=Stream,
+        ExternalStream=ExternalStream,
+        Event=Event,
         runtime=SimpleNamespace(**runtime),
         nvrtc=SimpleNamespace(**nvrtc),
         get_current_stream=lambda: CURRENT.streams[CURRENT.device],

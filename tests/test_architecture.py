@@ -51,6 +51,7 @@ LAYERS = {
         "progress",
         "workers",
         "training",
+        "on_device",
         "qnn",
         "connector",
         "roofline",

@@ -11,9 +11,10 @@ import pytest
 from cuda_emulation import EmulatedRuntime, missing_tools, planted
 from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of
 from qiskit.circuit import ParameterVector
+from qiskit.circuit.library import real_amplitudes
 
 from qiskit_fused import passes
-from qiskit_fused.chunks import MAX_TILE_QUBITS
+from qiskit_fused.chunks import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
 from qiskit_fused.engines.cuda import CudaEngine
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.schedules import REVERSE, Method
@@ -25,24 +26,27 @@ pytestmark = [
 
 # qubits, tile qubits: one window, many windows, a block of several warps
 SIZES = [(8, 8), (10, 8), (10, 9)]
-ITEM = {"complex64": 8, "complex128": 16}
+ITEM = {"complex64": 8, "complex128": 16, "float32": 4, "float64": 8}
 
 
 @functools.cache
-def question_of(num_qubits):
-    circuit, parameters = random_circuit(num_qubits, 20, seed=num_qubits), ParameterVector("q", num_qubits)
-    for q in range(num_qubits):
-        circuit.ry(parameters[q], q)
-        circuit.rzz(parameters[q], q, (q + 1) % num_qubits)
-        circuit.rx(parameters[q], q)
+def question_of(num_qubits, is_real=False):
+    if is_real:
+        circuit = real_amplitudes(num_qubits, reps=3)
+    else:
+        circuit, parameters = random_circuit(num_qubits, 20, seed=num_qubits), ParameterVector("q", num_qubits)
+        for q in range(num_qubits):
+            circuit.ry(parameters[q], q)
+            circuit.rzz(parameters[q], q, (q + 1) % num_qubits)
+            circuit.rx(parameters[q], q)
     plan, operators = plan_of(circuit, random_observables(num_qubits, 1))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
     return question, ReferenceEngine().evaluate(*question, gradient=True)
 
 
-def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE):
+def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE, is_real=False):
     """Return what an evaluation with gradients reads and writes, by line of source; its results are right."""
-    question, expected = question_of(num_qubits)
+    question, expected = question_of(num_qubits, is_real)
     runtime = EmulatedRuntime(check=True, source_edit=source_edit)
     with runtime.trace():
         engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
@@ -58,7 +62,7 @@ def group_of(site, dtype):
     if "state[" in site.code:
         return "states"
     if site.space == "shared":
-        if site.size >= ITEM[dtype]:
+        if "at<Amplitude>" in site.code:
             return "exchanges"
         return "Walsh sums" if "for_each_place" in site.code or "scratch, where" in site.code else "sums of a stage"
     return "partial sums" if site.write else "tables and records"
@@ -137,8 +141,12 @@ def test_a_kept_state_is_read_and_not_written(dtype):
         assert sectors == {False: read * ITEM[dtype] << n >> 5, True: written * ITEM[dtype] << n >> 5}
 
 
-@pytest.mark.parametrize("tile_qubits", [8, 9, "most"])
-def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, dtype, monkeypatch, table):
+@pytest.mark.parametrize(
+    ("tile_qubits", "is_real"),
+    [(8, False), (9, False), ("most", False), (8, True), (10, True)],
+    ids=lambda value: ("real" if value else "complex") if isinstance(value, bool) else str(value),
+)
+def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, is_real, dtype, monkeypatch, table):
     visited, cover = set(), passes.cover
 
     def cover_everywhere(bits, arrangement, tile_qubits, register_qubits):
@@ -154,20 +162,21 @@ def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, dtype,
         return groups or cover(bits, arrangement, tile_qubits, register_qubits)
 
     monkeypatch.setattr(passes, "cover", cover_everywhere)
-    t = MAX_TILE_QUBITS[dtype] if tile_qubits == "most" else tile_qubits
-    sites = trace(max(t, 10), t, dtype)
-    found = ratios(sites, dtype)
-    assert len(visited) == t - {"complex64": 4, "complex128": 3}[dtype] + 1
-    exchanges = [site for site in sites if group_of(site, dtype) == "exchanges"]
+    amplitudes = REAL_FORMAT[dtype] if is_real else dtype
+    t = MAX_TILE_QUBITS[amplitudes] if tile_qubits == "most" else tile_qubits
+    sites = trace(max(t, 10), t, dtype, is_real=is_real)
+    found = ratios(sites, amplitudes)
+    assert len(visited) == t - REGISTER_QUBITS[amplitudes] + 1
+    exchanges = [site for site in sites if group_of(site, amplitudes) == "exchanges"]
     assert {site.write for site in exchanges} == {False, True} and sum(site.instructions for site in exchanges) > 1000
     assert found["exchanges"] == 1 and found["states"] == 1
 
 
 @pytest.mark.parametrize(
-    "wrong", ["index", "index ^ (index >> (REGISTER_QUBITS + 1) & (NUM_REGISTERS - 1))"], ids=["none", "one bit off"]
+    "wrong", ["index", "index ^ (index >> (REGISTER_QUBITS + 1) & (SLOTS - 1))"], ids=["none", "one bit off"]
 )
 def test_a_wrong_swizzle_shows_as_bank_conflicts(wrong, dtype):
-    right = "index ^ (index >> REGISTER_QUBITS & (NUM_REGISTERS - 1))"
+    right = "index ^ (index >> REGISTER_QUBITS & (SLOTS - 1))"
     edit = planted("sweeps.cu", f"return {right};", f"return {wrong};")
     found = ratios(trace(10, 9, dtype, edit), dtype)
     assert found["exchanges"] > 1.2 and found["states"] == 1

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from cuda_emulation import EmulatedRuntime, EmulationError, missing_tools
 from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of
-from qiskit.circuit import ParameterVector
+from qiskit.circuit import ParameterVector, QuantumCircuit
 
 from qiskit_fused import records
+from qiskit_fused.chunks import UNITS_PER_SUM
 from qiskit_fused.engines.cuda import CudaEngine
 from qiskit_fused.engines.launching import kernel
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -121,12 +122,54 @@ def run_sums(runtime):
     np.testing.assert_allclose(values, chunks.sum(1), atol=1e-12)
 
 
+def run_summed(runtime):
+    """Sum gradients over more rows than one sum of `combine` takes, but for those of some columns."""
+    circuit = random_circuit(3, 60, seed=3)
+    plan, operators = plan_of(circuit, random_observables(3, 1))
+    num_rows = UNITS_PER_SUM + 6
+    columns = np.random.default_rng(1).normal(size=(num_rows, plan.program.num_columns))
+    question = plan, operators, columns, all_pairs(num_rows, 1)
+    options = {"gradient": True, "cotangents": np.linspace(-1, 2, num_rows)}
+    expected = ReferenceEngine().evaluate(*question, **options).gradients
+    summed = np.arange(columns.shape[1]) % 3 > 0
+    found = CudaEngine(runtime).evaluate(*question, **options, sum_columns=summed).gradients
+    np.testing.assert_allclose(found[:, ~summed], expected[:, ~summed], atol=1e-10)
+    np.testing.assert_allclose(found[0, summed], expected[:, summed].sum(axis=0), atol=1e-10)
+
+
+def run_real(runtime):
+    """Run sweeps over real amplitudes: signs of every kind, tiles of several warps, the last block not full."""
+    circuit = QuantumCircuit(10)
+    for layer in range(3):
+        for qubit, parameter in enumerate(ParameterVector(f"p{layer}", 10)):
+            circuit.h(qubit)
+            circuit.ry(parameter, qubit)
+        for qubit in range(10):
+            circuit.cx(qubit, (qubit + 3) % 10)
+        circuit.rx(np.pi, 4)
+        circuit.h(6)
+        circuit.z(6)
+        circuit.h(6)
+        circuit.mcp(np.pi, [0, 1, 5], 9)
+        circuit.mcp(np.pi, [2, 4], 6)
+        circuit.ccz(2, 7, 8)
+    plan, operators = plan_of(circuit, random_observables(10, 1))
+    assert plan.is_real
+    question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
+    expected = ReferenceEngine().evaluate(*question, gradient=True)
+    for dtype, tile_qubits in (("complex64", 7), ("complex128", 10)):
+        engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
+        assert_agree(engine.evaluate(*question, gradient=True, dtype=dtype), expected, dtype)
+
+
 SCENARIOS = {
     "lanes": lambda runtime: run_engine(runtime, 8, 6, "complex64"),
     "warps": lambda runtime: run_engine(runtime, 10, 9, "complex128"),
     "kept": lambda runtime: run_engine(runtime, 8, 6, "complex64", Method("checkpoint", 2)),
     "small": lambda runtime: run_engine(runtime, 3, 3, "complex128"),
     "sums": run_sums,
+    "summed": run_summed,
+    "real": run_real,
 }
 
 BARRIER = r"__syncthreads\(\);"
@@ -175,9 +218,19 @@ MUTANTS = [
     plant("sweeps.cu", r"inverse \? multiply_conjugate", "!inverse ? multiply_conjugate", "lanes"),
     plant("sweeps.cu", r"rotate<BIT>\(lam, -c\.x, -c\.y\)", "rotate<BIT>(lam, -c.x, c.y)", "lanes"),
     plant("sweeps.cu", r"place\(piece\.table, row,", "place(piece.table, 0,", "lanes"),
+    # real amplitudes
+    plant("sweeps.cu", r"sizeof\(Amplitude\) << TILE_QUBITS", "(sizeof(Amplitude) << TILE_QUBITS) / 2", "real"),
+    plant("sweeps.cu", r"(?<=invert_if\(Real a, unsigned\) \{\n    return )a", "-a", "real"),
+    plant("bind.cu", r"(?<=set\(Real& a, Real re, Real\) \{\n    a = )re", "1", "real"),
+    plant("observe.cu", r"(?<=set\(Real& a, Real re, Real\) \{\n    a = )re", "1", "real"),
+    plant("sweeps.cu", r"(?<=add_multiple\(Real& a, Real s, Real b\) \{\n    a \+= )s \* b", "b", "real"),
+    plant("sweeps.cu", r"negate_if\(table\[b\], odd\)", "table[b]", "real"),
+    plant("bind.cu", r"if \(IS_REAL\) \{", "if (false) {", "real"),
+    plant("bind.cu", r" && !IS_REAL", "", "real"),
+    plant("bind.cu", r"u\.b \* u\.b \+ u\.d \* u\.d > u\.a", "u.a", "real"),
     # angles and tables
     plant("bind.cu", r"if \(entry >= slots->shared_runs [^;]*\) return;", "", "lanes"),
-    plant("bind.cu", r"run\.only_rx \? [^:]* :", "false ? 0 :", "small"),
+    plant("bind.cu", r"run\.only_rx && !IS_REAL \? [^:]* :", "false ? 0 :", "small"),
     plant("bind.cu", r"1 << \(k - THREADS_PER_TILE\)", "2 << (k - THREADS_PER_TILE)", "lanes"),
     plant("bind.cu", r"- row \* num_varying", "- row", "lanes"),
     plant("bind.cu", r"SOURCE_RUN_IN \? angles\.x : angles\.y", "SOURCE_RUN_IN ? angles.y : angles.x", "lanes"),
@@ -190,6 +243,11 @@ MUTANTS = [
     plant("gradients.cu", r" && o < num_outputs\)", ")", "sums"),
     plant("gradients.cu", r"unit \* num_leaf_outputs \+ leaf\.output", "unit * num_leaf_outputs", "lanes"),
     plant("gradients.cu", r"row = row_of_unit\[unit\]", "row = 0", "lanes"),
+    plant("gradients.cu", r" && unit < units", "", "summed"),
+    plant("gradients.cu", r"first = s \* units_per_sum", "first = s", "summed"),
+    plant("gradients.cu", r"column = chosen\[k\]", "column = k", "summed"),
+    plant("gradients.cu", r"\+ units_per_sum - 1\) / units_per_sum", "/ units_per_sum)", "summed"),
+    plant("gradients.cu", r"s \* sum_stride \+ k \* chosen_stride(?=\] =)", "s * num_chosen + k", "summed"),
 ]
 
 

@@ -43,6 +43,24 @@ def test_a_gpu_that_runs_the_trial_kernel_is_usable(world):
     assert usable_gpu()[0] is runtime and len(cupy.compiled) == 1  # tried once
 
 
+def test_a_stream_of_another_library_is_current_on_the_device_of_the_runtime(world):
+    world(make_cupy())
+    with Device(1):
+        runtime, _ = usable_gpu()
+    outer = list(CURRENT.streams)
+    with runtime.stream(1234):
+        assert CURRENT.device == 1
+        assert CURRENT.streams[1].ptr == 1234 and CURRENT.streams[0] is outer[0]
+        array = np.arange(3.0)
+        assert np.shares_memory(runtime.from_dlpack(array), array)
+        mark = runtime.mark()
+        assert runtime.current_stream() == 1234 and mark.stream is CURRENT.streams[1]
+    with runtime.stream(77):
+        runtime.wait_for(mark)
+        assert CURRENT.streams[1].waited is mark
+    assert CURRENT.device == 0 and CURRENT.streams == outer
+
+
 PIP12 = 'pip install "cupy-cuda12x>=14" "nvidia-cuda-nvrtc-cu12>=12.8,<13" "nvidia-cuda-runtime-cu12>=12.8,<13"'
 PIP13 = 'pip install "cupy-cuda13x>=14" "nvidia-cuda-nvrtc>=13,<14" "nvidia-cuda-runtime>=13,<14"'
 BROKEN = RuntimeError("first line\n  second line")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWa
 METHODS = [REVERSE, Method("store"), Method("checkpoint", 2)]
 NO_PAIRS = np.zeros(0, np.int32), np.zeros(0, np.int32)
 
-every_size = on_engines(cpu=[1, 2, 3, 7, 10, 14], emulated=[], tiles=[])
+every_size = on_engines(cpu=[1, 2, 3, 7, 10, 14], emulated=[1, 4, 13], tiles=[3, 7, 10])
 
 
 def circuit_of(num_qubits):

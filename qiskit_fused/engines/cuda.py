@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from qiskit_fused.chunks import MAX_TILE_QUBITS, REGISTER_QUBITS, USUAL_TILE_QUBITS
+from qiskit_fused.chunks import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
-from qiskit_fused.engines.cuda_chunk import Question
-from qiskit_fused.engines.cuda_run import Run
+from qiskit_fused.engines.cuda_question import Finals, Question
+from qiskit_fused.engines.cuda_run import Findings, Run
 from qiskit_fused.engines.launching import kernel, shared_memory
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, device_observables
@@ -56,6 +57,8 @@ class CudaEngine:
         self.max_tile_qubits = max_tile_qubits
         self._plans: WeakKeyDictionary[Plan, dict[str, DevicePlan]] = WeakKeyDictionary()
         self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables] = OrderedDict()
+        self._finals: Finals | None = None
+        self._mark: Any = None  # of the work that was launched last, maybe in another stream
         self._lock = threading.Lock()
         self._running = threading.RLock()  # one evaluation at a time: each counts on the memory that is free
 
@@ -78,37 +81,91 @@ class CudaEngine:
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`).
 
+        Gradients of ``sum_columns`` are summed on the device, in the order of rows and in double precision; row 0 has
+        these sums.
+
         Raises:
             DoesNotFit: when the states of one pair exceed the memory limit, before anything is allocated.
             RuntimeError: when ``watch`` ended it.
         """
-        with self._running, self.runtime.context():
-            device_plan = self._device_plan(plan, dtype)
+        columns = np.ascontiguousarray(columns, dtype=np.float64)
+        if plan.is_real and not imaginary and not ends.final and ends.final_cotangents is None:
+            dtype = REAL_FORMAT[dtype]
+        question = Question(columns, *pairs, gradient, imaginary, cotangents, sum_columns, dtype, method, ends)
+        found = self._answer(plan, observables, question, meanwhile, watch)
+        gradients = found.gradients
+        if gradients is not None and question.is_summed.any():
+            gradients = np.zeros(columns.shape)
+            gradients[:, ~question.is_summed] = found.gradients
+            gradients[:1, question.is_summed] = found.sums
+        return Evaluation(found.values, gradients, found.stats, found.answer, found.of_states, found.final_states)
+
+    def evaluate_on_device(
+        self,
+        plan: Plan,
+        observables: Observables,
+        columns: Any,
+        pairs: tuple[np.ndarray, np.ndarray],
+        *,
+        cotangents: Any = None,
+        sum_columns: np.ndarray | None = None,
+        dtype: str = "complex128",
+        method: Method = REVERSE,
+        ends: Ends = NO_STATES,
+        watch: Watch | None = None,
+    ) -> Findings:
+        """Evaluate as `evaluate` does, with arrays that are on the device and stay there.
+
+        Of their numbers only the columns that vary between rows come to the host, one bool for each column.
+
+        Args:
+            plan: the plan.
+            observables: the observables.
+            columns: (B, C) on the device, of work in the current stream.
+            pairs: row and observable of each pair, on the host.
+            cotangents: (N,) on the device; gradients are wanted where it is given.
+            sum_columns: on the host, as all that follows but the states of ``ends``.
+            dtype: see `Engine.evaluate`, also for the rest.
+            method: likewise.
+            ends: likewise; no final states.
+            watch: likewise.
+        """
+        with self.runtime.context():
+            columns = self.runtime.xp.ascontiguousarray(columns, dtype=np.float64)
+        gradient = cotangents is not None
+        dtype = REAL_FORMAT[dtype] if plan.is_real else dtype
+        question = Question(columns, *pairs, gradient, False, cotangents, sum_columns, dtype, method, ends, True)
+        return self._answer(plan, observables, question, None, watch)
+
+    def _answer(
+        self,
+        plan: Plan,
+        observables: Observables,
+        question: Question,
+        meanwhile: Callable[[], Any] | None,
+        watch: Watch | None,
+    ) -> Findings:
+        with self._running, self.runtime.context(), self._behind_earlier_work():
+            device_plan = self._device_plan(plan, question.dtype)
             terms = self._device_observables(
-                observables.restrict(plan.wires), device_plan.passes.num_address_bits, dtype
-            )
-            question = Question(
-                columns=np.ascontiguousarray(columns, dtype=np.float64),
-                rows=np.asarray(pairs[0], dtype=np.int64),
-                chosen=np.ascontiguousarray(pairs[1], dtype=np.int32),
-                gradient=gradient,
-                imaginary=imaginary,
-                cotangents=None if cotangents is None or not gradient else np.asarray(cotangents, dtype=np.float64),
-                dtype=dtype,
-                method=method,
-                initial_states=ends.initial,
-                state_gradients=gradient and ends.initial_gradients,
+                observables.restrict(plan.wires), device_plan.passes.num_address_bits, question.dtype
             )
             pace = Pace(self.runtime, watch)
-            free = self.runtime.free_memory()
+            finals, self._finals = self._finals, None
+            if finals is not None and not finals.may_serve(device_plan, self.runtime.current_stream(), question):
+                finals = None
+            free = self.runtime.free_memory() + (finals.num_bytes if finals else 0)
             limit = max(int(free * _MEMORY_SHARE), free - _MEMORY_RESERVE)
             if self.memory_limit is not None:
                 limit = min(limit, self.memory_limit - terms.num_bytes)
             smallest_failure: float = np.inf
             while True:
-                run = Run(self.runtime, plan, device_plan, terms, question, pace)
+                run = Run(self.runtime, plan, device_plan, terms, question, pace, finals)
+                finals = None  # the run gives them up where it has no use for them
                 try:
-                    return run.evaluate(limit, meanwhile)
+                    found = run.evaluate(limit, meanwhile)
+                    self._finals = run.finals
+                    return found
                 except self.runtime.out_of_memory as error:
                     if isinstance(error, DoesNotFit) or run.chunk_bytes >= smallest_failure:
                         raise
@@ -118,6 +175,16 @@ class CudaEngine:
                     if run.asked:
                         meanwhile = run.answer_again
                     _log.warning("the device ran out of memory; trying again with chunks of at most %d bytes", limit)
+
+    @contextmanager
+    def _behind_earlier_work(self) -> Iterator[None]:
+        """Let the current stream wait for what other evaluations have launched in theirs: they share plans."""
+        if self._mark is not None:
+            self.runtime.wait_for(self._mark)
+        try:
+            yield
+        finally:
+            self._mark = self.runtime.mark()
 
     def tile_qubits(self, dtype: str, num_qubits: int) -> int:
         """Return t, the most qubits of a tile, for a state of that many qubits."""

@@ -13,37 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qiskit_fused.chunks import CHUNK_AMPLITUDES
+from qiskit_fused.chunks import CHUNK_AMPLITUDES, UNITS_PER_SUM, real_type
+from qiskit_fused.engines.cuda_question import Answer, Finals, Question
 from qiskit_fused.engines.launching import kernel, sweep_shape
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, DeviceSlots
-from qiskit_fused.schedules import BACK, FORWARD, Method, Schedule
+from qiskit_fused.schedules import BACK, FORWARD, Schedule
 
 if TYPE_CHECKING:
     from qiskit_fused.slots import Slots
 
 _BLOCK = 128  # threads of kernels that work on one number each
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked: the arguments of `Engine.evaluate`, as arrays of one type."""
-
-    columns: np.ndarray
-    rows: np.ndarray
-    chosen: np.ndarray
-    gradient: bool
-    imaginary: bool
-    cotangents: np.ndarray | None
-    dtype: str
-    method: Method
-    initial_states: np.ndarray | None
-    state_gradients: bool
-
-    @property
-    def per_row(self) -> bool:
-        """Whether a row has one cotangent, whatever its pairs."""
-        return self.cotangents is not None
 
 
 @dataclass(frozen=True)
@@ -53,20 +33,24 @@ class Setting:
     Attributes:
         runtime: the device.
         plan, slots, observables: on the device.
-        num_runs: of the plan.
+        num_qubits, num_runs: of the plan.
         question: what is asked.
         schedule: which states are kept, or None where they are uncomputed.
         pace: counts the sweeps.
+        kept, summed: int32, columns whose gradients are kept and those that are summed over rows, on the device.
     """
 
     runtime: Any
     plan: DevicePlan
     slots: DeviceSlots
     observables: DeviceObservables
+    num_qubits: int
     num_runs: int
     question: Question
     schedule: Schedule | None
     pace: Pace
+    kept: Any
+    summed: Any
 
     def actions(self) -> list[list[int]]:
         """Return what to do, as in `Schedule`; a state that is uncomputed is the only one."""
@@ -82,49 +66,68 @@ class Chunk:
 
     Args:
         setting: what all chunks share.
-        pairs: which pairs.
+        entries: which of `Question.entries`.
 
     Attributes:
         rows: which rows, ascending.
+        pairs: which pairs.
         row_of_pair: int32, index into ``rows``.
+        final_states: complex (rows, 2^N) on the host, where they are asked for and after `evaluate`.
+        last: the last states (rows, 2^N) on the device, likewise where only values are asked for.
+        finals: last states of these rows, if their columns are the same; may be given where a schedule has one state.
+        room: for the states (rows, 2^N), where only values are asked for and these are to be kept; may be given.
     """
 
-    def __init__(self, setting: Setting, pairs: slice):
-        self.setting, self.pairs = setting, pairs
+    def __init__(self, setting: Setting, entries: slice):
+        self.setting = setting
         self.xp, self.question, self.passes = setting.runtime.xp, setting.question, setting.plan.passes
-        self.rows, row_of_pair = np.unique(self.question.rows[pairs], return_inverse=True)
-        self.row_of_pair = row_of_pair.astype(np.int32)
+        row_of_entry, pairs_before = self.question.entries
+        self.rows = np.unique(row_of_entry[entries])
+        self.pairs = slice(int(pairs_before[entries.start]), int(pairs_before[entries.stop]))
+        self.row_of_pair = np.searchsorted(self.rows, self.question.rows[self.pairs]).astype(np.int32)
         self.state_size = 1 << self.passes.num_address_bits
         self.starts: Any = None  # states that rows brought, on the device
+        self.final_states: np.ndarray | None = None
+        self.last: Any = None
+        self.finals: Finals | None = None
+        self.room: Any = None
 
-    def evaluate(self) -> tuple[Any, Any, Any]:
-        """Launch everything; return what is asked for, on the device.
-
-        Returns:
-            Values float64 (pairs,), gradients float64 (units, C) or None, and the cotangents of the start, complex
-            (units, 2^N), or None: half the gradients with respect to it.
-        """
+    def evaluate(self) -> Answer:
+        """Launch everything; return what was found, on the device."""
+        finals, self.finals = self.finals, None
         xp, question, schedule = self.xp, self.question, self.setting.schedule
-        all_rows = len(self.rows) == len(question.columns)
-        columns = xp.asarray(question.columns if all_rows else question.columns[self.rows])
+        columns = xp.asarray(self._of_rows(question.columns))
+        if finals is not None and not bool((columns == finals.columns).all()):
+            finals = None
         bound = self._bind(columns)
         num_states = schedule.num_states if schedule else 1
         self.starts = self._brought()
-        if self.starts is not None and schedule is None:
+        is_begun = finals is not None
+        if finals is not None:
+            states, finals = finals.states.reshape(1, *finals.states.shape), None
+        elif self.starts is not None and schedule is None:
             states = self.starts[None]  # there are no others, and these are needed once
+        elif self.room is not None:
+            states = self.room.reshape(1, *self.room.shape)
         else:
             states = xp.empty((num_states, len(self.rows), self.state_size), dtype=question.dtype)
-        if not self.passes.passes:
+        if not self.passes.passes and not is_begun:
             self._start(states[0])
         # The forward sweep is what comes before the first step back, which is from the last position.
         actions = self.setting.actions()
         turn = next((k for k, action in enumerate(actions) if action[0] == BACK), len(actions))
         for _, position, source, target in actions[:turn]:
-            self._forward(position, states[source], states[target], bound)
-        values, lam = self._observe(states[actions[turn][2] if turn < len(actions) else 0])
-        if lam is None:
-            self.starts = None
-            return values, None, None
+            if is_begun:
+                self.setting.pace.skip(len(self.rows))
+            else:
+                self._forward(position, states[source], states[target], bound)
+        psi = states[actions[turn][2] if turn < len(actions) else 0]
+        if question.ends.final:
+            self.final_states = self.setting.runtime.to_host(psi)
+        values, lam = self._observe(psi)
+        if lam is None or not len(lam):
+            self.starts, self.last = None, psi
+            return Answer(values)
         back = _Backward(self, states, lam)
         for kind, position, source, target in actions[turn:]:
             if kind == FORWARD:
@@ -132,7 +135,14 @@ class Chunk:
             else:
                 self._back(back, position, states[source], bound)
         self.starts = None
-        return values, self._gradients(back, columns, bound), lam if question.state_gradients else None
+        gradients, sums = self._gradients(back, columns, bound)
+        if not question.state_gradients:
+            return Answer(values, gradients, sums)
+        lam *= 2
+        return Answer(values, gradients, sums, lam[:, : 1 << self.setting.num_qubits])
+
+    def _of_rows(self, array: Any) -> Any:
+        return self.question.of_rows(array, self.rows, self.xp)
 
     def _launch(
         self, file: str, name: str, grid: int, block: int, args: tuple[Any, ...], shared_memory: int = 0
@@ -148,7 +158,7 @@ class Chunk:
         counts: Slots = slots.host
         num_runs, num_terms = counts.count("runs", num_rows), counts.count("terms", num_rows)
         run_angles = xp.empty((max(num_runs, 1), 2), dtype=np.float64)
-        rotations = xp.empty(max(num_runs, 1), dtype=dtype)
+        rotations = xp.empty((max(num_runs, 1), 2), dtype=real_type(dtype))
         term_angles = xp.empty(max(num_terms, 1), dtype=np.float64)
         tables = xp.empty(max(counts.count("entries", num_rows), 1), dtype=dtype)
         shape = (columns, np.int32(columns.shape[1]), np.int32(num_rows))
@@ -167,14 +177,26 @@ class Chunk:
 
     def _brought(self) -> Any:
         """Return the start states (rows, 2^N) that rows bring, on the device, or None."""
-        states = self.question.initial_states
-        if states is None:
+        given = self.question.ends.initial
+        if given is None:
             return None
-        if len(self.rows) != len(states):
-            states = states[self.rows]
-        unused = self.state_size - states.shape[1]
-        states = np.pad(states, ((0, 0), (0, unused))) if unused else states
-        return self.xp.array(states, dtype=self.question.dtype)  # a copy, also where the host is the device
+        return self._states_of(given[:1] if len(given) == 1 else self._of_rows(given))
+
+    def _states_of(self, given: Any, scale: float = 1.0) -> Any:
+        """Return states (rows, 2^N) on the device of given ones (rows or 1, 2^n), multiplied by a number; a copy."""
+        xp, dtype, (count, size) = self.xp, self.question.dtype, given.shape
+        if not self.question.on_device:
+            unused = self.state_size - size
+            given = np.pad(given, ((0, 0), (0, unused))) if unused else given
+            given = xp.array(given if scale == 1 else scale * given, dtype=dtype)  # a copy, also on an emulated device
+            if count == len(self.rows):
+                return given
+            size = self.state_size
+        states = xp.zeros((len(self.rows), self.state_size), dtype=dtype)
+        states[:, :size] = given
+        if self.question.on_device and scale != 1:
+            states *= scale
+        return states
 
     def _start(self, states: Any) -> Any:
         """Return the states before the first pass, made in the array given unless rows brought them."""
@@ -206,22 +228,26 @@ class Chunk:
         """Return values and, with gradients, the cotangents (units, 2^N) of the last states (rows, 2^N)."""
         xp, question, terms = self.xp, self.question, self.setting.observables
         num_rows, num_pairs = len(self.rows), len(self.row_of_pair)
+        if question.final_cotangents is not None:
+            # lam = O psi makes 2 Re <lam|d psi>; a cotangent G of the state, Re <G|d psi>
+            return xp.empty(0, dtype=np.float64), self._states_of(self._of_rows(question.final_cotangents), 0.5)
+        if not num_pairs:  # rows that are simulated for their final states
+            return xp.empty(0, dtype=np.float64), None
         num_sums = max(self.state_size // CHUNK_AMPLITUDES, 1)
         partial = xp.empty((num_pairs, num_sums), dtype=np.float64)
         begin = np.searchsorted(self.row_of_pair, np.arange(num_rows + 1)).astype(np.int32)
         lam = cotangents = None
         if question.gradient:
             lam = xp.empty((num_rows if question.per_row else num_pairs, self.state_size), dtype=question.dtype)
-        if question.cotangents is not None:
-            cotangents = xp.asarray(question.cotangents[self.pairs])
-        args: tuple[Any, ...] = (psi, lam, xp.asarray(begin), xp.asarray(question.chosen[self.pairs]))
+        if question.weighted:
+            cotangents = xp.asarray(question.cotangents[self.pairs], dtype=np.float64)
+        args: tuple[Any, ...] = (psi, lam, xp.asarray(begin), xp.asarray(question.chosen[self.pairs], dtype=np.int32))
         args += (terms.observable_begin, terms.groups, terms.terms, terms.diagonals, cotangents)
         args += (np.int32(self.passes.num_address_bits), np.int32(question.imaginary), partial)
         block = min(max(self.state_size // 4, 32), 256)
         self._launch("observe.cu", "observe", num_rows * num_sums, block, args)
         values = xp.empty(num_pairs, dtype=np.float64)
-        args = (partial, np.int32(num_pairs), np.int32(num_sums), values)
-        self._launch("gradients.cu", "sum_chunks", min(num_pairs, 1 << 16), 32 if num_sums <= 32 else _BLOCK, args)
+        self._sum_chunks(partial, values)
         return values, lam
 
     def _back(self, back: _Backward, position: int, psi: Any, bound: tuple[Any, Any, Any]) -> None:
@@ -249,10 +275,11 @@ class Chunk:
             args += (back.totals, np.int32(back.totals.shape[1]))
             self._launch("gradients.cu", "sum_tiles", min(tasks, 1 << 16), block, args)
 
-    def _gradients(self, back: _Backward, columns: Any, bound: tuple[Any, Any, Any]) -> Any:
-        xp, plan, slots = self.xp, self.setting.plan, self.setting.slots
+    def _gradients(self, back: _Backward, columns: Any, bound: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+        """Return gradients (units, kept columns), and sums over units (summed columns,)."""
+        xp, setting, plan, slots = self.xp, self.setting, self.setting.plan, self.setting.slots
         num_units, num_totals = back.totals.shape
-        num_runs, num_columns = self.setting.num_runs, columns.shape[1]
+        num_runs, num_columns = setting.num_runs, columns.shape[1]
         outputs = np.int32(plan.num_leaf_outputs)
         leaf_gradients = xp.empty((num_units, max(plan.num_leaf_outputs, 1)), dtype=np.float64)
         if plan.num_leaf_outputs:
@@ -260,12 +287,34 @@ class Chunk:
             args += (back.row_of_unit, np.int32(num_units), plan.leaves, slots.runs, np.int32(num_runs), slots.record)
             args += (*bound[:2], leaf_gradients, outputs)
             self._launch("gradients.cu", "run_gradients", -(-num_units * num_runs // _BLOCK), _BLOCK, args)
-        gradients = xp.empty((num_units, num_columns), dtype=np.float64)
-        if num_columns:
+
+        def combine(chosen: Any, units_per_sum: int, strides: tuple[int, int], found: Any) -> None:
+            num_sums = -(-num_units // units_per_sum)
             args = (*plan.combination, leaf_gradients, outputs, back.totals, np.int32(num_totals))
-            args += (np.int32(num_columns), np.int32(num_units), gradients)
-            self._launch("gradients.cu", "combine", -(-num_units * num_columns // _BLOCK), _BLOCK, args)
-        return gradients
+            args += (chosen, np.int32(len(chosen)), np.int32(num_units), np.int32(units_per_sum))
+            args += (*map(np.int32, strides), found)
+            self._launch("gradients.cu", "combine", -(-num_sums * len(chosen) // _BLOCK), _BLOCK, args)
+
+        num_kept, num_summed = len(setting.kept), len(setting.summed)
+        gradients = xp.empty((num_units, num_kept), dtype=np.float64)
+        if num_kept:
+            combine(setting.kept, 1, (num_kept, 1), gradients)
+        if not num_summed:
+            return gradients, None
+        num_sums = -(-num_units // UNITS_PER_SUM)
+        partial = xp.empty((num_summed, num_sums), dtype=np.float64)
+        combine(setting.summed, UNITS_PER_SUM, (1, num_sums), partial)
+        if num_sums == 1:
+            return gradients, partial[:, 0]
+        sums = xp.empty(num_summed, dtype=np.float64)
+        self._sum_chunks(partial, sums)
+        return gradients, sums
+
+    def _sum_chunks(self, partial: Any, sums: Any) -> None:
+        count, num_chunks = partial.shape
+        args = (partial, np.int32(count), np.int32(num_chunks), sums)
+        block = 32 if num_chunks <= 32 else _BLOCK
+        self._launch("gradients.cu", "sum_chunks", min(count, 1 << 16), block, args)
 
 
 class _Backward:
@@ -290,5 +339,5 @@ class _Backward:
             self.row_of_unit = xp.asarray(chunk.row_of_pair)
         self.totals = xp.empty((num_units, max(passes.num_totals, 1)), dtype=np.float64)
         most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
-        real = np.float32 if chunk.question.dtype == "complex64" else np.float64
-        self.sums = xp.empty(max(num_units * passes.num_tiles * most_slots, 1), dtype=real)
+        num_sums = max(num_units * passes.num_tiles * most_slots, 1)
+        self.sums = xp.empty(num_sums, dtype=real_type(chunk.question.dtype))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from qiskit_fused.chunks import (
     find_demand,
     takes_what_fits,
 )
-from qiskit_fused.engines import DoesNotFit, Evaluation
-from qiskit_fused.engines.cuda_chunk import Chunk, Question, Setting
+from qiskit_fused.engines import DoesNotFit
+from qiskit_fused.engines.cuda_chunk import Chunk, Setting
+from qiskit_fused.engines.cuda_question import Answer, Finals, Question
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, DeviceSlots
 from qiskit_fused.schedules import Schedule
@@ -26,6 +28,29 @@ if TYPE_CHECKING:
     from qiskit_fused.plan import Plan
 
 _MAX_ROWS_TIMES_RUNS = 1 << 31  # kernels count rotations in 32 bits
+_FINALS_SHARE = 8  # last states are kept where this many times as much may be used
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What an evaluation found: arrays of the host, or of the device where the question came from there.
+
+    Attributes:
+        values: float64 (N,).
+        gradients: float64 (N or B, columns that are not summed), or None.
+        sums: float64 (columns that are summed,), or None.
+        of_states: complex (N or B, 2**n), derivatives with respect to the start, or None.
+        final_states: complex128 (B, 2**n) on the host, or None.
+        stats, answer: see `Evaluation`.
+    """
+
+    values: Any
+    gradients: Any = None
+    sums: Any = None
+    of_states: Any = None
+    final_states: np.ndarray | None = None
+    stats: dict[str, Any] = field(default_factory=dict)
+    answer: Any = None
 
 
 class Run:
@@ -37,6 +62,10 @@ class Run:
         device_plan, observables: the plan and the observables on the device.
         question: what is asked.
         pace: counts the sweeps.
+        finals: last states of these rows, maybe; see `Finals.may_serve`.
+
+    Attributes:
+        finals: the last states of these rows, where a call for their gradients may begin there.
     """
 
     def __init__(
@@ -47,70 +76,97 @@ class Run:
         observables: DeviceObservables,
         question: Question,
         pace: Pace,
+        finals: Finals | None = None,
     ):
         self.runtime = runtime
         self.num_qubits, self.num_runs = plan.num_qubits, plan.num_runs
         self.plan, self.passes = device_plan, device_plan.passes
         self.observables, self.question, self.pace = observables, question, pace
-        columns = question.columns
-        varies = (columns != columns[:1]).any(axis=0) if len(columns) else np.zeros(columns.shape[1], dtype=bool)
-        self.slots: DeviceSlots = device_plan.slots(plan, varies)
+        self.slots: DeviceSlots = device_plan.slots(plan, self._varies())
         self.schedule: Schedule | None = None
         self.num_chunks = 0
         self.chunk_bytes = 0
         self.smallest = 0
         self.answer: Any = None
         self.asked = False
+        self.finals = finals
 
     def answer_again(self) -> Any:
         """Return what ``meanwhile`` returned, for a run that replaces this one."""
         return self.answer
 
-    def evaluate(self, limit: int, meanwhile: Callable[[], Any] | None) -> Evaluation:
+    def _varies(self) -> np.ndarray:
+        """Return bool (C,): columns that are not the same in all rows."""
+        columns = self.question.columns
+        if len(columns) <= 1 or not columns.shape[1]:
+            return np.zeros(columns.shape[1], dtype=bool)
+        varies = (columns != columns[:1]).any(axis=0)
+        return self.runtime.to_host(varies) if self.question.on_device else varies
+
+    def evaluate(self, limit: int, meanwhile: Callable[[], Any] | None) -> Findings:
         """Answer within ``limit`` bytes of device memory; ``meanwhile`` is called beside the first chunk."""
-        question = self.question
-        values = np.zeros(len(question.rows))
-        gradients: np.ndarray | None = None
-        of_states: np.ndarray | None = None
+        question, runtime = self.question, self.runtime
         chunks = self._chunks(limit)
+        is_summed = question.is_summed
+        kept, summed = (runtime.xp.asarray(np.flatnonzero(part).astype(np.int32)) for part in (~is_summed, is_summed))
         setting = Setting(
-            self.runtime, self.plan, self.slots, self.observables, self.num_runs, question, self.schedule, self.pace
-        )
-        self.pace.expect(sum(self._num_steps(pairs) for pairs in chunks))
-        for pairs in chunks:
+            runtime, self.plan, self.slots, self.observables, self.num_qubits, self.num_runs, question, self.schedule,
+            self.pace, kept, summed,
+        )  # fmt: skip
+        found = _Collection(runtime, question, len(kept), len(summed), 1 << self.num_qubits)
+        self.pace.expect(sum(self._num_steps(entries) for entries in chunks))
+        finals, self.finals = self._finals_for(chunks, limit), None
+        rows, room = np.unique(question.entries[0]), None
+        keeps = self._keeps_last_states(len(rows), len(chunks), limit)
+        if keeps and len(chunks) > 1:
+            room = runtime.xp.empty((len(rows), 1 << self.passes.num_address_bits), dtype=question.dtype)
+        for entries in chunks:
             self.num_chunks += 1
-            chunk = Chunk(setting, pairs)
-            answers = chunk.evaluate()
+            chunk = Chunk(setting, entries)
+            here = slice(*np.searchsorted(rows, [chunk.rows[0], chunk.rows[-1] + 1]))
+            chunk.finals = None if finals is None else finals.part(here)
+            chunk.room = None if room is None else room[here]
+            if len(chunks) == 1:
+                finals = None  # given up where the chunk has no use for them
+            answer = chunk.evaluate()
             if not self.asked:
                 self.asked, self.answer = True, meanwhile() if meanwhile else None
-            values[pairs] = self.runtime.to_host(answers[0])
-            self.pace.arrive()
-            found, lam = (None if part is None else self.runtime.to_host(part) for part in answers[1:])
-            del answers  # before the arrays of the next chunk
-            where = chunk.rows if question.per_row else pairs
-            gradients = self._place(gradients, found, where)
-            if lam is not None:
-                of_states = self._place(of_states, 2 * lam[:, : 1 << self.num_qubits].astype(np.complex128), where)
-        if question.gradient and gradients is None:
-            gradients = np.zeros((self._num_gradients, question.columns.shape[1]))
-        if question.state_gradients and of_states is None:
-            of_states = np.zeros((self._num_gradients, 1 << self.num_qubits), dtype=np.complex128)
+            found.add(chunk, answer)
+            if not question.on_device:  # else nothing has waited
+                self.pace.arrive()
+            if len(chunks) == 1 and keeps:
+                room = chunk.last
+            del answer, chunk  # before the arrays of the next chunk
+        if room is not None:
+            columns = runtime.xp.array(question.of_rows(question.columns, rows, runtime.xp))
+            self.finals = Finals(self.plan, runtime.current_stream(), rows, columns, room)
         if not self.asked and meanwhile:
             self.answer = meanwhile()
-        return Evaluation(values, gradients, self._stats(), self.answer, of_states)
+        return Findings(**found.arrays(), stats=self._stats(), answer=self.answer)
 
-    @property
-    def _num_gradients(self) -> int:
-        return len(self.question.columns) if self.question.per_row else len(self.question.rows)
+    def _finals_for(self, chunks: list[slice], limit: int) -> Finals | None:
+        """Return last states that chunks may begin with: each row is in one of them, and uncomputes its only state."""
+        finals = self.finals
+        if finals is None or (self._num_states or 1) > 1:
+            return None
+        if len(chunks) > 1:
+            rows, begins = self.question.entries[0], np.array([entries.start for entries in chunks[1:]])
+            if (rows[begins] == rows[begins - 1]).any() or self.chunk_bytes + finals.num_bytes > limit:
+                return None
+            self.chunk_bytes += finals.num_bytes
+        return finals
 
-    def _place(self, whole: np.ndarray | None, found: np.ndarray | None, where: slice | np.ndarray) -> Any:
-        """Put what a chunk found where it belongs in the whole, which is made when it is needed."""
-        if found is None or len(found) == self._num_gradients:
-            return whole if found is None else found
-        if whole is None:
-            whole = np.zeros((self._num_gradients, found.shape[1]), dtype=found.dtype)
-        whole[where] = found
-        return whole
+    def _keeps_last_states(self, num_rows: int, num_chunks: int, limit: int) -> bool:
+        """Say whether last states are kept for gradients: where they are small beside the memory there is."""
+        question = self.question
+        if question.gradient or question.ends.initial is not None or not num_chunks:
+            return False
+        state = np.dtype(question.dtype).itemsize << self.passes.num_address_bits
+        kept = num_rows * (state + 8 * question.columns.shape[1])
+        if kept > limit // _FINALS_SHARE or (num_chunks > 1 and self.chunk_bytes + kept > limit):
+            return False
+        self.chunk_bytes += kept * (num_chunks > 1)
+        return True
 
     def _stats(self) -> dict[str, Any]:
         passes = self.passes
@@ -133,13 +189,15 @@ class Run:
 
     def _chunks(self, limit: int) -> list[slice]:
         """Cut the pairs into chunks that fit the memory, and the L2 cache where that still fills the device."""
-        question, rows, record = self.question, self.question.rows, self.slots.host.record[0]
+        question, rows, record = self.question, self.question.entries[0], self.slots.host.record[0]
+        starts, num_summed = question.ends.initial, int(np.count_nonzero(question.is_summed))
         shape = question.columns.shape[1], self.plan.num_leaf_outputs
         several = bool((rows[1:] == rows[:-1]).any())
         demand = find_demand(
             self.passes, record, shape, question.dtype,
             gradient=question.gradient, per_row=question.per_row, several=several,
-            starts=question.initial_states is not None,
+            starts=starts is not None, shared_start=starts is not None and len(starts) < len(question.columns),
+            summed=num_summed, returned=self._returned_bytes(num_summed),
         )  # fmt: skip
         if question.gradient:
             num_multiprocessors = self.runtime.num_multiprocessors
@@ -153,6 +211,16 @@ class Run:
         chunks = list(cut_into_chunks(rows, size, cut_at, resident, whole_rows=question.per_row))
         self.chunk_bytes = max((taken for _, taken in chunks), default=0)
         return [pairs for pairs, _ in chunks]
+
+    def _returned_bytes(self, num_summed: int) -> int:
+        """Count the bytes of answers that stay on the device."""
+        question = self.question
+        if not question.on_device:
+            return 0
+        num_units = (len(question.columns) if question.per_row else len(question.rows)) * question.gradient
+        of_unit = 8 * (question.columns.shape[1] - num_summed)
+        of_unit += question.state_gradients * np.dtype(question.dtype).itemsize << self.num_qubits
+        return 8 * (len(question.rows) + num_summed) + num_units * of_unit
 
     def _resident_bytes(self, size: ChunkBytes) -> int:
         """Return the bytes of a chunk whose states, without those that are kept, stay in half of the L2 cache.
@@ -174,7 +242,7 @@ class Run:
         n, dtype, method = self.num_qubits, self.question.dtype, self.question.method.name
         cures = ["fewer qubits", "device='cpu'", "a larger memory_limit"]
         what = "statevector and cotangent" if self.question.gradient else "statevector"
-        if dtype != "complex64":
+        if np.finfo(dtype).bits == 64:
             cures.insert(0, "dtype='complex64'")
         if (self._num_states or 1) > 1 and not takes_what_fits(self.question.method):
             what = f"{self._num_states} statevectors that method='{method}' keeps and the cotangent"
@@ -185,10 +253,69 @@ class Run:
             f"{self.runtime.name} {limit / 2**30:.3g} GiB may be used; use {', '.join(cures[:-1])} or {cures[-1]}."
         )
 
-    def _num_steps(self, pairs: slice) -> int:
+    def _num_steps(self, entries: slice) -> int:
         """Count the steps of a chunk: states swept, a step back for two."""
-        rows, num_positions = self.question.rows[pairs], len(self.passes.passes)
+        question, num_positions = self.question, len(self.passes.passes)
+        rows, pairs_before = question.entries[0][entries], question.entries[1]
         num_rows = 1 + int((rows[1:] != rows[:-1]).sum())
-        num_units = (num_rows if self.question.per_row else len(rows)) * self.question.gradient
+        num_pairs = int(pairs_before[entries.stop] - pairs_before[entries.start])
+        num_units = num_pairs
+        if question.per_row:
+            num_units = num_rows if num_pairs or question.final_cotangents is not None else 0
+        num_units *= question.gradient
         forward = self.schedule.num_steps if self.schedule else num_positions
         return forward * num_rows + 2 * num_positions * num_units
+
+
+class _Collection:
+    """What chunks found, put where it belongs: into arrays of the host, or of the device."""
+
+    def __init__(self, runtime: Any, question: Question, num_kept: int, num_summed: int, state_size: int):
+        self._question = question
+        self._xp: Any = runtime.xp if question.on_device else np
+        self._bring: Callable[[Any], Any] = (lambda array: array) if question.on_device else runtime.to_host
+        num_rows, num_pairs = len(question.columns), len(question.rows)
+        units = num_rows if question.per_row else num_pairs
+        amplitude = question.dtype if question.on_device else np.complex128
+        self._shapes: dict[str, tuple[tuple[int, ...], Any]] = {"values": ((num_pairs,), np.float64)}
+        if question.gradient:
+            self._shapes |= {"gradients": ((units, num_kept), np.float64), "sums": ((num_summed,), np.float64)}
+        if question.state_gradients:
+            self._shapes["of_states"] = ((units, state_size), amplitude)
+        if question.ends.final:
+            self._shapes["final_states"] = ((num_rows, state_size), np.complex128)
+        self._arrays: dict[str, Any] = {}
+
+    def add(self, chunk: Chunk, answer: Answer) -> None:
+        """Add the answer of a chunk."""
+        units = chunk.rows if self._question.per_row else chunk.pairs
+        where = {"values": chunk.pairs, "gradients": units, "of_states": units}
+        for name, found in answer._asdict().items():
+            if found is None:
+                continue
+            found = self._bring(found)
+            if name == "sums":
+                known = self._arrays.get(name)
+                self._arrays[name] = found if known is None else known + found
+            else:
+                self._place(name, found, where[name])
+        if chunk.final_states is not None:
+            self._place("final_states", chunk.final_states[:, : self._shapes["final_states"][0][1]], chunk.rows)
+
+    def _place(self, name: str, found: Any, where: slice | np.ndarray) -> None:
+        shape, dtype = self._shapes[name]
+        if len(found) == shape[0]:
+            self._arrays[name] = found.astype(dtype, copy=False)
+            return
+        if name not in self._arrays:
+            self._arrays[name] = self._xp.zeros(shape, dtype=dtype)
+        if isinstance(where, np.ndarray):
+            where = self._xp.asarray(where)
+        self._arrays[name][where] = found
+
+    def arrays(self) -> dict[str, Any]:
+        """Return everything by name; zeros for what no chunk has found."""
+        return {
+            name: self._arrays[name] if name in self._arrays else self._xp.zeros(shape, dtype=dtype)
+            for name, (shape, dtype) in self._shapes.items()
+        }

@@ -133,6 +133,32 @@ class CupyRuntime:
         """Return a context with this device current; work goes to the thread's current stream of the device."""
         return self.xp.cuda.Device(self._device)
 
+    def stream(self, handle: int) -> AbstractContextManager[Any]:
+        """Return a context in which a CUDA stream that another library made is current in this thread, on this device.
+
+        Args:
+            handle: its address; 0 is the default stream.
+        """
+        return _current(self.context(), self.xp.cuda.ExternalStream(handle))
+
+    def current_stream(self) -> int:
+        """Return the handle of the stream that is current in this thread."""
+        return int(self.xp.cuda.get_current_stream().ptr)
+
+    def mark(self) -> Any:
+        """Return a mark behind the work that was launched in the current stream."""
+        event = self.xp.cuda.Event(disable_timing=True)
+        event.record()
+        return event
+
+    def wait_for(self, mark: Any) -> None:
+        """Let the work of the current stream that is launched from now on wait for a mark; the host does not."""
+        self.xp.cuda.get_current_stream().wait_event(mark)
+
+    def from_dlpack(self, array: Any) -> Any:
+        """Return an array of another library as one of this device: the same memory, after the work that makes it."""
+        return self.xp.from_dlpack(array)
+
     def to_host(self, array: Any) -> np.ndarray:
         """Return a copy in host memory, after the work that makes it."""
         return self.xp.asnumpy(array)

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qiskit_fused.chunks import REGISTER_QUBITS
+from qiskit_fused.chunks import REAL_FORMAT, REGISTER_QUBITS, real_type
 
 if TYPE_CHECKING:
     from qiskit_fused.passes import Passes
 
 
 def kernel(runtime: Any, file: str, name: str, dtype: str, tile_qubits: int | None = None) -> Any:
-    """Return a kernel; those of sweeps are compiled for one size of tile."""
+    """Return a kernel; those of sweeps are compiled for one size of tile, and sums know of no amplitudes."""
+    if file == "gradients.cu":
+        dtype = "complex128" if real_type(dtype) == np.float64 else "complex64"
     return runtime.module(file, **definitions(dtype, tile_qubits)).function(name)
 
 
@@ -22,7 +24,8 @@ def definitions(dtype: str, tile_qubits: int | None = None) -> dict[str, int]:
     """Return the macros that a kernel file is compiled with."""
     registers = REGISTER_QUBITS[dtype]
     return {
-        "QF_DOUBLE": int(dtype == "complex128"),
+        "QF_DOUBLE": int(real_type(dtype) == np.float64),
+        "QF_REAL": int(dtype in REAL_FORMAT.values()),
         "QF_TILE_QUBITS": registers if tile_qubits is None else tile_qubits,
         "QF_REGISTER_QUBITS": registers,
     }
@@ -43,7 +46,7 @@ def shared_memory(tile_qubits: int, dtype: str, adjoint: bool = True) -> int:
         thread_qubits = tile_qubits - REGISTER_QUBITS[dtype]
         lane_qubits = min(thread_qubits, 5)
         entries = 3 * 4 + 1 + lane_qubits
-        size += 2 * tiles * (entries << (thread_qubits - lane_qubits)) * (item // 2)
+        size += 2 * tiles * (entries << (thread_qubits - lane_qubits)) * real_type(dtype).itemsize
     return size
 
 

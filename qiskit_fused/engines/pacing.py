@@ -46,6 +46,10 @@ class Pace:
         self._launched += num_steps
         self._ahead += num_steps * state_size
 
+    def skip(self, num_steps: int) -> None:
+        """Count the steps of a sweep that was expected and is not needed."""
+        self._launched += num_steps
+
     def arrive(self) -> None:
         """Take note that the device has done all that was launched.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qiskit_fused import records
+from qiskit_fused.chunks import REAL_FORMAT
 from qiskit_fused.passes import Passes, make_passes
 from qiskit_fused.program import OpKind
 from qiskit_fused.slots import Slots, leaf_records, place_slots
@@ -47,14 +48,18 @@ class DevicePlan:
     """
 
     def __init__(self, xp: Any, plan: Plan, tile_qubits: int, register_qubits: int, dtype: str):
-        self.passes = passes = make_passes(plan, tile_qubits, register_qubits)
+        is_real = dtype in REAL_FORMAT.values()
+        self.passes = passes = make_passes(plan, tile_qubits, register_qubits, is_real)
         self.windows = upload_slices(xp, passes.windows, [slice(k, k + 1) for k in range(len(passes.windows))])
         self.masks, self.directs = upload(xp, passes.masks), upload(xp, passes.directs)
         self.outputs = upload_slices(xp, passes.outputs, [sweep.outputs for sweep in passes.passes])
         leaves, self.num_leaf_outputs = leaf_records(plan)
         self.leaves = upload(xp, leaves)
         self.combination = [upload(xp, part) for part in combination(plan, passes, leaves, self.num_leaf_outputs)]
-        self.initial_state = None if plan.initial_state is None else upload(xp, plan.initial_state.astype(dtype))
+        self.initial_state = None
+        if plan.initial_state is not None:
+            initial_state = plan.initial_state.real if is_real else plan.initial_state
+            self.initial_state = upload(xp, initial_state.astype(dtype))
         self._xp = xp
         self._slots: OrderedDict[bytes, DeviceSlots] = OrderedDict()
         self._lock = threading.Lock()

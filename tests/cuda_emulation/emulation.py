@@ -146,6 +146,15 @@ class EmulatedRuntime:
     def synchronize(self) -> None:
         pass
 
+    def current_stream(self) -> int:
+        return 0
+
+    def mark(self) -> None:
+        pass
+
+    def wait_for(self, mark) -> None:
+        pass
+
     @contextmanager
     def trace(self) -> Iterator[None]:
         """Record the access patterns of the launches inside; `sites` returns them."""

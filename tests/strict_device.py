@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An emulated device whose arrays cannot be taken for NumPy's, as CuPy's cannot: what mixes them is a TypeError.
+
+Kernels take arrays of the device only. They come from the host by `asarray` and `array`, from other libraries by
+`from_dlpack`, which shares their memory, and go back by `to_host`, which is counted.
+"""
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+from cuda_emulation import EmulatedRuntime
+
+
+class DeviceArray:
+    """An array of the device: the part of CuPy's that this package uses."""
+
+    __array_ufunc__ = None  # NumPy's operators and functions refuse it
+    __hash__ = None
+
+    def __init__(self, memory):
+        self._memory = memory
+
+    def __array__(self, *_, **__):
+        raise TypeError("implicit conversion of an array of the device to NumPy's")
+
+    def __getattr__(self, name):
+        if name not in ("any", "all", "astype", "dtype", "fill", "nbytes", "ndim", "ravel", "reshape", "shape", "sum"):
+            raise AttributeError(name)
+        return _on_device(getattr(self._memory, name))
+
+    def __len__(self):
+        return len(self._memory)
+
+    def __bool__(self):
+        return bool(self._memory)
+
+    def __getitem__(self, index):
+        return DeviceArray(self._memory[_taken(index)])
+
+    def __setitem__(self, index, value):
+        self._memory[_taken(index)] = _taken(value)
+
+    def __dlpack__(self, **keywords):
+        return self._memory.__dlpack__(**keywords)
+
+    def __dlpack_device__(self):
+        return self._memory.__dlpack_device__()
+
+
+def _taken(value):
+    """Return what an argument is to NumPy; arrays of the host are refused."""
+    if isinstance(value, DeviceArray):
+        return value._memory
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError("an array of the host for one of the device")
+    return tuple(map(_taken, value)) if isinstance(value, tuple) else value
+
+
+def _on_device(function, takes_host=False):
+    """Return a function of NumPy as one of the device, and arrays that it returns as arrays of the device."""
+    if not callable(function):
+        return function
+
+    def call(*arguments, **keywords):
+        if takes_host and not isinstance(arguments[0], DeviceArray):
+            first, *arguments = arguments
+        else:
+            first, *arguments = map(_taken, arguments) if arguments else [None]
+            arguments = [first, *arguments] if first is not None else []
+            found = function(*arguments, **keywords)
+            return DeviceArray(np.asarray(found)) if isinstance(found, (np.ndarray, np.generic)) else found
+        return DeviceArray(np.array(function(first, *map(_taken, arguments), **keywords)))
+
+    return call
+
+
+def _operator(name):
+    def apply(self, *others):
+        return _on_device(getattr(self._memory, name))(*others)
+
+    return apply
+
+
+for _name in ("abs", "add", "mul", "rmul", "ne", "eq"):
+    setattr(DeviceArray, f"__{_name}__", _operator(f"__{_name}__"))
+
+
+def _in_place(name):
+    def apply(self, other):
+        getattr(self._memory, name)(_taken(other))
+        return self
+
+    return apply
+
+
+for _name in ("iadd", "imul"):
+    setattr(DeviceArray, f"__{_name}__", _in_place(f"__{_name}__"))
+
+
+class StrictRuntime(EmulatedRuntime):
+    """An emulated device with arrays of its own.
+
+    Attributes:
+        copied: bytes of each array that went to the host.
+        streams: handles of the streams that were made current.
+    """
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        emulated = self.xp
+        self.xp = SimpleNamespace(
+            **{
+                name: _on_device(getattr(emulated, name), takes_host=name in ("array", "asarray"))
+                for name in ("arange", "array", "asarray", "ascontiguousarray", "empty", "isfinite", "zeros")
+            }
+        )
+        self.copied, self.streams = [], []
+
+    def module(self, file, **defines):
+        emulated = super().module(file, **defines)
+
+        def function(name):
+            launch = emulated.function(name)
+            return lambda grid, block, args, shared_memory=0: launch(
+                grid, block, tuple(map(_taken, args)), shared_memory
+            )
+
+        return SimpleNamespace(function=function)
+
+    def from_dlpack(self, array):
+        return DeviceArray(np.from_dlpack(array))
+
+    @contextmanager
+    def stream(self, handle):
+        self.streams.append(handle)
+        yield
+
+    def to_host(self, array):
+        assert isinstance(array, DeviceArray)
+        self.copied.append(array.nbytes)
+        return np.array(array._memory)
