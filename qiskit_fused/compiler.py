@@ -211,6 +211,7 @@ def fuse(circuit: QuantumCircuit, observables: Any = None, inputs: Iterable[Para
     plan = compiled.plan(support)
     if inputs is None:
         return plan
+    inputs = [inputs] if isinstance(inputs, Parameter) else list(inputs)
     differs = np.zeros(len(compiled.parameters), bool)
     try:
         differs[compiled.columns_of(inputs)] = True

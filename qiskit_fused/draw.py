@@ -56,8 +56,8 @@ def draw(
     ):
         if number is None:
             continue
-        if number < least:
-            raise ValueError(f"{name} is {number}; allowed: an integer >= {least}.")
+        if not isinstance(number, int) or number < least:
+            raise ValueError(f"{name} is {number!r}; allowed: an integer >= {least}.")
         if name != "max_layers" and method != "checkpoint":
             raise ValueError(f"{name} is {number} with method={method!r}; it goes with method='checkpoint' only.")
     if num_states is not None and num_segments is not None:
@@ -165,6 +165,7 @@ def draw_figure(layout: Layout) -> Figure:
     Raises:
         ImportError: without matplotlib.
     """
+    new_figure(1.0, 1.0)  # or the error
     return _Picture(layout).figure
 
 

@@ -32,8 +32,8 @@ from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, evaluate_rows, join
-from qiskit_fused.shared_evaluation import LIMIT_SHARE, MOST_BYTES, Batch, Wanted, evaluate_shared, find_mode, may_share
-from qiskit_fused.sharing import ROWS
+from qiskit_fused.shared_evaluation import LIMIT_SHARE, MOST_BYTES, Batch, Wanted, evaluate_shared, find_mode
+from qiskit_fused.sharing import ROWS, may_share
 from qiskit_fused.workers import cut_rows, evaluate_portions
 
 _engines: dict[tuple[Any, ...], Engine] = {}
@@ -199,8 +199,7 @@ def evaluate(
         evaluation, stats = run(device)
     if metrics is not None:
         record: dict[str, Any] = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
-        if mode != ROWS:
-            record["shared"] = mode
+        record["shared"] = mode
         defaults = {"kernels": device, "chunks": 1, "bytes": _states(plan, options.dtype, gradient)}
         for number, one in enumerate(stats):
             own = record if number == 0 else {}

@@ -25,7 +25,9 @@ _MOST_PLACES = 6  # side by side in a phase; phases with more are one box
 _MOST_WIRES = 4  # of qubits that are not simulated; more are one line
 _DETAILED_QUBITS = 10  # of plans whose runs name their gates
 _MOST_LEAVES = 3  # named in a run; longer ones are counted
-_SUBSCRIPTS = str.maketrans("0123456789e", "₀₁₂₃₄₅₆₇₈₉ₑ")
+_DIGITS, _EXPRESSION = "₀₁₂₃₄₅₆₇₈₉", "ₑ"
+_SUBSCRIPTS = str.maketrans("0123456789e", _DIGITS + _EXPRESSION)
+_PLAIN = str.maketrans(_DIGITS, "0123456789")
 _HADAMARD = (0.0, sqrt(0.5), 0.0, sqrt(0.5))
 
 ON, OFF, SIGN = "●", "○", "■"
@@ -210,18 +212,23 @@ class Layout:
         """Say what those parts are that are in this picture."""
         terms = [mark for column in self.columns for mark in column.terms]
         symbols = {symbol for mark in terms for symbol in mark.symbols}
-        numbers = ("Rx₃", "its angle is of circuit.parameters[3]") if self.is_detailed else ("2", "a run of two gates")
+        labels = " ".join(self.label(run) for column in self.columns for run in column.runs)
+        of_parameter = next((word for word in labels.split() if word[-1] in _DIGITS and _EXPRESSION not in word), "")
+        of_expression = next((word for word in labels.split() if _EXPRESSION in word), "")
+        place = of_parameter.lstrip("RxyzP").translate(_PLAIN)
         over = "tiles of these qubits" if self.unit == "step" else "the state"
         has_runs = any(column.runs for column in self.columns)
         entries = [
             ("run", has_runs, "run: gates fused to one rotation"),
-            (numbers[0], has_runs, numbers[1]),
+            (of_parameter, bool(of_parameter), f"its angle is of circuit.parameters[{place}]"),
+            (of_expression, bool(of_expression), "its angle is an expression of parameters"),
+            ("2", "2" in labels.split(), "a run of two gates"),
             ("block", any(len(block) > 1 for column in self.columns for block in column.blocks),
              "block: rotated together in registers"),
             ("box", any(mark.is_box for mark in terms), "all diagonal terms of a phase"),
-            (ON, ON in symbols, "diagonal term: acts on |1>"),
-            (OFF, OFF in symbols, "diagonal term: acts on |0>"),
-            (SIGN, SIGN in symbols, "diagonal term: sign of |1>"),
+            (ON, ON in symbols, "diagonal term: a phase where all of these are 1"),
+            (OFF, OFF in symbols, "diagonal term: a phase where these are 0"),
+            (SIGN, SIGN in symbols, "diagonal term: phases of opposite sign for 0 and 1"),
             ("sweep", bool(self.columns), f"sweep: one pass over {over}"),
             ("cut", any(wire.is_cut for wire in self.wires), "chunk qubit: sweeps are cut along it"),
             ("kept", self.keeps_end or any(column.is_kept for column in self.columns), "state kept for the way back"),

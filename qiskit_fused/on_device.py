@@ -11,8 +11,7 @@ from qiskit_fused.batches import all_pairs
 from qiskit_fused.engines import NO_STATES, Ends
 from qiskit_fused.execution import check_finite, choose_device, engine_for
 from qiskit_fused.row_starts import check_norms, circuit_order
-from qiskit_fused.shared_evaluation import may_share
-from qiskit_fused.sharing import ROWS
+from qiskit_fused.sharing import ROWS, may_share
 from qiskit_fused.training import Vjp
 
 if TYPE_CHECKING:

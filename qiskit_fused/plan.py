@@ -222,7 +222,9 @@ class Plan:
             num_threads: rows run side by side, one per thread at most.
             num_states: for "checkpoint", states kept per row; None is the fewest, 1.
         """
-        states = {"reverse": 0, "checkpoint": num_states or 1, "store": self.num_positions()}[method]
+        states = {"reverse": 0, "checkpoint": num_states or 1, "store": self.num_positions()}.get(method)
+        if states is None:
+            raise ValueError(f"method is {method!r}; allowed: 'reverse', 'checkpoint', 'store'.")
         request = Request.full(batch_size, observables, dtype, gradient)
         return self.footprint(dtype).total(request, num_threads, min(states, self.num_positions()))
 

@@ -16,7 +16,6 @@ from qiskit_fused.program import OpKind, Program
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, join
 from qiskit_fused.sharing import OBSERVABLE, PREFIX, ROWS, Sharing
 
-MIN_WORK = 1 << 22  # amplitude-rotations, 1 ms; of less, looking for what is shared costs more than it saves
 MOST_BYTES = 1 << 28  # of states and matrices at a time
 LIMIT_SHARE = 4  # these take at most this part of memory_limit
 _FEW_FLIPS = 8  # of an observable: more are a matrix product
@@ -74,11 +73,6 @@ class Run(Protocol):
         self, plan: Plan, columns: np.ndarray, pairs: Pairs, starts: RowStarts = FROM_CIRCUIT, **flags: Any
     ) -> Evaluation:
         """Return what the engine returns."""
-
-
-def may_share(plan: Plan, num_rows: int) -> bool:
-    """Say whether rows are worth looking at for what they share."""
-    return num_rows > 1 and num_rows * plan.num_runs << plan.num_qubits >= MIN_WORK
 
 
 def find_mode(batch: Batch) -> str:

@@ -29,8 +29,9 @@ _GAIN = 0.75  # of the time without; less is not worth it, since times are estim
 _MOST_COLUMNS = 1 << 11  # of a suffix as a matrix
 _MOST_ROWS = 1 << 40  # that anybody has
 _KEPT = 256  # answers
+MIN_WORK = 1 << 22  # amplitude-rotations, 1 ms; of less, looking for what is shared costs more than it saves
 
-ROWS, PREFIX, OBSERVABLE = "rows", "prefix", "observable"
+ROWS, PREFIX, OBSERVABLE = "nothing", "prefix", "observable"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,8 @@ class Sharing:
         """Return from how many rows on the prefix or the suffix is shared, or None where it never is."""
 
         def is_shared(num_rows: int) -> bool:
+            if not may_share(self.plan, num_rows):
+                return False
             mode = self.choose(num_rows, num_observables, gradient)
             return mode == OBSERVABLE or (mode == PREFIX and part == "prefix")
 
@@ -155,6 +158,11 @@ class Sharing:
             text = f"{what}: {', '.join(pays)} rows on" if pays else "not worth sharing"
             found.append((name, f"{count_text(part.num_runs, 'rotation')}, {text}"))
         return found or [("shared", "nothing; inputs come first and last")]
+
+
+def may_share(plan: Plan, num_rows: int) -> bool:
+    """Say whether rows are worth looking at for what they share."""
+    return num_rows > 1 and num_rows * plan.num_runs << plan.num_qubits >= MIN_WORK
 
 
 def _flops(plan: Plan, gradient: bool) -> int:

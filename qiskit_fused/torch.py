@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
     raise ModuleNotFoundError(
-        "qiskit_fused.torch needs PyTorch, which is not installed; use: pip install 'qiskit-fused[torch]'",
+        "qiskit_fused.torch needs PyTorch, which is not installed; use: pip install torch",
         name="torch",
     ) from error
 

@@ -39,10 +39,10 @@ q1     ─┊─────[Ry]─┊───●─[Ry Rx₁]─┊── q0
 
 q2      not simulated: no gate acts on it
 [ ]     run: gates fused to one rotation
-Rx₃     its angle is of circuit.parameters[3]
+Rx₁     its angle is of circuit.parameters[1]
 ░       block: rotated together in registers
-●       diagonal term: acts on |1>
-■       diagonal term: sign of |1>
+●       diagonal term: a phase where all of these are 1
+■       diagonal term: phases of opposite sign for 0 and 1
 ┊       sweep: one pass over the state"""
 CEILINGS = Ceilings("complex64", 1, 1e11, 5e10, 1e10)
 
@@ -252,7 +252,7 @@ def test_the_figure_shows_gates_with_few_qubits_and_their_number_with_many():
     assert texts_of(many).count("2") == 40
     assert [text.get_text() for text in few.legends[0].texts][:2] == [
         "run: gates fused to one rotation",
-        "Rx₃: its angle is of circuit.parameters[3]",
+        "Rx₀: its angle is of circuit.parameters[0]",
     ]
 
 

@@ -13,7 +13,15 @@ from qiskit.circuit.library import efficient_su2, real_amplitudes, zz_feature_ma
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, execution, fuse, shared_evaluation
+from qiskit_fused import (
+    FusedEstimator,
+    FusedEstimatorGradient,
+    FusedEstimatorQNN,
+    execution,
+    fuse,
+    shared_evaluation,
+    sharing,
+)
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.engines import Ends
 from qiskit_fused.engines.cpu import CpuEngine
@@ -103,7 +111,7 @@ def modes(monkeypatch):
         seen.append(batch.mode)
         return original(run, batch, *others)
 
-    monkeypatch.setattr(shared_evaluation, "MIN_WORK", 0)
+    monkeypatch.setattr(sharing, "MIN_WORK", 0)
     monkeypatch.setattr(execution, "evaluate_shared", watched)
     return seen
 
@@ -286,7 +294,7 @@ def test_metrics_say_what_was_shared(monkeypatch, modes):
     for mode in (ROWS, PREFIX, OBSERVABLE):
         always(monkeypatch, mode)
         metrics = FusedEstimator().run([(circuit, "ZZZZ", rows)]).metrics()
-        assert metrics.get("shared", ROWS) == mode
+        assert metrics["shared"] == mode
         assert metrics["rows"] == 40
 
 
@@ -316,22 +324,23 @@ def test_observables_apply_to_many_states_as_to_one(num_terms, dtype):
 # The choice.
 
 
-def test_deep_weights_before_inputs_are_shared_and_weights_behind_them_where_rows_are_many():
+def test_deep_weights_before_inputs_are_shared_and_weights_behind_them_where_rows_are_many(monkeypatch):
+    monkeypatch.setattr(sharing, "MIN_WORK", 0)
     circuit, inputs, _ = weights_around(4)
     deep = real_amplitudes(4, reps=40, parameter_prefix="d").compose(circuit)
     shown = str(fuse(deep, "ZZZZ", inputs))
     assert "prefix      " in shown and "suffix      " in shown
     plan = fuse(deep, "ZZZZ", inputs)
-    sharing = plan.sharing(plan.inputs)
-    assert sharing.choose(2, 1, True) == PREFIX
-    assert sharing.rows_for("prefix", 1, True) == 2
+    parts = plan.sharing(plan.inputs)
+    assert parts.choose(2, 1, True) == PREFIX
+    assert parts.rows_for("prefix", 1, True) == 2
     behind = efficient_su2(4, reps=60)
     features = zz_feature_map(4)
     plan = fuse(features.compose(behind), "ZZZZ", features.parameters)
-    sharing = plan.sharing(plan.inputs)
-    rows = sharing.rows_for("suffix", 1, True)
+    parts = plan.sharing(plan.inputs)
+    rows = parts.rows_for("suffix", 1, True)
     assert 16 < rows < 1000
-    assert sharing.choose(rows, 1, True) == OBSERVABLE != sharing.choose(rows - 1, 1, True)
+    assert parts.choose(rows, 1, True) == OBSERVABLE != parts.choose(rows - 1, 1, True)
 
 
 def test_what_no_observable_sees_is_not_simulated_for_the_sake_of_sharing():

@@ -5,12 +5,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from qiskit_fused import _cpu
+try:
+    from qiskit_fused import _cpu
+except ImportError as error:
+    raise ImportError(
+        f"qiskit_fused was imported from {Path(__file__).parents[1]}, where its C++ engine is not compiled; leave the "
+        "folder of the sources to use what is installed, or install with pip install -e ."
+    ) from error
 from qiskit_fused.engines import NO_STATES, Ends, Evaluation, Watch
 from qiskit_fused.schedules import REVERSE, Method
 
