@@ -103,9 +103,10 @@ def _emit_matrix(
 def _emit_pair(form: NormalForm, matrix: np.ndarray, qubits: Qubits) -> None:
     """Emit a two-qubit unitary by its Weyl decomposition, K1 exp(i (a XX + b YY + c ZZ)) K2.
 
-    Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5.
+    Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5. A
+    fidelity of 1 rounds as well, where float64 cannot tell it from 1: by up to 2e-8.
     """
-    weyl = TwoQubitWeylDecomposition(matrix, fidelity=1.0)
+    weyl = TwoQubitWeylDecomposition(matrix, fidelity=None)
     low, high = qubits
     form.su2(low, *split_unitary(weyl.K2r))
     form.su2(high, *split_unitary(weyl.K2l))
