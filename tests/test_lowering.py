@@ -27,6 +27,7 @@ from qiskit.quantum_info import (
 from qiskit.transpiler import CouplingMap
 from scipy.linalg import expm
 
+from qiskit_fused.gates import kron
 from qiskit_fused.lowering import lower
 from qiskit_fused.program import OpKind
 
@@ -211,6 +212,20 @@ def test_a_unitary_that_is_almost_local_is_not_rounded_to_a_local_one(step):
     generator = SparsePauliOp(["XX", "YZ", "ZZ"], [0.8, -1.1, 0.9]).to_matrix()
     circuit = on_scrambled(lib.UnitaryGate(local @ expm(-1j * step * generator)))
     assert same_up_to_phase(circuit_state(lower(circuit), []), Statevector(circuit).data, atol=1e-12)
+
+
+def almost_local(num_qubits, step, seed):
+    local = kron(*(random_unitary(2, seed=seed + qubit).data for qubit in range(num_qubits)))
+    labels = ["X" * qubit + "Z" * (num_qubits - qubit) for qubit in range(num_qubits)]
+    generator = SparsePauliOp(labels, np.random.default_rng(seed).normal(size=num_qubits)).to_matrix()
+    return local @ expm(-1j * step * generator)
+
+
+@pytest.mark.parametrize("num_qubits", [3, 4])
+def test_unitaries_that_qiskit_synthesises_badly_are_exact(num_qubits):
+    for seed in range(12):
+        circuit = on_scrambled(lib.UnitaryGate(almost_local(num_qubits, 1e-5, seed)))
+        assert same_up_to_phase(circuit_state(lower(circuit), []), Statevector(circuit).data)
 
 
 def test_a_hamiltonian_gate_in_time_is_exact():
