@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qiskit.circuit import AnnotatedOperation, Instruction, ParameterExpression
+from qiskit.circuit import AnnotatedOperation, Instruction, ParameterExpression, QuantumCircuit
 from qiskit.circuit import library as circuit_library
 from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
 from qiskit.circuit.library import (
@@ -25,7 +25,7 @@ from qiskit.circuit.library import (
     UnitaryGate,
 )
 from qiskit.exceptions import QiskitError
-from qiskit.quantum_info import SparseObservable, SparsePauliOp
+from qiskit.quantum_info import Operator, SparseObservable, SparsePauliOp, random_unitary
 from qiskit.synthesis import TwoQubitWeylDecomposition
 from qiskit_machine_learning.circuit.library.raw_feature_vector import ParameterizedInitialize
 from scipy.linalg import schur
@@ -92,7 +92,7 @@ def _emit_matrix(
         return
     key = matrix.tobytes()
     if key not in lowering.unitaries:
-        lowering.unitaries[key] = UnitaryGate(matrix).definition
+        lowering.unitaries[key] = _synthesise(matrix)
     recording, lowering.recording = lowering.recording, False
     try:
         lowering.walk(lowering.unitaries[key], qubits, controls, state)
@@ -100,12 +100,39 @@ def _emit_matrix(
         lowering.recording = recording
 
 
+def _synthesise(matrix: np.ndarray) -> QuantumCircuit:
+    """Synthesise a unitary exactly.
+
+    Qiskit's synthesis of one that is almost local may fail, or be wrong by up to 1; of a generic one it is exact. Then
+    M is (M G) G^+ with a generic G.
+    """
+    circuit = _exact_definition(matrix)
+    if circuit is None:
+        generic = random_unitary(len(matrix), seed=0).data
+        first, second = _exact_definition(generic.conj().T), _exact_definition(matrix @ generic)
+        if first is None or second is None:
+            raise QiskitError(f"the synthesis of a unitary on {len(matrix).bit_length() - 1} qubits is inexact.")
+        circuit = first.compose(second)
+    return circuit
+
+
+def _exact_definition(matrix: np.ndarray) -> QuantumCircuit | None:
+    """Return Qiskit's circuit of a unitary, or None where there is none, or one of another unitary."""
+    try:
+        circuit: QuantumCircuit = UnitaryGate(matrix).definition
+    except (QiskitError, ValueError):  # "Input matrix is not unitary", of a matrix that it made on its way
+        return None
+    rounding = np.abs(matrix @ matrix.conj().T - np.eye(len(matrix))).max()  # as the caller brings it
+    return circuit if np.abs(Operator(circuit).data - matrix).max() < 1e-11 + rounding else None
+
+
 def _emit_pair(form: NormalForm, matrix: np.ndarray, qubits: Qubits) -> None:
     """Emit a two-qubit unitary by its Weyl decomposition, K1 exp(i (a XX + b YY + c ZZ)) K2.
 
-    Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5.
+    Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5. A
+    fidelity of 1 rounds as well, where float64 cannot tell it from 1: by up to 2e-8.
     """
-    weyl = TwoQubitWeylDecomposition(matrix, fidelity=1.0)
+    weyl = TwoQubitWeylDecomposition(matrix, fidelity=None)
     low, high = qubits
     form.su2(low, *split_unitary(weyl.K2r))
     form.su2(high, *split_unitary(weyl.K2l))

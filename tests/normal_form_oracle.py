@@ -71,7 +71,7 @@ def same_up_to_phase(left: np.ndarray, right: np.ndarray, atol: float = 1e-10) -
     """Return whether two states, or two matrices, differ by a global phase only."""
     left, right = np.ravel(left), np.ravel(right)
     overlap = np.vdot(left, right)
-    return bool(np.allclose(left * overlap / abs(overlap), right, atol=atol)) if abs(overlap) > 1e-12 else False
+    return bool(np.allclose(left * overlap / abs(overlap), right, rtol=0, atol=atol)) if abs(overlap) > 1e-12 else False
 
 
 def assert_lowered(circuit, values=None):

@@ -25,7 +25,9 @@ from qiskit.quantum_info import (
     random_unitary,
 )
 from qiskit.transpiler import CouplingMap
+from scipy.linalg import expm
 
+from qiskit_fused.gates import kron
 from qiskit_fused.lowering import lower
 from qiskit_fused.program import OpKind
 
@@ -197,7 +199,33 @@ def test_an_evolution_in_time_is_exact_for_every_time(num_qubits):
 def test_a_short_step_in_time_is_not_rounded_away(step):
     evolution = lib.PauliEvolutionGate(SparsePauliOp(["XX", "YZ", "XI"], [0.3, 0.55, 0.8]), step)
     assert_lowered(on_scrambled(evolution))
-    assert_lowered(on_scrambled(lib.UnitaryGate(Operator(evolution)).control(1, ctrl_state=0)))
+    matrix = Operator(evolution).data
+    controlled = np.kron(matrix, np.diag([1, 0])) + np.kron(np.eye(4), np.diag([0, 1]))
+    expected = Statevector(scrambled(3)).evolve(Operator(controlled), [2, 1, 0])  # Qiskit would synthesise the gate
+    program = lower(on_scrambled(lib.UnitaryGate(matrix).control(1, ctrl_state=0)))
+    assert same_up_to_phase(circuit_state(program, []), expected.data)
+
+
+@pytest.mark.parametrize("step", [1e-9, 1e-8, 1e-7])
+def test_a_unitary_that_is_almost_local_is_not_rounded_to_a_local_one(step):
+    local = np.kron(random_unitary(2, seed=1), random_unitary(2, seed=2))
+    generator = SparsePauliOp(["XX", "YZ", "ZZ"], [0.8, -1.1, 0.9]).to_matrix()
+    circuit = on_scrambled(lib.UnitaryGate(local @ expm(-1j * step * generator)))
+    assert same_up_to_phase(circuit_state(lower(circuit), []), Statevector(circuit).data, atol=1e-12)
+
+
+def almost_local(num_qubits, step, seed):
+    local = kron(*(random_unitary(2, seed=seed + qubit).data for qubit in range(num_qubits)))
+    labels = ["X" * qubit + "Z" * (num_qubits - qubit) for qubit in range(num_qubits)]
+    generator = SparsePauliOp(labels, np.random.default_rng(seed).normal(size=num_qubits)).to_matrix()
+    return local @ expm(-1j * step * generator)
+
+
+@pytest.mark.parametrize("num_qubits", [3, 4])
+def test_unitaries_that_qiskit_synthesises_badly_are_exact(num_qubits):
+    for seed in range(12):
+        circuit = on_scrambled(lib.UnitaryGate(almost_local(num_qubits, 1e-5, seed)))
+        assert same_up_to_phase(circuit_state(lower(circuit), []), Statevector(circuit).data)
 
 
 def test_a_hamiltonian_gate_in_time_is_exact():
