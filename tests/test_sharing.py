@@ -13,8 +13,17 @@ from qiskit.circuit.library import efficient_su2, real_amplitudes, zz_feature_ma
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, execution, fuse, shared_evaluation
+from qiskit_fused import (
+    FusedEstimator,
+    FusedEstimatorGradient,
+    execution,
+    fuse,
+    shared_evaluation,
+    sharing,
+)
+from qiskit_fused.batches import all_pairs
 from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.compiler import compile_circuit
 from qiskit_fused.engines import Ends
 from qiskit_fused.engines.cpu import CpuEngine
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -256,9 +265,11 @@ def test_gradients_of_single_rows_are_not_summed(monkeypatch, modes):
     always(monkeypatch, OBSERVABLE)
     circuit, inputs, _ = encoding_first()
     rows = rows_that_differ(circuit, inputs, 20)
-    qnn = FusedEstimatorQNN(circuit=circuit, input_params=list(circuit.parameters), weight_params=[])
-    qnn._input_gradients = True
-    found = qnn.vjp(rows, [], np.ones((20, 1)))[0]
+    compiled, operators, pairs = compile_circuit(circuit), coerce_observables("ZZZZ").operators, all_pairs(20, 1)
+    found = execution.evaluate(
+        FusedOptions(), compiled, operators, rows, pairs, gradient=True, cotangents=np.ones(20)
+    ).gradients
+    found = execution.pull_back(compiled, rows, found, pairs)
     expected = FusedEstimatorGradient(device="reference").value_and_gradient(circuit, "ZZZZ", rows)[1][:, 0]
     np.testing.assert_allclose(found, expected, atol=1e-12)
     assert modes == []
@@ -272,6 +283,19 @@ def test_pairs_that_are_no_product_are_evaluated_row_by_row(monkeypatch, modes):
     found, expected = (FusedEstimator(device=device).run([pub]).result()[0].data.evs for device in ("cpu", "reference"))
     np.testing.assert_allclose(found, expected, atol=1e-12)
     assert modes == [PREFIX]  # the Hadamards of the feature map
+
+
+def test_batches_of_sparse_inputs_are_split_once(monkeypatch, modes):
+    calls, original = [], sharing.split
+    monkeypatch.setattr(sharing, "split", lambda *question: calls.append(question) or original(*question))
+    circuit, inputs, weights = weights_around()
+    observables, rows, point, cotangents = question(circuit, inputs, weights)
+    function = Expectations(circuit, observables, inputs, weights, FusedOptions())
+    for column in range(len(inputs)):
+        sparse = np.where(np.arange(len(inputs)) == column, rows, 0.0)
+        function.values(sparse, point)
+        function.value_and_vjp(sparse, point, cotangents)
+    assert len(calls) == 1
 
 
 def test_small_batches_are_not_looked_at(monkeypatch):
@@ -322,16 +346,16 @@ def test_deep_weights_before_inputs_are_shared_and_weights_behind_them_where_row
     shown = str(fuse(deep, "ZZZZ", inputs))
     assert "prefix      " in shown and "suffix      " in shown
     plan = fuse(deep, "ZZZZ", inputs)
-    sharing = plan.sharing(plan.inputs)
-    assert sharing.choose(2, 1, True) == PREFIX
-    assert sharing.rows_for("prefix", 1, True) == 2
+    shared = plan.sharing(plan.inputs)
+    assert shared.choose(2, 1, True) == PREFIX
+    assert shared.rows_for("prefix", 1, True) == 2
     behind = efficient_su2(4, reps=60)
     features = zz_feature_map(4)
     plan = fuse(features.compose(behind), "ZZZZ", features.parameters)
-    sharing = plan.sharing(plan.inputs)
-    rows = sharing.rows_for("suffix", 1, True)
+    shared = plan.sharing(plan.inputs)
+    rows = shared.rows_for("suffix", 1, True)
     assert 16 < rows < 1000
-    assert sharing.choose(rows, 1, True) == OBSERVABLE != sharing.choose(rows - 1, 1, True)
+    assert shared.choose(rows, 1, True) == OBSERVABLE != shared.choose(rows - 1, 1, True)
 
 
 def test_what_no_observable_sees_is_not_simulated_for_the_sake_of_sharing():
