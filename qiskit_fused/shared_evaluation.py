@@ -284,9 +284,9 @@ def _blocks(batch: Batch, watch: Watch | None) -> Iterator[tuple[slice, Watch | 
 
 
 def _part(batch: Batch, rows: slice) -> Batch:
-    chosen = slice(*np.searchsorted(batch.pairs[0], (rows.start, rows.stop)))
-    if chosen == slice(0, len(batch.pairs[0])):
+    if rows == slice(0, len(batch.columns)):
         return batch
+    chosen = slice(*np.searchsorted(batch.pairs[0], (rows.start, rows.stop)))
     return batch._replace(
         columns=batch.columns[rows],
         pairs=(batch.pairs[0][chosen] - np.int32(rows.start), batch.pairs[1][chosen]),

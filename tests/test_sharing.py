@@ -31,6 +31,7 @@ from qiskit_fused.engines.reference import apply_observable as apply_one
 from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
 from qiskit_fused.options import FusedOptions
+from qiskit_fused.shared_evaluation import Wanted
 from qiskit_fused.sharing import OBSERVABLE, PREFIX, ROWS, Sharing
 from qiskit_fused.splitting import split
 from qiskit_fused.training import Expectations
@@ -211,6 +212,32 @@ def test_blocks_of_rows_add_up(monkeypatch, modes):
         for whole, blocks in zip(*(one[:3] for one in found)):
             np.testing.assert_allclose(whole, blocks, atol=1e-11)
     assert modes == [PREFIX, PREFIX, OBSERVABLE, OBSERVABLE]
+
+
+def test_rows_without_pairs_keep_their_place_in_blocks(monkeypatch, modes):
+    always(monkeypatch, PREFIX)
+    monkeypatch.setattr(execution, "MOST_BYTES", 64 << 5)  # two rows
+    circuit, inputs, weights = encoding_first()
+    rows, pairs = rows_that_differ(circuit, inputs, 4), all_pairs(2, 1)  # none of the last two rows
+    compiled, operators = compile_circuit(circuit), coerce_observables("ZZZZ").operators
+    wanted = Wanted.of(compiled.program, compiled.columns_of(inputs), compiled.columns_of(weights))[1]
+    found, expected = (
+        execution.evaluate(
+            FusedOptions(device=device),
+            compiled,
+            operators,
+            rows,
+            pairs,
+            gradient=True,
+            cotangents=np.ones(2),
+            wanted=wanted,
+        )
+        for device in ("cpu", "reference")
+    )
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-12)
+    assert found.gradients.shape == expected.gradients.shape
+    np.testing.assert_allclose(found.gradients.sum(axis=0), expected.gradients.sum(axis=0), atol=1e-12)
+    assert modes == [PREFIX]
 
 
 def test_what_is_shared_takes_a_part_of_the_memory_limit(monkeypatch, modes):
