@@ -142,7 +142,8 @@ def evaluate(
         imaginary: give ``2 Im <psi|O|d psi>`` instead of the derivative ``2 Re <psi|O|d psi>``.
         cotangents: float64 (N,), weights of the pairs: gradients are then those of each row's weighted sum, (B, C).
         starts: states that rows start in, and whether gradients of the start are wanted.
-        wanted: with cotangents, which gradients matter; None is all of them.
+        wanted: with cotangents, which gradients matter; columns that are summed must be the same in all rows. None is
+            all of them.
         metrics: dict to add what ran to.
         meanwhile: called once, beside the sweeps where the engine can; see `Evaluation.answer`.
         watch: told how much is done; see `Progress.watch`.
@@ -174,12 +175,17 @@ def evaluate(
     columns = compiled.program.columns(values)
     batch, mode = None, ROWS
     if device != "reference" and not imaginary and may_share(plan, len(values)):
-        sharing = plan.sharing(compiled.program.depends_on((values[1:] != values[:1]).any(axis=0)))
-        room = MOST_BYTES
-        if options.memory_limit is not None:
-            room = min(room, options.resolve_memory_limit() // LIMIT_SHARE)
-        batch = Batch(sharing, operators, columns, pairs, gradient, cotangents, starts, wanted, options.dtype, room)
-        mode = find_mode(batch)
+        if wanted is None:
+            varies = compiled.program.depends_on((values[1:] != values[:1]).any(axis=0))
+        else:  # not what happens to differ: each batch of sparse inputs would be split anew
+            varies = ~wanted.summed
+        if wanted is not None or plan.is_worth_splitting(varies, len(values)):
+            room = MOST_BYTES
+            if options.memory_limit is not None:
+                room = min(room, options.resolve_memory_limit() // LIMIT_SHARE)
+            parts = plan.sharing(varies)
+            batch = Batch(parts, operators, columns, pairs, gradient, cotangents, starts, wanted, options.dtype, room)
+            mode = find_mode(batch)
     if wanted is not None and cotangents is not None:
         flags["sum_columns"] = wanted.summed | wanted.unused
 

@@ -9,7 +9,7 @@ angles are known. Diagonal gates at either end of a run are terms of the phases 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _MOST_LOCAL_QUBITS = 19  # of a chunk; larger ones leave an L3 cache of 32 MiB, and take 1.4 times as long at n = 26
 _EXACT = 2e-16  # sines and cosines of constants below are 0, here and in kernels/binding.cpp
 _KEPT_SHARINGS = 16
+_WORTH_SPLITTING = 64  # times the work that is worth a look, 0.1 s
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
 
 
@@ -267,6 +268,30 @@ class Plan:
                 self._sharings.clear()
             known = self._sharings[key] = Sharing(self, varies)
         return known
+
+    def is_worth_splitting(self, varies: np.ndarray, num_rows: int) -> bool:
+        """Say whether to ask for `sharing` where nobody says which columns differ for good.
+
+        Splitting takes as long as many gates. Rows of sparse data differ in others each time: they are split where they
+        are many, or when the same columns differ again.
+        """
+        from qiskit_fused.sharing import MIN_WORK
+
+        key = varies.tobytes()
+        if key in self._met or num_rows * self.num_runs << self.num_qubits >= _WORTH_SPLITTING * MIN_WORK:
+            return True
+        if len(self._met) >= _KEPT_SHARINGS:
+            self._met.clear()
+        self._met.add(key)
+        return False
+
+    @cached_property
+    def _met(self) -> set[bytes]:
+        return set()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what to pickle, without what is made again."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     @cached_property
     def _sharings(self) -> dict[bytes, Sharing]:

@@ -112,10 +112,10 @@ def evaluate_shared(
     prefix, one, start, backwards = sharing.prefix, batch.columns[:1], None, None
     answer = None if meanwhile is None else meanwhile()
     if prefix is not None:
-        start = _final_states(run, prefix, one, FROM_CIRCUIT, None)
+        start = _final_states(run, prefix, one, FROM_CIRCUIT, None, _share(watch, 0, 0, 1))
         if gradient and _columns_used(prefix).any():
             backwards = np.zeros_like(start)
-    evolved = _Evolved(run, batch) if batch.mode == OBSERVABLE else None
+    evolved = _Evolved(run, batch, watch) if batch.mode == OBSERVABLE else None
     parts = []
     for rows, watch_block in _blocks(batch, watch):
         part = _part(batch, rows)
@@ -139,9 +139,10 @@ def evaluate_shared(
     found = join(parts)
     gradients = found.gradients
     if gradients is not None and evolved is not None:
-        gradients[0] += evolved.gradient()
+        gradients[0] += evolved.gradient(_share(watch, 1, 1, 1))
     if gradients is not None and prefix is not None and backwards is not None:
-        back = run(prefix, one, _NO_PAIRS, gradient=True, ends=Ends(final_cotangents=backwards))
+        ends = Ends(final_cotangents=backwards)
+        back = run(prefix, one, _NO_PAIRS, gradient=True, ends=ends, watch=_share(watch, 1, 1, 1))
         assert back.gradients is not None
         gradients[0] += back.gradients[0]
     of_states = found.state_gradients if prefix is None else None
@@ -165,12 +166,13 @@ class _Evolved:
     conj(phi_b[j]) phi_b[i].
     """
 
-    def __init__(self, run: Run, batch: Batch):
+    def __init__(self, run: Run, batch: Batch, watch: Watch | None):
         suffix, size = batch.sharing.suffix, 1 << batch.sharing.plan.num_qubits
         assert suffix is not None
         self._run, self._suffix, self._columns = run, suffix, np.repeat(batch.columns[:1], size, axis=0)
         self._basis, self._dtype = np.eye(size, dtype=np.complex128), batch.dtype
-        states = _final_states(run, suffix, self._columns, FROM_CIRCUIT, self._basis).astype(batch.dtype, copy=False)
+        states = _final_states(run, suffix, self._columns, FROM_CIRCUIT, self._basis, _share(watch, 0, 0, 1))
+        states = states.astype(batch.dtype, copy=False)
         terms = batch.operators.restrict(suffix.wires)
         self._moved = [apply_observable(terms, k, states) for k in range(len(batch.operators))]  # [j]: O_k U|j>
         self._matrices = [states.conj() @ moved.T for moved in self._moved]
@@ -203,11 +205,11 @@ class _Evolved:
         )
         return replace(found, values=values.ravel())
 
-    def gradient(self) -> np.ndarray:
+    def gradient(self, watch: Watch | None) -> np.ndarray:
         """Return what the suffix adds to the gradient, (C,), once all rows were evaluated."""
         cotangents = sum(2 * weighted @ moved for weighted, moved in zip(self._weighted, self._moved))
         ends = Ends(self._basis, final_cotangents=np.asarray(cotangents, dtype=np.complex128))
-        found = self._run(self._suffix, self._columns, _NO_PAIRS, gradient=True, ends=ends)
+        found = self._run(self._suffix, self._columns, _NO_PAIRS, gradient=True, ends=ends, watch=watch)
         assert found.gradients is not None
         return found.gradients.sum(axis=0)
 
@@ -278,9 +280,9 @@ def _blocks(batch: Batch, watch: Watch | None) -> Iterator[tuple[slice, Watch | 
 
 
 def _part(batch: Batch, rows: slice) -> Batch:
-    chosen = slice(*np.searchsorted(batch.pairs[0], (rows.start, rows.stop)))
-    if chosen == slice(0, len(batch.pairs[0])):
+    if rows == slice(0, len(batch.columns)):
         return batch
+    chosen = slice(*np.searchsorted(batch.pairs[0], (rows.start, rows.stop)))
     return batch._replace(
         columns=batch.columns[rows],
         pairs=(batch.pairs[0][chosen] - np.int32(rows.start), batch.pairs[1][chosen]),

@@ -296,7 +296,7 @@ class Expectations:
             gradient=jacobian or cotangents is not None,
             cotangents=None if cotangents is None else cotangents.ravel(),
             starts=starts,
-            wanted=None if cotangents is None else self._wanted[input_gradients],
+            wanted=self._wanted[input_gradients],
             watch=progress.watch,
         )
         gradients = evaluation.gradients

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all rows of a batch have in common: simulated once, with the values and gradients of row by row."""
 
+import pickle
+
 import numpy as np
 import pytest
 from circuits import circuits
@@ -16,13 +18,14 @@ from qiskit_machine_learning.circuit.library import raw_feature_vector
 from qiskit_fused import (
     FusedEstimator,
     FusedEstimatorGradient,
-    FusedEstimatorQNN,
     execution,
     fuse,
     shared_evaluation,
     sharing,
 )
+from qiskit_fused.batches import all_pairs
 from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.compiler import compile_circuit
 from qiskit_fused.engines import Ends
 from qiskit_fused.engines.cpu import CpuEngine
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -30,6 +33,7 @@ from qiskit_fused.engines.reference import apply_observable as apply_one
 from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
 from qiskit_fused.options import FusedOptions
+from qiskit_fused.shared_evaluation import Wanted
 from qiskit_fused.sharing import OBSERVABLE, PREFIX, ROWS, Sharing
 from qiskit_fused.splitting import split
 from qiskit_fused.training import Expectations
@@ -212,6 +216,32 @@ def test_blocks_of_rows_add_up(monkeypatch, modes):
     assert modes == [PREFIX, PREFIX, OBSERVABLE, OBSERVABLE]
 
 
+def test_rows_without_pairs_keep_their_place_in_blocks(monkeypatch, modes):
+    always(monkeypatch, PREFIX)
+    monkeypatch.setattr(execution, "MOST_BYTES", 64 << 5)  # two rows
+    circuit, inputs, weights = encoding_first()
+    rows, pairs = rows_that_differ(circuit, inputs, 4), all_pairs(2, 1)  # none of the last two rows
+    compiled, operators = compile_circuit(circuit), coerce_observables("ZZZZ").operators
+    wanted = Wanted.of(compiled.program, compiled.columns_of(inputs), compiled.columns_of(weights))[1]
+    found, expected = (
+        execution.evaluate(
+            FusedOptions(device=device),
+            compiled,
+            operators,
+            rows,
+            pairs,
+            gradient=True,
+            cotangents=np.ones(2),
+            wanted=wanted,
+        )
+        for device in ("cpu", "reference")
+    )
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-12)
+    assert found.gradients.shape == expected.gradients.shape
+    np.testing.assert_allclose(found.gradients.sum(axis=0), expected.gradients.sum(axis=0), atol=1e-12)
+    assert modes == [PREFIX]
+
+
 def test_what_is_shared_takes_a_part_of_the_memory_limit(monkeypatch, modes):
     circuit, inputs, weights = weights_around()
     observables, rows, point, cotangents = question(circuit, inputs, weights)
@@ -264,9 +294,11 @@ def test_gradients_of_single_rows_are_not_summed(monkeypatch, modes):
     always(monkeypatch, OBSERVABLE)
     circuit, inputs, _ = encoding_first()
     rows = rows_that_differ(circuit, inputs, 20)
-    qnn = FusedEstimatorQNN(circuit=circuit, input_params=list(circuit.parameters), weight_params=[])
-    qnn._input_gradients = True
-    found = qnn.vjp(rows, [], np.ones((20, 1)))[0]
+    compiled, operators, pairs = compile_circuit(circuit), coerce_observables("ZZZZ").operators, all_pairs(20, 1)
+    found = execution.evaluate(
+        FusedOptions(), compiled, operators, rows, pairs, gradient=True, cotangents=np.ones(20)
+    ).gradients
+    found = execution.pull_back(compiled, rows, found, pairs)
     expected = FusedEstimatorGradient(device="reference").value_and_gradient(circuit, "ZZZZ", rows)[1][:, 0]
     np.testing.assert_allclose(found, expected, atol=1e-12)
     assert modes == []
@@ -280,6 +312,19 @@ def test_pairs_that_are_no_product_are_evaluated_row_by_row(monkeypatch, modes):
     found, expected = (FusedEstimator(device=device).run([pub]).result()[0].data.evs for device in ("cpu", "reference"))
     np.testing.assert_allclose(found, expected, atol=1e-12)
     assert modes == [PREFIX]  # the Hadamards of the feature map
+
+
+def test_batches_of_sparse_inputs_are_split_once(monkeypatch, modes):
+    calls, original = [], sharing.split
+    monkeypatch.setattr(sharing, "split", lambda *question: calls.append(question) or original(*question))
+    circuit, inputs, weights = weights_around()
+    observables, rows, point, cotangents = question(circuit, inputs, weights)
+    function = Expectations(circuit, observables, inputs, weights, FusedOptions())
+    for column in range(len(inputs)):
+        sparse = np.where(np.arange(len(inputs)) == column, rows, 0.0)
+        function.values(sparse, point)
+        function.value_and_vjp(sparse, point, cotangents)
+    assert len(calls) == 1
 
 
 def test_small_batches_are_not_looked_at(monkeypatch):
@@ -331,16 +376,16 @@ def test_deep_weights_before_inputs_are_shared_and_weights_behind_them_where_row
     shown = str(fuse(deep, "ZZZZ", inputs))
     assert "prefix      " in shown and "suffix      " in shown
     plan = fuse(deep, "ZZZZ", inputs)
-    parts = plan.sharing(plan.inputs)
-    assert parts.choose(2, 1, True) == PREFIX
-    assert parts.rows_for("prefix", 1, True) == 2
+    shared = plan.sharing(plan.inputs)
+    assert shared.choose(2, 1, True) == PREFIX
+    assert shared.rows_for("prefix", 1, True) == 2
     behind = efficient_su2(4, reps=60)
     features = zz_feature_map(4)
     plan = fuse(features.compose(behind), "ZZZZ", features.parameters)
-    parts = plan.sharing(plan.inputs)
-    rows = parts.rows_for("suffix", 1, True)
+    shared = plan.sharing(plan.inputs)
+    rows = shared.rows_for("suffix", 1, True)
     assert 16 < rows < 1000
-    assert parts.choose(rows, 1, True) == OBSERVABLE != parts.choose(rows - 1, 1, True)
+    assert shared.choose(rows, 1, True) == OBSERVABLE != shared.choose(rows - 1, 1, True)
 
 
 def test_what_no_observable_sees_is_not_simulated_for_the_sake_of_sharing():
@@ -351,6 +396,23 @@ def test_what_no_observable_sees_is_not_simulated_for_the_sake_of_sharing():
     plan = fuse(wide, "IIZZZZ", inputs)
     assert plan.num_qubits == 4
     assert "nothing" in str(plan)
+
+
+def test_columns_that_differ_once_are_not_split_and_when_they_do_again_they_are():
+    circuit, inputs, _ = encoding_first(8)
+    plan = fuse(circuit, "ZZZZZZZZ", inputs)
+    assert [plan.is_worth_splitting(plan.inputs, 1000) for _ in range(3)] == [False, True, True]
+    assert fuse(circuit, "ZZZZZZZZ").is_worth_splitting(plan.inputs, 10**6)
+
+
+def test_pickled_plans_are_without_what_is_made_again():
+    circuit, inputs, _ = encoding_first()
+    plan = fuse(circuit, "ZZZZ", inputs)
+    before = len(pickle.dumps(plan))
+    str(plan)
+    assert plan.sharing(plan.inputs).suffix is not None
+    assert len(pickle.dumps(plan)) == before
+    assert str(pickle.loads(pickle.dumps(plan))) == str(plan)
 
 
 def test_inputs_of_another_circuit_are_named():

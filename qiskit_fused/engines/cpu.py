@@ -87,6 +87,8 @@ class CpuEngine:
             by_row = cotangents is not None or ends.final_cotangents is not None
             gradients = np.zeros((len(columns) if by_row else len(rows), columns.shape[1]))
             backward = int(np.count_nonzero(per_row)) if cotangents is not None else len(gradients)
+        if gradient and ends.final and ends.final_cotangents is None and not per_row.all():
+            raise ValueError("final states and gradients together need pairs in every row, or final cotangents.")
         of_states, final_states = None, None
         if ends.final:
             final_states = np.empty((len(columns), 1 << plan.num_qubits), dtype=np.complex128)
