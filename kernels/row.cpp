@@ -368,6 +368,9 @@ void Engine<T>::copy_state_gradient(Workspace& ws, std::complex<double>* out) co
 
 template <class T>
 void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, int row, double* gradient) const {
+    // Written first, not read: memory that comes as zeros from the system would be mapped once to be read, and again
+    // for the first addition, which stops all threads.
+    std::fill_n(gradient, plan_.num_columns, 0.0);
     add_chunks(ws);
     const bool moved = !call.request.actions;  // the sums of runs are those before them, with the norms of both states
     for (int k = 0; k < plan_.num_layers; ++k) {

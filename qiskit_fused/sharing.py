@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 # In flops of a sweep, which runs at about the rate of a matrix product:
-_MOVE = 60  # of an amplitude into an engine or out of it
+_MOVE = 150  # of an amplitude into an engine or out of it
 _GAIN = 0.75  # of the time without; less is not worth it, since times are estimates
 _MOST_COLUMNS = 1 << 11  # of a suffix as a matrix
 _MOST_ROWS = 1 << 40  # that anybody has
