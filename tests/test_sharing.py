@@ -377,8 +377,8 @@ def test_deep_weights_before_inputs_are_shared_and_weights_behind_them_where_row
     assert "prefix      " in shown and "suffix      " in shown
     plan = fuse(deep, "ZZZZ", inputs)
     shared = plan.sharing(plan.inputs)
-    assert shared.choose(2, 1, True) == PREFIX
-    assert shared.rows_for("prefix", 1, True) == 2
+    assert shared.choose(10, 1, True) == PREFIX
+    assert 2 <= shared.rows_for("prefix", 1, True) <= 10
     behind = efficient_su2(4, reps=60)
     features = zz_feature_map(4)
     plan = fuse(features.compose(behind), "ZZZZ", features.parameters)
