@@ -51,7 +51,7 @@ def evaluate(
     row_pairs: NDArray[np.int64],
     pair_observable: NDArray[np.int32],
     cotangents: NDArray[np.float64] | None,
-    sum_columns: NDArray[np.bool_] | None,
+    sum_columns: NDArray[np.bool] | None,
     values: NDArray[np.float64],
     gradients: NDArray[np.float64] | None,
     imaginary: bool,
