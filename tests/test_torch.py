@@ -445,7 +445,7 @@ except ImportError as error:
     print(error)
 """
     process = run_python(script)
-    assert "pip install 'qiskit-fused[torch]'" in process.stdout, process.stderr
+    assert "pip install torch" in process.stdout, process.stderr
 
 
 def run_python(script, *arguments):
