@@ -149,4 +149,6 @@ def test_readme_names_every_option():
 def test_docstring_examples_hold(name):
     if name.endswith((".torch", ".connector")):
         pytest.importorskip("torch")
+    if name.endswith(".figures"):
+        pytest.importorskip("matplotlib")
     assert doctest.testmod(importlib.import_module(name)).failed == 0
