@@ -67,6 +67,7 @@ Engine<T>::Engine(const PlanData& plan)
         table_bytes_ += table_bytes<T>(phase, plan.num_qubits, low_bits_);
         phase_bytes_ += bytes_of(phase);
     }
+    rows_keep_tables_ = table_bytes_ <= resident_row_tables;
 }
 
 template <class T>
@@ -187,40 +188,42 @@ template void Engine<double>::bind_row(const BindList&, const double*, Bound&) c
 
 // Angles of the first row, what varies over the others, and the tables that do not.
 template <class T>
-void Engine<T>::bind_shared(Call& call) const {
+auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Shared> {
     const Request& request = call.request;
-    call.shared.resize(plan_);
-    bind_row(everything_, request.columns, call.shared);
-    call.phase_varies.assign(phases_.size(), 0);
+    auto shared = std::make_shared<Shared>();
+    shared->without_first = call.skip_first_adjoint;
+    shared->bound.resize(plan_);
+    bind_row(everything_, request.columns, shared->bound);
+    shared->phase_varies.assign(phases_.size(), 0);
     if (request.rows > 1) {
         std::vector<char> column_varies(plan_.num_columns);
         for (int row = 1; row < request.rows; ++row)
             for (int c = 0; c < plan_.num_columns; ++c)
                 column_varies[c] |=
                     request.columns[static_cast<std::size_t>(row) * plan_.num_columns + c] != request.columns[c];
-        call.varying = varying(plan_, column_varies);
-        for (const int r : call.varying.runs) {
-            call.phase_varies[plan_.runs[r].layer] = 1;
-            call.phase_varies[plan_.runs[r].layer + 1] = 1;
+        shared->varying = varying(plan_, column_varies);
+        for (const int r : shared->varying.runs) {
+            shared->phase_varies[plan_.runs[r].layer] = 1;
+            shared->phase_varies[plan_.runs[r].layer + 1] = 1;
         }
-        for (const int t : call.varying.terms) call.phase_varies[plan_.terms[t].phase] = 1;
+        for (const int t : shared->varying.terms) shared->phase_varies[plan_.terms[t].phase] = 1;
     }
-    call.bytes = bytes_of(call.shared) + bytes_of(plan_) + phase_bytes_;
-    call.resident_rows = table_bytes_ <= resident_row_tables;
-    if (table_bytes_ > (request.rows > 1 ? resident_shared_tables : resident_row_tables)) return;
-    call.tables.resize(phases_.size());
+    shared->bytes = bytes_of(shared->bound);
+    if (table_bytes_ > (request.rows > 1 ? resident_shared_tables : resident_row_tables)) return shared;
+    shared->tables.resize(phases_.size());
     PhaseScratch<T> scratch;
     for (std::size_t k = 0; k < phases_.size(); ++k) {
-        if (call.phase_varies[k] || (k == 0 && call.skip_first_adjoint)) continue;
-        allocate(phases_[k], plan_.num_qubits, low_bits_, call.tables[k]);
-        build_tables(plan_, phases_[k], low_bits_, call.shared, sweeps_, scratch, call.tables[k]);
-        call.bytes += table_bytes<T>(phases_[k], plan_.num_qubits, low_bits_);
+        if (shared->phase_varies[k] || (k == 0 && shared->without_first)) continue;
+        allocate(phases_[k], plan_.num_qubits, low_bits_, shared->tables[k]);
+        build_tables(plan_, phases_[k], low_bits_, shared->bound, sweeps_, scratch, shared->tables[k]);
+        shared->bytes += table_bytes<T>(phases_[k], plan_.num_qubits, low_bits_);
     }
+    return shared;
 }
 
 template <class T>
 void Engine<T>::choose_summed_runs(Call& call) const {
-    constexpr int most_rows = 16, blocks_wanted = 16;
+    constexpr int most_rows = 16, blocks_wanted = 32;
     const Request& request = call.request;
     call.own_runs = everything_.runs;
     if (!request.gradient || !request.by_row() || !request.sum_columns || request.rows < 2) return;
@@ -229,7 +232,7 @@ void Engine<T>::choose_summed_runs(Call& call) const {
     call.summed_runs = runs_without(plan_, apart);
     std::vector<char> is_own(plan_.runs.size(), 1);
     for (const int r : call.summed_runs) is_own[r] = 0;
-    for (const int r : call.varying.runs) is_own[r] = 1;
+    for (const int r : call.shared->varying.runs) is_own[r] = 1;
     auto varies = [&](int r) { return is_own[r] != 0; };
     call.summed_runs.erase(std::remove_if(call.summed_runs.begin(), call.summed_runs.end(), varies),
                            call.summed_runs.end());
@@ -250,26 +253,40 @@ void Engine<T>::add_summed_runs(const Call& call) const {
     for (std::size_t block = 0; block < call.block_w.size(); block += size)
         for (const int r : call.summed_runs)
             for (int axis = 0; axis < 3; ++axis) w[r][axis] += call.block_w[block + r][axis];
-    add_run_gradients(plan_, call.summed_runs, call.shared, call.request.columns, w.data(), call.request.gradients);
+    add_run_gradients(plan_, call.summed_runs, call.shared->bound, call.request.columns, w.data(),
+                      call.request.gradients);
 }
 
-// A training step asks for values, then for gradients of the same rows: the forward sweeps are made once for both.
+// A training step asks for values, then for gradients of the same rows: angles and tables are made, and the forward
+// sweeps, once for both.
 template <class T>
-auto Engine<T>::choose_finals(const Call& call) -> std::shared_ptr<Finals> {
+void Engine<T>::bind_or_recall(Call& call) {
     const Request& request = call.request;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (request.gradient)
-        return !request.actions && finals_ && finals_->are_of(call, plan_.num_columns) ? finals_ : nullptr;
-    std::shared_ptr<Finals> finals = std::move(finals_);
-    if (request.initial_states || request.rows * state_size(0, call.real) * sizeof(T) > kept_finals) return nullptr;
-    if (!finals || finals.use_count() > 1 || finals->real != call.real) finals = std::make_shared<Finals>();
-    finals->real = call.real;
-    finals->rows = request.rows;
-    finals->known.assign(request.rows, 0);
-    finals->columns.assign(request.columns,
-                           request.columns + static_cast<std::size_t>(request.rows) * plan_.num_columns);
-    finals->psi.resize(request.rows);
-    return finals;
+    const std::size_t state_bytes = request.rows * state_size(0, call.real) * sizeof(T);
+    std::shared_ptr<Finals> latest;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        latest = request.gradient ? finals_ : std::move(finals_);
+    }
+    if (request.gradient) {
+        if (latest && !request.actions && latest->are_of(call, plan_.num_columns)) call.finals = latest;
+        if (call.finals && call.finals->shared && call.finals->shared->without_first == call.skip_first_adjoint)
+            call.shared = call.finals->shared;
+    }
+    if (!call.shared) call.shared = bind_shared(call);
+    call.bytes = call.shared->bytes + bytes_of(plan_) + phase_bytes_;
+    if (!request.gradient && !request.initial_states && state_bytes <= kept_finals) {
+        if (!latest || latest.use_count() > 1 || latest->real != call.real) latest = std::make_shared<Finals>();
+        latest->real = call.real;
+        latest->rows = request.rows;
+        latest->known.assign(request.rows, 0);
+        latest->columns.assign(request.columns,
+                               request.columns + static_cast<std::size_t>(request.rows) * plan_.num_columns);
+        latest->psi.resize(request.rows);
+        latest->shared = call.shared->bytes <= kept_finals ? call.shared : nullptr;
+        call.finals = std::move(latest);
+    }
+    if (call.finals) call.bytes += state_bytes;
 }
 
 // Of tables that each row makes for itself: all of them where they are resident, else the largest.
@@ -277,12 +294,12 @@ template <class T>
 std::size_t Engine<T>::bytes_of_row_tables(const Call& call) const {
     std::size_t all = 0, largest = 0;
     for (std::size_t k = 0; k < phases_.size(); ++k) {
-        if ((!call.tables.empty() && !call.phase_varies[k]) || (k == 0 && call.skip_first_adjoint)) continue;
+        if (call.shared->has_tables(k) || (k == 0 && call.skip_first_adjoint)) continue;
         const std::size_t bytes = table_bytes<T>(phases_[k], plan_.num_qubits, low_bits_);
         all += bytes;
         largest = std::max(largest, bytes);
     }
-    return call.resident_rows ? all : largest;
+    return rows_keep_tables_ ? all : largest;
 }
 
 template <class T>
@@ -304,6 +321,33 @@ std::int64_t Engine<T>::count_steps(const Call& call) const {
     return total;
 }
 
+// What all rows need: angles and tables that they share, their workspaces, and diagonals, made once, before threads ask
+// for them.
+template <class T>
+void Engine<T>::prepare(Call& call, const Stats& stats, Workspaces& workspaces) {
+    const Request& request = call.request;
+    bind_or_recall(call);
+    choose_summed_runs(call);
+    request.progress->total = count_steps(call);
+
+    bool saved = false;
+    for (int row = 0; row < request.rows && request.gradient && !request.by_row() && !request.actions; ++row)
+        saved = saved || request.pairs_of(row) > 1;
+    for (int i = 0; i < stats.rows; ++i) {
+        workspaces.push_back(find_workspace(stats.threads / stats.rows, call, saved));
+        workspaces.back()->bound = call.shared->bound;
+        call.bytes += workspaces.back()->bytes + bytes_of_row_tables(call);
+    }
+    call.diagonals.resize(call.observables.size());
+    for (std::int64_t pair = request.row_pairs[0]; pair < request.row_pairs[request.rows]; ++pair) {
+        auto& diagonals = call.diagonals[request.pair_observable[pair]];
+        if (diagonals) continue;
+        diagonals = call.observables.template tables<T>(request.pair_observable[pair], bits_);
+        for (std::size_t g = 0; diagonals && g < diagonals->re.size(); ++g)
+            call.bytes += (diagonals->re[g].size() + diagonals->im[g].size()) * sizeof(T);
+    }
+}
+
 template <class T>
 Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     const auto begin = Clock::now();
@@ -318,48 +362,27 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
                 !request.imaginary && plan_.num_qubits > sweeps_.lane_bits;
     call.first_boundary = call.skip_first_adjoint ? 1 : 0;
     call.keeps_all_states = request.num_states == plan_.num_layers + 2 - call.first_boundary;
-    bind_shared(call);
-    choose_summed_runs(call);
-    call.finals = choose_finals(call);
-    if (call.finals) call.bytes += request.rows * state_size(0, call.real) * sizeof(T);
-    request.progress->total = count_steps(call);
-
     // Rows side by side while there are enough of them and their states are small; else all threads on one row.
     const double work =
         std::ldexp(static_cast<double>(request.rows), bits_) * static_cast<double>(plan_.runs.size() + 1);
-    constexpr double worth_a_thread = 2e5;  // amplitude-runs, about 0.1 ms: a thread costs some 20 us to start
+    constexpr double worth_a_thread = 2e5;  // amplitude-runs, about 0.1 ms: a thread takes some 30 us to wake
     const int wanted =
         std::max(1, std::min(request.num_threads, static_cast<int>(std::min(work / worth_a_thread, 1e6)) + 1));
     const bool by_rows = chunk_bits_ == 0 || (request.rows >= 2 * wanted && bits_ <= 20);
     const int threads = by_rows ? std::min(wanted, request.rows) : std::min(wanted, num_chunks());
     stats.threads = threads;
     stats.rows = by_rows ? threads : 1;
-    bool saved = false;
-    for (int row = 0; row < request.rows && request.gradient && !request.by_row() && !request.actions; ++row)
-        saved = saved || request.pairs_of(row) > 1;
 
-    std::vector<std::unique_ptr<Workspace>> workspaces;
-    for (int i = 0; i < stats.rows; ++i) {
-        workspaces.push_back(find_workspace(by_rows ? 1 : threads, call, saved));
-        workspaces.back()->bound = call.shared;
-        call.bytes += workspaces.back()->bytes + bytes_of_row_tables(call);
-    }
-    // Diagonals are made once, before threads ask for them.
-    call.diagonals.resize(observables.size());
-    for (std::int64_t pair = request.row_pairs[0]; pair < request.row_pairs[request.rows]; ++pair) {
-        auto& diagonals = call.diagonals[request.pair_observable[pair]];
-        if (diagonals) continue;
-        diagonals = observables.template tables<T>(request.pair_observable[pair], bits_);
-        for (std::size_t g = 0; diagonals && g < diagonals->re.size(); ++g)
-            call.bytes += (diagonals->re[g].size() + diagonals->im[g].size()) * sizeof(T);
-    }
-    stats.bytes = call.bytes;
-    stats.bind_seconds = seconds_since(begin);
-
-    const auto sweep_begin = Clock::now();
+    Workspaces workspaces;
+    auto sweep_begin = begin;
     std::atomic<int> next{0};
     Team team(threads);
     team.run([&](int thread) {
+        if (thread == 0) {  // while the others wake
+            prepare(call, stats, workspaces);
+            sweep_begin = Clock::now();
+        }
+        team.barrier();
         if (!by_rows) {
             for (int row = 0; row < request.rows; ++row) run_row(call, *workspaces[0], team, thread, row);
             return;
@@ -370,7 +393,10 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
             for (int row = first; row < std::min(first + step, request.rows); ++row)
                 run_row(call, *workspaces[thread], alone, 0, row);
     });
+    for (auto& ws : workspaces) count_steps_made(call, *ws);
     add_summed_runs(call);
+    stats.bytes = call.bytes;
+    stats.bind_seconds = std::chrono::duration<double>(sweep_begin - begin).count();
     stats.sweep_seconds = seconds_since(sweep_begin);
 
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -59,11 +59,25 @@ class Engine {
         std::vector<double> run_sums, z_sums, pair_sums, many_sums;  // [chunk][...], then added into chunk 0
         std::vector<double> values;                                  // [chunk][pair]
         std::vector<std::array<double, 3>> w;
+        std::int64_t steps = 0;  // made, and not yet in Progress
         std::size_t bytes = 0;
+    };
+
+    using Workspaces = std::vector<std::unique_ptr<Workspace>>;
+
+    struct Shared {   // by the rows of a call
+        Bound bound;  // angles of the first row
+        BindList varying;
+        std::vector<char> phase_varies;
+        std::vector<PhaseTables<T>> tables;  // of phases that do not vary, where they are stored
+        bool without_first = false;          // as that of the first phase is not, when psi is known before it
+        std::size_t bytes = 0;
+        bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
     };
 
     struct Call;
     struct Finals {  // of the latest call for values alone: a call for gradients of the same rows begins there
+        std::shared_ptr<const Shared> shared;  // where it is small
         std::vector<double> columns;
         int rows = 0;
         bool real = false;
@@ -82,17 +96,14 @@ class Engine {
         int num_states() const { return request.actions ? request.num_states : 1; }
         const Request& request;
         Observables& observables;
-        Bound shared;
-        BindList varying;
-        std::vector<char> phase_varies;
+        std::shared_ptr<const Shared> shared;
         // Runs that are the same in all rows, where only sums over rows matter: their w are added up in blocks of rows,
         // which do not depend on threads, [block][run], and turned to gradients once.
         std::vector<int> own_runs, summed_runs;
         int rows_per_block = 1;
         std::vector<std::array<double, 3>> block_w;
-        std::vector<PhaseTables<T>> tables;               // of phases that do not vary, where they are stored
         std::vector<const DiagonalTables<T>*> diagonals;  // of observables asked for; null: made block by block
-        bool resident_rows = false, zero_start = false, skip_first_adjoint = false, real = false;
+        bool zero_start = false, skip_first_adjoint = false, real = false;
         int first_boundary = 0;         // of position 1 of a schedule
         bool keeps_all_states = false;  // the schedule never makes a position twice
         std::size_t bytes = 0;
@@ -114,6 +125,15 @@ class Engine {
     static void check_stop(const Call& call) {
         if (call.request.progress->stop.load(std::memory_order_relaxed))
             throw std::runtime_error("the evaluation was cancelled.");
+    }
+    // Threads that count every step of a small state in one place would wait for each other.
+    void count_step(const Call& call, Workspace& ws) const {
+        constexpr std::int64_t counted_at_once = 1 << 20;  // amplitudes
+        if (++ws.steps << bits_ >= counted_at_once) count_steps_made(call, ws);
+    }
+    static void count_steps_made(const Call& call, Workspace& ws) {
+        call.request.progress->done += ws.steps;
+        ws.steps = 0;
     }
     // function(chunk) on this thread's share of the chunks, until the evaluation is stopped.
     template <class F>
@@ -137,10 +157,11 @@ class Engine {
     std::unique_ptr<Workspace> make_workspace(int team_size, const Call& call, bool saved) const;
     std::unique_ptr<Workspace> find_workspace(int team_size, const Call& call, bool saved);
     void bind_row(const BindList& list, const double* columns, Bound& bound) const;
-    void bind_shared(Call& call) const;
-    std::shared_ptr<Finals> choose_finals(const Call& call);
+    std::shared_ptr<const Shared> bind_shared(const Call& call) const;
+    void bind_or_recall(Call& call);
     std::size_t bytes_of_row_tables(const Call& call) const;
     std::int64_t count_steps(const Call& call) const;
+    void prepare(Call& call, const Stats& stats, Workspaces& workspaces);
     const PhaseTables<T>& phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const;
     bool sums_x(const Workspace& ws, const Group& group) const;
     int rotations(const Workspace& ws, const Group& group, bool adjoint, Rotation<T>* out) const;
@@ -181,6 +202,7 @@ class Engine {
     std::vector<std::size_t> pair_begin_, many_begin_;
     int max_variants_ = 1;
     std::size_t table_bytes_ = 0, phase_bytes_ = 0;
+    bool rows_keep_tables_ = false;  // those they make, all of them
     std::mutex mutex_;
     std::vector<std::unique_ptr<Workspace>> idle_;
     std::size_t idle_bytes_ = 0;

@@ -26,11 +26,11 @@ bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
 // Tables of phase k for the workspace's row: stored for the call, stored for the row, or made now.
 template <class T>
 const PhaseTables<T>& Engine<T>::phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const {
-    if (!call.phase_varies[k] && !call.tables.empty()) return call.tables[k];
-    const std::size_t slot = call.resident_rows ? k : 0;
-    if (call.resident_rows && team.size() == 1 && ws.built[k]) return ws.tables[k];
+    if (call.shared->has_tables(k)) return call.shared->tables[k];
+    const std::size_t slot = rows_keep_tables_ ? k : 0;
+    if (rows_keep_tables_ && team.size() == 1 && ws.built[k]) return ws.tables[k];
     team.barrier();  // nobody reads the slot any more
-    if (thread == 0 && !(call.resident_rows && ws.built[k])) {
+    if (thread == 0 && !(rows_keep_tables_ && ws.built[k])) {
         ws.tables[slot] = PhaseTables<T>();
         allocate(phases_[k], plan_.num_qubits, low_bits_, ws.tables[slot]);
         build_tables(plan_, phases_[k], low_bits_, ws.bound, sweeps_, ws.scratch, ws.tables[slot]);
@@ -170,7 +170,7 @@ void Engine<T>::forward_step(Call& call, Workspace& ws, Team& team, int thread, 
         sweeps_.phase(d, begin, begin + blocks, from.re, from.im, to.re, to.im, ws.members[thread].block.data());
         if (k < plan_.num_layers) rotate_groups(ws, k, false, false, to, chunk);
     });
-    if (thread == 0) ++call.request.progress->done;
+    if (thread == 0) count_step(call, ws);
     if (k == plan_.num_layers || !crosses(forward_[k])) return;
     team.barrier();
     for_each_chunk(call, team, thread, [&](int chunk) { rotate_groups(ws, k, true, false, to, chunk); });
@@ -240,7 +240,7 @@ void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, 
         else
             sum_groups(ws, k - 1, false, psi, chunk);
     });
-    if (thread == 0) ++call.request.progress->done;
+    if (thread == 0) count_step(call, ws);
     if (k == 0 || !crosses(adjoint_[k - 1])) return;
     team.barrier();
     for_each_chunk(call, team, thread, [&](int chunk) {
@@ -504,7 +504,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
         ws.values.resize(num_chunks() * pairs_at_once);
         ws.initial = request.initial_states;
         if (ws.initial && !request.shared_start) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
-        if (row > 0) bind_row(call.varying, columns, ws.bound);
+        if (row > 0) bind_row(call.shared->varying, columns, ws.bound);
         set_scales(ws);
         std::fill(ws.built.begin(), ws.built.end(), 0);
     }

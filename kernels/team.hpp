@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Threads of one call. They are started per call: nothing survives a fork, and an idle plan owns no thread.
+// Threads of one call.
 #pragma once
 
 #include <atomic>
@@ -12,6 +12,8 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "pool.hpp"
 
 namespace qf {
 
@@ -67,11 +69,11 @@ class Team {
                 fail(std::current_exception());
             }
         };
-        std::vector<std::thread> threads;
+        std::vector<PooledThread> threads;
         threads.reserve(size_ - 1);
         try {
             while (static_cast<int>(threads.size()) < size_ - 1)
-                threads.emplace_back(guarded, static_cast<int>(threads.size()) + 1);
+                threads.emplace_back([&, thread = static_cast<int>(threads.size()) + 1] { guarded(thread); });
         } catch (const std::system_error& reason) {
             fail(std::make_exception_ptr(std::runtime_error("could start only " + std::to_string(threads.size() + 1) +
                                                             " of " + std::to_string(size_) + " threads (" +
@@ -80,7 +82,7 @@ class Team {
             fail(std::current_exception());
         }
         if (!cancelled()) guarded(0);
-        for (auto& thread : threads) thread.join();
+        threads.clear();  // waits for them
         if (error) std::rethrow_exception(error);
     }
 

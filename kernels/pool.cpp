@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pool.hpp"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#ifndef _WIN32
+#include <pthread.h>
+#endif
+
+namespace qf {
+
+class Worker {
+  public:
+    Worker() : thread_([this] { work(); }) {}
+
+    void start(std::function<void()> job) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        job_ = std::move(job);
+        busy_.store(true, std::memory_order_relaxed);
+        changed_.notify_one();
+    }
+
+    void wait() {
+        // Threads of a call end soon after each other: to sleep until then takes longer than most of them wait.
+        for (int turns = 0; turns < 8192 && busy_.load(std::memory_order_acquire); ++turns)
+            if (turns >= 4096) std::this_thread::yield();
+        if (!busy_.load(std::memory_order_acquire)) return;
+        std::unique_lock<std::mutex> lock(mutex_);
+        changed_.wait(lock, [this] { return !busy_.load(std::memory_order_relaxed); });
+    }
+
+  private:
+    [[noreturn]] void work() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            changed_.wait(lock, [this] { return busy_.load(std::memory_order_relaxed); });
+            lock.unlock();
+            job_();
+            lock.lock();
+            job_ = nullptr;
+            busy_.store(false, std::memory_order_release);
+            changed_.notify_one();
+        }
+    }
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::function<void()> job_;
+    std::atomic<bool> busy_{false};
+    std::thread thread_;  // the last member: it uses the others
+};
+
+namespace {
+
+struct Idle {
+    std::mutex mutex;
+    std::vector<Worker*> workers;
+};
+
+std::atomic<Idle*> current{nullptr};
+
+// Never destroyed: its threads sleep until the process ends. A fork has none of them, and begins anew.
+Idle& idle() {
+    static const bool made = [] {
+        current = new Idle;
+#ifndef _WIN32
+        pthread_atfork(nullptr, nullptr, [] { current = new Idle; });
+#endif
+        return true;
+    }();
+    static_cast<void>(made);
+    return *current;
+}
+
+Worker* take() {
+    Idle& pool = idle();
+    {
+        const std::lock_guard<std::mutex> lock(pool.mutex);
+        if (!pool.workers.empty()) {
+            Worker* const worker = pool.workers.back();
+            pool.workers.pop_back();
+            return worker;
+        }
+    }
+    return new Worker;
+}
+
+}  // namespace
+
+PooledThread::PooledThread(std::function<void()> job) : worker_(take()) { worker_->start(std::move(job)); }
+
+void PooledThread::Finish::operator()(Worker* worker) const {
+    worker->wait();
+    Idle& pool = idle();
+    const std::lock_guard<std::mutex> lock(pool.mutex);
+    pool.workers.push_back(worker);
+}
+
+}  // namespace qf
