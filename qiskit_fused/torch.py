@@ -204,14 +204,16 @@ class _Values(torch.autograd.Function):
             return found
         with _device_of(weight):
             values = expectations.values(
-                _to_numpy(inputs), _to_numpy(weight), initial_states=_to_numpy(initial_states, np.complex128)
+                _to_numpy(inputs), _to_numpy(weight), initial_states=_to_numpy(initial_states, torch.complex128)
             )
         return _to_tensor(values, weight)
 
     @staticmethod
     def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        needed = ctx.needs_input_grad[1:]
-        return None, *_Gradients.apply(ctx.expectations, needed, cotangents, *ctx.saved_tensors)
+        given = ctx.expectations, ctx.needs_input_grad[1:], cotangents, *ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: somebody may want to differentiate the gradient
+            return None, *_Gradients.apply(*given)
+        return None, *_Gradients.forward(None, *given)
 
 
 class _Gradients(torch.autograd.Function):
@@ -244,7 +246,7 @@ class _Gradients(torch.autograd.Function):
                 _to_numpy(inputs),
                 _to_numpy(weight),
                 _to_numpy(cotangents),
-                initial_states=_to_numpy(initial_states, np.complex128),
+                initial_states=_to_numpy(initial_states, torch.complex128),
                 input_gradients=needed[1],
                 state_gradients=needed[2],
             )
@@ -323,21 +325,18 @@ def from_gpu(array: Any, like: Tensor) -> Tensor:
     return (tensor.real if tensor.is_complex() and not like.is_complex() else tensor).to(like.dtype)
 
 
-def _to_numpy(tensor: Tensor | None, dtype: Any = np.float64) -> Any:
+def _to_numpy(tensor: Tensor | None, dtype: torch.dtype = torch.float64) -> Any:
     """Return a tensor as an array, which shares its memory if that is in CPU memory and of the same dtype."""
     if tensor is None:
         return None
-    array = tensor.detach().cpu().resolve_conj().resolve_neg()
-    if array.dtype == torch.bfloat16:  # unknown to NumPy
-        array = array.float()
-    return array.numpy().astype(dtype, copy=False)
+    return tensor.detach().to("cpu", dtype).resolve_conj().resolve_neg().numpy()
 
 
 def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
     """Return an array as a tensor of the dtype and device of another; a new array's memory is shared if that can be."""
     if np.iscomplexobj(array) and not like.is_complex():
         array = array.real
-    return torch.from_numpy(array).to(like.dtype).to(like.device)
+    return torch.from_numpy(array).to(like.device, like.dtype)
 
 
 def _device_of(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -360,6 +360,8 @@ class _Rows(NamedTuple):
     cotangents: Any = None  # (B, K), or a function; None if no gradient, or a Jacobian, is wanted
 
     def part(self, rows: slice) -> _Rows:
+        if rows == slice(0, len(self.inputs)):
+            return self
         cotangents = self.cotangents
         if isinstance(cotangents, np.ndarray):
             cotangents = cotangents[rows]

@@ -53,7 +53,7 @@ class CpuEngine:
         self.num_threads = num_threads
         self._plans: WeakKeyDictionary[Plan, Any] = WeakKeyDictionary()
         self._observables: WeakKeyDictionary[TermMasks, Any] = WeakKeyDictionary()
-        self._row_pairs: tuple[np.ndarray, int, np.ndarray] | None = None
+        self._row_pairs: tuple[np.ndarray, int, tuple[np.ndarray, int]] | None = None
         self._lock = threading.Lock()
 
     def evaluate(
@@ -78,16 +78,15 @@ class CpuEngine:
         native_plan, native_observables = self._native_plan(plan), self._native_observables(plan, terms)
         rows, chosen = pairs
         values = np.empty(len(rows))
-        begin = self._begin_of_rows(rows, len(columns))
-        per_row = np.diff(begin)
+        begin, num_asked = self._begin_of_rows(rows, len(columns))
         gradients, backward, schedule = None, 0, None
         if not gradient:
             cotangents = None
         else:
             by_row = cotangents is not None or ends.final_cotangents is not None
             gradients = np.zeros((len(columns) if by_row else len(rows), columns.shape[1]))
-            backward = int(np.count_nonzero(per_row)) if cotangents is not None else len(gradients)
-        if gradient and ends.final and ends.final_cotangents is None and not per_row.all():
+            backward = num_asked if cotangents is not None else len(gradients)
+        if gradient and ends.final and ends.final_cotangents is None and num_asked < len(columns):
             raise ValueError("final states and gradients together need pairs in every row, or final cotangents.")
         of_states, final_states = None, None
         if ends.final:
@@ -135,14 +134,18 @@ class CpuEngine:
             stats |= {"method": method.name, "states": num_states}
         return Evaluation(values, gradients, stats, answer, of_states, final_states)
 
-    def _begin_of_rows(self, rows: np.ndarray, num_rows: int) -> np.ndarray:
-        """Return int64 (B + 1,): the pairs of row b are begin[b]:begin[b + 1]. The latest answer is kept."""
+    def _begin_of_rows(self, rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:
+        """Return int64 (B + 1,), the pairs of row b are begin[b]:begin[b + 1], and the rows that have some.
+
+        The latest answer is kept.
+        """
         kept = self._row_pairs
         if kept is not None and kept[0] is rows and kept[1] == num_rows and not rows.flags.writeable:
             return kept[2]
         begin = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64)
-        self._row_pairs = (rows, num_rows, begin)
-        return begin
+        answer = begin, int(np.count_nonzero(np.diff(begin)))
+        self._row_pairs = (rows, num_rows, answer)
+        return answer
 
     def _native_plan(self, plan: Plan) -> Any:
         native = self._plans.get(plan)
