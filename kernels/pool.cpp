@@ -17,6 +17,10 @@ namespace qf {
 class Worker {
   public:
     Worker() : thread_([this] { work(); }) {}
+    ~Worker() {
+        start(nullptr);
+        thread_.join();
+    }
 
     void start(std::function<void()> job) {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -35,10 +39,11 @@ class Worker {
     }
 
   private:
-    [[noreturn]] void work() {
+    void work() {
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
             changed_.wait(lock, [this] { return busy_.load(std::memory_order_relaxed); });
+            if (!job_) return;
             lock.unlock();
             job_();
             lock.lock();
@@ -97,8 +102,14 @@ PooledThread::PooledThread(std::function<void()> job) : worker_(take()) { worker
 void PooledThread::Finish::operator()(Worker* worker) const {
     worker->wait();
     Idle& pool = idle();
-    const std::lock_guard<std::mutex> lock(pool.mutex);
-    pool.workers.push_back(worker);
+    {
+        const std::lock_guard<std::mutex> lock(pool.mutex);
+        if (pool.workers.size() < std::thread::hardware_concurrency()) {
+            pool.workers.push_back(worker);
+            return;
+        }
+    }
+    delete worker;
 }
 
 }  // namespace qf

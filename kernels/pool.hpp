@@ -11,7 +11,7 @@ namespace qf {
 class Worker;
 
 // A thread for one job, woken where one is idle, else started. The destructor waits for the end of the job; the thread
-// then sleeps until it is needed again.
+// then sleeps until it is needed again, unless as many as there are CPUs do that already.
 class PooledThread {
   public:
     // The job must not throw. Throws std::system_error where no thread can be started.

@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -50,6 +51,52 @@ def test_large_batches_use_the_threads_given():
         for threads in (1, 2)
     }
     assert [used[threads]["num_threads"] for threads in (1, 2)] == [1, 2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_threads_wait_for_the_next_call_as_many_as_there_are_cpus():
+    plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))
+    question = plan, operators, rows_of(plan.program, num_rows=400), all_pairs(400, 1)
+    counts = []
+    for threads in (2, 2, 20, 2):
+        CpuEngine(threads).evaluate(*question)
+        counts.append(len(os.listdir("/proc/self/task")))
+    assert counts[0] == counts[1]
+    assert counts[3] <= counts[2] <= counts[0] + os.cpu_count()
+
+
+def test_calls_of_several_threads_at_once_have_workers_of_their_own():
+    plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))
+    columns, pairs, engine = rows_of(plan.program, num_rows=100), all_pairs(100, 1), CpuEngine(3)
+    expected = [engine.evaluate(plan, operators, columns + k, pairs, gradient=True) for k in range(4)]
+
+    def repeat(k):
+        return [engine.evaluate(plan, operators, columns + k, pairs, gradient=True) for _ in range(10)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, one in zip(pool.map(repeat, range(4)), expected):
+            assert all(np.array_equal(again.values, one.values) for again in found)
+            assert all(np.array_equal(again.gradients, one.gradients) for again in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_starts_threads_of_its_own():
+    done = run_python(
+        "import os, warnings\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)  # fork of several threads, in Python 3.12\n"
+        "from engine_cases import *\n"
+        "from qiskit_fused.engines.cpu import CpuEngine, isa\n"
+        "plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))\n"
+        "question = plan, operators, rows_of(plan.program, num_rows=400), all_pairs(400, 1)\n"
+        "values = CpuEngine(3).evaluate(*question).values\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if np.array_equal(CpuEngine(3).evaluate(*question).values, values) else 1)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "assert np.array_equal(CpuEngine(3).evaluate(*question).values, values)\n",
+        isa(),
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_cotangents_take_one_backward_sweep_and_no_second_state_per_row():
@@ -107,10 +154,12 @@ def test_threads_that_cannot_be_started_are_an_error_and_no_abort(num_qubits, nu
         "question = plan, operators, rows_of(plan.program, num_rows=rows), all_pairs(rows, 1)\n"
         "values = CpuEngine(1).evaluate(*question).values\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (used + (48 << 20),) * 2)\n"
+        "limits = resource.getrlimit(resource.RLIMIT_AS)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (48 << 20), limits[1]))\n"
         "with pytest.raises(RuntimeError, match='could start only .* threads .*; use a smaller num_threads'):\n"
         "    CpuEngine(64).evaluate(*question)\n"
-        "assert np.array_equal(CpuEngine(1).evaluate(*question).values, values)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, limits)\n"
+        "assert np.array_equal(CpuEngine(64).evaluate(*question).values, values)\n"
     )
     done = run_python(code, isa())
     assert done.returncode == 0, done.stderr
