@@ -77,19 +77,28 @@ class Run(Protocol):
 
 def find_mode(batch: Batch) -> str:
     """Return the mode that takes least of those that the batch allows; ROWS where nothing is shared."""
-    sharing, gradient, wanted = batch.sharing, batch.gradient, batch.wanted
-    num_rows, num_observables = len(batch.columns), len(batch.operators)
-    mode = sharing.choose(num_rows, num_observables, gradient, _goes_back(batch))
-    if gradient and mode != ROWS:
+    question = len(batch.columns), len(batch.operators), batch.gradient, _goes_back(batch)
+    for evolve in (True, False):
+        mode = batch.sharing.choose(*question, evolve)
+        if mode == ROWS or _allows(batch, mode):
+            return mode
+    return ROWS
+
+
+def _allows(batch: Batch, mode: str) -> bool:
+    """Say whether the batch can be evaluated in the mode PREFIX or OBSERVABLE, within its room."""
+    sharing, wanted = batch.sharing, batch.wanted
+    if batch.gradient:
         parts = [sharing.prefix] + [sharing.suffix] * (mode == OBSERVABLE)
         used = np.logical_or.reduce([_columns_used(part) for part in parts if part is not None])
-        if batch.cotangents is None:
-            mode = PREFIX if sharing.prefix is not None and not _columns_used(sharing.prefix).any() else ROWS
+        if batch.cotangents is None:  # each pair has a gradient of its own
+            if mode == OBSERVABLE or used.any():
+                return False
         elif wanted is None or (used & ~(wanted.summed | wanted.unused)).any():
-            mode = ROWS
+            return False
     if mode == OBSERVABLE and not (_matrix_bytes(batch) <= batch.room and _is_product(batch)):
-        mode = PREFIX if sharing.prefix is not None else ROWS
-    return mode if _row_bytes(batch) <= batch.room else ROWS
+        return False
+    return _row_bytes(batch) <= batch.room
 
 
 def _is_product(batch: Batch) -> bool:

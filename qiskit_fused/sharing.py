@@ -105,25 +105,32 @@ class Sharing:
             total += back * num_rows * (_flops(self.middle, True) + 2 * move)
         return total + (1 + gradient) * product
 
-    def choose(self, num_rows: int, num_observables: int, gradient: bool, back: bool = True) -> str:
-        """Return the mode that takes least, ROWS unless another one is clearly less; see `cost`."""
+    def choose(
+        self, num_rows: int, num_observables: int, gradient: bool, back: bool = True, evolve: bool = True
+    ) -> str:
+        """Return the mode that takes least, ROWS unless another one is clearly less.
+
+        Args:
+            num_rows, num_observables, gradient, back: see `cost`.
+            evolve: whether OBSERVABLE may be chosen.
+        """
         question = num_rows, num_observables, gradient, back
-        known = self._chosen.get(question)
+        known = self._chosen.get((*question, evolve))
         if known is None:
             modes = [ROWS]
             if self.prefix is not None:
                 modes.append(PREFIX)
-            if self.suffix is not None and 1 << self.plan.num_qubits <= min(num_rows, _MOST_COLUMNS):
+            if evolve and self.suffix is not None and 1 << self.plan.num_qubits <= min(num_rows, _MOST_COLUMNS):
                 modes.append(OBSERVABLE)
             best = min(modes, key=lambda mode: self.cost(mode, *question))
             known = best if self.cost(best, *question) < _GAIN * self.cost(ROWS, *question) else ROWS
             if len(self._chosen) >= _KEPT:
                 self._chosen.clear()
-            self._chosen[question] = known
+            self._chosen[(*question, evolve)] = known
         return known
 
     @cached_property
-    def _chosen(self) -> dict[tuple[int, int, bool, bool], str]:
+    def _chosen(self) -> dict[tuple[int, int, bool, bool, bool], str]:
         return {}
 
     def rows_for(self, part: str, num_observables: int, gradient: bool) -> int | None:

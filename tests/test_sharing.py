@@ -121,7 +121,12 @@ def modes(monkeypatch):
 
 
 def always(monkeypatch, mode):
-    monkeypatch.setattr(Sharing, "choose", lambda self, *question: mode)
+    def choose(self, num_rows, num_observables, gradient, back=True, evolve=True):
+        if mode == OBSERVABLE and not evolve:
+            return PREFIX if self.prefix is not None else ROWS
+        return mode
+
+    monkeypatch.setattr(Sharing, "choose", choose)
 
 
 def encoding_first(num_qubits=4):
@@ -312,6 +317,22 @@ def test_pairs_that_are_no_product_are_evaluated_row_by_row(monkeypatch, modes):
     found, expected = (FusedEstimator(device=device).run([pub]).result()[0].data.evs for device in ("cpu", "reference"))
     np.testing.assert_allclose(found, expected, atol=1e-12)
     assert modes == [PREFIX]  # the Hadamards of the feature map
+
+
+def test_a_prefix_that_is_not_worth_it_is_not_shared_where_the_observable_cannot_be_evolved(modes):
+    circuit, inputs = QuantumCircuit(4), ParameterVector("x", 4)
+    circuit.h(range(4))  # the prefix
+    for qubit, angle in enumerate(inputs):
+        circuit.rx(angle, qubit)
+    circuit.compose(efficient_su2(4, reps=40), inplace=True)
+    weights = [parameter for parameter in circuit.parameters if parameter not in set(inputs)]
+    function = Expectations(circuit, "ZZZZ", inputs, weights, FusedOptions())
+    rows, point = np.random.default_rng(1).normal(size=(2000, 4)), np.linspace(-1, 1, len(weights))
+    _, _, gradients = function.value_and_jacobian(rows, point, input_gradients=False)
+    assert modes == []
+    summed = function.value_and_vjp(rows, point, np.ones((2000, 1)), input_gradients=False).weights
+    assert modes == [OBSERVABLE]
+    np.testing.assert_allclose(gradients[:, 0].sum(axis=0), summed, atol=1e-9)
 
 
 def test_batches_of_sparse_inputs_are_split_once(monkeypatch, modes):
