@@ -9,6 +9,7 @@ from textwrap import fill
 
 import numpy as np
 
+from qiskit_fused.ladders import OPS_OF_CX, merge_ladders
 from qiskit_fused.limits import count_text, format_bytes, short_text
 from qiskit_fused.memory import Request
 from qiskit_fused.methods import suits_store
@@ -52,6 +53,8 @@ def _fused(plan: Plan, dtype: str) -> str:
     others = gates.total() - sum(number for _, number in gates.most_common(_MOST_NAMES))
     listed = ", ".join([*names, f"{others} others"] if others else names)
     text = f"{count_text(gates.total(), 'gate')} ({listed}) became {plan.fused_text}. "
+    if undone := len(plan.program.ops) - len(merge_ladders(plan.program.ops)):
+        text += f"{undone // OPS_OF_CX} CX undo each other around diagonals, which they make diagonals of more qubits. "
     if plan.num_runs:
         sizes = np.diff(plan.run_begin)
         text += (
@@ -72,10 +75,10 @@ def _fused(plan: Plan, dtype: str) -> str:
 
 def _left_out(plan: Plan, dtype: str) -> str:
     program = plan.program
-    kept = len(plan.leaf_kind) + len(plan.term_phase)
+    kept, count = len(plan.leaf_kind) + len(plan.term_phase), len(merge_ladders(program.ops))
     found = []
-    if kept < len(program.ops):
-        found.append(f"{len(program.ops) - kept} of {len(program.ops)} operations that no observable sees")
+    if kept < count:
+        found.append(f"{count - kept} of {count} operations that no observable sees")
     if plan.num_qubits < program.num_qubits:
         found.append(count_text(program.num_qubits - plan.num_qubits, "qubit") + " that no observable sees")
     if program.num_qubits < program.num_circuit_qubits:

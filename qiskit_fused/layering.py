@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Program -> Plan: what no observable sees is left out, and every op joins the earliest layer or phase it can."""
+"""Program -> Plan: ladders become diagonals, what no observable sees is left out, and every op joins the earliest layer
+or phase it can."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from qiskit_fused.ladders import merge_ladders
 from qiskit_fused.plan import Plan
-from qiskit_fused.program import OpKind, Program
+from qiskit_fused.program import OpKind, Ops, Program
 from qiskit_fused.starts import Starts, spread
 
 _ROUNDING = 1e-14
@@ -23,19 +25,19 @@ def make_plan(program: Program, support: np.ndarray | None = None) -> Plan:
 
     Cost: O(gates), once per circuit and support.
     """
-    kept, seen = _light_cone(program, support)
+    ops = merge_ladders(program.ops)
+    kept, seen = _light_cone(program, ops, support)
     seen = np.flatnonzero(seen)
     bit_of = np.full(max(program.num_qubits, 1), -1, dtype=np.int64)
     bit_of[seen] = np.arange(len(seen))
     wires = np.where(program.output_wires >= 0, bit_of[program.output_wires], -1)
-    schedule = _Schedule(program, bit_of, len(seen))
+    schedule = _Schedule(program, ops, bit_of, len(seen))
     schedule.add(kept)
     return schedule.finish(wires, seen, support)
 
 
-def _light_cone(program: Program, support: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _light_cone(program: Program, ops: Ops, support: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Say which ops (N,) and which qubits (n,) matter for observables with that support."""
-    ops = program.ops
     if support is None:
         return np.ones(len(ops), bool), np.ones(program.num_qubits, bool)
     # What the observable, pulled back to this point, does to each qubit: nothing, diagonal, anything.
@@ -92,9 +94,9 @@ def _constants_as_rotations(
 class _Schedule:
     """Puts every op into the earliest layer or phase it can join."""
 
-    def __init__(self, program: Program, bit_of: np.ndarray, num_qubits: int):
-        self.program, self.bit_of, self.num_qubits = program, bit_of, num_qubits
-        self.kinds = program.ops.kind.tolist()
+    def __init__(self, program: Program, ops: Ops, bit_of: np.ndarray, num_qubits: int):
+        self.program, self.ops, self.bit_of, self.num_qubits = program, ops, bit_of, num_qubits
+        self.kinds = ops.kind.tolist()
         self.position = [0] * num_qubits  # next layer, and current phase, of each qubit
         self.open: list[list[int]] = [[] for _ in range(num_qubits)]  # leaves of the run that may still grow
         self.rotates = [False] * num_qubits  # whether that run holds a gate that is not diagonal
@@ -102,7 +104,7 @@ class _Schedule:
         self.terms: list[tuple[int, int, int]] = []  # phase, op, its qubit if the op is a leaf, else -1
 
     def add(self, kept: np.ndarray) -> None:
-        ops, kinds = self.program.ops, self.kinds
+        ops, kinds = self.ops, self.kinds
         qubits, supports, bits = ops.qubit.tolist(), (ops.care | ops.sign).tolist(), self.bit_of.tolist()
         for i in np.flatnonzero(kept).tolist():
             if kinds[i] != OpKind.TERM:
@@ -148,7 +150,7 @@ class _Schedule:
         return moved
 
     def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> Plan:
-        ops, initial_state, starts = self.program.ops, None, None
+        ops, initial_state, starts = self.ops, None, None
         if np.isin(self.program.initialized, seen).all():  # the qubits that are not seen start in |0>
             if self.program.initial_state is not None:
                 initial_state = np.ascontiguousarray(self.program.initial_state[spread(seen.tolist())])

@@ -17,6 +17,7 @@ LAYERS = {
     "lowering": ["lowering", "synthesis", "expressions", "unsupported"],
     "planning": [
         "plan",
+        "ladders",
         "layering",
         "splitting",
         "sharing",

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CX gates that undo each other around diagonals: ``CX D CX`` is a diagonal, on the parity of two qubits for one of them.
+
+Qiskit writes ``exp(-i t/2 ZZ...Z)`` as a ladder of CX, a rotation and the ladder back: feature maps, QAOA and chemistry
+are full of them. Without their ladders, all that commute are one phase.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+
+import numpy as np
+
+from .program import OpKind, Ops
+
+OPS_OF_CX = 3
+"""A change of basis of the target, a sign where both qubits are 1, and the change back."""
+
+_ROUNDING = 1e-12
+_REACH = 1000  # ops on its qubits that a CX looks back for its partner
+
+_REMOVED, _LEAF, _X_LEAF, _DIAGONAL, _CX = range(5)
+
+
+def merge_ladders(ops: Ops) -> Ops:
+    """Return ops of the same circuit, without pairs of CX that have nothing but what commutes and diagonals between.
+
+    Args:
+        ops: of any program.
+
+    Cost: O(ops) in Python where there are CX gates, times the length of unbroken chains of CX and diagonals.
+    """
+    first = _find_cx(ops)
+    if len(first) < 2:
+        return ops
+    walk = _Walk(ops)
+    walk.add(first)
+    return walk.finish() if walk.has_merged else ops
+
+
+def _find_cx(ops: Ops) -> np.ndarray:
+    """Return where CX gates begin: that these three ops do, whatever gates they come from, is checked."""
+    if len(ops) < OPS_OF_CX:
+        return np.zeros(0, dtype=np.int64)
+    before, term, after = (np.arange(start, len(ops) - 2 + start) for start in range(OPS_OF_CX))
+    a, b, c, d = ops.quaternion[before].T
+    back = ops.quaternion[after] * np.array([1.0, -1.0, -1.0, -1.0])
+    bit = np.uint64(1) << np.maximum(ops.qubit[before], 0).astype(np.uint64)
+    care = ops.care[term]
+    found = (ops.kind[before] == OpKind.SU2) & (ops.kind[term] == OpKind.TERM) & (ops.kind[after] == OpKind.SU2)
+    found &= ops.qubit[before] == ops.qubit[after]
+    found &= (ops.column[term] < 0) & (ops.sign[term] == 0) & (ops.value[term] == care)
+    found &= (np.bitwise_count(care) == 2) & ((care & bit) != 0)
+    found &= np.abs(np.cos(ops.offset[term] / 2) + 1) < _ROUNDING
+    found &= np.abs(2 * (b * d - a * c) - 1) < _ROUNDING  # U^+ Z U = X
+    found &= np.abs(np.abs((ops.quaternion[before] * back).sum(axis=1)) - 1) < _ROUNDING
+    starts: list[int] = []
+    for start in np.flatnonzero(found).tolist():
+        if not starts or start >= starts[-1] + OPS_OF_CX:
+            starts.append(start)
+    return np.array(starts, dtype=np.int64)
+
+
+class _Walk:
+    """Items in circuit order, a CX being one, with the qubits they touch."""
+
+    def __init__(self, ops: Ops):
+        self.ops = ops
+        self.rows: list[int] = []  # of each item, the first one
+        self.kinds: list[int] = []
+        self.masks: list[tuple[int, int, int]] = []  # care, value and sign of a diagonal; control, target of a CX
+        self.touching: list[list[int]] = []  # items, ascending, by qubit
+        self.has_merged = False
+
+    def add(self, first: np.ndarray) -> None:
+        """Add all ops, of which CX gates begin at ``first``."""
+        ops = self.ops
+        x_axis = (ops.kind == OpKind.RX) | ((ops.kind == OpKind.SU2) & (ops.quaternion[:, 2:] == 0).all(axis=1))
+        kinds, qubits, is_x = ops.kind.tolist(), ops.qubit.tolist(), x_axis.tolist()
+        care, value, sign = (part.tolist() for part in (ops.care, ops.value, ops.sign))
+        self.touching = [[] for _ in range(64)]
+        row, begins = 0, iter([*first.tolist(), len(ops)])
+        begin = next(begins)
+        while row < len(ops):
+            if row == begin:
+                target = qubits[row]
+                self._add_cx(row, (care[row + 1] ^ (1 << target)).bit_length() - 1, target)
+                row, begin = row + OPS_OF_CX, next(begins)
+                continue
+            if kinds[row] == OpKind.TERM:
+                self._append(row, _DIAGONAL, (care[row], value[row], sign[row]), care[row] | sign[row])
+            elif kinds[row] == OpKind.RZ:
+                self._append(row, _DIAGONAL, (0, 0, 1 << qubits[row]), 1 << qubits[row])
+            else:
+                self._append(row, _X_LEAF if is_x[row] else _LEAF, (0, 0, 0), 1 << qubits[row])
+            row += 1
+
+    def _append(self, row: int, kind: int, masks: tuple[int, int, int], touched: int) -> None:
+        number = len(self.rows)
+        self.rows.append(row)
+        self.kinds.append(kind)
+        self.masks.append(masks)
+        while touched:
+            self.touching[(touched & -touched).bit_length() - 1].append(number)
+            touched &= touched - 1
+
+    def _add_cx(self, row: int, control: int, target: int) -> None:
+        between: list[int] = []
+        partner = self._partner(control, target, between)
+        if partner < 0:
+            self._append(row, _CX, (control, target, 0), 1 << control | 1 << target)
+            return
+        self.has_merged = True
+        self.kinds[partner] = _REMOVED
+        self._leave(control, partner)
+        self._leave(target, partner)
+        of_control, of_target = 1 << control, 1 << target
+        for number in between:
+            care, value, sign = self.masks[number]
+            touched = (care | sign) & of_control
+            if care & of_target and value & of_control:
+                value ^= of_target
+            if sign & of_target:
+                sign ^= of_control
+            self.masks[number] = care, value, sign
+            if (care | sign) & of_control and not touched:
+                insort(self.touching[control], number)
+            elif touched and not (care | sign) & of_control:
+                self._leave(control, number)
+
+    def _leave(self, qubit: int, number: int) -> None:
+        touching = self.touching[qubit]
+        del touching[bisect_left(touching, number)]
+
+    def _partner(self, control: int, target: int, between: list[int]) -> int:
+        """Return the CX that one added now would undo, or -1; and the diagonals on the target between them."""
+        ours, theirs = self.touching[control], self.touching[target]
+        i, j = len(ours) - 1, len(theirs) - 1
+        of_control, of_target = 1 << control, 1 << target
+        for _ in range(_REACH):
+            at_control, at_target = ours[i] if i >= 0 else -1, theirs[j] if j >= 0 else -1
+            number = max(at_control, at_target)
+            if number < 0:
+                return -1
+            i -= number == at_control
+            j -= number == at_target
+            kind, masks = self.kinds[number], self.masks[number]
+            if kind == _DIAGONAL:
+                if masks[0] & of_target and not masks[0] & of_control:
+                    return -1  # a condition on a parity is no term
+                if number == at_target:
+                    between.append(number)
+            elif kind == _CX:
+                if masks[0] == control and masks[1] == target:
+                    return number
+                if masks[0] == target or masks[1] == control:
+                    return -1
+            elif kind != _X_LEAF or number != at_target:
+                return -1
+        return -1
+
+    def finish(self) -> Ops:
+        """Return what is left as ops."""
+        rows, kinds = np.array(self.rows), np.array(self.kinds)
+        sizes = np.where(kinds == _CX, OPS_OF_CX, kinds != _REMOVED)
+        items = np.repeat(np.arange(len(rows)), sizes)
+        begin = np.cumsum(sizes) - sizes
+        result = self.ops.take(rows[items] + np.arange(len(items)) - begin[items])
+        diagonal = np.flatnonzero(kinds[items] == _DIAGONAL)
+        masks = np.array([self.masks[number] for number in items[diagonal].tolist()], dtype=np.uint64).reshape(-1, 3)
+        care, value, sign = masks.T
+        alone = (care == 0) & (np.bitwise_count(sign) == 1)  # a rotation of one qubit
+        result.kind[diagonal] = np.where(alone, OpKind.RZ, OpKind.TERM)
+        result.qubit[diagonal] = np.where(alone, np.bitwise_count(sign - np.uint64(1)).astype(np.int32), -1)
+        result.care[diagonal], result.value[diagonal] = care, value
+        result.sign[diagonal] = np.where(alone, np.uint64(0), sign)
+        return result
