@@ -73,11 +73,11 @@ void add_many_body(Phase& phase, int index, const Term& term, int low_bits) {
 }
 
 // A Z string costs a few multiply-adds per amplitude; the transform, some n per amplitude however many there are: with
-// 8 n strings it took half the time at n = 10, and as long at n = 16.
+// 8 n strings it took half the time at n = 10, and about as long at n = 16 to 20.
 void choose_whole(const PlanData& plan, int high_bits, Phase& phase) {
-    constexpr int strings_per_qubit = 8, most_high_bits = 8;
+    constexpr int strings_per_qubit = 8;
     auto joins = [&](const ManyBody& many) { return many.has_low && many.has_high && !plan.terms[many.term].care; };
-    if (high_bits > most_high_bits) return;
+    if (high_bits > max_variant_bits) return;
     if (std::count_if(phase.many_body.begin(), phase.many_body.end(), joins) < strings_per_qubit * plan.num_qubits)
         return;
     phase.whole = true;
@@ -422,14 +422,16 @@ void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<
                  const ChunkSums& chunk, std::vector<double>& scratch, PhaseGradient out) {
     const int bits = std::min(num_qubits, low_bits), high_bits = std::max(num_qubits - low_bits, 0);
     const std::size_t size = std::size_t(1) << low_bits, blocks = chunk.end - chunk.begin;
-    const int variants = phase.num_variants();
+    // Of a phase that is whole, block h has variant h.
+    const index_t first = phase.whole ? chunk.begin : 0;
+    const index_t last = phase.whole ? chunk.end : static_cast<index_t>(phase.num_variants());
     double z_of_variant[64];
     std::fill_n(out.z, num_qubits, 0.0);
     const std::size_t num_low = phase.low_pairs.size(), num_high = phase.high_pairs.size();
     const std::size_t num_cross = phase.cross_pairs.size();
     if (phase.want_pairs) std::fill_n(out.pair, num_low + num_high + num_cross, 0.0);
     double everything = 0;
-    for (int v = 0; v < variants; ++v) {
+    for (index_t v = first; v < last; ++v) {
         everything += sweeps.z_sums(low + v * size, bits, z_of_variant);
         for (int b = 0; b < bits; ++b) out.z[b] += z_of_variant[b];
         if (!phase.want_pairs || phase.per_block) continue;
@@ -448,7 +450,7 @@ void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<
     };
     if (phase.want_pairs && num_low) {
         scratch.assign(size, 0.0);
-        for (int v = 0; v < variants; ++v)
+        for (index_t v = first; v < last; ++v)
             for (std::size_t l = 0; l < size; ++l) scratch[l] += low[v * size + l];
         walsh_hadamard(scratch.data(), std::size_t(1) << bits);
         for (std::size_t j = 0; j < num_low; ++j)
@@ -505,7 +507,7 @@ void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<
                     generator(many.high_care, many.high_value, many.high_sign, h) * chunk.cross[h * num_cross_many + t];
             ++t;
         } else {
-            for (int v = 0; v < variants; ++v) {
+            for (index_t v = first; v < last; ++v) {
                 index_t h = 0;
                 for (std::size_t b = 0; b < phase.variant_bits.size(); ++b)
                     h |= index_t(v >> b & 1) << phase.variant_bits[b];

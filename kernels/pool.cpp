@@ -97,7 +97,9 @@ Worker* take() {
 
 }  // namespace
 
-PooledThread::PooledThread(std::function<void()> job) : worker_(take()) { worker_->start(std::move(job)); }
+PooledThread::PooledThread(std::function<void()> job) : worker_(take()) {
+    worker_->start(std::move(job));
+}
 
 void PooledThread::Finish::operator()(Worker* worker) const {
     worker->wait();

@@ -191,21 +191,26 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
     }
     PhaseSums<T> sums{};
     T* const low = member.low_sums.data();
-    const std::size_t num_low = static_cast<std::size_t>(phase.num_variants()) << low_bits_;
+    const std::size_t size = std::size_t(1) << low_bits_, num_low = phase.num_variants() * size;
     if (wanted) {
         sums.total = ws.total.data();
         sums.linear = phase.per_block && phase.want_pairs ? ws.linear.data() : nullptr;
         sums.cross = phase.per_block && phase.want_many ? ws.cross.data() : nullptr;
+        if (phase.whole) {  // each block has sums of its own
+            sums.low = low;
+            std::fill(low + begin * size, low + end * size, T(0));
+        }
     }
     for (index_t h = begin; h < end; h += blocks_per_sum) {
-        T* part = h == begin ? low : low + num_low;
-        if (wanted) {
+        const bool adds = wanted && !phase.whole;
+        T* const part = h == begin ? low : low + num_low;
+        if (adds) {
             std::fill_n(part, num_low, T(0));
             sums.low = part;
         }
         sweeps_.phase_adjoint(d, h, std::min(h + blocks_per_sum, end), moves_psi, psi.re, psi.im, lam.re, lam.im, sums,
                               member.block.data());
-        if (wanted && part != low)
+        if (adds && part != low)
             for (std::size_t l = 0; l < num_low; ++l) low[l] += part[l];
     }
     if (!wanted) return;

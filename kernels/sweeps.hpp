@@ -38,6 +38,7 @@ struct Range {
 // How many bits of the index a table takes as low: small enough for L1, large enough that what is done once per block
 // of 2^max_low_bits amplitudes costs nothing.
 constexpr int max_low_bits = 8;
+constexpr int max_variant_bits = 12;
 
 template <class T>
 struct CrossTerm {              // exp(-i phi/2 g), g = g_high(h) g_low(l) with values in {-1, 0, 1}
@@ -55,7 +56,7 @@ struct Diagonal {
     const T *low_re, *low_im;    // [variants][2^low_bits], or base [2^low_bits] where linear is given
     const T *high_re, *high_im;  // [2^high_bits], or null where low_bits reach over the whole index
     T scale;
-    int variant_bit[8];  // bits of h that select the variant, ascending
+    int variant_bit[max_variant_bits];  // bits of h that select the variant, ascending
     int num_variant_bits;
     const T *linear_re, *linear_im;  // [2^high_bits][low_bits] or null
     const CrossTerm<T>* cross;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CX gates that undo each other around diagonals: ``CX D CX`` is a diagonal, on the parity of two qubits for one of them.
+"""CX gates that undo each other around diagonals: ``CX D CX`` is a diagonal, of a parity in the place of the target.
 
 Qiskit writes ``exp(-i t/2 ZZ...Z)`` as a ladder of CX, a rotation and the ladder back: feature maps, QAOA and chemistry
 are full of them. Without their ladders, all that commute are one phase.

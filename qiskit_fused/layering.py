@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Program -> Plan: ladders become diagonals, what no observable sees is left out, and every op joins the earliest layer
-or phase it can."""
+"""Program -> Plan: what no observable sees is left out, and every op joins the earliest layer or phase it can."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from qiskit_fused.observables import Observables, TermMasks
 from qiskit_fused.plan import Plan
 from qiskit_fused.program import OpKind, Program
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, join
-from qiskit_fused.sharing import OBSERVABLE, PREFIX, ROWS, Sharing
+from qiskit_fused.sharing import OBSERVABLE, ROWS, Sharing
 
 MOST_BYTES = 1 << 28  # of states and matrices at a time
 LIMIT_SHARE = 4  # these take at most this part of memory_limit

@@ -111,11 +111,15 @@ class Sharing:
         """Return the mode that takes least, ROWS unless another one is clearly less.
 
         Args:
-            num_rows, num_observables, gradient, back: see `cost`.
+            num_rows: see `cost`.
+            num_observables: likewise.
+            gradient: likewise.
+            back: likewise.
             evolve: whether OBSERVABLE may be chosen.
         """
         question = num_rows, num_observables, gradient, back
-        known = self._chosen.get((*question, evolve))
+        key = *question, evolve
+        known = self._chosen.get(key)
         if known is None:
             modes = [ROWS]
             if self.prefix is not None:
@@ -126,7 +130,7 @@ class Sharing:
             known = best if self.cost(best, *question) < _GAIN * self.cost(ROWS, *question) else ROWS
             if len(self._chosen) >= _KEPT:
                 self._chosen.clear()
-            self._chosen[(*question, evolve)] = known
+            self._chosen[key] = known
         return known
 
     @cached_property

@@ -119,7 +119,14 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
 @pytest.mark.parametrize("num_rows", [1, 2, 9])
 @pytest.mark.parametrize(
     ("circuit", "num_threads"),
-    [(ladder(15, 10), 2), (full_graph(14, 6), 1), (full_graph(16, 1), 2), (ladder(16, 2), 3), (many_strings(15, 3), 2)],
+    [
+        (ladder(15, 10), 2),
+        (full_graph(14, 6), 1),
+        (full_graph(16, 1), 2),
+        (ladder(16, 2), 3),
+        (many_strings(15, 3), 2),
+        (many_strings(17, 1), 2),
+    ],
 )
 def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows, dtype):
     plan, operators = planned(circuit, [total_z(circuit.num_qubits), SparsePauliOp("Y" * circuit.num_qubits)])
