@@ -31,8 +31,10 @@ const PhaseTables<T>& Engine<T>::phase_tables(Call& call, Workspace& ws, Team& t
     if (rows_keep_tables_ && team.size() == 1 && ws.built[k]) return ws.tables[k];
     team.barrier();  // nobody reads the slot any more
     if (thread == 0 && !(rows_keep_tables_ && ws.built[k])) {
-        ws.tables[slot] = PhaseTables<T>();
-        allocate(phases_[k], plan_.num_qubits, low_bits_, ws.tables[slot]);
+        if (!rows_keep_tables_ || !ws.tables[slot].low) {  // else it has those of another row
+            ws.tables[slot] = PhaseTables<T>();
+            allocate(phases_[k], plan_.num_qubits, low_bits_, ws.tables[slot]);
+        }
         build_tables(plan_, phases_[k], low_bits_, ws.bound, sweeps_, ws.scratch, ws.tables[slot]);
         ws.built[k] = 1;
     }
