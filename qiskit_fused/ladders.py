@@ -44,16 +44,19 @@ def _find_cx(ops: Ops) -> np.ndarray:
         return np.zeros(0, dtype=np.int64)
     before, term, after = (np.arange(start, len(ops) - 2 + start) for start in range(OPS_OF_CX))
     a, b, c, d = ops.quaternion[before].T
-    back = ops.quaternion[after] * np.array([1.0, -1.0, -1.0, -1.0])
     bit = np.uint64(1) << np.maximum(ops.qubit[before], 0).astype(np.uint64)
     care = ops.care[term]
     found = (ops.kind[before] == OpKind.SU2) & (ops.kind[term] == OpKind.TERM) & (ops.kind[after] == OpKind.SU2)
     found &= ops.qubit[before] == ops.qubit[after]
     found &= (ops.column[term] < 0) & (ops.sign[term] == 0) & (ops.value[term] == care)
     found &= (np.bitwise_count(care) == 2) & ((care & bit) != 0)
-    found &= np.abs(np.cos(ops.offset[term] / 2) + 1) < _ROUNDING
-    found &= np.abs(2 * (b * d - a * c) - 1) < _ROUNDING  # U^+ Z U = X
-    found &= np.abs(np.abs((ops.quaternion[before] * back).sum(axis=1)) - 1) < _ROUNDING
+    # Each is compared where it changes fast: a cosine near -1 would let angles pass that are off by the root of that.
+    found &= (np.abs(np.sin(ops.offset[term] / 2)) < _ROUNDING) & (np.cos(ops.offset[term] / 2) < 0)
+    found &= (np.abs(c * d + a * b) < _ROUNDING) & (np.abs(a * a - b * b - c * c + d * d) < _ROUNDING)  # U^+ Z U = +-X
+    found &= b * d > a * c
+    back = ops.quaternion[before] * np.array([1.0, -1.0, -1.0, -1.0])
+    back *= np.sign((back * ops.quaternion[after]).sum(axis=1))[:, None]
+    found &= np.abs(back - ops.quaternion[after]).max(axis=1) < _ROUNDING
     starts: list[int] = []
     for start in np.flatnonzero(found).tolist():
         if not starts or start >= starts[-1] + OPS_OF_CX:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from normal_form_oracle import apply_ops, same_up_to_phase
 from qiskit.circuit import ParameterVector, QuantumCircuit
-from qiskit.circuit.library import pauli_feature_map, qaoa_ansatz, real_amplitudes, zz_feature_map
+from qiskit.circuit.library import RYGate, pauli_feature_map, qaoa_ansatz, real_amplitudes, zz_feature_map
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import FusedEstimatorGradient, fuse
@@ -93,6 +93,18 @@ def test_a_cx_may_be_written_as_a_cz_between_hadamards():
     circuit.cz(0, 1)
     circuit.h(1)
     assert num_undone(circuit) == 2
+
+
+@pytest.mark.parametrize(("off", "undone"), [("nothing", 2), ("angle", 0), ("axis", 0), ("way back", 0)])
+def test_what_is_almost_a_cx_is_none(off, undone):
+    circuit, little = QuantumCircuit(2), 1e-8
+    for _ in range(2):
+        axis = np.pi / 2 + little * (off == "axis")
+        circuit.unitary(RYGate(-axis), [1])
+        circuit.cp(np.pi - little * (off == "angle"), 0, 1)
+        circuit.unitary(RYGate(axis + little * (off == "way back")), [1])
+        circuit.rz(0.3, 1)
+    assert num_undone(circuit) == undone
 
 
 @pytest.mark.parametrize("between", ["y rotation of the target", "x rotation of the control", "cx back", "condition"])
