@@ -56,6 +56,21 @@ def test_what_fails_or_differs_or_misses_a_goal_is_said(deep):
     assert len(missed) == 3  # both are too slow, one also relative to the other
 
 
+def test_our_own_goals_are_missed_aloud(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import report
+
+    speed = {"num_qubits": 10, "sweep_ms": 1.0, "bind_ms": 1.0, "flops": 10**9, "peak_flops_per_second": 1e12}
+    seconds = {"lower_and_plan_s": 11, "rebind_s": 0.2, "rebind_in_engine_s": 0.1, "call_s": 1, "first_call_s": 2}
+    many = {"num_parameters": 60_000, "num_qubits": 20, "num_layers": 1000, "num_gates": 79_000} | seconds
+    own = {"peak_fraction": [speed | {"fraction": share} for share in (0.4, 0.6)], "many_parameters": many}
+    said = report.markdown({"workloads": [], "own": own})
+    assert said.split("Where we lose or miss:")[1].strip().splitlines() == [
+        "* sweeps of 10 qubits: 0.4 of the multiply-add peak, 0.5 needed",
+        "* 60,000 parameters: lower_and_plan_s is 11, 10 needed",
+    ]
+
+
 def test_a_process_that_dies_is_a_failure_of_its_measurement_only(deep):
     result, failed = deep.main.attempt(os._exit, 1)
     assert result is None and "BrokenProcessPool" in failed
