@@ -37,7 +37,7 @@ double seconds_since(Clock::time_point start) {
 constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // bytes per thread
 constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // bytes, for a batch
 constexpr std::size_t kept_workspaces = std::size_t(128) << 20;        // bytes of all, between calls
-constexpr std::size_t kept_finals = std::size_t(4) << 20;              // bytes of the rows' last states, likewise
+constexpr std::size_t kept_finals = std::size_t(4) << 20;  // bytes of last states, and of what rows share, likewise
 
 }  // namespace
 

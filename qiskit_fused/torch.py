@@ -329,14 +329,15 @@ def _to_numpy(tensor: Tensor | None, dtype: torch.dtype = torch.float64) -> Any:
     """Return a tensor as an array, which shares its memory if that is in CPU memory and of the same dtype."""
     if tensor is None:
         return None
-    return tensor.detach().to("cpu", dtype).resolve_conj().resolve_neg().numpy()
+    # first to the CPU: not every device has float64
+    return tensor.detach().cpu().to(dtype).resolve_conj().resolve_neg().numpy()
 
 
 def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
     """Return an array as a tensor of the dtype and device of another; a new array's memory is shared if that can be."""
     if np.iscomplexobj(array) and not like.is_complex():
         array = array.real
-    return torch.from_numpy(array).to(like.device, like.dtype)
+    return torch.from_numpy(array).to(like.dtype).to(like.device)
 
 
 def _device_of(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -55,14 +55,36 @@ def test_large_batches_use_the_threads_given():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 def test_threads_wait_for_the_next_call_as_many_as_there_are_cpus():
-    plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))
-    question = plan, operators, rows_of(plan.program, num_rows=400), all_pairs(400, 1)
-    counts = []
-    for threads in (2, 2, 20, 2):
-        CpuEngine(threads).evaluate(*question)
-        counts.append(len(os.listdir("/proc/self/task")))
-    assert counts[0] == counts[1]
-    assert counts[3] <= counts[2] <= counts[0] + os.cpu_count()
+    done = run_python(
+        "import os\n"
+        "from engine_cases import *\n"
+        "from qiskit_fused.engines.cpu import CpuEngine\n"
+        "plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))\n"
+        "question = plan, operators, rows_of(plan.program, num_rows=400), all_pairs(400, 1)\n"
+        "for threads in (1, 2, 2, 20):\n"
+        "    CpuEngine(threads).evaluate(*question)\n"
+        "    print(len(os.listdir('/proc/self/task')))\n",
+        isa(),
+    )
+    alone, *counts = map(int, done.stdout.split())
+    assert counts[:2] == [alone + 1, alone + 1]
+    assert counts[2] == alone + min(os.cpu_count(), 19)
+
+
+@pytest.mark.parametrize("imaginary", [False, True])
+@pytest.mark.parametrize("change", ["nothing", "a row", "all rows"])
+def test_gradients_after_values_are_those_of_an_engine_that_knows_nothing(change, imaginary, dtype):
+    plan, operators = plan_of(random_circuit(6, 30, seed=4), random_observables(6, 2), imaginary)
+    columns, pairs, engine = rows_of(plan.program, num_rows=5), all_pairs(5, 2), CpuEngine()
+    engine.evaluate(plan, operators, columns, pairs, dtype=dtype)
+    columns = columns.copy()
+    columns[{"nothing": [], "a row": [3], "all rows": slice(None)}[change]] += 0.1
+    found, expected = (
+        one.evaluate(plan, operators, columns, pairs, gradient=True, imaginary=imaginary, dtype=dtype)
+        for one in (engine, CpuEngine())
+    )
+    np.testing.assert_array_equal(found.values, expected.values)
+    np.testing.assert_array_equal(found.gradients, expected.gradients)
 
 
 def test_calls_of_several_threads_at_once_have_workers_of_their_own():
