@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Circuit -> Program -> Plan, each made once.
 
-Circuits are mutable and have no version number, so "the same circuit" means: the same object, whose instructions equal
-the snapshot taken when it was lowered. Qiskit compares instructions in native code (0.3 us per gate), exactly as far
-as standard gates and `Parameter` identities go; those that carry arrays, operators or definitions are compared here,
-since Qiskit shares these with the snapshot or compares them with a tolerance.
+Circuits are mutable and have no version number, so "the same circuit" means: the same object, which equals the snapshot
+taken when it was lowered.
 """
 
 from __future__ import annotations
@@ -14,24 +12,23 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from operator import eq
 from typing import Any
 
 import numpy as np
-from qiskit.circuit import Instruction, Parameter, QuantumCircuit
+from qiskit.circuit import Parameter, QuantumCircuit
 
-from qiskit_fused.coercion import coerce_observables, fingerprint
+from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
 from qiskit_fused.observables import Observables
 from qiskit_fused.plan import Plan
 from qiskit_fused.program import Program
+from qiskit_fused.snapshots import Snapshot
 from qiskit_fused.unsupported import UnsupportedInstruction
 
 MAX_CIRCUITS = 128
 MAX_INSTRUCTIONS = 1_000_000
 MAX_PLANS_PER_CIRCUIT = 16
-_TRANSPARENT = frozenset(("barrier", "delay", "measure"))
 
 
 class CompiledCircuit:
@@ -45,7 +42,7 @@ class CompiledCircuit:
     def __init__(self, circuit: QuantumCircuit):
         check_circuit(circuit)
         self._circuit: Callable[[], Any] = weakref.ref(circuit)
-        self._snapshot: _Snapshot | None = _Snapshot(_data(circuit))
+        self._snapshot: Snapshot | None = Snapshot(circuit)
         self.num_instructions = len(circuit.data)
         self.num_qubits = circuit.num_qubits
         self.parameters: tuple[Parameter, ...] = tuple(circuit.parameters)
@@ -56,7 +53,7 @@ class CompiledCircuit:
 
     def describes(self, circuit: QuantumCircuit) -> bool:
         """Say whether this is that circuit object, unchanged since."""
-        return self._circuit() is circuit and self._snapshot is not None and self._snapshot.matches(_data(circuit))
+        return self._circuit() is circuit and self._snapshot is not None and self._snapshot.matches(circuit)
 
     def fits(self, circuit: QuantumCircuit) -> bool:
         """Say whether this is that circuit object, of the same size; a quick test before `describes`."""
@@ -238,78 +235,3 @@ def check_observables(num_qubits: int, operators: Observables) -> None:
             f"The number of qubits of the circuit ({num_qubits}) does not match the number of qubits of the "
             f"observables ({operators.num_qubits}); after transpiling, use observable.apply_layout(circuit.layout)."
         )
-
-
-def _data(circuit: Any) -> Any:
-    return circuit._data
-
-
-class _Snapshot:
-    """What a CircuitData held, to be compared with what it holds now."""
-
-    def __init__(self, data: Any):
-        self._qubits = data.qubits
-        # comparing element by element takes 0.6 of the time that comparing two CircuitData does
-        self._instructions = [
-            instruction
-            if instruction.is_standard_gate() or instruction.name in _TRANSPARENT
-            else _FrozenInstruction(instruction)
-            for instruction in data
-        ]
-
-    def matches(self, data: Any) -> bool:
-        """Say whether the data hold the same instructions on the same qubits."""
-        return (
-            len(data) == len(self._instructions)
-            and data.qubits == self._qubits
-            and all(map(eq, self._instructions, data))
-        )
-
-
-class _FrozenInstruction:
-    """An instruction whose operation may be changed in place."""
-
-    def __init__(self, instruction: Any):
-        self._place = (instruction.name, instruction.qubits, instruction.clbits)
-        self._frozen = _Frozen(instruction.operation)
-
-    def __eq__(self, other: Any) -> bool:
-        place = (other.name, other.qubits, other.clbits)
-        return place == self._place and self._frozen.matches(other.operation)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class _Frozen:
-    """The mutable parts of an instruction: arrays and operators by content, definition and base gate recursively."""
-
-    def __init__(self, operation: Any):
-        self._class = type(operation)
-        self._content = _content(operation)
-        definition = getattr(operation, "_definition", None)
-        self._definition = None if definition is None else _Snapshot(definition._data)
-        base = _base(operation)
-        self._base = None if base is None else _Frozen(base)
-
-    def matches(self, operation: Any) -> bool:
-        if type(operation) is not self._class or self._content != _content(operation):
-            return False
-        if self._definition is not None:
-            definition = getattr(operation, "_definition", None)
-            if definition is None or not self._definition.matches(definition._data):
-                return False
-        return self._base is None or self._base.matches(_base(operation))
-
-
-def _base(operation: Any) -> Any:
-    return getattr(operation, "base_gate", None) or getattr(operation, "base_op", None)
-
-
-def _content(operation: Any) -> tuple[Any, ...]:
-    params = operation.params if isinstance(operation, Instruction) else getattr(operation, "params", ())
-    content = [fingerprint(parameter) for parameter in params]
-    operator = getattr(operation, "operator", None)
-    if operator is not None:
-        parts = operator if isinstance(operator, list) else [operator]
-        content.extend(fingerprint(part) for part in parts)
-    return tuple(content)

@@ -47,6 +47,7 @@ LAYERS = {
         "shared_evaluation",
         "row_starts",
         "compiler",
+        "snapshots",
         "coercion",
         "options",
         "progress",
