@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from qiskit_fused.choices import check_choice, check_dtype
 from qiskit_fused.layout import OFF, ON, SIGN, Column, Layout, make_layout
-from qiskit_fused.memory import LANE_BITS
 from qiskit_fused.methods import fewest_states
-from qiskit_fused.schedules import Method
+from qiskit_fused.schedules import METHODS, Method
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,14 +41,10 @@ def draw(
     max_layers: int,
 ) -> Figure | str:
     """Draw a plan; see `Plan.draw`."""
-    for name, value, allowed in (
-        ("output", output, ("mpl", "text")),
-        ("device", device, ("cpu", "cuda")),
-        ("dtype", dtype, tuple(LANE_BITS)),
-        ("method", method, ("reverse", "checkpoint", "store")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}.")
+    check_choice("output", output, ("mpl", "text"))
+    check_choice("device", device, ("cpu", "cuda"))
+    check_choice("method", method, METHODS)
+    dtype = check_dtype("dtype", dtype)
     for name, number, least in (
         ("max_layers", max_layers, 2),
         ("num_states", num_states, 1),

@@ -9,6 +9,7 @@ from textwrap import fill
 
 import numpy as np
 
+from qiskit_fused.choices import check_dtype
 from qiskit_fused.ladders import OPS_OF_CX, merge_ladders
 from qiskit_fused.limits import count_text, format_bytes, short_text
 from qiskit_fused.memory import Request
@@ -28,8 +29,7 @@ def explain(plan: Plan, dtype: str) -> str:
     Raises:
         ValueError: for a dtype that is not allowed.
     """
-    if dtype not in ("complex64", "complex128"):
-        raise ValueError(f"dtype is {dtype!r}; allowed: 'complex64', 'complex128'.")
+    dtype = check_dtype("dtype", dtype)
     if not plan.num_qubits:
         return "No observable sees a qubit that a gate acts on: values are constants, and nothing is simulated."
     parts: dict[str, Callable[[Plan, str], str]] = {

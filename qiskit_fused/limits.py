@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from math import inf
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -21,37 +22,61 @@ LIMIT_HELP = (
     "'50%'"
 )
 
-_UNITS = {
-    unit: base**power
-    for power, prefix in enumerate(("", "K", "M", "G", "T"))
-    for unit, base in ((f"{prefix}B", 1000), (f"{prefix}IB" if prefix else "B", 1024))
-}
+LEAST_LIMIT = 1000
+"""Bytes: a smaller number without a unit is refused, for no evaluation fits and the unit was probably forgotten."""
+
+_PREFIXES = ("", "K", "M", "G", "T")
 
 
 def parse_bytes(text: str) -> int | None:
-    """Parse ``"8GB"``, ``"512 mib"``, ``"100B"`` to bytes, in upper or lower case; None if it is no such text."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?I?B)\s*", text.upper())
-    if not match or match[2] not in _UNITS:
+    """Parse ``"8GB"``, ``"512 mib"``, ``"8G"``, ``"100B"`` to bytes, in upper or lower case; None for other texts.
+
+    Powers of 1,000 without an i, and of 1,024 with one. A number without a unit is None.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(?:([KMGT])(I?)B?|B|BYTES?)\s*", text.upper())
+    if not match:
         return None
-    return int(float(match[1]) * _UNITS[match[2]])
+    return round(float(match[1]) * (1024 if match[3] else 1000) ** _PREFIXES.index(match[2] or ""))
 
 
 def parse_limit(value: Any) -> int | float | None:
     """Return a memory limit as bytes (int) or as a fraction (float); None if it is neither.
 
-    >>> parse_limit("8GB"), parse_limit("50%"), parse_limit(0.25), parse_limit("8 apples")
-    (8000000000, 0.5, 0.25, None)
+    >>> parse_limit("8GB"), parse_limit(8e9), parse_limit("50%"), parse_limit(0.25), parse_limit("8 apples")
+    (8000000000, 8000000000, 0.5, 0.25, None)
     """
-    percent = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", value) if isinstance(value, str) else None
-    if percent:
-        return float(percent[1]) / 100 if 0 < float(percent[1]) <= 100 else None
     if isinstance(value, str):
-        return parse_bytes(value) or None
+        percent = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*%\s*", value)
+        if percent:
+            return float(percent[1]) / 100 if 0 < float(percent[1]) <= 100 else None
+        number = _number(value)
+        return parse_bytes(value) or None if number is None else _count_bytes(number)
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
-    if isinstance(value, Integral):
-        return max(int(value), 0) or None
-    return float(value) if 0 < float(value) <= 1 else None
+    if not isinstance(value, Integral) and 0 < float(value) <= 1:
+        return float(value)
+    return _count_bytes(value)
+
+
+def _number(text: str) -> float | None:
+    """Return the number that a text is, without a unit, or None."""
+    return float(text) if re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)(E\+?\d+)?\s*", text.upper()) else None
+
+
+def _count_bytes(number: Any) -> int | None:
+    """Return a number of bytes that has no unit; None where it is too small, infinite, or no whole number."""
+    return int(number) if LEAST_LIMIT <= number < inf and number == int(number) else None
+
+
+def suggest_limit(value: Any) -> str:
+    """Return the end of an error: ``"; did you mean '8GB' or '8%'?"`` for a number that lacks a unit, else ``"."``."""
+    number = _number(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, Real) or not 0 < float(number) < LEAST_LIMIT:
+        return "."
+    if number == 1:
+        return "; did you mean 1.0, which is all of the free memory, or '1GB'?"
+    share = f" or '{float(number) * 100 if number < 1 else float(number):g}%'" if number <= 100 else ""
+    return f"; did you mean '{float(number):g}GB'{share}?"
 
 
 def resolve_limit(value: Any, free: int | None = None) -> int:
@@ -66,7 +91,7 @@ def resolve_limit(value: Any, free: int | None = None) -> int:
     """
     limit = DEFAULT_SHARE if value is None else parse_limit(value)
     if limit is None:
-        raise ValueError(f"memory_limit is {value!r}; allowed: {LIMIT_HELP}.")
+        raise ValueError(f"memory_limit is {value!r}; allowed: {LIMIT_HELP}{suggest_limit(value)}")
     if isinstance(limit, int):
         return limit
     if free is None:

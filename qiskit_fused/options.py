@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from qiskit_fused.limits import ALWAYS_FREE, DEFAULT_SHARE, LIMIT_HELP, parse_limit, resolve_limit
-from qiskit_fused.schedules import Method
+from qiskit_fused.choices import check_choice, check_dtype, suggest
+from qiskit_fused.limits import ALWAYS_FREE, DEFAULT_SHARE, LIMIT_HELP, parse_limit, resolve_limit, suggest_limit
+from qiskit_fused.schedules import METHODS, Method
 
 DEVICES = ("auto", "cpu", "cuda", "reference")
-DTYPES = ("complex128", "complex64")
-METHODS = ("auto", "reverse", "checkpoint", "store")
 PRECISION_MODES = ("auto", "emulate", "exact")
 
 
@@ -34,19 +33,25 @@ class FusedOptions:
         dtype: number format of the amplitudes, ``"complex128"`` or ``"complex64"``. Values and gradients are float64.
         num_threads: CPU threads; None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else all CPUs this
             process may run on.
-        memory_limit: most memory for an evaluation, on the CPU with the arrays that go in and out: bytes, ``"8GB"``,
-            ``"512MiB"``, or a fraction of the memory that is free when the work begins, as a number in (0, 1] or as
-            ``"50%"``. None is 80 % of it, on a GPU nearly all.
+        memory_limit: most memory for an evaluation, on the CPU with the arrays that go in and out: a number of bytes
+            from 1,000 on, such as ``8e9``; a string such as ``"8GB"``, ``"512 MiB"`` or ``"8G"``; or a fraction of the
+            memory that is free when the work begins, as a float in (0, 1] or as ``"50%"``. None is 80 % of it, on a GPU
+            nearly all. The integer 1 is refused, because it may mean ``1.0``, which is all of the free memory.
         method: how the backward sweep of a gradient gets its states: ``"reverse"`` uncomputes them, which takes two
             states per row; ``"store"`` keeps all of them; ``"checkpoint"`` keeps some, within ``memory_limit``, and
             recomputes the others; ``"auto"`` stores them where they are few bytes, else reverses. All give the same
             gradients up to rounding. ``print(fuse(circuit).report())`` compares them.
         num_segments: for ``"checkpoint"``, cut the circuit into that many segments of equal length, and keep the start
-            of each and the states of one.
+            of each and the states of one. A circuit of D layers has at most D + 2 states to keep: more segments than
+            that are as many as there are states, which keeps all of them.
         seed: seed or generator of the noise of emulated precision.
         default_precision: target precision of PUBs that bring none.
         precision_mode: ``"emulate"`` adds normal noise of the target precision, as ``StatevectorEstimator`` does;
-            ``"exact"`` never adds any; ``"auto"`` emulates when ``default_precision`` is not zero.
+            ``"exact"`` never adds any; ``"auto"`` emulates if the options are made with a ``default_precision`` above
+            zero. A ``default_precision`` that is assigned later does not change whether there is noise: where the
+            mode is ``"auto"``, the assignment first turns it into ``"exact"`` or ``"emulate"``, whichever it was.
+            Software that sets a precision by itself, such as the ``Executor`` of sQUlearn, thus adds no noise to exact
+            values.
         fallback: whether circuits that only ``StatevectorEstimator`` can run go there, with a warning.
         progress: whether work shows a progress bar (needs tqdm), one for each job or call, or a function that is
             called with ``(done, total)``, in steps, by the thread that works, every 50 ms or less often; an exception
@@ -74,7 +79,12 @@ class FusedOptions:
         check = _CHECKS.get(name)
         if check is None:
             raise unknown_option(name)
-        object.__setattr__(self, name, check(name, value))
+        value = check(name, value)
+        # while the options are being made there is no mode yet: it is the later field
+        is_late = name == "default_precision" and "precision_mode" in self.__dict__
+        if is_late and self.precision_mode == "auto" and value != self.default_precision:
+            self.precision_mode = "emulate" if self.adds_noise else "exact"
+        object.__setattr__(self, name, value)
 
     def __post_init__(self) -> None:
         self.check_method()
@@ -179,7 +189,7 @@ class FusedOptions:
 
 def unknown_option(name: str) -> TypeError:
     """Return the error for a name that is no option."""
-    return TypeError(f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}.")
+    return TypeError(f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}{suggest(name, _CHECKS)}")
 
 
 def resembles_option(name: str) -> bool:
@@ -192,22 +202,11 @@ def _bad(name: str, value: Any, allowed: str) -> ValueError:
 
 
 def _choice(*allowed: str) -> Any:
-    def check(name: str, value: Any) -> str:
-        if not isinstance(value, str) or value not in allowed:
-            raise _bad(name, value, ", ".join(map(repr, allowed)))
-        return value
-
-    return check
+    return lambda name, value: check_choice(f"option {name}", value, allowed)
 
 
 def _dtype(name: str, value: Any) -> str:
-    try:
-        found = np.dtype(value).name if value is not None else None
-    except TypeError:
-        found = None
-    if found not in DTYPES:
-        raise _bad(name, value, ", ".join(map(repr, DTYPES)))
-    return found
+    return check_dtype(f"option {name}", value)
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -241,7 +240,7 @@ def _memory(name: str, value: Any) -> int | float | str | None:
         return None
     limit = parse_limit(value)
     if limit is None:
-        raise _bad(name, value, LIMIT_HELP)
+        raise ValueError(f"option {name} is {value!r}; allowed: {LIMIT_HELP}{suggest_limit(value)}")
     return value if isinstance(value, str) and isinstance(limit, int) else limit
 
 
@@ -270,7 +269,7 @@ _CHECKS = {
     "dtype": _dtype,
     "num_threads": _count,
     "memory_limit": _memory,
-    "method": _choice(*METHODS),
+    "method": _choice("auto", *METHODS),
     "num_segments": _count,
     "seed": _seed,
     "default_precision": _precision,

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qiskit_fused.choices import check_choice, check_dtype
 from qiskit_fused.limits import count_text, format_bytes, resolve_limit, short_text
 from qiskit_fused.memory import Footprint, Request
 from qiskit_fused.methods import Report, report
 from qiskit_fused.program import OpKind, Program
+from qiskit_fused.schedules import METHODS
 from qiskit_fused.starts import Starts
 
 if TYPE_CHECKING:
@@ -223,9 +225,9 @@ class Plan:
             num_threads: rows run side by side, one per thread at most.
             num_states: for "checkpoint", states kept per row; None is the fewest, 1.
         """
-        states = {"reverse": 0, "checkpoint": num_states or 1, "store": self.num_positions()}.get(method)
-        if states is None:
-            raise ValueError(f"method is {method!r}; allowed: 'reverse', 'checkpoint', 'store'.")
+        check_choice("method", method, METHODS)
+        dtype = check_dtype("dtype", dtype)
+        states = {"reverse": 0, "checkpoint": num_states or 1, "store": self.num_positions()}[method]
         request = Request.full(batch_size, observables, dtype, gradient)
         return self.footprint(dtype).total(request, num_threads, min(states, self.num_positions()))
 
@@ -248,9 +250,9 @@ class Plan:
             num_threads: rows run side by side, one per thread at most.
 
         Raises:
-            ValueError: when ``memory_limit`` is not understood.
+            ValueError: when ``memory_limit`` or ``dtype`` is not understood.
         """
-        request = Request.full(batch_size, observables, dtype)
+        request = Request.full(batch_size, observables, check_dtype("dtype", dtype))
         return report(self, request, num_threads, resolve_limit(memory_limit))
 
     def state_bytes(self, dtype: str = "complex128") -> int:

@@ -17,6 +17,7 @@ from math import comb
 import numpy as np
 
 FORWARD, BACK = 0, 1
+METHODS = ("reverse", "checkpoint", "store")
 
 
 @dataclass(frozen=True, eq=False)

@@ -387,6 +387,29 @@ def test_precision_modes(device, circuit):
     assert (quiet.default_precision, quiet.seed) == (0.5, None)
 
 
+class ShotsExecutor:
+    """What the Executor of sQUlearn does to an estimator: it reads shots from it, and sets its precision from them."""
+
+    def __init__(self, estimator):
+        precision = getattr(estimator.options, "default_precision", None)
+        self.shots = round(1 / precision**2) if precision else 1024
+        self.estimator = estimator
+        estimator.options.default_precision = 1 / self.shots**0.5
+
+    def run(self, pubs):
+        return self.estimator.run(pubs, precision=1 / self.shots**0.5).result()
+
+
+def test_software_that_sets_a_precision_adds_no_noise_to_exact_values(device, circuit):
+    pub = (circuit, ["ZZZ", "XII"], np.zeros((4, 1, circuit.num_parameters)))
+    expected = FusedEstimator(device=device).run([pub]).result()[0].data.evs
+    result = ShotsExecutor(FusedEstimator(device=device)).run([pub])[0]
+    np.testing.assert_array_equal(result.data.evs, expected)
+    assert result.metadata["target_precision"] == 1 / 32
+    asked = ShotsExecutor(FusedEstimator(device=device, default_precision=0.1, seed=4)).run([pub])[0].data.evs
+    np.testing.assert_allclose(asked, np.random.default_rng(4).normal(expected, 0.1), rtol=0, atol=1e-12)
+
+
 # --- fallback ---
 
 

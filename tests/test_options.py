@@ -60,6 +60,8 @@ def test_a_gradient_shares_the_options_of_its_estimator():
         ("memory_limit", "-8GB", "None, a number of bytes"),
         ("memory_limit", "0GB", "None, a number of bytes"),
         ("memory_limit", True, "None, a number of bytes"),
+        ("memory_limit", float("inf"), "None, a number of bytes"),
+        ("memory_limit", 1000.5, "None, a number of bytes"),
         ("memory_limit", float("nan"), "None, a number of bytes"),
         ("memory_limit", [8], "None, a number of bytes"),
         ("method", "forward", "'auto', 'reverse', 'checkpoint', 'store'"),
@@ -81,10 +83,72 @@ def test_a_bad_value_is_refused_by_name_value_and_what_is_allowed(name, value, a
         FusedOptions(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("device", "gpu", "cuda"),
+        ("device", "GPU", "cuda"),
+        ("device", "cuda:0", "cuda"),
+        ("device", "cuda:3", "cuda"),
+        ("device", "CPU", "cpu"),
+        ("device", "referense", "reference"),
+        ("dtype", "float32", "complex64"),
+        ("dtype", "single", "complex64"),
+        ("dtype", np.float32, "complex64"),
+        ("dtype", float, "complex128"),
+        ("dtype", "double", "complex128"),
+        ("dtype", "Complex64", "complex64"),
+        ("method", "adjoint", "reverse"),
+        ("method", "checkpointing", "checkpoint"),
+        ("method", "parameter_shift", "auto"),
+        ("precision_mode", "shots", "emulate"),
+        ("precision_mode", "EXACT", "exact"),
+    ],
+)
+def test_an_error_names_the_word_that_was_probably_meant(name, value, meant):
+    with pytest.raises(
+        ValueError, match=re.escape(f"option {name} is {value!r}; allowed: ") + f".*; did you mean '{meant}'\\?$"
+    ):
+        FusedOptions(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("device", 3), ("device", "quantum"), ("dtype", "int8"), ("method", None)])
+def test_an_error_names_no_word_where_none_was_probably_meant(name, value):
+    with pytest.raises(ValueError, match=f"option {name} is .*'\\.$"):
+        FusedOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (1, "1.0, which is all of the free memory, or '1GB'"),
+        ("1", "1.0, which is all of the free memory, or '1GB'"),
+        (8, "'8GB' or '8%'"),
+        (2.0, "'2GB' or '2%'"),
+        (1.5, "'1.5GB' or '1.5%'"),
+        ("0.5", "'0.5GB' or '50%'"),
+        (512, "'512GB'"),
+    ],
+)
+def test_a_memory_limit_that_lacks_its_unit_is_refused(value, meant):
+    for limit in (value, np.asarray(value)[()] if not isinstance(value, str) else value):
+        with pytest.raises(ValueError, match=re.escape(f"; did you mean {meant}?")):
+            FusedOptions(memory_limit=limit)
+
+
+@pytest.mark.parametrize(
+    "value", [8e9, np.float64(8e9), np.float32(8e9), np.int64(8 * 10**9), "8G", "8 GB", "8e9", "8gb"]
+)
+def test_a_whole_number_of_bytes_is_a_memory_limit_in_whatever_type(value):
+    assert FusedOptions(memory_limit=value).resolve_memory_limit() == 8 * 10**9
+
+
 def test_an_unknown_option_is_refused():
     for make in (FusedOptions.coerce, FusedEstimator, FusedEstimatorGradient):
         with pytest.raises(TypeError, match="unknown option 'devcie'; allowed: device, dtype, num_threads"):
             make(devcie="cpu")
+        with pytest.raises(TypeError, match=r"unknown option 'threads'; .*; did you mean 'num_threads'\?$"):
+            make(threads=2)
     with pytest.raises(TypeError, match="options must be FusedOptions, a mapping or None, not str"):
         FusedEstimator(options="cpu")
 
@@ -198,6 +262,19 @@ def test_noise_is_added_when_the_mode_says_so():
     assert FusedOptions(default_precision=0.1).adds_noise
     assert FusedOptions(precision_mode="emulate").adds_noise
     assert not FusedOptions(default_precision=0.1, precision_mode="exact").adds_noise
+
+
+def test_a_precision_assigned_later_does_not_change_whether_noise_is_added():
+    exact, noisy = FusedOptions(), FusedOptions(default_precision=0.1)
+    exact.default_precision = noisy.default_precision = 0.25
+    assert not exact.adds_noise and noisy.adds_noise
+    assert (exact.precision_mode, noisy.precision_mode) == ("exact", "emulate")
+    assert not FusedOptions.coerce(exact, dtype="complex64").adds_noise and not copy.deepcopy(exact).adds_noise
+    exact.precision_mode = "emulate"
+    assert exact.adds_noise
+    same = FusedOptions()
+    same.default_precision = 0.0
+    assert same == FusedOptions()
 
 
 def test_options_survive_pickle_and_deepcopy():

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that are one of a few words: the check, and an error that names the word that was probably meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+DTYPES = ("complex128", "complex64")
+"""Number formats of the amplitudes."""
+
+# The words of other packages for ours, in lower case.
+_MEANT = {
+    "cuda": ("gpu", "nvidia", "cupy", "lightning.gpu"),
+    "cpu": ("host", "c++", "lightning.qubit"),
+    "complex64": ("float32", "single", "float", "half", "float16", "c64", "complex32", "bfloat16", "fp32"),
+    "complex128": ("float64", "double", "c128", "longdouble", "float128", "complex256", "fp64"),
+    "reverse": ("adjoint", "reversible", "uncompute", "reverse-mode", "inverse"),
+    "checkpoint": ("checkpointing", "recompute", "remat"),
+    "store": ("backprop", "backpropagation", "tape", "save", "keep", "cache"),
+    "emulate": ("noise", "noisy", "shots", "sample", "sampling", "stochastic"),
+    "exact": ("ideal", "noiseless", "analytic", "none"),
+    "mpl": ("matplotlib", "png", "svg", "figure"),
+    "text": ("ascii", "txt", "string", "str"),
+    "auto": ("default", "automatic", "best", "parameter-shift", "param-shift", "finite-diff"),
+    "num_threads": ("threads", "n_threads", "nthreads", "n_jobs", "max_parallel_threads"),
+    "memory_limit": ("memory", "max_memory", "max_memory_mb"),
+    "dtype": ("precision", "number_format"),
+    "device": ("backend", "engine"),
+    "method": ("diff_method",),
+    "default_precision": ("shots", "default_shots"),
+    "seed": ("seed_simulator", "random_seed"),
+}
+
+
+def check_choice(what: str, value: Any, allowed: Collection[str]) -> str:
+    """Return a value that is one of the words allowed.
+
+    Raises:
+        ValueError: with the words allowed, and the one that was probably meant.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{what} is {value!r}; allowed: {', '.join(map(repr, allowed))}{suggest(value, allowed)}")
+    return value
+
+
+def check_dtype(what: str, value: Any) -> str:
+    """Return the name of a number format of amplitudes, given as a name or a dtype of NumPy or PyTorch.
+
+    Raises:
+        ValueError: with the formats allowed, and the one that was probably meant.
+    """
+    found = str(value).removeprefix("torch.")
+    if found not in DTYPES and value is not None:
+        with suppress(TypeError):
+            found = np.dtype(value).name
+    if found not in DTYPES:
+        words = ", ".join(map(repr, DTYPES))
+        raise ValueError(f"{what} is {value!r}; allowed: {words}{suggest(found, DTYPES)}")
+    return found
+
+
+def suggest(value: Any, allowed: Collection[str]) -> str:
+    """Return the end of an error: the word that was probably meant, or a full stop where none is likely.
+
+    >>> suggest("gpu", ("auto", "cpu", "cuda")), suggest("chekpoint", ("store", "checkpoint")), suggest(3, ("cpu",))
+    ("; did you mean 'cuda'?", "; did you mean 'checkpoint'?", '.')
+    """
+    word = _resemble(value, allowed)
+    return "." if word is None else f"; did you mean {word!r}?"
+
+
+def _resemble(value: Any, allowed: Collection[str]) -> str | None:
+    if value is None:
+        return None
+    text = str(value).strip().lower().removeprefix("torch.")
+    text = re.sub(r"\W\d+$", "", text)  # the number of a device: "cuda:0"
+    for word in allowed:
+        if text == word or text.replace("_", "-") in _MEANT.get(word, ()) or text in _MEANT.get(word, ()):
+            return word
+    return next(iter(get_close_matches(text, allowed, n=1, cutoff=0.6)), None)
