@@ -7,7 +7,6 @@ the identity of the object given, and used again only while its content is what 
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from qiskit.circuit import QuantumCircuit
 from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
 
+from qiskit_fused.forks import new_lock
 from qiskit_fused.observables import Observables
 
 MAX_CONVERTED = 1024
@@ -44,7 +44,7 @@ class _ConversionCache:
     def __init__(self) -> None:
         self._entries: OrderedDict[int, tuple[Any, Any, CoercedObservables]] = OrderedDict()
         self._letters = 0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def get(self, given: Any) -> CoercedObservables:
         entry = self._entries.get(id(given))
@@ -119,7 +119,7 @@ class _StackCache:
 
     def __init__(self) -> None:
         self._entries: OrderedDict[tuple[int, ...], tuple[list[Observables], Observables]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def get(self, parts: list[Observables]) -> Observables:
         if len(parts) == 1:

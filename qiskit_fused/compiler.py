@@ -7,7 +7,6 @@ taken when it was lowered.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -18,6 +17,7 @@ import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.forks import new_lock
 from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
 from qiskit_fused.observables import Observables
@@ -49,7 +49,7 @@ class CompiledCircuit:
         self._columns = {parameter: column for column, parameter in enumerate(self.parameters)}
         self.program: Program = lower(circuit)
         self._plans: OrderedDict[tuple[bytes | None, bool], Plan] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def describes(self, circuit: QuantumCircuit) -> bool:
         """Say whether this is that circuit object, unchanged since."""
@@ -103,7 +103,7 @@ class CompiledCircuit:
         """Restore a copy: it runs as the original does, but describes no circuit object."""
         self.__dict__.update(state)
         self._circuit, self._snapshot = _no_circuit, None
-        self._plans, self._lock = OrderedDict(), threading.Lock()
+        self._plans, self._lock = OrderedDict(), new_lock()
 
 
 _NEEDS_ZERO = (
@@ -122,7 +122,7 @@ class CompileCache:
     def __init__(self, max_circuits: int = MAX_CIRCUITS, max_instructions: int = MAX_INSTRUCTIONS):
         self._max_circuits, self._max_instructions = max_circuits, max_instructions
         self._entries: OrderedDict[int, CompiledCircuit] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from qiskit_fused.engines import (
     select_engine,
     suits_gpu,
 )
+from qiskit_fused.forks import in_child, new_lock
 from qiskit_fused.limits import format_bytes
 from qiskit_fused.memory import Request
 from qiskit_fused.methods import Choice, choose
@@ -38,22 +37,18 @@ from qiskit_fused.workers import cut_rows, evaluate_portions
 
 _engines: dict[tuple[Any, ...], Engine] = {}
 _engines_of_parents: list[dict[tuple[Any, ...], Engine]] = []
-_lock = threading.Lock()
+_lock = new_lock()
 _log = logging.getLogger("qiskit_fused")
 _said: set[str] = set()
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
+@in_child
 def _forget_engines() -> None:
-    global _lock, _engines
-    _lock = threading.Lock()
+    global _engines
     _engines_of_parents.append(_engines)  # kept: a child cannot free the device memory of its parent
     _engines = {}
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_engines)
 
 
 def engine_for(device: str, options: FusedOptions, num_threads: int = 1) -> Engine:

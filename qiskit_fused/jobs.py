@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -13,6 +12,7 @@ from qiskit.providers import JobError, JobStatus
 from qiskit_machine_learning.algorithm_job import AlgorithmJob
 
 from qiskit_fused.engines import cupy_runtime
+from qiskit_fused.forks import in_child, new_lock
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import run_cancellable
 
@@ -20,17 +20,12 @@ MAX_WORKERS = 8
 STOP_SECONDS = 1.0  # in which work ends after Ctrl-C
 
 _pools: list[ThreadPoolExecutor] = []
-_lock = threading.Lock()
+_lock = new_lock()
 
 
+@in_child
 def _forget_threads() -> None:
-    global _lock
-    _lock = threading.Lock()
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
-    os.register_at_fork(after_in_child=_forget_threads)
+    _pools.clear()  # a forked child has none of its parent's threads
 
 
 class FusedJob(AlgorithmJob):

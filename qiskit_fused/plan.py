@@ -10,12 +10,12 @@ angles are known. Diagonal gates at either end of a run are terms of the phases 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qiskit_fused.choices import check_choice, check_dtype
+from qiskit_fused.forks import cached_property
 from qiskit_fused.limits import count_text, format_bytes, resolve_limit, short_text
 from qiskit_fused.memory import Footprint, Request
 from qiskit_fused.methods import Report, report

@@ -10,11 +10,13 @@ chain recomputed from the states that were kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from math import comb
 
 import numpy as np
+
+from qiskit_fused.forks import cached_property
 
 FORWARD, BACK = 0, 1
 METHODS = ("reverse", "checkpoint", "store")

@@ -11,10 +11,11 @@ reaches the suffix in phi has the value <phi|U^+ O U|phi>. Its gradient is that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from qiskit_fused.forks import cached_property
 
 from .layering import make_plan
 from .limits import count_text

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
+
+from qiskit_fused.forks import cached_property
 
 _BLOCK_BYTES = 1 << 26  # of start states, and gradients with respect to them, that are made at a time
 _MIN_BLOCK_ROWS = 16  # threads run rows side by side

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from qiskit_fused.batches import all_pairs, as_slice, join_rows
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit, check_observables
 from qiskit_fused.execution import check_finite, evaluate, pull_back, real_values
+from qiskit_fused.forks import cached_property
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress

@@ -8,7 +8,6 @@ they have received, and one that lacks something, because it is new, says so and
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
 from collections import OrderedDict
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property
 from itertools import pairwise
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -27,6 +25,7 @@ import numpy as np
 
 from qiskit_fused.compiler import CompiledCircuit
 from qiskit_fused.engines import Evaluation, Watch
+from qiskit_fused.forks import cached_property, in_child, new_lock
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, run_cancellable
@@ -254,17 +253,12 @@ _sent: WeakKeyDictionary[Executor, WeakSet[Any]] = WeakKeyDictionary()
 _of_parents: WeakSet[Executor] = WeakSet()  # executors that lost their threads when this process was forked
 _names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 _received: OrderedDict[str, Any] = OrderedDict()  # on a worker, the latest last
-_lock = threading.Lock()
+_lock = new_lock()
 
 
+@in_child
 def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it
     _of_parents.update(_sent)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Shared:

@@ -13,7 +13,18 @@ PACKAGE = ROOT / "qiskit_fused"
 # Data flows one way: circuit -> program -> plan -> engine -> result. A module belongs to the first layer that names it
 # or its folder; a layer may import itself and the layers listed beside it.
 LAYERS = {
-    "data": ["program", "starts", "observables", "normal_form", "gates", "records", "limits", "choices"],
+    "data": [
+        "forks",
+        "caches",
+        "program",
+        "starts",
+        "observables",
+        "normal_form",
+        "gates",
+        "records",
+        "limits",
+        "choices",
+    ],
     "lowering": ["lowering", "synthesis", "expressions", "unsupported"],
     "planning": [
         "plan",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ except ImportError as error:
         "folder of the sources to use what is installed, or install with pip install -e ."
     ) from error
 from qiskit_fused.engines import NO_STATES, Ends, Evaluation, Watch
+from qiskit_fused.forks import new_lock
 from qiskit_fused.schedules import REVERSE, Method
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class CpuEngine:
         self._plans: WeakKeyDictionary[Plan, Any] = WeakKeyDictionary()
         self._observables: WeakKeyDictionary[TermMasks, Any] = WeakKeyDictionary()
         self._row_pairs: tuple[np.ndarray, int, tuple[np.ndarray, int]] | None = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def evaluate(
         self,

@@ -8,7 +8,6 @@ depend on chunks, bit for bit.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from qiskit_fused.engines.cuda_run import Findings, Run
 from qiskit_fused.engines.launching import kernel, shared_memory
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, device_observables
+from qiskit_fused.forks import new_lock, new_rlock
 from qiskit_fused.schedules import REVERSE, Method
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class CudaEngine:
         self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables] = OrderedDict()
         self._finals: Finals | None = None
         self._mark: Any = None  # of the work that was launched last, maybe in another stream
-        self._lock = threading.Lock()
-        self._running = threading.RLock()  # one evaluation at a time: each counts on the memory that is free
+        self._lock = new_lock()
+        self._running = new_rlock()  # one evaluation at a time: each counts on the memory that is free
 
     def evaluate(
         self,

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from qiskit_fused.engines import Ends
+from qiskit_fused.forks import cached_property
 from qiskit_fused.schedules import Method
 
 if TYPE_CHECKING:

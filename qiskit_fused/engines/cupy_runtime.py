@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, lru_cache
@@ -18,6 +17,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+
+from qiskit_fused.forks import in_child, new_lock
 
 from .sources import kernel_source
 
@@ -32,7 +33,7 @@ REQUIREMENTS = {
 _DEFAULT_SHARED_MEMORY = 48 << 10  # bytes, static and dynamic, that any kernel may have without asking
 _TRIAL = 'extern "C" __global__ void trial(int* x) { x[threadIdx.x] = 2 * threadIdx.x + 1; }'
 
-_lock = threading.Lock()
+_lock = new_lock()
 _forked = False
 
 
@@ -107,7 +108,7 @@ class CupyRuntime:
         self.total_memory = int(properties["totalGlobalMem"])
         self.out_of_memory: type[Exception] = cupy.cuda.memory.OutOfMemoryError
         self._modules: dict[tuple[Any, ...], CupyModule] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def free_memory(self) -> int:
         """Return the bytes that can still be allocated: free on the device, and free in CuPy's pool."""
@@ -186,7 +187,7 @@ class CupyModule:
     def __init__(self, raw: Any):
         self._raw = raw
         self._functions: dict[str, Callable[..., None]] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def function(self, name: str) -> Callable[..., None]:
         """Return a kernel as ``launch(grid, block, args, shared_memory=0)``, sizes in blocks, threads and bytes."""
@@ -197,7 +198,7 @@ class CupyModule:
 
 
 def _launcher(kernel: Any) -> Callable[..., None]:
-    lock = threading.Lock()
+    lock = new_lock()
     allowed = _DEFAULT_SHARED_MEMORY - kernel.shared_size_bytes
 
     def launch(grid: int, block: int, args: tuple[Any, ...], shared_memory: int = 0) -> None:
@@ -344,11 +345,7 @@ def _answer(ask: Callable[[], str]) -> str:
         return brief(error)
 
 
+@in_child
 def _forget_cuda() -> None:
-    global _lock, _forked
-    _lock = threading.Lock()
+    global _forked
     _forked = _forked or (_find_cupy.cache_info().currsize > 0 and _find_cupy()[0] is not None)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_cuda)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from qiskit_fused import records
 from qiskit_fused.chunks import REAL_FORMAT
+from qiskit_fused.forks import new_lock
 from qiskit_fused.passes import Passes, make_passes
 from qiskit_fused.program import OpKind
 from qiskit_fused.slots import Slots, leaf_records, place_slots
@@ -62,7 +62,7 @@ class DevicePlan:
             self.initial_state = upload(xp, initial_state.astype(dtype))
         self._xp = xp
         self._slots: OrderedDict[bytes, DeviceSlots] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def slots(self, plan: Plan, varies: np.ndarray) -> DeviceSlots:
         """Return the slots for columns that vary, bool (C,)."""

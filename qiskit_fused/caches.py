@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Caches that are bounded in bytes, and the call that empties all of them.
+
+One class for every kind of thing that is kept between calls. Each kind has a bound in bytes; what goes beyond it pushes
+out other entries at random. Random choice keeps most of its hits where a loop visits a little more than what fits, one
+after the other; to drop the entry that was used least recently would then drop each one just before it is needed.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable
+from random import Random
+from typing import Any, Generic, TypeVar
+
+from qiskit_fused import forks
+
+_V = TypeVar("_V")
+_OVERHEAD = 600  # bytes of an entry beside its value: key, record, weak reference, places in a dict and a list
+
+
+class _Owner(weakref.ref):
+    """A weak reference that knows which entry it is the owner of."""
+
+    __slots__ = ("key",)
+    key: Hashable
+
+
+class _Entry(Generic[_V]):
+    __slots__ = ("num_bytes", "owner", "place", "value")
+
+    def __init__(self, value: _V, num_bytes: int, owner: _Owner | None):
+        self.value, self.num_bytes, self.owner, self.place = value, num_bytes, owner, 0
+
+
+class BoundedCache(Generic[_V]):
+    """Values by key, of so many bytes at most; shared by threads, and usable in forked children.
+
+    Args:
+        max_bytes: bound of all values together. A larger value is kept only while its owner lives, and then counts as
+            half of the bound, so that it does not push out everything else.
+    """
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self._entries: dict[Hashable, _Entry[_V]] = {}
+        self._keys: list[Hashable] = []  # entry number i of the random choice
+        self._num_bytes = 0
+        self._orphans: deque[_Owner] = deque()  # owners that are gone, whose entries are still there
+        self._lock = forks.new_lock()
+        self._random = Random(0)
+        _caches.add(self)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all values, as they were told by `put`."""
+        return self._num_bytes
+
+    def get(self, key: Hashable) -> _V | None:
+        """Return the value of a key, or None."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.value
+
+    def put(self, key: Hashable, value: _V, num_bytes: int, owner: Any = None, *, replace: bool = False) -> _V:
+        """Keep a value, as far as the bound allows, and return it.
+
+        Where another thread was faster its value stays and is returned, unless ``replace`` says otherwise.
+
+        Args:
+            key: of the value; with an owner it has to be one that only this owner has, such as its ``id``.
+            value: what to keep; never None.
+            num_bytes: of the value.
+            owner: the entry is dropped when this object is.
+            replace: whether to drop what is there.
+        """
+        num_bytes += _OVERHEAD
+        if num_bytes > self.max_bytes:
+            if owner is None:
+                return value
+            num_bytes = self.max_bytes // 2
+        reference = None
+        if owner is not None:
+            reference = _Owner(owner, self._orphaned)
+            reference.key = key
+        dropped: list[Any] = []  # freed when the lock is open: that may call back
+        with self._lock:
+            known = self._entries.get(key)
+            if known is not None:
+                if not replace:
+                    return known.value
+                self._drop(key, dropped)
+            entry = _Entry(value, num_bytes, reference)
+            entry.place = len(self._keys)
+            self._keys.append(key)
+            self._entries[key] = entry
+            self._num_bytes += num_bytes
+            self._drop_orphans(dropped)
+            while self._num_bytes > self.max_bytes and len(self._keys) > 1:
+                chosen = self._keys[self._random.randrange(len(self._keys))]
+                if chosen != key:
+                    self._drop(chosen, dropped)
+        return value
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            dropped = self._entries, self._keys
+            self._entries, self._keys, self._num_bytes = {}, [], 0
+        del dropped
+
+    def recount(self) -> None:
+        """Make places and bytes agree with the entries, which another thread may have been changing at a fork."""
+        self._keys = list(self._entries)
+        for place, key in enumerate(self._keys):
+            self._entries[key].place = place
+        self._num_bytes = sum(entry.num_bytes for entry in self._entries.values())
+
+    def _drop(self, key: Hashable, dropped: list[Any]) -> None:
+        entry = self._entries.pop(key)
+        last = self._keys.pop()
+        if last != key:
+            self._keys[entry.place] = last
+            self._entries[last].place = entry.place
+        self._num_bytes -= entry.num_bytes
+        dropped.append(entry)
+
+    def _orphaned(self, owner: Any) -> None:
+        # this may be called wherever memory is allocated, also by the thread that has the lock
+        self._orphans.append(owner)
+        if self._lock.acquire(blocking=False):
+            dropped: list[Any] = []
+            try:
+                self._drop_orphans(dropped)
+            finally:
+                self._lock.release()
+
+    def _drop_orphans(self, dropped: list[Any]) -> None:
+        while self._orphans:
+            owner = self._orphans.popleft()
+            entry = self._entries.get(owner.key)
+            if entry is not None and entry.owner is owner:
+                self._drop(owner.key, dropped)
+
+
+_caches: weakref.WeakSet[BoundedCache[Any]] = weakref.WeakSet()
+_releases: list[Callable[[], None]] = []
+
+
+@forks.in_child
+def _recount() -> None:
+    for cache in list(_caches):
+        cache.recount()
+
+
+def on_release(action: Callable[[], None]) -> Callable[[], None]:
+    """Have `release_memory` call a function; a decorator for functions of modules."""
+    _releases.append(action)
+    return action
+
+
+def release_memory() -> None:
+    """Free everything that is kept between calls: compiled circuits, plans, observables, tables and workspaces.
+
+    Calls that run at the moment keep what they use until they end. Later calls make again what they need: their results
+    are the same, the first one of each circuit takes longer.
+
+    >>> import qiskit_fused
+    >>> qiskit_fused.release_memory()
+    """
+    for cache in list(_caches):
+        cache.clear()
+    for action in _releases:
+        action()
