@@ -20,7 +20,7 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 
 from qiskit_fused.coercion import CoercedObservables, coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
-from qiskit_fused.execution import check_device, check_finite, evaluate
+from qiskit_fused.execution import check_device, check_finite, evaluate, real_values
 from qiskit_fused.jobs import FusedJob
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
@@ -209,7 +209,9 @@ def _make_task(pub: Any, precision: Any) -> _Task:
         task.pub = EstimatorPub(
             fallback,
             _as_paulis(ObservablesArray.coerce(given_observables)),
-            BindingsArray({parameters: array.reshape(*values_shape, -1)} if parameters else None, values_shape),
+            BindingsArray(
+                {parameters: array.reshape(*values_shape, len(parameters))} if parameters else None, values_shape
+            ),
             target,
             validate=False,
         )
@@ -234,7 +236,7 @@ def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray | None, 
     if values is None:
         return (None if parameters else np.zeros((1, 0))), ()
     if not isinstance(values, (BindingsArray, Mapping)):
-        array = np.array(values, dtype=np.float64) if len(parameters) > 1 else None
+        array = np.array(real_values(values)) if len(parameters) > 1 else None
         if array is not None and array.ndim and array.shape[-1] == len(parameters):
             return array.reshape(-1, len(parameters)), array.shape[:-1]
         values = {parameters: values}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from qiskit_fused.arrays import as_numbers
 from qiskit_fused.compiler import CompiledCircuit
 from qiskit_fused.engines import (
     NO_STATES,
@@ -286,16 +287,23 @@ def choose_method(
     return choice
 
 
-def real_values(values: Any) -> np.ndarray:
+def real_values(values: Any, what: str = "parameter_values") -> np.ndarray:
     """Return parameter values as a float64 array, the same one if it is that already.
 
+    Args:
+        values: anything `as_numbers` takes.
+        what: the name of the argument, for errors.
+
     Raises:
-        TypeError: for None and complex numbers, which NumPy would turn into NaN and real parts.
+        TypeError: for None and complex numbers, which NumPy would turn into NaN and real parts, and as `as_numbers`.
+        ValueError: as `as_numbers`.
     """
-    array = np.asarray(values)
-    if values is None or array.dtype.kind == "c":
-        what = "None" if values is None else "complex"
-        raise TypeError(f"parameter_values is {what}; allowed: real numbers, one for each parameter of the circuit.")
+    if type(values) is np.ndarray and values.dtype == np.float64:
+        return values
+    array = as_numbers(values, what) if values is not None else None
+    if array is None or array.dtype.kind == "c":
+        given = "None" if values is None else "complex"
+        raise TypeError(f"{what} is {given}; allowed: real numbers, one for each parameter of the circuit.")
     return array.astype(np.float64, copy=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from qiskit_machine_learning.primitives import QMLEstimator
 from qiskit_fused.coercion import coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.estimator import FusedEstimator
+from qiskit_fused.execution import real_values
 from qiskit_fused.gradient import FusedEstimatorGradient
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.training import Expectations
@@ -103,6 +105,41 @@ class FusedEstimatorQNN(EstimatorQNN):
             pass_manager=pass_manager,
         )
 
+    def _validate_input(self, input_data: Any) -> tuple[np.ndarray | None, tuple[int, ...] | None]:
+        """Return inputs as rows (B, I), and the shape they came in; (None, None) for None."""
+        if input_data is None:
+            return None, None
+        array = real_values(input_data, "input_data")
+        if (
+            array.ndim > 2 and not array.size and array.shape[-1] == self._num_inputs
+        ):  # the base class cannot reshape it
+            return np.zeros((prod(array.shape[:-1]), self._num_inputs)), array.shape
+        return super()._validate_input(array)
+
+    def _validate_weights(self, weights: Any) -> np.ndarray | None:
+        """Return weights (W,), or None.
+
+        Raises:
+            ValueError: for another number of them.
+        """
+        if weights is None:
+            return None
+        array = real_values(weights, "weights")
+        if array.size != self._num_weights:
+            raise ValueError(
+                f"weights have shape {array.shape}; allowed: ({self._num_weights},), one for each of weight_params."
+            )
+        return np.array(array).reshape(self._num_weights)
+
+    def _validate_backward_output(self, input_grad: Any, weight_grad: Any, original_shape: Any) -> tuple[Any, Any]:
+        """Reshape gradients; those of an empty batch are empty arrays, where the base class returns None."""
+        if not original_shape or 0 not in original_shape[:-1]:
+            return super()._validate_backward_output(input_grad, weight_grad, original_shape)
+        shape = *original_shape[:-1], *self._output_shape
+        num_inputs = self._num_inputs if self._input_gradients else 0
+        of_inputs, of_weights = (np.zeros((*shape, n)) if n else None for n in (num_inputs, self._num_weights))
+        return of_inputs, of_weights
+
     def vjp(self, input_data: Any, weights: Any, cotangent: Any) -> tuple[np.ndarray | None, np.ndarray]:
         """Return the gradient of a loss with respect to inputs and weights.
 
@@ -151,6 +188,8 @@ class FusedEstimatorQNN(EstimatorQNN):
     def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray | None:
         function = self._outputs()
         if function is None:
+            if input_data is not None and not len(input_data):
+                return np.zeros((0, *self._output_shape))
             return super()._forward(input_data, weights)
         return function.values(*_arrays(input_data, weights))
 
@@ -174,6 +213,8 @@ class FusedEstimatorQNN(EstimatorQNN):
     def _backward(
         self, input_data: np.ndarray | None, weights: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        if input_data is not None and not len(input_data):
+            return None, None
         options = _options_of(self.gradient)
         if options is None:
             return super()._backward(input_data, weights)
@@ -330,7 +371,7 @@ def _rows_of(cotangent: Any, inputs: np.ndarray, shape: tuple[int, ...] | None, 
     """Return cotangents as (B, K), or the function given."""
     if callable(cotangent):
         return cotangent
-    array = np.asarray(cotangent, dtype=np.float64)
+    array = real_values(cotangent, "cotangent")
     samples = shape[:-1] if shape is not None and len(shape) >= 2 else (1,)
     allowed = [(*samples, *output_shape)] + [output_shape] * (samples == (1,))
     if array.shape not in allowed:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qiskit_fused.arrays import as_numbers
 from qiskit_fused.engines import NO_STATES, Ends, Engine, Evaluation, Watch
 from qiskit_fused.starts import rows_at_once, spread
 
@@ -47,7 +48,7 @@ def check_states(states: Any, num_qubits: int) -> np.ndarray:
     Raises:
         ValueError: for another shape, or a row whose norm is not 1; it names the row and the norm.
     """
-    array = np.asarray(states)
+    array = as_numbers(states, "initial_states")
     if array.ndim == 1:
         array = array[None]
     if array.ndim != 2 or array.shape[1] != 1 << num_qubits:
@@ -57,8 +58,6 @@ def check_states(states: Any, num_qubits: int) -> np.ndarray:
         )
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
-    if array.dtype.kind not in "fc":
-        raise TypeError(f"initial_states are of type {array.dtype}; allowed: real or complex numbers.")
     squares = np.zeros(len(array))
     for part in (array.real, array.imag) if array.dtype.kind == "c" else (array,):
         squares += np.einsum("bi,bi->b", part, part, dtype=np.float64)

@@ -332,7 +332,7 @@ class Expectations:
         return Progress(self.options.progress, (Part.of(self.compiled, num_rows, num_lams) for _ in range(1)))
 
     def _check(self, inputs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
-        inputs, weights = real_values(inputs), real_values(weights)
+        inputs, weights = real_values(inputs, "inputs"), real_values(weights, "weights")
         if inputs.ndim != 2 or inputs.shape[1] != self.num_inputs:
             raise ValueError(f"inputs have shape {inputs.shape}; allowed: (rows, {self.num_inputs}).")
         if weights.shape != (self.num_weights,):
@@ -342,7 +342,7 @@ class Expectations:
         return inputs, weights
 
     def _check_cotangents(self, cotangents: Any, shape: tuple[int, int]) -> np.ndarray:
-        array = np.asarray(cotangents, dtype=np.float64)
+        array = real_values(cotangents, "cotangents")
         if array.shape != shape:
             raise ValueError(f"cotangents have shape {array.shape}; allowed: {shape}, one for each value.")
         if not np.isfinite(array).all():

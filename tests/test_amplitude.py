@@ -369,7 +369,7 @@ def test_states_that_do_not_fit_are_errors_that_say_what_would():
         run(states[:, :4])
     with pytest.raises(ValueError, match="3 initial_states and 2 rows"):
         run(states, values[:2])
-    with pytest.raises(TypeError, match="initial_states are of type"):
+    with pytest.raises(TypeError, match="initial_states are strings; allowed: numbers"):
         run([["0"] * 8])
     function = Expectations(circuit, "ZZZ", [], circuit.parameters, FusedOptions())
     with pytest.raises(ValueError, match="there are 3 initial_states; allowed: 2"):

@@ -24,6 +24,7 @@ LAYERS = {
         "records",
         "limits",
         "choices",
+        "arrays",
     ],
     "lowering": ["lowering", "synthesis", "expressions", "unsupported"],
     "planning": [

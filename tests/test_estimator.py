@@ -488,7 +488,6 @@ def test_refusals_are_upstreams(estimator, circuit):
         (circuit, Operator(np.eye(8)), values),
         (circuit, "ZZZ", values, -1),
         (circuit, "ZZZ", values, "low"),
-        (circuit, "ZZZ", (values + 0j).tolist()),
         (circuit,),
         (circuit, "ZZZ", values, 0.1, 5),
         ("circuit", "ZZZ"),

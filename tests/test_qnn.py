@@ -100,14 +100,6 @@ def test_inputs_without_columns_are_samples_too():
     assert_same(fused.backward(np.zeros((4, 0)), [0.1])[1], upstream.backward(np.zeros((4, 0)), [0.1])[1])
 
 
-def test_no_samples_give_empty_outputs_and_no_gradients():
-    fused = FusedEstimatorQNN(**parts(2, 1), input_gradients=True)
-    assert fused.forward(np.zeros((0, 2)), [0.1]).shape == (0, 2)
-    assert fused.backward(np.zeros((0, 2)), [0.1]) == (None, None)
-    of_inputs, of_weights = fused.vjp(np.zeros((0, 2)), [0.1], np.zeros((0, 2)))
-    assert of_inputs.shape == (0, 2) and of_weights.tolist() == [0.0]
-
-
 def test_each_pass_is_one_evaluation(monkeypatch):
     calls = []
     evaluate = qiskit_fused.training.evaluate
