@@ -3,86 +3,121 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, wait
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from qiskit.providers import JobError, JobStatus
 from qiskit_machine_learning.algorithm_job import AlgorithmJob
 
 from qiskit_fused.engines import cupy_runtime
-from qiskit_fused.forks import in_child, new_lock
+from qiskit_fused.job_threads import job_threads
 from qiskit_fused.options import FusedOptions
-from qiskit_fused.progress import run_cancellable
+from qiskit_fused.stopping import CANCELLED, Cancellation, Stopped, current
 
-MAX_WORKERS = 8
-STOP_SECONDS = 1.0  # in which work ends after Ctrl-C
-
-_pools: list[ThreadPoolExecutor] = []
-_lock = new_lock()
-
-
-@in_child
-def _forget_threads() -> None:
-    _pools.clear()  # a forked child has none of its parent's threads
+STOP_SECONDS = 1.0  # that Ctrl-C waits for the thread of its job to end
+_POLL_SECONDS = 0.1  # between two looks of a waiting thread at what was cancelled meanwhile
 
 
 class FusedJob(AlgorithmJob):
     """A ``PrimitiveJob`` that also says what ran. Its function returns the result and a dict of metrics.
 
-    Cancelling it, or Ctrl-C while waiting for its result, ends work that has begun within a second; its result is then
-    a RuntimeError.
+    Eight jobs compute at a time; the others are QUEUED. A job that waits for another one, or whose progress callback
+    takes long, makes way for one of them, so that jobs may wait for each other.
+
+    ``cancel()`` and Ctrl-C in ``result()`` stop a job within a second, also one that runs. ``if not job.cancel():``
+    then means that the job was too fast: its result is there.
     """
 
     _metrics: dict[str, Any]
     _future: Any
     _result: Any
     _status: JobStatus | None
-    _cancelled: threading.Event | None = None
+    _cancellation: Cancellation | None = None
+    _submitter: Cancellation | None = None  # of the job whose thread submitted this one
 
     def submit(self) -> None:
         """Start the job, on the CUDA device and stream that are current in this thread."""
         if self._future is not None:
             raise JobError("Primitive job has been submitted already.")
-        with _lock:
-            if not _pools:  # idle threads are reused: starting one per job costs more than a small circuit
-                _pools.append(ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="qiskit-fused"))
-        self._cancelled = threading.Event()
         wants_gpu = any(isinstance(one, FusedOptions) and one.device in ("auto", "cuda") for one in self._args)
         place = cupy_runtime.place() if wants_gpu else nullcontext()
-        self._future = _pools[0].submit(
-            run_cancellable, self._cancelled, place, self._function, *self._args, **self._kwargs
+        self._cancellation, self._submitter = Cancellation(), current()
+        self._future = job_threads().submit(
+            partial(_run, self._cancellation, place, self._function, *self._args, **self._kwargs)
         )
 
     def _submit(self) -> None:
         self.submit()
 
     def result(self) -> Any:
-        """Wait for the job and return its result; raises what the job raised."""
+        """Wait for the job and return its result.
+
+        Raises:
+            RuntimeError: "the evaluation was cancelled.", once its thread has stopped.
+            Exception: what the job raised.
+        """
         if self._result is None:
             self._check_submitted()
             try:
+                self._wait()
                 self._result, self._metrics = self._future.result()
+            except CancelledError:  # before it began
+                raise RuntimeError(CANCELLED) from None
             except KeyboardInterrupt:
                 self.cancel()
-                wait([self._future], STOP_SECONDS)  # its memory is free again, and its bar closed
+                self._wait(STOP_SECONDS)  # its memory is free again, and its bar closed
+                raise
+            except Stopped:  # another job waits here, which was cancelled
+                if self._submitter is current():
+                    self.cancel()
                 raise
         return self._result
 
+    def _wait(self, seconds: float = float("inf")) -> None:
+        """Wait for the end of the job, or for some seconds."""
+        if self._future.done():
+            return
+        assert self._cancellation is not None
+        waiter, threads, end = current(), job_threads(), time.monotonic() + seconds
+        with threads.waiting() if threads.is_current() else nullcontext():
+            while not self._future.done() and time.monotonic() < end:
+                is_cancelled = self._cancellation.is_set()
+                wait([self._future], _POLL_SECONDS if waiter is not None or is_cancelled else None)
+                if waiter is not None and waiter.is_set():
+                    raise Stopped
+                if is_cancelled:
+                    self.cancel()  # again: third-party code may have swallowed the exception that stops the thread
+
     def status(self) -> JobStatus:
-        """Return the status; a job that waits for a free thread is QUEUED (for ``PrimitiveJob``, an error for good)."""
-        waits = (
-            self._status is None and self._future is not None and not (self._future.running() or self._future.done())
-        )
-        return JobStatus.QUEUED if waits else super().status()
+        """Return the status: CANCELLED as soon as ``cancel()`` has returned True, QUEUED before the job has a thread.
+
+        (For a ``PrimitiveJob`` of Qiskit, waiting for a thread is an ERROR for good.)
+        """
+        if self._status is None and self._future is not None:
+            assert self._cancellation is not None
+            if self._cancellation.is_set():
+                self._status = JobStatus.CANCELLED
+            elif not (self._future.running() or self._future.done()):
+                return JobStatus.QUEUED
+        return super().status()
 
     def cancel(self) -> bool:
-        """Cancel the job: True if it had not begun, else its work ends as soon as the engine can."""
+        """Cancel the job: it does not begin, or stops within a second.
+
+        Returns:
+            True when the job is cancelled: ``cancelled()`` is true from now on, and ``result()`` raises a RuntimeError.
+            False when the job has ended already, with a result or an error.
+        """
         self._check_submitted()
-        assert self._cancelled is not None
-        self._cancelled.set()
-        return bool(self._future.cancel())
+        assert self._cancellation is not None
+        is_cancelled = self._cancellation.set()
+        if is_cancelled:
+            self._future.cancel()
+        return is_cancelled
 
     def metrics(self) -> dict[str, Any]:
         """Wait for the job and return what ran: device, dtype, kernels, sweeps, chunks, bytes, rows, pairs, seconds.
@@ -93,4 +128,26 @@ class FusedJob(AlgorithmJob):
         return dict(self._metrics)
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_function": None, "_args": (), "_kwargs": {}, "_cancelled": None}
+        return super().__getstate__() | {
+            "_function": None,
+            "_args": (),
+            "_kwargs": {},
+            "_cancellation": None,
+            "_submitter": None,
+        }
+
+
+def _run(
+    cancellation: Cancellation,
+    place: AbstractContextManager[Any],
+    function: Callable[..., Any],
+    *args: Any,
+    **keywords: Any,
+) -> Any:
+    """Call a function in a place; whether it was cancelled before its end decides what the job's result is."""
+    try:
+        with place:
+            return cancellation.run(function, *args, **keywords)
+    finally:
+        if cancellation.end():
+            raise RuntimeError(CANCELLED)

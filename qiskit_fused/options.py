@@ -53,9 +53,10 @@ class FusedOptions:
             Software that sets a precision by itself, such as the ``Executor`` of sQUlearn, thus adds no noise to exact
             values.
         fallback: whether circuits that only ``StatevectorEstimator`` can run go there, with a warning.
-        progress: whether work shows a progress bar (needs tqdm), one for each job or call, or a function that is
-            called with ``(done, total)``, in steps, by the thread that works, every 50 ms or less often; an exception
-            in it ends the job and is raised by ``job.result()``.
+        progress: whether work shows a progress bar (needs tqdm), one for each job or call that takes more than half a
+            second, or a function. The thread that works calls it with ``(done, total)``, in steps: when the work
+            begins, when it ends without an error, and in between every 50 ms or less often. It may wait for other
+            jobs. An exception in it ends the job and is raised by ``job.result()``.
         executor: a ``concurrent.futures.Executor`` whose workers share the rows of a batch: a pool of processes,
             ``mpi4py.futures.MPIPoolExecutor``, ``client.get_executor()`` of a Dask client. Less than some 20 ms of
             work stays in this process. Options hold on each worker, ``memory_limit`` too; a worker uses one CPU thread

@@ -3,33 +3,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from qiskit_fused.compiler import CompiledCircuit
+from qiskit_fused.job_threads import job_threads
+from qiskit_fused.stopping import current, uninterrupted
 
 _INTERVAL = 0.05  # seconds between two calls of a callback or changes of the bar, at least
-
-_CURRENT = threading.local()  # .cancelled: the event of the job that this thread runs
-
-
-def run_cancellable(
-    cancelled: threading.Event,
-    place: AbstractContextManager[Any],
-    function: Callable[..., Any],
-    *args: Any,
-    **keywords: Any,
-) -> Any:
-    """Call a function in a place; each `Progress` made in there looks whether it was cancelled."""
-    _CURRENT.cancelled = cancelled
-    try:
-        with place:
-            return function(*args, **keywords)
-    finally:
-        _CURRENT.cancelled = None
+_BAR_AFTER = 0.5  # seconds of work, before which no bar is shown
 
 
 class Part(NamedTuple):
@@ -66,6 +50,9 @@ class Progress:
     circuit on one statevector, forward or backward; one of a circuit narrower than the widest counts less. Steps never
     go backwards. Their total is known beforehand: what engines merge, leave out or recompute changes the pace alone.
 
+    A function is called when the work begins, when it ends without an error, and in between every 50 ms or less often.
+    A bar is made when the work has taken half a second.
+
     Args:
         show: False, True for a bar, or a function that is called with ``(done, total)``, in steps.
         parts: all the work; looked at where it is shown.
@@ -76,12 +63,13 @@ class Progress:
 
     # before anything is shown; small calls make many of these objects
     _bar: Any = None
+    _row = ""  # which row is worked on, in words
     _next = 0  # part
     _begin = _end = _done = _total = 0  # steps
     _quiet_until = 0.0
 
     def __init__(self, show: bool | Callable[[int, int], Any], parts: Iterable[Part]):
-        self._cancelled: threading.Event | None = getattr(_CURRENT, "cancelled", None)
+        self._cancellation = current()
         self._show, self._given = show, parts
 
     def __enter__(self) -> Progress:
@@ -93,7 +81,8 @@ class Progress:
             self._steps = [part.num_steps(num_qubits) for part in self._parts]
             self._total = sum(self._steps)
             if self._show is True:
-                self._bar = _make_bar(self._total, str(self._parts[0]))
+                _bar_class()
+            self._started = time.monotonic()
             self._tell(0)
         return self
 
@@ -103,7 +92,8 @@ class Progress:
                 self._tell(self._total)
         finally:
             if self._bar is not None:
-                self._bar.close()
+                with uninterrupted():
+                    self._bar.close()
 
     def next_part(self) -> None:
         """Go on to the next part; the one before it is done.
@@ -111,15 +101,12 @@ class Progress:
         Raises:
             RuntimeError: when the job was cancelled.
         """
-        if self._cancelled is not None and self._cancelled.is_set():
-            raise RuntimeError("the evaluation was cancelled.")
+        if self._cancellation is not None:
+            self._cancellation.check()
         if self._total:
             self._begin, self._end = self._end, self._end + self._steps[self._next]
             self._next += 1
-            if self._bar is not None:
-                number = f" ({self._next} of {len(self._parts)})" if len(self._parts) > 1 else ""
-                self._bar.set_description_str(f"{self._parts[self._next - 1]}{number}", refresh=False)
-                self._bar.set_postfix_str("", refresh=False)
+            self._row = ""
             self._tell(self._begin)
 
     @contextmanager
@@ -129,8 +116,8 @@ class Progress:
         Raises:
             RuntimeError: when the job was cancelled.
         """
-        if self._cancelled is not None and self._cancelled.is_set():
-            raise RuntimeError("the evaluation was cancelled.")
+        if self._cancellation is not None:
+            self._cancellation.check()
         whole = self._begin, self._end
         size = self._end - self._begin
         self._begin, self._end = self._begin + int(begin * size), self._begin + int(end * size)
@@ -143,14 +130,13 @@ class Progress:
 
     def watch(self, done: int, total: int) -> bool:
         """Hear from an engine how much of the part is done; say whether to end it (see `engines.Watch`)."""
-        if self._cancelled is not None and self._cancelled.is_set():
+        if self._cancellation is not None and self._cancellation.is_set():
             return True
         if self._total:
             fraction = min(done / total, 1.0) if total else 0.0
             num_rows = self._parts[self._next - 1].num_rows
-            if self._bar is not None and num_rows > 1:
-                row = min(int(fraction * num_rows) + 1, num_rows)
-                self._bar.set_postfix_str(f"row {row}/{num_rows}", refresh=False)
+            if num_rows > 1:
+                self._row = f"row {min(int(fraction * num_rows) + 1, num_rows)}/{num_rows}"
             self._tell(self._begin + int((self._end - self._begin) * fraction))
         return False
 
@@ -160,15 +146,27 @@ class Progress:
             return
         self._quiet_until = now + _INTERVAL
         self._done = max(self._done, done)  # less is done when an engine gives up and another one begins again
-        if self._bar is not None:
-            self._bar.update(self._done - self._bar.n)
-        elif callable(self._show):
-            self._show(self._done, self._total)
+        # The function may do anything; tqdm holds locks of its own. An exception that stops them half-way would harm.
+        with uninterrupted():
+            if callable(self._show):
+                with job_threads().in_foreign_code():
+                    self._show(self._done, self._total)
+            elif now - self._started >= _BAR_AFTER:
+                self._draw(now - self._started)
+
+    def _draw(self, seconds: float) -> None:
+        if self._bar is None:
+            self._bar = _bar_class()(total=self._total, unit="step", unit_scale=True, miniters=1)
+            self._bar.start_t -= seconds
+        number = f" ({self._next} of {len(self._parts)})" if len(self._parts) > 1 else ""
+        self._bar.set_description_str(f"{self._parts[max(self._next - 1, 0)]}{number}", refresh=False)
+        self._bar.set_postfix_str(self._row, refresh=False)
+        self._bar.update(self._done - self._bar.n)
 
 
-def _make_bar(total: int, text: str) -> Any:
+def _bar_class() -> Any:
     try:
         from tqdm.auto import tqdm
     except ImportError as error:
         raise ImportError("option progress=True needs tqdm; pip install tqdm.") from error
-    return tqdm(desc=text, total=total, unit="step", unit_scale=True, miniters=1)
+    return tqdm

@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from queue import Empty, SimpleQueue
@@ -28,8 +27,9 @@ from qiskit_fused.engines import Evaluation, Watch
 from qiskit_fused.forks import cached_property, in_child, new_lock
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
-from qiskit_fused.progress import Part, run_cancellable
+from qiskit_fused.progress import Part
 from qiskit_fused.row_starts import RowStarts
+from qiskit_fused.stopping import CANCELLED, Cancellation
 
 # Work is counted in gates times amplitudes, 0.3 ns each on one core. A portion is 20 ms, since a Dask task takes 2.5 ms
 # and a pool's 0.3 ms beside its work, or more where there would be very many, up to a second.
@@ -114,7 +114,7 @@ def evaluate_portions(
 def _evaluate(
     compiled: CompiledCircuit,
     operators: Observables,
-    cancelled: threading.Event,
+    cancelled: Cancellation,
     evaluate: Callable[..., Evaluation],
     options: FusedOptions,
     values: np.ndarray,
@@ -146,7 +146,7 @@ def run_portions(
 
     Args:
         executor: whose workers.
-        function: of a module; ``cancelled`` is an event, which is set where a thread of this process should end early.
+        function: of a module; ``cancelled`` is set where a thread of this process should end early.
         shared: what all portions share, kept by workers. Objects that do not change, compared by identity.
         arguments: the others of a portion, by its number.
         portions: of the rows.
@@ -177,7 +177,7 @@ def run_portions(
                         results[number] = result
                         done += portions[number].stop - portions[number].start
                 if watch is not None and watch(done, portions[-1].stop):
-                    raise RuntimeError("the evaluation was cancelled.")
+                    raise RuntimeError(CANCELLED)
             yield results.pop(turn)
     finally:
         run.end()
@@ -232,7 +232,7 @@ class _Run:
 
     def end(self) -> None:
         """Take back what has not begun, and tell threads to end."""
-        self._cancelled.event.set()
+        self._cancelled.cancellation.set()
         for future in self.flying:
             future.cancel()
 
@@ -313,10 +313,10 @@ class _Missing:
 
 
 class _Cancelled:
-    """An event that threads share with the caller; other processes get one of their own, which is never set."""
+    """A cancellation that threads share with the caller; other processes get one of their own, which is never set."""
 
     def __init__(self) -> None:
-        self.event = threading.Event()
+        self.cancellation = Cancellation()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Cancelled, ()
@@ -338,8 +338,8 @@ class _Call:
         values = [reference.open() for reference in self._shared]
         if any(value is None for value in values):
             return _Missing()
-        event = self._cancelled.event
-        return run_cancellable(event, nullcontext(), self._function, *values, event, *self._arguments)
+        cancellation = self._cancelled.cancellation
+        return cancellation.run(self._function, *values, cancellation, *self._arguments)
 
     def __dask_tokenize__(self) -> str:
         """Name the call for Dask, which would else hash its arrays to see whether it has done it before."""

@@ -56,6 +56,8 @@ LAYERS = {
         "batches",
         "execution",
         "jobs",
+        "job_threads",
+        "stopping",
         "shared_evaluation",
         "row_starts",
         "compiler",

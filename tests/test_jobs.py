@@ -13,7 +13,7 @@ from qiskit.providers import JobError, JobStatus
 
 from qiskit_fused import FusedEstimator, FusedJob
 from qiskit_fused.compiler import COMPILED
-from qiskit_fused.jobs import MAX_WORKERS
+from qiskit_fused.job_threads import MAX_COMPUTING
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def test_a_job_that_waits_for_a_thread_is_queued_and_then_done():
         assert release.wait(60)
         return "result", {}
 
-    jobs = [FusedJob(work) for _ in range(MAX_WORKERS + 1)]
+    jobs = [FusedJob(work) for _ in range(MAX_COMPUTING + 1)]
     for job in jobs:
         job.submit()
-    for _ in range(MAX_WORKERS):
+    for _ in range(MAX_COMPUTING):
         assert started.acquire(timeout=60)
-    assert [job.status() for job in jobs] == [JobStatus.RUNNING] * MAX_WORKERS + [JobStatus.QUEUED]
+    assert [job.status() for job in jobs] == [JobStatus.RUNNING] * MAX_COMPUTING + [JobStatus.QUEUED]
     assert not (jobs[-1].done() or jobs[-1].running() or jobs[-1].cancelled() or jobs[-1].in_final_state())
     release.set()
     assert [job.result() for job in jobs] == ["result"] * len(jobs)
@@ -71,7 +71,7 @@ def test_a_job_that_waits_for_a_thread_is_queued_and_then_done():
 
 def test_a_queued_job_can_be_cancelled_and_an_unsubmitted_one_has_no_status():
     release = threading.Event()
-    jobs = [FusedJob(release.wait, 60) for _ in range(MAX_WORKERS + 1)]
+    jobs = [FusedJob(release.wait, 60) for _ in range(MAX_COMPUTING + 1)]
     with pytest.raises(JobError, match="not been submitted"):
         jobs[-1].status()
     for job in jobs:
@@ -114,7 +114,8 @@ def test_threads_may_share_an_estimator(estimator):
         np.testing.assert_array_equal(part, expected[i::4])
 
 
-def test_progress_changes_nothing(device, circuit, capsys):
+def test_progress_changes_nothing(device, circuit, capsys, monkeypatch):
+    monkeypatch.setattr("qiskit_fused.progress._BAR_AFTER", 0)
     pubs = [(circuit, [["ZZZ"], ["XII"]], rows(circuit, 120)), (circuit, "IIZ", rows(circuit, 2))]
     plain = FusedEstimator(device=device).run(pubs).result()
     job = FusedEstimator(device=device, progress=True).run(pubs)

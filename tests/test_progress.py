@@ -4,6 +4,7 @@
 import re
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,8 @@ from qiskit_machine_learning.gradients import DerivativeType
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, execution
 from qiskit_fused.engines import DoesNotFit, Evaluation
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.progress import Part, Progress, run_cancellable
+from qiskit_fused.progress import Part, Progress
+from qiskit_fused.stopping import Cancellation, uninterrupted
 
 CIRCUITS = [real_amplitudes(2, reps=1), real_amplitudes(3, reps=2)]
 PUBS = [(CIRCUITS[0], "ZZ", np.zeros((5, 4))), (CIRCUITS[1], ["ZZZ", "XII"], np.zeros(9))]
@@ -64,8 +66,10 @@ def engine(monkeypatch, every_step):
 
 @pytest.fixture
 def bars(monkeypatch):
-    """The bars that were made, each with the lines it showed."""
+    """The bars that were made, at once, each with the lines it showed."""
     import tqdm.auto
+
+    monkeypatch.setattr("qiskit_fused.progress._BAR_AFTER", 0)
 
     class Bar(tqdm.auto.tqdm):
         def __init__(self, *args, **keywords):
@@ -208,6 +212,24 @@ def test_the_bar_says_what_runs_and_how_long_it_will_take(engine, bars):
     assert any(text.startswith("gradients, 3 qubits (2 of 2): ") for text in bars[1].shown)
 
 
+def test_short_work_shows_no_bar(engine, bars, monkeypatch, capsys):
+    monkeypatch.setattr("qiskit_fused.progress._BAR_AFTER", 0.5)
+    gradient = FusedEstimatorGradient(progress=True)
+    for _ in range(20):
+        gradient.value_and_gradient(CIRCUITS[0], "ZZ", np.zeros((4, 4)))
+        FusedEstimator(progress=True).run(PUBS).result()
+    assert bars == [] and capsys.readouterr().err == ""
+
+
+def test_work_of_more_than_half_a_second_shows_a_bar_that_counts_from_its_begin(engine, bars, monkeypatch):
+    monkeypatch.setattr("qiskit_fused.progress._BAR_AFTER", 0.1)
+    engine.at = lambda step: time.sleep(0.05)
+    FusedEstimator(progress=True).run(PUBS[:1]).result()
+    [bar] = bars
+    assert bar.closed and bar.n == bar.total and bar.format_dict["elapsed"] > 0.5
+    assert "0%" not in bar.shown[-1].split("|")[0].replace("100%", "")
+
+
 def test_the_bar_closes_where_it_is_when_the_work_fails(engine, bars):
     def fail(step):
         if step == 5:
@@ -302,18 +324,20 @@ def test_no_work_tells_nothing(every_step):
 
 
 def test_a_job_that_was_cancelled_does_not_begin_its_next_part():
-    cancelled = threading.Event()
+    cancellation, parts = Cancellation(), []
 
     def work():
-        with Progress(False, [Part(1, 1, 1)] * 2) as progress:
+        with uninterrupted(), Progress(False, [Part(1, 1, 1)] * 2) as progress:
             progress.next_part()
-            assert progress.watch(0, 1) is False
-            cancelled.set()
-            assert progress.watch(0, 1) is True
+            parts.append(progress.watch(0, 1))
+            cancellation.set()
+            parts.append(progress.watch(0, 1))
             progress.next_part()
+            parts.append("next")
 
     with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
-        run_cancellable(cancelled, threading.Lock(), work)
+        cancellation.run(work)
+    assert parts == [False, True]
     assert Progress(False, []).watch(0, 1) is False  # this thread's next work is not of that job
 
 

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a job that was cancelled stops, wherever it is.
+
+A thread that runs Python code is stopped by an exception that Python raises in it, as Ctrl-C does in the main thread.
+A thread that is inside the C++ engine or a CUDA kernel asks `Cancellation.is_set` every 50 ms (see `engines.Watch`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+CANCELLED = "the evaluation was cancelled."
+
+_HERE = threading.local()  # .cancellation: the `Cancellation` of the work that this thread does
+
+
+class Stopped(BaseException):
+    """Raised in a thread whose work was cancelled; like KeyboardInterrupt, ``except Exception`` does not catch it."""
+
+
+class Cancellation:
+    """Whether some work was cancelled, and the threads to stop when it is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_set = self._has_ended = False
+        self._threads: set[int] = set()  # that run Python code which may be interrupted anywhere
+
+    def is_set(self) -> bool:
+        """Say whether the work was cancelled."""
+        return self._is_set
+
+    def check(self) -> None:
+        """Raise a RuntimeError when the work was cancelled."""
+        if self._is_set:
+            raise RuntimeError(CANCELLED)
+
+    def set(self) -> bool:
+        """Cancel the work: its threads stop soon. Return False, and do nothing, when it has ended with a result."""
+        with self._lock:
+            if not self._has_ended:
+                self._is_set = True
+            for thread in self._threads:
+                _raise_in(thread, Stopped)
+            return self._is_set
+
+    def end(self) -> bool:
+        """Declare the work ended, so that it can no longer be cancelled; say whether it was cancelled before."""
+        with self._lock:
+            self._has_ended = True
+            return self._is_set
+
+    def run(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        """Call a function that stops when the work is cancelled.
+
+        Raises:
+            RuntimeError: when the work was cancelled, whatever the function raised then.
+        """
+        thread, before = threading.get_ident(), getattr(_HERE, "cancellation", None)
+        _HERE.cancellation = self
+        try:
+            try:
+                self._enter(thread)
+                return function(*args, **keywords)
+            finally:
+                # `Stopped` may be raised in this block too. No other thread raises it here once this one is left.
+                while thread in self._threads:
+                    with suppress(Stopped):
+                        self._leave(thread)
+        except BaseException as error:
+            if self._is_set:
+                raise RuntimeError(CANCELLED) from (None if isinstance(error, Stopped) else error)
+            raise
+        finally:
+            _HERE.cancellation = before
+
+    def _enter(self, thread: int) -> None:
+        with self._lock:
+            if self._is_set:
+                raise Stopped
+            self._threads.add(thread)
+
+    def _leave(self, thread: int) -> None:
+        with self._lock:
+            self._threads.discard(thread)
+            _raise_in(thread, None)
+
+
+def current() -> Cancellation | None:
+    """Return the cancellation of the work that this thread does, None where nobody can cancel it."""
+    return getattr(_HERE, "cancellation", None)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a block of code, such as a callback of the user, run to its end before the work in this thread stops."""
+    cancellation, thread = current(), threading.get_ident()
+    if cancellation is None or thread not in cancellation._threads:
+        yield
+        return
+    cancellation._leave(thread)
+    yield
+    cancellation._enter(thread)
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """Have Python raise an exception in a thread before its next instruction; None takes back one not yet raised."""
+    error = None if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
