@@ -197,10 +197,12 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
     shared->phase_varies.assign(phases_.size(), 0);
     if (request.rows > 1) {
         std::vector<char> column_varies(plan_.num_columns);
-        for (int row = 1; row < request.rows; ++row)
+        for (int row = 1; row < request.rows; ++row) {
+            check_stop(request.progress->stop);
             for (int c = 0; c < plan_.num_columns; ++c)
                 column_varies[c] |=
                     request.columns[static_cast<std::size_t>(row) * plan_.num_columns + c] != request.columns[c];
+        }
         shared->varying = varying(plan_, column_varies);
         for (const int r : shared->varying.runs) {
             shared->phase_varies[plan_.runs[r].layer] = 1;
@@ -214,6 +216,7 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
     PhaseScratch<T> scratch;
     for (std::size_t k = 0; k < phases_.size(); ++k) {
         if (shared->phase_varies[k] || (k == 0 && shared->without_first)) continue;
+        check_stop(request.progress->stop);
         allocate(phases_[k], plan_.num_qubits, low_bits_, shared->tables[k]);
         build_tables(plan_, phases_[k], low_bits_, shared->bound, sweeps_, scratch, shared->tables[k]);
         shared->bytes += table_bytes<T>(phases_[k], plan_.num_qubits, low_bits_);
@@ -342,7 +345,7 @@ void Engine<T>::prepare(Call& call, const Stats& stats, Workspaces& workspaces) 
     for (std::int64_t pair = request.row_pairs[0]; pair < request.row_pairs[request.rows]; ++pair) {
         auto& diagonals = call.diagonals[request.pair_observable[pair]];
         if (diagonals) continue;
-        diagonals = call.observables.template tables<T>(request.pair_observable[pair], bits_);
+        diagonals = call.observables.template tables<T>(request.pair_observable[pair], bits_, request.progress->stop);
         for (std::size_t g = 0; diagonals && g < diagonals->re.size(); ++g)
             call.bytes += (diagonals->re[g].size() + diagonals->im[g].size()) * sizeof(T);
     }

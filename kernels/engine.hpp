@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "observables.hpp"
+#include "stopping.hpp"
 #include "sweeps.hpp"
 
 namespace qf {
@@ -59,7 +60,7 @@ struct Action {  // of a schedule, see qiskit_fused/schedules.py
 };
 
 struct Progress {
-    std::atomic<bool> stop{false};                // looked at once per chunk of a sweep; true: evaluate() throws
+    StopFlag stop{false};                         // true: evaluate() throws
     std::atomic<std::int64_t> done{0}, total{0};  // steps
 };
 

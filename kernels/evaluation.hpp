@@ -9,7 +9,6 @@
 #pragma once
 
 #include <algorithm>
-#include <stdexcept>
 
 #include "engine.hpp"
 #include "phases.hpp"
@@ -122,10 +121,6 @@ class Engine {
         if (real) return {end - part, nullptr};
         return {end - 2 * part - stagger, end - part};
     }
-    static void check_stop(const Call& call) {
-        if (call.request.progress->stop.load(std::memory_order_relaxed))
-            throw std::runtime_error("the evaluation was cancelled.");
-    }
     // Threads that count every step of a small state in one place would wait for each other.
     void count_step(const Call& call, Workspace& ws) const {
         constexpr std::int64_t counted_at_once = 1 << 20;  // amplitudes
@@ -139,7 +134,7 @@ class Engine {
     template <class F>
     void for_each_chunk(const Call& call, const Team& team, int thread, F&& function) const {
         team.for_each(num_chunks(), thread, [&](int chunk) {
-            check_stop(call);
+            check_stop(call.request.progress->stop);
             function(chunk);
         });
     }

@@ -71,7 +71,7 @@ void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std
 }
 
 template <class T>
-const DiagonalTables<T>* Observables::tables(int observable, int padded_bits) {
+const DiagonalTables<T>* Observables::tables(int observable, int padded_bits, const StopFlag& stop) {
     if (!store_tables_) return nullptr;
     const std::lock_guard<std::mutex> lock(mutex_);
     auto& tables = table_store<T>()[observable];
@@ -83,9 +83,11 @@ const DiagonalTables<T>* Observables::tables(int observable, int padded_bits) {
     for (const auto& group : groups_[observable]) {
         made->re.push_back(Buffer<T>(group.has_real ? std::size_t(1) << padded_bits : 0));
         made->im.push_back(Buffer<T>(group.has_imag ? std::size_t(1) << padded_bits : 0));
-        for (index_t h = 0; h < index_t(1) << (padded_bits - low_bits); ++h)
+        for (index_t h = 0; h < index_t(1) << (padded_bits - low_bits); ++h) {
+            check_stop(stop);
             fill_diagonal<T>(group, h, low_bits, scratch, group.has_real ? made->re.back().data() + h * size : nullptr,
                              group.has_imag ? made->im.back().data() + h * size : nullptr);
+        }
     }
     return (tables = std::move(made)).get();
 }
@@ -98,8 +100,8 @@ template <>
 std::vector<std::unique_ptr<DiagonalTables<double>>>& Observables::table_store<double>() {
     return double_tables_;
 }
-template const DiagonalTables<float>* Observables::tables<float>(int, int);
-template const DiagonalTables<double>* Observables::tables<double>(int, int);
+template const DiagonalTables<float>* Observables::tables<float>(int, int, const StopFlag&);
+template const DiagonalTables<double>* Observables::tables<double>(int, int, const StopFlag&);
 template void fill_diagonal<float>(const Observables::Group&, index_t, int, std::vector<double>&, float*, float*);
 template void fill_diagonal<double>(const Observables::Group&, index_t, int, std::vector<double>&, double*, double*);
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "buffer.hpp"
+#include "stopping.hpp"
 #include "sweeps.hpp"
 
 namespace qf {
@@ -31,9 +32,9 @@ class Observables {
     Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables);
     int size() const { return static_cast<int>(groups_.size()); }
     const std::vector<Group>& groups(int observable) const { return groups_[observable]; }
-    // Diagonals of one observable, made at first use; null where they would take too much memory.
+    // Diagonals of one observable, made at first use; null where they would take too much memory. Throws on `stop`.
     template <class T>
-    const DiagonalTables<T>* tables(int observable, int padded_bits);
+    const DiagonalTables<T>* tables(int observable, int padded_bits, const StopFlag& stop);
 
   private:
     template <class T>

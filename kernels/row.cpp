@@ -270,6 +270,7 @@ double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observa
         if (lam.im) std::fill(lam.im + begin, lam.im + end, T(0));
     }
     for (std::size_t g = 0; g < groups.size(); ++g) {
+        check_stop(call.request.progress->stop);
         const auto& group = groups[g];
         if (tables) {
             value += sweeps_.observe(begin, end, group.x, group.has_real ? tables->re[g].data() + begin : nullptr,
