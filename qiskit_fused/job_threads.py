@@ -7,7 +7,6 @@ its thread is inside `JobThreads.waiting`, or has been inside `JobThreads.in_for
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -15,6 +14,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+
+from qiskit_fused.forks import in_child, new_lock
 
 MAX_COMPUTING = 8
 MAX_THREADS = 1000  # of jobs that compute or wait; jobs beyond it queue, even if all others wait for them
@@ -29,7 +30,7 @@ class JobThreads:
     """Runs functions in threads, as an executor does, and lets them wait for each other."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._queue: deque[_Task] = deque()
         # Idle threads are reused: to start a thread for each job costs more than a small circuit does.
         self._kept = ThreadPoolExecutor(MAX_COMPUTING, thread_name_prefix="qiskit-fused")
@@ -166,5 +167,6 @@ def job_threads() -> JobThreads:
     return _of_process[0]
 
 
-if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
-    os.register_at_fork(after_in_child=_of_process.clear)
+@in_child
+def _forget_threads() -> None:
+    _of_process.clear()  # a forked child has none of its parent's threads

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from qiskit_fused.forks import new_lock
+
 CANCELLED = "the evaluation was cancelled."
 
 _HERE = threading.local()  # .cancellation: the `Cancellation` of the work that this thread does
@@ -26,7 +28,7 @@ class Cancellation:
     """Whether some work was cancelled, and the threads to stop when it is."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._is_set = self._has_ended = False
         self._threads: set[int] = set()  # that run Python code which may be interrupted anywhere
 
