@@ -48,12 +48,17 @@ class CompiledCircuit:
         self.parameters: tuple[Parameter, ...] = tuple(circuit.parameters)
         self._columns = {parameter: column for column, parameter in enumerate(self.parameters)}
         self.program: Program = lower(circuit)
+        self._snapshot.settle(self.program.ops.column)
         self._plans: OrderedDict[tuple[bytes | None, bool], Plan] = OrderedDict()
         self._lock = new_lock()
 
     def describes(self, circuit: QuantumCircuit) -> bool:
         """Say whether this is that circuit object, unchanged since."""
         return self._circuit() is circuit and self._snapshot is not None and self._snapshot.matches(circuit)
+
+    def describes_copy(self, circuit: QuantumCircuit) -> bool:
+        """Say `describes` of a copy that only the caller holds; the original and its copies share Python objects."""
+        return self.fits(circuit) and self._snapshot is not None and self._snapshot.matches_objects(circuit)
 
     def fits(self, circuit: QuantumCircuit) -> bool:
         """Say whether this is that circuit object, of the same size; a quick test before `describes`."""

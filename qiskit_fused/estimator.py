@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -219,12 +219,16 @@ def _make_task(pub: Any, precision: Any) -> _Task:
 
 
 def _fallback_circuit(circuit: QuantumCircuit, error: Exception | None) -> QuantumCircuit | None:
-    """Return what to give ``StatevectorEstimator``, which refuses measurements; None if it can do no more than we."""
+    """Return a copy of the circuit for ``StatevectorEstimator``; None where it can do no more than fused sweeps.
+
+    Final measurements are left out, which it refuses. It reads the copy when the job runs: changes of the circuit, or
+    of objects in it, do not reach it.
+    """
     if not isinstance(error, UnsupportedInstruction) or not error.fallback:
         return None
     if any(instruction.clbits for instruction in circuit.data):
         circuit = circuit.remove_final_measurements(inplace=False)
-    return None if any(instruction.clbits for instruction in circuit.data) else circuit
+    return None if any(instruction.clbits for instruction in circuit.data) else deepcopy(circuit)
 
 
 def _is_precision(value: Any) -> bool:

@@ -23,8 +23,7 @@ from qiskit.circuit import (
     QuantumCircuit,
     Reset,
 )
-from qiskit.circuit.library import Initialize, RVGate, StatePreparation, UGate
-from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
+from qiskit.circuit.library import Initialize, StatePreparation, UGate
 from qiskit.exceptions import QiskitError
 
 from . import synthesis
@@ -32,6 +31,7 @@ from .expressions import CompiledExpressions, Node, constant_value, is_finite_re
 from .gates import GATES
 from .normal_form import NormalForm
 from .program import Angle, Gate, Program
+from .standard_gates import STANDARD, TABLE_CLASSES, stored_operation
 from .starts import Encoding, Starts
 from .unsupported import UnsupportedInstruction
 
@@ -39,21 +39,6 @@ MAX_QUBITS = 64  # masks are 64-bit words
 _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
 
 
-def _standard_names() -> dict[str, tuple[str, int]]:
-    """Map Qiskit's standard gate names to (name in the gate table, number of controls)."""
-    names = {}
-    for name, gate in get_standard_gate_name_mapping().items():
-        if name in GATES:
-            names[name] = (name, 0)
-        elif isinstance(gate, ControlledGate) and gate.base_gate.name in GATES and name != "cu":
-            names[name] = (gate.base_gate.name, gate.num_ctrl_qubits)
-    return names
-
-
-_STANDARD = _standard_names()
-# classes whose instances are entries of the table whatever their label; a user's subclass is not among them
-_TABLE_CLASSES = {get_standard_gate_name_mapping()[name].base_class: name for name in _STANDARD if name in GATES}
-_TABLE_CLASSES[RVGate] = "rv"
 _PASSIVE = frozenset(("barrier", "delay", "id", "measure", "reset"))
 
 
@@ -159,7 +144,7 @@ class _Lowering:
             if top:
                 self.index, self.name, self.qubits = index, instruction.name, instruction.qubits
             if instruction.is_standard_gate():
-                entry = _STANDARD.get(instruction.name)
+                entry = STANDARD.get(instruction.name)
                 if entry is not None:
                     name, num_controls = entry
                     params = instruction.params
@@ -172,7 +157,7 @@ class _Lowering:
                     else:
                         self.gate(name, targets, angles, controls, state)
                     continue
-            self.operation(instruction.operation, targets, controls, state)
+            self.operation(stored_operation(instruction), targets, controls, state)
 
     def gate(
         self,
@@ -219,8 +204,8 @@ class _Lowering:
     def operation(self, op: Instruction, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> None:
         """Lower any operation on active qubits, under controls."""
         kind = getattr(op, "base_class", type(op))
-        if kind in _TABLE_CLASSES:
-            self.gate(_TABLE_CLASSES[kind], qubits, tuple([self.angle(param) for param in op.params]), controls, state)
+        if kind in TABLE_CLASSES:
+            self.gate(TABLE_CLASSES[kind], qubits, tuple([self.angle(param) for param in op.params]), controls, state)
         elif isinstance(op, Barrier | Delay):
             pass
         elif isinstance(op, Measure):
@@ -284,7 +269,7 @@ class _Lowering:
             self.gate("u", targets, (theta, phi, lam), controls, state)
             return True
         kind = getattr(base, "base_class", type(base))
-        if kind not in _TABLE_CLASSES and kind not in synthesis.RULES and not isinstance(base, ControlledGate):
+        if kind not in TABLE_CLASSES and kind not in synthesis.RULES and not isinstance(base, ControlledGate):
             definition = getattr(base, "definition", None)
             if definition is not None and definition.parameters:
                 return False  # assign_parameters() updates the definition of the controlled gate, not that of its base

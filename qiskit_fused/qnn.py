@@ -228,8 +228,12 @@ class FusedEstimatorQNN(EstimatorQNN):
     def _function(self, options: FusedOptions) -> Expectations:
         """Return the outputs as a function, made anew when the options, the observables or the circuit are others."""
         known, compiled = self._expectations, None
-        if known is not None and self._circuit is not self._org_circuit and known.compiled.fits(self._circuit):
-            compiled = known.compiled  # of a copy that nobody else has, and so nobody changes
+        if (
+            known is not None
+            and self._circuit is not self._org_circuit
+            and known.compiled.describes_copy(self._circuit)
+        ):
+            compiled = known.compiled
         compiled = compiled or COMPILED.get(self._circuit)
         operators = stack_observables([coerce_observables(observable).operators for observable in self._observables])
         if (

@@ -1,91 +1,336 @@
 # SPDX-License-Identifier: Apache-2.0
 """The snapshot of a circuit: everything that decides its results, to be compared with the circuit at a later call.
 
-Qiskit compares instructions in native code (0.3 us per gate), exactly as far as standard gates and `Parameter`
-identities go. Instructions that carry arrays, operators or definitions are compared here, since Qiskit shares these
-with the snapshot or compares them with a tolerance.
+Three things decide: the qubits, the parameters (those of the global phase included) and the instructions. Qiskit
+compares standard gates and unitaries in native code, exactly, in 0.3 us each. Every other instruction is a Python
+object that its owner may change in place: its attributes are compared by content, whatever its class, and so are the
+objects in them. What cannot be compared never counts as unchanged: the circuit is then compiled at every call.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
+from enum import Enum
+from functools import lru_cache, partial
 from operator import eq
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from qiskit.circuit import Instruction
+import numpy as np
+from qiskit.circuit import Barrier, Bit, Delay, Measure, ParameterExpression, QuantumCircuit, Register
+from qiskit.circuit.library import UnitaryGate
 
-from qiskit_fused.coercion import fingerprint
+_CONSTANT = (
+    *(bool, int, float, complex, str, bytes, type(None), Enum, np.generic, np.dtype, range, slice),
+    *(ParameterExpression, Bit, Register),
+    *(type, ModuleType, CodeType, np.ufunc),
+)
+"""Types whose objects never change: such an object is its own content."""
 
-_TRANSPARENT = frozenset(("barrier", "delay", "measure"))
+_NATIVE = (Barrier, Delay, Measure, UnitaryGate)
+"""Classes that Qiskit stores in native code: a change of the Python object does not reach the circuit."""
 
 
 class Snapshot:
-    """What a circuit held at one moment."""
+    """What a circuit held at one moment.
 
-    def __init__(self, circuit: Any):
-        data = circuit._data
-        self._qubits = data.qubits
-        # comparing element by element takes 0.6 of the time that comparing two CircuitData does
-        self._instructions = [
-            instruction
-            if instruction.is_standard_gate() or instruction.name in _TRANSPARENT
-            else _FrozenInstruction(instruction)
-            for instruction in data
-        ]
+    Cost: a copy of all arrays, and 1 us per standard gate to make it. To compare it takes 0.3 us per standard gate and
+    some 3 us for another instruction, beside its arrays and the instructions of its definition.
+    """
 
-    def matches(self, circuit: Any) -> bool:
-        """Say whether a circuit holds the same instructions on the same qubits."""
+    def __init__(self, circuit: QuantumCircuit):
+        self._parameters: list[Any] | None = list(circuit.parameters)  # first: this builds a circuit that is lazy
+        self._num_parameters = len(self._parameters)
+        self._maker: _Maker | None = _Maker()
+        self._circuit = _Circuit(circuit, self._maker)
+
+    def settle(self, used: np.ndarray) -> None:
+        """Take in what the circuit made of itself while it was lowered: definitions are made when they are asked for.
+
+        Args:
+            used: int, columns of all angles; the first P columns of a program are the parameters.
+        """
+        if self._maker is not None:
+            self._maker.settle()
+            self._maker = None
+        if len(np.unique(used[(used >= 0) & (used < self._num_parameters)])) == self._num_parameters:
+            # Equal angles depend on the same parameters. Where these are all of them, another list of parameters has
+            # another length, so that the list need not be compared: that takes 0.6 us per parameter.
+            self._parameters = None
+
+    def matches(self, circuit: QuantumCircuit) -> bool:
+        """Say whether a circuit holds what it held."""
+        try:
+            return (
+                circuit.num_parameters == self._num_parameters
+                and (self._parameters is None or list(circuit.parameters) == self._parameters)
+                and self._circuit.matches(circuit, {})
+            )
+        except Exception:  # of any class: objects of users are compared
+            return False
+
+    def matches_objects(self, circuit: QuantumCircuit) -> bool:
+        """Say the same of a circuit whose list of instructions nobody changes: only Python objects are compared."""
+        try:
+            return self._circuit.matches_objects(circuit, {})
+        except Exception:  # of any class: objects of users are compared
+            return False
+
+
+# Objects that a comparison has met, by id, each with the content it equals: none is compared twice, or in a circle.
+# Holding the objects keeps their ids from being reused.
+_Met = dict[int, tuple[Any, "_Content"]]
+
+
+class _Content:
+    """The content of an object that may change."""
+
+    def matches(self, thing: Any, met: _Met) -> bool:
+        """Say whether the content of a thing is the same."""
+        raise NotImplementedError
+
+
+def _matches(content: Any, thing: Any, met: _Met) -> bool:
+    if isinstance(content, _Content):
+        return content.matches(thing, met)
+    return content is thing or bool(content == thing)
+
+
+class _Maker:
+    """Makes contents, one for each object."""
+
+    def __init__(self) -> None:
+        self._made: _Met = {}
+        self._objects: list[tuple[_Object, Any]] = []
+
+    def content(self, thing: Any) -> Any:
+        """Return the content of a thing as it is now."""
+        if isinstance(thing, _CONSTANT):
+            return thing
+        made = self._made.get(id(thing))
+        if made is not None:
+            return made[1]
+        kind: Any = type(thing)
+        if kind is list and not isinstance(items := self.items(thing.copy()), _Content):
+            return items
+        if isinstance(thing, QuantumCircuit):
+            content: _Content = _Circuit(thing, self)
+        elif not _is_python(kind):
+            content = _Copy(thing)
+        else:
+            content = _Object(thing)
+            self._made[id(thing)] = (thing, content)  # before its attributes, which may lead back to it
+            self._objects.append((content, thing))
+            content.take_items(thing, self)
+            content.take_attributes(thing, self)
+        self._made[id(thing)] = (thing, content)
+        return content
+
+    def items(self, items: list[Any]) -> Any:
+        """Return the content of a list that nobody else holds."""
+        # Lists of constants are compared in native code, where an identical item takes 5 ns.
+        if all(issubclass(kind, _CONSTANT) for kind in set(map(type, items))):
+            return items
+        return _Items([self.content(item) for item in items])
+
+    def settle(self) -> None:
+        """Take in attributes that were missing, or None, and are there now."""
+        for content, thing in self._objects:  # grows meanwhile
+            content.take_attributes(thing, self)
+
+
+class _Circuit(_Content):
+    """The instructions, qubits and global phase of a circuit or of a definition."""
+
+    def __init__(self, circuit: QuantumCircuit, maker: _Maker):
         data = circuit._data
+        self._qubits, self._phase = data.qubits, data.global_phase
+        self._instructions: list[Any] = list(data)
+        self._objects: list[tuple[int, Any]] = []
+        for index, instruction in enumerate(self._instructions):
+            if not instruction.is_standard_gate():
+                operation = instruction.operation
+                if getattr(operation, "base_class", None) not in _NATIVE:
+                    self._instructions[index] = _Place(instruction)
+                    self._objects.append((index, maker.content(operation)))
+
+    def matches(self, thing: Any, met: _Met) -> bool:
+        known = met.get(id(thing))
+        if known is not None and known[1] is self:
+            return True
+        data = thing._data
+        met[id(thing)] = (thing, self)
         return (
             len(data) == len(self._instructions)
+            and bool(data.global_phase == self._phase)
             and data.qubits == self._qubits
+            # comparing element by element takes 0.6 of the time that comparing two CircuitData does
             and all(map(eq, self._instructions, data))
+            and self.matches_objects(thing, met)
         )
 
+    def matches_objects(self, circuit: QuantumCircuit, met: _Met) -> bool:
+        """Compare the Python objects alone."""
+        data = circuit._data
+        return all(_matches(content, data[index].operation, met) for index, content in self._objects)
 
-class _FrozenInstruction:
-    """An instruction whose operation may be changed in place."""
+
+class _Place:
+    """The name and the bits of an instruction whose operation is a Python object."""
+
+    __slots__ = ("_bits", "_name")
 
     def __init__(self, instruction: Any):
-        self._place = (instruction.name, instruction.qubits, instruction.clbits)
-        self._frozen = _Frozen(instruction.operation)
+        self._name, self._bits = instruction.name, (instruction.qubits, instruction.clbits)
 
     def __eq__(self, other: Any) -> bool:
-        place = (other.name, other.qubits, other.clbits)
-        return place == self._place and self._frozen.matches(other.operation)
+        return bool(other.name == self._name and (other.qubits, other.clbits) == self._bits)
 
     __hash__ = None  # type: ignore[assignment]
 
 
-class _Frozen:
-    """The mutable parts of an instruction: arrays and operators by content, definition and base gate recursively."""
+_CONTAINERS = (
+    list,
+    tuple,
+    dict,
+    set,
+    frozenset,
+    np.ndarray,
+    partial,
+    FunctionType,
+    BuiltinFunctionType,
+    MethodType,
+    CellType,
+)
 
-    def __init__(self, operation: Any):
-        self._class = type(operation)
-        self._content = _content(operation)
-        definition = getattr(operation, "_definition", None)
-        self._definition = None if definition is None else Snapshot(definition)
-        base = _base(operation)
-        self._base = None if base is None else _Frozen(base)
 
-    def matches(self, operation: Any) -> bool:
-        if type(operation) is not self._class or self._content != _content(operation):
+class _Object(_Content):
+    """An object of any Python class: its attributes, and its items if it is a container."""
+
+    def __init__(self, thing: Any):
+        self._type = type(thing)
+        self._attributes: dict[str, Any] = {}
+        self._items: Any = None
+
+    def take_items(self, thing: Any, maker: _Maker) -> None:
+        if isinstance(thing, np.ndarray) and thing.dtype != object:
+            self._items = np.array(thing, subok=False)
+        elif isinstance(thing, _CONTAINERS):
+            self._items = maker.items(_items(thing))
+
+    def take_attributes(self, thing: Any, maker: _Maker) -> None:
+        """Take in attributes that are not known yet, or were None."""
+        for name, value in _attributes(thing).items():
+            if self._attributes.get(name) is None:
+                self._attributes[name] = maker.content(value)
+        self._objects = [item for item in self._attributes.items() if isinstance(item[1], _Content)]
+        self._constants = [item for item in self._attributes.items() if not isinstance(item[1], _Content)]
+
+    def matches(self, thing: Any, met: _Met) -> bool:
+        if type(thing) is not self._type:
             return False
-        if self._definition is not None:
-            definition = getattr(operation, "_definition", None)
-            if definition is None or not self._definition.matches(definition):
+        known = met.get(id(thing))
+        if known is not None and known[1] is self:
+            return True
+        met[id(thing)] = (thing, self)
+        attributes = _attributes(thing)
+        if len(attributes) != len(self._attributes):
+            return False
+        for name, constant in self._constants:
+            value = attributes[name]
+            if value is not constant and value != constant:
                 return False
-        return self._base is None or self._base.matches(_base(operation))
+        for name, content in self._objects:
+            if not content.matches(attributes[name], met):
+                return False
+        return self._items is None or self._matches_items(thing, met)
+
+    def _matches_items(self, thing: Any, met: _Met) -> bool:
+        if isinstance(self._items, np.ndarray):
+            return bool(
+                thing.dtype == self._items.dtype
+                and thing.shape == self._items.shape
+                and (np.asarray(thing) == self._items).all()
+            )
+        items = _items(thing)
+        if isinstance(self._items, _Content):
+            return self._items.matches(items, met)
+        return bool(items == self._items)
 
 
-def _base(operation: Any) -> Any:
-    return getattr(operation, "base_gate", None) or getattr(operation, "base_op", None)
+class _Items(_Content):
+    """A list whose items may change."""
+
+    def __init__(self, contents: list[Any]):
+        self._contents = contents
+
+    def matches(self, thing: Any, met: _Met) -> bool:
+        return len(thing) == len(self._contents) and all(map(_matches, self._contents, thing, [met] * len(thing)))
 
 
-def _content(operation: Any) -> tuple[Any, ...]:
-    params = operation.params if isinstance(operation, Instruction) else getattr(operation, "params", ())
-    content = [fingerprint(parameter) for parameter in params]
-    operator = getattr(operation, "operator", None)
-    if operator is not None:
-        parts = operator if isinstance(operator, list) else [operator]
-        content.extend(fingerprint(part) for part in parts)
-    return tuple(content)
+class _Copy(_Content):
+    """A copy of an object of native code, which only that code can compare."""
+
+    def __init__(self, thing: Any):
+        self._copy: Any = _INCOMPARABLE
+        if "__eq__" in {name for base in type(thing).__mro__[:-1] for name in vars(base)}:
+            try:
+                self._copy = deepcopy(thing)
+            except Exception:  # of whatever class
+                self._copy = _INCOMPARABLE
+
+    def matches(self, thing: Any, met: _Met) -> bool:
+        return type(thing) is type(self._copy) and bool(self._copy == thing)
+
+
+_INCOMPARABLE = object()
+
+
+def _items(container: Any) -> list[Any]:
+    """Return the items of a container in a list; of a set by hash, which is the same as long as the set is."""
+    if isinstance(container, dict):
+        return [*container.keys(), *container.values()]
+    if isinstance(container, np.ndarray):
+        return [container.shape, *container.flat]
+    if isinstance(container, partial):
+        return [container.func, container.args, container.keywords]
+    if isinstance(container, (MethodType, BuiltinFunctionType)):
+        return [container.__name__, container.__self__, getattr(container, "__func__", None)]
+    if isinstance(container, FunctionType):
+        return [container.__code__, container.__defaults__, container.__kwdefaults__, *(container.__closure__ or ())]
+    if isinstance(container, CellType):
+        return [container.cell_contents] if container != CellType() else []  # which compares what is in them
+    return list(container)
+
+
+def _attributes(thing: Any) -> dict[str, Any]:
+    kind: Any = type(thing)
+    slots = _slots(kind)
+    if not slots:
+        return getattr(thing, "__dict__", {})
+    attributes = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
+    return attributes | getattr(thing, "__dict__", {})
+
+
+@lru_cache(maxsize=1024)
+def _slots(kind: Any) -> tuple[str, ...]:
+    """Return the names of attributes that objects of a class keep outside of ``__dict__``."""
+    names = []
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in [slots] if isinstance(slots, str) else slots:
+            is_private = name.startswith("__") and not name.endswith("__")
+            names.append(f"_{base.__name__.lstrip('_')}{name}" if is_private else name)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+
+
+@lru_cache(maxsize=1024)
+def _is_python(kind: Any) -> bool:
+    """Say whether attributes and items are all that objects of a class hold: it has no base in native code."""
+    return all(base in (object, *_CONTAINERS) or _is_defined_in_python(base) for base in kind.__mro__)
+
+
+def _is_defined_in_python(kind: type) -> bool:
+    # The interpreter adds one of these to each class that a `class` statement makes, unless its bases have them.
+    own = vars(kind)
+    return "__weakref__" in own or "__slots__" in own or any(map(_is_defined_in_python, kind.__bases__))

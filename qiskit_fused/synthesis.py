@@ -49,14 +49,14 @@ Pairs = list[tuple[int, str]]
 def matrix_of(op: Instruction) -> np.ndarray | None:
     """Return the matrix of an operation that has one, else None."""
     try:
-        return np.asarray(op.to_matrix(), dtype=complex)
+        return np.array(op.to_matrix(), dtype=complex)
     except (AttributeError, QiskitError, TypeError):
         return None
 
 
 def unitary(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a constant matrix; under controls by its eigenbasis, so that only a diagonal is controlled."""
-    matrix = np.asarray(op.to_matrix(), dtype=complex)
+    matrix = np.array(op.to_matrix(), dtype=complex)  # a copy, which no later change of the operation reaches
     lowering.touch(qubits + controls)
     if lowering.recording:
         lowering.gates.append(Gate("unitary", qubits, (), controls, state, matrix))
@@ -218,7 +218,7 @@ def _dense_evolution(
 def hamiltonian(lowering: _Lowering, op: HamiltonianGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower exp(-i t H) for a dense H."""
     _require_dense(lowering, qubits)
-    matrix = np.asarray(op.params[0], dtype=complex)
+    matrix = np.array(op.params[0], dtype=complex)
     _dense_evolution(lowering, matrix, lowering.angle(op.params[1]), qubits, controls, state)
 
 

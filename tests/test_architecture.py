@@ -26,7 +26,7 @@ LAYERS = {
         "choices",
         "arrays",
     ],
-    "lowering": ["lowering", "synthesis", "expressions", "unsupported"],
+    "lowering": ["lowering", "standard_gates", "synthesis", "expressions", "unsupported"],
     "planning": [
         "plan",
         "ladders",
