@@ -25,6 +25,10 @@ class FusedTorchConnector(TorchConnector):
     which the sweeps run stay there, as with `FusedLayer`.
     """
 
+    def extra_repr(self) -> str:
+        """Say which network it is, for ``print(module)``."""
+        return repr(self.neural_network)
+
     def forward(self, input_data: torch.Tensor | None = None) -> torch.Tensor:
         """Return the outputs, float32 (..., K), of inputs (..., I); None is a network without inputs."""
         inputs = torch.zeros(0) if input_data is None else input_data

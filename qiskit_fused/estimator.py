@@ -20,6 +20,7 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 
 from qiskit_fused.coercion import CoercedObservables, coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
+from qiskit_fused.display import arguments_text
 from qiskit_fused.execution import check_device, check_finite, evaluate, real_values
 from qiskit_fused.jobs import FusedJob
 from qiskit_fused.options import FusedOptions
@@ -75,7 +76,7 @@ class FusedEstimator(BaseEstimatorV2):
         check_device(self._options)
 
     def __repr__(self) -> str:
-        return f"FusedEstimator({', '.join(f'{name}={value!r}' for name, value in self._options.changed().items())})"
+        return f"FusedEstimator({arguments_text(self._options.changed())})"
 
     @property
     def options(self) -> FusedOptions:

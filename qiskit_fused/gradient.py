@@ -16,6 +16,7 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeT
 from qiskit_fused.batches import Batch, all_pairs, columns_of, make_batches
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_observables
+from qiskit_fused.display import arguments_text
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.execution import Pairs, check_device, check_finite, evaluate, pull_back, real_values
 from qiskit_fused.jobs import FusedJob
@@ -104,7 +105,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         changed = self.fused_options.changed()
         if self._derivative_type.name != "REAL":
             changed["derivative_type"] = self._derivative_type
-        return f"FusedEstimatorGradient({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+        return f"FusedEstimatorGradient({arguments_text(changed)})"
 
     @property
     def fused_options(self) -> FusedOptions:

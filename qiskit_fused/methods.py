@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qiskit_fused.limits import format_bytes
+from qiskit_fused.display import ShownAsText
+from qiskit_fused.limits import count_text, format_bytes
 from qiskit_fused.memory import Footprint, Request, count_diagonals
 from qiskit_fused.schedules import REVERSE, Method, num_steps
 
@@ -312,8 +313,8 @@ class MethodCost:
         )
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(ShownAsText):
     """Methods side by side; ``print`` shows a table.
 
     Attributes:
@@ -323,6 +324,10 @@ class Report:
 
     title: str
     costs: tuple[MethodCost, ...]
+
+    def short_text(self) -> str:
+        """Return the line that ``repr`` shows."""
+        return f"Report({self.title!r}, {count_text(len(self.costs), 'row')})"
 
     def __str__(self) -> str:
         head = f"  {'device':<8}{'method':<12}{'states':>8}{'memory':>12}{'forward':>10}{'time':>8}  fits"

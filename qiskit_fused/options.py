@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from qiskit_fused.choices import check_choice, check_dtype, suggest
+from qiskit_fused.display import arguments_text
 from qiskit_fused.limits import ALWAYS_FREE, DEFAULT_SHARE, LIMIT_HELP, parse_limit, resolve_limit, suggest_limit
 from qiskit_fused.schedules import METHODS, Method
 
@@ -89,6 +90,9 @@ class FusedOptions:
 
     def __post_init__(self) -> None:
         self.check_method()
+
+    def __repr__(self) -> str:
+        return f"FusedOptions({arguments_text(self.changed())})"
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"executor": None}

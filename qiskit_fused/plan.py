@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qiskit_fused.choices import check_choice, check_dtype
+from qiskit_fused.display import ShownAsText
 from qiskit_fused.forks import cached_property
 from qiskit_fused.limits import count_text, format_bytes, resolve_limit, short_text
 from qiskit_fused.memory import Footprint, Request
@@ -38,8 +39,8 @@ _WORTH_SPLITTING = 64  # times the work that is worth a look, 0.1 s
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(ShownAsText):
     """A circuit as engines run it.
 
     Attributes:
@@ -351,6 +352,11 @@ class Plan:
         from qiskit_fused.explanation import explain  # which imports plans
 
         return explain(self, dtype)
+
+    def short_text(self) -> str:
+        """Return the line that ``repr`` shows."""
+        parameters = count_text(self.program.num_parameters, "parameter")
+        return f"Plan({count_text(self.num_qubits, 'qubit')}, {parameters}, {self.fused_text})"
 
     def __str__(self) -> str:
         program = self.program

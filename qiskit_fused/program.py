@@ -21,6 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
+from .limits import count_text
 from .starts import Encoding
 
 
@@ -148,6 +149,10 @@ class Program:
     encodings: tuple[Encoding, ...] = field(default=())
     any_start: bool = False
     needs_zero: tuple[str, int, tuple[int, ...]] | None = None
+
+    def __repr__(self) -> str:
+        counts = (self.num_circuit_qubits, "qubit"), (self.num_parameters, "parameter"), (len(self.gates), "gate")
+        return f"Program({', '.join(count_text(*count) for count in counts)})"
 
     @property
     def takes_states(self) -> bool:

@@ -18,9 +18,11 @@ from qiskit_machine_learning.primitives import QMLEstimator
 
 from qiskit_fused.coercion import coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
+from qiskit_fused.display import arguments_text
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.execution import real_values
 from qiskit_fused.gradient import FusedEstimatorGradient
+from qiskit_fused.limits import count_text
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.training import Expectations
 from qiskit_fused.unsupported import UnsupportedInstruction
@@ -104,6 +106,15 @@ class FusedEstimatorQNN(EstimatorQNN):
             default_precision=default_precision,
             pass_manager=pass_manager,
         )
+
+    def __repr__(self) -> str:
+        outputs = prod(self._output_shape)
+        counts = (self._circuit.num_qubits, "qubit"), (self._num_inputs, "input"), (self._num_weights, "weight")
+        texts = [count_text(*count) for count in (*counts, (outputs, "output"))]
+        options = getattr(self.estimator, "options", None)
+        if isinstance(options, FusedOptions):
+            texts.append(arguments_text(options.changed()))
+        return f"{type(self).__name__}({', '.join(filter(None, texts))})"
 
     def _validate_input(self, input_data: Any) -> tuple[np.ndarray | None, tuple[int, ...] | None]:
         """Return inputs as rows (B, I), and the shape they came in; (None, None) for None."""

@@ -14,6 +14,7 @@ import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.compiler import CompiledCircuit
+from qiskit_fused.display import arguments_text
 from qiskit_fused.engines import DoesNotFit
 from qiskit_fused.execution import check_device
 from qiskit_fused.on_device import DeviceExpectations, on_device
@@ -164,10 +165,9 @@ class FusedLayer(nn.Module):
     def extra_repr(self) -> str:
         """Say what the module maps to what, for ``print(module)``."""
         one = self._double
-        return (
-            f"num_inputs={one.num_inputs}, num_observables={one.num_observables}, num_weights={one.num_weights}, "
-            f"num_qubits={one.compiled.num_qubits}"
-        )
+        numbers = {name: getattr(one, name) for name in ("num_inputs", "num_observables", "num_weights")}
+        options = self._single.options.changed() if self._single is self._double else {}
+        return arguments_text(numbers | {"num_qubits": one.compiled.num_qubits} | options)
 
 
 @torch.compiler.disable  # the engine's NumPy code is nothing to trace: a compiled model calls it as it is

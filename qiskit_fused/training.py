@@ -12,8 +12,10 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit_fused.batches import all_pairs, as_slice, join_rows
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit, check_observables
+from qiskit_fused.display import arguments_text
 from qiskit_fused.execution import check_finite, evaluate, pull_back, real_values
 from qiskit_fused.forks import cached_property
+from qiskit_fused.limits import count_text
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
@@ -88,6 +90,11 @@ class Expectations:
                 f"parameter '{name}' of the circuit must be one input parameter or one weight parameter, not "
                 f"{'both' if given.max() > 1 else 'neither'}."
             )
+
+    def __repr__(self) -> str:
+        counts = (self.compiled.num_qubits, "qubit"), (self.num_inputs, "input"), (self.num_weights, "weight")
+        texts = [count_text(*count) for count in (*counts, (self.num_observables, "observable"))]
+        return f"Expectations({', '.join(filter(None, [*texts, arguments_text(self.options.changed())]))})"
 
     @cached_property
     def _index(self) -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ LAYERS = {
         "limits",
         "choices",
         "arrays",
+        "display",
     ],
     "lowering": ["lowering", "standard_gates", "synthesis", "expressions", "unsupported"],
     "planning": [
