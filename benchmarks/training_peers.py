@@ -255,7 +255,7 @@ class AcceleratedStep(ConnectorStep):
     label, package, sample_rows = "qiskit-fused, accelerate", "qiskit-fused", None
 
     def module(self, workload: Workload) -> Any:
-        from qiskit_fused.qnn import accelerate
+        from qiskit_fused import accelerate
 
         return accelerate(super().module(workload), dtype=self.dtype, num_threads=self.num_threads)
 

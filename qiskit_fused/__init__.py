@@ -3,13 +3,14 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from qiskit_fused.acceleration import accelerate
 from qiskit_fused.compiler import CompiledCircuit, compile_circuit, fuse
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.gradient import FusedEstimatorGradient
 from qiskit_fused.jobs import FusedJob
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
-from qiskit_fused.qnn import FusedEstimatorQNN, accelerate
+from qiskit_fused.qnn import FusedEstimatorQNN
 from qiskit_fused.unsupported import UnsupportedInstruction
 
 __all__ = [

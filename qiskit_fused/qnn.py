@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`FusedEstimatorQNN`: qiskit-machine-learning's `EstimatorQNN` in one batch per pass, and `accelerate`."""
+"""`FusedEstimatorQNN`: qiskit-machine-learning's `EstimatorQNN` in one batch per pass."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
-from qiskit.primitives import BaseEstimatorV2, StatevectorEstimator
+from qiskit.primitives import BaseEstimatorV2
 from qiskit.quantum_info.operators.base_operator import BaseOperator
-from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeType
-from qiskit_machine_learning.neural_networks import EstimatorQNN, NeuralNetwork
-from qiskit_machine_learning.primitives import QMLEstimator
+from qiskit_machine_learning.gradients import BaseEstimatorGradient
+from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qiskit_fused.coercion import coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
@@ -26,8 +24,6 @@ from qiskit_fused.limits import count_text
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.training import Expectations
 from qiskit_fused.unsupported import UnsupportedInstruction
-
-_Model = TypeVar("_Model")
 
 
 class FusedEstimatorQNN(EstimatorQNN):
@@ -253,7 +249,7 @@ class FusedEstimatorQNN(EstimatorQNN):
             or known.compiled is not compiled
             or known.operators is not operators
         ):
-            known = self._expectations = _make_function(self, compiled, options)
+            known = self._expectations = make_function(self, compiled, options)
         return known
 
     def __getstate__(self) -> dict[str, Any]:
@@ -261,105 +257,8 @@ class FusedEstimatorQNN(EstimatorQNN):
         return {name: value for name, value in self.__dict__.items() if name != "_expectations"}
 
 
-def accelerate(model: _Model, **options: Any) -> _Model:
-    """Switch a model over to fused sweeps, in place, and return it: same weights, same outputs, same exact gradients.
-
-    ``accelerate(model, dtype="complex64").fit(x, y)``. An ``EstimatorQNN`` becomes a `FusedEstimatorQNN`, a
-    ``TorchConnector`` one whose backward pass is a vector-Jacobian product. Of a subclass of these, which may have
-    methods of its own, only the estimator and the gradient are replaced. Nothing changes when an error is raised.
-
-    An exact ``QMLEstimator``, the default of ``EstimatorQNN``, is replaced by an exact `FusedEstimator`, and a
-    ``StatevectorEstimator`` by one that adds the same noise (``precision_mode="exact"`` ends that). Gradients never
-    have noise.
-
-    Args:
-        model: an ``EstimatorQNN``; a ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor`` or ``VQR`` made of one; a
-            ``TorchConnector``, or a torch module with some of them in it.
-        options: options of the estimator, see `FusedOptions`.
-
-    Raises:
-        TypeError: for another model, for ``SamplerQNN`` and ``VQC``, for an unknown option, and for an estimator that
-            is not one of Qiskit's exact simulators, unless ``precision_mode`` is among the options.
-        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
-    """
-    connectors = _find_connectors(model)
-    if connectors is not None:
-        networks = [connector.neural_network for connector in connectors]
-    else:
-        networks = [model if isinstance(model, NeuralNetwork) else getattr(model, "neural_network", None)]
-    networks = list({id(network): network for network in networks}.values())
-    switches = [_prepare(network, model, options) for network in networks]
-    for switch in switches:
-        switch()
-    for connector in connectors or ():
-        _switch_connector(connector)
-    return model
-
-
-def _find_connectors(model: Any) -> list[Any] | None:
-    """Return the ``TorchConnector``s of a torch module, None for anything else; torch is not imported for this."""
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(model, torch.nn.Module):
-        return None
-    from qiskit_machine_learning.connectors import TorchConnector
-
-    connectors = [module for module in model.modules() if isinstance(module, TorchConnector)]
-    if not connectors:
-        raise TypeError(f"accelerate found no TorchConnector in the {type(model).__name__}.")
-    return connectors
-
-
-def _prepare(network: Any, model: Any, options: dict[str, Any]) -> Callable[[], None]:
-    """Check a network and return what switches it over."""
-    if not isinstance(network, EstimatorQNN):
-        what = type(model).__name__ if network is None else type(network).__name__
-        raise TypeError(
-            f"accelerate takes an EstimatorQNN, or a model made of one, not {what}; "
-            "a network of expectation values, EstimatorQNN(circuit=..., observables=...), can be accelerated."
-        )
-    estimator = _make_estimator(network.estimator, options)
-    gradient = network.gradient
-    if options or not isinstance(gradient, FusedEstimatorGradient):
-        own = gradient._own_options if isinstance(gradient, FusedEstimatorGradient) else None
-        kind = getattr(gradient, "derivative_type", DerivativeType.REAL)
-        gradient = FusedEstimatorGradient(estimator, own, kind, **(options if own is not None else {}))
-    _make_function(network, COMPILED.get(network._circuit), estimator.options)  # or an error
-
-    def switch() -> None:
-        network.estimator, network.gradient = estimator, gradient
-        if type(network) is EstimatorQNN:
-            network.__class__ = FusedEstimatorQNN
-
-    return switch
-
-
-def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:
-    """Return what goes in an estimator's place."""
-    if isinstance(estimator, FusedEstimator):
-        return FusedEstimator(options=estimator.options, **options) if options else estimator
-    if type(estimator) in (QMLEstimator, StatevectorEstimator):
-        if type(estimator) is QMLEstimator and estimator.default_precision == 0:  # exact, whatever precision is asked
-            return FusedEstimator(**options)
-        noise = {"precision_mode": "emulate", "default_precision": estimator.default_precision, "seed": estimator.seed}
-        return FusedEstimator(**(noise | options))
-    if "precision_mode" not in options:
-        raise TypeError(
-            f"accelerate replaces Qiskit's simulators, and the estimator of this model is {type(estimator).__name__}; "
-            "precision_mode='exact' replaces it by exact expectation values."
-        )
-    return FusedEstimator(**options)
-
-
-def _switch_connector(connector: Any) -> None:
-    from qiskit_machine_learning.connectors import TorchConnector
-
-    from qiskit_fused.connector import FusedTorchConnector
-
-    if type(connector) is TorchConnector and isinstance(connector.neural_network, FusedEstimatorQNN):
-        connector.__class__ = FusedTorchConnector
-
-
-def _make_function(network: Any, compiled: CompiledCircuit, options: FusedOptions) -> Expectations:
+def make_function(network: Any, compiled: CompiledCircuit, options: FusedOptions) -> Expectations:
+    """Return the outputs of an ``EstimatorQNN`` as a function of its inputs and weights."""
     observables = network._observables
     for position, observable in enumerate(observables):
         count = coerce_observables(observable).operators.num_observables

@@ -12,15 +12,21 @@ from qiskit.circuit.library import real_amplitudes, zz_feature_map
 from qiskit.primitives import BackendEstimatorV2, StatevectorEstimator
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import SparsePauliOp
-from qiskit_machine_learning.algorithms import VQC, VQR, NeuralNetworkClassifier, NeuralNetworkRegressor
+from qiskit_algorithms import VQE, AdaptVQE, TrotterQRTE
+from qiskit_algorithms import optimizers as algorithms_optimizers
+from qiskit_machine_learning.algorithms import QSVC, VQC, VQR, NeuralNetworkClassifier, NeuralNetworkRegressor
 from qiskit_machine_learning.gradients import LinCombEstimatorGradient
-from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
+from qiskit_machine_learning.kernels import FidelityQuantumKernel
+from qiskit_machine_learning.neural_networks import EffectiveDimension, EstimatorQNN, SamplerQNN
 from qiskit_machine_learning.optimizers import L_BFGS_B
 from qiskit_machine_learning.primitives import QMLEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler
 
+from qiskit_fused import FusedEstimatorQNN, accelerate
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.gradient import FusedEstimatorGradient
-from qiskit_fused.qnn import FusedEstimatorQNN, accelerate
 from qiskit_fused.unsupported import UnsupportedInstruction
 
 OBSERVABLES = [SparsePauliOp(["ZZ", "XI"], [0.5, 0.25]), SparsePauliOp("IY")]
@@ -156,6 +162,104 @@ def test_samplers_and_other_models_are_refused():
         accelerate(circuit)
     with pytest.raises(TypeError, match="unknown option 'dtyp'"):
         accelerate(make_network(), dtyp="complex64")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda kernel: kernel, lambda kernel: QSVC(quantum_kernel=kernel)], ids=["kernel", "svc"]
+)
+def test_kernels_are_refused_with_what_serves_them(make):
+    with pytest.raises(TypeError, match=r"quantum kernels are built on samplers .*projector '00...0'.* FusedEstimator"):
+        accelerate(make(FidelityQuantumKernel(feature_map=zz_feature_map(2))))
+
+
+def test_a_class_is_refused():
+    with pytest.raises(TypeError, match="a model that is made, not the class EstimatorQNN"):
+        accelerate(EstimatorQNN)
+
+
+def test_an_estimator_of_aer_is_named_with_its_package():
+    aer = pytest.importorskip("qiskit_aer.primitives")
+    with pytest.raises(TypeError, match=r"its estimator, of qiskit_aer, is EstimatorV2; precision_mode='exact'"):
+        accelerate(make_network(estimator=aer.EstimatorV2()))
+
+
+def test_the_network_of_an_effective_dimension_is_switched():
+    def make():
+        return EffectiveDimension(make_network(), weight_samples=WEIGHTS[None], input_samples=ROWS)
+
+    expected = make().get_effective_dimension([100, 1000])
+    model = accelerate(make())
+    assert type(model._model) is FusedEstimatorQNN
+    assert_allclose(model.get_effective_dimension([100, 1000]), expected, atol=1e-9)
+
+
+def test_the_models_in_a_pipeline_and_in_a_search_are_switched():
+    def make():
+        optimizer = L_BFGS_B(maxiter=2)
+        network = make_network(observables=OBSERVABLES[0])
+        return NeuralNetworkRegressor(network, optimizer=optimizer, initial_point=WEIGHTS)
+
+    pipeline = Pipeline([("scale", MinMaxScaler()), ("model", make())])
+    assert accelerate(pipeline) is pipeline
+    assert type(pipeline.named_steps["model"].neural_network) is FusedEstimatorQNN
+    search = GridSearchCV(Pipeline([("model", make())]), {})
+    accelerate(search)
+    assert type(search.estimator.named_steps["model"].neural_network) is FusedEstimatorQNN
+    with pytest.raises(TypeError, match="not Pipeline"):
+        accelerate(Pipeline([("scale", MinMaxScaler())]))
+
+
+@pytest.mark.parametrize("given", ["none", "linear combination", "fused"])
+def test_vqe_gets_an_estimator_and_an_exact_gradient(given):
+    ansatz, hamiltonian = real_amplitudes(2, reps=1), SparsePauliOp(["ZZ", "XI", "IX"], [1.0, 0.5, -0.3])
+    gradient = {
+        "none": lambda: None,
+        "linear combination": lambda: LinCombEstimatorGradient(QMLEstimator()),
+        "fused": lambda: FusedEstimatorGradient(num_threads=1),
+    }[given]()
+    vqe = VQE(
+        StatevectorEstimator(),
+        ansatz,
+        algorithms_optimizers.L_BFGS_B(),
+        gradient=gradient,
+        initial_point=np.full(4, 0.3),
+    )
+    assert accelerate(vqe) is vqe
+    assert type(vqe.estimator) is FusedEstimator and type(vqe.gradient) is FusedEstimatorGradient
+    assert (vqe.gradient is gradient) == (given == "fused")
+    lowest = np.linalg.eigvalsh(hamiltonian.to_matrix())[0]
+    assert vqe.compute_minimum_eigenvalue(hamiltonian).eigenvalue == pytest.approx(lowest, abs=1e-6)
+    accelerate(vqe, dtype="complex64")
+    assert (vqe.estimator.options.dtype, vqe.gradient.fused_options.dtype) == ("complex64", "complex64")
+
+
+def test_adaptive_vqe_and_algorithms_without_gradients_are_switched():
+    inner = VQE(StatevectorEstimator(), real_amplitudes(2, reps=1), algorithms_optimizers.L_BFGS_B())
+    accelerate(AdaptVQE(inner, operators=[SparsePauliOp("XY")]))
+    assert type(inner.estimator) is FusedEstimator
+    trotter = TrotterQRTE(estimator=StatevectorEstimator())
+    accelerate(trotter)
+    assert type(trotter.estimator) is FusedEstimator and not hasattr(trotter, "gradient")
+
+
+def test_nothing_of_an_algorithm_changes_when_a_sweep_cannot_do_its_ansatz():
+    ansatz = QuantumCircuit(1)
+    ansatz.h(0)
+    ansatz.reset(0)
+    vqe = VQE(StatevectorEstimator(), ansatz, algorithms_optimizers.L_BFGS_B())
+    with pytest.raises(UnsupportedInstruction, match="reset"):
+        accelerate(vqe)
+    assert type(vqe.estimator) is StatevectorEstimator and vqe.gradient is None
+
+
+def test_a_model_that_holds_itself_is_no_endless_search():
+    class Loop:
+        @property
+        def estimator(self):
+            return self
+
+    with pytest.raises(TypeError, match="not Loop"):
+        accelerate(Loop())
 
 
 def test_a_circuit_no_sweep_can_do_stays_as_it_was():

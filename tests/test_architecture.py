@@ -70,6 +70,7 @@ LAYERS = {
         "training",
         "on_device",
         "qnn",
+        "acceleration",
         "connector",
         "roofline",
         "torch",
