@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
-from qiskit_fused.coercion import coerce_observables, stack_observables
+from qiskit_fused.arguments import is_by_name, ordered_values
+from qiskit_fused.coercion import coerce_observables, or_all_z, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit
 from qiskit_fused.execution import Pairs, check_finite, real_values
 from qiskit_fused.observables import Observables
@@ -26,7 +27,7 @@ class Batch:
         back: for each request its pair.
     """
 
-    def __init__(self, circuit: QuantumCircuit, index: np.ndarray):
+    def __init__(self, circuit: QuantumCircuit | CompiledCircuit, index: np.ndarray):
         self.circuit = circuit
         self.index = index
         self.compiled: CompiledCircuit | None = None
@@ -43,14 +44,22 @@ class Batch:
         self.back: np.ndarray = index
 
 
-def make_batches(circuits: Any, observables: Any, parameter_values: Any, parameters: Any) -> list[Batch]:
-    """Validate the arguments of `run`, each distinct object once, with upstream's texts; group them by circuit."""
+def make_batches(circuits: Any, observables: Any, parameter_values: Any, parameters: Any) -> tuple[list[Batch], int]:
+    """Validate the arguments of `run`, each distinct object once, with upstream's texts; group them by circuit.
+
+    Returns:
+        The batches, and the number of requests.
+    """
+    if isinstance(circuits, str) or not isinstance(circuits, (Sequence, np.ndarray)):
+        circuits = (circuits,)
     groups = _by_identity(circuits)
     for group in groups:
         check_circuit(circuits[group[0]])
-    if parameter_values is None:
-        real_values(None)  # raises
     count = len(circuits)
+    parameter_values = _list_of_values(parameter_values, count)
+    observables = _list_of_observables(observables, count)
+    if isinstance(parameters, Parameter):
+        parameters = [[parameters]]
     if count != len(parameter_values):
         raise ValueError(
             f"The number of circuits ({count}) does not match the number of parameter value sets "
@@ -72,7 +81,39 @@ def make_batches(circuits: Any, observables: Any, parameter_values: Any, paramet
         )
     for batch in batches:
         _take_parameters(batch, parameters)
-    return batches
+    return batches, count
+
+
+def _list_of_values(values: Any, count: int) -> Any:
+    """Return a sequence of rows; those of a single circuit may have come as the row itself."""
+    if values is None:
+        real_values(None)  # raises
+    if is_by_name(values):
+        if count != 1:
+            raise ValueError(
+                f"parameter_values is one {type(values).__name__} for {count} circuits; allowed: a list of {count}, "
+                "one for each circuit."
+            )
+        return [values]
+    if count == 1 and len(values) and not is_by_name(values[0]) and not np.ndim(values[0]):
+        return [values]
+    return values
+
+
+def _list_of_observables(observables: Any, count: int) -> Any:
+    """Return a sequence of observables; one may have come without a list, and None is Z on all qubits."""
+    if observables is None:
+        return [None] * count
+    if isinstance(observables, str) or not isinstance(observables, (Sequence, np.ndarray)) or _is_single(observables):
+        return (observables,)
+    return observables
+
+
+def _is_single(observables: Any) -> bool:
+    # Pauli and SparsePauliOp have a length, but are one observable
+    return (
+        hasattr(observables, "num_qubits") and not hasattr(observables, "ravel") and not isinstance(observables, list)
+    )
 
 
 def _by_identity(things: Sequence[Any]) -> list[np.ndarray]:
@@ -95,6 +136,8 @@ def _take_values(batch: Batch, parameter_values: Any) -> None:
         wrong = None if rows.shape[1] == num_parameters else (batch.index[0], rows.shape[1])
     else:
         rows = [parameter_values[i] for i in batch.index]
+        if any(map(is_by_name, rows)):
+            rows = [_one_row(row, batch.parameters) for row in rows]
         wrong = next(((i, len(row)) for i, row in zip(batch.index, rows) if len(row) != num_parameters), None)
     if wrong is not None:
         raise ValueError(
@@ -105,13 +148,18 @@ def _take_values(batch: Batch, parameter_values: Any) -> None:
     check_finite(batch.values, batch.parameters)
 
 
+def _one_row(row: Any, parameters: tuple[Parameter, ...]) -> np.ndarray:
+    values = ordered_values(row, parameters)
+    return values[0] if values.ndim == 2 and len(values) == 1 else values
+
+
 def _take_observables(batch: Batch, observables: Any) -> None:
     chosen = observables if len(batch.index) == len(observables) else [observables[i] for i in batch.index]
     groups = _by_identity(chosen)
     parts = []
     for group in groups:
         i = batch.index[group[0]]
-        operators = coerce_observables(chosen[group[0]]).operators
+        operators = coerce_observables(or_all_z(chosen[group[0]], batch.circuit.num_qubits)).operators
         if operators.num_observables != 1:
             raise ValueError(
                 f"The {i}-th observable is a list of {operators.num_observables}; allowed: one observable."

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,86 @@ def coerce_observables(observables: Any) -> CoercedObservables:
     return _CONVERTED.get(observables)
 
 
+def circuit_observables(given: Any, num_qubits: int) -> CoercedObservables:
+    """Convert observables on the qubits of a circuit, as `coerce_observables` does; None is Z on all qubits.
+
+    Raises:
+        TypeError, ValueError: as `coerce_observables`, and where there is no observable, or they are on another number
+            of qubits.
+    """
+    found = coerce_observables(or_all_z(given, num_qubits))
+    if not found.operators.num_observables:
+        raise ValueError("observables is empty; allowed: one observable or a list of them.")
+    if num_qubits != found.operators.num_qubits:
+        raise ValueError(
+            f"The number of qubits of the circuit ({num_qubits}) does not match the number of qubits of the "
+            f"observables ({found.operators.num_qubits}); after transpiling, use "
+            "observable.apply_layout(circuit.layout)."
+        )
+    return found
+
+
+def or_all_z(given: Any, num_qubits: int) -> Any:
+    """Return what was given, or Z on all qubits in the place of None."""
+    return _all_z(num_qubits) if given is None else given
+
+
+@lru_cache(maxsize=64)
+def _all_z(num_qubits: int) -> str:
+    """Return the same string for the same number, since conversions are remembered by identity."""
+    return "Z" * num_qubits
+
+
+class LiveObservables:
+    """Observables of an object that outlives a call: each call sees them as they are then, changed in place or not.
+
+    Args:
+        given: one observable or a list of them; None is Z on all qubits.
+        num_qubits: qubits of the circuit.
+
+    Attributes:
+        given: the observables, the same object.
+        shape: the shape of the array they came in; () for a single one.
+
+    Raises:
+        TypeError, ValueError: as `circuit_observables`.
+    """
+
+    def __init__(self, given: Any, num_qubits: int):
+        self.given, self._num_qubits = given, num_qubits
+        self.shape = self._read().shape
+
+    def now(self) -> Observables:
+        """Return the observables as they are now: the same object as before, if they are as they were.
+
+        Raises:
+            ValueError: when the number of observables is another one than at first.
+        """
+        if self._fingerprint != fingerprint(self.given):
+            shape = self._read().shape
+            if shape != self.shape:
+                raise ValueError(f"observables has been changed from shape {self.shape} to {shape}; make a new object.")
+        return self._operators
+
+    def _read(self) -> CoercedObservables:
+        self._fingerprint = fingerprint(self.given)  # first: a change while converting is then seen by the next call
+        found = circuit_observables(self.given, self._num_qubits)
+        self._operators = found.operators
+        return found
+
+
+class FixedObservables:
+    """Observables that never change, in the place of `LiveObservables`."""
+
+    def __init__(self, operators: Observables):
+        self.shape = (operators.num_observables,)
+        self._operators = operators
+
+    def now(self) -> Observables:
+        """Return the observables."""
+        return self._operators
+
+
 def fingerprint(thing: Any) -> Any:
     """Return a value that equals the fingerprint of the same object later if, and only if, it has not changed.
 
@@ -144,6 +225,8 @@ def stack_observables(parts: list[Observables]) -> Observables:
 
 
 def _convert(given: Any) -> CoercedObservables:
+    if isinstance(given, tuple):  # which `ObservablesArray` refuses
+        given = list(given)
     if isinstance(given, list) and given and all(isinstance(item, _SCALARS) for item in given):
         # the items may have been converted before, and will be again in other lists
         parts = [_CONVERTED.get(item).operators for item in given]

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
-from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.coercion import circuit_observables
 from qiskit_fused.forks import new_lock
 from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
-from qiskit_fused.observables import Observables
 from qiskit_fused.plan import Plan
 from qiskit_fused.program import Program
 from qiskit_fused.snapshots import Snapshot
@@ -43,6 +42,7 @@ class CompiledCircuit:
         check_circuit(circuit)
         self._circuit: Callable[[], Any] = weakref.ref(circuit)
         self._snapshot: Snapshot | None = Snapshot(circuit)
+        self._kept: QuantumCircuit | None = None  # a copy of the circuit, where `compile_circuit` made this
         self.num_instructions = len(circuit.data)
         self.num_qubits = circuit.num_qubits
         self.parameters: tuple[Parameter, ...] = tuple(circuit.parameters)
@@ -51,6 +51,29 @@ class CompiledCircuit:
         self._snapshot.settle(self.program.ops.column)
         self._plans: OrderedDict[tuple[bytes | None, bool], Plan] = OrderedDict()
         self._lock = new_lock()
+
+    @property
+    def circuit(self) -> QuantumCircuit:
+        """A copy of the circuit, as it was when `compile_circuit` was called.
+
+        Raises:
+            ValueError: when this was not made by `compile_circuit`.
+        """
+        if self._kept is None:
+            raise ValueError(f"{self!r} holds no circuit; give the QuantumCircuit, or compile_circuit(circuit).")
+        return self._kept.copy()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The circuit's metadata, when `compile_circuit` was called."""
+        return {} if self._kept is None else self._kept.metadata
+
+    def keeping(self, circuit: QuantumCircuit | None) -> CompiledCircuit:
+        """Return a compiled circuit with the same program and plans, that holds this circuit, or none."""
+        other = object.__new__(CompiledCircuit)
+        other.__dict__.update(self.__dict__)
+        other._kept = circuit
+        return other
 
     def describes(self, circuit: QuantumCircuit) -> bool:
         """Say whether this is that circuit object, unchanged since."""
@@ -70,6 +93,21 @@ class CompiledCircuit:
     def columns_of(self, parameters: Any) -> np.ndarray:
         """Return the column of each parameter, in the order given; KeyError for a foreign one."""
         return np.fromiter((self._columns[parameter] for parameter in parameters), dtype=np.intp)
+
+    def find_columns(self, argument: str, parameters: Iterable[Parameter] | Parameter) -> np.ndarray:
+        """Return the column of each parameter of an argument, in the order given; one parameter needs no list.
+
+        Raises:
+            ValueError: for a parameter that is not the circuit's; it names argument and parameter.
+        """
+        try:
+            return self.columns_of([parameters] if isinstance(parameters, Parameter) else parameters)
+        except KeyError as error:
+            name = getattr(error.args[0], "name", error.args[0])
+            raise ValueError(
+                f"{argument} contains '{name}', which is not in circuit.parameters; allowed: the Parameter objects in "
+                "there (equal names are not enough)."
+            ) from None
 
     def plan(self, support: np.ndarray | None, any_start: bool = False) -> Plan:
         """Return the plan for observables with that support (``Observables.support``), None for all qubits.
@@ -101,7 +139,7 @@ class CompiledCircuit:
         return f"CompiledCircuit({self.num_qubits} qubits, {len(self.parameters)} parameters, {gates} gates)"
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("num_instructions", "num_qubits", "parameters", "_columns", "program")
+        kept = ("_kept", "num_instructions", "num_qubits", "parameters", "_columns", "program")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -137,12 +175,17 @@ class CompileCache:
         entry = self._entries.get(id(circuit))
         return entry if entry is not None and entry.fits(circuit) else None
 
-    def get(self, circuit: QuantumCircuit) -> CompiledCircuit:
+    def get(self, circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
         """Compile a circuit, or return what an earlier call made of it if it has not changed.
 
+        A compiled circuit is returned as it is, so that every entry point takes one in the place of a circuit.
+
         Raises:
+            TypeError: for something that is no circuit.
             UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
         """
+        if isinstance(circuit, CompiledCircuit):
+            return circuit
         key = id(circuit)
         entry = self._entries.get(key)
         if entry is not None and entry.describes(circuit):
@@ -175,23 +218,29 @@ COMPILED = CompileCache()
 """Shared by all estimators and gradients, so that the gradient of a circuit reuses what its estimate compiled."""
 
 
-def compile_circuit(circuit: QuantumCircuit) -> CompiledCircuit:
-    """Compile a circuit as it is now, for `FusedEstimatorGradient.value_and_gradient` to take in the circuit's place.
+def compile_circuit(circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
+    """Compile a circuit as it is now. Every function and class of this package takes the result in a circuit's place.
 
-    A circuit is compared with what was compiled at every call (0.3 us per gate); its compiled form is not, and later
-    changes of the circuit do not reach it.
+    A call that is given a circuit compares it with its compiled form, which takes 0.3 us a gate. A call that is given
+    the compiled form compares nothing, and later changes of the circuit do not reach it. The compiled form holds a
+    copy of the circuit.
 
     Raises:
+        TypeError: for something that is no circuit.
         UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
     """
-    return COMPILED.get(circuit)
+    if isinstance(circuit, CompiledCircuit):
+        return circuit
+    return COMPILED.get(circuit).keeping(circuit.copy())
 
 
-def fuse(circuit: QuantumCircuit, observables: Any = None, inputs: Iterable[Parameter] | None = None) -> Plan:
+def fuse(
+    circuit: QuantumCircuit | CompiledCircuit, observables: Any = None, inputs: Iterable[Parameter] | None = None
+) -> Plan:
     """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` counts them, ``fuse(circuit).draw()`` shows them.
 
     Args:
-        circuit: the circuit, with any number of parameters.
+        circuit: the circuit, with any number of parameters, or what `compile_circuit` made of it.
         observables: one observable or a list of them. Gates that none of them can see are left out. None keeps all.
         inputs: parameters that differ between the rows of a batch. The plan then also shows what all rows share, and
             from how many rows on that is simulated once.
@@ -207,36 +256,17 @@ def fuse(circuit: QuantumCircuit, observables: Any = None, inputs: Iterable[Para
     compiled = COMPILED.get(circuit)
     count, support = 1, None
     if observables is not None:
-        operators = coerce_observables(observables).operators
-        check_observables(compiled.num_qubits, operators)
+        operators = circuit_observables(observables, compiled.num_qubits).operators
         count, support = operators.num_observables, operators.support(compiled.num_qubits)
     plan = compiled.plan(support)
     if inputs is None:
         return plan
-    inputs = [inputs] if isinstance(inputs, Parameter) else list(inputs)
     differs = np.zeros(len(compiled.parameters), bool)
-    try:
-        differs[compiled.columns_of(inputs)] = True
-    except KeyError as error:
-        raise ValueError(
-            f"inputs contains '{getattr(error.args[0], 'name', error.args[0])}', which is not in circuit.parameters; "
-            "allowed: the Parameter objects in there (equal names are not enough)."
-        ) from None
+    differs[compiled.find_columns("inputs", inputs)] = True
     return replace(plan, inputs=compiled.program.depends_on(differs), num_observables=count)
 
 
 def check_circuit(circuit: Any) -> None:
-    """Raise a TypeError unless it is a circuit."""
-    if not isinstance(circuit, QuantumCircuit):
+    """Raise a TypeError unless it is a circuit, or a compiled one."""
+    if not isinstance(circuit, (QuantumCircuit, CompiledCircuit)):
         raise TypeError(f"circuit must be a QuantumCircuit, not {type(circuit).__name__}.")
-
-
-def check_observables(num_qubits: int, operators: Observables) -> None:
-    """Raise a ValueError unless there are observables, on that number of qubits."""
-    if not operators.num_observables:
-        raise ValueError("observables is empty; allowed: one observable or a list of them.")
-    if num_qubits != operators.num_qubits:
-        raise ValueError(
-            f"The number of qubits of the circuit ({num_qubits}) does not match the number of qubits of the "
-            f"observables ({operators.num_qubits}); after transpiling, use observable.apply_layout(circuit.layout)."
-        )

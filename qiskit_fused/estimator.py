@@ -18,6 +18,7 @@ from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.observables_array import ObservablesArray
 
+from qiskit_fused.arguments import is_by_name, ordered_values
 from qiskit_fused.coercion import CoercedObservables, coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
@@ -103,7 +104,9 @@ class FusedEstimator(BaseEstimatorV2):
         PUBs with the same circuit object run as one batch, and those with the same array of values share its states.
 
         Args:
-            pubs: PUBs ``(circuit, observables[, parameter_values[, precision]])``.
+            pubs: PUBs ``(circuit, observables[, parameter_values[, precision]])``. The circuit may be what
+                `compile_circuit` made of it. Values are an array, in the order of ``circuit.parameters``, which Qiskit
+                sorts by name (``w10`` before ``w2``), or a mapping of parameters, names or tuples of them to values.
             precision: target precision of PUBs that bring none; None is ``default_precision``.
 
         Returns:
@@ -135,7 +138,7 @@ class FusedEstimator(BaseEstimatorV2):
 class _Task:
     """A PUB, ready to run: rows of values, flat observables, and the shapes that broadcast them."""
 
-    circuit: QuantumCircuit
+    circuit: Any  # a circuit, or a compiled one
     compiled: CompiledCircuit | None
     error: Exception | None
     observables: CoercedObservables
@@ -163,7 +166,9 @@ def _make_task(pub: Any, precision: Any) -> _Task:
         if pub.precision is None:
             pub = EstimatorPub.coerce(pub, precision)
         parts: Any = (pub.circuit, pub.observables, pub.parameter_values, pub.precision)
-    elif isinstance(pub, (tuple, list)) and 2 <= len(pub) <= 4 and isinstance(pub[0], QuantumCircuit):
+    elif (
+        isinstance(pub, (tuple, list)) and 2 <= len(pub) <= 4 and isinstance(pub[0], (QuantumCircuit, CompiledCircuit))
+    ):
         parts = pub
     else:
         return _make_task(EstimatorPub.coerce(pub, precision), precision)
@@ -171,7 +176,7 @@ def _make_task(pub: Any, precision: Any) -> _Task:
     given_values = parts[2] if len(parts) > 2 else None
     target = parts[3] if len(parts) > 3 and parts[3] is not None else precision
     if not (_is_precision(target) and _is_precision(precision)):
-        EstimatorPub.coerce(pub, precision)
+        _raise_upstreams_error(pub, precision)
         raise ValueError(f"precision is {target!r}; allowed: a number >= 0.")
 
     error: Exception | None = None
@@ -190,7 +195,7 @@ def _make_task(pub: Any, precision: Any) -> _Task:
             raise ValueError("number of values")
         shape = np.broadcast_shapes(observables.shape, values_shape)
     except ValueError:
-        EstimatorPub.coerce(pub, precision)  # raises upstream's text
+        _raise_upstreams_error(pub, precision)
         raise
     check_finite(array, parameters)
     task = _Task(
@@ -219,7 +224,14 @@ def _make_task(pub: Any, precision: Any) -> _Task:
     return task
 
 
-def _fallback_circuit(circuit: QuantumCircuit, error: Exception | None) -> QuantumCircuit | None:
+def _raise_upstreams_error(pub: Any, precision: Any) -> None:
+    """Let `EstimatorPub` refuse a PUB, if it does, in its own words."""
+    if isinstance(pub, (tuple, list)) and isinstance(pub[0], CompiledCircuit):
+        pub = (pub[0].circuit, *pub[1:])
+    EstimatorPub.coerce(pub, precision)
+
+
+def _fallback_circuit(circuit: Any, error: Exception | None) -> QuantumCircuit | None:
     """Return a copy of the circuit for ``StatevectorEstimator``; None where it can do no more than fused sweeps.
 
     Final measurements are left out, which it refuses. It reads the copy when the job runs: changes of the circuit, or
@@ -240,12 +252,14 @@ def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray | None, 
     """Return values as an array (rows, P) in circuit order (None: wrong number of them), and the shape of the rows."""
     if values is None:
         return (None if parameters else np.zeros((1, 0))), ()
-    if not isinstance(values, (BindingsArray, Mapping)):
-        array = np.array(real_values(values)) if len(parameters) > 1 else None
-        if array is not None and array.ndim and array.shape[-1] == len(parameters):
-            return array.reshape(-1, len(parameters)), array.shape[:-1]
-        values = {parameters: values}
-    bindings = BindingsArray.coerce(values)
+    if is_by_name(values):
+        named = ordered_values(values, parameters)
+        rows = int(np.prod(named.shape[:-1], dtype=int))
+        return named.reshape(rows, len(parameters)), named.shape[:-1]
+    array = np.array(real_values(values)) if len(parameters) > 1 else None
+    if array is not None and array.ndim and array.shape[-1] == len(parameters):
+        return array.reshape(-1, len(parameters)), array.shape[:-1]
+    bindings = BindingsArray.coerce({parameters: values})
     if bindings.num_parameters != len(parameters):
         return None, ()
     rows = int(np.prod(bindings.shape, dtype=int))

@@ -10,9 +10,9 @@ import numpy as np
 from qiskit_fused.batches import all_pairs
 from qiskit_fused.engines import NO_STATES, Ends
 from qiskit_fused.execution import check_finite, choose_device, engine_for
+from qiskit_fused.row_batches import Vjp, check_cotangents
 from qiskit_fused.row_starts import check_norms, circuit_order
 from qiskit_fused.sharing import ROWS, may_share
-from qiskit_fused.training import Vjp
 
 if TYPE_CHECKING:
     from qiskit_fused.training import Expectations
@@ -84,7 +84,7 @@ class DeviceExpectations:
         """
         xp, function = self.runtime.xp, self._expectations
         if not bool(xp.isfinite(cotangents).all()):
-            function._check_cotangents(self.runtime.to_host(cotangents), cotangents.shape)
+            check_cotangents(self.runtime.to_host(cotangents), cotangents.shape)
         num_columns = function.compiled.program.num_columns
         summed = np.ones(num_columns, dtype=bool)
         if input_gradients:

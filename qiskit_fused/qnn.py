@@ -14,7 +14,7 @@ from qiskit.quantum_info.operators.base_operator import BaseOperator
 from qiskit_machine_learning.gradients import BaseEstimatorGradient
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
-from qiskit_fused.coercion import coerce_observables, stack_observables
+from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
 from qiskit_fused.estimator import FusedEstimator
@@ -47,7 +47,7 @@ class FusedEstimatorQNN(EstimatorQNN):
     [-0.479]
 
     Args:
-        circuit: the circuit, with inputs and weights as its parameters.
+        circuit: the circuit, with inputs and weights as its parameters, or what `compile_circuit` made of it.
         estimator: a `FusedEstimator`; None makes one.
         observables: one observable or K of them, the outputs; None is ``Z`` on all qubits.
         input_params: the parameters that each sample has values of its own for.
@@ -70,7 +70,7 @@ class FusedEstimatorQNN(EstimatorQNN):
     def __init__(
         self,
         *,
-        circuit: QuantumCircuit,
+        circuit: QuantumCircuit | CompiledCircuit,
         estimator: BaseEstimatorV2 | None = None,
         observables: Sequence[BaseOperator] | BaseOperator | None = None,
         input_params: Sequence[Parameter] | None = None,
@@ -89,6 +89,8 @@ class FusedEstimatorQNN(EstimatorQNN):
             )
         if estimator is not None and options is not None:
             raise TypeError("options were given beside an estimator, which has its own; give one of both.")
+        if isinstance(circuit, CompiledCircuit):
+            circuit = circuit.circuit
         if estimator is None or keywords:
             estimator = FusedEstimator(options=options if estimator is None else estimator.options, **keywords)
         super().__init__(
@@ -233,7 +235,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         return of_inputs, of_weights
 
     def _function(self, options: FusedOptions) -> Expectations:
-        """Return the outputs as a function, made anew when the options, the observables or the circuit are others."""
+        """Return the outputs as a function, made anew when the options or the circuit are others."""
         known, compiled = self._expectations, None
         if (
             known is not None
@@ -242,13 +244,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         ):
             compiled = known.compiled
         compiled = compiled or COMPILED.get(self._circuit)
-        operators = stack_observables([coerce_observables(observable).operators for observable in self._observables])
-        if (
-            known is None
-            or known.options is not options
-            or known.compiled is not compiled
-            or known.operators is not operators
-        ):
+        if known is None or known.options is not options or known.compiled is not compiled:
             known = self._expectations = make_function(self, compiled, options)
         return known
 
@@ -260,13 +256,15 @@ class FusedEstimatorQNN(EstimatorQNN):
 def make_function(network: Any, compiled: CompiledCircuit, options: FusedOptions) -> Expectations:
     """Return the outputs of an ``EstimatorQNN`` as a function of its inputs and weights."""
     observables = network._observables
+    if not isinstance(observables, (list, tuple)):  # what upstream goes through one by one
+        observables = list(observables)
     for position, observable in enumerate(observables):
         count = coerce_observables(observable).operators.num_observables
         if count != 1:
             raise ValueError(f"each output is one observable; observables[{position}] holds {count}.")
     # the parameters of a network's circuit are its inputs, then its weights
     inputs, weights = compiled.parameters[: network.num_inputs], compiled.parameters[network.num_inputs :]
-    return Expectations(compiled, list(observables), inputs, weights, options)
+    return Expectations(compiled, observables, inputs, weights, options)
 
 
 def _options_of(gradient: Any) -> FusedOptions | None:

@@ -19,7 +19,8 @@ from qiskit_fused.engines import DoesNotFit
 from qiskit_fused.execution import check_device
 from qiskit_fused.on_device import DeviceExpectations, on_device
 from qiskit_fused.options import FusedOptions
-from qiskit_fused.training import Expectations, Vjp
+from qiskit_fused.row_batches import Vjp
+from qiskit_fused.training import Expectations
 
 try:
     import torch
@@ -182,7 +183,7 @@ def expectation_values(
         inputs: real (B, I).
         initial_states: real or complex (B, 2^n), normalised, or None for ``|0...0>``.
     """
-    values: Tensor = _Values.apply(expectations, weight, inputs, initial_states)
+    values: Tensor = _Values.apply(expectations.frozen(), weight, inputs, initial_states)
     return values
 
 

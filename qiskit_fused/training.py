@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
+from qiskit_fused.arguments import is_by_name, ordered_values
 from qiskit_fused.batches import all_pairs, as_slice, join_rows
-from qiskit_fused.coercion import coerce_observables
-from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit, check_observables
+from qiskit_fused.coercion import FixedObservables, LiveObservables
+from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
-from qiskit_fused.execution import check_finite, evaluate, pull_back, real_values
+from qiskit_fused.execution import check_finite, evaluate, pull_back
 from qiskit_fused.forks import cached_property
+from qiskit_fused.keywords import accepts_old_names
 from qiskit_fused.limits import count_text
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
+from qiskit_fused.row_batches import Cotangents, Found, Rows, Vjp, check_cotangents
 from qiskit_fused.row_starts import RowStarts, check_states
 from qiskit_fused.shared_evaluation import Wanted
 from qiskit_fused.workers import cut_rows, options_of_workers, run_portions
@@ -27,65 +31,47 @@ _BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
 _BLOCKS_IN_LIMIT = 8  # such gradients take at most this part of memory_limit
 _MIN_BLOCK_ROWS = 16  # where a row alone takes many bytes: threads run rows side by side
 
-Cotangents = np.ndarray | Callable[[np.ndarray], np.ndarray]
-
-
-class Vjp(NamedTuple):
-    """Values and a vector-Jacobian product.
-
-    Attributes:
-        values: float64 (B, K).
-        inputs: float64 (B, I), or None where not asked for.
-        weights: float64 (W,), the sum over all rows.
-        initial_states: complex128 (B, 2**n), G with ``d sum = Re sum conj(G) d psi`` (what torch calls a gradient), or
-            None where no states were given or this was not asked for.
-    """
-
-    values: np.ndarray
-    inputs: np.ndarray | None
-    weights: np.ndarray
-    initial_states: np.ndarray | None = None
-
 
 class Expectations:
     """Expectation values of K observables after one circuit, as a function of inputs (B, I) and weights (W,).
 
+    The circuit is compiled when this is made. Observables are looked at in each call, which sees them as they are then.
+
     Args:
         circuit: the circuit, or what `compile_circuit` made of it.
-        observables: one observable or a list of K.
-        input_parameters: I parameters of the circuit that each row has values of its own for.
-        weight_parameters: W parameters that all rows share; with the inputs, all parameters of the circuit.
-        options: how the engine runs.
+        observables: one observable or a list of K; None is Z on all qubits.
+        input_params: I parameters of the circuit that each row has values of its own for.
+        weight_params: W parameters that all rows share; with the inputs, all parameters of the circuit.
+        options: how the engine runs: `FusedOptions`, which are kept, not copied, or a mapping.
 
     Raises:
         UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        TypeError: for a circuit or an observable of a wrong type, or an unknown option.
         ValueError: for parameters that are not those of the circuit, or observables on other qubits.
     """
 
+    _frozen: Expectations | None = None
+
+    @accepts_old_names(input_parameters="input_params", weight_parameters="weight_params")
     def __init__(
         self,
         circuit: QuantumCircuit | CompiledCircuit,
-        observables: Any,
-        input_parameters: Iterable[Parameter],
-        weight_parameters: Iterable[Parameter],
-        options: FusedOptions,
+        observables: Any = None,
+        input_params: Iterable[Parameter] = (),
+        weight_params: Iterable[Parameter] = (),
+        options: FusedOptions | Mapping[str, Any] | None = None,
     ):
-        if not isinstance(circuit, CompiledCircuit):
-            check_circuit(circuit)
-            circuit = COMPILED.get(circuit)
-        self.compiled, self.options = circuit, options
-        self.operators = coerce_observables(observables).operators
-        check_observables(circuit.num_qubits, self.operators)
-        self._inputs, self._weights = (
-            self._columns(name, parameters)
-            for name, parameters in (("input", input_parameters), ("weight", weight_parameters))
-        )
+        self.compiled = compiled = COMPILED.get(circuit)
+        self.options = options if isinstance(options, FusedOptions) else FusedOptions.coerce(options)
+        self._observables: LiveObservables | FixedObservables = LiveObservables(observables, compiled.num_qubits)
+        self._inputs = compiled.find_columns("input_params", input_params)
+        self._weights = compiled.find_columns("weight_params", weight_params)
         self._parameters = tuple(
-            tuple(circuit.parameters[column] for column in columns) for columns in (self._inputs, self._weights)
+            tuple(compiled.parameters[column] for column in columns) for columns in (self._inputs, self._weights)
         )
-        given = np.bincount(np.concatenate([self._inputs, self._weights]), minlength=len(circuit.parameters))
+        given = np.bincount(np.concatenate([self._inputs, self._weights]), minlength=len(compiled.parameters))
         if (given != 1).any():
-            name = circuit.parameters[int(np.flatnonzero(given != 1)[0])].name
+            name = compiled.parameters[int(np.flatnonzero(given != 1)[0])].name
             raise ValueError(
                 f"parameter '{name}' of the circuit must be one input parameter or one weight parameter, not "
                 f"{'both' if given.max() > 1 else 'neither'}."
@@ -96,6 +82,25 @@ class Expectations:
         texts = [count_text(*count) for count in (*counts, (self.num_observables, "observable"))]
         return f"Expectations({', '.join(filter(None, [*texts, arguments_text(self.options.changed())]))})"
 
+    @property
+    def operators(self) -> Observables:
+        """The observables as they are now."""
+        return self._observables.now()
+
+    def frozen(self) -> Expectations:
+        """Return this function with the observables as they are now, which later changes of them do not reach."""
+        if isinstance(self._observables, FixedObservables):
+            return self
+        operators, known = self.operators, self._frozen
+        if known is None or known.operators is not operators:
+            known = copy(self)
+            known._observables = FixedObservables(operators)
+            self._frozen = known
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_frozen"}
+
     @cached_property
     def _index(self) -> tuple[Any, Any]:
         """Columns of inputs and weights, as slices where they are consecutive: these select without a copy."""
@@ -105,16 +110,6 @@ class Expectations:
     def _wanted(self) -> tuple[Wanted, Wanted]:
         """Which gradients of a weighted sum matter, without and with those of the inputs."""
         return Wanted.of(self.compiled.program, self._inputs, self._weights)
-
-    def _columns(self, name: str, parameters: Iterable[Parameter]) -> np.ndarray:
-        parameters = list(parameters)
-        try:
-            return self.compiled.columns_of(parameters)
-        except KeyError as error:
-            raise ValueError(
-                f"{name} parameter '{getattr(error.args[0], 'name', error.args[0])}' is not in circuit.parameters; "
-                "allowed: the Parameter objects in there (equal names are not enough)."
-            ) from None
 
     @property
     def num_inputs(self) -> int:
@@ -129,14 +124,14 @@ class Expectations:
     @property
     def num_observables(self) -> int:
         """K, observables."""
-        return self.operators.num_observables
+        return int(np.prod(self._observables.shape, dtype=int))
 
     def values(self, inputs: Any, weights: Any, *, initial_states: Any = None) -> np.ndarray:
         """Return expectation values, float64 (B, K).
 
         Args:
-            inputs: (B, I).
-            weights: (W,).
+            inputs: (B, I), in the order of ``input_params``; or a dict or ``BindingsArray`` of values by name.
+            weights: (W,), in the order of ``weight_params``, or values by name.
             initial_states: real or complex (B, 2**n), in which the qubits of each row start instead of ``|0...0>``; of
                 norm 1. The circuit must not need ``|0>``.
 
@@ -146,7 +141,7 @@ class Expectations:
         """
         inputs, weights = self._check(inputs, weights)
         starts = self._starts(initial_states, len(inputs), False)
-        return self._run(Expectations._values, _Rows(inputs, weights, starts), None)
+        return self._run(Expectations._values, Rows(inputs, weights, starts), None)
 
     def value_and_vjp(
         self,
@@ -178,8 +173,8 @@ class Expectations:
         inputs, weights = self._check(inputs, weights)
         starts = self._starts(initial_states, len(inputs), input_gradients, state_gradients)
         if not callable(cotangents):
-            cotangents = self._check_cotangents(cotangents, (len(inputs), self.num_observables))
-        rows = _Rows(inputs, weights, starts, cotangents)
+            cotangents = check_cotangents(cotangents, (len(inputs), self.num_observables))
+        rows = Rows(inputs, weights, starts, cotangents)
         return self._run(Expectations._vjp, rows, len(inputs), input_gradients)
 
     def value_and_jacobian(
@@ -200,27 +195,27 @@ class Expectations:
         inputs, weights = self._check(inputs, weights)
         starts = self._starts(initial_states, len(inputs), input_gradients, False)
         num_lams = len(inputs) * self.num_observables
-        return self._run(Expectations._jacobian, _Rows(inputs, weights, starts), num_lams, input_gradients)
+        return self._run(Expectations._jacobian, Rows(inputs, weights, starts), num_lams, input_gradients)
 
-    def _run(self, method: Callable[..., Any], rows: _Rows, num_lams: int | None, *flags: bool) -> Any:
+    def _run(self, method: Callable[..., Any], rows: Rows, num_lams: int | None, *flags: bool) -> Any:
         with self._progress(len(rows.inputs), num_lams) as progress:
             progress.next_part()
-            return method(self, progress, rows, *flags)
+            return method(self.frozen(), progress, rows, *flags)
 
-    def _values(self, progress: Progress, rows: _Rows) -> np.ndarray:
-        def find(part: _Rows) -> np.ndarray:
+    def _values(self, progress: Progress, rows: Rows) -> np.ndarray:
+        def find(part: Rows) -> np.ndarray:
             return self._evaluate(part, progress).values
 
         parts = self._parts(progress, rows, 0, find, Expectations._values)
         return join_rows(((part, (found,)) for part, found in parts), len(rows.inputs))[0]
 
-    def _vjp(self, progress: Progress, rows: _Rows, input_gradients: bool) -> Vjp:
+    def _vjp(self, progress: Progress, rows: Rows, input_gradients: bool) -> Vjp:
         of_weights = np.zeros(self.num_weights)
 
-        def find(part: _Rows) -> Vjp:
+        def find(part: Rows) -> Vjp:
             if callable(part.cotangents):
                 known = self._evaluate(part._replace(cotangents=None), progress).values
-                part = part._replace(cotangents=self._check_cotangents(part.cotangents(known), known.shape))
+                part = part._replace(cotangents=check_cotangents(part.cotangents(known), known.shape))
             found = self._evaluate(part, progress, input_gradients=input_gradients)
             inputs, weights = (found.gradients[:, index] for index in self._index)
             return Vjp(found.values, inputs if input_gradients else None, weights.sum(axis=0), found.of_states)
@@ -233,11 +228,11 @@ class Expectations:
         return Vjp(*join_rows(each(), len(rows.inputs)))._replace(weights=of_weights)
 
     def _jacobian(
-        self, progress: Progress, rows: _Rows, input_gradients: bool
+        self, progress: Progress, rows: Rows, input_gradients: bool
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         count = self.num_observables
 
-        def find(part: _Rows) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        def find(part: Rows) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
             found = self._evaluate(part, progress, jacobian=True)
             gradients = found.gradients.reshape(-1, count, len(self.compiled.parameters))
             inputs, weights = (gradients[:, :, index] for index in self._index)
@@ -250,9 +245,9 @@ class Expectations:
     def _parts(
         self,
         progress: Progress,
-        rows: _Rows,
+        rows: Rows,
         lams_per_row: int,
-        find: Callable[[_Rows], Any],
+        find: Callable[[Rows], Any],
         method: Callable[..., Any],
         *flags: bool,
     ) -> Iterator[tuple[slice, Any]]:
@@ -268,13 +263,13 @@ class Expectations:
             begin = 0.25
             with progress.share(0.0, begin):
                 known = self._ask_workers(progress, rows._replace(cotangents=None), portions, Expectations._values)
-                blocks = [self._check_cotangents(rows.cotangents(values), values.shape) for values in known]
+                blocks = [check_cotangents(rows.cotangents(values), values.shape) for values in known]
             rows = rows._replace(cotangents=np.concatenate(blocks))
         with progress.share(begin, 1.0):
             yield from zip(portions, self._ask_workers(progress, rows, portions, method, *flags))
 
     def _ask_workers(
-        self, progress: Progress, rows: _Rows, portions: list[slice], method: Callable[..., Any], *flags: bool
+        self, progress: Progress, rows: Rows, portions: list[slice], method: Callable[..., Any], *flags: bool
     ) -> Iterator[Any]:
         """Yield what a method finds for each portion of rows, in order."""
         columns, options = (self._inputs, self._weights), options_of_workers(self.options)
@@ -287,9 +282,7 @@ class Expectations:
             watch=progress.watch,
         )
 
-    def _evaluate(
-        self, rows: _Rows, progress: Progress, jacobian: bool = False, input_gradients: bool = True
-    ) -> _Found:
+    def _evaluate(self, rows: Rows, progress: Progress, jacobian: bool = False, input_gradients: bool = True) -> Found:
         inputs, weights, starts, cotangents = rows
         values, (of_inputs, of_weights) = np.empty((len(inputs), len(self.compiled.parameters))), self._index
         values[:, of_inputs], values[:, of_weights] = inputs, weights
@@ -311,7 +304,7 @@ class Expectations:
             of_rows = pairs if jacobian else all_pairs(len(inputs), 1)
             gradients = pull_back(self.compiled, values, gradients, of_rows)
         shape = len(inputs), self.num_observables
-        return _Found(evaluation.values.reshape(shape), gradients, evaluation.state_gradients)
+        return Found(evaluation.values.reshape(shape), gradients, evaluation.state_gradients)
 
     def _starts(self, states: Any, num_rows: int, input_gradients: bool, state_gradients: bool = False) -> RowStarts:
         """Check states that were given, and say whether gradients of the start are wanted."""
@@ -339,7 +332,11 @@ class Expectations:
         return Progress(self.options.progress, (Part.of(self.compiled, num_rows, num_lams) for _ in range(1)))
 
     def _check(self, inputs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
-        inputs, weights = real_values(inputs, "inputs"), real_values(weights, "weights")
+        one_row = is_by_name(inputs)
+        inputs = ordered_values(inputs, self._parameters[0], "inputs")
+        weights = ordered_values(weights, self._parameters[1], "weights")
+        if one_row and inputs.ndim == 1:
+            inputs = inputs[None]
         if inputs.ndim != 2 or inputs.shape[1] != self.num_inputs:
             raise ValueError(f"inputs have shape {inputs.shape}; allowed: (rows, {self.num_inputs}).")
         if weights.shape != (self.num_weights,):
@@ -347,38 +344,6 @@ class Expectations:
         check_finite(inputs, self._parameters[0])
         check_finite(weights[None], self._parameters[1])
         return inputs, weights
-
-    def _check_cotangents(self, cotangents: Any, shape: tuple[int, int]) -> np.ndarray:
-        array = real_values(cotangents, "cotangents")
-        if array.shape != shape:
-            raise ValueError(f"cotangents have shape {array.shape}; allowed: {shape}, one for each value.")
-        if not np.isfinite(array).all():
-            row, column = np.argwhere(~np.isfinite(array))[0]
-            raise ValueError(f"the cotangent of observable {column} in row {row} is {array[row, column]}.")
-        return array
-
-
-class _Rows(NamedTuple):
-    """Rows that were checked."""
-
-    inputs: np.ndarray  # (B, I)
-    weights: np.ndarray  # (W,)
-    starts: RowStarts
-    cotangents: Any = None  # (B, K), or a function; None if no gradient, or a Jacobian, is wanted
-
-    def part(self, rows: slice) -> _Rows:
-        if rows == slice(0, len(self.inputs)):
-            return self
-        cotangents = self.cotangents
-        if isinstance(cotangents, np.ndarray):
-            cotangents = cotangents[rows]
-        return _Rows(self.inputs[rows], self.weights, self.starts.part(rows), cotangents)
-
-
-class _Found(NamedTuple):
-    values: np.ndarray  # (b, K)
-    gradients: Any  # (b, P), or (b K, P) of a Jacobian; None if not asked for
-    of_states: Any  # (b, 2**n), or None
 
 
 def _work(
@@ -388,12 +353,13 @@ def _work(
     columns: tuple[np.ndarray, np.ndarray],
     options: FusedOptions,
     method: Callable[..., Any],
-    rows: _Rows,
+    rows: Rows,
     flags: tuple[bool, ...],
 ) -> Any:
     """Do a portion of the rows, on a worker."""
     function = object.__new__(Expectations)
-    function.compiled, function.operators, function.options = compiled, operators, options
+    function.compiled, function.options = compiled, options
+    function._observables = FixedObservables(operators)
     function._inputs, function._weights = columns
     with Progress(False, ()) as progress:
         return method(function, progress, rows, *flags)

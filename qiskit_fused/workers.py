@@ -269,7 +269,10 @@ class _Shared:
 
     @cached_property
     def pickled(self) -> bytes:
-        return pickle.dumps(self.value, pickle.HIGHEST_PROTOCOL)
+        value = self.value
+        if isinstance(value, CompiledCircuit):
+            value = value.keeping(None)  # a worker runs the program, and has no use for the circuit
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 
 class _Reference:
