@@ -15,6 +15,7 @@ from qiskit_fused.coercion import coerce_observables, or_all_z, stack_observable
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit
 from qiskit_fused.execution import Pairs, check_finite, real_values
 from qiskit_fused.observables import Observables
+from qiskit_fused.row_blocks import copy_rows, unique_sorted
 
 
 class Batch:
@@ -144,7 +145,7 @@ def _take_values(batch: Batch, parameter_values: Any) -> None:
             f"The number of values ({wrong[1]}) does not match the number of parameters ({num_parameters}) for the "
             f"{wrong[0]}-th circuit."
         )
-    batch.values = np.array(real_values(rows))  # a copy: the caller's array may change while the job runs
+    batch.values = copy_rows(real_values(rows))  # a copy: the caller's array may change while the job runs
     check_finite(batch.values, batch.parameters)
 
 
@@ -175,7 +176,7 @@ def _take_observables(batch: Batch, observables: Any) -> None:
         number[group] = k
     batch.operators = stack_observables(parts)
     row, batch.values = _distinct_rows(batch.values, number, len(groups))
-    key, batch.back = np.unique(row * len(groups) + number, return_inverse=True)
+    key, batch.back = unique_sorted(row * len(groups) + number)
     batch.pairs = (key // len(groups)).astype(np.int32), (key % len(groups)).astype(np.int32)
 
 

@@ -16,6 +16,7 @@ from qiskit_fused.execution import Pairs, evaluate, pull_back
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
+from qiskit_fused.row_blocks import take_rows
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, check_states
 
 # Which parts of a derivative to evaluate, imaginary or not. The keys are names: qiskit-algorithms has its own enum.
@@ -105,7 +106,7 @@ def run_batches(
                 options, imaginary, batch.compiled, batch.operators, batch.values, batch.pairs, progress, metrics
             )
             for given, columns, requests in batch.subsets:
-                part = found[batch.back[requests]]
+                part = take_rows(found, batch.back[requests])
                 if columns is not None:
                     part = part[:, columns]
                 if len(requests) == count:

@@ -26,6 +26,7 @@ from qiskit_fused.execution import check_device, check_finite, evaluate, real_va
 from qiskit_fused.jobs import FusedJob
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
+from qiskit_fused.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
 from qiskit_fused.unsupported import UnsupportedInstruction
 
 # The original, even where a test or a user puts another class in its place later.
@@ -256,7 +257,7 @@ def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray | None, 
         named = ordered_values(values, parameters)
         rows = int(np.prod(named.shape[:-1], dtype=int))
         return named.reshape(rows, len(parameters)), named.shape[:-1]
-    array = np.array(real_values(values)) if len(parameters) > 1 else None
+    array = copy_rows(real_values(values)) if len(parameters) > 1 else None
     if array is not None and array.ndim and array.shape[-1] == len(parameters):
         return array.reshape(-1, len(parameters)), array.shape[:-1]
     bindings = BindingsArray.coerce({parameters: values})
@@ -311,7 +312,7 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
     for task in group:
         part = task.observables.operators
         known = values.get(task.values_key)
-        if known is None or not np.array_equal(known[1], task.values):
+        if known is None or not are_equal(known[1], task.values):
             values[task.values_key] = (num_rows, task.values)
             blocks.append(task.values)
             num_rows += len(task.values)
@@ -322,14 +323,14 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
         columns.append(_spread(operators[id(part)][0], task.observables.shape, task.shape))
     row, observable = (np.concatenate(parts) for parts in (rows, columns))
     # the engine wants pairs sorted by row, and each only once
-    key, back = np.unique(row * max(num_observables, 1) + observable, return_inverse=True)
+    key, back = unique_sorted(row * max(num_observables, 1) + observable)
     pairs = ((key // max(num_observables, 1)).astype(np.int32), (key % max(num_observables, 1)).astype(np.int32))
     evs = np.zeros(0)
     if len(key):
         compiled = group[0].compiled
         assert compiled is not None
         stacked = stack_observables([part for _, part in operators.values()])
-        array = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        array = join_arrays(blocks)
         evs = evaluate(options, compiled, stacked, array, pairs, metrics=metrics, watch=progress.watch).values[back]
     position = 0
     for task in group:

@@ -31,6 +31,7 @@ from qiskit_fused.methods import Choice, choose
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
+from qiskit_fused.row_blocks import all_finite, columns_that_differ, copy_rows
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, evaluate_rows, join
 from qiskit_fused.shared_evaluation import LIMIT_SHARE, MOST_BYTES, Batch, Wanted, evaluate_shared, find_mode
 from qiskit_fused.sharing import ROWS, may_share
@@ -171,10 +172,8 @@ def evaluate(
     columns = compiled.program.columns(values)
     batch, mode = None, ROWS
     if device != "reference" and not imaginary and may_share(plan, len(values)):
-        if wanted is None:
-            varies = compiled.program.depends_on((values[1:] != values[:1]).any(axis=0))
-        else:  # not what happens to differ: each batch of sparse inputs would be split anew
-            varies = ~wanted.summed
+        # With `wanted`, not the columns that happen to differ: each batch of sparse inputs would be split anew.
+        varies = ~wanted.summed if wanted is not None else compiled.program.depends_on(columns_that_differ(values))
         if wanted is not None or plan.is_worth_splitting(varies, len(values)):
             room = MOST_BYTES
             if options.memory_limit is not None:
@@ -304,12 +303,12 @@ def real_values(values: Any, what: str = "parameter_values") -> np.ndarray:
     if array is None or array.dtype.kind == "c":
         given = "None" if values is None else "complex"
         raise TypeError(f"{what} is {given}; allowed: real numbers, one for each parameter of the circuit.")
-    return array.astype(np.float64, copy=False)
+    return array if array.dtype == np.float64 else copy_rows(array)
 
 
 def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
     """Raise a ValueError that names the parameter and the row of the first value that is NaN or infinite."""
-    if np.isfinite(values).all():
+    if all_finite(values):
         return
     row, column = np.argwhere(~np.isfinite(values))[0]
     raise ValueError(

@@ -16,6 +16,7 @@ LAYERS = {
     "data": [
         "forks",
         "caches",
+        "row_blocks",
         "program",
         "starts",
         "observables",

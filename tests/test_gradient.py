@@ -348,7 +348,8 @@ def test_the_gradient_uses_what_the_estimator_compiled(device):
     assert COMPILED.get(circuit) is compiled
 
 
-def test_progress_changes_nothing(device, circuit, capsys):
+def test_progress_changes_nothing(device, circuit, capsys, monkeypatch):
+    monkeypatch.setattr("qiskit_fused.progress._BAR_AFTER", 0)
     values = rows(circuit, 60)
     plain = FusedEstimatorGradient(device=device).value_and_gradient(circuit, OPERATORS, values)
     shown = FusedEstimatorGradient(device=device, progress=True).value_and_gradient(circuit, OPERATORS, values)
