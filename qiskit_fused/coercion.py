@@ -19,6 +19,7 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
 
 from qiskit_fused.forks import new_lock
+from qiskit_fused.observable_errors import check_coefficients, explain_refusal
 from qiskit_fused.observables import Observables
 
 MAX_CONVERTED = 1024
@@ -229,11 +230,19 @@ def _convert(given: Any) -> CoercedObservables:
         given = list(given)
     if isinstance(given, list) and given and all(isinstance(item, _SCALARS) for item in given):
         # the items may have been converted before, and will be again in other lists
-        parts = [_CONVERTED.get(item).operators for item in given]
+        try:
+            parts = [_CONVERTED.get(item).operators for item in given]
+        except Exception as error:
+            raise explain_refusal(given, error) from None  # with the place in the list
         if len({part.num_qubits for part in parts}) == 1:
             return CoercedObservables(stack_observables(parts), (len(given),))
-    array = ObservablesArray.coerce(given)
-    return CoercedObservables(_stack(array), array.shape)
+    try:
+        array = ObservablesArray.coerce(given)
+    except Exception as error:
+        raise explain_refusal(given, error) from error
+    operators = _stack(array)
+    check_coefficients(given, operators.coefficients)
+    return CoercedObservables(operators, array.shape)
 
 
 def _stack(array: ObservablesArray) -> Observables:

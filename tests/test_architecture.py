@@ -70,6 +70,7 @@ LAYERS = {
         "arguments",
         "differentiation",
         "objective",
+        "observable_errors",
         "options",
         "progress",
         "workers",

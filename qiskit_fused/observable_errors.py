@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors for observables that Qiskit's containers refuse: which one it is, what is wrong with it, and what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from numbers import Complex
+from typing import Any
+
+import numpy as np
+from qiskit.primitives.containers.observables_array import ObservablesArray
+from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
+from qiskit.quantum_info.operators.base_operator import BaseOperator
+
+_LETTERS = "IXYZ01+-rl"
+_ALLOWED = (
+    "a string such as 'ZZI', a Pauli, SparsePauliOp or SparseObservable, a mapping such as {'ZZI': 0.5}, or lists of "
+    "these"
+)
+
+
+def explain_refusal(given: Any, error: Exception) -> Exception:
+    """Return an error of the same kind as Qiskit's that says which observable is wrong, and what to write instead."""
+    kind = type(error) if isinstance(error, (TypeError, ValueError)) else ValueError
+    first: tuple[str, int] | None = None
+    for place, item in _each(given, "observables"):
+        try:
+            num_qubits = ObservablesArray.coerce_observable(item).num_qubits
+        except Exception as refused:
+            text = _explain_one(place, item)
+            if "Empty observable" in str(refused):
+                text = f"{place} is zero, since its terms have the sum 0; leave it out, its values are 0."
+            return kind(text) if text else kind(f"{place} is {_shown(item)}, which is refused: {refused}")
+        if text := _not_finite(place, item):
+            return kind(text)
+        if first is None:
+            first = place, num_qubits
+        elif first[1] != num_qubits:
+            return kind(
+                f"{first[0]} is on {first[1]} qubits and {place} on {num_qubits}; allowed: observables on the same "
+                "number of qubits."
+            )
+    lengths = _first_lengths(given)
+    if lengths:
+        return kind(f"observables has {lengths}; allowed: lists of one length at each level.")
+    return error
+
+
+def check_coefficients(given: Any, coefficients: np.ndarray) -> None:
+    """Raise a ValueError that names the first coefficient of all observables that is NaN or infinite."""
+    if not np.isfinite(coefficients).all():
+        raise explain_refusal(given, ValueError("a coefficient of observables is NaN or infinite."))
+
+
+def _each(given: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Yield the single observables of nested lists, and where they are."""
+    if isinstance(given, np.ndarray) and given.dtype.kind in "biufc":
+        yield place, given  # a matrix
+        return
+    is_coefficient = isinstance(given, (list, tuple)) and any(isinstance(item, Complex) for item in given)
+    if isinstance(given, (list, tuple, np.ndarray, PauliList)) and not is_coefficient:
+        for position, item in enumerate(given):
+            yield from _each(item, f"{place}[{position}]")
+    else:
+        yield place, given
+
+
+def _explain_one(place: str, item: Any) -> str:
+    """Say what is wrong with one observable; "" where nothing better than Qiskit's text is known."""
+    if isinstance(item, str):
+        wrong = sorted(set(item) - set(_LETTERS))
+        letters = " ".join(_LETTERS)
+        return f"{place} is {_shown(item)} with the letter {wrong[0]!r}; allowed: {letters}." if wrong else ""
+    if isinstance(item, (Pauli, SparsePauliOp, SparseObservable, Mapping)):
+        return _not_real(place, item)
+    if isinstance(item, (list, tuple)):
+        return (
+            f"{place} is {_shown(item)}: strings with coefficients are one observable as "
+            "SparsePauliOp.from_list([('ZZI', 0.5), ...]) or as a mapping {'ZZI': 0.5, ...}."
+        )
+    if isinstance(item, (BaseOperator, np.ndarray)) or hasattr(item, "toarray"):
+        return (
+            f"{place} is {_article(type(item).__name__)}, a matrix; use SparsePauliOp.from_operator(Operator(...)), "
+            "which writes it as a sum of Pauli strings."
+        )
+    return f"{place} is {_shown(item)}, of type {type(item).__name__}; allowed: {_ALLOWED}."
+
+
+def _terms(item: Any) -> list[tuple[str, Any]]:
+    """Return the terms of an observable, in words, and their coefficients."""
+    if isinstance(item, Mapping):
+        return [(repr(str(label)), coefficient) for label, coefficient in item.items()]
+    if isinstance(item, Pauli):
+        return [(repr(item.to_label()), (-1j) ** item.phase)]
+    if isinstance(item, SparsePauliOp):
+        return list(zip(map(repr, item.paulis.to_labels()), item.coeffs))
+    if isinstance(item, SparseObservable):
+        return [(f"term {number}", coefficient) for number, coefficient in enumerate(item.coeffs)]
+    return []
+
+
+def _not_finite(place: str, item: Any) -> str:
+    for term, coefficient in _terms(item):
+        if isinstance(coefficient, Complex) and not isfinite(abs(coefficient)):
+            return f"the coefficient of {term} in {place} is {coefficient}; allowed: finite real numbers."
+    return ""
+
+
+def _not_real(place: str, item: Any) -> str:
+    """Say which coefficient is no finite real number."""
+    for term, coefficient in _terms(item):
+        if not isinstance(coefficient, Complex):
+            return (
+                f"the coefficient of {term} in {place} is {_shown(coefficient)}; allowed: finite real numbers, so bind "
+                "its parameters first."
+            )
+    for term, coefficient in _terms(item):
+        if isfinite(abs(coefficient)) and np.imag(coefficient):
+            return (
+                f"the coefficient of {term} in {place} is {coefficient}; allowed: real numbers, since an observable is "
+                "Hermitian."
+            )
+    return _not_finite(place, item)
+
+
+def _first_lengths(given: Any) -> str:
+    """Say how the lengths of lists at one level differ; "" if they do not."""
+    if not isinstance(given, (list, tuple)):
+        return ""
+    texts = [f"a list of {len(item)}" if isinstance(item, (list, tuple)) else "a single observable" for item in given]
+    for position, text in enumerate(texts):
+        if text != texts[0]:
+            return f"{texts[0]} at 0 and {text} at {position}"
+    return next(filter(None, map(_first_lengths, given)), "")
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def _shown(thing: Any) -> str:
+    text = " ".join(repr(thing).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
