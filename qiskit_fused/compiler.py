@@ -19,6 +19,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit_fused.coercion import circuit_observables
 from qiskit_fused.forks import new_lock
 from qiskit_fused.layering import make_plan
+from qiskit_fused.light_cones import LightCones
 from qiskit_fused.lowering import lower
 from qiskit_fused.plan import Plan
 from qiskit_fused.program import Program
@@ -36,6 +37,7 @@ class CompiledCircuit:
     Attributes:
         parameters: the circuit's parameters, in ``circuit.parameters`` order.
         program: the lowered circuit.
+        light_cones: groups of terms of observables that are simulated together.
     """
 
     def __init__(self, circuit: QuantumCircuit):
@@ -49,6 +51,7 @@ class CompiledCircuit:
         self._columns = {parameter: column for column, parameter in enumerate(self.parameters)}
         self.program: Program = lower(circuit)
         self._snapshot.settle(self.program.ops.column)
+        self.light_cones = LightCones(self.program)
         self._plans: OrderedDict[tuple[bytes | None, bool], Plan] = OrderedDict()
         self._lock = new_lock()
 
@@ -147,6 +150,7 @@ class CompiledCircuit:
         self.__dict__.update(state)
         self._circuit, self._snapshot = _no_circuit, None
         self._plans, self._lock = OrderedDict(), new_lock()
+        self.light_cones = LightCones(self.program)
 
 
 _NEEDS_ZERO = (
@@ -242,6 +246,8 @@ def fuse(
     Args:
         circuit: the circuit, with any number of parameters, or what `compile_circuit` made of it.
         observables: one observable or a list of them. Gates that none of them can see are left out. None keeps all.
+            Where values take several light cones one after the other, the plan is that of the largest, and
+            ``plan.cones`` has the qubits of each.
         inputs: parameters that differ between the rows of a batch. The plan then also shows what all rows share, and
             from how many rows on that is simulated once.
 
@@ -250,15 +256,17 @@ def fuse(
 
     Raises:
         UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        MemoryError: when a plan would have more than 64 qubits.
         ValueError: when there are no observables, or they are on another number of qubits than the circuit, or for
             foreign parameters.
     """
     compiled = COMPILED.get(circuit)
-    count, support = 1, None
+    count, support, grouping = 1, None, None
     if observables is not None:
         operators = circuit_observables(observables, compiled.num_qubits).operators
         count, support = operators.num_observables, operators.support(compiled.num_qubits)
-    plan = compiled.plan(support)
+        grouping = compiled.light_cones.groups(operators, 1, per_pair=False)
+    plan = compiled.plan(support) if grouping is None else grouping.groups[0].plan
     if inputs is None:
         return plan
     differs = np.zeros(len(compiled.parameters), bool)

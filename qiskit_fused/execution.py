@@ -7,12 +7,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qiskit_fused.arrays import as_numbers
 from qiskit_fused.compiler import CompiledCircuit
+from qiskit_fused.cone_evaluation import Part, evaluate_cones
 from qiskit_fused.engines import (
     NO_STATES,
     DoesNotFit,
@@ -165,47 +166,87 @@ def evaluate(
                 add_metrics(metrics, evaluation.stats)
             add_metrics(metrics, {"portions": len(portions), "seconds": time.perf_counter() - start})
         return join(evaluations)
-    # gates outside the light cone change nothing real, but do change Im <psi|O|d psi>
-    support = None if imaginary else operators.support(compiled.num_qubits)
-    plan = compiled.plan(support, any_start=starts.states is not None)
-    device = choose_device(options, plan, len(values), num_lams, gradient)
-    columns = compiled.program.columns(values)
-    batch, mode = None, ROWS
-    if device != "reference" and not imaginary and may_share(plan, len(values)):
-        # With `wanted`, not the columns that happen to differ: each batch of sparse inputs would be split anew.
-        varies = ~wanted.summed if wanted is not None else compiled.program.depends_on(columns_that_differ(values))
-        if wanted is not None or plan.is_worth_splitting(varies, len(values)):
-            room = MOST_BYTES
-            if options.memory_limit is not None:
-                room = min(room, options.resolve_memory_limit() // LIMIT_SHARE)
-            parts = plan.sharing(varies)
-            batch = Batch(parts, operators, columns, pairs, gradient, cotangents, starts, wanted, options.dtype, room)
-            mode = find_mode(batch)
-    if wanted is not None and cotangents is not None:
-        flags["sum_columns"] = wanted.summed | wanted.unused
-
-    def run(device: str) -> tuple[Evaluation, list[dict[str, Any]]]:
-        runner = _Runner(options, operators, device, imaginary, [])
-        if batch is not None and mode != ROWS:
-            return evaluate_shared(runner, batch._replace(mode=mode), meanwhile, watch), runner.stats
-        return runner(plan, columns, pairs, starts, **flags, meanwhile=meanwhile, watch=watch), runner.stats
-
-    try:
-        evaluation, stats = run(device)
-    except DoesNotFit as error:
-        if options.device != "auto":
-            raise
-        _say_once(f"device='auto' runs on the CPU: {error}")
-        device = "cpu"
-        evaluation, stats = run(device)
+    question = _Question(
+        options, compiled, values, compiled.program.columns(values), gradient, imaginary, starts, wanted, []
+    )
+    whole, num_cones = Part(operators, pairs, cotangents, meanwhile, watch), 1
+    if imaginary or starts.states is not None:
+        # gates outside the light cone change nothing real, but do change Im <psi|O|d psi>
+        support = None if imaginary else operators.support(compiled.num_qubits)
+        evaluation = question.run(compiled.plan(support, any_start=starts.states is not None), whole)
+    else:
+        evaluation, num_cones = evaluate_cones(question.run, compiled, whole, len(values), gradient)
     if metrics is not None:
-        record: dict[str, Any] = {"rows": len(values), "pairs": len(pairs[0]), "seconds": time.perf_counter() - start}
-        record["shared"] = mode
-        defaults = {"kernels": device, "chunks": 1, "bytes": _states(plan, options.dtype, gradient)}
-        for number, one in enumerate(stats):
-            own = record if number == 0 else {}
-            add_metrics(metrics, {**defaults, **one, **own, "device": device, "dtype": options.dtype})
+        record: dict[str, Any] = {"rows": len(values), "pairs": len(pairs[0]), "cones": num_cones}
+        add_metrics(metrics, record | {"seconds": time.perf_counter() - start})
+        for stats in question.stats:
+            add_metrics(metrics, {name: value for name, value in stats.items() if name not in record})
     return evaluation
+
+
+class _Question(NamedTuple):
+    """What `evaluate` is asked, and the stats of what ran for it."""
+
+    options: FusedOptions
+    compiled: CompiledCircuit
+    values: np.ndarray
+    columns: np.ndarray
+    gradient: bool
+    imaginary: bool
+    starts: RowStarts
+    wanted: Wanted | None
+    stats: list[dict[str, Any]]
+
+    def run(self, plan: Plan, part: Part) -> Evaluation:
+        """Evaluate some terms of the observables, all rows together or what these share first."""
+        options, num_rows = self.options, len(self.values)
+        num_lams = num_rows if part.cotangents is not None else len(part.pairs[0])
+        device = choose_device(options, plan, num_rows, num_lams, self.gradient)
+        batch = None if device == "reference" else self._find_shared(plan, part)
+        flags: dict[str, Any] = {"gradient": self.gradient, "cotangents": part.cotangents}
+        if self.wanted is not None and part.cotangents is not None:
+            flags["sum_columns"] = self.wanted.summed | self.wanted.unused
+
+        def run_on(device: str) -> Evaluation:
+            runner = _Runner(options, part.operators, device, self.imaginary, [])
+            if batch is not None:
+                found = evaluate_shared(runner, batch, part.meanwhile, part.watch)
+            else:
+                watched = {"meanwhile": part.meanwhile, "watch": part.watch}
+                found = runner(plan, self.columns, part.pairs, self.starts, **flags, **watched)
+            more = {"device": device, "dtype": options.dtype, "shared": ROWS if batch is None else batch.mode}
+            defaults = {"kernels": device, "chunks": 1, "bytes": _states(plan, options.dtype, self.gradient)}
+            self.stats.extend({**defaults, **stats, **more} for stats in runner.stats)
+            return found
+
+        try:
+            return run_on(device)
+        except DoesNotFit as error:
+            if options.device != "auto":
+                raise
+            _say_once(f"device='auto' runs on the CPU: {error}")
+            return run_on("cpu")
+
+    def _find_shared(self, plan: Plan, part: Part) -> Batch | None:
+        """Return how to simulate once what all rows share, or None where that does not pay."""
+        options, values, wanted, program = self.options, self.values, self.wanted, self.compiled.program
+        if self.imaginary or not may_share(plan, len(values)):
+            return None
+        if wanted is None:
+            varies = program.depends_on(columns_that_differ(values))
+            if not plan.is_worth_splitting(varies, len(values)):
+                return None
+        else:  # not the columns that happen to differ: each batch of sparse inputs would be split anew
+            varies = ~wanted.summed
+        room = MOST_BYTES
+        if options.memory_limit is not None:
+            room = min(room, options.resolve_memory_limit() // LIMIT_SHARE)
+        operators, pairs, cotangents, _, _ = part
+        starts, gradient = self.starts, self.gradient
+        parts = plan.sharing(varies)
+        batch = Batch(parts, operators, self.columns, pairs, gradient, cotangents, starts, wanted, options.dtype, room)
+        mode = find_mode(batch)
+        return None if mode == ROWS else batch._replace(mode=mode)
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,9 +359,10 @@ def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
 
 
 def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
-    """Add what one evaluation did to the total: counts and seconds add up; bytes, states and threads are a maximum.
+    """Add what one evaluation did to the total.
 
-    Names that differ, such as devices, are joined: "cpu + cuda".
+    Counts and seconds add up; of bytes, states, threads and light cones the total is the maximum. Different names, such
+    as devices, are joined: "cpu + cuda".
     """
     for name, value in stats.items():
         if isinstance(value, str):
@@ -328,7 +370,7 @@ def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
             total[name] = " + ".join(known if value in known else [*known, value])
         elif not isinstance(value, (int, float)):
             total[name] = value
-        elif name in ("bytes", "states", "num_threads"):
+        elif name in ("bytes", "states", "num_threads", "cones"):
             total[name] = max(total.get(name, 0), value)
         else:
             total[name] = total.get(name, 0) + value

@@ -8,6 +8,7 @@ are full of them. Without their ladders, all that commute are one phase.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import defaultdict
 
 import numpy as np
 
@@ -44,12 +45,12 @@ def _find_cx(ops: Ops) -> np.ndarray:
         return np.zeros(0, dtype=np.int64)
     before, term, after = (np.arange(start, len(ops) - 2 + start) for start in range(OPS_OF_CX))
     a, b, c, d = ops.quaternion[before].T
-    bit = np.uint64(1) << np.maximum(ops.qubit[before], 0).astype(np.uint64)
     care = ops.care[term]
+    bit = np.ones(len(care), care.dtype) << np.maximum(ops.qubit[before], 0).astype(care.dtype)
     found = (ops.kind[before] == OpKind.SU2) & (ops.kind[term] == OpKind.TERM) & (ops.kind[after] == OpKind.SU2)
     found &= ops.qubit[before] == ops.qubit[after]
     found &= (ops.column[term] < 0) & (ops.sign[term] == 0) & (ops.value[term] == care)
-    found &= (np.bitwise_count(care) == 2) & ((care & bit) != 0)
+    found &= (_count_bits(care) == 2) & ((care & bit) != 0)
     # Each is compared where it changes fast: a cosine near -1 would let angles pass that are off by the root of that.
     found &= (np.abs(np.sin(ops.offset[term] / 2)) < _ROUNDING) & (np.cos(ops.offset[term] / 2) < 0)
     found &= (np.abs(c * d + a * b) < _ROUNDING) & (np.abs(a * a - b * b - c * c + d * d) < _ROUNDING)  # U^+ Z U = +-X
@@ -72,7 +73,7 @@ class _Walk:
         self.rows: list[int] = []  # of each item, the first one
         self.kinds: list[int] = []
         self.masks: list[tuple[int, int, int]] = []  # care, value and sign of a diagonal; control, target of a CX
-        self.touching: list[list[int]] = []  # items, ascending, by qubit
+        self.touching: defaultdict[int, list[int]] = defaultdict(list)  # items, ascending, by qubit
         self.has_merged = False
 
     def add(self, first: np.ndarray) -> None:
@@ -81,7 +82,6 @@ class _Walk:
         x_axis = (ops.kind == OpKind.RX) | ((ops.kind == OpKind.SU2) & (ops.quaternion[:, 2:] == 0).all(axis=1))
         kinds, qubits, is_x = ops.kind.tolist(), ops.qubit.tolist(), x_axis.tolist()
         care, value, sign = (part.tolist() for part in (ops.care, ops.value, ops.sign))
-        self.touching = [[] for _ in range(64)]
         row, begins = 0, iter([*first.tolist(), len(ops)])
         begin = next(begins)
         while row < len(ops):
@@ -170,11 +170,17 @@ class _Walk:
         begin = np.cumsum(sizes) - sizes
         result = self.ops.take(rows[items] + np.arange(len(items)) - begin[items])
         diagonal = np.flatnonzero(kinds[items] == _DIAGONAL)
-        masks = np.array([self.masks[number] for number in items[diagonal].tolist()], dtype=np.uint64).reshape(-1, 3)
-        care, value, sign = masks.T
-        alone = (care == 0) & (np.bitwise_count(sign) == 1)  # a rotation of one qubit
+        of_diagonals = [self.masks[number] for number in items[diagonal].tolist()]
+        care, value, sign = np.array(of_diagonals, dtype=self.ops.sign.dtype).reshape(-1, 3).T
+        alone = (care == 0) & (_count_bits(sign) == 1)  # a rotation of one qubit
         result.kind[diagonal] = np.where(alone, OpKind.RZ, OpKind.TERM)
-        result.qubit[diagonal] = np.where(alone, np.bitwise_count(sign - np.uint64(1)).astype(np.int32), -1)
+        result.qubit[diagonal] = np.where(alone, _count_bits(sign - np.ones((), sign.dtype)), -1)
         result.care[diagonal], result.value[diagonal] = care, value
-        result.sign[diagonal] = np.where(alone, np.uint64(0), sign)
+        result.sign[diagonal] = np.where(alone, np.zeros((), sign.dtype), sign)
         return result
+
+
+def _count_bits(masks: np.ndarray) -> np.ndarray:
+    if masks.dtype != object:
+        return np.bitwise_count(masks)
+    return np.fromiter((mask.bit_count() for mask in masks.tolist()), dtype=np.int64, count=len(masks))

@@ -3,17 +3,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from qiskit_fused.ladders import merge_ladders
+from qiskit_fused.limits import TooManyQubits
 from qiskit_fused.plan import Plan
-from qiskit_fused.program import OpKind, Ops, Program
+from qiskit_fused.program import MAX_QUBITS, OpKind, Ops, Program
 from qiskit_fused.starts import Starts, spread
 
 _ROUNDING = 1e-14
 
 
-def make_plan(program: Program, support: np.ndarray | None = None) -> Plan:
+class Cone(NamedTuple):
+    """What some observables can see of a program.
+
+    Attributes:
+        ops: ops of the program, ladders merged.
+        kept: bool (N,), the ops that matter.
+        seen: int64, ascending, the active qubits that matter.
+    """
+
+    ops: Ops
+    kept: np.ndarray
+    seen: np.ndarray
+
+
+def make_plan(program: Program, support: np.ndarray | None = None, cone: Cone | None = None) -> Plan:
     """Plan a program for the observables of one request.
 
     Args:
@@ -21,50 +38,78 @@ def make_plan(program: Program, support: np.ndarray | None = None) -> Plan:
         support: uint8 (num_circuit_qubits,), what the observables do to each circuit qubit: 0 nothing, 1 a diagonal,
             2 anything (see `Observables.support`). Gates outside their light cone are left out, which keeps values and
             2 Re <psi|O|d psi>, but not 2 Im <psi|O|d psi>. None keeps every gate.
+        cone: the light cone of that support, where it is known.
 
-    Cost: O(gates), once per circuit and support.
+    Raises:
+        TooManyQubits: when the observables see more than 64 qubits.
+
+    Cost: O(gates), once per circuit and support; O(gates of the cone) where that is known.
     """
-    ops = merge_ladders(program.ops)
-    kept, seen = _light_cone(program, ops, support)
-    seen = np.flatnonzero(seen)
+    ops, kept, seen = _light_cone(program, support) if cone is None else cone
+    if len(seen) > MAX_QUBITS:
+        raise TooManyQubits(
+            f"the observables see {len(seen)} qubits, a statevector has at most {MAX_QUBITS}; use observables or "
+            "circuits whose gates connect fewer qubits."
+        )
     bit_of = np.full(max(program.num_qubits, 1), -1, dtype=np.int64)
     bit_of[seen] = np.arange(len(seen))
     wires = np.where(program.output_wires >= 0, bit_of[program.output_wires], -1)
-    schedule = _Schedule(program, ops, bit_of, len(seen))
-    schedule.add(kept)
+    schedule = _Schedule(program, ops.take(np.flatnonzero(kept)), bit_of, len(seen))
+    schedule.add()
     return schedule.finish(wires, seen, support)
 
 
-def _light_cone(program: Program, ops: Ops, support: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Say which ops (N,) and which qubits (n,) matter for observables with that support."""
+def _light_cone(program: Program, support: np.ndarray | None) -> Cone:
+    """Return what observables with that support see."""
+    ops = merge_ladders(program.ops)
     if support is None:
-        return np.ones(len(ops), bool), np.ones(program.num_qubits, bool)
-    # What the observable, pulled back to this point, does to each qubit: nothing, diagonal, anything.
-    effect = [0] * program.num_qubits
-    for wire, value in zip(program.output_wires.tolist(), support.tolist()):
+        return Cone(ops, np.ones(len(ops), bool), np.arange(program.num_qubits))
+    touched, turned = [0] * program.num_qubits, [0] * program.num_qubits
+    for wire, effect in zip(program.output_wires.tolist(), support.tolist()):
         if wire >= 0:
-            effect[wire] = value
-    anything = sum(1 << q for q, value in enumerate(effect) if value == 2)
-    kept = np.zeros(len(ops), bool)
+            touched[wire], turned[wire] = int(effect > 0), int(effect == 2)
+    kept = np.array(trace_back(ops, touched, turned), dtype=bool)
+    seen = np.array(touched, dtype=bool)
+    if program.any_start or seen[list(program.initialized)].any():
+        seen[list(program.initialized)] = True
+    return Cone(ops, kept, np.flatnonzero(seen))
+
+
+def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
+    """Follow observables back through ops, all at once: a set of observables is an int, one bit for each.
+
+    Args:
+        ops: the ops, ladders merged.
+        touched: for each qubit, the observables that act on it. At the return, those that act on it before all ops.
+        turned: for each qubit, those of them that are no diagonals there; likewise.
+
+    Returns:
+        For each op, the observables that it matters to.
+    """
+    seen_by = [0] * len(ops)
+    not_diagonal = sum(1 << qubit for qubit, some in enumerate(turned) if some)  # for any observable
     kinds, qubits, supports = ops.kind.tolist(), ops.qubit.tolist(), (ops.care | ops.sign).tolist()
     for i in range(len(kinds) - 1, -1, -1):
         if kinds[i] == OpKind.TERM:
             # A diagonal commutes with an observable that is diagonal on all of its qubits.
-            if supports[i] & anything:
-                kept[i] = True
-                mask = supports[i]
-                while mask:
-                    qubit = (mask & -mask).bit_length() - 1
-                    effect[qubit] = effect[qubit] or 1
-                    mask &= mask - 1
-        elif effect[qubits[i]] == 2 or (effect[qubits[i]] == 1 and kinds[i] != OpKind.RZ):
-            kept[i] = True
-            effect[qubits[i]] = 2
-            anything |= 1 << qubits[i]
-    seen = np.array(effect, dtype=bool)
-    if program.any_start or seen[list(program.initialized)].any():
-        seen[list(program.initialized)] = True
-    return kept, seen
+            mask = supports[i]
+            if not mask & not_diagonal:
+                continue
+            some, members = 0, []
+            while mask:
+                qubit = (mask & -mask).bit_length() - 1
+                members.append(qubit)
+                some |= turned[qubit]
+                mask &= mask - 1
+            for qubit in members:
+                touched[qubit] |= some
+            seen_by[i] = some
+        elif kinds[i] == OpKind.RZ:
+            seen_by[i] = turned[qubits[i]]
+        elif some := touched[qubits[i]]:
+            seen_by[i] = turned[qubits[i]] = some
+            not_diagonal |= 1 << qubits[i]
+    return seen_by
 
 
 def _snapped(column: np.ndarray, offset: np.ndarray, quaternion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,10 +147,10 @@ class _Schedule:
         self.runs: list[tuple[int, int, list[int]]] = []  # layer, qubit, leaves
         self.terms: list[tuple[int, int, int]] = []  # phase, op, its qubit if the op is a leaf, else -1
 
-    def add(self, kept: np.ndarray) -> None:
+    def add(self) -> None:
         ops, kinds = self.ops, self.kinds
         qubits, supports, bits = ops.qubit.tolist(), (ops.care | ops.sign).tolist(), self.bit_of.tolist()
-        for i in np.flatnonzero(kept).tolist():
+        for i in range(len(kinds)):
             if kinds[i] != OpKind.TERM:
                 qubit = bits[qubits[i]]
                 self.open[qubit].append(i)
@@ -141,11 +186,10 @@ class _Schedule:
     def to_bits(self, masks: np.ndarray) -> np.ndarray:
         """Turn masks over active qubits into masks over the bits of the plan."""
         if self.num_qubits == self.program.num_qubits:
-            return masks
-        moved = np.zeros_like(masks)
-        for qubit, bit in enumerate(self.bit_of.tolist()):
-            if bit >= 0:
-                moved |= ((masks >> np.uint64(qubit)) & np.uint64(1)) << np.uint64(bit)
+            return masks.astype(np.uint64, copy=False)
+        moved, one = np.zeros(len(masks), np.uint64), np.ones((), masks.dtype)
+        for qubit in np.flatnonzero(self.bit_of >= 0).tolist():
+            moved |= ((masks >> one * qubit) & one).astype(np.uint64) << np.uint64(self.bit_of[qubit])
         return moved
 
     def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> Plan:

@@ -28,6 +28,10 @@ LEAST_LIMIT = 1000
 _PREFIXES = ("", "K", "M", "G", "T")
 
 
+class TooManyQubits(MemoryError):
+    """A statevector does not fit the memory there is; one of fewer qubits may."""
+
+
 def parse_bytes(text: str) -> int | None:
     """Parse ``"8GB"``, ``"512 mib"``, ``"8G"``, ``"100B"`` to bytes, in upper or lower case; None for other texts.
 

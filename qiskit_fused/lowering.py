@@ -35,7 +35,6 @@ from .standard_gates import STANDARD, TABLE_CLASSES, stored_operation
 from .starts import Encoding, Starts
 from .unsupported import UnsupportedInstruction
 
-MAX_QUBITS = 64  # masks are 64-bit words
 _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
 
 
@@ -55,7 +54,6 @@ def lower(circuit: QuantumCircuit) -> Program:
     Raises:
         UnsupportedInstruction: for an instruction that no sweep can do; it names the cure.
         ValueError: for a constant angle that is not a finite real number.
-        MemoryError: for more than 64 active qubits.
 
     Cost: about 10 microseconds a gate, once per circuit.
     """
@@ -123,11 +121,6 @@ class _Lowering:
             if is_passive and (name == "id" or isinstance(instruction.operation, Barrier | Delay | Measure | Reset)):
                 continue
             active.update(instruction.qubits)
-        if len(active) > MAX_QUBITS:
-            raise MemoryError(
-                f"the circuit acts on {len(active)} qubits, the limit is {MAX_QUBITS}; use fewer qubits (those that no "
-                "observable sees count, too)."
-            )
         return sorted(self.circuit_index[qubit] for qubit in active)
 
     def walk(

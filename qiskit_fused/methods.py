@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qiskit_fused.display import ShownAsText
-from qiskit_fused.limits import count_text, format_bytes
+from qiskit_fused.limits import TooManyQubits, count_text, format_bytes, resolve_limit
 from qiskit_fused.memory import Footprint, Request, count_diagonals
 from qiskit_fused.schedules import REVERSE, Method, num_steps
 
@@ -75,7 +75,8 @@ def choose(
         limit_name: what errors call it.
 
     Raises:
-        MemoryError: when it does not fit, with the figures and the cure.
+        TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
+        MemoryError: when the answer does not fit beside the states.
     """
     footprint = plan.footprint(request.dtype)
     key = (request, method, num_segments, num_threads)
@@ -100,7 +101,7 @@ def choose(
         choice = options.choose(name, num_segments)
         if choice is not None:
             return choice
-    raise MemoryError(options.refusal(names[-1], num_segments, limit_name))
+    raise options.refusal(names[-1], num_segments, limit_name)
 
 
 def _by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
@@ -206,8 +207,8 @@ class _Options:
             "recomputes nothing."
         )
 
-    def refusal(self, name: str, num_segments: int | None, limit_name: str) -> str:
-        """Say what does not fit, by how much, and what would."""
+    def refusal(self, name: str, num_segments: int | None, limit_name: str) -> MemoryError:
+        """Return the error that says what does not fit, by how much, and what would."""
         footprint, request, plan = self.footprint, self.request, self.footprint.plan
         states = {"store": self.num_positions, "reverse": 0}.get(name, 1)
         if name == "checkpoint" and num_segments is not None:
@@ -216,7 +217,7 @@ class _Options:
         total, arrays = self.total(1, states), footprint.arrays(request)
         limit = f"{limit_name} is {format_bytes(self.limit)}"
         if total - arrays <= self.limit:
-            return (
+            return MemoryError(
                 f"the {'gradients' if request.gradient else 'values'} of {request.num_pairs:,} pairs of rows and "
                 f"observables, and the rows, take {format_bytes(arrays)} beside {format_bytes(total - arrays)} of "
                 f"states and tables, {limit}; ask for fewer rows or observables at a time or raise memory_limit."
@@ -230,8 +231,15 @@ class _Options:
         )
         if of_states <= self.limit:
             figures += f", with tables, sums and arrays {format_bytes(total)}"
-        *others, last = [*self._cures(name, num_segments), "raise memory_limit"]
-        return f"{figures}, {limit}; use {', '.join(others)} or {last}."
+        # all that does not grow with the batch doubles with each qubit
+        missing = (-(-(total - arrays) // max(int(self.limit), 1)) - 1).bit_length()
+        if (fitting := plan.num_qubits - missing) > 0:
+            limit += f", enough for {count_text(fitting, 'qubit')}"
+        cures = self._cures(name, num_segments)
+        if total <= resolve_limit(1.0):  # all that is free: a higher limit would help
+            cures.append("raise memory_limit")
+        *others, last = cures
+        return TooManyQubits(f"{figures}, {limit}; use {', '.join(others)}{' or ' if others else ''}{last}.")
 
     def _cures(self, name: str, num_segments: int | None) -> list[str]:
         cures = []

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .program import Angle, OpKind, Ops
+from .program import MAX_QUBITS, Angle, OpKind, Ops
 
 Quaternion = tuple[float, float, float, float]
 
@@ -253,7 +253,8 @@ class NormalForm:
     def finish(self) -> Ops:
         """Return the rows as arrays."""
         columns: Sequence[Sequence] = list(zip(*self.rows)) if self.rows else [()] * 9
-        dtypes = (np.uint8, np.int32, np.int32, np.float64, np.float64, np.uint64, np.uint64, np.uint64, np.float64)
+        mask = np.uint64 if len(self.slot) <= MAX_QUBITS else object
+        dtypes = (np.uint8, np.int32, np.int32, np.float64, np.float64, mask, mask, mask, np.float64)
         arrays = [np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes)]
         kind, qubit, column, coefficient, offset, care, value, sign, quaternion = arrays
         return Ops(kind, qubit, column, coefficient, offset, care, value, sign, quaternion.reshape(-1, 4))

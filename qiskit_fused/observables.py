@@ -17,12 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
 Z, X, Y = 0b0001, 0b0010, 0b0011
 ZERO, ONE, PLUS, MINUS, RIGHT, LEFT = 0b1001, 0b0101, 0b1010, 0b0110, 0b1011, 0b0111
+
+_NAMES = {Z: "Z", X: "X", Y: "Y", ZERO: "0_", ONE: "1_", PLUS: "+_", MINUS: "-_", RIGHT: "r_", LEFT: "l_"}
+
+_MOST_NAMES = 8  # letters of a term that are written out
 
 # Terms that + - r l letters expand to; 2**24 terms are 1 GiB of masks.
 MAX_EXPANDED_TERMS = 1 << 24
@@ -116,6 +122,41 @@ class Observables:
             np.concatenate([part.letters for part in parts]),
             np.concatenate([part.qubits for part in parts]),
         )
+
+    def take(self, terms: np.ndarray, observables: np.ndarray) -> Observables:
+        """Return some terms of some observables, which keep their order; the others are left out.
+
+        Args:
+            terms: int, ascending, numbers of terms of these observables.
+            observables: int, ascending.
+        """
+        sizes = np.diff(self.boundaries)[terms]
+        boundaries = np.concatenate([[0], np.cumsum(sizes)])
+        letters = np.arange(boundaries[-1]) + np.repeat(self.boundaries[terms] - boundaries[:-1], sizes)
+        return Observables(
+            self.num_qubits,
+            len(observables),
+            np.searchsorted(observables, self.observable[terms]),
+            self.coefficients[terms],
+            boundaries,
+            self.letters[letters],
+            self.qubits[letters],
+        )
+
+    @cached_property
+    def structure(self) -> bytes:
+        """A digest of everything but the coefficients."""
+        parts = (self.observable, self.boundaries, self.letters, self.qubits)
+        numbers = f"{self.num_qubits} {self.num_observables} ".encode()
+        return sha256(numbers + b"".join(part.tobytes() for part in parts)).digest()
+
+    def term_text(self, term: int) -> str:
+        """Write a term as its letters on qubits, "Z3 Z4", or as some of very many."""
+        own = slice(self.boundaries[term], self.boundaries[term + 1])
+        names = [f"{_NAMES[letter]}{qubit}" for letter, qubit in zip(self.letters[own].tolist(), self.qubits[own])]
+        if len(names) > _MOST_NAMES:
+            names[_MOST_NAMES - 2 : -1] = ["..."]
+        return " ".join(names) or "1"
 
     def support(self, num_circuit_qubits: int) -> np.ndarray:
         """Say how the observables touch each circuit qubit, all of them together.

@@ -43,6 +43,8 @@ def on_device(
     program = compiled.program
     if options.executor is not None or program.expressions.num_expressions or program.encodings or not num_rows:
         return None
+    if not any_start and compiled.light_cones.groups(expectations.operators, num_rows, per_pair=False) is not None:
+        return None
     plan = compiled.plan(expectations.operators.support(compiled.num_qubits), any_start=any_start)
     if choose_device(options, plan, num_rows, num_rows, gradient) != "cuda":
         return None

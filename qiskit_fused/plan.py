@@ -56,6 +56,8 @@ class Plan(ShownAsText):
             gate is left out.
         inputs: bool (C,), columns that differ between the rows of a batch, if that is to be shown.
         num_observables: of the batch, likewise.
+        cones: qubits of each light cone, where the terms of the observables are simulated in several of them; this plan
+            is then that of the first.
 
     What engines read of R runs and T terms, in arrays as those of ``program.ops``:
 
@@ -90,6 +92,7 @@ class Plan(ShownAsText):
     support: np.ndarray | None
     inputs: np.ndarray | None = None
     num_observables: int = 1
+    cones: tuple[int, ...] = ()
 
     @property
     def takes_states(self) -> bool:
@@ -155,6 +158,12 @@ class Plan(ShownAsText):
         rest = np.repeat(first, np.diff(self.run_begin))
         differs = (self.leaf_kind != rest) | ~np.isin(self.leaf_kind, (OpKind.RX, OpKind.RY))
         return np.add.reduceat(differs, self.run_begin[:-1]) == 0 if self.num_runs else np.zeros(0, bool)
+
+    @property
+    def cones_text(self) -> str:
+        """How many light cones the terms of the observables are simulated in, in words."""
+        sizes = f"{min(self.cones)} to {max(self.cones)}" if len(set(self.cones)) > 1 else str(self.cones[0])
+        return f"{len(self.cones)} light cones of {sizes} qubits, one after the other; this is the largest of them"
 
     @property
     def fused_text(self) -> str:
@@ -376,6 +385,8 @@ class Plan(ShownAsText):
         ]  # fmt: skip
         if self.inputs is not None:
             rows += self.sharing(self.inputs).lines(self.num_observables)
+        if self.cones:
+            rows.insert(1, ("cones", self.cones_text))
         if self.takes_states:
             rows.insert(2, ("start", "each row in a state of its own"))
         lines = ["Plan", *(f"  {name:<12}{text}" for name, text in rows)]

@@ -24,6 +24,9 @@ import numpy as np
 from .limits import count_text
 from .starts import Encoding
 
+MAX_QUBITS = 64
+"""Qubits whose masks are 64-bit words; masks of wider programs are Python integers."""
+
 
 class OpKind(IntEnum):
     """What an op of the normal form does.
@@ -69,16 +72,19 @@ class Gate:
 
 @dataclass(frozen=True)
 class Ops:
-    """The normal form as parallel arrays of length ``len(kind)``, in circuit order."""
+    """The normal form as parallel arrays of length ``len(kind)``, in circuit order.
+
+    Masks are uint64; in programs of more than `MAX_QUBITS` qubits they are Python integers, in arrays of dtype object.
+    """
 
     kind: np.ndarray  # uint8, OpKind
     qubit: np.ndarray  # int32, target of a leaf, -1 for a term
     column: np.ndarray  # int32, -1 for a constant angle
     coefficient: np.ndarray  # float64
     offset: np.ndarray  # float64, radians
-    care: np.ndarray  # uint64, terms only
-    value: np.ndarray  # uint64, terms only; a subset of care
-    sign: np.ndarray  # uint64, terms only
+    care: np.ndarray  # masks, terms only
+    value: np.ndarray  # masks, terms only; a subset of care
+    sign: np.ndarray  # masks, terms only
     quaternion: np.ndarray  # float64 (len, 4), SU2 only
 
     def __len__(self) -> int:

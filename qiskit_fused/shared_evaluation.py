@@ -121,7 +121,7 @@ def evaluate_shared(
     prefix, one, start, backwards = sharing.prefix, batch.columns[:1], None, None
     answer = None if meanwhile is None else meanwhile()
     if prefix is not None:
-        start = _final_states(run, prefix, one, FROM_CIRCUIT, None, _share(watch, 0, 0, 1))
+        start = _final_states(run, prefix, one, FROM_CIRCUIT, None, share(watch, 0, 0, 1))
         if gradient and _columns_used(prefix).any():
             backwards = np.zeros_like(start)
     evolved = _Evolved(run, batch, watch) if batch.mode == OBSERVABLE else None
@@ -148,10 +148,10 @@ def evaluate_shared(
     found = join(parts)
     gradients = found.gradients
     if gradients is not None and evolved is not None:
-        gradients[0] += evolved.gradient(_share(watch, 1, 1, 1))
+        gradients[0] += evolved.gradient(share(watch, 1, 1, 1))
     if gradients is not None and prefix is not None and backwards is not None:
         ends = Ends(final_cotangents=backwards)
-        back = run(prefix, one, _NO_PAIRS, gradient=True, ends=ends, watch=_share(watch, 1, 1, 1))
+        back = run(prefix, one, _NO_PAIRS, gradient=True, ends=ends, watch=share(watch, 1, 1, 1))
         assert back.gradients is not None
         gradients[0] += back.gradients[0]
     of_states = found.state_gradients if prefix is None else None
@@ -180,7 +180,7 @@ class _Evolved:
         assert suffix is not None
         self._run, self._suffix, self._columns = run, suffix, np.repeat(batch.columns[:1], size, axis=0)
         self._basis, self._dtype = np.eye(size, dtype=np.complex128), batch.dtype
-        states = _final_states(run, suffix, self._columns, FROM_CIRCUIT, self._basis, _share(watch, 0, 0, 1))
+        states = _final_states(run, suffix, self._columns, FROM_CIRCUIT, self._basis, share(watch, 0, 0, 1))
         states = states.astype(batch.dtype, copy=False)
         terms = batch.operators.restrict(suffix.wires)
         self._moved = [apply_observable(terms, k, states) for k in range(len(batch.operators))]  # [j]: O_k U|j>
@@ -193,7 +193,7 @@ class _Evolved:
         assert middle is not None
         question = middle, part.columns, part.starts
         goes_back = part.gradient and _goes_back(part)
-        phi = _final_states(self._run, *question, start, _share(watch, 0, 1, 3) if goes_back else watch)
+        phi = _final_states(self._run, *question, start, share(watch, 0, 1, 3) if goes_back else watch)
         phi = phi.astype(self._dtype, copy=False)
         num_rows, count = len(phi), len(self._matrices)
         values = np.empty((num_rows, count))
@@ -210,7 +210,7 @@ class _Evolved:
             return Evaluation(values.ravel(), np.zeros(part.columns.shape) if part.gradient else None)
         ends = Ends(start, start is not None, final_cotangents=cotangents.astype(np.complex128))
         found = self._run(
-            middle, part.columns, _NO_PAIRS, part.starts, gradient=True, ends=ends, watch=_share(watch, 1, 3, 3)
+            middle, part.columns, _NO_PAIRS, part.starts, gradient=True, ends=ends, watch=share(watch, 1, 3, 3)
         )
         return replace(found, values=values.ravel())
 
@@ -285,7 +285,7 @@ def _blocks(batch: Batch, watch: Watch | None) -> Iterator[tuple[slice, Watch | 
     count = -(-num_rows // size)
     for number in range(count):
         rows = slice(num_rows * number // count, num_rows * (number + 1) // count)
-        yield rows, _share(watch, number, number + 1, count)
+        yield rows, share(watch, number, number + 1, count)
 
 
 def _part(batch: Batch, rows: slice) -> Batch:
@@ -300,7 +300,7 @@ def _part(batch: Batch, rows: slice) -> Batch:
     )
 
 
-def _share(watch: Watch | None, begin: int, end: int, whole: int) -> Watch | None:
+def share(watch: Watch | None, begin: int, end: int, whole: int) -> Watch | None:
     """Return what hears of a part of the work, from begin to end of a whole."""
     if watch is None or (begin, end) == (0, whole):
         return watch

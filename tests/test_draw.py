@@ -101,13 +101,13 @@ def test_as_many_sweeps_are_drawn_as_the_plan_counts(num_qubits):
 
 
 def test_qubits_that_chunks_are_cut_along_are_rotated_in_sweeps_of_their_own():
-    layout = make_layout(fuse(hardware_efficient(16, 3), total_z(16)))
+    layout = make_layout(fuse(hardware_efficient(16, 3), SparsePauliOp("Z" * 16)))
     cut = {wire.bit for wire in layout.wires if wire.is_cut}
     assert cut == {14, 15}
     for begin, end in layout.sweeps():
         rotated = {run.bit for column in layout.columns[begin:end] for run in column.runs}
         assert rotated <= cut or not rotated & cut
-    assert "═" in fuse(hardware_efficient(16, 3), total_z(16)).draw("text")
+    assert "═" in fuse(hardware_efficient(16, 3), SparsePauliOp("Z" * 16)).draw("text")
 
 
 def test_a_full_graph_is_one_box():
@@ -186,7 +186,7 @@ def test_swapped_qubits_have_their_new_names_at_the_end():
 @pytest.mark.parametrize("method", [Method("checkpoint", 3), Method("checkpoint", None, 4), Method("store")])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_kept_states_and_recomputed_steps_are_those_of_the_schedule(method, device):
-    plan = fuse(hardware_efficient(14, 9), total_z(14))
+    plan = fuse(hardware_efficient(14, 9), SparsePauliOp("Z" * 14))
     layout = make_layout(plan, device=device, method=method, max_layers=ALL)
     num_positions = plan.num_positions() if device == "cpu" else len(make_windows(plan, 11))
     actions = method.schedule(num_positions).actions.tolist()
@@ -247,7 +247,7 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_the_figure_shows_gates_with_few_qubits_and_their_number_with_many():
-    few, many = (fuse(hardware_efficient(n, 2), total_z(n)).draw() for n in (4, 20))
+    few, many = (fuse(hardware_efficient(n, 2), SparsePauliOp("Z" * n)).draw() for n in (4, 20))
     assert {"Rx₀ Ry₁", "Rx₂₁ Ry₂₂"} <= set(texts_of(few))
     assert texts_of(many).count("2") == 40
     assert [text.get_text() for text in few.legends[0].texts][:2] == [

@@ -336,7 +336,9 @@ def test_the_default_limit_names_the_free_memory(monkeypatch):
     monkeypatch.setattr("qiskit_fused.limits.free_memory", lambda: 140 * MB)
     circuit = QuantumCircuit(23)
     circuit.ry(0.3, range(23))
-    with pytest.raises(MemoryError, match=r"80 % of the free memory is 107 MiB; use dtype='complex64', fewer"):
+    with pytest.raises(
+        MemoryError, match=r"80 % of the free memory is 107 MiB, enough for 22 qubits; use dtype='complex64', fewer"
+    ):
         FusedEstimator(device="cpu").run([(circuit, "Z" * 23)]).result()
 
 

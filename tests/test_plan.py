@@ -80,7 +80,7 @@ def test_diagonal_gates_at_the_ends_of_a_run_are_terms():
 def test_the_light_cone_of_z_on_one_qubit_through_five_layers_is_five_of_22_qubits():
     circuit = hardware_efficient(22, 5)
     assert fuse(circuit, SparsePauliOp.from_sparse_list([("Z", [0], 1.0)], 22)).num_qubits == 5
-    assert fuse(circuit, total_z(22)).num_qubits == 22
+    assert fuse(circuit, SparsePauliOp("Z" * 22)).num_qubits == 22
 
 
 def test_diagonal_gates_that_commute_with_the_observable_are_left_out():
@@ -119,7 +119,7 @@ def test_what_is_outside_the_light_cone_changes_nothing(circuit, letters):
 
 
 def test_a_plan_predicts_its_work():
-    plan = fuse(hardware_efficient(16, 2), total_z(16))
+    plan = fuse(hardware_efficient(16, 2), SparsePauliOp("Z" * 16))
     # forward: layer 1 rotates (layer 0 is a product state), two phases; adjoint: 32 rotations, two phases with sums
     forward, adjoint = 4 * 16 + 2 * 16, 12 * 32 + 2 * (24 + 6)
     assert plan.flops(gradient=False) == forward * 2**16
@@ -144,5 +144,5 @@ def test_60_000_parameters_are_planned_in_seconds():
 
 
 def test_chunks_of_wide_states_stay_in_the_cache():
-    wide = [fuse(hardware_efficient(n, 1), total_z(n)) for n in (13, 14, 20, 25, 26, 28)]
+    wide = [fuse(hardware_efficient(n, 1), SparsePauliOp("Z" * n)) for n in (13, 14, 20, 25, 26, 28)]
     assert [plan.chunk_bits for plan in wide] == [0, 2, 6, 6, 7, 9]

@@ -219,17 +219,6 @@ def test_a_fallback_is_announced_if_and_only_if_statevector_estimator_can_run_th
         np.testing.assert_allclose(job.result()[0].data.evs, expected[0].data.evs, atol=1e-12)
 
 
-def test_more_than_64_active_qubits_are_refused():
-    circuit = QuantumCircuit(80)
-    circuit.h(range(65))
-    with pytest.raises(MemoryError, match=r"acts on 65 qubits, the limit is 64; use fewer qubits \(those that no"):
-        lower(circuit)
-    circuit = QuantumCircuit(80)
-    circuit.h(range(16, 80))
-    circuit.cz(16, 79)
-    assert int(lower(circuit).ops.care[-1]) == 1 | 1 << 63
-
-
 def large_start_state():
     circuit = QuantumCircuit(40)
     circuit.h(range(39))

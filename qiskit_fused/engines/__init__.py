@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..limits import TooManyQubits
 from ..schedules import REVERSE, Method
 from . import cupy_runtime
 
@@ -64,7 +65,7 @@ class Ends:
 NO_STATES = Ends()
 
 
-class DoesNotFit(MemoryError):
+class DoesNotFit(TooManyQubits):
     """Not even one pair fits the memory of the device; known before anything is allocated."""
 
 

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluate observables by their light cones: groups of terms one after the other, whose values and gradients add up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from qiskit_fused.compiler import CompiledCircuit
+from qiskit_fused.engines import Evaluation, Watch
+from qiskit_fused.light_cones import Grouping
+from qiskit_fused.limits import TooManyQubits, count_text
+from qiskit_fused.observables import Observables
+from qiskit_fused.plan import Plan
+from qiskit_fused.shared_evaluation import share
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+class Part(NamedTuple):
+    """Terms of the observables of a batch, and who wants them.
+
+    Attributes:
+        operators: the terms, as observables.
+        pairs: rows and numbers of these observables.
+        cotangents: float64, a weight for each pair, or None.
+        meanwhile, watch: see `Engine.evaluate`.
+    """
+
+    operators: Observables
+    pairs: Pairs
+    cotangents: np.ndarray | None
+    meanwhile: Callable[[], Any] | None
+    watch: Watch | None
+
+
+class Run(Protocol):
+    """Evaluates a part of a batch with a plan of what its observables see."""
+
+    def __call__(self, plan: Plan, part: Part) -> Evaluation:
+        """Return values of the pairs, and gradients as `Engine.evaluate` does."""
+
+
+def evaluate_cones(
+    run: Run, compiled: CompiledCircuit, whole: Part, num_rows: int, gradient: bool
+) -> tuple[Evaluation, int]:
+    """Evaluate a batch whose rows start as the circuit says; return also in how many light cones.
+
+    Terms are simulated together where that takes less time, and apart where their statevector would not fit.
+
+    Args:
+        run: evaluates a part.
+        compiled: the circuit.
+        whole: the batch.
+        num_rows: B.
+        gradient: whether gradients are wanted, without cotangents one for each pair.
+
+    Raises:
+        TooManyQubits: when the qubits that a single term sees do not fit; it names the term.
+    """
+    operators, per_pair = whole.operators, gradient and whole.cotangents is None
+    grouping = compiled.light_cones.groups(operators, num_rows, per_pair)
+    while True:
+        found = _try(run, compiled, grouping, whole)
+        if not isinstance(found, TooManyQubits):
+            return found, 1 if grouping is None else len(grouping.groups)
+        together, most, term = compiled.light_cones.widest(operators)
+        size = together if grouping is None else grouping.groups[0].num_qubits
+        grouping = compiled.light_cones.groups(operators, num_rows, per_pair, size - 1) if most < size else None
+        if grouping is None:
+            name = f"{operators.term_text(term)} of observable {operators.observable[term]}"
+            raise TooManyQubits(f"{found} The term {name} alone sees {count_text(most, 'qubit')} of the circuit.")
+
+
+def _try(run: Run, compiled: CompiledCircuit, grouping: Grouping | None, whole: Part) -> Evaluation | TooManyQubits:
+    """Evaluate a batch in groups, or return the error of the first, which has the most qubits."""
+    try:
+        if grouping is None:
+            return run(compiled.plan(whole.operators.support(compiled.num_qubits)), whole)
+        return _evaluate_groups(run, grouping, whole)
+    except TooManyQubits as error:
+        return error
+
+
+def _evaluate_groups(run: Run, grouping: Grouping, whole: Part) -> Evaluation:
+    rows, chosen = whole.pairs
+    count, groups = len(whole.operators), grouping.groups
+    values, gradients, answer = np.zeros(len(rows)), None, None
+    costs = np.cumsum([0, *(int(group.cost) + 1 for group in groups)]).tolist()
+    for number, (group, operators) in enumerate(zip(groups, grouping.parts(whole.operators))):
+        mine: Any = slice(None)
+        own = whole.pairs
+        if len(group.observables) < count:
+            place = np.full(count, -1, dtype=np.int32)
+            place[group.observables] = np.arange(len(group.observables), dtype=np.int32)
+            mine = np.flatnonzero(place[chosen] >= 0)
+            own = rows[mine], place[chosen[mine]]
+        part = Part(
+            operators,
+            own,
+            None if whole.cotangents is None else whole.cotangents[mine],
+            whole.meanwhile if number == 0 else None,
+            share(whole.watch, costs[number], costs[number + 1], costs[-1]),
+        )
+        found = run(group.plan, part)
+        answer = found.answer if number == 0 else answer
+        values[mine] += found.values
+        if found.gradients is None:
+            continue
+        if whole.cotangents is not None:
+            mine = slice(None)
+        if gradients is None:
+            if isinstance(mine, slice):
+                gradients = found.gradients
+                continue
+            gradients = np.zeros((len(rows), found.gradients.shape[1]))
+        gradients[mine] += found.gradients
+    return Evaluation(values, gradients, {}, answer)
