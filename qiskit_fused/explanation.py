@@ -41,10 +41,53 @@ def explain(plan: Plan, dtype: str) -> str:
         "method": _method,
     }
     texts = [(name, text(plan, dtype)) for name, text in parts.items()]
+    if plan.cones:
+        texts.insert(0, ("cones", f"{_cones(plan)}, whose terms of the observables are the only ones counted below."))
     if plan.inputs is not None:
         texts += plan.sharing(plan.inputs).lines(plan.num_observables)
     indent = " " * _MARGIN
     return "\n".join(fill(f"{name:<{_MARGIN}}{text}", _WIDTH, subsequent_indent=indent) for name, text in texts)
+
+
+def tabulate(plan: Plan) -> str:
+    """Return the printed plan: what was fused, and what a row costs."""
+    program = plan.program
+    num_terms = int((program.ops.kind == OpKind.TERM).sum())
+    rows = [
+        ("circuit", f"{count_text(program.num_circuit_qubits, 'qubit')}, "
+                    f"{count_text(program.num_parameters, 'parameter')}"),
+        ("simulated", f"{count_text(plan.num_qubits, 'qubit')} that the observables can see"),
+        ("gates", f"{len(program.gates)}"),
+        ("normal form", f"{count_text(len(program.ops) - num_terms, 'one-qubit gate')}, "
+                        f"{count_text(num_terms, 'diagonal term')}"),
+        ("fused", plan.fused_text),
+        ("angles", f"{count_text(program.num_parameters, 'parameter')}, "
+                   f"{count_text(program.expressions.num_expressions, 'expression')}"),
+        ("sweeps", f"{plan.num_sweeps} forward, {plan.num_sweeps} backward, in "
+                   f"{count_text(1 << plan.chunk_bits, 'chunk')}"),
+    ]  # fmt: skip
+    if plan.inputs is not None:
+        rows += plan.sharing(plan.inputs).lines(plan.num_observables)
+    if plan.cones:
+        rows.insert(1, ("cones", _cones(plan)))
+    if plan.takes_states:
+        rows.insert(2, ("start", "each row in a state of its own"))
+    lines = ["Plan", *(f"  {name:<12}{text}" for name, text in rows)]
+    lines.append(f"  {'one row':<12}{'flops':>12}{'complex64':>14}{'complex128':>14}{'moved (c64)':>14}")
+    for name, gradient in (("value", False), ("gradient", True)):
+        cells = [
+            short_text(plan.flops(gradient)),
+            *(format_bytes(plan.memory(dtype=dtype, gradient=gradient)) for dtype in ("complex64", "complex128")),
+            format_bytes(plan.bytes_moved("complex64", gradient=gradient)),
+        ]
+        lines.append(f"  {'  ' + name:<12}{cells[0]:>12}{cells[1]:>14}{cells[2]:>14}{cells[3]:>14}")
+    return "\n".join(lines)
+
+
+def _cones(plan: Plan) -> str:
+    few, many = min(plan.cones), max(plan.cones)
+    sizes = f"{few} to {many} qubits" if few < many else count_text(many, "qubit")
+    return f"{len(plan.cones)} light cones of {sizes}, one after the other; this is the plan of the largest"
 
 
 def _fused(plan: Plan, dtype: str) -> str:

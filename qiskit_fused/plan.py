@@ -17,10 +17,10 @@ import numpy as np
 from qiskit_fused.choices import check_choice, check_dtype
 from qiskit_fused.display import ShownAsText
 from qiskit_fused.forks import cached_property
-from qiskit_fused.limits import count_text, format_bytes, resolve_limit, short_text
+from qiskit_fused.limits import count_text, resolve_limit
 from qiskit_fused.memory import Footprint, Request
-from qiskit_fused.methods import Report, report
 from qiskit_fused.program import OpKind, Program
+from qiskit_fused.reports import Report, report
 from qiskit_fused.schedules import METHODS
 from qiskit_fused.starts import Starts
 
@@ -158,12 +158,6 @@ class Plan(ShownAsText):
         rest = np.repeat(first, np.diff(self.run_begin))
         differs = (self.leaf_kind != rest) | ~np.isin(self.leaf_kind, (OpKind.RX, OpKind.RY))
         return np.add.reduceat(differs, self.run_begin[:-1]) == 0 if self.num_runs else np.zeros(0, bool)
-
-    @property
-    def cones_text(self) -> str:
-        """How many light cones the terms of the observables are simulated in, in words."""
-        sizes = f"{min(self.cones)} to {max(self.cones)}" if len(set(self.cones)) > 1 else str(self.cones[0])
-        return f"{len(self.cones)} light cones of {sizes} qubits, one after the other; this is the largest of them"
 
     @property
     def fused_text(self) -> str:
@@ -368,34 +362,6 @@ class Plan(ShownAsText):
         return f"Plan({count_text(self.num_qubits, 'qubit')}, {parameters}, {self.fused_text})"
 
     def __str__(self) -> str:
-        program = self.program
-        num_terms = int((program.ops.kind == OpKind.TERM).sum())
-        rows = [
-            ("circuit", f"{count_text(program.num_circuit_qubits, 'qubit')}, "
-                        f"{count_text(program.num_parameters, 'parameter')}"),
-            ("simulated", f"{count_text(self.num_qubits, 'qubit')} that the observables can see"),
-            ("gates", f"{len(program.gates)}"),
-            ("normal form", f"{count_text(len(program.ops) - num_terms, 'one-qubit gate')}, "
-                            f"{count_text(num_terms, 'diagonal term')}"),
-            ("fused", self.fused_text),
-            ("angles", f"{count_text(program.num_parameters, 'parameter')}, "
-                       f"{count_text(program.expressions.num_expressions, 'expression')}"),
-            ("sweeps", f"{self.num_sweeps} forward, {self.num_sweeps} backward, in "
-                       f"{count_text(1 << self.chunk_bits, 'chunk')}"),
-        ]  # fmt: skip
-        if self.inputs is not None:
-            rows += self.sharing(self.inputs).lines(self.num_observables)
-        if self.cones:
-            rows.insert(1, ("cones", self.cones_text))
-        if self.takes_states:
-            rows.insert(2, ("start", "each row in a state of its own"))
-        lines = ["Plan", *(f"  {name:<12}{text}" for name, text in rows)]
-        lines.append(f"  {'one row':<12}{'flops':>12}{'complex64':>14}{'complex128':>14}{'moved (c64)':>14}")
-        for name, gradient in (("value", False), ("gradient", True)):
-            cells = [
-                short_text(self.flops(gradient)),
-                *(format_bytes(self.memory(dtype=dtype, gradient=gradient)) for dtype in ("complex64", "complex128")),
-                format_bytes(self.bytes_moved("complex64", gradient=gradient)),
-            ]
-            lines.append(f"  {'  ' + name:<12}{cells[0]:>12}{cells[1]:>14}{cells[2]:>14}{cells[3]:>14}")
-        return "\n".join(lines)
+        from qiskit_fused.explanation import tabulate  # which imports plans
+
+        return tabulate(self)

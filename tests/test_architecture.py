@@ -43,6 +43,7 @@ LAYERS = {
         "schedules",
         "memory",
         "methods",
+        "reports",
         "chunks",
         "sweeps",
         "layout",

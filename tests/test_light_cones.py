@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wide circuits with many local observables: terms are simulated in groups, by their light cones."""
 
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +9,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
 from qiskit.quantum_info import SparseObservable, SparsePauliOp, Statevector
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, compile_circuit, fuse, light_cones
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, compile_circuit, light_cones
 from qiskit_fused.training import Expectations
 
 

@@ -19,8 +19,8 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import fuse, synthesis
 from qiskit_fused.gates import GATES
 from qiskit_fused.limits import count_text, format_bytes
-from qiskit_fused.lowering import MAX_QUBITS, lower
-from qiskit_fused.program import OpKind
+from qiskit_fused.lowering import lower
+from qiskit_fused.program import MAX_QUBITS, OpKind
 
 FOLDER = Path(__file__).resolve().parent
 BATCH, REPS = 100, 10  # of the table of bytes
@@ -67,7 +67,7 @@ def sizes() -> str:
     return _table(
         ["what", "at most"],
         [
-            ["qubits that some gate acts on", MAX_QUBITS],
+            ["qubits that one term of an observable sees", MAX_QUBITS],
             ["qubits of a dense matrix: a `UnitaryGate`, an evolution of terms that do not commute",
              synthesis.MAX_DENSE_QUBITS],
             ["qubits of a circuit that starts in a vector: `Initialize`, `raw_feature_vector`",
