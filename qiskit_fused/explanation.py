@@ -15,6 +15,7 @@ from qiskit_fused.limits import count_text, format_bytes, short_text
 from qiskit_fused.memory import Request
 from qiskit_fused.methods import suits_store
 from qiskit_fused.plan import Plan
+from qiskit_fused.program import OpKind
 
 _WIDTH, _MARGIN = 110, 12
 _MOST_NAMES = 6  # of gates
