@@ -76,8 +76,9 @@ bench-train: .venv-bench/peers
 bench-gpu:
 	$(PYTHON) benchmarks/gpu.py
 
-# Notebooks are shown as they were saved; a warning is an error.
+# Notebooks are shown as they were saved; a warning is an error. PyTorch gives the signatures of its layers.
 docs: .venv/installed
+	.venv/bin/python -c "import torch" 2>/dev/null || .venv/bin/python -m pip install $(PIP_FLAGS) $(TORCH)
 	.venv/bin/sphinx-build -q -W --keep-going -d build/doctrees -c tutorials . build/docs
 	@echo "open build/docs/index.html"
 
