@@ -56,7 +56,7 @@ def _main_peer(workload: Record) -> Record | None:
 
 
 def _main_table(workloads: list[Record]) -> tuple[list[str], list[list[str]]]:
-    header = ["workload", "ms", "goal H200", "best peer", "ms", "times", MAIN_PEER, "times", "need"]
+    header = ["workload", "ms", "goal H200", "best peer", "ms", "times", MAIN_PEER, "times", "our goal"]
     rows = []
     for workload in workloads:
         best, main = summarize(workload)["complex64"]["peer"], _main_peer(workload)

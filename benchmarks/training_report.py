@@ -96,12 +96,12 @@ def _tables(results: Record) -> list[tuple[str, Table]]:
 
 
 def _summary_table(jobs: list[Record]) -> tuple[str, Table]:
-    header = ["job", "qiskit-fused, ms", "dtype", "against", "ms", "times", "need", "verdict"]
+    header = ["job", "qiskit-fused, ms", "dtype", "against", "ms", "times", "our goal", "verdict"]
     rows = []
     for section in jobs:
         for row in summarize(section):
             ratio, required = row["ratio"], row["required"]
-            verdict = "" if required is None else "MISSED" if ratio < required else "ok"
+            verdict = "" if required is None else "missed" if ratio < required else "met"
             ours, peer = row["ours"], row["peer"]
             line = [section["title"], _ms(ours), ours["dtype"], _name(peer), _ms(peer)]
             rows.append([*line, _number(ratio), _number(required), verdict])
