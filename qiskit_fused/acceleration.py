@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import BaseEstimatorV2, StatevectorEstimator
@@ -14,10 +14,16 @@ from qiskit_machine_learning.kernels import BaseKernel
 from qiskit_machine_learning.neural_networks import EstimatorQNN, NeuralNetwork, SamplerQNN
 from qiskit_machine_learning.primitives import QMLEstimator
 
+from qiskit_fused.coercion import as_list
 from qiskit_fused.compiler import COMPILED
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.gradient import FusedEstimatorGradient
+from qiskit_fused.keywords import checks_keywords
+from qiskit_fused.options import FusedOptionsDict
 from qiskit_fused.qnn import FusedEstimatorQNN, make_function
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _Model = TypeVar("_Model")
 
@@ -26,7 +32,8 @@ _Model = TypeVar("_Model")
 _INNER_MODELS = ("neural_network", "_model", "estimator", "best_estimator_", "solver")
 
 
-def accelerate(model: _Model, **options: Any) -> _Model:
+@checks_keywords()
+def accelerate(model: _Model, **options: Unpack[FusedOptionsDict]) -> _Model:
     """Switch a model over to fused sweeps, in place, and return it: same weights, same outputs, same exact gradients.
 
     ``accelerate(model, dtype="complex64").fit(x, y)``. An ``EstimatorQNN`` becomes a `FusedEstimatorQNN`, a
@@ -38,6 +45,9 @@ def accelerate(model: _Model, **options: Any) -> _Model:
     An exact ``QMLEstimator``, the default of ``EstimatorQNN``, is replaced by an exact `FusedEstimator`, and a
     ``StatevectorEstimator`` by one that adds the same noise (``precision_mode="exact"`` ends that). Gradients never
     have noise.
+
+    A network keeps its outputs. Observables given as a string such as ``"ZZZ"``, which ``EstimatorQNN`` takes apart and
+    cannot run, become the one output that they are.
 
     Args:
         model: an ``EstimatorQNN``; what is made of some: a ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor`` or
@@ -54,7 +64,7 @@ def accelerate(model: _Model, **options: Any) -> _Model:
     parts = {id(part): part for part in _find_parts(model, frozenset())}
     if not parts:
         raise _nothing_found(model)
-    switches = [_prepare(part, options) for part in parts.values()]
+    switches = [_prepare(part, {**options}) for part in parts.values()]
     for switch in switches:
         switch()
     return model
@@ -112,8 +122,10 @@ def _prepare(part: Any, options: dict[str, Any]) -> Callable[[], None]:
     if isinstance(part, NeuralNetwork) and not isinstance(part, EstimatorQNN):
         raise _refusal_of_network(part)
     estimator = _make_estimator(part.estimator, options)
+    observables = None
     if isinstance(part, EstimatorQNN):
-        make_function(part, COMPILED.get(part._circuit), estimator.options)  # or an error
+        observables = _outputs_of(part)
+        make_function(part, observables, COMPILED.get(part._circuit), estimator.options)  # or an error
     has_gradient = hasattr(part, "gradient")
     gradient = _make_gradient(part.gradient, estimator, options) if has_gradient else None
     circuit = getattr(part, "ansatz", None)
@@ -122,12 +134,21 @@ def _prepare(part: Any, options: dict[str, Any]) -> Callable[[], None]:
 
     def switch() -> None:
         part.estimator = estimator
+        if observables is not None and observables is not part._observables:
+            part._observables, part._output_shape = observables, (len(observables),)
         if has_gradient:
             part.gradient = gradient
         if type(part) is EstimatorQNN:
             part.__class__ = FusedEstimatorQNN
 
     return switch
+
+
+def _outputs_of(network: EstimatorQNN) -> Any:
+    """Return the observables of a network; one that upstream would take apart, and not run then, in a list."""
+    observables = network._observables
+    in_parts = isinstance(observables, str) and len(observables) != network._circuit.num_qubits
+    return observables if in_parts or isinstance(observables, Mapping) else as_list(observables)
 
 
 def _refusal_of_network(network: NeuralNetwork) -> TypeError:

@@ -83,6 +83,15 @@ def coerce_observables(observables: Any) -> CoercedObservables:
     return _CONVERTED.get(observables)
 
 
+def as_list(observables: Any) -> Any:
+    """Return observables as a list or other sequence of single ones; a single one may have come without a list."""
+    if isinstance(observables, ObservablesArray):
+        observables = observables.sparse_observables_array()
+    if isinstance(observables, (np.ndarray, PauliList)):
+        return list(observables.ravel() if isinstance(observables, np.ndarray) else observables)
+    return (observables,) if isinstance(observables, _SCALARS) else observables
+
+
 def circuit_observables(given: Any, num_qubits: int) -> CoercedObservables:
     """Convert observables on the qubits of a circuit, as `coerce_observables` does; None is Z on all qubits.
 

@@ -227,7 +227,7 @@ def compile_circuit(circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircui
 
     A call that is given a circuit compares it with its compiled form, which takes 0.3 us a gate. A call that is given
     the compiled form compares nothing, and later changes of the circuit do not reach it. The compiled form holds a
-    copy of the circuit.
+    copy of the circuit. (Observables are not compiled: every call sees them as they are then, changed in place or not.)
 
     Raises:
         TypeError: for something that is no circuit.

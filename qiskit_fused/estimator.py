@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
@@ -24,10 +24,14 @@ from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
 from qiskit_fused.execution import check_device, check_finite, evaluate, real_values
 from qiskit_fused.jobs import FusedJob
-from qiskit_fused.options import FusedOptions
+from qiskit_fused.keywords import checks_keywords
+from qiskit_fused.options import EngineOptionsDict, FusedOptions
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
 from qiskit_fused.unsupported import UnsupportedInstruction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # The original, even where a test or a user puts another class in its place later.
 _FALLBACK = StatevectorEstimator
@@ -62,19 +66,21 @@ class FusedEstimator(BaseEstimatorV2):
         RuntimeError: for a device that cannot be used.
     """
 
+    @checks_keywords()
     def __init__(
         self,
         *,
         default_precision: float | None = None,
         seed: int | np.random.Generator | None = None,
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Any,
+        **keywords: Unpack[EngineOptionsDict],
     ):
+        given: dict[str, Any] = {**keywords}
         if default_precision is not None:
-            keywords["default_precision"] = default_precision
+            given["default_precision"] = default_precision
         if seed is not None:
-            keywords["seed"] = seed
-        self._options = FusedOptions.coerce(options, **keywords)
+            given["seed"] = seed
+        self._options = FusedOptions.coerce(options, **given)
         check_device(self._options)
 
     def __repr__(self) -> str:

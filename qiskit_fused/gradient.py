@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -23,8 +23,12 @@ from qiskit_fused.display import arguments_text
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.execution import check_device, check_finite
 from qiskit_fused.jobs import FusedJob
+from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.objective import Objective
-from qiskit_fused.options import FusedOptions, resembles_option, unknown_option
+from qiskit_fused.options import FusedOptions, FusedOptionsDict, resembles_option, unknown_option
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and
 # where the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.
@@ -63,32 +67,34 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         RuntimeError: for a device that cannot be used.
     """
 
+    @checks_keywords()
     def __init__(
         self,
         estimator: BaseEstimatorV2 | None = None,
         options: FusedOptions | Mapping[str, Any] | Options | None = None,
         derivative_type: DerivativeType = DerivativeType.REAL,
         pass_manager: Any = None,
-        **keywords: Any,
+        **keywords: Unpack[FusedOptionsDict],
     ):
         if estimator is not None and (isinstance(estimator, type) or not hasattr(estimator, "run")):
             given_type = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
             raise TypeError(
                 f"estimator must be an estimator or None, not {given_type}; options go into options=... or keywords."
             )
+        chosen: dict[str, Any] = {**keywords}
         others: dict[str, Any] = {}
         shared = isinstance(estimator, FusedEstimator)
         own = options if isinstance(options, FusedOptions) else None
         if options is not None and own is None:
             given = dict(options.items()) if isinstance(options, Mapping) else dict(options.__dict__)
             names = FusedOptions.__dataclass_fields__
-            keywords = {name: value for name, value in given.items() if name in names} | keywords
+            chosen = {name: value for name, value in given.items() if name in names} | chosen
             others = {name: value for name, value in given.items() if name not in names}
             for name in filter(resembles_option, others):
                 raise unknown_option(name)
-        if own is not None or keywords or not shared:
+        if own is not None or chosen or not shared:
             base = own if own is not None else (estimator._options if isinstance(estimator, FusedEstimator) else None)
-            self._own_options: FusedOptions | None = FusedOptions.coerce(base, **keywords)
+            self._own_options: FusedOptions | None = FusedOptions.coerce(base, **chosen)
             check_device(self._own_options)
         else:
             self._own_options = None

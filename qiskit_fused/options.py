@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from copy import copy, deepcopy
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -192,9 +192,47 @@ class FusedOptions:
         return limit
 
 
-def unknown_option(name: str) -> TypeError:
-    """Return the error for a name that is no option."""
-    return TypeError(f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}{suggest(name, _CHECKS)}")
+class EngineOptionsDict(TypedDict, total=False):
+    """Options as keywords, for type checkers and editors: `FusedOptions` without those that a caller may name itself.
+
+    Functions that have a ``default_precision`` or ``seed`` of their own cannot have it among their keywords too.
+    """
+
+    device: str
+    dtype: str
+    num_threads: int | None
+    memory_limit: int | float | str | None
+    method: str
+    num_segments: int | None
+    precision_mode: str
+    fallback: bool
+    progress: bool | Callable[[int, int], Any]
+    executor: Executor | None
+
+
+class NetworkOptionsDict(EngineOptionsDict, total=False):
+    """The options without ``default_precision``, which a network has itself."""
+
+    seed: int | np.random.Generator | None
+
+
+class FusedOptionsDict(NetworkOptionsDict, total=False):
+    """All options as keywords."""
+
+    default_precision: float
+
+
+def unknown_option(name: str, owner: str = "", arguments: Collection[str] = ()) -> TypeError:
+    """Return the error for a name that is no option, nor an argument of its owner, a function or class."""
+    also = f", and the arguments {', '.join(arguments)} of {owner}" if arguments else ""
+    return TypeError(
+        f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}{also}{suggest(name, [*arguments, *_CHECKS])}"
+    )
+
+
+def is_option(name: str) -> bool:
+    """Say whether a name is one of an option."""
+    return name in _CHECKS
 
 
 def resembles_option(name: str) -> bool:

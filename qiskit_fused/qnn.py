@@ -5,25 +5,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.primitives import BaseEstimatorV2
-from qiskit.quantum_info.operators.base_operator import BaseOperator
 from qiskit_machine_learning.gradients import BaseEstimatorGradient
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
-from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.coercion import as_list, coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.execution import real_values
 from qiskit_fused.gradient import FusedEstimatorGradient
+from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.limits import count_text
-from qiskit_fused.options import FusedOptions
+from qiskit_fused.options import FusedOptions, NetworkOptionsDict
 from qiskit_fused.training import Expectations
 from qiskit_fused.unsupported import UnsupportedInstruction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class FusedEstimatorQNN(EstimatorQNN):
@@ -35,6 +38,9 @@ class FusedEstimatorQNN(EstimatorQNN):
 
     Outputs are exact too, unless the estimator emulates noise (``precision_mode="emulate"``), of ``default_precision``.
     A circuit that no sweep can do runs forward as `FusedEstimator` runs it, and has no gradients.
+
+    Inputs and weights are arrays, in the order of ``input_params`` and ``weight_params``, as for ``EstimatorQNN``.
+    Changes of the observables in place count from the next call on; a circuit with parameters is copied.
 
     >>> from qiskit import QuantumCircuit
     >>> from qiskit.circuit import Parameter
@@ -49,7 +55,8 @@ class FusedEstimatorQNN(EstimatorQNN):
     Args:
         circuit: the circuit, with inputs and weights as its parameters, or what `compile_circuit` made of it.
         estimator: a `FusedEstimator`; None makes one.
-        observables: one observable or K of them, the outputs; None is ``Z`` on all qubits.
+        observables: one observable, such as ``"ZZI"``, a ``Pauli``, ``SparsePauliOp``, ``SparseObservable`` or dict of
+            labels and coefficients, or a list of K of them, the outputs; None is ``Z`` on all qubits.
         input_params: the parameters that each sample has values of its own for.
         weight_params: the trainable parameters.
         gradient: what the backward pass asks; None is a `FusedEstimatorGradient` with the estimator's options. Any
@@ -67,12 +74,13 @@ class FusedEstimatorQNN(EstimatorQNN):
 
     _expectations: Expectations | None = None  # made at the first use
 
+    @checks_keywords()
     def __init__(
         self,
         *,
         circuit: QuantumCircuit | CompiledCircuit,
         estimator: BaseEstimatorV2 | None = None,
-        observables: Sequence[BaseOperator] | BaseOperator | None = None,
+        observables: Any = None,
         input_params: Sequence[Parameter] | None = None,
         weight_params: Sequence[Parameter] | None = None,
         gradient: BaseEstimatorGradient | None = None,
@@ -80,7 +88,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         default_precision: float = 0.015625,
         pass_manager: Any = None,
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Any,
+        **keywords: Unpack[NetworkOptionsDict],
     ):
         if estimator is not None and not isinstance(estimator, FusedEstimator):
             raise TypeError(
@@ -96,7 +104,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         super().__init__(
             circuit=circuit,
             estimator=estimator,
-            observables=observables,
+            observables=as_list(observables),
             input_params=input_params,
             weight_params=weight_params,
             gradient=FusedEstimatorGradient(estimator) if gradient is None else gradient,
@@ -245,7 +253,7 @@ class FusedEstimatorQNN(EstimatorQNN):
             compiled = known.compiled
         compiled = compiled or COMPILED.get(self._circuit)
         if known is None or known.options is not options or known.compiled is not compiled:
-            known = self._expectations = make_function(self, compiled, options)
+            known = self._expectations = make_function(self, self._observables, compiled, options)
         return known
 
     def __getstate__(self) -> dict[str, Any]:
@@ -253,9 +261,8 @@ class FusedEstimatorQNN(EstimatorQNN):
         return {name: value for name, value in self.__dict__.items() if name != "_expectations"}
 
 
-def make_function(network: Any, compiled: CompiledCircuit, options: FusedOptions) -> Expectations:
-    """Return the outputs of an ``EstimatorQNN`` as a function of its inputs and weights."""
-    observables = network._observables
+def make_function(network: Any, observables: Any, compiled: CompiledCircuit, options: FusedOptions) -> Expectations:
+    """Return observables after the circuit of an ``EstimatorQNN`` as a function of its inputs and weights."""
     if not isinstance(observables, (list, tuple)):  # what upstream goes through one by one
         observables = list(observables)
     for position, observable in enumerate(observables):

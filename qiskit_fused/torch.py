@@ -8,17 +8,19 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
+from qiskit_fused.arguments import is_by_name, ordered_values
 from qiskit_fused.compiler import CompiledCircuit
 from qiskit_fused.display import arguments_text
 from qiskit_fused.engines import DoesNotFit
 from qiskit_fused.execution import check_device
+from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.on_device import DeviceExpectations, on_device
-from qiskit_fused.options import FusedOptions
+from qiskit_fused.options import FusedOptions, FusedOptionsDict
 from qiskit_fused.row_batches import Vjp
 from qiskit_fused.training import Expectations
 
@@ -33,6 +35,9 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 
 class FusedLayer(nn.Module):
     """Expectation values of K observables after a circuit: a module that maps (..., I) to (..., K).
@@ -40,6 +45,9 @@ class FusedLayer(nn.Module):
     The weights are one Parameter, ``weight`` (W,). A backward pass is one forward and one backward sweep for all
     observables together, in memory that does not depend on rows times weights. Gradients of the inputs, and of initial
     states, are only made where they are needed. There are no second derivatives.
+
+    The circuit is compiled when the module is made, and later changes of it do not count. Observables are looked at in
+    each forward pass: changes in place count from the next one on.
 
     ``weight.dtype`` decides the arithmetic: amplitudes are complex128 where it is float64 (``layer.double()``), else
     complex64, unless an option says which. Values have the dtype and the device of ``weight``.
@@ -54,13 +62,14 @@ class FusedLayer(nn.Module):
 
     Args:
         circuit: the circuit, or what `compile_circuit` made of it.
-        observables: one observable or a list of K.
-        input_parameters: I parameters of the circuit that the inputs are values of, in their order.
-        weight_parameters: W parameters of the circuit that the weights are values of, in their order; with the inputs,
-            all parameters of the circuit.
-        initial_weights: W numbers, or a function that fills a tensor in place as those of ``torch.nn.init`` do. A
-            tensor keeps its dtype and device; other numbers become the default dtype. None is uniform in [-1, 1), as
-            in ``TorchConnector``.
+        observables: one observable or a list of K; None is Z on all qubits.
+        input_params: I parameters of the circuit that the inputs are values of, in their order.
+        weight_params: W parameters of the circuit that the weights are values of, in their order; with the inputs,
+            all parameters of the circuit. ``input_parameters`` and ``weight_parameters``, the names that both had
+            before, still work, with a FutureWarning.
+        initial_weights: W numbers; a dict of them by the names of their parameters; or a function that fills a tensor
+            in place as those of ``torch.nn.init`` do. A tensor keeps its dtype and device; other numbers become the
+            default dtype. None is uniform in [-1, 1), as in ``TorchConnector``.
         options: `FusedOptions`, which say a dtype too, or a mapping; copied.
         keywords: single options, which override both.
 
@@ -74,24 +83,27 @@ class FusedLayer(nn.Module):
 
     weight: nn.Parameter
 
+    @checks_keywords(input_parameters="input_params", weight_parameters="weight_params")
     def __init__(
         self,
         circuit: QuantumCircuit | CompiledCircuit,
-        observables: Any,
-        input_parameters: Iterable[Parameter] = (),
-        weight_parameters: Iterable[Parameter] = (),
+        observables: Any = None,
+        input_params: Iterable[Parameter] = (),
+        weight_params: Iterable[Parameter] = (),
         initial_weights: Any = None,
         *,
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Any,
+        **keywords: Unpack[FusedOptionsDict],
     ):
         super().__init__()
         says_dtype = "dtype" in keywords or isinstance(options, FusedOptions) or "dtype" in (options or {})
         options = FusedOptions.coerce(options, **keywords)
         check_device(options)
-        given = Expectations(circuit, observables, input_parameters, weight_parameters, options)
+        given = Expectations(circuit, observables, input_params, weight_params, options)
         self._double = given if says_dtype else _with_dtype(given, "complex128")
         self._single = given if says_dtype else _with_dtype(given, "complex64")
+        if is_by_name(initial_weights):
+            initial_weights = ordered_values(initial_weights, given.parameters[1], "initial_weights")
         self._initial_weights = initial_weights
         self.weight = nn.Parameter(_empty_weights(initial_weights, given.num_weights))
         self.reset_parameters()
@@ -182,7 +194,18 @@ def expectation_values(
         weight: real (W,).
         inputs: real (B, I).
         initial_states: real or complex (B, 2^n), normalised, or None for ``|0...0>``.
+
+    Raises:
+        TypeError: for something that is no `Expectations`, or weights or inputs that are no tensors.
     """
+    if not isinstance(expectations, Expectations):
+        raise TypeError(
+            f"expectations must be an Expectations, not {type(expectations).__name__}; for a circuit, make one by "
+            "Expectations(circuit, observables, input_params, weight_params), or a module by FusedLayer(...)."
+        )
+    for name, tensor in (("weight", weight), ("inputs", inputs)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
     values: Tensor = _Values.apply(expectations.frozen(), weight, inputs, initial_states)
     return values
 

@@ -17,7 +17,7 @@ from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
 from qiskit_fused.execution import check_finite, evaluate, pull_back
 from qiskit_fused.forks import cached_property
-from qiskit_fused.keywords import accepts_old_names
+from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.limits import count_text
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
@@ -44,15 +44,19 @@ class Expectations:
         weight_params: W parameters that all rows share; with the inputs, all parameters of the circuit.
         options: how the engine runs: `FusedOptions`, which are kept, not copied, or a mapping.
 
+    Attributes:
+        parameters: inputs and weights.
+
     Raises:
         UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
         TypeError: for a circuit or an observable of a wrong type, or an unknown option.
         ValueError: for parameters that are not those of the circuit, or observables on other qubits.
     """
 
+    parameters: tuple[tuple[Parameter, ...], tuple[Parameter, ...]]
     _frozen: Expectations | None = None
 
-    @accepts_old_names(input_parameters="input_params", weight_parameters="weight_params")
+    @checks_keywords(input_parameters="input_params", weight_parameters="weight_params")
     def __init__(
         self,
         circuit: QuantumCircuit | CompiledCircuit,
@@ -66,9 +70,8 @@ class Expectations:
         self._observables: LiveObservables | FixedObservables = LiveObservables(observables, compiled.num_qubits)
         self._inputs = compiled.find_columns("input_params", input_params)
         self._weights = compiled.find_columns("weight_params", weight_params)
-        self._parameters = tuple(
-            tuple(compiled.parameters[column] for column in columns) for columns in (self._inputs, self._weights)
-        )
+        inputs, weights = ([compiled.parameters[one] for one in columns] for columns in (self._inputs, self._weights))
+        self.parameters = tuple(inputs), tuple(weights)
         given = np.bincount(np.concatenate([self._inputs, self._weights]), minlength=len(compiled.parameters))
         if (given != 1).any():
             name = compiled.parameters[int(np.flatnonzero(given != 1)[0])].name
@@ -333,16 +336,16 @@ class Expectations:
 
     def _check(self, inputs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
         one_row = is_by_name(inputs)
-        inputs = ordered_values(inputs, self._parameters[0], "inputs")
-        weights = ordered_values(weights, self._parameters[1], "weights")
+        inputs = ordered_values(inputs, self.parameters[0], "inputs")
+        weights = ordered_values(weights, self.parameters[1], "weights")
         if one_row and inputs.ndim == 1:
             inputs = inputs[None]
         if inputs.ndim != 2 or inputs.shape[1] != self.num_inputs:
             raise ValueError(f"inputs have shape {inputs.shape}; allowed: (rows, {self.num_inputs}).")
         if weights.shape != (self.num_weights,):
             raise ValueError(f"weights have shape {weights.shape}; allowed: ({self.num_weights},).")
-        check_finite(inputs, self._parameters[0])
-        check_finite(weights[None], self._parameters[1])
+        check_finite(inputs, self.parameters[0])
+        check_finite(weights[None], self.parameters[1])
         return inputs, weights
 
 

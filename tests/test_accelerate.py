@@ -11,7 +11,7 @@ from qiskit.circuit import QuantumCircuit
 from qiskit.circuit.library import real_amplitudes, zz_feature_map
 from qiskit.primitives import BackendEstimatorV2, StatevectorEstimator
 from qiskit.providers.fake_provider import GenericBackendV2
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit_algorithms import VQE, AdaptVQE, TrotterQRTE
 from qiskit_algorithms import optimizers as algorithms_optimizers
 from qiskit_machine_learning.algorithms import QSVC, VQC, VQR, NeuralNetworkClassifier, NeuralNetworkRegressor
@@ -55,6 +55,27 @@ def test_a_network_is_switched_in_place():
         assert_allclose(found, expected, atol=1e-12)
     assert network.vjp(ROWS, WEIGHTS, np.ones((3, 2)))[0].shape == (3, 2)
     assert_allclose(pickle.loads(pickle.dumps(network)).forward(ROWS, WEIGHTS), outputs, atol=1e-12)
+
+
+@pytest.mark.parametrize("observable", ["XZ", SparseObservable("XZ")], ids=["string", "SparseObservable"])
+def test_an_observable_that_upstream_takes_apart_is_one_output(observable):
+    network, expected = make_network(observables=observable), make_network(observables=SparsePauliOp("XZ"))
+    assert network.output_shape == (len(observable),)  # upstream cannot run it
+    accelerate(network)
+    assert network.output_shape == (1,)
+    assert_allclose(network.forward(ROWS, WEIGHTS), expected.forward(ROWS, WEIGHTS), atol=1e-12)
+    assert_allclose(network.backward(ROWS, WEIGHTS)[1], expected.backward(ROWS, WEIGHTS)[1], atol=1e-12)
+
+
+def test_outputs_that_upstream_can_run_stay_as_they_are():
+    network = make_network(observables={"XZ": 0.5, "ZI": 2.0})  # for upstream its keys
+    outputs = network.forward(ROWS, WEIGHTS)
+    assert_allclose(accelerate(network).forward(ROWS, WEIGHTS), outputs, atol=1e-12)
+    circuit = QuantumCircuit(1)
+    circuit.ry(0.3, 0)
+    network = EstimatorQNN(circuit=circuit, observables="ZX")
+    outputs = network.forward(None, None)
+    assert_allclose(accelerate(network).forward(None, None), outputs, atol=1e-12)
 
 
 def test_options_are_those_of_estimator_and_gradient():

@@ -5,12 +5,15 @@ import copy
 import os
 import pickle
 import re
+from dataclasses import fields
 
 import numpy as np
 import pytest
+from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit_machine_learning.gradients import DerivativeType
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, limits
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions, accelerate, limits
+from qiskit_fused.options import EngineOptionsDict, FusedOptionsDict, NetworkOptionsDict
 from qiskit_fused.schedules import REVERSE, Method
 
 
@@ -280,3 +283,35 @@ def test_a_precision_assigned_later_does_not_change_whether_noise_is_added():
 def test_options_survive_pickle_and_deepcopy():
     options = FusedOptions(device="cpu", memory_limit=0.25, seed=3)
     assert pickle.loads(pickle.dumps(options)) == copy.deepcopy(options) == options
+
+
+def test_the_types_of_keywords_are_those_of_the_options():
+    options = {field.name: field.type for field in fields(FusedOptions)}
+    kinds = (EngineOptionsDict, NetworkOptionsDict, FusedOptionsDict)
+    types = [{name: hint.__forward_arg__ for name, hint in kind.__annotations__.items()} for kind in kinds]
+    assert types[-1] == options
+    assert types[1] == {name: options[name] for name in options if name != "default_precision"}
+    assert types[0] == {name: types[1][name] for name in types[1] if name != "seed"}
+
+
+def test_unknown_keywords_are_refused_with_the_arguments_there_are():
+    circuit = QuantumCircuit(1)
+    circuit.ry(Parameter("a"), 0)
+    for owner, arguments, call in [
+        ("FusedEstimator", "default_precision, seed, options", lambda **given: FusedEstimator(**given)),
+        (
+            "FusedEstimatorGradient",
+            "estimator, options, derivative_type",
+            lambda **given: FusedEstimatorGradient(**given),
+        ),
+        ("FusedEstimatorQNN", "circuit, estimator", lambda **given: FusedEstimatorQNN(circuit=circuit, **given)),
+        ("accelerate", "model of", lambda **given: accelerate(FusedEstimator(), **given)),
+    ]:
+        with pytest.raises(
+            TypeError, match=f"unknown option 'bogus'; allowed: device, .*and the arguments {arguments}"
+        ):
+            call(bogus=1)
+        with pytest.raises(TypeError, match=f"of {owner}; did you mean 'device'"):
+            call(devcie="cpu")
+    with pytest.raises(TypeError, match="did you mean 'weight_params'"):
+        FusedEstimatorQNN(circuit=circuit, weight_parameters=circuit.parameters)

@@ -14,8 +14,9 @@ from qiskit import generate_preset_pass_manager
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import real_amplitudes, zz_feature_map
 from qiskit.primitives import StatevectorEstimator
+from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.providers.fake_provider import GenericBackendV2
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
 from qiskit_machine_learning.algorithms import VQR, NeuralNetworkClassifier, NeuralNetworkRegressor
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 from qiskit_machine_learning.exceptions import QiskitMachineLearningError
@@ -265,6 +266,31 @@ def test_a_circuit_no_sweep_can_do_runs_forward_alone():
         fused.backward(None, [0.3])
     with pytest.raises(UnsupportedInstruction, match="reset"):
         FusedEstimatorQNN(**arguments, fallback=False).forward(None, [0.3])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("XZ", ["XZ"]),
+        (Pauli("XZ"), ["XZ"]),
+        (SparsePauliOp(["XZ", "ZI"], [0.5, 2.0]), None),
+        (SparseObservable.from_list([("XZ", 0.5), ("ZI", 2.0)]), None),
+        ({"XZ": 0.5, "ZI": 2.0}, None),
+        (ObservablesArray.coerce("XZ"), ["XZ"]),
+        (ObservablesArray.coerce(["XZ", "01"]), ["XZ", "01"]),
+        (PauliList(["XZ", "ZI"]), ["XZ", "ZI"]),
+        (("XZ", "ZI"), ["XZ", "ZI"]),
+        (np.array(["XZ", "ZI"]), ["XZ", "ZI"]),
+        ("0+", ["0+"]),
+    ],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_one_observable_is_one_output_and_a_list_is_a_list(given, expected):
+    expected = [SparsePauliOp(["XZ", "ZI"], [0.5, 2.0])] if expected is None else expected
+    found, wanted = (FusedEstimatorQNN(**(parts(2, 1) | {"observables": one})) for one in (given, expected))
+    assert found.output_shape == (len(expected),)
+    assert_same(found.forward(INPUTS["rows"], [0.1]), wanted.forward(INPUTS["rows"], [0.1]))
+    assert_same(found.backward(INPUTS["rows"], [0.1])[1], wanted.backward(INPUTS["rows"], [0.1])[1])
 
 
 def test_changes_of_a_circuit_without_parameters_and_of_observables_are_seen():

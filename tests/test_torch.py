@@ -168,7 +168,7 @@ def test_leading_dimensions_are_kept(layer):
 def test_a_circuit_without_inputs_needs_none(model):
     circuit, inputs, weights = model
     circuit = circuit.assign_parameters({inputs[0]: 0.3, inputs[1]: -0.7})
-    layer = FusedLayer(circuit, OBSERVABLES, weight_parameters=weights)
+    layer = FusedLayer(circuit, OBSERVABLES, weight_params=weights)
     expected = exact(model, [[0.3, -0.7]], layer.weight.detach())
     np.testing.assert_allclose(layer().detach().numpy(), expected[0], atol=1e-6)
     np.testing.assert_allclose(layer(torch.zeros(1, 0)).detach().numpy(), expected, atol=1e-6)
@@ -476,6 +476,67 @@ def test_errors_say_what_is_wrong(model, layer):
     ]:
         with pytest.raises(error, match=text):
             call()
+
+
+def test_the_names_of_a_network_are_those_of_a_layer_and_old_ones_still_work(model):
+    circuit, inputs, weights = model
+    data, given = torch.randn(3, 2), [0.1] * 6
+    expected = FusedLayer(circuit, OBSERVABLES, inputs, weights, given)(data)
+    named = FusedLayer(
+        circuit=circuit, observables=OBSERVABLES, input_params=inputs, weight_params=weights, initial_weights=given
+    )
+    assert torch.equal(named(data), expected)
+    with pytest.warns(FutureWarning, match="_parameters of FusedLayer is now called (input|weight)_params") as record:
+        old = FusedLayer(
+            circuit, OBSERVABLES, input_parameters=inputs, weight_parameters=weights, initial_weights=given
+        )
+    assert len(record) == 2 and record[0].filename == __file__
+    assert torch.equal(old(data), expected)
+    with pytest.raises(TypeError, match="given input_params and input_parameters, its old name"):
+        FusedLayer(circuit, OBSERVABLES, input_params=inputs, input_parameters=inputs)
+    with pytest.warns(FutureWarning), pytest.raises(TypeError, match="multiple values for argument 'input_params'"):
+        FusedLayer(circuit, OBSERVABLES, inputs, input_parameters=inputs)
+    with pytest.raises(TypeError, match="did you mean 'input_params'"):
+        FusedLayer(circuit, OBSERVABLES, input_parms=inputs)
+    with pytest.raises(
+        TypeError, match="and the arguments circuit, observables, input_params, weight_params, initial_"
+    ):
+        FusedLayer(circuit, OBSERVABLES, features=inputs)
+
+
+def test_initial_weights_may_be_named_and_no_observable_is_z_on_all_qubits(model):
+    circuit, inputs, weights = model
+    numbers = np.linspace(0, 1, 6)
+    layer = FusedLayer(circuit, None, inputs, weights, dict(zip(reversed(weights), numbers[::-1])))
+    torch.testing.assert_close(layer.weight.detach(), torch.tensor(numbers, dtype=torch.float32))
+    data = torch.randn(3, 2)
+    assert torch.equal(layer(data), FusedLayer(circuit, "ZZZ", inputs, weights, numbers)(data))
+    with pytest.raises(ValueError, match=r"initial_weights has no values of 'w\[1\]'"):
+        FusedLayer(circuit, None, inputs, weights, {"w[0]": 0.1, "w[2]": 0, "w[3]": 0, "w[4]": 0, "w[5]": 0})
+
+
+def test_observables_changed_in_place_count_from_the_next_forward_pass_on(model):
+    circuit, inputs, weights = model
+    observable = SparsePauliOp(["ZZI", "IXY"], [1.0, -0.4])
+    layer = FusedLayer(circuit, observable, inputs, weights, [0.1] * 6, dtype="complex128")
+    data = torch.randn(3, 2, requires_grad=True)
+    values = layer(data)
+    (slope,) = torch.autograd.grad(values.sum(), data, retain_graph=True)
+    observable.coeffs[:] *= 3
+    assert torch.equal(torch.autograd.grad(values.sum(), data)[0], slope)  # of the pass that it belongs to
+    torch.testing.assert_close(layer(data), 3 * values)
+    for twin in (copy.deepcopy(layer), layer):
+        torch.testing.assert_close(torch.autograd.grad(twin(data).sum(), data)[0], 3 * slope)
+
+
+def test_a_function_of_tensors_wants_expectations(model):
+    circuit = model[0]
+    with pytest.raises(
+        TypeError, match=r"expectations must be an Expectations, not QuantumCircuit; for a circuit, make"
+    ):
+        expectation_values(circuit, "ZZZ", torch.zeros(3, 2))
+    with pytest.raises(TypeError, match=r"weight must be a torch\.Tensor, not list"):
+        expectation_values(Expectations(circuit, "ZZZ", (), circuit.parameters), [0.0] * 8, torch.zeros(1, 0))
 
 
 @pytest.mark.gpu

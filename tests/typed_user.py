@@ -38,11 +38,19 @@ assert_type(job, FusedJob)
 assert_type(job.metrics(), dict[str, Any])
 assert_type(job.cancel(), bool)
 
+FusedEstimator(device="cpu", num_threads=2, memory_limit="8GB", default_precision=0.1)
+FusedEstimatorGradient(method="store", seed=3, progress=True)
+gradient = FusedEstimatorGradient(estimator, dtype="complex64")
+energy, slope = gradient.objective(compile_circuit(circuit), "ZZZZ", fixed={"θ[0]": 0.1})(weights[0, 1:])
+assert_type(energy, float)
+assert_type(slope, np.ndarray)
+gradient.value_and_gradient(circuit, None, {circuit.parameters[0]: 0.1})
+
 values, gradients = FusedEstimatorGradient(estimator).value_and_gradient(compile_circuit(circuit), "ZZZZ", weights)
 assert_type(values, np.ndarray)
 assert_type(gradients, np.ndarray)
 
-model = accelerate(FusedEstimatorQNN(circuit=circuit, weight_params=circuit.parameters))
+model = accelerate(FusedEstimatorQNN(circuit=circuit, weight_params=circuit.parameters, seed=1), device="cpu")
 assert_type(model, FusedEstimatorQNN)
 inputs, slopes = model.vjp(None, weights[0], np.ones((1, 1)))
 assert_type(inputs, np.ndarray | None)
@@ -62,3 +70,8 @@ def is_supported(circuit: QuantumCircuit) -> bool:
 compile_circuit(circuit).plan("all")  # type: ignore[arg-type]
 fuse(circuit).memory("many")  # type: ignore[arg-type]
 estimator.run(circuit, precision="exact")  # type: ignore[arg-type]
+FusedEstimator(devcie="cpu")  # type: ignore[call-arg]
+FusedEstimator(num_threads="two")  # type: ignore[arg-type]
+FusedEstimatorGradient(method=1)  # type: ignore[arg-type]
+FusedEstimatorQNN(circuit=circuit, fallback="no")  # type: ignore[arg-type]
+accelerate(model, threads=2)  # type: ignore[call-arg]
