@@ -103,6 +103,14 @@ void walsh_product(double* re, double* im, std::size_t size) {
             }
 }
 
+// numbers: re then im.
+void multiply_at(std::vector<double>& numbers, index_t index, Complex factor) {
+    double &re = numbers[index], &im = numbers[numbers.size() / 2 + index];
+    const Complex product = Complex{re, im} * factor;
+    re = product.re;
+    im = product.im;
+}
+
 void multiply_pair(Complex* table, std::size_t size, int bit0, int bit1, Complex factor) {
     const index_t mask = index_t(1) << bit0 | index_t(1) << bit1;
     for (index_t i = mask; i < size; i = (i + 1) | mask) table[i] = table[i] * factor;
@@ -144,11 +152,24 @@ std::shared_ptr<const std::vector<Complex>> constant_table(TableCache& cache, co
         for (const auto& source : pair.sources) factor = factor * power(unit(source.term), source.exponent);
         multiply_pair(values.data(), size, pair.low - shift, pair.high - shift, factor);
     }
+    // More Z strings than bits are gathered by their masks and transformed together.
+    const auto is_string = [&](int t) { return !(plan.terms[t].care >> shift); };
+    const bool by_walsh = std::count_if(many_terms.begin(), many_terms.end(), is_string) > bits;
+    std::vector<double> strings(by_walsh ? 2 * size : 0, 0.0);
+    if (by_walsh) std::fill_n(strings.begin(), size, 1.0);
     for (const int t : many_terms) {
-        const Term& term = plan.terms[t];
-        for (index_t i = 0; i < size; ++i)
-            values[i] = values[i] * generator_factor(unit(t), generator(term.care >> shift, term.value >> shift,
-                                                                        term.sign >> shift, i));
+        const index_t care = plan.terms[t].care >> shift, value = plan.terms[t].value >> shift;
+        const index_t sign = plan.terms[t].sign >> shift;
+        const Complex factor = unit(t);
+        if (by_walsh && !care)
+            multiply_at(strings, sign, factor);
+        else
+            for (index_t i = 0; i < size; ++i)
+                values[i] = values[i] * generator_factor(factor, generator(care, value, sign, i));
+    }
+    if (by_walsh) {
+        walsh_product(strings.data(), strings.data() + size, size);
+        for (index_t i = 0; i < size; ++i) values[i] = values[i] * Complex{strings[i], strings[size + i]};
     }
     return table = std::make_shared<const std::vector<Complex>>(std::move(values));
 }
@@ -327,10 +348,7 @@ void fill_variants(const Phase& phase, int bits, int low_bits, const Bound& boun
         std::fill_n(strings.begin(), size, 1.0);
         for (const auto& many : phase.many_body) {
             if (!many.by_walsh) continue;
-            double &re = strings[many.sign], &im = strings[size + many.sign];
-            const Complex product = Complex{re, im} * bound.term[many.term];
-            re = product.re;
-            im = product.im;
+            multiply_at(strings, many.sign, bound.term[many.term]);
         }
         walsh_product(strings.data(), strings.data() + size, size);
     }

@@ -317,12 +317,12 @@ _RULES = [
 GATES: dict[str, GateRule] = {rule.name: rule for rule in _RULES}
 
 
-# A Gate of a Program is an entry of the table or one of two kinds that bring a matrix: "unitary", and "evolution",
-# exp(-i t H) with H its matrix and t its only angle.
+# A Gate of a Program is an entry of the table or one of three kinds that bring a matrix: "unitary"; "diagonal", which
+# brings its diagonal alone, (2**num_qubits,); and "evolution", exp(-i t H) with H its matrix and t its only angle.
 
 
 def gate_matrix(gate: Gate, values: Sequence[float]) -> np.ndarray:
-    """Return the matrix of a program's gate for the given angle values, without its controls."""
+    """Return the matrix of a program's gate for the given angle values, or its diagonal; without its controls."""
     if gate.matrix is None:
         return GATES[gate.name].matrix(*values)
     if not gate.angles:

@@ -12,8 +12,10 @@ from qiskit_fused.limits import TooManyQubits
 from qiskit_fused.plan import Plan
 from qiskit_fused.program import MAX_QUBITS, OpKind, Ops, Program
 from qiskit_fused.starts import Starts, spread
+from qiskit_fused.windows import bits_of
 
 _ROUNDING = 1e-14
+_MANY = 32  # terms in a row; from here on NumPy takes less time for all of them than Python for one after the other
 
 
 class Cone(NamedTuple):
@@ -87,8 +89,22 @@ def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
         For each op, the observables that it matters to.
     """
     seen_by = [0] * len(ops)
+    masks = ops.care | ops.sign
+    for begin, end, are_terms in reversed(_stretches(ops)):
+        if are_terms:
+            seen_by[begin:end] = _trace_terms(masks[begin:end], touched, turned)
+        else:
+            kinds, qubits, supports = (part[begin:end].tolist() for part in (ops.kind, ops.qubit, masks))
+            seen_by[begin:end] = _trace_one_by_one(kinds, qubits, supports, touched, turned)
+    return seen_by
+
+
+def _trace_one_by_one(
+    kinds: list[int], qubits: list[int], supports: list[int], touched: list[int], turned: list[int]
+) -> list[int]:
+    """Do what `trace_back` does, op by op."""
+    seen_by = [0] * len(kinds)
     not_diagonal = sum(1 << qubit for qubit, some in enumerate(turned) if some)  # for any observable
-    kinds, qubits, supports = ops.kind.tolist(), ops.qubit.tolist(), (ops.care | ops.sign).tolist()
     for i in range(len(kinds) - 1, -1, -1):
         if kinds[i] == OpKind.TERM:
             # A diagonal commutes with an observable that is diagonal on all of its qubits.
@@ -110,6 +126,39 @@ def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
             seen_by[i] = turned[qubits[i]] = some
             not_diagonal |= 1 << qubits[i]
     return seen_by
+
+
+def _trace_terms(supports: np.ndarray, touched: list[int], turned: list[int]) -> list[int]:
+    """Do for terms in a row, given by the qubits they act on, what `trace_back` does for one."""
+    members: dict[int, int] = {}  # the qubits on which the same observables are no diagonals
+    for qubit in bits_of(int(np.bitwise_or.reduce(supports))):
+        if turned[qubit]:
+            members[turned[qubit]] = members.get(turned[qubit], 0) | 1 << qubit
+    meets = np.zeros(len(supports), dtype=np.uint64)
+    for number, mask in enumerate(members.values()):
+        meets |= ((supports & np.uint64(mask)) != 0).astype(np.uint64) << np.uint64(number)
+    distinct, which = np.unique(meets, return_inverse=True)
+    seen_by = []
+    for number, met in enumerate(distinct.tolist()):
+        some = 0
+        for bit, observables in enumerate(members):
+            some |= observables * (met >> bit & 1)
+        for qubit in bits_of(int(np.bitwise_or.reduce(supports[which == number]))):
+            touched[qubit] |= some
+        seen_by.append(some)
+    return [seen_by[number] for number in which.tolist()]
+
+
+def _stretches(ops: Ops) -> list[tuple[int, int, bool]]:
+    """Cut ops into ranges: begin, end, and whether it is at least `_MANY` terms and nothing else."""
+    if ops.care.dtype == object:
+        return [(0, len(ops), False)]
+    changes = np.flatnonzero(np.diff(ops.kind == OpKind.TERM, prepend=False, append=False)).reshape(-1, 2)
+    ranges, done = [], 0
+    for begin, end in changes[changes[:, 1] - changes[:, 0] >= _MANY].tolist():
+        ranges += [(done, begin, False), (begin, end, True)]
+        done = end
+    return [*ranges, (done, len(ops), False)]
 
 
 def _snapped(column: np.ndarray, offset: np.ndarray, quaternion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,23 +189,33 @@ class _Schedule:
 
     def __init__(self, program: Program, ops: Ops, bit_of: np.ndarray, num_qubits: int):
         self.program, self.ops, self.bit_of, self.num_qubits = program, ops, bit_of, num_qubits
-        self.kinds = ops.kind.tolist()
+        self.kinds, self.supports, self.bits = ops.kind.tolist(), ops.care | ops.sign, bit_of.tolist()
         self.position = [0] * num_qubits  # next layer, and current phase, of each qubit
         self.open: list[list[int]] = [[] for _ in range(num_qubits)]  # leaves of the run that may still grow
         self.rotates = [False] * num_qubits  # whether that run holds a gate that is not diagonal
         self.runs: list[tuple[int, int, list[int]]] = []  # layer, qubit, leaves
         self.terms: list[tuple[int, int, int]] = []  # phase, op, its qubit if the op is a leaf, else -1
+        self.many_terms: list[np.ndarray] = []  # the same, int64 (terms, 3)
 
     def add(self) -> None:
-        ops, kinds = self.ops, self.kinds
-        qubits, supports, bits = ops.qubit.tolist(), (ops.care | ops.sign).tolist(), self.bit_of.tolist()
-        for i in range(len(kinds)):
+        for begin, end, are_terms in _stretches(self.ops):
+            if are_terms:
+                self._add_terms(begin, end)
+            else:
+                self._add_one_by_one(begin, end)
+        for qubit in range(self.num_qubits):
+            self.close(qubit)
+
+    def _add_one_by_one(self, begin: int, end: int) -> None:
+        kinds, bits = self.kinds, self.bits
+        qubits, supports = self.ops.qubit[begin:end].tolist(), self.supports[begin:end].tolist()
+        for i, qubit, mask in zip(range(begin, end), qubits, supports):
             if kinds[i] != OpKind.TERM:
-                qubit = bits[qubits[i]]
+                qubit = bits[qubit]
                 self.open[qubit].append(i)
                 self.rotates[qubit] = self.rotates[qubit] or kinds[i] != OpKind.RZ
                 continue
-            phase, mask, members = 0, supports[i], []
+            phase, members = 0, []
             while mask:
                 members.append(bits[(mask & -mask).bit_length() - 1])
                 mask &= mask - 1
@@ -167,8 +226,28 @@ class _Schedule:
             for qubit in members:
                 self.position[qubit] = phase
             self.terms.append((phase, i, -1))
-        for qubit in range(self.num_qubits):
-            self.close(qubit)
+
+    def _add_terms(self, begin: int, end: int) -> None:
+        """Add terms that follow each other: each joins the earliest phase it can, whatever the others do."""
+        supports = self.supports[begin:end]
+        members = [(qubit, self.bits[qubit]) for qubit in bits_of(int(np.bitwise_or.reduce(supports)))]
+        for _, bit in members:
+            if self.rotates[bit]:
+                self.close(bit)
+        last = max((self.position[bit] for _, bit in members), default=0)
+        in_all = int(np.bitwise_and.reduce(supports))
+        phases = np.zeros(end - begin, dtype=np.int64)
+        if any(in_all >> qubit & 1 and self.position[bit] == last for qubit, bit in members):
+            phases[:] = last
+            for _, bit in members:
+                self.position[bit] = last
+        else:
+            acts = [(supports >> np.uint64(qubit) & np.uint64(1)) != 0 for qubit, _ in members]
+            for (_, bit), where in zip(members, acts):
+                phases[where] = np.maximum(phases[where], self.position[bit])
+            for (_, bit), where in zip(members, acts):
+                self.position[bit] = int(phases[where].max())
+        self.many_terms.append(np.stack([phases, np.arange(begin, end), np.full_like(phases, -1)], axis=1))
 
     def close(self, qubit: int) -> None:
         """End the open run of a qubit; diagonal gates at its ends go to the phases beside its layer."""
@@ -200,7 +279,8 @@ class _Schedule:
             if self.program.encodings:
                 starts = Starts(self.program.encodings, self.bit_of, self.num_qubits)
         runs = sorted(self.runs, key=lambda run: run[:2])
-        terms = np.array(sorted(self.terms), dtype=np.int64).reshape(-1, 3)
+        terms = np.concatenate([np.array(self.terms, dtype=np.int64).reshape(-1, 3), *self.many_terms])
+        terms = terms[np.lexsort((terms[:, 1], terms[:, 0]))]
         leaf = np.array([i for run in runs for i in run[2]], dtype=np.int64)
         offset, quaternion = _snapped(ops.column[leaf], ops.offset[leaf], ops.quaternion[leaf])
         kind, offset = _constants_as_rotations(ops.kind[leaf], offset, quaternion)

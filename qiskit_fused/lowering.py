@@ -76,7 +76,7 @@ class _Lowering:
         self.origins: list[str] = []
         self.node_columns: dict[Node | tuple[Angle, ...], int] = {}
         self.definitions: dict[int, tuple[object, QuantumCircuit]] = {}
-        self.unitaries: dict[bytes, QuantumCircuit] = {}
+        self.unitaries: dict[bytes, Any] = {}  # their decompositions, by matrix
         self.gates: list[Gate] = []
         self.recording = True
         self.begins: list[tuple[int, int]] = []  # gates and ops before each instruction
@@ -107,7 +107,7 @@ class _Lowering:
             expressions=CompiledExpressions(self.nodes, self.origins, len(self.parameters)),
             gates=tuple(self.gates),
             ops=self.form.finish(),
-            instructions=np.array([*self.begins, (len(self.gates), len(self.form.rows))], dtype=np.int64),
+            instructions=np.array([*self.begins, (len(self.gates), len(self.form))], dtype=np.int64),
             **self._start(),
         )
 
@@ -133,7 +133,7 @@ class _Lowering:
         for index, instruction in enumerate(circuit.data):
             targets = tuple([where[qubit] for qubit in instruction.qubits])
             if self.recording:
-                self.begins.append((len(self.gates), len(self.form.rows)))
+                self.begins.append((len(self.gates), len(self.form)))
             if top:
                 self.index, self.name, self.qubits = index, instruction.name, instruction.qubits
             if instruction.is_standard_gate():

@@ -24,8 +24,9 @@ Quaternion = tuple[float, float, float, float]
 _IDENTITY: Quaternion = (1.0, 0.0, 0.0, 0.0)
 _TINY = 1e-14  # angles and quaternion parts below this are rounding errors of the decompositions
 _HALF = math.sqrt(0.5)
+_MANY = 16  # terms; from here on arrays are faster than one row after the other
 # V with V Z V^+ = P, as quaternions: Ry(pi/2) for X, Rx(-pi/2) for Y
-_FROM_Z: dict[str, Quaternion] = {"X": (_HALF, 0.0, _HALF, 0.0), "Y": (_HALF, -_HALF, 0.0, 0.0)}
+FROM_Z: dict[str, Quaternion] = {"X": (_HALF, 0.0, _HALF, 0.0), "Y": (_HALF, -_HALF, 0.0, 0.0)}
 
 
 def constant(radians: float) -> Angle:
@@ -54,7 +55,8 @@ def split_unitary(matrix: np.ndarray) -> tuple[Quaternion, float]:
     return (a, b, c, d), phase
 
 
-def _inverse(quaternion: Quaternion) -> Quaternion:
+def inverse(quaternion: Quaternion) -> Quaternion:
+    """Return the unit quaternion of the inverse rotation."""
     a, b, c, d = quaternion
     return (a, -b, -c, -d)
 
@@ -63,8 +65,24 @@ def _is_zero_phase(radians: float) -> bool:
     return abs(math.remainder(radians, 2 * math.pi)) < _TINY * 10
 
 
+# Of each array of `Ops`: its dtype (of masks, up to `MAX_QUBITS`), and the number in it where nothing else is said.
+_PARTS: dict[str, tuple[type, object]] = {
+    "kind": (np.uint8, OpKind.TERM),
+    "qubit": (np.int32, -1),
+    "column": (np.int32, -1),
+    "coefficient": (np.float64, 0.0),
+    "offset": (np.float64, 0.0),
+    "care": (np.uint64, 0),
+    "value": (np.uint64, 0),
+    "sign": (np.uint64, 0),
+    "quaternion": (np.float64, _IDENTITY),
+}
+
+
 class NormalForm:
     """Rows of the normal form, in circuit order, and the wire each qubit is on.
+
+    Ops come one by one, as rows, or many at a time, as a chunk of arrays.
 
     `controlled` returns a view that writes to the same rows but acts only where its controls match;
     `free` is the view without controls.
@@ -73,19 +91,23 @@ class NormalForm:
         num_qubits: active qubits.
     """
 
-    __slots__ = ("_care", "_value", "free", "rows", "slot")
+    __slots__ = ("_care", "_chunks", "_value", "free", "rows", "slot")
 
     def __init__(self, num_qubits: int) -> None:
         self.rows: list[tuple] = []
+        self._chunks: list[tuple[int, int, Ops]] = []  # rows before it, ops of all chunks so far, its ops
         self.slot = list(range(num_qubits))
         self.free = self
         self._care = 0
         self._value = 0
 
+    def __len__(self) -> int:
+        return len(self.rows) + (self._chunks[-1][1] if self._chunks else 0)
+
     def controlled(self, controls: Sequence[int], ctrl_state: int) -> NormalForm:
         """Return a view under further controls; bit ``j`` of ``ctrl_state`` belongs to ``controls[j]``."""
         view = NormalForm.__new__(NormalForm)
-        view.rows, view.slot, view.free = self.rows, self.slot, self.free
+        view.rows, view._chunks, view.slot, view.free = self.rows, self._chunks, self.slot, self.free
         view._care, view._value = self._care, self._value
         for position, control in enumerate(controls):
             bit = 1 << self.slot[control]
@@ -154,7 +176,7 @@ class NormalForm:
         else:  # the shortest rotation from Z to the axis
             length = math.sqrt((1.0 + z) ** 2 + x * x + y * y)
             to_axis = ((1.0 + z) / length, -y / length, x / length, 0.0)
-        self.free.su2(qubit, _inverse(to_axis))
+        self.free.su2(qubit, inverse(to_axis))
         self.p(qubit, constant(theta))
         self.free.su2(qubit, to_axis)
         if not _is_zero_phase(phase - theta / 2):
@@ -179,12 +201,12 @@ class NormalForm:
     def to_z(self, qubit: int, pauli: str) -> None:
         """Change the basis so that ``pauli`` becomes Z; never controlled."""
         if pauli != "Z":
-            self.free.su2(qubit, _inverse(_FROM_Z[pauli]))
+            self.free.su2(qubit, inverse(FROM_Z[pauli]))
 
     def from_z(self, qubit: int, pauli: str) -> None:
         """Undo `to_z`."""
         if pauli != "Z":
-            self.free.su2(qubit, _FROM_Z[pauli])
+            self.free.su2(qubit, FROM_Z[pauli])
 
     # Gates on several qubits.
 
@@ -219,21 +241,49 @@ class NormalForm:
         relative = np.remainder(phases - common + np.pi, 2 * np.pi) - np.pi
         patterns = np.flatnonzero(np.abs(relative) > 1e-11)
         weights = walsh(phases)
-        masks = np.flatnonzero(np.abs(weights) > 1e-12)
-        if len(patterns) <= len(masks):
-            self.phase(constant(common))
-            for pattern in patterns.tolist():
-                self.pattern_phase(qubits, pattern, constant(float(relative[pattern])))
-        else:
+        if len(patterns) > np.count_nonzero(np.abs(weights) > 1e-12):
             self.walsh_phases(qubits, weights, constant(1.0))
+            return
+        self.phase(constant(common))
+        if len(patterns) >= _MANY:
+            values = self.masks(qubits)
+            self.many(len(patterns), care=values[-1], value=values[patterns], offset=-2 * relative[patterns])
+            return
+        for pattern in patterns.tolist():
+            self.pattern_phase(qubits, pattern, constant(float(relative[pattern])))
 
     def walsh_phases(self, qubits: Sequence[int], weights: np.ndarray, angle: Angle) -> None:
         """Emit ``exp(i angle sum_m weights[m] (-1)^popcount(i & m))`` for weights (2**k,) on k qubits."""
-        bits = [1 << self.slot[qubit] for qubit in qubits]
-        for mask in np.flatnonzero(np.abs(weights) > 1e-15).tolist():
-            sign = sum(bit for position, bit in enumerate(bits) if mask >> position & 1)
-            if sign or self._care:
-                self._term(self._care, self._value, sign, scaled(angle, -2.0 * float(weights[mask])))
+        if angle.column < 0 and not angle.offset:
+            return
+        masks = np.flatnonzero(np.abs(weights) > 1e-15)
+        if len(masks) and masks[0] == 0 and not self._care:
+            masks = masks[1:]
+        signs, factors = self.masks(qubits)[masks], -2 * weights[masks]
+        if len(masks) >= _MANY:
+            offset, coefficient = angle.offset * factors, angle.coefficient * factors
+            self.many(len(masks), sign=signs, column=angle.column, coefficient=coefficient, offset=offset)
+            return
+        for sign, factor in zip(signs.tolist(), factors.tolist()):
+            self._term(self._care, self._value, sign, scaled(angle, factor))
+
+    def many(self, count: int, **parts: object) -> None:
+        """Emit many ops at once.
+
+        Args:
+            count: of ops.
+            parts: arrays of `Ops`, or the one number that all ops have; those left out belong to a constant term
+                with the angle 0. Terms act under the controls of this view as well, leaves do not.
+        """
+        arrays = {}
+        for name, (_, default) in _PARTS.items():
+            given: np.ndarray = np.asarray(parts.get(name, default)).astype(self._dtype(name))
+            arrays[name] = np.broadcast_to(given, (count, *given.shape[-1:]) if name == "quaternion" else count).copy()
+        ops = Ops(**arrays)
+        is_term = ops.kind == OpKind.TERM
+        ops.care[is_term] |= np.array(self._care, ops.care.dtype)
+        ops.value[is_term] |= np.array(self._value, ops.value.dtype)
+        self._chunks.append((len(self.rows), count + (self._chunks[-1][1] if self._chunks else 0), ops))
 
     def swap(self, first: int, second: int) -> None:
         """Emit a swap: the qubits change wires; under controls, three controlled X."""
@@ -251,15 +301,31 @@ class NormalForm:
         self.from_z(target, "X")
 
     def finish(self) -> Ops:
-        """Return the rows as arrays."""
-        columns: Sequence[Sequence] = list(zip(*self.rows)) if self.rows else [()] * 9
-        mask = np.uint64 if len(self.slot) <= MAX_QUBITS else object
-        dtypes = (np.uint8, np.int32, np.int32, np.float64, np.float64, mask, mask, mask, np.float64)
-        arrays = [np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes)]
-        kind, qubit, column, coefficient, offset, care, value, sign, quaternion = arrays
-        return Ops(kind, qubit, column, coefficient, offset, care, value, sign, quaternion.reshape(-1, 4))
+        """Return all ops as arrays."""
+        columns: Sequence[Sequence] = list(zip(*self.rows)) if self.rows else [()] * len(_PARTS)
+        arrays: dict[str, np.ndarray] = {
+            name: np.array(column, self._dtype(name)) for column, name in zip(columns, _PARTS)
+        }
+        rows = Ops(**{**arrays, "quaternion": arrays["quaternion"].reshape(-1, 4)})
+        parts: list[Ops] = []
+        done = 0
+        for before, _, ops in self._chunks:
+            parts += [rows.take(slice(done, before)), ops]
+            done = before
+        return Ops.joined([*parts, rows.take(slice(done, None))]) if parts else rows
 
     # Rows.
+
+    def masks(self, qubits: Sequence[int]) -> np.ndarray:
+        """Return (2**k,) masks over wires: bit j of the index is the bit of ``qubits[j]``."""
+        masks: np.ndarray = np.zeros(1, self._dtype("sign"))
+        for qubit in qubits:
+            masks = np.concatenate([masks, masks | np.array(1 << self.slot[qubit], masks.dtype)])
+        return masks
+
+    def _dtype(self, name: str) -> type:
+        is_wide = name in ("care", "value", "sign") and len(self.slot) > MAX_QUBITS
+        return object if is_wide else _PARTS[name][0]
 
     def _mask(self, qubits: Iterable[int]) -> int:
         mask = 0
@@ -288,11 +354,11 @@ class NormalForm:
 
 
 def walsh(values: np.ndarray) -> np.ndarray:
-    """Return weights w with ``values[i] = sum_m w[m] (-1)^popcount(i & m)``, for (2**k,) values."""
+    """Return weights w with ``values[..., i] = sum_m w[..., m] (-1)^popcount(i & m)``, for values (..., 2**k)."""
     weights = np.array(values, dtype=float)
-    step = 1
-    while step < len(weights):
+    size, step = weights.shape[-1], 1
+    while step < size:
         pairs = weights.reshape(-1, 2, step)
-        weights = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1).reshape(-1) / 2
+        weights = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1) / 2
         step *= 2
-    return weights
+    return weights.reshape(np.shape(values))

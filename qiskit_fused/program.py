@@ -15,6 +15,7 @@ Conventions (used everywhere):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from typing import Protocol
@@ -90,9 +91,14 @@ class Ops:
     def __len__(self) -> int:
         return len(self.kind)
 
-    def take(self, chosen: np.ndarray) -> Ops:
+    def take(self, chosen: np.ndarray | slice) -> Ops:
         """Return some of the ops, by number."""
         return Ops(**{part.name: getattr(self, part.name)[chosen] for part in fields(self)})
+
+    @staticmethod
+    def joined(parts: Sequence[Ops]) -> Ops:
+        """Return the ops of all parts, one part after the other."""
+        return Ops(**{part.name: np.concatenate([getattr(ops, part.name) for ops in parts]) for part in fields(Ops)})
 
     def varies(self, columns: np.ndarray) -> np.ndarray:
         """Say which ops depend on some of the columns, bool (C,)."""

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qiskit.circuit import AnnotatedOperation, Instruction, ParameterExpression, QuantumCircuit
+from qiskit.circuit import AnnotatedOperation, Instruction, ParameterExpression
 from qiskit.circuit import library as circuit_library
 from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
 from qiskit.circuit.library import (
@@ -25,11 +25,11 @@ from qiskit.circuit.library import (
     UnitaryGate,
 )
 from qiskit.exceptions import QiskitError
-from qiskit.quantum_info import Operator, SparseObservable, SparsePauliOp, random_unitary
+from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit.synthesis import TwoQubitWeylDecomposition
 from qiskit_machine_learning.circuit.library.raw_feature_vector import ParameterizedInitialize
-from scipy.linalg import schur
 
+from .cosine_sine import decompose, emit
 from .gates import PAULIS, kron
 from .normal_form import NormalForm, constant, scaled, split_unitary, walsh
 from .program import Angle, Gate
@@ -67,63 +67,27 @@ def _emit_unitary(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, contr
     form = lowering.form.controlled(controls, state)
     if _is_diagonal(matrix):
         form.diagonal(qubits, np.angle(np.diag(matrix)))
-    elif len(qubits) == 1 or not controls:
-        _emit_matrix(lowering, matrix, qubits, controls, state)
     else:
-        _require_dense(lowering, qubits)
-        triangle, basis = schur(matrix, output="complex")
-        _emit_matrix(lowering, basis.conj().T, qubits)
-        form.diagonal(qubits, np.angle(np.diag(triangle)))
-        _emit_matrix(lowering, basis, qubits)
+        _emit_matrix(lowering, matrix, qubits, controls, state)
 
 
 def _emit_matrix(
     lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, controls: Qubits = (), state: int = 0
 ) -> None:
-    """Emit the normal form of a matrix through Qiskit's synthesis, without recording gates."""
+    """Emit the normal form of a matrix, without recording gates."""
+    form = lowering.form.controlled(controls, state)
     if len(qubits) == 0:
-        return
-    _require_dense(lowering, qubits)
-    if len(qubits) == 1:
-        lowering.form.controlled(controls, state).su2(qubits[0], *split_unitary(matrix))
-        return
-    if len(qubits) == 2:
-        _emit_pair(lowering.form.controlled(controls, state), matrix, qubits)
-        return
-    key = matrix.tobytes()
-    if key not in lowering.unitaries:
-        lowering.unitaries[key] = _synthesise(matrix)
-    recording, lowering.recording = lowering.recording, False
-    try:
-        lowering.walk(lowering.unitaries[key], qubits, controls, state)
-    finally:
-        lowering.recording = recording
-
-
-def _synthesise(matrix: np.ndarray) -> QuantumCircuit:
-    """Synthesise a unitary exactly.
-
-    Qiskit's synthesis of one that is almost local may fail, or be wrong by up to 1; of a generic one it is exact. Then
-    M is (M G) G^+ with a generic G.
-    """
-    circuit = _exact_definition(matrix)
-    if circuit is None:
-        generic = random_unitary(len(matrix), seed=0).data
-        first, second = _exact_definition(generic.conj().T), _exact_definition(matrix @ generic)
-        if first is None or second is None:
-            raise QiskitError(f"the synthesis of a unitary on {len(matrix).bit_length() - 1} qubits is inexact.")
-        circuit = first.compose(second)
-    return circuit
-
-
-def _exact_definition(matrix: np.ndarray) -> QuantumCircuit | None:
-    """Return Qiskit's circuit of a unitary, or None where there is none, or one of another unitary."""
-    try:
-        circuit: QuantumCircuit = UnitaryGate(matrix).definition
-    except (QiskitError, ValueError):  # "Input matrix is not unitary", of a matrix that it made on its way
-        return None
-    rounding = np.abs(matrix @ matrix.conj().T - np.eye(len(matrix))).max()  # as the caller brings it
-    return circuit if np.abs(Operator(circuit).data - matrix).max() < 1e-11 + rounding else None
+        form.phase(constant(float(np.angle(matrix[0, 0]))))
+    elif len(qubits) == 1:
+        form.su2(qubits[0], *split_unitary(matrix))
+    elif len(qubits) == 2 and not controls:
+        _emit_pair(form, matrix, qubits)
+    else:
+        _require_dense(lowering, qubits)
+        key = matrix.tobytes()
+        if key not in lowering.unitaries:
+            lowering.unitaries[key] = decompose(matrix)
+        emit(form, qubits, lowering.unitaries[key])
 
 
 def _emit_pair(form: NormalForm, matrix: np.ndarray, qubits: Qubits) -> None:
@@ -263,7 +227,7 @@ def diagonal(lowering: _Lowering, op: DiagonalGate, qubits: Qubits, controls: Qu
     entries = np.array([complex(param) for param in op.params])
     lowering.touch(qubits + controls)
     if lowering.recording:
-        lowering.gates.append(Gate("unitary", qubits, (), controls, state, np.diag(entries)))
+        lowering.gates.append(Gate("diagonal", qubits, (), controls, state, entries))
     lowering.form.controlled(controls, state).diagonal(qubits, np.angle(entries))
 
 

@@ -28,7 +28,16 @@ LAYERS = {
         "arrays",
         "display",
     ],
-    "lowering": ["lowering", "standard_gates", "synthesis", "expressions", "unsupported"],
+    "lowering": [
+        "lowering",
+        "standard_gates",
+        "synthesis",
+        "cosine_sine",
+        "modifiers",
+        "matrices",
+        "expressions",
+        "unsupported",
+    ],
     "planning": [
         "plan",
         "ladders",

@@ -159,7 +159,7 @@ def angle_values(gate: Gate, columns: np.ndarray) -> list[float]:
 
 
 def apply_gate(psi: np.ndarray, matrix: np.ndarray, gate: Gate, elsewhere: float = 1.0) -> np.ndarray:
-    """Apply a matrix to the qubits of a gate where its controls match; multiply by ``elsewhere`` where not."""
+    """Apply a matrix, or a diagonal, to a gate's qubits where its controls match; elsewhere multiply by a number."""
     num_qubits = len(psi).bit_length() - 1
     tensor = psi.reshape((2,) * num_qubits)  # axis num_qubits - 1 - q is qubit q
     match: list = [slice(None)] * num_qubits
@@ -168,8 +168,11 @@ def apply_gate(psi: np.ndarray, matrix: np.ndarray, gate: Gate, elsewhere: float
     left = [axis for axis in range(num_qubits) if isinstance(match[axis], slice)]
     axes = [left.index(num_qubits - 1 - qubit) for qubit in reversed(gate.qubits)]
     k = len(axes)
-    small = matrix.astype(psi.dtype).reshape((2,) * (2 * k))
-    block = np.tensordot(small, tensor[tuple(match)], axes=(range(k, 2 * k), axes))
+    small = matrix.astype(psi.dtype).reshape((2,) * (k * matrix.ndim))
+    if matrix.ndim == 1:
+        block = (np.moveaxis(tensor[tuple(match)], axes, range(k)).T * small.T).T  # .T: qubits of the gate come last
+    else:
+        block = np.tensordot(small, tensor[tuple(match)], axes=(range(k, 2 * k), axes))
     result = tensor * psi.dtype.type(elsewhere)
     result[tuple(match)] = np.moveaxis(block, range(k), axes)
     return result.reshape(-1)
