@@ -27,7 +27,9 @@ from qiskit_fused.options import FusedOptions
 TOLERANCE = {"complex128": 1e-12, "complex64": 1e-5}
 TIMED = {"reference": (6, 1), "cpu": (12, 32), "cuda": (12, 1000)}  # qubits and rows that take milliseconds
 SECONDS = 0.5
-PACKAGES = ("qiskit", "qiskit-machine-learning", "numpy", "scipy", "torch")
+EXTRAS = ("torch", "matplotlib", "tqdm")  # for FusedLayer, Plan.draw, and progress=True
+CPU_BUILDS = "--index-url https://download.pytorch.org/whl/cpu"  # of PyTorch, some 200 MB in the place of gigabytes
+PACKAGES = ("qiskit", "qiskit-machine-learning", "numpy", "scipy", *EXTRAS)
 
 Section = dict[str, str]
 
@@ -63,7 +65,8 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        where = f" {CPU_BUILDS}" if name == "torch" and not cupy_runtime.driver_version() else ""
+        return f"not installed; pip install {name}{where}"
 
 
 def _cpu() -> Section:
@@ -85,9 +88,10 @@ def _gpu() -> Section:
     found = {"driver": _driver()} | cupy_runtime.describe()
     runtime, reason = cupy_runtime.usable_gpu()
     if runtime is None:
-        what, command, packages = reason.partition("; pip install ")
-        install = {"to install": f"{command[2:]}{packages}"} if command else {}
-        return found | {"test": f"not run: {what}"} | install
+        what, _, cure = reason.partition("; ")
+        if "pip install" not in cure:
+            return found | {"test": f"not run: {reason}"}
+        return found | {"test": f"not run: {what}", "to install": cure}
     memory = f"{format_bytes(runtime.total_memory)}, {format_bytes(runtime.free_memory())} free"
     return found | {"memory": memory, "test": try_engine("cuda")}
 

@@ -13,7 +13,8 @@ from qiskit_machine_learning.connectors import TorchConnector
 
 from qiskit_fused.on_device import DeviceExpectations
 from qiskit_fused.qnn import FusedEstimatorQNN
-from qiskit_fused.torch import ask_gpu, from_gpu, is_on_gpu, to_gpu
+from qiskit_fused.tensors import from_gpu, is_on_gpu, to_gpu
+from qiskit_fused.torch import apply, ask_gpu
 from qiskit_fused.training import Expectations
 
 
@@ -32,7 +33,7 @@ class FusedTorchConnector(TorchConnector):
     def forward(self, input_data: torch.Tensor | None = None) -> torch.Tensor:
         """Return the outputs, float32 (..., K), of inputs (..., I); None is a network without inputs."""
         inputs = torch.zeros(0) if input_data is None else input_data
-        return _NetworkFunction.apply(inputs, self._weights, self._neural_network)
+        return apply(_NetworkFunction, inputs, self._weights, self._neural_network)
 
 
 class _NetworkFunction(torch.autograd.Function):

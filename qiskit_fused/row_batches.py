@@ -59,6 +59,11 @@ class Found(NamedTuple):
 
 def check_cotangents(cotangents: Any, shape: tuple[int, int]) -> np.ndarray:
     """Return cotangents as an array (B, K); a ValueError names the first that is not finite."""
+    if isinstance(cotangents, tuple) and cotangents and np.ndim(cotangents[0]) == 0:  # (loss, dloss/dvalue)
+        raise TypeError(
+            f"cotangents are a tuple of {len(cotangents)} with a number at 0; allowed: an array of shape {shape}. A "
+            "function of the values returns dloss/dvalue alone, without the loss."
+        )
     array = real_values(cotangents, "cotangents")
     if array.shape != shape:
         raise ValueError(f"cotangents have shape {array.shape}; allowed: {shape}, one for each value.")

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +32,8 @@ except ModuleNotFoundError as error:
         "qiskit_fused.torch needs PyTorch, which is not installed; use: pip install torch",
         name="torch",
     ) from error
+
+from qiskit_fused.tensors import as_rows, device_of, from_gpu, is_on_gpu, to_gpu, to_numpy, to_tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -161,8 +161,8 @@ class FusedLayer(nn.Module):
                     f"initial_states of shape {tuple(states.shape)} do not go with inputs of shape "
                     f"{tuple(inputs.shape)}; allowed: (..., 2^n) whose leading dimensions broadcast with theirs."
                 ) from None
-            states = _as_rows(states, shape)
-        return _as_rows(inputs, shape), states, shape
+            states = as_rows(states, shape)
+        return as_rows(inputs, shape), states, shape
 
     def _check(self, name: str, tensor: Any) -> None:
         if not isinstance(tensor, Tensor):
@@ -197,17 +197,36 @@ def expectation_values(
 
     Raises:
         TypeError: for something that is no `Expectations`, or weights or inputs that are no tensors.
+        RuntimeError: inside a transform of ``torch.func``.
     """
     if not isinstance(expectations, Expectations):
         raise TypeError(
             f"expectations must be an Expectations, not {type(expectations).__name__}; for a circuit, make one by "
             "Expectations(circuit, observables, input_params, weight_params), or a module by FusedLayer(...)."
         )
-    for name, tensor in (("weight", weight), ("inputs", inputs)):
-        if not isinstance(tensor, Tensor):
+    for name, tensor in (("weight", weight), ("inputs", inputs), ("initial_states", initial_states)):
+        if not isinstance(tensor, Tensor) and (tensor is not None or name != "initial_states"):
             raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
-    values: Tensor = _Values.apply(expectations.frozen(), weight, inputs, initial_states)
+    values: Tensor = apply(_Values, expectations.frozen(), weight, inputs, initial_states)
     return values
+
+
+def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """Apply a function of autograd.
+
+    Raises:
+        RuntimeError: inside a transform of ``torch.func``, with what to use instead.
+    """
+    try:
+        return function.apply(*arguments)
+    except RuntimeError as error:
+        if "setup_context" not in str(error):  # what PyTorch misses in a function that no transform can follow
+            raise
+        raise RuntimeError(
+            "qiskit_fused.torch cannot be transformed by torch.func (grad, vmap, jvp, jacrev, hessian, ...); use "
+            "loss.backward() or torch.autograd.grad for gradients, torch.autograd.functional.jacobian for a Jacobian, "
+            "and the leading dimensions of the inputs for batches."
+        ) from None
 
 
 class _Values(torch.autograd.Function):
@@ -226,11 +245,11 @@ class _Values(torch.autograd.Function):
 
         if (found := ask_gpu(expectations, weight, inputs, initial_states, ask)) is not None:
             return found
-        with _device_of(weight):
+        with device_of(weight):
             values = expectations.values(
-                _to_numpy(inputs), _to_numpy(weight), initial_states=_to_numpy(initial_states, torch.complex128)
+                to_numpy(inputs), to_numpy(weight), initial_states=to_numpy(initial_states, torch.complex128)
             )
-        return _to_tensor(values, weight)
+        return to_tensor(values, weight)
 
     @staticmethod
     def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -265,16 +284,16 @@ class _Gradients(torch.autograd.Function):
 
         if (found := ask_gpu(expectations, weight, inputs, initial_states, ask, gradient=True)) is not None:
             return found
-        with _device_of(weight):
+        with device_of(weight):
             vjp = expectations.value_and_vjp(
-                _to_numpy(inputs),
-                _to_numpy(weight),
-                _to_numpy(cotangents),
-                initial_states=_to_numpy(initial_states, torch.complex128),
+                to_numpy(inputs),
+                to_numpy(weight),
+                to_numpy(cotangents),
+                initial_states=to_numpy(initial_states, torch.complex128),
                 input_gradients=needed[1],
                 state_gradients=needed[2],
             )
-        return _gradients(vjp, needed, (weight, inputs, initial_states), _to_tensor)
+        return _gradients(vjp, needed, (weight, inputs, initial_states), to_tensor)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
@@ -328,53 +347,8 @@ def ask_gpu(
                 return None  # the CPU is next, and tells
 
 
-def is_on_gpu(tensor: Tensor) -> bool:
-    """Say whether a tensor is in the memory of a CUDA device."""
-    return bool(tensor.is_cuda)
-
-
-def to_gpu(gpu: DeviceExpectations, *tensors: Tensor, dtype: torch.dtype = torch.float64) -> list[Any]:
-    """Return tensors of the GPU as arrays of the engine, which share their memory where they have that dtype."""
-    plain = (tensor.detach().to(dtype).resolve_conj().resolve_neg().contiguous() for tensor in tensors)
-    return [gpu.runtime.from_dlpack(tensor) for tensor in plain]
-
-
 def _states_to_gpu(gpu: DeviceExpectations, expectations: Expectations, states: Tensor | None) -> list[Any]:
     return [] if states is None else to_gpu(gpu, states, dtype=getattr(torch, expectations.options.dtype))
-
-
-def from_gpu(array: Any, like: Tensor) -> Tensor:
-    """Return an array of the engine as a tensor, in the dtype of another; the memory is shared if that is its own."""
-    tensor = torch.from_dlpack(array)
-    return (tensor.real if tensor.is_complex() and not like.is_complex() else tensor).to(like.dtype)
-
-
-def _to_numpy(tensor: Tensor | None, dtype: torch.dtype = torch.float64) -> Any:
-    """Return a tensor as an array, which shares its memory if that is in CPU memory and of the same dtype."""
-    if tensor is None:
-        return None
-    # first to the CPU: not every device has float64
-    return tensor.detach().cpu().to(dtype).resolve_conj().resolve_neg().numpy()
-
-
-def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    """Return an array as a tensor of the dtype and device of another; a new array's memory is shared if that can be."""
-    if np.iscomplexobj(array) and not like.is_complex():
-        array = array.real
-    return torch.from_numpy(array).to(like.dtype).to(like.device)
-
-
-def _device_of(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which the CUDA device of a tensor is current: the one that a CUDA engine runs on."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
-
-
-def _as_rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Broadcast a tensor (..., D) to leading dimensions, and return it as (B, D)."""
-    if len(shape) == 1 and tensor.shape[:-1] == shape:
-        return tensor
-    size = tensor.shape[-1]
-    return tensor.expand(*shape, size).reshape(prod(shape), size)
 
 
 def _empty_weights(initial_weights: Any, count: int) -> Tensor:

@@ -93,6 +93,7 @@ LAYERS = {
         "connector",
         "roofline",
         "torch",
+        "tensors",
     ],
 }
 MAY_IMPORT = {
@@ -113,7 +114,7 @@ THIRD_PARTY = {
     "matplotlib": {"plan", "draw", "figures", "roofline"},  # of the plan for its types alone
     "_cpu": {"engines.cpu"},
     "cupy": {"engines.cupy_runtime"},
-    "torch": {"torch", "connector"},
+    "torch": {"torch", "connector", "tensors"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -71,7 +71,12 @@ BROKEN = RuntimeError("first line\n  second line")
     [
         (None, 13000, f"CuPy is not installed; {PIP13}"),
         (None, 12040, f"CuPy is not installed; {PIP12}"),
-        (None, 0, f"CuPy is not installed, nor is an NVIDIA driver (libcuda.so.1), which comes first; {PIP13}"),
+        (
+            None,
+            0,
+            "no NVIDIA driver was found (libcuda.so.1), and CuPy is not installed; for a GPU, install the driver, then "
+            f"{PIP13}",
+        ),
         (make_cupy(is_hip=True), 0, f"this CuPy is built for ROCm, not for CUDA; pip uninstall cupy, then {PIP13}"),
         (
             make_cupy(),

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import fake_cupy
@@ -71,6 +72,38 @@ def test_the_report_names_the_gpu_and_tests_it(world, capsys):
     assert (found["CuPy"], found["CUDA runtime"], found["NVRTC"]) == ("14.0.0", "13.2", "13.0")
     assert (found["device"], found["architecture"], found["memory"]) == ("Fake 0", "sm_90", "4 GiB, 4 GiB free")
     assert found["test"].startswith("passed, ")
+
+
+def test_the_report_names_the_command_for_each_package_that_is_missing(world, capsys, monkeypatch):
+    def only_needed(name):
+        if name in doctor.EXTRAS:
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(doctor, "version", only_needed)
+    found = report(capsys)["Versions"]
+    assert found["torch"] == "not installed; pip install torch"
+    assert found["matplotlib"] == "not installed; pip install matplotlib"
+    assert found["tqdm"] == "not installed; pip install tqdm"
+    assert found["scipy"] == "1.0"
+
+
+def test_a_machine_without_a_gpu_hears_of_small_packages_and_what_comes_first(world, capsys, monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    world(driver=0)
+    monkeypatch.setattr(doctor, "version", missing)
+    found = report(capsys)
+    command = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+    assert found["Versions"]["torch"] == f"not installed; {command}"
+    assert len(f"  {'torch':<25}{found['Versions']['torch']}") <= 120
+    assert found["CUDA engine"]["driver"] == "none"
+    expected = "not run: no NVIDIA driver was found (libcuda.so.1), and CuPy is not installed"
+    assert found["CUDA engine"]["test"] == expected
+    assert found["CUDA engine"]["to install"].startswith(
+        'for a GPU, install the driver, then pip install "cupy-cuda13x'
+    )
 
 
 def test_versions_that_can_be_asked_are_shown_where_the_gpu_is_not_usable(world, capsys):

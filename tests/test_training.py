@@ -63,6 +63,10 @@ def test_wrong_shapes_and_numbers_are_named():
         make().values(INPUTS[:, :2], WEIGHTS)
     with pytest.raises(ValueError, match=r"weights have shape \(8,\); allowed: \(9,\)"):
         make().values(INPUTS, WEIGHTS[:8])
+    with pytest.raises(
+        TypeError, match=r"a tuple of 2 with a number at 0; allowed: an array of shape \(7, 2\). A function"
+    ):
+        make().value_and_vjp(INPUTS, WEIGHTS, lambda values: ((values**2).sum(), 2 * values))
     with pytest.raises(ValueError, match=r"cotangents have shape \(7, 1\); allowed: \(7, 2\)"):
         make().value_and_vjp(INPUTS, WEIGHTS, COTANGENTS[:, :1])
     with pytest.raises(ValueError, match=r"cotangent of observable 1 in row 2 is nan"):

@@ -245,8 +245,12 @@ def _find_cupy() -> tuple[Any, str]:
         import cupy
     except ModuleNotFoundError as error:
         if error.name == "cupy":
-            missing = "" if driver else ", nor is an NVIDIA driver (libcuda.so.1), which comes first"
-            return None, f"CuPy is not installed{missing}; {install_command()}"
+            if driver:
+                return None, f"CuPy is not installed; {install_command()}"
+            return None, (
+                "no NVIDIA driver was found (libcuda.so.1), and CuPy is not installed; for a GPU, install the driver, "
+                f"then {install_command()}"
+            )
         return None, f"CuPy cannot be imported ({brief(error)}); {install_command()}"
     except Exception as error:  # a broken installation raises what it likes
         return None, f"CuPy cannot be imported ({brief(error)}); {install_command(upgrade=True)}"
