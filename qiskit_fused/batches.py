@@ -138,7 +138,7 @@ def _take_values(batch: Batch, parameter_values: Any) -> None:
     else:
         rows = [parameter_values[i] for i in batch.index]
         if any(map(is_by_name, rows)):
-            rows = [_one_row(row, batch.parameters) for row in rows]
+            rows = [_one_row(i, row, batch.parameters) for i, row in zip(batch.index, rows)]
         wrong = next(((i, len(row)) for i, row in zip(batch.index, rows) if len(row) != num_parameters), None)
     if wrong is not None:
         raise ValueError(
@@ -149,9 +149,13 @@ def _take_values(batch: Batch, parameter_values: Any) -> None:
     check_finite(batch.values, batch.parameters)
 
 
-def _one_row(row: Any, parameters: tuple[Parameter, ...]) -> np.ndarray:
+def _one_row(i: int, row: Any, parameters: tuple[Parameter, ...]) -> np.ndarray:
     values = ordered_values(row, parameters)
-    return values[0] if values.ndim == 2 and len(values) == 1 else values
+    if values.ndim == 2 and len(values) == 1:
+        values = values[0]
+    if is_by_name(row) and values.ndim != 1:
+        raise ValueError(f"The values of the {i}-th circuit have the shape {values.shape[:-1]}; allowed: one row.")
+    return values
 
 
 def _take_observables(batch: Batch, observables: Any) -> None:

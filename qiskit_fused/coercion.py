@@ -132,6 +132,7 @@ class LiveObservables:
     Attributes:
         given: the observables, the same object.
         shape: the shape of the array they came in; () for a single one.
+        num_observables: how many they are.
 
     Raises:
         TypeError, ValueError: as `circuit_observables`.
@@ -139,7 +140,8 @@ class LiveObservables:
 
     def __init__(self, given: Any, num_qubits: int):
         self.given, self._num_qubits = given, num_qubits
-        self.shape = self._read().shape
+        found = self._read()
+        self.shape, self.num_observables = found.shape, found.operators.num_observables
 
     def now(self) -> Observables:
         """Return the observables as they are now: the same object as before, if they are as they were.
@@ -164,7 +166,7 @@ class FixedObservables:
     """Observables that never change, in the place of `LiveObservables`."""
 
     def __init__(self, operators: Observables):
-        self.shape = (operators.num_observables,)
+        self.num_observables = operators.num_observables
         self._operators = operators
 
     def now(self) -> Observables:

@@ -127,7 +127,7 @@ class Expectations:
     @property
     def num_observables(self) -> int:
         """K, observables."""
-        return int(np.prod(self._observables.shape, dtype=int))
+        return self._observables.num_observables
 
     def values(self, inputs: Any, weights: Any, *, initial_states: Any = None) -> np.ndarray:
         """Return expectation values, float64 (B, K).

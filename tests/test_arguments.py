@@ -153,6 +153,8 @@ def test_a_job_takes_a_mapping_for_each_circuit():
     np.testing.assert_array_equal(GRADIENT.run([CIRCUIT] * 3, [OBSERVABLE] * 3, mixed).result().gradients, expected)
     for one in (rows[0], [rows[0]], ROWS[0], ROWS[0].tolist(), ROWS[:1]):
         np.testing.assert_array_equal(GRADIENT.run(CIRCUIT, OBSERVABLE, one).result().gradients, expected[:1])
+    with pytest.raises(ValueError, match=r"values of the 0-th circuit have the shape \(3,\); allowed: one row"):
+        GRADIENT.run(CIRCUIT, OBSERVABLE, BY_ORDER)
     with pytest.raises(ValueError, match="parameter_values is one dict for 3 circuits; allowed: a list of 3"):
         GRADIENT.run([CIRCUIT] * 3, [OBSERVABLE] * 3, rows[0])
 
@@ -238,6 +240,35 @@ def test_values_are_placed_as_bindings_arrays_place_them(data):
 
 
 # --- observables ---
+
+
+def test_circuits_count_as_they_were_and_observables_as_they_are():
+    """One rule for all objects that outlive a call."""
+    circuit, observable = make_circuit(), OBSERVABLE.copy()
+    compiled, network = (
+        compile_circuit(circuit),
+        FusedEstimatorQNN(circuit=circuit, observables=observable, input_params=X, weight_params=W),
+    )
+    function, objective = Expectations(circuit, observable, X, W), GRADIENT.objective(circuit, observable)
+    calls = [
+        lambda: GRADIENT.value_and_gradient(compiled, observable, ROWS)[0],
+        lambda: GRADIENT.run([compiled], [observable], ROWS[:1]).result().gradients[0],
+        lambda: FusedEstimator().run([(compiled, observable, ROWS)]).result()[0].data.evs,
+        lambda: network.forward(ROWS[:, :2], ROWS[0, 2:]),
+        lambda: network.vjp(ROWS[:, :2], ROWS[0, 2:], np.ones((3, 1)))[1],
+        lambda: function.values(ROWS[:, :2], ROWS[0, 2:]),
+        lambda: function.value_and_vjp(ROWS[:, :2], ROWS[0, 2:], np.ones((3, 1))).weights,
+        lambda: objective(ROWS[0])[1],
+        lambda: objective.value(ROWS[0]),
+    ]
+    before = [call() for call in calls]
+    circuit.y(0)
+    circuit.h(1)
+    for call, expected in zip(calls, before):
+        np.testing.assert_array_equal(call(), expected)
+    observable.coeffs[:] *= -2
+    for call, expected in zip(calls, before):
+        assert_allclose(call(), -2 * np.asarray(expected), atol=1e-12)
 
 
 @pytest.mark.parametrize("observables", [None, "ZZ", ["ZZ"], ("ZZ",), Pauli("ZZ"), SparseObservable("ZZ"), {"ZZ": 1.0}])
