@@ -178,12 +178,12 @@ def _make_task(pub: Any, precision: Any) -> _Task:
     ):
         parts = pub
     else:
-        return _make_task(EstimatorPub.coerce(pub, precision), precision)
+        return _make_task(_upstreams_pub(pub, precision), precision)
     circuit, given_observables = parts[:2]
     given_values = parts[2] if len(parts) > 2 else None
     target = parts[3] if len(parts) > 3 and parts[3] is not None else precision
     if not (_is_precision(target) and _is_precision(precision)):
-        _raise_upstreams_error(pub, precision)
+        _upstreams_pub(pub, precision)
         raise ValueError(f"precision is {target!r}; allowed: a number >= 0.")
 
     error: Exception | None = None
@@ -202,7 +202,7 @@ def _make_task(pub: Any, precision: Any) -> _Task:
             raise ValueError("number of values")
         shape = np.broadcast_shapes(observables.shape, values_shape)
     except ValueError:
-        _raise_upstreams_error(pub, precision)
+        _upstreams_pub(pub, precision)
         raise
     check_finite(array, parameters)
     task = _Task(
@@ -231,11 +231,13 @@ def _make_task(pub: Any, precision: Any) -> _Task:
     return task
 
 
-def _raise_upstreams_error(pub: Any, precision: Any) -> None:
-    """Let `EstimatorPub` refuse a PUB, if it does, in its own words."""
-    if isinstance(pub, (tuple, list)) and isinstance(pub[0], CompiledCircuit):
+def _upstreams_pub(pub: Any, precision: Any) -> EstimatorPub:
+    """Return what `EstimatorPub` makes of a PUB, or raise its error; for it, compiled circuits become circuits."""
+    if isinstance(pub, CompiledCircuit):
+        pub = pub.circuit
+    elif isinstance(pub, (tuple, list)) and pub and isinstance(pub[0], CompiledCircuit):
         pub = (pub[0].circuit, *pub[1:])
-    EstimatorPub.coerce(pub, precision)
+    return EstimatorPub.coerce(pub, precision)
 
 
 def _fallback_circuit(circuit: Any, error: Exception | None) -> QuantumCircuit | None:

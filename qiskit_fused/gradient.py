@@ -215,8 +215,8 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         ``scipy.optimize.minimize(gradient.objective(circuit, observable), x0, jac=True, method="BFGS")``: the function
         returns the value, a float, and its gradient (P,). All methods that ask for a gradient take it (CG, BFGS,
         Newton-CG, L-BFGS-B, TNC, SLSQP, trust-constr), ``basinhopping`` too. Methods without gradients take
-        ``objective.value``. The methods dogleg, trust-ncg, trust-krylov and trust-exact need a Hessian, which this
-        package does not compute.
+        ``objective.value``. This package computes no Hessians: trust-ncg and trust-krylov need ``hess="2-point"``, with
+        which SciPy takes differences of gradients, and dogleg and trust-exact need a function of your own.
 
         The circuit is compiled now, and later changes of it do not reach the function. Options are those of this object
         at each call. A call takes a few microseconds more than `value_and_gradient` with a compiled circuit.

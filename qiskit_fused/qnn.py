@@ -13,6 +13,7 @@ from qiskit.primitives import BaseEstimatorV2
 from qiskit_machine_learning.gradients import BaseEstimatorGradient
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
+from qiskit_fused.arguments import ordered_values
 from qiskit_fused.coercion import as_list, coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
@@ -39,7 +40,8 @@ class FusedEstimatorQNN(EstimatorQNN):
     Outputs are exact too, unless the estimator emulates noise (``precision_mode="emulate"``), of ``default_precision``.
     A circuit that no sweep can do runs forward as `FusedEstimator` runs it, and has no gradients.
 
-    Inputs and weights are arrays, in the order of ``input_params`` and ``weight_params``, as for ``EstimatorQNN``.
+    Inputs and weights are arrays, in the order of ``input_params`` and ``weight_params``, as for ``EstimatorQNN``, or
+    dicts of values by the names of these parameters.
     Changes of the observables in place count from the next call on; a circuit with parameters is copied.
 
     >>> from qiskit import QuantumCircuit
@@ -126,7 +128,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         """Return inputs as rows (B, I), and the shape they came in; (None, None) for None."""
         if input_data is None:
             return None, None
-        array = real_values(input_data, "input_data")
+        array = ordered_values(input_data, self._input_params, "input_data")
         if (
             array.ndim > 2 and not array.size and array.shape[-1] == self._num_inputs
         ):  # the base class cannot reshape it
@@ -141,7 +143,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         """
         if weights is None:
             return None
-        array = real_values(weights, "weights")
+        array = ordered_values(weights, self._weight_params, "weights")
         if array.size != self._num_weights:
             raise ValueError(
                 f"weights have shape {array.shape}; allowed: ({self._num_weights},), one for each of weight_params."

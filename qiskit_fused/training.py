@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -20,12 +20,15 @@ from qiskit_fused.forks import cached_property
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.limits import count_text
 from qiskit_fused.observables import Observables
-from qiskit_fused.options import FusedOptions
+from qiskit_fused.options import FusedOptions, FusedOptionsDict
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_batches import Cotangents, Found, Rows, Vjp, check_cotangents
 from qiskit_fused.row_starts import RowStarts, check_states
 from qiskit_fused.shared_evaluation import Wanted
 from qiskit_fused.workers import cut_rows, options_of_workers, run_portions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
 _BLOCKS_IN_LIMIT = 8  # such gradients take at most this part of memory_limit
@@ -43,6 +46,7 @@ class Expectations:
         input_params: I parameters of the circuit that each row has values of its own for.
         weight_params: W parameters that all rows share; with the inputs, all parameters of the circuit.
         options: how the engine runs: `FusedOptions`, which are kept, not copied, or a mapping.
+        keywords: single options, which override ``options``.
 
     Attributes:
         parameters: inputs and weights.
@@ -64,9 +68,12 @@ class Expectations:
         input_params: Iterable[Parameter] = (),
         weight_params: Iterable[Parameter] = (),
         options: FusedOptions | Mapping[str, Any] | None = None,
+        **keywords: Unpack[FusedOptionsDict],
     ):
         self.compiled = compiled = COMPILED.get(circuit)
-        self.options = options if isinstance(options, FusedOptions) else FusedOptions.coerce(options)
+        if keywords or not isinstance(options, FusedOptions):
+            options = FusedOptions.coerce(options, **keywords)
+        self.options = options
         self._observables: LiveObservables | FixedObservables = LiveObservables(observables, compiled.num_qubits)
         self._inputs = compiled.find_columns("input_params", input_params)
         self._weights = compiled.find_columns("weight_params", weight_params)

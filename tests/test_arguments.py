@@ -101,6 +101,9 @@ def test_a_pub_of_a_compiled_circuit_has_its_metadata_and_upstreams_refusals():
             FusedEstimator().run([pub])
         with pytest.raises(ValueError, match=re.escape(str(expected.value))):
             FusedEstimator().run([(compiled, *pub[1:])])
+    for pubs in ((compiled, "ZZ"), [compiled]):
+        with pytest.raises(ValueError, match="An invalid Estimator pub-like was given"):
+            FusedEstimator().run(pubs)
 
 
 def test_matrices_changed_in_place_do_not_reach_a_compiled_circuit():
@@ -166,10 +169,16 @@ def test_a_single_parameter_needs_no_list_of_rows():
         assert_allclose(GRADIENT.run(circuit, "Z", one).result().gradients, [[-np.sin(0.3)]])
 
 
-def test_inputs_and_weights_of_a_function_may_be_named():
+def test_inputs_and_weights_of_a_function_or_network_may_be_named():
     function = Expectations(CIRCUIT, OBSERVABLE, X, W)
     weights = dict(zip(reversed(W), ROWS[0, 13:1:-1]))
     expected = function.values(ROWS[:, :2], ROWS[0, 2:])
+    found = network(CIRCUIT).forward({X: ROWS[:, :2]}, weights)
+    np.testing.assert_array_equal(found, expected)
+    found = network(CIRCUIT).backward({X: ROWS[:, :2]}, weights)[1]
+    np.testing.assert_array_equal(found, network(CIRCUIT).backward(ROWS[:, :2], ROWS[0, 2:])[1])
+    with pytest.raises(ValueError, match="weights has no values of 'w1', 'w2'"):
+        network(CIRCUIT).forward(ROWS[:, :2], {"w0": 0.1})
     np.testing.assert_array_equal(function.values({X: ROWS[:, :2]}, weights), expected)
     one = function.values({"x[1]": ROWS[0, 1], "x[0]": ROWS[0, 0]}, weights)
     assert_allclose(one, expected[:1], atol=1e-14)
