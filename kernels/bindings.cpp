@@ -13,6 +13,8 @@
 #include <thread>
 
 #include "engine.hpp"
+#include "kept.hpp"
+#include "pool.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -82,7 +84,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                    Array1<std::int32_t> pair_observable, std::optional<Array1<double>> cotangents,
                    std::optional<Array1<bool>> sum_columns, Out1<double> values, std::optional<Out2<double>> gradients,
                    bool imaginary, bool single_precision, int num_threads, std::optional<Array2<std::int32_t>> schedule,
-                   int num_states, std::optional<Array2<std::complex<double>>> initial_states,
+                   int num_states, std::size_t kept_bytes, std::optional<Array2<std::complex<double>>> initial_states,
                    std::optional<Array2<std::complex<double>>> final_cotangents,
                    std::optional<Out2<std::complex<double>>> final_states,
                    std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> meanwhile,
@@ -104,6 +106,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.actions = schedule ? reinterpret_cast<const qf::Action*>(schedule->data()) : nullptr;
     request.num_actions = schedule ? static_cast<std::int64_t>(schedule->shape(0)) : 0;
     request.num_states = num_states;
+    request.kept_bytes = kept_bytes;
     request.initial_states = initial_states ? initial_states->data() : nullptr;
     request.shared_start = initial_states && initial_states->shape(0) == 1;
     request.final_cotangents = final_cotangents ? final_cotangents->data() : nullptr;
@@ -151,6 +154,8 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
 
 NB_MODULE(_cpu, m) {
     nb::set_leak_warnings(false);  // plans live in caches of the package until the interpreter ends
+    qf::make_pool();               // now, so that no fork meets a thread in the middle of it
+    qf::Shelves::bytes();
     m.doc() = "CPU engine of qiskit_fused; see kernels/README.md";
     nb::class_<qf::Plan>(m, "Plan");
     nb::class_<qf::Observables>(m, "Observables");
@@ -163,12 +168,16 @@ NB_MODULE(_cpu, m) {
     m.def(
         "evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
         "cotangents"_a.none(), "sum_columns"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a,
-        "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "initial_states"_a.none(),
-        "final_cotangents"_a.none(), "final_states"_a.none(), "state_gradients"_a.none(), "meanwhile"_a.none(),
-        "watch"_a.none(),
+        "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "kept_bytes"_a,
+        "initial_states"_a.none(), "final_cotangents"_a.none(), "final_states"_a.none(), "state_gradients"_a.none(),
+        "meanwhile"_a.none(), "watch"_a.none(),
         "Evaluate pairs of rows and observables; gradients must come in as zeros. With meanwhile or watch another "
         "thread sweeps: meanwhile() is called here, its answer is the last item returned; signals are looked at every "
-        "50 ms, and watch(steps done, all steps) called, which ends the evaluation where it is true.");
+        "50 ms, and watch(steps done, all steps) called, which ends the evaluation where it is true. Of "
+        "earlier calls the process keeps at most kept_bytes beside what this call finds of its own.");
+    m.def("release_memory", &qf::Shelves::release, nb::call_guard<nb::gil_scoped_release>(),
+          "Free what is kept between calls.");
+    m.def("kept_bytes", &qf::Shelves::bytes, "Count the bytes that are kept between calls.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");
     m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add flop/s.");
 }

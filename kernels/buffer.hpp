@@ -7,7 +7,7 @@
 namespace qf {
 
 void* aligned_allocate(std::size_t bytes);
-void aligned_release(void* p);
+void aligned_release(void* p, std::size_t bytes);  // as many as were asked for
 
 template <class T>
 class Buffer {  // 64-byte aligned, uninitialised; on huge pages where it is large
@@ -22,7 +22,7 @@ class Buffer {  // 64-byte aligned, uninitialised; on huge pages where it is lar
         std::swap(data_, other.data_);
         return *this;
     }
-    ~Buffer() { aligned_release(data_); }
+    ~Buffer() { aligned_release(data_, size_ * sizeof(T)); }
     T* data() { return data_; }
     const T* data() const { return data_; }
     T& operator[](std::size_t i) { return data_[i]; }

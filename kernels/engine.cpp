@@ -36,8 +36,11 @@ double seconds_since(Clock::time_point start) {
 
 constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // bytes per thread
 constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // bytes, for a batch
-constexpr std::size_t kept_workspaces = std::size_t(128) << 20;        // bytes of all, between calls
-constexpr std::size_t kept_finals = std::size_t(4) << 20;  // bytes of last states, and of what rows share, likewise
+constexpr std::size_t most_kept = std::size_t(256) << 20;              // bytes of the process, between calls
+constexpr std::size_t kept_whole = std::size_t(4)
+                                   << 20;  // bytes of a workspace; of a larger one, states alone are kept
+constexpr std::size_t kept_finals = std::size_t(4)
+                                    << 20;  // bytes of last states, and of what rows share, between calls
 
 }  // namespace
 
@@ -101,15 +104,16 @@ auto Engine<T>::make_groups(int size, bool adjoint) const -> Groups {
 }
 
 template <class T>
-auto Engine<T>::make_workspace(int team_size, const Call& call, bool saved) const -> std::unique_ptr<Workspace> {
+auto Engine<T>::make_workspace(int team_size, const Call& call, bool saved) const -> std::shared_ptr<Workspace> {
     const bool gradient = call.request.gradient;
-    auto ws = std::make_unique<Workspace>();
+    auto ws = std::make_shared<Workspace>();
     const std::size_t low = std::size_t(1) << low_bits_;
     const std::size_t blocks = std::size_t(1) << (bits_ - low_bits_), chunks = num_chunks();
     ws->real = call.real;
-    while (static_cast<int>(ws->psi.size()) < call.num_states()) ws->psi.emplace_back(state_size(0, call.real));
-    if (gradient) ws->lam = Buffer<T>(state_size(1, call.real));
-    if (saved) ws->saved = Buffer<T>(state_size(0, call.real));
+    while (static_cast<int>(ws->psi.size()) < call.num_states())
+        ws->psi.push_back(take_state(state_size(0, call.real)));
+    if (gradient) ws->lam = take_state(state_size(1, call.real));
+    if (saved) ws->saved = take_state(state_size(0, call.real));
     ws->bound.resize(plan_);
     ws->layer_scale.resize(plan_.num_layers);
     ws->forward_scale.resize(phases_.size());
@@ -138,8 +142,9 @@ auto Engine<T>::make_workspace(int team_size, const Call& call, bool saved) cons
         ws->many_sums.resize(chunks * many_begin_.back());
         ws->w.resize(plan_.runs.size());
     }
-    ws->bytes = bytes_of(ws->bound) + phases_.size() * (sizeof(PhaseTables<T>) + 1 + sizeof(double) + 2 * sizeof(T));
-    auto add = [&](const auto& buffer) { ws->bytes += buffer.size() * sizeof(buffer[0]); };
+    std::size_t& bytes = ws->fixed_bytes;
+    bytes = bytes_of(ws->bound) + phases_.size() * (sizeof(PhaseTables<T>) + 1 + sizeof(double) + 2 * sizeof(T));
+    auto add = [&](const auto& buffer) { bytes += buffer.size() * sizeof(buffer[0]); };
     for (const auto& state : ws->psi) add(state);
     add(ws->lam);
     add(ws->saved);
@@ -149,26 +154,48 @@ auto Engine<T>::make_workspace(int team_size, const Call& call, bool saved) cons
         add(*sums);
     add(ws->w);
     if (std::any_of(phases_.begin(), phases_.end(), [](const Phase& phase) { return phase.whole; }))  // scratch
-        ws->bytes += (std::size_t(16) << plan_.num_qubits) + (team_size * std::size_t(8) << (bits_ - chunk_bits_));
+        bytes += (std::size_t(16) << plan_.num_qubits) + (team_size * std::size_t(8) << (bits_ - chunk_bits_));
     return ws;
 }
 
 template <class T>
-auto Engine<T>::find_workspace(int team_size, const Call& call, bool saved) -> std::unique_ptr<Workspace> {
-    std::unique_ptr<Workspace> ws;
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        for (auto& idle : idle_)
-            if (idle->real == call.real && static_cast<int>(idle->members.size()) >= team_size &&
-                static_cast<int>(idle->psi.size()) >= call.num_states() && (!call.request.gradient || idle->lam) &&
-                (!saved || idle->saved)) {
-                ws = std::move(idle);
-                idle_bytes_ -= ws->bytes;
-                break;
-            }
-        idle_.erase(std::remove(idle_.begin(), idle_.end(), nullptr), idle_.end());
-    }
-    return ws ? std::move(ws) : make_workspace(team_size, call, saved);
+auto Engine<T>::take_workspace(int team_size, const Call& call, bool saved) -> std::shared_ptr<Workspace> {
+    return workspaces_.template take<Workspace>([&](const Kept& item) {
+        const auto& idle = static_cast<const Workspace&>(item);
+        return idle.real == call.real && static_cast<int>(idle.members.size()) >= team_size &&
+               static_cast<int>(idle.psi.size()) >= call.num_states() && (!call.request.gradient || idle.lam) &&
+               (!saved || idle.saved);
+    });
+}
+
+template <class T>
+void Engine<T>::keep(std::shared_ptr<Workspace> ws, std::size_t most_bytes) {
+    ws->bytes = ws->fixed_bytes;
+    for (const auto& tables : ws->tables) ws->bytes += tables.bytes();
+    if (ws->bytes <= kept_whole) return workspaces_.put(std::move(ws));
+    auto keep_state = [&](Buffer<T>& buffer) {
+        if (!buffer || buffer.size() * sizeof(T) > most_bytes) return;
+        auto state = std::make_shared<KeptState>();
+        state->bytes = buffer.size() * sizeof(T);
+        state->buffer = std::move(buffer);
+        kept_states().put(std::move(state));
+    };
+    for (auto& psi : ws->psi) keep_state(psi);
+    keep_state(ws->lam);
+    keep_state(ws->saved);
+}
+
+template <class T>
+Shelf& Engine<T>::kept_states() {
+    static Shelf* const shelf = new Shelf;  // never destroyed, as the shelves of the process
+    return *shelf;
+}
+
+template <class T>
+Buffer<T> Engine<T>::take_state(std::size_t size) {
+    auto kept = kept_states().template take<KeptState>(
+        [&](const Kept& item) { return static_cast<const KeptState&>(item).buffer.size() == size; });
+    return kept ? std::move(kept->buffer) : Buffer<T>(size);
 }
 
 // Bind with the norms of tau as it is rounded.
@@ -261,21 +288,26 @@ void Engine<T>::add_summed_runs(const Call& call) const {
 }
 
 // A training step asks for values, then for gradients of the same rows: angles and tables are made, and the forward
-// sweeps, once for both.
+// sweeps, once for both. This finds the last states of a call for values, or their memory.
+template <class T>
+void Engine<T>::recall(Call& call) {
+    const Request& request = call.request;
+    if (request.gradient) {
+        call.finals = request.actions ? nullptr : finals_.template find<Finals>([](const Kept&) { return true; });
+        if (call.finals && !call.finals->are_of(call, plan_.num_columns)) call.finals = nullptr;
+        if (call.finals && call.finals->shared && call.finals->shared->without_first == call.skip_first_adjoint)
+            call.shared = call.finals->shared;
+    } else {
+        call.finals = finals_.template take<Finals>([](const Kept&) { return true; });
+    }
+}
+
 template <class T>
 void Engine<T>::bind_or_recall(Call& call) {
     const Request& request = call.request;
     const std::size_t state_bytes = request.rows * state_size(0, call.real) * sizeof(T);
     std::shared_ptr<Finals> latest;
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        latest = request.gradient ? finals_ : std::move(finals_);
-    }
-    if (request.gradient) {
-        if (latest && !request.actions && latest->are_of(call, plan_.num_columns)) call.finals = latest;
-        if (call.finals && call.finals->shared && call.finals->shared->without_first == call.skip_first_adjoint)
-            call.shared = call.finals->shared;
-    }
+    if (!request.gradient) latest = std::move(call.finals);
     if (!call.shared) call.shared = bind_shared(call);
     call.bytes = call.shared->bytes + bytes_of(plan_) + phase_bytes_;
     if (!request.gradient && !request.initial_states && state_bytes <= kept_finals) {
@@ -287,6 +319,8 @@ void Engine<T>::bind_or_recall(Call& call) {
                                request.columns + static_cast<std::size_t>(request.rows) * plan_.num_columns);
         latest->psi.resize(request.rows);
         latest->shared = call.shared->bytes <= kept_finals ? call.shared : nullptr;
+        latest->bytes = state_bytes + latest->columns.size() * sizeof(double);
+        if (latest->shared) latest->bytes += latest->shared->bytes;
         call.finals = std::move(latest);
     }
     if (call.finals) call.bytes += state_bytes;
@@ -325,30 +359,36 @@ std::int64_t Engine<T>::count_steps(const Call& call) const {
 }
 
 // What all rows need: angles and tables that they share, their workspaces, and diagonals, made once, before threads ask
-// for them.
+// for them. What is there is found first; other things that are kept then make room for what is not.
 template <class T>
 void Engine<T>::prepare(Call& call, const Stats& stats, Workspaces& workspaces) {
     const Request& request = call.request;
-    bind_or_recall(call);
-    choose_summed_runs(call);
-    request.progress->total = count_steps(call);
-
+    const int team_size = stats.threads / stats.rows;
     bool saved = false;
     for (int row = 0; row < request.rows && request.gradient && !request.by_row() && !request.actions; ++row)
         saved = saved || request.pairs_of(row) > 1;
-    for (int i = 0; i < stats.rows; ++i) {
-        workspaces.push_back(find_workspace(stats.threads / stats.rows, call, saved));
-        workspaces.back()->bound = call.shared->bound;
-        call.bytes += workspaces.back()->bytes + bytes_of_row_tables(call);
+    workspaces.resize(stats.rows);
+    for (auto& ws : workspaces)
+        if (!(ws = take_workspace(team_size, call, saved))) break;
+    call.diagonals = call.observables.template find_tables<T>();
+    recall(call);
+    Shelves::trim(std::min(request.kept_bytes, most_kept));
+
+    bind_or_recall(call);
+    choose_summed_runs(call);
+    request.progress->total = count_steps(call);
+    for (auto& ws : workspaces) {
+        if (!ws) ws = make_workspace(team_size, call, saved);
+        ws->bound = call.shared->bound;
+        call.bytes += ws->fixed_bytes + bytes_of_row_tables(call);
     }
-    call.diagonals.resize(call.observables.size());
-    for (std::int64_t pair = request.row_pairs[0]; pair < request.row_pairs[request.rows]; ++pair) {
-        auto& diagonals = call.diagonals[request.pair_observable[pair]];
-        if (diagonals) continue;
-        diagonals = call.observables.template tables<T>(request.pair_observable[pair], bits_, request.progress->stop);
-        for (std::size_t g = 0; diagonals && g < diagonals->re.size(); ++g)
-            call.bytes += (diagonals->re[g].size() + diagonals->im[g].size()) * sizeof(T);
-    }
+    std::vector<char> asked(call.observables.size());
+    for (std::int64_t pair = request.row_pairs[0]; pair < request.row_pairs[request.rows]; ++pair)
+        asked[request.pair_observable[pair]] = 1;
+    call.diagonals =
+        call.observables.template make_tables<T>(std::move(call.diagonals), asked, bits_, request.progress->stop);
+    for (std::size_t k = 0; call.diagonals && k < asked.size(); ++k)
+        if (asked[k]) call.bytes += call.diagonals->of[k]->bytes;
 }
 
 template <class T>
@@ -402,13 +442,11 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     stats.bind_seconds = std::chrono::duration<double>(sweep_begin - begin).count();
     stats.sweep_seconds = seconds_since(sweep_begin);
 
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (call.finals && !request.gradient) finals_ = call.finals;
-    for (auto& ws : workspaces)
-        if (idle_bytes_ + ws->bytes <= kept_workspaces) {
-            idle_bytes_ += ws->bytes;
-            idle_.push_back(std::move(ws));
-        }
+    const std::size_t most_bytes = std::min(std::min(request.kept_bytes, most_kept) + call.bytes, most_kept);
+    if (!request.gradient && call.finals) finals_.put(std::move(call.finals));
+    for (auto& ws : workspaces) keep(std::move(ws), most_bytes);
+    call.diagonals = nullptr;
+    Shelves::trim(most_bytes);
     return stats;
 }
 
@@ -417,20 +455,25 @@ Plan::~Plan() = default;
 
 namespace {
 template <class T>
-Engine<T>& engine_of(std::unique_ptr<Engine<T>>& engine, std::mutex& mutex, const PlanData& data) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (!engine) engine = std::make_unique<Engine<T>>(data);
+Engine<T>& engine_of(std::unique_ptr<Engine<T>>& engine, const PlanData& data) {
+    {
+        const std::lock_guard<std::mutex> lock(Shelves::mutex());
+        if (engine) return *engine;
+    }
+    auto made = std::make_unique<Engine<T>>(data);  // without the lock: this takes long
+    const std::lock_guard<std::mutex> lock(Shelves::mutex());
+    if (!engine) engine = std::move(made);
     return *engine;
 }
 }  // namespace
 
 template <>
 Stats Plan::evaluate<float>(const Request& request, Observables& observables) {
-    return engine_of(float_engine_, mutex_, data_).evaluate(request, observables);
+    return engine_of(float_engine_, data_).evaluate(request, observables);
 }
 template <>
 Stats Plan::evaluate<double>(const Request& request, Observables& observables) {
-    return engine_of(double_engine_, mutex_, data_).evaluate(request, observables);
+    return engine_of(double_engine_, data_).evaluate(request, observables);
 }
 
 double fma_peak(bool single_precision, int num_threads) {

@@ -12,7 +12,6 @@
 #include <complex>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -83,6 +82,7 @@ struct Request {
     std::complex<double>* state_gradients;         // 2 lam of the start, [pairs or rows][2^num_qubits], or null
     double* values;                                // [pairs]
     double* gradients;                             // [pairs or rows][num_columns]
+    std::size_t kept_bytes;                        // that the process may keep meanwhile, beside what the call uses
     Progress* progress;
 
     // Whether gradients are those of rows: of the weighted sum of a row's pairs, or of its final state.
@@ -113,7 +113,6 @@ class Plan {
     PlanData data_;
     std::unique_ptr<Engine<float>> float_engine_;
     std::unique_ptr<Engine<double>> double_engine_;
-    std::mutex mutex_;
 };
 
 std::string isa_name();

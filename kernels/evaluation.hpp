@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "engine.hpp"
+#include "kept.hpp"
 #include "phases.hpp"
 #include "team.hpp"
 
@@ -42,7 +43,7 @@ class Engine {
         Buffer<T> diagonal;
     };
 
-    struct Workspace {               // of one row at a time
+    struct Workspace : Kept {        // of one row at a time
         std::vector<Buffer<T>> psi;  // one, or the states of a schedule
         Buffer<T> lam, saved;
         bool real = false;                              // its states are
@@ -58,11 +59,15 @@ class Engine {
         std::vector<double> run_sums, z_sums, pair_sums, many_sums;  // [chunk][...], then added into chunk 0
         std::vector<double> values;                                  // [chunk][pair]
         std::vector<std::array<double, 3>> w;
-        std::int64_t steps = 0;  // made, and not yet in Progress
-        std::size_t bytes = 0;
+        std::int64_t steps = 0;       // made, and not yet in Progress
+        std::size_t fixed_bytes = 0;  // without tables, which rows make
     };
 
-    using Workspaces = std::vector<std::unique_ptr<Workspace>>;
+    using Workspaces = std::vector<std::shared_ptr<Workspace>>;
+
+    struct KeptState : Kept {  // memory of a state, for any plan
+        Buffer<T> buffer;
+    };
 
     struct Shared {   // by the rows of a call
         Bound bound;  // angles of the first row
@@ -75,7 +80,7 @@ class Engine {
     };
 
     struct Call;
-    struct Finals {  // of the latest call for values alone: a call for gradients of the same rows begins there
+    struct Finals : Kept {  // of the latest call for values alone: a call for gradients of the same rows begins there
         std::shared_ptr<const Shared> shared;  // where it is small
         std::vector<double> columns;
         int rows = 0;
@@ -101,7 +106,7 @@ class Engine {
         std::vector<int> own_runs, summed_runs;
         int rows_per_block = 1;
         std::vector<std::array<double, 3>> block_w;
-        std::vector<const DiagonalTables<T>*> diagonals;  // of observables asked for; null: made block by block
+        std::shared_ptr<const Diagonals<T>> diagonals;  // of observables asked for; null: made block by block
         bool zero_start = false, skip_first_adjoint = false, real = false;
         int first_boundary = 0;         // of position 1 of a schedule
         bool keeps_all_states = false;  // the schedule never makes a position twice
@@ -149,10 +154,14 @@ class Engine {
     index_t block_begin(int chunk) const { return static_cast<index_t>(chunk) << (bits_ - chunk_bits_ - low_bits_); }
 
     Groups make_groups(int size, bool adjoint) const;
-    std::unique_ptr<Workspace> make_workspace(int team_size, const Call& call, bool saved) const;
-    std::unique_ptr<Workspace> find_workspace(int team_size, const Call& call, bool saved);
+    std::shared_ptr<Workspace> make_workspace(int team_size, const Call& call, bool saved) const;
+    std::shared_ptr<Workspace> take_workspace(int team_size, const Call& call, bool saved);
+    void keep(std::shared_ptr<Workspace> ws, std::size_t most_bytes);
+    static Shelf& kept_states();
+    static Buffer<T> take_state(std::size_t size);
     void bind_row(const BindList& list, const double* columns, Bound& bound) const;
     std::shared_ptr<const Shared> bind_shared(const Call& call) const;
+    void recall(Call& call);
     void bind_or_recall(Call& call);
     std::size_t bytes_of_row_tables(const Call& call) const;
     std::int64_t count_steps(const Call& call) const;
@@ -198,10 +207,7 @@ class Engine {
     int max_variants_ = 1;
     std::size_t table_bytes_ = 0, phase_bytes_ = 0;
     bool rows_keep_tables_ = false;  // those they make, all of them
-    std::mutex mutex_;
-    std::vector<std::unique_ptr<Workspace>> idle_;
-    std::size_t idle_bytes_ = 0;
-    std::shared_ptr<Finals> finals_;
+    Shelf workspaces_, finals_;
 };
 
 }  // namespace qf

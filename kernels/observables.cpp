@@ -33,8 +33,6 @@ Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>
         for (auto& entry : by_flip) groups_.back().push_back(std::move(entry.second));
         num_groups += groups_.back().size();
     }
-    float_tables_.resize(groups_.size());
-    double_tables_.resize(groups_.size());
     constexpr std::size_t limit = std::size_t(1) << 26;  // bytes; beyond it diagonals are made block by block
     store_tables_ = num_qubits < 24 && num_groups * (sizeof(double) << num_qubits) <= limit;
 }
@@ -71,37 +69,65 @@ void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std
 }
 
 template <class T>
-const DiagonalTables<T>* Observables::tables(int observable, int padded_bits, const StopFlag& stop) {
-    if (!store_tables_) return nullptr;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    auto& tables = table_store<T>()[observable];
-    if (tables) return tables.get();
-    auto made = std::make_unique<DiagonalTables<T>>();
+std::shared_ptr<const DiagonalTables<T>> Observables::make(int observable, int padded_bits,
+                                                           const StopFlag& stop) const {
+    auto made = std::make_shared<DiagonalTables<T>>();
     const int low_bits = std::min(padded_bits, max_low_bits);
     const std::size_t size = std::size_t(1) << low_bits;
     std::vector<double> scratch;
     for (const auto& group : groups_[observable]) {
         made->re.push_back(Buffer<T>(group.has_real ? std::size_t(1) << padded_bits : 0));
         made->im.push_back(Buffer<T>(group.has_imag ? std::size_t(1) << padded_bits : 0));
+        made->bytes += (made->re.back().size() + made->im.back().size()) * sizeof(T);
         for (index_t h = 0; h < index_t(1) << (padded_bits - low_bits); ++h) {
             check_stop(stop);
             fill_diagonal<T>(group, h, low_bits, scratch, group.has_real ? made->re.back().data() + h * size : nullptr,
                              group.has_imag ? made->im.back().data() + h * size : nullptr);
         }
     }
-    return (tables = std::move(made)).get();
+    return made;
+}
+
+template <class T>
+std::shared_ptr<const Diagonals<T>> Observables::find_tables() {
+    return shelf<T>().template find<Diagonals<T>>([](const Kept&) { return true; });
+}
+
+template <class T>
+std::shared_ptr<const Diagonals<T>> Observables::make_tables(std::shared_ptr<const Diagonals<T>> found,
+                                                             const std::vector<char>& asked, int padded_bits,
+                                                             const StopFlag& stop) {
+    if (!store_tables_) return nullptr;
+    std::shared_ptr<Diagonals<T>> all;
+    for (std::size_t k = 0; k < asked.size(); ++k) {
+        if (!asked[k] || (found && found->of[k])) continue;
+        if (!all) all = found ? std::make_shared<Diagonals<T>>(*found) : std::make_shared<Diagonals<T>>();
+        all->of.resize(asked.size());
+        all->of[k] = make<T>(static_cast<int>(k), padded_bits, stop);
+        all->bytes += all->of[k]->bytes;
+    }
+    if (!all) return found;
+    shelf<T>().clear();
+    shelf<T>().put(all);
+    return all;
 }
 
 template <>
-std::vector<std::unique_ptr<DiagonalTables<float>>>& Observables::table_store<float>() {
+Shelf& Observables::shelf<float>() {
     return float_tables_;
 }
 template <>
-std::vector<std::unique_ptr<DiagonalTables<double>>>& Observables::table_store<double>() {
+Shelf& Observables::shelf<double>() {
     return double_tables_;
 }
-template const DiagonalTables<float>* Observables::tables<float>(int, int, const StopFlag&);
-template const DiagonalTables<double>* Observables::tables<double>(int, int, const StopFlag&);
+template std::shared_ptr<const Diagonals<float>> Observables::find_tables();
+template std::shared_ptr<const Diagonals<double>> Observables::find_tables();
+template std::shared_ptr<const Diagonals<float>> Observables::make_tables(std::shared_ptr<const Diagonals<float>>,
+                                                                          const std::vector<char>&, int,
+                                                                          const StopFlag&);
+template std::shared_ptr<const Diagonals<double>> Observables::make_tables(std::shared_ptr<const Diagonals<double>>,
+                                                                           const std::vector<char>&, int,
+                                                                           const StopFlag&);
 template void fill_diagonal<float>(const Observables::Group&, index_t, int, std::vector<double>&, float*, float*);
 template void fill_diagonal<double>(const Observables::Group&, index_t, int, std::vector<double>&, double*, double*);
 

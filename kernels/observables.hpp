@@ -2,10 +2,10 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "buffer.hpp"
+#include "kept.hpp"
 #include "stopping.hpp"
 #include "sweeps.hpp"
 
@@ -19,6 +19,12 @@ struct ObservableTerm {  // (real + i imag) [(i & care) == value] (-1)^popcount(
 template <class T>
 struct DiagonalTables {  // per group [2^n]; empty where the part is zero
     std::vector<Buffer<T>> re, im;
+    std::size_t bytes = 0;
+};
+
+template <class T>
+struct Diagonals : Kept {  // null where an observable has not been asked for yet
+    std::vector<std::shared_ptr<const DiagonalTables<T>>> of;
 };
 
 class Observables {
@@ -32,19 +38,25 @@ class Observables {
     Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables);
     int size() const { return static_cast<int>(groups_.size()); }
     const std::vector<Group>& groups(int observable) const { return groups_[observable]; }
-    // Diagonals of one observable, made at first use; null where they would take too much memory. Throws on `stop`.
+    // Diagonals that earlier calls have made, or null.
     template <class T>
-    const DiagonalTables<T>* tables(int observable, int padded_bits, const StopFlag& stop);
+    std::shared_ptr<const Diagonals<T>> find_tables();
+    // These and those of further observables, which are kept; null where all of them would take too much memory.
+    // Throws on `stop`.
+    template <class T>
+    std::shared_ptr<const Diagonals<T>> make_tables(std::shared_ptr<const Diagonals<T>> found,
+                                                    const std::vector<char>& asked, int padded_bits,
+                                                    const StopFlag& stop);
 
   private:
     template <class T>
-    std::vector<std::unique_ptr<DiagonalTables<T>>>& table_store();
+    Shelf& shelf();
+    template <class T>
+    std::shared_ptr<const DiagonalTables<T>> make(int observable, int padded_bits, const StopFlag& stop) const;
 
     bool store_tables_;
     std::vector<std::vector<Group>> groups_;
-    std::vector<std::unique_ptr<DiagonalTables<float>>> float_tables_;
-    std::vector<std::unique_ptr<DiagonalTables<double>>> double_tables_;
-    std::mutex mutex_;
+    Shelf float_tables_, double_tables_;
 };
 
 // values[m] <- sum over i of (-1)^popcount(i & m) values[i], in place; size is a power of two.

@@ -64,6 +64,12 @@ struct PhaseTables {
     std::vector<CrossTerm<T>> cross;
     std::vector<Buffer<T>> cross_low;
 
+    std::size_t bytes() const {
+        std::size_t size = low.size() + high.size() + linear.size();
+        for (const auto& table : cross_low) size += table.size();
+        return size * sizeof(T);
+    }
+
     Diagonal<T> view(const Phase& phase, int low_bits, T scale) const;
 };
 

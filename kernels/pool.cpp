@@ -97,6 +97,10 @@ Worker* take() {
 
 }  // namespace
 
+void make_pool() {
+    static_cast<void>(idle());
+}
+
 PooledThread::PooledThread(std::function<void()> job) : worker_(take()) {
     worker_->start(std::move(job));
 }

@@ -24,4 +24,7 @@ class PooledThread {
     std::unique_ptr<Worker, Finish> worker_;
 };
 
+// Make what holds idle threads, so that no fork finds it half made.
+void make_pool();
+
 }  // namespace qf

@@ -263,7 +263,7 @@ double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observa
                           index_t begin, index_t end) const {
     const State lam = with_lam ? view(ws.lam, ws.real) : State{};
     const auto& groups = call.observables.groups(observable);
-    const auto* tables = call.diagonals[observable];
+    const auto* tables = call.diagonals ? call.diagonals->of[observable].get() : nullptr;
     double value = 0;
     if (groups.empty() && with_lam) {
         std::fill(lam.re + begin, lam.re + end, T(0));

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any, Generic, TypeVar
 
@@ -62,6 +63,8 @@ class BoundedCache(Generic[_V]):
 
     def get(self, key: Hashable) -> _V | None:
         """Return the value of a key, or None."""
+        if self._orphans:
+            self._free_orphans()
         entry = self._entries.get(key)
         return None if entry is None else entry.value
 
@@ -74,7 +77,7 @@ class BoundedCache(Generic[_V]):
             key: of the value; with an owner it has to be one that only this owner has, such as its ``id``.
             value: what to keep; never None.
             num_bytes: of the value.
-            owner: the entry is dropped when this object is.
+            owner: when this object is gone, the entry is dropped at the next use of the cache.
             replace: whether to drop what is there.
         """
         num_bytes += _OVERHEAD
@@ -84,21 +87,21 @@ class BoundedCache(Generic[_V]):
             num_bytes = self.max_bytes // 2
         reference = None
         if owner is not None:
-            reference = _Owner(owner, self._orphaned)
+            # the callback is not Python code, in which Ctrl-C could be lost or which could want the lock again
+            reference = _Owner(owner, self._orphans.append)
             reference.key = key
-        dropped: list[Any] = []  # freed when the lock is open: that may call back
-        with self._lock:
+        entry, dropped = _Entry(value, num_bytes, reference), list[Any]()  # freed when the lock is open
+        with self._changes():
+            self._drop_orphans(dropped)
             known = self._entries.get(key)
             if known is not None:
                 if not replace:
                     return known.value
                 self._drop(key, dropped)
-            entry = _Entry(value, num_bytes, reference)
             entry.place = len(self._keys)
             self._keys.append(key)
             self._entries[key] = entry
             self._num_bytes += num_bytes
-            self._drop_orphans(dropped)
             while self._num_bytes > self.max_bytes and len(self._keys) > 1:
                 chosen = self._keys[self._random.randrange(len(self._keys))]
                 if chosen != key:
@@ -113,7 +116,10 @@ class BoundedCache(Generic[_V]):
         del dropped
 
     def recount(self) -> None:
-        """Make places and bytes agree with the entries, which another thread may have been changing at a fork."""
+        """Make places and bytes agree with the entries, where a change was left in the middle."""
+        self._entries = {
+            key: entry for key, entry in self._entries.items() if entry.owner is None or entry.owner() is not None
+        }
         self._keys = list(self._entries)
         for place, key in enumerate(self._keys):
             self._entries[key].place = place
@@ -128,22 +134,27 @@ class BoundedCache(Generic[_V]):
         self._num_bytes -= entry.num_bytes
         dropped.append(entry)
 
-    def _orphaned(self, owner: Any) -> None:
-        # this may be called wherever memory is allocated, also by the thread that has the lock
-        self._orphans.append(owner)
-        if self._lock.acquire(blocking=False):
-            dropped: list[Any] = []
+    @contextmanager
+    def _changes(self) -> Iterator[None]:
+        with self._lock:
             try:
-                self._drop_orphans(dropped)
-            finally:
-                self._lock.release()
+                yield
+            except BaseException:  # Ctrl-C, in the middle of a change
+                self.recount()
+                raise
+
+    def _free_orphans(self) -> None:
+        dropped: list[Any] = []
+        with self._changes():
+            self._drop_orphans(dropped)
 
     def _drop_orphans(self, dropped: list[Any]) -> None:
         while self._orphans:
-            owner = self._orphans.popleft()
+            owner = self._orphans[0]
             entry = self._entries.get(owner.key)
             if entry is not None and entry.owner is owner:
                 self._drop(owner.key, dropped)
+            self._orphans.popleft()
 
 
 _caches: weakref.WeakSet[BoundedCache[Any]] = weakref.WeakSet()

@@ -12,23 +12,25 @@ import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import ref
 
-_locks: WeakSet[Any] = WeakSet()
+_locks: set[ref[Any]] = set()
 _actions: list[Callable[[], None]] = []
 
 
 def new_lock() -> Any:
     """Return a ``threading.Lock`` that is open in a forked child."""
-    lock = threading.Lock()
-    _locks.add(lock)
-    return lock
+    return _registered(threading.Lock())
 
 
 def new_rlock() -> Any:
     """Return a ``threading.RLock`` that is open in a forked child."""
-    lock = threading.RLock()
-    _locks.add(lock)
+    return _registered(threading.RLock())
+
+
+def _registered(lock: Any) -> Any:
+    # not in a WeakSet, whose callback is Python code: Ctrl-C that arrives while it runs would be lost
+    _locks.add(ref(lock, _locks.discard))
     return lock
 
 
@@ -40,8 +42,10 @@ def in_child(action: Callable[[], None]) -> Callable[[], None]:
 
 def begin_anew() -> None:
     """Open all locks and call all registered functions, as a forked child does."""
-    for lock in list(_locks):
-        lock._at_fork_reinit()
+    for known in list(_locks):
+        lock = known()
+        if lock is not None:
+            lock._at_fork_reinit()
     for action in _actions:
         action()
 

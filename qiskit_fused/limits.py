@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from math import inf
 from numbers import Integral, Real
 from pathlib import Path
@@ -16,6 +17,9 @@ DEFAULT_SHARE = 0.8
 
 ALWAYS_FREE = 64 << 20
 """Bytes that are taken to be free, so that small calls need not ask."""
+
+reclaimable: list[Callable[[], int]] = []
+"""Functions that count bytes which are kept for later calls and freed when a call needs them."""
 
 LIMIT_HELP = (
     "None, a number of bytes, a string such as '8GB' or '512MiB', or a fraction of the free memory, in (0, 1] or as "
@@ -100,6 +104,8 @@ def resolve_limit(value: Any, free: int | None = None) -> int:
         return limit
     if free is None:
         free = free_memory()
+        if free is not None:
+            free += sum(count() for count in reclaimable)
     return sys.maxsize if free is None else int(limit * free)
 
 

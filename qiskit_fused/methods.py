@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 STORE_MIN_QUBITS = 10
 STORE_MAX_BYTES = 2 << 20  # of all states of a row
 
+MOST_KEPT = 256 << 20
+"""Bytes of workspaces and tables that the CPU engine keeps between calls at most (kernels/engine.cpp)."""
+
 _KEPT_CHOICES = 64  # per plan and number format: a training loop asks the same at every step
 
 LONG_SCHEDULE = 20
@@ -46,6 +49,10 @@ class Choice:
     num_bytes: int
     num_steps: int
     advice: str = ""
+
+    def keeping(self, kept_bytes: int) -> Choice:
+        """Return the same with a bound of what is kept of earlier evaluations meanwhile."""
+        return replace(self, method=replace(self.method, kept_bytes=max(kept_bytes, 0)))
 
 
 def choose(
@@ -90,8 +97,10 @@ def choose(
     names, choice, most = wanted
     most += footprint.most_diagonals(len(terms))
     limit = limit_of(most)
-    if limit is None or most <= limit:
+    if limit is None or limit - most >= MOST_KEPT:
         return choice
+    if most <= limit:
+        return choice.keeping(limit - most)
     varies = (columns[1:] != columns[:1]).any(axis=0) if len(columns) > 1 else np.zeros(columns.shape[1], bool)
     num_flips, num_diagonals = count_diagonals(terms)
     request = request._replace(num_flips=num_flips, num_diagonals=num_diagonals)
@@ -99,7 +108,7 @@ def choose(
     for name in names:
         choice = options.choose(name, num_segments)
         if choice is not None:
-            return choice
+            return choice.keeping(limit - choice.num_bytes)
     raise options.refusal(names[-1], num_segments, limit_name)
 
 

@@ -9,7 +9,8 @@ chain recomputed from the states that were kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from math import comb
@@ -53,11 +54,14 @@ class Method:
         num_states: for "checkpoint", states kept at once; None leaves it to the memory there is.
         num_segments: for "checkpoint", cut the chain into that many segments of equal length instead: their starts are
             kept, and the positions of one segment at a time.
+        kept_bytes: memory at most that the CPU engine keeps of earlier evaluations meanwhile, beside what this one
+            finds of its own; the engine has a bound of its own, too.
     """
 
     name: str = "reverse"
     num_states: int | None = None
     num_segments: int | None = None
+    kept_bytes: int = field(default=sys.maxsize, compare=False)
 
     def schedule(self, num_positions: int) -> Schedule | None:
         """Return the schedule for a chain of S positions, None for "reverse"; without a number all states are kept."""

@@ -17,8 +17,10 @@ except ImportError as error:
         f"qiskit_fused was imported from {Path(__file__).parents[1]}, where its C++ engine is not compiled; leave the "
         "folder of the sources to use what is installed, or install with pip install -e ."
     ) from error
+from qiskit_fused.caches import on_release
 from qiskit_fused.engines import NO_STATES, Ends, Evaluation, Watch
 from qiskit_fused.forks import new_lock
+from qiskit_fused.limits import reclaimable
 from qiskit_fused.schedules import REVERSE, Method
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from qiskit_fused.plan import Plan
 
 isa = _cpu.isa
+
+reclaimable.append(_cpu.kept_bytes)
+on_release(_cpu.release_memory)
 
 # Longer calls than 0.1 s or so look out for Ctrl-C, beside a second thread that computes. Work is counted in rotations
 # of one amplitude, 1 ns each on one core.
@@ -122,6 +127,7 @@ class CpuEngine:
             self.num_threads,
             actions,
             num_states,
+            method.kept_bytes,
             *states,
             meanwhile,
             (watch or _never) if work > _WATCHED_WORK else None,
