@@ -28,16 +28,17 @@ std::size_t rounded(std::size_t bytes, std::size_t unit) {
 #if defined(__linux__)
 // Large memory is a mapping of its own: where it is freed, it goes back to the system at once, which malloc may put off
 // for good. Of one huge page more than is needed, what lies outside the alignment is given back.
+constexpr std::size_t page = std::size_t(1) << 16;  // a multiple of the pages of all systems
 constexpr std::size_t mapped_from = 2 * huge_page;  // bytes
 
 void* map(std::size_t bytes) {
-    const std::size_t size = rounded(bytes, 4096) + huge_page;
+    const std::size_t size = rounded(bytes, page) + huge_page;
     void* const whole = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (whole == MAP_FAILED) return nullptr;
     char* const first = static_cast<char*>(whole);
     const std::size_t before = (huge_page - reinterpret_cast<std::uintptr_t>(first) % huge_page) % huge_page;
     if (before) munmap(first, before);
-    munmap(first + before + rounded(bytes, 4096), huge_page - before);
+    munmap(first + before + rounded(bytes, page), huge_page - before);
     return first + before;
 }
 #endif
@@ -74,7 +75,7 @@ void aligned_release(void* p, std::size_t bytes) {
 #else
 #if defined(__linux__)
     if (bytes >= mapped_from) {
-        munmap(p, rounded(bytes, 4096));
+        munmap(p, rounded(bytes, page));
         return;
     }
 #endif

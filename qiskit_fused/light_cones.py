@@ -14,10 +14,11 @@ the groups of least cost on the way.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
+
+from qiskit_fused.forks import cached_property
 
 from .ladders import merge_ladders
 from .layering import Cone, make_plan, trace_back

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
+
+from qiskit_fused.forks import cached_property
 
 Z, X, Y = 0b0001, 0b0010, 0b0011
 ZERO, ONE, PLUS, MINUS, RIGHT, LEFT = 0b1001, 0b0101, 0b1010, 0b0110, 0b1011, 0b0111
