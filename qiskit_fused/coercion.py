@@ -140,8 +140,8 @@ class LiveObservables:
 
     def __init__(self, given: Any, num_qubits: int):
         self.given, self._num_qubits = given, num_qubits
-        found = self._read()
-        self.shape, self.num_observables = found.shape, found.operators.num_observables
+        self._known, self.shape = self._read()
+        self.num_observables = self._known[1].num_observables
 
     def now(self) -> Observables:
         """Return the observables as they are now: the same object as before, if they are as they were.
@@ -149,17 +149,22 @@ class LiveObservables:
         Raises:
             ValueError: when the number of observables is another one than at first.
         """
-        if self._fingerprint != fingerprint(self.given):
-            shape = self._read().shape
-            if shape != self.shape:
-                raise ValueError(f"observables has been changed from shape {self.shape} to {shape}; make a new object.")
-        return self._operators
+        known, operators = self._known  # both at once: another thread may be replacing them
+        if known == fingerprint(self.given):
+            return operators
+        changed, shape = self._read()
+        if shape != self.shape:
+            raise ValueError(
+                f"observables has been changed from shape {self.shape} to {shape}; make a new object for them."
+            )
+        self._known = changed
+        return changed[1]
 
-    def _read(self) -> CoercedObservables:
-        self._fingerprint = fingerprint(self.given)  # first: a change while converting is then seen by the next call
+    def _read(self) -> tuple[tuple[Any, Observables], tuple[int, ...]]:
+        """Return what the observables are and what they look like now, and their shape."""
+        print_ = fingerprint(self.given)  # first: a change while converting is then seen by the next call
         found = circuit_observables(self.given, self._num_qubits)
-        self._operators = found.operators
-        return found
+        return (print_, found.operators), found.shape
 
 
 class FixedObservables:

@@ -251,6 +251,19 @@ def test_values_are_placed_as_bindings_arrays_place_them(data):
 # --- observables ---
 
 
+def test_another_number_of_observables_is_refused_each_time():
+    observables = ["ZZ", "XI"]
+    function = Expectations(CIRCUIT, observables, X, W)
+    observables.append("IZ")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"changed from shape \(2,\) to \(3,\); make a new object"):
+            function.values(ROWS[:, :2], ROWS[0, 2:])
+    observables.pop()
+    observables[0] = "IZ"
+    expected = Expectations(CIRCUIT, ["IZ", "XI"], X, W).values(ROWS[:, :2], ROWS[0, 2:])
+    np.testing.assert_array_equal(function.values(ROWS[:, :2], ROWS[0, 2:]), expected)
+
+
 def test_circuits_count_as_they_were_and_observables_as_they_are():
     """One rule for all objects that outlive a call."""
     circuit, observable = make_circuit(), OBSERVABLE.copy()
