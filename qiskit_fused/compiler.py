@@ -138,7 +138,7 @@ class CompiledCircuit:
         return plan
 
     def __repr__(self) -> str:
-        gates = len(self.program.gates)
+        gates = self.program.count_gates().total()
         return f"CompiledCircuit({self.num_qubits} qubits, {len(self.parameters)} parameters, {gates} gates)"
 
     def __getstate__(self) -> dict[str, Any]:

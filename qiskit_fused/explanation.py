@@ -58,7 +58,7 @@ def tabulate(plan: Plan) -> str:
         ("circuit", f"{count_text(program.num_circuit_qubits, 'qubit')}, "
                     f"{count_text(program.num_parameters, 'parameter')}"),
         ("simulated", f"{count_text(plan.num_qubits, 'qubit')} that the observables can see"),
-        ("gates", f"{len(program.gates)}"),
+        ("gates", f"{program.count_gates().total()}"),
         ("normal form", f"{count_text(len(program.ops) - num_terms, 'one-qubit gate')}, "
                         f"{count_text(num_terms, 'diagonal term')}"),
         ("fused", plan.fused_text),
@@ -82,6 +82,9 @@ def tabulate(plan: Plan) -> str:
             format_bytes(plan.bytes_moved("complex64", gradient=gradient)),
         ]
         lines.append(f"  {'  ' + name:<12}{cells[0]:>12}{cells[1]:>14}{cells[2]:>14}{cells[3]:>14}")
+    of_single, of_double = (plan.memory(dtype=dtype) for dtype in ("complex64", "complex128"))
+    if of_single > of_double:
+        lines.append("  complex64 takes more: its tables of phases are small enough to be kept, which saves time")
     return "\n".join(lines)
 
 
@@ -92,7 +95,7 @@ def _cones(plan: Plan) -> str:
 
 
 def _fused(plan: Plan, dtype: str) -> str:
-    gates = Counter("c" * len(gate.controls) + gate.name for gate in plan.program.gates)
+    gates = plan.program.count_gates()
     names = [f"{number} {name}" for name, number in gates.most_common(_MOST_NAMES)]
     others = gates.total() - sum(number for _, number in gates.most_common(_MOST_NAMES))
     listed = ", ".join([*names, f"{others} others"] if others else names)
@@ -102,16 +105,18 @@ def _fused(plan: Plan, dtype: str) -> str:
     if plan.num_runs:
         sizes = np.diff(plan.run_begin)
         text += (
-            f"A rotation is the product of {sizes.mean():.2g} gates of a qubit on average, {sizes.max()} at most; "
-            "what a CX or a Pauli rotation needs around its term is among them. "
+            "Each rotation is a gate of one qubit"
+            if sizes.max() == 1
+            else (f"A rotation is the product of up to {sizes.max()} gates of one qubit, {sizes.mean():.2g} on average")
         )
+        text += "; the gates that a CX or a Pauli rotation needs around its term count, too. "
     if len(plan.term_phase):
         on = Counter(np.bitwise_count(plan.term_care | plan.term_sign).tolist())
         counts = ", ".join(f"{number} on {count_text(size, 'qubit')}" for size, number in sorted(on.items()))
         largest = int(np.bincount(plan.term_phase).argmax())
         most = int((plan.term_phase == largest).sum())
         text += (
-            f"Terms are the diagonal gates: {counts}. Phase {largest} has most of them, {most}; a phase is one "
+            f"Terms are the diagonal gates: {counts}. The most in a phase are {most} (phase {largest}); a phase is one "
             "multiplication per amplitude however many it has."
         )
     return text
@@ -122,7 +127,10 @@ def _left_out(plan: Plan, dtype: str) -> str:
     kept, count = len(plan.leaf_kind) + len(plan.term_phase), len(merge_ladders(program.ops))
     found = []
     if kept < count:
-        found.append(f"{count - kept} of {count} operations that no observable sees")
+        found.append(
+            f"{count - kept} operations that no observable sees, of the {count} rotations and terms that the gates are "
+            "taken apart into"
+        )
     if plan.num_qubits < program.num_qubits:
         found.append(count_text(program.num_qubits - plan.num_qubits, "qubit") + " that no observable sees")
     if program.num_qubits < program.num_circuit_qubits:

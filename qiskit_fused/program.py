@@ -15,9 +15,11 @@ Conventions (used everywhere):
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -163,8 +165,22 @@ class Program:
     needs_zero: tuple[str, int, tuple[int, ...]] | None = None
 
     def __repr__(self) -> str:
-        counts = (self.num_circuit_qubits, "qubit"), (self.num_parameters, "parameter"), (len(self.gates), "gate")
+        num_gates = self.count_gates().total()
+        counts = (self.num_circuit_qubits, "qubit"), (self.num_parameters, "parameter"), (num_gates, "gate")
         return f"Program({', '.join(count_text(*count) for count in counts)})"
+
+    def count_gates(self) -> Counter[str]:
+        """Count the gates by name, with a c for each control, and mc for three or more: cx, ccx, mcx.
+
+        A gate such as CU is lowered to a gate and a phase of its controls; the phase is not counted beside the gate.
+        """
+        counts: Counter[str] = Counter()
+        for begin, end in pairwise(self.instructions[:, 0].tolist()):
+            gates = self.gates[begin:end]
+            for gate in [gate for gate in gates if gate.name != "global_phase"] or gates:
+                num_controls = len(gate.controls)
+                counts["c" * num_controls + gate.name if num_controls < 3 else f"mc{gate.name}"] += 1
+        return counts
 
     @property
     def takes_states(self) -> bool:

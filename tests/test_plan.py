@@ -6,8 +6,8 @@ import pytest
 from circuits import circuits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qiskit.circuit import ParameterVector, QuantumCircuit
-from qiskit.circuit.library import efficient_su2
+from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
+from qiskit.circuit.library import CXGate, efficient_su2, real_amplitudes
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import fuse
@@ -146,3 +146,54 @@ def test_60_000_parameters_are_planned_in_seconds():
 def test_chunks_of_wide_states_stay_in_the_cache():
     wide = [fuse(hardware_efficient(n, 1), SparsePauliOp("Z" * n)) for n in (13, 14, 20, 25, 26, 28)]
     assert [plan.chunk_bits for plan in wide] == [0, 2, 6, 6, 7, 9]
+
+
+def _bare(add, num_qubits=4):
+    circuit = QuantumCircuit(num_qubits)
+    add(circuit)
+    return circuit
+
+
+@pytest.mark.parametrize(
+    ("add", "names"),
+    [
+        (lambda circuit: circuit.cu(0.1, 0.2, 0.3, 0.4, 0, 1), {"cu": 1}),
+        (lambda circuit: circuit.mcx([0, 1, 2], 3), {"mcx": 1}),
+        (lambda circuit: circuit.ccx(0, 1, 2), {"ccx": 1}),
+        (lambda circuit: circuit.mcp(0.3, [0, 1, 2], 3), {"mcp": 1}),
+        (lambda circuit: circuit.append(CXGate(ctrl_state=0), [0, 1]), {"cx": 1}),
+        (lambda circuit: circuit.append(real_amplitudes(2, reps=1).to_gate(), [0, 1]), {"ry": 4, "cx": 1}),
+    ],
+    ids=["cu", "mcx", "ccx", "mcp", "ctrl_state", "nested"],
+)
+def test_gates_are_counted_as_they_were_written(add, names):
+    plan = fuse(_bare(add))
+    assert plan.program.count_gates() == names
+    number = sum(names.values())
+    assert f"\n  gates       {number}\n" in str(plan)
+    assert repr(plan.program).endswith(f", {number} gate{'s' * (number > 1)})")
+    listed = ", ".join(f"{count} {name}" for name, count in names.items())
+    assert f"{number} gate{'s' * (number > 1)} ({listed}) became" in " ".join(plan.explain().split())
+
+
+def test_sentences_about_a_plan_hold_for_one_gate_too():
+    text = " ".join(fuse(_bare(lambda circuit: circuit.rx(0.1, 0))).explain().split())
+    assert "Each rotation is a gate of one qubit" in text and "1 gates" not in text
+    deep = efficient_su2(8, reps=5)
+    text = " ".join(fuse(deep, "IIIIIIIZ").explain().split())
+    assert (
+        "22 operations that no observable sees, of the 201 rotations and terms that the gates are taken apart" in text
+    )
+
+
+def test_a_plan_says_why_complex64_takes_more_memory_where_it_does():
+    circuit = QuantumCircuit(10)
+    for layer in range(50):
+        for qubit in range(10):
+            circuit.ry(Parameter(f"a{layer}_{qubit}"), qubit)
+            circuit.rx(Parameter(f"b{layer}_{qubit}"), qubit)
+        for qubit in range(10):
+            circuit.cx(qubit, (qubit + 1) % 10)
+    plan, text = fuse(circuit), "complex64 takes more: its tables of phases are small enough to be kept"
+    assert (plan.memory(dtype="complex64") > plan.memory(dtype="complex128")) == (text in str(plan))
+    assert text in str(plan) and text not in str(fuse(real_amplitudes(4)))
