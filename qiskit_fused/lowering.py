@@ -23,10 +23,10 @@ from qiskit.circuit import (
     QuantumCircuit,
     Reset,
 )
-from qiskit.circuit.library import Initialize, StatePreparation, UGate
+from qiskit.circuit.library import Initialize, StatePreparation, UGate, UnitaryGate
 from qiskit.exceptions import QiskitError
 
-from . import synthesis
+from . import matrices, synthesis
 from .expressions import CompiledExpressions, Node, constant_value, is_finite_real, translate
 from .gates import GATES
 from .normal_form import NormalForm
@@ -75,7 +75,7 @@ class _Lowering:
         self.nodes: list[Node] = []
         self.origins: list[str] = []
         self.node_columns: dict[Node | tuple[Angle, ...], int] = {}
-        self.definitions: dict[int, tuple[object, QuantumCircuit]] = {}
+        self.definitions: dict[int, tuple[object, QuantumCircuit | None]] = {}
         self.unitaries: dict[bytes, Any] = {}  # their decompositions, by matrix
         self.gates: list[Gate] = []
         self.recording = True
@@ -221,10 +221,15 @@ class _Lowering:
             synthesis.prepare(self, op, qubits)
         elif kind in synthesis.RULES:
             synthesis.RULES[kind](self, op, qubits, controls, state)
+        elif isinstance(op, UnitaryGate):  # of a class derived from it: the matrix says what it does
+            matrices.unitary(self, op, qubits, controls, state)
+        elif (definition := self.definition(op)) is not None:
+            self.walk(definition, qubits, controls, state)
         else:
-            self.walk(self._definition(op), qubits, controls, state)
+            matrices.opaque(self, op, qubits, controls, state)
 
-    def _definition(self, op: Instruction) -> QuantumCircuit:
+    def definition(self, op: Instruction) -> QuantumCircuit | None:
+        """Return the circuit that an operation stands for, if it has one."""
         known = self.definitions.get(id(op))
         if known is not None:
             return known[1]
@@ -234,17 +239,6 @@ class _Lowering:
             raise self.unsupported(
                 op.name, f"has no definition as gates: {error}; bind its parameters or define it by gates"
             ) from error
-        if definition is None:
-            matrix = synthesis.matrix_of(op)
-            if matrix is None:
-                raise self.unsupported(
-                    op.name,
-                    "is opaque: it has neither a definition nor a matrix; define it by gates (noise channels cannot "
-                    "be: leave them out)",
-                    fallback=False,
-                )
-            definition = QuantumCircuit(op.num_qubits)
-            definition.unitary(matrix, range(op.num_qubits))
         self.definitions[id(op)] = (op, definition)  # holding op keeps its id from being reused
         return definition
 
@@ -284,7 +278,9 @@ class _Lowering:
         self._require_unmeasured(active, mask)
         if self.touched & mask:
             raise self.unsupported(
-                op.name, "resets a qubit that is in use: this is not unitary; use a fresh qubit or StatevectorEstimator"
+                op.name,
+                "resets a qubit that is in use: this is not unitary; use a fresh qubit or StatevectorEstimator, which "
+                "draws the outcome of the reset at random: its value is that of one trajectory, not the mean",
             )
 
     def _is_start_state(self, op: StatePreparation, qubits: Sequence[int]) -> bool:

@@ -13,99 +13,44 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qiskit.circuit import AnnotatedOperation, Instruction, ParameterExpression
 from qiskit.circuit import library as circuit_library
-from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
 from qiskit.circuit.library import (
     DiagonalGate,
     HamiltonianGate,
     Initialize,
+    Isometry,
     PauliEvolutionGate,
     PauliGate,
     PermutationGate,
     StatePreparation,
+    UCGate,
     UnitaryGate,
 )
-from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
-from qiskit.synthesis import TwoQubitWeylDecomposition
 from qiskit_machine_learning.circuit.library.raw_feature_vector import ParameterizedInitialize
 
-from .cosine_sine import decompose, emit
 from .gates import PAULIS, kron
-from .normal_form import NormalForm, constant, scaled, split_unitary, walsh
+from .matrices import (
+    Qubits,
+    by_definition,
+    diagonal,
+    emit_matrix,
+    hermitian_matrix,
+    require_dense,
+    require_real,
+    unitary,
+)
+from .modifiers import annotated
+from .normal_form import scaled, walsh
 from .program import Angle, Gate
 from .starts import Encoding
 
 if TYPE_CHECKING:
     from .lowering import _Lowering
 
-MAX_DENSE_QUBITS = 7  # a synthesised unitary has 47,000 ops and takes 7 s; with 8 qubits 190,000 and 86 s
 MAX_START_STATE_QUBITS = 30  # 16 GiB
 _FROM_ZERO = {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}
 
-Qubits = tuple[int, ...]
 Pairs = list[tuple[int, str]]
-
-
-def matrix_of(op: Instruction) -> np.ndarray | None:
-    """Return the matrix of an operation that has one, else None."""
-    try:
-        return np.array(op.to_matrix(), dtype=complex)
-    except (AttributeError, QiskitError, TypeError):
-        return None
-
-
-def unitary(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a constant matrix; under controls by its eigenbasis, so that only a diagonal is controlled."""
-    matrix = np.array(op.to_matrix(), dtype=complex)  # a copy, which no later change of the operation reaches
-    lowering.touch(qubits + controls)
-    if lowering.recording:
-        lowering.gates.append(Gate("unitary", qubits, (), controls, state, matrix))
-    _emit_unitary(lowering, matrix, qubits, controls, state)
-
-
-def _emit_unitary(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, controls: Qubits, state: int) -> None:
-    form = lowering.form.controlled(controls, state)
-    if _is_diagonal(matrix):
-        form.diagonal(qubits, np.angle(np.diag(matrix)))
-    else:
-        _emit_matrix(lowering, matrix, qubits, controls, state)
-
-
-def _emit_matrix(
-    lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, controls: Qubits = (), state: int = 0
-) -> None:
-    """Emit the normal form of a matrix, without recording gates."""
-    form = lowering.form.controlled(controls, state)
-    if len(qubits) == 0:
-        form.phase(constant(float(np.angle(matrix[0, 0]))))
-    elif len(qubits) == 1:
-        form.su2(qubits[0], *split_unitary(matrix))
-    elif len(qubits) == 2 and not controls:
-        _emit_pair(form, matrix, qubits)
-    else:
-        _require_dense(lowering, qubits)
-        key = matrix.tobytes()
-        if key not in lowering.unitaries:
-            lowering.unitaries[key] = decompose(matrix)
-        emit(form, qubits, lowering.unitaries[key])
-
-
-def _emit_pair(form: NormalForm, matrix: np.ndarray, qubits: Qubits) -> None:
-    """Emit a two-qubit unitary by its Weyl decomposition, K1 exp(i (a XX + b YY + c ZZ)) K2.
-
-    Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5. A
-    fidelity of 1 rounds as well, where float64 cannot tell it from 1: by up to 2e-8.
-    """
-    weyl = TwoQubitWeylDecomposition(matrix, fidelity=None)
-    low, high = qubits
-    form.su2(low, *split_unitary(weyl.K2r))
-    form.su2(high, *split_unitary(weyl.K2l))
-    for pauli, coordinate in (("X", weyl.a), ("Y", weyl.b), ("Z", weyl.c)):
-        if abs(coordinate) > 1e-15:
-            form.pauli_rotation([(low, pauli), (high, pauli)], constant(-2 * coordinate))
-    form.su2(low, *split_unitary(weyl.K1r))
-    form.su2(high, *split_unitary(weyl.K1l))
-    form.phase(constant(weyl.global_phase))
 
 
 def evolution(lowering: _Lowering, op: PauliEvolutionGate, qubits: Qubits, controls: Qubits, state: int) -> None:
@@ -119,7 +64,9 @@ def evolution(lowering: _Lowering, op: PauliEvolutionGate, qubits: Qubits, contr
         SparsePauliOp.from_sparse_observable(operator) if isinstance(operator, SparseObservable) else operator
         for operator in operators
     ]
-    total = SparsePauliOp.sum(operators).simplify()
+    total = SparsePauliOp.sum(operators)
+    require_real(lowering, op.name, total.coeffs)
+    total = total.simplify()
     time = lowering.angle(op.time)
     terms = []
     for label, positions, coefficient in total.to_sparse_list():
@@ -132,7 +79,7 @@ def evolution(lowering: _Lowering, op: PauliEvolutionGate, qubits: Qubits, contr
             pauli_rotation(lowering, members[0][0], scaled(time, 2 * members[0][1]), controls, state)
         else:
             support = tuple(sorted({qubit for pairs, _ in members for qubit, _ in pairs}))
-            _require_dense(lowering, support)
+            require_dense(lowering, support)
             _dense_evolution(lowering, _hamiltonian(members, support), time, support, controls, state)
 
 
@@ -172,17 +119,17 @@ def _dense_evolution(
         lowering.gates.append(Gate("evolution", qubits, (time,), controls, state, matrix))
     energies, basis = np.linalg.eigh(matrix)
     if time.column < 0 and not controls:
-        _emit_matrix(lowering, (basis * np.exp(-1j * time.offset * energies)) @ basis.conj().T, qubits)
+        emit_matrix(lowering, (basis * np.exp(-1j * time.offset * energies)) @ basis.conj().T, qubits)
         return
-    _emit_matrix(lowering, basis.conj().T, qubits)
+    emit_matrix(lowering, basis.conj().T, qubits)
     lowering.form.controlled(controls, state).walsh_phases(qubits, walsh(-energies), time)
-    _emit_matrix(lowering, basis, qubits)
+    emit_matrix(lowering, basis, qubits)
 
 
 def hamiltonian(lowering: _Lowering, op: HamiltonianGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower exp(-i t H) for a dense H."""
-    _require_dense(lowering, qubits)
-    matrix = np.array(op.params[0], dtype=complex)
+    require_dense(lowering, qubits)
+    matrix = hermitian_matrix(lowering, op.name, op.params[0], op.num_qubits)
     _dense_evolution(lowering, matrix, lowering.angle(op.params[1]), qubits, controls, state)
 
 
@@ -222,15 +169,6 @@ def pauli_product_rotation(lowering: _Lowering, op: Instruction, qubits: Qubits,
     pauli_rotation(lowering, pairs, scaled(lowering.angle(op.params[0]), sign), controls, state)
 
 
-def diagonal(lowering: _Lowering, op: DiagonalGate, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a diagonal as terms."""
-    entries = np.array([complex(param) for param in op.params])
-    lowering.touch(qubits + controls)
-    if lowering.recording:
-        lowering.gates.append(Gate("diagonal", qubits, (), controls, state, entries))
-    lowering.form.controlled(controls, state).diagonal(qubits, np.angle(entries))
-
-
 def permutation(lowering: _Lowering, op: PermutationGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a permutation as swaps, which only rename wires."""
     here = list(range(len(qubits)))
@@ -239,26 +177,6 @@ def permutation(lowering: _Lowering, op: PermutationGate, qubits: Qubits, contro
         if other != position:
             here[position], here[other] = here[other], here[position]
             lowering.gate("swap", (qubits[position], qubits[other]), (), controls, state)
-
-
-def annotated(lowering: _Lowering, op: AnnotatedOperation, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a base operation under its modifiers, the first one innermost: its controls are next to the base."""
-    base = op.base_op
-    repeat, start = 1, len(qubits) - base.num_qubits
-    for modifier in op.modifiers:
-        if isinstance(modifier, ControlModifier):
-            start -= modifier.num_ctrl_qubits
-            controls = qubits[start : start + modifier.num_ctrl_qubits] + controls
-            state = modifier.ctrl_state | state << modifier.num_ctrl_qubits
-        elif isinstance(modifier, InverseModifier):
-            base = base.inverse()
-        elif isinstance(modifier, PowerModifier) and float(modifier.power).is_integer():
-            repeat *= abs(int(modifier.power))
-            base = base.inverse() if modifier.power < 0 else base
-        elif isinstance(modifier, PowerModifier):
-            base = base.power(modifier.power)
-    for _ in range(repeat):
-        lowering.operation(base, qubits[len(qubits) - base.num_qubits :], controls, state)
 
 
 def prepare(lowering: _Lowering, op: Initialize | StatePreparation, qubits: tuple[int, ...]) -> None:
@@ -334,22 +252,11 @@ def _require_start_state(lowering: _Lowering, op: Instruction) -> None:
         )
 
 
-def _is_diagonal(matrix: np.ndarray) -> bool:
-    return not np.any(np.abs(matrix - np.diag(np.diag(matrix))) > 1e-15)
-
-
-def _require_dense(lowering: _Lowering, qubits: Qubits) -> None:
-    if len(qubits) > MAX_DENSE_QUBITS:
-        raise lowering.unsupported(
-            lowering.name,
-            f"needs a dense matrix on {len(qubits)} qubits, the limit is {MAX_DENSE_QUBITS}; decompose it (for an "
-            "evolution of non-commuting terms: choose a product formula and call circuit.decompose())",
-        )
-
-
 Rule = Callable[["_Lowering", Instruction, Qubits, Qubits, int], None]
 RULES: dict[type, Rule] = {
     UnitaryGate: unitary,
+    Isometry: by_definition,
+    UCGate: by_definition,
     PauliEvolutionGate: evolution,
     HamiltonianGate: hamiltonian,
     PauliGate: pauli,
