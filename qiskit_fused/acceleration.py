@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import BaseEstimatorV2, StatevectorEstimator
@@ -19,11 +19,8 @@ from qiskit_fused.compiler import COMPILED
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.gradient import FusedEstimatorGradient
 from qiskit_fused.keywords import checks_keywords
-from qiskit_fused.options import FusedOptionsDict
+from qiskit_fused.options import FusedOptionsDict, Unpack
 from qiskit_fused.qnn import FusedEstimatorQNN, make_function
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 _Model = TypeVar("_Model")
 

@@ -11,7 +11,7 @@ import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.arguments import is_by_name, ordered_values
-from qiskit_fused.coercion import coerce_observables, or_all_z, stack_observables
+from qiskit_fused.coercion import as_list, coerce_observables, or_all_z, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit
 from qiskit_fused.execution import Pairs, check_finite, real_values
 from qiskit_fused.observables import Observables
@@ -105,16 +105,8 @@ def _list_of_observables(observables: Any, count: int) -> Any:
     """Return a sequence of observables; one may have come without a list, and None is Z on all qubits."""
     if observables is None:
         return [None] * count
-    if isinstance(observables, str) or not isinstance(observables, (Sequence, np.ndarray)) or _is_single(observables):
-        return (observables,)
-    return observables
-
-
-def _is_single(observables: Any) -> bool:
-    # Pauli and SparsePauliOp have a length, but are one observable
-    return (
-        hasattr(observables, "num_qubits") and not hasattr(observables, "ravel") and not isinstance(observables, list)
-    )
+    observables = as_list(observables)
+    return observables if isinstance(observables, (Sequence, np.ndarray)) else (observables,)
 
 
 def _by_identity(things: Sequence[Any]) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
@@ -25,13 +25,10 @@ from qiskit_fused.display import arguments_text
 from qiskit_fused.execution import check_device, check_finite, evaluate, real_values
 from qiskit_fused.jobs import FusedJob
 from qiskit_fused.keywords import checks_keywords
-from qiskit_fused.options import EngineOptionsDict, FusedOptions
+from qiskit_fused.options import EngineOptionsDict, FusedOptions, Unpack
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
 from qiskit_fused.unsupported import UnsupportedInstruction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 # The original, even where a test or a user puts another class in its place later.
 _FALLBACK = StatevectorEstimator

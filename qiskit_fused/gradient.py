@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -25,10 +25,7 @@ from qiskit_fused.execution import check_device, check_finite
 from qiskit_fused.jobs import FusedJob
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.objective import Objective
-from qiskit_fused.options import FusedOptions, FusedOptionsDict, resembles_option, unknown_option
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from qiskit_fused.options import FusedOptions, FusedOptionsDict, Unpack, resembles_option, unknown_option
 
 # A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and
 # where the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.

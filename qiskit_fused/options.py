@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from copy import copy, deepcopy
@@ -18,6 +19,11 @@ from qiskit_fused.choices import check_choice, check_dtype, suggest
 from qiskit_fused.display import arguments_text
 from qiskit_fused.limits import ALWAYS_FREE, DEFAULT_SHARE, LIMIT_HELP, parse_limit, resolve_limit, suggest_limit
 from qiskit_fused.schedules import METHODS, Method
+
+if sys.version_info >= (3, 11):
+    from typing import Unpack as Unpack
+else:
+    from typing_extensions import Unpack as Unpack  # which Qiskit brings
 
 DEVICES = ("auto", "cpu", "cuda", "reference")
 PRECISION_MODES = ("auto", "emulate", "exact")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -22,12 +22,9 @@ from qiskit_fused.execution import real_values
 from qiskit_fused.gradient import FusedEstimatorGradient
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.limits import count_text
-from qiskit_fused.options import FusedOptions, NetworkOptionsDict
+from qiskit_fused.options import FusedOptions, NetworkOptionsDict, Unpack
 from qiskit_fused.training import Expectations
 from qiskit_fused.unsupported import UnsupportedInstruction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 class FusedEstimatorQNN(EstimatorQNN):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -18,7 +18,7 @@ from qiskit_fused.engines import DoesNotFit
 from qiskit_fused.execution import check_device
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.on_device import DeviceExpectations, on_device
-from qiskit_fused.options import FusedOptions, FusedOptionsDict
+from qiskit_fused.options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.row_batches import Vjp
 from qiskit_fused.training import Expectations
 
@@ -34,9 +34,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 from qiskit_fused.tensors import as_rows, device_of, from_gpu, is_on_gpu, to_gpu, to_numpy, to_tensor
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 class FusedLayer(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -20,15 +20,12 @@ from qiskit_fused.forks import cached_property
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.limits import count_text
 from qiskit_fused.observables import Observables
-from qiskit_fused.options import FusedOptions, FusedOptionsDict
+from qiskit_fused.options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_batches import Cotangents, Found, Rows, Vjp, check_cotangents
 from qiskit_fused.row_starts import RowStarts, check_states
 from qiskit_fused.shared_evaluation import Wanted
 from qiskit_fused.workers import cut_rows, options_of_workers, run_portions
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 _BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
 _BLOCKS_IN_LIMIT = 8  # such gradients take at most this part of memory_limit

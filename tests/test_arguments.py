@@ -15,7 +15,8 @@ from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.library import UnitaryGate
 from qiskit.primitives import StatevectorEstimator
 from qiskit.primitives.containers.bindings_array import BindingsArray
-from qiskit.quantum_info import Pauli, SparseObservable, SparsePauliOp
+from qiskit.primitives.containers.observables_array import ObservablesArray
+from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, compile_circuit, fuse
 from qiskit_fused.arguments import ordered_values
@@ -249,6 +250,15 @@ def test_values_are_placed_as_bindings_arrays_place_them(data):
 
 
 # --- observables ---
+
+
+def test_lists_of_observables_have_any_form():
+    expected = GRADIENT.run([CIRCUIT] * 2, ["ZZ", "XI"], ROWS[:2]).result().gradients
+    forms = [PauliList(["ZZ", "XI"]), ObservablesArray.coerce(["ZZ", "XI"]), ("ZZ", "XI"), np.array(["ZZ", "XI"])]
+    for form in forms:
+        np.testing.assert_array_equal(GRADIENT.run([CIRCUIT] * 2, form, ROWS[:2]).result().gradients, expected)
+        found = GRADIENT.value_and_gradient(CIRCUIT, form, ROWS[:2])[1]
+        assert_allclose(found[[0, 1], [0, 1]], expected, atol=1e-14)
 
 
 def test_another_number_of_observables_is_refused_each_time():

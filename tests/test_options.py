@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 from dataclasses import fields
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from qiskit_machine_learning.gradients import DerivativeType
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions, accelerate, limits
 from qiskit_fused.options import EngineOptionsDict, FusedOptionsDict, NetworkOptionsDict
 from qiskit_fused.schedules import REVERSE, Method
+from qiskit_fused.training import Expectations
 
 
 def test_options_are_copied_from_a_dataclass_a_mapping_or_keywords():
@@ -315,3 +317,9 @@ def test_unknown_keywords_are_refused_with_the_arguments_there_are():
             call(devcie="cpu")
     with pytest.raises(TypeError, match="did you mean 'weight_params'"):
         FusedEstimatorQNN(circuit=circuit, weight_parameters=circuit.parameters)
+
+
+def test_the_types_of_arguments_can_be_read_when_the_code_runs():
+    for owner in (FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, Expectations):
+        assert "options" in get_type_hints(owner.__init__)
+    assert "model" in get_type_hints(accelerate)

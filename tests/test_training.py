@@ -80,3 +80,15 @@ def test_a_parameter_that_is_neither_input_nor_weight_is_named():
         ValueError, match=r"parameter 'x\[2\]' of the circuit must be one input parameter or one weight"
     ):
         Expectations(FEATURES.compose(ANSATZ), "ZZZ", FEATURES.parameters[:2], ANSATZ.parameters, FusedOptions())
+
+
+def test_old_names_of_inputs_and_weights_still_work():
+    with pytest.warns(FutureWarning, match="of Expectations is now called") as record:
+        old = Expectations(
+            FEATURES.compose(ANSATZ), "ZZZ", input_parameters=FEATURES.parameters, weight_parameters=ANSATZ.parameters
+        )
+    new = Expectations(
+        FEATURES.compose(ANSATZ), "ZZZ", input_params=FEATURES.parameters, weight_params=ANSATZ.parameters, device="cpu"
+    )
+    assert len(record) == 2
+    np.testing.assert_array_equal(old.values(INPUTS, WEIGHTS), new.values(INPUTS, WEIGHTS))
