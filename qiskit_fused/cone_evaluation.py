@@ -60,28 +60,32 @@ def evaluate_cones(
     Raises:
         TooManyQubits: when the qubits that a single term sees do not fit; it names the term.
     """
-    operators, per_pair = whole.operators, gradient and whole.cotangents is None
-    grouping = compiled.light_cones.groups(operators, num_rows, per_pair)
-    while True:
-        found = _try(run, compiled, grouping, whole)
-        if not isinstance(found, TooManyQubits):
-            return found, 1 if grouping is None else len(grouping.groups)
-        together, most, term = compiled.light_cones.widest(operators)
-        size = together if grouping is None else grouping.groups[0].num_qubits
-        grouping = compiled.light_cones.groups(operators, num_rows, per_pair, size - 1) if most < size else None
-        if grouping is None:
-            name = f"{operators.term_text(term)} of observable {operators.observable[term]}"
-            raise TooManyQubits(f"{found} The term {name} alone sees {count_text(most, 'qubit')} of the circuit.")
-
-
-def _try(run: Run, compiled: CompiledCircuit, grouping: Grouping | None, whole: Part) -> Evaluation | TooManyQubits:
-    """Evaluate a batch in groups, or return the error of the first, which has the most qubits."""
+    operators = whole.operators
+    grouping = compiled.light_cones.groups(operators, num_rows, gradient and whole.cotangents is None)
     try:
         if grouping is None:
-            return run(compiled.plan(whole.operators.support(compiled.num_qubits)), whole)
-        return _evaluate_groups(run, grouping, whole)
+            return run(compiled.plan(operators.support(compiled.num_qubits)), whole), 1
+        return _evaluate_groups(run, grouping, whole), len(grouping.groups)
     except TooManyQubits as error:
-        return error
+        return _evaluate_finer(run, compiled, whole, num_rows, grouping, error)
+
+
+def _evaluate_finer(
+    run: Run, compiled: CompiledCircuit, whole: Part, num_rows: int, grouping: Grouping | None, error: TooManyQubits
+) -> tuple[Evaluation, int]:
+    """Evaluate a batch in smaller groups than those of which the first, which has the most qubits, does not fit."""
+    cones, operators = compiled.light_cones, whole.operators
+    together, most, term = cones.widest(operators)
+    size = together if grouping is None else grouping.groups[0].num_qubits
+    if most == size:
+        name = f"{operators.term_text(term)} of observable {operators.observable[term]}"
+        raise TooManyQubits(f"{error} The term {name} alone sees {count_text(most, 'qubit')} of the circuit.") from None
+    finer = cones.groups(operators, num_rows, False, size - 1)
+    assert finer is not None
+    try:
+        return _evaluate_groups(run, finer, whole), len(finer.groups)
+    except TooManyQubits as next_error:
+        return _evaluate_finer(run, compiled, whole, num_rows, finer, next_error)
 
 
 def _evaluate_groups(run: Run, grouping: Grouping, whole: Part) -> Evaluation:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ from qiskit_fused.engines import (
     suits_gpu,
 )
 from qiskit_fused.forks import in_child, new_lock
+from qiskit_fused.light_cones import with_seen_gates
 from qiskit_fused.limits import format_bytes
 from qiskit_fused.memory import Request
 from qiskit_fused.methods import Choice, choose
@@ -157,9 +157,9 @@ def evaluate(
     """
     start = time.perf_counter()
     num_lams = len(values) if cotangents is not None else len(pairs[0])
-    flags: dict[str, Any] = {"gradient": gradient, "cotangents": cotangents}
     if portions := cut_rows(options, compiled, len(values), num_lams if gradient else None):
-        flags |= {"imaginary": imaginary, "starts": starts, "wanted": wanted, "meanwhile": meanwhile, "watch": watch}
+        flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "starts": starts, "wanted": wanted}
+        flags |= {"cotangents": cotangents, "meanwhile": meanwhile, "watch": watch}
         evaluations = evaluate_portions(evaluate, options, portions, (compiled, operators), values, pairs, **flags)
         if metrics is not None:
             for evaluation in evaluations:
@@ -179,13 +179,13 @@ def evaluate(
     if metrics is not None:
         record: dict[str, Any] = {"rows": len(values), "pairs": len(pairs[0]), "cones": num_cones}
         add_metrics(metrics, record | {"seconds": time.perf_counter() - start})
-        for stats in question.stats:
+        for stats in question.stats():
             add_metrics(metrics, {name: value for name, value in stats.items() if name not in record})
     return evaluation
 
 
 class _Question(NamedTuple):
-    """What `evaluate` is asked, and the stats of what ran for it."""
+    """What `evaluate` is asked, and for each plan that ran: what ran it, the plan, and how rows shared work."""
 
     options: FusedOptions
     compiled: CompiledCircuit
@@ -195,43 +195,49 @@ class _Question(NamedTuple):
     imaginary: bool
     starts: RowStarts
     wanted: Wanted | None
-    stats: list[dict[str, Any]]
+    ran: list[tuple[_Runner, Plan, str]]
 
     def run(self, plan: Plan, part: Part) -> Evaluation:
         """Evaluate some terms of the observables, all rows together or what these share first."""
         options, num_rows = self.options, len(self.values)
         num_lams = num_rows if part.cotangents is not None else len(part.pairs[0])
         device = choose_device(options, plan, num_rows, num_lams, self.gradient)
-        batch = None if device == "reference" else self._find_shared(plan, part)
-        flags: dict[str, Any] = {"gradient": self.gradient, "cotangents": part.cotangents}
-        if self.wanted is not None and part.cotangents is not None:
-            flags["sum_columns"] = self.wanted.summed | self.wanted.unused
-
-        def run_on(device: str) -> Evaluation:
-            runner = _Runner(options, part.operators, device, self.imaginary, [])
-            if batch is not None:
-                found = evaluate_shared(runner, batch, part.meanwhile, part.watch)
-            else:
-                watched = {"meanwhile": part.meanwhile, "watch": part.watch}
-                found = runner(plan, self.columns, part.pairs, self.starts, **flags, **watched)
-            more = {"device": device, "dtype": options.dtype, "shared": ROWS if batch is None else batch.mode}
-            defaults = {"kernels": device, "chunks": 1, "bytes": _states(plan, options.dtype, self.gradient)}
-            self.stats.extend({**defaults, **stats, **more} for stats in runner.stats)
-            return found
-
+        batch = None
+        if device != "reference" and not self.imaginary and may_share(plan, num_rows):
+            batch = self._find_shared(plan, part)
         try:
-            return run_on(device)
+            return self._run_on(device, plan, part, batch)
         except DoesNotFit as error:
             if options.device != "auto":
                 raise
             _say_once(f"device='auto' runs on the CPU: {error}")
-            return run_on("cpu")
+            return self._run_on("cpu", plan, part, batch)
+
+    def _run_on(self, device: str, plan: Plan, part: Part, batch: Batch | None) -> Evaluation:
+        operators, pairs, cotangents, meanwhile, watch = part
+        if device == "reference":
+            plan = with_seen_gates(plan)
+        runner = _Runner(self.options, operators, device, self.imaginary, [])
+        self.ran.append((runner, plan, ROWS if batch is None else batch.mode))
+        if batch is not None:
+            return evaluate_shared(runner, batch, meanwhile, watch)
+        flags: dict[str, Any] = {"gradient": self.gradient, "cotangents": cotangents}
+        if self.wanted is not None and cotangents is not None:
+            flags["sum_columns"] = self.wanted.summed | self.wanted.unused
+        return runner(plan, self.columns, pairs, self.starts, **flags, meanwhile=meanwhile, watch=watch)
+
+    def stats(self) -> Iterator[dict[str, Any]]:
+        """Yield the stats of each evaluation by an engine."""
+        for runner, plan, mode in self.ran:
+            num_bytes = _states(plan, self.options.dtype, self.gradient)
+            defaults = {"kernels": runner.device, "chunks": 1, "bytes": num_bytes}
+            own = {"device": runner.device, "dtype": self.options.dtype, "shared": mode}
+            for stats in runner.stats:
+                yield {**defaults, **stats, **own}
 
     def _find_shared(self, plan: Plan, part: Part) -> Batch | None:
         """Return how to simulate once what all rows share, or None where that does not pay."""
         options, values, wanted, program = self.options, self.values, self.wanted, self.compiled.program
-        if self.imaginary or not may_share(plan, len(values)):
-            return None
         if wanted is None:
             varies = program.depends_on(columns_that_differ(values))
             if not plan.is_worth_splitting(varies, len(values)):
@@ -249,8 +255,7 @@ class _Question(NamedTuple):
         return None if mode == ROWS else batch._replace(mode=mode)
 
 
-@dataclass(frozen=True, eq=False)
-class _Runner:
+class _Runner(NamedTuple):
     """Evaluates plans for a batch on one device, within the memory limit; keeps the stats of each evaluation."""
 
     options: FusedOptions

@@ -23,7 +23,7 @@ class Cone(NamedTuple):
 
     Attributes:
         ops: ops of the program, ladders merged.
-        kept: bool (N,), the ops that matter.
+        kept: int64, ascending, numbers of the ops that matter.
         seen: int64, ascending, the active qubits that matter.
     """
 
@@ -49,14 +49,14 @@ def make_plan(program: Program, support: np.ndarray | None = None, cone: Cone | 
     """
     ops, kept, seen = _light_cone(program, support) if cone is None else cone
     if len(seen) > MAX_QUBITS:
-        raise TooManyQubits(
-            f"the observables see {len(seen)} qubits, a statevector has at most {MAX_QUBITS}; use observables or "
-            "circuits whose gates connect fewer qubits."
-        )
+        what, cure = "the observables see", "observables, or gates, that connect fewer qubits"
+        if support is None:  # imaginary derivatives, or a plan without observables
+            what, cure = "this needs all of", "real derivatives, or a plan for observables that see fewer"
+        raise TooManyQubits(f"{what} {len(seen)} qubits, a statevector has at most {MAX_QUBITS}; use {cure}.")
     bit_of = np.full(max(program.num_qubits, 1), -1, dtype=np.int64)
     bit_of[seen] = np.arange(len(seen))
     wires = np.where(program.output_wires >= 0, bit_of[program.output_wires], -1)
-    schedule = _Schedule(program, ops.take(np.flatnonzero(kept)), bit_of, len(seen))
+    schedule = _Schedule(program, ops if len(kept) == len(ops) else ops.take(kept), bit_of, len(seen))
     schedule.add()
     return schedule.finish(wires, seen, support)
 
@@ -65,12 +65,12 @@ def _light_cone(program: Program, support: np.ndarray | None) -> Cone:
     """Return what observables with that support see."""
     ops = merge_ladders(program.ops)
     if support is None:
-        return Cone(ops, np.ones(len(ops), bool), np.arange(program.num_qubits))
+        return Cone(ops, np.arange(len(ops)), np.arange(program.num_qubits))
     touched, turned = [0] * program.num_qubits, [0] * program.num_qubits
     for wire, effect in zip(program.output_wires.tolist(), support.tolist()):
         if wire >= 0:
             touched[wire], turned[wire] = int(effect > 0), int(effect == 2)
-    kept = np.array(trace_back(ops, touched, turned), dtype=bool)
+    kept = np.flatnonzero(trace_back(ops, touched, turned))
     seen = np.array(touched, dtype=bool)
     if program.any_start or seen[list(program.initialized)].any():
         seen[list(program.initialized)] = True

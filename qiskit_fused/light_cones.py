@@ -18,13 +18,15 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from qiskit_fused.forks import cached_property
-
+from .caches import BoundedCache
+from .forks import cached_property
 from .ladders import merge_ladders
 from .layering import Cone, make_plan, trace_back
+from .limits import TooManyQubits
 from .observables import Observables, X
 from .plan import Plan
 from .program import Ops, Program
+from .starts import spread
 
 # Costs are counted in ops times amplitudes, 0.5 ns each on one core (AMD Zen 4).
 _MIN_QUBITS = 12  # active qubits; a gradient of fewer takes less than two evaluations take beside their sweeps
@@ -34,9 +36,13 @@ _BACK = 2  # times the forward sweep: the sweep back for one observable
 _GAIN = 0.75  # groups are used only if they are estimated to take less than 0.75 of the time of all terms together
 _SEVERAL, _MANY = 16, 256  # rows: groups are made for 1 row, or for as many as these
 
+_MOST_REFERENCE_QUBITS = 30
 _MOST_CONES = 1024  # that are compared with one another at a time
 _BLOCK = 1 << 13  # ops whose sets are transposed at a time
-_KEPT = 8  # groupings per circuit; each keeps its plans
+
+_OP_BYTES, _GROUP_BYTES = 300, 1 << 14  # of a group with its plan, for each op and beside them, about
+_GROUPINGS: BoundedCache[Grouping] = BoundedCache(64 << 20)
+_CONES: BoundedCache[tuple[Ops, np.ndarray, np.ndarray]] = BoundedCache(32 << 20)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +74,16 @@ class Group:
 
 
 class Grouping:
-    """All terms of some observables in groups, the group of most qubits first."""
+    """The terms of some observables in groups, the group of most qubits first; without groups, all belong together."""
 
     def __init__(self, groups: list[Group]):
         self.groups = groups
         self._parts: WeakKeyDictionary[Observables, list[Observables]] = WeakKeyDictionary()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the groups and their plans, about."""
+        return sum(_GROUP_BYTES + _OP_BYTES * len(group.cone.kept) for group in self.groups)
 
     def parts(self, operators: Observables) -> list[Observables]:
         """Return the terms of each group as observables; the same objects for the same observables."""
@@ -92,8 +103,6 @@ class LightCones:
 
     def __init__(self, program: Program):
         self._program = program
-        self._kept: dict[tuple[object, ...], Grouping | None] = {}
-        self._latest: WeakKeyDictionary[Observables, dict[tuple[object, ...], Grouping | None]] = WeakKeyDictionary()
 
     def groups(
         self, operators: Observables, num_rows: int, per_pair: bool, most_qubits: int | None = None
@@ -112,21 +121,12 @@ class LightCones:
         if self._program.num_qubits < _MIN_QUBITS and most_qubits is None:
             return None
         rows = 1 if num_rows < _SEVERAL else _SEVERAL if num_rows < _MANY else _MANY
-        question = rows, per_pair, most_qubits
-        latest = self._latest.get(operators)
-        if latest is None:
-            latest = self._latest[operators] = {}
-        elif question in latest:
-            return latest[question]
-        key = (*question, operators.structure)
-        kept = self._kept
-        if key not in kept:
-            grouping = self._find_groups(operators, _Costs(rows, per_pair, most_qubits))
-            self._kept = dict([*kept.items()][1 - _KEPT :]) | {key: grouping}  # a new one: threads may read the old one
-            latest[question] = grouping
-        else:
-            latest[question] = kept[key]
-        return latest[question]
+        key = (id(self), rows, per_pair, most_qubits, operators.structure)
+        found = _GROUPINGS.get(key)
+        if found is None:
+            found = self._find_groups(operators, _Costs(rows, per_pair, most_qubits))
+            found = _GROUPINGS.put(key, found, found.num_bytes, owner=self)
+        return found if found.groups else None
 
     def widest(self, operators: Observables) -> tuple[int, int, int]:
         """Return the qubits that all terms see together, the most that one term sees, and the number of that term."""
@@ -135,9 +135,11 @@ class LightCones:
         together = np.bitwise_count(np.bitwise_or.reduce(seen, axis=0, initial=0)).sum()
         return int(together), int(counts.max(initial=0)), int(counts.argmax()) if len(counts) else 0
 
-    @cached_property
     def _cones(self) -> tuple[Ops, np.ndarray, np.ndarray]:
-        """The ops, and packed bits of the qubits and of the ops that Z and X on each qubit see, (2n, words)."""
+        """Return ops, and packed bits of the qubits and of the ops that Z and X on each qubit see, (2n, words)."""
+        known = _CONES.get(id(self))
+        if known is not None:
+            return known
         program, ops = self._program, merge_ladders(self._program.ops)
         num_qubits = program.num_qubits
         touched = [3 << 2 * qubit for qubit in range(num_qubits)]
@@ -148,7 +150,9 @@ class LightCones:
             started |= touched[qubit]
         for qubit in program.initialized:
             touched[qubit] = started
-        return ops, _transposed(touched, 2 * num_qubits), _transposed(seen_by, 2 * num_qubits)
+        cones = ops, _transposed(touched, 2 * num_qubits), _transposed(seen_by, 2 * num_qubits)
+        num_bytes = cones[1].nbytes + cones[2].nbytes + (ops is not program.ops) * _OP_BYTES * len(ops)
+        return _CONES.put(id(self), cones, num_bytes, owner=self)
 
     def _seen(self, operators: Observables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return packed bits of the qubits that each term sees, and term and row of `_cones` of each letter."""
@@ -156,17 +160,18 @@ class LightCones:
         wires = self._program.output_wires[operators.qubits]
         factor = 2 * wires + ((operators.letters & X) != 0)
         term, factor = term[wires >= 0], factor[wires >= 0]
-        seen = np.zeros((operators.num_terms, self._cones[1].shape[1]), np.uint64)
-        np.bitwise_or.at(seen, term, self._cones[1][factor])
+        qubits_of = self._cones()[1]
+        seen = np.zeros((operators.num_terms, qubits_of.shape[1]), np.uint64)
+        np.bitwise_or.at(seen, term, qubits_of[factor])
         return seen, term, factor
 
-    def _find_groups(self, operators: Observables, costs: _Costs) -> Grouping | None:
+    def _find_groups(self, operators: Observables, costs: _Costs) -> Grouping:
         seen, term, factor = self._seen(operators)
         qubits, kind = np.unique(seen, axis=0, return_inverse=True)
         kind = kind.reshape(-1)
         if len(qubits) < 2:
-            return None
-        ops_of = self._cones[2]
+            return Grouping([])
+        all_ops, _, ops_of = self._cones()
         factors = np.zeros((len(qubits), len(ops_of)), bool)
         factors[kind[term], factor] = True
         ops = np.array([np.bitwise_or.reduce(ops_of[row], axis=0) for row in factors])
@@ -178,14 +183,14 @@ class LightCones:
         together = cones.union(list(range(len(qubits))))
         apart = sum(costs.of(cones.union(one))[0] for one in chosen)
         if len(chosen) < 2 or (costs.most_qubits is None and apart >= _GAIN * costs.of(together)[0]):
-            return None
-        groups = [self._make_group(operators, np.isin(kind, one), cones.union(one), costs) for one in chosen]
+            return Grouping([])
+        groups = [self._make_group(operators, np.isin(kind, one), cones.union(one), costs, all_ops) for one in chosen]
         groups.sort(key=lambda group: (group.num_qubits, group.cost), reverse=True)
         groups[0] = replace(groups[0], sizes=tuple(group.num_qubits for group in groups))
         return Grouping(groups)
 
-    def _make_group(self, operators: Observables, chosen: np.ndarray, union: _Sets, costs: _Costs) -> Group:
-        program, ops, terms = self._program, self._cones[0], np.flatnonzero(chosen)
+    def _make_group(self, operators: Observables, chosen: np.ndarray, union: _Sets, costs: _Costs, ops: Ops) -> Group:
+        program, terms = self._program, np.flatnonzero(chosen)
         seen = np.flatnonzero(_unpacked(union.qubits[0], program.num_qubits))
         return Group(
             terms=terms,
@@ -194,8 +199,45 @@ class LightCones:
             cost=float(costs.of(union)[0]),
             program=program,
             support=operators.take(terms, np.arange(len(operators))).support(program.num_circuit_qubits),
-            cone=Cone(ops, _unpacked(union.ops[0], len(ops)), seen),
+            cone=Cone(ops, np.flatnonzero(_unpacked(union.ops[0], len(ops))), seen),
         )
+
+
+def with_seen_gates(plan: Plan) -> Plan:
+    """Return a plan for the reference engine, which applies gates: its program has no gates that no observable sees.
+
+    A gate counts as seen where it acts on a qubit that an observable, or a later gate that is seen, acts on.
+
+    Raises:
+        TooManyQubits: when more than 30 qubits are left.
+    """
+    program, support = plan.program, plan.support
+    if support is None or program.any_start or program.num_qubits < _MIN_QUBITS:
+        return plan
+    reached = set(program.wires[support > 0].tolist()) - {-1}
+    kept = []
+    for gate in reversed(program.gates):
+        if not reached.isdisjoint(gate.qubits + gate.controls):
+            reached.update(gate.qubits + gate.controls)
+            kept.append(gate)
+    starts = not reached.isdisjoint(program.initialized)
+    if starts:
+        reached.update(program.initialized)
+    if len(reached) > _MOST_REFERENCE_QUBITS:
+        raise TooManyQubits(
+            f"device='reference' applies whole gates, to {len(reached)} qubits at once, the limit is "
+            f"{_MOST_REFERENCE_QUBITS}; use device='cpu'."
+        )
+    order = sorted(reached)
+    place = dict(zip(order, range(len(order))))
+    seen = replace(
+        program,
+        num_qubits=len(order),
+        wires=np.array([place.get(wire, -1) for wire in program.wires.tolist()], dtype=program.wires.dtype),
+        gates=tuple([gate.on(place) for gate in reversed(kept)]),
+        initial_state=program.initial_state[spread(order)] if starts and program.initial_state is not None else None,
+    )
+    return replace(plan, program=seen, start_bits=plan.start_bits[order])
 
 
 @dataclass(eq=False)

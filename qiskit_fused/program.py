@@ -16,7 +16,7 @@ Conventions (used everywhere):
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from itertools import pairwise
@@ -71,6 +71,11 @@ class Gate:
     controls: tuple[int, ...] = ()
     ctrl_state: int = 0
     matrix: np.ndarray | None = None
+
+    def on(self, places: Mapping[int, int] | Sequence[int]) -> Gate:
+        """Return the gate on other qubits: qubit q becomes ``places[q]``."""
+        qubits, controls = (tuple([places[qubit] for qubit in part]) for part in (self.qubits, self.controls))
+        return replace(self, qubits=qubits, controls=controls)
 
 
 @dataclass(frozen=True)

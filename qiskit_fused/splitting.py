@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .program import Gate, Program
+from .program import Program
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def _cut(program: Program, chosen: np.ndarray, from_end: bool = False) -> tuple[
     second = replace(
         second,
         wires=wires,
-        gates=tuple(_moved(gate, slots) for gate in second.gates),
+        gates=tuple(gate.on(slots) for gate in second.gates),
         initial_state=None,
         encodings=(),
         initialized=tuple(range(program.num_qubits)),
@@ -120,12 +120,3 @@ def _take(program: Program, chosen: np.ndarray) -> Program:
     instructions = np.concatenate([np.zeros((1, 2), np.int64), np.cumsum(sizes[chosen], axis=0)])
     ops = program.ops.take(np.flatnonzero(np.repeat(chosen, sizes[:, 1])))
     return replace(program, gates=tuple(gates), ops=ops, instructions=instructions)
-
-
-def _moved(gate: Gate, slots: list[int]) -> Gate:
-    """Return the gate on other qubits."""
-    return replace(
-        gate,
-        qubits=tuple(slots[qubit] for qubit in gate.qubits),
-        controls=tuple(slots[control] for control in gate.controls),
-    )

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wide circuits with many local observables: terms are simulated in groups, by their light cones."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,17 @@ from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
 from qiskit.quantum_info import SparseObservable, SparsePauliOp, Statevector
+from qiskit_machine_learning.gradients import DerivativeType
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, compile_circuit, light_cones
+from qiskit_fused import (
+    FusedEstimator,
+    FusedEstimatorGradient,
+    FusedEstimatorQNN,
+    FusedOptions,
+    compile_circuit,
+    fuse,
+    light_cones,
+)
 from qiskit_fused.training import Expectations
 
 
@@ -138,3 +149,154 @@ def test_more_than_64_qubits_are_simulated_where_observables_see_few(num_qubits)
     gradients = found[1].reshape(3, -1)
     np.testing.assert_allclose(gradients[:, last], expected[1].reshape(3, -1), atol=1e-12)
     assert not gradients[:, : last[0]].any()
+
+
+def test_the_reference_engine_runs_the_cones_of_wide_circuits():
+    circuit, observables = brickwork(80, 2), neighbours(80)[::9]
+    values = angles_of(circuit)
+    found = [
+        FusedEstimatorGradient(device=device).value_and_gradient(circuit, observables, values)
+        for device in ("cpu", "reference")
+    ]
+    for ours, expected in zip(*found):
+        np.testing.assert_allclose(ours, expected, atol=1e-12)
+
+
+def test_what_cannot_be_split_is_refused_by_name_and_all_else_runs():
+    circuit = brickwork(50, 60)
+    local = SparsePauliOp.from_sparse_list([("Z", [49], 1.0)], 50)
+    shallow = QuantumCircuit(50)
+    shallow.compose(brickwork(40, 60), range(40), inplace=True)
+    shallow.ry(0.3, range(40, 50))
+    values = angles_of(shallow)
+    sees_ten = SparsePauliOp.from_sparse_list([("Z", [q], 1.0) for q in range(40, 50)], 50)
+    assert values_of(shallow, sees_ten, values) == pytest.approx(10 * np.cos(0.3))
+    sees_forty = SparsePauliOp.from_sparse_list([("Z", [45], 1.0), ("ZX", [45, 3], 1.0)], 50)
+    for operator, name in (
+        (sees_forty, "X3 Z45 of observable 1"),
+        (SparsePauliOp("Z" * 50), "Z0 Z1 Z2 Z3 Z4 Z5 ... Z49"),
+    ):
+        with pytest.raises(MemoryError, match=name.replace(".", "[.]")) as error:
+            values_of(shallow, [local, operator], values, memory_limit="1GiB")
+        assert "enough for 25 qubits" in str(error.value)
+        assert "use fewer qubits." in str(error.value)
+    with pytest.raises(MemoryError, match="term Z49 of observable 0 alone sees 50 qubits"):
+        FusedEstimatorGradient().value_and_gradient(circuit, local, angles_of(circuit))
+
+
+def test_terms_that_do_not_fit_together_are_simulated_apart():
+    num_qubits = 18
+    circuit, angles = QuantumCircuit(num_qubits), np.linspace(0.5, 2.5, num_qubits)
+    for qubit, angle in enumerate(angles):
+        circuit.ry(angle, qubit)
+    terms = ["X" * (num_qubits - 1 - q) + "I" + "X" * q for q in range(num_qubits)]
+    operator = SparsePauliOp(terms)
+    expected = sum(np.prod(np.sin(np.delete(angles, q))) for q in range(num_qubits))
+    limit = int(1.3 * fuse(circuit, terms[0]).memory(gradient=False))
+    assert fuse(circuit, operator).num_qubits == num_qubits
+    for options, num_cones in (({}, 1), ({"memory_limit": limit}, num_qubits)):
+        job = FusedEstimator(device="cpu", num_threads=1, **options).run([(circuit, operator)])
+        assert job.result()[0].data.evs == pytest.approx(expected, abs=1e-12)
+        assert job.metrics()["cones"] == num_cones
+
+
+def test_deep_circuits_whose_observables_see_everything_are_simulated_whole():
+    circuit = brickwork(14, 14)
+    job = FusedEstimator().run([(circuit, neighbours(14), angles_of(circuit))])
+    job.result()
+    assert job.metrics()["cones"] == 1
+    assert fuse(circuit, neighbours(14)).cones == ()
+
+
+def test_the_printed_plan_counts_light_cones():
+    circuit = brickwork(40, 2)
+    plan = fuse(circuit, neighbours(40, "X"))
+    assert plan is fuse(circuit, neighbours(40, "X"))
+    assert plan.num_qubits == max(plan.cones) < 14
+    few, many = min(plan.cones), max(plan.cones)
+    text = (
+        f"{len(plan.cones)} light cones of {few} to {many} qubits, one after the other; this is the plan of the largest"
+    )
+    assert text in str(plan)
+    assert text[:40] in plan.explain()
+    with pytest.raises(MemoryError, match="this needs all of 70 qubits, a statevector has at most 64; use real"):
+        fuse(brickwork(70, 2))
+
+
+def test_imaginary_derivatives_of_wide_circuits_are_refused_by_their_qubits():
+    circuit = brickwork(70, 1)
+    gradient = FusedEstimatorGradient(derivative_type=DerivativeType.IMAG)
+    with pytest.raises(MemoryError, match="70 qubits"):
+        gradient.value_and_gradient(circuit, neighbours(70)[3], angles_of(circuit))
+
+
+def test_qaoa_of_one_and_two_layers_agrees_term_by_term():
+    num_qubits = 60
+    edges = [(q, (q + 1) % num_qubits) for q in range(num_qubits)] + [(q, q + 30) for q in range(30)]
+    for layers in (1, 2):
+        circuit, angles = QuantumCircuit(num_qubits), ParameterVector("a", 2 * layers)
+        circuit.h(range(num_qubits))
+        for layer in range(layers):
+            for first, second in edges:
+                circuit.cx(first, second)
+                circuit.rz(angles[2 * layer], second)
+                circuit.cx(first, second)
+            circuit.rx(angles[2 * layer + 1], range(num_qubits))
+        terms = [SparsePauliOp.from_sparse_list([("ZZ", edge, 1.0)], num_qubits) for edge in edges]
+        gradient = FusedEstimatorGradient()
+        evs, gradients = gradient.value_and_gradient(circuit, SparsePauliOp.sum(terms), angles_of(circuit))
+        each, of_each = gradient.value_and_gradient(circuit, terms, angles_of(circuit))
+        one, of_one = gradient.value_and_gradient(circuit, terms[-1], angles_of(circuit))
+        np.testing.assert_allclose(evs[0, 0], each.sum(), atol=1e-11)
+        np.testing.assert_allclose(gradients[0, 0], of_each[0].sum(axis=0), atol=1e-11)
+        np.testing.assert_allclose(each[0, -1], one[0, 0], atol=1e-13)
+        np.testing.assert_allclose(of_each[0, -1], of_one[0, 0], atol=1e-13)
+
+
+def test_networks_jobs_and_gradients_of_lists_run_in_cones():
+    circuit, observables = brickwork(40, 2), neighbours(40)[::3]
+    parameters = list(circuit.parameters)
+    inputs, weights = parameters[:10], parameters[10:]
+    values = angles_of(circuit, 3)
+    values[:, 10:] = values[0, 10:]
+    evs, gradients = FusedEstimatorGradient().value_and_gradient(circuit, observables, values)
+    cotangents = np.random.default_rng(3).normal(size=evs.shape)
+    expected = np.einsum("bk,bkp->bp", cotangents, gradients)
+    steps = []
+    for executor in (None, ThreadPoolExecutor(2)):
+        qnn = FusedEstimatorQNN(
+            circuit=circuit,
+            observables=observables,
+            input_params=inputs,
+            weight_params=weights,
+            input_gradients=True,
+            executor=executor,
+            progress=lambda done, total: steps.append(done / total),
+        )
+        found, of_inputs, of_weights = qnn.value_and_vjp(values[:, :10], values[0, 10:], cotangents)
+        np.testing.assert_allclose(found, evs, atol=1e-11)
+        np.testing.assert_allclose(of_inputs, expected[:, :10], atol=1e-10)
+        np.testing.assert_allclose(of_weights, expected[:, 10:].sum(axis=0), atol=1e-10)
+        np.testing.assert_allclose(qnn.backward(values[:, :10], values[0, 10:])[1], gradients[:, :, 10:], atol=1e-10)
+    assert steps[-1] == 1.0
+    assert all(0.0 <= step <= 1.0 for step in steps)
+    # observable k in row k alone
+    job = FusedEstimatorGradient().run([circuit] * 3, observables[:3], values)
+    for k, found in enumerate(job.result().gradients):
+        np.testing.assert_allclose(found, gradients[k, k], atol=1e-11)
+    assert job.metrics()["pairs"] == 3
+
+
+def test_constants_and_terms_on_idle_qubits_cost_nothing():
+    circuit = QuantumCircuit(90)
+    circuit.compose(brickwork(30, 2), range(30), inplace=True)
+    terms = [("ZZ", [q, q + 1], 1.0) for q in range(29)] + [("", [], 5.0), ("Z", [70], 2.0), ("X", [71], 3.0)]
+    operator = SparsePauliOp.from_sparse_list(terms, 90)
+    values = angles_of(circuit)
+    active = SparsePauliOp.from_sparse_list(terms[:29], 90)
+    expected = float(values_of(circuit, active, values)) + 7.0
+    assert values_of(circuit, operator, values) == pytest.approx(expected, abs=1e-12)
+    each = [SparsePauliOp.from_sparse_list([term], 90) for term in terms]
+    found = values_of(circuit, each, values)
+    np.testing.assert_allclose(found[-3:], [5.0, 2.0, 0.0], atol=1e-12)
+    assert found.sum() == pytest.approx(expected, abs=1e-12)
