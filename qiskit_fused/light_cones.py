@@ -209,7 +209,7 @@ def with_seen_gates(plan: Plan) -> Plan:
     A gate counts as seen where it acts on a qubit that an observable, or a later gate that is seen, acts on.
 
     Raises:
-        TooManyQubits: when more than 30 qubits are left.
+        TooManyQubits: when more than 30 qubits are left, and more than the plan has.
     """
     program, support = plan.program, plan.support
     if support is None or program.any_start or program.num_qubits < _MIN_QUBITS:
@@ -223,7 +223,7 @@ def with_seen_gates(plan: Plan) -> Plan:
     starts = not reached.isdisjoint(program.initialized)
     if starts:
         reached.update(program.initialized)
-    if len(reached) > _MOST_REFERENCE_QUBITS:
+    if len(reached) > max(_MOST_REFERENCE_QUBITS, plan.num_qubits):
         raise TooManyQubits(
             f"device='reference' applies whole gates, to {len(reached)} qubits at once, the limit is "
             f"{_MOST_REFERENCE_QUBITS}; use device='cpu'."
