@@ -21,6 +21,7 @@ from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliO
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, compile_circuit, fuse
 from qiskit_fused.arguments import ordered_values
 from qiskit_fused.training import Expectations
+from qiskit_fused.workers import _Shared
 
 X, W = ParameterVector("x", 2), [Parameter(f"w{number}") for number in range(12)]
 
@@ -115,6 +116,16 @@ def test_matrices_changed_in_place_do_not_reach_a_compiled_circuit():
     circuit.data[0].operation.params[0][:] = [[0, 1], [1, 0]]
     assert_allclose(FusedEstimatorQNN(circuit=compiled, weight_params=[angle]).forward(None, [0.3]), [[np.cos(0.3)]])
     assert_allclose(GRADIENT.value_and_gradient(compiled, "Z", [0.3])[0], [[np.cos(0.3)]])
+
+
+def test_a_worker_is_not_sent_the_circuit():
+    compiled = compile_circuit(CIRCUIT)
+    sent = pickle.loads(_Shared(compiled).pickled)
+    assert compiled.circuit == CIRCUIT and sent.metadata == {}
+    with pytest.raises(ValueError, match=r"CompiledCircuit\(2 qubits.* holds no circuit; give the QuantumCircuit"):
+        network(sent)
+    found = GRADIENT.value_and_gradient(sent, OBSERVABLE, ROWS)[1]
+    np.testing.assert_array_equal(found, GRADIENT.value_and_gradient(CIRCUIT, OBSERVABLE, ROWS)[1])
 
 
 # --- values by name ---

@@ -7,12 +7,16 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.circuit.library import real_amplitudes
 from qiskit.quantum_info import SparsePauliOp, Statevector
+from qiskit_machine_learning.circuit.library import raw_feature_vector
 from qiskit_machine_learning.gradients import DerivativeType
+from qiskit_machine_learning.optimizers import ADAM, L_BFGS_B, SLSQP
 from scipy.optimize import Bounds, basinhopping, check_grad, dual_annealing, minimize, minimize_scalar
 
 from qiskit_fused import FusedEstimatorGradient, compile_circuit
@@ -185,3 +189,51 @@ def test_methods_without_gradients_take_the_value():
         warnings.simplefilter("error")
         found = minimize(make().value, START, method="COBYLA", options={"maxiter": 50})
     assert_allclose(found.fun, exact(found.x), atol=1e-12)
+
+
+def test_encoded_features_may_be_fixed():
+    features, ansatz = raw_feature_vector(8), real_amplitudes(3, reps=1, parameter_prefix="w")
+    circuit, data = features.compose(ansatz), np.linspace(0.1, 1, 8)
+    weights = START[:6]
+    value, slope = FusedEstimatorGradient().objective(circuit, OBSERVABLE, fixed={tuple(features.parameters): data})(
+        weights
+    )
+    named = {tuple(features.parameters): data, tuple(ansatz.parameters): weights}
+    values, gradients = FusedEstimatorGradient().value_and_gradient(circuit, OBSERVABLE, named, ansatz.parameters)
+    assert_allclose(value, values[0, 0], atol=1e-12)
+    assert_allclose(slope, gradients[0, 0], atol=1e-12)
+    free = FusedEstimatorGradient().objective(circuit, OBSERVABLE, fixed={tuple(ansatz.parameters): weights})
+    assert check_grad(free.value, free.gradient, data) < 1e-6
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), num_fixed=st.integers(0, 6))
+def test_gradients_agree_with_finite_differences_whatever_is_fixed(seed, num_fixed):
+    rng = np.random.default_rng(seed)
+    parameters = [Parameter(f"p{number}") for number in range(6)]
+    circuit = QuantumCircuit(3)
+    for _ in range(10):
+        one, other = rng.choice(6, 2)
+        angle = parameters[one] * parameters[other] + rng.normal() if rng.random() < 0.5 else parameters[one]
+        getattr(circuit, rng.choice(["rx", "ry", "rz", "p"]))(angle, int(rng.integers(3)))
+        circuit.cx(*map(int, rng.choice(3, 2, replace=False)))
+    point = dict(zip(circuit.parameters, rng.normal(size=circuit.num_parameters)))
+    names = rng.permutation([parameter.name for parameter in circuit.parameters])[:num_fixed]
+    fixed = {parameter.name: value for parameter, value in point.items() if parameter.name in names}
+    objective = FusedEstimatorGradient().objective(circuit, OBSERVABLE, fixed=fixed or None)
+    x = np.array([point[parameter] for parameter in objective.parameters])
+    value, slope = objective(x)
+    assert_allclose(value, exact(point, circuit), atol=1e-12)
+    steps = 1e-5 * np.eye(len(x))
+    differences = [(objective.value(x + step) - objective.value(x - step)) / 2e-5 for step in steps]
+    assert_allclose(slope, np.reshape(differences, len(x)), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [L_BFGS_B(), SLSQP(), ADAM(maxiter=50, lr=0.1)], ids=lambda one: type(one).__name__
+)
+def test_optimizers_of_qiskit_take_value_and_gradient(optimizer):
+    objective = make()
+    found = optimizer.minimize(fun=objective.value, x0=START, jac=objective.gradient)
+    assert_allclose(found.fun, exact(found.x), atol=1e-12)
+    assert found.fun < exact(START) - 0.5
