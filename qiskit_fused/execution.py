@@ -27,6 +27,7 @@ from qiskit_fused.engines import (
 from qiskit_fused.forks import in_child, new_lock
 from qiskit_fused.light_cones import with_seen_gates
 from qiskit_fused.limits import format_bytes
+from qiskit_fused.magnitudes import evaluate_scaled
 from qiskit_fused.memory import Request
 from qiskit_fused.methods import Choice, choose
 from qiskit_fused.observables import Observables
@@ -151,15 +152,18 @@ def evaluate(
         their gradients also ``state_gradients``, on the qubits of the circuit.
 
     Raises:
-        ValueError: when the amplitudes that a row starts in have no direction.
+        ValueError: when the amplitudes that a row starts in have no direction, or a result is larger than any float64.
         UnsupportedInstruction: when rows bring states and the circuit needs qubits in |0>.
         MemoryError: when the statevectors exceed the memory limit, before anything is allocated.
     """
     start = time.perf_counter()
     num_lams = len(values) if cotangents is not None else len(pairs[0])
+    flags: dict[str, Any] = {"gradient": gradient, "cotangents": cotangents, "imaginary": imaginary}
+    flags |= {"starts": starts, "wanted": wanted, "meanwhile": meanwhile, "watch": watch}
+    if operators.scaled is not None:
+        flags |= {"options": options, "compiled": compiled, "values": values, "metrics": metrics}
+        return evaluate_scaled(evaluate, operators, pairs, **flags)
     if portions := cut_rows(options, compiled, len(values), num_lams if gradient else None):
-        flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "starts": starts, "wanted": wanted}
-        flags |= {"cotangents": cotangents, "meanwhile": meanwhile, "watch": watch}
         evaluations = evaluate_portions(evaluate, options, portions, (compiled, operators), values, pairs, **flags)
         if metrics is not None:
             for evaluation in evaluations:

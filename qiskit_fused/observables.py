@@ -34,6 +34,7 @@ _MOST_NAMES = 8  # letters of a term that are written out
 # Terms that + - r l letters expand to; 2**24 terms are 1 GiB of masks.
 MAX_EXPANDED_TERMS = 1 << 24
 _MAX_CACHED_RESTRICTIONS = 16
+_MAX_EXPONENT = 50  # coefficients of 2**-50 to 2**50 times amplitudes are in the range of float32, 2**-126 to 2**127
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +144,26 @@ class Observables:
             self.letters[letters],
             self.qubits[letters],
         )
+
+    @cached_property
+    def scaled(self) -> tuple[Observables, np.ndarray] | None:
+        """Observables in the range of every number format, and exponents int64 (K,): these are 2**exponent of those.
+
+        None where all of them are in range already. Powers of two change no digit of a coefficient.
+        """
+        largest = np.zeros(self.num_observables)
+        parts = np.maximum(np.abs(self.coefficients.real), np.abs(self.coefficients.imag))
+        np.maximum.at(largest, self.observable, parts)
+        exponents = np.where(largest > 0, np.frexp(largest)[1], 0).astype(np.int64)
+        exponents[np.abs(exponents) <= _MAX_EXPONENT] = 0
+        if not exponents.any():
+            return None
+        of_term = -exponents[self.observable]
+        coefficients = np.empty_like(self.coefficients)
+        coefficients.real = np.ldexp(self.coefficients.real, of_term)
+        coefficients.imag = np.ldexp(self.coefficients.imag, of_term)
+        parts_of_terms = (self.observable, coefficients, self.boundaries, self.letters, self.qubits)
+        return Observables(self.num_qubits, self.num_observables, *parts_of_terms), exponents
 
     @cached_property
     def structure(self) -> bytes:

@@ -25,7 +25,8 @@ def on_device(
 ) -> DeviceExpectations | None:
     """Return what evaluates rows without the host, on the current CUDA device; None where the host is needed.
 
-    It is needed where the sweeps do not run on the GPU, where an executor shares the rows, where columns or start
+    It is needed where the sweeps do not run on the GPU, where an executor shares the rows, where coefficients of
+    observables are out of range, where columns or start
     states are made by NumPy (expressions that are not affine in one parameter, and amplitude encodings), and where what
     all rows have in common is worth simulating once, see `Sharing`.
 
@@ -41,6 +42,8 @@ def on_device(
     """
     options, compiled = expectations.options, expectations.compiled
     program = compiled.program
+    if expectations.operators.scaled is not None:
+        return None
     if options.executor is not None or program.expressions.num_expressions or program.encodings or not num_rows:
         return None
     if not any_start and compiled.light_cones.groups(expectations.operators, num_rows, per_pair=False) is not None:

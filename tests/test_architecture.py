@@ -69,6 +69,7 @@ LAYERS = {
         "batches",
         "execution",
         "cone_evaluation",
+        "magnitudes",
         "jobs",
         "job_threads",
         "stopping",
