@@ -158,12 +158,15 @@ def evaluate(
     """
     start = time.perf_counter()
     num_lams = len(values) if cotangents is not None else len(pairs[0])
-    flags: dict[str, Any] = {"gradient": gradient, "cotangents": cotangents, "imaginary": imaginary}
-    flags |= {"starts": starts, "wanted": wanted, "meanwhile": meanwhile, "watch": watch}
-    if operators.scaled is not None:
+    is_scaled = operators.scaled is not None
+    portions = [] if is_scaled else cut_rows(options, compiled, len(values), num_lams if gradient else None)
+    if is_scaled or portions:
+        flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "starts": starts, "wanted": wanted}
+        flags |= {"cotangents": cotangents, "meanwhile": meanwhile, "watch": watch}
+    if is_scaled:
         flags |= {"options": options, "compiled": compiled, "values": values, "metrics": metrics}
         return evaluate_scaled(evaluate, operators, pairs, **flags)
-    if portions := cut_rows(options, compiled, len(values), num_lams if gradient else None):
+    if portions:
         evaluations = evaluate_portions(evaluate, options, portions, (compiled, operators), values, pairs, **flags)
         if metrics is not None:
             for evaluation in evaluations:
