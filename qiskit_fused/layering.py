@@ -11,9 +11,10 @@ from qiskit_fused.ladders import merge_ladders
 from qiskit_fused.limits import TooManyQubits
 from qiskit_fused.plan import Plan
 from qiskit_fused.program import MAX_QUBITS, OpKind, Ops, Program
-from qiskit_fused.starts import Starts, spread
+from qiskit_fused.starts import Starts
 from qiskit_fused.windows import bits_of
 
+MAX_START_STATE_QUBITS = 30  # 16 GiB
 _ROUNDING = 1e-14
 _MANY = 32  # terms in a row; from here on NumPy takes less time for all of them than Python for one after the other
 
@@ -53,6 +54,11 @@ def make_plan(program: Program, support: np.ndarray | None = None, cone: Cone | 
         if support is None:  # imaginary derivatives, or a plan without observables
             what, cure = "this needs all of", "real derivatives, or a plan for observables that see fewer"
         raise TooManyQubits(f"{what} {len(seen)} qubits, a statevector has at most {MAX_QUBITS}; use {cure}.")
+    if len(seen) > MAX_START_STATE_QUBITS and any(np.isin(piece.qubits, seen).any() for piece in program.pieces):
+        raise TooManyQubits(
+            f"{len(seen)} qubits start in a vector, the limit is {MAX_START_STATE_QUBITS}; prepare the state by gates "
+            "(StatePreparation)."
+        )
     bit_of = np.full(max(program.num_qubits, 1), -1, dtype=np.int64)
     bit_of[seen] = np.arange(len(seen))
     wires = np.where(program.output_wires >= 0, bit_of[program.output_wires], -1)
@@ -72,8 +78,8 @@ def _light_cone(program: Program, support: np.ndarray | None) -> Cone:
             touched[wire], turned[wire] = int(effect > 0), int(effect == 2)
     kept = np.flatnonzero(trace_back(ops, touched, turned))
     seen = np.array(touched, dtype=bool)
-    if program.any_start or seen[list(program.initialized)].any():
-        seen[list(program.initialized)] = True
+    for qubits in map(list, program.starts_together):
+        seen[qubits] |= program.any_start or seen[qubits].any()
     return Cone(ops, kept, np.flatnonzero(seen))
 
 
@@ -273,11 +279,11 @@ class _Schedule:
 
     def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> Plan:
         ops, initial_state, starts = self.ops, None, None
-        if np.isin(self.program.initialized, seen).all():  # the qubits that are not seen start in |0>
-            if self.program.initial_state is not None:
-                initial_state = np.ascontiguousarray(self.program.initial_state[spread(seen.tolist())])
-            if self.program.encodings:
-                starts = Starts(self.program.encodings, self.bit_of, self.num_qubits)
+        pieces = [piece for piece in self.program.pieces if self.bit_of[piece.qubits[0]] >= 0]
+        if pieces:
+            starts = Starts(pieces, self.bit_of, self.num_qubits)
+            if not any(piece.varies for piece in pieces):
+                initial_state, starts = starts.states(np.zeros((1, 0)))[0], None
         runs = sorted(self.runs, key=lambda run: run[:2])
         terms = np.concatenate([np.array(self.terms, dtype=np.int64).reshape(-1, 3), *self.many_terms])
         terms = terms[np.lexsort((terms[:, 1], terms[:, 0]))]

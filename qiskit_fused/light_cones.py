@@ -14,6 +14,8 @@ the groups of least cost on the way.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -26,7 +28,6 @@ from .limits import TooManyQubits
 from .observables import Observables, X
 from .plan import Plan
 from .program import Ops, Program
-from .starts import spread
 
 # Costs are counted in ops times amplitudes, 0.5 ns each on one core (AMD Zen 4).
 _MIN_QUBITS = 12  # active qubits; a gradient of fewer takes less than two evaluations take beside their sweeps
@@ -145,11 +146,10 @@ class LightCones:
         touched = [3 << 2 * qubit for qubit in range(num_qubits)]
         turned = [2 << 2 * qubit for qubit in range(num_qubits)]
         seen_by = trace_back(ops, touched, turned)
-        started = 0
-        for qubit in program.initialized:
-            started |= touched[qubit]
-        for qubit in program.initialized:
-            touched[qubit] = started
+        for qubits in program.starts_together:
+            some = reduce(or_, [touched[qubit] for qubit in qubits])
+            for qubit in qubits:
+                touched[qubit] = some
         cones = ops, _transposed(touched, 2 * num_qubits), _transposed(seen_by, 2 * num_qubits)
         num_bytes = cones[1].nbytes + cones[2].nbytes + (ops is not program.ops) * _OP_BYTES * len(ops)
         return _CONES.put(id(self), cones, num_bytes, owner=self)
@@ -220,9 +220,9 @@ def with_seen_gates(plan: Plan) -> Plan:
         if not reached.isdisjoint(gate.qubits + gate.controls):
             reached.update(gate.qubits + gate.controls)
             kept.append(gate)
-    starts = not reached.isdisjoint(program.initialized)
-    if starts:
-        reached.update(program.initialized)
+    pieces = [piece for piece in program.pieces if not reached.isdisjoint(piece.qubits)]
+    for piece in pieces:
+        reached.update(piece.qubits)
     if len(reached) > max(_MOST_REFERENCE_QUBITS, plan.num_qubits):
         raise TooManyQubits(
             f"device='reference' applies whole gates, to {len(reached)} qubits at once, the limit is "
@@ -235,7 +235,7 @@ def with_seen_gates(plan: Plan) -> Plan:
         num_qubits=len(order),
         wires=np.array([place.get(wire, -1) for wire in program.wires.tolist()], dtype=program.wires.dtype),
         gates=tuple([gate.on(place) for gate in reversed(kept)]),
-        initial_state=program.initial_state[spread(order)] if starts and program.initial_state is not None else None,
+        pieces=tuple([replace(piece, qubits=tuple([place[qubit] for qubit in piece.qubits])) for piece in pieces]),
     )
     return replace(plan, program=seen, start_bits=plan.start_bits[order])
 

@@ -32,7 +32,7 @@ from .gates import GATES
 from .normal_form import NormalForm
 from .program import Angle, Gate, Program
 from .standard_gates import STANDARD, TABLE_CLASSES, stored_operation
-from .starts import Encoding, Starts
+from .starts import Encoding
 from .unsupported import UnsupportedInstruction
 
 _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
@@ -108,7 +108,8 @@ class _Lowering:
             gates=tuple(self.gates),
             ops=self.form.finish(),
             instructions=np.array([*self.begins, (len(self.gates), len(self.form))], dtype=np.int64),
-            **self._start(),
+            pieces=tuple(self.pieces),
+            needs_zero=self.needs_zero,
         )
 
     # The walk.
@@ -286,17 +287,6 @@ class _Lowering:
     def _is_start_state(self, op: StatePreparation, qubits: Sequence[int]) -> bool:
         fresh = not any((self.touched | self.measured) >> qubit & 1 for qubit in qubits)
         return fresh and op.name == "state_preparation" and len(self.active) <= _MAX_PREPARED_QUBITS
-
-    def _start(self) -> dict[str, Any]:
-        """Return the fields of the program that say how it starts."""
-        fields: dict[str, Any] = {"needs_zero": self.needs_zero}
-        fields["initialized"] = tuple(sorted(qubit for piece in self.pieces for qubit in piece.qubits))
-        if any(piece.varies for piece in self.pieces):
-            fields["encodings"] = tuple(self.pieces)
-        elif self.pieces:
-            start = Starts(self.pieces, np.arange(len(self.active)), len(self.active))
-            fields["initial_state"] = start.states(np.zeros((1, 0)))[0]
-        return fields
 
     # Angles.
 

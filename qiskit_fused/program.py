@@ -17,15 +17,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
+from .forks import cached_property
 from .limits import count_text
-from .starts import Encoding
+from .starts import Encoding, Starts
 
 MAX_QUBITS = 64
 """Qubits whose masks are 64-bit words; masks of wider programs are Python integers."""
@@ -147,9 +148,7 @@ class Program:
         ops: the normal form on active qubits.
         instructions: int64 (M + 1, 2), where the gates and the ops of each instruction begin: they stay together where
             the order of instructions is changed.
-        initial_state: complex128 (2**num_qubits,) start state, or None for |0...0>.
-        initialized: active qubits that do not start in |0>.
-        encodings: of the start, where it differs between rows; `initial_state` is then None.
+        pieces: what the start is a product of, each on some active qubits; all others start in |0>.
         any_start: rows bring start states of all circuit qubits with them (see `from_any_state`).
         needs_zero: name, index and circuit qubits of the first instruction that needs its qubits in |0>, if any.
     """
@@ -163,9 +162,7 @@ class Program:
     gates: tuple[Gate, ...]
     ops: Ops
     instructions: np.ndarray
-    initial_state: np.ndarray | None = None
-    initialized: tuple[int, ...] = field(default=())
-    encodings: tuple[Encoding, ...] = field(default=())
+    pieces: tuple[Encoding, ...] = ()
     any_start: bool = False
     needs_zero: tuple[str, int, tuple[int, ...]] | None = None
 
@@ -186,6 +183,27 @@ class Program:
                 num_controls = len(gate.controls)
                 counts["c" * num_controls + gate.name if num_controls < 3 else f"mc{gate.name}"] += 1
         return counts
+
+    @cached_property
+    def encodings(self) -> tuple[Encoding, ...]:
+        """The pieces of the start, where some differ between rows."""
+        return self.pieces if any(piece.varies for piece in self.pieces) else ()
+
+    @cached_property
+    def initial_state(self) -> np.ndarray | None:
+        """The start state, complex128 (2**num_qubits,), where it is the same in all rows; None for |0...0>."""
+        if not self.pieces or self.encodings:
+            return None
+        return Starts(self.pieces, np.arange(self.num_qubits), self.num_qubits).states(np.zeros((1, 0)))[0]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what to pickle, without what is made again."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+    @property
+    def starts_together(self) -> list[tuple[int, ...]]:
+        """Active qubits that do not start in |0>, those together whose start is one state."""
+        return [tuple(range(self.num_qubits))] if self.any_start else [piece.qubits for piece in self.pieces]
 
     @property
     def takes_states(self) -> bool:
@@ -225,6 +243,5 @@ class Program:
             num_qubits=self.num_circuit_qubits,
             wires=wires,
             output_wires=output_wires,
-            initialized=tuple(range(self.num_circuit_qubits)),
             any_start=True,
         )

@@ -103,9 +103,7 @@ def _cut(program: Program, chosen: np.ndarray, from_end: bool = False) -> tuple[
         second,
         wires=wires,
         gates=tuple(gate.on(slots) for gate in second.gates),
-        initial_state=None,
-        encodings=(),
-        initialized=tuple(range(program.num_qubits)),
+        pieces=(),
         any_start=True,
     )
     return replace(first, output_wires=wires), second

@@ -47,7 +47,6 @@ from .starts import Encoding
 if TYPE_CHECKING:
     from .lowering import _Lowering
 
-MAX_START_STATE_QUBITS = 30  # 16 GiB
 _FROM_ZERO = {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}
 
 Pairs = list[tuple[int, str]]
@@ -194,7 +193,6 @@ def prepare(lowering: _Lowering, op: Initialize | StatePreparation, qubits: tupl
             raise lowering.unsupported(op.name, "has amplitudes that are parameters; bind them first")
         vector = np.array([complex(param) for param in op.params])
         lowering.require_fresh(op, qubits)
-        _require_start_state(lowering, op)
         norm = float(np.linalg.norm(vector))
         if not abs(norm - 1.0) < 1e-6:
             reason = f"has a start state of norm {norm}, it must be 1; normalise it"
@@ -206,7 +204,6 @@ def prepare(lowering: _Lowering, op: Initialize | StatePreparation, qubits: tupl
 def encode(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Start fresh qubits in amplitudes that are parameters, or functions of them, and are normalised."""
     lowering.require_fresh(op, qubits)
-    _require_start_state(lowering, op)
     lowering.touch(qubits)
     angles = np.array([_amplitude(lowering, param) for param in op.params], dtype=object).T
     column, coefficient, offset = (
@@ -240,16 +237,6 @@ def _real(value: complex) -> float:
 
 def _imaginary(value: complex) -> float:
     return complex(value).imag
-
-
-def _require_start_state(lowering: _Lowering, op: Instruction) -> None:
-    if len(lowering.active) > MAX_START_STATE_QUBITS:
-        raise lowering.unsupported(
-            op.name,
-            f"starts a circuit of {len(lowering.active)} active qubits from a vector, the limit is "
-            f"{MAX_START_STATE_QUBITS}; prepare the state by gates (StatePreparation)",
-            fallback=False,
-        )
 
 
 Rule = Callable[["_Lowering", Instruction, Qubits, Qubits, int], None]

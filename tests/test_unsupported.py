@@ -13,7 +13,7 @@ from qiskit.exceptions import QiskitError
 from qiskit.primitives import StatevectorEstimator
 from qiskit.quantum_info import Kraus, SparsePauliOp, Statevector, random_statevector
 
-from qiskit_fused import FusedEstimator, UnsupportedInstruction
+from qiskit_fused import FusedEstimator, UnsupportedInstruction, fuse
 from qiskit_fused.lowering import lower
 
 A, B = Parameter("a"), Parameter("b")
@@ -31,7 +31,7 @@ def test_a_leading_initialize_is_the_start_state():
     program = assert_lowered(circuit)
     assert program.initial_state.shape == (8,)
     assert np.linalg.norm(program.initial_state) == pytest.approx(1.0)
-    assert program.initialized == (1, 2)
+    assert sorted(map(sorted, program.starts_together)) == [[1, 2]]
     assert program.wires.tolist() == [0, 1, -1, 2]
 
 
@@ -41,7 +41,7 @@ def test_two_start_states_are_multiplied():
     circuit.h(2)
     circuit.initialize(random_statevector(4, seed=2).data, [0, 1])
     circuit.cx(2, 0)
-    assert lower(circuit).initialized == (0, 1, 2)
+    assert sorted(lower(circuit).starts_together) == [(0, 1), (2,)]
     expected = Statevector(circuit).data
     assert same_up_to_phase(circuit_state(lower(circuit), []), expected)
 
@@ -61,7 +61,7 @@ def test_a_leading_state_preparation_is_the_start_state_even_inside_a_gate():
     circuit.append(inner.to_gate(), [2, 1])
     circuit.cx(1, 0)
     program = assert_lowered(circuit)
-    assert program.initialized == (1, 2)
+    assert sorted(map(sorted, program.starts_together)) == [[1, 2]]
     assert len(program.gates) == 1
 
 
@@ -219,16 +219,25 @@ def test_a_fallback_is_announced_if_and_only_if_statevector_estimator_can_run_th
         np.testing.assert_allclose(job.result()[0].data.evs, expected[0].data.evs, atol=1e-12)
 
 
-def large_start_state():
+def test_a_start_vector_counts_where_an_observable_sees_it():
+    circuit = QuantumCircuit(70)
+    circuit.h(range(66))
+    circuit.initialize([0.6, 0.8j], 66)
+    circuit.initialize(random_statevector(4, seed=2).data, [69, 68])
+    circuit.cx(66, 67)
+    expected = 0.36 - 0.64
+    for place in (66, 67):
+        observable = SparsePauliOp.from_sparse_list([("Z", [place], 1.0)], 70)
+        assert FusedEstimator().run([(circuit, observable)]).result()[0].data.evs == pytest.approx(expected)
+    plan = fuse(circuit, SparsePauliOp.from_sparse_list([("Z", [67], 1.0)], 70))
+    assert plan.num_qubits == 2
+    assert fuse(circuit, SparsePauliOp.from_sparse_list([("X", [0], 1.0)], 70)).starts_at_zero
+    assert fuse(circuit, SparsePauliOp.from_sparse_list([("X", [69], 1.0)], 70)).num_qubits == 2
     circuit = QuantumCircuit(40)
     circuit.h(range(39))
     circuit.initialize([0.6, 0.8j], 39)
-    return circuit
-
-
-def test_a_start_vector_in_a_circuit_too_large_to_store_is_refused():
-    with pytest.raises(UnsupportedInstruction, match=r"40 active qubits from a vector, the limit is 30.*by gates"):
-        lower(large_start_state())
+    with pytest.raises(MemoryError, match=r"40 qubits start in a vector, the limit is 30; prepare the state by gates"):
+        fuse(circuit)
 
 
 def test_a_constant_angle_that_is_not_finite_is_refused():

@@ -18,6 +18,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import fuse, synthesis
 from qiskit_fused.gates import GATES
+from qiskit_fused.layering import MAX_START_STATE_QUBITS
 from qiskit_fused.limits import count_text, format_bytes
 from qiskit_fused.lowering import lower
 from qiskit_fused.program import MAX_QUBITS, OpKind
@@ -70,8 +71,8 @@ def sizes() -> str:
             ["qubits that one term of an observable sees", MAX_QUBITS],
             ["qubits of a dense matrix: a `UnitaryGate`, an evolution of terms that do not commute",
              synthesis.MAX_DENSE_QUBITS],
-            ["qubits of a circuit that starts in a vector: `Initialize`, `raw_feature_vector`",
-             synthesis.MAX_START_STATE_QUBITS],
+            ["qubits of a statevector that starts in a vector: `Initialize`, `raw_feature_vector`",
+             MAX_START_STATE_QUBITS],
         ],
     )  # fmt: skip
 
