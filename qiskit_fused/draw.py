@@ -183,7 +183,7 @@ class _Picture:
 
     def __init__(self, layout: Layout):
         self.layout, self.count = layout, len(layout.bits)
-        self.widths = [self._width(column) for column in layout.columns]
+        self.widths = [self._width(place) for place in range(len(layout.columns))]
         self.lefts = [0.0]
         for place, width in enumerate(self.widths):
             gap = 4.4 if layout.gap and layout.gap.at == place + 1 else 0.0
@@ -194,7 +194,7 @@ class _Picture:
         depth = self.bottom + 1.7 + 0.7 * self.has_strip
         self.names = max((len(wire.start) for wire in layout.wires), default=0)
         width = max((self.right + 1.6 + 0.2 * self.names) * _INCH, 6.5)
-        legend, columns = self._legend(), int(width / 2.6)
+        legend, columns = self._legend(), int(width / 3.0)
         self.figure = new_figure(width, (depth + 1.2) * _INCH + 0.45 + 0.17 * -(-len(legend) // columns))
         self.figure.legend(
             legend.values(), legend.keys(), loc="outside lower left", ncols=columns, fontsize=7, frameon=False
@@ -210,7 +210,10 @@ class _Picture:
         self._states()
         self._gap()
 
-    def _width(self, column: Column) -> float:
+    def _width(self, place: int) -> float:
+        column, *after = self.layout.columns[place : place + 2]
+        if column.is_empty and after and after[0].sweep == column.sweep:
+            return 0.0
         if column.kind == "layer":
             return 0.5 + 0.19 * max(len(self.layout.label(run)) for run in column.runs)
         if any(mark.is_box for mark in column.terms):
@@ -239,14 +242,16 @@ class _Picture:
             for first, last in _stretches(columns[begin].window):
                 y = (first - 0.5, last + 0.5)
                 self._box((left, right), y, facecolor=_BANDS[sweep % 2], edgecolor="none", zorder=0)
-            name = (
-                "start"
-                if sweep <= self.layout.num_start_sweeps
-                else f"sweep {sweep}"
-                if right - left > 2
-                else str(sweep)
-            )
-            self._text((left + right) / 2, -0.85, name, color=_FADED if name == "start" else _INK)
+            if sweep > self.layout.num_start_sweeps:
+                self._text((left + right) / 2, -0.85, str(sweep))
+            elif sweep == 1:  # one word for all sweeps of the start, which are the first columns
+                right = max(self.lefts[k] + self.widths[k] for k in self._start_columns())
+                self._text((left + right) / 2, -0.85, "start", color=_FADED)
+        self._text(-0.45, -0.85, "sweep", ha="right", color=_FADED)
+
+    def _start_columns(self) -> list[int]:
+        columns = self.layout.columns
+        return [k for k, column in enumerate(columns) if column.sweep <= self.layout.num_start_sweeps]
 
     def _wires(self) -> None:
         for y, wire in enumerate(self.layout.wires):
@@ -297,8 +302,20 @@ class _Picture:
     def _number(self, place: int, column: Column) -> None:
         name = self.layout.unit if column.kind == "layer" else "phase"
         y = self.bottom + 0.25 + 0.7 * self.has_strip
-        x = self.lefts[place] + self.widths[place] / 2
+        last = place
+        while last + 1 < len(self.widths) and self._continues(last + 1):
+            last += 1
+        if self._continues(place) or not self.widths[place]:  # one label for a layer of two sweeps
+            return
+        x = (self.lefts[place] + self.lefts[last] + self.widths[last]) / 2
         self._text(x, y, f"{name} {column.number}", rotation=90, va="top", color=_FADED)
+
+    def _continues(self, place: int) -> bool:
+        """Say whether a column shows the same layer as the one before."""
+        if not place:
+            return False
+        before, column = self.layout.columns[place - 1 : place + 1]
+        return before.kind == column.kind == "layer" and before.number == column.number
 
     def _states(self) -> None:
         if not self.has_strip:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import sqrt
 
 import numpy as np
 
 from qiskit_fused.limits import count_text
 from qiskit_fused.plan import Plan
-from qiskit_fused.program import OpKind
+from qiskit_fused.run_labels import count_words, label_meanings, run_label
 from qiskit_fused.schedules import BACK, REVERSE, Method
 from qiskit_fused.sweeps import CpuSweeps, CudaSweeps, SweepPart
 from qiskit_fused.windows import bits_of
@@ -24,11 +23,6 @@ from qiskit_fused.windows import bits_of
 _MOST_PLACES = 6  # side by side in a phase; phases with more are one box
 _MOST_WIRES = 4  # of qubits that are not simulated; more are one line
 _DETAILED_QUBITS = 10  # of plans whose runs name their gates
-_MOST_LEAVES = 3  # named in a run; longer ones are counted
-_DIGITS, _EXPRESSION = "₀₁₂₃₄₅₆₇₈₉", "ₑ"
-_SUBSCRIPTS = str.maketrans("0123456789e", _DIGITS + _EXPRESSION)
-_PLAIN = str.maketrans(_DIGITS, "0123456789")
-_HADAMARD = (0.0, sqrt(0.5), 0.0, sqrt(0.5))
 
 ON, OFF, SIGN = "●", "○", "■"
 """How a term depends on a qubit: it acts where that is 1, or where it is 0, or with the sign (-1)^bit."""
@@ -42,7 +36,7 @@ class RunMark:
         run: index in the plan.
         bit: that it rotates.
         num_gates: merged into it.
-        label: its gates, "Rx₀ Ry₁"; numbers are places in circuit.parameters.
+        label: its gates, "Rx(x[0]) Ry(w)"; where names are long, "Rx₀ Ry₁", with places in circuit.parameters.
         has_parameter: whether some angle depends on the parameters.
     """
 
@@ -107,6 +101,11 @@ class Column:
     blocks: tuple[tuple[int, ...], ...] = ()
     is_kept: bool = False
     is_recomputed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a phase without terms, which a picture leaves out where a layer of the same sweep follows."""
+        return self.kind == "phase" and not self.terms
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -213,16 +212,14 @@ class Layout:
         terms = [mark for column in self.columns for mark in column.terms]
         symbols = {symbol for mark in terms for symbol in mark.symbols}
         labels = " ".join(self.label(run) for column in self.columns for run in column.runs)
-        of_parameter = next((word for word in labels.split() if word[-1] in _DIGITS and _EXPRESSION not in word), "")
-        of_expression = next((word for word in labels.split() if _EXPRESSION in word), "")
-        place = of_parameter.lstrip("RxyzP").translate(_PLAIN)
         over = "tiles of these qubits" if self.unit == "step" else "the state"
+        counts = sorted({run.num_gates for column in self.columns for run in column.runs})
+        number = 0 if self.is_detailed or not counts else 2 if 2 in counts else counts[0]
         has_runs = any(column.runs for column in self.columns)
         entries = [
             ("run", has_runs, "run: gates fused to one rotation"),
-            (of_parameter, bool(of_parameter), f"its angle is of circuit.parameters[{place}]"),
-            (of_expression, bool(of_expression), "its angle is an expression of parameters"),
-            ("2", "2" in labels.split(), "a run of two gates"),
+            *((word, True, meaning) for word, meaning in label_meanings(labels)),
+            (str(number), number > 0, f"a run of {count_words(number)}"),
             ("block", any(len(block) > 1 for column in self.columns for block in column.blocks),
              "block: rotated together in registers"),
             ("box", any(mark.is_box for mark in terms), "all diagonal terms of a phase"),
@@ -360,22 +357,8 @@ def _has_parameter(plan: Plan, terms: Sequence[int]) -> bool:
 
 def _run_mark(plan: Plan, run: int) -> RunMark:
     leaves = range(int(plan.run_begin[run]), int(plan.run_begin[run + 1]))
-    label = f"{len(leaves)} gates"
-    if len(leaves) <= _MOST_LEAVES:
-        label = " ".join(_leaf_label(plan, leaf) for leaf in leaves)
     has_parameter = bool((plan.leaf_column[leaves.start : leaves.stop] >= 0).any())
-    return RunMark(run, int(plan.run_qubit[run]), len(leaves), label, has_parameter)
-
-
-def _leaf_label(plan: Plan, leaf: int) -> str:
-    kind, column = OpKind(plan.leaf_kind[leaf]), int(plan.leaf_column[leaf])
-    if column >= 0:
-        further = column - plan.program.num_parameters
-        place = str(column) if further < 0 else f"e{further}"
-        return kind.name.capitalize() + place.translate(_SUBSCRIPTS)
-    if kind is OpKind.SU2:
-        return "H" if np.allclose(plan.leaf_quaternion[leaf], _HADAMARD) else "U"
-    return kind.name[1] if plan.leaf_offset[leaf] == np.pi else kind.name.capitalize()
+    return RunMark(run, int(plan.run_qubit[run]), len(leaves), run_label(plan, leaves), has_parameter)
 
 
 def _wires(plan: Plan, cut_from: int) -> Iterator[Wire]:

@@ -107,6 +107,7 @@ class _Lowering:
             expressions=CompiledExpressions(self.nodes, self.origins, len(self.parameters)),
             gates=tuple(self.gates),
             ops=self.form.finish(),
+            parameter_names=tuple(parameter.name for parameter in self.parameters),
             instructions=np.array([*self.begins, (len(self.gates), len(self.form))], dtype=np.int64),
             pieces=tuple(self.pieces),
             needs_zero=self.needs_zero,

@@ -150,6 +150,7 @@ class Program:
             the order of instructions is changed.
         pieces: what the start is a product of, each on some active qubits; all others start in |0>.
         any_start: rows bring start states of all circuit qubits with them (see `from_any_state`).
+        parameter_names: of the P parameters, for pictures.
         needs_zero: name, index and circuit qubits of the first instruction that needs its qubits in |0>, if any.
     """
 
@@ -165,6 +166,7 @@ class Program:
     pieces: tuple[Encoding, ...] = ()
     any_start: bool = False
     needs_zero: tuple[str, int, tuple[int, ...]] | None = None
+    parameter_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         num_gates = self.count_gates().total()

@@ -56,6 +56,7 @@ LAYERS = {
         "chunks",
         "sweeps",
         "layout",
+        "run_labels",
         "draw",
         "figures",
         "explanation",

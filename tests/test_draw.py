@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from circuits import circuits
 from hypothesis import given, settings
-from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit.circuit.library import efficient_su2, real_amplitudes
 from qiskit.quantum_info import SparsePauliOp
 from test_plan import hardware_efficient, total_z
@@ -30,16 +30,16 @@ BELL_PAIR = """\
 2 qubits: 3 rotations in 2 layers, 2 terms in 3 phases
 3 sweeps forward, as many back
 
-sweep   start      2              3
-phase   0          1              2
+sweep   start      2                   3
+phase   0          1                   2
 layer         0          1
-q0     ─┊─────[H]──┊─■─●──────────┊── q1
-        ┊     ░░░░ ┊   │          ┊
-q1     ─┊─────[Ry]─┊───●─[Ry Rx₁]─┊── q0
+q0     ─┊─────[H]──┊─■─●───────────────┊── q1
+        ┊     ░░░░ ┊   │               ┊
+q1     ─┊─────[Ry]─┊───●─[Ry Rx(a[1])]─┊── q0
 
 q2      not simulated: no gate acts on it
 [ ]     run: gates fused to one rotation
-Rx₁     its angle is of circuit.parameters[1]
+Rx(a[1])  its angle depends on the parameter a[1]
 ░       block: rotated together in registers
 ●       diagonal term: a phase where all of these are 1
 ■       diagonal term: phases of opposite sign for 0 and 1
@@ -248,12 +248,49 @@ def test_bad_arguments_are_named(arguments, message):
 
 def test_the_figure_shows_gates_with_few_qubits_and_their_number_with_many():
     few, many = (fuse(hardware_efficient(n, 2), SparsePauliOp("Z" * n)).draw() for n in (4, 20))
-    assert {"Rx₀ Ry₁", "Rx₂₁ Ry₂₂"} <= set(texts_of(few))
+    assert {"Rx(a[0]) Ry(a[1])", "Rx(a[21]) Ry(a[22])"} <= set(texts_of(few))
     assert texts_of(many).count("2") == 40
     assert [text.get_text() for text in few.legends[0].texts][:2] == [
         "run: gates fused to one rotation",
-        "Rx₀: its angle is of circuit.parameters[0]",
+        "Rx(a[0]): its angle depends on the parameter a[0]",
     ]
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].texts]
+
+
+def test_parameters_are_named_or_numbered_where_names_are_long():
+    circuit = QuantumCircuit(3)
+    long = Parameter("a_name_that_is_too_long")
+    circuit.rx(2 * Parameter("x"), 0)
+    circuit.rx(long, 1)
+    circuit.rx(Parameter("y") * Parameter("z"), 2)
+    figure = fuse(circuit).draw()
+    place = str(list(circuit.parameters).index(long)).translate(str.maketrans("0123", "₀₁₂₃"))
+    assert {"Rx(x)", f"Rx{place}", "Rxₑ₀"} <= set(texts_of(figure))
+    assert {
+        "Rx(x): its angle depends on the parameter x",
+        f"Rx{place}: its angle is of circuit.parameters[{list(circuit.parameters).index(long)}]",
+        "Rxₑ₀: its angle is an expression of parameters",
+    } <= set(legend_of(figure))
+
+
+def test_a_picture_labels_each_layer_once_and_no_empty_phase_before_one():
+    for num_qubits, device in ((4, "cpu"), (16, "cpu"), (16, "cuda")):
+        texts = texts_of(fuse(hardware_efficient(num_qubits, 3), total_z(num_qubits)).draw(device=device))
+        labels = [text for text in texts if re.fullmatch(r"(phase|layer|step) \d+", text)]
+        assert len(labels) == len(set(labels)) and "phase 0" not in labels
+        assert texts.count("sweep") == 1 and not [text for text in texts if text.startswith("sweep ")]
+        assert texts.count("start") == (device == "cpu")
+
+
+def test_every_number_on_a_run_has_an_entry_in_the_legend():
+    circuit = QuantumCircuit(12)
+    for qubit, angle in enumerate(ParameterVector("a", 12)):
+        circuit.rx(angle, qubit)
+    assert "1: a run of one gate" in legend_of(fuse(circuit).draw())
+    assert "2: a run of two gates" in legend_of(fuse(hardware_efficient(12, 2)).draw())
 
 
 def test_nothing_to_simulate_can_be_drawn_and_explained():
