@@ -14,6 +14,7 @@ from qiskit_fused.arguments import is_by_name, ordered_values
 from qiskit_fused.coercion import as_list, coerce_observables, or_all_z, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit
 from qiskit_fused.execution import Pairs, check_finite, real_values
+from qiskit_fused.observable_errors import wrong_width
 from qiskit_fused.observables import Observables
 from qiskit_fused.row_blocks import copy_rows, unique_sorted
 
@@ -162,10 +163,7 @@ def _take_observables(batch: Batch, observables: Any) -> None:
                 f"The {i}-th observable is a list of {operators.num_observables}; allowed: one observable."
             )
         if batch.circuit.num_qubits != operators.num_qubits:
-            raise ValueError(
-                f"The number of qubits of the {i}-th circuit ({batch.circuit.num_qubits}) does not match the number of "
-                f"qubits of the {i}-th observable ({operators.num_qubits})."
-            )
+            raise wrong_width(batch.circuit.num_qubits, operators.num_qubits, i)
         parts.append(operators)
     number = np.empty(len(chosen), dtype=np.int64)
     for k, group in enumerate(groups):

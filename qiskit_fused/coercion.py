@@ -19,7 +19,7 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
 
 from qiskit_fused.forks import new_lock
-from qiskit_fused.observable_errors import check_coefficients, explain_refusal
+from qiskit_fused.observable_errors import check_coefficients, explain_refusal, wrong_width
 from qiskit_fused.observables import Observables
 
 MAX_CONVERTED = 1024
@@ -103,11 +103,7 @@ def circuit_observables(given: Any, num_qubits: int) -> CoercedObservables:
     if not found.operators.num_observables:
         raise ValueError("observables is empty; allowed: one observable or a list of them.")
     if num_qubits != found.operators.num_qubits:
-        raise ValueError(
-            f"The number of qubits of the circuit ({num_qubits}) does not match the number of qubits of the "
-            f"observables ({found.operators.num_qubits}); after transpiling, use "
-            "observable.apply_layout(circuit.layout)."
-        )
+        raise wrong_width(num_qubits, found.operators.num_qubits)
     return found
 
 

@@ -25,8 +25,10 @@ from qiskit_fused.display import arguments_text
 from qiskit_fused.execution import check_device, check_finite, evaluate, real_values
 from qiskit_fused.jobs import FusedJob
 from qiskit_fused.keywords import checks_keywords
+from qiskit_fused.observable_errors import wrong_width
 from qiskit_fused.options import EngineOptionsDict, FusedOptions, Unpack
 from qiskit_fused.progress import Part, Progress
+from qiskit_fused.pub_errors import not_broadcastable, unbound, wrong_values
 from qiskit_fused.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
 from qiskit_fused.unsupported import UnsupportedInstruction
 
@@ -192,15 +194,12 @@ def _make_task(pub: Any, precision: Any) -> _Task:
     parameters = tuple(circuit.parameters) if compiled is None else compiled.parameters
     observables = coerce_observables(given_observables)
     array, values_shape = _bind(given_values, parameters)
+    if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
+        raise wrong_width(circuit.num_qubits, observables.operators.num_qubits)
     try:
-        if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
-            raise ValueError("number of qubits")
-        if array is None:
-            raise ValueError("number of values")
         shape = np.broadcast_shapes(observables.shape, values_shape)
     except ValueError:
-        _upstreams_pub(pub, precision)
-        raise
+        raise not_broadcastable(observables.shape, values_shape, len(parameters)) from None
     check_finite(array, parameters)
     task = _Task(
         circuit=circuit,
@@ -254,20 +253,27 @@ def _is_precision(value: Any) -> bool:
     return isinstance(value, Real) and value >= 0  # type: ignore[operator]
 
 
-def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray | None, tuple[int, ...]]:
-    """Return values as an array (rows, P) in circuit order (None: wrong number of them), and the shape of the rows."""
+def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return values as an array (rows, P) in circuit order, and the shape of the rows.
+
+    Raises:
+        ValueError: for another number of values than parameters.
+    """
     if values is None:
-        return (None if parameters else np.zeros((1, 0))), ()
+        if parameters:
+            raise unbound(parameters)
+        return np.zeros((1, 0)), ()
     if is_by_name(values):
         named = ordered_values(values, parameters)
         rows = int(np.prod(named.shape[:-1], dtype=int))
         return named.reshape(rows, len(parameters)), named.shape[:-1]
-    array = copy_rows(real_values(values)) if len(parameters) > 1 else None
-    if array is not None and array.ndim and array.shape[-1] == len(parameters):
+    array = copy_rows(real_values(values))
+    if len(parameters) > 1 and array.ndim and array.shape[-1] == len(parameters):
         return array.reshape(-1, len(parameters)), array.shape[:-1]
-    bindings = BindingsArray.coerce({parameters: values})
-    if bindings.num_parameters != len(parameters):
-        return None, ()
+    try:
+        bindings = BindingsArray.coerce({parameters: array})
+    except ValueError:
+        raise wrong_values(array.shape, parameters) from None
     rows = int(np.prod(bindings.shape, dtype=int))
     return bindings.as_array(parameters).reshape(rows, len(parameters)), bindings.shape
 

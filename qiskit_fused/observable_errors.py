@@ -47,6 +47,16 @@ def explain_refusal(given: Any, error: Exception) -> Exception:
     return error
 
 
+def wrong_width(num_qubits: int, found: int, place: int | None = None) -> ValueError:
+    """Return the error for observables on another number of qubits than the circuit, the one of that place if any."""
+    circuit = "the circuit" if place is None else f"the {place}-th circuit"
+    observables = "the observables" if place is None else f"the {place}-th observable"
+    return ValueError(
+        f"The number of qubits of {circuit} ({num_qubits}) does not match the number of qubits of {observables} "
+        f"({found}); after transpiling, use observable.apply_layout(circuit.layout)."
+    )
+
+
 def check_coefficients(given: Any, coefficients: np.ndarray) -> None:
     """Raise a ValueError that names the first coefficient of all observables that is NaN or infinite."""
     if not np.isfinite(coefficients).all():

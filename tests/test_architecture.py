@@ -85,6 +85,7 @@ LAYERS = {
         "differentiation",
         "objective",
         "observable_errors",
+        "pub_errors",
         "options",
         "progress",
         "workers",

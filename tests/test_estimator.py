@@ -474,13 +474,38 @@ def test_what_nobody_can_run_raises_our_error_without_a_warning(device):
 # --- errors ---
 
 
+@pytest.mark.parametrize(
+    ("rest", "text"),
+    [
+        (
+            ("ZZ", "values"),
+            "circuit (3) does not match the number of qubits of the observables (2); after transpiling,",
+        ),
+        (("ZZZ",), "for the circuit; give values as the third part of the PUB, in the order of circuit.parameters"),
+        (("ZZZ", [0.1, 0.2]), "parameter_values has shape (2,); the circuit has"),
+        (("ZZZ", [[0.1, 0.2]]), "in the order of circuit.parameters, which are sorted by name ("),
+        (
+            (["ZZZ", "XXX"], "rows"),
+            "(2,) and the parameter values shape (3,) are not broadcastable; for all pairs of both,",
+        ),
+    ],
+    ids=["width", "unbound", "few", "order", "broadcast"],
+)
+def test_parts_of_a_pub_that_do_not_go_together_are_refused_with_the_cure(estimator, circuit, rest, text):
+    given = {"values": rows(circuit), "rows": rows(circuit, 3)}
+    parts = [given[part] if isinstance(part, str) and part in given else part for part in rest]
+    with pytest.raises(ValueError, match=re.escape(text)):
+        estimator.run([(circuit, *parts)])
+
+
+def test_values_for_a_circuit_without_parameters_are_refused(estimator):
+    with pytest.raises(ValueError, match=re.escape("has shape (1,); the circuit has 0 parameters, allowed: none.")):
+        estimator.run([(QuantumCircuit(1), "Z", [0.1])])
+
+
 def test_refusals_are_upstreams(estimator, circuit):
     values = rows(circuit)
     bad = [
-        (circuit, "ZZ", values),
-        (circuit, "ZZZ", values[:-1]),
-        (circuit, "ZZZ"),
-        (circuit, ["ZZZ", "XXX"], rows(circuit, 3)),
         (circuit, "ZZZ", values, -1),
         (circuit, "ZZZ", values, "low"),
         (circuit,),

@@ -311,7 +311,7 @@ def test_refusals_are_upstreams(gradient, circuit):
             ParamShiftEstimatorGradient(StatevectorEstimator()).run(*arguments)
         with pytest.raises(ValueError, match="The ") as ours:
             gradient.run(*arguments)
-        assert str(ours.value) == str(theirs.value)
+        assert str(ours.value).startswith(str(theirs.value).removesuffix("."))  # and the cure, where there is one
 
 
 def test_options_are_merged_into_the_result(gradient, circuit):
