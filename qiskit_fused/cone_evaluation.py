@@ -27,6 +27,7 @@ class Part(NamedTuple):
         pairs: rows and numbers of these observables.
         cotangents: float64, a weight for each pair, or None.
         meanwhile, watch: see `Engine.evaluate`.
+        held: bytes of the results of all parts, which are there meanwhile.
     """
 
     operators: Observables
@@ -34,6 +35,7 @@ class Part(NamedTuple):
     cotangents: np.ndarray | None
     meanwhile: Callable[[], Any] | None
     watch: Watch | None
+    held: int = 0
 
 
 class Run(Protocol):
@@ -65,6 +67,8 @@ def evaluate_cones(
     try:
         if grouping is None:
             return run(compiled.plan(operators.support(compiled.num_qubits)), whole), 1
+        num_lams = gradient * (num_rows if whole.cotangents is not None else len(whole.pairs[0]))
+        whole = whole._replace(held=8 * (len(whole.pairs[0]) + num_lams * compiled.program.num_columns))
         return _evaluate_groups(run, grouping, whole), len(grouping.groups)
     except TooManyQubits as error:
         return _evaluate_finer(run, compiled, whole, num_rows, grouping, error)
@@ -107,6 +111,7 @@ def _evaluate_groups(run: Run, grouping: Grouping, whole: Part) -> Evaluation:
             None if whole.cotangents is None else whole.cotangents[mine],
             whole.meanwhile if number == 0 else None,
             share(whole.watch, costs[number], costs[number + 1], costs[-1]),
+            whole.held,
         )
         found = run(group.plan, part)
         answer = found.answer if number == 0 else answer

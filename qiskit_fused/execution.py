@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,10 +27,11 @@ from qiskit_fused.engines import (
 )
 from qiskit_fused.forks import in_child, new_lock
 from qiskit_fused.light_cones import with_seen_gates
-from qiskit_fused.limits import format_bytes
+from qiskit_fused.limits import ALWAYS_FREE, LEAST_LIMIT, format_bytes
 from qiskit_fused.magnitudes import evaluate_scaled
 from qiskit_fused.memory import Request
 from qiskit_fused.methods import Choice, choose
+from qiskit_fused.metrics import add_metrics
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
@@ -221,10 +223,10 @@ class _Question(NamedTuple):
             return self._run_on("cpu", plan, part, batch)
 
     def _run_on(self, device: str, plan: Plan, part: Part, batch: Batch | None) -> Evaluation:
-        operators, pairs, cotangents, meanwhile, watch = part
+        operators, pairs, cotangents, meanwhile, watch, held = part
         if device == "reference":
             plan = with_seen_gates(plan)
-        runner = _Runner(self.options, operators, device, self.imaginary, [])
+        runner = _Runner(_beside(held, self.options), operators, device, self.imaginary, [])
         self.ran.append((runner, plan, ROWS if batch is None else batch.mode))
         if batch is not None:
             return evaluate_shared(runner, batch, meanwhile, watch)
@@ -254,7 +256,7 @@ class _Question(NamedTuple):
         room = MOST_BYTES
         if options.memory_limit is not None:
             room = min(room, options.resolve_memory_limit() // LIMIT_SHARE)
-        operators, pairs, cotangents, _, _ = part
+        operators, pairs, cotangents = part[:3]
         starts, gradient = self.starts, self.gradient
         parts = plan.sharing(varies)
         batch = Batch(parts, operators, self.columns, pairs, gradient, cotangents, starts, wanted, options.dtype, room)
@@ -298,6 +300,23 @@ class _Runner(NamedTuple):
             evaluations = [engine.evaluate(plan, self.operators, columns, pairs, **flags)]
         self.stats.extend(evaluation.stats for evaluation in evaluations)
         return join(evaluations)
+
+
+def _beside(held: int, options: FusedOptions) -> FusedOptions:
+    """Return options whose memory limit is what arrays of that many bytes leave of it.
+
+    Raises:
+        MemoryError: when they leave nothing.
+    """
+    if not held or (options.memory_limit is None and held <= ALWAYS_FREE):
+        return options
+    limit = options.resolve_memory_limit()
+    if limit - held < LEAST_LIMIT:
+        raise MemoryError(
+            f"values and gradients take {format_bytes(held)}, memory_limit is {format_bytes(limit)}; ask for fewer "
+            "rows or observables at a time or raise memory_limit."
+        )
+    return replace(options, memory_limit=limit - held)
 
 
 def pull_back(compiled: CompiledCircuit, values: np.ndarray, gradients: np.ndarray, pairs: Pairs) -> np.ndarray:
@@ -368,21 +387,3 @@ def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
         f"the value of parameter '{parameters[column].name}' in row {row} is {values[row, column]}; "
         "allowed: finite numbers."
     )
-
-
-def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
-    """Add what one evaluation did to the total.
-
-    Counts and seconds add up; of bytes, states, threads and light cones the total is the maximum. Different names, such
-    as devices, are joined: "cpu + cuda".
-    """
-    for name, value in stats.items():
-        if isinstance(value, str):
-            known = total.get(name, value).split(" + ")
-            total[name] = " + ".join(known if value in known else [*known, value])
-        elif not isinstance(value, (int, float)):
-            total[name] = value
-        elif name in ("bytes", "states", "num_threads", "cones"):
-            total[name] = max(total.get(name, 0), value)
-        else:
-            total[name] = total.get(name, 0) + value

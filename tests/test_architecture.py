@@ -70,6 +70,7 @@ LAYERS = {
         "batches",
         "execution",
         "cone_evaluation",
+        "metrics",
         "magnitudes",
         "jobs",
         "job_threads",

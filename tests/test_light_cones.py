@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
-from qiskit.quantum_info import SparseObservable, SparsePauliOp, Statevector
+from qiskit.quantum_info import (
+    Pauli,
+    SparseObservable,
+    SparsePauliOp,
+    Statevector,
+    random_statevector,
+    random_unitary,
+)
 from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused import (
@@ -57,13 +64,15 @@ def values_of(circuit, observables, values, **options):
     return FusedEstimator(**options).run([(circuit, observables, values)]).result()[0].data.evs
 
 
+ANGLES = ParameterVector("a", 6)
+
+
 def random_circuit(seed, num_qubits):
     random = np.random.default_rng(seed)
     circuit = QuantumCircuit(num_qubits)
-    angles = ParameterVector("a", 6)
     for _ in range(12):
         first, second, third = (int(q) for q in random.permutation(num_qubits)[:3])
-        angle = 0.3 * angles[random.integers(6)] + random.uniform()
+        angle = 0.3 * ANGLES[random.integers(6)] + random.uniform()
         name = random.choice(["ry", "rx", "rz", "cx", "cz", "rzz", "swap", "ccx", "crx", "h", "s", "cp"])
         if name in ("ry", "rx", "rz"):
             getattr(circuit, name)(angle, first)
@@ -300,3 +309,51 @@ def test_constants_and_terms_on_idle_qubits_cost_nothing():
     found = values_of(circuit, each, values)
     np.testing.assert_allclose(found[-3:], [5.0, 2.0, 0.0], atol=1e-12)
     assert found.sum() == pytest.approx(expected, abs=1e-12)
+
+
+def test_results_of_all_cones_count_beside_the_states():
+    circuit, observables = brickwork(40, 2), neighbours(40)
+    values = angles_of(circuit, 100)
+    num_bytes = 8 * len(values) * len(observables) * (1 + circuit.num_parameters)
+    gradient = FusedEstimatorGradient(memory_limit=num_bytes)
+    with pytest.raises(MemoryError, match=r"take 3\.6 MiB, memory_limit is 3\.6 MiB; ask for fewer"):
+        gradient.value_and_gradient(circuit, observables, values)
+    gradient = FusedEstimatorGradient(memory_limit=2 * num_bytes)
+    assert gradient.value_and_gradient(circuit, observables, values)[1].shape == (100, 39, circuit.num_parameters)
+
+
+def test_blocks_scattered_over_a_wide_circuit_have_the_values_of_each_block():
+    random = np.random.default_rng(11)
+    blocks = [random_circuit(seed, 5) for seed in range(16)]
+    for block in blocks[::3]:  # ladders that become terms, dense gates, and start states
+        block.cx(0, 1)
+        block.cx(1, 4)
+        block.rz(0.7, 4)
+        block.cx(1, 4)
+        block.cx(0, 1)
+        block.append(random_unitary(4, seed=3).to_instruction(), [4, 2])
+    start = QuantumCircuit(5)
+    start.initialize(random_statevector(4, seed=5).data, [3, 0])
+    blocks[1] = start.compose(blocks[1])
+    circuit, places = QuantumCircuit(83), random.permutation(83)[:80].reshape(16, 5)
+    for block, place in zip(blocks, places.tolist()):
+        circuit.compose(block, place, inplace=True)
+    values = dict(zip(circuit.parameters, random.uniform(-2, 2, circuit.num_parameters)))
+    states = [Statevector(block.assign_parameters({p: values[p] for p in block.parameters})) for block in blocks]
+    terms, expected = [], 0.0
+    for first in range(16):
+        value, pairs = 1.0, []
+        for number in (first, (first + 5) % 16):
+            label = "".join(random.choice(list("IXYZ"), 5))
+            value *= states[number].expectation_value(Pauli(label)).real
+            pairs += zip(label[::-1], places[number].tolist())
+        terms.append(("".join(letter for letter, _ in pairs), [place for _, place in pairs], 1.0 + first))
+        expected += (1.0 + first) * value
+    operator = SparsePauliOp.from_sparse_list(terms, 83)
+    array = np.array([values[p] for p in circuit.parameters])
+    assert values_of(circuit, operator, array) == pytest.approx(expected, abs=1e-10)
+    evs, gradients = FusedEstimatorGradient().value_and_gradient(circuit, operator, array)
+    assert evs[0, 0] == pytest.approx(expected, abs=1e-10)
+    step = 1e-5 * np.eye(len(array))
+    differences = (values_of(circuit, operator, array + step) - values_of(circuit, operator, array - step)) / 2e-5
+    np.testing.assert_allclose(gradients[0, 0], differences, atol=1e-6)
