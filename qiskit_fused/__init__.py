@@ -4,6 +4,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from qiskit_fused.acceleration import accelerate
+from qiskit_fused.caches import release_memory
 from qiskit_fused.compiler import CompiledCircuit, compile_circuit, fuse
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.gradient import FusedEstimatorGradient
@@ -26,6 +27,7 @@ __all__ = [
     "accelerate",
     "compile_circuit",
     "fuse",
+    "release_memory",
 ]
 
 try:

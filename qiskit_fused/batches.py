@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.arguments import is_by_name, ordered_values
+from qiskit_fused.caches import BoundedCache
 from qiskit_fused.coercion import as_list, coerce_observables, or_all_z, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit
 from qiskit_fused.execution import Pairs, check_finite, real_values
@@ -218,13 +218,19 @@ def columns_of(known: tuple[Parameter, ...], compiled: CompiledCircuit | None, p
         return None
 
 
-@lru_cache(maxsize=32)
+_PAIRS: BoundedCache[Pairs] = BoundedCache(32 << 20)
+
+
 def all_pairs(num_rows: int, num_observables: int) -> Pairs:
-    """Return all pairs of rows and observables, sorted by row, as read-only int32 arrays."""
-    row, observable = np.divmod(np.arange(num_rows * num_observables, dtype=np.int32), max(num_observables, 1))
-    row.setflags(write=False)
-    observable.setflags(write=False)
-    return row, observable
+    """Return all pairs of rows and observables, sorted by row, as read-only int32 arrays; small ones are kept."""
+    key = num_rows, num_observables
+    pairs = _PAIRS.get(key)
+    if pairs is None:
+        row, observable = np.divmod(np.arange(num_rows * num_observables, dtype=np.int32), max(num_observables, 1))
+        row.setflags(write=False)
+        observable.setflags(write=False)
+        pairs = _PAIRS.put(key, (row, observable), row.nbytes + observable.nbytes)
+    return pairs
 
 
 def join_rows(parts: Iterator[tuple[slice, Any]], num_rows: int) -> Any:

@@ -12,8 +12,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from random import Random
 from typing import Any, Generic, TypeVar
+
+import numpy as np
 
 from qiskit_fused import forks
 
@@ -21,7 +24,18 @@ _V = TypeVar("_V")
 _OVERHEAD = 600  # bytes of an entry beside its value: key, record, weak reference, places in a dict and a list
 
 
-class _Owner(weakref.ref):
+class Owner:
+    """An object that owns entries of caches, where no object at hand dies at the right time."""
+
+    __slots__ = ("__weakref__",)
+
+
+def array_bytes(thing: Any) -> int:
+    """Count the bytes of the arrays that are attributes of an object."""
+    return sum(part.nbytes for part in vars(thing).values() if isinstance(part, np.ndarray))
+
+
+class _OwnerReference(weakref.ref):
     """A weak reference that knows which entry it is the owner of."""
 
     __slots__ = ("key",)
@@ -31,7 +45,7 @@ class _Owner(weakref.ref):
 class _Entry(Generic[_V]):
     __slots__ = ("num_bytes", "owner", "place", "value")
 
-    def __init__(self, value: _V, num_bytes: int, owner: _Owner | None):
+    def __init__(self, value: _V, num_bytes: int, owner: _OwnerReference | None):
         self.value, self.num_bytes, self.owner, self.place = value, num_bytes, owner, 0
 
 
@@ -48,7 +62,7 @@ class BoundedCache(Generic[_V]):
         self._entries: dict[Hashable, _Entry[_V]] = {}
         self._keys: list[Hashable] = []  # entry number i of the random choice
         self._num_bytes = 0
-        self._orphans: deque[_Owner] = deque()  # owners that are gone, whose entries are still there
+        self._orphans: deque[_OwnerReference] = deque()  # owners that are gone, whose entries are still there
         self._lock = forks.new_lock()
         self._random = Random(0)
         _caches.add(self)
@@ -88,7 +102,7 @@ class BoundedCache(Generic[_V]):
         reference = None
         if owner is not None:
             # the callback is not Python code, in which Ctrl-C could be lost or which could want the lock again
-            reference = _Owner(owner, self._orphans.append)
+            reference = _OwnerReference(owner, self._orphans.append)
             reference.key = key
         entry, dropped = _Entry(value, num_bytes, reference), list[Any]()  # freed when the lock is open
         with self._changes():
@@ -155,6 +169,30 @@ class BoundedCache(Generic[_V]):
             if entry is not None and entry.owner is owner:
                 self._drop(owner.key, dropped)
             self._orphans.popleft()
+
+
+def keeps(max_bytes: int, count_bytes: Callable[[_V], int]) -> Callable[[Callable[..., _V]], Callable[..., _V]]:
+    """Have a function keep what it returned for its arguments; a decorator.
+
+    Args:
+        max_bytes: of all values together.
+        count_bytes: counts the bytes of a value.
+    """
+
+    def decorate(function: Callable[..., _V]) -> Callable[..., _V]:
+        cache: BoundedCache[_V] = BoundedCache(max_bytes)
+
+        @wraps(function)
+        def find(*arguments: Any) -> _V:
+            value = cache.get(arguments)
+            if value is None:
+                value = function(*arguments)
+                value = cache.put(arguments, value, count_bytes(value))
+            return value
+
+        return find
+
+    return decorate
 
 
 _caches: weakref.WeakSet[BoundedCache[Any]] = weakref.WeakSet()

@@ -2,15 +2,13 @@
 """Qiskit's observables -> `Observables`, each converted once.
 
 Conversion follows `ObservablesArray`, with its nesting, its simplification and its errors. Results are remembered by
-the identity of the object given, and used again only while its content is what it was.
+the content of the object given: a change in place is a new content, and equal observables in a new object are known.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,12 @@ from qiskit.circuit import QuantumCircuit
 from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
 
-from qiskit_fused.forks import new_lock
+from qiskit_fused.caches import BoundedCache, array_bytes
 from qiskit_fused.observable_errors import check_coefficients, explain_refusal, wrong_width
 from qiskit_fused.observables import Observables
 
-MAX_CONVERTED = 1024
-MAX_CONVERTED_LETTERS = 5_000_000
-MAX_STACKS = 64
+MAX_CONVERTED_BYTES = 64 << 20
+MAX_STACK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,34 +37,8 @@ class CoercedObservables:
     shape: tuple[int, ...]
 
 
-class _ConversionCache:
-    """Converted observables by id, with a strong reference (so that no id is reused) and a fingerprint."""
-
-    def __init__(self) -> None:
-        self._entries: OrderedDict[int, tuple[Any, Any, CoercedObservables]] = OrderedDict()
-        self._letters = 0
-        self._lock = new_lock()
-
-    def get(self, given: Any) -> CoercedObservables:
-        entry = self._entries.get(id(given))
-        if entry is not None and entry[0] is given and entry[1] == fingerprint(given):
-            return entry[2]
-        # fingerprint first: a change by another thread while converting is then seen by the next call
-        print_ = fingerprint(given)
-        converted = _convert(given)
-        with self._lock:
-            replaced = self._entries.pop(id(given), None)
-            self._letters += len(converted.operators.letters) - (len(replaced[2].operators.letters) if replaced else 0)
-            self._entries[id(given)] = (given, print_, converted)
-            while len(self._entries) > 1 and (
-                len(self._entries) > MAX_CONVERTED or self._letters > MAX_CONVERTED_LETTERS
-            ):
-                _, dropped = self._entries.popitem(last=False)
-                self._letters -= len(dropped[2].operators.letters)
-        return converted
-
-
-_CONVERTED = _ConversionCache()
+_CONVERTED: BoundedCache[CoercedObservables] = BoundedCache(MAX_CONVERTED_BYTES)
+_STACKS: BoundedCache[tuple[list[Observables], Observables]] = BoundedCache(MAX_STACK_BYTES)
 _SCALARS = (str, Pauli, SparsePauliOp, SparseObservable, Mapping)
 
 
@@ -80,7 +51,15 @@ def coerce_observables(observables: Any) -> CoercedObservables:
         TypeError: for an object that is no observable.
         ValueError: for a complex or empty observable, ragged lists, or different numbers of qubits.
     """
-    return _CONVERTED.get(observables)
+    key = _content(observables)
+    if key is None:
+        return _convert(observables)
+    found = _CONVERTED.get(key)
+    if found is None:
+        found = _convert(observables)
+        if _content(observables) == key:  # no other thread has changed them meanwhile
+            found = _CONVERTED.put(key, found, 2 * array_bytes(found.operators))  # the key takes about as much
+    return found
 
 
 def as_list(observables: Any) -> Any:
@@ -109,13 +88,7 @@ def circuit_observables(given: Any, num_qubits: int) -> CoercedObservables:
 
 def or_all_z(given: Any, num_qubits: int) -> Any:
     """Return what was given, or Z on all qubits in the place of None."""
-    return _all_z(num_qubits) if given is None else given
-
-
-@lru_cache(maxsize=64)
-def _all_z(num_qubits: int) -> str:
-    """Return the same string for the same number, since conversions are remembered by identity."""
-    return "Z" * num_qubits
+    return "Z" * num_qubits if given is None else given
 
 
 class LiveObservables:
@@ -208,33 +181,40 @@ def fingerprint(thing: Any) -> Any:
     return thing
 
 
-class _StackCache:
-    """Concatenations of observables, by the identity of the parts."""
+def _content(thing: Any) -> Any:
+    """Return a value to look up observables by: equal for equal content; None where the content cannot be told.
 
-    def __init__(self) -> None:
-        self._entries: OrderedDict[tuple[int, ...], tuple[list[Observables], Observables]] = OrderedDict()
-        self._lock = new_lock()
-
-    def get(self, parts: list[Observables]) -> Observables:
-        if len(parts) == 1:
-            return parts[0]
-        key = tuple(map(id, parts))
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = (list(parts), Observables.concatenate(parts))  # the list keeps the ids taken
-            with self._lock:
-                self._entries[key] = entry
-                if len(self._entries) > MAX_STACKS:
-                    self._entries.popitem(last=False)
-        return entry[1]
-
-
-_STACKS = _StackCache()
+    Cost: as `fingerprint`, and a hash of it.
+    """
+    if isinstance(thing, (str, complex, float, int, np.number)):
+        return thing
+    parts: Any = None
+    if isinstance(thing, (SparsePauliOp, Pauli, PauliList)):
+        parts = fingerprint(thing)
+    elif isinstance(thing, SparseObservable):
+        arrays = thing.coeffs, thing.bit_terms, thing.indices, thing.boundaries
+        parts = thing.num_qubits, *(np.asarray(array).tobytes() for array in arrays)
+    elif isinstance(thing, ObservablesArray):
+        parts = _content(thing.sparse_observables_array(copy=False))
+    elif isinstance(thing, (list, tuple)):
+        parts = tuple([_content(item) for item in thing])
+    elif isinstance(thing, np.ndarray) and thing.dtype == object:
+        parts = thing.shape, *[_content(item) for item in thing.flat]
+    elif isinstance(thing, Mapping):
+        parts = tuple([_content(one) for pair in thing.items() for one in pair])
+    return None if parts is None or any(part is None for part in parts) else (type(thing), parts)
 
 
 def stack_observables(parts: list[Observables]) -> Observables:
     """Join observables on the same qubits; the same object for the same parts."""
-    return _STACKS.get(parts)
+    if len(parts) == 1:
+        return parts[0]
+    key = tuple(map(id, parts))
+    found = _STACKS.get(key)
+    if found is None:
+        stack = Observables.concatenate(parts)
+        found = _STACKS.put(key, (list(parts), stack), 2 * array_bytes(stack))  # the list keeps the ids taken
+    return found[1]
 
 
 def _convert(given: Any) -> CoercedObservables:
@@ -243,7 +223,7 @@ def _convert(given: Any) -> CoercedObservables:
     if isinstance(given, list) and given and all(isinstance(item, _SCALARS) for item in given):
         # the items may have been converted before, and will be again in other lists
         try:
-            parts = [_CONVERTED.get(item).operators for item in given]
+            parts = [coerce_observables(item).operators for item in given]
         except Exception as error:
             raise explain_refusal(given, error) from None  # with the place in the list
         if len({part.num_qubits for part in parts}) == 1:

@@ -8,7 +8,6 @@ taken when it was lowered.
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -16,8 +15,8 @@ from typing import Any
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
+from qiskit_fused.caches import BoundedCache, Owner
 from qiskit_fused.coercion import circuit_observables
-from qiskit_fused.forks import new_lock
 from qiskit_fused.layering import make_plan
 from qiskit_fused.light_cones import LightCones
 from qiskit_fused.lowering import lower
@@ -26,9 +25,11 @@ from qiskit_fused.program import Program
 from qiskit_fused.snapshots import Snapshot
 from qiskit_fused.unsupported import UnsupportedInstruction
 
-MAX_CIRCUITS = 128
-MAX_INSTRUCTIONS = 1_000_000
-MAX_PLANS_PER_CIRCUIT = 16
+MAX_CIRCUIT_BYTES = 256 << 20  # of all compiled circuits, without their plans
+MAX_PLAN_BYTES = 256 << 20  # of all plans, with what the CPU engine makes of them
+_INSTRUCTION_BYTES = 1000  # of a compiled circuit for each instruction, and as many for the circuit itself
+
+_PLANS: BoundedCache[Plan] = BoundedCache(MAX_PLAN_BYTES)
 
 
 class CompiledCircuit:
@@ -52,8 +53,7 @@ class CompiledCircuit:
         self.program: Program = lower(circuit)
         self._snapshot.settle(self.program.ops.column)
         self.light_cones = LightCones(self.program)
-        self._plans: OrderedDict[tuple[bytes | None, bool], Plan] = OrderedDict()
-        self._lock = new_lock()
+        self._owner = Owner()  # of plans; copies share it
 
     @property
     def circuit(self) -> QuantumCircuit:
@@ -122,8 +122,8 @@ class CompiledCircuit:
         Raises:
             UnsupportedInstruction: with ``any_start``, when an instruction needs its qubits in ``|0>``.
         """
-        key = None if support is None else support.tobytes(), any_start
-        plan = self._plans.get(key)
+        key = id(self._owner), None if support is None else support.tobytes(), any_start
+        plan = _PLANS.get(key)
         if plan is None:
             program = self.program
             if any_start:
@@ -131,11 +131,13 @@ class CompiledCircuit:
                     raise UnsupportedInstruction(*program.needs_zero, _NEEDS_ZERO, fallback=False)
                 program = program.from_any_state()
             plan = make_plan(program, support)
-            with self._lock:
-                self._plans[key] = plan
-                if len(self._plans) > MAX_PLANS_PER_CIRCUIT:
-                    self._plans.popitem(last=False)
+            plan = _PLANS.put(key, plan, plan.num_bytes, self._owner)
         return plan
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the compiled circuit without its plans, estimated."""
+        return _INSTRUCTION_BYTES * (self.num_instructions + 1) + self.program.array_bytes
 
     def __repr__(self) -> str:
         gates = self.program.count_gates().total()
@@ -149,7 +151,7 @@ class CompiledCircuit:
         """Restore a copy: it runs as the original does, but describes no circuit object."""
         self.__dict__.update(state)
         self._circuit, self._snapshot = _no_circuit, None
-        self._plans, self._lock = OrderedDict(), new_lock()
+        self._owner = Owner()
         self.light_cones = LightCones(self.program)
 
 
@@ -164,12 +166,10 @@ def _no_circuit() -> None:
 
 
 class CompileCache:
-    """The latest compiled circuits, by identity; bounded in circuits and instructions, safe to share by threads."""
+    """Compiled circuits by identity, as long as the circuits live; bounded in bytes, safe to share by threads."""
 
-    def __init__(self, max_circuits: int = MAX_CIRCUITS, max_instructions: int = MAX_INSTRUCTIONS):
-        self._max_circuits, self._max_instructions = max_circuits, max_instructions
-        self._entries: OrderedDict[int, CompiledCircuit] = OrderedDict()
-        self._lock = new_lock()
+    def __init__(self, max_bytes: int = MAX_CIRCUIT_BYTES):
+        self._entries: BoundedCache[CompiledCircuit] = BoundedCache(max_bytes)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -190,32 +190,15 @@ class CompileCache:
         """
         if isinstance(circuit, CompiledCircuit):
             return circuit
-        key = id(circuit)
-        entry = self._entries.get(key)
-        if entry is not None and entry.describes(circuit):
-            with self._lock:
-                if key in self._entries:
-                    self._entries.move_to_end(key)
-            return entry
-        entry = CompiledCircuit(circuit)
-        with self._lock:
-            self._entries[key] = entry
-            self._entries.move_to_end(key)
-            self._shrink()
+        entry = self._entries.get(id(circuit))
+        if entry is None or not entry.describes(circuit):
+            entry = CompiledCircuit(circuit)
+            self._entries.put(id(circuit), entry, entry.num_bytes, circuit, replace=True)
         return entry
 
     def clear(self) -> None:
         """Forget all circuits."""
-        with self._lock:
-            self._entries.clear()
-
-    def _shrink(self) -> None:
-        for key in [key for key, entry in self._entries.items() if entry._circuit() is None]:
-            del self._entries[key]
-        total = sum(entry.num_instructions for entry in self._entries.values())
-        while len(self._entries) > 1 and (len(self._entries) > self._max_circuits or total > self._max_instructions):
-            _, entry = self._entries.popitem(last=False)
-            total -= entry.num_instructions
+        self._entries.clear()
 
 
 COMPILED = CompileCache()

@@ -9,7 +9,7 @@ its own; what joins both, or reaches outside the tile, is a sign mask where it i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from math import pi
 from typing import NamedTuple
 
@@ -141,7 +141,7 @@ def walsh_series(care: int, value: int, sign: int) -> list[tuple[int, float]] | 
     return [(sum(1 << bit for k, bit in enumerate(bits) if mask >> k & 1), weight) for mask, weight in weights]
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _walsh_weights(care: int, value: int, sign: int, num_bits: int) -> list[tuple[int, float]]:
     weights = walsh(np.array(list(_generators(care, value, sign, num_bits)))).tolist()
     return [(mask, weight) for mask, weight in enumerate(weights) if mask and weight]

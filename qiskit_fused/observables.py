@@ -19,9 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
+from qiskit_fused.caches import BoundedCache, array_bytes
 from qiskit_fused.forks import cached_property
 
 Z, X, Y = 0b0001, 0b0010, 0b0011
@@ -33,7 +35,7 @@ _MOST_NAMES = 8  # letters of a term that are written out
 
 # Terms that + - r l letters expand to; 2**24 terms are 1 GiB of masks.
 MAX_EXPANDED_TERMS = 1 << 24
-_MAX_CACHED_RESTRICTIONS = 16
+_MAX_MASK_BYTES = 64 << 20  # of the masks of all observables, with what the CPU engine makes of them
 _MAX_EXPONENT = 50  # coefficients of 2**-50 to 2**50 times amplitudes are in the range of float32, 2**-126 to 2**127
 
 
@@ -63,6 +65,9 @@ class TermMasks:
 
     def __len__(self) -> int:
         return len(self.observable)
+
+
+_RESTRICTIONS: BoundedCache[TermMasks] = BoundedCache(_MAX_MASK_BYTES)
 
 
 class Observables:
@@ -97,8 +102,7 @@ class Observables:
         self.qubits = np.ascontiguousarray(qubits, dtype=np.int64)
         self._support: np.ndarray | None = None
         # wires by identity is the fast path of a training loop; by content it survives a recompiled plan
-        self._latest: tuple[np.ndarray, TermMasks] | None = None
-        self._restrictions: dict[bytes, TermMasks] = {}
+        self._latest: tuple[np.ndarray, ref[TermMasks]] | None = None
 
     def __len__(self) -> int:
         return self.num_observables
@@ -208,17 +212,18 @@ class Observables:
             ValueError: when ``+ - r l`` letters expand to more than 2**24 terms.
         """
         latest = self._latest
-        if latest is not None and latest[0] is wires:
-            return latest[1]
-        key = wires.tobytes()
-        masks = self._restrictions.get(key)
+        masks = latest[1]() if latest is not None and latest[0] is wires else None
         if masks is None:
-            masks = self._restrict(np.asarray(wires, dtype=np.int64))
-            if len(self._restrictions) >= _MAX_CACHED_RESTRICTIONS:
-                self._restrictions.clear()
-            self._restrictions[key] = masks
-        self._latest = (wires, masks)
+            key = id(self), wires.tobytes()
+            masks = _RESTRICTIONS.get(key)
+            if masks is None:
+                masks = self._restrict(np.asarray(wires, dtype=np.int64))
+                masks = _RESTRICTIONS.put(key, masks, 2 * array_bytes(masks), self)  # engines make as much of them
+            self._latest = (wires, ref(masks))
         return masks
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_latest": None}
 
     def _restrict(self, wires: np.ndarray) -> TermMasks:
         term: np.ndarray = np.repeat(np.arange(self.num_terms), np.diff(self.boundaries))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qiskit_fused.caches import BoundedCache, array_bytes
 from qiskit_fused.choices import check_choice, check_dtype
 from qiskit_fused.display import ShownAsText
 from qiskit_fused.forks import cached_property
@@ -27,16 +28,21 @@ from qiskit_fused.starts import Starts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from qiskit_fused.sharing import Sharing
+    from qiskit_fused.sharing import SharedParts, Sharing
 
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _MOST_LOCAL_QUBITS = 19  # of a chunk; larger ones leave an L3 cache of 32 MiB, and take 1.4 times as long at n = 26
 _EXACT = 2e-16  # sines and cosines of constants below are 0, here and in kernels/binding.cpp
-_KEPT_SHARINGS = 16
+_KEPT_SHARINGS = 16  # sets of columns that were met once
+_MAX_SHARED_BYTES = 128 << 20  # of the parts of all plans that rows share
 _WORTH_SPLITTING = 64  # times the work that is worth a look, 0.1 s
 _LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
+
+
+_PLAN_BYTES = 6000  # of the objects of a plan, beside its arrays
+_SHARED: BoundedCache[SharedParts] = BoundedCache(_MAX_SHARED_BYTES)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -160,6 +166,12 @@ class Plan(ShownAsText):
         return np.add.reduceat(differs, self.run_begin[:-1]) == 0 if self.num_runs else np.zeros(0, bool)
 
     @property
+    def num_bytes(self) -> int:
+        """Bytes of the plan and of what the CPU engine makes of it, estimated."""
+        native = 64 * len(self.leaf_kind) + 36 * self.num_runs + 52 * len(self.term_phase) + 600 * (self.num_layers + 1)
+        return array_bytes(self) + 2 * native + _PLAN_BYTES
+
+    @property
     def fused_text(self) -> str:
         """What the circuit became, in words."""
         return (
@@ -265,15 +277,13 @@ class Plan(ShownAsText):
 
     def sharing(self, varies: np.ndarray) -> Sharing:
         """Return what rows have in common that differ in some columns of the program only, bool (C,); made once."""
-        from qiskit_fused.sharing import Sharing  # which makes plans
+        from qiskit_fused.sharing import SharedParts, Sharing  # which makes plans
 
-        key = varies.tobytes()
-        known = self._sharings.get(key)
-        if known is None:
-            if len(self._sharings) >= _KEPT_SHARINGS:
-                self._sharings.clear()
-            known = self._sharings[key] = Sharing(self, varies)
-        return known
+        key = id(self), varies.tobytes()
+        parts = _SHARED.get(key)
+        if parts is None:
+            parts = _SHARED.put(key, SharedParts(), 2 * self.num_bytes, self)
+        return Sharing(self, varies, parts)
 
     def is_worth_splitting(self, varies: np.ndarray, num_rows: int) -> bool:
         """Say whether to ask for `sharing` where nobody says which columns differ for good.
@@ -298,10 +308,6 @@ class Plan(ShownAsText):
     def __getstate__(self) -> dict[str, object]:
         """Return what to pickle, without what is made again."""
         return {part.name: getattr(self, part.name) for part in fields(self)}
-
-    @cached_property
-    def _sharings(self) -> dict[bytes, Sharing]:
-        return {}
 
     def bytes_moved(self, dtype: str = "complex128", *, gradient: bool = True) -> int:
         """Count the bytes that the sweeps of one row read and write, wherever in the memory hierarchy that is."""

@@ -225,6 +225,16 @@ class Program:
         return np.concatenate([parameters, self.expressions.depend_on(parameters)])
 
     @property
+    def array_bytes(self) -> int:
+        """Bytes of what may be large beside the number of gates: start states and matrices."""
+        arrays = [gate.matrix for gate in self.gates if gate.matrix is not None]
+        for encoding in self.encodings:
+            arrays += [encoding.column, encoding.coefficient, encoding.offset]
+        if self.initial_state is not None:
+            arrays.append(self.initial_state)
+        return sum(array.nbytes for array in arrays)
+
+    @property
     def num_columns(self) -> int:
         """Return P + E."""
         return self.num_parameters + self.expressions.num_expressions

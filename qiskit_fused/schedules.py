@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
 from math import comb
 
 import numpy as np
 
+from qiskit_fused.caches import keeps
 from qiskit_fused.forks import cached_property
 
 FORWARD, BACK = 0, 1
@@ -88,7 +88,11 @@ def num_steps(num_positions: int, num_states: int) -> int:
     return r * length - comb(num_states + r, num_states + 1)
 
 
-@lru_cache(maxsize=32)
+def _count_bytes(schedule: Schedule) -> int:
+    return schedule.actions.nbytes
+
+
+@keeps(32 << 20, _count_bytes)
 def make_schedule(num_positions: int, num_states: int) -> Schedule:
     """Schedule a chain with the fewest forward steps.
 
@@ -132,7 +136,7 @@ def _advance(length: int, num_states: int) -> int:
     return max(least, length - longest, 1)
 
 
-@lru_cache(maxsize=32)
+@keeps(32 << 20, _count_bytes)
 def segmented_schedule(num_positions: int, num_segments: int) -> Schedule:
     """Schedule a chain in segments whose lengths differ by one at most; each step is made twice at most.
 

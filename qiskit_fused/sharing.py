@@ -10,12 +10,10 @@ reaches the suffix in phi has the value <phi|U^+ O U|phi>. Its gradient is that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from qiskit_fused.forks import cached_property
 
 from .layering import make_plan
 from .limits import count_text
@@ -35,6 +33,19 @@ MIN_WORK = 1 << 22  # amplitude-rotations, 1 ms; of less, looking for what is sh
 ROWS, PREFIX, OBSERVABLE = "nothing", "prefix", "observable"
 
 
+class SharedParts:
+    """What is kept of a `Sharing`: no reference to its plan, which would keep the plan alive.
+
+    Attributes:
+        plans: prefix, rest, middle and suffix; no rest where it is the whole plan.
+        chosen: answers of `Sharing.choose`.
+    """
+
+    def __init__(self) -> None:
+        self.plans: tuple[Plan | None, Plan | None, Plan | None, Plan | None] | None = None
+        self.chosen: dict[tuple[int, int, bool, bool, bool], str] = {}
+
+
 @dataclass(frozen=True, eq=False)
 class Sharing:
     """The parts of a plan for a batch in which only some columns differ between rows.
@@ -42,21 +53,28 @@ class Sharing:
     Attributes:
         plan: the whole, as one row runs it.
         varies: bool (C,), the columns that differ.
+        kept: what earlier objects for the same plan and columns have found.
     """
 
     plan: Plan
     varies: np.ndarray
+    kept: SharedParts = field(default_factory=lambda: SharedParts())
 
-    @cached_property
-    def _parts(self) -> tuple[Plan | None, ...]:
+    @property
+    def _parts(self) -> tuple[Plan | None, Plan | None, Plan | None, Plan | None]:
+        if self.kept.plans is None:
+            self.kept.plans = self._split()
+        return self.kept.plans
+
+    def _split(self) -> tuple[Plan | None, Plan | None, Plan | None, Plan | None]:
         plan = self.plan
         if plan.num_qubits != plan.program.num_qubits:  # states between parts are of all qubits
-            return None, plan, None, None
+            return None, None, None, None
         parts = split(plan.program, self.varies)
         prefix, middle, suffix = (
             None if program is None else make_plan(program) for program in (parts.prefix, parts.middle, parts.suffix)
         )
-        return prefix, plan if prefix is None else make_plan(parts.rest, plan.support), middle, suffix
+        return prefix, None if prefix is None else make_plan(parts.rest, plan.support), middle, suffix
 
     @property
     def prefix(self) -> Plan | None:
@@ -66,8 +84,7 @@ class Sharing:
     @property
     def rest(self) -> Plan:
         """What follows the prefix."""
-        assert self._parts[1] is not None
-        return self._parts[1]
+        return self._parts[1] or self.plan
 
     @property
     def middle(self) -> Plan | None:
@@ -120,7 +137,7 @@ class Sharing:
         """
         question = num_rows, num_observables, gradient, back
         key = *question, evolve
-        known = self._chosen.get(key)
+        known = self.kept.chosen.get(key)
         if known is None:
             modes = [ROWS]
             if self.prefix is not None:
@@ -129,14 +146,10 @@ class Sharing:
                 modes.append(OBSERVABLE)
             best = min(modes, key=lambda mode: self.cost(mode, *question))
             known = best if self.cost(best, *question) < _GAIN * self.cost(ROWS, *question) else ROWS
-            if len(self._chosen) >= _KEPT:
-                self._chosen.clear()
-            self._chosen[key] = known
+            if len(self.kept.chosen) >= _KEPT:
+                self.kept.chosen.clear()
+            self.kept.chosen[key] = known
         return known
-
-    @cached_property
-    def _chosen(self) -> dict[tuple[int, int, bool, bool, bool], str]:
-        return {}
 
     def rows_for(self, part: str, num_observables: int, gradient: bool) -> int | None:
         """Return from how many rows on the prefix or the suffix is shared, or None where it never is."""

@@ -9,7 +9,6 @@ they have received, and one that lacks something, because it is new, says so and
 from __future__ import annotations
 
 import pickle
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import replace
@@ -21,6 +20,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
+from qiskit_fused.caches import BoundedCache
 from qiskit_fused.compiler import CompiledCircuit
 from qiskit_fused.engines import Evaluation, Watch
 from qiskit_fused.forks import cached_property, in_child, new_lock
@@ -37,7 +37,8 @@ _MANY_PORTIONS = 256
 _GPU_FACTOR = 256  # a GPU does in that time, about
 _IN_FLIGHT = 256  # portions at most that wait for a worker, run, or are done before their turn: memory is theirs
 _GUESSED_WORKERS = 8  # where an executor does not say
-_KEPT = 32  # objects that a worker keeps
+_KEPT_BYTES = 256 << 20  # of circuits and observables that a worker keeps
+_UNPICKLED = 3  # times the bytes of its pickle that an object takes, about
 _POLL_SECONDS = 0.05  # between two looks at whether the work was cancelled
 
 
@@ -251,7 +252,7 @@ class _Run:
 _sent: WeakKeyDictionary[Executor, WeakSet[Any]] = WeakKeyDictionary()
 _of_parents: WeakSet[Executor] = WeakSet()  # executors that lost their threads when this process was forked
 _names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-_received: OrderedDict[str, Any] = OrderedDict()  # on a worker, the latest last
+_received: BoundedCache[Any] = BoundedCache(_KEPT_BYTES)  # on a worker
 _lock = new_lock()
 
 
@@ -300,13 +301,10 @@ class _Parcel:
     def open(self) -> Any:
         """Return the object, None if it has never come here."""
         with _lock:
-            value = _received.pop(self._name, None)
+            value = _received.get(self._name)
             if value is None and self._pickled is not None:
                 value = pickle.loads(self._pickled)
-            if value is not None:
-                _received[self._name] = value
-                while len(_received) > _KEPT:
-                    _received.popitem(last=False)
+                _received.put(self._name, value, min(_UNPICKLED * len(self._pickled), _received.max_bytes // 3))
         return value
 
 

@@ -20,6 +20,7 @@ from engine_cases import (
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, random_pauli_list
 
+from qiskit_fused.caches import release_memory
 from qiskit_fused.engines.cpu import CpuEngine, fma_peak, isa
 from qiskit_fused.engines.reference import ReferenceEngine
 
@@ -126,6 +127,7 @@ def test_cotangents_take_one_backward_sweep_and_no_second_state_per_row():
     columns, pairs = rows_of(plan.program), (np.array([0, 0, 2], np.int32), np.array([0, 1, 0], np.int32))
     weights = np.ones(3)
     each = CpuEngine().evaluate(plan, operators, columns, pairs, gradient=True).stats
+    release_memory()
     summed = CpuEngine().evaluate(plan, operators, columns, pairs, gradient=True, cotangents=weights).stats
     assert each["sweeps"] == (3 + 3) * plan.num_sweeps
     assert summed["sweeps"] == (3 + 2) * plan.num_sweeps

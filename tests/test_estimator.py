@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """FusedEstimator against StatevectorEstimator: the PUB contract, caching, precision, fallback, errors."""
 
+import gc
 import re
 import warnings
 
@@ -16,7 +17,7 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp, Statevector
 
 from qiskit_fused import FusedEstimator, UnsupportedInstruction, compile_circuit, fuse
-from qiskit_fused.compiler import COMPILED, CompileCache
+from qiskit_fused.compiler import COMPILED, CompileCache, CompiledCircuit
 
 TOLERANCE = {"complex128": 1e-12, "complex64": 2e-6}
 
@@ -328,13 +329,17 @@ def test_a_change_of_an_observable_is_noticed(estimator, circuit, kind):
 
 
 def test_the_compile_cache_is_bounded():
-    cache = CompileCache(max_circuits=3, max_instructions=25)
-    circuits = [real_amplitudes(2, reps=1) for _ in range(6)]
+    circuits = [real_amplitudes(2, reps=1) for _ in range(20)]
+    cache = CompileCache(max_bytes=8 * (CompiledCircuit(circuits[0]).num_bytes + 1000))
     for circuit in circuits:
         cache.get(circuit)
-    assert len(cache) == 3
-    big = real_amplitudes(4, reps=5)
-    cache.get(big)
+    assert 6 <= len(cache) <= 9
+    big = real_amplitudes(8, reps=50)
+    assert cache.get(big) is cache.get(big)
+    assert 1 <= len(cache) <= 6
+    del big, circuit, circuits
+    gc.collect()
+    cache.get(real_amplitudes(2, reps=1))
     assert len(cache) == 1
 
 

@@ -22,6 +22,7 @@ from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, compile_circuit, workers
 from qiskit_fused.batches import all_pairs
+from qiskit_fused.caches import BoundedCache
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import CompiledCircuit
 from qiskit_fused.execution import evaluate
@@ -80,7 +81,7 @@ def executor(request):
 def small_portions(monkeypatch):
     """Cut small work too, and do not remember what earlier tests sent."""
     monkeypatch.setattr(workers, "_MIN_WORK", 1)
-    monkeypatch.setattr(workers, "_received", type(workers._received)())
+    monkeypatch.setattr(workers, "_received", BoundedCache(1 << 28))
 
 
 @pytest.fixture
@@ -282,18 +283,22 @@ def test_circuits_and_observables_are_sent_once_to_each_worker(circuit):
     )
 
 
-def test_a_worker_keeps_few_circuits_and_compiles_them_once(monkeypatch, circuit):
-    monkeypatch.setattr(workers, "_KEPT", 3)
+def test_a_worker_keeps_circuits_of_so_many_bytes_and_compiles_them_once(monkeypatch, circuit):
+    received = BoundedCache(1 << 28)
+    monkeypatch.setattr(workers, "_received", received)
     executor, opened = PicklingExecutor(), []
     monkeypatch.setattr(CompiledCircuit, "__setstate__", _counting(opened, CompiledCircuit.__setstate__))
     gradient = FusedEstimatorGradient(executor=executor)
     circuits = [circuit, circuit.copy(), circuit.copy()]
     for one in circuits:
         gradient.value_and_gradient(one, OBSERVABLES, rows(30, circuit))
-        assert len(workers._received) <= 3
     assert len(opened) == 3
     gradient.value_and_gradient(circuits[0], OBSERVABLES, rows(30, circuit))
-    assert len(opened) == 4
+    assert len(opened) == 3
+    received.max_bytes = received.num_bytes - 1  # one more pushes others out
+    for _ in range(10):
+        gradient.value_and_gradient(circuit.copy(), OBSERVABLES, rows(30, circuit))
+        assert received.num_bytes <= received.max_bytes
 
 
 def _counting(calls, function):

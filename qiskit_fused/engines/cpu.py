@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -17,9 +16,8 @@ except ImportError as error:
         f"qiskit_fused was imported from {Path(__file__).parents[1]}, where its C++ engine is not compiled; leave the "
         "folder of the sources to use what is installed, or install with pip install -e ."
     ) from error
-from qiskit_fused.caches import on_release
+from qiskit_fused.caches import BoundedCache, array_bytes, on_release
 from qiskit_fused.engines import NO_STATES, Ends, Evaluation, Watch
-from qiskit_fused.forks import new_lock
 from qiskit_fused.limits import reclaimable
 from qiskit_fused.schedules import REVERSE, Method
 
@@ -31,6 +29,12 @@ isa = _cpu.isa
 
 reclaimable.append(_cpu.kept_bytes)
 on_release(_cpu.release_memory)
+
+# What the extension makes of plans and observables, for engines of any number of threads. Their owners have bounds of
+# their own, which count this too.
+_PLANS: BoundedCache[Any] = BoundedCache(1 << 30)
+_OBSERVABLES: BoundedCache[Any] = BoundedCache(1 << 30)
+_ROW_BEGINS: BoundedCache[tuple[np.ndarray, int]] = BoundedCache(32 << 20)
 
 # Longer calls than 0.1 s or so look out for Ctrl-C, beside a second thread that computes. Work is counted in rotations
 # of one amplitude, 1 ns each on one core.
@@ -60,10 +64,6 @@ class CpuEngine:
 
     def __init__(self, num_threads: int = 1):
         self.num_threads = num_threads
-        self._plans: WeakKeyDictionary[Plan, Any] = WeakKeyDictionary()
-        self._observables: WeakKeyDictionary[TermMasks, Any] = WeakKeyDictionary()
-        self._row_pairs: tuple[np.ndarray, int, tuple[np.ndarray, int]] | None = None
-        self._lock = new_lock()
 
     def evaluate(
         self,
@@ -84,10 +84,10 @@ class CpuEngine:
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         terms = observables.restrict(plan.wires)
-        native_plan, native_observables = self._native_plan(plan), self._native_observables(plan, terms)
+        native_plan, native_observables = _native_plan(plan), _native_observables(plan, terms)
         rows, chosen = pairs
         values = np.empty(len(rows))
-        begin, num_asked = self._begin_of_rows(rows, len(columns))
+        begin, num_asked = _begin_of_rows(rows, len(columns))
         gradients, backward, schedule = None, 0, None
         if not gradient:
             cotangents = None
@@ -145,66 +145,66 @@ class CpuEngine:
             stats |= {"method": method.name, "states": num_states}
         return Evaluation(values, gradients, stats, answer, of_states, final_states)
 
-    def _begin_of_rows(self, rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:
-        """Return int64 (B + 1,), the pairs of row b are begin[b]:begin[b + 1], and the rows that have some.
-
-        The latest answer is kept.
-        """
-        kept = self._row_pairs
-        if kept is not None and kept[0] is rows and kept[1] == num_rows and not rows.flags.writeable:
-            return kept[2]
-        begin = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64)
-        answer = begin, int(np.count_nonzero(np.diff(begin)))
-        self._row_pairs = (rows, num_rows, answer)
-        return answer
-
-    def _native_plan(self, plan: Plan) -> Any:
-        native = self._plans.get(plan)
-        if native is None:
-            native = _cpu.make_plan(
-                num_qubits=plan.num_qubits,
-                num_columns=plan.program.num_columns,
-                num_layers=plan.num_layers,
-                chunk_bits=plan.chunk_bits,
-                is_real=plan.is_real,
-                leaf_kind=plan.leaf_kind,
-                leaf_column=plan.leaf_column,
-                leaf_coefficient=plan.leaf_coefficient,
-                leaf_offset=plan.leaf_offset,
-                leaf_quaternion=plan.leaf_quaternion,
-                run_begin=plan.run_begin,
-                run_qubit=plan.run_qubit,
-                run_layer=plan.run_layer,
-                term_phase=plan.term_phase,
-                term_column=plan.term_column,
-                term_coefficient=plan.term_coefficient,
-                term_offset=plan.term_offset,
-                term_care=plan.term_care,
-                term_value=plan.term_value,
-                term_sign=plan.term_sign,
-                initial=plan.initial_state,
-            )
-            with self._lock:  # another thread may have been faster
-                native = self._plans.setdefault(plan, native)
-        return native
-
-    def _native_observables(self, plan: Plan, terms: TermMasks) -> Any:
-        native = self._observables.get(terms)
-        if native is None:
-            native = _cpu.make_observables(
-                plan.num_qubits,
-                terms.num_observables,
-                terms.observable,
-                terms.x,
-                terms.z,
-                terms.care,
-                terms.value,
-                terms.real,
-                terms.imag,
-            )
-            with self._lock:
-                native = self._observables.setdefault(terms, native)
-        return native
-
     def __reduce__(self) -> tuple[Any, ...]:
         return CpuEngine, (self.num_threads,)
+
+
+def _begin_of_rows(rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:
+    """Return int64 (B + 1,), the pairs of row b are begin[b]:begin[b + 1], and the rows that have some."""
+    key = id(rows), num_rows
+    kept = None if rows.flags.writeable else _ROW_BEGINS.get(key)
+    if kept is None:
+        begin = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64)
+        kept = begin, int(np.count_nonzero(np.diff(begin)))
+        if not rows.flags.writeable and begin.nbytes < _ROW_BEGINS.max_bytes // 4:
+            _ROW_BEGINS.put(key, kept, begin.nbytes, rows)
+    return kept
+
+
+def _native_plan(plan: Plan) -> Any:
+    native = _PLANS.get(id(plan))
+    if native is None:
+        native = _cpu.make_plan(
+            num_qubits=plan.num_qubits,
+            num_columns=plan.program.num_columns,
+            num_layers=plan.num_layers,
+            chunk_bits=plan.chunk_bits,
+            is_real=plan.is_real,
+            leaf_kind=plan.leaf_kind,
+            leaf_column=plan.leaf_column,
+            leaf_coefficient=plan.leaf_coefficient,
+            leaf_offset=plan.leaf_offset,
+            leaf_quaternion=plan.leaf_quaternion,
+            run_begin=plan.run_begin,
+            run_qubit=plan.run_qubit,
+            run_layer=plan.run_layer,
+            term_phase=plan.term_phase,
+            term_column=plan.term_column,
+            term_coefficient=plan.term_coefficient,
+            term_offset=plan.term_offset,
+            term_care=plan.term_care,
+            term_value=plan.term_value,
+            term_sign=plan.term_sign,
+            initial=plan.initial_state,
+        )
+        native = _PLANS.put(id(plan), native, plan.num_bytes, plan)
+    return native
+
+
+def _native_observables(plan: Plan, terms: TermMasks) -> Any:
+    key = id(terms), plan.num_qubits
+    native = _OBSERVABLES.get(key)
+    if native is None:
+        native = _cpu.make_observables(
+            plan.num_qubits,
+            terms.num_observables,
+            terms.observable,
+            terms.x,
+            terms.z,
+            terms.care,
+            terms.value,
+            terms.real,
+            terms.imag,
+        )
+        native = _OBSERVABLES.put(key, native, array_bytes(terms), terms)
+    return native
