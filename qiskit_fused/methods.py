@@ -242,7 +242,8 @@ class Options:
         if of_states <= self.limit:
             figures += f", with tables, sums and arrays {format_bytes(total)}"
         # all that does not grow with the batch doubles with each qubit
-        missing = (-(-(total - arrays) // max(int(self.limit), 1)) - 1).bit_length()
+        needed = max(total - arrays, of_states)
+        missing = (-(-needed // max(int(self.limit), 1)) - 1).bit_length()
         if (fitting := plan.num_qubits - missing) > 0:
             limit += f", enough for {count_text(fitting, 'qubit')}"
         cures = self._cures(name, num_segments)
