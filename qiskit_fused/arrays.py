@@ -46,8 +46,8 @@ def _from_objects(array: np.ndarray, what: str) -> np.ndarray:
     numbers = [_number(item) for item in array.flat]
     if None in numbers:
         place = np.unravel_index(numbers.index(None), array.shape)
-        at = f"{what}[{', '.join(map(str, place))}]" if place else what
-        raise TypeError(f"{at} is {array[place]!r:.60}; allowed: a number.")
+        at, allowed = (f"{what}[{', '.join(map(str, place))}]", "a number") if place else (what, "numbers in an array")
+        raise TypeError(f"{at} is {array[place]!r:.60}; allowed: {allowed}.")
     return np.array(numbers).reshape(array.shape)
 
 
@@ -67,13 +67,13 @@ def _explain(values: Any, what: str, error: Exception) -> Exception:
     for tensor, place in tensors:
         if getattr(tensor, "requires_grad", False):
             return TypeError(
-                f"{place} is a tensor that requires a gradient, which would be lost here; {_USE_LAYER}, which autograd "
+                f"the tensor {place} requires a gradient, which would be lost here; {_USE_LAYER}, which autograd "
                 "differentiates, or give values without a gradient: tensor.detach()."
             )
     for tensor, place in tensors:
         if not _is_readable(tensor):
             return TypeError(
-                f"{place} is a tensor of {tensor.dtype} on device '{tensor.device}', which NumPy cannot read; "
+                f"NumPy cannot read the tensor {place} of {tensor.dtype} on device '{tensor.device}'; "
                 f"{_USE_LAYER}, which takes tensors of any device, or give tensor.cpu().double()."
             )
     lengths = list(map(_length, values)) if isinstance(values, (list, tuple)) else []

@@ -19,6 +19,7 @@ from qiskit_fused.caches import BoundedCache, Owner
 from qiskit_fused.coercion import circuit_observables
 from qiskit_fused.layering import make_plan
 from qiskit_fused.light_cones import LightCones
+from qiskit_fused.limits import count_text
 from qiskit_fused.lowering import lower
 from qiskit_fused.plan import Plan
 from qiskit_fused.program import Program
@@ -141,7 +142,8 @@ class CompiledCircuit:
 
     def __repr__(self) -> str:
         gates = self.program.count_gates().total()
-        return f"CompiledCircuit({self.num_qubits} qubits, {len(self.parameters)} parameters, {gates} gates)"
+        counts = (self.num_qubits, "qubit"), (len(self.parameters), "parameter"), (gates, "gate")
+        return f"CompiledCircuit({', '.join(count_text(*count) for count in counts)})"
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("_kept", "num_instructions", "num_qubits", "parameters", "_columns", "program")
