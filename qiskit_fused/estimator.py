@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from concurrent.futures import wait
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from numbers import Real
@@ -30,7 +31,10 @@ from qiskit_fused.options import EngineOptionsDict, FusedOptions, Unpack
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.pub_errors import not_broadcastable, unbound, wrong_values
 from qiskit_fused.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
+from qiskit_fused.stopping import current
 from qiskit_fused.unsupported import UnsupportedInstruction
+
+_POLL_SECONDS = 0.05  # for which the thread of a job waits before it looks whether the job was cancelled
 
 # The original, even where a test or a user puts another class in its place later.
 _FALLBACK = StatevectorEstimator
@@ -375,6 +379,9 @@ def _fall_back(task: _Task, seed: Any, noise: float) -> np.ndarray:
     assert task.pub is not None and task.error is not None
     pub = EstimatorPub(task.pub.circuit, task.pub.observables, task.pub.parameter_values, noise, validate=False)
     try:
-        return _FALLBACK(seed=seed).run([pub]).result()[0].data.evs
+        job = _FALLBACK(seed=seed).run([pub])
+        while current() is not None and not wait([job._future], _POLL_SECONDS).done:
+            pass  # here `Stopped` is raised
+        return job.result()[0].data.evs
     except Exception as exc:
         raise task.error from exc

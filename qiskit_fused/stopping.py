@@ -8,6 +8,7 @@ A thread that is inside the C++ engine or a CUDA kernel asks `Cancellation.is_se
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from typing import Any
 from qiskit_fused.forks import new_lock
 
 CANCELLED = "the evaluation was cancelled."
+
+_RETRY_SECONDS = 0.05  # after which a thread is interrupted that could not be at first
 
 _HERE = threading.local()  # .cancellation: the `Cancellation` of the work that this thread does
 
@@ -46,8 +49,11 @@ class Cancellation:
         with self._lock:
             if not self._has_ended:
                 self._is_set = True
-            for thread in self._threads:
-                _raise_in(thread, Stopped)
+            waits = [thread for thread in self._threads if not _interrupt(thread)]
+            if waits:
+                timer = threading.Timer(_RETRY_SECONDS, self.set)
+                timer.daemon = True
+                timer.start()
             return self._is_set
 
     def end(self) -> bool:
@@ -107,6 +113,26 @@ def uninterrupted() -> Iterator[None]:
     cancellation._leave(thread)
     yield
     cancellation._enter(thread)
+
+
+def _interrupt(thread: int) -> bool:
+    """Raise `Stopped` in a thread, unless it is importing a module, which would stay half made for good."""
+    if _is_importing(thread):
+        return False
+    _raise_in(thread, Stopped)
+    if _is_importing(thread):  # it has begun to meanwhile
+        _raise_in(thread, None)
+        return False
+    return True
+
+
+def _is_importing(thread: int) -> bool:
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
