@@ -45,9 +45,9 @@ class FusedJob(AlgorithmJob):
             raise JobError("Primitive job has been submitted already.")
         wants_gpu = any(isinstance(one, FusedOptions) and one.device in ("auto", "cuda") for one in self._args)
         place = cupy_runtime.place() if wants_gpu else nullcontext()
-        self._cancellation, self._submitter = Cancellation(), current()
+        self._cancellation, self._submitter = Cancellation(of_one_call=True), current()
         self._future = job_threads().submit(
-            partial(_run, self._cancellation, place, self._function, *self._args, **self._kwargs)
+            partial(self._cancellation.run, _run_in, place, self._function, *self._args, **self._kwargs)
         )
 
     def _submit(self) -> None:
@@ -137,17 +137,6 @@ class FusedJob(AlgorithmJob):
         }
 
 
-def _run(
-    cancellation: Cancellation,
-    place: AbstractContextManager[Any],
-    function: Callable[..., Any],
-    *args: Any,
-    **keywords: Any,
-) -> Any:
-    """Call a function in a place; whether it was cancelled before its end decides what the job's result is."""
-    try:
-        with place:
-            return cancellation.run(function, *args, **keywords)
-    finally:
-        if cancellation.end():
-            raise RuntimeError(CANCELLED)
+def _run_in(place: AbstractContextManager[Any], function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    with place:
+        return function(*args, **keywords)

@@ -28,10 +28,14 @@ class Stopped(BaseException):
 
 
 class Cancellation:
-    """Whether some work was cancelled, and the threads to stop when it is."""
+    """Whether some work was cancelled, and the threads to stop when it is.
 
-    def __init__(self) -> None:
-        self._lock = new_lock()
+    Args:
+        of_one_call: whether one call of `run` is all the work, which cannot be cancelled any more once it has returned.
+    """
+
+    def __init__(self, of_one_call: bool = False) -> None:
+        self._lock, self._of_one_call = new_lock(), of_one_call
         self._is_set = self._has_ended = False
         self._threads: set[int] = set()  # that run Python code which may be interrupted anywhere
 
@@ -47,20 +51,15 @@ class Cancellation:
     def set(self) -> bool:
         """Cancel the work: its threads stop soon. Return False, and do nothing, when it has ended with a result."""
         with self._lock:
-            if not self._has_ended:
-                self._is_set = True
+            if self._has_ended:
+                return self._is_set
+            self._is_set = True
             waits = [thread for thread in self._threads if not _interrupt(thread)]
             if waits:
                 timer = threading.Timer(_RETRY_SECONDS, self.set)
                 timer.daemon = True
                 timer.start()
-            return self._is_set
-
-    def end(self) -> bool:
-        """Declare the work ended, so that it can no longer be cancelled; say whether it was cancelled before."""
-        with self._lock:
-            self._has_ended = True
-            return self._is_set
+        return True
 
     def run(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Call a function that stops when the work is cancelled.
@@ -73,12 +72,15 @@ class Cancellation:
         try:
             try:
                 self._enter(thread)
-                return function(*args, **keywords)
+                result = function(*args, **keywords)
             finally:
+                self._has_ended = self._of_one_call
                 # `Stopped` may be raised in this block too. No other thread raises it here once this one is left.
                 while thread in self._threads:
                     with suppress(Stopped):
                         self._leave(thread)
+            self.check()
+            return result
         except BaseException as error:
             if self._is_set:
                 raise RuntimeError(CANCELLED) from (None if isinstance(error, Stopped) else error)
