@@ -25,6 +25,8 @@ from qiskit_fused import (
 )
 from qiskit_fused.stopping import Cancellation, Stopped, current, uninterrupted
 
+# What stops a thread in a weak reference's callback of some package is lost; it is sent again.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 MOST_SECONDS = 2  # it takes less than one, but this machine may be busy
 OPTIONS = {"num_threads": 1, "dtype": "complex64"}
 PUB = (real_amplitudes(2, reps=1), "ZZ", np.zeros(4))
