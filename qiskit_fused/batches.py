@@ -17,6 +17,7 @@ from qiskit_fused.execution import Pairs, check_finite, real_values
 from qiskit_fused.observable_errors import wrong_width
 from qiskit_fused.observables import Observables
 from qiskit_fused.row_blocks import copy_rows, unique_sorted
+from qiskit_fused.row_errors import renumbered
 
 
 class Batch:
@@ -44,6 +45,10 @@ class Batch:
         self.values = np.zeros((0, 0))
         self.pairs: Pairs = all_pairs(0, 0)
         self.back: np.ndarray = index
+
+    def request_of(self, row: int) -> int:
+        """Return the first request that a row of `values` is of, for errors."""
+        return int(self.index[np.flatnonzero(self.pairs[0][self.back] == row)[0]])
 
 
 def make_batches(circuits: Any, observables: Any, parameter_values: Any, parameters: Any) -> tuple[list[Batch], int]:
@@ -139,7 +144,8 @@ def _take_values(batch: Batch, parameter_values: Any) -> None:
             f"{wrong[0]}-th circuit."
         )
     batch.values = copy_rows(real_values(rows))  # a copy: the caller's array may change while the job runs
-    check_finite(batch.values, batch.parameters)
+    with renumbered(lambda row: int(batch.index[row])):
+        check_finite(batch.values, batch.parameters)
 
 
 def _one_row(i: int, row: Any, parameters: tuple[Parameter, ...]) -> np.ndarray:

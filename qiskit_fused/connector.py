@@ -58,7 +58,7 @@ class _NetworkFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return *_NetworkGradients.apply(ctx.network, ctx.needs_input_grad[0], cotangents, *ctx.saved_tensors), None
+        return *_NetworkGradients.apply(ctx.network, ctx.needs_input_grad[:2], cotangents, *ctx.saved_tensors), None
 
 
 class _NetworkGradients(torch.autograd.Function):
@@ -68,12 +68,12 @@ class _NetworkGradients(torch.autograd.Function):
     def forward(
         ctx: Any,
         network: FusedEstimatorQNN,
-        needs_inputs: bool,
+        needed: tuple[bool, bool],
         cotangents: torch.Tensor,
         inputs: torch.Tensor,
         weights: torch.Tensor,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        wanted = network.input_gradients and needs_inputs
+        wanted = network.input_gradients and needed[0]
 
         def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> Any:
             arrays = to_gpu(gpu, rows, weights, cotangents.reshape(len(rows), -1))
@@ -84,7 +84,8 @@ class _NetworkGradients(torch.autograd.Function):
         found = _ask_gpu(network._differentiated_outputs, inputs, weights, ask, gradient=True)
         if found is not None:
             return found
-        _, of_inputs, of_weights = network._value_and_vjp(_array(inputs), _array(weights), _array(cotangents), wanted)
+        arrays = _array(inputs), _array(weights), _array(cotangents)
+        _, of_inputs, of_weights = network._value_and_vjp(*arrays, wanted, needed[1])
         return None if of_inputs is None else _like(inputs, of_inputs), _like(weights, of_weights)
 
     @staticmethod

@@ -12,11 +12,13 @@ from qiskit_machine_learning.gradients import DerivativeType, EstimatorGradientR
 
 from qiskit_fused.batches import Batch, all_pairs
 from qiskit_fused.compiler import CompiledCircuit
-from qiskit_fused.execution import Pairs, evaluate, pull_back
+from qiskit_fused.derivatives import check_derivatives, pull_back
+from qiskit_fused.execution import Pairs, evaluate
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_blocks import take_rows
+from qiskit_fused.row_errors import renumbered
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, check_states
 
 # Which parts of a derivative to evaluate, imaginary or not. The keys are names: qiskit-algorithms has its own enum.
@@ -58,6 +60,7 @@ def differentiate_rows(
             options, imaginary, compiled, operators, values, pairs, progress, starts=starts, meanwhile=meanwhile
         )
     gradients = gradients.reshape(len(values), operators.num_observables, len(compiled.parameters))
+    check_derivatives(compiled, values, gradients, columns)
     if columns is not None:
         gradients = gradients[:, :, columns]
     return evs.reshape(len(values), operators.num_observables), gradients, answer
@@ -102,11 +105,15 @@ def run_batches(
     with Progress(options.progress, parts) as progress:
         for batch in batches:
             assert batch.compiled is not None and batch.operators is not None
-            _, found, _ = _differentiate(
-                options, imaginary, batch.compiled, batch.operators, batch.values, batch.pairs, progress, metrics
-            )
+            with renumbered(batch.request_of):
+                _, found, _ = _differentiate(
+                    options, imaginary, batch.compiled, batch.operators, batch.values, batch.pairs, progress, metrics
+                )
             for given, columns, requests in batch.subsets:
-                part = take_rows(found, batch.back[requests])
+                pairs = batch.back[requests]
+                part = take_rows(found, pairs)
+                with renumbered(batch.index[requests].item):
+                    check_derivatives(batch.compiled, batch.values, part, columns, batch.pairs[0][pairs])
                 if columns is not None:
                     part = part[:, columns]
                 if len(requests) == count:

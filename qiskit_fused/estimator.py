@@ -31,6 +31,7 @@ from qiskit_fused.options import EngineOptionsDict, FusedOptions, Unpack
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.pub_errors import not_broadcastable, unbound, wrong_values
 from qiskit_fused.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
+from qiskit_fused.row_errors import renumbered, row_index
 from qiskit_fused.stopping import current
 from qiskit_fused.unsupported import UnsupportedInstruction
 
@@ -129,7 +130,7 @@ class FusedEstimator(BaseEstimatorV2):
         options = copy(self._options)
         if precision is None:
             precision = options.default_precision
-        tasks = [_make_task(pub, precision) for pub in pubs]
+        tasks = [_make_task(pub, precision, number) for number, pub in enumerate(pubs)]
         if options.fallback:
             refused = {id(task.circuit): task.error for task in tasks if task.falls_back}
             if refused:
@@ -158,6 +159,7 @@ class _Task:
     values_shape: tuple[int, ...]
     precision: float
     metadata: Any
+    number: int
     pub: EstimatorPub | None = None
     evs: np.ndarray | None = None
 
@@ -165,8 +167,12 @@ class _Task:
     def falls_back(self) -> bool:
         return self.pub is not None
 
+    def name_row(self, row: int) -> str:
+        """Return the index of a row of values in the PUB, and the number of the PUB, for errors."""
+        return _name_row(row, self.values_shape, self.number)
 
-def _make_task(pub: Any, precision: Any) -> _Task:
+
+def _make_task(pub: Any, precision: Any, number: int) -> _Task:
     """Validate a PUB.
 
     What `EstimatorPub.coerce` does, without turning observables into labels and back; it is asked for its own error
@@ -181,7 +187,7 @@ def _make_task(pub: Any, precision: Any) -> _Task:
     ):
         parts = pub
     else:
-        return _make_task(_upstreams_pub(pub, precision), precision)
+        return _make_task(_upstreams_pub(pub, precision), precision, number)
     circuit, given_observables = parts[:2]
     given_values = parts[2] if len(parts) > 2 else None
     target = parts[3] if len(parts) > 3 and parts[3] is not None else precision
@@ -204,7 +210,8 @@ def _make_task(pub: Any, precision: Any) -> _Task:
         shape = np.broadcast_shapes(observables.shape, values_shape)
     except ValueError:
         raise not_broadcastable(observables.shape, values_shape, len(parameters)) from None
-    check_finite(array, parameters)
+    with renumbered(lambda row: _name_row(row, values_shape, number)):
+        check_finite(array, parameters)
     task = _Task(
         circuit=circuit,
         compiled=compiled,
@@ -216,6 +223,7 @@ def _make_task(pub: Any, precision: Any) -> _Task:
         values_shape=values_shape,
         precision=target,
         metadata=circuit.metadata,
+        number=number,
     )
     fallback = _fallback_circuit(circuit, error)
     if fallback is not None:
@@ -238,6 +246,10 @@ def _upstreams_pub(pub: Any, precision: Any) -> EstimatorPub:
     elif isinstance(pub, (tuple, list)) and pub and isinstance(pub[0], CompiledCircuit):
         pub = (pub[0].circuit, *pub[1:])
     return EstimatorPub.coerce(pub, precision)
+
+
+def _name_row(row: int, shape: tuple[int, ...], number: int) -> str:
+    return f"{row_index(row, shape)} of PUB {number}"
 
 
 def _fallback_circuit(circuit: Any, error: Exception | None) -> QuantumCircuit | None:
@@ -271,6 +283,7 @@ def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, tuple[i
         named = ordered_values(values, parameters)
         rows = int(np.prod(named.shape[:-1], dtype=int))
         return named.reshape(rows, len(parameters)), named.shape[:-1]
+    # Qiskit would drop imaginary parts with no more than a warning of NumPy
     array = copy_rows(real_values(values))
     if len(parameters) > 1 and array.ndim and array.shape[-1] == len(parameters):
         return array.reshape(-1, len(parameters)), array.shape[:-1]
@@ -324,12 +337,14 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
     operators: dict[int, tuple[int, Any]] = {}
     num_rows = num_observables = 0
     rows, columns = [], []
+    owners: list[tuple[int, _Task]] = []
     for task in group:
         part = task.observables.operators
         known = values.get(task.values_key)
         if known is None or not are_equal(known[1], task.values):
             values[task.values_key] = (num_rows, task.values)
             blocks.append(task.values)
+            owners.append((num_rows, task))
             num_rows += len(task.values)
         if id(part) not in operators:
             operators[id(part)] = (num_observables, part)
@@ -346,12 +361,20 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
         assert compiled is not None
         stacked = stack_observables([part for _, part in operators.values()])
         array = join_arrays(blocks)
-        evs = evaluate(options, compiled, stacked, array, pairs, metrics=metrics, watch=progress.watch).values[back]
+        with renumbered(lambda row: _name_owner(row, owners)):
+            found = evaluate(options, compiled, stacked, array, pairs, metrics=metrics, watch=progress.watch)
+        evs = found.values[back]
     position = 0
     for task in group:
         size = int(np.prod(task.shape, dtype=int))
         task.evs = evs[position : position + size].reshape(task.shape)
         position += size
+
+
+def _name_owner(row: int, owners: list[tuple[int, _Task]]) -> str:
+    """Name a row of several PUBs, of which each begins at some row, as a row of its PUB."""
+    first, task = next(owner for owner in reversed(owners) if owner[0] <= row)
+    return task.name_row(row - first)
 
 
 def _spread(offset: int, own: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:

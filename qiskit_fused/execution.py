@@ -36,6 +36,7 @@ from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
 from qiskit_fused.row_blocks import all_finite, columns_that_differ, copy_rows
+from qiskit_fused.row_errors import RowError
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, evaluate_rows, join
 from qiskit_fused.shared_evaluation import LIMIT_SHARE, MOST_BYTES, Batch, Wanted, evaluate_shared, find_mode
 from qiskit_fused.sharing import ROWS, may_share
@@ -150,8 +151,8 @@ def evaluate(
         watch: told how much is done; see `Progress.watch`.
 
     Returns:
-        Values (N,) and gradients (N, C) with respect to the program's columns (see `pull_back`); with start states and
-        their gradients also ``state_gradients``, on the qubits of the circuit.
+        Values (N,) and gradients (N, C) with respect to the program's columns (see `derivatives.pull_back`); with start
+        states and their gradients also ``state_gradients``, on the qubits of the circuit.
 
     Raises:
         ValueError: when the amplitudes that a row starts in have no direction, or a result is larger than any float64.
@@ -319,19 +320,6 @@ def _beside(held: int, options: FusedOptions) -> FusedOptions:
     return replace(options, memory_limit=limit - held)
 
 
-def pull_back(compiled: CompiledCircuit, values: np.ndarray, gradients: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """Turn gradients (N, C) with respect to columns into gradients (N, P) with respect to parameters."""
-    program = compiled.program
-    if not program.expressions.num_expressions:
-        return gradients
-    rows, count = pairs[0], len(pairs[0])
-    per_row = count // len(values) if len(values) else 0
-    if count and per_row * len(values) == count and np.array_equal(rows, np.repeat(np.arange(len(values)), per_row)):
-        shaped = gradients.reshape(len(values), per_row, -1)
-        return program.expressions.pull_back(values, shaped).reshape(count, -1)
-    return program.expressions.pull_back(values[rows], gradients[:, None, :])[:, 0, :]
-
-
 def choose_method(
     options: FusedOptions, plan: Plan, operators: Observables, columns: np.ndarray, request: Request
 ) -> Choice:
@@ -361,6 +349,8 @@ def choose_method(
 def real_values(values: Any, what: str = "parameter_values") -> np.ndarray:
     """Return parameter values as a float64 array, the same one if it is that already.
 
+    Complex numbers whose imaginary parts are all zero are real numbers.
+
     Args:
         values: anything `as_numbers` takes.
         what: the name of the argument, for errors.
@@ -372,18 +362,27 @@ def real_values(values: Any, what: str = "parameter_values") -> np.ndarray:
     if type(values) is np.ndarray and values.dtype == np.float64:
         return values
     array = as_numbers(values, what) if values is not None else None
-    if array is None or array.dtype.kind == "c":
-        given = "None" if values is None else "complex"
+    given = "None" if array is None else None
+    if array is not None and array.dtype.kind == "c":
+        wrong = array[array.imag != 0]  # NaN is not 0
+        given = f"complex ({wrong[0]:g})" if len(wrong) else None
+        array = np.array(array.real)
+    if array is None or given is not None:
         raise TypeError(f"{what} is {given}; allowed: real numbers, one for each parameter of the circuit.")
     return array if array.dtype == np.float64 else copy_rows(array)
 
 
 def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:
-    """Raise a ValueError that names the parameter and the row of the first value that is NaN or infinite."""
+    """Raise a ValueError that names the parameter and the row of the first value that is NaN or infinite.
+
+    Args:
+        values: (B, P), or (P,) for values that all rows share, which have no row.
+        parameters: what they are values of.
+    """
     if all_finite(values):
         return
-    row, column = np.argwhere(~np.isfinite(values))[0]
-    raise ValueError(
-        f"the value of parameter '{parameters[column].name}' in row {row} is {values[row, column]}; "
-        "allowed: finite numbers."
-    )
+    *row, column = np.argwhere(~np.isfinite(values))[0].tolist()
+    before, after = f"the value of parameter '{parameters[column].name}' ", "; allowed: finite numbers."
+    if not row:
+        raise ValueError(f"{before}is {values[column]}{after}")
+    raise RowError(f"{before}in ", row[0], f" is {values[row[0], column]}{after}")

@@ -27,12 +27,14 @@ from qiskit.circuit.library import Initialize, StatePreparation, UGate, UnitaryG
 from qiskit.exceptions import QiskitError
 
 from . import matrices, synthesis
-from .expressions import CompiledExpressions, Node, constant_value, is_finite_real, translate
+from .expression_columns import CompiledExpressions
+from .expressions import affine, constant_value, is_finite_real, shorten, translate
 from .gates import GATES
 from .normal_form import NormalForm
 from .program import Angle, Gate, Program
 from .standard_gates import STANDARD, TABLE_CLASSES, stored_operation
 from .starts import Encoding
+from .tapes import Tape
 from .unsupported import UnsupportedInstruction
 
 _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
@@ -72,9 +74,10 @@ class _Lowering:
         self.parameters = list(circuit.parameters)
         self.columns = {parameter: column for column, parameter in enumerate(self.parameters)}
         self.angles = {parameter: Angle(column, 1.0, 0.0) for parameter, column in self.columns.items()}
-        self.nodes: list[Node] = []
+        self.translated: dict[ParameterExpression, Tape] = {}
+        self.tapes: list[Tape] = []
         self.origins: list[str] = []
-        self.node_columns: dict[Node | tuple[Angle, ...], int] = {}
+        self.tape_columns: dict[Tape | tuple[Angle, ...], int] = {}
         self.definitions: dict[int, tuple[object, QuantumCircuit | None]] = {}
         self.unitaries: dict[bytes, Any] = {}  # their decompositions, by matrix
         self.gates: list[Gate] = []
@@ -104,7 +107,7 @@ class _Lowering:
             wires=wires,
             output_wires=output_wires,
             num_parameters=len(self.parameters),
-            expressions=CompiledExpressions(self.nodes, self.origins, len(self.parameters)),
+            expressions=CompiledExpressions(self.tapes, self.origins, [one.name for one in self.parameters]),
             gates=tuple(self.gates),
             ops=self.form.finish(),
             parameter_names=tuple(parameter.name for parameter in self.parameters),
@@ -298,28 +301,28 @@ class _Lowering:
         known = self.angles.get(value) if isinstance(value, Parameter) else None
         if known is not None:
             return known
-        return self.angle_of(self.node_of(value), value)
+        return self.angle_of(self.tape_of(value), value)
 
-    def node_of(self, value: ParameterExpression) -> Node:
+    def tape_of(self, value: ParameterExpression) -> Tape:
         """Translate an expression."""
         try:
-            return translate(value, self.columns)
+            return translate(value, self.columns, self.translated)
         except (KeyError, NotImplementedError) as error:
             raise self.unsupported(
                 self.name, f"has an angle that cannot be translated: {error}; bind it first"
             ) from error
 
-    def angle_of(self, node: Node, value: object) -> Angle:
-        """Return the angle that an expression, by its tree, is in every row; ``value`` is for errors."""
-        number = constant_value(node)
+    def angle_of(self, tape: Tape, value: object) -> Angle:
+        """Return the angle that an expression, by its tape, is in every row; ``value`` is for errors."""
+        number = constant_value(tape)
         if number is not None:
             return self._constant(number)
-        if node[0] == "affine" and len(node[1]) == 1 and is_finite_real(node[2]) and is_finite_real(node[1][0][1]):
-            (column, coefficient), offset = node[1][0], node[2]
-            return Angle(column, float(coefficient.real), float(offset.real))
-        column = self.node_columns.get(node, -1)
+        _, terms, offset = tape[0] if len(tape) == 1 else ("", (), 0.0)
+        if len(terms) == 1 and is_finite_real(offset) and is_finite_real(terms[0][1]):
+            return Angle(terms[0][0], float(terms[0][1]), float(offset))
+        column = self.tape_columns.get(tape, -1)
         if column < 0:
-            column = self.node_columns[node] = self._new_column(node, f"'{value}'")
+            column = self.tape_columns[tape] = self._new_column(tape, shorten(value))
         return Angle(column, 1.0, 0.0)
 
     def _constant(self, value: complex) -> Angle:
@@ -329,29 +332,26 @@ class _Lowering:
             )
         return Angle(-1, 0.0, float(value.real))
 
-    def _new_column(self, node: Node, words: str) -> int:
-        self.nodes.append(node)
+    def _new_column(self, tape: Tape, words: str) -> int:
+        self.tapes.append(tape)
         self.origins.append(f"{words} of instruction {self.index}, '{self.name}',")
-        return len(self.parameters) + len(self.nodes) - 1
+        return len(self.parameters) + len(self.tapes) - 1
 
     def _rotation_vector(self, angles: tuple[Angle, ...]) -> tuple[Angle, ...]:
         """Return the same three angles as three consecutive columns, unless they are constants."""
         if all(angle.column < 0 for angle in angles):
             return angles
-        if angles not in self.node_columns:
-            columns = [
-                self._new_column(self._as_node(angle), f"component {axis}") for axis, angle in zip("xyz", angles)
-            ]
-            self.node_columns[angles] = columns[0]
-        first = self.node_columns[angles]
+        first = self.tape_columns.get(angles, -1)
+        if first < 0:
+            named = zip("xyz", angles)
+            first, *_ = [self._new_column(self._as_tape(angle), f"component {axis}") for axis, angle in named]
+            self.tape_columns[angles] = first
         return tuple(Angle(first + axis, 1.0, 0.0) for axis in range(3))
 
-    def _as_node(self, angle: Angle) -> Node:
-        if angle.column < 0:
-            return ("affine", (), angle.offset)
-        if angle.column < len(self.parameters):
-            return ("affine", ((angle.column, angle.coefficient),), angle.offset)
-        return self.nodes[angle.column - len(self.parameters)]
+    def _as_tape(self, angle: Angle) -> Tape:
+        if angle.column < len(self.parameters):  # the coefficient of a constant is 0: it has no term
+            return (affine({angle.column: angle.coefficient}, angle.offset),)
+        return self.tapes[angle.column - len(self.parameters)]
 
     # Errors.
 

@@ -115,7 +115,7 @@ class DeviceExpectations:
         state_gradients: bool = False,
     ) -> Any:
         xp, function = self.runtime.xp, self._expectations
-        for given, parameters in zip((inputs, weights[None]), function.parameters):
+        for given, parameters in zip((inputs, weights), function.parameters):
             if not bool(xp.isfinite(given).all()):
                 check_finite(self.runtime.to_host(given), parameters)
         columns = xp.empty((len(inputs), function.compiled.program.num_columns), dtype=np.float64)

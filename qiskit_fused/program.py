@@ -129,7 +129,13 @@ class Expressions(Protocol):
         """Say which expressions, bool (E,), depend on some of the parameters, bool (P,)."""
 
     def pull_back(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-        """Map gradients (B, K, P + E) with respect to columns to gradients (B, K, P) with respect to parameters."""
+        """Map gradients (B, K, P + E) with respect to columns to gradients (B, K, P) with respect to parameters.
+
+        They are NaN where an expression has no finite derivative.
+        """
+
+    def check_derivatives(self, values: np.ndarray, row: int, column: int) -> None:
+        """Raise an error if an expression has no finite derivative in a row with respect to a parameter."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from qiskit_fused.gradient import FusedEstimatorGradient
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.limits import count_text
 from qiskit_fused.options import FusedOptions, NetworkOptionsDict, Unpack
+from qiskit_fused.row_errors import indexed, renumbered, row_index
 from qiskit_fused.training import Expectations
 from qiskit_fused.unsupported import UnsupportedInstruction
 
@@ -156,6 +157,16 @@ class FusedEstimatorQNN(EstimatorQNN):
         of_inputs, of_weights = (np.zeros((*shape, n)) if n else None for n in (num_inputs, self._num_weights))
         return of_inputs, of_weights
 
+    def forward(self, input_data: Any, weights: Any) -> Any:
+        """Return the outputs (..., K) of inputs (..., I) and weights (W,); a number is a sample of one input."""
+        with renumbered(lambda row: row_index(row, np.shape(input_data)[:-1])):
+            return super().forward(input_data, weights)
+
+    def backward(self, input_data: Any, weights: Any) -> tuple[Any, Any]:
+        """Return the Jacobians with respect to inputs (..., K, I), or None, and weights (..., K, W)."""
+        with renumbered(lambda row: row_index(row, np.shape(input_data)[:-1])):
+            return super().backward(input_data, weights)
+
     def vjp(self, input_data: Any, weights: Any, cotangent: Any) -> tuple[np.ndarray | None, np.ndarray]:
         """Return the gradient of a loss with respect to inputs and weights.
 
@@ -186,7 +197,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         return self._value_and_vjp(input_data, weights, cotangent, self._input_gradients)
 
     def _value_and_vjp(
-        self, input_data: Any, weights: Any, cotangent: Any, input_gradients: bool
+        self, input_data: Any, weights: Any, cotangent: Any, input_gradients: bool, weight_gradients: bool = True
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         options = _options_of(self.gradient)
         if options is None:
@@ -197,7 +208,10 @@ class FusedEstimatorQNN(EstimatorQNN):
         inputs, shape = self._validate_input(input_data)
         inputs, weights = _arrays(inputs, self._validate_weights(weights))
         cotangent = _rows_of(cotangent, inputs, shape, self._output_shape)
-        found = self._function(options).value_and_vjp(inputs, weights, cotangent, input_gradients=input_gradients)
+        with indexed((shape or ())[:-1]):
+            found = self._function(options).value_and_vjp(
+                inputs, weights, cotangent, input_gradients=input_gradients, weight_gradients=weight_gradients
+            )
         of_inputs = found.inputs.reshape(shape) if found.inputs is not None and self._num_inputs else None
         return self._validate_forward_output(found.values, shape), of_inputs, found.weights
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qiskit_fused.execution import real_values
+from qiskit_fused.row_errors import RowError, shifted
 from qiskit_fused.row_starts import RowStarts
 
 Cotangents = np.ndarray | Callable[[np.ndarray], np.ndarray]
@@ -39,13 +40,16 @@ class Rows(NamedTuple):
     starts: RowStarts
     cotangents: Any = None  # (B, K), or a function; None if no gradient, or a Jacobian, is wanted
 
+    def cotangents_of(self, values: np.ndarray, first_row: int = 0) -> np.ndarray:
+        """Return what the function says for values of rows of which the first one is ``first_row``."""
+        with shifted(first_row):
+            return check_cotangents(self.cotangents(values), values.shape)
+
     def part(self, rows: slice) -> Rows:
         """Return some of the rows."""
         if rows == slice(0, len(self.inputs)):
             return self
-        cotangents = self.cotangents
-        if isinstance(cotangents, np.ndarray):
-            cotangents = cotangents[rows]
+        cotangents = self.cotangents[rows] if isinstance(self.cotangents, np.ndarray) else self.cotangents
         return Rows(self.inputs[rows], self.weights, self.starts.part(rows), cotangents)
 
 
@@ -68,6 +72,6 @@ def check_cotangents(cotangents: Any, shape: tuple[int, int]) -> np.ndarray:
     if array.shape != shape:
         raise ValueError(f"cotangents have shape {array.shape}; allowed: {shape}, one for each value.")
     if not np.isfinite(array).all():
-        row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"the cotangent of observable {column} in row {row} is {array[row, column]}.")
+        row, column = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise RowError(f"the cotangent of observable {column} in ", row, f" is {array[row, column]}.")
     return array

@@ -10,6 +10,7 @@ import numpy as np
 
 from qiskit_fused.arrays import as_numbers
 from qiskit_fused.engines import NO_STATES, Ends, Engine, Evaluation, Watch
+from qiskit_fused.row_errors import RowError, shifted
 from qiskit_fused.starts import rows_at_once, spread
 
 if TYPE_CHECKING:
@@ -26,17 +27,15 @@ class RowStarts:
     Attributes:
         states: complex or real (B, 2**n) on all qubits of the circuit, see `check_states`; None: as the circuit says.
         gradients: with gradients, also give those with respect to ``states``, or to parameters that are amplitudes.
-        first_row: number of the first row, for errors.
     """
 
     states: np.ndarray | None = None
     gradients: bool = True
-    first_row: int = 0
 
     def part(self, rows: slice) -> RowStarts:
         """Return the same for some of the rows."""
         states = None if self.states is None else self.states[rows]
-        return replace(self, states=states, first_row=self.first_row + rows.start)
+        return replace(self, states=states)
 
 
 FROM_CIRCUIT = RowStarts()
@@ -70,9 +69,8 @@ def check_norms(norms: np.ndarray) -> None:
     wrong = ~(np.abs(norms - 1) <= _TOLERANCE)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"the state of row {row} of initial_states has the norm {norms[row]}, it must be 1; divide it by its norm."
-        )
+        after = f" of initial_states has the norm {norms[row]}, it must be 1; divide it by its norm."
+        raise RowError("the state of ", row, after)
 
 
 def evaluate_rows(
@@ -114,7 +112,8 @@ def evaluate_rows(
         chosen = slice(*np.searchsorted(pairs[0], (rows.start, rows.stop)))
         of_block = pairs if len(blocks) == 1 else (pairs[0][chosen] - np.int32(rows.start), pairs[1][chosen])
         if plan.starts is not None:
-            states = plan.starts.states(part, starts.first_row + rows.start)
+            with shifted(rows.start):
+                states = plan.starts.states(part)
         else:
             assert starts.states is not None
             given = starts.states[rows] if order is None else starts.states[rows][:, order]
@@ -131,7 +130,8 @@ def evaluate_rows(
             assert of_states is not None and found.gradients is not None
             if plan.starts is not None:
                 row_of = np.arange(len(part)) if weighted else of_block[0]
-                plan.starts.add_gradients(part, row_of, of_states, found.gradients)
+                with shifted(rows.start):
+                    plan.starts.add_gradients(part, row_of, of_states, found.gradients)
             else:
                 found = replace(found, state_gradients=_reorder(of_states, order))
         evaluations.append(found)

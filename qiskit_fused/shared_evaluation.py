@@ -13,6 +13,7 @@ from qiskit_fused.engines import Ends, Evaluation, Watch
 from qiskit_fused.observables import Observables, TermMasks
 from qiskit_fused.plan import Plan
 from qiskit_fused.program import OpKind, Program
+from qiskit_fused.row_errors import shifted
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, join
 from qiskit_fused.sharing import OBSERVABLE, ROWS, Sharing
 
@@ -128,19 +129,18 @@ def evaluate_shared(
     parts = []
     for rows, watch_block in _blocks(batch, watch):
         part = _part(batch, rows)
-        if evolved is None:
-            ends = Ends(start, backwards is not None)
-            found = run(
-                sharing.rest,
-                part.columns,
-                part.pairs,
-                gradient=gradient,
-                cotangents=part.cotangents,
-                ends=ends,
-                watch=watch_block,
-            )
-        else:
-            found = evolved.evaluate(part, start, watch_block)
+        with shifted(rows.start):
+            if evolved is not None:
+                found = evolved.evaluate(part, start, watch_block)
+            else:
+                ends = Ends(start, backwards is not None)
+                flags: dict[str, Any] = {
+                    "gradient": gradient,
+                    "cotangents": part.cotangents,
+                    "ends": ends,
+                    "watch": watch_block,
+                }
+                found = run(sharing.rest, part.columns, part.pairs, **flags)
         if backwards is not None:
             assert found.state_gradients is not None
             backwards += found.state_gradients.sum(axis=0)

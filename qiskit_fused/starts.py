@@ -15,7 +15,10 @@ import numpy as np
 
 from qiskit_fused.forks import cached_property
 
+from .row_errors import RowError
+
 _BLOCK_BYTES = 1 << 26  # of start states, and gradients with respect to them, that are made at a time
+_SMALLEST_SQUARES = 1e-140  # norms below are of amplitudes whose squares float64 does not hold to all digits
 _MIN_BLOCK_ROWS = 16  # threads run rows side by side
 
 
@@ -75,9 +78,23 @@ class Encoding:
             part += offset
             parts.append(part)
         amplitudes = parts[0] + 1j * parts[1] if parts[1].any() else parts[0].astype(np.complex128)
+        return amplitudes, _normalise(amplitudes)
+
+
+def _normalise(amplitudes: np.ndarray) -> np.ndarray:
+    """Divide rows by their norms, in place, and return these; a row of zeros stays."""
+    with np.errstate(over="ignore", invalid="ignore"):
         norms = np.linalg.norm(amplitudes, axis=1)
-        amplitudes /= np.where(norms > 0, norms, 1.0)[:, None]
-        return amplitudes, norms
+        rows = np.flatnonzero(~((norms > _SMALLEST_SQUARES) & (norms < np.inf)))
+        parts = amplitudes[rows].view(np.float64)  # scaled by powers of 2, which is exact
+        exponents = np.frexp(np.abs(parts).max(axis=1))[1]
+        parts = np.ldexp(parts, -exponents[:, None])
+        scaled = np.linalg.norm(parts, axis=1)
+        amplitudes[rows] = parts.view(np.complex128)
+        norms[rows] = np.where(scaled > 0, scaled, 1.0)
+        amplitudes /= norms[:, None]
+        norms[rows] = np.ldexp(scaled, exponents)
+    return norms
 
 
 def spread(positions: Sequence[int]) -> np.ndarray:
@@ -120,15 +137,11 @@ class Starts:
         if len(index) == 1 << num_qubits and np.array_equal(index, np.arange(len(index))):
             self._index = slice(None)
 
-    def states(self, columns: np.ndarray, first_row: int = 0) -> np.ndarray:
-        """Return complex128 (B, 2**n) for columns (B, C).
-
-        Args:
-            columns: of the program.
-            first_row: number of the first row, for errors.
+    def states(self, columns: np.ndarray) -> np.ndarray:
+        """Return complex128 (B, 2**n) for columns (B, C) of the program.
 
         Raises:
-            ValueError: when the amplitudes of a row have no direction, or a norm that is not finite.
+            RowError: when the amplitudes of a row have no direction, or a norm that is not finite.
         """
         product = np.ones((1, 1), dtype=np.complex128)
         for encoding in self.encodings:
@@ -136,10 +149,8 @@ class Starts:
             bad = ~((norms > 0) & np.isfinite(norms))
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
-                raise ValueError(
-                    f"the amplitudes of {encoding.origin} have the norm {norms[row]} in row {first_row + row}; "
-                    "allowed: any finite norm but 0, they are divided by it."
-                )
+                before = f"the amplitudes of {encoding.origin} have the norm {norms[row]} in "
+                raise RowError(before, row, "; allowed: any finite norm but 0, they are divided by it.")
             joint = product[:, :, None] * vectors[:, None, :]
             product = joint.reshape(len(joint), joint.shape[1] * joint.shape[2])
         if len(product) != len(columns):
@@ -176,6 +187,11 @@ class Starts:
                     g = (g * factor.reshape(len(factor), *(1,) * (g.ndim - 2), -1)).sum(axis=-1)
             psi = vectors[rows]
             along = np.einsum("ni,ni->n", psi.real, g.real) + np.einsum("ni,ni->n", psi.imag, g.imag)
+            small = norms < np.finfo(np.float64).tiny
+            if small.any():
+                row = int(np.flatnonzero(small)[0])
+                before = f"the amplitudes of {encoding.origin} have the norm {norms[row]} in "
+                raise RowError(before, row, ", too small for a gradient; scale them, they are divided by their norm.")
             h = (g - along[:, None] * psi) / norms[rows][:, None]
             for part, (used, column, coefficient, distinct) in zip((h.real, h.imag), encoding.varying):
                 if distinct:

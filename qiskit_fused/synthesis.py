@@ -28,6 +28,7 @@ from qiskit.circuit.library import (
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit_machine_learning.circuit.library.raw_feature_vector import ParameterizedInitialize
 
+from .expressions import affine
 from .gates import PAULIS, kron
 from .matrices import (
     Qubits,
@@ -221,22 +222,13 @@ def _amplitude(lowering: _Lowering, value: ParameterExpression | complex) -> tup
     """Return the real and the imaginary part of an amplitude, given as angles are."""
     if not isinstance(value, ParameterExpression):
         return lowering.angle(complex(value).real), lowering.angle(complex(value).imag)
-    node = lowering.node_of(value)
-    if node[0] != "affine":  # these are real: a row where one is not is an error
+    tape = lowering.tape_of(value)
+    if len(tape) > 1:  # these are real: a row where one is not is an error
         return lowering.angle(value), Angle()
-    real, imaginary = (
-        ("affine", tuple((column, part(factor)) for column, factor in node[1] if part(factor) != 0), part(node[2]))
-        for part in (_real, _imaginary)
-    )
-    return lowering.angle_of(real, value), lowering.angle_of(imaginary, value)
-
-
-def _real(value: complex) -> float:
-    return complex(value).real
-
-
-def _imaginary(value: complex) -> float:
-    return complex(value).imag
+    _, terms, offset = tape[0]
+    real = affine({column: complex(factor).real for column, factor in terms}, complex(offset).real)
+    imaginary = affine({column: complex(factor).imag for column, factor in terms}, complex(offset).imag)
+    return lowering.angle_of((real,), value), lowering.angle_of((imaginary,), value)
 
 
 Rule = Callable[["_Lowering", Instruction, Qubits, Qubits, int], None]

@@ -20,6 +20,7 @@ from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.on_device import DeviceExpectations, on_device
 from qiskit_fused.options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.row_batches import Vjp
+from qiskit_fused.row_errors import indexed
 from qiskit_fused.training import Expectations
 
 try:
@@ -132,7 +133,7 @@ class FusedLayer(nn.Module):
         """
         expectations = self._double if self.weight.dtype == torch.float64 else self._single
         inputs, initial_states, shape = self._broadcast(inputs, initial_states)
-        values = expectation_values(expectations, self.weight, inputs, initial_states)
+        values = expectation_values(expectations, self.weight, inputs, initial_states, shape)
         return values if len(shape) == 1 else values.reshape(*shape, expectations.num_observables)
 
     def _broadcast(self, inputs: Tensor | None, states: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
@@ -146,7 +147,9 @@ class FusedLayer(nn.Module):
             if tensor is not None:
                 self._check(name, tensor)
         if inputs.is_complex():
-            raise TypeError("inputs are complex; allowed: real numbers, one for each input parameter.")
+            if bool((inputs.imag != 0).any()):
+                raise TypeError("inputs are complex; allowed: real numbers, one for each input parameter.")
+            inputs = inputs.real
         if inputs.shape[-1] != count:
             raise ValueError(f"inputs have shape {tuple(inputs.shape)}; allowed: (..., {count}).")
         shape = tuple(inputs.shape[:-1])
@@ -182,7 +185,11 @@ class FusedLayer(nn.Module):
 
 @torch.compiler.disable  # the engine's NumPy code is nothing to trace: a compiled model calls it as it is
 def expectation_values(
-    expectations: Expectations, weight: Tensor, inputs: Tensor, initial_states: Tensor | None = None
+    expectations: Expectations,
+    weight: Tensor,
+    inputs: Tensor,
+    initial_states: Tensor | None = None,
+    shape: tuple[int, ...] = (),
 ) -> Tensor:
     """Return expectation values (B, K) that autograd can differentiate once, of the dtype and device of the weights.
 
@@ -191,6 +198,7 @@ def expectation_values(
         weight: real (W,).
         inputs: real (B, I).
         initial_states: real or complex (B, 2^n), normalised, or None for ``|0...0>``.
+        shape: the dimensions that the B rows were, for errors.
 
     Raises:
         TypeError: for something that is no `Expectations`, or weights or inputs that are no tensors.
@@ -204,7 +212,7 @@ def expectation_values(
     for name, tensor in (("weight", weight), ("inputs", inputs), ("initial_states", initial_states)):
         if not isinstance(tensor, Tensor) and (tensor is not None or name != "initial_states"):
             raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
-    values: Tensor = apply(_Values, expectations.frozen(), weight, inputs, initial_states)
+    values: Tensor = apply(_Values, expectations.frozen(), shape, weight, inputs, initial_states)
     return values
 
 
@@ -231,29 +239,36 @@ class _Values(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, expectations: Expectations, weight: Tensor, inputs: Tensor, initial_states: Tensor | None
+        ctx: Any,
+        expectations: Expectations,
+        shape: tuple[int, ...],
+        weight: Tensor,
+        inputs: Tensor,
+        initial_states: Tensor | None,
     ) -> Tensor:
-        ctx.expectations = expectations
+        ctx.expectations, ctx.shape = expectations, shape
         ctx.save_for_backward(weight, inputs, initial_states)
 
         def ask(gpu: DeviceExpectations) -> Any:
             found = gpu.values(*to_gpu(gpu, inputs, weight), *_states_to_gpu(gpu, expectations, initial_states))
             return from_gpu(found, weight)
 
-        if (found := ask_gpu(expectations, weight, inputs, initial_states, ask)) is not None:
-            return found
-        with device_of(weight):
-            values = expectations.values(
-                to_numpy(inputs), to_numpy(weight), initial_states=to_numpy(initial_states, torch.complex128)
-            )
+        with indexed(shape):
+            if (found := ask_gpu(expectations, weight, inputs, initial_states, ask)) is not None:
+                return found
+            with device_of(weight):
+                values = expectations.values(
+                    to_numpy(inputs), to_numpy(weight), initial_states=to_numpy(initial_states, torch.complex128)
+                )
         return to_tensor(values, weight)
 
     @staticmethod
     def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        given = ctx.expectations, ctx.needs_input_grad[1:], cotangents, *ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: somebody may want to differentiate the gradient
-            return None, *_Gradients.apply(*given)
-        return None, *_Gradients.forward(None, *given)
+        given = ctx.expectations, ctx.needs_input_grad[2:], cotangents, *ctx.saved_tensors
+        with indexed(ctx.shape):
+            if torch.is_grad_enabled():  # create_graph: somebody may want to differentiate the gradient
+                return None, None, *_Gradients.apply(*given)
+            return None, None, *_Gradients.forward(None, *given)
 
 
 class _Gradients(torch.autograd.Function):
@@ -288,6 +303,7 @@ class _Gradients(torch.autograd.Function):
                 to_numpy(cotangents),
                 initial_states=to_numpy(initial_states, torch.complex128),
                 input_gradients=needed[1],
+                weight_gradients=needed[0],
                 state_gradients=needed[2],
             )
         return _gradients(vjp, needed, (weight, inputs, initial_states), to_tensor)

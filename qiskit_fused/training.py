@@ -14,8 +14,9 @@ from qiskit_fused.arguments import is_by_name, ordered_values
 from qiskit_fused.batches import all_pairs, as_slice, join_rows
 from qiskit_fused.coercion import FixedObservables, LiveObservables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
+from qiskit_fused.derivatives import check_derivatives, pull_back
 from qiskit_fused.display import arguments_text
-from qiskit_fused.execution import check_finite, evaluate, pull_back
+from qiskit_fused.execution import check_finite, evaluate
 from qiskit_fused.forks import cached_property
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.limits import count_text
@@ -23,6 +24,7 @@ from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_batches import Cotangents, Found, Rows, Vjp, check_cotangents
+from qiskit_fused.row_errors import shifted
 from qiskit_fused.row_starts import RowStarts, check_states
 from qiskit_fused.shared_evaluation import Wanted
 from qiskit_fused.workers import cut_rows, options_of_workers, run_portions
@@ -158,6 +160,7 @@ class Expectations:
         *,
         initial_states: Any = None,
         input_gradients: bool = True,
+        weight_gradients: bool = True,
         state_gradients: bool = True,
     ) -> Vjp:
         """Return values and the gradient of the sum of cotangents times values: one sweep back for all observables.
@@ -171,6 +174,7 @@ class Expectations:
                 as the derivative of a loss that is a sum over rows; it costs another forward sweep.
             initial_states: see `values`.
             input_gradients: whether gradients of the inputs are wanted.
+            weight_gradients: whether gradients of the weights are wanted; if not, some may be NaN.
             state_gradients: whether gradients of the initial states are wanted, where they are given.
 
         Raises:
@@ -182,7 +186,7 @@ class Expectations:
         if not callable(cotangents):
             cotangents = check_cotangents(cotangents, (len(inputs), self.num_observables))
         rows = Rows(inputs, weights, starts, cotangents)
-        return self._run(Expectations._vjp, rows, len(inputs), input_gradients)
+        return self._run(Expectations._vjp, rows, len(inputs), input_gradients, weight_gradients)
 
     def value_and_jacobian(
         self, inputs: Any, weights: Any, *, initial_states: Any = None, input_gradients: bool = True
@@ -216,19 +220,21 @@ class Expectations:
         parts = self._parts(progress, rows, 0, find, Expectations._values)
         return join_rows(((part, (found,)) for part, found in parts), len(rows.inputs))[0]
 
-    def _vjp(self, progress: Progress, rows: Rows, input_gradients: bool) -> Vjp:
+    def _vjp(self, progress: Progress, rows: Rows, input_gradients: bool, weight_gradients: bool) -> Vjp:
         of_weights = np.zeros(self.num_weights)
 
         def find(part: Rows) -> Vjp:
             if callable(part.cotangents):
                 known = self._evaluate(part._replace(cotangents=None), progress).values
-                part = part._replace(cotangents=check_cotangents(part.cotangents(known), known.shape))
-            found = self._evaluate(part, progress, input_gradients=input_gradients)
+                part = part._replace(cotangents=part.cotangents_of(known))
+            found = self._evaluate(part, progress, False, (input_gradients, weight_gradients))
             inputs, weights = (found.gradients[:, index] for index in self._index)
             return Vjp(found.values, inputs if input_gradients else None, weights.sum(axis=0), found.of_states)
 
         def each() -> Iterator[tuple[slice, Any]]:
-            for part, found in self._parts(progress, rows, 1, find, Expectations._vjp, input_gradients):
+            for part, found in self._parts(
+                progress, rows, 1, find, Expectations._vjp, input_gradients, weight_gradients
+            ):
                 np.add(of_weights, found.weights, out=of_weights)
                 yield part, found._replace(weights=None)
 
@@ -240,7 +246,7 @@ class Expectations:
         count = self.num_observables
 
         def find(part: Rows) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-            found = self._evaluate(part, progress, jacobian=True)
+            found = self._evaluate(part, progress, True, (input_gradients, True))
             gradients = found.gradients.reshape(-1, count, len(self.compiled.parameters))
             inputs, weights = (gradients[:, :, index] for index in self._index)
             return found.values, inputs if input_gradients else None, weights
@@ -263,14 +269,16 @@ class Expectations:
         portions = cut_rows(self.options, self.compiled, num_rows, lams_per_row * num_rows if lams_per_row else None)
         if not portions:
             for block in self._blocks(num_rows, program.num_columns * max(lams_per_row, 1), progress):
-                yield block, find(rows.part(block))
+                with shifted(block.start):
+                    found = find(rows.part(block))
+                yield block, found
             return
         begin = 0.0
         if callable(rows.cotangents):
             begin = 0.25
             with progress.share(0.0, begin):
                 known = self._ask_workers(progress, rows._replace(cotangents=None), portions, Expectations._values)
-                blocks = [check_cotangents(rows.cotangents(values), values.shape) for values in known]
+                blocks = [rows.cotangents_of(values, portion.start) for portion, values in zip(portions, known)]
             rows = rows._replace(cotangents=np.concatenate(blocks))
         with progress.share(begin, 1.0):
             yield from zip(portions, self._ask_workers(progress, rows, portions, method, *flags))
@@ -289,7 +297,10 @@ class Expectations:
             watch=progress.watch,
         )
 
-    def _evaluate(self, rows: Rows, progress: Progress, jacobian: bool = False, input_gradients: bool = True) -> Found:
+    def _evaluate(
+        self, rows: Rows, progress: Progress, jacobian: bool = False, of: tuple[bool, bool] = (True, True)
+    ) -> Found:
+        """Evaluate rows; ``of`` says whether gradients of inputs and of weights are asked for."""
         inputs, weights, starts, cotangents = rows
         values, (of_inputs, of_weights) = np.empty((len(inputs), len(self.compiled.parameters))), self._index
         values[:, of_inputs], values[:, of_weights] = inputs, weights
@@ -303,13 +314,18 @@ class Expectations:
             gradient=jacobian or cotangents is not None,
             cotangents=None if cotangents is None else cotangents.ravel(),
             starts=starts,
-            wanted=self._wanted[input_gradients],
+            wanted=self._wanted[jacobian or of[0]],
             watch=progress.watch,
         )
         gradients = evaluation.gradients
         if gradients is not None:
             of_rows = pairs if jacobian else all_pairs(len(inputs), 1)
             gradients = pull_back(self.compiled, values, gradients, of_rows)
+            if cotangents is not None and not np.isfinite(gradients).all():
+                gradients[~cotangents.any(axis=1)] = 0.0  # a row of weight 0 has no part in the sum
+            asked = np.concatenate([self._inputs[: None if of[0] else 0], self._weights[: None if of[1] else 0]])
+            per_row = len(gradients) // max(len(inputs), 1)
+            check_derivatives(self.compiled, values, gradients.reshape(len(inputs), per_row, values.shape[1]), asked)
         shape = len(inputs), self.num_observables
         return Found(evaluation.values.reshape(shape), gradients, evaluation.state_gradients)
 
@@ -349,7 +365,7 @@ class Expectations:
         if weights.shape != (self.num_weights,):
             raise ValueError(f"weights have shape {weights.shape}; allowed: ({self.num_weights},).")
         check_finite(inputs, self.parameters[0])
-        check_finite(weights[None], self.parameters[1])
+        check_finite(weights, self.parameters[1])
         return inputs, weights
 
 

@@ -27,6 +27,7 @@ from qiskit_fused.forks import cached_property, in_child, new_lock
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part
+from qiskit_fused.row_errors import shifted
 from qiskit_fused.row_starts import RowStarts
 from qiskit_fused.stopping import CANCELLED, Cancellation
 
@@ -158,7 +159,7 @@ def run_portions(
         Exception: the first that a portion raised.
     """
     assert executor is not None
-    run = _Run(executor, function, shared, arguments)
+    run = _Run(executor, function, shared, arguments, portions)
     num_whole = 0 if run.is_known() else getattr(executor, "_max_workers", None) or _GUESSED_WORKERS
     begun = done = 0
     results: dict[int, Any] = {}  # that came before their turn
@@ -192,9 +193,10 @@ class _Run:
         function: Callable[..., Any],
         shared: Sequence[Any],
         arguments: Callable[[int], tuple[Any, ...]],
+        portions: Sequence[slice],
     ):
         self.flying: dict[Future[Any], int] = {}
-        self._executor, self._function, self._arguments = executor, function, arguments
+        self._executor, self._function, self._arguments, self._portions = executor, function, arguments, portions
         self._shared = [_Shared(value) for value in shared]
         self._cancelled = _Cancelled()
         self._ready: SimpleQueue[Future[Any]] = SimpleQueue()
@@ -226,9 +228,14 @@ class _Run:
         except Empty:
             return []
         try:
-            return [(self.flying.pop(future), future.result()) for future in futures]
+            return [self._result(future) for future in futures]
         except (BrokenExecutor, CancelledError) as error:
             raise self._failure(error) from error
+
+    def _result(self, future: Future[Any]) -> tuple[int, Any]:
+        number = self.flying.pop(future)
+        with shifted(self._portions[number].start):
+            return number, future.result()
 
     def end(self) -> None:
         """Take back what has not begun, and tell threads to end."""

@@ -27,6 +27,8 @@ LAYERS = {
         "choices",
         "arrays",
         "display",
+        "row_errors",
+        "tapes",
     ],
     "lowering": [
         "lowering",
@@ -36,6 +38,7 @@ LAYERS = {
         "modifiers",
         "matrices",
         "expressions",
+        "expression_columns",
         "unsupported",
     ],
     "planning": [
@@ -72,6 +75,7 @@ LAYERS = {
         "cone_evaluation",
         "metrics",
         "magnitudes",
+        "derivatives",
         "jobs",
         "job_threads",
         "stopping",

@@ -535,7 +535,7 @@ def test_a_value_that_is_not_finite_is_named(estimator, circuit, value):
     values = rows(circuit, 3)
     values[1, 2] = value
     name = circuit.parameters[2].name
-    text = f"the value of parameter '{name}' in row 1 is {value}; allowed: finite numbers."
+    text = f"the value of parameter '{name}' in row 1 of PUB 0 is {value}; allowed: finite numbers."
     with pytest.raises(ValueError, match=re.escape(text)):
         estimator.run([(circuit, "ZZZ", values)])
 

@@ -9,7 +9,7 @@ import pytest
 from circuits import angles
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
 from qiskit.circuit.library import RVGate, zz_feature_map
 
 from qiskit_fused.expressions import translate
@@ -210,12 +210,13 @@ def test_values_that_are_no_angles_are_refused_with_expression_gate_and_row(expr
         program.columns(np.array([start, row]))
 
 
-def test_a_function_without_derivative_is_refused_only_when_derivatives_are_asked_for():
+def test_the_derivative_of_sign_is_zero_and_does_not_exist_at_zero():
     program = lower(circuit_of(A.sign() * B))
-    values = rows()
-    np.testing.assert_allclose(program.columns(values)[:, 3], values[:, 1])
-    with pytest.raises(ValueError, match=r"instruction 0, 'rx', has no derivative because of 'sign'"):
-        program.expressions.pull_back(values, np.ones((4, 1, 4)))
+    values = np.array([[0.5, 2.0, 0.0], [-0.5, 2.0, 0.0], [0.0, 2.0, 0.0]])
+    found = program.expressions.pull_back(values, np.array([[[0.0, 0, 0, 1]]] * 3))[:, 0]
+    np.testing.assert_array_equal(found, [[0, 1, 0], [0, -1, 0], [np.nan, 0, 0]])
+    with pytest.raises(ValueError, match=r"instruction 0, 'rx', has no finite derivative with respect to 'a' in row 2"):
+        program.expressions.check_derivatives(values, 2, 0)
 
 
 def test_the_derivative_of_abs_is_the_sign():
@@ -237,6 +238,111 @@ def test_an_unknown_parameter_is_refused():
 
 
 def test_a_translation_that_disagrees_with_qiskit_is_refused(monkeypatch):
-    monkeypatch.setattr("qiskit_fused.expressions._BINARY", {"MUL": lambda left, right: left})
+    monkeypatch.setattr("qiskit_fused.expressions._BINARY", {"MUL": lambda writer, left, right: left})
     with pytest.raises(UnsupportedInstruction, match=r"cannot be translated.*bind it first"):
         lower(circuit_of(A * B))
+
+
+V = [Parameter(f"v{index}") for index in range(12)]
+
+
+def selected(index):
+    """Return a sum over all of V that is one of them."""
+    return sum(float(other == index) * parameter for other, parameter in enumerate(V))
+
+
+@pytest.mark.parametrize(
+    ("expression", "coefficient", "offset"),
+    [
+        (selected(7), 1.0, 0.0),
+        (3 * selected(7) - 1, 3.0, -1.0),
+        (V[7] * (selected(7) - V[7] + 1), 1.0, 0.0),
+        (0 * V[3] + V[7], 1.0, 0.0),
+        (V[3] - V[3] + V[7], 1.0, 0.0),
+        (V[3] * V[4] * 0 + V[7] / 2, 0.5, 0.0),
+        ((V[1] * V[2] + V[7]).bind({V[2]: 0.0}), 1.0, 0.0),
+        ((V[1] * V[2] + V[7]).assign(V[2], 0.0), 1.0, 0.0),
+        ((V[1] * V[2] + V[3]).assign(V[1], 0.0).assign(V[3], V[7]), 1.0, 0.0),
+        ((V[3] - V[3]).sin() + (V[4] - V[4]).cos() + V[7], 1.0, 1.0),
+        ((V[3] - V[3] + 2) ** 2 * V[7], 4.0, 0.0),
+    ],
+    ids=str,
+)
+def test_angles_of_one_parameter_that_list_others_are_bound_to_that_one(expression, coefficient, offset):
+    circuit = QuantumCircuit(2)
+    circuit.rx(expression, 0)
+    for parameter in V:
+        circuit.rz(parameter, 1)
+    program = lower(circuit)
+    angle = program.gates[0].angles[0]
+    assert program.expressions.num_expressions == 0
+    assert (list(circuit.parameters)[angle.column], angle.coefficient, angle.offset) == (V[7], coefficient, offset)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"), [(A - A, 0.0), (0 * A, 0.0), ((A - A).exp() / 2, 0.5), (A * B * 0 + 0.5, 0.5)], ids=str
+)
+def test_angles_whose_parameters_all_cancel_out_are_constants(expression, value):
+    angle = lower(circuit_of(expression)).gates[0].angles[0]
+    assert (angle.column, angle.offset) == (-1, value)
+
+
+@given(st.lists(st.tuples(st.integers(-2, 2), st.integers(0, 11), st.integers(0, 11)), min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_sums_of_products_that_partly_cancel_are_qiskits(terms):
+    expression = sum(
+        factor * V[left] * V[right] - factor * V[right] * V[left] + factor * V[left] for factor, left, right in terms
+    )
+    if not isinstance(expression, ParameterExpression):
+        return
+    circuit = QuantumCircuit(1)
+    circuit.rx(expression, 0)
+    program, values = lower(circuit), np.random.default_rng(1).normal(size=(2, circuit.num_parameters))
+    for row in values:
+        expected = expression.bind(dict(zip(circuit.parameters, row))).numeric(strict=False)
+        found = gate_angles_with_constants(program, row[None], 1)[0, 0] if program.gates else 0.0
+        assert found == pytest.approx(complex(expected).real, abs=1e-12)
+
+
+def test_expressions_of_thousands_of_operations_are_evaluated_and_differentiated():
+    chain = A
+    for _ in range(1000):
+        chain = chain.sin() + 0.001 * B
+    products = sum(V[index % 12] * V[(index + 1) % 12] for index in range(1500))
+    circuit = circuit_of(chain, products + A)
+    program, values = lower(circuit), np.random.default_rng(2).normal(size=(3, 15))
+    names = [parameter.name for parameter in circuit.parameters]
+    found = program.columns(values)[:, 15:]
+    for row, angles_of_row in zip(values, found):
+        bound = dict(zip(circuit.parameters, row))
+        for expression, angle in zip((chain, products + A), angles_of_row):
+            assert angle == pytest.approx(expression.bind(bound, allow_unknown_parameters=True).numeric(), rel=1e-9)
+    gradients = program.expressions.pull_back(values, np.ones((3, 1, 17)))[:, 0] - 1.0
+    of_first = 125 * (values[:, names.index("v1")] + values[:, names.index("v11")])
+    np.testing.assert_allclose(gradients[:, names.index("v0")], of_first, rtol=1e-9)
+    step = 1e-6 * np.eye(15)[names.index("b")]
+    slope = (program.columns(values + step) - program.columns(values - step))[:, 15:].sum(axis=1) / 2e-6
+    np.testing.assert_allclose(gradients[:, names.index("b")], slope, rtol=1e-6, atol=1e-9)
+
+
+def test_a_chain_that_turns_rounding_into_anything_is_not_taken_for_a_wrong_translation():
+    chain = A
+    for _ in range(400):
+        chain = (2 * chain).tan()
+    lower(circuit_of(chain))
+
+
+def test_a_long_expression_that_many_gates_share_is_translated_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr("qiskit_fused.expressions._check", lambda *arguments: calls.append(arguments))
+    program = lower(circuit_of(*[(A * B).sin() + C] * 20))
+    assert len(calls) == program.expressions.num_expressions == 1
+
+
+def test_long_expressions_are_short_in_errors():
+    expression = sum((V[index % 12] * V[index % 5] for index in range(300)), A.log())
+    circuit = QuantumCircuit(1)
+    circuit.rx(expression, 0)
+    with pytest.raises(ValueError, match="is nan for row 0") as caught:
+        lower(circuit).columns(np.full((1, 13), -1.0))
+    assert len(str(caught.value)) < 300

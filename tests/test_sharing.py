@@ -26,6 +26,7 @@ from qiskit_fused import (
 from qiskit_fused.batches import all_pairs
 from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.compiler import compile_circuit
+from qiskit_fused.derivatives import pull_back
 from qiskit_fused.engines import Ends
 from qiskit_fused.engines.cpu import CpuEngine
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -303,7 +304,7 @@ def test_gradients_of_single_rows_are_not_summed(monkeypatch, modes):
     found = execution.evaluate(
         FusedOptions(), compiled, operators, rows, pairs, gradient=True, cotangents=np.ones(20)
     ).gradients
-    found = execution.pull_back(compiled, rows, found, pairs)
+    found = pull_back(compiled, rows, found, pairs)
     expected = FusedEstimatorGradient(device="reference").value_and_gradient(circuit, "ZZZZ", rows)[1][:, 0]
     np.testing.assert_allclose(found, expected, atol=1e-12)
     assert modes == []

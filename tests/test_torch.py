@@ -485,7 +485,7 @@ def test_errors_say_what_is_wrong(model, layer):
     for error, text, call in [
         (TypeError, r"inputs are None; allowed: a tensor of shape \(\.\.\., 2\)", lambda: layer()),
         (TypeError, "inputs must be a torch.Tensor, not ndarray", lambda: layer(np.zeros((2, 2)))),
-        (TypeError, "inputs are complex", lambda: layer(good + 0j)),
+        (TypeError, "inputs are complex", lambda: layer(good + 1j)),
         (ValueError, r"inputs have shape \(2, 3\); allowed: \(\.\.\., 2\)", lambda: layer(torch.zeros(2, 3))),
         (ValueError, r"inputs have shape \(\)", lambda: layer(torch.tensor(1.0))),
         (ValueError, r"'x\[1\]' in row 1 is nan", lambda: layer(torch.tensor([[0, 0], [0, math.nan]]))),

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors about one row of a batch, which name the row by the number that the caller gave it.
+
+Rows are cut into blocks and portions, joined and deduplicated on their way to an engine. Whoever does that wraps the
+work in `renumbered` or `shifted`: an error that passes by gets the number that the row had before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+
+class RowError(ValueError):
+    """A ValueError about one row; its text is ``{before}row {row}{after}``.
+
+    >>> error = RowError("the angle of ", 3, " is nan.")
+    >>> error.renumber(lambda row: row + 100)
+    >>> print(error)
+    the angle of row 103 is nan.
+
+    Args:
+        before: the text before the row.
+        row: its number in the batch at hand.
+        after: the text after the row.
+    """
+
+    def __init__(self, before: str, row: Any, after: str):
+        # Exception.__reduce__ pickles args: the error comes back whole from the worker of a process pool
+        super().__init__(before, row, after)
+
+    @property
+    def row(self) -> Any:
+        """The number of the row, or the text that stands for it."""
+        return self.args[1]
+
+    def renumber(self, number: Callable[[int], Any]) -> None:
+        """Replace the number of the row by that of a batch further out; a text stays, as it is final."""
+        before, row, after = self.args
+        if isinstance(row, int):
+            self.args = before, number(row), after
+
+    def __str__(self) -> str:
+        before, row, after = self.args
+        return f"{before}row {row}{after}"
+
+
+@contextmanager
+def renumbered(number: Callable[[int], Any]) -> Iterator[None]:
+    """Correct the row of a `RowError` that is raised inside: ``number`` maps it to the row of the caller."""
+    try:
+        yield
+    except RowError as error:
+        error.renumber(number)
+        raise
+
+
+def shifted(first_row: int) -> Any:
+    """Correct the row of a `RowError` raised by work on a block of rows that begins at ``first_row``."""
+    return renumbered(lambda row: first_row + row)
+
+
+def indexed(shape: tuple[int, ...]) -> Any:
+    """Correct the row of a `RowError` raised by work on rows that were an array of several dimensions: its index."""
+    return renumbered(lambda row: row_index(row, shape))
+
+
+def row_index(row: int, shape: tuple[int, ...]) -> int | tuple[int, ...]:
+    """Return the index of a row in an array of rows of that shape, in C order; a number if there is one dimension.
+
+    >>> row_index(5, (2, 3)), row_index(5, (6,)), row_index(0, ())
+    ((1, 2), 5, 0)
+    """
+    return row if len(shape) < 2 else tuple(int(part) for part in np.unravel_index(row, shape))

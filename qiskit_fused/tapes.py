@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real functions of parameters as tapes: lists of steps that are evaluated and differentiated over whole batches.
+
+A step is ``("affine", ((column, coefficient), ...), offset)``, a leaf, or ``(operation, argument, ...)``, whose
+arguments are the numbers of earlier steps. The last step is the result. A step that is used twice is there once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+Step = tuple
+Tape = tuple[Step, ...]
+
+_DISTANCES = (1e-20, 1e-40, 1e-80)  # from a point at which a derivative is not finite to those where limits show
+_MAX_NUMBERS = 1 << 21  # results of steps that are held at a time: 16 MiB of float64
+
+
+def _no_derivative(x: np.ndarray) -> np.ndarray:
+    return np.full(np.shape(x), np.nan)
+
+
+def _times_log(result: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return d x^y / d y = x^y log x, which is 0 where x^y is 0: 0^y is 0 for all y > 0."""
+    return np.where(result == 0, 0.0, result * np.log(x))
+
+
+def _of_abs(x: np.ndarray) -> np.ndarray:
+    """Return the derivative of abs, 0 at 0; there is no complex derivative."""
+    return _no_derivative(x) if np.iscomplexobj(x) else np.sign(x)
+
+
+def _of_sign(x: np.ndarray) -> np.ndarray:
+    """Return the derivative of sign, 0 but at 0, where it jumps."""
+    return _no_derivative(x) if np.iscomplexobj(x) else np.where(x == 0, np.nan, 0.0)
+
+
+def _of_conjugate(x: np.ndarray) -> np.ndarray:
+    return _no_derivative(x) if np.iscomplexobj(x) else np.ones(np.shape(x))
+
+
+# operation -> function of the arguments
+FUNCTIONS: dict[str, Callable] = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "power": np.power,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "arcsin": np.arcsin,
+    "arccos": np.arccos,
+    "arctan": np.arctan,
+    "exp": np.exp,
+    "log": np.log,
+    "abs": np.abs,
+    "sign": np.sign,
+    "conjugate": np.conjugate,
+}
+
+# operation -> derivatives with respect to each argument, from (*arguments, result)
+_DERIVATIVES: dict[str, tuple[Callable, ...]] = {
+    "add": (lambda x, y, r: 1.0, lambda x, y, r: 1.0),
+    "subtract": (lambda x, y, r: 1.0, lambda x, y, r: -1.0),
+    "multiply": (lambda x, y, r: y, lambda x, y, r: x),
+    "divide": (lambda x, y, r: 1 / y, lambda x, y, r: -r / y),
+    "power": (lambda x, y, r: y * np.power(x, y - 1), lambda x, y, r: _times_log(r, x)),
+    "sin": (lambda x, r: np.cos(x),),
+    "cos": (lambda x, r: -np.sin(x),),
+    "tan": (lambda x, r: 1 + r * r,),
+    "arcsin": (lambda x, r: 1 / np.sqrt(1 - x * x),),
+    "arccos": (lambda x, r: -1 / np.sqrt(1 - x * x),),
+    "arctan": (lambda x, r: 1 / (1 + x * x),),
+    "exp": (lambda x, r: r,),
+    "log": (lambda x, r: 1 / x,),
+    "abs": (lambda x, r: _of_abs(x),),
+    "sign": (lambda x, r: _of_sign(x),),
+    "conjugate": (lambda x, r: _of_conjugate(x),),
+}
+
+
+def shape_of(tape: Tape) -> Tape:
+    """Return what tapes have in common that differ in the numbers of their leaves only."""
+    return tuple(_leaf_shape(step) if step[0] == "affine" else step for step in tape)
+
+
+def _leaf_shape(leaf: Step) -> Step:
+    is_complex = any(isinstance(number, complex) for number in (leaf[2], *(factor for _, factor in leaf[1])))
+    return "affine", len(leaf[1]), is_complex
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaf:
+    columns: np.ndarray  # int (terms, E)
+    coefficients: np.ndarray  # (terms, E)
+    offsets: np.ndarray  # (E,)
+    entries: np.ndarray  # int (terms, E), the derivative that each term is a part of
+
+
+class Group:
+    """E tapes of one shape, whose numbers are arrays.
+
+    Attributes:
+        members: int (E,), which of all expressions they are.
+        entry_member, entry_column: int (J,), the tape and the parameter of each derivative, sorted by parameter.
+    """
+
+    def __init__(self, members: np.ndarray, tapes: list[Tape]):
+        self.members = members
+        self._steps = shape_of(tapes[0])
+        # a constant argument has no derivative to follow
+        self._varies = [step[0] != "affine" or step[1] > 0 for step in self._steps]
+        places = [place for place, step in enumerate(self._steps) if step[0] == "affine"]
+        parts = [_leaf_arrays([tape[place] for tape in tapes]) for place in places]
+        keys = [columns * len(tapes) + np.arange(len(tapes)) for columns, _, _ in parts]
+        unique = np.unique(np.fromiter(chain.from_iterable(key.ravel() for key in keys), dtype=np.intp))
+        self.entry_column, self.entry_member = np.divmod(unique, len(tapes))
+        self._leaves = {
+            place: _Leaf(*part, np.searchsorted(unique, key)) for place, part, key in zip(places, parts, keys)
+        }
+
+    def blocks(self, num_rows: int, num_gradients: int = 0) -> Iterator[slice]:
+        """Yield the rows that are evaluated at a time; with derivatives, of that many gradients a row."""
+        numbers = len(self._steps) * len(self.members) + num_gradients * len(self.entry_column)
+        size = max(_MAX_NUMBERS // numbers, 1)
+        for begin in range(0, num_rows, size):
+            yield slice(begin, min(begin + size, num_rows))
+
+    def columns(self) -> Iterator[np.ndarray]:
+        """Yield arrays (E,) of parameters, one of each member, until all that the members depend on were named."""
+        for leaf in self._leaves.values():
+            yield from leaf.columns
+
+    def values(self, values: np.ndarray) -> np.ndarray:
+        """Return the functions (B, E) of parameter values (B, P)."""
+        return self._results(values)[-1]
+
+    def jacobian(self, values: np.ndarray) -> np.ndarray:
+        """Return the derivatives (B, J) at parameter values (B, P).
+
+        Where the rules of differentiation give no finite number, it is the limit, if the functions near the point show
+        one (see `_limits`), else NaN.
+        """
+        found = self._derivatives(values, self._results(values))
+        wrong = ~np.isfinite(found)
+        for entry in np.flatnonzero(wrong.any(axis=0)).tolist():
+            rows = np.flatnonzero(wrong[:, entry])
+            found[rows, entry] = self._limits(values[rows], entry)
+        return found
+
+    def add_gradients(self, target: np.ndarray, gradients: np.ndarray, jacobian: np.ndarray) -> None:
+        """Add gradients (B, K, E) of the functions, times the Jacobian, to those of parameters, target (B, K, P)."""
+        if not len(self.entry_column):
+            return
+        parts = gradients[..., self.entry_member] * jacobian[:, None, :]
+        columns, starts = np.unique(self.entry_column, return_index=True)
+        target[..., columns] += np.add.reduceat(parts, starts, axis=-1)
+
+    def _results(self, values: np.ndarray, nudge: tuple[np.ndarray, float] | None = None) -> list[np.ndarray]:
+        """Return the result (B, E) of every step; ``nudge`` adds a number to the parameters (E,) that it names.
+
+        A nudge goes to the leaves: one that is 0 becomes as small a number as the nudge is.
+        """
+        results: list[np.ndarray] = []
+        with np.errstate(all="ignore"):
+            for place, (operation, *arguments) in enumerate(self._steps):
+                if operation != "affine":
+                    results.append(FUNCTIONS[operation](*[results[argument] for argument in arguments]))
+                    continue
+                leaf = self._leaves[place]
+                result = np.broadcast_to(leaf.offsets, (len(values), len(self.members)))
+                for columns, coefficients in zip(leaf.columns, leaf.coefficients):
+                    result = result + values[:, columns] * coefficients
+                if nudge is not None:
+                    for columns, coefficients in zip(leaf.columns, leaf.coefficients):
+                        result = result + np.where(columns == nudge[0], nudge[1] * coefficients, 0.0)
+                results.append(result)
+        return results
+
+    def _derivatives(self, values: np.ndarray, results: list[np.ndarray]) -> np.ndarray:
+        """Return the derivatives (B, J) by reverse accumulation along the tape."""
+        adjoints: list = [None] * len(results)
+        adjoints[-1] = np.ones((len(values), len(self.members)))
+        is_complex = any(map(np.iscomplexobj, results))
+        found = np.zeros((len(values), len(self.entry_column)), dtype=complex if is_complex else float)
+        with np.errstate(all="ignore"):
+            for place in range(len(results) - 1, -1, -1):
+                operation, *arguments = self._steps[place]
+                adjoint, adjoints[place] = adjoints[place], None
+                if operation == "affine":
+                    leaf = self._leaves[place]
+                    for entries, coefficients in zip(leaf.entries, leaf.coefficients):
+                        found[:, entries] += adjoint * coefficients
+                    continue
+                inputs = [results[argument] for argument in arguments]
+                for argument, derivative in zip(arguments, _DERIVATIVES[operation]):
+                    if self._varies[argument]:
+                        part = adjoint * derivative(*inputs, results[place])
+                        adjoints[argument] = part if adjoints[argument] is None else adjoints[argument] + part
+        return found.real
+
+    def _limits(self, values: np.ndarray, entry: int) -> np.ndarray:
+        """Return the limits (B,) of a derivative as its parameter comes near its values, NaN where none is seen.
+
+        The derivative is computed at some tiny distances on both sides. It has a limit on a side where two distances
+        agree and the function is continuous; the limit is 1 for the square of a root at 0. The sides on which the
+        function is defined must have the same. No limit is seen where the function jumps, has a corner, or grows
+        without bound, nor where float64 cannot tell the point from its neighbours (arcsin at 1).
+        """
+        only = self._single(int(self.entry_member[entry]))
+        column = self.entry_column[entry : entry + 1]
+        (position,) = np.flatnonzero(only.entry_column == column)
+        here = _real(only.values(values)[:, 0])
+        found, known = np.full(len(values), np.nan), np.zeros(len(values), bool)
+        for side in (1.0, -1.0):
+            limit, previous, is_defined = np.full(len(values), np.nan), np.full(len(values), np.nan), known
+            for distance in _DISTANCES:
+                results = only._results(values, (column, side * distance))
+                value, derivative = _real(results[-1][:, 0]), only._derivatives(values, results)[:, position]
+                limit = np.where(_agree(value, here) & _agree(previous, derivative), derivative, limit)
+                previous, is_defined = derivative, np.isfinite(value)
+            limit = np.where(~known | _agree(found, limit), limit, np.nan)
+            found, known = np.where(is_defined, limit, found), known | is_defined
+        return found
+
+    def _single(self, member: int) -> Group:
+        """Return one of the tapes as a group of its own."""
+        tape = []
+        for place, step in enumerate(self._steps):
+            if step[0] == "affine":
+                leaf = self._leaves[place]
+                terms = zip(leaf.columns[:, member].tolist(), leaf.coefficients[:, member].tolist())
+                step = "affine", tuple(terms), leaf.offsets[member].item()
+            tape.append(step)
+        return Group(self.members[member : member + 1], [tuple(tape)])
+
+
+def _leaf_arrays(leaves: list[Step]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return columns and coefficients (terms, E), and offsets (E,)."""
+    return (
+        np.array([[column for column, _ in leaf[1]] for leaf in leaves], dtype=np.intp).T,
+        np.array([[coefficient for _, coefficient in leaf[1]] for leaf in leaves]).T,
+        np.array([leaf[2] for leaf in leaves]),
+    )
+
+
+def _real(numbers: np.ndarray) -> np.ndarray:
+    """Return real numbers, NaN where they are complex."""
+    if not np.iscomplexobj(numbers):
+        return numbers
+    return np.where(np.abs(numbers.imag) <= 1e-10 * np.maximum(1.0, np.abs(numbers)), numbers.real, np.nan)
+
+
+def _agree(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.abs(left - right) <= 1e-8 * np.maximum(1.0, np.abs(right))
