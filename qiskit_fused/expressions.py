@@ -203,6 +203,7 @@ def translate(
     """
     if not expression.parameters:
         return (affine({}, expression.numeric(strict=False)),)
+    known = None if not _is_hashable(expression) else known
     if known is not None and expression in known:
         return known[expression]
     foreign: dict[Parameter, int] = {}
@@ -215,6 +216,15 @@ def translate(
     if known is not None:
         known[expression] = tape
     return tape
+
+
+def _is_hashable(expression: ParameterExpression) -> bool:
+    """Say whether an expression has a hash: Qiskit fails to make an integer of about one in a few hundred."""
+    try:
+        hash(expression)
+    except OverflowError:
+        return False
+    return True
 
 
 def _replay(
