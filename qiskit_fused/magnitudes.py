@@ -11,6 +11,7 @@ import numpy as np
 
 from qiskit_fused.engines import Evaluation
 from qiskit_fused.observables import Observables
+from qiskit_fused.row_errors import RowError
 
 
 def evaluate_scaled(
@@ -30,7 +31,7 @@ def evaluate_scaled(
         flags: further arguments of ``evaluate``.
 
     Raises:
-        ValueError: when a value or a derivative is larger than the largest float64; rows are those of this batch.
+        RowError: when a value or a derivative is larger than the largest float64; rows are those of this batch.
     """
     assert operators.scaled is not None
     scaled, exponents = operators.scaled
@@ -50,9 +51,11 @@ def evaluate_scaled(
         wrong |= of_rows[pairs[0]] if cotangents is not None else of_rows
     if wrong.any():
         row, observable = pairs[0][wrong][0], pairs[1][wrong][0]
-        raise ValueError(
-            f"the value of observable {observable} in row {row}, or a derivative of it, is larger than "
-            f"{np.finfo(float).max:.3g}, the largest number of float64; divide the coefficients by a number."
+        raise RowError(
+            f"the value of observable {observable} in ",
+            int(row),
+            f", or a derivative of it, is larger than {np.finfo(float).max:.3g}, the largest number of float64; divide "
+            "the coefficients by a number.",
         )
     return replace(found, values=values, gradients=gradients, state_gradients=of_states)
 
