@@ -29,9 +29,9 @@ from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.observable_errors import wrong_width
 from qiskit_fused.options import EngineOptionsDict, FusedOptions, Unpack
 from qiskit_fused.progress import Part, Progress
-from qiskit_fused.pub_errors import not_broadcastable, unbound, wrong_values
+from qiskit_fused.pub_errors import name_row, not_broadcastable, unbound, wrong_values
 from qiskit_fused.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
-from qiskit_fused.row_errors import renumbered, row_index
+from qiskit_fused.row_errors import renumbered
 from qiskit_fused.stopping import current
 from qiskit_fused.unsupported import UnsupportedInstruction
 
@@ -169,7 +169,7 @@ class _Task:
 
     def name_row(self, row: int) -> str:
         """Return the index of a row of values in the PUB, and the number of the PUB, for errors."""
-        return _name_row(row, self.values_shape, self.number)
+        return name_row(row, self.values_shape, self.number)
 
 
 def _make_task(pub: Any, precision: Any, number: int) -> _Task:
@@ -210,7 +210,7 @@ def _make_task(pub: Any, precision: Any, number: int) -> _Task:
         shape = np.broadcast_shapes(observables.shape, values_shape)
     except ValueError:
         raise not_broadcastable(observables.shape, values_shape, len(parameters)) from None
-    with renumbered(lambda row: _name_row(row, values_shape, number)):
+    with renumbered(lambda row: name_row(row, values_shape, number)):
         check_finite(array, parameters)
     task = _Task(
         circuit=circuit,
@@ -246,10 +246,6 @@ def _upstreams_pub(pub: Any, precision: Any) -> EstimatorPub:
     elif isinstance(pub, (tuple, list)) and pub and isinstance(pub[0], CompiledCircuit):
         pub = (pub[0].circuit, *pub[1:])
     return EstimatorPub.coerce(pub, precision)
-
-
-def _name_row(row: int, shape: tuple[int, ...], number: int) -> str:
-    return f"{row_index(row, shape)} of PUB {number}"
 
 
 def _fallback_circuit(circuit: Any, error: Exception | None) -> QuantumCircuit | None:

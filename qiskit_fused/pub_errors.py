@@ -8,6 +8,7 @@ from typing import Any
 
 from qiskit_fused.arguments import order_of
 from qiskit_fused.limits import count_text
+from qiskit_fused.row_errors import row_index
 
 
 def unbound(parameters: Sequence[Any]) -> ValueError:
@@ -34,3 +35,8 @@ def not_broadcastable(observables: tuple[int, ...], values: tuple[int, ...], num
         f"The observables shape {observables} and the parameter values shape {values} are not broadcastable; for all "
         f"pairs of both, give parameter_values the shape {pairs}."
     )
+
+
+def name_row(row: int, shape: tuple[int, ...], number: int) -> str:
+    """Return the index of a row in values of that shape, and the number of their PUB, for errors."""
+    return f"{row_index(row, shape)} of PUB {number}"
