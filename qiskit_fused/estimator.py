@@ -167,10 +167,6 @@ class _Task:
     def falls_back(self) -> bool:
         return self.pub is not None
 
-    def name_row(self, row: int) -> str:
-        """Return the index of a row of values in the PUB, and the number of the PUB, for errors."""
-        return name_row(row, self.values_shape, self.number)
-
 
 def _make_task(pub: Any, precision: Any, number: int) -> _Task:
     """Validate a PUB.
@@ -328,7 +324,6 @@ def _part(group: list[_Task]) -> Part:
 def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> None:
     """Run the PUBs of one circuit as one batch of (row, observable) pairs."""
     progress.next_part()
-    blocks: list[np.ndarray] = []
     values: dict[int, tuple[int, np.ndarray]] = {}
     operators: dict[int, tuple[int, Any]] = {}
     num_rows = num_observables = 0
@@ -339,7 +334,6 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
         known = values.get(task.values_key)
         if known is None or not are_equal(known[1], task.values):
             values[task.values_key] = (num_rows, task.values)
-            blocks.append(task.values)
             owners.append((num_rows, task))
             num_rows += len(task.values)
         if id(part) not in operators:
@@ -356,7 +350,7 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
         compiled = group[0].compiled
         assert compiled is not None
         stacked = stack_observables([part for _, part in operators.values()])
-        array = join_arrays(blocks)
+        array = join_arrays([task.values for _, task in owners])
         with renumbered(lambda row: _name_owner(row, owners)):
             found = evaluate(options, compiled, stacked, array, pairs, metrics=metrics, watch=progress.watch)
         evs = found.values[back]
@@ -370,7 +364,7 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
 def _name_owner(row: int, owners: list[tuple[int, _Task]]) -> str:
     """Name a row of several PUBs, of which each begins at some row, as a row of its PUB."""
     first, task = next(owner for owner in reversed(owners) if owner[0] <= row)
-    return task.name_row(row - first)
+    return name_row(row - first, task.values_shape, task.number)
 
 
 def _spread(offset: int, own: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
