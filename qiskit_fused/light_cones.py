@@ -6,14 +6,14 @@ op matters where the observable is more than a diagonal on one of its qubits, an
 its qubit. What several observables see together is the union of what each of them sees; so the cones of Z and of X on
 every single qubit, found by one walk back over the ops, give the cone of every term.
 
-Simulating a cone of n qubits and g ops takes about ``g 2^n``. Terms whose cones overlap are cheaper together, terms far
-apart are cheaper one by one: `LightCones.groups` merges cones pair by pair, the pair that costs least first, and keeps
-the groups of least cost on the way.
+Simulating a cone of n qubits and g ops takes about ``g 2^n``, and applying each term that is no diagonal ``2^n`` more.
+Terms whose cones overlap are cheaper together, terms far apart are cheaper one by one: `LightCones.groups` merges cones
+pair by pair, the pair that costs least first, and keeps the groups of least cost on the way.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import or_
 from weakref import WeakKeyDictionary
@@ -178,7 +178,9 @@ class LightCones:
         owners = np.zeros((len(qubits), -(-operators.num_observables // 64)), np.uint64)
         owner = operators.observable.astype(np.uint64)
         np.bitwise_or.at(owners, (kind, operators.observable // 64), np.uint64(1) << (owner & np.uint64(63)))
-        cones = _Sets(qubits, ops, owners)
+        flips_bits = np.zeros(operators.num_terms, bool)
+        flips_bits[term[factor % 2 == 1]] = True
+        cones = _Sets(qubits, ops, owners, np.bincount(kind[flips_bits], minlength=len(qubits)).astype(np.float64))
         chosen = _merge(cones, costs)
         together = cones.union(list(range(len(qubits))))
         apart = sum(costs.of(cones.union(one))[0] for one in chosen)
@@ -242,24 +244,31 @@ def with_seen_gates(plan: Plan) -> Plan:
 
 @dataclass(eq=False)
 class _Sets:
-    """Packed bits of C cones, uint64 (C, words) each: qubits, ops, and the observables whose terms they are of."""
+    """C cones: packed bits, uint64 (C, words), of their qubits, their ops and the observables whose terms they are of.
+
+    ``flips``, float64 (C,), counts the terms that are no diagonals: an observable is applied in one pass for each of
+    them, and in one for all others.
+    """
 
     qubits: np.ndarray
     ops: np.ndarray
     owners: np.ndarray
+    flips: np.ndarray
 
     def take(self, chosen: np.ndarray | list[int]) -> _Sets:
-        return _Sets(self.qubits[chosen], self.ops[chosen], self.owners[chosen])
+        return _Sets(self.qubits[chosen], self.ops[chosen], self.owners[chosen], self.flips[chosen])
 
     def union(self, chosen: list[int]) -> _Sets:
         """Return the union of some cones, as one cone."""
-        parts = (self.qubits, self.ops, self.owners)
-        return _Sets(*(np.bitwise_or.reduce(part[chosen], axis=0)[None] for part in parts))
+        qubits, ops, owners = (
+            np.bitwise_or.reduce(part[chosen], axis=0)[None] for part in (self.qubits, self.ops, self.owners)
+        )
+        return _Sets(qubits, ops, owners, self.flips[chosen].sum(keepdims=True))
 
     def with_each(self, number: int) -> _Sets:
         """Return the unions of one cone with each of them all."""
-        parts = (self.qubits, self.ops, self.owners)
-        return _Sets(*(part | part[number] for part in parts))
+        qubits, ops, owners = (part | part[number] for part in (self.qubits, self.ops, self.owners))
+        return _Sets(qubits, ops, owners, self.flips + self.flips[number])
 
 
 @dataclass(frozen=True)
@@ -272,7 +281,7 @@ class _Costs:
 
     def of(self, cones: _Sets) -> np.ndarray:
         """Return the cost of each cone, float64 (C,)."""
-        sweeps = np.bitwise_count(cones.ops).sum(axis=1) + 1.0
+        sweeps = np.bitwise_count(cones.ops).sum(axis=1) + cones.flips + 1
         if self.per_pair:
             sweeps *= 1 + _BACK * np.bitwise_count(cones.owners).sum(axis=1)
         return _FIXED + self.num_rows * (_ROW + sweeps * np.exp2(np.minimum(_count_qubits(cones), 900)))
@@ -308,7 +317,7 @@ def _merge_groups(cones: _Sets, given: list[list[int]], costs: _Costs) -> list[l
     The merges make a tree. Each node takes what its union costs, or what its two branches cost at their best.
     """
     unions = [cones.union(group) for group in given]
-    sets = _Sets(*(np.concatenate([getattr(one, part) for one in unions]) for part in ("qubits", "ops", "owners")))
+    sets = _Sets(*(np.concatenate([getattr(one, part.name) for one in unions]) for part in fields(_Sets)))
     own, count = costs.of(sets), len(given)
     best, partition = own.copy(), [[group] for group in given]
     alive = np.ones(count, bool)
@@ -327,8 +336,9 @@ def _merge_groups(cones: _Sets, given: list[list[int]], costs: _Costs) -> list[l
         if not least[first] <= best[alive].sum():
             return [group for number in np.flatnonzero(alive).tolist() for group in partition[number]]
         second = int(nearest[first])
-        for part in (sets.qubits, sets.ops, sets.owners):
-            part[first] |= part[second]
+        for bits in (sets.qubits, sets.ops, sets.owners):
+            bits[first] |= bits[second]
+        sets.flips[first] += sets.flips[second]
         alive[second] = False
         own[first] = costs.of(sets.take([first]))[0]
         apart = best[first] + best[second]

@@ -234,10 +234,8 @@ class Program:
     def array_bytes(self) -> int:
         """Bytes of what may be large beside the number of gates: start states and matrices."""
         arrays = [gate.matrix for gate in self.gates if gate.matrix is not None]
-        for encoding in self.encodings:
-            arrays += [encoding.column, encoding.coefficient, encoding.offset]
-        if self.initial_state is not None:
-            arrays.append(self.initial_state)
+        for piece in self.pieces:
+            arrays += [piece.column, piece.coefficient, piece.offset]
         return sum(array.nbytes for array in arrays)
 
     @property
