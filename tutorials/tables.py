@@ -16,7 +16,7 @@ from qiskit.circuit.library import Initialize, RVGate, StatePreparation, efficie
 from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
 from qiskit.quantum_info import SparsePauliOp
 
-from qiskit_fused import fuse, synthesis
+from qiskit_fused import fuse, matrices, synthesis
 from qiskit_fused.gates import GATES
 from qiskit_fused.layering import MAX_START_STATE_QUBITS
 from qiskit_fused.limits import count_text, format_bytes
@@ -70,7 +70,7 @@ def sizes() -> str:
         [
             ["qubits that one term of an observable sees", MAX_QUBITS],
             ["qubits of a dense matrix: a `UnitaryGate`, an evolution of terms that do not commute",
-             synthesis.MAX_DENSE_QUBITS],
+             matrices.MAX_DENSE_QUBITS],
             ["qubits of a statevector that starts in a vector: `Initialize`, `raw_feature_vector`",
              MAX_START_STATE_QUBITS],
         ],
