@@ -65,8 +65,9 @@ def check_coefficients(given: Any, coefficients: np.ndarray) -> None:
 
 def _each(given: Any, place: str) -> Iterator[tuple[str, Any]]:
     """Yield the single observables of nested lists, and where they are."""
-    if isinstance(given, np.ndarray) and given.dtype.kind in "biufc":
-        yield place, given  # a matrix
+    numbers = _as_numbers(given)
+    if numbers is not None:
+        yield place, numbers
         return
     is_coefficient = isinstance(given, (list, tuple)) and any(isinstance(item, Complex) for item in given)
     if isinstance(given, (list, tuple, np.ndarray, PauliList)) and not is_coefficient:
@@ -74,6 +75,17 @@ def _each(given: Any, place: str) -> Iterator[tuple[str, Any]]:
             yield from _each(item, f"{place}[{position}]")
     else:
         yield place, given
+
+
+def _as_numbers(given: Any) -> np.ndarray | None:
+    """Return an array of numbers, or nested lists of them, as an array; None for anything else."""
+    if not isinstance(given, (list, tuple, np.ndarray)):
+        return None
+    try:
+        array = np.asarray(given)
+    except Exception:  # ragged lists
+        return None
+    return array if array.size and array.dtype.kind in "biufc" else None
 
 
 def _explain_one(place: str, item: Any) -> str:
@@ -88,6 +100,12 @@ def _explain_one(place: str, item: Any) -> str:
         return (
             f"{place} is {_shown(item)}: strings with coefficients are one observable as "
             "SparsePauliOp.from_list([('ZZI', 0.5), ...]) or as a mapping {'ZZI': 0.5, ...}."
+        )
+    if isinstance(item, np.ndarray) and (item.ndim != 2 or item.shape[0] != item.shape[1]):
+        return (
+            f"{place} is an array of numbers of shape {item.shape}; a PUB of an estimator is (circuit, observables, "
+            "parameter_values), observables first. (An estimator cannot take the place of a sampler, whose PUBs have "
+            "no observables.)"
         )
     if isinstance(item, (BaseOperator, np.ndarray)) or hasattr(item, "toarray"):
         return (

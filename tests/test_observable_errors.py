@@ -25,6 +25,13 @@ WRONG = {
     "matrix": (np.eye(4), f"observables is a ndarray, {USE_PAULIS}"),
     "sparse matrix": (scipy.sparse.eye(4), USE_PAULIS),
     "operator in a list": (["ZZ", Operator(np.eye(4))], f"observables[1] is an Operator, {USE_PAULIS}"),
+    "matrix in lists": ([[1, 0], [0, -1]], USE_PAULIS),
+    "values": (
+        POINT,
+        "observables is an array of numbers of shape (4,); a PUB of an estimator is (circuit, observables",
+    ),
+    "values in a list": ([0.1] * 4, "observables is an array of numbers of shape (4,); a PUB of an estimator is"),
+    "rows of values": (np.zeros((3, 4)), "an array of numbers of shape (3, 4); a PUB of an estimator is"),
     "number": (5, f"observables is 5, of type int; {ALLOWED}"),
     "nothing in a list": (["ZZ", None], f"observables[1] is None, of type NoneType; {ALLOWED}"),
     "circuit": (CIRCUIT, f", of type QuantumCircuit; {ALLOWED}"),
