@@ -136,13 +136,22 @@ def _trace_one_by_one(
 
 def _trace_terms(supports: np.ndarray, touched: list[int], turned: list[int]) -> list[int]:
     """Do for terms in a row, given by the qubits they act on, what `trace_back` does for one."""
+    qubits = bits_of(int(np.bitwise_or.reduce(supports)))
     members: dict[int, int] = {}  # the qubits on which the same observables are no diagonals
-    for qubit in bits_of(int(np.bitwise_or.reduce(supports))):
+    for qubit in qubits:
         if turned[qubit]:
             members[turned[qubit]] = members.get(turned[qubit], 0) | 1 << qubit
+    hits = [(supports & np.uint64(mask)) != 0 for mask in members.values()]
+    if all(hit.all() for hit in hits):  # the same for all terms, as inside a dense gate
+        every = 0
+        for observables in members:
+            every |= observables
+        for qubit in qubits:
+            touched[qubit] |= every
+        return [every] * len(supports)
     meets = np.zeros(len(supports), dtype=np.uint64)
-    for number, mask in enumerate(members.values()):
-        meets |= ((supports & np.uint64(mask)) != 0).astype(np.uint64) << np.uint64(number)
+    for number, hit in enumerate(hits):
+        meets |= hit.astype(np.uint64) << np.uint64(number)
     distinct, which = np.unique(meets, return_inverse=True)
     seen_by = []
     for number, met in enumerate(distinct.tolist()):
@@ -235,24 +244,16 @@ class _Schedule:
 
     def _add_terms(self, begin: int, end: int) -> None:
         """Add terms that follow each other: each joins the earliest phase it can, whatever the others do."""
-        supports = self.supports[begin:end]
-        members = [(qubit, self.bits[qubit]) for qubit in bits_of(int(np.bitwise_or.reduce(supports)))]
-        for _, bit in members:
+        qubits = bits_of(int(np.bitwise_or.reduce(self.supports[begin:end])))
+        members = [self.bits[qubit] for qubit in qubits]
+        for bit in members:
             if self.rotates[bit]:
                 self.close(bit)
-        last = max((self.position[bit] for _, bit in members), default=0)
-        in_all = int(np.bitwise_and.reduce(supports))
-        phases = np.zeros(end - begin, dtype=np.int64)
-        if any(in_all >> qubit & 1 and self.position[bit] == last for qubit, bit in members):
-            phases[:] = last
-            for _, bit in members:
-                self.position[bit] = last
-        else:
-            acts = [(supports >> np.uint64(qubit) & np.uint64(1)) != 0 for qubit, _ in members]
-            for (_, bit), where in zip(members, acts):
-                phases[where] = np.maximum(phases[where], self.position[bit])
-            for (_, bit), where in zip(members, acts):
-                self.position[bit] = int(phases[where].max())
+        acts = self.supports[begin:end, None] >> np.array(qubits, np.uint64) & np.uint64(1)
+        acts = acts.astype(np.int64)
+        phases = (acts * [self.position[bit] for bit in members]).max(axis=1)
+        for bit, position in zip(members, (acts * phases[:, None]).max(axis=0).tolist()):
+            self.position[bit] = position
         self.many_terms.append(np.stack([phases, np.arange(begin, end), np.full_like(phases, -1)], axis=1))
 
     def close(self, qubit: int) -> None:
