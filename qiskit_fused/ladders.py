@@ -7,8 +7,10 @@ are full of them. Without their ladders, all that commute are one phase.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections import defaultdict
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,38 +33,55 @@ def merge_ladders(ops: Ops) -> Ops:
 
     Cost: O(ops) in Python where there are CX gates, times the length of unbroken chains of CX and diagonals.
     """
-    first = _find_cx(ops)
-    if len(first) < 2:
-        return ops
+    found = _find_cx(ops)
+    if len({cx[1:] for cx in found}) == len(found):
+        return ops  # no two of them are on the same qubits
     walk = _Walk(ops)
-    walk.add(first)
+    walk.add(found)
     return walk.finish() if walk.has_merged else ops
 
 
-def _find_cx(ops: Ops) -> np.ndarray:
-    """Return where CX gates begin: that these three ops do, whatever gates they come from, is checked."""
-    if len(ops) < OPS_OF_CX:
-        return np.zeros(0, dtype=np.int64)
-    before, term, after = (np.arange(start, len(ops) - 2 + start) for start in range(OPS_OF_CX))
-    a, b, c, d = ops.quaternion[before].T
-    care = ops.care[term]
-    bit = np.ones(len(care), care.dtype) << np.maximum(ops.qubit[before], 0).astype(care.dtype)
-    found = (ops.kind[before] == OpKind.SU2) & (ops.kind[term] == OpKind.TERM) & (ops.kind[after] == OpKind.SU2)
-    found &= ops.qubit[before] == ops.qubit[after]
-    found &= (ops.column[term] < 0) & (ops.sign[term] == 0) & (ops.value[term] == care)
-    found &= (_count_bits(care) == 2) & ((care & bit) != 0)
+def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
+    """Return (first op, control, target) of each CX: that its three ops are one, whatever gates they come from."""
+    kind = ops.kind
+    is_leaf, is_term = kind == OpKind.SU2, kind == OpKind.TERM
+    candidates = np.flatnonzero(is_leaf[:-2] & is_term[1:-1] & is_leaf[2:])
+    if len(candidates) < 2:
+        return []
+    targets, ends = ops.qubit[candidates].tolist(), ops.qubit[candidates + 2].tolist()
+    before, after = ops.quaternion[candidates].tolist(), ops.quaternion[candidates + 2].tolist()
+    columns, offsets, care, value, sign = (
+        part[candidates + 1].tolist() for part in (ops.column, ops.offset, ops.care, ops.value, ops.sign)
+    )
+    found: list[tuple[int, int, int]] = []
+    for k, row in enumerate(candidates.tolist()):
+        other = care[k] ^ 1 << targets[k]
+        if (
+            targets[k] == ends[k]
+            and columns[k] < 0
+            and not sign[k]
+            and value[k] == care[k]
+            and care[k].bit_count() == 2
+            and other.bit_count() == 1
+            and _is_cx(tuple(before[k]), offsets[k], tuple(after[k]))
+            and not (found and row < found[-1][0] + OPS_OF_CX)
+        ):
+            found.append((row, other.bit_length() - 1, targets[k]))
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _is_cx(before: tuple[float, ...], offset: float, after: tuple[float, ...]) -> bool:
+    """Say whether a phase of ``offset``, between two rotations of the target, turns the target by X."""
+    a, b, c, d = before
     # Each is compared where it changes fast: a cosine near -1 would let angles pass that are off by the root of that.
-    found &= (np.abs(np.sin(ops.offset[term] / 2)) < _ROUNDING) & (np.cos(ops.offset[term] / 2) < 0)
-    found &= (np.abs(c * d + a * b) < _ROUNDING) & (np.abs(a * a - b * b - c * c + d * d) < _ROUNDING)  # U^+ Z U = +-X
-    found &= b * d > a * c
-    back = ops.quaternion[before] * np.array([1.0, -1.0, -1.0, -1.0])
-    back *= np.sign((back * ops.quaternion[after]).sum(axis=1))[:, None]
-    found &= np.abs(back - ops.quaternion[after]).max(axis=1) < _ROUNDING
-    starts: list[int] = []
-    for start in np.flatnonzero(found).tolist():
-        if not starts or start >= starts[-1] + OPS_OF_CX:
-            starts.append(start)
-    return np.array(starts, dtype=np.int64)
+    if abs(math.sin(offset / 2)) >= _ROUNDING or math.cos(offset / 2) >= 0:
+        return False
+    if abs(c * d + a * b) >= _ROUNDING or abs(a * a - b * b - c * c + d * d) >= _ROUNDING:  # U^+ Z U = +-X
+        return False
+    pairs = list(zip((a, -b, -c, -d), after))
+    same = 1.0 if sum(one * other for one, other in pairs) >= 0 else -1.0  # the sign of a quaternion means nothing
+    return b * d > a * c and max(abs(same * one - other) for one, other in pairs) < _ROUNDING
 
 
 class _Walk:
@@ -76,19 +95,19 @@ class _Walk:
         self.touching: defaultdict[int, list[int]] = defaultdict(list)  # items, ascending, by qubit
         self.has_merged = False
 
-    def add(self, first: np.ndarray) -> None:
-        """Add all ops, of which CX gates begin at ``first``."""
+    def add(self, found: list[tuple[int, int, int]]) -> None:
+        """Add all ops, with the CX gates that were found."""
         ops = self.ops
         x_axis = (ops.kind == OpKind.RX) | ((ops.kind == OpKind.SU2) & (ops.quaternion[:, 2:] == 0).all(axis=1))
         kinds, qubits, is_x = ops.kind.tolist(), ops.qubit.tolist(), x_axis.tolist()
         care, value, sign = (part.tolist() for part in (ops.care, ops.value, ops.sign))
-        row, begins = 0, iter([*first.tolist(), len(ops)])
-        begin = next(begins)
+        row, gates = 0, iter([*found, (len(ops), -1, -1)])
+        begin, control, target = next(gates)
         while row < len(ops):
             if row == begin:
-                target = qubits[row]
-                self._add_cx(row, (care[row + 1] ^ (1 << target)).bit_length() - 1, target)
-                row, begin = row + OPS_OF_CX, next(begins)
+                self._add_cx(row, control, target)
+                row += OPS_OF_CX
+                begin, control, target = next(gates)
                 continue
             if kinds[row] == OpKind.TERM:
                 self._append(row, _DIAGONAL, (care[row], value[row], sign[row]), care[row] | sign[row])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qiskit_fused.limits import TooManyQubits, count_text, format_bytes, resolve_limit
-from qiskit_fused.memory import Footprint, Request, count_diagonals
+from qiskit_fused.memory import Footprint, Request, bytes_at_most, count_diagonals
 from qiskit_fused.schedules import REVERSE, Method, num_steps
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ def choose(
         TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
         MemoryError: when the answer does not fit beside the states.
     """
+    if method in ("auto", "reverse") or not request.gradient:
+        most_bytes = bytes_at_most(plan, request, num_threads, len(terms))
+        if most_bytes is not None and limit_of(most_bytes) is None:
+            return Choice(REVERSE, num_threads, most_bytes, plan.num_positions(imaginary=request.imaginary))
     footprint = plan.footprint(request.dtype)
     key = (request, method, num_segments, num_threads)
     wanted = footprint.wanted.get(key)

@@ -135,18 +135,24 @@ class Plan(ShownAsText):
         """Whether states stay real, up to a global phase, whatever the angles, which halves numbers and work."""
         if self.takes_states or (self.initial_state is not None and self.initial_state.imag.any()):
             return False
-        fixed = self.leaf_column < 0
-        half_turn = fixed & (np.abs(np.cos(self.leaf_offset / 2)) < _EXACT)
-        a, b, c, d = np.abs(self.leaf_quaternion.T) < _EXACT
-        leaves = np.select(
-            [self.leaf_kind == OpKind.RY, self.leaf_kind == OpKind.SU2, self.leaf_kind == OpKind.RV],
-            [True, (b & d) | (a & c), False],
-            half_turn | (fixed & (np.abs(np.sin(self.leaf_offset / 2)) < _EXACT)),
-        )
-        signs = np.abs(np.sin(self.term_offset / 2)) < _EXACT
+        if (self.term_column >= 0).any():
+            return False
+        others = np.flatnonzero(self.leaf_kind != OpKind.RY)
+        if len(others):
+            is_constant = self.leaf_kind[others] == OpKind.SU2
+            constants, turns = others[is_constant], others[~is_constant]
+            half = self.leaf_offset[turns] / 2
+            rest = np.minimum(np.abs(np.sin(half)), np.abs(np.cos(half)))
+            if (self.leaf_column[turns] >= 0).any() or (rest >= _EXACT).any():
+                return False
+            a, b, c, d = np.abs(self.leaf_quaternion[constants].T) < _EXACT
+            if not ((b & d) | (a & c)).all():
+                return False
+        is_sign = np.abs(np.sin(self.term_offset / 2)) < _EXACT
+        if is_sign.all():
+            return True
         few = (self.term_care == 0) & (np.bitwise_count(self.term_sign) <= 2)
-        signs |= few & (np.abs(np.cos(self.term_offset / 2)) < _EXACT)
-        return bool(leaves.all() and (signs & (self.term_column < 0)).all())
+        return bool((is_sign | (few & (np.abs(np.cos(self.term_offset / 2)) < _EXACT))).all())
 
     @cached_property
     def num_sweeps(self) -> int:

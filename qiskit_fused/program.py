@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class OpKind(IntEnum):
     TERM = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Angle:
     """``coefficient * columns[column] + offset`` radians; ``column`` is -1 for a constant."""
 
@@ -58,8 +58,7 @@ class Angle:
     offset: float = 0.0
 
 
-@dataclass(frozen=True)
-class Gate:
+class Gate(NamedTuple):
     """An original gate: a matrix of the gate table (or ``matrix``) on ``qubits``, under ``controls``.
 
     ``qubits[0]`` is the least significant bit of the matrix, as in Qiskit. Bit ``j`` of ``ctrl_state`` is the state
@@ -76,7 +75,7 @@ class Gate:
     def on(self, places: Mapping[int, int] | Sequence[int]) -> Gate:
         """Return the gate on other qubits: qubit q becomes ``places[q]``."""
         qubits, controls = (tuple([places[qubit] for qubit in part]) for part in (self.qubits, self.controls))
-        return replace(self, qubits=qubits, controls=controls)
+        return self._replace(qubits=qubits, controls=controls)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from engine_cases import all_pairs, many_strings, rows_of, total_z
 from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, fuse, methods
@@ -20,7 +21,7 @@ from qiskit_fused.coercion import coerce_observables
 from qiskit_fused.engines.cpu import CpuEngine
 from qiskit_fused.layering import make_plan
 from qiskit_fused.lowering import lower
-from qiskit_fused.memory import Request, count_diagonals
+from qiskit_fused.memory import Request, bytes_at_most, count_diagonals
 from qiskit_fused.methods import choose
 from qiskit_fused.schedules import FORWARD, REVERSE, Method, make_schedule, num_steps, segmented_schedule
 
@@ -377,3 +378,15 @@ def test_a_report_refuses_what_is_no_limit():
         ValueError, match=r"memory_limit is '8 apples'; allowed: None, a number of bytes, a string such"
     ):
         fuse(ladder(4, 1)).report(1, "8 apples")
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("num_qubits", range(1, 9))
+def test_the_quick_bound_of_a_small_plan_is_never_below_its_footprint(num_qubits, dtype):
+    for seed in range(8):
+        plan = fuse(random_circuit(num_qubits, seed, max_operands=min(num_qubits, 3), seed=seed))
+        rows, observables, threads = (1, 50)[seed % 2], 1 + 3 * (seed % 5), 1 + seed % 4
+        request = Request.full(rows, observables, dtype, seed % 3 > 0)
+        footprint = plan.footprint(dtype)
+        exact = footprint.total(request, threads) + footprint.most_shared + footprint.most_diagonals(observables)
+        assert exact <= bytes_at_most(plan, request, threads, observables)
