@@ -33,6 +33,7 @@ from qiskit_fused.pub_errors import name_row, not_broadcastable, unbound, wrong_
 from qiskit_fused.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
 from qiskit_fused.row_errors import renumbered
 from qiskit_fused.stopping import current
+from qiskit_fused.templates import find_template
 from qiskit_fused.unsupported import UnsupportedInstruction
 
 _POLL_SECONDS = 0.05  # for which the thread of a job waits before it looks whether the job was cancelled
@@ -193,8 +194,9 @@ def _make_task(pub: Any, precision: Any, number: int) -> _Task:
 
     error: Exception | None = None
     compiled: CompiledCircuit | None = None
+    numbers: np.ndarray | None = None
     try:
-        compiled = COMPILED.get(circuit)
+        compiled, numbers = find_template(circuit) or (COMPILED.get(circuit), None)
     except Exception as exc:  # errors of a circuit are raised by job.result(), as upstream
         error = exc
     parameters = tuple(circuit.parameters) if compiled is None else compiled.parameters
@@ -208,6 +210,8 @@ def _make_task(pub: Any, precision: Any, number: int) -> _Task:
         raise not_broadcastable(observables.shape, values_shape, len(parameters)) from None
     with renumbered(lambda row: name_row(row, values_shape, number)):
         check_finite(array, parameters)
+    if numbers is not None:  # these are the values, in the same row for each row without values
+        array = given_values = np.repeat(numbers[None], len(array), axis=0)
     task = _Task(
         circuit=circuit,
         compiled=compiled,

@@ -44,12 +44,14 @@ _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesise
 _PASSIVE = frozenset(("barrier", "delay", "id", "measure", "reset"))
 
 
-def lower(circuit: QuantumCircuit) -> Program:
+def lower(circuit: QuantumCircuit, num_numbers: int | None = None) -> Program:
     """Lower a circuit.
 
     Args:
         circuit: any unitary circuit, with parameters or without; final measurements, barriers, delays and resets of
             fresh qubits are dropped, an `Initialize` of fresh qubits is the start state.
+        num_numbers: of a circuit of standard gates without parameters, the numbers that its gates have. The program
+            then has as many parameters, one in the place of each number, in the order of the instructions.
 
     Returns:
         The program. Its columns are ``circuit.parameters`` followed by the expressions that need their own column.
@@ -60,7 +62,7 @@ def lower(circuit: QuantumCircuit) -> Program:
 
     Cost: about 10 microseconds a gate, once per circuit.
     """
-    return _Lowering(circuit).program()
+    return _Lowering(circuit, num_numbers).program()
 
 
 def _instructions(circuit: QuantumCircuit) -> Iterable[CircuitInstruction]:
@@ -75,10 +77,11 @@ class _Lowering:
     Bit sets of active qubits: ``touched`` are not known to be |0>, ``measured`` must not be acted on any more.
     """
 
-    def __init__(self, circuit: QuantumCircuit):
+    def __init__(self, circuit: QuantumCircuit, num_numbers: int | None = None):
         self.circuit = circuit
         self.circuit_index = {qubit: index for index, qubit in enumerate(circuit.qubits)}
-        self.parameters = list(circuit.parameters)
+        self.parameters: list[Any] = list(circuit.parameters) if num_numbers is None else list(range(num_numbers))
+        self.numbers = None if num_numbers is None else iter(range(num_numbers))
         self.columns = {parameter: column for column, parameter in enumerate(self.parameters)}
         self.angles = {parameter: Angle(column, 1.0, 0.0) for parameter, column in self.columns.items()}
         self.translated: dict[ParameterExpression, Tape] = {}
@@ -153,7 +156,10 @@ class _Lowering:
                 if entry is not None:
                     name, num_controls = entry
                     params = instruction.params
-                    angles = tuple([self.angle(param) for param in params]) if params else ()
+                    if self.numbers is not None:
+                        angles = tuple([Angle(next(self.numbers), 1.0, 0.0) for _ in params])
+                    else:
+                        angles = tuple([self.angle(param) for param in params]) if params else ()
                     if num_controls:
                         own, targets = targets[:num_controls], targets[num_controls:]
                         self.gate(

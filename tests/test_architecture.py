@@ -84,6 +84,7 @@ LAYERS = {
         "row_starts",
         "compiler",
         "snapshots",
+        "templates",
         "coercion",
         "keywords",
         "arguments",
