@@ -125,6 +125,13 @@ def _constant_rule(name: str, matrix: np.ndarray, lower: Lower | None = None) ->
     return GateRule(name, len(matrix).bit_length() - 1, 0, lambda: matrix, list, lower)
 
 
+_LOWER_ROTATION: dict[str, Lower] = {
+    "X": lambda form, qubits, angles: form.rx(qubits[0], angles[0]),
+    "Y": lambda form, qubits, angles: form.ry(qubits[0], angles[0]),
+    "Z": lambda form, qubits, angles: form.rz(qubits[0], angles[0]),
+}
+
+
 def _rotation_rule(name: str, paulis: str) -> GateRule:
     """Return exp(-i t/2 P); ``paulis[j]`` acts on qubit j."""
     generator = kron(*(PAULIS[pauli] for pauli in paulis))
@@ -134,7 +141,8 @@ def _rotation_rule(name: str, paulis: str) -> GateRule:
         1,
         lambda angle: rotation(generator, angle),
         lambda angle: [generator],
-        lambda form, qubits, angles: form.pauli_rotation(list(zip(qubits, paulis)), angles[0]),
+        _LOWER_ROTATION.get(paulis)
+        or (lambda form, qubits, angles: form.pauli_rotation(list(zip(qubits, paulis)), angles[0])),
     )
 
 

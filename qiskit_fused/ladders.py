@@ -19,6 +19,9 @@ from .program import OpKind, Ops
 OPS_OF_CX = 3
 """A change of basis of the target, a sign where both qubits are 1, and the change back."""
 
+_RX, _RZ, _SU2, _TERM = map(
+    int, (OpKind.RX, OpKind.RZ, OpKind.SU2, OpKind.TERM)
+)  # ints are compared and converted faster than members of an enum
 _ROUNDING = 1e-12
 _REACH = 1000  # ops on its qubits that a CX looks back for its partner
 
@@ -43,18 +46,20 @@ def merge_ladders(ops: Ops) -> Ops:
 
 def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
     """Return (first op, control, target) of each CX: that its three ops are one, whatever gates they come from."""
-    kind = ops.kind
-    is_leaf, is_term = kind == OpKind.SU2, kind == OpKind.TERM
-    candidates = np.flatnonzero(is_leaf[:-2] & is_term[1:-1] & is_leaf[2:])
+    kinds = ops.kind.tolist()
+    candidates = [
+        row for row in range(len(kinds) - 2) if kinds[row + 1] == _TERM and kinds[row] == kinds[row + 2] == _SU2
+    ]
     if len(candidates) < 2:
         return []
-    targets, ends = ops.qubit[candidates].tolist(), ops.qubit[candidates + 2].tolist()
-    before, after = ops.quaternion[candidates].tolist(), ops.quaternion[candidates + 2].tolist()
+    chosen = np.array(candidates)
+    targets, ends = ops.qubit[chosen].tolist(), ops.qubit[chosen + 2].tolist()
+    before, after = ops.quaternion[chosen].tolist(), ops.quaternion[chosen + 2].tolist()
     columns, offsets, care, value, sign = (
-        part[candidates + 1].tolist() for part in (ops.column, ops.offset, ops.care, ops.value, ops.sign)
+        part[chosen + 1].tolist() for part in (ops.column, ops.offset, ops.care, ops.value, ops.sign)
     )
     found: list[tuple[int, int, int]] = []
-    for k, row in enumerate(candidates.tolist()):
+    for k, row in enumerate(candidates):
         other = care[k] ^ 1 << targets[k]
         if (
             targets[k] == ends[k]
@@ -98,7 +103,7 @@ class _Walk:
     def add(self, found: list[tuple[int, int, int]]) -> None:
         """Add all ops, with the CX gates that were found."""
         ops = self.ops
-        x_axis = (ops.kind == OpKind.RX) | ((ops.kind == OpKind.SU2) & (ops.quaternion[:, 2:] == 0).all(axis=1))
+        x_axis = (ops.kind == _RX) | ((ops.kind == _SU2) & (ops.quaternion[:, 2:] == 0).all(axis=1))
         kinds, qubits, is_x = ops.kind.tolist(), ops.qubit.tolist(), x_axis.tolist()
         care, value, sign = (part.tolist() for part in (ops.care, ops.value, ops.sign))
         row, gates = 0, iter([*found, (len(ops), -1, -1)])
@@ -109,9 +114,9 @@ class _Walk:
                 row += OPS_OF_CX
                 begin, control, target = next(gates)
                 continue
-            if kinds[row] == OpKind.TERM:
+            if kinds[row] == _TERM:
                 self._append(row, _DIAGONAL, (care[row], value[row], sign[row]), care[row] | sign[row])
-            elif kinds[row] == OpKind.RZ:
+            elif kinds[row] == _RZ:
                 self._append(row, _DIAGONAL, (0, 0, 1 << qubits[row]), 1 << qubits[row])
             else:
                 self._append(row, _X_LEAF if is_x[row] else _LEAF, (0, 0, 0), 1 << qubits[row])
@@ -192,7 +197,7 @@ class _Walk:
         of_diagonals = [self.masks[number] for number in items[diagonal].tolist()]
         care, value, sign = np.array(of_diagonals, dtype=self.ops.sign.dtype).reshape(-1, 3).T
         alone = (care == 0) & (_count_bits(sign) == 1)  # a rotation of one qubit
-        result.kind[diagonal] = np.where(alone, OpKind.RZ, OpKind.TERM)
+        result.kind[diagonal] = np.where(alone, _RZ, _TERM)
         result.qubit[diagonal] = np.where(alone, _count_bits(sign - np.ones((), sign.dtype)), -1)
         result.care[diagonal], result.value[diagonal] = care, value
         result.sign[diagonal] = np.where(alone, np.zeros((), sign.dtype), sign)

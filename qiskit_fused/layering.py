@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qiskit_fused.ladders import merge_ladders
 from qiskit_fused.limits import TooManyQubits
+from qiskit_fused.normal_form import IDENTITY
 from qiskit_fused.plan import Plan
 from qiskit_fused.program import MAX_QUBITS, OpKind, Ops, Program
 from qiskit_fused.starts import Starts
@@ -16,6 +20,8 @@ from qiskit_fused.windows import bits_of
 
 MAX_START_STATE_QUBITS = 30  # 16 GiB
 _ROUNDING = 1e-14
+# ints are compared and converted faster than members of an enum
+_RX, _RY, _RZ, _SU2, _TERM = map(int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.TERM))
 _MANY = 32  # terms in a row; from here on NumPy takes less time for all of them than Python for one after the other
 
 
@@ -112,7 +118,7 @@ def _trace_one_by_one(
     seen_by = [0] * len(kinds)
     not_diagonal = sum(1 << qubit for qubit, some in enumerate(turned) if some)  # for any observable
     for i in range(len(kinds) - 1, -1, -1):
-        if kinds[i] == OpKind.TERM:
+        if kinds[i] == _TERM:
             # A diagonal commutes with an observable that is diagonal on all of its qubits.
             mask = supports[i]
             if not mask & not_diagonal:
@@ -126,7 +132,7 @@ def _trace_one_by_one(
             for qubit in members:
                 touched[qubit] |= some
             seen_by[i] = some
-        elif kinds[i] == OpKind.RZ:
+        elif kinds[i] == _RZ:
             seen_by[i] = turned[qubits[i]]
         elif some := touched[qubits[i]]:
             seen_by[i] = turned[qubits[i]] = some
@@ -166,9 +172,9 @@ def _trace_terms(supports: np.ndarray, touched: list[int], turned: list[int]) ->
 
 def _stretches(ops: Ops) -> list[tuple[int, int, bool]]:
     """Cut ops into ranges: begin, end, and whether it is at least `_MANY` terms and nothing else."""
-    if ops.care.dtype == object:
+    if ops.care.dtype == object or len(ops) < _MANY:
         return [(0, len(ops), False)]
-    changes = np.flatnonzero(np.diff(ops.kind == OpKind.TERM, prepend=False, append=False)).reshape(-1, 2)
+    changes = np.flatnonzero(np.diff(ops.kind == _TERM, prepend=False, append=False)).reshape(-1, 2)
     ranges, done = [], 0
     for begin, end in changes[changes[:, 1] - changes[:, 0] >= _MANY].tolist():
         ranges += [(done, begin, False), (begin, end, True)]
@@ -176,27 +182,30 @@ def _stretches(ops: Ops) -> list[tuple[int, int, bool]]:
     return [*ranges, (done, len(ops), False)]
 
 
-def _snapped(column: np.ndarray, offset: np.ndarray, quaternion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Make constants exact that are multiples of pi, or 0, but for rounding: X is X however its angle was written.
+def _snapped(column: int, offset: float) -> float:
+    """Make a constant exact that is a multiple of pi, but for rounding: X is X however its angle was written.
 
     Engines give a rounding error in the place of a 0 the phase it happens to have, which others must then cancel.
     """
-    turns = np.round(offset / np.pi)
-    exact = (column < 0) & (np.abs(offset - turns * np.pi) < _ROUNDING * np.maximum(1.0, np.abs(turns)))
-    return np.where(exact, turns % 4 * np.pi, offset), np.where(np.abs(quaternion) < _ROUNDING, 0.0, quaternion)
+    if column >= 0 or not offset:
+        return offset
+    turns = round(offset / math.pi)
+    is_exact = abs(offset - turns * math.pi) < _ROUNDING * max(1, abs(turns))
+    return turns % 4 * math.pi if is_exact else offset
 
 
-def _constants_as_rotations(
-    kind: np.ndarray, offset: np.ndarray, quaternion: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Turn constants that rotate about X or Y into RX and RY: runs about one axis need fewer sums."""
-    kind, offset = kind.copy(), offset.copy()
-    a, b, c, d = quaternion.T
-    for rotation, along, others in ((OpKind.RX, b, (c, d)), (OpKind.RY, c, (b, d))):
-        chosen = (kind == OpKind.SU2) & (others[0] == 0) & (others[1] == 0)
-        offset[chosen] = 2 * np.arctan2(along, a)[chosen]
-        kind[chosen] = rotation
-    return kind, offset
+@lru_cache(maxsize=1024)
+def _constant_leaf(quaternion: tuple[float, ...]) -> tuple[int, float, tuple[float, ...]]:
+    """Return kind, angle and quaternion of a constant, without parts that are 0 but for rounding.
+
+    It is made an RX or RY where it is one: runs about one axis need fewer sums.
+    """
+    a, b, c, d = parts = tuple(0.0 if abs(part) < _ROUNDING else part for part in quaternion)
+    if not c and not d:
+        return _RX, 2 * math.atan2(b, a), parts
+    if not b and not d:
+        return _RY, 2 * math.atan2(c, a), parts
+    return _SU2, 0.0, parts
 
 
 class _Schedule:
@@ -204,7 +213,8 @@ class _Schedule:
 
     def __init__(self, program: Program, ops: Ops, bit_of: np.ndarray, num_qubits: int):
         self.program, self.ops, self.bit_of, self.num_qubits = program, ops, bit_of, num_qubits
-        self.kinds, self.supports, self.bits = ops.kind.tolist(), ops.care | ops.sign, bit_of.tolist()
+        self.kinds: list[int] = ops.kind.tolist()
+        self.supports, self.bits = ops.care | ops.sign, bit_of.tolist()
         self.position = [0] * num_qubits  # next layer, and current phase, of each qubit
         self.open: list[list[int]] = [[] for _ in range(num_qubits)]  # leaves of the run that may still grow
         self.rotates = [False] * num_qubits  # whether that run holds a gate that is not diagonal
@@ -225,10 +235,10 @@ class _Schedule:
         kinds, bits = self.kinds, self.bits
         qubits, supports = self.ops.qubit[begin:end].tolist(), self.supports[begin:end].tolist()
         for i, qubit, mask in zip(range(begin, end), qubits, supports):
-            if kinds[i] != OpKind.TERM:
+            if kinds[i] != _TERM:
                 qubit = bits[qubit]
                 self.open[qubit].append(i)
-                self.rotates[qubit] = self.rotates[qubit] or kinds[i] != OpKind.RZ
+                self.rotates[qubit] = self.rotates[qubit] or kinds[i] != _RZ
                 continue
             phase, members = 0, []
             while mask:
@@ -259,7 +269,7 @@ class _Schedule:
     def close(self, qubit: int) -> None:
         """End the open run of a qubit; diagonal gates at its ends go to the phases beside its layer."""
         leaves, layer = self.open[qubit], self.position[qubit]
-        diagonal = [self.kinds[i] == OpKind.RZ for i in leaves]
+        diagonal = [self.kinds[i] == _RZ for i in leaves]
         first = diagonal.index(False) if False in diagonal else len(leaves)
         end = len(leaves) - diagonal[::-1].index(False) if first < len(leaves) else len(leaves)
         self.terms += [(layer, i, qubit) for i in leaves[:first]]
@@ -278,6 +288,25 @@ class _Schedule:
             moved |= ((masks >> one * qubit) & one).astype(np.uint64) << np.uint64(self.bit_of[qubit])
         return moved
 
+    def leaves(self, chosen: list[int]) -> dict[str, Any]:
+        """Return the arrays of the leaves of a plan, by name."""
+        ops = self.ops
+        columns, offsets = ops.column.tolist(), ops.offset.tolist()
+        quaternions = ops.quaternion.tolist() if _SU2 in self.kinds else []
+        leaves = [
+            _constant_leaf(tuple(quaternions[i]))
+            if self.kinds[i] == _SU2
+            else (self.kinds[i], _snapped(columns[i], offsets[i]), IDENTITY)
+            for i in chosen
+        ]
+        return {
+            "leaf_kind": np.array([leaf[0] for leaf in leaves], dtype=np.uint8),
+            "leaf_column": ops.column[chosen],
+            "leaf_coefficient": ops.coefficient[chosen],
+            "leaf_offset": np.array([leaf[1] for leaf in leaves], dtype=np.float64),
+            "leaf_quaternion": np.array([leaf[2] for leaf in leaves], dtype=np.float64).reshape(-1, 4),
+        }
+
     def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> Plan:
         ops, initial_state, starts = self.ops, None, None
         pieces = [piece for piece in self.program.pieces if self.bit_of[piece.qubits[0]] >= 0]
@@ -285,34 +314,33 @@ class _Schedule:
             starts = Starts(pieces, self.bit_of, self.num_qubits)
             if not any(piece.varies for piece in pieces):
                 initial_state, starts = starts.states(np.zeros((1, 0)))[0], None
-        runs = sorted(self.runs, key=lambda run: run[:2])
-        terms = np.concatenate([np.array(self.terms, dtype=np.int64).reshape(-1, 3), *self.many_terms])
-        terms = terms[np.lexsort((terms[:, 1], terms[:, 0]))]
-        leaf = np.array([i for run in runs for i in run[2]], dtype=np.int64)
-        offset, quaternion = _snapped(ops.column[leaf], ops.offset[leaf], ops.quaternion[leaf])
-        kind, offset = _constants_as_rotations(ops.kind[leaf], offset, quaternion)
+        runs = sorted(self.runs)
+        terms = np.array(sorted(self.terms), dtype=np.int64).reshape(-1, 3)
+        if self.many_terms:
+            terms = np.concatenate([terms, *self.many_terms])
+            terms = terms[np.lexsort((terms[:, 1], terms[:, 0]))]
         chosen, own = terms[:, 1], terms[:, 2]
-        bit = np.uint64(1) << np.maximum(own, 0).astype(np.uint64)
+        care, value, sign = (self.to_bits(part[chosen]) for part in (ops.care, ops.value, ops.sign))
+        is_leaf = own >= 0
+        if is_leaf.any():
+            care, value = np.where(is_leaf, np.uint64(0), care), np.where(is_leaf, np.uint64(0), value)
+            sign = np.where(is_leaf, np.uint64(1) << np.maximum(own, 0).astype(np.uint64), sign)
         return Plan(
             program=self.program,
             num_qubits=self.num_qubits,
             wires=wires,
-            num_layers=1 + max((run[0] for run in runs), default=-1),
-            leaf_kind=kind,
-            leaf_column=ops.column[leaf],
-            leaf_coefficient=ops.coefficient[leaf],
-            leaf_offset=offset,
-            leaf_quaternion=np.ascontiguousarray(quaternion),
-            run_begin=np.cumsum([0] + [len(run[2]) for run in runs], dtype=np.int32),
+            num_layers=1 + (runs[-1][0] if runs else -1),
+            **self.leaves([i for run in runs for i in run[2]]),
+            run_begin=np.array([0, *accumulate(len(run[2]) for run in runs)], dtype=np.int32),
             run_qubit=np.array([run[1] for run in runs], dtype=np.int32),
             run_layer=np.array([run[0] for run in runs], dtype=np.int32),
             term_phase=terms[:, 0].astype(np.int32),
             term_column=ops.column[chosen],
             term_coefficient=ops.coefficient[chosen],
             term_offset=ops.offset[chosen],
-            term_care=np.where(own >= 0, np.uint64(0), self.to_bits(ops.care[chosen])),
-            term_value=np.where(own >= 0, np.uint64(0), self.to_bits(ops.value[chosen])),
-            term_sign=np.where(own >= 0, bit, self.to_bits(ops.sign[chosen])),
+            term_care=care,
+            term_value=value,
+            term_sign=sign,
             initial_state=initial_state,
             starts=starts,
             start_bits=self.bit_of[: self.program.num_qubits],

@@ -8,6 +8,7 @@ with a rule in `synthesis.py` or is walked through its own definition, under the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,11 @@ def lower(circuit: QuantumCircuit, num_numbers: int | None = None) -> Program:
     Cost: about 10 microseconds a gate, once per circuit.
     """
     return _Lowering(circuit, num_numbers).program()
+
+
+@lru_cache(maxsize=1024)
+def _angle_of_column(column: int) -> Angle:
+    return Angle(column, 1.0, 0.0)
 
 
 def _instructions(circuit: QuantumCircuit) -> Iterable[CircuitInstruction]:
@@ -157,7 +163,7 @@ class _Lowering:
                     name, num_controls = entry
                     params = instruction.params
                     if self.numbers is not None:
-                        angles = tuple([Angle(next(self.numbers), 1.0, 0.0) for _ in params])
+                        angles = tuple([_angle_of_column(next(self.numbers)) for _ in params])
                     else:
                         angles = tuple([self.angle(param) for param in params]) if params else ()
                     if num_controls:
@@ -183,7 +189,12 @@ class _Lowering:
             return
         if name == "rv":
             angles = self._rotation_vector(angles)
-        self.touch(qubits + controls if controls else qubits)
+        mask = 0
+        for qubit in qubits + controls if controls else qubits:
+            mask |= 1 << qubit
+        if self.measured & mask:
+            self._require_unmeasured(qubits + controls, mask)
+        self.touched |= mask
         if self.recording:
             self.gates.append(Gate(name, qubits, angles, controls, state))
         form = self.form.controlled(controls, state) if controls else self.form

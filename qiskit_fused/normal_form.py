@@ -21,7 +21,10 @@ from .program import MAX_QUBITS, Angle, OpKind, Ops
 
 Quaternion = tuple[float, float, float, float]
 
-_IDENTITY: Quaternion = (1.0, 0.0, 0.0, 0.0)
+_RX, _RY, _RZ, _SU2, _RV, _TERM = map(
+    int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.RV, OpKind.TERM)
+)  # ints are compared and converted faster than members of an enum
+IDENTITY: Quaternion = (1.0, 0.0, 0.0, 0.0)
 _TINY = 1e-14  # angles and quaternion parts below this are rounding errors of the decompositions
 _HALF = math.sqrt(0.5)
 _MANY = 16  # terms; from here on arrays are faster than one row after the other
@@ -67,7 +70,7 @@ def _is_zero_phase(radians: float) -> bool:
 
 # Of each array of `Ops`: its dtype (of masks, up to `MAX_QUBITS`), and the number in it where nothing else is said.
 _PARTS: dict[str, tuple[type, object]] = {
-    "kind": (np.uint8, OpKind.TERM),
+    "kind": (np.uint8, _TERM),
     "qubit": (np.int32, -1),
     "column": (np.int32, -1),
     "coefficient": (np.float64, 0.0),
@@ -75,7 +78,7 @@ _PARTS: dict[str, tuple[type, object]] = {
     "care": (np.uint64, 0),
     "value": (np.uint64, 0),
     "sign": (np.uint64, 0),
-    "quaternion": (np.float64, _IDENTITY),
+    "quaternion": (np.float64, IDENTITY),
 }
 
 
@@ -124,20 +127,18 @@ class NormalForm:
 
     def rx(self, qubit: int, angle: Angle) -> None:
         """Emit ``exp(-i angle/2 X)``."""
-        self._rotation(OpKind.RX, "X", qubit, angle)
+        self._rotation(_RX, "X", qubit, angle)
 
     def ry(self, qubit: int, angle: Angle) -> None:
         """Emit ``exp(-i angle/2 Y)``."""
-        self._rotation(OpKind.RY, "Y", qubit, angle)
+        self._rotation(_RY, "Y", qubit, angle)
 
     def rz(self, qubit: int, angle: Angle) -> None:
         """Emit ``exp(-i angle/2 Z)``."""
         if self._care:
             self._term(self._care, self._value, 1 << self.slot[qubit], angle)
         elif angle.column >= 0 or angle.offset:
-            self.rows.append(
-                (OpKind.RZ, self.slot[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, _IDENTITY)
-            )
+            self.rows.append((_RZ, self.slot[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, IDENTITY))
 
     def p(self, qubit: int, angle: Angle) -> None:
         """Emit ``diag(1, e^{i angle})``."""
@@ -157,7 +158,7 @@ class NormalForm:
         a, b, c, d = quaternion
         if not self._care:
             if b or c:
-                self.rows.append((OpKind.SU2, self.slot[qubit], -1, 0.0, 0.0, 0, 0, 0, quaternion))
+                self.rows.append((_SU2, self.slot[qubit], -1, 0.0, 0.0, 0, 0, 0, quaternion))
             elif d:
                 self.rz(qubit, constant(2 * math.atan2(d, a)))
             return
@@ -196,7 +197,7 @@ class NormalForm:
         elif self._care:
             raise NotImplementedError("a controlled rv with parameters has no smooth form; use cu or crx, cry, crz")
         else:
-            self.rows.append((OpKind.RV, self.slot[qubit], angles[0].column, 1.0, 0.0, 0, 0, 0, _IDENTITY))
+            self.rows.append((_RV, self.slot[qubit], angles[0].column, 1.0, 0.0, 0, 0, 0, IDENTITY))
 
     def to_z(self, qubit: int, pauli: str) -> None:
         """Change the basis so that ``pauli`` becomes Z; never controlled."""
@@ -280,7 +281,7 @@ class NormalForm:
             given: np.ndarray = np.asarray(parts.get(name, default)).astype(self._dtype(name))
             arrays[name] = np.broadcast_to(given, (count, *given.shape[-1:]) if name == "quaternion" else count).copy()
         ops = Ops(**arrays)
-        is_term = ops.kind == OpKind.TERM
+        is_term = ops.kind == _TERM
         ops.care[is_term] |= np.array(self._care, ops.care.dtype)
         ops.value[is_term] |= np.array(self._value, ops.value.dtype)
         self._chunks.append((len(self.rows), count + (self._chunks[-1][1] if self._chunks else 0), ops))
@@ -333,7 +334,7 @@ class NormalForm:
             mask |= 1 << self.slot[qubit]
         return mask
 
-    def _rotation(self, kind: OpKind, pauli: str, qubit: int, angle: Angle) -> None:
+    def _rotation(self, kind: int, pauli: str, qubit: int, angle: Angle) -> None:
         if angle.column < 0:
             a, s = math.cos(angle.offset / 2), math.sin(angle.offset / 2)
             self.su2(qubit, (a, s, 0.0, 0.0) if pauli == "X" else (a, 0.0, s, 0.0))
@@ -342,15 +343,11 @@ class NormalForm:
             self.rz(qubit, angle)
             self.from_z(qubit, pauli)
         else:
-            self.rows.append(
-                (kind, self.slot[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, _IDENTITY)
-            )
+            self.rows.append((kind, self.slot[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, IDENTITY))
 
     def _term(self, care: int, value: int, sign: int, angle: Angle) -> None:
         if angle.column >= 0 or angle.offset:
-            self.rows.append(
-                (OpKind.TERM, -1, angle.column, angle.coefficient, angle.offset, care, value, sign, _IDENTITY)
-            )
+            self.rows.append((_TERM, -1, angle.column, angle.coefficient, angle.offset, care, value, sign, IDENTITY))
 
 
 def walsh(values: np.ndarray) -> np.ndarray:
