@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import wait
 from copy import copy, deepcopy
 from dataclasses import dataclass
+from math import prod
 from numbers import Real
 from typing import Any
 
@@ -277,7 +278,7 @@ def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, tuple[i
         return np.zeros((1, 0)), ()
     if is_by_name(values):
         named = ordered_values(values, parameters)
-        rows = int(np.prod(named.shape[:-1], dtype=int))
+        rows = prod(named.shape[:-1])
         return named.reshape(rows, len(parameters)), named.shape[:-1]
     # Qiskit would drop imaginary parts with no more than a warning of NumPy
     array = copy_rows(real_values(values))
@@ -287,7 +288,7 @@ def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, tuple[i
         bindings = BindingsArray.coerce({parameters: array})
     except ValueError:
         raise wrong_values(array.shape, parameters) from None
-    rows = int(np.prod(bindings.shape, dtype=int))
+    rows = prod(bindings.shape)
     return bindings.as_array(parameters).reshape(rows, len(parameters)), bindings.shape
 
 
@@ -360,7 +361,7 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
         evs = found.values[back]
     position = 0
     for task in group:
-        size = int(np.prod(task.shape, dtype=int))
+        size = prod(task.shape)
         task.evs = evs[position : position + size].reshape(task.shape)
         position += size
 
@@ -373,8 +374,8 @@ def _name_owner(row: int, owners: list[tuple[int, _Task]]) -> str:
 
 def _spread(offset: int, own: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
     """Return the flat index into an array of shape ``own`` of each element of the broadcast ``shape``."""
-    count = int(np.prod(own, dtype=int))
-    return np.broadcast_to(np.arange(offset, offset + count).reshape(own), shape).ravel()
+    index = np.arange(offset, offset + prod(own))
+    return index if own == shape else np.broadcast_to(index.reshape(own), shape).ravel()
 
 
 def _finish(task: _Task, options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> PubResult:

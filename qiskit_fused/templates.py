@@ -18,7 +18,7 @@ from qiskit_fused.compiler import CompiledCircuit
 from qiskit_fused.lowering import lower
 from qiskit_fused.standard_gates import STANDARD
 
-MAX_QUBITS = 8  # in larger circuits, what is known of constants saves more time than compiling takes
+MAX_QUBITS = 10  # in larger circuits, what is known of constants saves more time than compiling takes
 MAX_INSTRUCTIONS = 500
 _MAX_BYTES = 64 << 20
 _BYTES_PER_INSTRUCTION = 3000  # of a template with some plans
