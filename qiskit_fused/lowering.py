@@ -67,8 +67,9 @@ def lower(circuit: QuantumCircuit, num_numbers: int | None = None) -> Program:
 
 
 @lru_cache(maxsize=1024)
-def _angle_of_column(column: int) -> Angle:
-    return Angle(column, 1.0, 0.0)
+def _number(position: int) -> Parameter:
+    """Return the parameter in the place of a number."""
+    return Parameter(f"number {position}")
 
 
 def _instructions(circuit: QuantumCircuit) -> Iterable[CircuitInstruction]:
@@ -86,8 +87,9 @@ class _Lowering:
     def __init__(self, circuit: QuantumCircuit, num_numbers: int | None = None):
         self.circuit = circuit
         self.circuit_index = {qubit: index for index, qubit in enumerate(circuit.qubits)}
-        self.parameters: list[Any] = list(circuit.parameters) if num_numbers is None else list(range(num_numbers))
-        self.numbers = None if num_numbers is None else iter(range(num_numbers))
+        own = circuit.parameters if num_numbers is None else map(_number, range(num_numbers))
+        self.parameters: list[Parameter] = list(own)
+        self.numbers = None if num_numbers is None else iter(self.parameters)
         self.columns = {parameter: column for column, parameter in enumerate(self.parameters)}
         self.angles = {parameter: Angle(column, 1.0, 0.0) for parameter, column in self.columns.items()}
         self.translated: dict[ParameterExpression, Tape] = {}
@@ -163,7 +165,7 @@ class _Lowering:
                     name, num_controls = entry
                     params = instruction.params
                     if self.numbers is not None:
-                        angles = tuple([_angle_of_column(next(self.numbers)) for _ in params])
+                        angles = tuple([self.angles[next(self.numbers)] for _ in params])
                     else:
                         angles = tuple([self.angle(param) for param in params]) if params else ()
                     if num_controls:
