@@ -6,7 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import wait
-from copy import copy, deepcopy
+from copy import copy
 from dataclasses import dataclass
 from math import prod
 from numbers import Real
@@ -35,7 +35,7 @@ from qiskit_fused.row_blocks import are_equal, copy_rows, join_arrays, unique_so
 from qiskit_fused.row_errors import renumbered
 from qiskit_fused.stopping import current
 from qiskit_fused.templates import find_template
-from qiskit_fused.unsupported import UnsupportedInstruction
+from qiskit_fused.unsupported import fallback_circuit
 
 _POLL_SECONDS = 0.05  # for which the thread of a job waits before it looks whether the job was cancelled
 
@@ -226,7 +226,7 @@ def _make_task(pub: Any, precision: Any, number: int) -> _Task:
         metadata=circuit.metadata,
         number=number,
     )
-    fallback = _fallback_circuit(circuit, error)
+    fallback = fallback_circuit(circuit, error)
     if fallback is not None:
         task.pub = EstimatorPub(
             fallback,
@@ -247,19 +247,6 @@ def _upstreams_pub(pub: Any, precision: Any) -> EstimatorPub:
     elif isinstance(pub, (tuple, list)) and pub and isinstance(pub[0], CompiledCircuit):
         pub = (pub[0].circuit, *pub[1:])
     return EstimatorPub.coerce(pub, precision)
-
-
-def _fallback_circuit(circuit: Any, error: Exception | None) -> QuantumCircuit | None:
-    """Return a copy of the circuit for ``StatevectorEstimator``; None where it can do no more than fused sweeps.
-
-    Final measurements are left out, which it refuses. It reads the copy when the job runs: changes of the circuit, or
-    of objects in it, do not reach it.
-    """
-    if not isinstance(error, UnsupportedInstruction) or not error.fallback:
-        return None
-    if any(instruction.clbits for instruction in circuit.data):
-        circuit = circuit.remove_final_measurements(inplace=False)
-    return None if any(instruction.clbits for instruction in circuit.data) else deepcopy(circuit)
 
 
 def _is_precision(value: Any) -> bool:

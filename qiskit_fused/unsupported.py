@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error for what no sweep can do."""
+"""The error for what no sweep can do, and the circuit that another simulator is given instead."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
+from qiskit.circuit import QuantumCircuit
 from qiskit.exceptions import QiskitError
 
 
@@ -32,3 +34,16 @@ class UnsupportedInstruction(QiskitError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self.index, self.qubits, self._reason, self.fallback)
+
+
+def fallback_circuit(circuit: Any, error: Exception | None) -> QuantumCircuit | None:
+    """Return a copy of the circuit for ``StatevectorEstimator``; None where it can do no more than fused sweeps.
+
+    Final measurements are left out, which it refuses. It reads the copy when the job runs: changes of the circuit, or
+    of objects in it, do not reach it.
+    """
+    if not isinstance(error, UnsupportedInstruction) or not error.fallback:
+        return None
+    if any(instruction.clbits for instruction in circuit.data):
+        circuit = circuit.remove_final_measurements(inplace=False)
+    return None if any(instruction.clbits for instruction in circuit.data) else deepcopy(circuit)
