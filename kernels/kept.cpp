@@ -2,6 +2,7 @@
 #include "kept.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #ifndef _WIN32
@@ -68,7 +69,12 @@ void Shelves::trim(std::size_t most_bytes) {
         }
     }
     dropped.clear();
-    if (dropped_bytes >= much) give_back();
+    // Many small items leave as much with the allocator as a large one does.
+    static std::atomic<std::size_t> left_with_allocator{0};
+    if (left_with_allocator.fetch_add(dropped_bytes) + dropped_bytes >= much) {
+        left_with_allocator = 0;
+        give_back();
+    }
 }
 
 void Shelf::put(std::shared_ptr<Kept> item) {

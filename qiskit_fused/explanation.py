@@ -43,7 +43,7 @@ def explain(plan: Plan, dtype: str) -> str:
     }
     texts = [(name, text(plan, dtype)) for name, text in parts.items()]
     if plan.cones:
-        texts.insert(0, ("cones", f"{_cones(plan)}, whose terms of the observables are the only ones counted below."))
+        texts.insert(0, ("cones", f"{_cones(plan)}."))
     if plan.inputs is not None:
         texts += plan.sharing(plan.inputs).lines(plan.num_observables)
     indent = " " * _MARGIN
