@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, wait
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,7 @@ from qiskit_fused.options import FusedOptions
 from qiskit_fused.stopping import CANCELLED, Cancellation, Stopped, current
 
 STOP_SECONDS = 1.0  # that Ctrl-C waits for the thread of its job to end
-_POLL_SECONDS = 0.1  # between two looks of a waiting thread at what was cancelled meanwhile
+_POLL_SECONDS = 0.1  # between two looks of the thread of a job that waits at whether its job was cancelled
 
 
 class FusedJob(AlgorithmJob):
@@ -63,34 +62,29 @@ class FusedJob(AlgorithmJob):
         if self._result is None:
             self._check_submitted()
             try:
-                self._wait()
+                if current() is not None:
+                    self._wait_in_job()
                 self._result, self._metrics = self._future.result()
             except CancelledError:  # before it began
                 raise RuntimeError(CANCELLED) from None
             except KeyboardInterrupt:
                 self.cancel()
-                self._wait(STOP_SECONDS)  # its memory is free again, and its bar closed
-                raise
-            except Stopped:  # another job waits here, which was cancelled
-                if self._submitter is current():
-                    self.cancel()
+                wait([self._future], STOP_SECONDS)  # its memory is free again, and its bar closed
                 raise
         return self._result
 
-    def _wait(self, seconds: float = float("inf")) -> None:
-        """Wait for the end of the job, or for some seconds."""
-        if self._future.done():
-            return
-        assert self._cancellation is not None
-        waiter, threads, end = current(), job_threads(), time.monotonic() + seconds
-        with threads.waiting() if threads.is_current() else nullcontext():
-            while not self._future.done() and time.monotonic() < end:
-                is_cancelled = self._cancellation.is_set()
-                wait([self._future], _POLL_SECONDS if waiter is not None or is_cancelled else None)
-                if waiter is not None and waiter.is_set():
-                    raise Stopped
-                if is_cancelled:
-                    self.cancel()  # again: third-party code may have swallowed the exception that stops the thread
+    def _wait_in_job(self) -> None:
+        """Wait for the end of this job in the thread of another job, until that one is cancelled."""
+        waiter, threads = current(), job_threads()
+        try:
+            with threads.waiting() if threads.is_current() else nullcontext():
+                while not wait([self._future], _POLL_SECONDS).done:
+                    if waiter is not None and waiter.is_set():
+                        raise Stopped
+        except Stopped:
+            if self._submitter is waiter:
+                self.cancel()
+            raise
 
     def status(self) -> JobStatus:
         """Return the status: CANCELLED as soon as ``cancel()`` has returned True, QUEUED before the job has a thread.

@@ -18,7 +18,9 @@ from qiskit_fused.forks import new_lock
 
 CANCELLED = "the evaluation was cancelled."
 
-_RETRY_SECONDS = 0.05  # after which a thread is interrupted that could not be at first
+# After so many seconds a thread that goes on is interrupted again: one that imported a module, and one that lost the
+# exception in code which ignores exceptions, such as a callback of a weak reference.
+_IMPORT_SECONDS, _LOST_SECONDS = 0.05, 0.5
 
 _HERE = threading.local()  # .cancellation: the `Cancellation` of the work that this thread does
 
@@ -38,6 +40,7 @@ class Cancellation:
         self._lock, self._of_one_call = new_lock(), of_one_call
         self._is_set = self._has_ended = False
         self._threads: set[int] = set()  # that run Python code which may be interrupted anywhere
+        self._timer: threading.Timer | None = None
 
     def is_set(self) -> bool:
         """Say whether the work was cancelled."""
@@ -54,12 +57,22 @@ class Cancellation:
             if self._has_ended:
                 return self._is_set
             self._is_set = True
-            waits = [thread for thread in self._threads if not _interrupt(thread)]
-            if waits:
-                timer = threading.Timer(_RETRY_SECONDS, self.set)
-                timer.daemon = True
-                timer.start()
+            self._stop_threads()
         return True
+
+    def _stop_threads(self) -> None:
+        """Interrupt the threads, and again later those that go on. The lock is held."""
+        stopped = [_interrupt(thread) for thread in self._threads]
+        if stopped and self._timer is None:
+            self._timer = threading.Timer(_LOST_SECONDS if all(stopped) else _IMPORT_SECONDS, self._try_again)
+            self._timer.daemon = True
+            with suppress(RuntimeError):  # the interpreter ends
+                self._timer.start()
+
+    def _try_again(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._stop_threads()
 
     def run(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Call a function that stops when the work is cancelled.
@@ -98,6 +111,9 @@ class Cancellation:
         with self._lock:
             self._threads.discard(thread)
             _raise_in(thread, None)
+            if self._timer is not None and not self._threads:
+                self._timer.cancel()
+                self._timer = None
 
 
 def current() -> Cancellation | None:
