@@ -23,6 +23,10 @@ from qiskit.circuit.library import (
     PermutationGate,
     StatePreparation,
     UCGate,
+    UCPauliRotGate,
+    UCRXGate,
+    UCRYGate,
+    UCRZGate,
     UnitaryGate,
 )
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
@@ -41,7 +45,7 @@ from .matrices import (
     unitary,
 )
 from .modifiers import annotated
-from .normal_form import scaled, walsh
+from .normal_form import constant, scaled, walsh
 from .program import Angle, Gate
 from .starts import Encoding
 
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
     from .lowering import _Lowering
 
 _FROM_ZERO = {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}
+
+_TO_Z = {"X": ("h", "h"), "Y": ("sx", "sxdg")}  # the gates that make a Pauli Z, and the gates back
 
 Pairs = list[tuple[int, str]]
 
@@ -139,8 +145,7 @@ def pauli_rotation(lowering: _Lowering, pairs: Pairs, angle: Angle, controls: Qu
     if support or controls:
         lowering.touch(support + controls)
     if lowering.recording:
-        basis = {"X": ("h", "h"), "Y": ("sx", "sxdg")}
-        turned = [(qubit, *basis[pauli]) for qubit, pauli in pairs if pauli != "Z"]
+        turned = [(qubit, *_TO_Z[pauli]) for qubit, pauli in pairs if pauli != "Z"]
         ladder = [Gate("x", (target,), (), (control,), 1) for control, target in pairwise(support)]
         lowering.gates += [Gate(name, (qubit,)) for qubit, name, _ in turned]
         lowering.gates += ladder
@@ -167,6 +172,22 @@ def pauli_product_rotation(lowering: _Lowering, op: Instruction, qubits: Qubits,
     letters = operator.to_label().lstrip("-")
     pairs = [(qubit, letter) for qubit, letter in zip(qubits, reversed(letters)) if letter != "I"]
     pauli_rotation(lowering, pairs, scaled(lowering.angle(op.params[0]), sign), controls, state)
+
+
+def uniformly_controlled(lowering: _Lowering, op: UCPauliRotGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower a rotation of the first qubit about an axis, by an angle for each state of the others: one phase."""
+    angles = np.array([lowering.angle(param).offset for param in op.params])
+    pauli, form = op.rot_axes.upper(), lowering.form.controlled(controls, state)
+    lowering.touch(qubits + controls)
+    if lowering.recording:
+        before, after = _TO_Z.get(pauli, ("", ""))
+        entries = np.exp(-0.5j * np.kron(angles, [1, -1]))
+        lowering.gates += [Gate(before, qubits[:1])] * bool(before)
+        lowering.gates.append(Gate("diagonal", qubits, (), controls, state, entries))
+        lowering.gates += [Gate(after, qubits[:1])] * bool(after)
+    form.to_z(qubits[0], pauli)
+    form.walsh_phases(qubits, np.kron(walsh(angles / -2), [0, 1]), constant(1.0))
+    form.from_z(qubits[0], pauli)
 
 
 def permutation(lowering: _Lowering, op: PermutationGate, qubits: Qubits, controls: Qubits, state: int) -> None:
@@ -236,6 +257,9 @@ RULES: dict[type, Rule] = {
     UnitaryGate: unitary,
     Isometry: by_definition,
     UCGate: by_definition,
+    UCRXGate: uniformly_controlled,
+    UCRYGate: uniformly_controlled,
+    UCRZGate: uniformly_controlled,
     PauliEvolutionGate: evolution,
     HamiltonianGate: hamiltonian,
     PauliGate: pauli,

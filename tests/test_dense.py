@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from normal_form_oracle import assert_lowered, circuit_state, same_up_to_phase
-from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit import AnnotatedOperation, Parameter, QuantumCircuit
 from qiskit.circuit import library as lib
+from qiskit.circuit.annotated_operation import ControlModifier
 from qiskit.primitives import StatevectorEstimator
 from qiskit.quantum_info import Operator, SparsePauliOp, Statevector, random_statevector, random_unitary
 from scipy.linalg import block_diag, dft, expm, hadamard
@@ -129,6 +130,23 @@ def test_a_unitary_is_few_phases_and_as_many_terms_as_it_has_numbers():
     plan = fuse(circuit)
     assert plan.num_layers == 2 * 31
     assert len(plan.term_phase) <= 4**5 + 5 * 62
+
+
+@pytest.mark.parametrize("gate_class", [lib.UCRXGate, lib.UCRYGate, lib.UCRZGate])
+def test_uniformly_controlled_rotations_are_one_phase(gate_class):
+    for num_qubits in (1, 2, 4, 6):
+        gate = gate_class(np.random.default_rng(num_qubits).normal(size=2 ** (num_qubits - 1)).tolist())
+        for operation in (gate, gate.inverse(), AnnotatedOperation(gate, ControlModifier(2, 1))):
+            circuit = QuantumCircuit(num_qubits + 2)
+            circuit.h(range(num_qubits + 2))
+            circuit.t(range(num_qubits + 2))
+            places = np.random.default_rng(1).permutation(num_qubits + 2)[: operation.num_qubits].tolist()
+            expected = Statevector(circuit).evolve(Operator(operation), places)
+            circuit.append(operation, places)
+            program = assert_lowered(circuit)
+            assert same_up_to_phase(circuit_state(program, []), expected.data)
+            if not operation.name.endswith("_dg"):  # Qiskit gives the inverse as a circuit
+                assert len(fuse(circuit).run_qubit) <= num_qubits + 3
 
 
 def test_large_diagonals_are_exact_on_every_engine():
