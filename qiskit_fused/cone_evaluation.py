@@ -15,6 +15,7 @@ from qiskit_fused.limits import TooManyQubits, count_text
 from qiskit_fused.observables import Observables
 from qiskit_fused.plan import Plan
 from qiskit_fused.shared_evaluation import share
+from qiskit_fused.stopping import CANCELLED
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -98,6 +99,9 @@ def _evaluate_groups(run: Run, grouping: Grouping, whole: Part) -> Evaluation:
     values, gradients, answer = np.zeros(len(rows)), None, None
     costs = np.cumsum([0, *(int(group.cost) + 1 for group in groups)]).tolist()
     for number, (group, operators) in enumerate(zip(groups, grouping.parts(whole.operators))):
+        # engines tell a watch of long work only
+        if number and whole.watch is not None and whole.watch(costs[number], costs[-1]):
+            raise RuntimeError(CANCELLED)
         mine: Any = slice(None)
         own = whole.pairs
         if len(group.observables) < count:

@@ -17,6 +17,7 @@ from qiskit.quantum_info import (
     random_statevector,
     random_unitary,
 )
+from qiskit_machine_learning.circuit.library import raw_feature_vector
 from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused import (
@@ -28,6 +29,9 @@ from qiskit_fused import (
     fuse,
     light_cones,
 )
+from qiskit_fused.batches import all_pairs
+from qiskit_fused.coercion import coerce_observables
+from qiskit_fused.execution import evaluate
 from qiskit_fused.training import Expectations
 
 
@@ -357,3 +361,46 @@ def test_blocks_scattered_over_a_wide_circuit_have_the_values_of_each_block():
     step = 1e-5 * np.eye(len(array))
     differences = (values_of(circuit, operator, array + step) - values_of(circuit, operator, array - step)) / 2e-5
     np.testing.assert_allclose(gradients[0, 0], differences, atol=1e-6)
+
+
+def test_encoded_and_prepared_starts_of_wide_circuits_count_where_they_are_seen():
+    circuit = QuantumCircuit(70)
+    circuit.compose(raw_feature_vector(4), [3, 9], inplace=True)
+    circuit.initialize([0.6, 0.8j], 20)
+    circuit.compose(brickwork(70, 2), inplace=True)
+    observables = [SparsePauliOp.from_sparse_list([("ZX", [q, q + 1], 1.0)], 70) for q in (2, 9, 19, 60)]
+    values = angles_of(circuit, 2)
+    evs, gradients = FusedEstimatorGradient().value_and_gradient(circuit, observables, values)
+    expected = FusedEstimatorGradient(device="reference").value_and_gradient(circuit, observables, values)
+    np.testing.assert_allclose(evs, expected[0], atol=1e-12)
+    np.testing.assert_allclose(gradients, expected[1], atol=1e-12)
+    encoded = [number for number, parameter in enumerate(circuit.parameters) if parameter.name.startswith("x")]
+    assert np.abs(gradients[:, :2, encoded]).min() > 1e-6
+    assert not gradients[:, 2:, encoded].any()
+    assert [fuse(circuit, one).takes_states for one in observables] == [True, True, False, False]
+    assert not fuse(circuit, observables[2]).starts_at_zero
+
+
+def test_work_in_cones_tells_its_progress_and_ends_between_them():
+    circuit, observables = brickwork(60, 2), neighbours(60)
+    operators, values = coerce_observables(observables).operators, angles_of(circuit, 1)
+    compiled, told = compile_circuit(circuit), []
+
+    def ask(stop_after):
+        told.clear()
+        evaluate(
+            FusedOptions(),
+            compiled,
+            operators,
+            values,
+            all_pairs(1, len(observables)),
+            watch=lambda done, total: told.append(done / total) or len(told) >= stop_after,
+        )
+
+    ask(1000)
+    assert len(told) >= 5
+    assert told == sorted(told)
+    assert 0 < told[0] < told[-1] < 1
+    with pytest.raises(RuntimeError, match="cancelled"):
+        ask(3)
+    assert len(told) == 3
