@@ -16,7 +16,7 @@ from qiskit.circuit import QuantumCircuit
 from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
 
-from qiskit_fused.caches import BoundedCache, array_bytes
+from qiskit_fused.caches import BoundedCache, array_bytes, on_release
 from qiskit_fused.observable_errors import check_coefficients, explain_refusal, wrong_width
 from qiskit_fused.observables import Observables
 
@@ -39,7 +39,15 @@ class CoercedObservables:
 
 _CONVERTED: BoundedCache[CoercedObservables] = BoundedCache(MAX_CONVERTED_BYTES)
 _STACKS: BoundedCache[tuple[list[Observables], Observables]] = BoundedCache(MAX_STACK_BYTES)
+_latest: tuple[Any, CoercedObservables] | None = None  # content and conversion of the last observables
+_FINGERPRINTED = frozenset((SparsePauliOp, Pauli, PauliList))
 _SCALARS = (str, Pauli, SparsePauliOp, SparseObservable, Mapping)
+
+
+@on_release
+def _forget_latest() -> None:
+    global _latest
+    _latest = None
 
 
 def coerce_observables(observables: Any) -> CoercedObservables:
@@ -51,14 +59,20 @@ def coerce_observables(observables: Any) -> CoercedObservables:
         TypeError: for an object that is no observable.
         ValueError: for a complex or empty observable, ragged lists, or different numbers of qubits.
     """
-    key = _content(observables)
+    global _latest
+    key, latest = _content(observables), _latest
     if key is None:
         return _convert(observables)
+    if latest is not None and latest[0] == key:  # a large key is compared in less time than it is hashed
+        return latest[1]
     found = _CONVERTED.get(key)
     if found is None:
         found = _convert(observables)
         if _content(observables) == key:  # no other thread has changed them meanwhile
             found = _CONVERTED.put(key, found, 2 * array_bytes(found.operators))  # the key takes about as much
+        else:
+            return found
+    _latest = key, found
     return found
 
 
@@ -186,9 +200,13 @@ def _content(thing: Any) -> Any:
 
     Cost: as `fingerprint`, and a hash of it.
     """
+    kind, parts = type(thing), None
+    if kind is str:
+        return thing
+    if kind in _FINGERPRINTED:
+        return kind, fingerprint(thing)
     if isinstance(thing, (str, complex, float, int, np.number)):
         return thing
-    parts: Any = None
     if isinstance(thing, (SparsePauliOp, Pauli, PauliList)):
         parts = fingerprint(thing)
     elif isinstance(thing, SparseObservable):
@@ -202,7 +220,7 @@ def _content(thing: Any) -> Any:
         parts = thing.shape, *[_content(item) for item in thing.flat]
     elif isinstance(thing, Mapping):
         parts = tuple([_content(one) for pair in thing.items() for one in pair])
-    return None if parts is None or any(part is None for part in parts) else (type(thing), parts)
+    return None if parts is None or any(part is None for part in parts) else (kind, parts)
 
 
 def stack_observables(parts: list[Observables]) -> Observables:
