@@ -42,8 +42,8 @@ std::mutex& Shelves::mutex() {
     return state().mutex;
 }
 
-void Shelves::release() {
-    trim(0);
+void Shelves::release(std::size_t most_bytes) {
+    trim(most_bytes);
     give_back();
 }
 

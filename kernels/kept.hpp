@@ -28,8 +28,8 @@ class Shelves {
     // Free the least recently used items until at most so many bytes are left, but no item that a call uses now. What
     // the allocator then holds goes back to the system where it is much.
     static void trim(std::size_t most_bytes);
-    // Free all that no call uses now, and give the system what the allocator holds.
-    static void release();
+    // Likewise, and give the system what the allocator holds.
+    static void release(std::size_t most_bytes = 0);
 
   private:
     friend class Shelf;

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,9 @@ except ImportError as error:
         f"qiskit_fused was imported from {Path(__file__).parents[1]}, where its C++ engine is not compiled; leave the "
         "folder of the sources to use what is installed, or install with pip install -e ."
     ) from error
+from qiskit_fused import limits
 from qiskit_fused.caches import BoundedCache, array_bytes, on_release
 from qiskit_fused.engines import NO_STATES, Ends, Evaluation, Watch
-from qiskit_fused.limits import reclaimable
 from qiskit_fused.schedules import REVERSE, Method
 
 if TYPE_CHECKING:
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 
 isa = _cpu.isa
 
-reclaimable.append(_cpu.kept_bytes)
+limits.reclaimable.append(_cpu.kept_bytes)
 on_release(_cpu.release_memory)
 
 # What the extension makes of plans and observables, for engines of any number of threads. Their owners have bounds of
 # their own, which count this too.
 _PLANS: BoundedCache[Any] = BoundedCache(1 << 30)
 _OBSERVABLES: BoundedCache[Any] = BoundedCache(1 << 30)
+_LITTLE = 16 << 20  # bytes that are kept whatever is free
+_LOOK_SECONDS = 1.0  # between two looks at the free memory, which take 0.1 ms
+_next_look = 0.0
 _ROW_BEGINS: BoundedCache[tuple[np.ndarray, int]] = BoundedCache(32 << 20)
 
 # Longer calls than 0.1 s or so look out for Ctrl-C, beside a second thread that computes. Work is counted in rotations
@@ -83,6 +87,7 @@ class CpuEngine:
         watch: Watch | None = None,
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
+        _mind_free_memory()
         terms = observables.restrict(plan.wires)
         native_plan, native_observables = _native_plan(plan), _native_observables(plan, terms)
         rows, chosen = pairs
@@ -147,6 +152,20 @@ class CpuEngine:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CpuEngine, (self.num_threads,)
+
+
+def _mind_free_memory() -> None:
+    """Keep no more than is free, where other processes want the memory; looks for that once a second at most."""
+    global _next_look
+    now = monotonic()
+    if now < _next_look:
+        return
+    _next_look = now + _LOOK_SECONDS
+    kept = _cpu.kept_bytes()
+    if kept > _LITTLE:
+        free = limits.free_memory()
+        if free is not None and kept > free:
+            _cpu.release_memory(free // 2)
 
 
 def _begin_of_rows(rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:

@@ -12,10 +12,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
+from qiskit_fused.caches import on_release
 from qiskit_fused.chunks import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
 from qiskit_fused.engines.cuda_question import Finals, Question
@@ -23,7 +24,7 @@ from qiskit_fused.engines.cuda_run import Findings, Run
 from qiskit_fused.engines.launching import kernel, shared_memory
 from qiskit_fused.engines.pacing import Pace
 from qiskit_fused.engines.uploads import DeviceObservables, DevicePlan, device_observables
-from qiskit_fused.forks import new_lock, new_rlock
+from qiskit_fused.forks import in_child, new_lock, new_rlock
 from qiskit_fused.schedules import REVERSE, Method
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ _KEPT_OBSERVABLES = 64
 _KEPT_DIAGONALS = 1 << 28  # bytes
 
 _log = logging.getLogger("qiskit_fused")
+
+
+_made: WeakSet[CudaEngine] = WeakSet()
 
 
 class CudaEngine:
@@ -61,6 +65,7 @@ class CudaEngine:
         self._mark: Any = None  # of the work that was launched last, maybe in another stream
         self._lock = new_lock()
         self._running = new_rlock()  # one evaluation at a time: each counts on the memory that is free
+        _made.add(self)
 
     def evaluate(
         self,
@@ -186,6 +191,14 @@ class CudaEngine:
         finally:
             self._mark = self.runtime.mark()
 
+    def release_memory(self) -> None:
+        """Free what is kept on the device between calls: plans, observables, and the last states."""
+        with self._running, self._lock, self.runtime.context():
+            self._plans.clear()
+            self._observables.clear()
+            self._finals = None
+            self.runtime.free_unused_memory()
+
     def tile_qubits(self, dtype: str, num_qubits: int) -> int:
         """Return t, the most qubits of a tile, for a state of that many qubits."""
         if self.max_tile_qubits is not None:
@@ -225,3 +238,14 @@ class CudaEngine:
         kept = self._observables
         while kept and (len(kept) >= _KEPT_OBSERVABLES or sum(one.num_bytes for one in kept.values()) > room):
             kept.popitem(last=False)
+
+
+@on_release
+def _release_all() -> None:
+    for engine in list(_made):
+        engine.release_memory()
+
+
+@in_child
+def _forget_all() -> None:
+    _made.clear()  # a child cannot free the device memory of its parent

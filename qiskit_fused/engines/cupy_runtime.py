@@ -118,6 +118,10 @@ class CupyRuntime:
             limit = pool.get_limit()  # 0: none
             return int(min(free, limit - pool.used_bytes()) if limit else free)
 
+    def free_unused_memory(self) -> None:
+        """Give the device what CuPy's pool holds and nobody uses."""
+        self.xp.get_default_memory_pool().free_all_blocks()
+
     def module(self, file: str, **defines: int) -> CupyModule:
         """Return the kernels of a file, compiled with macros; CuPy keeps what it has compiled on disk."""
         key = (file, *sorted(defines.items()))

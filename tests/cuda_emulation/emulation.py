@@ -128,6 +128,9 @@ class EmulatedRuntime:
     def free_memory(self) -> int:
         return self.memory
 
+    def free_unused_memory(self) -> None:
+        """There is no pool."""
+
     def module(self, file: str, **defines: int) -> EmulatedModule:
         key = (file, tuple(sorted(defines.items())))
         if key not in self._modules:
