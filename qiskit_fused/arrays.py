@@ -26,6 +26,9 @@ def as_numbers(values: Any, what: str) -> np.ndarray:
             strings, and other things that are no numbers.
         ValueError: for nested sequences of different lengths, and for masked values.
     """
+    for number, part in enumerate(values) if isinstance(values, (list, tuple)) else ():
+        if isinstance(part, np.ma.MaskedArray):  # NumPy makes numbers of what is under the masks of rows in a list
+            as_numbers(part, f"{what}[{number}]")
     try:
         array = np.asarray(values)
     except Exception as error:

@@ -11,12 +11,16 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, ParameterExpression
 
 from .tapes import FUNCTIONS, Step, Tape
 
+Key = tuple[int, str]
+
+_LONG = 12  # parameters from which on a translation takes longer than making a key
 _TOLERANCE = 1e-9  # of the comparison with Qiskit, relative and absolute
 
 
@@ -59,13 +63,14 @@ _Operand = _Affine | int  # the number of a step
 
 def affine(terms: dict[int, complex], offset: complex) -> Step:
     """Return a leaf; complex numbers without an imaginary part become real."""
-    kept = ((column, _plain(value)) for column, value in terms.items() if value != 0)
-    return "affine", tuple(sorted(kept, key=lambda term: term[0])), _plain(offset)
+    kept = [(column, _plain(terms[column])) for column in sorted(terms) if terms[column] != 0]
+    return "affine", tuple(kept), _plain(offset)
 
 
-def _plain(value: complex) -> complex:
-    value = complex(value)
-    return value.real if value.imag == 0 else value
+def _plain(value: Any) -> complex:
+    if isinstance(value, complex):
+        return value.real if value.imag == 0 else value
+    return float(value)
 
 
 class _Writer:
@@ -185,14 +190,14 @@ _UNARY = {
 
 
 def translate(
-    expression: ParameterExpression, columns: dict[Parameter, int], known: dict[ParameterExpression, Tape] | None = None
+    expression: ParameterExpression, columns: dict[Parameter, int], known: dict[Key, Tape] | None = None
 ) -> Tape:
     """Translate an expression to a tape over parameter columns.
 
     Args:
         expression: the expression.
         columns: the column of each parameter.
-        known: expressions that were translated before; this one is added.
+        known: long expressions of the circuit that were translated before; a long one is added.
 
     Raises:
         KeyError: for a parameter that has no column and does not cancel out.
@@ -201,11 +206,12 @@ def translate(
     Cost: about 10 microseconds for each operation; Qiskit's record takes 0.25 ms an operation in expressions of
     thousands of parameters.
     """
-    if not expression.parameters:
+    parameters = expression.parameters
+    if not parameters:
         return (affine({}, expression.numeric(strict=False)),)
-    known = None if not _is_hashable(expression) else known
-    if known is not None and expression in known:
-        return known[expression]
+    key = _key(expression) if known is not None and len(parameters) >= _LONG else None
+    if known is not None and key in known:
+        return known[key]
     foreign: dict[Parameter, int] = {}
     writer = _Writer()
     tape = writer.tape(_replay(expression, writer, columns, foreign))
@@ -213,18 +219,21 @@ def translate(
         if any(column == term[0] for step in tape if step[0] == "affine" for term in step[1]):
             raise KeyError(parameter)
     _check(expression, tape, columns)
-    if known is not None:
-        known[expression] = tape
+    if known is not None and key is not None:
+        known[key] = tape
     return tape
 
 
-def _is_hashable(expression: ParameterExpression) -> bool:
-    """Say whether an expression has a hash: Qiskit fails to make an integer of about one in a few hundred."""
+def _key(expression: ParameterExpression) -> Key | None:
+    """Return what two expressions of a circuit have in common only if they are the same, None where Qiskit fails.
+
+    Qiskit's comparison of expressions rounds, and takes seconds for long ones. Its hash knows the structure, the text
+    all numbers and names, which are unique in a circuit. Of a few expressions the hash is an OverflowError.
+    """
     try:
-        hash(expression)
+        return hash(expression), str(expression)
     except OverflowError:
-        return False
-    return True
+        return None
 
 
 def _replay(
@@ -291,7 +300,9 @@ def _value_at(tape: Tape, values: dict[int, float]) -> complex:
         for operation, *arguments in tape:
             if operation == "affine":
                 terms, offset = arguments
-                result = np.asarray(offset + sum(factor * values[column] for column, factor in terms))[()]
+                result = offset
+                for column, factor in terms:
+                    result += factor * values[column]
             else:
                 result = FUNCTIONS[operation](*[results[argument] for argument in arguments])
             results.append(result)

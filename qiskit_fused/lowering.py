@@ -30,7 +30,7 @@ from qiskit.exceptions import QiskitError
 
 from . import matrices, synthesis
 from .expression_columns import CompiledExpressions
-from .expressions import affine, constant_value, is_finite_real, shorten, translate
+from .expressions import Key, affine, constant_value, is_finite_real, shorten, translate
 from .gates import GATES
 from .normal_form import NormalForm
 from .program import Angle, Gate, Program
@@ -92,7 +92,7 @@ class _Lowering:
         self.numbers = None if num_numbers is None else iter(self.parameters)
         self.columns = {parameter: column for column, parameter in enumerate(self.parameters)}
         self.angles = {parameter: Angle(column, 1.0, 0.0) for parameter, column in self.columns.items()}
-        self.translated: dict[ParameterExpression, Tape] = {}
+        self.translated: dict[Key, Tape] = {}
         self.tapes: list[Tape] = []
         self.origins: list[str] = []
         self.tape_columns: dict[Tape | tuple[Angle, ...], int] = {}

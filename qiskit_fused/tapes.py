@@ -137,8 +137,14 @@ class Group:
             yield from leaf.columns
 
     def values(self, values: np.ndarray) -> np.ndarray:
-        """Return the functions (B, E) of parameter values (B, P)."""
-        return self._results(values)[-1]
+        """Return the functions (B, E) of parameter values (B, P), complex where steps on the way are, as in Qiskit."""
+        result = self._results(values)[-1]
+        rows = np.flatnonzero(np.isnan(result).any(axis=1))
+        if len(rows) and not np.iscomplexobj(result):
+            found = self._results(values[rows] + 0j)[-1]
+            result = result.astype(complex)
+            result[rows] = np.where(np.isnan(found), result[rows], found)
+        return result
 
     def jacobian(self, values: np.ndarray) -> np.ndarray:
         """Return the derivatives (B, J) at parameter values (B, P).
@@ -148,6 +154,11 @@ class Group:
         """
         found = self._derivatives(values, self._results(values))
         wrong = ~np.isfinite(found)
+        if wrong.any():  # roots of negative numbers, perhaps
+            rows = np.flatnonzero(wrong.any(axis=1))
+            part = self._derivatives(values[rows], self._results(values[rows] + 0j))
+            found[rows] = np.where(wrong[rows], part, found[rows])
+            wrong = ~np.isfinite(found)
         for entry in np.flatnonzero(wrong.any(axis=0)).tolist():
             rows = np.flatnonzero(wrong[:, entry])
             found[rows, entry] = self._limits(values[rows], entry)
@@ -183,7 +194,7 @@ class Group:
         return results
 
     def _derivatives(self, values: np.ndarray, results: list[np.ndarray]) -> np.ndarray:
-        """Return the derivatives (B, J) by reverse accumulation along the tape."""
+        """Return the derivatives (B, J) by reverse accumulation along the tape, NaN where they are not real."""
         adjoints: list = [None] * len(results)
         adjoints[-1] = np.ones((len(values), len(self.members)))
         is_complex = any(map(np.iscomplexobj, results))
@@ -202,7 +213,7 @@ class Group:
                     if self._varies[argument]:
                         part = adjoint * derivative(*inputs, results[place])
                         adjoints[argument] = part if adjoints[argument] is None else adjoints[argument] + part
-        return found.real
+        return _real(found)
 
     def _limits(self, values: np.ndarray, entry: int) -> np.ndarray:
         """Return the limits (B,) of a derivative as its parameter comes near its values, NaN where none is seen.
@@ -215,7 +226,7 @@ class Group:
         only = self._single(int(self.entry_member[entry]))
         column = self.entry_column[entry : entry + 1]
         (position,) = np.flatnonzero(only.entry_column == column)
-        here = _real(only.values(values)[:, 0])
+        here = _real(only._results(values)[-1][:, 0])
         found, known = np.full(len(values), np.nan), np.zeros(len(values), bool)
         for side in (1.0, -1.0):
             limit, previous, is_defined = np.full(len(values), np.nan), np.full(len(values), np.nan), known

@@ -73,6 +73,51 @@ def test_numbers_of_other_types_are_understood(entry):
         entry([[number, number]])
 
 
+@entries
+def test_complex_numbers_are_real_ones_if_all_their_imaginary_parts_are_zero(entry):
+    for rows in (np.array([[0.5 + 0j, 0.25]]), [[0.5 + 0j, 0.25]], np.array([[0.5 + 0j, 0.25]], dtype=object)):
+        entry(rows)
+
+
+@entries
+@pytest.mark.parametrize("number", [1j, 0.5 + 1e-300j, complex(0.5, np.nan)], ids=str)
+@pytest.mark.filterwarnings("error")
+def test_complex_numbers_are_refused_with_their_value(entry, number):
+    for rows in (np.array([[number, number]]), [[number, number]]):
+        with pytest.raises(TypeError, match=r"is complex \(.*j\); allowed: real numbers"):
+            entry(rows)
+
+
+def test_complex_values_by_name_and_of_single_parameters_follow_the_rule():
+    estimator, gradient = FusedEstimator(), FusedEstimatorGradient()
+    by_name = {ANGLES[0]: np.array(0.5 + 1j), ANGLES[1]: 0.25}
+    single = CIRCUIT.assign_parameters({ANGLES[1]: 0.25})
+    for call in (
+        lambda: estimator.run([(CIRCUIT, "ZZ", by_name)]),
+        lambda: estimator.run([(single, "ZZ", np.array([0.5 + 1j]))]),
+        lambda: estimator.run([(single, "ZZ", 0.5 + 1j)]),
+        lambda: gradient.value_and_gradient(CIRCUIT, "ZZ", by_name),
+    ):
+        with pytest.raises(TypeError, match="is complex"):
+            call()
+    right = estimator.run([(single, "ZZ", 0.5)]).result()[0].data.evs
+    for values in (0.5 + 0j, [0.5 + 0j], np.array([0.5 + 0j])):
+        found = estimator.run([(single, "ZZ", values)]).result()[0].data.evs
+        assert found == right
+    assert estimator.run([(CIRCUIT, "ZZ", {ANGLES[0]: 0.5 + 0j, ANGLES[1]: 0.25})]).result()[0].data.evs == right
+
+
+def test_a_layer_takes_complex_inputs_whose_imaginary_parts_are_zero():
+    from qiskit_fused.torch import FusedLayer
+
+    layer = FusedLayer(CIRCUIT, "ZZ", [ANGLES[0]], [ANGLES[1]]).double()
+    inputs = torch.tensor([[0.5 + 0j]], dtype=torch.complex128, requires_grad=True)
+    layer(inputs).sum().backward()
+    assert inputs.grad.real == pytest.approx(-np.sin(0.5) * np.cos(layer.weight.item()))
+    with pytest.raises(TypeError, match="inputs are complex"):
+        layer(inputs + 1j)
+
+
 def test_rows_of_different_lengths_are_named():
     with pytest.raises(ValueError, match=re.escape("row 0 of x holds 2 values, and row 1 holds 1 value; allowed: as")):
         as_numbers([[1, 2], [3], [4, 5]], "x")
@@ -91,6 +136,10 @@ def test_masked_values_are_refused_and_arrays_without_masked_values_are_not():
     with pytest.raises(ValueError, match=re.escape("x are masked at (0, 1); give values without a mask")):
         as_numbers(masked, "x")
     as_numbers(np.ma.masked_array([1.0]), "x")
+    with pytest.raises(ValueError, match=re.escape("x[1] are masked at (0, 1)")):
+        as_numbers([np.zeros((1, 2)), masked], "x")
+    with pytest.raises(ValueError, match=re.escape("x[0] are masked")):
+        as_numbers([np.ma.masked], "x")
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int8, bool, np.complex64])

@@ -5,7 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -79,19 +79,18 @@ def fingerprint(circuit):
     program, digest = lower(circuit), hashlib.sha256()
 
     def add(part):
-        digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+        if isinstance(part, (tuple, list)):
+            for item in part:
+                add(item)
+        elif is_dataclass(part):
+            for field in fields(part):
+                add(getattr(part, field.name))
+        else:
+            digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
 
-    for field in fields(program.ops):
-        add(getattr(program.ops, field.name))
-    for gate in program.gates:
-        add((gate.name, gate.qubits, gate.angles, gate.controls, gate.ctrl_state))
-        add(gate.matrix)
-    for encoding in program.encodings:
-        add((encoding.qubits, encoding.origin))
-        for part in (encoding.column, encoding.coefficient, encoding.offset):
-            add(part)
-    for name in ("num_qubits", "wires", "output_wires", "instructions", "initial_state", "initialized"):
-        add(getattr(program, name))
+    for field in fields(program):
+        if field.name != "expressions":
+            add(getattr(program, field.name))
     values = np.random.default_rng(0).uniform(0.2, 1.0, (3, program.num_parameters))
     add(program.columns(values))
     add(program.expressions.pull_back(values, np.ones((3, 2, program.num_columns))))
