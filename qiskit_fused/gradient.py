@@ -37,7 +37,8 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
     """Gradients of expectation values with respect to all parameters, from one adjoint sweep per row and observable.
 
     Goes where ``ParamShiftEstimatorGradient`` goes: ``EstimatorQNN(gradient=FusedEstimatorGradient())``,
-    ``VQE(gradient=...)``. Any differentiable ``ParameterExpression`` may be an angle. Gradients are exact; they are
+    ``VQE(gradient=...)``. Any ``ParameterExpression`` may be an angle. Where an angle has no finite derivative, as the
+    square root at 0, asking for it is an error; the derivative of ``abs`` at 0 is 0. Gradients are exact; they are
     those of the circuit as the estimator runs it, so circuits that would fall back to another estimator are refused.
     Global phases do not count: IMAG and COMPLEX derivatives follow ``LinCombEstimatorGradient``.
 
@@ -156,8 +157,8 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             UnsupportedInstruction: when the circuit holds an instruction no sweep can do, or one that needs its qubits
                 in ``|0>`` where there are ``initial_states``.
             TypeError: for a circuit, observable or values of a wrong type.
-            ValueError: for shapes that do not fit, foreign parameters, values that are not finite, or states whose norm
-                is not 1; it names the row.
+            ValueError: for shapes that do not fit, foreign parameters, values or derivatives that are not finite, or
+                states whose norm is not 1; it names the row.
         """
         given = observables, parameter_values, initial_states
         if parameters is not None and not isinstance(parameters, Parameter):

@@ -48,7 +48,7 @@ class RowError(ValueError):
 
 
 class _Renumbered:
-    """The context of `renumbered`: a class, as it is entered in every call, and a generator takes a microsecond more."""
+    """The context of `renumbered`. It is entered in every call, where a generator takes a microsecond more."""
 
     __slots__ = ("_number",)
 

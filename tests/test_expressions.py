@@ -340,6 +340,12 @@ def test_a_long_expression_that_many_gates_share_is_translated_once(monkeypatch)
     assert len(calls) == program.expressions.num_expressions == 1
 
 
+def test_an_expression_whose_hash_qiskit_cannot_make_is_translated(monkeypatch):
+    monkeypatch.setattr("qiskit_fused.expressions._key", lambda expression: None)
+    expression = sum(V) * A
+    assert lower(circuit_of(expression, expression)).expressions.num_expressions == 1
+
+
 def test_long_expressions_are_short_in_errors():
     expression = sum((V[index % 12] * V[index % 5] for index in range(300)), A.log())
     circuit = QuantumCircuit(1)
