@@ -43,6 +43,7 @@ _ROW_BEGINS: BoundedCache[tuple[np.ndarray, int]] = BoundedCache(32 << 20)
 # Longer calls than 0.1 s or so look out for Ctrl-C, beside a second thread that computes. Work is counted in rotations
 # of one amplitude, 1 ns each on one core.
 _WATCHED_WORK = 10**8
+_WORK_OF_ROW = 1000  # to begin a row, or the gradient of a pair
 _WORK_OF_ANGLE = 30  # to take the sine and cosine of one angle of one row, and to add up its gradient
 _WORK_OF_DIAGONAL = 8  # to make one element of the diagonal table of an observable
 
@@ -113,7 +114,7 @@ class CpuEngine:
         repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
         units = max(len(rows), len(columns) * (ends is not NO_STATES))
         work = (plan.num_runs * repeated * units + len(terms) * (len(columns) + _WORK_OF_DIAGONAL)) << plan.num_qubits
-        work += _WORK_OF_ANGLE * (len(plan.leaf_kind) + len(plan.term_phase)) * units + columns.size
+        work += (_WORK_OF_ROW + _WORK_OF_ANGLE * (len(plan.leaf_kind) + len(plan.term_phase))) * units + columns.size
         actions = None if schedule is None else schedule.actions
         states = (ends.initial, ends.final_cotangents, final_states, of_states)
         arrays = (columns, values, gradients, actions, *states)
