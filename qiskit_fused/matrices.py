@@ -179,7 +179,7 @@ def diagonal(lowering: _Lowering, op: DiagonalGate, qubits: Qubits, controls: Qu
 
 
 def by_definition(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower an operation whose definition is made of matrices with orthonormal columns."""
+    """Lower a definition by gates, once the columns of its matrices are known to be orthonormal."""
     for param in op.params:
         columns = np.asarray(param, dtype=complex)
         require_orthonormal(lowering, op.name, columns.reshape(len(columns), -1))

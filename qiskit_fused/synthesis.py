@@ -175,7 +175,7 @@ def pauli_product_rotation(lowering: _Lowering, op: Instruction, qubits: Qubits,
 
 
 def uniformly_controlled(lowering: _Lowering, op: UCPauliRotGate, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a rotation of the first qubit about an axis, by an angle for each state of the others: one phase."""
+    """Lower a rotation of the first qubit, by an angle for each state of the others, as one phase."""
     angles = np.array([lowering.angle(param).offset for param in op.params])
     pauli, form = op.rot_axes.upper(), lowering.form.controlled(controls, state)
     lowering.touch(qubits + controls)
