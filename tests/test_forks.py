@@ -15,7 +15,7 @@ from qiskit_fused.caches import BoundedCache
 
 PACKAGE = Path(forks.__file__).parent
 
-FORKS = 40
+FORKS = 30
 HARD_WORK = """
 import os, random, sys, threading, time, warnings
 import numpy as np
