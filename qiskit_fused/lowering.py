@@ -42,7 +42,7 @@ from .unsupported import UnsupportedInstruction
 _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
 
 
-_PASSIVE = frozenset(("barrier", "delay", "id", "measure", "reset"))
+PASSIVE = frozenset(("barrier", "delay", "id", "measure", "reset"))
 
 
 def lower(circuit: QuantumCircuit, num_numbers: int | None = None) -> Program:
@@ -140,7 +140,7 @@ class _Lowering:
         active: set = set()
         for instruction in _instructions(self.circuit):
             name = instruction.name
-            is_passive = name in _PASSIVE
+            is_passive = name in PASSIVE
             if is_passive and (name == "id" or isinstance(instruction.operation, Barrier | Delay | Measure | Reset)):
                 continue
             active.update(instruction.qubits)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -80,6 +81,32 @@ _PARTS: dict[str, tuple[type, object]] = {
     "sign": (np.uint64, 0),
     "quaternion": (np.float64, IDENTITY),
 }
+
+
+@lru_cache(maxsize=1024)
+def _around_axis(quaternion: Quaternion, phase: float) -> tuple[Quaternion, Angle | None, Angle | None]:
+    """Write a constant ``U = e^{i phase} (a - i (b X + c Y + d Z))`` as ``e^{i rest} V P(theta) V^+``.
+
+    Returns:
+        V as a quaternion, theta (None where U is a phase), and the rest (None where it is 0).
+    """
+    a, b, c, d = quaternion
+    norm = math.sqrt(b * b + c * c + d * d)
+    if norm == 0.0:
+        return IDENTITY, None, constant(phase if a > 0 else phase + math.pi)
+    # U = e^{i phase} V Rz(theta) V^+ = e^{i (phase - theta/2)} V P(theta) V^+; of the axes n and -n take the one
+    # that leaves no phase
+    theta = 2 * math.atan2(norm, a)
+    if not _is_zero_phase(phase - theta / 2) and _is_zero_phase(phase + theta / 2):
+        norm, theta = -norm, -theta
+    x, y, z = b / norm, c / norm, d / norm
+    if z < _TINY - 1.0:
+        to_axis: Quaternion = (0.0, 1.0, 0.0, 0.0)
+    else:  # the shortest rotation from Z to the axis
+        length = math.sqrt((1.0 + z) ** 2 + x * x + y * y)
+        to_axis = ((1.0 + z) / length, -y / length, x / length, 0.0)
+    rest = None if _is_zero_phase(phase - theta / 2) else constant(phase - theta / 2)
+    return to_axis, constant(theta), rest
 
 
 class NormalForm:
@@ -162,26 +189,13 @@ class NormalForm:
             elif d:
                 self.rz(qubit, constant(2 * math.atan2(d, a)))
             return
-        norm = math.sqrt(b * b + c * c + d * d)
-        if norm == 0.0:
-            self.phase(constant(phase if a > 0 else phase + math.pi))
-            return
-        # U = e^{i phase} V Rz(theta) V^+ = e^{i (phase - theta/2)} V P(theta) V^+; of the axes n and -n take the one
-        # that leaves no phase
-        theta = 2 * math.atan2(norm, a)
-        if not _is_zero_phase(phase - theta / 2) and _is_zero_phase(phase + theta / 2):
-            norm, theta = -norm, -theta
-        x, y, z = b / norm, c / norm, d / norm
-        if z < _TINY - 1.0:
-            to_axis: Quaternion = (0.0, 1.0, 0.0, 0.0)
-        else:  # the shortest rotation from Z to the axis
-            length = math.sqrt((1.0 + z) ** 2 + x * x + y * y)
-            to_axis = ((1.0 + z) / length, -y / length, x / length, 0.0)
-        self.free.su2(qubit, inverse(to_axis))
-        self.p(qubit, constant(theta))
-        self.free.su2(qubit, to_axis)
-        if not _is_zero_phase(phase - theta / 2):
-            self.phase(constant(phase - theta / 2))
+        to_axis, theta, rest = _around_axis(quaternion, phase)
+        if theta is not None:
+            self.free.su2(qubit, inverse(to_axis))
+            self.p(qubit, theta)
+            self.free.su2(qubit, to_axis)
+        if rest is not None:
+            self.phase(rest)
 
     def rv(self, qubit: int, angles: Sequence[Angle]) -> None:
         """Emit ``exp(-i/2 (x X + y Y + z Z))``: constant angles, or three columns in a row as they are.

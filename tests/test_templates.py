@@ -22,6 +22,18 @@ def bound(seed, num_qubits=3):
     return circuit.assign_parameters(np.random.default_rng(seed).uniform(-3, 3, circuit.num_parameters))
 
 
+def nested(num_qubits):
+    inner = lib.real_amplitudes(num_qubits, reps=1, insert_barriers=True)
+    outer = QuantumCircuit(num_qubits)
+    outer.append(inner.to_instruction(), range(num_qubits)[::-1])
+    outer.h(0)
+    again = QuantumCircuit(num_qubits)
+    again.append(outer.to_instruction(), range(num_qubits))
+    again.barrier()
+    again.rz(inner.parameters[0], 1)
+    return again
+
+
 def assert_like_qiskit(pubs):
     found = FusedEstimator(num_threads=1).run(pubs).result()
     for mine, theirs in zip(found, StatevectorEstimator().run(pubs).result(), strict=True):
@@ -89,6 +101,30 @@ def test_a_list_of_bound_circuits_is_one_batch():
     metrics = FusedEstimator(device="cpu").run(pubs).metrics()
     assert metrics["rows"] == 20
     assert metrics["pairs"] == 20
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", [lib.ZZFeatureMap, lib.RealAmplitudes, nested], ids=["features", "ansatz", "nested"])
+def test_gates_that_circuits_were_turned_into_are_rows_of_a_template_too(make):
+    pubs = []
+    for seed in range(3):
+        circuit = make(3)
+        values = np.random.default_rng(seed).uniform(-3, 3, circuit.num_parameters)
+        pubs.append((circuit.assign_parameters(values), ["ZZI", "XYX"]))
+        assert find_template(pubs[-1][0])[0] is find_template(pubs[0][0])[0]
+    assert_like_qiskit(pubs)
+
+
+def test_qubits_of_a_gate_that_it_leaves_alone_count():
+    pubs = []
+    for qubits in ([0, 1, 2], [1, 0, 2], [2, 1, 0]):
+        inner = QuantumCircuit(3, global_phase=0.3)
+        inner.rx(0.4, 0)
+        inner.barrier()
+        circuit = QuantumCircuit(3)
+        circuit.append(inner.to_instruction(), qubits)
+        pubs.append((circuit, ["ZII", "IZI", "IIZ"]))
+    assert_like_qiskit(pubs)
 
 
 def test_shapes_of_observables_and_of_rows_without_values_are_kept():
