@@ -85,9 +85,9 @@ def choose(
         MemoryError: when the answer does not fit beside the states.
     """
     if method in ("auto", "reverse") or not request.gradient:
-        most_bytes = bytes_at_most(plan, request, num_threads, len(terms))
-        if most_bytes is not None and limit_of(most_bytes) is None:
-            return Choice(REVERSE, num_threads, most_bytes, plan.num_positions(imaginary=request.imaginary))
+        small = _choose_small(plan, request, num_threads, len(terms))
+        if small is not None and limit_of(small.num_bytes) is None:
+            return small
     footprint = plan.footprint(request.dtype)
     key = (request, method, num_segments, num_threads)
     wanted = footprint.wanted.get(key)
@@ -114,6 +114,21 @@ def choose(
         if choice is not None:
             return choice.keeping(limit - choice.num_bytes)
     raise options.refusal(names[-1], num_segments, limit_name)
+
+
+def _choose_small(plan: Plan, request: Request, num_threads: int, num_terms: int) -> Choice | None:
+    """Return how a batch of a small plan runs where memory is no question, or None for a large plan."""
+    key = request, num_threads, num_terms
+    choice = plan.small_choices.get(key)
+    if choice is None:
+        most_bytes = bytes_at_most(plan, request, num_threads, num_terms)
+        if most_bytes is None:
+            return None
+        if len(plan.small_choices) >= _KEPT_CHOICES:
+            plan.small_choices.clear()
+        choice = Choice(REVERSE, num_threads, most_bytes, plan.num_positions(imaginary=request.imaginary))
+        plan.small_choices[key] = choice
+    return choice
 
 
 def _by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:

@@ -28,6 +28,7 @@ from qiskit_fused.starts import Starts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from qiskit_fused.methods import Choice
     from qiskit_fused.sharing import SharedParts, Sharing
 
 _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they work
@@ -218,6 +219,11 @@ class Plan(ShownAsText):
         if kept is None:
             kept = self._footprints[dtype] = Footprint(self, dtype)
         return kept
+
+    @cached_property
+    def small_choices(self) -> dict[tuple[object, ...], Choice]:
+        """How batches run that are too small to ask for a footprint; kept by `methods.choose`."""
+        return {}
 
     @cached_property
     def _footprints(self) -> dict[str, Footprint]:
