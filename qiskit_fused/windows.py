@@ -81,8 +81,8 @@ def make_windows(plan: Plan, tile_qubits: int) -> list[Window]:
 class _Advance:
     """What a sweep over a window would do."""
 
-    def __init__(self, done: list[int], waiting: list[int]):
-        self.done, self.waiting = done, waiting
+    def __init__(self, done: list[int], waiting: list[int], arrived: bytearray):
+        self.done, self.waiting, self.arrived = done, waiting, arrived
         self.executed: set[int] = set()
         self.ended: set[int] = set()
         self.steps: list[Step] = []
@@ -109,21 +109,24 @@ class _Progress:
         for run, (qubit, layer) in enumerate(zip(plan.run_qubit.tolist(), plan.run_layer.tolist())):
             self.runs[qubit].append(run)
             layers[qubit].append(layer)
-        # before[q][m]: terms on qubit q after its run m - 1 and before its run m; members[t]: (qubit, that m)
+        # before[q][m]: terms on qubit q after its run m - 1 and before its run m; members[t]: the qubits of term t
         self.before: list[list[list[int]]] = [[[] for _ in range(len(runs) + 1)] for runs in self.runs]
-        self.members: list[list[tuple[int, int]]] = []
+        self.members: list[list[int]] = []
         counts = [0] * n
         supports = (plan.term_care | plan.term_sign).tolist()
         for term, (phase, support) in enumerate(zip(plan.term_phase.tolist(), supports)):
-            members = []
-            for qubit in bits_of(support):
+            members = bits_of(support)
+            for qubit in members:
                 while counts[qubit] < len(layers[qubit]) and layers[qubit][counts[qubit]] < phase:
                     counts[qubit] += 1  # terms come by phase
-                members.append((qubit, counts[qubit]))
                 self.before[qubit][counts[qubit]].append(term)
             self.members.append(members)
         self.done = [0] * n
         self.waiting = [len(terms[0]) for terms in self.before]
+        self.arrived = bytearray(len(supports))  # of each term, the qubits that have done the runs before it
+        for terms in self.before:
+            for term in terms[0]:
+                self.arrived[term] += 1
         self.executed = bytearray(len(supports))
         self.ended = {qubit for qubit in range(n) if not self.runs[qubit]}
 
@@ -132,7 +135,7 @@ class _Progress:
 
     def advance(self, qubits: tuple[int, ...], most_steps: int = sys.maxsize) -> _Advance:
         """Run steps on a window until none of its qubits can go on, or that many with rotations."""
-        to = _Advance(self.done[:], self.waiting[:])
+        to = _Advance(self.done[:], self.waiting[:], self.arrived[:])
         fresh: Iterable[int] = qubits
         while True:
             terms = self._executable(to, fresh)
@@ -143,6 +146,8 @@ class _Progress:
             for q in ready:
                 to.done[q] += 1
                 to.waiting[q] = len(self.before[q][to.done[q]])
+                for term in self.before[q][to.done[q]]:
+                    to.arrived[term] += 1
             fresh = ready
         endings = [q for q in qubits if to.done[q] == len(self.runs[q]) and q not in self.ended]
         if endings or any(self._is_last(to, term) for term in terms):
@@ -151,32 +156,31 @@ class _Progress:
         else:  # left to the window that can go on behind them
             to.executed.difference_update(terms)
             for term in terms:
-                for qubit, _ in self.members[term]:
+                for qubit in self.members[term]:
                     to.waiting[qubit] += 1
         return to
 
     def commit(self, to: _Advance) -> None:
-        self.done, self.waiting = to.done, to.waiting
+        self.done, self.waiting, self.arrived = to.done, to.waiting, to.arrived
         for term in to.executed:
             self.executed[term] = 1
         self.ended |= to.ended
 
     def _executable(self, to: _Advance, fresh: Iterable[int]) -> list[int]:
         found = []
-        done, members = to.done, self.members
+        members, arrived = self.members, to.arrived
         for q in fresh:
-            for term in self.before[q][done[q]]:
-                if self.executed[term] or term in to.executed:
+            for term in self.before[q][to.done[q]]:
+                if arrived[term] < len(members[term]) or self.executed[term] or term in to.executed:
                     continue
-                if all(done[qubit] == position for qubit, position in members[term]):
-                    to.executed.add(term)
-                    found.append(term)
-                    for qubit, _ in members[term]:
-                        to.waiting[qubit] -= 1
+                to.executed.add(term)
+                found.append(term)
+                for qubit in members[term]:
+                    to.waiting[qubit] -= 1
         return found
 
     def _is_last(self, to: _Advance, term: int) -> bool:
-        return all(to.done[qubit] == len(self.runs[qubit]) for qubit, _ in self.members[term])
+        return all(to.done[qubit] == len(self.runs[qubit]) for qubit in self.members[term])
 
 
 def bits_of(mask: int) -> list[int]:
