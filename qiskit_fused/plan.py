@@ -222,7 +222,7 @@ class Plan(ShownAsText):
 
     @cached_property
     def small_choices(self) -> dict[tuple[object, ...], Choice]:
-        """How batches run that are too small to ask for a footprint; kept by `methods.choose`."""
+        """How batches run that are too small to ask for a footprint; kept by ``methods.choose``."""
         return {}
 
     @cached_property
