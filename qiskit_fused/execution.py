@@ -28,7 +28,7 @@ from qiskit_fused.engines import (
 from qiskit_fused.forks import in_child, new_lock
 from qiskit_fused.light_cones import with_seen_gates
 from qiskit_fused.limits import ALWAYS_FREE, LEAST_LIMIT, format_bytes
-from qiskit_fused.magnitudes import evaluate_scaled
+from qiskit_fused.magnitudes import evaluate_scaled, is_out_of_range
 from qiskit_fused.memory import Request
 from qiskit_fused.methods import Choice, choose
 from qiskit_fused.metrics import add_metrics
@@ -161,7 +161,7 @@ def evaluate(
     """
     start = time.perf_counter()
     num_lams = len(values) if cotangents is not None else len(pairs[0])
-    is_scaled = operators.scaled is not None
+    is_scaled = is_out_of_range(operators, cotangents, options.dtype)
     portions = [] if is_scaled else cut_rows(options, compiled, len(values), num_lams if gradient else None)
     if is_scaled or portions:
         flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "starts": starts, "wanted": wanted}

@@ -13,6 +13,15 @@ from qiskit_fused.engines import Evaluation
 from qiskit_fused.observables import Observables
 from qiskit_fused.row_errors import RowError
 
+_LARGE = 2.0**50  # a cotangent; times an observable in range it is in the range of float32
+
+
+def is_out_of_range(operators: Observables, cotangents: np.ndarray | None, dtype: str) -> bool:
+    """Say whether to evaluate multiples of the observables, or of their weighted sums."""
+    if operators.scaled is not None:
+        return True
+    return cotangents is not None and dtype == "complex64" and bool(np.abs(cotangents).max(initial=0.0) > _LARGE)
+
 
 def evaluate_scaled(
     evaluate: Callable[..., Evaluation],
@@ -25,7 +34,7 @@ def evaluate_scaled(
 
     Args:
         evaluate: `execution.evaluate`, which takes all other arguments by name.
-        operators: observables that are not in range.
+        operators: observables; these or the cotangents are not in range.
         pairs: row and observable of each pair.
         cotangents: weights of the pairs, or None.
         flags: further arguments of ``evaluate``.
@@ -33,8 +42,7 @@ def evaluate_scaled(
     Raises:
         RowError: when a value or a derivative is larger than the largest float64; rows are those of this batch.
     """
-    assert operators.scaled is not None
-    scaled, exponents = operators.scaled
+    scaled, exponents = operators.scaled or (operators, np.zeros(len(operators), dtype=np.int64))
     of_pair = exponents[pairs[1]]
     of_gradients = of_pair
     if cotangents is not None:  # one power of two for all: gradients are sums over the observables of a row

@@ -58,6 +58,16 @@ def test_weighted_sums_of_large_observables_have_gradients():
     np.testing.assert_allclose(found.gradients, expected.gradients, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_large_weights_scale_gradients(dtype):
+    operators = coerce_observables(OPERATORS).operators
+    pairs = np.repeat(np.arange(3, dtype=np.int32), 3), np.tile(np.arange(3, dtype=np.int32), 3)
+    question = {"gradient": True, "operators": operators, "pairs": pairs, "values": POINTS}
+    weights = np.linspace(-1, 2, 9)
+    ask = lambda weights: evaluate(FusedOptions(dtype=dtype), compile_circuit(ansatz()), cotangents=weights, **question)  # noqa: E731
+    np.testing.assert_allclose(ask(weights * 1e60).gradients / 1e60, ask(weights).gradients, atol=1e-5)
+
+
 def test_what_is_larger_than_any_float_is_an_error_that_names_row_and_observable():
     operators = [SparsePauliOp(["III"]), SparsePauliOp(["III", "ZII", "IZI"], [1.7e308] * 3)]
     with pytest.raises(ValueError, match=r"observable 1 in row 2.*larger than 1\.8e\+308.*divide the coefficients"):
