@@ -8,25 +8,40 @@ from functools import partial
 import numpy as np
 
 from qiskit_fused.compiler import CompiledCircuit
+from qiskit_fused.layering import seen_columns
+from qiskit_fused.observables import Observables
 from qiskit_fused.row_errors import renumbered
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
-def pull_back(compiled: CompiledCircuit, values: np.ndarray, gradients: np.ndarray, pairs: Pairs) -> np.ndarray:
+def pull_back(
+    compiled: CompiledCircuit,
+    values: np.ndarray,
+    gradients: np.ndarray,
+    pairs: Pairs,
+    operators: Observables | None = None,
+) -> np.ndarray:
     """Turn gradients (N, C) with respect to columns into gradients (N, P) with respect to parameters.
 
-    They are NaN where an expression has no finite derivative; see `check_derivatives`.
+    They are NaN where an expression has no finite derivative; see `check_derivatives`. Expressions of gates that none
+    of the observables can see do not count; without ``operators``, those of all gates do.
     """
     program = compiled.program
     if not program.expressions.num_expressions:
         return gradients
     rows, count = pairs[0], len(pairs[0])
     per_row = count // len(values) if len(values) else 0
+    shaped = gradients[:, None, :]
     if count and per_row * len(values) == count and np.array_equal(rows, np.repeat(np.arange(len(values)), per_row)):
         shaped = gradients.reshape(len(values), per_row, -1)
-        return program.expressions.pull_back(values, shaped).reshape(count, -1)
-    return program.expressions.pull_back(values[rows], gradients[:, None, :])[:, 0, :]
+    else:
+        values = values[rows]
+    found = program.expressions.pull_back(values, shaped)
+    if operators is not None and not np.isfinite(found).all():
+        seen = seen_columns(program, operators.support(compiled.num_qubits))
+        found = program.expressions.pull_back(values, shaped, ~seen[program.num_parameters :])
+    return found.reshape(count, program.num_parameters)
 
 
 def check_derivatives(

@@ -156,6 +156,7 @@ def _differentiate(
             watch=progress.watch,
         )
         assert evaluation.gradients is not None
-        parts.append(pull_back(compiled, values, evaluation.gradients, pairs))
+        seen = None if imaginary else operators  # 2 Im <psi|O|d psi> depends on all gates
+        parts.append(pull_back(compiled, values, evaluation.gradients, pairs, seen))
     gradients = parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
     return evaluation.values, gradients, evaluation.answer

@@ -55,8 +55,13 @@ class CompiledExpressions:
             np.logical_or.at(found, group.members[group.entry_member], parameters[group.entry_column])
         return found
 
-    def pull_back(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    def pull_back(self, values: np.ndarray, gradients: np.ndarray, unseen: np.ndarray | None = None) -> np.ndarray:
         """Map gradients (B, K, P + E) with respect to columns to (B, K, P) with respect to parameters.
+
+        Args:
+            values: (B, P).
+            gradients: with respect to columns.
+            unseen: bool (E,), expressions that nothing depends on, so that their derivatives do not matter.
 
         A parameter with respect to which some expression has no finite derivative gets NaN: the caller may not need
         it, and calls `check_derivatives` if he does. That is so even where the gradient of the expression is 0:
@@ -70,6 +75,8 @@ class CompiledExpressions:
         for group in self._groups:
             for rows in group.blocks(len(values), gradients.shape[1]):
                 jacobian = group.jacobian(values[rows])
+                if unseen is not None:
+                    jacobian[:, unseen[group.members[group.entry_member]]] = 0.0
                 group.add_gradients(result[rows], gradients[rows][..., num_parameters + group.members], jacobian)
         return result
 

@@ -89,6 +89,17 @@ def _light_cone(program: Program, support: np.ndarray | None) -> Cone:
     return Cone(ops, kept, np.flatnonzero(seen))
 
 
+def seen_columns(program: Program, support: np.ndarray) -> np.ndarray:
+    """Say which columns, bool (C,), observables with that support may depend on."""
+    ops, kept, seen = _light_cone(program, support)
+    cone = ops.take(kept)
+    columns = [cone.column, *(cone.column[cone.kind == OpKind.RV] + further for further in (1, 2))]
+    columns += [piece.column.ravel() for piece in program.pieces if np.isin(piece.qubits, seen).any()]
+    found = np.zeros(program.num_columns + 1, dtype=bool)  # column -1 is a constant
+    found[np.concatenate(columns)] = True
+    return found[:-1]
+
+
 def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
     """Follow observables back through ops, all at once: a set of observables is an int, one bit for each.
 

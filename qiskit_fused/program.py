@@ -127,10 +127,10 @@ class Expressions(Protocol):
     def depend_on(self, parameters: np.ndarray) -> np.ndarray:
         """Say which expressions, bool (E,), depend on some of the parameters, bool (P,)."""
 
-    def pull_back(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    def pull_back(self, values: np.ndarray, gradients: np.ndarray, unseen: np.ndarray | None = None) -> np.ndarray:
         """Map gradients (B, K, P + E) with respect to columns to gradients (B, K, P) with respect to parameters.
 
-        They are NaN where an expression has no finite derivative.
+        They are NaN where an expression has no finite derivative, unless nothing depends on it (``unseen``, bool (E,)).
         """
 
     def check_derivatives(self, values: np.ndarray, row: int, column: int) -> None:

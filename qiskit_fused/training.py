@@ -320,7 +320,7 @@ class Expectations:
         gradients = evaluation.gradients
         if gradients is not None:
             of_rows = pairs if jacobian else all_pairs(len(inputs), 1)
-            gradients = pull_back(self.compiled, values, gradients, of_rows)
+            gradients = pull_back(self.compiled, values, gradients, of_rows, self.operators)
             if cotangents is not None and not np.isfinite(gradients).all():
                 gradients[~cotangents.any(axis=1)] = 0.0  # a row of weight 0 has no part in the sum
             asked = np.concatenate([self._inputs[: None if of[0] else 0], self._weights[: None if of[1] else 0]])

@@ -145,6 +145,20 @@ def test_a_gradient_of_zero_times_an_infinite_derivative_is_refused():
         FusedEstimatorGradient().value_and_gradient(circuit, "Z", [0.0])
 
 
+def test_gates_that_no_observable_sees_need_no_derivative():
+    circuit = QuantumCircuit(3)
+    circuit.rx(A**0.5, 0)
+    circuit.rx(B + 0.3, 1)
+    circuit.rzz(A.log() * 0 + A**0.5, 1, 2)  # commutes with what is measured
+    gradients = FusedEstimatorGradient().value_and_gradient(circuit, ["IZI", "ZII"], [0.0, 0.2])[1]
+    np.testing.assert_allclose(gradients[0], [[0, -np.sin(0.5)], [0, 0]], atol=1e-12)
+    function = Expectations(circuit, "IZI", [A], [B], FusedOptions())
+    np.testing.assert_allclose(function.value_and_vjp([[0.0]], [0.2], [[1.0]]).inputs, 0, atol=1e-12)
+    for derivative_type, observables in ((DerivativeType.REAL, ["IZI", "IIZ"]), (DerivativeType.IMAG, ["IZI"])):
+        with pytest.raises(ValueError, match="with respect to 'a' in row 0"):
+            FusedEstimatorGradient(derivative_type=derivative_type).value_and_gradient(circuit, observables, [0.0, 0.2])
+
+
 def test_networks_and_layers_ask_for_what_they_need():
     torch = pytest.importorskip("torch")
     from qiskit_fused.torch import FusedLayer
