@@ -366,3 +366,21 @@ def test_a_thread_that_left_its_work_is_never_interrupted():
             pytest.fail("interrupted outside the work")
     with uninterrupted():
         assert current() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_while_waiting_cancels_a_job_that_never_ends():
+    def work():
+        while True:
+            pass
+
+    job = FusedJob(work)
+    job.submit()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        job.result()
+    assert job.cancelled()
+    with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
+        job.result()
+    still_works()
