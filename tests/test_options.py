@@ -14,6 +14,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions, accelerate, limits
+from qiskit_fused.caches import release_memory
 from qiskit_fused.options import EngineOptionsDict, FusedOptionsDict, NetworkOptionsDict
 from qiskit_fused.schedules import REVERSE, Method
 from qiskit_fused.training import Expectations
@@ -217,6 +218,7 @@ def test_threads_come_from_the_option_then_the_environment_then_the_machine(monk
 
 
 def test_memory_limits_resolve_to_bytes(monkeypatch):
+    release_memory()  # which counts as free
     monkeypatch.setattr(limits, "free_memory", lambda: 10**9)
     for limit, expected in (
         ("2GiB", 2**31),
@@ -240,6 +242,7 @@ def test_few_bytes_never_ask_what_is_free(monkeypatch):
     assert FusedOptions().limit_for(50 << 20) is None
     assert FusedOptions(memory_limit=0.5).limit_for(30 << 20) is None
     assert FusedOptions(memory_limit="1MB").limit_for(1) == 10**6
+    release_memory()  # which counts as free
     monkeypatch.setattr(limits, "free_memory", lambda: 10**9)
     assert FusedOptions().limit_for(60 << 20) == 8 * 10**8
     assert FusedOptions(memory_limit=0.001).limit_for(10**6) == 10**6
