@@ -44,10 +44,14 @@ def unitary_matrix(lowering: _Lowering, name: str, matrix: object, num_qubits: i
 
 def require_orthonormal(lowering: _Lowering, name: str, columns: np.ndarray) -> None:
     """Raise unless the columns of a matrix (m, k) are orthonormal, which makes a square one unitary."""
-    _require_finite(lowering, name, columns)
     with np.errstate(over="ignore", invalid="ignore"):
-        deviation = np.abs(columns.conj().T @ columns - np.eye(columns.shape[1]))
-    if not (deviation <= _ABSOLUTE + _RELATIVE * np.eye(columns.shape[1])).all():
+        deviation = columns.conj().T @ columns
+    deviation.flat[:: len(deviation) + 1] -= 1
+    deviation = np.abs(deviation)
+    if deviation.max(initial=0.0) <= _ABSOLUTE:
+        return
+    _require_finite(lowering, name, columns)
+    if not (deviation <= _ABSOLUTE + _RELATIVE * np.eye(len(deviation))).all():
         what = "is not unitary" if columns.shape[0] == columns.shape[1] else "has columns that are not orthonormal"
         raise lowering.unsupported(
             name,
@@ -154,10 +158,10 @@ def apply_matrix(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, contro
     lowering.touch(qubits + controls)
     if lowering.recording:
         lowering.gates.append(Gate("unitary", qubits, (), controls, state, matrix))
-    if np.any(np.abs(matrix - np.diag(np.diag(matrix))) > 1e-15):
+    if len(matrix) == 2 or np.any(np.abs(matrix - np.diag(matrix.diagonal())) > 1e-15):
         emit_matrix(lowering, matrix, qubits, controls, state)
     else:
-        lowering.form.controlled(controls, state).diagonal(qubits, np.angle(np.diag(matrix)))
+        lowering.form.controlled(controls, state).diagonal(qubits, np.angle(matrix.diagonal()))
 
 
 def diagonal(lowering: _Lowering, op: DiagonalGate, qubits: Qubits, controls: Qubits, state: int) -> None:
@@ -218,7 +222,10 @@ def _emit_pair(form: NormalForm, matrix: np.ndarray, qubits: Qubits) -> None:
     Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5. A
     fidelity of 1 rounds as well, where float64 cannot tell it from 1: by up to 2e-8.
     """
-    weyl = TwoQubitWeylDecomposition(nearest_unitary(matrix), fidelity=None)  # it refuses what is 1e-8 from a unitary
+    try:
+        weyl = TwoQubitWeylDecomposition(matrix, fidelity=None)
+    except QiskitError:  # of a matrix that is 1e-8 from a unitary
+        weyl = TwoQubitWeylDecomposition(nearest_unitary(matrix), fidelity=None)
     low, high = qubits
     form.su2(low, *split_unitary(weyl.K2r))
     form.su2(high, *split_unitary(weyl.K2l))
