@@ -22,10 +22,11 @@ from qiskit_fused.differentiation import differentiate_rows, run_batches
 from qiskit_fused.display import arguments_text
 from qiskit_fused.estimator import FusedEstimator
 from qiskit_fused.execution import check_device, check_finite
+from qiskit_fused.gradient_options import GradientOptions, split_options
 from qiskit_fused.jobs import FusedJob
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.objective import Objective
-from qiskit_fused.options import FusedOptions, FusedOptionsDict, Unpack, resembles_option, unknown_option
+from qiskit_fused.options import FusedOptions, FusedOptionsDict, Unpack
 
 # A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and
 # where the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.
@@ -84,12 +85,8 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         shared = isinstance(estimator, FusedEstimator)
         own = options if isinstance(options, FusedOptions) else None
         if options is not None and own is None:
-            given = dict(options.items()) if isinstance(options, Mapping) else dict(options.__dict__)
-            names = FusedOptions.__dataclass_fields__
-            chosen = {name: value for name, value in given.items() if name in names} | chosen
-            others = {name: value for name, value in given.items() if name not in names}
-            for name in filter(resembles_option, others):
-                raise unknown_option(name)
+            given, others = split_options(options if isinstance(options, Mapping) else options.__dict__)
+            chosen = given | chosen
         if own is not None or chosen or not shared:
             base = own if own is not None else (estimator._options if isinstance(estimator, FusedEstimator) else None)
             self._own_options: FusedOptions | None = FusedOptions.coerce(base, **chosen)
@@ -116,6 +113,38 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             return self._own_options
         assert isinstance(self._estimator, FusedEstimator)
         return self._estimator._options
+
+    @property
+    def options(self) -> GradientOptions:
+        """Options of the engine and options of others; ``gradient.options.dtype = "complex64"`` changes one.
+
+        A gradient that used the options of its estimator has its own from the first change on, and the estimator keeps
+        its options.
+        """
+        return GradientOptions(self._default_options, lambda: self.fused_options, self.update_default_options)
+
+    def update_default_options(self, **options: Any) -> None:
+        """Change options: those of the engine by their names; all others are kept for ``result.options``.
+
+        Raises:
+            TypeError: for a name that looks like a mistyped option.
+            ValueError: for a bad value of an option. No option is changed then.
+            RuntimeError: for a device that cannot be used.
+        """
+        given, others = split_options(options)
+        changed = self._with_options(given)
+        self._default_options.update_options(**others)
+        if given:
+            self._own_options = changed
+
+    def _with_options(self, given: Mapping[str, Any]) -> FusedOptions:
+        """Return a copy of the engine's options with some of them changed and checked."""
+        changed = copy(self.fused_options)
+        for name, value in given.items():
+            setattr(changed, name, value)
+        if given:
+            check_device(changed)
+        return changed
 
     @BaseEstimatorGradient.derivative_type.setter
     def derivative_type(self, derivative_type: DerivativeType) -> None:
@@ -261,27 +290,24 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             parameter_values: (N, P), or N sequences, or N mappings of values by name, as `value_and_gradient` takes
                 them. The values of a single circuit may be one sequence or mapping.
             parameters: per circuit the parameters to differentiate, in the order wanted, or None for all.
-            options: kept in ``result.options``.
+            options: options of the engine, which hold for this job, and others; all are kept in ``result.options``.
 
         Returns:
             A job whose result is an ``EstimatorGradientResult``.
 
         Raises:
-            TypeError: for a circuit, observable or values of a wrong type.
-            ValueError: for arguments that do not fit together, values that are not finite included.
+            TypeError: for a circuit, observable or values of a wrong type, or a name that looks like a mistyped option.
+            ValueError: for arguments that do not fit together, values that are not finite included, or a bad value of
+                an option.
         """
+        chosen = self._with_options(split_options(options)[0])
         batches, count = make_batches(circuits, observables, parameter_values, parameters)
         merged = copy(self._default_options)
         merged.update_options(**options)
-        job = FusedJob(run_batches, batches, count, copy(self.fused_options), self._derivative_type, merged)
+        job = FusedJob(run_batches, batches, count, chosen, self._derivative_type, merged)
         job.submit()
         return job
 
     def _run(self, circuits: Any, observables: Any, parameter_values: Any, parameters: Any, **options: Any) -> Any:
         """Do what the base class asks of `_run`; `run` does not go this way."""
         return FusedEstimatorGradient.run(self, circuits, observables, parameter_values, parameters, **options).result()
-
-    def _get_local_options(self, options: Any) -> Options:
-        merged = copy(self._default_options)
-        merged.update_options(**options)
-        return merged

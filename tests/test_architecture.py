@@ -70,6 +70,7 @@ LAYERS = {
         "__main__",
         "estimator",
         "gradient",
+        "gradient_options",
         "batches",
         "execution",
         "cone_evaluation",

@@ -11,6 +11,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit.library import real_amplitudes
 from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions, accelerate, limits
@@ -179,6 +180,44 @@ def test_options_of_others_are_kept():
     others = {"shots": 3, "seed_simulator": 4, "resilience_level": 1, "optimization_level": 2, "precision": 0.1}
     gradient = FusedEstimatorGradient(FusedEstimator(), options=others)
     assert dict(gradient._default_options.items()) == others
+
+
+def test_options_of_a_gradient_can_be_assigned_and_are_checked():
+    estimator = FusedEstimator(num_threads=1)
+    gradient = FusedEstimatorGradient(estimator, options={"shots": 3})
+    gradient.options.dtype = "complex64"
+    gradient.options["method"] = "store"
+    gradient.update_default_options(device="reference", shots=5)
+    assert gradient.fused_options == FusedOptions(num_threads=1, dtype="complex64", method="store", device="reference")
+    assert estimator.options == FusedOptions(num_threads=1)
+    assert (gradient.options.dtype, gradient.options.get("method"), gradient.options.shots) == ("complex64", "store", 5)
+    assert dict(gradient.options) == {"shots": 5}
+    assert repr(gradient.options).endswith("shots=5)") and "dtype='complex64'" in repr(gradient.options)
+    for made in (copy.copy, copy.deepcopy, lambda options: pickle.loads(pickle.dumps(options))):
+        copied = made(gradient.options)
+        copied.shots = 6
+        assert (copied.shots, gradient.options.shots) == (6, 5)
+    with pytest.raises(ValueError, match="option dtype is 'half'"):
+        gradient.options.dtype = "half"
+    with pytest.raises(ValueError, match="option method is 'stor'"):
+        gradient.update_default_options(shots=7, num_threads=2, method="stor")
+    with pytest.raises(TypeError, match=r"unknown option 'dtpye'; .*; did you mean 'dtype'"):
+        gradient.options.dtpye = "complex64"
+    with pytest.raises(TypeError, match="unknown option 'num_thread'"):
+        gradient.update_default_options(num_thread=2)
+    assert (gradient.options.shots, gradient.options.num_threads) == (5, 1)
+
+
+def test_options_of_a_gradient_that_are_given_to_run_hold_for_that_job():
+    circuit, gradient = real_amplitudes(2, reps=1), FusedEstimatorGradient()
+    arguments = [circuit], ["ZZ"], [[0.1, 0.2, 0.3, 0.4]]
+    job = gradient.run(*arguments, dtype="complex64", shots=3)
+    assert job.metrics()["dtype"] == "complex64" and job.result().options.shots == 3
+    assert gradient.run(*arguments).metrics()["dtype"] == "complex128"
+    with pytest.raises(ValueError, match="option dtype is 'half'"):
+        gradient.run(*arguments, dtype="half")
+    with pytest.raises(TypeError, match="unknown option 'dtpye'"):
+        gradient.run(*arguments, dtpye="complex64")
 
 
 @pytest.mark.parametrize("make", [FusedEstimator, FusedEstimatorGradient])
