@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from qiskit.circuit import Parameter
+from qiskit.circuit import Parameter, ParameterVectorElement
 from qiskit.primitives.containers.bindings_array import BindingsArray
 
 from qiskit_fused.execution import real_values
@@ -43,7 +43,7 @@ def ordered_values(given: Any, parameters: Sequence[Parameter], what: str = "par
     if len(columns) < len(parameters):
         missing = set(range(len(parameters))).difference(columns)
         names = [parameters[column].name for column in sorted(missing)]
-        raise ValueError(f"{what} has no values of {_listed(names)}; give each parameter one.")
+        raise ValueError(f"{what} has no values of {listed(names)}; give each parameter one.")
     ordered = np.empty(values.shape)
     ordered[..., columns] = values
     return ordered
@@ -60,18 +60,30 @@ def values_by_name(given: Any, parameters: Sequence[Parameter], what: str) -> tu
     column = {parameter.name: number for number, parameter in enumerate(parameters)}
     foreign = [name for name in names if name not in column]
     if foreign:
-        allowed = f"the parameters {_listed(list(column))}" if column else "none, there are no parameters"
-        raise ValueError(f"Could not find placement for parameter {_listed(foreign)} of {what}; allowed: {allowed}.")
+        allowed = f"the parameters {listed(list(column))}" if column else "none, there are no parameters"
+        raise ValueError(
+            f"Could not find placement for parameter {listed(foreign)} of {what}; allowed: {allowed}"
+            f"{_vector_hint(foreign, parameters)}."
+        )
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise ValueError(f"{what} has values of {_listed(repeated)} more than once; give each parameter once.")
+        raise ValueError(f"{what} has values of {listed(repeated)} more than once; give each parameter once.")
     try:
         rows = np.broadcast_shapes(*(array.shape[:-1] for _, array in arrays))
     except ValueError:
-        shapes = "; ".join(f"{array.shape[:-1]} of {_listed(names)}" for names, array in arrays)
+        shapes = "; ".join(f"{array.shape[:-1]} of {listed(names)}" for names, array in arrays)
         raise ValueError(f"the rows of {what} do not go together, they have the shapes {shapes}.") from None
     parts = [np.broadcast_to(array, (*rows, array.shape[-1])) for _, array in arrays]
     return [column[name] for name in names], np.concatenate([np.empty((*rows, 0)), *parts], axis=-1)
+
+
+def _vector_hint(foreign: Collection[str], parameters: Sequence[Parameter]) -> str:
+    """Return the part of an error that says how a ``ParameterVector`` is meant whose name was given."""
+    for one in parameters:
+        if isinstance(one, ParameterVectorElement) and one.vector.name in foreign:
+            name = one.vector.name
+            return f"; '{name}' is the name of a ParameterVector: give that object as the key, or names as '{one.name}'"
+    return ""
 
 
 def ordered_rows(given: Any, parameters: Sequence[Parameter]) -> np.ndarray:
@@ -96,7 +108,7 @@ def order_of(parameters: Sequence[Parameter]) -> str:
     """Say for an error in which order values are expected."""
     if not parameters:
         return "no order"
-    return f"the order of circuit.parameters, which are sorted by name ({_listed([one.name for one in parameters])})"
+    return f"the order of circuit.parameters, which are sorted by name ({listed([one.name for one in parameters])})"
 
 
 def _arrays_by_name(given: Any, what: str) -> list[tuple[tuple[str, ...], np.ndarray]]:
@@ -112,7 +124,7 @@ def _arrays_by_name(given: Any, what: str) -> list[tuple[tuple[str, ...], np.nda
             arrays[number] = names, array[..., None]
         elif array.shape[-1:] != (len(names),):
             raise ValueError(
-                f"the values of {_listed(names)} have shape {array.shape}; allowed: (..., {len(names)}), one for each "
+                f"the values of {listed(names)} have shape {array.shape}; allowed: (..., {len(names)}), one for each "
                 "parameter along the last axis."
             )
     return arrays
@@ -129,7 +141,7 @@ def _names(key: Any, what: str) -> tuple[str, ...]:
     return names
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return quoted names, only the first few and the last of very many."""
     quoted = [f"'{name}'" for name in names]
     if len(quoted) > _SHOWN_NAMES:

@@ -50,7 +50,8 @@ class _NetworkFunction(torch.autograd.Function):
         def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> torch.Tensor:
             return from_gpu(gpu.values(*to_gpu(gpu, rows, weights)), weights).float()
 
-        values = _ask_gpu(network._outputs, inputs, weights, ask)
+        with network._user_names():
+            values = _ask_gpu(network._outputs, inputs, weights, ask)
         if values is not None:
             return values[0] if inputs.ndim == 1 else values.reshape(*inputs.shape[:-1], -1)
         values = torch.as_tensor(network.forward(_array(inputs), _array(weights)), dtype=torch.float)
@@ -81,7 +82,8 @@ class _NetworkGradients(torch.autograd.Function):
             of_inputs = from_gpu(found.inputs, inputs).reshape(inputs.shape) if wanted else None
             return of_inputs, from_gpu(found.weights, weights)
 
-        found = _ask_gpu(network._differentiated_outputs, inputs, weights, ask, gradient=True)
+        with network._user_names():
+            found = _ask_gpu(network._differentiated_outputs, inputs, weights, ask, gradient=True)
         if found is not None:
             return found
         arrays = _array(inputs), _array(weights), _array(cotangents)

@@ -13,8 +13,8 @@ from qiskit.primitives import BaseEstimatorV2
 from qiskit_machine_learning.gradients import BaseEstimatorGradient
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
-from qiskit_fused.arguments import ordered_values
-from qiskit_fused.coercion import as_list, coerce_observables
+from qiskit_fused.arguments import listed, ordered_values
+from qiskit_fused.coercion import as_list, circuit_observables, coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
 from qiskit_fused.estimator import FusedEstimator
@@ -22,6 +22,7 @@ from qiskit_fused.execution import real_values
 from qiskit_fused.gradient import FusedEstimatorGradient
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.limits import count_text
+from qiskit_fused.network_parameters import UserNames, as_parameters, check_parameters
 from qiskit_fused.options import FusedOptions, NetworkOptionsDict, Unpack
 from qiskit_fused.row_errors import indexed, renumbered, row_index
 from qiskit_fused.training import Expectations
@@ -105,13 +106,23 @@ class FusedEstimatorQNN(EstimatorQNN):
             circuit=circuit,
             estimator=estimator,
             observables=as_list(observables),
-            input_params=input_params,
-            weight_params=weight_params,
+            input_params=as_parameters(input_params),
+            weight_params=as_parameters(weight_params),
             gradient=FusedEstimatorGradient(estimator) if gradient is None else gradient,
             input_gradients=input_gradients,
             default_precision=default_precision,
             pass_manager=pass_manager,
         )
+
+    def _reparameterize_circuit(self, circuit: QuantumCircuit, *params: Any) -> QuantumCircuit:
+        """Return the circuit with parameters by other names; check it before, as it is after the pass manager.
+
+        Raises:
+            ValueError: for parameters that are not those of the circuit, or observables on other qubits.
+        """
+        check_parameters(circuit, self._input_params, self._weight_params)
+        circuit_observables(self._observables, circuit.num_qubits)
+        return super()._reparameterize_circuit(circuit, *params)
 
     def __repr__(self) -> str:
         outputs = prod(self._output_shape)
@@ -123,8 +134,13 @@ class FusedEstimatorQNN(EstimatorQNN):
         return f"{type(self).__name__}({', '.join(filter(None, texts))})"
 
     def _validate_input(self, input_data: Any) -> tuple[np.ndarray | None, tuple[int, ...] | None]:
-        """Return inputs as rows (B, I), and the shape they came in; (None, None) for None."""
+        """Return inputs as rows (B, I), and the shape they came in; (None, None) for None.
+
+        Raises:
+            ValueError: for None where there are inputs.
+        """
         if input_data is None:
+            _check_absent("input_data", self._input_params, f"(..., {self._num_inputs})")
             return None, None
         array = ordered_values(input_data, self._input_params, "input_data")
         if (
@@ -137,9 +153,10 @@ class FusedEstimatorQNN(EstimatorQNN):
         """Return weights (W,), or None.
 
         Raises:
-            ValueError: for another number of them.
+            ValueError: for another number of them, or None where there are weights.
         """
         if weights is None:
+            _check_absent("weights", self._weight_params, f"({self._num_weights},)")
             return None
         array = ordered_values(weights, self._weight_params, "weights")
         if array.size != self._num_weights:
@@ -159,13 +176,16 @@ class FusedEstimatorQNN(EstimatorQNN):
 
     def forward(self, input_data: Any, weights: Any) -> Any:
         """Return the outputs (..., K) of inputs (..., I) and weights (W,); a number is a sample of one input."""
-        with renumbered(lambda row: row_index(row, np.shape(input_data)[:-1])):
+        with self._user_names(), renumbered(lambda row: row_index(row, np.shape(input_data)[:-1])):
             return super().forward(input_data, weights)
 
     def backward(self, input_data: Any, weights: Any) -> tuple[Any, Any]:
         """Return the Jacobians with respect to inputs (..., K, I), or None, and weights (..., K, W)."""
-        with renumbered(lambda row: row_index(row, np.shape(input_data)[:-1])):
+        with self._user_names(), renumbered(lambda row: row_index(row, np.shape(input_data)[:-1])):
             return super().backward(input_data, weights)
+
+    def _user_names(self) -> UserNames:
+        return UserNames(self._input_params, self._weight_params)
 
     def vjp(self, input_data: Any, weights: Any, cotangent: Any) -> tuple[np.ndarray | None, np.ndarray]:
         """Return the gradient of a loss with respect to inputs and weights.
@@ -208,7 +228,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         inputs, shape = self._validate_input(input_data)
         inputs, weights = _arrays(inputs, self._validate_weights(weights))
         cotangent = _rows_of(cotangent, inputs, shape, self._output_shape)
-        with indexed((shape or ())[:-1]):
+        with self._user_names(), indexed((shape or ())[:-1]):
             found = self._function(options).value_and_vjp(
                 inputs, weights, cotangent, input_gradients=input_gradients, weight_gradients=weight_gradients
             )
@@ -285,6 +305,13 @@ def make_function(network: Any, observables: Any, compiled: CompiledCircuit, opt
     # the parameters of a network's circuit are its inputs, then its weights
     inputs, weights = compiled.parameters[: network.num_inputs], compiled.parameters[network.num_inputs :]
     return Expectations(compiled, observables, inputs, weights, options)
+
+
+def _check_absent(argument: str, parameters: Sequence[Parameter], shape: str) -> None:
+    """Raise a ValueError for an argument that is None though there are parameters that it has values of."""
+    if parameters:
+        names = listed([one.name for one in parameters])
+        raise ValueError(f"{argument} is None; allowed: an array {shape} of values of {names}, or values by name.")
 
 
 def _options_of(gradient: Any) -> FusedOptions | None:

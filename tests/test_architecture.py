@@ -99,6 +99,7 @@ LAYERS = {
         "training",
         "on_device",
         "qnn",
+        "network_parameters",
         "acceleration",
         "connector",
         "roofline",

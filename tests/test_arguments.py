@@ -200,6 +200,19 @@ def test_inputs_and_weights_of_a_function_or_network_may_be_named():
         function.values(ROWS[:, :2], {"w2": 1.0})
 
 
+def test_the_name_of_a_vector_is_refused_with_what_is_meant():
+    circuit = QuantumCircuit(1)
+    vector = ParameterVector("θ", 2)
+    circuit.ry(vector[0], 0)
+    circuit.rz(vector[1], 0)
+    with pytest.raises(
+        ValueError, match=r"'θ' is the name of a ParameterVector: give that object .*, or .*'θ\[0\]'\.$"
+    ):
+        GRADIENT.value_and_gradient(circuit, "Z", {"θ": [1.0, 2.0]})
+    with pytest.raises(ValueError, match=r"allowed: the parameters 'θ\[0\]', 'θ\[1\]'\.$"):
+        GRADIENT.value_and_gradient(circuit, "Z", {"phi": [1.0, 2.0]})
+
+
 @pytest.mark.parametrize(
     ("named", "text"),
     [
@@ -213,7 +226,7 @@ def test_inputs_and_weights_of_a_function_or_network_may_be_named():
         ({("a", "b"): [1, 2, 3]}, r"values of 'a', 'b' have shape \(3,\); allowed: \(\.\.\., 2\)"),
         ({"a": [1.0, 2.0], "b": [1.0, 2.0, 3.0]}, r"do not go together, .* \(2,\) of 'a'; \(3,\) of 'b'"),
         ({}, "parameter_values has no values of 'a', 'b'"),
-        ({"a": [1.0, np.nan], "b": 1.0}, "the value of parameter 'a' in row 1 is nan"),
+        ({"a": [1.0, np.nan], "b": 1.0}, "the value of parameter 'a' in row 1( of PUB 0)? is nan"),
     ],
 )
 def test_names_that_do_not_fit_are_told(named, text):

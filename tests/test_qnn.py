@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from qiskit import generate_preset_pass_manager
-from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit.circuit.library import real_amplitudes, zz_feature_map
 from qiskit.primitives import StatevectorEstimator
 from qiskit.primitives.containers.observables_array import ObservablesArray
@@ -154,14 +154,15 @@ def test_values_that_are_not_finite_are_refused_by_name_and_row():
     fused = FusedEstimatorQNN(**parts(2, 1))
     bad = INPUTS["rows"].copy()
     bad[1, 1] = np.nan
-    with pytest.raises(ValueError, match=r"'inputs\[1\]' in row 1 is nan"):
-        fused.forward(bad, [0.1])
-    with pytest.raises(ValueError, match=r"'weights\[0\]' is inf"):
-        fused.backward(INPUTS["rows"], [np.inf])
-    with pytest.raises(ValueError, match=r"inputs have shape \(1, 0\)"):
-        fused.forward(None, [0.1])
-    with pytest.raises(ValueError, match=r"weights have shape \(0,\)"):
-        fused.forward(INPUTS["rows"], None)
+    for ask in (fused.forward, fused.backward, lambda *given: fused.vjp(*given, np.ones((len(bad), 2)))):
+        with pytest.raises(ValueError, match="parameter 'a' in row 1 is nan"):
+            ask(bad, [0.1])
+        with pytest.raises(ValueError, match="parameter 'b' is inf"):
+            ask(INPUTS["rows"], [np.inf])
+        with pytest.raises(ValueError, match=r"input_data is None; allowed: an array \(\.\.\., 2\) .* of 'c', 'a', or"):
+            ask(None, [0.1])
+        with pytest.raises(ValueError, match=r"weights is None; allowed: an array \(1,\) of values of 'b', or"):
+            ask(INPUTS["rows"], None)
     with pytest.raises(QiskitMachineLearningError, match="incorrect shape"):
         fused.forward(np.zeros((3, 1)), [0.1])
 
@@ -211,9 +212,57 @@ def test_wrong_estimators_and_options_are_refused():
         FusedEstimatorQNN(**parts(2, 1), dtype="float")
 
 
-def test_parameters_are_checked_as_upstream():
-    with pytest.raises(ValueError, match="does not match the sum of number of inputs"):
-        FusedEstimatorQNN(**parts(2, 1) | {"weight_params": []})
+@pytest.mark.parametrize("precision_mode", ["exact", "emulate"])
+def test_errors_of_a_network_name_parameters_as_its_user_does(precision_mode):
+    weights, inputs = ParameterVector("θ", 2), ParameterVector("x", 2)
+    circuit = QuantumCircuit(1)
+    circuit.rx(inputs[0], 0)
+    circuit.ry(inputs[1].arccos() + weights[1].log() * weights[0], 0)
+    network = FusedEstimatorQNN(
+        circuit=circuit,
+        input_params=inputs,
+        weight_params=weights[::-1],
+        precision_mode=precision_mode,
+        input_gradients=True,
+    )
+    allowed, wrong, edge = [[0.1, 0.2]], [[0.1, 2.0]], [[0.1, 1.0]]
+    for ask in (network.forward, network.backward, lambda *given: network.vjp(*given, [[1.0]])):
+        with pytest.raises(
+            ValueError, match=r"the angle '[^']*acos\(x\[1\]\)[^']*' of instruction 1, 'ry', is .* row 0 of"
+        ):
+            ask(wrong, [2.0, 3.0])
+        with pytest.raises(ValueError, match=r"the angle '[^']*log\(θ\[1\]\)[^']*' of instruction 1"):
+            ask(allowed, [-2.0, 3.0])
+    with pytest.raises(ValueError, match=r"with respect to 'x\[1\]' in row 0 .*, where 'x\[1\]' is 1\.0"):
+        network.backward(edge, [2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"weight_params": None}, "input_params and weight_params lack 'b' of the circuit"),
+        ({"weight_params": None, "input_params": []}, "lack 'a', 'b', 'c' of the circuit"),
+        ({"weight_params": ["b"]}, "weight_params contains 'b', which is not in circuit.parameters"),
+        ({"weight_params": "b"}, "weight_params contains 'b', which is not in circuit.parameters"),
+        ({"input_params": [A, Parameter("a")]}, "input_params contains 'a', .*equal names are not enough"),
+        ({"input_params": [A, B, B]}, "contain 'a' more than once"),
+        ({"weight_params": [C, A]}, "contain 'c' more than once"),
+        ({"observables": "ZZZ"}, r"qubits of the circuit \(2\) does not match .* observables \(3\)"),
+        ({"observables": ["ZZ", "Z"]}, r"observables\[0\] is on 2 qubits and observables\[1\] on 1"),
+    ],
+)
+def test_networks_whose_parts_do_not_go_together_are_refused_at_construction(changed, text):
+    with pytest.raises(ValueError, match=text):
+        FusedEstimatorQNN(**parts(2, 1) | changed)
+
+
+def test_a_single_parameter_needs_no_list():
+    given = parts(2, 1)
+    listed, single = FusedEstimatorQNN(**given), FusedEstimatorQNN(**given | {"weight_params": C})
+    assert_same(single.forward([0.1, 0.2], [0.3]), listed.forward([0.1, 0.2], [0.3]))
+
+
+def test_an_output_is_one_observable():
     with pytest.raises(ValueError, match=r"observables\[0\] holds 2"):
         FusedEstimatorQNN(**parts(2, 1, [["ZZ", "XX"]])).forward([0.1, 0.2], [0.1])
 
