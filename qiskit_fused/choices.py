@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values that are one of a few words: the check, and an error that names the word that was probably meant."""
+"""Values that are one of a few words, or a count: the check, and an error that names what was probably meant."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from contextlib import suppress
 from difflib import get_close_matches
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,31 @@ _MEANT = {
 }
 
 
-def check_choice(what: str, value: Any, allowed: Collection[str]) -> str:
-    """Return a value that is one of the words allowed.
+def check_choice(what: str, value: Any, allowed: Collection[str], hint: str = "") -> str:
+    """Return a value that is one of the words allowed; the hint ends the error.
 
     Raises:
         ValueError: with the words allowed, and the one that was probably meant.
     """
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{what} is {value!r}; allowed: {', '.join(map(repr, allowed))}{suggest(value, allowed)}")
+        raise ValueError(
+            f"{what} is {value!r}; allowed: {', '.join(map(repr, allowed))}{suggest(value, allowed)}{hint}"
+        )
     return value
+
+
+def check_count(what: str, value: Any, least: int = 1) -> int:
+    """Return an integer that is not below the least that is allowed.
+
+    Raises:
+        TypeError: for something that is no integer.
+        ValueError: for a smaller integer.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{what} is {value!r}; allowed: an integer >= {least}.")
+    if value < least:
+        raise ValueError(f"{what} is {value!r}; allowed: an integer >= {least}.")
+    return int(value)
 
 
 def check_dtype(what: str, value: Any) -> str:

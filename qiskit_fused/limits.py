@@ -21,15 +21,17 @@ ALWAYS_FREE = 64 << 20
 reclaimable: list[Callable[[], int]] = []
 """Functions that count bytes which are kept for later calls and freed when a call needs them."""
 
-LIMIT_HELP = (
-    "None, a number of bytes, a string such as '8GB' or '512MiB', or a fraction of the free memory, in (0, 1] or as "
-    "'50%'"
-)
-
 LEAST_LIMIT = 1000
 """Bytes: a smaller number without a unit is refused, for no evaluation fits and the unit was probably forgotten."""
 
+LIMIT_HELP = (
+    f"None, a number of bytes from {LEAST_LIMIT:,} on, a string such as '8GB' or '512MiB', or a fraction of the free "
+    "memory, in (0, 1] or as '50%'"
+)
+
 _PREFIXES = ("", "K", "M", "G", "T")
+_NUMBER = r"((?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)"  # in upper case
+_LIKELY_GIGABYTES = 100  # a larger number without a unit may be megabytes as well
 
 
 class TooManyQubits(MemoryError):
@@ -37,14 +39,16 @@ class TooManyQubits(MemoryError):
 
 
 def parse_bytes(text: str) -> int | None:
-    """Parse ``"8GB"``, ``"512 mib"``, ``"8G"``, ``"100B"`` to bytes, in upper or lower case; None for other texts.
+    """Parse ``"8GB"``, ``"512 mib"``, ``"8G"``, ``"100B"``, ``"1e3 MB"`` to bytes; None for other texts.
 
-    Powers of 1,000 without an i, and of 1,024 with one. A number without a unit is None.
+    Units may be in upper or lower case; they are powers of 1,000 without an i, and of 1,024 with one. A number without
+    a unit is None.
     """
-    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(?:([KMGT])(I?)B?|B|BYTES?)\s*", text.upper())
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*(?:([KMGT])(I?)B?|B|BYTES?)\s*", text.upper())
     if not match:
         return None
-    return round(float(match[1]) * (1024 if match[3] else 1000) ** _PREFIXES.index(match[2] or ""))
+    count = float(match[1]) * (1024 if match[3] else 1000) ** _PREFIXES.index(match[2] or "")
+    return round(count) if count < inf else None
 
 
 def parse_limit(value: Any) -> int | float | None:
@@ -54,7 +58,7 @@ def parse_limit(value: Any) -> int | float | None:
     (8000000000, 8000000000, 0.5, 0.25, None)
     """
     if isinstance(value, str):
-        percent = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*%\s*", value)
+        percent = re.fullmatch(rf"\s*{_NUMBER}\s*%\s*", value.upper())
         if percent:
             return float(percent[1]) / 100 if 0 < float(percent[1]) <= 100 else None
         number = _number(value)
@@ -68,7 +72,7 @@ def parse_limit(value: Any) -> int | float | None:
 
 def _number(text: str) -> float | None:
     """Return the number that a text is, without a unit, or None."""
-    return float(text) if re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)(E\+?\d+)?\s*", text.upper()) else None
+    return float(text) if re.fullmatch(rf"\s*{_NUMBER}\s*", text.upper()) else None
 
 
 def _count_bytes(number: Any) -> int | None:
@@ -83,8 +87,10 @@ def suggest_limit(value: Any) -> str:
         return "."
     if number == 1:
         return "; did you mean 1.0, which is all of the free memory, or '1GB'?"
-    share = f" or '{float(number) * 100 if number < 1 else float(number):g}%'" if number <= 100 else ""
-    return f"; did you mean '{float(number):g}GB'{share}?"
+    gigabytes = f"'{float(number):g}GB'"
+    if float(number) > _LIKELY_GIGABYTES:
+        return f"; did you mean '{float(number):g}MB' or {gigabytes}?"
+    return f"; did you mean {gigabytes} or '{float(number) * 100 if number < 1 else float(number):g}%'?"
 
 
 def resolve_limit(value: Any, free: int | None = None) -> int:

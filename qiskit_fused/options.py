@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
@@ -254,6 +255,12 @@ def _choice(*allowed: str) -> Any:
     return lambda name, value: check_choice(f"option {name}", value, allowed)
 
 
+def _device(name: str, value: Any) -> str:
+    is_numbered = re.search(r"(cuda|gpu)\W?\d+\s*$", str(value).lower())
+    hint = " It is the current CUDA device; CUDA_VISIBLE_DEVICES chooses which GPU that is." if is_numbered else ""
+    return check_choice(f"option {name}", value, DEVICES, hint)
+
+
 def _dtype(name: str, value: Any) -> str:
     return check_dtype(f"option {name}", value)
 
@@ -314,7 +321,7 @@ def _precision(name: str, value: Any) -> Any:
 
 
 _CHECKS = {
-    "device": _choice(*DEVICES),
+    "device": _device,
     "dtype": _dtype,
     "num_threads": _count,
     "memory_limit": _memory,

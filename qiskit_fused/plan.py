@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qiskit_fused.caches import BoundedCache, array_bytes
-from qiskit_fused.choices import check_choice, check_dtype
+from qiskit_fused.choices import check_choice, check_count, check_dtype
 from qiskit_fused.display import ShownAsText
 from qiskit_fused.forks import cached_property
 from qiskit_fused.limits import count_text, resolve_limit
@@ -252,12 +252,17 @@ class Plan(ShownAsText):
             observables: per row, each with one diagonal.
             num_threads: rows run side by side, one per thread at most.
             num_states: for "checkpoint", states kept per row; None is the fewest, 1.
+
+        Raises:
+            TypeError: for a count that is no integer.
+            ValueError: for a count that is too small, or when ``method`` or ``dtype`` is not understood.
         """
         check_choice("method", method, METHODS)
-        dtype = check_dtype("dtype", dtype)
-        states = {"reverse": 0, "checkpoint": num_states or 1, "store": self.num_positions()}[method]
-        request = Request.full(batch_size, observables, dtype, gradient)
-        return self.footprint(dtype).total(request, num_threads, min(states, self.num_positions()))
+        kept = 1 if num_states is None else check_count("num_states", num_states)
+        states = {"reverse": 0, "checkpoint": kept, "store": self.num_positions()}[method]
+        request = _request(batch_size, observables, dtype, gradient)
+        threads = check_count("num_threads", num_threads)
+        return self.footprint(request.dtype).total(request, threads, min(states, self.num_positions()))
 
     def report(
         self,
@@ -278,10 +283,11 @@ class Plan(ShownAsText):
             num_threads: rows run side by side, one per thread at most.
 
         Raises:
-            ValueError: when ``memory_limit`` or ``dtype`` is not understood.
+            TypeError: for a count that is no integer.
+            ValueError: for a count that is too small, or when ``memory_limit`` or ``dtype`` is not understood.
         """
-        request = Request.full(batch_size, observables, check_dtype("dtype", dtype))
-        return report(self, request, num_threads, resolve_limit(memory_limit))
+        request = _request(batch_size, observables, dtype)
+        return report(self, request, check_count("num_threads", num_threads), resolve_limit(memory_limit))
 
     def state_bytes(self, dtype: str = "complex128") -> int:
         """Count the bytes of the amplitudes of a state: half of them where it is real."""
@@ -383,3 +389,8 @@ class Plan(ShownAsText):
         from qiskit_fused.explanation import tabulate  # which imports plans
 
         return tabulate(self)
+
+
+def _request(batch_size: int, observables: int, dtype: str, gradient: bool = True) -> Request:
+    rows, per_row = check_count("batch_size", batch_size, 0), check_count("observables", observables)
+    return Request.full(rows, per_row, check_dtype("dtype", dtype), gradient)

@@ -15,6 +15,8 @@ from qiskit_fused.schedules import num_steps
 if TYPE_CHECKING:
     from qiskit_fused.plan import Plan
 
+_AUTO = "  <- method='auto'"  # which row it takes, on each device
+
 
 @dataclass(frozen=True)
 class MethodCost:
@@ -41,7 +43,7 @@ class MethodCost:
     is_auto: bool
 
     def __str__(self) -> str:
-        fits = f"{'yes' if self.fits else 'no'}{'  <- auto' if self.is_auto else ''}"
+        fits = f"{'yes' if self.fits else 'no'}{_AUTO if self.is_auto else ''}"
         memory = format_bytes(self.num_bytes)
         return (
             f"  {self.device:<8}{self.method:<12}{self.num_states:>8,}{memory:>12}{self.forward:>10.2f}"
@@ -51,7 +53,7 @@ class MethodCost:
 
 @dataclass(frozen=True, repr=False)
 class Report(ShownAsText):
-    """Methods side by side; ``print`` shows a table.
+    """Methods side by side; ``print`` shows a table. It lists a GPU whether this machine has one or not.
 
     Attributes:
         title: what was asked.
@@ -66,7 +68,8 @@ class Report(ShownAsText):
         return f"Report({self.title!r}, {count_text(len(self.costs), 'row')})"
 
     def __str__(self) -> str:
-        head = f"  {'device':<8}{'method':<12}{'states':>8}{'memory':>12}{'forward':>10}{'time':>8}  fits"
+        columns = f"  {'device':<8}{'method':<12}{'states':>8}{'memory':>12}{'forward':>10}{'time':>8}"
+        head = f"{columns}  fits, and what method='auto' takes on each device"
         return "\n".join([self.title, head, *map(str, self.costs)])
 
 

@@ -31,6 +31,11 @@ GIB = 2**30
         ("i", None),
         ("x", None),
         ("1EB", None),
+        ("1e3 MB", 10**9),
+        ("1.5E+1kib", 15360),
+        ("2e-3 GB", 2 * 10**6),
+        ("1e400 GB", None),
+        ("1e3", None),
     ],
 )
 def test_memory_sizes_are_parsed(text, count):
@@ -52,6 +57,9 @@ def test_memory_sizes_are_parsed(text, count):
         (2.0, None),
         ("8e9", 8 * 10**9),
         ("8000000000", 8 * 10**9),
+        ("1e3 MB", 10**9),
+        ("5e1%", 0.5),
+        ("1e-12 GB", None),
         (float("inf"), None),
         (0, None),
         (-1, None),
@@ -71,7 +79,9 @@ def test_a_limit_is_bytes_or_a_fraction(value, limit):
 
 
 def test_a_bad_limit_is_refused_with_what_is_allowed():
-    with pytest.raises(ValueError, match=re.escape("memory_limit is '8 apples'; allowed: None, a number of bytes")):
+    with pytest.raises(
+        ValueError, match=re.escape("memory_limit is '8 apples'; allowed: None, a number of bytes from 1,000 on, a")
+    ):
         resolve_limit("8 apples")
 
 

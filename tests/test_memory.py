@@ -369,14 +369,38 @@ def test_a_report_compares_methods_within_a_limit():
 def test_a_printed_report_is_a_table():
     lines = str(fuse(ladder(16, 100), total_z(16)).report(10, "1GB", dtype="complex64", num_threads=2)).splitlines()
     assert lines[0] == "Values and gradients of 10 rows of 16 qubits in complex64, within 954 MiB"
-    assert re.fullmatch(r"  device  method +states +memory +forward +time  fits", lines[1])
-    assert re.fullmatch(r"  cpu     reverse +1 +[\d.]+ MiB +1.00 +1.00  yes  <- auto", lines[2])
+    assert re.fullmatch(
+        r"  device  method +states +memory +forward +time  fits, and what method='auto' takes on each device", lines[1]
+    )
+    assert re.fullmatch(r"  cpu     reverse +1 +[\d.]+ MiB +1.00 +1.00  yes  <- method='auto'", lines[2])
     assert re.fullmatch(r"  cpu     store +101 +[\d.]+ MiB +1.00 +1.00  yes", lines[3])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("batch_size", -1, "ValueError: batch_size is -1; allowed: an integer >= 0."),
+        ("batch_size", 0.5, "TypeError: batch_size is 0.5; allowed: an integer >= 0."),
+        ("batch_size", True, "TypeError: batch_size is True; allowed: an integer >= 0."),
+        ("batch_size", "3", "TypeError: batch_size is '3'; allowed: an integer >= 0."),
+        ("num_threads", 0, "ValueError: num_threads is 0; allowed: an integer >= 1."),
+        ("num_threads", None, "TypeError: num_threads is None; allowed: an integer >= 1."),
+        ("observables", 0, "ValueError: observables is 0; allowed: an integer >= 1."),
+        ("num_states", 0, "ValueError: num_states is 0; allowed: an integer >= 1."),
+    ],
+)
+def test_counts_that_are_none_are_refused_by_name(name, value, error):
+    plan = fuse(ladder(4, 1))
+    for ask in [plan.memory] if name == "num_states" else [plan.memory, plan.report]:
+        with pytest.raises((TypeError, ValueError)) as refusal:
+            ask(**{name: value})
+        assert f"{refusal.type.__name__}: {refusal.value}" == error
+        ask(**{name: np.int64(3)})
 
 
 def test_a_report_refuses_what_is_no_limit():
     with pytest.raises(
-        ValueError, match=r"memory_limit is '8 apples'; allowed: None, a number of bytes, a string such"
+        ValueError, match=r"memory_limit is '8 apples'; allowed: None, a number of bytes from 1,000 on, a string such"
     ):
         fuse(ladder(4, 1)).report(1, "8 apples")
 

@@ -58,7 +58,11 @@ def test_a_gradient_shares_the_options_of_its_estimator():
         ("num_threads", 0, "None, an integer >= 1"),
         ("num_threads", 2.0, "None, an integer >= 1"),
         ("num_threads", True, "None, an integer >= 1"),
-        ("memory_limit", "8 apples", "None, a number of bytes, a string such as '8GB' or '512MiB', or a fraction"),
+        (
+            "memory_limit",
+            "8 apples",
+            "None, a number of bytes from 1,000 on, a string such as '8GB' or '512MiB', or a fraction",
+        ),
         ("memory_limit", 0, "None, a number of bytes"),
         ("memory_limit", 1.5, "None, a number of bytes"),
         ("memory_limit", "0%", "None, a number of bytes"),
@@ -90,6 +94,12 @@ def test_a_bad_value_is_refused_by_name_value_and_what_is_allowed(name, value, a
         FusedOptions(**{name: value})
 
 
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1", "gpu:0"])
+def test_a_numbered_device_is_refused_with_the_way_to_choose_one(device):
+    with pytest.raises(ValueError, match=r"did you mean 'cuda'\? It is the current CUDA device; CUDA_VISIBLE_DEVICES"):
+        FusedOptions(device=device)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "meant"),
     [
@@ -114,7 +124,8 @@ def test_a_bad_value_is_refused_by_name_value_and_what_is_allowed(name, value, a
 )
 def test_an_error_names_the_word_that_was_probably_meant(name, value, meant):
     with pytest.raises(
-        ValueError, match=re.escape(f"option {name} is {value!r}; allowed: ") + f".*; did you mean '{meant}'\\?$"
+        ValueError,
+        match=re.escape(f"option {name} is {value!r}; allowed: ") + f".*; did you mean '{meant}'\\?( It is .*)?$",
     ):
         FusedOptions(**{name: value})
 
@@ -134,7 +145,7 @@ def test_an_error_names_no_word_where_none_was_probably_meant(name, value):
         (2.0, "'2GB' or '2%'"),
         (1.5, "'1.5GB' or '1.5%'"),
         ("0.5", "'0.5GB' or '50%'"),
-        (512, "'512GB'"),
+        (512, "'512MB' or '512GB'"),
     ],
 )
 def test_a_memory_limit_that_lacks_its_unit_is_refused(value, meant):
