@@ -175,7 +175,7 @@ NB_MODULE(_cpu, m) {
         "thread sweeps: meanwhile() is called here, its answer is the last item returned; signals are looked at every "
         "50 ms, and watch(steps done, all steps) called, which ends the evaluation where it is true. Of "
         "earlier calls the process keeps at most kept_bytes beside what this call finds of its own.");
-    m.def("release_memory", &qf::Shelves::release, "most_bytes"_a = 0, nb::call_guard<nb::gil_scoped_release>(),
+    m.def("release_memory", &qf::Shelves::release, "most_bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
           "Free what is kept between calls and not in use, until at most so many bytes are left.");
     m.def("kept_bytes", &qf::Shelves::bytes, "Count the bytes that are kept between calls.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");

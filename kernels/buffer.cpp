@@ -59,7 +59,7 @@ void* allocate(std::size_t bytes) {
 void* aligned_allocate(std::size_t bytes) {
     void* p = allocate(bytes);
     if (!p) {  // what is kept for later calls makes room
-        Shelves::release();
+        Shelves::release(0);
         p = allocate(bytes);
     }
     if (!p) throw std::bad_alloc();

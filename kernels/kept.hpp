@@ -29,7 +29,7 @@ class Shelves {
     // the allocator then holds goes back to the system where it is much.
     static void trim(std::size_t most_bytes);
     // Likewise, and give the system what the allocator holds.
-    static void release(std::size_t most_bytes = 0);
+    static void release(std::size_t most_bytes);
 
   private:
     friend class Shelf;

@@ -317,7 +317,11 @@ def constant_value(tape: Tape) -> complex | None:
 
 def is_finite_real(value: complex) -> bool:
     """Return whether a constant can be an angle."""
-    return math.isfinite(complex(value).real) and complex(value).imag == 0
+    try:
+        number = complex(value)
+    except OverflowError:  # an integer larger than any float
+        return False
+    return math.isfinite(number.real) and number.imag == 0
 
 
 def shorten(value: object) -> str:

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import CancelledError, wait
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import CancelledError, TimeoutError, wait
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from qiskit_fused.stopping import CANCELLED, Cancellation, Stopped, current
 
 STOP_SECONDS = 1.0  # that Ctrl-C waits for the thread of its job to end
 _POLL_SECONDS = 0.1  # between two looks of the thread of a job that waits at whether its job was cancelled
+_SIGNAL_SECONDS = 0.25  # between two looks of a waiting thread at whether Ctrl-C was pressed
 
 
 class FusedJob(AlgorithmJob):
@@ -64,6 +65,7 @@ class FusedJob(AlgorithmJob):
             try:
                 if current() is not None:
                     self._wait_in_job()
+                self._wait()
                 self._result, self._metrics = self._future.result()
             except CancelledError:  # before it began
                 raise RuntimeError(CANCELLED) from None
@@ -72,6 +74,16 @@ class FusedJob(AlgorithmJob):
                 wait([self._future], STOP_SECONDS)  # its memory is free again, and its bar closed
                 raise
         return self._result
+
+    def _wait(self) -> None:
+        """Wait for the end of the job, and hear Ctrl-C meanwhile.
+
+        A wait without an end would not hear Ctrl-C where a library has asked the system to restart calls that a signal
+        interrupts, as asyncio does.
+        """
+        while not self._future.done():
+            with suppress(TimeoutError):
+                self._future.exception(_SIGNAL_SECONDS)
 
     def _wait_in_job(self) -> None:
         """Wait for the end of this job in the thread of another job, until that one is cancelled."""

@@ -100,11 +100,11 @@ def _around_axis(quaternion: Quaternion, phase: float) -> tuple[Quaternion, Angl
     if not _is_zero_phase(phase - theta / 2) and _is_zero_phase(phase + theta / 2):
         norm, theta = -norm, -theta
     x, y, z = b / norm, c / norm, d / norm
-    if z < _TINY - 1.0:
-        to_axis: Quaternion = (0.0, 1.0, 0.0, 0.0)
-    else:  # the shortest rotation from Z to the axis
-        length = math.sqrt((1.0 + z) ** 2 + x * x + y * y)
-        to_axis = ((1.0 + z) / length, -y / length, x / length, 0.0)
+    # The shortest rotation from Z to the axis. Near -Z the sum 1 + z loses its digits, and (x^2 + y^2) / (1 - z), which
+    # is equal to it, does not.
+    above = 1.0 + z if z > 0 else (x * x + y * y) / (1.0 - z)
+    length = math.hypot(above, x, y)
+    to_axis = (above / length, -y / length, x / length, 0.0) if length > 0 else (0.0, 1.0, 0.0, 0.0)
     rest = None if _is_zero_phase(phase - theta / 2) else constant(phase - theta / 2)
     return to_axis, constant(theta), rest
 

@@ -30,7 +30,10 @@ def explain_refusal(given: Any, error: Exception) -> Exception:
         except Exception as refused:
             text = _explain_one(place, item)
             if "Empty observable" in str(refused):
-                text = f"{place} is zero, since its terms have the sum 0; leave it out, its values are 0."
+                text = (
+                    f"{place} is zero: its terms have the sum 0, or coefficients below Qiskit's tolerance of 1e-8; "
+                    "leave it out, or multiply it by a number and divide the values by that number."
+                )
             return kind(text) if text else kind(f"{place} is {_shown(item)}, which is refused: {refused}")
         if text := _not_finite(place, item):
             return kind(text)

@@ -45,7 +45,10 @@ def find_template(circuit: Any) -> tuple[CompiledCircuit, np.ndarray] | None:
     numbers: list[float] = []
     if not _collect(circuit, range(circuit.num_qubits), structure, numbers):
         return None
-    if not all(isinstance(number, (float, int)) and isfinite(number) for number in numbers):
+    try:
+        if not all(isinstance(number, (float, int)) and isfinite(number) for number in numbers):
+            return None
+    except OverflowError:  # an integer larger than any float, which lowering refuses by name
         return None
     key = tuple(structure)
     template = _TEMPLATES.get(key)

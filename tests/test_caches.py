@@ -4,6 +4,7 @@
 import gc
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -265,7 +266,9 @@ print(resident() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_two_hundred_calls_with_new_observables_and_circuits_take_bounded_memory():
-    done = subprocess.run([sys.executable, "-c", MANY_CALLS], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_CALLS], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) < 350 * MB
 
 

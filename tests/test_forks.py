@@ -83,7 +83,9 @@ os._exit(bool(bad))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_forked_children_of_a_process_with_working_threads_compute():
     code = HARD_WORK.replace("range(FORKS)", f"range({FORKS})")
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120
+    )
     assert run.returncode == 0, run.stdout + run.stderr
 
 

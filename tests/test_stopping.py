@@ -369,7 +369,8 @@ def test_a_thread_that_left_its_work_is_never_interrupted():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_while_waiting_cancels_a_job_that_never_ends():
+@pytest.mark.parametrize("restarts_calls", [False, True])
+def test_ctrl_c_while_waiting_cancels_a_job_that_never_ends(restarts_calls):
     def work():
         while True:
             pass
@@ -377,9 +378,13 @@ def test_ctrl_c_while_waiting_cancels_a_job_that_never_ends():
     job = FusedJob(work)
     job.submit()
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        job.result()
+    signal.siginterrupt(signal.SIGINT, not restarts_calls)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            job.result()
+    finally:
+        signal.siginterrupt(signal.SIGINT, True)
     assert job.cancelled()
     with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
         job.result()

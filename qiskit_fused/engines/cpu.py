@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 isa = _cpu.isa
 
 limits.reclaimable.append(_cpu.kept_bytes)
-on_release(_cpu.release_memory)
+on_release(partial(_cpu.release_memory, 0))
 
 # What the extension makes of plans and observables, for engines of any number of threads. Their owners have bounds of
 # their own, which count this too.
