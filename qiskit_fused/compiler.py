@@ -72,7 +72,7 @@ class CompiledCircuit:
         """The circuit's metadata, when `compile_circuit` was called."""
         return {} if self._kept is None else self._kept.metadata
 
-    def keeping(self, circuit: QuantumCircuit | None) -> CompiledCircuit:
+    def _keeping(self, circuit: QuantumCircuit | None) -> CompiledCircuit:
         """Return a compiled circuit with the same program and plans, that holds this circuit, or none."""
         other = object.__new__(CompiledCircuit)
         other.__dict__.update(self.__dict__)
@@ -83,11 +83,11 @@ class CompiledCircuit:
         """Say whether this is that circuit object, unchanged since."""
         return self._circuit() is circuit and self._snapshot is not None and self._snapshot.matches(circuit)
 
-    def describes_copy(self, circuit: QuantumCircuit) -> bool:
+    def _describes_copy(self, circuit: QuantumCircuit) -> bool:
         """Say `describes` of a copy that only the caller holds; the original and its copies share Python objects."""
-        return self.fits(circuit) and self._snapshot is not None and self._snapshot.matches_objects(circuit)
+        return self._fits(circuit) and self._snapshot is not None and self._snapshot.matches_objects(circuit)
 
-    def fits(self, circuit: QuantumCircuit) -> bool:
+    def _fits(self, circuit: QuantumCircuit) -> bool:
         """Say whether this is that circuit object, of the same size; a quick test before `describes`."""
         if self._circuit() is not circuit:
             return False
@@ -179,7 +179,7 @@ class CompileCache:
     def candidate(self, circuit: QuantumCircuit) -> CompiledCircuit | None:
         """Return what an earlier call made of that object, not compared with it but for its size."""
         entry = self._entries.get(id(circuit))
-        return entry if entry is not None and entry.fits(circuit) else None
+        return entry if entry is not None and entry._fits(circuit) else None
 
     def get(self, circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
         """Compile a circuit, or return what an earlier call made of it if it has not changed.
@@ -220,7 +220,7 @@ def compile_circuit(circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircui
     """
     if isinstance(circuit, CompiledCircuit):
         return circuit
-    return COMPILED.get(circuit).keeping(circuit.copy())
+    return COMPILED.get(circuit)._keeping(circuit.copy())
 
 
 def fuse(

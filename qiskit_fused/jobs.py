@@ -39,6 +39,10 @@ class FusedJob(AlgorithmJob):
     _cancellation: Cancellation | None = None
     _submitter: Cancellation | None = None  # of the job whose thread submitted this one
 
+    def __repr__(self) -> str:
+        is_submitted = self._future is not None or self._status is not None
+        return f"FusedJob({self.job_id()!r}, {self.status().name if is_submitted else 'not submitted'})"
+
     def submit(self) -> None:
         """Start the job, on the CUDA device and stream that are current in this thread."""
         if self._future is not None:

@@ -281,7 +281,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         if (
             known is not None
             and self._circuit is not self._org_circuit
-            and known.compiled.describes_copy(self._circuit)
+            and known.compiled._describes_copy(self._circuit)
         ):
             compiled = known.compiled
         compiled = compiled or COMPILED.get(self._circuit)

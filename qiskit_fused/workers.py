@@ -279,7 +279,7 @@ class _Shared:
     def pickled(self) -> bytes:
         value = self.value
         if isinstance(value, CompiledCircuit):
-            value = value.keeping(None)  # a worker runs the program, and has no use for the circuit
+            value = value._keeping(None)  # a worker runs the program, and has no use for the circuit
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 

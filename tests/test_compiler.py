@@ -118,8 +118,8 @@ def test_a_copy_of_a_compiled_circuit_runs_and_describes_no_circuit(gradient, ci
     again = copies(compiled)
     for mine, original in zip(gradient.value_and_gradient(again, OBSERVABLE, values, circuit.parameters[:2]), expected):
         np.testing.assert_array_equal(mine, original)
-    assert compiled.describes(circuit) and compiled.fits(circuit)
-    assert not again.describes(circuit) and not again.fits(circuit)
+    assert compiled.describes(circuit) and compiled._fits(circuit)
+    assert not again.describes(circuit) and not again._fits(circuit)
 
 
 def test_a_compiled_circuit_shows_its_size(circuit):

@@ -49,6 +49,28 @@ def test_the_job_is_a_primitive_job(estimator, circuit):
     assert again.metrics() == job.metrics()
 
 
+def test_a_job_shows_its_id_and_status():
+    release, started = threading.Event(), threading.Event()
+
+    def work():
+        started.set()
+        assert release.wait(60)
+        raise RuntimeError("of the work")
+
+    job = FusedJob(work)
+    assert repr(job) == f"FusedJob('{job.job_id()}', not submitted)"
+    job.submit()
+    assert started.wait(60) and repr(job) == f"FusedJob('{job.job_id()}', RUNNING)"
+    release.set()
+    with pytest.raises(RuntimeError, match="of the work"):
+        job.result()
+    assert repr(job) == f"FusedJob('{job.job_id()}', ERROR)"
+    finished = FusedJob(lambda: (0, {}))
+    finished.submit()
+    assert finished.result() == 0
+    assert repr(pickle.loads(pickle.dumps(finished))) == repr(finished) == f"FusedJob('{finished.job_id()}', DONE)"
+
+
 def test_a_job_that_waits_for_a_thread_is_queued_and_then_done():
     release, started = threading.Event(), threading.Semaphore(0)
 
