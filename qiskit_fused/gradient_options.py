@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy, deepcopy
 from typing import Any
 
@@ -17,8 +17,8 @@ class GradientOptions(Options):
     """The options of a gradient: ``gradient.options.dtype = "complex64"`` changes one.
 
     Options of the engine, those of `FusedOptions`, are read and assigned by name, and checked. All other names are
-    kept for ``result.options``, and only these are listed, by ``items()`` and ``dict(...)``. A copy is detached from
-    the gradient, and holds only the other names.
+    kept for ``result.options``. ``items()`` and ``dict(...)`` list the engine's options that differ from the defaults,
+    and the other ones. A copy is detached from the gradient.
     """
 
     __slots__ = ("_read", "_update")
@@ -42,6 +42,12 @@ class GradientOptions(Options):
     def __getitem__(self, key: str) -> Any:
         return getattr(self._read(), key) if is_option(key) else super().__getitem__(key)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._read().changed(), *self.__dict__])
+
+    def __len__(self) -> int:
+        return len(self._read().changed()) + len(self.__dict__)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._read(), name) if is_option(name) else super().__getattr__(name)
 
@@ -53,10 +59,10 @@ class GradientOptions(Options):
         self._update(**fields)
 
     def __repr__(self) -> str:
-        return f"GradientOptions({arguments_text(self._read().changed() | dict(self.items()))})"
+        return f"GradientOptions({arguments_text(dict(self))})"
 
     def __copy__(self) -> Options:
-        return copy(_detached(self))
+        return _detached(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Options:
         return deepcopy(_detached(self), memo)
@@ -66,9 +72,9 @@ class GradientOptions(Options):
 
 
 def _detached(options: GradientOptions) -> Options:
-    others = Options()
-    others.__setstate__((options.__dict__, options.validator))
-    return others
+    detached = Options()
+    detached.__setstate__((dict(options), dict(options.validator)))
+    return detached
 
 
 def split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -202,7 +202,11 @@ def test_options_of_a_gradient_can_be_assigned_and_are_checked():
     assert gradient.fused_options == FusedOptions(num_threads=1, dtype="complex64", method="store", device="reference")
     assert estimator.options == FusedOptions(num_threads=1)
     assert (gradient.options.dtype, gradient.options.get("method"), gradient.options.shots) == ("complex64", "store", 5)
-    assert dict(gradient.options) == {"shots": 5}
+    chosen = {"device": "reference", "dtype": "complex64", "num_threads": 1, "method": "store"}
+    assert dict(gradient.options) == chosen | {"shots": 5} and len(gradient.options) == 5
+    another = FusedEstimatorGradient(options=gradient.options)
+    assert another.fused_options == gradient.fused_options and another.options.shots == 5
+    assert dict(copy.copy(gradient.options)) == dict(gradient.options) and "shots" in gradient.options
     assert repr(gradient.options).endswith("shots=5)") and "dtype='complex64'" in repr(gradient.options)
     for made in (copy.copy, copy.deepcopy, lambda options: pickle.loads(pickle.dumps(options))):
         copied = made(gradient.options)
