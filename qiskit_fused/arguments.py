@@ -11,7 +11,7 @@ import numpy as np
 from qiskit.circuit import Parameter, ParameterVectorElement
 from qiskit.primitives.containers.bindings_array import BindingsArray
 
-from qiskit_fused.execution import real_values
+from qiskit_fused.arrays import real_values
 
 _SHOWN_NAMES = 5  # parameters that an error names, at most
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qiskit_fused.limits import count_text
+from qiskit_fused.row_blocks import copy_rows
 
 _USE_LAYER = "use qiskit_fused.torch.FusedLayer"
 
@@ -42,6 +43,33 @@ def as_numbers(values: Any, what: str) -> np.ndarray:
         place = tuple(map(int, np.argwhere(np.ma.getmaskarray(values))[0]))
         raise ValueError(f"{what} are masked at {place}; give values without a mask.")
     return array
+
+
+def real_values(values: Any, what: str = "parameter_values", owner: str = "parameter of the circuit") -> np.ndarray:
+    """Return parameter values as a float64 array, the same one if it is that already.
+
+    Complex numbers whose imaginary parts are all zero are real numbers.
+
+    Args:
+        values: anything `as_numbers` takes.
+        what: the name of the argument, for errors.
+        owner: what there is one value for, likewise.
+
+    Raises:
+        TypeError: for None and complex numbers, which NumPy would turn into NaN and real parts, and as `as_numbers`.
+        ValueError: as `as_numbers`.
+    """
+    if type(values) is np.ndarray and values.dtype == np.float64:
+        return values
+    array = as_numbers(values, what) if values is not None else None
+    given = "None" if array is None else None
+    if array is not None and array.dtype.kind == "c":
+        wrong = array[array.imag != 0]  # NaN is not 0
+        given = f"complex ({wrong[0]:g})" if len(wrong) else None
+        array = np.array(array.real)
+    if array is None or given is not None:
+        raise TypeError(f"{what} is {given}; allowed: real numbers, one for each {owner}.")
+    return array if array.dtype == np.float64 else copy_rows(array)
 
 
 def _from_objects(array: np.ndarray, what: str) -> np.ndarray:

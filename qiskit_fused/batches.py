@@ -10,10 +10,11 @@ import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.arguments import is_by_name, ordered_values
+from qiskit_fused.arrays import real_values
 from qiskit_fused.caches import BoundedCache
 from qiskit_fused.coercion import as_list, coerce_observables, or_all_z, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit, check_circuit
-from qiskit_fused.execution import Pairs, check_finite, real_values
+from qiskit_fused.execution import Pairs, check_finite
 from qiskit_fused.observable_errors import wrong_width
 from qiskit_fused.observables import Observables
 from qiskit_fused.row_blocks import copy_rows, unique_sorted

@@ -21,10 +21,11 @@ from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.observables_array import ObservablesArray
 
 from qiskit_fused.arguments import is_by_name, ordered_values
+from qiskit_fused.arrays import real_values
 from qiskit_fused.coercion import CoercedObservables, coerce_observables, stack_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
-from qiskit_fused.execution import check_device, check_finite, evaluate, real_values
+from qiskit_fused.execution import check_device, check_finite, evaluate
 from qiskit_fused.jobs import FusedJob
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.observable_errors import wrong_width

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qiskit_fused.arrays import as_numbers
+from qiskit_fused.block_evaluation import evaluate_blocks
 from qiskit_fused.compiler import CompiledCircuit
 from qiskit_fused.cone_evaluation import Part, evaluate_cones
 from qiskit_fused.engines import (
@@ -35,7 +35,7 @@ from qiskit_fused.metrics import add_metrics
 from qiskit_fused.observables import Observables
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.plan import Plan
-from qiskit_fused.row_blocks import all_finite, columns_that_differ, copy_rows
+from qiskit_fused.row_blocks import all_finite, columns_that_differ
 from qiskit_fused.row_errors import RowError
 from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, evaluate_rows, join
 from qiskit_fused.shared_evaluation import LIMIT_SHARE, MOST_BYTES, Batch, Wanted, evaluate_shared, find_mode
@@ -147,7 +147,8 @@ def evaluate(
         wanted: with cotangents, which gradients matter; columns that are summed must be the same in all rows. None is
             all of them.
         metrics: dict to add what ran to.
-        meanwhile: called once, beside the sweeps where the engine can; see `Evaluation.answer`.
+        meanwhile: called once beside the sweeps where the engine can, see `Evaluation.answer`; or once more where the
+            rows turn out to need blocks.
         watch: told how much is done; see `Progress.watch`.
 
     Returns:
@@ -157,15 +158,22 @@ def evaluate(
     Raises:
         ValueError: when the amplitudes that a row starts in have no direction, or a result is larger than any float64.
         UnsupportedInstruction: when rows bring states and the circuit needs qubits in |0>.
-        MemoryError: when the statevectors exceed the memory limit, before anything is allocated.
+        MemoryError: when a single row exceeds the memory limit, before anything is allocated; several rows that exceed
+            it together are evaluated in blocks.
     """
     start = time.perf_counter()
     num_lams = len(values) if cotangents is not None else len(pairs[0])
     is_scaled = is_out_of_range(operators, cotangents, options.dtype)
     portions = [] if is_scaled else cut_rows(options, compiled, len(values), num_lams if gradient else None)
-    if is_scaled or portions:
-        flags: dict[str, Any] = {"gradient": gradient, "imaginary": imaginary, "starts": starts, "wanted": wanted}
-        flags |= {"cotangents": cotangents, "meanwhile": meanwhile, "watch": watch}
+    flags: dict[str, Any] = {
+        "gradient": gradient,
+        "imaginary": imaginary,
+        "starts": starts,
+        "wanted": wanted,
+        "cotangents": cotangents,
+        "meanwhile": meanwhile,
+        "watch": watch,
+    }
     if is_scaled:
         flags |= {"options": options, "compiled": compiled, "values": values, "metrics": metrics}
         return evaluate_scaled(evaluate, operators, pairs, **flags)
@@ -176,6 +184,32 @@ def evaluate(
                 add_metrics(metrics, evaluation.stats)
             add_metrics(metrics, {"portions": len(portions), "seconds": time.perf_counter() - start})
         return join(evaluations)
+    batch = options, compiled, operators, values, pairs
+    try:
+        return _evaluate_together(*batch, metrics=metrics, **flags)
+    except MemoryError as error:
+        refusal = error.with_traceback(None)  # whose frames would hold the arrays
+    return evaluate_blocks(_evaluate_together, refusal, *batch, metrics=metrics, **flags)
+
+
+def _evaluate_together(
+    options: FusedOptions,
+    compiled: CompiledCircuit,
+    operators: Observables,
+    values: np.ndarray,
+    pairs: Pairs,
+    *,
+    gradient: bool,
+    imaginary: bool,
+    cotangents: np.ndarray | None,
+    starts: RowStarts,
+    wanted: Wanted | None,
+    metrics: dict[str, Any] | None,
+    meanwhile: Callable[[], Any] | None,
+    watch: Watch | None,
+) -> Evaluation:
+    """Do what `evaluate` does, in this process and with all rows in memory at a time."""
+    start = time.perf_counter()
     question = _Question(
         options, compiled, values, compiled.program.columns(values), gradient, imaginary, starts, wanted, []
     )
@@ -290,6 +324,7 @@ class _Runner(NamedTuple):
                 self.imaginary,
                 state_gradients=starts.gradients,
                 num_ends=len(columns) * (ends.final + (ends.final_cotangents is not None)),
+                num_values=len(pairs[0]),
             )
             choice = choose_method(options, plan, self.operators, columns, request)
             engine, method = engine_for(self.device, options, choice.num_threads), choice.method
@@ -344,32 +379,6 @@ def choose_method(
     if choice.advice:
         _say_once(choice.advice)
     return choice
-
-
-def real_values(values: Any, what: str = "parameter_values") -> np.ndarray:
-    """Return parameter values as a float64 array, the same one if it is that already.
-
-    Complex numbers whose imaginary parts are all zero are real numbers.
-
-    Args:
-        values: anything `as_numbers` takes.
-        what: the name of the argument, for errors.
-
-    Raises:
-        TypeError: for None and complex numbers, which NumPy would turn into NaN and real parts, and as `as_numbers`.
-        ValueError: as `as_numbers`.
-    """
-    if type(values) is np.ndarray and values.dtype == np.float64:
-        return values
-    array = as_numbers(values, what) if values is not None else None
-    given = "None" if array is None else None
-    if array is not None and array.dtype.kind == "c":
-        wrong = array[array.imag != 0]  # NaN is not 0
-        given = f"complex ({wrong[0]:g})" if len(wrong) else None
-        array = np.array(array.real)
-    if array is None or given is not None:
-        raise TypeError(f"{what} is {given}; allowed: real numbers, one for each parameter of the circuit.")
-    return array if array.dtype == np.float64 else copy_rows(array)
 
 
 def check_finite(values: np.ndarray, parameters: tuple[Any, ...]) -> None:

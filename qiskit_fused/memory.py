@@ -46,6 +46,7 @@ class Request(NamedTuple):
         num_flips, num_diagonals: of all observables, see `count_diagonals`.
         state_gradients: whether gradients of start states are wanted, where rows bring them.
         num_ends: final states, and cotangents of these, that come out or in.
+        num_values: values that come out, where a row has several and the gradient of their weighted sum.
     """
 
     num_rows: int = 1
@@ -57,6 +58,18 @@ class Request(NamedTuple):
     num_diagonals: int = 0
     state_gradients: bool = True
     num_ends: int = 0
+    num_values: int = 0
+
+    def part(self, num_rows: int) -> Request:
+        """Return what a block of that many of the rows asks for."""
+        counts = ("num_pairs", "num_ends", "num_values")
+        shares = {name: -(-getattr(self, name) * num_rows // self.num_rows) for name in counts}
+        return self._replace(num_rows=num_rows, **shares)
+
+    @property
+    def most_values(self) -> int:
+        """Values that come out."""
+        return max(self.num_pairs, self.num_values)
 
     @classmethod
     def full(cls, num_rows: int, observables: int, dtype: str, gradient: bool = True) -> Request:
@@ -97,13 +110,13 @@ def bytes_at_most(plan: Plan, request: Request, num_threads: int, num_terms: int
     bound = 48 * num_leaves + 56 * num_runs + 16 * num_terms_of_plan
     sums = 8 * (5 * num_runs + num_phases * plan.num_qubits + 2 * num_terms_of_plan + 2)
     row = tables + bound + 105 * num_phases + low * (16 + 2 * item) + 3 * state + sums
-    pairs_of_row = -(-request.num_pairs // max(request.num_rows, 1))
+    values_of_row = -(-request.most_values // max(request.num_rows, 1))
     native = 64 * num_leaves + 36 * num_runs + (188 + 8 * low) * num_terms_of_plan + 600 * num_phases + 16 * low
     num_columns, num_lams = plan.program.num_columns, request.num_pairs * request.gradient
-    arrays = 8 * (request.num_rows * num_columns + request.num_pairs + num_lams * num_columns)
+    arrays = 8 * (request.num_rows * num_columns + request.most_values + num_lams * num_columns)
     arrays += 16 * request.num_ends * low
     return (
-        min(num_threads, max(request.num_rows, 1)) * (row + 8 * pairs_of_row + low * (6 * item + 16))
+        min(num_threads, max(request.num_rows, 1)) * (row + 8 * values_of_row + low * (6 * item + 16))
         + tables + bound + native + 2 * num_terms * item * low + min(request.num_rows * state, _KEPT_FINALS) + arrays
     )  # fmt: skip
 
@@ -236,7 +249,7 @@ class Footprint:
     def arrays(self, request: Request) -> int:
         """Return the bytes of columns, values and gradients, and of start states that rows bring and theirs."""
         columns, num_lams = self.plan.program.num_columns, request.num_pairs * request.gradient
-        num_bytes = 8 * (request.num_rows * columns + request.num_pairs + num_lams * columns)
+        num_bytes = 8 * (request.num_rows * columns + request.most_values + num_lams * columns)
         num_bytes += 16 * request.num_ends << self.plan.num_qubits
         if not self.plan.takes_states:
             return num_bytes
@@ -275,9 +288,9 @@ class Footprint:
             schedule = _ACTION * (num_steps(positions, num_states) + positions)
         kept = 0 if request.gradient or self.plan.takes_states else request.num_rows * state
         kept = kept if kept <= _KEPT_FINALS else 0
-        of_pairs = 8 * self.num_chunks * -(-request.num_pairs // max(request.num_rows, 1))
+        of_values = 8 * self.num_chunks * -(-request.most_values // max(request.num_rows, 1))
         return (
-            rows * (of_row + of_pairs) + threads * self.thread + shared + diagonals + schedule
+            rows * (of_row + of_values) + threads * self.thread + shared + diagonals + schedule
             + kept + self.native + self.bound + self.arrays(request)
         )  # fmt: skip
 

@@ -82,7 +82,7 @@ def choose(
 
     Raises:
         TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
-        MemoryError: when the answer does not fit beside the states.
+        MemoryError: when the rows and the answer do not fit beside the states; the text says how many rows would.
     """
     if method in ("auto", "reverse") or not request.gradient:
         small = _choose_small(plan, request, num_threads, len(terms))
@@ -245,11 +245,13 @@ class Options:
         of_states = footprint.count_states(request, states) * np.dtype(request.dtype).itemsize << plan.num_qubits
         total, arrays = self.total(1, states), footprint.arrays(request)
         limit = f"{limit_name} is {format_bytes(self.limit)}"
-        if total - arrays <= self.limit:
+        fitting = self._rows_that_fit(states)
+        if fitting or total - arrays <= self.limit:
+            most = f", {count_text(fitting, 'row')} at most," if fitting else ""
             return MemoryError(
                 f"the {'gradients' if request.gradient else 'values'} of {request.num_pairs:,} pairs of rows and "
                 f"observables, and the rows, take {format_bytes(arrays)} beside {format_bytes(total - arrays)} of "
-                f"states and tables, {limit}; ask for fewer rows or observables at a time or raise memory_limit."
+                f"states and tables, {limit}; ask for fewer rows or observables at a time{most} or raise memory_limit."
             )
         what = "statevector and cotangent" if request.gradient else "statevector"
         if states > 1:
@@ -263,13 +265,23 @@ class Options:
         # all that does not grow with the batch doubles with each qubit
         needed = max(total - arrays, of_states)
         missing = (-(-needed // max(int(self.limit), 1)) - 1).bit_length()
-        if (fitting := plan.num_qubits - missing) > 0:
-            limit += f", enough for {count_text(fitting, 'qubit')}"
+        if (smaller := plan.num_qubits - missing) > 0:
+            limit += f", enough for {count_text(smaller, 'qubit')}"
         cures = self._cures(name, num_segments)
         if total <= resolve_limit(1.0):  # all that is free: a higher limit would help
             cures.append("raise memory_limit")
         *others, last = cures
         return TooManyQubits(f"{figures}, {limit}; use {', '.join(others)}{' or ' if others else ''}{last}.")
+
+    def _rows_that_fit(self, num_states: int) -> int:
+        """Return how many rows fit by themselves, the number halved until they do; 0 where a single one does not."""
+        num_rows = self.request.num_rows
+        while num_rows > 1:
+            num_rows //= 2
+            part = replace(self, request=self.request.part(num_rows))
+            if part.total(1, num_states) <= self.limit:
+                return num_rows
+        return 0
 
     def _cures(self, name: str, num_segments: int | None) -> list[str]:
         cures = []

@@ -41,10 +41,11 @@ class FusedOptions:
         dtype: number format of the amplitudes, ``"complex128"`` or ``"complex64"``. Values and gradients are float64.
         num_threads: CPU threads; None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else all CPUs this
             process may run on.
-        memory_limit: most memory for an evaluation, on the CPU with the arrays that go in and out: a number of bytes
-            from 1,000 on, such as ``8e9``; a string such as ``"8GB"``, ``"512 MiB"`` or ``"8G"``; or a fraction of the
-            memory that is free when the work begins, as a float in (0, 1] or as ``"50%"``. None is 80 % of it, on a GPU
-            nearly all. The integer 1 is refused, because it may mean ``1.0``, which is all of the free memory.
+        memory_limit: most memory for an evaluation, on the CPU with the arrays that go in and out. A batch that does
+            not fit is evaluated in blocks of rows that do; the arrays of the whole batch come on top. It is a number of
+            bytes from 1,000 on, such as ``8e9``; a string such as ``"8GB"``, ``"512 MiB"`` or ``"8G"``; or a fraction
+            of the memory that is free when the work begins, as a float in (0, 1] or as ``"50%"``. None is 80 % of it,
+            on a GPU nearly all. The integer 1 is refused, because it may mean ``1.0``, which is all of the free memory.
         method: how the backward sweep of a gradient gets its states: ``"reverse"`` uncomputes them, which takes two
             states per row; ``"store"`` keeps all of them; ``"checkpoint"`` keeps some, within ``memory_limit``, and
             recomputes the others; ``"auto"`` stores them where they are few bytes, else reverses. All give the same

@@ -14,11 +14,11 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qiskit_fused.arguments import listed, ordered_values
+from qiskit_fused.arrays import real_values
 from qiskit_fused.coercion import as_list, circuit_observables, coerce_observables
 from qiskit_fused.compiler import COMPILED, CompiledCircuit
 from qiskit_fused.display import arguments_text
 from qiskit_fused.estimator import FusedEstimator
-from qiskit_fused.execution import real_values
 from qiskit_fused.gradient import FusedEstimatorGradient
 from qiskit_fused.keywords import checks_keywords
 from qiskit_fused.limits import count_text
@@ -197,7 +197,8 @@ class FusedEstimatorQNN(EstimatorQNN):
             input_data: as ``forward`` takes it.
             weights: as ``forward`` takes them.
             cotangent: the derivative of the loss with respect to each output, in the shape of ``forward``'s result, or
-                (K,) for a single sample. Or a function, as `Expectations.value_and_vjp` takes it.
+                (K,) for a single sample. Or a function that maps all outputs, in the shape of ``forward``'s result, to
+                that derivative, in the same shape; it is called once, and costs another forward sweep.
 
         Returns:
             The gradient of the inputs in their shape (None unless ``input_gradients``, or without inputs), and that of
@@ -213,7 +214,32 @@ class FusedEstimatorQNN(EstimatorQNN):
     def value_and_vjp(
         self, input_data: Any, weights: Any, cotangent: Any
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Return the exact outputs, and what `vjp` returns, by the same sweeps."""
+        """Return outputs and the gradient of a loss, by the same sweeps.
+
+        >>> from qiskit import QuantumCircuit
+        >>> from qiskit.circuit import Parameter
+        >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
+        >>> _ = circuit.ry(x + w, 0)
+        >>> qnn = FusedEstimatorQNN(circuit=circuit, input_params=[x], weight_params=[w], input_gradients=True)
+        >>> targets = np.array([[1.0], [0.0]])
+        >>> squares = lambda outputs: 2 * (outputs - targets) / len(targets)  # of the mean squared error
+        >>> outputs, of_inputs, of_weights = qnn.value_and_vjp([[0.0], [0.5]], [0.5], squares)
+        >>> outputs.round(3).tolist(), of_inputs.round(3).tolist(), of_weights.round(3).tolist()
+        ([[0.878], [0.54]], [[0.059], [-0.455]], [-0.396])
+
+        Args:
+            input_data: as ``forward`` takes it.
+            weights: as ``forward`` takes them.
+            cotangent: as `vjp` takes it.
+
+        Returns:
+            The exact outputs in the shape of ``forward``'s result, the gradient of the inputs in their shape (None
+            unless ``input_gradients``, or without inputs), and that of the weights, (W,), summed over all samples, in
+            this order.
+
+        Raises:
+            TypeError, UnsupportedInstruction, ValueError: as `vjp`.
+        """
         return self._value_and_vjp(input_data, weights, cotangent, self._input_gradients)
 
     def _value_and_vjp(
@@ -327,11 +353,14 @@ def _arrays(inputs: np.ndarray | None, weights: np.ndarray | None) -> tuple[np.n
 
 
 def _rows_of(cotangent: Any, inputs: np.ndarray, shape: tuple[int, ...] | None, output_shape: tuple[int, ...]) -> Any:
-    """Return cotangents as (B, K), or the function given."""
-    if callable(cotangent):
-        return cotangent
-    array = real_values(cotangent, "cotangent")
+    """Return cotangents as (B, K), or a function of values (B, K) that returns them."""
     samples = shape[:-1] if shape is not None and len(shape) >= 2 else (1,)
+    if callable(cotangent):
+        if len(samples) == 1:
+            return cotangent
+        whole = *samples, *output_shape
+        return lambda values: _rows_of(cotangent(values.reshape(whole)), inputs, shape, output_shape)
+    array = real_values(cotangent, "cotangent", "output of each sample")
     allowed = [(*samples, *output_shape)] + [output_shape] * (samples == (1,))
     if array.shape not in allowed:
         raise ValueError(f"cotangent has shape {array.shape}; allowed: {' or '.join(map(str, allowed))}.")

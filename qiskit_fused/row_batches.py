@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qiskit_fused.execution import real_values
-from qiskit_fused.row_errors import RowError, shifted
+from qiskit_fused.arrays import real_values
+from qiskit_fused.row_errors import RowError
 from qiskit_fused.row_starts import RowStarts
 
 Cotangents = np.ndarray | Callable[[np.ndarray], np.ndarray]
@@ -40,16 +40,11 @@ class Rows(NamedTuple):
     starts: RowStarts
     cotangents: Any = None  # (B, K), or a function; None if no gradient, or a Jacobian, is wanted
 
-    def cotangents_of(self, values: np.ndarray, first_row: int = 0) -> np.ndarray:
-        """Return what the function says for values of rows of which the first one is ``first_row``."""
-        with shifted(first_row):
-            return check_cotangents(self.cotangents(values), values.shape)
-
     def part(self, rows: slice) -> Rows:
         """Return some of the rows."""
         if rows == slice(0, len(self.inputs)):
             return self
-        cotangents = self.cotangents[rows] if isinstance(self.cotangents, np.ndarray) else self.cotangents
+        cotangents = None if self.cotangents is None else self.cotangents[rows]
         return Rows(self.inputs[rows], self.weights, self.starts.part(rows), cotangents)
 
 
@@ -68,7 +63,7 @@ def check_cotangents(cotangents: Any, shape: tuple[int, int]) -> np.ndarray:
             f"cotangents are a tuple of {len(cotangents)} with a number at 0; allowed: an array of shape {shape}. A "
             "function of the values returns dloss/dvalue alone, without the loss."
         )
-    array = real_values(cotangents, "cotangents")
+    array = real_values(cotangents, "cotangents", "value of each row")
     if array.shape != shape:
         raise ValueError(f"cotangents have shape {array.shape}; allowed: {shape}, one for each value.")
     if not np.isfinite(array).all():

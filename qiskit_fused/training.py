@@ -29,8 +29,9 @@ from qiskit_fused.row_starts import RowStarts, check_states
 from qiskit_fused.shared_evaluation import Wanted
 from qiskit_fused.workers import cut_rows, options_of_workers, run_portions
 
-_BLOCK_BYTES = 1 << 26  # of the gradients of a block of rows
-_BLOCKS_IN_LIMIT = 8  # such gradients take at most this part of memory_limit
+_BLOCK_BYTES = 1 << 26  # of the values and gradients of a block of rows
+_BLOCKS_IN_LIMIT = 8  # these take at most this part of memory_limit
+_FORWARD = 0.25  # of the time of a gradient, where values are needed before it, about
 _MIN_BLOCK_ROWS = 16  # where a row alone takes many bytes: threads run rows side by side
 
 
@@ -149,8 +150,8 @@ class Expectations:
             MemoryError: when a row does not fit the memory limit.
         """
         inputs, weights = self._check(inputs, weights)
-        starts = self._starts(initial_states, len(inputs), False)
-        return self._run(Expectations._values, Rows(inputs, weights, starts), None)
+        rows = Rows(inputs, weights, self._starts(initial_states, len(inputs), False))
+        return self._run(Expectations._values, rows, None)
 
     def value_and_vjp(
         self,
@@ -167,15 +168,30 @@ class Expectations:
 
         Rows go through in blocks: memory does not depend on rows times weights.
 
+        >>> from qiskit.circuit import Parameter, QuantumCircuit
+        >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
+        >>> _ = circuit.ry(x + w, 0)
+        >>> function = Expectations(circuit, "Z", [x], [w])
+        >>> targets = np.array([[1.0], [0.0]])
+        >>> squares = lambda values: 2 * (values - targets) / len(targets)  # of the mean squared error
+        >>> values, of_inputs, of_weights, _ = function.value_and_vjp([[0.0], [0.5]], [0.5], squares)
+        >>> values.round(3).tolist(), of_inputs.round(3).tolist(), of_weights.round(3).tolist()
+        ([[0.878], [0.54]], [[0.059], [-0.455]], [-0.396])
+
         Args:
             inputs: (B, I).
             weights: (W,).
-            cotangents: (B, K), or a function that maps values (b, K) of a block of rows to its cotangents (b, K), such
-                as the derivative of a loss that is a sum over rows; it costs another forward sweep.
+            cotangents: (B, K), the derivative of a loss with respect to each value. Or a function that maps the values
+                (B, K) to it, which is called once with the values of all rows, in this process, however the rows are
+                cut into blocks or go to workers; it costs another forward sweep.
             initial_states: see `values`.
             input_gradients: whether gradients of the inputs are wanted.
             weight_gradients: whether gradients of the weights are wanted; if not, some may be NaN.
             state_gradients: whether gradients of the initial states are wanted, where they are given.
+
+        Returns:
+            Values (B, K), the gradient of the inputs (B, I) or None, that of the weights (W,), summed over all rows,
+            and that of the initial states or None, in this order; see `Vjp`.
 
         Raises:
             ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
@@ -221,12 +237,15 @@ class Expectations:
         return join_rows(((part, (found,)) for part, found in parts), len(rows.inputs))[0]
 
     def _vjp(self, progress: Progress, rows: Rows, input_gradients: bool, weight_gradients: bool) -> Vjp:
+        if callable(rows.cotangents):
+            with progress.share(0.0, _FORWARD):
+                known = self._values(progress, rows._replace(cotangents=None))
+            rows = rows._replace(cotangents=check_cotangents(rows.cotangents(known), known.shape))
+            with progress.share(_FORWARD, 1.0):
+                return self._vjp(progress, rows, input_gradients, weight_gradients)
         of_weights = np.zeros(self.num_weights)
 
         def find(part: Rows) -> Vjp:
-            if callable(part.cotangents):
-                known = self._evaluate(part._replace(cotangents=None), progress).values
-                part = part._replace(cotangents=part.cotangents_of(known))
             found = self._evaluate(part, progress, False, (input_gradients, weight_gradients))
             inputs, weights = (found.gradients[:, index] for index in self._index)
             return Vjp(found.values, inputs if input_gradients else None, weights.sum(axis=0), found.of_states)
@@ -265,23 +284,16 @@ class Expectations:
         *flags: bool,
     ) -> Iterator[tuple[slice, Any]]:
         """Yield some rows after the others, and what ``find`` finds for them or, on a worker, ``method``."""
-        num_rows, program = len(rows.inputs), self.compiled.program
+        num_rows = len(rows.inputs)
         portions = cut_rows(self.options, self.compiled, num_rows, lams_per_row * num_rows if lams_per_row else None)
         if not portions:
-            for block in self._blocks(num_rows, program.num_columns * max(lams_per_row, 1), progress):
+            numbers = self.compiled.program.num_columns * max(lams_per_row, 1) + self.num_observables
+            for block in self._blocks(num_rows, numbers, progress):
                 with shifted(block.start):
                     found = find(rows.part(block))
                 yield block, found
             return
-        begin = 0.0
-        if callable(rows.cotangents):
-            begin = 0.25
-            with progress.share(0.0, begin):
-                known = self._ask_workers(progress, rows._replace(cotangents=None), portions, Expectations._values)
-                blocks = [rows.cotangents_of(values, portion.start) for portion, values in zip(portions, known)]
-            rows = rows._replace(cotangents=np.concatenate(blocks))
-        with progress.share(begin, 1.0):
-            yield from zip(portions, self._ask_workers(progress, rows, portions, method, *flags))
+        yield from zip(portions, self._ask_workers(progress, rows, portions, method, *flags))
 
     def _ask_workers(
         self, progress: Progress, rows: Rows, portions: list[slice], method: Callable[..., Any], *flags: bool
@@ -341,8 +353,8 @@ class Expectations:
             )
         return RowStarts(states, state_gradients)
 
-    def _blocks(self, num_rows: int, columns_per_row: int, progress: Progress) -> Iterator[slice]:
-        row = 8 * columns_per_row or 1
+    def _blocks(self, num_rows: int, numbers_per_row: int, progress: Progress) -> Iterator[slice]:
+        row = 8 * numbers_per_row
         size = max(_BLOCK_BYTES // row, _MIN_BLOCK_ROWS)
         if self.options.memory_limit is not None:
             size = max(min(size, self.options.resolve_memory_limit() // (_BLOCKS_IN_LIMIT * row)), 1)

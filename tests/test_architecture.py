@@ -73,6 +73,7 @@ LAYERS = {
         "gradient_options",
         "batches",
         "execution",
+        "block_evaluation",
         "cone_evaluation",
         "metrics",
         "magnitudes",

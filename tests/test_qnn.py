@@ -144,6 +144,17 @@ def test_vjp_takes_the_cotangent_of_a_single_sample_flat_and_that_of_a_loss_as_a
     assert_same(of_weights, fused.vjp(INPUTS["grid"], [0.3], 2 * outputs)[1])
 
 
+def test_a_function_maps_outputs_to_a_cotangent_in_the_shape_of_the_outputs():
+    fused, inputs = FusedEstimatorQNN(**parts(2, 1)), data((2, 3, 2))
+    targets = data((2, 3, 2))
+    wanted = fused.vjp(inputs, [0.3], fused.forward(inputs, [0.3]) - targets)[1]
+    assert_same(fused.vjp(inputs, [0.3], lambda outputs: outputs - targets)[1], wanted)
+    with pytest.raises(ValueError, match=r"cotangent has shape \(6, 2\); allowed: \(2, 3, 2\)"):
+        fused.vjp(inputs, [0.3], lambda outputs: outputs.reshape(6, 2))
+    with pytest.raises(TypeError, match="cotangent is None; allowed: real numbers, one for each output of each sample"):
+        fused.vjp(inputs, [0.3], None)
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (3, 2, 1), (1, 2)])
 def test_a_cotangent_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"cotangent has shape .*; allowed: \(3, 2\)\.$"):

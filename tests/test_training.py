@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Expectations`: values, Jacobians and vector-Jacobian products of inputs and weights, in blocks of rows."""
 
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from qiskit.circuit.library import real_amplitudes, zz_feature_map
 from qiskit.quantum_info import SparsePauliOp
 
-from qiskit_fused import training
+from qiskit_fused import training, workers
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.training import Expectations
 
@@ -56,6 +58,31 @@ def test_without_a_limit_a_batch_of_few_bytes_is_one_block(monkeypatch):
     sizes = blocks_of(monkeypatch)
     make().value_and_vjp(INPUTS, WEIGHTS, COTANGENTS)
     assert sizes == [7]
+
+
+@pytest.mark.parametrize("how", ["blocks", "threads", "processes"])
+def test_a_function_sees_the_values_of_all_rows_at_once_however_these_are_cut(how, monkeypatch):
+    inputs, targets, seen = RNG.random((3000, 3)), RNG.random((3000, 2)), []
+
+    def squares(values):
+        seen.append(values.shape)
+        return 2 * (values - targets) / len(targets)
+
+    wanted = make().value_and_vjp(inputs, WEIGHTS, squares)
+    pools = {"threads": ThreadPoolExecutor, "processes": ProcessPoolExecutor}
+    with pools.get(how, ThreadPoolExecutor)(2) as pool:
+        monkeypatch.setattr(workers, "_MIN_WORK", 1 << 18)
+        options = {"memory_limit": "400kB"} if how == "blocks" else {"executor": pool}
+        found = make(**options, num_threads=1).value_and_vjp(inputs, WEIGHTS, squares)
+    assert seen == [(3000, 2)] * 2
+    for one, other in zip(found[:3], wanted):
+        assert_allclose(one, other, atol=1e-12)
+
+
+def test_cotangents_of_none_are_one_for_each_value():
+    for cotangents in (None, lambda values: None):
+        with pytest.raises(TypeError, match="cotangents is None; allowed: real numbers, one for each value of each"):
+            make().value_and_vjp(INPUTS, WEIGHTS, cotangents)
 
 
 def test_wrong_shapes_and_numbers_are_named():
