@@ -56,12 +56,9 @@ def check_count(what: str, value: Any, least: int = 1) -> int:
     """Return an integer that is not below the least that is allowed.
 
     Raises:
-        TypeError: for something that is no integer.
-        ValueError: for a smaller integer.
+        ValueError: for a smaller integer, and for something that is no integer.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{what} is {value!r}; allowed: an integer >= {least}.")
-    if value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{what} is {value!r}; allowed: an integer >= {least}.")
     return int(value)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from qiskit_fused.choices import check_choice, check_dtype
+from qiskit_fused.choices import check_choice, check_count, check_dtype
 from qiskit_fused.layout import OFF, ON, SIGN, Column, Layout, make_layout
 from qiskit_fused.methods import fewest_states
 from qiskit_fused.schedules import METHODS, Method
@@ -45,16 +45,12 @@ def draw(
     check_choice("device", device, ("cpu", "cuda"))
     check_choice("method", method, METHODS)
     dtype = check_dtype("dtype", dtype)
-    for name, number, least in (
-        ("max_layers", max_layers, 2),
-        ("num_states", num_states, 1),
-        ("num_segments", num_segments, 1),
-    ):
+    max_layers = check_count("max_layers", max_layers, 2)
+    for name, number in (("num_states", num_states), ("num_segments", num_segments)):
         if number is None:
             continue
-        if not isinstance(number, int) or number < least:
-            raise ValueError(f"{name} is {number!r}; allowed: an integer >= {least}.")
-        if name != "max_layers" and method != "checkpoint":
+        check_count(name, number)
+        if method != "checkpoint":
             raise ValueError(f"{name} is {number} with method={method!r}; it goes with method='checkpoint' only.")
     if num_states is not None and num_segments is not None:
         raise ValueError(f"num_states is {num_states} and num_segments is {num_segments}; give one of them.")

@@ -254,8 +254,7 @@ class Plan(ShownAsText):
             num_states: for "checkpoint", states kept per row; None is the fewest, 1.
 
         Raises:
-            TypeError: for a count that is no integer.
-            ValueError: for a count that is too small, or when ``method`` or ``dtype`` is not understood.
+            ValueError: for a count that is no integer or too small, or when ``method`` or ``dtype`` is not understood.
         """
         check_choice("method", method, METHODS)
         kept = 1 if num_states is None else check_count("num_states", num_states)
@@ -283,8 +282,8 @@ class Plan(ShownAsText):
             num_threads: rows run side by side, one per thread at most.
 
         Raises:
-            TypeError: for a count that is no integer.
-            ValueError: for a count that is too small, or when ``memory_limit`` or ``dtype`` is not understood.
+            ValueError: for a count that is no integer or too small, or when ``memory_limit`` or ``dtype`` is not
+                understood.
         """
         request = _request(batch_size, observables, dtype)
         return report(self, request, check_count("num_threads", num_threads), resolve_limit(memory_limit))

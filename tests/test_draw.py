@@ -236,6 +236,7 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
         ({"dtype": "float32"}, "dtype is 'float32'"),
         ({"method": "auto"}, "method is 'auto'"),
         ({"max_layers": 1}, "max_layers is 1; allowed: an integer >= 2"),
+        ({"max_layers": None}, "max_layers is None; allowed: an integer >= 2"),
         ({"num_states": 0, "method": "checkpoint"}, "num_states is 0"),
         ({"num_segments": 4}, "goes with method='checkpoint'"),
         ({"num_segments": 4, "num_states": 4, "method": "checkpoint"}, "give one of them"),

@@ -379,22 +379,21 @@ def test_a_printed_report_is_a_table():
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
-        ("batch_size", -1, "ValueError: batch_size is -1; allowed: an integer >= 0."),
-        ("batch_size", 0.5, "TypeError: batch_size is 0.5; allowed: an integer >= 0."),
-        ("batch_size", True, "TypeError: batch_size is True; allowed: an integer >= 0."),
-        ("batch_size", "3", "TypeError: batch_size is '3'; allowed: an integer >= 0."),
-        ("num_threads", 0, "ValueError: num_threads is 0; allowed: an integer >= 1."),
-        ("num_threads", None, "TypeError: num_threads is None; allowed: an integer >= 1."),
-        ("observables", 0, "ValueError: observables is 0; allowed: an integer >= 1."),
-        ("num_states", 0, "ValueError: num_states is 0; allowed: an integer >= 1."),
+        ("batch_size", -1, "batch_size is -1; allowed: an integer >= 0."),
+        ("batch_size", 0.5, "batch_size is 0.5; allowed: an integer >= 0."),
+        ("batch_size", True, "batch_size is True; allowed: an integer >= 0."),
+        ("batch_size", "3", "batch_size is '3'; allowed: an integer >= 0."),
+        ("num_threads", 0, "num_threads is 0; allowed: an integer >= 1."),
+        ("num_threads", None, "num_threads is None; allowed: an integer >= 1."),
+        ("observables", 0, "observables is 0; allowed: an integer >= 1."),
+        ("num_states", 0, "num_states is 0; allowed: an integer >= 1."),
     ],
 )
 def test_counts_that_are_none_are_refused_by_name(name, value, error):
     plan = fuse(ladder(4, 1))
     for ask in [plan.memory] if name == "num_states" else [plan.memory, plan.report]:
-        with pytest.raises((TypeError, ValueError)) as refusal:
+        with pytest.raises(ValueError, match=re.escape(error)):
             ask(**{name: value})
-        assert f"{refusal.type.__name__}: {refusal.value}" == error
         ask(**{name: np.int64(3)})
 
 
