@@ -365,6 +365,8 @@ def choose_method(
         ValueError: for options that do not go together.
     """
     options.check_method()
+    # Threads share a batch row by row, or a row chunk by chunk. To ask the environment for their number takes 2 us.
+    is_for_one_thread = len(columns) == 1 and not plan.chunk_bits
     choice = choose(
         plan,
         request,
@@ -372,7 +374,7 @@ def choose_method(
         columns,
         method=options.method,
         num_segments=options.num_segments,
-        num_threads=options.resolve_num_threads(),
+        num_threads=1 if is_for_one_thread else options.resolve_num_threads(),
         limit_of=options.limit_for,
         limit_name="80 % of the free memory" if options.memory_limit is None else "memory_limit",
     )

@@ -144,7 +144,7 @@ class CpuEngine:
             "num_threads": threads,
             "sweeps": plan.num_sweeps * (len(columns) + backward),
             "chunks": 1,
-            "bytes": num_bytes + sum(array.nbytes for array in arrays if array is not None),
+            "bytes": num_bytes + sum([array.nbytes for array in arrays if array is not None]),
             "bind_seconds": bind_seconds,
             "sweep_seconds": sweep_seconds,
         }  # fmt: skip
