@@ -19,7 +19,7 @@ from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
 from qiskit_fused.row_blocks import take_rows
 from qiskit_fused.row_errors import renumbered
-from qiskit_fused.row_starts import FROM_CIRCUIT, RowStarts, check_states
+from qiskit_fused.row_starts import FROM_CIRCUIT, WITHOUT_GRADIENTS, RowStarts, check_states
 
 # Which parts of a derivative to evaluate, imaginary or not. The keys are names: qiskit-algorithms has its own enum.
 _IMAGINARY_PARTS = {"REAL": (False,), "IMAG": (True,), "COMPLEX": (False, True)}
@@ -47,7 +47,7 @@ def differentiate_rows(
         initial_states: see `FusedEstimatorGradient.value_and_gradient`.
         meanwhile: called once, beside the sweeps.
     """
-    starts = FROM_CIRCUIT if compiled.program.encodes(columns) else RowStarts(gradients=False)
+    starts = FROM_CIRCUIT if compiled.program.encodes(columns) else WITHOUT_GRADIENTS
     if initial_states is not None:
         states = check_states(initial_states, compiled.num_qubits)
         values, states = _same_number(values, states)

@@ -39,6 +39,7 @@ class RowStarts:
 
 
 FROM_CIRCUIT = RowStarts()
+WITHOUT_GRADIENTS = RowStarts(gradients=False)
 
 
 def check_states(states: Any, num_qubits: int) -> np.ndarray:
