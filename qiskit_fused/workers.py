@@ -14,7 +14,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import replace
 from itertools import pairwise
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -156,7 +156,7 @@ def run_portions(
 
     Raises:
         RuntimeError: when the executor is broken or shut down, or the work was cancelled.
-        Exception: the first that a portion raised.
+        Exception: what the first portion raised that raised anything, in the order of portions.
     """
     assert executor is not None
     run = _Run(executor, function, shared, arguments, portions)
@@ -179,9 +179,18 @@ def run_portions(
                         done += portions[number].stop - portions[number].start
                 if watch is not None and watch(done, portions[-1].stop):
                     raise RuntimeError(CANCELLED)
-            yield results.pop(turn)
+            result = results.pop(turn)
+            if isinstance(result, _Raised):
+                raise result.error
+            yield result
     finally:
         run.end()
+
+
+class _Raised(NamedTuple):
+    """The error of a portion, raised at its turn: which error is raised does not depend on who is fast."""
+
+    error: Exception
 
 
 class _Run:
@@ -234,8 +243,13 @@ class _Run:
 
     def _result(self, future: Future[Any]) -> tuple[int, Any]:
         number = self.flying.pop(future)
-        with shifted(self._portions[number].start):
-            return number, future.result()
+        try:
+            with shifted(self._portions[number].start):
+                return number, future.result()
+        except (BrokenExecutor, CancelledError):
+            raise
+        except Exception as error:
+            return number, _Raised(error)
 
     def end(self) -> None:
         """Take back what has not begun, and tell threads to end."""

@@ -69,7 +69,9 @@ def binding_for_terms():
 
 def planning():
     circuit = gates(12, 100_000)
-    return lambda: FusedEstimatorGradient(**OPTIONS).value_and_gradient(circuit, "Z" * 12, rows(1, 4))
+    return lambda: [
+        FusedEstimatorGradient(**OPTIONS).value_and_gradient(circuit.copy(), "Z" * 12, rows(1, 4)) for _ in range(5)
+    ]
 
 
 def fusing():
@@ -196,7 +198,8 @@ def test_ctrl_c_ends_soon_whatever_runs(kind):
         sender.start()
         work()
         ended.append(True)
-        sender.join()  # a signal that comes too late comes here
+        while sender.is_alive():  # a signal that comes too late comes here
+            sender.join(0.1)
 
     with pytest.raises(KeyboardInterrupt):
         run()
