@@ -112,7 +112,7 @@ def order_of(parameters: Sequence[Parameter]) -> str:
 
 
 def _arrays_by_name(given: Any, what: str) -> list[tuple[tuple[str, ...], np.ndarray]]:
-    """Return names and arrays whose last axis is that of the names."""
+    """Return the names, and arrays whose last axis runs over the names."""
     if isinstance(given, BindingsArray):
         return list(given.data.items())
     arrays = [(_names(key, what), real_values(value, what)) for key, value in given.items()]

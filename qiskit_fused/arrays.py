@@ -28,7 +28,7 @@ def as_numbers(values: Any, what: str) -> np.ndarray:
         ValueError: for nested sequences of different lengths, and for masked values.
     """
     for number, part in enumerate(values) if isinstance(values, (list, tuple)) else ():
-        if isinstance(part, np.ma.MaskedArray):  # NumPy makes numbers of what is under the masks of rows in a list
+        if isinstance(part, np.ma.MaskedArray):  # in a list, NumPy takes the numbers under a mask
             as_numbers(part, f"{what}[{number}]")
     try:
         array = np.asarray(values)

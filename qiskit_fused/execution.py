@@ -339,7 +339,7 @@ class _Runner(NamedTuple):
 
 
 def _beside(held: int, options: FusedOptions) -> FusedOptions:
-    """Return options whose memory limit is what arrays of that many bytes leave of it.
+    """Return options whose memory limit is lower by the bytes of arrays that are held.
 
     Raises:
         MemoryError: when they leave nothing.

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 else:
 
     class cached_property(functools.cached_property):  # noqa: N801, the name it has there
-        """A property that is computed at its first use: that of functools without the lock it has before Python 3.12.
+        """A property that is computed at its first use, as in functools, but without the lock of Python before 3.12.
 
         That lock is one for all objects of a class, and a child forked while a thread holds it would wait for it for
         good. Two threads may compute the value at the same time; the first value stays.

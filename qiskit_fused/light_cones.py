@@ -287,7 +287,7 @@ class _Costs:
         return _FIXED + self.num_rows * (_ROW + sweeps * np.exp2(np.minimum(_count_qubits(cones), 900)))
 
     def of_unions(self, cones: _Sets) -> np.ndarray:
-        """Return the same, infinite for those that hold too many qubits."""
+        """Return the cost of each union, infinite where the union holds too many qubits."""
         costs = self.of(cones)
         if self.most_qubits is not None:
             costs[_count_qubits(cones) > self.most_qubits] = np.inf

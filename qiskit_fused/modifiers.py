@@ -60,7 +60,7 @@ def annotated(lowering: _Lowering, op: AnnotatedOperation, qubits: Qubits, contr
 
 
 def _unwrapped(op: AnnotatedOperation) -> tuple[Instruction, list[Modifier]]:
-    """Return what is under all modifiers, and the modifiers from the inside out."""
+    """Return the base operation under all modifiers, and the modifiers from the inside out."""
     modifiers: list[Modifier] = []
     while isinstance(op, AnnotatedOperation):
         modifiers = [*op.modifiers, *modifiers]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from qiskit.circuit import Parameter
@@ -15,10 +15,16 @@ from qiskit_fused.coercion import LiveObservables
 from qiskit_fused.compiler import COMPILED
 from qiskit_fused.differentiation import differentiate_rows
 from qiskit_fused.execution import check_finite, evaluate
+from qiskit_fused.options import FusedOptions
 from qiskit_fused.progress import Part, Progress
 
-if TYPE_CHECKING:
-    from qiskit_fused.gradient import FusedEstimatorGradient
+
+class _HasOptions(Protocol):
+    """A gradient, of which an objective reads the options at each call."""
+
+    @property
+    def fused_options(self) -> FusedOptions:
+        """The options of the engine."""
 
 
 class Objective:
@@ -33,7 +39,7 @@ class Objective:
 
     parameters: tuple[Parameter, ...]
 
-    def __init__(self, gradient: FusedEstimatorGradient, circuit: Any, observable: Any, fixed: Any):
+    def __init__(self, gradient: _HasOptions, circuit: Any, observable: Any, fixed: Any):
         self._engine = gradient
         self._compiled = COMPILED.get(circuit)
         self._observables = LiveObservables(observable, self._compiled.num_qubits)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors for observables that Qiskit's containers refuse: which one it is, what is wrong with it, and what to write."""
+"""Errors for observables that Qiskit's containers refuse; each names the observable, its fault and the cure."""
 
 from __future__ import annotations
 

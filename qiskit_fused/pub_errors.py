@@ -38,5 +38,5 @@ def not_broadcastable(observables: tuple[int, ...], values: tuple[int, ...], num
 
 
 def name_row(row: int, shape: tuple[int, ...], number: int) -> str:
-    """Return the index of a row in values of that shape, and the number of their PUB, for errors."""
+    """Return the index of a row in an array of values, and the number of the PUB, for errors."""
     return f"{row_index(row, shape)} of PUB {number}"

@@ -299,7 +299,7 @@ def _items(container: Any) -> list[Any]:
     if isinstance(container, FunctionType):
         return [container.__code__, container.__defaults__, container.__kwdefaults__, *(container.__closure__ or ())]
     if isinstance(container, CellType):
-        return [container.cell_contents] if container != CellType() else []  # which compares what is in them
+        return [container.cell_contents] if container != CellType() else []  # comparing a cell compares its content
     return list(container)
 
 

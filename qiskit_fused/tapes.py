@@ -125,7 +125,7 @@ class Group:
         }
 
     def blocks(self, num_rows: int, num_gradients: int = 0) -> Iterator[slice]:
-        """Yield the rows that are evaluated at a time; with derivatives, of that many gradients a row."""
+        """Yield blocks of rows to evaluate one after the other; with derivatives, a row has that many gradients."""
         numbers = len(self._steps) * len(self.members) + num_gradients * len(self.entry_column)
         size = max(_MAX_NUMBERS // numbers, 1)
         for begin in range(0, num_rows, size):

@@ -19,7 +19,7 @@ from qiskit_fused.compiler import CompiledCircuit
 from qiskit_fused.lowering import PASSIVE, lower
 from qiskit_fused.standard_gates import STANDARD
 
-MAX_QUBITS = 10  # in larger circuits, what is known of constants saves more time than compiling takes
+MAX_QUBITS = 10  # in larger circuits, fusing constants saves more time than compiling takes
 MAX_ENTRIES = 2000  # of a structure: names and qubits of its gates
 _MAX_BYTES = 64 << 20
 _BYTES_PER_ENTRY = 1000  # of a template with some plans

@@ -192,7 +192,7 @@ class CudaEngine:
             self._mark = self.runtime.mark()
 
     def release_memory(self) -> None:
-        """Free what is kept on the device between calls: plans, observables, and the last states."""
+        """Free the device memory that is kept between calls: plans, observables, and the last states."""
         with self._running, self._lock, self.runtime.context():
             self._plans.clear()
             self._observables.clear()
