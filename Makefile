@@ -61,20 +61,20 @@ format: .venv/installed
 	.venv/bin/clang-format -i $(CPP_FILES)
 
 bench: .venv-bench/peers
-	.venv-bench/bin/python benchmarks/run.py
+	.venv-bench/bin/python benchmarks main
 
 bench-scan: .venv-bench/peers
-	.venv-bench/bin/python benchmarks/scan.py
+	.venv-bench/bin/python benchmarks scan
 
 bench-deep: .venv-bench/installed
-	.venv-bench/bin/python benchmarks/deep.py
+	.venv-bench/bin/python benchmarks deep
 
 bench-train: .venv-bench/peers
-	.venv-bench/bin/python benchmarks/training.py
+	.venv-bench/bin/python benchmarks training
 
 # No environment of its own: the peers on a GPU are gigabytes, and GPU machines bring their own PyTorch, CuPy and JAX.
 bench-gpu:
-	$(PYTHON) benchmarks/gpu.py
+	$(PYTHON) benchmarks gpu
 
 # Notebooks are shown as they were saved; a warning is an error. PyTorch gives the signatures of its layers.
 docs: .venv/installed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the newest results into README.md and benchmarks/README.md: ``python benchmarks/report.py --update-readmes``.
+"""Write the newest results into README.md and benchmarks/README.md: ``python benchmarks readmes``.
 
 A section is what stands between ``<!-- generated: NAME -->`` and ``<!-- end: NAME -->``. It is of the newest results
 file of its kind, whatever the machine, that is not partial (--only, --peers, --quick); all files are listed.
@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import report
-from report import Record
+from main import report
+from main.report import Record
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -22,7 +22,7 @@ READMES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 Files = dict[Path, Record]
 
 
-def update() -> None:
+def main() -> None:
     """Rewrite the generated sections of both files."""
     files = load(RESULTS)
     for readme in READMES:

@@ -10,11 +10,12 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 
 
-def run_python(*arguments):
-    """Run Python with the path of this process."""
+def run_benchmark(*arguments, **environment):
+    """Run ``python benchmarks`` with the path of this process."""
     path = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, str(BENCHMARKS), *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": path} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 class InProcess:

@@ -6,13 +6,11 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from benchmarking import BENCHMARKS, run_python
-
-RUN, REPORT, DEEP = (BENCHMARKS / name for name in ("run.py", "report.py", "deep.py"))
+from benchmarking import BENCHMARKS, run_benchmark
 
 
 def test_the_quick_benchmark_agrees_with_a_numpy_adjoint_and_prints_its_tables():
-    done = run_python(RUN, "--quick", "--peers", "", "--threads", "1")
+    done = run_benchmark("main", "--quick", "--peers", "", "--threads", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "numpy c128" in done.stdout
     assert "failed or differs: nothing" in done.stdout and "share of bandwidth" in done.stdout
@@ -22,17 +20,15 @@ def test_the_quick_benchmark_agrees_with_a_numpy_adjoint_and_prints_its_tables()
 def deep(monkeypatch):
     """The modules of the benchmark of deep circuits, which is no package."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import deep
-    import deep_report
-    import deep_worker
+    from deep import report, run, worker
 
-    return SimpleNamespace(main=deep, report=deep_report, worker=deep_worker)
+    return SimpleNamespace(main=run, report=report, worker=worker)
 
 
 def test_the_quick_deep_benchmark_measures_every_section_and_draws(tmp_path):
     pytest.importorskip("matplotlib")
     output = tmp_path / "deep.json"
-    done = run_python(DEEP, "--quick", "--threads", "1", "--output", output)
+    done = run_benchmark("deep", "--quick", "--threads", "1", "--output", output)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "failed or differs: nothing" in done.stdout
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -40,7 +36,7 @@ def test_the_quick_deep_benchmark_measures_every_section_and_draws(tmp_path):
     methods = {entry["method"] for entry in results["budgets"]["entries"] if "median_s" in entry}
     assert methods == {"reverse", "checkpoint", "store", "auto"}
     assert all("does_not_fit" in entry for entry in results["budgets"]["entries"] if entry["memory_limit"] == 1000)
-    again = run_python(REPORT, output).stdout
+    again = run_benchmark("report", output).stdout
     assert again.strip() in done.stdout
 
 
@@ -58,7 +54,7 @@ def test_what_fails_or_differs_or_misses_a_goal_is_said(deep):
 
 def test_our_own_goals_are_missed_aloud(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import report
+    from main import report
 
     speed = {"num_qubits": 10, "sweep_ms": 1.0, "bind_ms": 1.0, "flops": 10**9, "peak_flops_per_second": 1e12}
     seconds = {"lower_and_plan_s": 11, "rebind_s": 0.2, "rebind_in_engine_s": 0.1, "call_s": 1, "first_call_s": 2}

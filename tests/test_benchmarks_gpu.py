@@ -2,53 +2,37 @@
 """The GPU benchmark runs without a GPU on tiny circuits, refuses what is wrong, and says where we lose."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarking import InProcess
-
-ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "benchmarks"
+from benchmarking import BENCHMARKS, ROOT, InProcess, run_benchmark
 
 
 @pytest.fixture
 def bench(monkeypatch):
     """The modules of the bench, which is no package."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import gpu
-    import gpu_peers
-    import gpu_report
-    import gpu_worker
-    import worker
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from gpu import peers, report, run
+    from gpu import worker as gpu_worker
+    from main import worker
 
-    return SimpleNamespace(gpu=gpu, peers=gpu_peers, report=gpu_report, gpu_worker=gpu_worker, worker=worker)
-
-
-def run_benchmark(*arguments, **environment):
-    path = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, str(FOLDER / "gpu.py"), *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": path} | environment
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return SimpleNamespace(gpu=run, peers=peers, report=report, gpu_worker=gpu_worker, worker=worker)
 
 
 def test_the_dry_run_goes_through_all_workloads_and_writes_nothing():
-    before = sorted((FOLDER / "results").rglob("*.json"))
-    done = run_benchmark("--dry-run", "--peers", "")
+    before = sorted((BENCHMARKS / "results").rglob("*.json"))
+    done = run_benchmark("gpu", "--dry-run", "--peers", "")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DRY RUN" in done.stdout and "ABORTED" not in done.stdout
     for name in ("(i) n=4", "(ii) n=5", "(iii) n=6 L=4 B=2", "(iii) n=6 L=4 B=5: qiskit-fused from B=2 ~"):
         assert name in done.stdout
-    assert sorted((FOLDER / "results").rglob("*.json")) == before
+    assert sorted((BENCHMARKS / "results").rglob("*.json")) == before
 
 
 def test_without_a_usable_gpu_the_status_is_2_and_the_reason_is_printed():
-    done = run_benchmark(QISKIT_FUSED_DISABLE_CUDA="1")
+    done = run_benchmark("gpu", QISKIT_FUSED_DISABLE_CUDA="1")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "no usable GPU" in done.stderr and "QISKIT_FUSED_DISABLE_CUDA" in done.stderr
 
@@ -173,7 +157,7 @@ def test_the_ceilings_are_those_of_a_gpu(bench):
 
 
 def test_the_collected_wheels_hold_what_the_project_asks_for(bench):
-    import collect_wheels
+    from gpu import collect_wheels
 
     project = (ROOT / "pyproject.toml").read_text()
     asked = re.findall(r'"([a-z-]+)[^"]*"', re.search(r"^dependencies = (.*)$", project, re.M).group(1))

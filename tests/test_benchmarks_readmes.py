@@ -14,7 +14,7 @@ from benchmarking import BENCHMARKS, ROOT
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import readmes
-    import report
+    from main import report
 
     return SimpleNamespace(readmes=readmes, report=report)
 
@@ -23,7 +23,7 @@ def test_both_readmes_are_in_step_with_the_results(bench):
     files = bench.readmes.load(BENCHMARKS / "results")
     assert files
     for readme in (ROOT / "README.md", BENCHMARKS / "README.md"):
-        stale = "stale: run python benchmarks/report.py --update-readmes"
+        stale = "stale: run python benchmarks readmes"
         assert bench.readmes.updated(readme, files) == readme.read_text(), stale
 
 

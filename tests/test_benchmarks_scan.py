@@ -9,23 +9,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarking import BENCHMARKS, ROOT, InProcess, run_python
-
-SCAN, REPORT = BENCHMARKS / "scan.py", BENCHMARKS / "report.py"
+from benchmarking import BENCHMARKS, ROOT, InProcess, run_benchmark
 
 
 @pytest.fixture
 def bench(monkeypatch):
     """The modules of the benchmark."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("harness", "own", "peers", "report", "run", "scan", "scan_report", "training_peers", "worker", "workloads")
-    return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    names = {name: f"main.{name}" for name in ("peers", "report", "run", "worker")}
+    names |= {name: f"common.{name}" for name in ("harness", "own", "workloads")}
+    names |= {"scan": "scan.run", "scan_report": "scan.report", "training_peers": "training.peers"}
+    return SimpleNamespace(**{name: importlib.import_module(path) for name, path in names.items()})
 
 
 def test_the_quick_scan_measures_every_axis_and_draws_small_pictures(tmp_path):
     pytest.importorskip("matplotlib")
     output = tmp_path / "scan.json"
-    done = run_python(SCAN, "--quick", "--peers", "", "--threads", "1", "--output", output)
+    done = run_benchmark("scan", "--quick", "--peers", "", "--threads", "1", "--output", output)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "failed or differs: nothing" in done.stdout
     results = json.loads(output.read_text())
@@ -39,12 +39,12 @@ def test_the_quick_scan_measures_every_axis_and_draws_small_pictures(tmp_path):
     for name in ("qubits", "rows", "layers", "memory"):
         picture = (tmp_path / f"scan-{name}.png").read_bytes()
         assert picture.startswith(b"\x89PNG") and len(picture) < 150_000
-    assert run_python(REPORT, output).stdout.strip() in done.stdout
+    assert run_benchmark("report", output).stdout.strip() in done.stdout
 
 
 def test_an_unknown_axis_or_peer_is_refused_with_those_that_exist():
     for flag, text in (("--only", "qubits"), ("--peers", "lightning")):
-        done = run_python(SCAN, flag, "nonsense", "--no-save")
+        done = run_benchmark("scan", flag, "nonsense", "--no-save")
         assert done.returncode == 2 and "nonsense" in done.stderr and text in done.stderr
 
 

@@ -6,34 +6,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarking import BENCHMARKS, run_python
-
-TRAINING, REPORT = BENCHMARKS / "training.py", BENCHMARKS / "report.py"
+from benchmarking import BENCHMARKS, run_benchmark
 
 
 @pytest.fixture
 def bench(monkeypatch):
     """The modules of the benchmark, which is no package."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import training
-    import training_peers
-    import training_report
-    import training_worker
-    import worker
-    import workloads
+    from common import workloads
+    from training import peers, report, run, worker
 
-    return SimpleNamespace(
-        main=training,
-        peers=training_peers,
-        report=training_report,
-        training_worker=training_worker,
-        worker=worker,
-        workloads=workloads,
-    )
+    return SimpleNamespace(main=run, peers=peers, report=report, training_worker=worker, workloads=workloads)
 
 
 def test_the_quick_training_benchmark_checks_a_vjp_and_its_memory():
-    done = run_python(TRAINING, "--quick", "--only", "vjp,memory", "--peers", "", "--threads", "1")
+    done = run_benchmark("training", "--quick", "--only", "vjp,memory", "--peers", "", "--threads", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "failed or differs: nothing" in done.stdout
     assert "qiskit-fused c64" in done.stdout and "limit, MB" in done.stdout
@@ -43,7 +30,7 @@ def test_the_quick_training_benchmark_checks_a_vjp_and_its_memory():
 def test_the_quick_training_benchmark_measures_every_section_and_prints_it_again(tmp_path):
     pytest.importorskip("torch")
     output = tmp_path / "training.json"
-    done = run_python(TRAINING, "--quick", "--peers", "connector", "--threads", "1", "--output", output)
+    done = run_benchmark("training", "--quick", "--peers", "connector", "--threads", "1", "--output", output)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "failed or differs: nothing" in done.stdout
     results = json.loads(output.read_text())
@@ -52,7 +39,7 @@ def test_the_quick_training_benchmark_measures_every_section_and_prints_it_again
     assert connector["label"] == "TorchConnector" and connector["extrapolated"] and connector["rows"] == 1
     limited = [entry for entry in results["memory"]["entries"] if entry["memory_limit"] is not None]
     assert all(entry["growth_bytes"] is None or entry["growth_bytes"] < entry["memory_limit"] for entry in limited)
-    again = run_python(REPORT, output).stdout
+    again = run_benchmark("report", output).stdout
     assert again.strip() in done.stdout
 
 
@@ -140,5 +127,5 @@ def test_complex64_is_held_against_the_fastest_peer_of_any_precision(bench):
 
 def test_an_unknown_section_or_peer_is_refused_with_those_that_exist():
     for flag, text in (("--only", "jacobian"), ("--peers", "tensorcircuit")):
-        done = run_python(TRAINING, flag, "nonsense")
+        done = run_benchmark("training", flag, "nonsense")
         assert done.returncode == 2 and "nonsense" in done.stderr and text in done.stderr

@@ -196,7 +196,7 @@ def test_a_template_that_nobody_names_is_no_kernel():
 
 def test_a_rotation_takes_three_multiply_adds_per_amplitude_and_ten_in_the_adjoint():
     """Backward: two states, and the sums of Y and X. Counted in the machine code."""
-    script = ROOT / "benchmarks" / "instruction_counts.py"
+    script = ROOT / "benchmarks" / "gpu" / "instruction_counts.py"
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
         [sys.executable, script], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs in the contenders' processes of the GPU benchmark (see worker.py), and the ceilings of the device."""
+"""What runs in the contenders' processes of the GPU benchmark (see main/worker.py), and the ceilings of the device."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from gpu_peers import GpuContender
-from worker import _current
-from workloads import Workload
+
+from common.workloads import Workload
+from gpu.peers import GpuContender
+from main.worker import _current
 
 # Eight independent chains a thread keep the multiply-add units busy whatever their latency; a and b are no constants,
 # so that the compiler can fold nothing.

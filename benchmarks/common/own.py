@@ -16,8 +16,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from peers import Fused, FusedDropIn
-from workloads import Workload, hardware_efficient, qiskit_circuit, sum_of_z
+
+from common.workloads import Workload, hardware_efficient, qiskit_circuit, sum_of_z
+from main.peers import Fused, FusedDropIn
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from report import Record, Table, _number, count, markdown_sections, plain_ticks, print_sections
+from main.report import Record, Table, _number, count, markdown_sections, plain_ticks, print_sections
 
 MB = 10**6
 SECTIONS = ("deep", "wide", "budgets", "drift")

@@ -3,9 +3,8 @@
 
 ::
 
-    python benchmarks/report.py results/DEVICE/DATE.json    # print the tables of a results file again
-    python benchmarks/report.py --markdown FILE             # the same as Markdown
-    python benchmarks/report.py --update-readmes            # write the newest results into the READMEs
+    python benchmarks report results/DEVICE/DATE.json    # print the tables of a results file again
+    python benchmarks report --markdown FILE             # the same as Markdown
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from typing import Any
 
 OURS = "qiskit-fused"
 WITH_CIRCUIT = "qiskit-fused, circuit"
-REPORTS = {"run": "report", "scan": "scan_report", "deep": "deep_report", "training": "training_report",
-           "gpu": "gpu_report"}  # fmt: skip
+REPORTS = {"run": "main.report", "scan": "scan.report", "deep": "deep.report", "training": "training.report",
+           "gpu": "gpu.report"}  # fmt: skip
 
 DETAILS = ["median", "min", "25 %", "75 %", "turns", "first s", "MiB", "value err", "grad err"]
 
@@ -91,7 +90,7 @@ def pictures(results: Record, path: Path) -> dict[str, Path]:
 
 
 def print_report(results: Record) -> None:
-    """Print all tables of a results file of `run.py`."""
+    """Print all tables of a results file of main."""
     print_sections(results, sections(results), *_contents(results))
 
 
@@ -205,7 +204,7 @@ def _markdown_table(table: Table) -> str:
 
 
 def _contents(results: Record) -> tuple[list[tuple[str, Table]], list[str], list[str]]:
-    """Return the tables of a results file of `run.py`, what failed, and what misses."""
+    """Return the tables of a results file of main, what failed, and what misses."""
     workloads = results["workloads"]
     tables = [
         (
@@ -351,21 +350,12 @@ def report_of(results: Record) -> Any:
     return importlib.import_module(REPORTS[kind_of(results)])
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the tables of a results file, or write those of the newest into the READMEs."""
-    if "--update-readmes" in arguments:
-        import readmes
-
-        readmes.update()
-        return
-    *flags, path = arguments
+def main() -> None:
+    """Print the tables of a results file."""
+    *flags, path = sys.argv[1:]
     results = json.loads(Path(path).read_text())
     report = report_of(results)
     if "--markdown" in flags:
         print(report.markdown(results))
     else:
         report.print_report(results)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -19,8 +19,9 @@ from itertools import groupby
 from typing import Any, ClassVar
 
 import numpy as np
-import peers
-from workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit, sum_of_z
+
+from common.workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit, sum_of_z
+from main import peers
 
 Result = tuple[np.ndarray, np.ndarray]
 

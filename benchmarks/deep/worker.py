@@ -14,9 +14,10 @@ from math import isqrt, pi
 from typing import Any
 
 import numpy as np
-from own import engine_stats
-from worker import forget_peak_memory, memory_in_use
-from workloads import Workload, qiskit_circuit, sum_of_z
+
+from common.own import engine_stats
+from common.workloads import Workload, qiskit_circuit, sum_of_z
+from main.worker import forget_peak_memory, memory_in_use
 
 TURN_SECONDS = 0.1
 SEEDS = (0, 1, 2)  # of the drift table, which holds the largest error

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gpu_worker
 import numpy as np
-from gpu_peers import PEERS, CpuReference, Fused, NumpyReference, encoded_ansatz
-from gpu_report import print_report
-from harness import progress, revision, version
-from worker import Worker, WorkerError
-from workloads import Workload
+
+from common.harness import progress, revision, version
+from common.workloads import Workload
+from gpu import worker
+from gpu.peers import PEERS, CpuReference, Fused, NumpyReference, encoded_ansatz
+from gpu.report import print_report
+from main.worker import Worker, WorkerError
 
 # Single precision: values relative to n, the gradient to its largest component; the CPU engine's errors are 2e-8 and
 # 1e-5. The values of deep circuits are about 2^(-n/2): a bound of 1e-3 would accept any circuit.
@@ -94,7 +95,7 @@ def main() -> int:
             "machine": {"platform": platform.platform(), "python": platform.python_version()},
             "versions": {name: version(name) for name in PACKAGES},
             "revision": revision(),
-            "ceilings": ours.call(gpu_worker.ceilings, device, options.threads),
+            "ceilings": ours.call(worker.ceilings, device, options.threads),
             "skipped": {},
             "workloads": [],
         }
@@ -146,7 +147,7 @@ def _selected(options: argparse.Namespace) -> list[Case]:
 def _describe(ours: Worker, device: str) -> tuple[Record | None, str]:
     """Return what is known of the device, or None and why it cannot be used."""
     try:
-        info = ours.call(gpu_worker.describe_device, device)
+        info = ours.call(worker.describe_device, device)
     except WorkerError as error:
         return None, f"cannot use qiskit-fused with {sys.executable}: {error}; pip install '.[cuda12]' or '.[cuda13]'"
     return (None, f"no usable GPU: {info['unusable']}") if "unusable" in info else (info, "")
@@ -171,8 +172,8 @@ class _Run:
     def go(self, ours: Worker, reference: Worker, peers: list[Worker]) -> None:
         """Fill in the record."""
         try:
-            reference.call(gpu_worker.prepare, self.workload, "cpu", self.seconds)
-            _, *self.truth = reference.call(gpu_worker.call, 0, self.check_rows)
+            reference.call(worker.prepare, self.workload, "cpu", self.seconds)
+            _, *self.truth = reference.call(worker.call, 0, self.check_rows)
         except WorkerError as error:
             self.record["aborted"] = f"{reference.contender.label}: {error}"
             return
@@ -184,27 +185,27 @@ class _Run:
             self.record["aborted"] = "; ".join(wrong)
             return
         self._take_turns(running)
-        self.record |= ours.call(gpu_worker.work)
+        self.record |= ours.call(worker.work)
 
     def _admit(self, one: Worker, ours: Worker) -> tuple[Worker, Record] | None:
         """Prepare and check a contender; return it with its entry if it may be timed."""
         entry: Record = {"label": one.contender.label, "dtype": one.dtype}
         progress(f"{self.workload.name}: {entry['label']}")
         try:
-            prepared = one.call(gpu_worker.prepare, self.workload, self.device, self.seconds / 2)
+            prepared = one.call(worker.prepare, self.workload, self.device, self.seconds / 2)
             if "skipped" in prepared:
                 self.skipped[entry["label"]] = prepared["skipped"]
                 one.close()
                 return None
             self.record["contenders"].append(entry)
             entry |= prepared | {"extrapolated": prepared["rows"] < self.workload.batch}
-            _, *few = one.call(gpu_worker.call, 0, self.check_rows)
-            entry["first_call_s"], *many = one.call(gpu_worker.call, 0, entry["rows"])
-            one.call(gpu_worker.release)
+            _, *few = one.call(worker.call, 0, self.check_rows)
+            entry["first_call_s"], *many = one.call(worker.call, 0, entry["rows"])
+            one.call(worker.release)
             errors = [self._errors(few, self.truth)]
             if one is not ours:
-                errors.append(self._errors(many, ours.call(gpu_worker.call, 0, entry["rows"])[1:]))
-                ours.call(gpu_worker.release)
+                errors.append(self._errors(many, ours.call(worker.call, 0, entry["rows"])[1:]))
+                ours.call(worker.release)
         except WorkerError as error:
             if entry not in self.record["contenders"]:
                 self.record["contenders"].append(entry)
@@ -235,8 +236,8 @@ class _Run:
                 calls = int(np.clip(TURN_SECONDS / expected, 1, MAX_CALLS))
                 progress(f"{self.workload.name}: {entry['label']}, turn {number + 1}")
                 try:
-                    spent += one.call(gpu_worker.turn, seed, calls, expected)
-                    entry["peak_bytes"] = one.call(gpu_worker.peak_bytes)
+                    spent += one.call(worker.turn, seed, calls, expected)
+                    entry["peak_bytes"] = one.call(worker.peak_bytes)
                 except WorkerError as error:
                     entry["failed"] = str(error)
                 seed += 1 + calls
@@ -255,12 +256,8 @@ def _statistics(times: list[float], scale: float) -> Record:
 
 def _save(results: Record, device: str | None) -> Path:
     name = device or re.sub(r"[^a-z0-9]+", "-", results["gpu"]["name"].lower()).strip("-")
-    folder = Path(__file__).parent / "results" / name
+    folder = Path(__file__).parent.parent / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{results['date'][:16].replace(':', '')}.json"
     path.write_text(json.dumps(results, indent=1) + "\n")
     return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())

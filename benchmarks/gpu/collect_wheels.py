@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collect wheels for a GPU machine without an index: ``python benchmarks/collect_wheels.py FOLDER [--build]``.
+"""Collect wheels for a GPU machine without an index: ``python benchmarks/gpu/collect_wheels.py FOLDER [--build]``.
 
 The wheels are for CPython 3.12 on x86-64 Linux, whatever runs this. What such machines have and what is not small stays
 out: NumPy, SciPy, scikit-learn, PyTorch with Triton, CuPy, JAX, CMake and a C++ compiler. ``--build`` adds a wheel of
@@ -63,7 +63,7 @@ def main() -> int:
     requirements = [requirement for group in PACKAGES.values() for requirement in group]
     _pip(*download, f"--dest={options.folder}", *requirements)
     if options.build:
-        root = Path(__file__).resolve().parent.parent
+        root = Path(__file__).resolve().parent.parent.parent
         _pip("wheel", "--no-deps", f"--wheel-dir={options.folder}", str(root))
     wheels = sorted(options.folder.glob("*.whl"), key=lambda path: path.name.lower())
     total = sum(wheel.stat().st_size for wheel in wheels)

@@ -14,7 +14,8 @@ import math
 from typing import ClassVar
 
 import numpy as np
-from workloads import Workload
+
+from common.workloads import Workload
 
 Result = tuple[np.ndarray, np.ndarray]
 

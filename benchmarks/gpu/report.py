@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from report import OURS, _ms, _name, _number, _print_table, summarize
+from main.report import OURS, _ms, _name, _number, _print_table, summarize
 
 MAIN_PEER = "triton-qml"
 

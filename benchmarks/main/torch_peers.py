@@ -9,8 +9,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from contender import Contender, Result
-from workloads import Gate, Workload, diagonal_sum_of_z
+
+from common.contender import Contender, Result
+from common.workloads import Gate, Workload, diagonal_sum_of_z
 
 
 class TorchContender(Contender):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Count the machine instructions of CUDA kernels by the line of the kernel that calls for them. Needs no device.
 
-    python benchmarks/instruction_counts.py sweeps.cu --dtype complex64 --architecture sm_90 --depth 2
+    python benchmarks/gpu/instruction_counts.py sweeps.cu --dtype complex64 --architecture sm_90 --depth 2
 
 Needs what the tests need, and nvdisasm: pip install nvidia-cuda-nvdisasm
 
@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 
 import cuda_compiler
 

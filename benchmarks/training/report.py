@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from report import OURS, Record, Table, _ms, _name, _number, markdown_sections, print_sections
-from report import pictures as pictures  # none
+from main.report import OURS, Record, Table, _ms, _name, _number, markdown_sections, print_sections
+from main.report import pictures as pictures  # none
 
 MB = 10**6
 JOBS = ("jacobian", "vjp", "step")

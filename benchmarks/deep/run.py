@@ -8,13 +8,10 @@ precision over depth. Everything is compared with double precision; the exit sta
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import deep_worker
-from deep_report import failures, pictures, plot, print_report
-from harness import (
+from common.harness import (
     attempt,
     busy_cpus,
     claim_cpus,
@@ -25,7 +22,9 @@ from harness import (
     refuse_unknown,
     save,
 )
-from workloads import Workload, deep_ansatz
+from common.workloads import Workload, deep_ansatz
+from deep import worker
+from deep.report import failures, pictures, plot, print_report
 
 MB = 10**6
 TOLERANCE = 1e-3  # of gradients in complex64, relative to the largest component: it catches wrong ones, not rounding
@@ -146,20 +145,20 @@ def _measure_all(section: str, workload: Workload, settings: tuple[Setting, ...]
     rows = max(setting.rows for setting in settings)
     record = {**_description(workload), "dtype": "complex64", "entries": []}
     progress(f"{section}: double precision")
-    true, record["unchecked"] = attempt(deep_worker.answer, workload, shared | deep_worker.DOUBLE, rows)
+    true, record["unchecked"] = attempt(worker.answer, workload, shared | worker.DOUBLE, rows)
     for setting in settings:
         progress(f"{section}: {setting.method}, {setting.rows} rows")
         entry = asdict(setting)
         record["entries"].append(entry)
         options = {"dtype": "complex64", "method": setting.method, "memory_limit": setting.memory_limit} | shared
-        found, failed = attempt(deep_worker.measure, workload, options, setting.rows, setting.calls)
+        found, failed = attempt(worker.measure, workload, options, setting.rows, setting.calls)
         if failed:
             entry["failed"] = failed
             continue
         figures, answer = found
         entry |= figures
         if true is not None:
-            entry |= deep_worker.compare(answer, tuple(array[: setting.rows] for array in true))
+            entry |= worker.compare(answer, tuple(array[: setting.rows] for array in true))
             entry |= {"wrong": not entry["gradient_error"] <= TOLERANCE}
     return record
 
@@ -171,7 +170,7 @@ def _budgets(sizes: Sizes, threads: int) -> Record:
     shared = {"device": "cpu", "num_threads": threads, "dtype": "complex64"}
     settings = [{"method": method, "memory_limit": budget} for budget in sizes.budgets for method in METHODS]
     record = {**_description(workload), "dtype": "complex64", "state_bytes": 8 * 2**workload.num_qubits}
-    entries, failed = attempt(deep_worker.measure_budgets, workload, shared, settings, sizes.turns)
+    entries, failed = attempt(worker.measure_budgets, workload, shared, settings, sizes.turns)
     for entry in entries or []:
         if "median_s" in entry:
             entry["wrong"] = not entry["gradient_error"] <= TOLERANCE
@@ -185,17 +184,13 @@ def _drift(sizes: Sizes, threads: int) -> Record:
         for num_layers in sizes.drift_layers:
             progress(f"drift: n={num_qubits}, L={num_layers}")
             workload = deep_ansatz(num_qubits, num_layers)
-            found, failed = attempt(deep_worker.measure_drift, workload, shared)
+            found, failed = attempt(worker.measure_drift, workload, shared)
             entries += [_description(workload) | entry for entry in found or [{"failed": failed}]]
     for entry in entries:
         if "error" in entry:
             entry["wrong"] = not entry["error"] <= DRIFT_TOLERANCE
-    return {"num_seeds": len(deep_worker.SEEDS), "goal": 1e-4, "entries": entries}
+    return {"num_seeds": len(worker.SEEDS), "goal": 1e-4, "entries": entries}
 
 
 def _description(workload: Workload) -> Record:
     return {key: getattr(workload, key) for key in ("num_qubits", "num_layers", "num_parameters")}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import own
+from common import own
 
 Record = dict[str, Any]
 
@@ -148,7 +148,7 @@ def save(results: Record, options: argparse.Namespace, suffix: str = "") -> Path
         return None
     cpu = re.sub(r"\((r|tm)\)", "", results["machine"]["cpu"].lower())
     name = options.device or re.sub(r"[^a-z0-9]+", "-", f"{cpu} {os.cpu_count()} cpu").strip("-")
-    folder = Path(__file__).parent / "results" / name
+    folder = Path(__file__).parent.parent / "results" / name
     path = options.output or folder / f"{results['date'][:16].replace(':', '')}{suffix}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")

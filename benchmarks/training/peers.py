@@ -2,7 +2,7 @@
 """The contenders of the training benchmark: networks with several outputs, and training steps.
 
 The outputs are Z Z on the qubits k and k + n/2, k < n/2, which leave nobody a gate outside their light cones. The
-angles of a call are those of the other benchmark (see peers.py). There are three jobs:
+angles of a call are those of the other benchmark (see main/peers.py). There are three jobs:
 
 * jacobian: values (B, K), and gradients with respect to the weights (B, K, W)
 * vjp: values (B, K), and the gradient of the sum of cotangents (B, K) times values (W,)
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from contender import Contender, Result
-from peers import NumpyAdjoint, TensorCircuit
-from workloads import Workload, qiskit_circuit
+
+from common.contender import Contender, Result
+from common.workloads import Workload, qiskit_circuit
+from main.peers import NumpyAdjoint, TensorCircuit
 
 LEARNING_RATE, BETA_1, BETA_2, EPSILON = 0.01, 0.9, 0.999, 1e-8  # of Adam; but for the first, torch's defaults
 

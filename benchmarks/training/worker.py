@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs in the processes of the training benchmark (see worker.py); plain data comes back."""
+"""What runs in the processes of the training benchmark (see main/worker.py); plain data comes back."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from math import pi
 from typing import Any
 
 import numpy as np
-from training_peers import LEARNING_RATE, output_operators
-from worker import _current, forget_peak_memory, memory_in_use
-from workloads import Workload, efficient_su2, qiskit_circuit
+
+from common.workloads import Workload, efficient_su2, qiskit_circuit
+from main.worker import _current, forget_peak_memory, memory_in_use
+from training.peers import LEARNING_RATE, output_operators
 
 NUM_CLASSES = 10  # digits
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import statistics
-import sys
 from typing import Any
 
 import numpy as np
-import own
-import worker
-from contender import Contender, limited, too_large
-from harness import busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save, version
-from peers import ALSO_OURS, CHECK, OURS, PEERS
-from report import failures, print_report
-from worker import Worker, WorkerError
-from workloads import QUICK, WORKLOADS, Workload, select
+
+from common import own
+from common.contender import Contender, limited, too_large
+from common.harness import busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save, version
+from common.workloads import QUICK, WORKLOADS, Workload, select
+from main import worker
+from main.peers import ALSO_OURS, CHECK, OURS, PEERS
+from main.report import failures, print_report
+from main.worker import Worker, WorkerError
 
 # Relative to n for values and to the largest component for gradients. They catch wrong circuits, not rounding: single
 # precision loses up to 2e-4 in the deepest sums (W3).
@@ -229,7 +229,3 @@ def _run_own(
     deep = (4, 20) if options.quick else (20, 1000)
     figures["many_parameters"] = measure("many parameters", own.many_parameters, *deep, options.threads)
     return figures
-
-
-if __name__ == "__main__":
-    sys.exit(main())

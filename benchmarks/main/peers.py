@@ -8,9 +8,10 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
-from contender import Contender, Result
-from torch_peers import TorchBackprop, TritonQml
-from workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit, sum_of_z
+
+from common.contender import Contender, Result
+from common.workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit, sum_of_z
+from main.torch_peers import TorchBackprop, TritonQml
 
 
 class Fused(Contender):

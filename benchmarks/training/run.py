@@ -11,19 +11,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import sys
 from dataclasses import dataclass
 from typing import Any
 
-import training_worker
-import worker
-from contender import Contender, limited
-from harness import attempt, busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save, version
-from run import TOLERANCES, take_turns
-from training_peers import JOBS, PEERS, Job
-from training_report import SECTIONS, failures, print_report
-from worker import Worker, WorkerError
-from workloads import Workload, efficient_su2
+from common.contender import Contender, limited
+from common.harness import (
+    attempt,
+    busy_cpus,
+    claim_cpus,
+    describe,
+    make_parser,
+    progress,
+    refuse_unknown,
+    save,
+    version,
+)
+from common.workloads import Workload, efficient_su2
+from main import worker
+from main.run import TOLERANCES, take_turns
+from main.worker import Worker, WorkerError
+from training import worker as training_worker
+from training.peers import JOBS, PEERS, Job
+from training.report import SECTIONS, failures, print_report
 
 MB = 10**6
 TIMEOUT = 600.0  # seconds; Qiskit's own gradients take their time
@@ -212,7 +221,3 @@ def _memory(sizes: Sizes, threads: int) -> Record:
             entry |= training_worker.errors(answer, double[1])
             entry["wrong"] = not max(entry["value_error"], entry["gradient_error"]) <= TOLERANCES["complex64"]
     return record
-
-
-if __name__ == "__main__":
-    sys.exit(main())

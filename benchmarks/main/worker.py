@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contender import Contender
-from workloads import Workload, efficient_su2
+
+from common.contender import Contender
+from common.workloads import Workload, efficient_su2
 
 _MIB = 2.0**20
 _current: dict[str, Any] = {}

@@ -5,8 +5,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import report
-from report import OURS, Record, Table, _name, _number, ceilings_table, markdown_sections, plain_ticks, print_sections
+from main import report
+from main.report import (
+    OURS,
+    Record,
+    Table,
+    _name,
+    _number,
+    ceilings_table,
+    markdown_sections,
+    plain_ticks,
+    print_sections,
+)
 
 # Okabe and Ito's colours, which colour-blind people can tell apart, with markers of their own; ours is black.
 STYLES = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time qiskit-fused and its peers over qubits, rows and layers; write benchmarks/results/<device>/<date>-scan.json.
 
-Pictures go beside it, memory over layers included. All circuits are W2, all are measured as in run.py. A contender is
+Pictures go beside it, memory over layers included. All circuits are W2, all are measured as in main. A contender is
 not given larger sizes once a call took longer than --cap, or once it failed or differed.
 """
 
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import own
-from harness import busy_cpus, claim_cpus, describe, make_parser, need_matplotlib, progress, refuse_unknown, save
-from peers import CHECK, OURS, PEERS
-from report import count
-from run import PACKAGES, make_workers, run_workload
-from scan_report import failures, plot, print_report
-from worker import Worker
-from workloads import Workload, efficient_su2
+from common import own
+from common.harness import busy_cpus, claim_cpus, describe, make_parser, need_matplotlib, progress, refuse_unknown, save
+from common.workloads import Workload, efficient_su2
+from main.peers import CHECK, OURS, PEERS
+from main.report import count
+from main.run import PACKAGES, make_workers, run_workload
+from main.worker import Worker
+from scan.report import failures, plot, print_report
 
 TIMEOUT = 60.0  # seconds; compilation takes up to half of it
 
@@ -129,7 +128,3 @@ def _parse() -> argparse.Namespace:
     if options.quick:
         options.seconds = min(options.seconds, 0.05)
     return options
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named workloads, timed with qiskit-fused and beside other simulators."""
