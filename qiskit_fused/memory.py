@@ -3,7 +3,7 @@
 
 An evaluation holds *states* (psi and lam of each row that is simulated at the moment, or the states of a schedule),
 tables of phases, sums of gradients, diagonals of observables, what the native plan keeps, and the arrays that come in
-and go out. Each term below is one allocation of kernels/engine.cpp, kernels/phases.cpp or engines/cpu.py.
+and go out. Each term below is one allocation of kernels/cpu/engine.cpp, kernels/cpu/phases.cpp or engines/cpu.py.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from qiskit_fused.observables import TermMasks
     from qiskit_fused.plan import Plan
 
-_LOW_BITS = 8  # max_low_bits in kernels/sweeps.hpp
+_LOW_BITS = 8  # max_low_bits in kernels/cpu/simd/sweeps.hpp
 LANE_BITS = {"complex64": 4, "complex128": 3}  # of the widest vectors; no state is smaller than one
-_SIDE_BY_SIDE_QUBITS = 20  # at most, where chunked rows of large batches run side by side (kernels/engine.cpp)
+_SIDE_BY_SIDE_QUBITS = 20  # at most, where chunked rows of large batches run side by side (kernels/cpu/engine.cpp)
 _WORTH_A_THREAD = 2e5  # amplitude-runs, likewise
 _ROW_TABLES, _SHARED_TABLES = 2 << 20, 64 << 20  # bytes of tables that are kept at most, likewise
 _BLOCKS_PER_SUM = 256  # likewise
-_WHOLE_STRINGS, _WHOLE_HIGH_BITS = 8, 12  # for each qubit; at most: a phase is then stored whole (kernels/phases.cpp)
-_DIAGONALS = 64 << 20  # bytes of float64 diagonals that are kept at most (kernels/observables.cpp)
+_WHOLE_STRINGS, _WHOLE_HIGH_BITS = 8, 12  # a qubit; at most: a phase is then stored whole (kernels/cpu/phases.cpp)
+_DIAGONALS = 64 << 20  # bytes of float64 diagonals that are kept at most (kernels/cpu/observables.cpp)
 _DIAGONAL_QUBITS = 23  # at most, likewise
-_STAGGER = 1024  # bytes that a state is longer than its amplitudes, or a little more (kernels/evaluation.hpp)
-_KEPT_FINALS = 4 << 20  # bytes of last states that are kept for gradients of the same rows (kernels/engine.cpp)
+_STAGGER = 1024  # bytes that a state is longer than its amplitudes, or a little more (kernels/cpu/engine.hpp)
+_KEPT_FINALS = 4 << 20  # bytes of last states that are kept for gradients of the same rows (kernels/cpu/engine.cpp)
 _ACTION = 16  # bytes of an action of a schedule
 
 
@@ -158,7 +158,7 @@ class Footprint:
         self.varying = self.varying_phases(None)
 
     def _count_phases(self) -> None:
-        """Count what depends on how the terms of a phase are split over low and high bits (kernels/phases.cpp)."""
+        """Count what depends on how the terms of a phase are split over low and high bits (kernels/cpu/phases.cpp)."""
         plan, num_phases = self.plan, self.plan.num_layers + 1
 
         def per_phase(which: np.ndarray) -> np.ndarray:

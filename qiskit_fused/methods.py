@@ -24,7 +24,7 @@ STORE_MIN_QUBITS = 10
 STORE_MAX_BYTES = 2 << 20  # of all states of a row
 
 MOST_KEPT = 256 << 20
-"""Bytes of workspaces and tables that the CPU engine keeps between calls at most (kernels/engine.cpp)."""
+"""Bytes of workspaces and tables that the CPU engine keeps between calls at most (kernels/cpu/engine.cpp)."""
 
 _KEPT_CHOICES = 64  # per plan and number format: a training loop asks the same at every step
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan -> passes: what CUDA kernels do, as records of ``kernels/device.cuh``.
+"""Plan -> passes: what CUDA kernels do, as records of ``kernels/cuda/device.cuh``.
 
 A *pass* takes every tile of a window through *stages*: an exchange between threads that brings some window qubits into
 the registers of each thread (the arrangement), a *piece* of the diagonals, and rotations of register qubits.

@@ -35,11 +35,11 @@ _CHUNKED_FROM = 14  # qubits; below, threads sharing a row wait longer than they
 _LOCAL_QUBITS = 14  # of a chunk at most, while there are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _MOST_LOCAL_QUBITS = 19  # of a chunk; larger ones leave an L3 cache of 32 MiB, and take 1.4 times as long at n = 26
-_EXACT = 2e-16  # sines and cosines of constants below are 0, here and in kernels/binding.cpp
+_EXACT = 2e-16  # sines and cosines of constants below are 0, here and in kernels/cpu/angles.cpp
 _KEPT_SHARINGS = 16  # sets of columns that were met once
 _MAX_SHARED_BYTES = 128 << 20  # of the parts of all plans that rows share
 _WORTH_SPLITTING = 64  # times the work that is worth a look, 0.1 s
-_LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/sweeps.hpp)
+_LOW_BITS = 8  # amplitudes 2^8 share a factor of the phase tables (kernels/cpu/simd/sweeps.hpp)
 
 
 _PLAN_BYTES = 6000  # of the objects of a plan, beside its arrays

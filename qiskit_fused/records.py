@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of ``kernels/device.cuh``, field by field, as NumPy structures."""
+"""The records of ``kernels/cuda/device.cuh``, field by field, as NumPy structures."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from qiskit_fused.passes import cover
 from qiskit_fused.plan import Plan
 from qiskit_fused.windows import make_windows
 
-_BLOCK_QUBITS = 4  # strided qubits of a block with the widest vectors (kernels/rotations.hpp)
+_BLOCK_QUBITS = 4  # strided qubits of a block with the widest vectors (kernels/cpu/simd/rotations.hpp)
 
 
 class SweepPart(NamedTuple):

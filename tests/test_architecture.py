@@ -130,7 +130,7 @@ THIRD_PARTY = {
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
-KERNELS = sorted(path for path in (ROOT / "kernels").iterdir() if path.suffix in {".cpp", ".hpp", ".cu", ".cuh"})
+KERNELS = sorted(path for path in (ROOT / "kernels").rglob("*") if path.suffix in {".cpp", ".hpp", ".h", ".cu", ".cuh"})
 PYTHON_FILES = MODULES + sorted(
     path for folder in ("tests", "benchmarks", "tutorials") for path in (ROOT / folder).rglob("*.py")
 )
@@ -199,7 +199,7 @@ def test_python_files_stay_readable(path):
             assert len(given) <= 13, f"{node.name} has {len(given)} parameters"
 
 
-@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_kernel_files_stay_readable(path):
     lines = path.read_text().splitlines()
     assert len(lines) <= 750, "more than 750 lines: asks for a better cut"

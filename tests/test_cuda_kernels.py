@@ -157,7 +157,7 @@ def test_every_kernel_compiles_within_its_registers(architecture, table):
 
 
 def test_every_file_of_kernels_is_in_the_table():
-    assert {path.name for path in (ROOT / "kernels").glob("*.cu")} == set(REGISTERS)
+    assert {path.name for path in (ROOT / "kernels" / "cuda").glob("*.cu")} == set(REGISTERS)
 
 
 # Faults that the log must show, by the field that shows them, each as the body of a kernel.

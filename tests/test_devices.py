@@ -364,7 +364,7 @@ def test_free_memory_counts_the_pool_and_keeps_to_its_limit(world):
     assert runtime.free_memory() == 2 * GIB - GIB // 2
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "kernels").glob("*.cu")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels" / "cuda").glob("*.cu")), ids=lambda path: path.name)
 def test_the_text_of_a_module_holds_the_header_and_needs_no_files(path):
     text = kernel_source(path.name)
     assert text.count("struct Leaf {") == 1 and '#include "' not in text and "#pragma once" not in text

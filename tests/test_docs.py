@@ -114,7 +114,7 @@ def test_the_page_of_engines_states_the_bounds_of_the_code():
 
 def test_troubleshooting_names_every_environment_variable():
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "qiskit_fused").rglob("*.py")]
-    sources += [path.read_text(encoding="utf-8") for path in (ROOT / "kernels").glob("*.cpp")]
+    sources += [path.read_text(encoding="utf-8") for path in (ROOT / "kernels").rglob("*.cpp")]
     used = set(re.findall(r"\bQISKIT_FUSED_[A-Z_]+\b", "".join(sources)))
     page = (TUTORIALS / "troubleshooting.md").read_text(encoding="utf-8")
     assert used and used <= set(re.findall(r"`(QISKIT_FUSED_[A-Z_]+)", page))

@@ -37,9 +37,10 @@ def test_the_version_is_written_in_pyproject_alone():
 
 @needs_installation
 def test_the_package_has_its_types_and_the_sources_of_the_kernels():
-    expected = {path.name for path in (ROOT / "kernels").iterdir() if path.is_file()}
-    assert {"sweeps.cu", "device.cuh", "sweeps.cpp", "sweeps.hpp"} <= expected
-    assert {path.name for path in (INSTALLED / "kernels").iterdir()} == expected
+    expected = {path.name for path in (ROOT / "kernels" / "cuda").iterdir()}
+    assert {"sweeps.cu", "device.cuh"} <= expected
+    assert {path.name for path in (INSTALLED / "kernels" / "cuda").iterdir()} == expected
+    assert {path.name for path in (INSTALLED / "kernels").iterdir()} == {"cuda"}
     assert (INSTALLED / "py.typed").exists()
     assert (INSTALLED / "_cpu.pyi").read_text() == STUB.read_text()
 

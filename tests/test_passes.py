@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plan -> passes: what every record says, replayed with NumPy, is the circuit; and it takes few passes.
 
-`replay` follows the records as kernels/device.cuh describes them, on the whole state and without tiles or threads.
+`replay` follows the records as kernels/cuda/device.cuh describes them, on the whole state and without tiles or threads.
 """
 
 import time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA engine: launches the kernels of ``kernels/*.cu`` on a runtime.
+"""The CUDA engine: launches the kernels of ``kernels/cuda/*.cu`` on a runtime.
 
 Everything stays on the device until the answers are copied. No pair writes what another one reads, so results do not
 depend on chunks, bit for bit.

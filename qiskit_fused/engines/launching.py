@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the kernels of ``kernels/*.cu`` are compiled and launched: their sizes for a number format and a tile."""
+"""How the kernels of ``kernels/cuda/*.cu`` are compiled and launched: their sizes for a number format and a tile."""
 
 from __future__ import annotations
 

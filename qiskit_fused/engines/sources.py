@@ -18,7 +18,7 @@ def kernel_source(file: str) -> str:
     """Return the text of a module: the shared header and one .cu file, without their include lines.
 
     Args:
-        file: name of a file in the folder of kernels, such as "sweeps.cu".
+        file: name of a file in kernels/cuda, such as "sweeps.cu".
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -28,7 +28,7 @@ def kernel_source(file: str) -> str:
 
 def _read(name: str) -> str:
     """Return the text of a kernel file: of the installed package, else of the checkout this package lies in."""
-    installed = files("qiskit_fused") / "kernels" / name
+    installed = files("qiskit_fused") / "kernels" / "cuda" / name
     if installed.is_file():
         return installed.read_text(encoding="utf-8")
-    return (Path(__file__).resolve().parents[2] / "kernels" / name).read_text(encoding="utf-8")
+    return (Path(__file__).resolve().parents[2] / "kernels" / "cuda" / name).read_text(encoding="utf-8")

@@ -43,7 +43,7 @@ class DevicePlan:
         passes: the plan as passes.
         windows, extras, masks, directs, outputs, leaves: records on the device.
         num_leaf_outputs: gradient numbers of all leaves.
-        combination: column_begin, index and weight of `combine` in kernels/gradients.cu, on the device.
+        combination: column_begin, index and weight of `combine` in kernels/cuda/gradients.cu, on the device.
         initial_state: on the device, or None for |0...0>.
     """
 

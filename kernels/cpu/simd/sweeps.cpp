@@ -10,12 +10,12 @@
 // Compiled once per instruction set; QF_ISA names the namespace. Determinism: no sum crosses a chunk, and the order of
 // additions inside a chunk depends on the vector width only.
 // Source of the mathematics: arXiv:2603.02804 for fusing both directions; kernels/README.md for the normal form.
-#include "sweeps.hpp"
+#include "cpu/simd/sweeps.hpp"
 
 #include <chrono>
 
-#include "rotations.hpp"
-#include "simd.hpp"
+#include "cpu/simd/rotations.hpp"
+#include "cpu/simd/simd.hpp"
 
 namespace qf {
 namespace QF_ISA {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A batch: what its rows share, which rows run side by side, and what is kept between calls.
-#include "engine.hpp"
+#include "cpu/plan.hpp"
 
 #include <chrono>
 #include <cmath>
 
-#include "evaluation.hpp"
+#include "cpu/engine.hpp"
 
 namespace qf {
 namespace {

@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "engine.hpp"
+#include "cpu/plan.hpp"
 
 #if defined(QF_X86_64) && defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN

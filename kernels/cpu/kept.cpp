@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kept.hpp"
+#include "cpu/kept.hpp"
 
 #include <algorithm>
 #include <atomic>

@@ -19,7 +19,7 @@
 // Determinism: sums are trees that depend on the number of tiles and on the block size only; those over units follow
 // their order.
 // Source: kernels/README.md, gradients.
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 constexpr int OUTPUT_LANES = 8;
 

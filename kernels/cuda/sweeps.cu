@@ -16,7 +16,7 @@
 //          one write and one read of shared memory without bank conflicts.
 // Same input, same bits: sums have a fixed order and there are no atomics.
 // Source   arXiv:2603.02804 fuses gates in both directions; rotations as three shears are lifting steps.
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 constexpr int BLOCK_THREADS = THREADS_PER_TILE < 128 ? 128 : THREADS_PER_TILE;
 constexpr int TILES_PER_BLOCK = BLOCK_THREADS / THREADS_PER_TILE;

@@ -15,7 +15,7 @@
 // Traffic per amplitude, pair and group: reads of one amplitude and one diagonal; one write of lam per pair, or per row
 // with cotangents. A flip permutes aligned groups of 32 amplitudes, and each within itself: reads coalesce.
 // Determinism: sums of a chunk are a tree that depends on the number of threads only.
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 constexpr int CHUNK = 1024;  // amplitudes of a block
 constexpr int HELD = 4;      // amplitudes of a thread at a time: their loads overlap

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "phases.hpp"
+#include "cpu/phases.hpp"
 
 #include <algorithm>
 #include <map>

@@ -8,7 +8,7 @@
 // "|" is a barrier between sweeps; one chunk needs none.
 #include <cmath>
 
-#include "evaluation.hpp"
+#include "cpu/engine.hpp"
 
 namespace qf {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "buffer.hpp"
+#include "cpu/runtime/buffer.hpp"
 
-#include "kept.hpp"
+#include "cpu/kept.hpp"
 
 #include <cstdint>
 #include <cstdlib>

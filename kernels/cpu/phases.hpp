@@ -12,8 +12,8 @@
 #include <memory>
 #include <vector>
 
-#include "binding.hpp"
-#include "buffer.hpp"
+#include "cpu/angles.hpp"
+#include "cpu/runtime/buffer.hpp"
 
 namespace qf {
 

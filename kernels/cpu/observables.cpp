@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <map>
 
-#include "observables.hpp"
+#include "cpu/observables.hpp"
 
 namespace qf {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The engine of one plan and number format: what it keeps between calls, and the parts of an evaluation. engine.cpp has
-// the batch, row.cpp the sweeps over one row.
+// the batch, row_sweep.cpp the sweeps over one row.
 //
 // A row's states are a chain of boundaries: b_k between the rotations of layer k - 1 and phase k, b_(D+1) after phase
 // D. Forward step k is phase k and the rotations of layer k, from b_k to b_(k+1). Adjoint step k undoes the rotations
@@ -10,10 +10,10 @@
 
 #include <algorithm>
 
-#include "engine.hpp"
-#include "kept.hpp"
-#include "phases.hpp"
-#include "team.hpp"
+#include "cpu/kept.hpp"
+#include "cpu/phases.hpp"
+#include "cpu/plan.hpp"
+#include "cpu/runtime/team.hpp"
 
 namespace qf {
 

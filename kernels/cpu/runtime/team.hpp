@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "pool.hpp"
+#include "cpu/runtime/pool.hpp"
 
 namespace qf {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "pool.hpp"
+#include "cpu/runtime/pool.hpp"
 
 #include <atomic>
 #include <condition_variable>

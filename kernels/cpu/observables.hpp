@@ -4,10 +4,10 @@
 #include <memory>
 #include <vector>
 
-#include "buffer.hpp"
-#include "kept.hpp"
-#include "stopping.hpp"
-#include "sweeps.hpp"
+#include "cpu/kept.hpp"
+#include "cpu/runtime/buffer.hpp"
+#include "cpu/simd/sweeps.hpp"
+#include "cpu/stopping.hpp"
 
 namespace qf {
 

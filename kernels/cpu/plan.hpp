@@ -15,9 +15,9 @@
 #include <string>
 #include <vector>
 
-#include "observables.hpp"
-#include "stopping.hpp"
-#include "sweeps.hpp"
+#include "cpu/observables.hpp"
+#include "cpu/simd/sweeps.hpp"
+#include "cpu/stopping.hpp"
 
 namespace qf {
 

@@ -12,9 +12,9 @@
 #include <future>
 #include <thread>
 
-#include "engine.hpp"
-#include "kept.hpp"
-#include "pool.hpp"
+#include "cpu/kept.hpp"
+#include "cpu/plan.hpp"
+#include "cpu/runtime/pool.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;

@@ -15,7 +15,7 @@
 // Determinism: every entry is one thread's sum in the order of the plan.
 // Source: kernels/README.md, normal form. sincospi instead of sincos, whose reduction of large arguments needs a stack;
 // dividing by pi costs one rounding of the angle, which has one already.
-#include "device.cuh"
+#include "cuda/device.cuh"
 
 __device__ __forceinline__ Quaternion product(const Quaternion& p, const Quaternion& q) {
     return {p.a * q.a - p.b * q.b - p.c * q.c - p.d * q.d, p.a * q.b + p.b * q.a + p.c * q.d - p.d * q.c,

@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "simd.hpp"
-#include "sweeps.hpp"
+#include "cpu/simd/simd.hpp"
+#include "cpu/simd/sweeps.hpp"
 
 namespace qf {
 namespace QF_ISA {

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <vector>
 
-#include "engine.hpp"
+#include "cpu/plan.hpp"
 
 namespace qf {
 
