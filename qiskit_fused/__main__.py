@@ -18,11 +18,11 @@ from qiskit.circuit.library import efficient_su2
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import __version__
-from qiskit_fused.compiler import compile_circuit
-from qiskit_fused.engines import cupy_runtime
-from qiskit_fused.gradient import FusedEstimatorGradient
-from qiskit_fused.limits import format_bytes, free_memory
+from qiskit_fused.common.limits import format_bytes, free_memory
+from qiskit_fused.compilation.circuits import compile_circuit
+from qiskit_fused.engines.cuda import runtime as cupy_runtime
 from qiskit_fused.options import FusedOptions
+from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 
 TOLERANCE = {"complex128": 1e-12, "complex64": 1e-5}
 TIMED = {"reference": (6, 1), "cpu": (12, 32), "cuda": (12, 1000)}  # qubits and rows that take milliseconds
@@ -72,7 +72,7 @@ def _version(name: str) -> str:
 def _cpu() -> Section:
     memory = free_memory()
     try:
-        from qiskit_fused.engines.cpu import isa
+        from qiskit_fused.engines.cpu.engine import isa
 
         instructions = isa()
     except Exception as error:

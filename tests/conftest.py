@@ -5,8 +5,8 @@ import functools
 
 import pytest
 
-from qiskit_fused.engines import select_engine
-from qiskit_fused.engines.cpu import CpuEngine
+from qiskit_fused.engines.cpu.engine import CpuEngine
+from qiskit_fused.engines.interface import select_engine
 
 
 @pytest.fixture(params=["reference", "cpu"])
@@ -44,7 +44,7 @@ def emulated_engine(max_tile_qubits):
     """Return the CUDA engine on the emulated device."""
     from cuda_emulation import EmulatedRuntime, missing_tools
 
-    from qiskit_fused.engines.cuda import CudaEngine
+    from qiskit_fused.engines.cuda.engine import CudaEngine
 
     if missing_tools() is not None:
         pytest.skip(missing_tools())
@@ -54,7 +54,7 @@ def emulated_engine(max_tile_qubits):
 @functools.cache
 def gpu_engine():
     """Return the CUDA engine on the current device."""
-    from qiskit_fused.engines import cupy_runtime
+    from qiskit_fused.engines.cuda import runtime as cupy_runtime
 
     runtime, reason = cupy_runtime.usable_gpu()
     if runtime is None:

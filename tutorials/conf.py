@@ -8,7 +8,7 @@ host. Notebooks are shown with the outputs they were saved with; nothing is exec
 from importlib.util import find_spec
 
 import qiskit_fused
-from qiskit_fused import estimator
+from qiskit_fused.primitives import estimator
 
 project = "qiskit-fused"
 author = "the qiskit-fused developers"

@@ -16,12 +16,14 @@ from qiskit.circuit.library import Initialize, RVGate, StatePreparation, efficie
 from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
 from qiskit.quantum_info import SparsePauliOp
 
-from qiskit_fused import fuse, matrices, synthesis
-from qiskit_fused.gates import GATES
-from qiskit_fused.layering import MAX_START_STATE_QUBITS
-from qiskit_fused.limits import count_text, format_bytes
-from qiskit_fused.lowering import lower
-from qiskit_fused.program import MAX_QUBITS, OpKind
+from qiskit_fused import fuse
+from qiskit_fused.common.limits import count_text, format_bytes
+from qiskit_fused.fusion.layers import MAX_START_STATE_QUBITS
+from qiskit_fused.lowering import matrices
+from qiskit_fused.lowering import rules as synthesis
+from qiskit_fused.lowering.gate_table import GATES
+from qiskit_fused.lowering.lower import lower
+from qiskit_fused.program.program import MAX_QUBITS, OpKind
 
 FOLDER = Path(__file__).resolve().parent
 BATCH, REPS = 100, 10  # of the table of bytes

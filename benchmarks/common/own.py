@@ -24,7 +24,7 @@ from main.peers import Fused, FusedDropIn
 @contextmanager
 def engine_stats() -> Iterator[list[dict[str, Any]]]:
     """Collect the statistics of every evaluation of the CPU engine; `value_and_gradient` does not return them."""
-    from qiskit_fused.engines.cpu import CpuEngine
+    from qiskit_fused.engines.cpu.engine import CpuEngine
 
     collected: list[dict[str, Any]] = []
     original = CpuEngine.evaluate
@@ -60,7 +60,7 @@ def drop_in(workload: Workload, num_threads: int, seconds: float = 0.5) -> dict[
 def peak_fraction(num_qubits: int, num_layers: int = 20, seconds: float = 1.0) -> dict[str, float]:
     """Compare the sweeps of value_and_gradient, complex64 on one thread, with the multiply-add peak of a core."""
     from qiskit_fused import fuse
-    from qiskit_fused.engines.cpu import fma_peak
+    from qiskit_fused.engines.cpu.engine import fma_peak
 
     workload = hardware_efficient(num_qubits, num_layers)
     fused = Fused("complex64", 1)
@@ -130,7 +130,7 @@ def work(workload: Workload) -> dict[str, int]:
 
 def ceilings(num_threads: int) -> dict[str, float]:
     """Measure flop/s of single-precision multiply-adds, and bytes/s of a copy in memory, read plus written."""
-    from qiskit_fused.engines.cpu import fma_peak
+    from qiskit_fused.engines.cpu.engine import fma_peak
 
     flops = max(fma_peak("complex64", num_threads) for _ in range(3))
     return {"flops_per_second": flops, "bytes_per_second": memory_bandwidth(num_threads)}
@@ -152,6 +152,6 @@ def memory_bandwidth(num_threads: int, size: int = 2**28, repetitions: int = 5) 
 
 def simd_level() -> str:
     """Return the instruction set the engine chose."""
-    from qiskit_fused.engines.cpu import isa
+    from qiskit_fused.engines.cpu.engine import isa
 
     return str(isa())

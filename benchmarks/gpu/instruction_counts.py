@@ -25,12 +25,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))
 
 import cuda_compiler
 
-from qiskit_fused.chunks import REGISTER_QUBITS, USUAL_TILE_QUBITS
-from qiskit_fused.engines.sources import kernel_source
+from qiskit_fused.engines.cuda.kernel_source import kernel_source
+from qiskit_fused.engines.cuda.memory import REGISTER_QUBITS, USUAL_TILE_QUBITS
 
 # Column -> beginnings of the instructions it counts; the longest match decides.
 CLASSES = {

@@ -93,8 +93,8 @@ class Fused(GpuContender):
 
     def prepare(self, workload: Workload, seconds: float) -> None:
         from qiskit_fused import compile_circuit
-        from qiskit_fused.coercion import coerce_observables
-        from qiskit_fused.engines import select_engine
+        from qiskit_fused.compilation.observables import coerce_observables
+        from qiskit_fused.engines.interface import select_engine
 
         circuit, _, _ = qiskit_circuit(workload)
         compiled = compile_circuit(circuit)
@@ -104,7 +104,7 @@ class Fused(GpuContender):
         self.num_inputs, self.rows = workload.num_inputs, workload.batch
 
     def __call__(self, parameters: np.ndarray) -> Result:
-        from qiskit_fused.batches import all_pairs
+        from qiskit_fused.primitives.gradient_requests import all_pairs
 
         rows = len(parameters)
         evaluation = self.engine.evaluate(
@@ -126,8 +126,8 @@ class Fused(GpuContender):
         flops = self.plan.flops(gradient=True)
         if self.engine.name != "cuda":
             return {"flops": flops, "bytes_moved": self.plan.bytes_moved(self.dtype)}
-        from qiskit_fused.chunks import REAL_FORMAT, REGISTER_QUBITS
-        from qiskit_fused.passes import make_passes
+        from qiskit_fused.engines.cuda.memory import REAL_FORMAT, REGISTER_QUBITS
+        from qiskit_fused.engines.cuda.passes import make_passes
 
         amplitudes = REAL_FORMAT[self.dtype] if self.plan.is_real else self.dtype
         tile_qubits = self.engine.tile_qubits(amplitudes, self.plan.num_qubits)

@@ -47,7 +47,7 @@ _SHORT = 1.0  # seconds; calls shorter than this are repeated once untimed after
 
 def describe_device(device: str) -> dict[str, Any]:
     """Return the name and sizes of the device, or ``{"unusable": reason}``."""
-    from qiskit_fused.engines import select_engine
+    from qiskit_fused.engines.interface import select_engine
 
     try:
         select_engine(device)
@@ -74,7 +74,7 @@ def describe_device(device: str) -> dict[str, Any]:
 def ceilings(device: str, num_threads: int) -> dict[str, float]:
     """Measure flop/s of single-precision multiply-adds, and bytes/s of a copy in memory, read plus written."""
     if device == "cpu":
-        from qiskit_fused.engines.cpu import fma_peak
+        from qiskit_fused.engines.cpu.engine import fma_peak
 
         source = np.random.default_rng(0).random(2**20)
         seconds = _median_seconds(partial(np.copyto, np.empty_like(source), source))

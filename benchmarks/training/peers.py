@@ -67,7 +67,7 @@ class FusedJacobian(Contender):
     label, package = "qiskit-fused", "qiskit-fused"
 
     def prepare(self, workload: Workload) -> None:
-        from qiskit_fused.qnn import FusedEstimatorQNN
+        from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
 
         circuit, inputs, weights = qiskit_circuit(workload)
         self.num_inputs, self.cotangents = workload.num_inputs, cotangents_of(workload)

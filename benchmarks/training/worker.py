@@ -126,7 +126,7 @@ def measure_vjp(workload: Workload, options: Record) -> tuple[Record, tuple[np.n
 
 
 def _network(workload: Workload, options: Record) -> Any:
-    from qiskit_fused.qnn import FusedEstimatorQNN
+    from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
 
     circuit, inputs, weights = qiskit_circuit(workload)
     observables = output_operators(workload.num_qubits)

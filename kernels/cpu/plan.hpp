@@ -53,7 +53,7 @@ struct PlanData {
     std::vector<double> initial_re, initial_im;  // empty: |0...0>
 };
 
-struct Action {  // of a schedule, see qiskit_fused/schedules.py
+struct Action {  // of a schedule, see qiskit_fused/engines/checkpointing.py
     enum Kind : std::int32_t { forward, back };
     std::int32_t kind, position, source, target;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What all CUDA kernels share: number formats, index arithmetic, and the records of a plan as the device reads them.
-// qiskit_fused/passes.py writes the records; their fields are the fields of its NumPy dtypes, in this order.
+// qiskit_fused/engines/cuda/passes.py writes the records; their fields are the fields of its NumPy dtypes, in this order.
 //
 // Addresses. An amplitude lies at an address of N bits, one per qubit. A window is t of these bits; the 2^t amplitudes
 // that differ in them only are a tile, held by one group of 2^(t - r) threads with 2^r amplitudes each in registers.

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..gates import gate_generators, gate_matrix
-from ..program import Gate, Program
-from ..schedules import REVERSE, Method
-from ..starts import spread
-from . import NO_STATES, Ends, Evaluation, Watch
+from qiskit_fused.engines.checkpointing import REVERSE, Method
+from qiskit_fused.engines.interface import NO_STATES, Ends, Evaluation, Watch
+from qiskit_fused.lowering.gate_table import gate_generators, gate_matrix
+from qiskit_fused.program.amplitude_encoding import spread
+from qiskit_fused.program.program import Gate, Program
 
 if TYPE_CHECKING:
-    from ..observables import Observables, TermMasks
-    from ..plan import Plan
+    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.program.observables import Observables, TermMasks
 
 
 class ReferenceEngine:

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers that callers give -> NumPy arrays, with errors that say what to do where NumPy's or PyTorch's do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from qiskit_fused.common.limits import count_text
+from qiskit_fused.common.row_blocks import copy_rows
+
+_USE_LAYER = "use qiskit_fused.torch.FusedLayer"
+
+
+def as_numbers(values: Any, what: str) -> np.ndarray:
+    """Return values as an array of bool, integers, floating-point or complex numbers; an array of these itself.
+
+    Args:
+        values: an array, a tensor in CPU memory that requires no gradient, or nested sequences of numbers.
+        what: the name of the argument, for errors.
+
+    Raises:
+        TypeError: for a tensor that requires a gradient, which would be lost, or one that NumPy cannot read; for None,
+            strings, and other things that are no numbers.
+        ValueError: for nested sequences of different lengths, and for masked values.
+    """
+    for number, part in enumerate(values) if isinstance(values, (list, tuple)) else ():
+        if isinstance(part, np.ma.MaskedArray):  # in a list, NumPy takes the numbers under a mask
+            as_numbers(part, f"{what}[{number}]")
+    try:
+        array = np.asarray(values)
+    except Exception as error:
+        raise _explain(values, what, error) from None
+    if array.dtype.kind == "O":
+        array = _from_objects(array, what)
+    if array.dtype.kind not in "biufc":
+        kind = "strings" if array.dtype.kind in "US" else f"of type {array.dtype}"
+        raise TypeError(f"{what} are {kind}; allowed: numbers.")
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        place = tuple(map(int, np.argwhere(np.ma.getmaskarray(values))[0]))
+        raise ValueError(f"{what} are masked at {place}; give values without a mask.")
+    return array
+
+
+def real_values(values: Any, what: str = "parameter_values", owner: str = "parameter of the circuit") -> np.ndarray:
+    """Return parameter values as a float64 array, the same one if it is that already.
+
+    Complex numbers whose imaginary parts are all zero are real numbers.
+
+    Args:
+        values: anything `as_numbers` takes.
+        what: the name of the argument, for errors.
+        owner: what there is one value for, likewise.
+
+    Raises:
+        TypeError: for None and complex numbers, which NumPy would turn into NaN and real parts, and as `as_numbers`.
+        ValueError: as `as_numbers`.
+    """
+    if type(values) is np.ndarray and values.dtype == np.float64:
+        return values
+    array = as_numbers(values, what) if values is not None else None
+    given = "None" if array is None else None
+    if array is not None and array.dtype.kind == "c":
+        wrong = array[array.imag != 0]  # NaN is not 0
+        given = f"complex ({wrong[0]:g})" if len(wrong) else None
+        array = np.array(array.real)
+    if array is None or given is not None:
+        raise TypeError(f"{what} is {given}; allowed: real numbers, one for each {owner}.")
+    return array if array.dtype == np.float64 else copy_rows(array)
+
+
+def _from_objects(array: np.ndarray, what: str) -> np.ndarray:
+    """Return an array of numbers for an array of Python objects, such as Fractions or bound expressions."""
+    numbers = [_number(item) for item in array.flat]
+    if None in numbers:
+        place = np.unravel_index(numbers.index(None), array.shape)
+        at, allowed = (f"{what}[{', '.join(map(str, place))}]", "a number") if place else (what, "numbers in an array")
+        raise TypeError(f"{at} is {array[place]!r:.60}; allowed: {allowed}.")
+    return np.array(numbers).reshape(array.shape)
+
+
+def _number(item: Any) -> float | complex | None:
+    """Return an object as a number; None where it is none, as None and strings are not."""
+    if item is None or isinstance(item, str):
+        return None
+    for kind in (float, complex):
+        with suppress(Exception):  # a package may raise whatever it likes
+            return kind(item)
+    return None
+
+
+def _explain(values: Any, what: str, error: Exception) -> Exception:
+    """Return the error for values that NumPy makes no array of."""
+    tensors = list(_find_tensors(values, what))
+    for tensor, place in tensors:
+        if getattr(tensor, "requires_grad", False):
+            return TypeError(
+                f"the tensor {place} requires a gradient, which would be lost here; {_USE_LAYER}, which autograd "
+                "differentiates, or give values without a gradient: tensor.detach()."
+            )
+    for tensor, place in tensors:
+        if not _is_readable(tensor):
+            return TypeError(
+                f"NumPy cannot read the tensor {place} of {tensor.dtype} on device '{tensor.device}'; "
+                f"{_USE_LAYER}, which takes tensors of any device, or give tensor.cpu().double()."
+            )
+    lengths = list(map(_length, values)) if isinstance(values, (list, tuple)) else []
+    other = next((row for row, length in enumerate(lengths) if length != lengths[0]), None)
+    if other is not None:
+        return ValueError(
+            f"row 0 of {what} holds {lengths[0]}, and row {other} holds {lengths[other]}; allowed: as much in each row."
+        )
+    return ValueError(f"{what} are no array of numbers: {error}")
+
+
+def _length(row: Any) -> str:
+    return count_text(len(row), "value") if hasattr(row, "__len__") else "a number"
+
+
+def _is_readable(tensor: Any) -> bool:
+    try:
+        np.asarray(tensor)
+    except Exception:
+        return False
+    return True
+
+
+def _find_tensors(thing: Any, place: str) -> Iterator[tuple[Any, str]]:
+    """Yield the tensors in nested sequences, and where they are.
+
+    PyTorch is not imported for this: a tensor is a thing with a device and a dtype that is not NumPy's.
+    """
+    if isinstance(thing, (list, tuple)):
+        for position, item in enumerate(thing):
+            yield from _find_tensors(item, f"{place}[{position}]")
+    elif hasattr(thing, "device") and hasattr(thing, "dtype") and not isinstance(thing, (np.ndarray, np.generic)):
+        yield thing, place

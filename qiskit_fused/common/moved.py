@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modules that moved: their former paths work for one release, with a FutureWarning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+
+def moved(old: str, new: str) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module ``old`` whose contents are in the module ``new``."""
+
+    def find(name: str) -> Any:
+        if name.startswith("__"):  # what Python and its tools ask of every module
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+        found = getattr(import_module(new), name)
+        warnings.warn(f"{old} is now {new}; its former path will be removed.", FutureWarning, stacklevel=2)
+        return found
+
+    return find

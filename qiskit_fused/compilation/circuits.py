@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Circuit -> Program -> Plan, each made once.
+
+Circuits are mutable and have no version number, so "the same circuit" means: the same object, which equals the snapshot
+taken when it was lowered.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import Parameter, QuantumCircuit
+
+from qiskit_fused.common.caches import BoundedCache, Owner
+from qiskit_fused.common.limits import count_text
+from qiskit_fused.compilation.observables import circuit_observables
+from qiskit_fused.compilation.snapshots import Snapshot
+from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.light_cones import LightCones
+from qiskit_fused.lowering.errors import UnsupportedInstruction
+from qiskit_fused.lowering.lower import lower
+from qiskit_fused.program.program import Program
+
+MAX_CIRCUIT_BYTES = 256 << 20  # of all compiled circuits, without their plans
+MAX_PLAN_BYTES = 256 << 20  # of all plans, with what the CPU engine makes of them
+_INSTRUCTION_BYTES = 1000  # of a compiled circuit for each instruction, and as many for the circuit itself
+
+_PLANS: BoundedCache[Plan] = BoundedCache(MAX_PLAN_BYTES)
+
+
+class CompiledCircuit:
+    """A circuit as it was at one moment: snapshot, parameters, program and plans.
+
+    Attributes:
+        parameters: the circuit's parameters, in ``circuit.parameters`` order.
+        program: the lowered circuit.
+        light_cones: groups of terms of observables that are simulated together.
+    """
+
+    def __init__(self, circuit: QuantumCircuit):
+        check_circuit(circuit)
+        self._circuit: Callable[[], Any] = weakref.ref(circuit)
+        self._snapshot: Snapshot | None = Snapshot(circuit)
+        self._kept: QuantumCircuit | None = None  # a copy of the circuit, where `compile_circuit` made this
+        self.num_instructions = len(circuit.data)
+        self.num_qubits = circuit.num_qubits
+        self.parameters: tuple[Parameter, ...] = tuple(circuit.parameters)
+        self._columns = {parameter: column for column, parameter in enumerate(self.parameters)}
+        self.program: Program = lower(circuit)
+        self._snapshot.settle(self.program.ops.column)
+        self.light_cones = LightCones(self.program)
+        self._owner = Owner()  # of plans; copies share it
+
+    @property
+    def circuit(self) -> QuantumCircuit:
+        """A copy of the circuit, as it was when `compile_circuit` was called.
+
+        Raises:
+            ValueError: when this was not made by `compile_circuit`.
+        """
+        if self._kept is None:
+            raise ValueError(f"{self!r} holds no circuit; give the QuantumCircuit, or compile_circuit(circuit).")
+        return self._kept.copy()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The circuit's metadata, when `compile_circuit` was called."""
+        return {} if self._kept is None else self._kept.metadata
+
+    def _keeping(self, circuit: QuantumCircuit | None) -> CompiledCircuit:
+        """Return a compiled circuit with the same program and plans, that holds this circuit, or none."""
+        other = object.__new__(CompiledCircuit)
+        other.__dict__.update(self.__dict__)
+        other._kept = circuit
+        return other
+
+    def describes(self, circuit: QuantumCircuit) -> bool:
+        """Say whether this is that circuit object, unchanged since."""
+        return self._circuit() is circuit and self._snapshot is not None and self._snapshot.matches(circuit)
+
+    def _describes_copy(self, circuit: QuantumCircuit) -> bool:
+        """Say `describes` of a copy that only the caller holds; the original and its copies share Python objects."""
+        return self._fits(circuit) and self._snapshot is not None and self._snapshot.matches_objects(circuit)
+
+    def _fits(self, circuit: QuantumCircuit) -> bool:
+        """Say whether this is that circuit object, of the same size; a quick test before `describes`."""
+        if self._circuit() is not circuit:
+            return False
+        size = len(circuit._data), circuit.num_qubits, circuit.num_parameters
+        return size == (self.num_instructions, self.num_qubits, len(self.parameters))
+
+    def columns_of(self, parameters: Any) -> np.ndarray:
+        """Return the column of each parameter, in the order given; KeyError for a foreign one."""
+        return np.fromiter((self._columns[parameter] for parameter in parameters), dtype=np.intp)
+
+    def find_columns(self, argument: str, parameters: Iterable[Parameter] | Parameter) -> np.ndarray:
+        """Return the column of each parameter of an argument, in the order given; one parameter needs no list.
+
+        Raises:
+            ValueError: for a parameter that is not the circuit's; it names argument and parameter.
+        """
+        try:
+            return self.columns_of([parameters] if isinstance(parameters, Parameter) else parameters)
+        except KeyError as error:
+            name = getattr(error.args[0], "name", error.args[0])
+            raise ValueError(
+                f"{argument} contains '{name}', which is not in circuit.parameters; allowed: the Parameter objects in "
+                "there (equal names are not enough)."
+            ) from None
+
+    def plan(self, support: np.ndarray | None, any_start: bool = False) -> Plan:
+        """Return the plan for observables with that support (``Observables.support``), None for all qubits.
+
+        Args:
+            support: what the observables see.
+            any_start: for rows that bring start states of all qubits with them.
+
+        Raises:
+            UnsupportedInstruction: with ``any_start``, when an instruction needs its qubits in ``|0>``.
+        """
+        key = id(self._owner), None if support is None else support.tobytes(), any_start
+        plan = _PLANS.get(key)
+        if plan is None:
+            program = self.program
+            if any_start:
+                if program.needs_zero is not None:
+                    raise UnsupportedInstruction(*program.needs_zero, _NEEDS_ZERO, fallback=False)
+                program = program.from_any_state()
+            plan = make_plan(program, support)
+            plan = _PLANS.put(key, plan, plan.num_bytes, self._owner)
+        return plan
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the compiled circuit without its plans, estimated."""
+        return _INSTRUCTION_BYTES * (self.num_instructions + 1) + self.program.array_bytes
+
+    def __repr__(self) -> str:
+        gates = self.program.count_gates().total()
+        counts = (self.num_qubits, "qubit"), (len(self.parameters), "parameter"), (gates, "gate")
+        return f"CompiledCircuit({', '.join(count_text(*count) for count in counts)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("_kept", "num_instructions", "num_qubits", "parameters", "_columns", "program")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy: it runs as the original does, but describes no circuit object."""
+        self.__dict__.update(state)
+        self._circuit, self._snapshot = _no_circuit, None
+        self._owner = Owner()
+        self.light_cones = LightCones(self.program)
+
+
+_NEEDS_ZERO = (
+    "needs its qubits in |0>, where initial_states do not leave them; remove it from the circuit and give the states "
+    "that it prepares, or circuit.decompose() it into gates"
+)
+
+
+def _no_circuit() -> None:
+    return None
+
+
+class CompileCache:
+    """Compiled circuits by identity, as long as the circuits live; bounded in bytes, safe to share by threads."""
+
+    def __init__(self, max_bytes: int = MAX_CIRCUIT_BYTES):
+        self._entries: BoundedCache[CompiledCircuit] = BoundedCache(max_bytes)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def candidate(self, circuit: QuantumCircuit) -> CompiledCircuit | None:
+        """Return what an earlier call made of that object, not compared with it but for its size."""
+        entry = self._entries.get(id(circuit))
+        return entry if entry is not None and entry._fits(circuit) else None
+
+    def get(self, circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
+        """Compile a circuit, or return what an earlier call made of it if it has not changed.
+
+        A compiled circuit is returned as it is, so that every entry point takes one in the place of a circuit.
+
+        Raises:
+            TypeError: for something that is no circuit.
+            UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        """
+        if isinstance(circuit, CompiledCircuit):
+            return circuit
+        entry = self._entries.get(id(circuit))
+        if entry is None or not entry.describes(circuit):
+            entry = CompiledCircuit(circuit)
+            self._entries.put(id(circuit), entry, entry.num_bytes, circuit, replace=True)
+        return entry
+
+    def clear(self) -> None:
+        """Forget all circuits."""
+        self._entries.clear()
+
+
+COMPILED = CompileCache()
+"""Shared by all estimators and gradients, so that the gradient of a circuit reuses what its estimate compiled."""
+
+
+def compile_circuit(circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
+    """Compile a circuit as it is now. Every function and class of this package takes the result in a circuit's place.
+
+    A call that is given a circuit compares it with its compiled form, which takes 0.3 us a gate. A call that is given
+    the compiled form compares nothing, and later changes of the circuit do not reach it. The compiled form holds a
+    copy of the circuit. (Observables are not compiled: every call sees them as they are then, changed in place or not.)
+
+    Raises:
+        TypeError: for something that is no circuit.
+        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+    """
+    if isinstance(circuit, CompiledCircuit):
+        return circuit
+    return COMPILED.get(circuit)._keeping(circuit.copy())
+
+
+def fuse(
+    circuit: QuantumCircuit | CompiledCircuit, observables: Any = None, inputs: Iterable[Parameter] | None = None
+) -> Plan:
+    """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` counts them, ``fuse(circuit).draw()`` shows them.
+
+    Args:
+        circuit: the circuit, with any number of parameters, or what `compile_circuit` made of it.
+        observables: one observable or a list of them. Gates that none of them can see are left out. None keeps all.
+            Where values take several light cones one after the other, the plan is that of the largest, and
+            ``plan.cones`` has the qubits of each.
+        inputs: parameters that differ between the rows of a batch. The plan then also shows what all rows share, and
+            from how many rows on that is simulated once.
+
+    Returns:
+        The plan; the same object for the same unchanged circuit and observables on the same qubits, without inputs.
+
+    Raises:
+        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        MemoryError: when a plan would have more than 64 qubits.
+        ValueError: when there are no observables, or they are on another number of qubits than the circuit, or for
+            foreign parameters.
+    """
+    compiled = COMPILED.get(circuit)
+    count, support, grouping = 1, None, None
+    if observables is not None:
+        operators = circuit_observables(observables, compiled.num_qubits).operators
+        count, support = operators.num_observables, operators.support(compiled.num_qubits)
+        grouping = compiled.light_cones.groups(operators, 1, per_pair=False)
+    plan = compiled.plan(support) if grouping is None else grouping.groups[0].plan
+    if inputs is None:
+        return plan
+    differs = np.zeros(len(compiled.parameters), bool)
+    differs[compiled.find_columns("inputs", inputs)] = True
+    return replace(plan, inputs=compiled.program.depends_on(differs), num_observables=count)
+
+
+def check_circuit(circuit: Any) -> None:
+    """Raise a TypeError unless it is a circuit, or a compiled one."""
+    if not isinstance(circuit, (QuantumCircuit, CompiledCircuit)):
+        raise TypeError(f"circuit must be a QuantumCircuit, not {type(circuit).__name__}.")

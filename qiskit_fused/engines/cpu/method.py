@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which method, how many states and how many threads fit the memory there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import comb, inf
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qiskit_fused.common.limits import TooManyQubits, count_text, format_bytes, resolve_limit
+from qiskit_fused.engines.checkpointing import REVERSE, Method, num_steps
+from qiskit_fused.engines.cpu.memory import Footprint, Request, bytes_at_most, count_diagonals
+
+if TYPE_CHECKING:
+    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.program.observables import TermMasks
+
+# Measured on one core of an AMD Zen 4 (1 MiB of L2 cache): within these bounds "store" takes 0.93 to 1.0 of the time of
+# "reverse"; with more bytes 1.0 to 1.1, with fewer qubits 1.0 to 1.03.
+STORE_MIN_QUBITS = 10
+STORE_MAX_BYTES = 2 << 20  # of all states of a row
+
+MOST_KEPT = 256 << 20
+"""Bytes of workspaces and tables that the CPU engine keeps between calls at most (kernels/cpu/engine.cpp)."""
+
+_KEPT_CHOICES = 64  # per plan and number format: a training loop asks the same at every step
+
+LONG_SCHEDULE = 20
+"""Forward sweeps' worth of recomputation beyond which the user hears what limit would halve it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a batch runs.
+
+    Attributes:
+        method: what the engine is told.
+        num_threads: CPU threads at most.
+        num_bytes: predicted for all of the evaluation.
+        num_steps: forward steps of a row.
+        advice: what the user should hear, or "".
+    """
+
+    method: Method
+    num_threads: int
+    num_bytes: int
+    num_steps: int
+    advice: str = ""
+
+    def keeping(self, kept_bytes: int) -> Choice:
+        """Return the same with a bound of what is kept of earlier evaluations meanwhile."""
+        return replace(self, method=replace(self.method, kept_bytes=max(kept_bytes, 0)))
+
+
+def choose(
+    plan: Plan,
+    request: Request,
+    terms: TermMasks,
+    columns: np.ndarray,
+    *,
+    method: str,
+    num_segments: int | None,
+    num_threads: int,
+    limit_of: Callable[[int], int | None],
+    limit_name: str = "memory_limit",
+) -> Choice:
+    """Choose method, states and threads for a batch on the CPU.
+
+    Args:
+        plan: the planned circuit.
+        request: the batch; its ``num_flips`` and ``num_diagonals`` are counted here.
+        terms: the observables on the plan's bits.
+        columns: float64 (num_rows, C), the columns of the program.
+        method: "auto" is "store" where a row's states are few bytes and fit, else "reverse"; both recompute nothing.
+        num_segments: for "checkpoint"; None keeps as many states as fit.
+        num_threads: threads at most; fewer are taken where the states of rows side by side do not fit.
+        limit_of: maps the bytes that are wanted to the limit, or to None where they are few enough not to ask.
+        limit_name: what errors call it.
+
+    Raises:
+        TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
+        MemoryError: when the rows and the answer do not fit beside the states; the text says how many rows would.
+    """
+    if method in ("auto", "reverse") or not request.gradient:
+        small = _choose_small(plan, request, num_threads, len(terms))
+        if small is not None and limit_of(small.num_bytes) is None:
+            return small
+    footprint = plan.footprint(request.dtype)
+    key = (request, method, num_segments, num_threads)
+    wanted = footprint.wanted.get(key)
+    if wanted is None:  # what is best without a limit, and its bytes but for the diagonals
+        names = _by_speed(footprint, request, method)
+        choice = Options(footprint, request, num_threads, inf, None).choose(names[0], num_segments)
+        assert choice is not None
+        if len(footprint.wanted) >= _KEPT_CHOICES:
+            footprint.wanted.clear()
+        wanted = footprint.wanted[key] = names, choice, choice.num_bytes + footprint.most_shared
+    names, choice, most = wanted
+    most += footprint.most_diagonals(len(terms))
+    limit = limit_of(most)
+    if limit is None or limit - most >= MOST_KEPT:
+        return choice
+    if most <= limit:
+        return choice.keeping(limit - most)
+    varies = (columns[1:] != columns[:1]).any(axis=0) if len(columns) > 1 else np.zeros(columns.shape[1], bool)
+    num_flips, num_diagonals = count_diagonals(terms)
+    request = request._replace(num_flips=num_flips, num_diagonals=num_diagonals)
+    options = Options(footprint, request, num_threads, limit, footprint.varying_phases(varies))
+    for name in names:
+        choice = options.choose(name, num_segments)
+        if choice is not None:
+            return choice.keeping(limit - choice.num_bytes)
+    raise options.refusal(names[-1], num_segments, limit_name)
+
+
+def _choose_small(plan: Plan, request: Request, num_threads: int, num_terms: int) -> Choice | None:
+    """Return how a batch of a small plan runs where memory is no question, or None for a large plan."""
+    key = request, num_threads, num_terms
+    choice = plan.small_choices.get(key)
+    if choice is None:
+        most_bytes = bytes_at_most(plan, request, num_threads, num_terms)
+        if most_bytes is None:
+            return None
+        if len(plan.small_choices) >= _KEPT_CHOICES:
+            plan.small_choices.clear()
+        choice = Choice(REVERSE, num_threads, most_bytes, plan.num_positions(imaginary=request.imaginary))
+        plan.small_choices[key] = choice
+    return choice
+
+
+def _by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
+    """Return the methods to try, the fastest first."""
+    if not request.gradient:
+        return ["reverse"]
+    if method != "auto":
+        return [method]
+    return ["store", "reverse"] if suits_store(footprint, request) else ["reverse"]
+
+
+def suits_store(footprint: Footprint, request: Request) -> bool:
+    """Say whether all states of a row are few enough bytes to be kept in the cache."""
+    plan = footprint.plan
+    num_bytes = plan.num_positions(imaginary=request.imaginary) * footprint.state_bytes(request)
+    return plan.num_qubits >= STORE_MIN_QUBITS and num_bytes <= STORE_MAX_BYTES
+
+
+@dataclass(frozen=True)
+class Options:
+    """The methods, numbers of states and threads of one batch, within one limit."""
+
+    footprint: Footprint
+    request: Request
+    num_threads: int
+    limit: float
+    varying: tuple[int, int] | None
+
+    @property
+    def num_positions(self) -> int:
+        """States on the way back; see `Plan.num_positions`."""
+        return self.footprint.plan.num_positions(imaginary=self.request.imaginary)
+
+    def total(self, num_threads: int, num_states: int) -> int:
+        """Return the bytes of the evaluation; see `Footprint.total`."""
+        return self.footprint.total(self.request, num_threads, num_states, self.varying)
+
+    def choose(self, name: str, num_segments: int | None = None) -> Choice | None:
+        """Return the fastest choice of a method that fits, or None."""
+        positions = self.num_positions
+        if name == "checkpoint" and num_segments is None:
+            return self._most_states()
+        method, num_states, steps = REVERSE, 0, positions
+        if name == "store":
+            method, num_states = Method("store"), positions
+        elif name == "checkpoint":
+            assert num_segments is not None
+            method = Method("checkpoint", None, num_segments)
+            num_states = _states_of_segments(positions, num_segments)
+            steps = 2 * positions - num_states  # starts and the last segment are made once
+        found = self.threads_for(num_states)
+        return None if found is None else Choice(method, *found, steps)
+
+    def threads_for(self, num_states: int) -> tuple[int, int] | None:
+        """Return the most threads whose rows side by side fit, and the bytes these take, or None."""
+        for threads in range(self.num_threads, 0, -1):
+            total = self.total(threads, num_states)
+            if total <= self.limit:
+                return threads, total
+        return None
+
+    def _most_states(self) -> Choice | None:
+        best, least = None, inf
+        for threads in range(self.num_threads, 0, -1):
+            num_states = self._fit_states(threads)
+            if num_states is None:
+                continue
+            working = self.footprint.side_by_side(self.request.num_rows, threads)[1]
+            time = relative_time(self.footprint.plan, num_states, self.request.imaginary) / working
+            if time < least:
+                steps = num_steps(self.num_positions, num_states)
+                best, least = (threads, num_states, steps), time
+            if threads == self.num_threads and num_steps(self.num_positions, num_states) <= 2 * self.num_positions:
+                break
+        if best is None:
+            return None
+        threads, num_states, steps = best
+        choice = Choice(Method("checkpoint", num_states), threads, self.total(threads, num_states), steps)
+        return replace(choice, advice=self._advice(choice))
+
+    def _fit_states(self, num_threads: int) -> int | None:
+        most = self.num_positions
+        if most * self.footprint.state_bytes(self.request) > STORE_MAX_BYTES:
+            # More would save steps, and lose more time where they leave the cache: n = 16, 201 positions, complex64,
+            # takes 46 ms with 20 states, 59 with 111 and 71 with all.
+            most = fewest_states(most, 2)
+        if self.limit < inf:
+            rows, _ = self.footprint.side_by_side(self.request.num_rows, num_threads)
+            state = rows * self.footprint.state_bytes(self.request)
+            room = self.limit - self.total(num_threads, most) + most * state
+            most = min(most, int(room) // state)
+        # the list of actions grows a little as states become fewer
+        fewer = (c for c in range(most, max(most - 4, 0), -1) if self.total(num_threads, c) <= self.limit)
+        return next(fewer, None)
+
+    def _advice(self, choice: Choice) -> str:
+        positions, few = self.num_positions, choice.method.num_states or 1
+        if choice.num_steps <= LONG_SCHEDULE * positions:
+            return ""
+        more = next(c for c in range(few, positions + 1) if 2 * num_steps(positions, c) <= choice.num_steps)
+        return (
+            f"method='checkpoint' with {few} {'state' if few == 1 else 'states'} of {self.footprint.plan.num_qubits} "
+            f"qubits recomputes {choice.num_steps / positions:.3g} times the forward sweep; "
+            f"memory_limit='{format_limit(self.total(choice.num_threads, more))}' would halve that, method='reverse' "
+            "recomputes nothing."
+        )
+
+    def refusal(self, name: str, num_segments: int | None, limit_name: str) -> MemoryError:
+        """Return the error that says what does not fit, by how much, and what would."""
+        footprint, request, plan = self.footprint, self.request, self.footprint.plan
+        states = {"store": self.num_positions, "reverse": 0}.get(name, 1)
+        if name == "checkpoint" and num_segments is not None:
+            states = _states_of_segments(self.num_positions, num_segments)
+        of_states = footprint.count_states(request, states) * np.dtype(request.dtype).itemsize << plan.num_qubits
+        total, arrays = self.total(1, states), footprint.arrays(request)
+        limit = f"{limit_name} is {format_bytes(self.limit)}"
+        fitting = self._rows_that_fit(states)
+        if fitting or total - arrays <= self.limit:
+            most = f", {count_text(fitting, 'row')} at most," if fitting else ""
+            return MemoryError(
+                f"the {'gradients' if request.gradient else 'values'} of {request.num_pairs:,} pairs of rows and "
+                f"observables, and the rows, take {format_bytes(arrays)} beside {format_bytes(total - arrays)} of "
+                f"states and tables, {limit}; ask for fewer rows or observables at a time{most} or raise memory_limit."
+            )
+        what = "statevector and cotangent" if request.gradient else "statevector"
+        if states > 1:
+            what = f"{states:,} statevectors of method='{name}' and the cotangent"
+        figures = (
+            f"the {what} of {plan.num_qubits} qubits {'need' if request.gradient else 'needs'} "
+            f"{format_bytes(of_states)} in {request.dtype}"
+        )
+        if of_states <= self.limit:
+            figures += f", with tables, sums and arrays {format_bytes(total)}"
+        # all that does not grow with the batch doubles with each qubit
+        needed = max(total - arrays, of_states)
+        missing = (-(-needed // max(int(self.limit), 1)) - 1).bit_length()
+        if (smaller := plan.num_qubits - missing) > 0:
+            limit += f", enough for {count_text(smaller, 'qubit')}"
+        cures = self._cures(name, num_segments)
+        if total <= resolve_limit(1.0):  # all that is free: a higher limit would help
+            cures.append("raise memory_limit")
+        *others, last = cures
+        return TooManyQubits(f"{figures}, {limit}; use {', '.join(others)}{' or ' if others else ''}{last}.")
+
+    def _rows_that_fit(self, num_states: int) -> int:
+        """Return how many rows fit by themselves, the number halved until they do; 0 where a single one does not."""
+        num_rows = self.request.num_rows
+        while num_rows > 1:
+            num_rows //= 2
+            part = replace(self, request=self.request.part(num_rows))
+            if part.total(1, num_states) <= self.limit:
+                return num_rows
+        return 0
+
+    def _cures(self, name: str, num_segments: int | None) -> list[str]:
+        cures = []
+        if self.request.dtype != "complex64":
+            smaller = self.footprint.plan.footprint("complex64")
+            options = replace(self, footprint=smaller, request=self.request._replace(dtype="complex64"))
+            if options.choose(name, num_segments):
+                cures.append("dtype='complex64'")
+        if self.request.gradient:
+            for other in ("reverse", "checkpoint"):
+                if (other != name or num_segments is not None) and self.choose(other):
+                    cures.append(f"method='{other}'" + (" without num_segments" if other == name else ""))
+                    break
+        return [*cures, "fewer qubits"]
+
+
+def _states_of_segments(num_positions: int, num_segments: int) -> int:
+    """Return the states of `segmented_schedule`."""
+    segments = min(num_segments, num_positions)
+    return segments - 1 - (-num_positions // segments)
+
+
+def relative_time(plan: Plan, num_states: int = 0, imaginary: bool = False) -> float:
+    """Estimate the time of values and gradients relative to method "reverse", from operations alone.
+
+    Going back costs the same whether psi is undone beside lam or read from memory: that much was measured.
+
+    Args:
+        plan: the planned circuit.
+        num_states: states of a schedule; 0 is method "reverse".
+        imaginary: see `Plan.num_positions`.
+    """
+    if num_states == 0:
+        return 1.0
+    positions = plan.num_positions(imaginary=imaginary)
+    forward = plan.flops(False)
+    again = forward * (num_steps(positions, num_states) / positions - 1)
+    return 1 + again / max(plan.flops(True), 1)
+
+
+def format_limit(count: float) -> str:
+    """Write bytes as a memory limit that is at least as large: ``format_limit(2**30 + 1) == '1100MB'``."""
+    for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
+        if count >= 10 * 1000**power:
+            return f"{-int(-count // 1000**power)}{unit}"
+    return f"{int(count)}B"
+
+
+def fewest_states(num_positions: int, repetitions: int) -> int:
+    """Return the fewest states with which no step is made more than ``repetitions`` times."""
+    num_states = 1
+    while comb(num_states + repetitions, num_states) < num_positions + 1:
+        num_states += 1
+    return min(num_states, num_positions)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans and observables as the CUDA engine keeps them: cut into passes, and their records on the device."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qiskit_fused.common.forks import new_lock
+from qiskit_fused.engines.cuda import records
+from qiskit_fused.engines.cuda.memory import REAL_FORMAT
+from qiskit_fused.engines.cuda.passes import Passes, make_passes
+from qiskit_fused.engines.cuda.value_layout import Slots, leaf_records, place_slots
+from qiskit_fused.program.program import OpKind
+
+if TYPE_CHECKING:
+    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.program.observables import TermMasks
+
+_MAX_SLOTS = 8  # sets of varying columns kept per plan
+_MAX_DIAGONAL_BYTES = 1 << 26  # of the diagonals of one request; larger ones are made while they are read
+
+
+def upload(xp: Any, array: np.ndarray) -> Any:
+    """Copy an array to the device: records as bytes, which CuPy has, and an empty array as one zero, for an address."""
+    array = np.ascontiguousarray(array if array.size else np.zeros(1, dtype=array.dtype))
+    return xp.asarray(array.view(np.uint8) if array.dtype.names else array)
+
+
+def upload_slices(xp: Any, array: np.ndarray, slices: list[slice]) -> list[Any]:
+    """Copy an array of records to the device at once and return its slices there."""
+    whole, size = upload(xp, array), array.dtype.itemsize
+    return [whole[part.start * size : part.stop * size] for part in slices]
+
+
+class DevicePlan:
+    """A plan on the device, without a reference to the plan: it lives as long as the plan does.
+
+    Attributes:
+        passes: the plan as passes.
+        windows, extras, masks, directs, outputs, leaves: records on the device.
+        num_leaf_outputs: gradient numbers of all leaves.
+        combination: column_begin, index and weight of `combine` in kernels/cuda/gradients.cu, on the device.
+        initial_state: on the device, or None for |0...0>.
+    """
+
+    def __init__(self, xp: Any, plan: Plan, tile_qubits: int, register_qubits: int, dtype: str):
+        is_real = dtype in REAL_FORMAT.values()
+        self.passes = passes = make_passes(plan, tile_qubits, register_qubits, is_real)
+        self.windows = upload_slices(xp, passes.windows, [slice(k, k + 1) for k in range(len(passes.windows))])
+        self.masks, self.directs = upload(xp, passes.masks), upload(xp, passes.directs)
+        self.outputs = upload_slices(xp, passes.outputs, [sweep.outputs for sweep in passes.passes])
+        leaves, self.num_leaf_outputs = leaf_records(plan)
+        self.leaves = upload(xp, leaves)
+        self.combination = [upload(xp, part) for part in combination(plan, passes, leaves, self.num_leaf_outputs)]
+        self.initial_state = None
+        if plan.initial_state is not None:
+            initial_state = plan.initial_state.real if is_real else plan.initial_state
+            self.initial_state = upload(xp, initial_state.astype(dtype))
+        self._xp = xp
+        self._slots: OrderedDict[bytes, DeviceSlots] = OrderedDict()
+        self._lock = new_lock()
+
+    def slots(self, plan: Plan, varies: np.ndarray) -> DeviceSlots:
+        """Return the slots for columns that vary, bool (C,)."""
+        key = varies.tobytes()
+        with self._lock:
+            found = self._slots.get(key)
+            if found is None:
+                found = self._slots[key] = DeviceSlots(self._xp, self.passes, place_slots(plan, self.passes, varies))
+                if len(self._slots) > _MAX_SLOTS:
+                    self._slots.popitem(last=False)
+            self._slots.move_to_end(key)
+            return found
+
+
+class DeviceSlots:
+    """Slots on the device: `host`, and each array of it under its name; stages is one array for each pass."""
+
+    record: Any
+    runs: Any
+    terms: Any
+    items: Any
+    extras: Any
+    pieces: Any
+    run_order: Any
+    term_order: Any
+    piece_order: Any
+
+    def __init__(self, xp: Any, passes: Passes, slots: Slots):
+        self.host = slots
+        for field in fields(slots):
+            value = getattr(slots, field.name)
+            if isinstance(value, np.ndarray) and field.name != "stages":
+                setattr(self, field.name, upload(xp, value))
+        self.stages = upload_slices(xp, slots.stages, [sweep.stages for sweep in passes.passes])
+
+
+def combination(plan: Plan, passes: Passes, leaves: np.ndarray, num_leaf_outputs: int) -> tuple[np.ndarray, ...]:
+    """Say which leaf gradients and totals make the gradient of each column.
+
+    Returns:
+        column_begin int32 (C + 1,), index int32 and weight float64: the gradient of column c is the sum of weight
+        times leaf gradient ``index``, or total ``index - num_leaf_outputs``, over column_begin[c]:column_begin[c + 1].
+    """
+    vector = leaves["kind"] == OpKind.RV
+    used = leaves["output"] >= 0
+    parts = []
+    for k in range(3):
+        chosen = leaves[used & vector] if k else leaves[used]
+        weight = np.where(chosen["kind"] == OpKind.RV, 1.0, chosen["coefficient"])
+        parts.append((chosen["column"] + k, chosen["output"] + k, weight))
+    term, total, weight = passes.term_sums
+    parts.append((plan.term_column[term], num_leaf_outputs + total, plan.term_coefficient[term] * weight))
+    column, index, weights = (np.concatenate(part) for part in zip(*parts))
+    order = np.argsort(column, kind="stable")
+    begin = np.searchsorted(column[order], np.arange(plan.program.num_columns + 1))
+    return begin.astype(np.int32), index[order].astype(np.int32), weights[order].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class DeviceObservables:
+    """Observables on the device: records, and the diagonals of their groups where those are small.
+
+    Attributes:
+        observable_begin: int32 (K + 1,), groups of each observable.
+        groups, terms: records.
+        num_groups: number of groups.
+        num_bytes: of the diagonals.
+        diagonals: room for one complex (2^N,) per group, or None where diagonals are not stored.
+    """
+
+    observable_begin: Any
+    groups: Any
+    terms: Any
+    num_groups: int
+    num_bytes: int
+    diagonals: Any
+
+
+def device_observables(xp: Any, masks: TermMasks, num_address_bits: int, dtype: str, room: int) -> DeviceObservables:
+    """Group the terms of each observable by the bits they flip and copy them to the device; room: for diagonals."""
+    starts = np.ones(len(masks), dtype=bool)
+    if len(masks):
+        starts[1:] = (masks.observable[1:] != masks.observable[:-1]) | (masks.x[1:] != masks.x[:-1])
+    first = np.flatnonzero(starts)
+    groups = np.zeros(len(first), dtype=records.GROUP)
+    groups["flip"], groups["first_term"], groups["end_term"] = masks.x[first], first, np.append(first, len(masks))[1:]
+    terms = np.zeros(len(masks), dtype=records.OBSERVABLE_TERM)
+    for name, values in (("care", masks.care), ("value", masks.value), ("sign", masks.z)):
+        terms[name] = values
+    terms["re"], terms["im"] = masks.real, masks.imag
+    begin = np.searchsorted(masks.observable[first], np.arange(masks.num_observables + 1)).astype(np.int32)
+    num_bytes = len(first) * np.dtype(dtype).itemsize << num_address_bits
+    stored = num_bytes <= min(_MAX_DIAGONAL_BYTES, room)
+    return DeviceObservables(
+        observable_begin=upload(xp, begin),
+        groups=upload(xp, groups),
+        terms=upload(xp, terms),
+        num_groups=len(first),
+        num_bytes=num_bytes if stored else 0,
+        diagonals=xp.empty((max(len(first), 1), 1 << num_address_bits), dtype=dtype) if stored else None,
+    )

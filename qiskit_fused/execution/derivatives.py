@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chain rule: from gradients with respect to a program's columns to those with respect to its parameters."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from qiskit_fused.common.row_errors import renumbered
+from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.fusion.layers import seen_columns
+from qiskit_fused.program.observables import Observables
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+def pull_back(
+    compiled: CompiledCircuit,
+    values: np.ndarray,
+    gradients: np.ndarray,
+    pairs: Pairs,
+    operators: Observables | None = None,
+) -> np.ndarray:
+    """Turn gradients (N, C) with respect to columns into gradients (N, P) with respect to parameters.
+
+    They are NaN where an expression has no finite derivative; see `check_derivatives`. Expressions of gates that none
+    of the observables can see do not count; without ``operators``, those of all gates do.
+    """
+    program = compiled.program
+    if not program.expressions.num_expressions:
+        return gradients
+    rows, count = pairs[0], len(pairs[0])
+    per_row = count // len(values) if len(values) else 0
+    shaped = gradients[:, None, :]
+    if count and per_row * len(values) == count and np.array_equal(rows, np.repeat(np.arange(len(values)), per_row)):
+        shaped = gradients.reshape(len(values), per_row, -1)
+    else:
+        values = values[rows]
+    found = program.expressions.pull_back(values, shaped)
+    if operators is not None and not np.isfinite(found).all():
+        seen = seen_columns(program, operators.support(compiled.num_qubits))
+        found = program.expressions.pull_back(values, shaped, ~seen[program.num_parameters :])
+    return found.reshape(count, program.num_parameters)
+
+
+def check_derivatives(
+    compiled: CompiledCircuit,
+    values: np.ndarray,
+    gradients: np.ndarray,
+    columns: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+) -> None:
+    """Raise a RowError if a gradient that a caller asked for is not finite because of an expression.
+
+    Args:
+        compiled: the circuit.
+        values: (B, P).
+        gradients: (N, ..., P), real or complex.
+        columns: the parameters that were asked for; None is all.
+        rows: int (N,), the row of values of each gradient; None is the same number. The error names the gradient.
+    """
+    expressions = compiled.program.expressions
+    if not expressions.num_expressions or np.isfinite(gradients).all():
+        return
+    wrong = ~np.isfinite(gradients).all(axis=tuple(range(1, gradients.ndim - 1)))
+    for column in range(gradients.shape[-1]) if columns is None else columns.tolist():
+        if wrong[:, column].any():
+            first = int(np.flatnonzero(wrong[:, column])[0])
+            with renumbered(partial(_constant, first)):
+                expressions.check_derivatives(values, first if rows is None else int(rows[first]), column)
+
+
+def _constant(number: int, _: int) -> int:
+    return number

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Program -> Plan: what no observable sees is left out, and every op joins the earliest layer or phase it can."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qiskit_fused.common.limits import TooManyQubits
+from qiskit_fused.engines.cuda.tiling import bits_of
+from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.phase_gadgets import merge_ladders
+from qiskit_fused.lowering.emitter import IDENTITY
+from qiskit_fused.program.amplitude_encoding import Starts
+from qiskit_fused.program.program import MAX_QUBITS, OpKind, Ops, Program
+
+MAX_START_STATE_QUBITS = 30  # 16 GiB
+_ROUNDING = 1e-14
+# ints are compared and converted faster than members of an enum
+_RX, _RY, _RZ, _SU2, _TERM = map(int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.TERM))
+_MANY = 32  # terms in a row; from here on NumPy takes less time for all of them than Python for one after the other
+
+
+class Cone(NamedTuple):
+    """What some observables can see of a program.
+
+    Attributes:
+        ops: ops of the program, ladders merged.
+        kept: int64, ascending, numbers of the ops that matter.
+        seen: int64, ascending, the active qubits that matter.
+    """
+
+    ops: Ops
+    kept: np.ndarray
+    seen: np.ndarray
+
+
+def make_plan(program: Program, support: np.ndarray | None = None, cone: Cone | None = None) -> Plan:
+    """Plan a program for the observables of one request.
+
+    Args:
+        program: the lowered circuit.
+        support: uint8 (num_circuit_qubits,), what the observables do to each circuit qubit: 0 nothing, 1 a diagonal,
+            2 anything (see `Observables.support`). Gates outside their light cone are left out, which keeps values and
+            2 Re <psi|O|d psi>, but not 2 Im <psi|O|d psi>. None keeps every gate.
+        cone: the light cone of that support, where it is known.
+
+    Raises:
+        TooManyQubits: when the observables see more than 64 qubits.
+
+    Cost: O(gates), once per circuit and support; O(gates of the cone) where that is known.
+    """
+    ops, kept, seen = _light_cone(program, support) if cone is None else cone
+    if len(seen) > MAX_QUBITS:
+        what, cure = "the observables see", "observables, or gates, that connect fewer qubits"
+        if support is None:  # imaginary derivatives, or a plan without observables
+            what, cure = "this needs all of", "real derivatives, or a plan for observables that see fewer"
+        raise TooManyQubits(f"{what} {len(seen)} qubits, a statevector has at most {MAX_QUBITS}; use {cure}.")
+    if len(seen) > MAX_START_STATE_QUBITS and any(np.isin(piece.qubits, seen).any() for piece in program.pieces):
+        raise TooManyQubits(
+            f"{len(seen)} qubits start in a vector, the limit is {MAX_START_STATE_QUBITS}; prepare the state by gates "
+            "(StatePreparation)."
+        )
+    bit_of = np.full(max(program.num_qubits, 1), -1, dtype=np.int64)
+    bit_of[seen] = np.arange(len(seen))
+    wires = np.where(program.output_wires >= 0, bit_of[program.output_wires], -1)
+    schedule = _Schedule(program, ops if len(kept) == len(ops) else ops.take(kept), bit_of, len(seen))
+    schedule.add()
+    return schedule.finish(wires, seen, support)
+
+
+def _light_cone(program: Program, support: np.ndarray | None) -> Cone:
+    """Return what observables with that support see."""
+    ops = merge_ladders(program.ops)
+    if support is None:
+        return Cone(ops, np.arange(len(ops)), np.arange(program.num_qubits))
+    touched, turned = [0] * program.num_qubits, [0] * program.num_qubits
+    for wire, effect in zip(program.output_wires.tolist(), support.tolist()):
+        if wire >= 0:
+            touched[wire], turned[wire] = int(effect > 0), int(effect == 2)
+    kept = np.flatnonzero(trace_back(ops, touched, turned))
+    seen = np.array(touched, dtype=bool)
+    for qubits in map(list, program.starts_together):
+        seen[qubits] |= program.any_start or seen[qubits].any()
+    return Cone(ops, kept, np.flatnonzero(seen))
+
+
+def seen_columns(program: Program, support: np.ndarray) -> np.ndarray:
+    """Say which columns, bool (C,), observables with that support may depend on."""
+    ops, kept, seen = _light_cone(program, support)
+    cone = ops.take(kept)
+    columns = [cone.column, *(cone.column[cone.kind == OpKind.RV] + further for further in (1, 2))]
+    columns += [piece.column.ravel() for piece in program.pieces if np.isin(piece.qubits, seen).any()]
+    found = np.zeros(program.num_columns + 1, dtype=bool)  # column -1 is a constant
+    found[np.concatenate(columns)] = True
+    return found[:-1]
+
+
+def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
+    """Follow observables back through ops, all at once: a set of observables is an int, one bit for each.
+
+    Args:
+        ops: the ops, ladders merged.
+        touched: for each qubit, the observables that act on it. At the return, those that act on it before all ops.
+        turned: for each qubit, those of them that are no diagonals there; likewise.
+
+    Returns:
+        For each op, the observables that it matters to.
+    """
+    seen_by = [0] * len(ops)
+    masks = ops.care | ops.sign
+    for begin, end, are_terms in reversed(_stretches(ops)):
+        if are_terms:
+            seen_by[begin:end] = _trace_terms(masks[begin:end], touched, turned)
+        else:
+            kinds, qubits, supports = (part[begin:end].tolist() for part in (ops.kind, ops.qubit, masks))
+            seen_by[begin:end] = _trace_one_by_one(kinds, qubits, supports, touched, turned)
+    return seen_by
+
+
+def _trace_one_by_one(
+    kinds: list[int], qubits: list[int], supports: list[int], touched: list[int], turned: list[int]
+) -> list[int]:
+    """Do what `trace_back` does, op by op."""
+    seen_by = [0] * len(kinds)
+    not_diagonal = sum(1 << qubit for qubit, some in enumerate(turned) if some)  # for any observable
+    for i in range(len(kinds) - 1, -1, -1):
+        if kinds[i] == _TERM:
+            # A diagonal commutes with an observable that is diagonal on all of its qubits.
+            mask = supports[i]
+            if not mask & not_diagonal:
+                continue
+            some, members = 0, []
+            while mask:
+                qubit = (mask & -mask).bit_length() - 1
+                members.append(qubit)
+                some |= turned[qubit]
+                mask &= mask - 1
+            for qubit in members:
+                touched[qubit] |= some
+            seen_by[i] = some
+        elif kinds[i] == _RZ:
+            seen_by[i] = turned[qubits[i]]
+        elif some := touched[qubits[i]]:
+            seen_by[i] = turned[qubits[i]] = some
+            not_diagonal |= 1 << qubits[i]
+    return seen_by
+
+
+def _trace_terms(supports: np.ndarray, touched: list[int], turned: list[int]) -> list[int]:
+    """Do for terms in a row, given by the qubits they act on, what `trace_back` does for one."""
+    qubits = bits_of(int(np.bitwise_or.reduce(supports)))
+    members: dict[int, int] = {}  # the qubits on which the same observables are no diagonals
+    for qubit in qubits:
+        if turned[qubit]:
+            members[turned[qubit]] = members.get(turned[qubit], 0) | 1 << qubit
+    hits = [(supports & np.uint64(mask)) != 0 for mask in members.values()]
+    if all(hit.all() for hit in hits):  # the same for all terms, as inside a dense gate
+        every = 0
+        for observables in members:
+            every |= observables
+        for qubit in qubits:
+            touched[qubit] |= every
+        return [every] * len(supports)
+    meets = np.zeros(len(supports), dtype=np.uint64)
+    for number, hit in enumerate(hits):
+        meets |= hit.astype(np.uint64) << np.uint64(number)
+    distinct, which = np.unique(meets, return_inverse=True)
+    seen_by = []
+    for number, met in enumerate(distinct.tolist()):
+        some = 0
+        for bit, observables in enumerate(members):
+            some |= observables * (met >> bit & 1)
+        for qubit in bits_of(int(np.bitwise_or.reduce(supports[which == number]))):
+            touched[qubit] |= some
+        seen_by.append(some)
+    return [seen_by[number] for number in which.tolist()]
+
+
+def _stretches(ops: Ops) -> list[tuple[int, int, bool]]:
+    """Cut ops into ranges: begin, end, and whether it is at least `_MANY` terms and nothing else."""
+    if ops.care.dtype == object or len(ops) < _MANY:
+        return [(0, len(ops), False)]
+    changes = np.flatnonzero(np.diff(ops.kind == _TERM, prepend=False, append=False)).reshape(-1, 2)
+    ranges, done = [], 0
+    for begin, end in changes[changes[:, 1] - changes[:, 0] >= _MANY].tolist():
+        ranges += [(done, begin, False), (begin, end, True)]
+        done = end
+    return [*ranges, (done, len(ops), False)]
+
+
+def _snapped(column: int, offset: float) -> float:
+    """Make a constant exact that is a multiple of pi, but for rounding: X is X however its angle was written.
+
+    Engines give a rounding error in the place of a 0 the phase it happens to have, which others must then cancel.
+    """
+    if column >= 0 or not offset:
+        return offset
+    turns = round(offset / math.pi)
+    is_exact = abs(offset - turns * math.pi) < _ROUNDING * max(1, abs(turns))
+    return turns % 4 * math.pi if is_exact else offset
+
+
+@lru_cache(maxsize=1024)
+def _constant_leaf(quaternion: tuple[float, ...]) -> tuple[int, float, tuple[float, ...]]:
+    """Return kind, angle and quaternion of a constant, without parts that are 0 but for rounding.
+
+    It is made an RX or RY where it is one: runs about one axis need fewer sums.
+    """
+    a, b, c, d = parts = tuple(0.0 if abs(part) < _ROUNDING else part for part in quaternion)
+    if not c and not d:
+        return _RX, 2 * math.atan2(b, a), parts
+    if not b and not d:
+        return _RY, 2 * math.atan2(c, a), parts
+    return _SU2, 0.0, parts
+
+
+class _Schedule:
+    """Puts every op into the earliest layer or phase it can join."""
+
+    def __init__(self, program: Program, ops: Ops, bit_of: np.ndarray, num_qubits: int):
+        self.program, self.ops, self.bit_of, self.num_qubits = program, ops, bit_of, num_qubits
+        self.kinds: list[int] = ops.kind.tolist()
+        self.supports, self.bits = ops.care | ops.sign, bit_of.tolist()
+        self.position = [0] * num_qubits  # next layer, and current phase, of each qubit
+        self.open: list[list[int]] = [[] for _ in range(num_qubits)]  # leaves of the run that may still grow
+        self.rotates = [False] * num_qubits  # whether that run holds a gate that is not diagonal
+        self.runs: list[tuple[int, int, list[int]]] = []  # layer, qubit, leaves
+        self.terms: list[tuple[int, int, int]] = []  # phase, op, its qubit if the op is a leaf, else -1
+        self.many_terms: list[np.ndarray] = []  # the same, int64 (terms, 3)
+
+    def add(self) -> None:
+        for begin, end, are_terms in _stretches(self.ops):
+            if are_terms:
+                self._add_terms(begin, end)
+            else:
+                self._add_one_by_one(begin, end)
+        for qubit in range(self.num_qubits):
+            self.close(qubit)
+
+    def _add_one_by_one(self, begin: int, end: int) -> None:
+        kinds, bits = self.kinds, self.bits
+        qubits, supports = self.ops.qubit[begin:end].tolist(), self.supports[begin:end].tolist()
+        for i, qubit, mask in zip(range(begin, end), qubits, supports):
+            if kinds[i] != _TERM:
+                qubit = bits[qubit]
+                self.open[qubit].append(i)
+                self.rotates[qubit] = self.rotates[qubit] or kinds[i] != _RZ
+                continue
+            phase, members = 0, []
+            while mask:
+                members.append(bits[(mask & -mask).bit_length() - 1])
+                mask &= mask - 1
+            for qubit in members:
+                if self.rotates[qubit]:  # a run of diagonal gates commutes with the term and stays open
+                    self.close(qubit)
+                phase = max(phase, self.position[qubit])
+            for qubit in members:
+                self.position[qubit] = phase
+            self.terms.append((phase, i, -1))
+
+    def _add_terms(self, begin: int, end: int) -> None:
+        """Add terms that follow each other: each joins the earliest phase it can, whatever the others do."""
+        qubits = bits_of(int(np.bitwise_or.reduce(self.supports[begin:end])))
+        members = [self.bits[qubit] for qubit in qubits]
+        for bit in members:
+            if self.rotates[bit]:
+                self.close(bit)
+        acts = self.supports[begin:end, None] >> np.array(qubits, np.uint64) & np.uint64(1)
+        acts = acts.astype(np.int64)
+        phases = (acts * [self.position[bit] for bit in members]).max(axis=1)
+        for bit, position in zip(members, (acts * phases[:, None]).max(axis=0).tolist()):
+            self.position[bit] = position
+        self.many_terms.append(np.stack([phases, np.arange(begin, end), np.full_like(phases, -1)], axis=1))
+
+    def close(self, qubit: int) -> None:
+        """End the open run of a qubit; diagonal gates at its ends go to the phases beside its layer."""
+        leaves, layer = self.open[qubit], self.position[qubit]
+        diagonal = [self.kinds[i] == _RZ for i in leaves]
+        first = diagonal.index(False) if False in diagonal else len(leaves)
+        end = len(leaves) - diagonal[::-1].index(False) if first < len(leaves) else len(leaves)
+        self.terms += [(layer, i, qubit) for i in leaves[:first]]
+        if first < end:
+            self.runs.append((layer, qubit, leaves[first:end]))
+            self.position[qubit] = layer + 1
+            self.terms += [(layer + 1, i, qubit) for i in leaves[end:]]
+        self.open[qubit], self.rotates[qubit] = [], False
+
+    def to_bits(self, masks: np.ndarray) -> np.ndarray:
+        """Turn masks over active qubits into masks over the bits of the plan."""
+        if self.num_qubits == self.program.num_qubits:
+            return masks.astype(np.uint64, copy=False)
+        moved, one = np.zeros(len(masks), np.uint64), np.ones((), masks.dtype)
+        for qubit in np.flatnonzero(self.bit_of >= 0).tolist():
+            moved |= ((masks >> one * qubit) & one).astype(np.uint64) << np.uint64(self.bit_of[qubit])
+        return moved
+
+    def leaves(self, chosen: list[int]) -> dict[str, Any]:
+        """Return the arrays of the leaves of a plan, by name."""
+        ops = self.ops
+        columns, offsets = ops.column.tolist(), ops.offset.tolist()
+        quaternions = ops.quaternion.tolist() if _SU2 in self.kinds else []
+        leaves = [
+            _constant_leaf(tuple(quaternions[i]))
+            if self.kinds[i] == _SU2
+            else (self.kinds[i], _snapped(columns[i], offsets[i]), IDENTITY)
+            for i in chosen
+        ]
+        return {
+            "leaf_kind": np.array([leaf[0] for leaf in leaves], dtype=np.uint8),
+            "leaf_column": ops.column[chosen],
+            "leaf_coefficient": ops.coefficient[chosen],
+            "leaf_offset": np.array([leaf[1] for leaf in leaves], dtype=np.float64),
+            "leaf_quaternion": np.array([leaf[2] for leaf in leaves], dtype=np.float64).reshape(-1, 4),
+        }
+
+    def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> Plan:
+        ops, initial_state, starts = self.ops, None, None
+        pieces = [piece for piece in self.program.pieces if self.bit_of[piece.qubits[0]] >= 0]
+        if pieces:
+            starts = Starts(pieces, self.bit_of, self.num_qubits)
+            if not any(piece.varies for piece in pieces):
+                initial_state, starts = starts.states(np.zeros((1, 0)))[0], None
+        runs = sorted(self.runs)
+        terms = np.array(sorted(self.terms), dtype=np.int64).reshape(-1, 3)
+        if self.many_terms:
+            terms = np.concatenate([terms, *self.many_terms])
+            terms = terms[np.lexsort((terms[:, 1], terms[:, 0]))]
+        chosen, own = terms[:, 1], terms[:, 2]
+        care, value, sign = (self.to_bits(part[chosen]) for part in (ops.care, ops.value, ops.sign))
+        is_leaf = own >= 0
+        if is_leaf.any():
+            care, value = np.where(is_leaf, np.uint64(0), care), np.where(is_leaf, np.uint64(0), value)
+            sign = np.where(is_leaf, np.uint64(1) << np.maximum(own, 0).astype(np.uint64), sign)
+        return Plan(
+            program=self.program,
+            num_qubits=self.num_qubits,
+            wires=wires,
+            num_layers=1 + (runs[-1][0] if runs else -1),
+            **self.leaves([i for run in runs for i in run[2]]),
+            run_begin=np.array([0, *accumulate(len(run[2]) for run in runs)], dtype=np.int32),
+            run_qubit=np.array([run[1] for run in runs], dtype=np.int32),
+            run_layer=np.array([run[0] for run in runs], dtype=np.int32),
+            term_phase=terms[:, 0].astype(np.int32),
+            term_column=ops.column[chosen],
+            term_coefficient=ops.coefficient[chosen],
+            term_offset=ops.offset[chosen],
+            term_care=care,
+            term_value=value,
+            term_sign=sign,
+            initial_state=initial_state,
+            starts=starts,
+            start_bits=self.bit_of[: self.program.num_qubits],
+            support=support,
+        )

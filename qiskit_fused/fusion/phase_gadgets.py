@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CX gates that undo each other around diagonals: ``CX D CX`` is a diagonal, of a parity in the place of the target.
+
+Qiskit writes ``exp(-i t/2 ZZ...Z)`` as a ladder of CX, a rotation and the ladder back: feature maps, QAOA and chemistry
+are full of them. Without their ladders, all that commute are one phase.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import defaultdict
+from functools import lru_cache
+
+import numpy as np
+
+from qiskit_fused.program.program import OpKind, Ops
+
+OPS_OF_CX = 3
+"""A change of basis of the target, a sign where both qubits are 1, and the change back."""
+
+_RX, _RZ, _SU2, _TERM = map(
+    int, (OpKind.RX, OpKind.RZ, OpKind.SU2, OpKind.TERM)
+)  # ints are compared and converted faster than members of an enum
+_ROUNDING = 1e-12
+_REACH = 1000  # ops on its qubits that a CX looks back for its partner
+
+_REMOVED, _LEAF, _X_LEAF, _DIAGONAL, _CX = range(5)
+
+
+def merge_ladders(ops: Ops) -> Ops:
+    """Return ops of the same circuit, without pairs of CX that have nothing but what commutes and diagonals between.
+
+    Args:
+        ops: of any program.
+
+    Cost: O(ops) in Python where there are CX gates, times the length of unbroken chains of CX and diagonals.
+    """
+    found = _find_cx(ops)
+    if len({cx[1:] for cx in found}) == len(found):
+        return ops  # no two of them are on the same qubits
+    walk = _Walk(ops)
+    walk.add(found)
+    return walk.finish() if walk.has_merged else ops
+
+
+def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
+    """Return (first op, control, target) of each CX: that its three ops are one, whatever gates they come from."""
+    kinds = ops.kind.tolist()
+    candidates = [
+        row for row in range(len(kinds) - 2) if kinds[row + 1] == _TERM and kinds[row] == kinds[row + 2] == _SU2
+    ]
+    if len(candidates) < 2:
+        return []
+    chosen = np.array(candidates)
+    targets, ends = ops.qubit[chosen].tolist(), ops.qubit[chosen + 2].tolist()
+    before, after = ops.quaternion[chosen].tolist(), ops.quaternion[chosen + 2].tolist()
+    columns, offsets, care, value, sign = (
+        part[chosen + 1].tolist() for part in (ops.column, ops.offset, ops.care, ops.value, ops.sign)
+    )
+    found: list[tuple[int, int, int]] = []
+    for k, row in enumerate(candidates):
+        other = care[k] ^ 1 << targets[k]
+        if (
+            targets[k] == ends[k]
+            and columns[k] < 0
+            and not sign[k]
+            and value[k] == care[k]
+            and care[k].bit_count() == 2
+            and other.bit_count() == 1
+            and _is_cx(tuple(before[k]), offsets[k], tuple(after[k]))
+            and not (found and row < found[-1][0] + OPS_OF_CX)
+        ):
+            found.append((row, other.bit_length() - 1, targets[k]))
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _is_cx(before: tuple[float, ...], offset: float, after: tuple[float, ...]) -> bool:
+    """Say whether a phase of ``offset``, between two rotations of the target, turns the target by X."""
+    a, b, c, d = before
+    # Each is compared where it changes fast: a cosine near -1 would let angles pass that are off by the root of that.
+    if abs(math.sin(offset / 2)) >= _ROUNDING or math.cos(offset / 2) >= 0:
+        return False
+    if abs(c * d + a * b) >= _ROUNDING or abs(a * a - b * b - c * c + d * d) >= _ROUNDING:  # U^+ Z U = +-X
+        return False
+    pairs = list(zip((a, -b, -c, -d), after))
+    same = 1.0 if sum(one * other for one, other in pairs) >= 0 else -1.0  # the sign of a quaternion means nothing
+    return b * d > a * c and max(abs(same * one - other) for one, other in pairs) < _ROUNDING
+
+
+class _Walk:
+    """Items in circuit order, a CX being one, with the qubits they touch."""
+
+    def __init__(self, ops: Ops):
+        self.ops = ops
+        self.rows: list[int] = []  # of each item, the first one
+        self.kinds: list[int] = []
+        self.masks: list[tuple[int, int, int]] = []  # care, value and sign of a diagonal; control, target of a CX
+        self.touching: defaultdict[int, list[int]] = defaultdict(list)  # items, ascending, by qubit
+        self.has_merged = False
+
+    def add(self, found: list[tuple[int, int, int]]) -> None:
+        """Add all ops, with the CX gates that were found."""
+        ops = self.ops
+        x_axis = (ops.kind == _RX) | ((ops.kind == _SU2) & (ops.quaternion[:, 2:] == 0).all(axis=1))
+        kinds, qubits, is_x = ops.kind.tolist(), ops.qubit.tolist(), x_axis.tolist()
+        care, value, sign = (part.tolist() for part in (ops.care, ops.value, ops.sign))
+        row, gates = 0, iter([*found, (len(ops), -1, -1)])
+        begin, control, target = next(gates)
+        while row < len(ops):
+            if row == begin:
+                self._add_cx(row, control, target)
+                row += OPS_OF_CX
+                begin, control, target = next(gates)
+                continue
+            if kinds[row] == _TERM:
+                self._append(row, _DIAGONAL, (care[row], value[row], sign[row]), care[row] | sign[row])
+            elif kinds[row] == _RZ:
+                self._append(row, _DIAGONAL, (0, 0, 1 << qubits[row]), 1 << qubits[row])
+            else:
+                self._append(row, _X_LEAF if is_x[row] else _LEAF, (0, 0, 0), 1 << qubits[row])
+            row += 1
+
+    def _append(self, row: int, kind: int, masks: tuple[int, int, int], touched: int) -> None:
+        number = len(self.rows)
+        self.rows.append(row)
+        self.kinds.append(kind)
+        self.masks.append(masks)
+        while touched:
+            self.touching[(touched & -touched).bit_length() - 1].append(number)
+            touched &= touched - 1
+
+    def _add_cx(self, row: int, control: int, target: int) -> None:
+        between: list[int] = []
+        partner = self._partner(control, target, between)
+        if partner < 0:
+            self._append(row, _CX, (control, target, 0), 1 << control | 1 << target)
+            return
+        self.has_merged = True
+        self.kinds[partner] = _REMOVED
+        self._leave(control, partner)
+        self._leave(target, partner)
+        of_control, of_target = 1 << control, 1 << target
+        for number in between:
+            care, value, sign = self.masks[number]
+            touched = (care | sign) & of_control
+            if care & of_target and value & of_control:
+                value ^= of_target
+            if sign & of_target:
+                sign ^= of_control
+            self.masks[number] = care, value, sign
+            if (care | sign) & of_control and not touched:
+                insort(self.touching[control], number)
+            elif touched and not (care | sign) & of_control:
+                self._leave(control, number)
+
+    def _leave(self, qubit: int, number: int) -> None:
+        touching = self.touching[qubit]
+        del touching[bisect_left(touching, number)]
+
+    def _partner(self, control: int, target: int, between: list[int]) -> int:
+        """Return the CX that one added now would undo, or -1; and the diagonals on the target between them."""
+        ours, theirs = self.touching[control], self.touching[target]
+        i, j = len(ours) - 1, len(theirs) - 1
+        of_control, of_target = 1 << control, 1 << target
+        for _ in range(_REACH):
+            at_control, at_target = ours[i] if i >= 0 else -1, theirs[j] if j >= 0 else -1
+            number = max(at_control, at_target)
+            if number < 0:
+                return -1
+            i -= number == at_control
+            j -= number == at_target
+            kind, masks = self.kinds[number], self.masks[number]
+            if kind == _DIAGONAL:
+                if masks[0] & of_target and not masks[0] & of_control:
+                    return -1  # a condition on a parity is no term
+                if number == at_target:
+                    between.append(number)
+            elif kind == _CX:
+                if masks[0] == control and masks[1] == target:
+                    return number
+                if masks[0] == target or masks[1] == control:
+                    return -1
+            elif kind != _X_LEAF or number != at_target:
+                return -1
+        return -1
+
+    def finish(self) -> Ops:
+        """Return what is left as ops."""
+        rows, kinds = np.array(self.rows), np.array(self.kinds)
+        sizes = np.where(kinds == _CX, OPS_OF_CX, kinds != _REMOVED)
+        items = np.repeat(np.arange(len(rows)), sizes)
+        begin = np.cumsum(sizes) - sizes
+        result = self.ops.take(rows[items] + np.arange(len(items)) - begin[items])
+        diagonal = np.flatnonzero(kinds[items] == _DIAGONAL)
+        of_diagonals = [self.masks[number] for number in items[diagonal].tolist()]
+        care, value, sign = np.array(of_diagonals, dtype=self.ops.sign.dtype).reshape(-1, 3).T
+        alone = (care == 0) & (_count_bits(sign) == 1)  # a rotation of one qubit
+        result.kind[diagonal] = np.where(alone, _RZ, _TERM)
+        result.qubit[diagonal] = np.where(alone, _count_bits(sign - np.ones((), sign.dtype)), -1)
+        result.care[diagonal], result.value[diagonal] = care, value
+        result.sign[diagonal] = np.where(alone, np.zeros((), sign.dtype), sign)
+        return result
+
+
+def _count_bits(masks: np.ndarray) -> np.ndarray:
+    if masks.dtype != object:
+        return np.bitwise_count(masks)
+    return np.fromiter((mask.bit_count() for mask in masks.tolist()), dtype=np.int64, count=len(masks))

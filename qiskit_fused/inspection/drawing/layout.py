@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan -> layout: what a picture of a plan shows, and where; `draw` renders it, with matplotlib or as text.
+
+Columns are phases and layers in turn, in the order an engine sweeps over them. Those in the middle of a deep circuit
+are left out, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from qiskit_fused.common.limits import count_text
+from qiskit_fused.engines.checkpointing import BACK, REVERSE, Method
+from qiskit_fused.engines.cuda.tiling import bits_of
+from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.inspection.drawing.run_labels import count_words, label_meanings, run_label
+from qiskit_fused.inspection.drawing.sweeps import CpuSweeps, CudaSweeps, SweepPart
+
+_MOST_PLACES = 6  # side by side in a phase; phases with more are one box
+_MOST_WIRES = 4  # of qubits that are not simulated; more are one line
+_DETAILED_QUBITS = 10  # of plans whose runs name their gates
+
+ON, OFF, SIGN = "●", "○", "■"
+"""How a term depends on a qubit: it acts where that is 1, or where it is 0, or with the sign (-1)^bit."""
+
+
+@dataclass(frozen=True)
+class RunMark:
+    """One run.
+
+    Attributes:
+        run: index in the plan.
+        bit: that it rotates.
+        num_gates: merged into it.
+        label: its gates, "Rx(x[0]) Ry(w)"; where names are long, "Rx₀ Ry₁", with places in circuit.parameters.
+        has_parameter: whether some angle depends on the parameters.
+    """
+
+    run: int
+    bit: int
+    num_gates: int
+    label: str
+    has_parameter: bool
+
+
+@dataclass(frozen=True)
+class TermMark:
+    """Diagonal terms on the same qubits, or all of a phase, drawn as one.
+
+    Attributes:
+        terms: indices in the plan.
+        bits: ascending.
+        symbols: of each bit, ON, OFF or SIGN; "" for a whole phase.
+        place: 0, 1, ... from the left in its phase; marks whose spans overlap have places of their own.
+        has_parameter: whether some angle depends on the parameters.
+    """
+
+    terms: tuple[int, ...]
+    bits: tuple[int, ...]
+    symbols: str
+    place: int
+    has_parameter: bool
+
+    @property
+    def is_box(self) -> bool:
+        """Whether all terms of a phase are one box."""
+        return not self.symbols
+
+    @property
+    def label(self) -> str:
+        """Their number."""
+        return count_text(len(self.terms), "term")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A phase or the rotations of a layer.
+
+    Attributes:
+        kind: "phase" or "layer".
+        number: of the phase or layer; for a GPU, of the step.
+        sweep: 1, 2, ...
+        window: bits that a tile of the sweep holds.
+        terms: of a phase.
+        runs: of a layer.
+        blocks: bits rotated together in registers; spans of the same layer do not overlap.
+        is_kept: whether the state before it is kept for the backward sweep.
+        is_recomputed: whether its step is made again for the backward sweep.
+    """
+
+    kind: str
+    number: int
+    sweep: int
+    window: tuple[int, ...]
+    terms: tuple[TermMark, ...] = ()
+    runs: tuple[RunMark, ...] = ()
+    blocks: tuple[tuple[int, ...], ...] = ()
+    is_kept: bool = False
+    is_recomputed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a phase without terms, which a picture leaves out where a layer of the same sweep follows."""
+        return self.kind == "phase" and not self.terms
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First and last bit of each block; a block is cut where bits between are outside the window."""
+        places = {bit: place for place, bit in enumerate(self.window)}
+        spans = []
+        for block in self.blocks:
+            first = block[0]
+            for before, bit in pairwise(block):
+                if bit - before != places[bit] - places[before]:
+                    spans.append((first, before))
+                    first = bit
+            spans.append((first, block[-1]))
+        return spans
+
+    @property
+    def num_places(self) -> int:
+        """Marks side by side."""
+        return 1 + max((mark.place for mark in self.terms), default=-1)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What is left out before column ``at``; states are those that are kept."""
+
+    at: int
+    steps: int
+    unit: str
+    rotations: int
+    terms: int
+    sweeps: int
+    states: int
+
+    def __str__(self) -> str:
+        parts = (
+            ("rotation", self.rotations),
+            ("term", self.terms),
+            ("sweep", self.sweeps),
+            ("kept state", self.states),
+        )
+        counts = [count_text(number, noun) for noun, number in parts if number]
+        return f"{count_text(self.steps, self.unit)} more: {', '.join(counts)}"
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A line of the picture: a qubit, or several that are not simulated.
+
+    Attributes:
+        start, end: names before the first gate and behind the last one, which differ where swaps renamed qubits; the
+            line of a qubit that is not simulated has no end.
+        bit: of the plan, -1 where it is not simulated.
+        is_cut: whether chunks are cut along it.
+        why: it is not simulated.
+    """
+
+    start: str
+    end: str
+    bit: int = -1
+    is_cut: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A picture of a plan as data.
+
+    Attributes:
+        title: what was fused, and how it runs.
+        wires: from top to bottom: simulated qubits by bit, then the others.
+        columns: from left to right.
+        gap: what is left out, or None.
+        num_start_sweeps: first sweeps that write a product state, |0...0> turned by layer 0.
+        method: of the backward pass.
+        keeps_end: whether the last state is kept for it.
+        unit: what `Column.number` counts: "layer" or "step".
+    """
+
+    title: tuple[str, str]
+    wires: tuple[Wire, ...]
+    columns: tuple[Column, ...]
+    gap: Gap | None
+    num_start_sweeps: int
+    method: Method
+    keeps_end: bool
+    unit: str
+
+    @property
+    def is_detailed(self) -> bool:
+        """Whether runs name their gates; with many qubits they say how many."""
+        return len(self.bits) <= _DETAILED_QUBITS
+
+    @property
+    def bits(self) -> tuple[Wire, ...]:
+        """The wires of simulated qubits, by bit."""
+        return tuple(wire for wire in self.wires if wire.bit >= 0)
+
+    def label(self, run: RunMark) -> str:
+        """What stands on a run."""
+        return run.label if self.is_detailed else str(run.num_gates)
+
+    def legend(self) -> dict[str, str]:
+        """Say what those parts are that are in this picture."""
+        terms = [mark for column in self.columns for mark in column.terms]
+        symbols = {symbol for mark in terms for symbol in mark.symbols}
+        labels = " ".join(self.label(run) for column in self.columns for run in column.runs)
+        over = "tiles of these qubits" if self.unit == "step" else "the state"
+        counts = sorted({run.num_gates for column in self.columns for run in column.runs})
+        number = 0 if self.is_detailed or not counts else 2 if 2 in counts else counts[0]
+        has_runs = any(column.runs for column in self.columns)
+        entries = [
+            ("run", has_runs, "run: gates fused to one rotation"),
+            *((word, True, meaning) for word, meaning in label_meanings(labels)),
+            (str(number), number > 0, f"a run of {count_words(number)}"),
+            ("block", any(len(block) > 1 for column in self.columns for block in column.blocks),
+             "block: rotated together in registers"),
+            ("box", any(mark.is_box for mark in terms), "all diagonal terms of a phase"),
+            (ON, ON in symbols, "diagonal term: a phase where all of these are 1"),
+            (OFF, OFF in symbols, "diagonal term: a phase where these are 0"),
+            (SIGN, SIGN in symbols, "diagonal term: phases of opposite sign for 0 and 1"),
+            ("sweep", bool(self.columns), f"sweep: one pass over {over}"),
+            ("cut", any(wire.is_cut for wire in self.wires), "chunk qubit: sweeps are cut along it"),
+            ("kept", self.keeps_end or any(column.is_kept for column in self.columns), "state kept for the way back"),
+            ("recomputed", any(column.is_recomputed for column in self.columns), "made again on the way back"),
+        ]  # fmt: skip
+        return {name: text for name, present, text in entries if present}
+
+    def sweeps(self) -> Iterator[tuple[int, int]]:
+        """Yield begin and end of the columns of each sweep that is shown, in two parts where the gap cuts it."""
+        edges = [0] if self.columns else []
+        for k, (before, column) in enumerate(pairwise(self.columns), start=1):
+            if column.sweep != before.sweep or (self.gap is not None and k == self.gap.at):
+                edges.append(k)
+        yield from pairwise([*edges, len(self.columns)])
+
+
+def make_layout(
+    plan: Plan, *, device: str = "cpu", dtype: str = "complex128", method: Method = REVERSE, max_layers: int = 6
+) -> Layout:
+    """Lay a plan out.
+
+    Args:
+        plan: the plan.
+        device: "cpu" or "cuda", whose sweeps and blocks are shown.
+        dtype: number format, on which blocks and windows depend.
+        method: which states the backward pass keeps.
+        max_layers: layers (steps, for "cuda") shown, at least 2; of more, the first and the last ones.
+
+    Cost: O(what is shown) for "cpu", that of `make_windows` for "cuda".
+    """
+    sweeps = CudaSweeps(plan, dtype) if device == "cuda" else CpuSweeps(plan, dtype)
+    kept = _kept_positions(method, sweeps.num_positions)
+    kept_before = {sweeps.step_after(position) for position in kept}
+    count = sweeps.num_steps if plan.num_qubits else 0
+    shown = list(range(count))
+    if count > max_layers + 1:
+        shown = [*range((max_layers + 1) // 2), *range(count - 1 - max_layers // 2, count)]
+    columns: list[Column] = []
+    gap_at = None
+    for place, k in enumerate(shown):
+        if place and shown[place - 1] != k - 1:
+            gap_at = len(columns)
+        for part in sweeps.parts(k):
+            again = bool(kept) and sweeps.end(k) not in kept_before
+            columns += _columns(plan, k, part, is_kept=k in kept_before, is_recomputed=again)
+    gap = None
+    if gap_at is not None:
+        gap = Gap(
+            at=gap_at,
+            steps=count - len(shown),
+            unit=sweeps.unit,
+            rotations=plan.num_runs - sum(len(column.runs) for column in columns),
+            terms=len(plan.term_phase) - sum(len(mark.terms) for column in columns for mark in column.terms),
+            sweeps=sweeps.num_sweeps - len({column.sweep for column in columns}),
+            states=len(kept) - len(kept_before.intersection([*shown, count])),
+        )
+    runs = f"{count_text(sweeps.num_sweeps, 'sweep')} forward, as many back{sweeps.where}"
+    if method.name != "reverse":
+        runs += f"; method={method.name!r} keeps {len(kept):,} of {sweeps.num_positions:,} states"
+    return Layout(
+        title=(f"{count_text(plan.num_qubits, 'qubit')}: {plan.fused_text}", runs),
+        wires=tuple(_wires(plan, sweeps.cut_from)),
+        columns=tuple(columns),
+        gap=gap,
+        num_start_sweeps=sweeps.num_start_sweeps,
+        method=method,
+        keeps_end=count in kept_before,
+        unit=sweeps.unit,
+    )
+
+
+def _columns(plan: Plan, number: int, part: SweepPart, *, is_kept: bool, is_recomputed: bool) -> Iterator[Column]:
+    if part.terms is not None:
+        yield Column(
+            "phase",
+            number,
+            part.sweep,
+            part.window,
+            terms=_term_marks(plan, part.terms),
+            is_kept=is_kept,
+            is_recomputed=is_recomputed,
+        )
+    if part.blocks:
+        yield Column(
+            "layer",
+            number,
+            part.sweep,
+            part.window,
+            runs=tuple(_run_mark(plan, run) for block in part.blocks for run in block),
+            blocks=tuple(tuple(int(plan.run_qubit[run]) for run in block) for block in part.blocks),
+            is_recomputed=is_recomputed,
+        )
+
+
+def _kept_positions(method: Method, num_positions: int) -> set[int]:
+    """Return the positions whose states are there when the backward pass begins."""
+    schedule = method.schedule(num_positions)
+    if schedule is None:
+        return set()
+    forward = schedule.actions[: np.argmax(schedule.actions[:, 0] == BACK)]
+    return set(dict(zip(forward[:, 3].tolist(), forward[:, 1].tolist())).values())
+
+
+def _term_marks(plan: Plan, terms: Sequence[int]) -> tuple[TermMark, ...]:
+    """Merge terms on the same qubits, and put marks whose spans overlap side by side; too many become one box."""
+    care, value, sign = plan.term_care, plan.term_value, plan.term_sign
+    together: dict[tuple[int, int, int], list[int]] = {}
+    for term in terms:
+        together.setdefault((int(care[term]), int(value[term]), int(sign[term])), []).append(term)
+    marks: list[TermMark] = []
+    ends: list[int] = []  # last bit taken in each place
+    supports = {masks: bits_of(masks[0] | masks[2]) for masks in together}
+    for masks, bits in sorted(supports.items(), key=lambda item: (len(item[1]) > 1, item[1])):
+        symbols = "".join(SIGN if masks[2] >> bit & 1 else ON if masks[1] >> bit & 1 else OFF for bit in bits)
+        place = next((k for k, end in enumerate(ends) if end < bits[0]), len(ends))
+        ends[place : place + 1] = [bits[-1]]
+        marks.append(
+            TermMark(tuple(together[masks]), tuple(bits), symbols, place, _has_parameter(plan, together[masks]))
+        )
+    if len(ends) <= _MOST_PLACES:
+        return tuple(marks)
+    bits = sorted({bit for mark in marks for bit in mark.bits})
+    return (TermMark(tuple(terms), tuple(bits), "", 0, _has_parameter(plan, terms)),)
+
+
+def _has_parameter(plan: Plan, terms: Sequence[int]) -> bool:
+    return bool((plan.term_column[terms] >= 0).any())
+
+
+def _run_mark(plan: Plan, run: int) -> RunMark:
+    leaves = range(int(plan.run_begin[run]), int(plan.run_begin[run + 1]))
+    has_parameter = bool((plan.leaf_column[leaves.start : leaves.stop] >= 0).any())
+    return RunMark(run, int(plan.run_qubit[run]), len(leaves), run_label(plan, leaves), has_parameter)
+
+
+def _wires(plan: Plan, cut_from: int) -> Iterator[Wire]:
+    program = plan.program
+    start, end = (
+        {wire: qubit for qubit, wire in enumerate(wires.tolist())} for wires in (program.wires, program.output_wires)
+    )
+    others = dict.fromkeys(np.flatnonzero(program.wires < 0).tolist(), "no gate acts on it")
+    for wire, bit in enumerate(plan.start_bits.tolist()):
+        if bit >= 0:
+            yield Wire(f"q{start[wire]}", f"q{end[wire]}", bit, is_cut=bit >= cut_from)
+        else:
+            others[start[wire]] = "no observable sees it"
+    if len(others) <= _MOST_WIRES:
+        yield from (Wire(f"q{qubit}", "", why=others[qubit]) for qubit in sorted(others))
+        return
+    idle = sum(why == "no gate acts on it" for why in others.values())
+    counts = [(len(others) - idle, "that no observable sees"), (idle, "that no gate acts on")]
+    yield Wire("others", "", why=", ".join(f"{count} {which}" for count, which in counts if count))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan -> sweeps: what each engine does in one pass over the state, in which order, to be shown to people.
+
+The work is counted in *steps*. On the CPU step k is phase k and layer k: one sweep, and one more where the layer
+rotates qubits that chunks are cut along. On a GPU a sweep is a window, of many steps (see `windows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from qiskit_fused.engines.cpu.memory import LANE_BITS
+from qiskit_fused.engines.cuda.memory import REAL_FORMAT, REGISTER_QUBITS, USUAL_TILE_QUBITS
+from qiskit_fused.engines.cuda.passes import cover
+from qiskit_fused.engines.cuda.tiling import make_windows
+from qiskit_fused.fusion.fused_program import Plan
+
+_BLOCK_QUBITS = 4  # strided qubits of a block with the widest vectors (kernels/cpu/simd/rotations.hpp)
+
+
+class SweepPart(NamedTuple):
+    """What a sweep does of one step.
+
+    Attributes:
+        sweep: 1, 2, ...
+        window: bits that a tile of the sweep holds.
+        terms: applied first; None where an earlier sweep did.
+        blocks: runs that are rotated together in registers.
+    """
+
+    sweep: int
+    window: tuple[int, ...]
+    terms: Sequence[int] | None
+    blocks: list[list[int]]
+
+
+class CpuSweeps:
+    """Sweeps of the CPU engine with the widest vectors, which decide on its blocks.
+
+    Attributes:
+        unit: what a step is called.
+        where: they run, for a title.
+        num_steps, num_sweeps: going forward.
+        num_positions: states a backward pass needs (see `schedules`); position p is the state before a step.
+        num_start_sweeps: first sweeps that write a product state, |0...0> turned by layer 0.
+        cut_from: first bit that chunks are cut along.
+    """
+
+    unit = "layer"
+
+    def __init__(self, plan: Plan, dtype: str):
+        self._plan, self._lanes = plan, LANE_BITS[dtype]
+        self.num_steps, self.num_sweeps = plan.num_layers + 1, plan.num_sweeps
+        self.num_positions = plan.num_positions()
+        self.cut_from = plan.num_qubits - plan.chunk_bits
+        self.where = f", in {1 << plan.chunk_bits} chunks" if plan.chunk_bits else ""
+        self._crossing = np.unique(plan.run_layer[plan.run_qubit >= self.cut_from])
+        starts = plan.starts_at_zero and plan.num_layers
+        self.num_start_sweeps = 1 + int(0 in self._crossing[:1]) if starts else 0
+
+    def step_after(self, position: int) -> int:
+        """Return the step that starts from a position, the number of steps for the last one."""
+        return self.num_steps - self.num_positions + position
+
+    def end(self, step: int) -> int:
+        """Return the first step after the state that a step is made for."""
+        return step + 1
+
+    def parts(self, step: int) -> Iterator[SweepPart]:
+        """Yield what is done of a step, sweep by sweep."""
+        plan, sweep = self._plan, 1 + step + int(np.searchsorted(self._crossing, step))
+        terms, runs = (
+            range(*np.searchsorted(of, [step, step + 1]).tolist()) for of in (plan.term_phase, plan.run_layer)
+        )
+        bits = plan.run_qubit[runs.start : runs.stop].tolist()
+        lanes = [run for run, bit in zip(runs, bits) if bit < self._lanes]
+        strided = [run for run, bit in zip(runs, bits) if self._lanes <= bit < self.cut_from]
+        outside = [run for run, bit in zip(runs, bits) if bit >= self.cut_from]
+        window = tuple(range(plan.num_qubits))
+        yield SweepPart(sweep, window, terms, ([lanes] if lanes else []) + _in_blocks(strided))
+        if outside:
+            yield SweepPart(sweep + 1, window, None, _in_blocks(outside))
+
+
+class CudaSweeps:
+    """Sweeps of the CUDA engine, with the attributes of `CpuSweeps`; position p is the state behind the p-th window.
+
+    Cost: that of `make_windows`.
+    """
+
+    unit, where = "step", ", on a GPU"
+    num_start_sweeps = 0
+
+    def __init__(self, plan: Plan, dtype: str):
+        dtype = REAL_FORMAT[dtype] if plan.is_real else dtype
+        self._plan, self._registers = plan, REGISTER_QUBITS[dtype]
+        self._tile = max(min(plan.num_qubits, USUAL_TILE_QUBITS[dtype]), self._registers)
+        windows = make_windows(plan, self._tile)
+        self._steps = [(number, window, step) for number, window in enumerate(windows, 1) for step in window.steps]
+        self._ends = np.cumsum([0] + [len(window.steps) for window in windows]).tolist()
+        self.num_steps, self.num_sweeps = len(self._steps), len(windows)
+        self.num_positions, self.cut_from = max(len(windows), 1), plan.num_qubits
+
+    def step_after(self, position: int) -> int:
+        """Return the step that starts from a position, the number of steps for the last one."""
+        return self._ends[min(position, self.num_sweeps)]
+
+    def end(self, step: int) -> int:
+        """Return the first step after the state that a step is made for."""
+        return self._ends[self._steps[step][0]]
+
+    def parts(self, step: int) -> Iterator[SweepPart]:
+        """Yield what is done of a step."""
+        sweep, window, work = self._steps[step]
+        run_at = {window.qubits.index(self._plan.run_qubit[run]): run for run in work.runs}
+        groups = cover(list(run_at), self._tile - self._registers, self._tile, self._registers)
+        yield SweepPart(sweep, window.qubits, work.terms, [[run_at[bit] for bit in bits] for _, bits in groups])
+
+
+def _in_blocks(runs: list[int]) -> list[list[int]]:
+    return [runs[i : i + _BLOCK_QUBITS] for i in range(0, len(runs), _BLOCK_QUBITS)]

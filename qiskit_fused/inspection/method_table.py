@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table of methods side by side: the states, bytes, sweeps and time that each takes for a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qiskit_fused.common.display import ShownAsText
+from qiskit_fused.common.limits import count_text, format_bytes
+from qiskit_fused.engines.checkpointing import num_steps
+from qiskit_fused.engines.cpu.memory import Request
+from qiskit_fused.engines.cpu.method import Options, fewest_states, relative_time, suits_store
+
+if TYPE_CHECKING:
+    from qiskit_fused.fusion.fused_program import Plan
+
+_AUTO = "  <- method='auto'"  # which row it takes, on each device
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """What a method takes.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        method: its name.
+        num_states: statevectors kept per row, beside the cotangent.
+        num_bytes: predicted for the batch, in chunks where it has to be.
+        forward: forward sweeps' worth of steps.
+        time: estimated from operations, relative to "reverse" on the same device.
+        fits: whether the bytes are within the limit.
+        is_auto: whether ``method="auto"`` takes it.
+    """
+
+    device: str
+    method: str
+    num_states: int
+    num_bytes: int
+    forward: float
+    time: float
+    fits: bool
+    is_auto: bool
+
+    def __str__(self) -> str:
+        fits = f"{'yes' if self.fits else 'no'}{_AUTO if self.is_auto else ''}"
+        memory = format_bytes(self.num_bytes)
+        return (
+            f"  {self.device:<8}{self.method:<12}{self.num_states:>8,}{memory:>12}{self.forward:>10.2f}"
+            f"{self.time:>8.2f}  {fits}"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Report(ShownAsText):
+    """Methods side by side; ``print`` shows a table. It lists a GPU whether this machine has one or not.
+
+    Attributes:
+        title: what was asked.
+        costs: a line for each method on the CPU, several for "checkpoint", and one for a GPU.
+    """
+
+    title: str
+    costs: tuple[MethodCost, ...]
+
+    def short_text(self) -> str:
+        """Return the line that ``repr`` shows."""
+        return f"Report({self.title!r}, {count_text(len(self.costs), 'row')})"
+
+    def __str__(self) -> str:
+        columns = f"  {'device':<8}{'method':<12}{'states':>8}{'memory':>12}{'forward':>10}{'time':>8}"
+        head = f"{columns}  fits, and what method='auto' takes on each device"
+        return "\n".join([self.title, head, *map(str, self.costs)])
+
+
+def report(plan: Plan, request: Request, num_threads: int, limit: int) -> Report:
+    """Compare methods for a batch with gradients; "checkpoint" with several numbers of states.
+
+    These are as many states as fit, and the fewest with which no step is made more than 2, 3 or 5 times.
+
+    Cost: some seconds for circuits of a million rotations, to find the passes of the GPU.
+    """
+    from qiskit_fused.engines.cuda.memory import predict  # which imports plans
+
+    footprint = plan.footprint(request.dtype)
+    within = Options(footprint, request, num_threads, limit, None)
+    positions = plan.num_positions(imaginary=request.imaginary)
+    kept = {fewest_states(positions, repetitions) for repetitions in (2, 3, 5)}
+    fitting = within.choose("checkpoint")
+    if fitting is not None:
+        kept.add(fitting.method.num_states or 1)
+    small = suits_store(footprint, request) and within.threads_for(positions) is not None
+    rows = [("reverse", 0), ("store", positions)]
+    rows += [("checkpoint", num_states) for num_states in sorted(kept - {positions}, reverse=True)]
+    costs = []
+    for name, num_states in rows:
+        found = within.threads_for(num_states)
+        working = [
+            footprint.side_by_side(request.num_rows, n)[1] for n in (num_threads, found[0] if found else num_threads)
+        ]
+        costs.append(
+            MethodCost(
+                device="cpu",
+                method=name,
+                num_states=max(num_states, 1),
+                num_bytes=found[1] if found else within.total(1, num_states),
+                forward=num_steps(positions, num_states) / positions if num_states else 1.0,
+                time=relative_time(plan, num_states, request.imaginary) * working[0] / working[1],
+                fits=found is not None,
+                is_auto=found is not None and name == ("store" if small else "reverse"),
+            )
+        )
+    on_gpu = predict(
+        plan,
+        request.num_rows,
+        dtype=request.dtype,
+        num_observables=request.num_pairs // max(request.num_rows, 1),
+        limit=limit,
+    )
+    fits = on_gpu.num_chunks > 0
+    costs.append(MethodCost("cuda", "reverse", 1, on_gpu.bytes, 1.0, 1.0, fits, is_auto=fits))
+    rows_text = "1 row" if request.num_rows == 1 else f"{request.num_rows:,} rows"
+    title = (
+        f"Values and gradients of {rows_text} of {plan.num_qubits} qubits in {request.dtype}, "
+        f"within {format_bytes(limit)}"
+    )
+    return Report(title, tuple(costs))

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The roofline of a run: its flop/s over the flops it makes for each byte, below what the machine can do at most.
+
+Sweeps that make few flops for each byte they move are bound by bandwidth, a slanted roof; others by the multiply-adds
+of a core, the flat roof (Williams, Waterman and Patterson, CACM 52, 65 (2009)).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qiskit_fused.common.limits import short_text
+from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.inspection.drawing.draw import BLUE, GREEN, PURPLE, VERMILION, new_figure
+from qiskit_fused.options import FusedOptions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_CACHED_BYTES = 128 << 10  # of an array; two of them stay in the cache of a core, and leave its first level
+_MEMORY_BYTES = 256 << 20  # of all arrays, more than caches hold
+_REPEATS = 7
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a machine can do at most.
+
+    Attributes:
+        dtype: number format, "complex64" or "complex128", whose real numbers are multiplied.
+        num_threads: that work at the same time.
+        flops_per_second: of multiply-adds, two flops each, on registers.
+        cache_bytes_per_second: copied within the caches of the cores, read plus written.
+        memory_bytes_per_second: copied in memory, read plus written.
+    """
+
+    dtype: str
+    num_threads: int
+    flops_per_second: float
+    cache_bytes_per_second: float
+    memory_bytes_per_second: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A measured evaluation of a plan.
+
+    Attributes:
+        label: its name in the picture.
+        plan: what ran.
+        seconds: that all rows took.
+        num_rows: rows of parameter values.
+        dtype: number format of the amplitudes.
+        gradient: whether gradients were computed with the values.
+    """
+
+    label: str
+    plan: Plan
+    seconds: float
+    num_rows: int = 1
+    dtype: str = "complex128"
+    gradient: bool = True
+
+    @property
+    def flops_per_second(self) -> float:
+        """Flops of the sweeps over the time of all."""
+        return self.num_rows * self.plan.flops(self.gradient) / self.seconds
+
+    @property
+    def flops_per_byte(self) -> float:
+        """Flops for each byte that sweeps move."""
+        return self.plan.flops(self.gradient) / self.plan.bytes_moved(self.dtype, gradient=self.gradient)
+
+
+def measure_ceilings(dtype: str = "complex128", num_threads: int | None = None) -> Ceilings:
+    """Measure what this machine can do, the best of several tries; takes about a second and 256 MiB.
+
+    Args:
+        dtype: number format of the amplitudes.
+        num_threads: threads; None is what the option of that name takes.
+    """
+    from qiskit_fused.engines.cpu.engine import fma_peak
+
+    options = FusedOptions(dtype=dtype, num_threads=num_threads)
+    threads = options.resolve_num_threads()
+    return Ceilings(
+        dtype=dtype,
+        num_threads=threads,
+        flops_per_second=max(fma_peak(dtype, threads) for _ in range(3)),
+        cache_bytes_per_second=threads * _copy_rate(_CACHED_BYTES, 1),
+        memory_bytes_per_second=_copy_rate(_MEMORY_BYTES // (2 * threads), threads),
+    )
+
+
+def _copy_rate(num_bytes: int, num_threads: int) -> float:
+    """Return the most bytes/s, read plus written, of copies of that size side by side."""
+    sources = [np.full(num_bytes // 8, 1.0) for _ in range(num_threads)]
+    targets = [np.zeros_like(source) for source in sources]
+    copies = max((1 << 22) // num_bytes, 1)
+
+    def copy(thread: int) -> None:
+        for _ in range(copies):
+            np.copyto(targets[thread], sources[thread])
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        seconds = min(_seconds(lambda: list(pool.map(copy, range(num_threads)))) for _ in range(_REPEATS))
+    return 2 * num_bytes * copies * num_threads / seconds
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def draw_roofline(runs: Sequence[Run], ceilings: Ceilings) -> Figure:
+    """Draw runs below the ceilings of the machine they ran on, with the same number format and threads.
+
+    Args:
+        runs: measured evaluations, all of the number format of the ceilings.
+        ceilings: see `measure_ceilings`.
+
+    Raises:
+        ImportError: without matplotlib.
+        ValueError: without runs, or for runs of another number format.
+    """
+    if not runs:
+        raise ValueError("runs is empty; allowed: one run or more.")
+    for run in runs:
+        if run.dtype != ceilings.dtype:
+            raise ValueError(
+                f"run {run.label!r} is in {run.dtype} and the ceilings are of {ceilings.dtype}; "
+                f"use measure_ceilings({run.dtype!r})."
+            )
+    figure = new_figure(8, 4)
+    axes = figure.subplots()
+    peak = ceilings.flops_per_second
+    roofs = (("cache", ceilings.cache_bytes_per_second, GREEN), ("memory", ceilings.memory_bytes_per_second, PURPLE))
+    corners = [peak / rate for _, rate, _ in roofs]
+    points = [run.flops_per_byte for run in runs]
+    left, right = min([*points, *corners]) / 3, 3 * max([*points, *corners])
+    axes.loglog((min(corners), right), (peak, peak), color=BLUE, linewidth=2,
+                label=f"multiply-adds, {short_text(peak)}flop/s")  # fmt: skip
+    for name, rate, color in roofs:
+        x = np.array([left, peak / rate])
+        axes.loglog(x, rate * x, color=color, linewidth=2, label=f"{name}, {short_text(rate)}B/s")
+    markers = "osD^vP*X"
+    for number, run in enumerate(runs):
+        axes.loglog(
+            [run.flops_per_byte],
+            [run.flops_per_second],
+            markers[number % len(markers)],
+            color=VERMILION,
+            markeredgecolor="black",
+            label=f"{run.label}: {run.flops_per_second / peak:.0%} of the peak",
+        )
+    lowest = min([*(run.flops_per_second for run in runs), ceilings.memory_bytes_per_second * left])
+    axes.set(xlim=(left, right), ylim=(lowest / 2, 2.5 * peak), xlabel="flops for each byte moved", ylabel="flop/s")
+    axes.set_title(f"{ceilings.num_threads} thread{'s' * (ceilings.num_threads > 1)}, {ceilings.dtype}", fontsize=9)
+    axes.grid(which="major", color="#DDDDDD")
+    figure.legend(fontsize=8, loc="outside right upper", frameon=False)
+    return figure

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations that bring a matrix: checked in one place, recorded as they are, emitted in normal form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qiskit.circuit import Instruction, ParameterExpression
+from qiskit.circuit.library import DiagonalGate
+from qiskit.exceptions import QiskitError
+from qiskit.synthesis import TwoQubitWeylDecomposition
+
+from qiskit_fused.lowering.cosine_sine import decompose, emit
+from qiskit_fused.lowering.emitter import NormalForm, constant, split_unitary
+from qiskit_fused.program.program import Gate
+
+if TYPE_CHECKING:
+    from qiskit_fused.lowering.lower import _Lowering
+
+MAX_DENSE_QUBITS = 7  # a unitary has 16,400 ops, a first call takes 0.04 s; with 8 qubits 65,600 ops
+_ABSOLUTE, _RELATIVE = 1e-8, 1e-5  # deviations from a unitary or a Hermitian matrix that Qiskit allows, too
+
+Qubits = tuple[int, ...]
+
+
+# Checks.
+
+
+def unitary_matrix(lowering: _Lowering, name: str, matrix: object, num_qubits: int) -> np.ndarray:
+    """Return a copy of a matrix, complex128 (2**num_qubits, 2**num_qubits).
+
+    Raises:
+        UnsupportedInstruction: when it has another shape or is not unitary; ``name`` is the operation's.
+    """
+    checked = np.array(matrix, dtype=complex)  # a copy, which no later change of the operation reaches
+    size = 1 << num_qubits
+    if checked.shape != (size, size):
+        reason = f"has a matrix of shape {checked.shape}, on {num_qubits} qubits it must be ({size}, {size})"
+        raise lowering.unsupported(name, reason, fallback=False)
+    require_orthonormal(lowering, name, checked)
+    return checked
+
+
+def require_orthonormal(lowering: _Lowering, name: str, columns: np.ndarray) -> None:
+    """Raise unless the columns of a matrix (m, k) are orthonormal, which makes a square one unitary."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = columns.conj().T @ columns
+    deviation.flat[:: len(deviation) + 1] -= 1
+    deviation = np.abs(deviation)
+    if deviation.max(initial=0.0) <= _ABSOLUTE:
+        return
+    _require_finite(lowering, name, columns)
+    if not (deviation <= _ABSOLUTE + _RELATIVE * np.eye(len(deviation))).all():
+        what = "is not unitary" if columns.shape[0] == columns.shape[1] else "has columns that are not orthonormal"
+        raise lowering.unsupported(
+            name,
+            f"has a matrix U that {what}: U^+ U differs from the identity by up to {np.max(deviation):.3g}, the "
+            f"tolerance is {_ABSOLUTE:.0e}, and {_RELATIVE:.0e} on the diagonal; use the nearest matrix that is, "
+            "scipy.linalg.polar(U)[0]",
+            fallback=False,
+        )
+
+
+def hermitian_matrix(lowering: _Lowering, name: str, matrix: object, num_qubits: int) -> np.ndarray:
+    """Return the Hermitian part of a matrix, complex128 (2**num_qubits, 2**num_qubits).
+
+    Raises:
+        UnsupportedInstruction: when the matrix has another shape or is not Hermitian.
+    """
+    checked = np.array(matrix, dtype=complex)
+    size = 1 << num_qubits
+    if checked.shape != (size, size):
+        reason = f"has a matrix of shape {checked.shape}, on {num_qubits} qubits it must be ({size}, {size})"
+        raise lowering.unsupported(name, reason, fallback=False)
+    _require_finite(lowering, name, checked)
+    deviation = np.abs(checked - checked.conj().T)
+    if not (deviation <= _ABSOLUTE + _RELATIVE * np.abs(checked)).all():
+        raise lowering.unsupported(
+            name,
+            f"has a matrix H that is not Hermitian: H - H^+ is up to {deviation.max():.3g}, the tolerance is "
+            f"{_ABSOLUTE:.0e} + {_RELATIVE:.0e} |H|; use (H + H^+) / 2",
+            fallback=False,
+        )
+    return np.asarray((checked + checked.conj().T) / 2)
+
+
+def require_real(lowering: _Lowering, name: str, coefficients: np.ndarray) -> None:
+    """Raise unless the coefficients of a Hamiltonian's Pauli strings are finite and real."""
+    _require_finite(lowering, name, coefficients)
+    wrong = np.abs(coefficients.imag) > _ABSOLUTE + _RELATIVE * np.abs(coefficients)
+    if wrong.any():
+        raise lowering.unsupported(
+            name,
+            f"has an operator that is not Hermitian: the tolerance for the imaginary part of its coefficient "
+            f"{coefficients[wrong][0]} is {_ABSOLUTE:.0e} + {_RELATIVE:.0e} of its modulus; use real coefficients",
+            fallback=False,
+        )
+
+
+def _require_finite(lowering: _Lowering, name: str, numbers: np.ndarray) -> None:
+    if not np.isfinite(numbers).all():
+        place = np.argwhere(~np.isfinite(numbers))[0].tolist()
+        reason = f"has the number {numbers[tuple(place)]} at {place}; all numbers must be finite"
+        raise lowering.unsupported(name, reason, fallback=False)
+
+
+def require_dense(lowering: _Lowering, qubits: Qubits) -> None:
+    """Raise where a matrix on these qubits would take longer than `StatevectorEstimator`."""
+    if len(qubits) > MAX_DENSE_QUBITS:
+        raise lowering.unsupported(
+            lowering.name,
+            f"needs a dense matrix on {len(qubits)} qubits, the limit is {MAX_DENSE_QUBITS}; decompose it (for an "
+            "evolution of non-commuting terms: choose a product formula and call circuit.decompose())",
+        )
+
+
+# Rules.
+
+
+def matrix_of(op: Instruction) -> object | None:
+    """Return the matrix of an operation that has one, else None."""
+    try:
+        return op.to_matrix() if hasattr(op, "to_matrix") else op.__array__()
+    except (AttributeError, QiskitError, TypeError, ValueError):
+        return None
+
+
+def opaque(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower an operation without a definition by its matrix."""
+    matrix = matrix_of(op)
+    if matrix is not None:
+        apply_matrix(lowering, unitary_matrix(lowering, op.name, matrix, op.num_qubits), qubits, controls, state)
+        return
+    is_bound = not any(isinstance(param, ParameterExpression) and param.parameters for param in op.params)
+    if is_bound or not (hasattr(op, "__array__") or hasattr(type(op), "to_matrix")):
+        raise lowering.unsupported(
+            op.name,
+            "is opaque: it has neither a definition nor a matrix; define it by gates (noise channels cannot be: leave "
+            "them out)",
+            fallback=False,
+        )
+    raise lowering.unsupported(
+        op.name,
+        "has no definition as gates, and no matrix before its parameters are bound; bind them by "
+        "circuit.assign_parameters() or define it by gates",
+        fallback=hasattr(op, "__array__"),
+    )
+
+
+def unitary(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower a constant matrix."""
+    apply_matrix(lowering, unitary_matrix(lowering, op.name, op.to_matrix(), op.num_qubits), qubits, controls, state)
+
+
+def apply_matrix(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Record and emit a unitary."""
+    lowering.touch(qubits + controls)
+    if lowering.recording:
+        lowering.gates.append(Gate("unitary", qubits, (), controls, state, matrix))
+    if len(matrix) == 2 or np.any(np.abs(matrix - np.diag(matrix.diagonal())) > 1e-15):
+        emit_matrix(lowering, matrix, qubits, controls, state)
+    else:
+        lowering.form.controlled(controls, state).diagonal(qubits, np.angle(matrix.diagonal()))
+
+
+def diagonal(lowering: _Lowering, op: DiagonalGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower a diagonal as terms."""
+    entries = np.array([complex(param) for param in op.params])
+    _require_finite(lowering, op.name, entries)
+    deviation = np.abs(np.abs(entries) - 1)
+    if not deviation.max(initial=0.0) <= _RELATIVE:
+        raise lowering.unsupported(
+            op.name,
+            f"has the entry {entries[deviation.argmax()]}, whose modulus differs from 1 by {deviation.max():.3g}, the "
+            f"tolerance is {_RELATIVE:.0e}; divide entries by their moduli",
+            fallback=False,
+        )
+    lowering.touch(qubits + controls)
+    if lowering.recording:
+        lowering.gates.append(Gate("diagonal", qubits, (), controls, state, entries))
+    lowering.form.controlled(controls, state).diagonal(qubits, np.angle(entries))
+
+
+def by_definition(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower a definition by gates, once the columns of its matrices are known to be orthonormal."""
+    for param in op.params:
+        columns = np.asarray(param, dtype=complex)
+        require_orthonormal(lowering, op.name, columns.reshape(len(columns), -1))
+    lowering.walk(lowering.definition(op), qubits, controls, state)
+
+
+# The normal form.
+
+
+def nearest_unitary(matrix: np.ndarray) -> np.ndarray:
+    """Return the unitary factor of the polar decomposition."""
+    first, _, second = np.linalg.svd(matrix)
+    return np.asarray(first @ second)
+
+
+def emit_matrix(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, controls: Qubits = (), state: int = 0) -> None:
+    """Emit the normal form of a unitary, without recording gates."""
+    form = lowering.form.controlled(controls, state)
+    if len(qubits) == 0:
+        form.phase(constant(float(np.angle(matrix[0, 0]))))
+    elif len(qubits) == 1:
+        form.su2(qubits[0], *split_unitary(matrix))
+    elif len(qubits) == 2 and not controls:
+        _emit_pair(form, matrix, qubits)
+    else:
+        require_dense(lowering, qubits)
+        key = matrix.tobytes()
+        if key not in lowering.unitaries:
+            lowering.unitaries[key] = decompose(matrix)
+        emit(form, qubits, lowering.unitaries[key])
+
+
+def _emit_pair(form: NormalForm, matrix: np.ndarray, qubits: Qubits) -> None:
+    """Emit a two-qubit unitary by its Weyl decomposition, K1 exp(i (a XX + b YY + c ZZ)) K2.
+
+    Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5. A
+    fidelity of 1 rounds as well, where float64 cannot tell it from 1: by up to 2e-8.
+    """
+    try:
+        weyl = TwoQubitWeylDecomposition(matrix, fidelity=None)
+    except QiskitError:  # of a matrix that is 1e-8 from a unitary
+        weyl = TwoQubitWeylDecomposition(nearest_unitary(matrix), fidelity=None)
+    low, high = qubits
+    form.su2(low, *split_unitary(weyl.K2r))
+    form.su2(high, *split_unitary(weyl.K2l))
+    for pauli, coordinate in (("X", weyl.a), ("Y", weyl.b), ("Z", weyl.c)):
+        if abs(coordinate) > 1e-15:
+            form.pauli_rotation([(low, pauli), (high, pauli)], constant(-2 * coordinate))
+    form.su2(low, *split_unitary(weyl.K1r))
+    form.su2(high, *split_unitary(weyl.K1l))
+    form.phase(constant(weyl.global_phase))

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`accelerate`: existing models switched over to fused sweeps, in place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from qiskit.circuit import QuantumCircuit
+from qiskit.primitives import BaseEstimatorV2, StatevectorEstimator
+from qiskit_machine_learning.gradients import DerivativeType
+from qiskit_machine_learning.kernels import BaseKernel
+from qiskit_machine_learning.neural_networks import EstimatorQNN, NeuralNetwork, SamplerQNN
+from qiskit_machine_learning.primitives import QMLEstimator
+
+from qiskit_fused.compilation.circuits import COMPILED
+from qiskit_fused.compilation.observables import as_list
+from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN, make_function
+from qiskit_fused.options.fused_options import FusedOptionsDict, Unpack
+from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.primitives.estimator import FusedEstimator
+from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
+
+_Model = TypeVar("_Model")
+
+# Attributes that hold a model within a model: of classifiers and regressors; EffectiveDimension; searches and other
+# meta-estimators of scikit-learn; AdaptVQE.
+_INNER_MODELS = ("neural_network", "_model", "estimator", "best_estimator_", "solver")
+
+
+@checks_keywords()
+def accelerate(model: _Model, **options: Unpack[FusedOptionsDict]) -> _Model:
+    """Switch a model over to fused sweeps, in place, and return it: same weights, same outputs, same exact gradients.
+
+    ``accelerate(model, dtype="complex64").fit(x, y)``. An ``EstimatorQNN`` becomes a `FusedEstimatorQNN`, a
+    ``TorchConnector`` one whose backward pass is a vector-Jacobian product. Of a subclass of these, which may have
+    methods of its own, only the estimator and the gradient are replaced. An algorithm such as ``VQE`` gets a
+    `FusedEstimator`, and a `FusedEstimatorGradient` also where it had no gradient. Any other gradient, such as a
+    ``SPSAEstimatorGradient``, is replaced by the exact one. Nothing changes when an error is raised.
+
+    An exact ``QMLEstimator``, the default of ``EstimatorQNN``, is replaced by an exact `FusedEstimator`, and a
+    ``StatevectorEstimator`` by one that adds the same noise (``precision_mode="exact"`` ends that). Gradients never
+    have noise.
+
+    A network keeps its outputs. Observables given as a string such as ``"ZZZ"``, which ``EstimatorQNN`` takes apart and
+    cannot run, become the one output that they are.
+
+    Args:
+        model: an ``EstimatorQNN``; what is made of some: a ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor`` or
+            ``VQR``, an ``EffectiveDimension``, a ``Pipeline`` or ``GridSearchCV`` of scikit-learn; a
+            ``TorchConnector``, or a torch module with some of them in it; an algorithm with an estimator, such as
+            ``VQE``, ``AdaptVQE`` and ``VQD``.
+        options: options of the estimator, see `FusedOptions`.
+
+    Raises:
+        TypeError: for another model, for ``SamplerQNN``, ``VQC`` and quantum kernels, for an unknown option, and for an
+            estimator that is not one of Qiskit's exact simulators, unless ``precision_mode`` is among the options.
+        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+    """
+    parts = {id(part): part for part in _find_parts(model, frozenset())}
+    if not parts:
+        raise _nothing_found(model)
+    switches = [_prepare(part, {**options}) for part in parts.values()]
+    for switch in switches:
+        switch()
+    return model
+
+
+def _find_parts(model: Any, around: frozenset[int]) -> Iterator[Any]:
+    """Yield networks, connectors and algorithms of a model, itself included; ``around`` are the models it is in."""
+    if isinstance(model, NeuralNetwork):
+        yield model
+    elif _is_torch_module(model):
+        from qiskit_machine_learning.connectors import TorchConnector
+
+        for module in model.modules():
+            if isinstance(module, TorchConnector):
+                yield module.neural_network
+                yield module
+    elif isinstance(getattr(model, "estimator", None), BaseEstimatorV2):
+        yield model
+    elif id(model) not in around and not isinstance(model, type):
+        steps = getattr(model, "steps", None)
+        inner = [step[-1] for step in steps] if isinstance(steps, list) else []
+        for thing in [*inner, *(getattr(model, name, None) for name in _INNER_MODELS)]:
+            if thing is not None and not isinstance(thing, str):
+                yield from _find_parts(thing, around | {id(model)})
+
+
+def _is_torch_module(model: Any) -> bool:
+    """Say whether a model is a module of PyTorch, which is not imported for this."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def _nothing_found(model: Any) -> TypeError:
+    name = type(model).__name__
+    if isinstance(model, type):
+        return TypeError(f"accelerate takes a model that is made, not the class {model.__name__}.")
+    if _is_torch_module(model):
+        return TypeError(f"accelerate found no TorchConnector in the {name}.")
+    if isinstance(model, BaseKernel) or isinstance(getattr(model, "quantum_kernel", None), BaseKernel):
+        return TypeError(
+            f"accelerate takes models of expectation values, not {name}: quantum kernels are built on samplers or on "
+            "statevectors, see the page on limits. A fidelity is also the expectation value of the projector '00...0' "
+            "after one feature map and the inverse of another, which FusedEstimator gives exactly."
+        )
+    return TypeError(
+        f"accelerate takes an EstimatorQNN, or a model made of one, not {name}; a network of expectation values, "
+        "EstimatorQNN(circuit=..., observables=...), can be accelerated."
+    )
+
+
+def _prepare(part: Any, options: dict[str, Any]) -> Callable[[], None]:
+    """Check a network, connector or algorithm, and return what switches it over."""
+    if _is_torch_module(part):
+        return lambda: _switch_connector(part)
+    if isinstance(part, NeuralNetwork) and not isinstance(part, EstimatorQNN):
+        raise _refusal_of_network(part)
+    estimator = _make_estimator(part.estimator, options)
+    observables = None
+    if isinstance(part, EstimatorQNN):
+        observables = _outputs_of(part)
+        make_function(part, observables, COMPILED.get(part._circuit), estimator.options)  # or an error
+    has_gradient = hasattr(part, "gradient")
+    gradient = _make_gradient(part.gradient, estimator, options) if has_gradient else None
+    circuit = getattr(part, "ansatz", None)
+    if has_gradient and isinstance(circuit, QuantumCircuit):
+        COMPILED.get(circuit)  # or an error
+
+    def switch() -> None:
+        part.estimator = estimator
+        if observables is not None and observables is not part._observables:
+            part._observables, part._output_shape = observables, (len(observables),)
+        if has_gradient:
+            part.gradient = gradient
+        if type(part) is EstimatorQNN:
+            part.__class__ = FusedEstimatorQNN
+
+    return switch
+
+
+def _outputs_of(network: EstimatorQNN) -> Any:
+    """Return the observables of a network; one that upstream would take apart, and not run then, in a list."""
+    observables = network._observables
+    in_parts = isinstance(observables, str) and len(observables) != network._circuit.num_qubits
+    return observables if in_parts or isinstance(observables, Mapping) else as_list(observables)
+
+
+def _refusal_of_network(network: NeuralNetwork) -> TypeError:
+    name, cure = type(network).__name__, "a network of expectation values can be"
+    if isinstance(network, SamplerQNN):
+        cure = "the probabilities of a sampler are expectation values of the projectors '00', '01', ... as well"
+    return TypeError(
+        f"accelerate takes an EstimatorQNN, or a model made of one, not {name}; {cure}: "
+        "EstimatorQNN(circuit=..., observables=...)."
+    )
+
+
+def _make_gradient(gradient: Any, estimator: FusedEstimator, options: dict[str, Any]) -> FusedEstimatorGradient:
+    """Return what goes in a gradient's place: itself if it is fused already, with the options on top."""
+    if isinstance(gradient, FusedEstimatorGradient) and not options:
+        return gradient
+    own = gradient._own_options if isinstance(gradient, FusedEstimatorGradient) else None
+    kind = getattr(gradient, "derivative_type", DerivativeType.REAL)
+    return FusedEstimatorGradient(estimator, own, kind, **(options if own is not None else {}))
+
+
+def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:
+    """Return what goes in an estimator's place."""
+    if isinstance(estimator, FusedEstimator):
+        return FusedEstimator(options=estimator.options, **options) if options else estimator
+    if type(estimator) in (QMLEstimator, StatevectorEstimator):
+        if type(estimator) is QMLEstimator and estimator.default_precision == 0:  # exact, whatever precision is asked
+            return FusedEstimator(**options)
+        noise = {"precision_mode": "emulate", "default_precision": estimator.default_precision, "seed": estimator.seed}
+        return FusedEstimator(**(noise | options))
+    if "precision_mode" not in options:
+        kind = type(estimator)
+        raise TypeError(
+            "accelerate cannot tell whether the values of this model have the noise of shots or of a device: its "
+            f"estimator, of {kind.__module__.partition('.')[0]}, is {kind.__name__}; precision_mode='exact' replaces "
+            "it by exact expectation values, precision_mode='emulate' with a default_precision by values with normal "
+            "noise of that size."
+        )
+    return FusedEstimator(**options)
+
+
+def _switch_connector(connector: Any) -> None:
+    from qiskit_machine_learning.connectors import TorchConnector
+
+    from qiskit_fused.machine_learning.torch_connector import FusedTorchConnector
+
+    if type(connector) is TorchConnector and isinstance(connector.neural_network, FusedEstimatorQNN):
+        connector.__class__ = FusedTorchConnector

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of a network's circuit: inputs and weights, their check, and their names in errors.
+
+``EstimatorQNN`` renames the parameters of its circuit to ``inputs[i]`` and ``weights[i]``. Users know them by the names
+that they gave.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.exceptions import QiskitError
+
+from qiskit_fused.execution.arguments import listed
+
+_RENAMED = re.compile(r"\b(inputs|weights)\[(\d+)\]")
+
+
+def as_parameters(given: Iterable[Parameter] | Parameter | None) -> list[Any] | None:
+    """Return parameters as a list, a single one too; None remains None."""
+    return [given] if isinstance(given, (Parameter, str)) else None if given is None else list(given)
+
+
+def check_parameters(circuit: QuantumCircuit, inputs: Sequence[Any], weights: Sequence[Any]) -> None:
+    """Check that each parameter of a circuit is one input or one weight.
+
+    Raises:
+        ValueError: for a foreign, repeated or missing parameter; it names all repeated or missing ones.
+    """
+    known = set(circuit.parameters)
+    for argument, parameters in (("input_params", inputs), ("weight_params", weights)):
+        for one in parameters:
+            if not isinstance(one, Parameter) or one not in known:
+                raise ValueError(
+                    f"{argument} contains '{getattr(one, 'name', one)}', which is not in circuit.parameters; allowed: "
+                    "the Parameter objects in there (equal names are not enough)."
+                )
+    repeated = [one.name for one, count in Counter([*inputs, *weights]).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"input_params and weight_params contain {listed(repeated)} more than once; give each parameter of the "
+            "circuit once."
+        )
+    missing = [one.name for one in circuit.parameters if one not in {*inputs, *weights}]
+    if missing:
+        raise ValueError(
+            f"input_params and weight_params lack {listed(missing)} of the circuit; give each parameter of the circuit "
+            "in one of both."
+        )
+
+
+class UserNames:
+    """A context in which errors name parameters as the user does: ``x[0]``, not ``inputs[0]``."""
+
+    __slots__ = ("_inputs", "_weights")
+
+    def __init__(self, inputs: Sequence[Parameter], weights: Sequence[Parameter]):
+        self._inputs, self._weights = inputs, weights
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, (ValueError, TypeError, QiskitError)):
+            error.args = tuple(map(self._rename, error.args))
+            for name, value in vars(error).items():  # texts that some errors keep beside ``args``
+                setattr(error, name, self._rename(value))
+
+    def _rename(self, text: Any) -> Any:
+        return _RENAMED.sub(self._name_of, text) if isinstance(text, str) else text
+
+    def _name_of(self, found: re.Match[str]) -> str:
+        parameters, index = self._inputs if found[1] == "inputs" else self._weights, int(found[2])
+        return parameters[index].name if index < len(parameters) else found[0]

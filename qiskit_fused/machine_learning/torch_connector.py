@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `accelerate` makes of a ``TorchConnector``; the only module beside `torch` that imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from qiskit_machine_learning import QiskitMachineLearningError
+from qiskit_machine_learning.connectors import TorchConnector
+
+from qiskit_fused.execution.device_expectations import DeviceExpectations
+from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
+from qiskit_fused.torch.conversion import from_gpu, is_on_gpu, to_gpu
+from qiskit_fused.torch.layer import apply, ask_gpu
+
+
+class FusedTorchConnector(TorchConnector):
+    """A ``TorchConnector`` of a `FusedEstimatorQNN` that goes back by a vector-Jacobian product.
+
+    The same module otherwise: parameter ``weight``, outputs in float32, gradients of the inputs only with the network's
+    ``input_gradients``. Gradients are float64 until they are stored. It can be differentiated once. Tensors of a GPU on
+    which the sweeps run stay there, as with `FusedLayer`.
+    """
+
+    def extra_repr(self) -> str:
+        """Say which network it is, for ``print(module)``."""
+        return repr(self.neural_network)
+
+    def forward(self, input_data: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the outputs, float32 (..., K), of inputs (..., I); None is a network without inputs."""
+        inputs = torch.zeros(0) if input_data is None else input_data
+        return apply(_NetworkFunction, inputs, self._weights, self._neural_network)
+
+
+class _NetworkFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, weights: torch.Tensor, network: FusedEstimatorQNN) -> torch.Tensor:
+        if inputs.shape[-1] != network.num_inputs:
+            raise QiskitMachineLearningError(
+                f"Invalid input dimension! Received {inputs.shape} and expected input compatible to "
+                f"{network.num_inputs}"
+            )
+        ctx.network = network
+        ctx.save_for_backward(inputs, weights)
+
+        def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> torch.Tensor:
+            return from_gpu(gpu.values(*to_gpu(gpu, rows, weights)), weights).float()
+
+        with network._user_names():
+            values = _ask_gpu(network._outputs, inputs, weights, ask)
+        if values is not None:
+            return values[0] if inputs.ndim == 1 else values.reshape(*inputs.shape[:-1], -1)
+        values = torch.as_tensor(network.forward(_array(inputs), _array(weights)), dtype=torch.float)
+        return (values[0] if inputs.ndim == 1 else values).to(inputs.device)
+
+    @staticmethod
+    def backward(ctx: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return *_NetworkGradients.apply(ctx.network, ctx.needs_input_grad[:2], cotangents, *ctx.saved_tensors), None
+
+
+class _NetworkGradients(torch.autograd.Function):
+    """A function of its own, so that differentiating it again is an error: see ``qiskit_fused.torch``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        network: FusedEstimatorQNN,
+        needed: tuple[bool, bool],
+        cotangents: torch.Tensor,
+        inputs: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        wanted = network.input_gradients and needed[0]
+
+        def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> Any:
+            arrays = to_gpu(gpu, rows, weights, cotangents.reshape(len(rows), -1))
+            found = gpu.value_and_vjp(*arrays, input_gradients=wanted, state_gradients=False)
+            of_inputs = from_gpu(found.inputs, inputs).reshape(inputs.shape) if wanted else None
+            return of_inputs, from_gpu(found.weights, weights)
+
+        with network._user_names():
+            found = _ask_gpu(network._differentiated_outputs, inputs, weights, ask, gradient=True)
+        if found is not None:
+            return found
+        arrays = _array(inputs), _array(weights), _array(cotangents)
+        _, of_inputs, of_weights = network._value_and_vjp(*arrays, wanted, needed[1])
+        return None if of_inputs is None else _like(inputs, of_inputs), _like(weights, of_weights)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor) -> Any:
+        raise RuntimeError(
+            "an accelerated TorchConnector has no second derivatives, and this differentiates a gradient; "
+            "detach the gradient, or leave create_graph=True out."
+        )
+
+
+def _ask_gpu(
+    function_of: Callable[[], Expectations | None],
+    inputs: torch.Tensor,
+    weights: torch.Tensor,
+    ask: Callable[[DeviceExpectations, torch.Tensor], Any],
+    gradient: bool = False,
+) -> Any:
+    """Ask a network's function on the GPU of the tensors, for rows (B, I); None where they go by way of the host."""
+    if not (is_on_gpu(weights) and is_on_gpu(inputs)):
+        return None
+    function = function_of()
+    if function is None:
+        return None
+    rows = inputs.reshape(inputs.shape[:-1].numel(), inputs.shape[-1])
+    return ask_gpu(function, weights, rows, None, lambda gpu: ask(gpu, rows), gradient)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _like(tensor: torch.Tensor, array: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(array, dtype=tensor.dtype, device=tensor.device)

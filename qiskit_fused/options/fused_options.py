@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the primitives: one dataclass, every value checked when it is set."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor
+from copy import copy, deepcopy
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any, TypedDict
+
+import numpy as np
+
+from qiskit_fused.common.choices import check_choice, check_dtype, suggest
+from qiskit_fused.common.display import arguments_text
+from qiskit_fused.common.limits import ALWAYS_FREE, DEFAULT_SHARE, LIMIT_HELP, parse_limit, resolve_limit, suggest_limit
+from qiskit_fused.engines.checkpointing import METHODS, Method
+
+if sys.version_info >= (3, 11):
+    from typing import Unpack as Unpack
+else:
+    from typing_extensions import Unpack as Unpack  # which Qiskit brings
+
+DEVICES = ("auto", "cpu", "cuda", "reference")
+PRECISION_MODES = ("auto", "emulate", "exact")
+
+
+@dataclass
+class FusedOptions:
+    """Options of `FusedEstimator` and `FusedEstimatorGradient`.
+
+    Attributes:
+        device: engine that runs the sweeps: ``"cpu"``, ``"cuda"`` (the current CUDA device; an error with the reason
+            where none can be used), ``"reference"``, or ``"auto"``: a GPU for large work where one can be used, else
+            the CPU. ``python -m qiskit_fused`` shows what can be used.
+        dtype: number format of the amplitudes, ``"complex128"`` or ``"complex64"``. Values and gradients are float64.
+        num_threads: CPU threads; None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else all CPUs this
+            process may run on.
+        memory_limit: most memory for an evaluation, on the CPU with the arrays that go in and out. A batch that does
+            not fit is evaluated in blocks of rows that do; the arrays of the whole batch come on top. It is a number of
+            bytes from 1,000 on, such as ``8e9``; a string such as ``"8GB"``, ``"512 MiB"`` or ``"8G"``; or a fraction
+            of the memory that is free when the work begins, as a float in (0, 1] or as ``"50%"``. None is 80 % of it,
+            on a GPU nearly all. The integer 1 is refused, because it may mean ``1.0``, which is all of the free memory.
+        method: how the backward sweep of a gradient gets its states: ``"reverse"`` uncomputes them, which takes two
+            states per row; ``"store"`` keeps all of them; ``"checkpoint"`` keeps some, within ``memory_limit``, and
+            recomputes the others; ``"auto"`` stores them where they are few bytes, else reverses. All give the same
+            gradients up to rounding. ``print(fuse(circuit).report())`` compares them.
+        num_segments: for ``"checkpoint"``, cut the circuit into that many segments of equal length, and keep the start
+            of each and the states of one. A circuit of D layers has at most D + 2 states to keep: more segments than
+            that are as many as there are states, which keeps all of them.
+        seed: seed or generator of the noise of emulated precision.
+        default_precision: target precision of PUBs that bring none.
+        precision_mode: ``"emulate"`` adds normal noise of the target precision, as ``StatevectorEstimator`` does;
+            ``"exact"`` never adds any; ``"auto"`` emulates if the options are made with a ``default_precision`` above
+            zero. A ``default_precision`` that is assigned later does not change whether there is noise: where the
+            mode is ``"auto"``, the assignment first turns it into ``"exact"`` or ``"emulate"``, whichever it was.
+            Software that sets a precision by itself, such as the ``Executor`` of sQUlearn, thus adds no noise to exact
+            values.
+        fallback: whether circuits that only ``StatevectorEstimator`` can run go there, with a warning.
+        progress: whether work shows a progress bar (needs tqdm), one for each job or call that takes more than half a
+            second, or a function. The thread that works calls it with ``(done, total)``, in steps: when the work
+            begins, when it ends without an error, and in between every 50 ms or less often. It may wait for other
+            jobs. An exception in it ends the job and is raised by ``job.result()``.
+        executor: a ``concurrent.futures.Executor`` whose workers share the rows of a batch: a pool of processes,
+            ``mpi4py.futures.MPIPoolExecutor``, ``client.get_executor()`` of a Dask client. Less than some 20 ms of
+            work stays in this process. Options hold on each worker, ``memory_limit`` too; a worker uses one CPU thread
+            unless ``num_threads`` says more. Pickled options have no executor.
+    """
+
+    device: str = "auto"
+    dtype: str = "complex128"
+    num_threads: int | None = None
+    memory_limit: int | float | str | None = None
+    method: str = "auto"
+    num_segments: int | None = None
+    seed: int | np.random.Generator | None = None
+    default_precision: float = 0.0
+    precision_mode: str = "auto"
+    fallback: bool = True
+    progress: bool | Callable[[int, int], Any] = False
+    executor: Executor | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = _CHECKS.get(name)
+        if check is None:
+            raise unknown_option(name)
+        value = check(name, value)
+        # while the options are being made there is no mode yet: it is the later field
+        is_late = name == "default_precision" and "precision_mode" in self.__dict__
+        if is_late and self.precision_mode == "auto" and value != self.default_precision:
+            self.precision_mode = "emulate" if self.adds_noise else "exact"
+        object.__setattr__(self, name, value)
+
+    def __post_init__(self) -> None:
+        self.check_method()
+
+    def __repr__(self) -> str:
+        return f"FusedOptions({arguments_text(self.changed())})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"executor": None}
+
+    def __copy__(self) -> FusedOptions:
+        """Return a copy with the same executor; `copy` would ask `__getstate__`."""
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FusedOptions:
+        copied = copy(self)
+        copied.__dict__.update({name: deepcopy(value, memo) for name, value in self.__getstate__().items()})
+        copied.executor = self.executor
+        return copied
+
+    @classmethod
+    def coerce(cls, options: FusedOptions | Mapping[str, Any] | None = None, **keywords: Any) -> FusedOptions:
+        """Return a new FusedOptions from options, a mapping or None, with keywords on top.
+
+        Raises:
+            TypeError: for an unknown option, or options of another type.
+            ValueError: for a bad value; the text names option, value and what is allowed.
+        """
+        if isinstance(options, FusedOptions):
+            given = {}
+        elif options is None or isinstance(options, Mapping):
+            given = dict(options or {})
+            options = cls()
+        else:
+            raise TypeError(f"options must be FusedOptions, a mapping or None, not {type(options).__name__}.")
+        given |= keywords
+        for name in given:
+            if name not in _CHECKS:
+                raise unknown_option(name)
+        return replace(options, **given)
+
+    def changed(self) -> dict[str, Any]:
+        """Return the options that differ from the defaults."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether a target precision above zero adds noise."""
+        if self.precision_mode == "auto":
+            return self.default_precision > 0
+        return self.precision_mode == "emulate"
+
+    def resolve_num_threads(self) -> int:
+        """Return the number of CPU threads to use.
+
+        Raises:
+            ValueError: when an environment variable that is asked holds no positive integer.
+        """
+        if self.num_threads is not None:
+            return self.num_threads
+        for variable in ("QISKIT_FUSED_NUM_THREADS", "OMP_NUM_THREADS"):
+            text = os.environ.get(variable, "").split(",")[0].strip()  # OMP allows a list, one per nesting level
+            if text:
+                if not text.isdecimal() or int(text) < 1:
+                    raise ValueError(f"environment variable {variable} is {text!r}; allowed: an integer >= 1.")
+                return int(text)
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+    def check_method(self) -> None:
+        """Raise a ValueError when ``num_segments`` is given for a method that has none."""
+        if self.num_segments is not None and self.method != "checkpoint":
+            raise ValueError(
+                f"option num_segments is {self.num_segments} with method={self.method!r}; "
+                "allowed: None, or an integer >= 1 with method='checkpoint'."
+            )
+
+    def gpu_method(self) -> Method:
+        """Return the method as the CUDA engine takes it: "auto" uncomputes, "checkpoint" keeps what fits.
+
+        Raises:
+            ValueError: for options that do not go together.
+        """
+        self.check_method()
+        return Method("reverse" if self.method == "auto" else self.method, None, self.num_segments)
+
+    def resolve_memory_limit(self, memory: int | None = None) -> int:
+        """Return the memory limit in bytes.
+
+        Args:
+            memory: bytes that a fraction is of, those free on a GPU; None is the free memory of this machine.
+        """
+        return resolve_limit(self.memory_limit, memory)
+
+    def limit_for(self, num_bytes: int) -> int | None:
+        """Return the memory limit in bytes, None where so few are wanted that nobody asks what is free."""
+        limit = DEFAULT_SHARE if self.memory_limit is None else parse_limit(self.memory_limit)
+        if isinstance(limit, float):
+            return None if num_bytes <= limit * ALWAYS_FREE else self.resolve_memory_limit()
+        return limit
+
+
+class EngineOptionsDict(TypedDict, total=False):
+    """Options as keywords, for type checkers and editors: `FusedOptions` without those that a caller may name itself.
+
+    Functions that have a ``default_precision`` or ``seed`` of their own cannot have it among their keywords too.
+    """
+
+    device: str
+    dtype: str
+    num_threads: int | None
+    memory_limit: int | float | str | None
+    method: str
+    num_segments: int | None
+    precision_mode: str
+    fallback: bool
+    progress: bool | Callable[[int, int], Any]
+    executor: Executor | None
+
+
+class NetworkOptionsDict(EngineOptionsDict, total=False):
+    """The options without ``default_precision``, which a network has itself."""
+
+    seed: int | np.random.Generator | None
+
+
+class FusedOptionsDict(NetworkOptionsDict, total=False):
+    """All options as keywords."""
+
+    default_precision: float
+
+
+def unknown_option(name: str, owner: str = "", arguments: Collection[str] = ()) -> TypeError:
+    """Return the error for a name that is no option, nor an argument of its owner, a function or class."""
+    also = f", and the arguments {', '.join(arguments)} of {owner}" if arguments else ""
+    return TypeError(
+        f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}{also}{suggest(name, [*arguments, *_CHECKS])}"
+    )
+
+
+def is_option(name: str) -> bool:
+    """Say whether a name is one of an option."""
+    return name in _CHECKS
+
+
+def resembles_option(name: str) -> bool:
+    """Say whether a name looks like an option that was mistyped."""
+    return bool(get_close_matches(name, _CHECKS, n=1, cutoff=0.8))
+
+
+def _bad(name: str, value: Any, allowed: str) -> ValueError:
+    return ValueError(f"option {name} is {value!r}; allowed: {allowed}.")
+
+
+def _choice(*allowed: str) -> Any:
+    return lambda name, value: check_choice(f"option {name}", value, allowed)
+
+
+def _device(name: str, value: Any) -> str:
+    is_numbered = re.search(r"(cuda|gpu)\W?\d+\s*$", str(value).lower())
+    hint = " It is the current CUDA device; CUDA_VISIBLE_DEVICES chooses which GPU that is." if is_numbered else ""
+    return check_choice(f"option {name}", value, DEVICES, hint)
+
+
+def _dtype(name: str, value: Any) -> str:
+    return check_dtype(f"option {name}", value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise _bad(name, value, "True, False")
+    return bool(value)
+
+
+def _progress(name: str, value: Any) -> bool | Callable[[int, int], Any]:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if not callable(value):
+        raise _bad(name, value, "True, False, a function of done and total steps")
+    return value
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if not _is_integer(value) or value < 1:
+        raise _bad(name, value, "None, an integer >= 1")
+    return int(value)
+
+
+def _memory(name: str, value: Any) -> int | float | str | None:
+    if value is None:
+        return None
+    limit = parse_limit(value)
+    if limit is None:
+        raise ValueError(f"option {name} is {value!r}; allowed: {LIMIT_HELP}{suggest_limit(value)}")
+    return value if isinstance(value, str) and isinstance(limit, int) else limit
+
+
+def _executor(name: str, value: Any) -> Executor | None:
+    if value is not None and not isinstance(value, Executor):
+        raise _bad(name, value, "None, a concurrent.futures.Executor; client.get_executor() of a Dask client is one")
+    return value
+
+
+def _seed(name: str, value: Any) -> int | np.random.Generator | None:
+    if value is None or isinstance(value, np.random.Generator):
+        return value
+    if not _is_integer(value) or value < 0:
+        raise _bad(name, value, "None, an integer >= 0, a numpy Generator")
+    return int(value)
+
+
+def _precision(name: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < np.inf:
+        raise _bad(name, value, "a finite number >= 0")
+    return value  # as given: it appears in metadata
+
+
+_CHECKS = {
+    "device": _device,
+    "dtype": _dtype,
+    "num_threads": _count,
+    "memory_limit": _memory,
+    "method": _choice("auto", *METHODS),
+    "num_segments": _count,
+    "seed": _seed,
+    "default_precision": _precision,
+    "precision_mode": _choice(*PRECISION_MODES),
+    "fallback": _flag,
+    "progress": _progress,
+    "executor": _executor,
+}
+assert list(_CHECKS) == [field.name for field in fields(FusedOptions)]

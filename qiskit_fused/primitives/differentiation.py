@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values and gradients of batches that were checked: what `FusedEstimatorGradient` and its objectives share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from qiskit.providers import Options
+from qiskit_machine_learning.gradients import DerivativeType, EstimatorGradientResult
+
+from qiskit_fused.common.row_blocks import take_rows
+from qiskit_fused.common.row_errors import renumbered
+from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.execution.derivatives import check_derivatives, pull_back
+from qiskit_fused.execution.evaluate import Pairs, evaluate
+from qiskit_fused.execution.initial_states import FROM_CIRCUIT, WITHOUT_GRADIENTS, RowStarts, check_states
+from qiskit_fused.execution.progress import Part, Progress
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.primitives.gradient_requests import Batch, all_pairs
+from qiskit_fused.program.observables import Observables
+
+# Which parts of a derivative to evaluate, imaginary or not. The keys are names: qiskit-algorithms has its own enum.
+_IMAGINARY_PARTS = {"REAL": (False,), "IMAG": (True,), "COMPLEX": (False, True)}
+
+
+def differentiate_rows(
+    options: FusedOptions,
+    derivative_type: DerivativeType,
+    compiled: CompiledCircuit,
+    operators: Observables,
+    values: np.ndarray,
+    columns: np.ndarray | None = None,
+    initial_states: Any = None,
+    meanwhile: Callable[[], bool] | None = None,
+) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Return values (B, K), gradients (B, K, P) of all pairs of rows and observables, and the answer of ``meanwhile``.
+
+    Args:
+        options: how the engine runs.
+        derivative_type: which parts of the derivative.
+        compiled: the circuit.
+        operators: K observables on its qubits.
+        values: finite numbers (B, P).
+        columns: the parameters to differentiate; None is all.
+        initial_states: see `FusedEstimatorGradient.value_and_gradient`.
+        meanwhile: called once, beside the sweeps.
+    """
+    starts = FROM_CIRCUIT if compiled.program.encodes(columns) else WITHOUT_GRADIENTS
+    if initial_states is not None:
+        states = check_states(initial_states, compiled.num_qubits)
+        values, states = _same_number(values, states)
+        starts = RowStarts(states, gradients=False)
+    pairs = all_pairs(len(values), operators.num_observables)
+    imaginary = _IMAGINARY_PARTS[derivative_type.name]
+    parts = (Part.of(compiled, len(values), len(pairs[0])) for _ in imaginary)
+    with Progress(options.progress, parts) as progress:
+        evs, gradients, answer = _differentiate(
+            options, imaginary, compiled, operators, values, pairs, progress, starts=starts, meanwhile=meanwhile
+        )
+    gradients = gradients.reshape(len(values), operators.num_observables, len(compiled.parameters))
+    check_derivatives(compiled, values, gradients, columns)
+    if columns is not None:
+        gradients = gradients[:, :, columns]
+    return evs.reshape(len(values), operators.num_observables), gradients, answer
+
+
+def _same_number(values: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Repeat one row of values for all states, or one state for all rows of values."""
+    if len(values) != len(states):
+        if len(values) == 1:
+            values = np.repeat(values, len(states), axis=0)
+        elif len(states) == 1:
+            states = np.broadcast_to(states, (len(values), states.shape[1]))
+        else:
+            raise ValueError(
+                f"there are {len(states)} initial_states and {len(values)} rows of parameter_values; allowed: as many "
+                "of both, or one of either."
+            )
+    return values, states
+
+
+def run_batches(
+    batches: list[Batch],
+    count: int,
+    options: FusedOptions,
+    derivative_type: DerivativeType,
+    result_options: Options,
+) -> tuple[EstimatorGradientResult, dict[str, Any]]:
+    """Do the requests of a job; return its result, with the gradients in the order of the requests, and metrics."""
+    metrics: dict[str, Any] = {}
+    gradients: list[Any] = [None] * count
+    metadata: list[Any] = [None] * count
+    imaginary = _IMAGINARY_PARTS[derivative_type.name]
+    for batch in batches:
+        if batch.error is not None:
+            raise batch.error
+    parts = (
+        Part.of(batch.compiled, len(batch.values), len(batch.pairs[0]))
+        for batch in batches
+        for _ in imaginary
+        if batch.compiled is not None
+    )
+    with Progress(options.progress, parts) as progress:
+        for batch in batches:
+            assert batch.compiled is not None and batch.operators is not None
+            with renumbered(batch.request_of):
+                _, found, _ = _differentiate(
+                    options, imaginary, batch.compiled, batch.operators, batch.values, batch.pairs, progress, metrics
+                )
+            for given, columns, requests in batch.subsets:
+                pairs = batch.back[requests]
+                part = take_rows(found, pairs)
+                with renumbered(batch.index[requests].item):
+                    check_derivatives(batch.compiled, batch.values, part, columns, batch.pairs[0][pairs])
+                if columns is not None:
+                    part = part[:, columns]
+                if len(requests) == count:
+                    gradients = list(part)
+                    metadata = [{"parameters": given} for _ in range(count)]
+                    continue
+                for position, gradient in zip(batch.index[requests].tolist(), part):
+                    gradients[position] = gradient
+                    metadata[position] = {"parameters": given}
+    return EstimatorGradientResult(gradients=gradients, metadata=metadata, options=result_options), metrics
+
+
+def _differentiate(
+    options: FusedOptions,
+    imaginary_parts: tuple[bool, ...],
+    compiled: CompiledCircuit,
+    operators: Observables,
+    values: np.ndarray,
+    pairs: Pairs,
+    progress: Progress,
+    metrics: dict[str, Any] | None = None,
+    starts: RowStarts = FROM_CIRCUIT,
+    meanwhile: Callable[[], bool] | None = None,
+) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Return values (N,) and gradients (N, P) of the pairs, of the parts asked, and meanwhile's answer."""
+    parts = []
+    for imaginary in imaginary_parts:
+        progress.next_part()
+        evaluation = evaluate(
+            options,
+            compiled,
+            operators,
+            values,
+            pairs,
+            gradient=True,
+            imaginary=imaginary,
+            starts=starts,
+            metrics=metrics,
+            meanwhile=meanwhile,
+            watch=progress.watch,
+        )
+        assert evaluation.gradients is not None
+        seen = None if imaginary else operators  # 2 Im <psi|O|d psi> depends on all gates
+        parts.append(pull_back(compiled, values, evaluation.gradients, pairs, seen))
+    gradients = parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
+    return evaluation.values, gradients, evaluation.answer

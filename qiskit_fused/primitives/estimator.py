@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`FusedEstimator`: Qiskit's `BaseEstimatorV2` on fused sweeps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from concurrent.futures import wait
+from copy import copy
+from dataclasses import dataclass
+from math import prod
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import QuantumCircuit
+from qiskit.primitives import BaseEstimatorV2, DataBin, PrimitiveResult, PubResult, StatevectorEstimator
+from qiskit.primitives.containers import EstimatorPubLike
+from qiskit.primitives.containers.bindings_array import BindingsArray
+from qiskit.primitives.containers.estimator_pub import EstimatorPub
+from qiskit.primitives.containers.observables_array import ObservablesArray
+
+from qiskit_fused.common.arrays import real_values
+from qiskit_fused.common.cancellation import current
+from qiskit_fused.common.display import arguments_text
+from qiskit_fused.common.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
+from qiskit_fused.common.row_errors import renumbered
+from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
+from qiskit_fused.compilation.observable_errors import wrong_width
+from qiskit_fused.compilation.observables import CoercedObservables, coerce_observables, stack_observables
+from qiskit_fused.compilation.templates import find_template
+from qiskit_fused.execution.arguments import is_by_name, ordered_values
+from qiskit_fused.execution.evaluate import check_device, check_finite, evaluate
+from qiskit_fused.execution.progress import Part, Progress
+from qiskit_fused.lowering.errors import fallback_circuit
+from qiskit_fused.options.fused_options import EngineOptionsDict, FusedOptions, Unpack
+from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.primitives.job import FusedJob
+from qiskit_fused.primitives.pub_errors import name_row, not_broadcastable, unbound, wrong_values
+
+_POLL_SECONDS = 0.05  # for which the thread of a job waits before it looks whether the job was cancelled
+
+# The original, even where a test or a user puts another class in its place later.
+_FALLBACK = StatevectorEstimator
+
+
+class FusedEstimator(BaseEstimatorV2):
+    """Exact expectation values of circuits, in fused sweeps over all their parameter values at once.
+
+    A drop-in for ``StatevectorEstimator``: the same PUBs, results and metadata. Beyond it: circuits that end in
+    measurements, circuits transpiled for large devices (idle qubits are dropped), projectors ``0 1 + - r l`` in
+    observables, and ``job.metrics()``.
+
+    Values are exact. A target precision asked per call is met by an exact value; noise of that size is added only when
+    ``default_precision`` is not zero or ``precision_mode`` is ``"emulate"`` (see `FusedOptions`).
+
+    >>> from qiskit import QuantumCircuit
+    >>> circuit = QuantumCircuit(2)
+    >>> _ = circuit.h(0)
+    >>> _ = circuit.cx(0, 1)
+    >>> FusedEstimator().run([(circuit, ["ZZ", "ZI", "11"])]).result()[0].data.evs.round(12).tolist()
+    [1.0, 0.0, 0.5]
+
+    Args:
+        default_precision: target precision of PUBs that bring none.
+        seed: seed or generator of emulated noise.
+        options: `FusedOptions` or a mapping; copied.
+        keywords: single options, which override both.
+
+    Raises:
+        TypeError: for an unknown option.
+        ValueError: for a bad value of an option.
+        RuntimeError: for a device that cannot be used.
+    """
+
+    @checks_keywords()
+    def __init__(
+        self,
+        *,
+        default_precision: float | None = None,
+        seed: int | np.random.Generator | None = None,
+        options: FusedOptions | Mapping[str, Any] | None = None,
+        **keywords: Unpack[EngineOptionsDict],
+    ):
+        given: dict[str, Any] = {**keywords}
+        if default_precision is not None:
+            given["default_precision"] = default_precision
+        if seed is not None:
+            given["seed"] = seed
+        self._options = FusedOptions.coerce(options, **given)
+        check_device(self._options)
+
+    def __repr__(self) -> str:
+        return f"FusedEstimator({arguments_text(self._options.changed())})"
+
+    @property
+    def options(self) -> FusedOptions:
+        """The options; ``estimator.options.dtype = "complex64"`` changes one."""
+        return self._options
+
+    @options.setter
+    def options(self, options: FusedOptions | Mapping[str, Any] | None) -> None:
+        self._options = FusedOptions.coerce(options)
+
+    @property
+    def default_precision(self) -> float:
+        """The target precision of PUBs that bring none."""
+        return self._options.default_precision
+
+    @property
+    def seed(self) -> int | np.random.Generator | None:
+        """The seed or generator of emulated noise."""
+        return self._options.seed
+
+    def run(self, pubs: Iterable[EstimatorPubLike], *, precision: float | None = None) -> FusedJob:
+        """Estimate expectation values.
+
+        PUBs with the same circuit object run as one batch, and those with the same array of values share its states.
+
+        Args:
+            pubs: PUBs ``(circuit, observables[, parameter_values[, precision]])``. The circuit may be what
+                `compile_circuit` made of it. Values are an array, in the order of ``circuit.parameters``, which Qiskit
+                sorts by name (``w10`` before ``w2``), or a mapping of parameters, names or tuples of them to values.
+            precision: target precision of PUBs that bring none; None is ``default_precision``.
+
+        Returns:
+            A job whose result is that of ``StatevectorEstimator``.
+
+        Raises:
+            TypeError, ValueError: for a PUB that is not valid, values that are not finite included. What goes wrong
+                later, such as a statevector that is too large, is raised by ``job.result()``.
+        """
+        options = copy(self._options)
+        if precision is None:
+            precision = options.default_precision
+        tasks = [_make_task(pub, precision, number) for number, pub in enumerate(pubs)]
+        if options.fallback:
+            refused = {id(task.circuit): task.error for task in tasks if task.falls_back}
+            if refused:
+                more = f" (and {len(refused) - 1} more circuits)" if len(refused) > 1 else ""
+                warnings.warn(
+                    f"{next(iter(refused.values()))}. Running it with StatevectorEstimator, one parameter set at a "
+                    f"time{more}; fallback=False makes this an error.",
+                    stacklevel=2,
+                )
+        job = FusedJob(_run, tasks, options)
+        job.submit()
+        return job
+
+
+@dataclass(eq=False)
+class _Task:
+    """A PUB, ready to run: rows of values, flat observables, and the shapes that broadcast them."""
+
+    circuit: Any  # a circuit, or a compiled one
+    compiled: CompiledCircuit | None
+    error: Exception | None
+    observables: CoercedObservables
+    values: np.ndarray
+    values_key: int
+    shape: tuple[int, ...]
+    values_shape: tuple[int, ...]
+    precision: float
+    metadata: Any
+    number: int
+    pub: EstimatorPub | None = None
+    evs: np.ndarray | None = None
+
+    @property
+    def falls_back(self) -> bool:
+        return self.pub is not None
+
+
+def _make_task(pub: Any, precision: Any, number: int) -> _Task:
+    """Validate a PUB.
+
+    What `EstimatorPub.coerce` does, without turning observables into labels and back; it is asked for its own error
+    texts whenever a check fails.
+    """
+    if isinstance(pub, EstimatorPub):
+        if pub.precision is None:
+            pub = EstimatorPub.coerce(pub, precision)
+        parts: Any = (pub.circuit, pub.observables, pub.parameter_values, pub.precision)
+    elif (
+        isinstance(pub, (tuple, list)) and 2 <= len(pub) <= 4 and isinstance(pub[0], (QuantumCircuit, CompiledCircuit))
+    ):
+        parts = pub
+    else:
+        return _make_task(_upstreams_pub(pub, precision), precision, number)
+    circuit, given_observables = parts[:2]
+    given_values = parts[2] if len(parts) > 2 else None
+    target = parts[3] if len(parts) > 3 and parts[3] is not None else precision
+    if not (_is_precision(target) and _is_precision(precision)):
+        _upstreams_pub(pub, precision)
+        raise ValueError(f"precision is {target!r}; allowed: a number >= 0.")
+
+    error: Exception | None = None
+    compiled: CompiledCircuit | None = None
+    numbers: np.ndarray | None = None
+    try:
+        compiled, numbers = find_template(circuit) or (COMPILED.get(circuit), None)
+    except Exception as exc:  # errors of a circuit are raised by job.result(), as upstream
+        error = exc
+    parameters = tuple(circuit.parameters) if compiled is None else compiled.parameters
+    observables = coerce_observables(given_observables)
+    array, values_shape = _bind(given_values, parameters)
+    if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
+        raise wrong_width(circuit.num_qubits, observables.operators.num_qubits)
+    try:
+        shape = np.broadcast_shapes(observables.shape, values_shape)
+    except ValueError:
+        raise not_broadcastable(observables.shape, values_shape, len(parameters)) from None
+    with renumbered(lambda row: name_row(row, values_shape, number)):
+        check_finite(array, parameters)
+    if numbers is not None:  # these are the values, in the same row for each row without values
+        array = given_values = np.repeat(numbers[None], len(array), axis=0)
+    task = _Task(
+        circuit=circuit,
+        compiled=compiled,
+        error=error,
+        observables=observables,
+        values=array,
+        values_key=id(given_values),
+        shape=shape,
+        values_shape=values_shape,
+        precision=target,
+        metadata=circuit.metadata,
+        number=number,
+    )
+    fallback = fallback_circuit(circuit, error)
+    if fallback is not None:
+        task.pub = EstimatorPub(
+            fallback,
+            _as_paulis(ObservablesArray.coerce(given_observables)),
+            BindingsArray(
+                {parameters: array.reshape(*values_shape, len(parameters))} if parameters else None, values_shape
+            ),
+            target,
+            validate=False,
+        )
+    return task
+
+
+def _upstreams_pub(pub: Any, precision: Any) -> EstimatorPub:
+    """Return what `EstimatorPub` makes of a PUB, or raise its error; for it, compiled circuits become circuits."""
+    if isinstance(pub, CompiledCircuit):
+        pub = pub.circuit
+    elif isinstance(pub, (tuple, list)) and pub and isinstance(pub[0], CompiledCircuit):
+        pub = (pub[0].circuit, *pub[1:])
+    return EstimatorPub.coerce(pub, precision)
+
+
+def _is_precision(value: Any) -> bool:
+    return isinstance(value, Real) and value >= 0  # type: ignore[operator]
+
+
+def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return values as an array (rows, P) in circuit order, and the shape of the rows.
+
+    Raises:
+        ValueError: for another number of values than parameters.
+    """
+    if values is None:
+        if parameters:
+            raise unbound(parameters)
+        return np.zeros((1, 0)), ()
+    if is_by_name(values):
+        named = ordered_values(values, parameters)
+        rows = prod(named.shape[:-1])
+        return named.reshape(rows, len(parameters)), named.shape[:-1]
+    # Qiskit would drop imaginary parts with no more than a warning of NumPy
+    array = copy_rows(real_values(values))
+    if len(parameters) > 1 and array.ndim and array.shape[-1] == len(parameters):
+        return array.reshape(-1, len(parameters)), array.shape[:-1]
+    try:
+        bindings = BindingsArray.coerce({parameters: array})
+    except ValueError:
+        raise wrong_values(array.shape, parameters) from None
+    rows = prod(bindings.shape)
+    return bindings.as_array(parameters).reshape(rows, len(parameters)), bindings.shape
+
+
+def _as_paulis(observables: ObservablesArray) -> ObservablesArray:
+    """Expand projectors, which ``StatevectorEstimator`` refuses or takes for phases ('1Z', '+X')."""
+    array = np.empty(observables.shape, dtype=object)
+    for index, observable in np.ndenumerate(observables.sparse_observables_array(copy=False)):
+        array[index] = observable.as_paulis().simplify()
+    return ObservablesArray(array, num_qubits=observables.num_qubits, validate=False)
+
+
+def _run(tasks: list[_Task], options: FusedOptions) -> tuple[PrimitiveResult[PubResult], dict[str, Any]]:
+    metrics: dict[str, Any] = {"fallback": 0}
+    groups: dict[int, list[_Task]] = {}
+    for task in tasks:
+        if task.compiled is not None:
+            groups.setdefault(id(task.compiled), []).append(task)
+        elif not (task.falls_back and options.fallback):
+            assert task.error is not None
+            raise task.error
+    parts = map(_part, [*groups.values(), *([task] for task in tasks if task.falls_back)])
+    with Progress(options.progress, parts) as progress:
+        for group in groups.values():
+            _run_group(group, options, metrics, progress)
+        # in the order of the PUBs: a Generator as seed advances from one to the next
+        results = [_finish(task, options, metrics, progress) for task in tasks]
+    return PrimitiveResult(results, metadata={"version": 2}), metrics
+
+
+def _part(group: list[_Task]) -> Part:
+    num_rows = sum(len(values) for values in {task.values_key: task.values for task in group}.values())
+    first = group[0]
+    if first.compiled is None:
+        return Part(first.circuit.num_qubits, len(first.circuit.data), num_rows)
+    return Part.of(first.compiled, num_rows)
+
+
+def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> None:
+    """Run the PUBs of one circuit as one batch of (row, observable) pairs."""
+    progress.next_part()
+    values: dict[int, tuple[int, np.ndarray]] = {}
+    operators: dict[int, tuple[int, Any]] = {}
+    num_rows = num_observables = 0
+    rows, columns = [], []
+    owners: list[tuple[int, _Task]] = []
+    for task in group:
+        part = task.observables.operators
+        known = values.get(task.values_key)
+        if known is None or not are_equal(known[1], task.values):
+            values[task.values_key] = (num_rows, task.values)
+            owners.append((num_rows, task))
+            num_rows += len(task.values)
+        if id(part) not in operators:
+            operators[id(part)] = (num_observables, part)
+            num_observables += part.num_observables
+        rows.append(_spread(values[task.values_key][0], task.values_shape, task.shape))
+        columns.append(_spread(operators[id(part)][0], task.observables.shape, task.shape))
+    row, observable = (np.concatenate(parts) for parts in (rows, columns))
+    # the engine wants pairs sorted by row, and each only once
+    key, back = unique_sorted(row * max(num_observables, 1) + observable)
+    pairs = ((key // max(num_observables, 1)).astype(np.int32), (key % max(num_observables, 1)).astype(np.int32))
+    evs = np.zeros(0)
+    if len(key):
+        compiled = group[0].compiled
+        assert compiled is not None
+        stacked = stack_observables([part for _, part in operators.values()])
+        array = join_arrays([task.values for _, task in owners])
+        with renumbered(lambda row: _name_owner(row, owners)):
+            found = evaluate(options, compiled, stacked, array, pairs, metrics=metrics, watch=progress.watch)
+        evs = found.values[back]
+    position = 0
+    for task in group:
+        size = prod(task.shape)
+        task.evs = evs[position : position + size].reshape(task.shape)
+        position += size
+
+
+def _name_owner(row: int, owners: list[tuple[int, _Task]]) -> str:
+    """Name a row of several PUBs, of which each begins at some row, as a row of its PUB."""
+    first, task = next(owner for owner in reversed(owners) if owner[0] <= row)
+    return name_row(row - first, task.values_shape, task.number)
+
+
+def _spread(offset: int, own: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Return the flat index into an array of shape ``own`` of each element of the broadcast ``shape``."""
+    index = np.arange(offset, offset + prod(own))
+    return index if own == shape else np.broadcast_to(index.reshape(own), shape).ravel()
+
+
+def _finish(task: _Task, options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> PubResult:
+    noise = task.precision if options.adds_noise else 0.0
+    if task.pub is not None:
+        progress.next_part()
+        evs = _fall_back(task, options.seed, noise)
+        metrics["fallback"] += 1
+    else:
+        assert task.evs is not None
+        evs = task.evs
+        if noise != 0:
+            evs = np.asarray(np.random.default_rng(options.seed).normal(evs, noise), dtype=np.float64)
+    data = DataBin(evs=evs, stds=np.zeros_like(evs), shape=evs.shape)
+    return PubResult(data, metadata={"target_precision": task.precision, "circuit_metadata": task.metadata})
+
+
+def _fall_back(task: _Task, seed: Any, noise: float) -> np.ndarray:
+    assert task.pub is not None and task.error is not None
+    pub = EstimatorPub(task.pub.circuit, task.pub.observables, task.pub.parameter_values, noise, validate=False)
+    try:
+        job = _FALLBACK(seed=seed).run([pub])
+        while current() is not None and not wait([job._future], _POLL_SECONDS).done:
+            pass  # here `Stopped` is raised
+        return job.result()[0].data.evs
+    except Exception as exc:
+        raise task.error from exc

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`FusedEstimatorGradient`: qiskit-machine-learning's `BaseEstimatorGradient` by adjoint sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.primitives import BaseEstimatorV2
+from qiskit.primitives.containers.bindings_array import BindingsArray
+from qiskit.providers import Options
+from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeType
+
+from qiskit_fused.common.display import arguments_text
+from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
+from qiskit_fused.compilation.observables import circuit_observables
+from qiskit_fused.execution.arguments import ordered_rows
+from qiskit_fused.execution.evaluate import check_device, check_finite
+from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
+from qiskit_fused.options.gradient_options import GradientOptions, split_options
+from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.primitives.differentiation import differentiate_rows, run_batches
+from qiskit_fused.primitives.estimator import FusedEstimator
+from qiskit_fused.primitives.gradient_requests import make_batches
+from qiskit_fused.primitives.job import FusedJob
+from qiskit_fused.primitives.objective import Objective
+
+# A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and
+# where the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.
+_COMPARED_BESIDE_SWEEPS = 400  # gates, at least
+_SWEPT_BY_ONE_THREAD = 13  # qubits, at most
+
+
+class FusedEstimatorGradient(BaseEstimatorGradient):
+    """Gradients of expectation values with respect to all parameters, from one adjoint sweep per row and observable.
+
+    Goes where ``ParamShiftEstimatorGradient`` goes: ``EstimatorQNN(gradient=FusedEstimatorGradient())``,
+    ``VQE(gradient=...)``. Any ``ParameterExpression`` may be an angle. Where an angle has no finite derivative, as the
+    square root at 0, asking for it is an error; the derivative of ``abs`` at 0 is 0. Gradients are exact; they are
+    those of the circuit as the estimator runs it, so circuits that would fall back to another estimator are refused.
+    Global phases do not count: IMAG and COMPLEX derivatives follow ``LinCombEstimatorGradient``.
+
+    >>> from qiskit import QuantumCircuit
+    >>> from qiskit.circuit import Parameter
+    >>> from qiskit.quantum_info import SparsePauliOp
+    >>> circuit = QuantumCircuit(1)
+    >>> _ = circuit.ry(Parameter("a"), 0)
+    >>> values, gradients = FusedEstimatorGradient().value_and_gradient(circuit, SparsePauliOp("Z"), [0.0])
+    >>> values.tolist(), abs(gradients.round(12)).tolist()
+    ([[1.0]], [[[0.0]]])
+
+    Args:
+        estimator: a `FusedEstimator`, whose options are used, or any other estimator, which is not used.
+        options: `FusedOptions` or a mapping of options; other entries of a mapping are kept for ``result.options``.
+        derivative_type: ``REAL`` 2 Re, ``IMAG`` 2 Im, ``COMPLEX`` 2 times ``<psi|O|d psi>``.
+        pass_manager: accepted and not used: an exact gradient does not depend on how a circuit is transpiled.
+        keywords: single options, which override ``options``.
+
+    Raises:
+        TypeError: for an unknown option, entries of ``options`` that look like a mistyped one included, or for an
+            estimator that is none.
+        ValueError: for a bad value of an option.
+        RuntimeError: for a device that cannot be used.
+    """
+
+    @checks_keywords()
+    def __init__(
+        self,
+        estimator: BaseEstimatorV2 | None = None,
+        options: FusedOptions | Mapping[str, Any] | Options | None = None,
+        derivative_type: DerivativeType = DerivativeType.REAL,
+        pass_manager: Any = None,
+        **keywords: Unpack[FusedOptionsDict],
+    ):
+        if estimator is not None and (isinstance(estimator, type) or not hasattr(estimator, "run")):
+            given_type = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
+            raise TypeError(
+                f"estimator must be an estimator or None, not {given_type}; options go into options=... or keywords."
+            )
+        chosen: dict[str, Any] = {**keywords}
+        others: dict[str, Any] = {}
+        shared = isinstance(estimator, FusedEstimator)
+        own = options if isinstance(options, FusedOptions) else None
+        if options is not None and own is None:
+            given, others = split_options(options if isinstance(options, Mapping) else options.__dict__)
+            chosen = given | chosen
+        if own is not None or chosen or not shared:
+            base = own if own is not None else (estimator._options if isinstance(estimator, FusedEstimator) else None)
+            self._own_options: FusedOptions | None = FusedOptions.coerce(base, **chosen)
+            check_device(self._own_options)
+        else:
+            self._own_options = None
+        super().__init__(
+            estimator,
+            options=Options(**others),
+            derivative_type=derivative_type,
+            pass_manager=pass_manager,
+        )
+
+    def __repr__(self) -> str:
+        changed = self.fused_options.changed()
+        if self._derivative_type.name != "REAL":
+            changed["derivative_type"] = self._derivative_type
+        return f"FusedEstimatorGradient({arguments_text(changed)})"
+
+    @property
+    def fused_options(self) -> FusedOptions:
+        """The options of the engine, those of the estimator unless own ones were given."""
+        if self._own_options is not None:
+            return self._own_options
+        assert isinstance(self._estimator, FusedEstimator)
+        return self._estimator._options
+
+    @property
+    def options(self) -> GradientOptions:
+        """Options of the engine and options of others; ``gradient.options.dtype = "complex64"`` changes one.
+
+        A gradient that used the options of its estimator has its own from the first change on, and the estimator keeps
+        its options.
+        """
+        return GradientOptions(self._default_options, lambda: self.fused_options, self.update_default_options)
+
+    def update_default_options(self, **options: Any) -> None:
+        """Change options: those of the engine by their names; all others are kept for ``result.options``.
+
+        Raises:
+            TypeError: for a name that looks like a mistyped option.
+            ValueError: for a bad value of an option. No option is changed then.
+            RuntimeError: for a device that cannot be used.
+        """
+        given, others = split_options(options)
+        changed = self._with_options(given)
+        self._default_options.update_options(**others)
+        if given:
+            self._own_options = changed
+
+    def _with_options(self, given: Mapping[str, Any]) -> FusedOptions:
+        """Return a copy of the engine's options with some of them changed and checked."""
+        changed = copy(self.fused_options)
+        for name, value in given.items():
+            setattr(changed, name, value)
+        if given:
+            check_device(changed)
+        return changed
+
+    @BaseEstimatorGradient.derivative_type.setter
+    def derivative_type(self, derivative_type: DerivativeType) -> None:
+        """Set the derivative type."""
+        self._derivative_type = derivative_type
+
+    def value_and_gradient(
+        self,
+        circuit: QuantumCircuit | CompiledCircuit,
+        observables: Any,
+        parameter_values: Any,
+        parameters: Iterable[Parameter] | Parameter | None = None,
+        *,
+        initial_states: Any = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return values and gradients of all pairs of rows and observables: the fast path for training loops.
+
+        A call makes no job and no lists of rows. It takes about 30 us of Python beside the sweeps, and compares the
+        circuit with what was compiled (0.3 us per gate; of large circuits beside the sweeps). Observables are
+        recognised by identity, so keep the objects. `objective` makes the function of one point that SciPy wants.
+
+        Args:
+            circuit: the circuit, with P parameters, or what `compile_circuit` made of it.
+            observables: one observable or a list of K (anything ``ObservablesArray`` takes); None is Z on all qubits.
+            parameter_values: (B, P), or (P,) for B = 1, in the order of ``circuit.parameters``, which Qiskit sorts by
+                name: ``w10`` comes before ``w2``, and only elements of a ``ParameterVector`` are sorted by index. Or
+                values by name in any order, a dict or ``BindingsArray``: ``{weights: w, inputs: x}`` with
+                ``ParameterVector`` objects, tuples of parameters, single parameters or names as keys. Leading axes are
+                broadcast: w (W,) and x (B, I) are B rows.
+            parameters: the parameters to differentiate, in the order wanted; None is all, in circuit order.
+            initial_states: real or complex (B, 2^n) of norm 1, in which all n qubits of the circuit start instead of
+                ``|0...0>``. One row of values is taken for all states, and one state for all rows of values.
+
+        Returns:
+            Values (B, K) and gradients (B, K, P), both also for B = 1 and K = 1. Gradients are complex128 when
+            the derivative type is COMPLEX, else float64.
+
+        Raises:
+            UnsupportedInstruction: when the circuit holds an instruction no sweep can do, or one that needs its qubits
+                in ``|0>`` where there are ``initial_states``.
+            TypeError: for a circuit, observable or values of a wrong type.
+            ValueError: for shapes that do not fit, foreign parameters, values or derivatives that are not finite, or
+                states whose norm is not 1; it names the row.
+        """
+        given = observables, parameter_values, initial_states
+        if parameters is not None and not isinstance(parameters, Parameter):
+            parameters = list(parameters)
+        if isinstance(circuit, CompiledCircuit):
+            return self._value_and_gradient(circuit, given, parameters)[:2]
+        candidate = COMPILED.candidate(circuit)
+        if (
+            candidate is not None
+            and candidate.num_instructions >= _COMPARED_BESIDE_SWEEPS
+            and candidate.num_qubits <= _SWEPT_BY_ONE_THREAD
+            and self.fused_options.progress is False  # which does not begin again when the circuit has changed
+        ):
+            try:
+                *results, unchanged = self._value_and_gradient(
+                    candidate, given, parameters, lambda: candidate.describes(circuit)
+                )
+            except Exception:
+                if candidate.describes(circuit):
+                    raise
+                unchanged = False  # the error may be one of the circuit as it was
+            if unchanged:
+                return results[0], results[1]
+        compiled = COMPILED.get(circuit)
+        return self._value_and_gradient(compiled, given, parameters)[:2]
+
+    def _value_and_gradient(
+        self,
+        compiled: CompiledCircuit,
+        given: tuple[Any, Any, Any],
+        parameters: Iterable[Parameter] | Parameter | None,
+        meanwhile: Callable[[], bool] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        observables, parameter_values, initial_states = given
+        operators = circuit_observables(observables, compiled.num_qubits).operators
+        values = ordered_rows(parameter_values, compiled.parameters)
+        check_finite(values, compiled.parameters)
+        columns = None if parameters is None else compiled.find_columns("parameters", parameters)
+        return differentiate_rows(
+            self.fused_options, self._derivative_type, compiled, operators, values, columns, initial_states, meanwhile
+        )
+
+    def objective(
+        self,
+        circuit: QuantumCircuit | CompiledCircuit,
+        observable: Any = None,
+        *,
+        fixed: Mapping[Any, Any] | BindingsArray | None = None,
+    ) -> Objective:
+        """Return an expectation value as a function of one point, for SciPy's optimisers.
+
+        ``scipy.optimize.minimize(gradient.objective(circuit, observable), x0, jac=True, method="BFGS")``: the function
+        returns the value, a float, and its gradient (P,). All methods that ask for a gradient take it (CG, BFGS,
+        Newton-CG, L-BFGS-B, TNC, SLSQP, trust-constr), ``basinhopping`` too. Methods without gradients take
+        ``objective.value``. This package computes no Hessians: trust-ncg and trust-krylov need ``hess="2-point"``, with
+        which SciPy takes differences of gradients, and dogleg and trust-exact need a function of your own.
+
+        The circuit is compiled now, and later changes of it do not reach the function. Options are those of this object
+        at each call. A call takes a few microseconds more than `value_and_gradient` with a compiled circuit.
+
+        >>> from qiskit.circuit.library import real_amplitudes
+        >>> from scipy.optimize import minimize
+        >>> objective = FusedEstimatorGradient().objective(real_amplitudes(2, reps=1), "ZZ")
+        >>> round(minimize(objective, [0.1, 0.2, 0.3, 0.4], jac=True, method="BFGS").fun, 6)
+        -1.0
+
+        Args:
+            circuit: the circuit, or what `compile_circuit` made of it.
+            observable: one observable, sums of terms included; None is Z on all qubits.
+            fixed: values by name, as `value_and_gradient` takes them, of parameters that keep one value. The point has
+                no values of them, and the gradient no derivatives.
+
+        Returns:
+            An `Objective`, whose ``parameters`` say in which order the point holds values: by name, as
+            ``circuit.parameters``.
+
+        Raises:
+            UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+            TypeError: for a circuit, observable or values of a wrong type.
+            ValueError: for several observables, an observable on other qubits, or values of foreign parameters.
+        """
+        return Objective(self, circuit, observable, fixed)
+
+    def run(
+        self,
+        circuits: Sequence[QuantumCircuit] | QuantumCircuit,
+        observables: Any,
+        parameter_values: Any,
+        parameters: Sequence[Sequence[Parameter] | None] | None = None,
+        **options: Any,
+    ) -> FusedJob:
+        """Differentiate the i-th observable in the i-th circuit at the i-th parameter values.
+
+        Repeated objects are validated once, and equal rows of one circuit are simulated once for all their observables
+        (``EstimatorQNN`` sends its batch once per observable).
+
+        Args:
+            circuits: N circuits, or one; compiled ones too.
+            observables: N observables, or one; strings too. None is Z on all qubits of each circuit.
+            parameter_values: (N, P), or N sequences, or N mappings of values by name, as `value_and_gradient` takes
+                them. The values of a single circuit may be one sequence or mapping.
+            parameters: per circuit the parameters to differentiate, in the order wanted, or None for all.
+            options: options of the engine, which hold for this job, and others; all are kept in ``result.options``.
+
+        Returns:
+            A job whose result is an ``EstimatorGradientResult``.
+
+        Raises:
+            TypeError: for a circuit, observable or values of a wrong type, or a name that looks like a mistyped option.
+            ValueError: for arguments that do not fit together, values that are not finite included, or a bad value of
+                an option.
+        """
+        chosen = self._with_options(split_options(options)[0])
+        batches, count = make_batches(circuits, observables, parameter_values, parameters)
+        merged = copy(self._default_options)
+        merged.update_options(**options)
+        job = FusedJob(run_batches, batches, count, chosen, self._derivative_type, merged)
+        job.submit()
+        return job
+
+    def _run(self, circuits: Any, observables: Any, parameter_values: Any, parameters: Any, **options: Any) -> Any:
+        """Do what the base class asks of `_run`; `run` does not go this way."""
+        return FusedEstimatorGradient.run(self, circuits, observables, parameter_values, parameters, **options).result()

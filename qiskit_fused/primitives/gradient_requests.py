@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of gradient requests -> batches: one per circuit, each distinct object validated and simulated once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import Parameter, QuantumCircuit
+
+from qiskit_fused.common.arrays import real_values
+from qiskit_fused.common.caches import BoundedCache
+from qiskit_fused.common.row_blocks import copy_rows, unique_sorted
+from qiskit_fused.common.row_errors import renumbered
+from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit, check_circuit
+from qiskit_fused.compilation.observable_errors import wrong_width
+from qiskit_fused.compilation.observables import as_list, coerce_observables, or_all_z, stack_observables
+from qiskit_fused.execution.arguments import is_by_name, ordered_values
+from qiskit_fused.execution.evaluate import Pairs, check_finite
+from qiskit_fused.program.observables import Observables
+
+
+class Batch:
+    """The requests that share a circuit.
+
+    Attributes:
+        index: the requests, as positions in the arguments of `run`.
+        values: (rows, P), each row once.
+        pairs: row and observable of each request that is not a repetition, sorted by row.
+        back: for each request its pair.
+    """
+
+    def __init__(self, circuit: QuantumCircuit | CompiledCircuit, index: np.ndarray):
+        self.circuit = circuit
+        self.index = index
+        self.compiled: CompiledCircuit | None = None
+        self.error: Exception | None = None
+        try:
+            self.compiled = COMPILED.get(circuit)
+        except Exception as exc:  # errors of a circuit are raised by job.result(), as upstream
+            self.error = exc
+        self.parameters = tuple(circuit.parameters) if self.compiled is None else self.compiled.parameters
+        self.subsets: list[tuple[Any, np.ndarray | None, np.ndarray]] = []
+        self.operators: Observables | None = None
+        self.values = np.zeros((0, 0))
+        self.pairs: Pairs = all_pairs(0, 0)
+        self.back: np.ndarray = index
+
+    def request_of(self, row: int) -> int:
+        """Return the first request that a row of `values` is of, for errors."""
+        return int(self.index[np.flatnonzero(self.pairs[0][self.back] == row)[0]])
+
+
+def make_batches(circuits: Any, observables: Any, parameter_values: Any, parameters: Any) -> tuple[list[Batch], int]:
+    """Validate the arguments of `run`, each distinct object once, with upstream's texts; group them by circuit.
+
+    Returns:
+        The batches, and the number of requests.
+    """
+    if isinstance(circuits, str) or not isinstance(circuits, (Sequence, np.ndarray)):
+        circuits = (circuits,)
+    groups = _by_identity(circuits)
+    for group in groups:
+        check_circuit(circuits[group[0]])
+    count = len(circuits)
+    parameter_values = _list_of_values(parameter_values, count)
+    observables = _list_of_observables(observables, count)
+    if isinstance(parameters, Parameter):
+        parameters = [[parameters]]
+    if count != len(parameter_values):
+        raise ValueError(
+            f"The number of circuits ({count}) does not match the number of parameter value sets "
+            f"({len(parameter_values)})."
+        )
+    batches = [Batch(circuits[group[0]], group) for group in groups]
+    for batch in batches:
+        _take_values(batch, parameter_values)
+    if count != len(observables):
+        raise ValueError(
+            f"The number of circuits ({count}) does not match the number of observables ({len(observables)})."
+        )
+    for batch in batches:
+        _take_observables(batch, observables)
+    if parameters is not None and count != len(parameters):
+        raise ValueError(
+            f"The number of circuits ({count}) does not match the number of the list of specified parameters "
+            f"({len(parameters)})."
+        )
+    for batch in batches:
+        _take_parameters(batch, parameters)
+    return batches, count
+
+
+def _list_of_values(values: Any, count: int) -> Any:
+    """Return a sequence of rows; those of a single circuit may have come as the row itself."""
+    if values is None:
+        real_values(None)  # raises
+    if is_by_name(values):
+        if count != 1:
+            raise ValueError(
+                f"parameter_values is one {type(values).__name__} for {count} circuits; allowed: a list of {count}, "
+                "one for each circuit."
+            )
+        return [values]
+    if count == 1 and len(values) and not is_by_name(values[0]) and not np.ndim(values[0]):
+        return [values]
+    return values
+
+
+def _list_of_observables(observables: Any, count: int) -> Any:
+    """Return a sequence of observables; one may have come without a list, and None is Z on all qubits."""
+    if observables is None:
+        return [None] * count
+    observables = as_list(observables)
+    return observables if isinstance(observables, (Sequence, np.ndarray)) else (observables,)
+
+
+def _by_identity(things: Sequence[Any]) -> list[np.ndarray]:
+    """Return the positions of each distinct object, in order of first appearance."""
+    ids = list(map(id, things))
+    if len(set(ids)) == 1:
+        return [np.arange(len(ids))]
+    groups: dict[int, list[int]] = {}
+    for position, key in enumerate(ids):
+        groups.setdefault(key, []).append(position)
+    return [np.array(group) for group in groups.values()]
+
+
+def _take_values(batch: Batch, parameter_values: Any) -> None:
+    num_parameters = len(batch.parameters)
+    if not num_parameters:
+        raise ValueError(f"The {batch.index[0]}-th circuit is not parameterised.")
+    if isinstance(parameter_values, np.ndarray) and parameter_values.ndim == 2:
+        rows = parameter_values if len(batch.index) == len(parameter_values) else parameter_values[batch.index]
+        wrong = None if rows.shape[1] == num_parameters else (batch.index[0], rows.shape[1])
+    else:
+        rows = [parameter_values[i] for i in batch.index]
+        if any(map(is_by_name, rows)):
+            rows = [_one_row(i, row, batch.parameters) for i, row in zip(batch.index, rows)]
+        wrong = next(((i, len(row)) for i, row in zip(batch.index, rows) if len(row) != num_parameters), None)
+    if wrong is not None:
+        raise ValueError(
+            f"The number of values ({wrong[1]}) does not match the number of parameters ({num_parameters}) for the "
+            f"{wrong[0]}-th circuit."
+        )
+    batch.values = copy_rows(real_values(rows))  # a copy: the caller's array may change while the job runs
+    with renumbered(lambda row: int(batch.index[row])):
+        check_finite(batch.values, batch.parameters)
+
+
+def _one_row(i: int, row: Any, parameters: tuple[Parameter, ...]) -> np.ndarray:
+    values = ordered_values(row, parameters)
+    if values.ndim == 2 and len(values) == 1:
+        values = values[0]
+    if is_by_name(row) and values.ndim != 1:
+        raise ValueError(f"The values of the {i}-th circuit have the shape {values.shape[:-1]}; allowed: one row.")
+    return values
+
+
+def _take_observables(batch: Batch, observables: Any) -> None:
+    chosen = observables if len(batch.index) == len(observables) else [observables[i] for i in batch.index]
+    groups = _by_identity(chosen)
+    parts = []
+    for group in groups:
+        i = batch.index[group[0]]
+        operators = coerce_observables(or_all_z(chosen[group[0]], batch.circuit.num_qubits)).operators
+        if operators.num_observables != 1:
+            raise ValueError(
+                f"The {i}-th observable is a list of {operators.num_observables}; allowed: one observable."
+            )
+        if batch.circuit.num_qubits != operators.num_qubits:
+            raise wrong_width(batch.circuit.num_qubits, operators.num_qubits, i)
+        parts.append(operators)
+    number = np.empty(len(chosen), dtype=np.int64)
+    for k, group in enumerate(groups):
+        number[group] = k
+    batch.operators = stack_observables(parts)
+    row, batch.values = _distinct_rows(batch.values, number, len(groups))
+    key, batch.back = unique_sorted(row * len(groups) + number)
+    batch.pairs = (key // len(groups)).astype(np.int32), (key % len(groups)).astype(np.int32)
+
+
+def _distinct_rows(values: np.ndarray, number: np.ndarray, num_observables: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each request its row, and the rows; equal rows under several observables become one."""
+    count = len(values)
+    if num_observables == 1:
+        return np.arange(count), values
+    block = count // num_observables
+    if block * num_observables == count and np.array_equal(number, np.repeat(np.arange(num_observables), block)):
+        tiles = values.reshape(num_observables, block, -1)
+        if (tiles == tiles[0]).all():  # EstimatorQNN: the batch once per observable
+            return np.tile(np.arange(block), num_observables), tiles[0]
+    first: dict[bytes, int] = {}
+    row = np.array([first.setdefault(one.tobytes(), len(first)) for one in values])
+    return row, values[np.unique(row, return_index=True)[1]]
+
+
+def _take_parameters(batch: Batch, parameters: Any) -> None:
+    if parameters is None:
+        batch.subsets = [(batch.circuit.parameters, None, np.arange(len(batch.index)))]
+        return
+    chosen = [parameters[i] for i in batch.index]
+    for group in _by_identity(chosen):
+        given = chosen[group[0]]
+        if given is None:
+            batch.subsets.append((batch.circuit.parameters, None, group))
+            continue
+        if isinstance(given, Parameter):
+            given = [given]
+        i = batch.index[group[0]]
+        columns = columns_of(batch.parameters, batch.compiled, given)
+        if columns is None:
+            raise ValueError(f"The {i}-th parameters contains parameters not present in the {i}-th circuit.")
+        batch.subsets.append((given, columns, group))
+
+
+def columns_of(known: tuple[Parameter, ...], compiled: CompiledCircuit | None, parameters: Iterable[Parameter]) -> Any:
+    """Return the columns of parameters in the order given, None if one is not of the circuit."""
+    try:
+        if compiled is not None:
+            return compiled.columns_of(parameters)
+        return np.array([known.index(parameter) for parameter in parameters], dtype=np.intp)
+    except (KeyError, ValueError):
+        return None
+
+
+_PAIRS: BoundedCache[Pairs] = BoundedCache(32 << 20)
+
+
+def all_pairs(num_rows: int, num_observables: int) -> Pairs:
+    """Return all pairs of rows and observables, sorted by row, as read-only int32 arrays; small ones are kept."""
+    key = num_rows, num_observables
+    pairs = _PAIRS.get(key)
+    if pairs is None:
+        row, observable = np.divmod(np.arange(num_rows * num_observables, dtype=np.int32), max(num_observables, 1))
+        row.setflags(write=False)
+        observable.setflags(write=False)
+        pairs = _PAIRS.put(key, (row, observable), row.nbytes + observable.nbytes)
+    return pairs
+
+
+def join_rows(parts: Iterator[tuple[slice, Any]], num_rows: int) -> Any:
+    """Return arrays of all rows from those of some rows after the others; of all rows at once, these themselves."""
+    whole: Any = None
+    for rows, found in parts:
+        if whole is None:
+            whole = found
+            if rows != slice(0, num_rows):
+                whole = tuple(
+                    None if part is None else np.empty((num_rows, *part.shape[1:]), part.dtype) for part in found
+                )
+        for array, part in zip(whole, found):
+            if array is not part:
+                array[rows] = part
+    return whole
+
+
+def as_slice(columns: np.ndarray) -> Any:
+    """Return a slice that selects the same columns, or these."""
+    if len(columns) and (columns == columns[0] + np.arange(len(columns))).all():
+        return slice(int(columns[0]), int(columns[0]) + len(columns))
+    return columns

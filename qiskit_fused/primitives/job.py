@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job that runs beside the caller and holds a result and what ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError, TimeoutError, wait
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from typing import Any
+
+from qiskit.providers import JobError, JobStatus
+from qiskit_machine_learning.algorithm_job import AlgorithmJob
+
+from qiskit_fused.common.cancellation import CANCELLED, Cancellation, Stopped, current
+from qiskit_fused.common.job_threads import job_threads
+from qiskit_fused.engines.cuda import runtime as cupy_runtime
+from qiskit_fused.options import FusedOptions
+
+STOP_SECONDS = 1.0  # that Ctrl-C waits for the thread of its job to end
+_POLL_SECONDS = 0.1  # between two looks of the thread of a job that waits at whether its job was cancelled
+_SIGNAL_SECONDS = 0.25  # between two looks of a waiting thread at whether Ctrl-C was pressed
+
+
+class FusedJob(AlgorithmJob):
+    """A ``PrimitiveJob`` that also says what ran. Its function returns the result and a dict of metrics.
+
+    Eight jobs compute at a time; the others are QUEUED. A job that waits for another one, or whose progress callback
+    takes long, makes way for one of them, so that jobs may wait for each other.
+
+    ``cancel()`` and Ctrl-C in ``result()`` stop a job within a second, also one that runs. ``if not job.cancel():``
+    then means that the job was too fast: its result is there.
+    """
+
+    _metrics: dict[str, Any]
+    _future: Any
+    _result: Any
+    _status: JobStatus | None
+    _cancellation: Cancellation | None = None
+    _submitter: Cancellation | None = None  # of the job whose thread submitted this one
+
+    def __repr__(self) -> str:
+        is_submitted = self._future is not None or self._status is not None
+        return f"FusedJob({self.job_id()!r}, {self.status().name if is_submitted else 'not submitted'})"
+
+    def submit(self) -> None:
+        """Start the job, on the CUDA device and stream that are current in this thread."""
+        if self._future is not None:
+            raise JobError("Primitive job has been submitted already.")
+        wants_gpu = any(isinstance(one, FusedOptions) and one.device in ("auto", "cuda") for one in self._args)
+        place = cupy_runtime.place() if wants_gpu else nullcontext()
+        self._cancellation, self._submitter = Cancellation(of_one_call=True), current()
+        self._future = job_threads().submit(
+            partial(self._cancellation.run, _run_in, place, self._function, *self._args, **self._kwargs)
+        )
+
+    def _submit(self) -> None:
+        self.submit()
+
+    def result(self) -> Any:
+        """Wait for the job and return its result.
+
+        Raises:
+            RuntimeError: "the evaluation was cancelled.", once its thread has stopped.
+            Exception: what the job raised.
+        """
+        if self._result is None:
+            self._check_submitted()
+            try:
+                if current() is not None:
+                    self._wait_in_job()
+                self._wait()
+                self._result, self._metrics = self._future.result()
+            except CancelledError:  # before it began
+                raise RuntimeError(CANCELLED) from None
+            except KeyboardInterrupt:
+                self.cancel()
+                wait([self._future], STOP_SECONDS)  # its memory is free again, and its bar closed
+                raise
+        return self._result
+
+    def _wait(self) -> None:
+        """Wait for the end of the job, and hear Ctrl-C meanwhile.
+
+        A wait without an end would not hear Ctrl-C where a library has asked the system to restart calls that a signal
+        interrupts, as asyncio does.
+        """
+        while not self._future.done():
+            with suppress(TimeoutError):
+                self._future.exception(_SIGNAL_SECONDS)
+
+    def _wait_in_job(self) -> None:
+        """Wait for the end of this job in the thread of another job, until that one is cancelled."""
+        waiter, threads = current(), job_threads()
+        try:
+            with threads.waiting() if threads.is_current() else nullcontext():
+                while not wait([self._future], _POLL_SECONDS).done:
+                    if waiter is not None and waiter.is_set():
+                        raise Stopped
+        except Stopped:
+            if self._submitter is waiter:
+                self.cancel()
+            raise
+
+    def status(self) -> JobStatus:
+        """Return the status: CANCELLED as soon as ``cancel()`` has returned True, QUEUED before the job has a thread.
+
+        (For a ``PrimitiveJob`` of Qiskit, waiting for a thread is an ERROR for good.)
+        """
+        if self._status is None and self._future is not None:
+            assert self._cancellation is not None
+            if self._cancellation.is_set():
+                self._status = JobStatus.CANCELLED
+            elif not (self._future.running() or self._future.done()):
+                return JobStatus.QUEUED
+        return super().status()
+
+    def cancel(self) -> bool:
+        """Cancel the job: it does not begin, or stops within a second.
+
+        Returns:
+            True when the job is cancelled: ``cancelled()`` is true from now on, and ``result()`` raises a RuntimeError.
+            False when the job has ended already, with a result or an error.
+        """
+        self._check_submitted()
+        assert self._cancellation is not None
+        is_cancelled = self._cancellation.set()
+        if is_cancelled:
+            self._future.cancel()
+        return is_cancelled
+
+    def metrics(self) -> dict[str, Any]:
+        """Wait for the job and return what ran: device, dtype, kernels, sweeps, chunks, bytes, rows, pairs, seconds.
+
+        Where workers of an executor shared it, also portions; bytes are then the most that one worker used.
+        """
+        self.result()
+        return dict(self._metrics)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {
+            "_function": None,
+            "_args": (),
+            "_kwargs": {},
+            "_cancellation": None,
+            "_submitter": None,
+        }
+
+
+def _run_in(place: AbstractContextManager[Any], function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    with place:
+        return function(*args, **keywords)

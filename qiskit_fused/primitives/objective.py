@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Objective`: one expectation value as a function of one point, in the form in which SciPy takes functions."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from qiskit.circuit import Parameter
+from qiskit_machine_learning.gradients import DerivativeType
+
+from qiskit_fused.compilation.circuits import COMPILED
+from qiskit_fused.compilation.observables import LiveObservables
+from qiskit_fused.execution.arguments import is_by_name, order_of, ordered_values, values_by_name
+from qiskit_fused.execution.evaluate import check_finite, evaluate
+from qiskit_fused.execution.progress import Part, Progress
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.primitives.differentiation import differentiate_rows
+from qiskit_fused.primitives.gradient_requests import all_pairs
+
+
+class _HasOptions(Protocol):
+    """A gradient, of which an objective reads the options at each call."""
+
+    @property
+    def fused_options(self) -> FusedOptions:
+        """The options of the engine."""
+
+
+class Objective:
+    """An expectation value as a function of x (P,), made by `FusedEstimatorGradient.objective`.
+
+    ``objective(x)`` returns the value, a float, and its gradient, float64 (P,), from the same sweeps;
+    ``objective.value(x)`` and ``objective.gradient(x)`` return one of both. The value alone takes one forward sweep.
+
+    Attributes:
+        parameters: the P parameters, in the order of x.
+    """
+
+    parameters: tuple[Parameter, ...]
+
+    def __init__(self, gradient: _HasOptions, circuit: Any, observable: Any, fixed: Any):
+        self._engine = gradient
+        self._compiled = COMPILED.get(circuit)
+        self._observables = LiveObservables(observable, self._compiled.num_qubits)
+        if self._observables.shape not in ((), (1,)):
+            raise ValueError(
+                f"objective takes one observable, and observable holds {self._observables.now().num_observables}; "
+                "add them up to one, or use value_and_gradient."
+            )
+        known = self._compiled.parameters
+        self.parameters = known
+        self._row = np.zeros(len(known))
+        self._free: np.ndarray | None = None  # columns of x, where something is fixed
+        if fixed is not None:
+            self._fix(fixed, known)
+
+    def _fix(self, fixed: Any, known: tuple[Parameter, ...]) -> None:
+        if not is_by_name(fixed):
+            raise TypeError(f"fixed is of type {type(fixed).__name__}; allowed: a dict of parameters and their values.")
+        columns, values = values_by_name(fixed, known, "fixed")
+        if values.ndim != 1:
+            raise ValueError(f"fixed has values of shape {values.shape[:-1]}; allowed: one value for each parameter.")
+        check_finite(values[None], tuple(known[column] for column in columns))
+        self._row[columns] = values
+        self._free = np.delete(np.arange(len(known)), columns)
+        self.parameters = tuple(known[column] for column in self._free)
+
+    def __call__(self, x: Any) -> tuple[float, np.ndarray]:
+        """Return the value, and the gradient (P,).
+
+        Args:
+            x: real numbers (P,), in the order of ``parameters``; or a dict of values by name.
+
+        Raises:
+            TypeError: for values that are not real numbers.
+            ValueError: for another number of values, or values that are not finite.
+        """
+        values, gradients, _ = differentiate_rows(
+            self._engine.fused_options,
+            DerivativeType.REAL,
+            self._compiled,
+            self._observables.now(),
+            self._row_of(x),
+            self._free,
+        )
+        return float(values[0, 0]), gradients[0, 0]
+
+    def value(self, x: Any) -> float:
+        """Return the value alone."""
+        row, options, compiled = self._row_of(x), self._engine.fused_options, self._compiled
+        with Progress(options.progress, (Part.of(compiled, 1) for _ in range(1))) as progress:
+            progress.next_part()
+            found = evaluate(options, compiled, self._observables.now(), row, all_pairs(1, 1), watch=progress.watch)
+        return float(found.values[0])
+
+    def gradient(self, x: Any) -> np.ndarray:
+        """Return the gradient (P,) alone."""
+        return self(x)[1]
+
+    def __repr__(self) -> str:
+        return f"Objective({len(self.parameters)} parameters, {self._compiled.num_qubits} qubits)"
+
+    def _row_of(self, x: Any) -> np.ndarray:
+        values = ordered_values(x, self.parameters, "x")
+        count = len(self.parameters)
+        if count == 1 and values.ndim == 0:  # what scipy.optimize.minimize_scalar gives
+            values = values[None]
+        if values.shape != (count,):
+            raise ValueError(
+                f"x has shape {values.shape}; allowed: ({count},), one value for each of objective.parameters, in "
+                f"{order_of(self.parameters)}."
+            )
+        if self._free is not None:
+            row = self._row.copy()
+            row[self._free] = values
+            values = row
+        values = values[None]
+        check_finite(values, self._compiled.parameters)
+        return values

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The columns of a program that are not affine in one parameter: all its expressions, over a whole batch.
+
+Expressions of the same shape (all the ``2 (pi - x_i) (pi - x_j)`` of a ZZFeatureMap) are one `tapes.Group`, evaluated
+together, in blocks of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qiskit_fused.common.row_errors import RowError, shifted
+from qiskit_fused.program.tapes import Group, Tape, shape_of
+
+_IMAGINARY_TOLERANCE = 1e-10  # relative; what rounding leaves of (1j * x) * 1j
+
+
+class CompiledExpressions:
+    """The expression columns of a program (see `program.Expressions`).
+
+    Args:
+        tapes: one per column.
+        origins: for each column the expression and the gate it came from, in words, for error messages.
+        names: of the P parameters.
+    """
+
+    def __init__(self, tapes: Sequence[Tape], origins: Sequence[str], names: Sequence[str]) -> None:
+        self.num_expressions = len(tapes)
+        self._origins, self._names = list(origins), list(names)
+        by_shape: dict[Tape, list[int]] = {}
+        for index, tape in enumerate(tapes):
+            by_shape.setdefault(shape_of(tape), []).append(index)
+        self._groups = [Group(np.array(members), [tapes[index] for index in members]) for members in by_shape.values()]
+
+    def evaluate(self, values: np.ndarray) -> np.ndarray:
+        """Map parameter values (B, P) to expression values (B, E).
+
+        Raises:
+            RowError: if a value is not finite or not real.
+        """
+        values = np.asarray(values, dtype=np.float64)
+        columns = np.empty((len(values), self.num_expressions))
+        for group in self._groups:
+            for rows in group.blocks(len(values)):
+                with shifted(rows.start):
+                    columns[rows, group.members] = self._angles(group, group.values(values[rows]))
+        return columns
+
+    def depend_on(self, parameters: np.ndarray) -> np.ndarray:
+        """Say which expressions, bool (E,), depend on some of the parameters, bool (P,)."""
+        found = np.zeros(self.num_expressions, bool)
+        for group in self._groups:
+            np.logical_or.at(found, group.members[group.entry_member], parameters[group.entry_column])
+        return found
+
+    def pull_back(self, values: np.ndarray, gradients: np.ndarray, unseen: np.ndarray | None = None) -> np.ndarray:
+        """Map gradients (B, K, P + E) with respect to columns to (B, K, P) with respect to parameters.
+
+        Args:
+            values: (B, P).
+            gradients: with respect to columns.
+            unseen: bool (E,), expressions that nothing depends on, so that their derivatives do not matter.
+
+        A parameter with respect to which some expression has no finite derivative gets NaN: the caller may not need
+        it, and calls `check_derivatives` if he does. That is so even where the gradient of the expression is 0:
+        ``cos(sqrt(x))`` has the derivative -1/2 at 0, where that of the cosine is 0 and that of the root is infinite.
+        """
+        num_parameters = len(self._names)
+        if not self.num_expressions:
+            return gradients
+        values = np.asarray(values, dtype=np.float64)
+        result = np.array(gradients[..., :num_parameters])
+        for group in self._groups:
+            for rows in group.blocks(len(values), gradients.shape[1]):
+                jacobian = group.jacobian(values[rows])
+                if unseen is not None:
+                    jacobian[:, unseen[group.members[group.entry_member]]] = 0.0
+                group.add_gradients(result[rows], gradients[rows][..., num_parameters + group.members], jacobian)
+        return result
+
+    def check_derivatives(self, values: np.ndarray, row: int, column: int) -> None:
+        """Raise the error that says why the gradient with respect to a parameter is not finite in a row.
+
+        Args:
+            values: (B, P).
+            row: the row.
+            column: of the parameter.
+
+        Raises:
+            RowError: if an expression is the reason.
+        """
+        for group in self._groups:
+            jacobian = group.jacobian(np.asarray(values[row : row + 1], dtype=np.float64))[0]
+            for entry in np.flatnonzero((group.entry_column == column) & ~np.isfinite(jacobian)):
+                origin = self._origins[group.members[group.entry_member[entry]]]
+                name, value = self._names[column], values[row, column]
+                raise RowError(
+                    f"the angle {origin} has no finite derivative with respect to '{name}' in ",
+                    row,
+                    f" of the parameter values, where '{name}' is {value}; move it away from there, or leave '{name}' "
+                    "out of the parameters to differentiate.",
+                )
+
+    def _angles(self, group: Group, result: np.ndarray) -> np.ndarray:
+        """Return values of expressions as angles, or raise an error."""
+        if np.iscomplexobj(result):
+            wrong = ~(np.abs(result.imag) <= _IMAGINARY_TOLERANCE * np.maximum(1.0, np.abs(result)))
+            self._refuse(wrong & np.isfinite(result), group, result, "an angle must be real")
+            result = result.real
+        self._refuse(~np.isfinite(result), group, result, "an angle must be a finite number")
+        return result
+
+    def _refuse(self, wrong: np.ndarray, group: Group, result: np.ndarray, rule: str) -> None:
+        if wrong.any():
+            row, member = np.argwhere(wrong)[0].tolist()
+            before = f"the angle {self._origins[group.members[member]]} is {result[row, member]} for "
+            raise RowError(before, row, f" of the parameter values; {rule}")

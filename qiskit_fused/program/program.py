@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Program: a circuit in device-free form, as data.
+
+A Program holds the circuit twice. `gates` are the original gates, for the reference engine. `ops` is the normal
+form all fast engines run: one-qubit rotations (leaves) and commuting diagonal terms, nothing else.
+
+Conventions (used everywhere):
+
+* amplitude ``i`` of a statevector has qubit ``q`` in state ``(i >> q) & 1``, as in Qiskit;
+* an *angle* is a number in radians, ``coefficient * columns[column] + offset``; ``column == -1`` is a constant;
+* *columns* are the Qiskit parameters of the circuit, in ``circuit.parameters`` order, followed by the values of all
+  expressions that are not affine in a single parameter (see `Expressions`);
+* global phases are dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import IntEnum
+from itertools import pairwise
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from qiskit_fused.common.forks import cached_property
+from qiskit_fused.common.limits import count_text
+from qiskit_fused.program.amplitude_encoding import Encoding, Starts
+
+MAX_QUBITS = 64
+"""Qubits whose masks are 64-bit words; masks of wider programs are Python integers."""
+
+
+class OpKind(IntEnum):
+    """What an op of the normal form does.
+
+    ``RX, RY, RZ``: ``exp(-i angle/2 P)`` on one qubit. ``SU2``: a constant one-qubit matrix, given as the unit
+    quaternion ``(a, b, c, d)`` of ``a - i (b X + c Y + d Z)``. ``RV``: ``exp(-i/2 (x X + y Y + z Z))`` whose
+    ``x, y, z`` are the three consecutive columns that start at ``column``. ``TERM``: the diagonal
+    ``exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign))``.
+    """
+
+    RX = 0
+    RY = 1
+    RZ = 2
+    SU2 = 3
+    RV = 4
+    TERM = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Angle:
+    """``coefficient * columns[column] + offset`` radians; ``column`` is -1 for a constant."""
+
+    column: int = -1
+    coefficient: float = 0.0
+    offset: float = 0.0
+
+
+class Gate(NamedTuple):
+    """An original gate: a matrix of the gate table (or ``matrix``) on ``qubits``, under ``controls``.
+
+    ``qubits[0]`` is the least significant bit of the matrix, as in Qiskit. Bit ``j`` of ``ctrl_state`` is the state
+    that ``controls[j]`` must be in.
+    """
+
+    name: str
+    qubits: tuple[int, ...]
+    angles: tuple[Angle, ...] = ()
+    controls: tuple[int, ...] = ()
+    ctrl_state: int = 0
+    matrix: np.ndarray | None = None
+
+    def on(self, places: Mapping[int, int] | Sequence[int]) -> Gate:
+        """Return the gate on other qubits: qubit q becomes ``places[q]``."""
+        qubits, controls = (tuple([places[qubit] for qubit in part]) for part in (self.qubits, self.controls))
+        return self._replace(qubits=qubits, controls=controls)
+
+
+@dataclass(frozen=True)
+class Ops:
+    """The normal form as parallel arrays of length ``len(kind)``, in circuit order.
+
+    Masks are uint64; in programs of more than `MAX_QUBITS` qubits they are Python integers, in arrays of dtype object.
+    """
+
+    kind: np.ndarray  # uint8, OpKind
+    qubit: np.ndarray  # int32, target of a leaf, -1 for a term
+    column: np.ndarray  # int32, -1 for a constant angle
+    coefficient: np.ndarray  # float64
+    offset: np.ndarray  # float64, radians
+    care: np.ndarray  # masks, terms only
+    value: np.ndarray  # masks, terms only; a subset of care
+    sign: np.ndarray  # masks, terms only
+    quaternion: np.ndarray  # float64 (len, 4), SU2 only
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def take(self, chosen: np.ndarray | slice) -> Ops:
+        """Return some of the ops, by number."""
+        return Ops(**{part.name: getattr(self, part.name)[chosen] for part in fields(self)})
+
+    @staticmethod
+    def joined(parts: Sequence[Ops]) -> Ops:
+        """Return the ops of all parts, one part after the other."""
+        return Ops(**{part.name: np.concatenate([getattr(ops, part.name) for ops in parts]) for part in fields(Ops)})
+
+    def varies(self, columns: np.ndarray) -> np.ndarray:
+        """Say which ops depend on some of the columns, bool (C,)."""
+        padded = np.append(columns, [False] * 3)  # column -1 is a constant
+        found: np.ndarray = padded[self.column]
+        for further in (1, 2):
+            found = found | ((self.kind == OpKind.RV) & padded[self.column + further])
+        return found
+
+
+class Expressions(Protocol):
+    """The columns that are not plain parameters, evaluated and differentiated over a whole batch."""
+
+    num_expressions: int
+
+    def evaluate(self, values: np.ndarray) -> np.ndarray:
+        """Map parameter values (B, P) to expression values (B, E)."""
+
+    def depend_on(self, parameters: np.ndarray) -> np.ndarray:
+        """Say which expressions, bool (E,), depend on some of the parameters, bool (P,)."""
+
+    def pull_back(self, values: np.ndarray, gradients: np.ndarray, unseen: np.ndarray | None = None) -> np.ndarray:
+        """Map gradients (B, K, P + E) with respect to columns to gradients (B, K, P) with respect to parameters.
+
+        They are NaN where an expression has no finite derivative, unless nothing depends on it (``unseen``, bool (E,)).
+        """
+
+    def check_derivatives(self, values: np.ndarray, row: int, column: int) -> None:
+        """Raise an error if an expression has no finite derivative in a row with respect to a parameter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A lowered circuit.
+
+    Attributes:
+        num_qubits: active qubits; circuit qubits no gate acts on are dropped.
+        num_circuit_qubits: qubits of the circuit the observables refer to.
+        wires: int array (num_circuit_qubits,), active qubit of each circuit qubit, -1 where it is idle (stays |0>).
+            Valid for `gates` and for the start of `ops`.
+        output_wires: the same at the end of `ops`, where swaps have renamed qubits instead of moving data.
+        num_parameters: P, the number of Qiskit parameters.
+        expressions: the E further columns.
+        gates: the original gates on active qubits, swaps included.
+        ops: the normal form on active qubits.
+        instructions: int64 (M + 1, 2), where the gates and the ops of each instruction begin: they stay together where
+            the order of instructions is changed.
+        pieces: what the start is a product of, each on some active qubits; all others start in |0>.
+        any_start: rows bring start states of all circuit qubits with them (see `from_any_state`).
+        parameter_names: of the P parameters, for pictures.
+        needs_zero: name, index and circuit qubits of the first instruction that needs its qubits in |0>, if any.
+    """
+
+    num_qubits: int
+    num_circuit_qubits: int
+    wires: np.ndarray
+    output_wires: np.ndarray
+    num_parameters: int
+    expressions: Expressions
+    gates: tuple[Gate, ...]
+    ops: Ops
+    instructions: np.ndarray
+    pieces: tuple[Encoding, ...] = ()
+    any_start: bool = False
+    needs_zero: tuple[str, int, tuple[int, ...]] | None = None
+    parameter_names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        num_gates = self.count_gates().total()
+        counts = (self.num_circuit_qubits, "qubit"), (self.num_parameters, "parameter"), (num_gates, "gate")
+        return f"Program({', '.join(count_text(*count) for count in counts)})"
+
+    def count_gates(self) -> Counter[str]:
+        """Count the gates by name, with a c for each control, and mc for three or more: cx, ccx, mcx.
+
+        A gate such as CU is lowered to a gate and a phase of its controls; the phase is not counted beside the gate.
+        """
+        counts: Counter[str] = Counter()
+        for begin, end in pairwise(self.instructions[:, 0].tolist()):
+            gates = self.gates[begin:end]
+            for gate in [gate for gate in gates if gate.name != "global_phase"] or gates:
+                num_controls = len(gate.controls)
+                counts["c" * num_controls + gate.name if num_controls < 3 else f"mc{gate.name}"] += 1
+        return counts
+
+    @cached_property
+    def encodings(self) -> tuple[Encoding, ...]:
+        """The pieces of the start, where some differ between rows."""
+        return self.pieces if any(piece.varies for piece in self.pieces) else ()
+
+    @cached_property
+    def initial_state(self) -> np.ndarray | None:
+        """The start state, complex128 (2**num_qubits,), where it is the same in all rows; None for |0...0>."""
+        if not self.pieces or self.encodings:
+            return None
+        return Starts(self.pieces, np.arange(self.num_qubits), self.num_qubits).states(np.zeros((1, 0)))[0]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what to pickle, without what is made again."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+    @property
+    def starts_together(self) -> list[tuple[int, ...]]:
+        """Active qubits that do not start in |0>, those together whose start is one state."""
+        return [tuple(range(self.num_qubits))] if self.any_start else [piece.qubits for piece in self.pieces]
+
+    @property
+    def takes_states(self) -> bool:
+        """Whether each row has a start state of its own."""
+        return self.any_start or bool(self.encodings)
+
+    def encodes(self, parameters: np.ndarray | None) -> bool:
+        """Say whether amplitudes of the start may be made of some of these parameters, by column; None: of any."""
+        if parameters is None or not self.encodings:
+            return bool(self.encodings)
+        columns = np.concatenate([encoding.column.ravel() for encoding in self.encodings])
+        # expressions may be made of any parameter
+        return bool((np.isin(columns, parameters) | (columns >= self.num_parameters)).any())
+
+    def depends_on(self, parameters: np.ndarray) -> np.ndarray:
+        """Say which columns, bool (C,), depend on some of the parameters, bool (P,)."""
+        return np.concatenate([parameters, self.expressions.depend_on(parameters)])
+
+    @property
+    def array_bytes(self) -> int:
+        """Bytes of what may be large beside the number of gates: start states and matrices."""
+        arrays = [gate.matrix for gate in self.gates if gate.matrix is not None]
+        for piece in self.pieces:
+            arrays += [piece.column, piece.coefficient, piece.offset]
+        return sum(array.nbytes for array in arrays)
+
+    @property
+    def num_columns(self) -> int:
+        """Return P + E."""
+        return self.num_parameters + self.expressions.num_expressions
+
+    def columns(self, parameter_values: np.ndarray) -> np.ndarray:
+        """Evaluate all columns: parameter values (B, P) -> (B, P + E), float64 and contiguous."""
+        if not self.expressions.num_expressions:
+            return np.ascontiguousarray(parameter_values, dtype=np.float64)
+        return np.concatenate([parameter_values, self.expressions.evaluate(parameter_values)], axis=1)
+
+    def from_any_state(self) -> Program:
+        """Return the same gates for rows that bring start states of all circuit qubits, idle ones included."""
+        wires, output_wires = self.wires.copy(), self.output_wires.copy()
+        idle = np.flatnonzero(wires < 0)
+        wires[idle] = output_wires[idle] = np.arange(self.num_qubits, self.num_circuit_qubits)
+        return replace(
+            self,
+            num_qubits=self.num_circuit_qubits,
+            wires=wires,
+            output_wires=output_wires,
+            any_start=True,
+        )

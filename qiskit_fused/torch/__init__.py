@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Expectation values of circuits as PyTorch modules and functions. Importing this package imports torch."""
+
+from qiskit_fused.torch.layer import FusedLayer, expectation_values
+
+__all__ = ["FusedLayer", "expectation_values"]

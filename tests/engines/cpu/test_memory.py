@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory is known before it is allocated, and a batch runs by the fastest method that fits."""
+
+import logging
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_cases import all_pairs, many_strings, rows_of, total_z
+from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit.random import random_circuit
+from qiskit.quantum_info import SparsePauliOp
+
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, fuse
+from qiskit_fused.common.caches import release_memory
+from qiskit_fused.compilation.observables import coerce_observables
+from qiskit_fused.engines.checkpointing import FORWARD, REVERSE, Method, make_schedule, num_steps, segmented_schedule
+from qiskit_fused.engines.cpu import method as methods
+from qiskit_fused.engines.cpu.engine import CpuEngine
+from qiskit_fused.engines.cpu.memory import Request, bytes_at_most, count_diagonals
+from qiskit_fused.engines.cpu.method import choose
+from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.lowering.lower import lower
+
+MB = 10**6
+
+
+def ladder(num_qubits, num_layers):
+    """Layers of RX, RY and of CZ between neighbours."""
+    angles = iter(ParameterVector("a", 2 * num_qubits * num_layers))
+    circuit = QuantumCircuit(num_qubits)
+    for _ in range(num_layers):
+        for qubit in range(num_qubits):
+            circuit.rx(next(angles), qubit)
+            circuit.ry(next(angles), qubit)
+        for qubit in range(num_qubits - 1):
+            circuit.cz(qubit, qubit + 1)
+    return circuit
+
+
+def full_graph(num_qubits, num_layers):
+    """Layers of RX, of RZZ between all pairs, and of Pauli rotations of weight 3."""
+    circuit = QuantumCircuit(num_qubits)
+    angles = iter(ParameterVector("g", num_layers * num_qubits * (num_qubits + 3) // 2))
+    for _ in range(num_layers):
+        for a in range(num_qubits):
+            circuit.rx(next(angles), a)
+            for b in range(a):
+                circuit.rzz(next(angles), a, b)
+        for a in range(num_qubits):
+            circuit.mcp(next(angles), [a, (a + 3) % num_qubits], (a + 5) % num_qubits)
+    return circuit
+
+
+def planned(circuit, observable=None):
+    """A plan and observables of their own: what other tests have measured or made of them is not there."""
+    return make_plan(lower(circuit)), coerce_observables(observable or total_z(circuit.num_qubits)).operators
+
+
+def chosen(plan, operators, request, limit, *, method="auto", num_segments=None, num_threads=1):
+    columns = np.random.default_rng(0).normal(size=(request.num_rows, plan.program.num_columns))
+    terms, asked = operators.restrict(plan.wires), {"num_segments": num_segments, "num_threads": num_threads}
+    return choose(plan, request, terms, columns, method=method, limit_of=lambda _: limit, **asked)
+
+
+# --- prediction ---
+
+CHILD = """
+import pickle, resource, sys
+from qiskit_fused.engines.cpu.engine import CpuEngine
+
+question, options, num_threads = pickle.load(open(sys.argv[1], "rb"))
+question[2] = question[2] + 0.0
+engine, page = CpuEngine(num_threads), resource.getpagesize()
+resident = int(open("/proc/self/statm").read().split()[1]) * page - question[2].nbytes
+engine.evaluate(*question, **options)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident)
+"""
+
+MEASURED = {
+    "a value": (20, 4, Request(1, 1, "complex64", False), REVERSE, 1),
+    "reverse": (20, 4, Request(1, 1, "complex128"), REVERSE, 2),
+    "deep": (12, 1000, Request(1, 1, "complex64"), REVERSE, 1),
+    "rows side by side": (18, 10, Request(4, 4, "complex64"), REVERSE, 2),
+    "several observables": (18, 10, Request(1, 2, "complex128"), REVERSE, 2),
+    "a Jacobian": (14, 40, Request(1000, 1000, "complex64"), REVERSE, 1),
+    "store": (16, 60, Request(1, 1, "complex64"), Method("store"), 2),
+    "checkpoint": (20, 12, Request(1, 1, "complex64"), Method("checkpoint", 5), 2),
+    "checkpoint, rows side by side": (18, 12, Request(4, 4, "complex64"), Method("checkpoint", 5), 2),
+    "segments": (18, 16, Request(1, 1, "complex128"), Method("checkpoint", None, 4), 1),
+}
+
+
+def states_of(plan, method):
+    schedule = method.schedule(plan.num_positions())
+    return 0 if schedule is None else schedule.num_states
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("case", MEASURED)
+def test_the_process_grows_by_what_was_predicted(case, tmp_path):
+    # 15 %, and 1 MB for the heap and the stacks of threads
+    num_qubits, num_layers, request, method, num_threads = MEASURED[case]
+    observables = [total_z(num_qubits), SparsePauliOp("X" * num_qubits)][: request.num_pairs // request.num_rows]
+    plan, operators = planned(ladder(num_qubits, num_layers), observables)
+    columns = rows_of(plan.program, num_rows=request.num_rows) + np.linspace(0, 1, request.num_rows)[:, None]
+    request = Request.full(request.num_rows, len(observables), request.dtype, request.gradient)
+    predicted = plan.footprint(request.dtype).total(request, num_threads, states_of(plan, method))
+    question = [plan, operators, columns, all_pairs(request.num_rows, len(observables))]
+    options = {"gradient": request.gradient, "dtype": request.dtype, "method": method}
+    (tmp_path / "question").write_bytes(pickle.dumps((question, options, num_threads)))
+    # a shell in between: what it inherits from this process does not count as the child's peak
+    command = ["sh", "-c", '"$0" -c "$1" "$2"; exit $?', sys.executable, CHILD, str(tmp_path / "question")]
+    grown = int(subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout)
+    assert predicted == pytest.approx(grown, rel=0.15, abs=0.15 * grown + MB)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 9])
+@pytest.mark.parametrize(
+    ("circuit", "num_threads"),
+    [
+        (ladder(15, 10), 2),
+        (full_graph(14, 6), 1),
+        (full_graph(16, 1), 2),
+        (ladder(16, 2), 3),
+        (many_strings(15, 3), 2),
+        (many_strings(17, 1), 2),
+    ],
+)
+def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows, dtype):
+    plan, operators = planned(circuit, [total_z(circuit.num_qubits), SparsePauliOp("Y" * circuit.num_qubits)])
+    columns, footprint = rows_of(plan.program, num_rows=num_rows), plan.footprint(dtype)
+    varying = footprint.varying_phases((columns != columns[0]).any(axis=0))
+    for count in (1, 2):
+        pairs = (
+            np.repeat(np.arange(num_rows, dtype=np.int32), count),
+            np.tile(np.arange(count, dtype=np.int32), num_rows),
+        )
+        request = Request.full(num_rows, count, dtype)
+        for method in (REVERSE, Method("store"), Method("checkpoint", 2)):
+            release_memory()  # a larger workspace of the call before would be used, and counted
+            stats = (
+                CpuEngine(num_threads)
+                .evaluate(plan, operators, columns, pairs, gradient=True, dtype=dtype, method=method)
+                .stats
+            )
+            predicted = footprint.total(request, num_threads, states_of(plan, method), varying)
+            assert stats["num_threads"] == footprint.side_by_side(num_rows, num_threads)[1]
+            assert predicted == pytest.approx(stats["bytes"], rel=0.15)
+
+
+def test_diagonals_are_counted_by_flipped_bits_and_parts():
+    observables = [SparsePauliOp(["ZZ", "IZ", "XI", "YI", "XY"], [1, 2, 3, 4, 5]), SparsePauliOp(["XX", "YY", "ZI"])]
+    terms = coerce_observables(observables).operators.restrict(np.arange(2))
+    assert count_diagonals(terms) == (3 + 2, 4 + 2)
+
+
+def test_memory_grows_by_a_state_for_each_state_that_is_kept():
+    plan = fuse(ladder(16, 10), total_z(16))
+    kept = [plan.memory(1, "checkpoint", "complex64", num_states=c) for c in (3, 5)]
+    assert kept[1] - kept[0] == pytest.approx(2 * (2**16 * 8), rel=0.01)
+    assert plan.memory(method="checkpoint", num_states=100) == plan.memory(method="store")
+    assert plan.memory(method="checkpoint") == pytest.approx(plan.memory(method="reverse"), rel=0.01)
+    assert plan.memory(gradient=False) < plan.memory() < plan.memory(observables=2) < plan.memory(8, num_threads=2)
+
+
+# --- choice ---
+
+
+@pytest.fixture
+def deep():
+    return planned(ladder(10, 40))
+
+
+def test_auto_stores_states_that_are_few_bytes_and_fit(deep, monkeypatch):
+    plan, operators = deep
+    monkeypatch.setattr(methods, "STORE_MAX_BYTES", 2**30)
+    assert chosen(plan, operators, Request(), None).method == Method("store")
+    assert chosen(plan, operators, Request(), plan.memory(method="reverse") + 10**5).method == REVERSE
+    assert chosen(plan, operators, Request(gradient=False), None).method == REVERSE
+    plan, operators = planned(ladder(10, 40))
+    monkeypatch.setattr(methods, "STORE_MAX_BYTES", 2**10)
+    assert chosen(plan, operators, Request(), None).method == REVERSE
+
+
+@pytest.mark.parametrize("num_rows", [1, 16])
+def test_checkpoints_are_as_many_as_fit(deep, num_rows):
+    plan, operators = deep
+    request = Request(num_rows, num_rows)
+    for num_states in (1, 2, 5, 20):
+        limit = plan.memory(num_rows, "checkpoint", num_threads=2, num_states=num_states) + 100
+        choice = chosen(plan, operators, request, limit, method="checkpoint", num_threads=2)
+        states = choice.method.num_states
+        assert choice.num_bytes <= limit
+        assert states == num_states or choice.num_threads == 1
+        assert choice.num_steps == num_steps(plan.num_positions(), states)
+        more = plan.footprint("complex128").total(
+            Request.full(num_rows, 1, "complex128"), choice.num_threads, states + 1
+        )
+        assert more > limit or states == plan.num_positions()
+
+
+def test_checkpoints_take_all_states_where_they_fit(deep):
+    plan, operators = deep
+    assert chosen(plan, operators, Request(), None, method="checkpoint").method.num_states == plan.num_positions()
+
+
+def test_checkpoints_that_leave_the_cache_are_no_more_than_make_no_step_three_times():
+    plan, operators = planned(ladder(14, 60))
+    choice = chosen(plan, operators, Request(), None, method="checkpoint")
+    schedule = choice.method.schedule(plan.num_positions())
+    assert np.bincount(schedule.actions[schedule.actions[:, 0] == FORWARD, 1]).max() == 2
+    fewer = make_schedule(plan.num_positions(), schedule.num_states - 1).actions
+    assert np.bincount(fewer[fewer[:, 0] == FORWARD, 1]).max() == 3
+
+
+def test_segments_are_kept_as_given(deep):
+    plan, operators = deep
+    for num_segments in (1, 6, 10**6):
+        choice = chosen(plan, operators, Request(), None, method="checkpoint", num_segments=num_segments)
+        schedule = segmented_schedule(plan.num_positions(), min(num_segments, plan.num_positions()))
+        assert choice.method == Method("checkpoint", None, num_segments)
+        assert choice.num_steps == schedule.num_steps
+        states = plan.footprint("complex128").total(Request(), 1, schedule.num_states)
+        assert choice.num_bytes == states
+
+
+@pytest.mark.parametrize("method", ["reverse", "store", "checkpoint"])
+def test_fewer_rows_run_side_by_side_where_all_do_not_fit(deep, method):
+    plan, operators = deep
+    request = Request(100, 100, "complex128")
+    limit = plan.memory(100, method, num_threads=3)
+    assert chosen(plan, operators, request, None, method=method, num_threads=8).num_threads == 8
+    choice = chosen(plan, operators, request, limit, method=method, num_threads=8)
+    assert choice.num_bytes <= limit
+    assert choice.num_threads == 3 or (method == "checkpoint" and choice.num_threads < 3)
+
+
+def test_a_long_recomputation_is_told_with_the_limit_that_halves_it(deep):
+    plan, operators = deep
+    limit = plan.memory(method="checkpoint", num_states=1)
+    choice = chosen(plan, operators, Request(), limit, method="checkpoint")
+    assert choice.num_steps > 20 * plan.num_positions()
+    advised = re.search(
+        r"1 state of 10 qubits recomputes 21 times .* memory_limit='(\d+)(B|kB)' would halve", choice.advice
+    )
+    more = int(advised[1]) * {"B": 1, "kB": 1000}[advised[2]]
+    better = chosen(plan, operators, Request(), more, method="checkpoint")
+    assert 2 * better.num_steps <= choice.num_steps
+    assert not better.advice
+
+
+@pytest.mark.parametrize(
+    ("asked", "states", "text"),
+    [
+        ({}, 1.9, "the statevector and cotangent of 16 qubits need 2 MiB in complex128, memory_limit is"),
+        ({}, 2.2, "the statevector and cotangent of 16 qubits need 2 MiB in complex128, with tables, sums and arrays"),
+        ({}, 0.5, "; use fewer qubits or raise memory_limit."),
+        ({}, 1.9, "; use dtype='complex64', fewer qubits or raise memory_limit."),
+        (
+            {"method": "store"},
+            10,
+            "the 21 statevectors of method='store' and the cotangent of 16 qubits need 22 MiB in",
+        ),
+        ({"method": "store"}, 10, "; use method='reverse', fewer qubits or raise memory_limit."),
+        ({"method": "store"}, 15, "; use dtype='complex64', method='reverse', fewer qubits or raise memory_limit."),
+        ({"method": "checkpoint", "num_segments": 2}, 4, "use method='reverse', fewer qubits or raise memory_limit."),
+        ({"method": "checkpoint"}, 1, "the statevector and cotangent of 16 qubits need 2 MiB"),
+    ],
+)
+def test_too_small_a_limit_is_refused_with_figures_and_cure(asked, states, text):
+    plan, operators = planned(ladder(16, 20))
+    with pytest.raises(MemoryError, match=re.escape(text)):
+        chosen(plan, operators, Request(), int(states * 2**20), **asked)
+
+
+def test_several_observables_fit_by_checkpoints_where_a_copy_of_psi_does_not():
+    plan, operators = planned(ladder(16, 20), [total_z(16), SparsePauliOp("X" * 16)])
+    limit = plan.memory(observables=2) - 2**19
+    with pytest.raises(MemoryError, match="use dtype='complex64', method='checkpoint', fewer qubits or raise"):
+        chosen(plan, operators, Request(1, 2), limit)
+    assert chosen(plan, operators, Request(1, 2), limit, method="checkpoint").method.num_states == 1
+
+
+def test_an_answer_that_does_not_fit_is_refused_by_its_size(deep):
+    plan, operators = deep
+    with pytest.raises(MemoryError) as error:
+        chosen(plan, operators, Request(500, 500), 4 * MB)
+    text = r"the gradients of 500 pairs of rows and observables, and the rows, take 6.11 MiB beside .* of states and "
+    assert re.match(text + "tables, memory_limit is .*; ask for fewer rows or observables at a time", str(error.value))
+
+
+# --- in the primitives ---
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "states"),
+    [
+        ({"method": "reverse"}, "reverse", 1),
+        ({"method": "store"}, "store", 31),
+        ({"method": "checkpoint"}, "checkpoint", 31),
+        ({"method": "checkpoint", "num_segments": 5}, "checkpoint", 4 + 7),
+        ({"method": "checkpoint", "memory_limit": None}, "checkpoint", 7),
+    ],
+)
+def test_all_methods_give_equal_gradients(options, method, states, dtype):
+    circuit = ladder(9, 30)
+    values = np.random.default_rng(0).normal(size=(1, circuit.num_parameters))
+    if "memory_limit" in options:
+        limit = fuse(circuit, total_z(9)).memory(1, method, dtype, num_states=states) + 100
+        options = options | {"memory_limit": limit}
+    job = FusedEstimatorGradient(device="cpu", num_threads=1, dtype=dtype, **options).run(
+        [circuit], [total_z(9)], values
+    )
+    expected = FusedEstimatorGradient(device="reference").run([circuit], [total_z(9)], values).result().gradients
+    tolerance = {"complex64": 2e-5, "complex128": 1e-11}[dtype]
+    np.testing.assert_allclose(job.result().gradients, expected, atol=tolerance * np.abs(expected).max())
+    metrics = job.metrics()
+    assert metrics["method"] == method
+    assert metrics["states"] == states
+
+
+def test_a_limit_that_makes_work_long_is_logged_once(caplog):
+    circuit = ladder(10, 45)
+    limit = fuse(circuit, total_z(10)).memory(method="checkpoint")
+    gradient = FusedEstimatorGradient(device="cpu", num_threads=1, method="checkpoint", memory_limit=limit)
+    with caplog.at_level(logging.WARNING, "qiskit_fused"):
+        for _ in range(2):
+            gradient.value_and_gradient(circuit, total_z(10), np.zeros(circuit.num_parameters))
+    assert [record.getMessage().startswith("method='checkpoint' with 1 state of 10") for record in caplog.records] == [
+        True
+    ]
+
+
+def test_the_default_limit_names_the_free_memory(monkeypatch):
+    release_memory()  # which counts as free
+    monkeypatch.setattr("qiskit_fused.common.limits.free_memory", lambda: 140 * MB)
+    circuit = QuantumCircuit(23)
+    circuit.ry(0.3, range(23))
+    with pytest.raises(
+        MemoryError, match=r"80 % of the free memory is 107 MiB, enough for 22 qubits; use dtype='complex64', fewer"
+    ):
+        FusedEstimator(device="cpu").run([(circuit, "Z" * 23)]).result()
+
+
+# --- the calculator ---
+
+
+def test_a_report_compares_methods_within_a_limit():
+    plan = fuse(ladder(16, 100), total_z(16))
+    report = plan.report(1, "20MB", dtype="complex64")
+    by_name = {(cost.device, cost.method, cost.num_states): cost for cost in report.costs}
+    reverse, store = by_name["cpu", "reverse", 1], by_name["cpu", "store", 101]
+    assert (reverse.fits, reverse.is_auto, reverse.time, reverse.forward) == (True, True, 1, 1)
+    assert (store.fits, store.is_auto, store.forward) == (False, False, 1)
+    assert store.time == 1
+    kept = [cost for cost in report.costs if cost.method == "checkpoint"]
+    assert [cost.num_states for cost in kept] == sorted((cost.num_states for cost in kept), reverse=True)
+    assert [cost.time for cost in kept] == sorted(cost.time for cost in kept)
+    for cost in kept:
+        assert cost.forward == num_steps(101, cost.num_states) / 101
+        assert cost.num_bytes == plan.memory(1, "checkpoint", "complex64", num_states=cost.num_states) <= 20 * MB
+    assert by_name["cuda", "reverse", 1].num_bytes > 2 * 2**16 * 8
+
+
+def test_a_printed_report_is_a_table():
+    lines = str(fuse(ladder(16, 100), total_z(16)).report(10, "1GB", dtype="complex64", num_threads=2)).splitlines()
+    assert lines[0] == "Values and gradients of 10 rows of 16 qubits in complex64, within 954 MiB"
+    assert re.fullmatch(
+        r"  device  method +states +memory +forward +time  fits, and what method='auto' takes on each device", lines[1]
+    )
+    assert re.fullmatch(r"  cpu     reverse +1 +[\d.]+ MiB +1.00 +1.00  yes  <- method='auto'", lines[2])
+    assert re.fullmatch(r"  cpu     store +101 +[\d.]+ MiB +1.00 +1.00  yes", lines[3])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("batch_size", -1, "batch_size is -1; allowed: an integer >= 0."),
+        ("batch_size", 0.5, "batch_size is 0.5; allowed: an integer >= 0."),
+        ("batch_size", True, "batch_size is True; allowed: an integer >= 0."),
+        ("batch_size", "3", "batch_size is '3'; allowed: an integer >= 0."),
+        ("num_threads", 0, "num_threads is 0; allowed: an integer >= 1."),
+        ("num_threads", None, "num_threads is None; allowed: an integer >= 1."),
+        ("observables", 0, "observables is 0; allowed: an integer >= 1."),
+        ("num_states", 0, "num_states is 0; allowed: an integer >= 1."),
+    ],
+)
+def test_counts_that_are_none_are_refused_by_name(name, value, error):
+    plan = fuse(ladder(4, 1))
+    for ask in [plan.memory] if name == "num_states" else [plan.memory, plan.report]:
+        with pytest.raises(ValueError, match=re.escape(error)):
+            ask(**{name: value})
+        ask(**{name: np.int64(3)})
+
+
+def test_a_report_refuses_what_is_no_limit():
+    with pytest.raises(
+        ValueError, match=r"memory_limit is '8 apples'; allowed: None, a number of bytes from 1,000 on, a string such"
+    ):
+        fuse(ladder(4, 1)).report(1, "8 apples")
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("num_qubits", range(1, 9))
+def test_the_quick_bound_of_a_small_plan_is_never_below_its_footprint(num_qubits, dtype):
+    for seed in range(8):
+        plan = fuse(random_circuit(num_qubits, seed, max_operands=min(num_qubits, 3), seed=seed))
+        rows, observables, threads = (1, 50)[seed % 2], 1 + 3 * (seed % 5), 1 + seed % 4
+        request = Request.full(rows, observables, dtype, seed % 3 > 0)
+        footprint = plan.footprint(dtype)
+        exact = footprint.total(request, threads) + footprint.most_shared + footprint.most_diagonals(observables)
+        assert exact <= bytes_at_most(plan, request, threads, observables)

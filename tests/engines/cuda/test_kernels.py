@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every CUDA kernel compiles for every architecture within the registers it was made for. No device is needed."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from qiskit_fused.engines.cuda.memory import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
+
+compiler = pytest.importorskip("cuda_compiler", reason="NVRTC comes with the extra `test` on Linux and Windows")
+
+ROOT = Path(__file__).resolve().parents[3]
+ARCHITECTURES = [
+    name if name in ("sm_75", "sm_90", "sm_120") else pytest.param(name, marks=pytest.mark.slow)
+    for name in ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+]
+MOST_SHARED = 48 * 1024  # bytes; ptxas refuses more static shared memory
+
+# The most registers that any instance of a kernel takes on any of these architectures, for amplitudes of these formats.
+FORMATS = ("complex64", "complex128", "float32", "float64")
+REGISTERS = {
+    "sweeps.cu": {"forward_sweep": (128, 112, 78, 116), "adjoint_sweep": (128,) * 4},
+    "bind.cu": {"bind_runs": (50,) * 4, "bind_terms": (24,) * 4, "bind_tables": (66,) * 4},
+    "observe.cu": {"fill_diagonals": (58, 58, 47, 47), "observe": (80, 130, 64, 80)},
+    "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (52, 52), "combine": (60, 60)},
+}
+SMALL_TILE_REGISTERS = 168  # of adjoint_sweep where one or two threads hold a tile, or four one of real amplitudes
+# Bytes of spills, stores and loads together, that were measured and found harmless; everywhere else there are none.
+SPILLS: dict[tuple[str, str], int] = {}
+
+
+class Instance(NamedTuple):
+    file: str
+    dtype: str
+    tile_qubits: int
+
+    def __str__(self):
+        return f"{self.file} {self.dtype} t={self.tile_qubits}"
+
+
+def instances(architecture="sm_90"):
+    """Return every module the CUDA engine may load: tiles have a size in sweeps and in their tables only.
+
+    Of real amplitudes, which take less of everything, other architectures than sm_90 have the ends of the range only.
+    """
+    every = [
+        Instance(file, dtype, tile_qubits)
+        for file in REGISTERS
+        for dtype, smallest in REGISTER_QUBITS.items()
+        for tile_qubits in range(smallest, MAX_TILE_QUBITS[dtype] + 1)
+        if tile_qubits == smallest or file in ("sweeps.cu", "bind.cu")
+        if FORMATS.index(dtype) < len(next(iter(REGISTERS[file].values())))  # sums know of no amplitudes
+    ]
+    if architecture == "sm_90":
+        return every
+    ends = {dtype: (few, few + 1, few + 2, MAX_TILE_QUBITS[dtype]) for dtype, few in REGISTER_QUBITS.items()}
+    return [one for one in every if one.dtype not in REAL_FORMAT.values() or one.tile_qubits in ends[one.dtype]]
+
+
+def compile_instance(instance, architecture):
+    single_sweep = instance.file == "sweeps.cu" and instance.dtype in ("complex64", "float32")
+    options = [compiler.WARN_ON_DOUBLE] if single_sweep else []
+    return compiler.compile_kernels(*instance, architecture, *options)
+
+
+def complaints(instance, compiled):
+    """Return what is wrong with a compiled module, in words."""
+    expected = REGISTERS[instance.file]
+    if set(compiled.kernels) != set(expected):
+        return [f"{instance.file} has the kernels {sorted(compiled.kernels)}, expected {sorted(expected)}"]
+    found = list(compiled.warnings)
+    for name, kernel in compiled.kernels.items():
+        registers = expected[name][FORMATS.index(instance.dtype)]
+        few = 1 + (instance.dtype in REAL_FORMAT.values())
+        if name == "adjoint_sweep" and instance.tile_qubits <= REGISTER_QUBITS[instance.dtype] + few:
+            registers = SMALL_TILE_REGISTERS
+        spills = SPILLS.get((name, instance.dtype), 0)
+        if kernel.registers > registers:
+            found.append(f"{name}: {kernel.registers} registers, expected {registers} at most")
+        if kernel.spills > spills or (kernel.stack and not spills):
+            found.append(
+                f"{name}: {kernel.spills} bytes of spills and {kernel.stack} of stack, expected {spills} at most"
+            )
+        if kernel.shared > MOST_SHARED:
+            found.append(f"{name}: {kernel.shared} bytes of static shared memory, expected {MOST_SHARED} at most")
+    return found
+
+
+class Table:
+    """Prints, when the tests are done, the most that any instance of each kernel takes."""
+
+    def __init__(self):
+        self.results = {}  # architecture -> list of (instance, compiled module)
+        self.seconds = {}
+
+    def lines(self):
+        yield row("kernel", "dtype", ["limit", *self.results, "shared", "spills"])
+        for file, kernels in REGISTERS.items():
+            for name, limits in kernels.items():
+                for dtype, limit in zip(FORMATS, limits):
+                    taken = [self.kernels(architecture, file, name, dtype) for architecture in self.results]
+                    registers = [most(kernels, "registers") for kernels in taken]
+                    every = list(itertools.chain(*taken))
+                    yield row(name, dtype, [limit, *registers, most(every, "shared"), most(every, "spills")])
+        yield row("seconds", f"{len(instances())} modules", ["", *(f"{took:.1f}" for took in self.seconds.values())])
+
+    def kernels(self, architecture, file, name, dtype):
+        modules = [module for instance, module in self.results[architecture] if instance[:2] == (file, dtype)]
+        return [module.kernels[name] for module in modules if name in module.kernels]
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if self.results:
+            title = (
+                f"CUDA kernels by {compiler.compiler_version()}: registers; bytes of static shared memory and spills"
+            )
+            terminalreporter.section(title)
+            terminalreporter.write("\n".join(self.lines()) + "\n")
+
+
+def most(kernels, field):
+    return max((getattr(kernel, field) for kernel in kernels), default="-")
+
+
+def row(name, dtype, figures):
+    return f"{name:<16}{dtype:<12}" + "".join(f"{figure:>8}" for figure in figures)
+
+
+@pytest.fixture(scope="module")
+def table(request):
+    plugin = Table()
+    request.config.pluginmanager.register(plugin)
+    return plugin
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_kernel_compiles_within_its_registers(architecture, table):
+    started = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        wanted = instances(architecture)
+        modules = list(pool.map(compile_instance, wanted, itertools.repeat(architecture)))
+    table.results[architecture] = list(zip(wanted, modules))
+    table.seconds[architecture] = time.perf_counter() - started
+    wrong = [
+        f"{instance}: {line}"
+        for instance, module in table.results[architecture]
+        for line in complaints(instance, module)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_file_of_kernels_is_in_the_table():
+    assert {path.name for path in (ROOT / "kernels" / "cuda").glob("*.cu")} == set(REGISTERS)
+
+
+# Faults that the log must show, by the field that shows them, each as the body of a kernel.
+FAULTS = {
+    "stack": "float a[64] = {}; a[int(x[0]) & 63] = 1; a[int(x[1]) & 63] = 2; x[3] = a[int(x[2]) & 63];",
+    "spills": """float a[96];
+#pragma unroll
+for (int i = 0; i < 96; ++i) a[i] = x[i];
+__syncthreads();
+#pragma unroll
+for (int i = 0; i < 96; ++i) x[95 - i] = a[i];""",
+    "shared": "__shared__ float a[1024]; a[threadIdx.x] = x[0]; __syncthreads(); x[0] = a[threadIdx.x ^ 1];",
+}
+
+
+def compile_planted(body, *options):
+    source = f'extern "C" __global__ void __launch_bounds__(1024) planted(float* x) {{\n{body}\n}}'
+    return compiler.compile_module(source, {}, "sm_90", *options)
+
+
+@pytest.mark.parametrize("field", FAULTS)
+def test_faults_show_in_the_log(field):
+    assert getattr(compile_planted("x[0] = 1;").kernels["planted"], field) == 0
+    assert getattr(compile_planted(FAULTS[field]).kernels["planted"], field) > 0
+
+
+def test_double_precision_is_warned_of():
+    assert not compile_planted("x[0] *= 0.1f;", compiler.WARN_ON_DOUBLE).warnings
+    assert compile_planted("x[0] *= 0.1;", compiler.WARN_ON_DOUBLE).warnings
+
+
+def test_a_template_that_nobody_names_is_no_kernel():
+    compiled = compiler.compile_module("template <int N> __global__ void planted(int* x) { *x = N; }", {}, "sm_90")
+    assert compiled.kernels == {}
+
+
+def test_a_rotation_takes_three_multiply_adds_per_amplitude_and_ten_in_the_adjoint():
+    """Backward: two states, and the sums of Y and X. Counted in the machine code."""
+    script = ROOT / "benchmarks" / "gpu" / "instruction_counts.py"
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, script], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for kernel, expected in (("forward_sweep", 3), ("adjoint_sweep", 10)):
+        table = re.search(rf"\*\*{kernel}\*\*.*?\n\n", done.stdout, re.S)[0]
+        # calls for all register bits; their first figures are copies and multiply-adds
+        rotations = re.findall(r"`for_each_bit\(\w+\)` \| 1 \| ([\d.]+) ", table)
+        assert sum(map(float, rotations)) == expected * REGISTER_QUBITS["complex64"], table

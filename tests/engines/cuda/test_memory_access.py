@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Access patterns of the CUDA kernels, counted by the emulation: sectors of global memory, passes over shared memory.
+
+A ratio of 1 is as few as that many bytes need. The table at the end of the run gives all of them; `pytest -rP` prints
+every source line that takes more.
+"""
+
+import functools
+
+import pytest
+from cuda_emulation import EmulatedRuntime, missing_tools, planted
+from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of
+from qiskit.circuit import ParameterVector
+from qiskit.circuit.library import real_amplitudes
+
+from qiskit_fused.engines.checkpointing import REVERSE, Method
+from qiskit_fused.engines.cuda import passes
+from qiskit_fused.engines.cuda.engine import CudaEngine
+from qiskit_fused.engines.cuda.memory import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
+from qiskit_fused.engines.reference import ReferenceEngine
+
+pytestmark = [
+    pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools())),
+    pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning"),
+]
+
+# qubits, tile qubits: one window, many windows, a block of several warps
+SIZES = [(8, 8), (10, 8), (10, 9)]
+ITEM = {"complex64": 8, "complex128": 16, "float32": 4, "float64": 8}
+
+
+@functools.cache
+def question_of(num_qubits, is_real=False):
+    if is_real:
+        circuit = real_amplitudes(num_qubits, reps=3)
+    else:
+        circuit, parameters = random_circuit(num_qubits, 20, seed=num_qubits), ParameterVector("q", num_qubits)
+        for q in range(num_qubits):
+            circuit.ry(parameters[q], q)
+            circuit.rzz(parameters[q], q, (q + 1) % num_qubits)
+            circuit.rx(parameters[q], q)
+    plan, operators = plan_of(circuit, random_observables(num_qubits, 1))
+    question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
+    return question, ReferenceEngine().evaluate(*question, gradient=True)
+
+
+def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE, is_real=False):
+    """Return what an evaluation with gradients reads and writes, by line of source; its results are right."""
+    question, expected = question_of(num_qubits, is_real)
+    runtime = EmulatedRuntime(check=True, source_edit=source_edit)
+    with runtime.trace():
+        engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
+        found = engine.evaluate(*question, gradient=True, dtype=dtype, method=method)
+    assert_agree(found, expected, dtype)
+    return [site for site in runtime.sites() if site.instructions]
+
+
+def group_of(site, dtype):
+    """Name what a line accesses."""
+    if site.file != "sweeps.cu":
+        return site.file if site.file != "device.cuh" else "bind.cu" if site.space == "global" else "block sums"
+    if "state[" in site.code:
+        return "states"
+    if site.space == "shared":
+        if "at<Amplitude>" in site.code:
+            return "exchanges"
+        return "Walsh sums" if "for_each_place" in site.code or "scratch, where" in site.code else "sums of a stage"
+    return "partial sums" if site.write else "tables and records"
+
+
+def ratios(sites, dtype):
+    """Return passes / fewest of each group."""
+    groups = {}
+    for site in sites:
+        passes_, fewest = groups.get(group_of(site, dtype), (0, 0))
+        groups[group_of(site, dtype)] = passes_ + site.passes, fewest + site.fewest
+    return {name: passes_ / fewest for name, (passes_, fewest) in groups.items()}
+
+
+class Table:
+    """Prints the ratios of all sizes when the tests are done."""
+
+    def __init__(self):
+        self.columns = {}
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if self.columns:
+            terminalreporter.section("Accesses of the CUDA kernels: sectors and passes, over the fewest possible")
+            names = sorted({name for column in self.columns.values() for name in column})
+            lines = [f"{'':<20}" + "".join(f"{title:>13}" for title in self.columns)]
+            for name in names:
+                cells = (column.get(name) for column in self.columns.values())
+                lines.append(f"{name:<20}" + "".join(f"{'-' if r is None else format(r, '.2f'):>13}" for r in cells))
+            terminalreporter.write("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def table(request):
+    plugin = Table()
+    request.config.pluginmanager.register(plugin)
+    return plugin
+
+
+def note(table, sites, num_qubits, tile_qubits, dtype):
+    """Put the ratios of a size into the table and print the lines that take more than the fewest."""
+    found = ratios(sites, dtype)
+    table.columns[f"{dtype[0]}{dtype[7:]} {num_qubits}/{tile_qubits}"] = found
+    for site in sites:
+        if site.passes > site.fewest:
+            place = f"{site.file}:{site.line} {site.space} {'write' if site.write else 'read'} of {site.size}"
+            print(f"{site.passes / site.fewest:6.2f} {site.instructions:7d} {place:<40}{site.code[:80]}")  # noqa: T201
+    return found
+
+
+@pytest.mark.parametrize(("num_qubits", "tile_qubits"), SIZES)
+def test_states_take_the_fewest_sectors_and_exchanges_the_fewest_passes(num_qubits, tile_qubits, dtype, table):
+    sites = trace(num_qubits, tile_qubits, dtype)
+    found = note(table, sites, num_qubits, tile_qubits, dtype)
+    states = [site for site in sites if "state[" in site.code and site.file == "sweeps.cu"]
+    assert {site.write for site in states} == {False, True}
+    assert found["states"] == 1 and found["exchanges"] == 1
+    # states, cotangents and diagonals of observables
+    assert found["observe.cu"] == 1
+    assert found["Walsh sums"] <= 2
+    assert found["sums of a stage"] <= 2
+    assert found["tables and records"] <= 1.5
+
+
+def test_a_kept_state_is_read_and_not_written(dtype):
+    """Rows have two pairs each, whose units share it; the last sweep writes nothing."""
+    (question, _), n, rows, units = question_of(10), 10, 3, 6
+    passes_ = CudaEngine(EmulatedRuntime(), max_tile_qubits=8).evaluate(*question).stats["sweeps"]
+    for method, backward in ((REVERSE, 2), (Method("store"), 1)):
+        sites = trace(n, 8, dtype, method=method)
+        sectors = {False: 0, True: 0}
+        for site in sites:
+            if site.file == "sweeps.cu" and "state[" in site.code:
+                sectors[site.write] += site.passes
+        written = rows * passes_ + backward * units * (passes_ - 1)
+        read = rows * passes_ + 2 * units * passes_
+        assert sectors == {False: read * ITEM[dtype] << n >> 5, True: written * ITEM[dtype] << n >> 5}
+
+
+@pytest.mark.parametrize(
+    ("tile_qubits", "is_real"),
+    [(8, False), (9, False), ("most", False), (8, True), (10, True)],
+    ids=lambda value: ("real" if value else "complex") if isinstance(value, bool) else str(value),
+)
+def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, is_real, dtype, monkeypatch, table):
+    visited, cover = set(), passes.cover
+
+    def cover_everywhere(bits, arrangement, tile_qubits, register_qubits):
+        """Visit every arrangement, beginning with another one each time, whether it is needed or not."""
+        count = tile_qubits - register_qubits + 1
+        start, left, groups = len(visited) + arrangement + 1, set(bits), []
+        for k in range(count if bits else 0):
+            first = (start + k * (1 if start % 2 else count - 1)) % count
+            here = {bit for bit in left if first <= bit < first + register_qubits}
+            groups.append((first, sorted(here)))
+            left -= here
+            visited.add(first)
+        return groups or cover(bits, arrangement, tile_qubits, register_qubits)
+
+    monkeypatch.setattr(passes, "cover", cover_everywhere)
+    amplitudes = REAL_FORMAT[dtype] if is_real else dtype
+    t = MAX_TILE_QUBITS[amplitudes] if tile_qubits == "most" else tile_qubits
+    sites = trace(max(t, 10), t, dtype, is_real=is_real)
+    found = ratios(sites, amplitudes)
+    assert len(visited) == t - REGISTER_QUBITS[amplitudes] + 1
+    exchanges = [site for site in sites if group_of(site, amplitudes) == "exchanges"]
+    assert {site.write for site in exchanges} == {False, True} and sum(site.instructions for site in exchanges) > 1000
+    assert found["exchanges"] == 1 and found["states"] == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", ["index", "index ^ (index >> (REGISTER_QUBITS + 1) & (SLOTS - 1))"], ids=["none", "one bit off"]
+)
+def test_a_wrong_swizzle_shows_as_bank_conflicts(wrong, dtype):
+    right = "index ^ (index >> REGISTER_QUBITS & (SLOTS - 1))"
+    edit = planted("sweeps.cu", f"return {right};", f"return {wrong};")
+    found = ratios(trace(10, 9, dtype, edit), dtype)
+    assert found["exchanges"] > 1.2 and found["states"] == 1
+
+
+@pytest.mark.parametrize(("num_qubits", "tile_qubits"), [(8, 4), (8, 6)])
+def test_tiny_tiles_cost_no_more_than_a_sector_for_each_amplitude(num_qubits, tile_qubits, dtype, table):
+    """A tile of 4 qubits is one or two threads: neighbouring threads then read neighbouring tiles.
+
+    Such tiles run circuits of as many qubits only, whose state is a few sectors in all.
+    """
+    found = note(table, trace(num_qubits, tile_qubits, dtype), num_qubits, tile_qubits, dtype)
+    assert found["states"] <= 32 / ITEM[dtype]
+    whole = note(table, trace(tile_qubits, tile_qubits, dtype), tile_qubits, tile_qubits, dtype)
+    assert whole["states"] <= 32 / ITEM[dtype]
+    for ratios_of in (found, whole):
+        assert ratios_of.get("exchanges", 1) == 1 and ratios_of["Walsh sums"] <= 2

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bugs planted in the CUDA kernels are found: as an error of the emulation, or as a result that differs from NumPy's.
+
+Every barrier and every guard of stores is taken out in turn; other bugs are listed. A pattern that matches nothing any
+more is an error of this file: plant the bug anew.
+"""
+
+import functools
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from cuda_emulation import EmulatedRuntime, EmulationError, missing_tools
+from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of
+from qiskit.circuit import ParameterVector, QuantumCircuit
+
+from qiskit_fused.engines.checkpointing import REVERSE, Method
+from qiskit_fused.engines.cuda import records
+from qiskit_fused.engines.cuda.engine import CudaEngine
+from qiskit_fused.engines.cuda.kernel_source import kernel_source
+from qiskit_fused.engines.cuda.launch import kernel
+from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
+from qiskit_fused.engines.reference import ReferenceEngine
+
+pytestmark = [
+    pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools())),
+    pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning"),
+]
+
+
+class Mutant(NamedTuple):
+    """A planted bug: the match of a pattern with this number is replaced; scenarios that reach it, best first."""
+
+    file: str
+    pattern: str
+    replacement: str
+    scenarios: tuple[str, ...]
+    label: str
+    number: int = 0
+
+    @property
+    def name(self):
+        return f"{self.file}: {self.label}"
+
+    def edit(self, file, text):
+        if file != self.file:
+            return text
+        matches = list(re.finditer(self.pattern, text))
+        if self.number >= len(matches):
+            raise LookupError(f"{self.name}: found {len(matches)} times; the kernel has changed, plant this bug anew")
+        match = matches[self.number]
+        return text[: match.start()] + match.expand(self.replacement) + text[match.end() :]
+
+
+def plant(file, pattern, replacement, *scenarios):
+    """Plant a bug where a pattern matches."""
+    return Mutant(file, pattern, replacement, scenarios, f"{pattern} -> {replacement or 'nothing'}".replace("\\", ""))
+
+
+def plant_everywhere(label, file, pattern, replacement, *scenarios, first=0):
+    """Plant a bug at every match in a file and in the header that it is compiled with."""
+    count = len(re.findall(pattern, kernel_source(file)))
+    assert count > first, f"{file} has no {pattern} any more"
+    return [Mutant(file, pattern, replacement, scenarios, f"{label} {k}", k) for k in range(first, count)]
+
+
+# What runs the kernels. Tiles of less than a warp, the last block not full; of two warps; fewer amplitudes than a warp.
+
+
+@functools.cache
+def thorough_question(num_qubits):
+    """Return a question that needs every kind of sum, phase and rotation, and the reference's answer."""
+    circuit, n = random_circuit(num_qubits, 30, seed=num_qubits), num_qubits
+    varying, q = circuit.parameters[0], ParameterVector("q", 6)
+    for layer in range(2):
+        for qubit in range(n):
+            circuit.rx(varying, qubit)  # alone between diagonals that do not commute with it, and 0 in the last row
+            circuit.cz(qubit, (qubit + 1) % n)
+        if n >= 5:
+            # sums that neither bits nor pairs of bits give
+            circuit.mcp(q[layer], [0, 1, 2, n // 2], n - 1)
+            circuit.mcp(q[2 + layer], [n - 1, n - 2, 2, 1], 0)
+            circuit.rzz(q[layer], 0, n - 1)
+            circuit.rzz(varying, n - 2, n - 1)
+        for qubit in range(n):
+            circuit.ry(q[4] + qubit, qubit)
+            circuit.rz(varying, qubit)
+            circuit.rx(q[5] - qubit, qubit)
+    plan, operators = plan_of(circuit, random_observables(n, 1))
+    question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
+    return question, ReferenceEngine().evaluate(*question, gradient=True)
+
+
+def run_engine(runtime, num_qubits, tile_qubits, dtype, method=REVERSE):
+    question, expected = thorough_question(num_qubits)
+    engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
+    assert_agree(engine.evaluate(*question, gradient=True, dtype=dtype, method=method), expected, dtype)
+
+
+def run_sums(runtime):
+    """Launch the sums over tiles and chunks with fewer blocks than tasks, and blocks of several warps."""
+    rng = np.random.default_rng(0)
+    units, num_tiles, num_slots, num_outputs = 3, 64, 21, 19
+    partial = rng.normal(size=(units, num_tiles, num_slots))
+    outputs = np.zeros(num_outputs, records.OUTPUT)
+    outputs["slot"], outputs["outside"] = rng.integers(0, num_slots, num_outputs), rng.integers(0, 64, num_outputs)
+    outputs["total"] = rng.permutation(num_outputs)
+    totals = np.zeros((units, num_outputs))
+    sizes = [np.int32(size) for size in (units, num_tiles, num_slots)]
+    arguments = (partial, *sizes, outputs, np.int32(num_outputs), totals, np.int32(num_outputs))
+    kernel(runtime, "gradients.cu", "sum_tiles", "complex128")(2, 128, arguments)
+    odd = np.bitwise_count(np.arange(num_tiles)[:, None] & outputs["outside"].astype(np.int64)) & 1
+    expected = np.zeros_like(totals)
+    expected[:, outputs["total"]] = (partial[:, :, outputs["slot"]] * (1.0 - 2.0 * odd)).sum(1)
+    np.testing.assert_allclose(totals, expected, atol=1e-12)
+
+    chunks, values = rng.normal(size=(7, 300)), np.zeros(7)
+    arguments = (chunks, np.int32(7), np.int32(300), values)
+    kernel(runtime, "gradients.cu", "sum_chunks", "complex128")(2, 128, arguments)
+    np.testing.assert_allclose(values, chunks.sum(1), atol=1e-12)
+
+
+def run_summed(runtime):
+    """Sum gradients over more rows than one sum of `combine` takes, but for those of some columns."""
+    circuit = random_circuit(3, 60, seed=3)
+    plan, operators = plan_of(circuit, random_observables(3, 1))
+    num_rows = UNITS_PER_SUM + 6
+    columns = np.random.default_rng(1).normal(size=(num_rows, plan.program.num_columns))
+    question = plan, operators, columns, all_pairs(num_rows, 1)
+    options = {"gradient": True, "cotangents": np.linspace(-1, 2, num_rows)}
+    expected = ReferenceEngine().evaluate(*question, **options).gradients
+    summed = np.arange(columns.shape[1]) % 3 > 0
+    found = CudaEngine(runtime).evaluate(*question, **options, sum_columns=summed).gradients
+    np.testing.assert_allclose(found[:, ~summed], expected[:, ~summed], atol=1e-10)
+    np.testing.assert_allclose(found[0, summed], expected[:, summed].sum(axis=0), atol=1e-10)
+
+
+def run_real(runtime):
+    """Run sweeps over real amplitudes: signs of every kind, tiles of several warps, the last block not full."""
+    circuit = QuantumCircuit(10)
+    for layer in range(3):
+        for qubit, parameter in enumerate(ParameterVector(f"p{layer}", 10)):
+            circuit.h(qubit)
+            circuit.ry(parameter, qubit)
+        for qubit in range(10):
+            circuit.cx(qubit, (qubit + 3) % 10)
+        circuit.rx(np.pi, 4)
+        circuit.h(6)
+        circuit.z(6)
+        circuit.h(6)
+        circuit.mcp(np.pi, [0, 1, 5], 9)
+        circuit.mcp(np.pi, [2, 4], 6)
+        circuit.ccz(2, 7, 8)
+    plan, operators = plan_of(circuit, random_observables(10, 1))
+    assert plan.is_real
+    question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
+    expected = ReferenceEngine().evaluate(*question, gradient=True)
+    for dtype, tile_qubits in (("complex64", 7), ("complex128", 10)):
+        engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
+        assert_agree(engine.evaluate(*question, gradient=True, dtype=dtype), expected, dtype)
+
+
+SCENARIOS = {
+    "lanes": lambda runtime: run_engine(runtime, 8, 6, "complex64"),
+    "warps": lambda runtime: run_engine(runtime, 10, 9, "complex128"),
+    "kept": lambda runtime: run_engine(runtime, 8, 6, "complex64", Method("checkpoint", 2)),
+    "small": lambda runtime: run_engine(runtime, 3, 3, "complex128"),
+    "sums": run_sums,
+    "summed": run_summed,
+    "real": run_real,
+}
+
+BARRIER = r"__syncthreads\(\);"
+STORE_GUARD = r"(?<=[( ])(?:here|place)\.valid(?=\) (?:state|store|partial|\{))"
+IN_HEADER = len(re.findall(BARRIER, kernel_source("bind.cu")))  # of block_sums, which no sweep calls
+MUTANTS = [
+    *plant_everywhere("no barrier", "gradients.cu", BARRIER, "", "sums"),
+    *plant_everywhere("no barrier", "observe.cu", BARRIER, "", "warps"),
+    *plant_everywhere("no barrier", "sweeps.cu", BARRIER, "", "warps", "lanes", first=IN_HEADER),
+    *plant_everywhere("stores beyond the last tile", "sweeps.cu", STORE_GUARD, "true", "lanes"),
+    # threads, tiles, addresses
+    plant("sweeps.cu", r"if \(!place\.valid\) number = last;", "", "lanes"),
+    plant("sweeps.cu", r"place\.tile >> b & 1", "place.tile >> 0 & 1", "lanes"),
+    plant("sweeps.cu", r"window->tile\[LOAD_ARRANGEMENT \+ b\]", "window->tile[b]", "lanes"),
+    plant("sweeps.cu", r"= row_of_unit\[here\.unit\]", "= here.unit", "lanes"),
+    plant("sweeps.cu", r"index \^ \(index >>", "index | (index >>", "lanes"),
+    plant("sweeps.cu", r"\(s & 1\) \*", "0 *", "warps"),
+    plant("sweeps.cu", r"(?<=num_stages \? stages\[s\]\.arrangement : )LOAD_ARRANGEMENT", "arrangement", "lanes"),
+    plant("sweeps.cu", r"(?<=s >= 0 \? stages\[s\]\.arrangement : )LOAD_ARRANGEMENT", "arrangement", "warps"),
+    # states: one of each row, which its units share, or one of each unit; read only, or uncomputed
+    plant("sweeps.cu", r"psi_of_rows \? row : here\.unit", "here.unit", "kept"),
+    plant("sweeps.cu", r"psi_of_rows \? row : here\.unit", "row", "lanes"),
+    plant(
+        "sweeps.cu",
+        r"if \(target\) store\(psi, target",
+        "store(psi, target ? target : const_cast<Complex*>(source)",
+        "kept",
+    ),
+    plant("sweeps.cu", r"if \(target\) store", "if (false) store", "lanes"),
+    plant("sweeps.cu", r"if \(target\) store\(psi, target, here\.unit", "if (target) store(psi, target, row", "lanes"),
+    plant("sweeps.cu", r"if \(store_lam\) store", "if (target) store", "kept"),
+    plant("sweeps.cu", r"load\(psi, source, here\.unit", "load(psi, target, here.unit", "kept"),
+    # sums
+    plant("sweeps.cu", r"partial\[stage\.y_slot \+ k\]", "partial[stage.y_slot + k + 1]", "lanes"),
+    plant("sweeps.cu", r"step < LANE_QUBITS", "step < LANE_QUBITS - 1", "lanes"),
+    plant("sweeps.cu", r"q < LANE_QUBITS", "q < LANE_QUBITS - 1", "lanes"),
+    plant("sweeps.cu", r"__shfl_xor_sync\(ALL_LANES, walsh", "__shfl_xor_sync(0x7fffffffu, walsh", "lanes"),
+    plant("sweeps.cu", r"warp & signs", "warp & 0", "warps"),
+    plant("sweeps.cu", r"swizzle\(masks\[k\]\)", "masks[k]", "lanes"),
+    plant("sweeps.cu", r"total \+= scratch\[warp\]", "total = scratch[warp]", "warps"),
+    # phases and rotations
+    plant("sweeps.cu", r"mask >> TILE_QUBITS", "mask >> (TILE_QUBITS + 1)", "lanes"),
+    plant("sweeps.cu", r"piece\.signs\[b\]", "piece.signs[0]", "lanes"),
+    plant("sweeps.cu", r"piece\.register_signs >> j", "piece.register_signs >> (j ^ 1)", "lanes"),
+    plant("sweeps.cu", r"extra\.bit == b", "extra.bit <= b", "lanes"),
+    plant("sweeps.cu", r"inverse \? multiply_conjugate", "!inverse ? multiply_conjugate", "lanes"),
+    plant("sweeps.cu", r"rotate<BIT>\(lam, -c\.x, -c\.y\)", "rotate<BIT>(lam, -c.x, c.y)", "lanes"),
+    plant("sweeps.cu", r"place\(piece\.table, row,", "place(piece.table, 0,", "lanes"),
+    # real amplitudes
+    plant("sweeps.cu", r"sizeof\(Amplitude\) << TILE_QUBITS", "(sizeof(Amplitude) << TILE_QUBITS) / 2", "real"),
+    plant("sweeps.cu", r"(?<=invert_if\(Real a, unsigned\) \{\n    return )a", "-a", "real"),
+    plant("bind.cu", r"(?<=set\(Real& a, Real re, Real\) \{\n    a = )re", "1", "real"),
+    plant("observe.cu", r"(?<=set\(Real& a, Real re, Real\) \{\n    a = )re", "1", "real"),
+    plant("sweeps.cu", r"(?<=add_multiple\(Real& a, Real s, Real b\) \{\n    a \+= )s \* b", "b", "real"),
+    plant("sweeps.cu", r"negate_if\(table\[b\], odd\)", "table[b]", "real"),
+    plant("bind.cu", r"if \(IS_REAL\) \{", "if (false) {", "real"),
+    plant("bind.cu", r" && !IS_REAL", "", "real"),
+    plant("bind.cu", r"u\.b \* u\.b \+ u\.d \* u\.d > u\.a", "u.a", "real"),
+    # angles and tables
+    plant("bind.cu", r"if \(entry >= slots->shared_runs [^;]*\) return;", "", "lanes"),
+    plant("bind.cu", r"run\.only_rx && !IS_REAL \? [^:]* :", "false ? 0 :", "small"),
+    plant("bind.cu", r"1 << \(k - THREADS_PER_TILE\)", "2 << (k - THREADS_PER_TILE)", "lanes"),
+    plant("bind.cu", r"- row \* num_varying", "- row", "lanes"),
+    plant("bind.cu", r"SOURCE_RUN_IN \? angles\.x : angles\.y", "SOURCE_RUN_IN ? angles.y : angles.x", "lanes"),
+    # observables and gradients
+    plant("observe.cu", r"if \(i >= size\) return;", "", "small"),
+    plant("observe.cu", r"inside\[j\] \? psi\[index\[j\]\]", "true ? psi[index[j]]", "small"),
+    plant("observe.cu", r"!cotangents && inside\[j\]", "!cotangents", "small"),
+    plant("observe.cu", r"index\[j\] \^ group\.flip", "index[j]", "lanes"),
+    plant("gradients.cu", r"tile & output\.outside", "tile & 0", "sums"),
+    plant("gradients.cu", r" && o < num_outputs\)", ")", "sums"),
+    plant("gradients.cu", r"unit \* num_leaf_outputs \+ leaf\.output", "unit * num_leaf_outputs", "lanes"),
+    plant("gradients.cu", r"row = row_of_unit\[unit\]", "row = 0", "lanes"),
+    plant("gradients.cu", r" && unit < units", "", "summed"),
+    plant("gradients.cu", r"first = s \* units_per_sum", "first = s", "summed"),
+    plant("gradients.cu", r"column = chosen\[k\]", "column = k", "summed"),
+    plant("gradients.cu", r"\+ units_per_sum - 1\) / units_per_sum", "/ units_per_sum)", "summed"),
+    plant("gradients.cu", r"s \* sum_stride \+ k \* chosen_stride(?=\] =)", "s * num_chosen + k", "summed"),
+]
+
+
+def find(mutant, scenario):
+    """Run a planted bug; return how it was found, or None."""
+    try:
+        SCENARIOS[scenario](EmulatedRuntime(check=True, seed=1, source_edit=mutant.edit))
+    except EmulationError as error:
+        return str(error)
+    except AssertionError:
+        return "wrong results"
+    return None
+
+
+def find_by_any(mutant):
+    return next(filter(None, (find(mutant, scenario) for scenario in mutant.scenarios)), None)
+
+
+@pytest.fixture(scope="module")
+def findings(request):
+    """What is found of each mutant that is tested: two threads compile while this one waits."""
+    tested = [
+        item.callspec.params
+        for item in request.session.items
+        if item.path == request.path and hasattr(item, "callspec")
+    ]
+    pool = ThreadPoolExecutor(2)
+    yield {params["mutant"]: pool.submit(find_by_any, params["mutant"]) for params in tested if "mutant" in params}
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_right_kernels_pass(scenario):
+    SCENARIOS[scenario](EmulatedRuntime(check=True, seed=1))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_planted_bug_is_found(mutant, findings):
+    assert findings[mutant].result() is not None, f"{mutant.name} changes nothing that is tested"

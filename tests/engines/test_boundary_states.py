@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statevectors that go into engines and come out of them, at the end of a circuit."""
+
+import numpy as np
+import pytest
+from engine_cases import TOLERANCE, all_pairs, assert_agree, on_engines, random_circuit, random_observables, rows_of
+from qiskit.circuit.library import real_amplitudes
+from qiskit.quantum_info import Statevector
+
+from qiskit_fused.compilation.observables import coerce_observables
+from qiskit_fused.engines.checkpointing import REVERSE, Method
+from qiskit_fused.engines.interface import Ends
+from qiskit_fused.engines.reference import ReferenceEngine, apply_observable
+from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.lowering.lower import lower
+
+# Qiskit's own exponential of an evolution warns about its sparse format
+pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
+
+METHODS = [REVERSE, Method("store"), Method("checkpoint", 2)]
+NO_PAIRS = np.zeros(0, np.int32), np.zeros(0, np.int32)
+
+every_size = on_engines(cpu=[1, 2, 3, 7, 10, 14], emulated=[1, 4, 13], tiles=[3, 7, 10])
+
+
+def circuit_of(num_qubits):
+    if num_qubits == 1:
+        return real_amplitudes(1, reps=2)
+    circuit = random_circuit(num_qubits, 20, seed=num_qubits)
+    circuit.swap(0, num_qubits - 1)  # renames bits at the end
+    return circuit
+
+
+def question(num_qubits, num_rows=3, any_start=False):
+    program = lower(circuit_of(num_qubits))
+    program = program.from_any_state() if any_start else program
+    operators = coerce_observables(random_observables(num_qubits, 1)).operators
+    return make_plan(program, None), operators, rows_of(program, num_rows=num_rows)
+
+
+def random_states(num_rows, num_qubits):
+    states = np.random.default_rng(7).normal(size=(num_rows, 1 << num_qubits, 2)) @ [1, 1j]
+    return states / np.linalg.norm(states, axis=1, keepdims=True)
+
+
+def assert_equal_up_to_phase(states, expected, dtype):
+    overlaps = np.einsum("bi,bi->b", expected.conj(), states)
+    np.testing.assert_allclose(states, expected * (overlaps / np.abs(overlaps))[:, None], atol=TOLERANCE[dtype])
+
+
+@every_size
+def test_final_states_are_those_of_qiskits_statevector(make_engine, num_qubits, dtype):
+    plan, operators, columns = question(num_qubits)
+    found = make_engine(2).evaluate(plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(final=True))
+    circuit = circuit_of(num_qubits)
+    expected = np.array([Statevector(circuit.assign_parameters(row[: circuit.num_parameters])).data for row in columns])
+    order = np.zeros(1, np.int64)
+    for bit in np.argsort(plan.wires):  # circuit qubit of each bit, ascending
+        order = np.concatenate([order, order | 1 << bit])
+    assert_equal_up_to_phase(found.final_states, expected[:, order], dtype)
+    assert found.values.shape == (0,)
+
+
+@every_size
+def test_final_states_come_with_values_of_pairs(make_engine, num_qubits, dtype):
+    plan, operators, columns = question(num_qubits)
+    pairs = all_pairs(3, 2)
+    found = make_engine(2).evaluate(plan, operators, columns, pairs, dtype=dtype, ends=Ends(final=True))
+    terms = operators.restrict(plan.wires)
+    expected = [np.vdot(psi, apply_observable(terms, k, psi)).real for psi in found.final_states for k in range(2)]
+    np.testing.assert_allclose(found.values, expected, atol=10 * TOLERANCE[dtype])
+
+
+@every_size
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("from_states", [False, True], ids=["zero", "states"])
+def test_cotangents_of_final_states_give_the_gradients_of_what_they_come_from(
+    make_engine, num_qubits, method, from_states, dtype
+):
+    engine = make_engine(2)
+    plan, operators, columns = question(num_qubits, any_start=from_states)
+    initial, weights = random_states(3, num_qubits) if from_states else None, np.array([0.4, -1.2])
+    psi = engine.evaluate(plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(initial, final=True)).final_states
+    terms = operators.restrict(plan.wires)
+    cotangents = np.array([2 * sum(w * apply_observable(terms, k, row) for k, w in enumerate(weights)) for row in psi])
+    found = engine.evaluate(
+        plan,
+        operators,
+        columns,
+        NO_PAIRS,
+        gradient=True,
+        dtype=dtype,
+        method=method,
+        ends=Ends(initial, from_states, final_cotangents=cotangents),
+    )
+    expected = ReferenceEngine().evaluate(
+        plan,
+        operators,
+        columns,
+        all_pairs(3, 2),
+        gradient=True,
+        cotangents=np.tile(weights, 3),
+        ends=Ends(initial, from_states),
+    )
+    scale = 4 * max(1.0, np.abs(expected.gradients).max(initial=0))
+    np.testing.assert_allclose(found.gradients, expected.gradients, rtol=0, atol=scale * TOLERANCE[dtype])
+    if from_states:
+        np.testing.assert_allclose(found.state_gradients, expected.state_gradients, atol=4 * TOLERANCE[dtype])
+
+
+def test_the_reference_engine_takes_and_gives_states_at_the_end():
+    plan, operators, columns = question(4)
+    engine, terms = ReferenceEngine(), operators.restrict(plan.wires)
+    psi = engine.evaluate(plan, operators, columns, NO_PAIRS, ends=Ends(final=True)).final_states
+    cotangents = np.array([2 * apply_observable(terms, 0, row) for row in psi])
+    found = engine.evaluate(plan, operators, columns, NO_PAIRS, gradient=True, ends=Ends(final_cotangents=cotangents))
+    pairs = np.arange(3, dtype=np.int32), np.zeros(3, np.int32)
+    expected = engine.evaluate(plan, operators, columns, pairs, gradient=True)
+    np.testing.assert_allclose(found.gradients, expected.gradients, atol=1e-12)
+
+
+@every_size
+def test_one_start_state_serves_all_rows(make_engine, num_qubits, dtype):
+    plan, operators, columns = question(num_qubits, any_start=True)
+    one, pairs = random_states(1, num_qubits), all_pairs(3, 2)
+    shared, repeated = (
+        make_engine(2).evaluate(plan, operators, columns, pairs, gradient=True, dtype=dtype, ends=Ends(states, True))
+        for states in (one, np.repeat(one, 3, axis=0))
+    )
+    assert_agree(shared, repeated, dtype)
+    np.testing.assert_array_equal(shared.state_gradients, repeated.state_gradients)
+
+
+@every_size
+def test_gradients_of_final_states_do_not_depend_on_threads_bit_for_bit(make_engine, num_qubits, dtype):
+    plan, operators, columns = question(num_qubits)
+    ends = Ends(final=True, final_cotangents=random_states(3, num_qubits))
+    first, again = (
+        make_engine(threads).evaluate(plan, operators, columns, NO_PAIRS, gradient=True, dtype=dtype, ends=ends)
+        for threads in (1, 2)
+    )
+    assert np.array_equal(first.gradients, again.gradients)
+    assert np.array_equal(first.final_states, again.final_states)

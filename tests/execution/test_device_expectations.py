@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors of a GPU go through the engine and come back without the host, in torch's stream.
+
+Tensors of the CPU stand for those of a GPU, and an emulated device whose arrays NumPy refuses for CuPy. What only a
+device can show, that streams and DLPack do what their documents say, the last test asks.
+"""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cuda_emulation import missing_tools
+from qiskit import QuantumCircuit
+from qiskit.circuit import ParameterVector
+from qiskit.circuit.library import real_amplitudes
+from qiskit.quantum_info import SparsePauliOp
+from qiskit_machine_learning.circuit.library import raw_feature_vector
+from qiskit_machine_learning.connectors import TorchConnector
+from qiskit_machine_learning.neural_networks import EstimatorQNN
+
+from qiskit_fused import accelerate
+from qiskit_fused.engines.cuda.engine import CudaEngine
+from qiskit_fused.engines.interface import DoesNotFit
+from qiskit_fused.execution import device_expectations as on_device
+from qiskit_fused.execution.expectations import Expectations
+
+torch = pytest.importorskip("torch")
+strict_device = pytest.importorskip("strict_device")
+from qiskit_fused.machine_learning import torch_connector as connector_module  # noqa: E402
+from qiskit_fused.torch import FusedLayer  # noqa: E402
+from qiskit_fused.torch import layer as torch_module  # noqa: E402
+
+pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
+
+OBSERVABLES = [SparsePauliOp(["ZZI", "IXY"], [1.0, -0.4]), SparsePauliOp("IIZ")]
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
+HANDLE = 1234
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time():
+    torch.manual_seed(7)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Take tensors of the CPU for tensors of a GPU, which is a strict one, and its engine for that of "cuda"."""
+    runtime = strict_device.StrictRuntime()
+    engine = CudaEngine(runtime, max_tile_qubits=5)
+    for module in (torch_module, connector_module):
+        monkeypatch.setattr(module, "is_on_gpu", lambda tensor: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=HANDLE))
+    monkeypatch.setattr(on_device, "choose_device", lambda *_: "cuda")
+    monkeypatch.setattr(on_device, "engine_for", lambda *_: engine)
+    return SimpleNamespace(runtime=runtime, engine=engine)
+
+
+@pytest.fixture
+def host_calls(monkeypatch):
+    """Names of the methods of `Expectations` that were called: those of the way through the host."""
+    made = []
+    for name in ("values", "value_and_vjp"):
+        method = getattr(Expectations, name)
+        monkeypatch.setattr(
+            Expectations, name, lambda *a, name=name, method=method, **k: made.append(name) or method(*a, **k)
+        )
+    return made
+
+
+def make_layer(dtype, affine=True, **options):
+    """Return a layer whose input parameters are not in the order of the circuit's."""
+    x, w = ParameterVector("x", 2), ParameterVector("w", 6)
+    circuit = QuantumCircuit(3)
+    circuit.ry(x[0], 0)
+    circuit.rz(2 * x[1] - 0.3 if affine else x[0] * x[1], 1)
+    for qubit in range(3):
+        circuit.rx(w[qubit], qubit)
+        circuit.ry(w[3 + qubit], qubit)
+        circuit.cz(qubit, (qubit + 1) % 3)
+    circuit.swap(0, 2)
+    weights = [w[k] for k in (3, 0, 5, 1, 4, 2)]
+    return FusedLayer(circuit, OBSERVABLES, [x[1], x[0]], weights, **options).to(dtype)
+
+
+def random_states(*shape, dtype=torch.float64):
+    states = torch.randn(*shape, 8, dtype=dtype.to_complex())
+    return states / states.norm(dim=-1, keepdim=True)
+
+
+def run(layer, inputs, states=None, cotangents=None):
+    """Return values and the gradients of weights, inputs and states, as tensors that know of nothing."""
+    leaves = [layer.weight, inputs.detach().requires_grad_()]
+    if states is not None:
+        leaves.append(states.detach().requires_grad_())
+    values = layer(*leaves[1:])
+    return [values.detach(), *torch.autograd.grad(values, leaves, cotangents)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("with_states", [False, True], ids=["zero", "states"])
+def test_values_and_gradients_are_those_of_the_host(gpu, host_calls, monkeypatch, dtype, with_states):
+    layer, inputs, cotangents = make_layer(dtype), torch.randn(5, 2, dtype=dtype), torch.randn(5, 2, dtype=dtype)
+    states = random_states(5, dtype=dtype) if with_states else None
+    found = run(layer, inputs, states, cotangents)
+    assert host_calls == [] and gpu.runtime.streams == [HANDLE, HANDLE]
+    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    expected = run(layer, inputs, states, cotangents)
+    assert host_calls == ["values", "value_and_vjp"]
+    for one, other in zip(found, expected):
+        assert one.dtype == other.dtype and one.shape == other.shape
+        torch.testing.assert_close(one, other, atol=TOLERANCE[dtype], rtol=0)
+
+
+def test_the_strict_device_refuses_arrays_of_the_host():
+    runtime = strict_device.StrictRuntime()
+    array, host = runtime.xp.zeros(3), np.ones(3)
+    for mix in (
+        lambda: np.asarray(array),
+        lambda: np.isfinite(array),
+        lambda: host + array,
+        lambda: array * host,
+        lambda: array.__iadd__(host),
+        lambda: array.__setitem__(slice(0, 3), host),
+        lambda: runtime.xp.isfinite(host),
+        lambda: runtime.module("observe.cu", QF_DOUBLE=1, QF_TILE_QUBITS=3, QF_REGISTER_QUBITS=3).function("observe")(
+            1, 32, (host,)
+        ),
+    ):
+        with pytest.raises(TypeError):
+            mix()
+    assert np.array_equal(runtime.to_host(runtime.xp.asarray(host) + array), host)
+
+
+def test_only_what_is_said_visits_the_host(gpu):
+    layer = make_layer(torch.float64)
+    run(layer, torch.randn(50, 2, dtype=torch.float64), random_states(50), torch.randn(50, 2, dtype=torch.float64))
+    # flags of 8 columns, and 50 norms, forward and backward
+    assert gpu.runtime.copied == [400, 8, 400, 8]
+
+
+def test_double_tensors_and_answers_share_their_memory_with_the_engine(gpu, monkeypatch):
+    layer, inputs = make_layer(torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    states, cotangents = random_states(4), torch.randn(4, 2, dtype=torch.float64)
+    taken, found = [], []
+    from_dlpack, evaluate = gpu.runtime.from_dlpack, gpu.engine.evaluate_on_device
+    monkeypatch.setattr(
+        gpu.runtime, "from_dlpack", lambda tensor: taken.append(tensor.data_ptr()) or from_dlpack(tensor)
+    )
+    monkeypatch.setattr(gpu.engine, "evaluate_on_device", lambda *a, **k: found.append(evaluate(*a, **k)) or found[-1])
+    values = layer(inputs, states)
+    assert taken == [tensor.data_ptr() for tensor in (inputs, layer.weight, states)]
+    assert values.data_ptr() == found[0].values._memory.ctypes.data
+    values.backward(cotangents)
+    assert cotangents.data_ptr() in taken
+
+
+def test_gradients_that_nobody_needs_are_summed_away(gpu, monkeypatch):
+    layer, inputs = make_layer(torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    found, evaluate = [], gpu.engine.evaluate_on_device
+    monkeypatch.setattr(gpu.engine, "evaluate_on_device", lambda *a, **k: found.append(evaluate(*a, **k)) or found[-1])
+    layer(inputs).sum().backward()
+    assert found[0].gradients is None and found[1].gradients.shape == (4, 0) and found[1].sums.shape == (8,)
+    layer(inputs.requires_grad_()).sum().backward()
+    assert found[3].gradients.shape == (4, 2) and found[3].sums.shape == (6,)
+
+
+def test_chunks_of_a_small_device_give_the_same_answers(gpu, monkeypatch):
+    layer, inputs, states = make_layer(torch.float64), torch.randn(40, 2, dtype=torch.float64), random_states(40)
+    expected = run(layer, inputs, states, torch.ones(40, 2, dtype=torch.float64))
+    gpu.runtime.memory = 25_000
+    chunks, evaluate = [], gpu.engine.evaluate_on_device
+    monkeypatch.setattr(
+        gpu.engine, "evaluate_on_device", lambda *a, **k: chunks.append(evaluate(*a, **k)) or chunks[-1]
+    )
+    found = run(layer, inputs, states, torch.ones(40, 2, dtype=torch.float64))
+    assert chunks[-1].stats["chunks"] > 1
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other, atol=1e-13, rtol=0)
+
+
+def test_half_precision_strided_and_conjugated_tensors_are_converted_on_the_gpu(gpu, host_calls):
+    layer = make_layer(torch.float64)
+    expected = layer(torch.tensor([[1.0, -2.0]], dtype=torch.float64))
+    for dtype in (torch.int64, torch.bfloat16, torch.float16):
+        assert torch.equal(layer(torch.tensor([[1, -2]], dtype=dtype)), expected)
+    inputs, states = torch.randn(2, 3, dtype=torch.float64).T, random_states(3)
+    torch.testing.assert_close(layer(inputs, states.conj()), layer(inputs.contiguous(), states.conj().resolve_conj()))
+    assert host_calls == []
+
+
+def test_what_numpy_makes_goes_by_way_of_the_host(gpu, host_calls):
+    inputs = torch.randn(3, 2, dtype=torch.float64)
+    make_layer(torch.float64, affine=False)(inputs)
+    ansatz = real_amplitudes(2, reps=1)
+    encoding = raw_feature_vector(4)
+    FusedLayer(encoding.compose(ansatz), ["ZI"], encoding.parameters, ansatz.parameters).double()(torch.ones(1, 4))
+    make_layer(torch.float64)(torch.zeros(0, 2))
+    assert host_calls == ["values"] * 3 and gpu.runtime.streams == []
+
+
+def test_what_rows_share_is_simulated_once_by_way_of_the_host(gpu, host_calls):
+    weights, x = ParameterVector("w", 80), ParameterVector("x", 1)
+    circuit = QuantumCircuit(4)
+    for k, weight in enumerate(weights):
+        circuit.ry(weight, k % 4)
+        circuit.cx(k % 4, (k + 1) % 4)
+    circuit.rx(x[0], 0)
+    layer = FusedLayer(circuit, ["ZZZZ"], x, weights).double()
+    layer(torch.randn(10, 1, dtype=torch.float64))
+    assert host_calls == []
+    layer(torch.randn(5000, 1, dtype=torch.float64))
+    assert host_calls == ["values"]
+
+
+def test_real_states_stay_on_the_device_too(gpu, host_calls, monkeypatch):
+    circuit = real_amplitudes(6, reps=2)
+    layer = FusedLayer(circuit, ["ZZIXXI", "IIZIIY"], circuit.parameters[:2], circuit.parameters[2:]).double()
+    inputs = torch.randn(3, 2, dtype=torch.float64)
+    found = run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))
+    assert host_calls == []
+    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    for one, other in zip(found, run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
+def test_a_device_that_is_too_small_leaves_the_work_to_the_host(gpu, host_calls, monkeypatch):
+    def refuse(*_, **__):
+        raise DoesNotFit("too small")
+
+    monkeypatch.setattr(gpu.engine, "evaluate_on_device", refuse)
+    layer = make_layer(torch.float64)
+    run(layer, torch.randn(2, 2, dtype=torch.float64), cotangents=torch.ones(2, 2, dtype=torch.float64))
+    assert host_calls == ["values", "value_and_vjp"]
+
+
+def test_errors_are_those_of_the_host(gpu):
+    layer = make_layer(torch.float64)
+    inputs = torch.zeros(2, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"'x\[0\]' in row 1 is nan"):
+        layer(torch.tensor([[0, 0], [0, np.nan]], dtype=torch.float64))
+    with pytest.raises(ValueError, match="state of row 1 of initial_states has the norm 2"):
+        layer(inputs, torch.tensor([[1.0], [2.0]]) * torch.eye(8)[0])
+    with pytest.raises(ValueError, match="cotangent of observable 1 in row 0 is inf"):
+        layer(inputs).backward(torch.tensor([[0.0, np.inf], [0.0, 0.0]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("input_gradients", [False, True])
+def test_an_accelerated_connector_stays_on_the_gpu(gpu, host_calls, monkeypatch, input_gradients):
+    features, x, ansatz = QuantumCircuit(2), ParameterVector("x", 2), real_amplitudes(2, reps=1)
+    features.rx(x[0], 0)
+    features.ry(x[1], 1)
+    qnn = EstimatorQNN(
+        circuit=features.compose(ansatz),
+        observables=[SparsePauliOp("ZZ"), SparsePauliOp("IX")],
+        input_params=list(x),
+        weight_params=ansatz.parameters,
+        input_gradients=input_gradients,
+    )
+    module = accelerate(TorchConnector(qnn))
+
+    def answers(inputs):
+        inputs = inputs.detach().requires_grad_()
+        values = module(inputs)
+        wanted = [module.weight, *([inputs] if input_gradients else [])]
+        return [values.detach(), *torch.autograd.grad(values.square().sum(), wanted)]
+
+    for shape in ((4, 2), (2, 3, 2), (2,)):
+        inputs = torch.randn(*shape)
+        found = answers(inputs)
+        assert host_calls == []
+        with monkeypatch.context() as patch:
+            patch.setattr(connector_module, "is_on_gpu", lambda tensor: False)
+            expected = answers(inputs)
+        assert host_calls == ["values", "value_and_vjp"]
+        host_calls.clear()
+        for one, other in zip(found, expected):
+            assert one.dtype == other.dtype
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("own_stream", [False, True], ids=["default stream", "own stream"])
+@pytest.mark.parametrize("with_states", [False, True], ids=["zero", "states"])
+def test_a_real_gpu_gives_the_answers_of_the_host(host_calls, with_states, own_stream):
+    from qiskit_fused.engines.cuda.runtime import usable_gpu
+
+    if not torch.cuda.is_available() or usable_gpu()[0] is None:
+        pytest.skip("needs a GPU that PyTorch and CuPy can use")
+    on_host, dtype = make_layer(torch.float64), torch.float64
+    layer = make_layer(dtype, device="cuda")
+    layer.load_state_dict(on_host.state_dict())
+    layer.cuda()
+    inputs, cotangents = torch.randn(500, 2, dtype=dtype), torch.randn(500, 2, dtype=dtype)
+    states = random_states(500) if with_states else None
+    expected = run(on_host, inputs, states, cotangents)
+    host_calls.clear()
+    with torch.cuda.stream(torch.cuda.Stream() if own_stream else None):
+        given = [None if tensor is None else tensor.cuda() for tensor in (inputs, states, cotangents)]
+        for _ in range(3):
+            # work of torch that is not done when the engine is called, and when its answers are read
+            scaled = 2 * (given[0] / 2)
+            found = [tensor * 1 for tensor in run(layer, scaled, *given[1:])]
+        found = [tensor.cpu() for tensor in found]
+    assert host_calls == []
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other, atol=1e-11, rtol=0)

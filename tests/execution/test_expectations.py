@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Expectations`: values, Jacobians and vector-Jacobian products of inputs and weights, in blocks of rows."""
+
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from qiskit.circuit.library import real_amplitudes, zz_feature_map
+from qiskit.quantum_info import SparsePauliOp
+
+from qiskit_fused.execution import executor as workers
+from qiskit_fused.execution import expectations as training
+from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.options import FusedOptions
+
+FEATURES, ANSATZ = zz_feature_map(3), real_amplitudes(3, reps=2)
+RNG = np.random.default_rng(0)
+INPUTS, WEIGHTS, COTANGENTS = RNG.random((7, 3)), RNG.random(9), RNG.normal(size=(7, 2))
+
+
+def make(**options):
+    observables = [SparsePauliOp("ZZI"), SparsePauliOp("XIY")]
+    return Expectations(
+        FEATURES.compose(ANSATZ), observables, FEATURES.parameters, ANSATZ.parameters, FusedOptions(**options)
+    )
+
+
+def blocks_of(monkeypatch):
+    """Return a list that fills with the rows of each evaluation."""
+    sizes, evaluate = [], training.evaluate
+    monkeypatch.setattr(training, "evaluate", lambda *args, **kw: sizes.append(len(args[3])) or evaluate(*args, **kw))
+    return sizes
+
+
+@pytest.mark.parametrize("function", [False, True], ids=["array", "function"])
+def test_a_vjp_is_the_jacobian_times_cotangents(function):
+    values, of_inputs, of_weights = make().value_and_jacobian(INPUTS, WEIGHTS)
+    cotangents = values**2 if function else COTANGENTS
+    found = make().value_and_vjp(INPUTS, WEIGHTS, np.square if function else COTANGENTS)
+    assert_allclose(found.values, values, atol=1e-14)
+    assert_allclose(found.inputs, np.einsum("bk,bki->bi", cotangents, of_inputs), atol=1e-12)
+    assert_allclose(found.weights, np.einsum("bk,bkw->w", cotangents, of_weights), atol=1e-12)
+    assert_allclose(make().values(INPUTS, WEIGHTS), values, atol=1e-14)
+
+
+def test_blocks_shrink_with_the_memory_limit_and_change_nothing(monkeypatch):
+    inputs, cotangents = RNG.random((3000, 3)), RNG.normal(size=(3000, 2))
+    wanted = make().value_and_vjp(inputs, WEIGHTS, cotangents)
+    sizes = blocks_of(monkeypatch)
+    found = make(memory_limit="400kB", num_threads=1).value_and_vjp(inputs, WEIGHTS, cotangents)
+    assert sum(sizes) == 3000
+    assert max(sizes) * 8 * make().compiled.program.num_columns <= 400_000 / 8
+    assert_allclose(found.weights, wanted.weights, atol=1e-11)
+    assert_allclose(found.inputs, wanted.inputs, atol=1e-12)
+
+
+def test_without_a_limit_a_batch_of_few_bytes_is_one_block(monkeypatch):
+    sizes = blocks_of(monkeypatch)
+    make().value_and_vjp(INPUTS, WEIGHTS, COTANGENTS)
+    assert sizes == [7]
+
+
+@pytest.mark.parametrize("how", ["blocks", "threads", "processes"])
+def test_a_function_sees_the_values_of_all_rows_at_once_however_these_are_cut(how, monkeypatch):
+    inputs, targets, seen = RNG.random((3000, 3)), RNG.random((3000, 2)), []
+
+    def squares(values):
+        seen.append(values.shape)
+        return 2 * (values - targets) / len(targets)
+
+    wanted = make().value_and_vjp(inputs, WEIGHTS, squares)
+    pools = {"threads": ThreadPoolExecutor, "processes": ProcessPoolExecutor}
+    with pools.get(how, ThreadPoolExecutor)(2) as pool:
+        monkeypatch.setattr(workers, "_MIN_WORK", 1 << 18)
+        options = {"memory_limit": "400kB"} if how == "blocks" else {"executor": pool}
+        found = make(**options, num_threads=1).value_and_vjp(inputs, WEIGHTS, squares)
+    assert seen == [(3000, 2)] * 2
+    for one, other in zip(found[:3], wanted):
+        assert_allclose(one, other, atol=1e-12)
+
+
+def test_cotangents_of_none_are_one_for_each_value():
+    for cotangents in (None, lambda values: None):
+        with pytest.raises(TypeError, match="cotangents is None; allowed: real numbers, one for each value of each"):
+            make().value_and_vjp(INPUTS, WEIGHTS, cotangents)
+
+
+def test_wrong_shapes_and_numbers_are_named():
+    with pytest.raises(ValueError, match=r"inputs have shape \(7, 2\); allowed: \(rows, 3\)"):
+        make().values(INPUTS[:, :2], WEIGHTS)
+    with pytest.raises(ValueError, match=r"weights have shape \(8,\); allowed: \(9,\)"):
+        make().values(INPUTS, WEIGHTS[:8])
+    with pytest.raises(
+        TypeError, match=r"a tuple of 2 with a number at 0; allowed: an array of shape \(7, 2\). A function"
+    ):
+        make().value_and_vjp(INPUTS, WEIGHTS, lambda values: ((values**2).sum(), 2 * values))
+    with pytest.raises(ValueError, match=r"cotangents have shape \(7, 1\); allowed: \(7, 2\)"):
+        make().value_and_vjp(INPUTS, WEIGHTS, COTANGENTS[:, :1])
+    with pytest.raises(ValueError, match=r"cotangent of observable 1 in row 2 is nan"):
+        make().value_and_vjp(INPUTS, WEIGHTS, np.where(np.arange(14).reshape(7, 2) == 5, np.nan, COTANGENTS))
+    with pytest.raises(ValueError, match=r"parameter 'x\[0\]' in row 3 is inf"):
+        make().values(np.where(np.arange(21).reshape(7, 3) == 9, np.inf, INPUTS), WEIGHTS)
+
+
+def test_a_parameter_that_is_neither_input_nor_weight_is_named():
+    with pytest.raises(
+        ValueError, match=r"parameter 'x\[2\]' of the circuit must be one input parameter or one weight"
+    ):
+        Expectations(FEATURES.compose(ANSATZ), "ZZZ", FEATURES.parameters[:2], ANSATZ.parameters, FusedOptions())
+
+
+def test_old_names_of_inputs_and_weights_still_work():
+    with pytest.warns(FutureWarning, match="of Expectations is now called") as record:
+        old = Expectations(
+            FEATURES.compose(ANSATZ), "ZZZ", input_parameters=FEATURES.parameters, weight_parameters=ANSATZ.parameters
+        )
+    new = Expectations(
+        FEATURES.compose(ANSATZ), "ZZZ", input_params=FEATURES.parameters, weight_params=ANSATZ.parameters, device="cpu"
+    )
+    assert len(record) == 2
+    np.testing.assert_array_equal(old.values(INPUTS, WEIGHTS), new.values(INPUTS, WEIGHTS))

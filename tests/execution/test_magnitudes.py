@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coefficients of any size have right values and gradients in every number format, or an error says why not."""
+
+import numpy as np
+import pytest
+from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
+
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, compile_circuit
+from qiskit_fused.compilation.observables import coerce_observables
+from qiskit_fused.execution.evaluate import evaluate
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.program.observables import Observables
+
+V = ParameterVector("v", 3)
+POINTS = np.array([[0.3, 0.4, 0.5], [1.3, -0.4, 0.1], [2.0, 0.7, -0.3]])
+
+
+def ansatz():
+    circuit = QuantumCircuit(3)
+    circuit.ry(V[0], 0)
+    circuit.cx(0, 1)
+    circuit.rx(V[1], 1)
+    circuit.cx(1, 2)
+    circuit.u(V[2], 0.3, 0.1, 2)
+    return circuit
+
+
+OPERATORS = [SparsePauliOp(["ZZI"]), SparsePauliOp(["XXI", "IZY"], [1.0, 0.5]), SparsePauliOp(["IYX", "ZII"])]
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("factor", [1e30, 1e39, 1e200, 1e307])
+def test_large_coefficients_scale_values_and_gradients(factor, dtype, device):
+    options = {"dtype": dtype, "device": device}
+    estimator, gradient = FusedEstimator(**options), FusedEstimatorGradient(**options)
+    mixed = [OPERATORS[0], OPERATORS[1] * factor, OPERATORS[2] * factor]
+    factors = np.array([1.0, factor, factor])
+    expected = estimator.run([(ansatz(), [[operator] for operator in OPERATORS], POINTS)]).result()[0].data.evs
+    found = estimator.run([(ansatz(), [[operator] for operator in mixed], POINTS)]).result()[0].data.evs
+    np.testing.assert_allclose(found / factors[:, None], expected, rtol=1e-5, atol=1e-6)
+    values, gradients = gradient.value_and_gradient(ansatz(), OPERATORS, POINTS)
+    large_values, large = gradient.value_and_gradient(ansatz(), mixed, POINTS)
+    np.testing.assert_allclose(large_values / factors, values, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(large / factors[:, None], gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_weighted_sums_of_large_observables_have_gradients():
+    compiled, weights = compile_circuit(ansatz()), np.array([0.5, -2e-39, 1e-39] * 3)
+    large = coerce_observables([OPERATORS[0], OPERATORS[1] * 1e39, OPERATORS[2] * 1e39]).operators
+    small = coerce_observables(OPERATORS).operators
+    pairs = np.repeat(np.arange(3, dtype=np.int32), 3), np.tile(np.arange(3, dtype=np.int32), 3)
+    question = {"gradient": True, "pairs": pairs, "values": POINTS, "compiled": compiled}
+    options = FusedOptions(dtype="complex64")
+    found = evaluate(options, operators=large, cotangents=weights, **question)
+    expected = evaluate(options, operators=small, cotangents=np.array([0.5, -2.0, 1.0] * 3), **question)
+    np.testing.assert_allclose(found.gradients, expected.gradients, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_large_weights_scale_gradients(dtype):
+    operators = coerce_observables(OPERATORS).operators
+    pairs = np.repeat(np.arange(3, dtype=np.int32), 3), np.tile(np.arange(3, dtype=np.int32), 3)
+    question = {"gradient": True, "operators": operators, "pairs": pairs, "values": POINTS}
+    weights = np.linspace(-1, 2, 9)
+    ask = lambda weights: evaluate(FusedOptions(dtype=dtype), compile_circuit(ansatz()), cotangents=weights, **question)  # noqa: E731
+    np.testing.assert_allclose(ask(weights * 1e60).gradients / 1e60, ask(weights).gradients, atol=1e-5)
+
+
+def test_what_is_larger_than_any_float_is_an_error_that_names_row_and_observable():
+    operators = [SparsePauliOp(["III"]), SparsePauliOp(["III", "ZII", "IZI"], [1.7e308] * 3)]
+    with pytest.raises(ValueError, match=r"observable 1 in row 2.*larger than 1\.8e\+308.*divide the coefficients"):
+        FusedEstimatorGradient().value_and_gradient(ansatz(), operators, [[3.1, 0, 0], [3.1, 0, 0], [0, 0, 0]])
+
+
+def test_coefficients_in_range_are_taken_as_they_are():
+    operators = Observables(1, 2, [0, 1], [1e12, 1e-12], [0, 1, 2], [1, 1], [0, 0])
+    assert operators.scaled is None
+    tiny = Observables(1, 2, [0, 1], [1.0, 3e-60], [0, 1, 2], [1, 1], [0, 0])
+    scaled, exponents = tiny.scaled
+    assert exponents[0] == 0
+    np.testing.assert_array_equal(np.ldexp(scaled.coefficients.real, exponents), tiny.coefficients.real)

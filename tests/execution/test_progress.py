@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The option ``progress``: one bar, or one function called, for all the work of a job."""
+
+import re
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit.library import real_amplitudes
+from qiskit_machine_learning.gradients import DerivativeType
+
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions
+from qiskit_fused.common.cancellation import Cancellation, uninterrupted
+from qiskit_fused.engines.interface import DoesNotFit, Evaluation
+from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.execution import evaluate as execution
+from qiskit_fused.execution.progress import Part, Progress
+
+CIRCUITS = [real_amplitudes(2, reps=1), real_amplitudes(3, reps=2)]
+PUBS = [(CIRCUITS[0], "ZZ", np.zeros((5, 4))), (CIRCUITS[1], ["ZZZ", "XII"], np.zeros(9))]
+
+
+class Told:
+    """A callback that remembers what it was told, and by which thread."""
+
+    def __init__(self):
+        self.calls, self.threads = [], set()
+
+    def __call__(self, done, total):
+        self.calls.append((done, total))
+        self.threads.add(threading.current_thread().name)
+
+    def check(self):
+        """Check that steps never went back, that their total stayed, and that they came to their end."""
+        done, totals = zip(*self.calls)
+        assert done[0] == 0 and done[-1] == totals[0] > 0
+        assert list(done) == sorted(done) and len(set(totals)) == 1
+
+
+@pytest.fixture
+def every_step(monkeypatch):
+    """Tell everything, not only now and then."""
+    monkeypatch.setattr("qiskit_fused.execution.progress._INTERVAL", 0)
+
+
+@pytest.fixture
+def engine(monkeypatch, every_step):
+    """An engine that finds zeros, in ten steps for each circuit; ``engine.at(k)`` is called before step k."""
+
+    def evaluate(plan, observables, columns, pairs, *, gradient=False, watch=None, meanwhile=None, **_):
+        engine.num_evaluations += 1
+        for step in range(11):
+            engine.at(step)
+            if watch(step, 10):
+                raise RuntimeError("the evaluation was cancelled.")
+        gradients = np.zeros((len(pairs[0]), columns.shape[1])) if gradient else None
+        return Evaluation(np.zeros(len(pairs[0])), gradients, {}, meanwhile() if meanwhile else None)
+
+    engine = SimpleNamespace(evaluate=evaluate, num_evaluations=0, at=lambda step: None)
+    monkeypatch.setattr(execution, "engine_for", lambda *_: engine)
+    return engine
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """The bars that were made, at once, each with the lines it showed."""
+    import tqdm.auto
+
+    monkeypatch.setattr("qiskit_fused.execution.progress._BAR_AFTER", 0)
+
+    class Bar(tqdm.auto.tqdm):
+        def __init__(self, *args, **keywords):
+            made.append(self)
+            self.shown, self.closed = [], False
+            super().__init__(*args, **keywords)
+
+        def display(self, *args, **keywords):
+            self.shown.append(str(self))
+            return super().display(*args, **keywords)
+
+        def close(self):
+            self.closed = True
+            super().close()
+
+    made = []
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    return made
+
+
+# --- a function ---
+
+
+def test_a_function_is_told_all_steps_by_the_thread_of_the_job(device, every_step):
+    told = Told()
+    job = FusedEstimator(device=device, progress=told).run(PUBS)
+    plain = FusedEstimator(device=device).run(PUBS).result()
+    for one, other in zip(job.result(), plain):
+        np.testing.assert_array_equal(one.data.evs, other.data.evs)
+    told.check()
+    [name] = told.threads
+    assert name.startswith("qiskit-fused")
+
+
+def test_a_function_is_told_all_steps_of_gradients(device, every_step):
+    told = Told()
+    gradient = FusedEstimatorGradient(device=device, progress=told)
+    gradient.run(CIRCUITS, ["ZZ", "ZZZ"], [np.zeros(4), np.zeros(9)]).result()
+    told.check()
+    told.calls.clear()
+    gradient.value_and_gradient(CIRCUITS[1], ["ZZZ", "XII"], np.zeros((3, 9)))
+    told.check()
+
+
+@pytest.mark.parametrize("derivative_type", DerivativeType)
+def test_real_and_imaginary_parts_are_one_work(engine, derivative_type):
+    told = Told()
+    gradient = FusedEstimatorGradient(progress=told, derivative_type=derivative_type)
+    gradient.value_and_gradient(CIRCUITS[0], "ZZ", np.zeros(4))
+    told.check()
+    assert engine.num_evaluations == (2 if derivative_type is DerivativeType.COMPLEX else 1)
+
+
+def test_a_function_is_called_seldom(engine, monkeypatch):
+    monkeypatch.setattr("qiskit_fused.execution.progress._INTERVAL", 1000)
+    told = Told()
+    FusedEstimator(progress=told).run(PUBS).result()
+    told.check()
+    assert len(told.calls) == 2
+
+
+@pytest.mark.parametrize("when", [0, 1, -1], ids=["begin", "middle", "end"])
+def test_an_exception_in_a_function_ends_the_job_and_is_its_result(engine, when):
+    told, calls = Told(), []
+    FusedEstimator(progress=told).run(PUBS).result()
+    last = when % len(told.calls)
+
+    def fail(done, total):
+        calls.append(done)
+        if len(calls) > last:
+            raise ValueError(f"no more than {done} steps")
+
+    estimator = FusedEstimator(progress=fail)
+    with pytest.raises(ValueError, match="no more than"):
+        estimator.run(PUBS).result()
+    assert len(calls) == last + 1
+    estimator.options.progress = False
+    assert len(estimator.run(PUBS).result()) == 2
+
+
+def test_an_exception_in_a_function_ends_real_work_of_each_engine(device, every_step):
+    num_qubits, calls = 10, []
+    circuit = real_amplitudes(num_qubits, reps=10)
+
+    def fail(done, total):
+        calls.append(done)
+        if done > 0:
+            raise ValueError(f"no more than {done} steps")
+
+    with pytest.raises(ValueError, match="no more than"):
+        FusedEstimatorGradient(device=device, progress=fail).value_and_gradient(
+            circuit, "Z" * num_qubits, np.zeros((100, circuit.num_parameters))
+        )
+    assert [done > 0 for done in calls[-2:]] == [False, True]
+
+
+def test_an_error_is_not_tried_again_when_the_circuit_is_the_same(engine):
+    circuit = real_amplitudes(5, reps=100)  # large enough to be compared with what was compiled beside the sweeps
+    gradient = FusedEstimatorGradient()
+    gradient.value_and_gradient(circuit, "ZZZZZ", np.zeros(circuit.num_parameters))
+    engine.at = lambda step: 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        gradient.value_and_gradient(circuit, "ZZZZZ", np.zeros(circuit.num_parameters))
+    assert engine.num_evaluations == 2
+
+
+@pytest.mark.parametrize("value", [None, 1, "yes"])
+def test_progress_is_yes_no_or_a_function(value):
+    with pytest.raises(
+        ValueError, match=r"option progress is .*; allowed: True, False, a function of done and total steps"
+    ):
+        FusedOptions(progress=value)
+    assert FusedOptions(progress=print).changed() == {"progress": print}
+
+
+# --- the bar ---
+
+
+def test_one_bar_shows_the_whole_job(engine, bars, capsys):
+    FusedEstimator(progress=True).run(PUBS).result()
+    [bar] = bars
+    assert bar.n == bar.total and bar.closed
+    text = capsys.readouterr().err
+    percentages = [int(number) for number in re.findall(r"(\d+)%", text)]
+    assert percentages[0] == 0 and percentages[-1] == 100 and percentages == sorted(percentages)
+    assert text.count("\n") == 1
+
+
+def test_the_bar_says_what_runs_and_how_long_it_will_take(engine, bars):
+    def look(step):
+        if step == 6:
+            bars[-1].refresh()
+
+    engine.at = look
+    gradient = FusedEstimatorGradient(progress=True)
+    gradient.value_and_gradient(CIRCUITS[0], "ZZ", np.zeros((4, 4)))
+    [text] = [text for text in bars[0].shown if "row 3/4" in text]
+    assert re.match(r"gradients, 2 qubits: +50%.* \[\d\d:\d\d<\d\d:\d\d, .*step/s, row 3/4\]", text)
+    gradient.run(CIRCUITS, ["ZZ", "ZZZ"], [np.zeros(4), np.zeros(9)]).result()
+    assert any(text.startswith("gradients, 3 qubits (2 of 2): ") for text in bars[1].shown)
+
+
+def test_short_work_shows_no_bar(engine, bars, monkeypatch, capsys):
+    monkeypatch.setattr("qiskit_fused.execution.progress._BAR_AFTER", 0.5)
+    gradient = FusedEstimatorGradient(progress=True)
+    for _ in range(20):
+        gradient.value_and_gradient(CIRCUITS[0], "ZZ", np.zeros((4, 4)))
+        FusedEstimator(progress=True).run(PUBS).result()
+    assert bars == [] and capsys.readouterr().err == ""
+
+
+def test_work_of_more_than_half_a_second_shows_a_bar_that_counts_from_its_begin(engine, bars, monkeypatch):
+    monkeypatch.setattr("qiskit_fused.execution.progress._BAR_AFTER", 0.1)
+    engine.at = lambda step: time.sleep(0.05)
+    FusedEstimator(progress=True).run(PUBS[:1]).result()
+    [bar] = bars
+    assert bar.closed and bar.n == bar.total and bar.format_dict["elapsed"] > 0.5
+    assert "0%" not in bar.shown[-1].split("|")[0].replace("100%", "")
+
+
+def test_the_bar_closes_where_it_is_when_the_work_fails(engine, bars):
+    def fail(step):
+        if step == 5:
+            raise MemoryError("no more")
+
+    engine.at = fail
+    with pytest.raises(MemoryError, match="no more"):
+        FusedEstimator(progress=True).run(PUBS).result()
+    assert bars[0].closed and 0 < bars[0].n < bars[0].total
+
+
+def test_the_bar_closes_where_it_is_when_the_job_is_cancelled(engine, bars):
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def hold(step):
+        if step == 5:
+            begun.set()
+            assert cancelled.wait(60)
+
+    engine.at = hold
+    job = FusedEstimator(progress=True).run(PUBS)
+    assert begun.wait(60)
+    job.cancel()
+    cancelled.set()
+    with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
+        job.result()
+    assert bars[0].closed and 0 < bars[0].n < bars[0].total
+
+
+def test_without_tqdm_the_bar_is_an_error_that_says_so_and_a_function_is_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ImportError, match=r"option progress=True needs tqdm; pip install tqdm\."):
+        FusedEstimator(progress=True).run(PUBS).result()
+    told = Told()
+    FusedEstimator(progress=told).run(PUBS).result()
+    told.check()
+
+
+# --- steps ---
+
+
+def test_steps_are_gates_on_statevectors_of_the_widest_circuit():
+    assert Part(4, 10, 3).num_steps(4) == 30  # forward
+    assert Part(4, 10, 3, 5).num_steps(4) == 10 * (3 + 3 + 5)  # psi there and back, lam back
+    assert Part(4, 10, 3).num_steps(5) == 15
+    assert Part(4, 0, 3).num_steps(4) == Part(2, 10, 3).num_steps(60) == 1
+
+
+def test_steps_do_not_go_back_when_another_engine_begins_again(every_step):
+    told = Told()
+    with Progress(told, [Part(2, 10, 10)]) as progress:
+        progress.next_part()
+        assert progress.watch(0, 0) is False  # an engine that has not counted its steps yet
+        for done in (0, 5, 9, 0, 5, 9, 10):
+            assert progress.watch(done, 10) is False
+    told.check()
+    assert [done for done, _ in told.calls] == [0, 0, 0, 0, 50, 90, 90, 90, 90, 100]
+
+
+def test_an_engine_that_gives_up_for_another_one_is_one_work(engine, monkeypatch):
+    told = Told()
+
+    def give_up(step):
+        if step == 5 and engine.num_evaluations == 1:
+            raise DoesNotFit("too large")
+
+    engine.at = give_up
+    FusedEstimator(progress=told).run(PUBS[:1]).result()
+    told.check()
+    assert engine.num_evaluations == 2
+
+
+def test_circuits_that_fall_back_are_part_of_the_work(engine):
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.reset(0)
+    told = Told()
+    with pytest.warns(UserWarning, match="StatevectorEstimator"):
+        job = FusedEstimator(progress=told).run([(circuit, "ZZ"), PUBS[0], (circuit, "ZI")])
+    assert job.metrics()["fallback"] == 2
+    told.check()
+    assert len({done for done, _ in told.calls}) > 10  # of the sweeps in between
+
+
+def test_no_work_tells_nothing(every_step):
+    told = Told()
+    assert len(FusedEstimator(progress=told).run([]).result()) == 0
+    assert told.calls == []
+    FusedEstimator(progress=told).run([(CIRCUITS[0], "ZZ", np.zeros((0, 4)))]).result()
+    told.check()
+
+
+def test_a_job_that_was_cancelled_does_not_begin_its_next_part():
+    cancellation, parts = Cancellation(), []
+
+    def work():
+        with uninterrupted(), Progress(False, [Part(1, 1, 1)] * 2) as progress:
+            progress.next_part()
+            parts.append(progress.watch(0, 1))
+            cancellation.set()
+            parts.append(progress.watch(0, 1))
+            progress.next_part()
+            parts.append("next")
+
+    with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
+        cancellation.run(work)
+    assert parts == [False, True]
+    assert Progress(False, []).watch(0, 1) is False  # this thread's next work is not of that job
+
+
+def test_the_reference_engine_counts_gates_on_states():
+    circuit = QuantumCircuit(2)
+    circuit.ry(Parameter("a"), 0)
+    circuit.cx(0, 1)
+    calls = []
+
+    class Engine(ReferenceEngine):
+        def evaluate(self, *args, watch, **keywords):
+            return super().evaluate(*args, **keywords, watch=lambda *steps: calls.append(steps) or watch(*steps))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "engine_for", lambda *_: Engine())
+        FusedEstimatorGradient().value_and_gradient(circuit, ["ZZ", "ZI"], np.zeros((2, 1)))
+    assert calls == [(done, 16) for done in (1, 2, 5, 8, 9, 10, 13, 16)]

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CX gates that undo each other around diagonals, and those that do not."""
+
+import itertools
+
+import numpy as np
+import pytest
+from circuits import angles, values_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from normal_form_oracle import apply_ops, same_up_to_phase
+from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit.library import RYGate, pauli_feature_map, qaoa_ansatz, real_amplitudes, zz_feature_map
+from qiskit.quantum_info import SparsePauliOp
+
+from qiskit_fused import FusedEstimatorGradient, fuse
+from qiskit_fused.fusion.phase_gadgets import OPS_OF_CX, merge_ladders
+from qiskit_fused.lowering.lower import lower
+
+NUM_QUBITS = 4
+DIAGONAL = ["rz", "p", "t", "rzz", "cp", "crz", "ccz", "cz"]
+OTHERS = ["rx", "ry", "x", "sx", "h", "swap", "cy", "rv"]
+
+
+@st.composite
+def circuits_of_cx_and_diagonals(draw):
+    """Draw mostly CX, in pairs as well, and diagonals, few other gates."""
+    parameters = list(ParameterVector("a", 3))
+    circuit = QuantumCircuit(NUM_QUBITS)
+    open_cx = []
+    for _ in range(draw(st.integers(3, 25))):
+        kind = draw(st.sampled_from(["cx", "cx", "again", "again", "h cz h", "diagonal", "diagonal", "other"]))
+        qubits = draw(st.permutations(range(NUM_QUBITS)))
+        if kind == "again" and open_cx:
+            circuit.cx(*open_cx.pop(draw(st.sampled_from([0, -1]))))
+        elif kind in ("cx", "again"):
+            circuit.cx(*qubits[:2])
+            open_cx.append(qubits[:2])
+        elif kind == "h cz h":
+            circuit.h(qubits[1])
+            circuit.cz(*qubits[:2])
+            circuit.h(qubits[1])
+        else:
+            name = draw(st.sampled_from(DIAGONAL if kind == "diagonal" else OTHERS))
+            size = {"rzz": 2, "cp": 2, "crz": 2, "cz": 2, "swap": 2, "cy": 2, "ccz": 3}.get(name, 1)
+            num_angles = {"rz": 1, "p": 1, "rzz": 1, "cp": 1, "crz": 1, "rx": 1, "ry": 1, "rv": 3}.get(name, 0)
+            getattr(circuit, name)(*[draw(angles(parameters)) for _ in range(num_angles)], *qubits[:size])
+    return circuit
+
+
+@settings(max_examples=300)
+@given(circuits_of_cx_and_diagonals())
+def test_the_circuit_stays_the_same(circuit):
+    program = lower(circuit)
+    merged = merge_ladders(program.ops)
+    assert len(merged) <= len(program.ops)
+    columns = program.columns(np.asarray(values_of(circuit), dtype=float)[None])[0]
+    unit = np.eye(1 << program.num_qubits)
+    assert same_up_to_phase(*(apply_ops(ops, columns, unit) for ops in (program.ops, merged)))
+
+
+def num_undone(circuit):
+    ops = lower(circuit).ops
+    return (len(ops) - len(merge_ladders(ops))) / OPS_OF_CX
+
+
+@pytest.mark.parametrize("between", ["nothing", "z", "term", "other qubit", "commuting cx", "x rotation of the target"])
+def test_a_pair_of_cx_around_what_commutes_and_diagonals_is_left_out(between):
+    angle = ParameterVector("a", 1)[0]
+    circuit = QuantumCircuit(4)
+    circuit.cx(0, 1)
+    if between == "z":
+        circuit.rz(angle, 1)
+    elif between == "term":
+        circuit.mcp(angle, [0, 1], 2)
+    elif between == "other qubit":
+        circuit.rv(angle, 1, 2, 2)
+    elif between == "commuting cx":
+        circuit.cx(0, 2)
+        circuit.cx(3, 1)
+        circuit.rz(angle, 1)
+    elif between == "x rotation of the target":
+        circuit.rx(angle, 1)
+    circuit.cx(0, 1)
+    assert num_undone(circuit) == 2
+
+
+def test_a_cx_may_be_written_as_a_cz_between_hadamards():
+    circuit = QuantumCircuit(2)
+    circuit.cx(0, 1)
+    circuit.rz(0.3, 1)
+    circuit.h(1)
+    circuit.cz(0, 1)
+    circuit.h(1)
+    assert num_undone(circuit) == 2
+
+
+@pytest.mark.parametrize(("off", "undone"), [("nothing", 2), ("angle", 0), ("axis", 0), ("way back", 0)])
+def test_what_is_almost_a_cx_is_none(off, undone):
+    circuit, little = QuantumCircuit(2), 1e-8
+    for _ in range(2):
+        axis = np.pi / 2 + little * (off == "axis")
+        circuit.unitary(RYGate(-axis), [1])
+        circuit.cp(np.pi - little * (off == "angle"), 0, 1)
+        circuit.unitary(RYGate(axis + little * (off == "way back")), [1])
+        circuit.rz(0.3, 1)
+    assert num_undone(circuit) == undone
+
+
+@pytest.mark.parametrize("between", ["y rotation of the target", "x rotation of the control", "cx back", "condition"])
+def test_a_pair_of_cx_around_anything_else_stays(between):
+    angle = ParameterVector("a", 1)[0]
+    circuit = QuantumCircuit(3)
+    circuit.cx(0, 1)
+    if between == "y rotation of the target":
+        circuit.ry(angle, 1)
+    elif between == "x rotation of the control":
+        circuit.rx(angle, 0)
+    elif between == "cx back":
+        circuit.cx(1, 2)
+    elif between == "condition":  # that qubit 1 is 1 would become one on a parity
+        circuit.cp(angle, 1, 2)
+    circuit.cx(0, 1)
+    assert num_undone(circuit) == 0
+
+
+@pytest.mark.parametrize("num_qubits", [2, 5, 10])
+def test_a_ladder_around_a_rotation_is_one_term(num_qubits):
+    circuit = QuantumCircuit(num_qubits)
+    circuit.h(range(num_qubits))
+    for qubit in range(num_qubits - 1):
+        circuit.cx(qubit, qubit + 1)
+    circuit.rz(ParameterVector("t", 1)[0], num_qubits - 1)
+    for qubit in reversed(range(num_qubits - 1)):
+        circuit.cx(qubit, qubit + 1)
+    plan = fuse(circuit)
+    assert plan.num_layers == 1
+    assert plan.term_sign.tolist() == [(1 << num_qubits) - 1]
+    assert f"{2 * num_qubits - 2} CX undo each other" in " ".join(plan.explain().split())
+
+
+def cost_of_many_bodies(num_qubits):
+    quadruples = itertools.combinations(range(num_qubits), 4)
+    return SparsePauliOp.from_sparse_list([("ZZZZ", list(qubits), 1.0) for qubits in quadruples], num_qubits)
+
+
+@pytest.mark.parametrize(
+    ("circuit", "num_layers"),
+    [
+        (zz_feature_map(6), 2),
+        (zz_feature_map(6, entanglement="linear"), 2),
+        (pauli_feature_map(5, paulis=["Z", "ZZ", "ZZZ"], reps=3), 3),
+        (qaoa_ansatz(cost_of_many_bodies(6), reps=2), 3),
+    ],
+    ids=["zz", "zz linear", "zzz", "qaoa of four bodies"],
+)
+def test_feature_maps_and_qaoa_are_a_layer_a_repetition(circuit, num_layers):
+    plan = fuse(circuit)
+    assert plan.num_layers == num_layers
+    assert plan.num_runs == num_layers * circuit.num_qubits
+
+
+def test_gradients_through_merged_ladders_are_those_of_the_gates():
+    circuit = zz_feature_map(4).compose(real_amplitudes(4, reps=1, parameter_prefix="w"))
+    circuit = circuit.compose(pauli_feature_map(4, paulis=["XYZ", "ZZ"], reps=1, parameter_prefix="y"))
+    rows = np.random.default_rng(0).normal(size=(3, circuit.num_parameters))
+    answers = [
+        FusedEstimatorGradient(device=device).value_and_gradient(circuit, ["ZZZZ", "XIYI"], rows)
+        for device in ("cpu", "reference")
+    ]
+    for found, expected in zip(*answers):
+        np.testing.assert_allclose(found, expected, atol=1e-12)

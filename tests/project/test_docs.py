@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documentation builds without a warning, is complete, and says what the code does."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import qiskit_fused
+from qiskit_fused.engines import interface as engines
+from qiskit_fused.engines.cpu import method as methods
+from qiskit_fused.lowering.gate_table import GATES
+from qiskit_fused.lowering.rules import RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+TUTORIALS = ROOT / "tutorials"
+NEEDED = ("sphinx", "myst_nb", "qiskit_sphinx_theme")
+BEYOND_ALL = [
+    "execution.expectations.Expectations",
+    "execution.expectations.Vjp",
+    "torch.FusedLayer",
+    "machine_learning.torch_connector.FusedTorchConnector",
+]
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """The folder of the HTML, of which every warning is an error."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}; pip install '.[docs]'")
+    folder = tmp_path_factory.mktemp("docs")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", folder / "cache", "-c", TUTORIALS]
+    # the package that is tested, not the sources beside the pages
+    paths = os.pathsep.join([str(Path(qiskit_fused.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*command, ROOT, folder / "html"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return folder / "html"
+
+
+def test_the_html_builds_without_a_warning_and_its_folder_opens_the_start_page(html):
+    assert 'url=tutorials/index.html"' in (html / "index.html").read_text(encoding="utf-8")
+    assert (html / "tutorials" / "index.html").exists()
+
+
+def test_every_page_and_notebook_is_in_the_html(html):
+    pages = [
+        path
+        for path in TUTORIALS.rglob("*")
+        if path.suffix in (".md", ".ipynb") and ".ipynb_checkpoints" not in path.parts
+    ]
+    pages += [ROOT / "README.md", ROOT / "kernels" / "README.md", ROOT / "benchmarks" / "README.md"]
+    assert [page for page in pages if not (html / page.relative_to(ROOT).with_suffix(".html")).exists()] == []
+
+
+def test_every_public_name_has_an_entry_in_the_api_reference(html):
+    from sphinx.util.inventory import InventoryFile
+
+    inventory = InventoryFile.loads((html / "objects.inv").read_bytes(), uri="").data
+    known = {
+        name: item.uri for kind, items in inventory.items() if kind.startswith("py:") for name, item in items.items()
+    }
+    for name in [*qiskit_fused.__all__, *BEYOND_ALL]:
+        if name == "__version__":  # autodoc has no entries for it
+            continue
+        assert known[f"qiskit_fused.{name}"].startswith("tutorials/api/")
+
+
+def test_pictures_and_results_of_the_benchmarks_are_in_the_html(html):
+    page = (html / "benchmarks" / "README.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'<img [^>]*src="([^"]+\.png)"', page)
+    files = re.findall(r'href="([^"]+\.json)"', page)
+    assert pictures and files
+    assert all((html / "benchmarks" / path).exists() for path in pictures + files)
+
+
+def test_nothing_is_fetched_from_elsewhere(html):
+    page = (html / "tutorials" / "gates.html").read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css)[^"]*)"', page)
+    assert sources == []
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """The module that writes the tables of the pages."""
+    monkeypatch.syspath_prepend(str(TUTORIALS))
+    return importlib.import_module("tables")
+
+
+def test_the_tables_of_the_pages_are_those_of_the_code(tables):
+    pages = {page.name: page.read_text(encoding="utf-8") for page in TUTORIALS.glob("*.md")}
+    assert all(f"<!-- generated: {table.__name__} -->" in "".join(pages.values()) for table in tables.TABLES)
+    changed = [name for name, text in pages.items() if tables.fill(text) != text]
+    assert changed == [], "run: python tutorials/tables.py"
+
+
+def test_the_page_of_gates_names_every_gate_of_the_table_and_every_rule():
+    named = set(re.findall(r"`(\w+)`", (TUTORIALS / "gates.md").read_text(encoding="utf-8")))
+    assert set(GATES) | {kind.__name__ for kind in RULES} <= named
+
+
+def test_the_page_of_engines_states_the_bounds_of_the_code():
+    page = (TUTORIALS / "engines.md").read_text(encoding="utf-8")
+    assert f"{engines.MIN_GPU_AMPLITUDES:,} amplitudes and {engines.MIN_GPU_WORK:,}" in page
+    assert f"from {methods.STORE_MIN_QUBITS} qubits on" in page
+    assert f"all states of a row are within {methods.STORE_MAX_BYTES >> 20} MiB" in page
+
+
+def test_troubleshooting_names_every_environment_variable():
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "qiskit_fused").rglob("*.py")]
+    sources += [path.read_text(encoding="utf-8") for path in (ROOT / "kernels").rglob("*.cpp")]
+    used = set(re.findall(r"\bQISKIT_FUSED_[A-Z_]+\b", "".join(sources)))
+    page = (TUTORIALS / "troubleshooting.md").read_text(encoding="utf-8")
+    assert used and used <= set(re.findall(r"`(QISKIT_FUSED_[A-Z_]+)", page))
+
+
+def test_the_versions_of_the_citations_are_that_of_the_project():
+    released = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    if released is None:
+        pytest.skip("pyproject.toml takes the version from elsewhere")
+    assert f"\nversion: {released[1]}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version = {{{released[1]}}}" in (TUTORIALS / "cite.md").read_text(encoding="utf-8")

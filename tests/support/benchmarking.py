@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the benchmarks share. The benchmarks are no package: tests put their folder on the path."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run_benchmark(*arguments, **environment):
+    """Run ``python benchmarks`` with the path of this process."""
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, str(BENCHMARKS), *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": path} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+class InProcess:
+    """A worker without a process, so that a test can make up its contender."""
+
+    def __init__(self, worker, contender, dtype="complex64"):
+        self.current, self.error = worker._current, worker.WorkerError
+        self.contender, self.dtype, self.state = contender, dtype, {"contender": contender(dtype, 1)}
+
+    def call(self, function, *arguments):
+        self.current.clear()
+        self.current.update(self.state)
+        try:
+            return function(*arguments)
+        except Exception as error:
+            raise self.error(str(error)) from error
+        finally:
+            self.state = dict(self.current)
+
+    def close(self):
+        pass

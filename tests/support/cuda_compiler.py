@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CUDA kernels compiled through NVRTC as CuPy does it, which needs no device, and what ptxas says of them."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import NamedTuple
+
+from cuda.bindings import nvrtc
+
+from qiskit_fused.engines.cuda.kernel_source import kernel_source
+from qiskit_fused.engines.cuda.launch import definitions
+
+# cupy/cuda/compiler.py 14.2 adds these to ours; it compiles for sm_XX, straight to machine code, too.
+CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
+OUR_OPTIONS = ("-std=c++17",)
+# Not every module uses every constant of device.cuh (177: declared but never referenced).
+REPORT_OPTIONS = ("--ptxas-options=-v", "-diag-suppress=177")
+WARN_ON_DOUBLE = "--ptxas-options=--warn-on-double-precision-use"
+
+
+class Kernel(NamedTuple):
+    """Registers of a thread of a kernel; bytes of its stack, of spills (stores and loads), of static shared memory."""
+
+    registers: int
+    stack: int
+    spills: int
+    shared: int
+
+
+class Compiled(NamedTuple):
+    """Machine code of a module, its kernels by name, the lines of the log that warn, and the seconds it took."""
+
+    cubin: bytes
+    kernels: dict[str, Kernel]
+    warnings: list[str]
+    seconds: float
+
+
+def compiler_version() -> str:
+    return "NVRTC {}.{}".format(*_checked(nvrtc.nvrtcVersion()))
+
+
+def compile_kernels(file: str, dtype: str, tile_qubits: int | None, architecture: str, *options: str) -> Compiled:
+    """Compile a file of kernels as the CUDA engine does for a dtype and a size of tiles."""
+    return compile_module(kernel_source(file), definitions(dtype, tile_qubits), architecture, *options)
+
+
+def compile_module(source: str, defines: dict[str, int], architecture: str, *options: str) -> Compiled:
+    """Compile the text of a module for an architecture such as "sm_90". Threads may do so at the same time."""
+    started = time.perf_counter()
+    ours = [*OUR_OPTIONS, *(f"-D{name}={value}" for name, value in defines.items())]
+    flags = [f"-arch={architecture}", *ours, *CUPY_OPTIONS, *REPORT_OPTIONS, *options]
+    program = _checked(nvrtc.nvrtcCreateProgram(source.encode(), b"kernels.cu", 0, [], []))[0]
+    try:
+        status = nvrtc.nvrtcCompileProgram(program, len(flags), [flag.encode() for flag in flags])
+        log = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program))[0])
+        _checked(nvrtc.nvrtcGetProgramLog(program, log))
+        text = log.rstrip(b"\0").decode()
+        if status[0] != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+            raise RuntimeError(f"{' '.join(flags)}\n{text}")
+        cubin = bytes(_checked(nvrtc.nvrtcGetCUBINSize(program))[0])
+        _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+    warnings = [line for line in text.splitlines() if "warning" in line.lower()]
+    return Compiled(cubin, read_log(text), warnings, time.perf_counter() - started)
+
+
+def read_log(log: str) -> dict[str, Kernel]:
+    """Read `ptxas -v`. A function that was not inlined is listed with its kernel, and its stack and spills count."""
+    kernels = {}
+    for section in log.split("Compiling entry function ")[1:]:
+        name = section[1 : section.index("'", 1)]
+        frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", section)
+        used = re.search(r"Used (\d+) registers([^\n]*)", section)
+        shared = re.search(r"(\d+) bytes smem", used[2])
+        kernels[name] = Kernel(
+            registers=int(used[1]),
+            stack=sum(int(stack) for stack, _, _ in frames),
+            spills=sum(int(stores) + int(loads) for _, stores, loads in frames),
+            shared=int(shared[1]) if shared else 0,
+        )
+    return kernels
+
+
+def _checked(result):
+    """Return the values of a call of NVRTC, which come behind its status."""
+    status, *values = result
+    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise RuntimeError(nvrtc.nvrtcGetErrorString(status)[1].decode())
+    return values

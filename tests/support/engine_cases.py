@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of engines share: circuits, observables, rows of angles, and the comparison with the reference engine.
+
+Tolerances follow the number format: the error of a complex64 sweep is a few units of float32, relative to the largest
+component; nothing is tuned per test.
+"""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from circuits import circuits
+from hypothesis import given, settings
+from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit.library import PauliEvolutionGate
+from qiskit.quantum_info import SparsePauliOp, random_pauli_list
+
+from qiskit_fused.compilation.observables import coerce_observables
+from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.lowering.lower import lower
+
+TOLERANCE = {"complex64": 2e-5, "complex128": 2e-12}
+
+
+EMULATED = ("emulated", "tiles")
+
+
+def on_engines(*, cpu, emulated, tiles, cuda=None):
+    """Parametrise a test over engines with numbers of qubits for each; a GPU takes those of the CPU unless told."""
+    cases = [(name, n) for name, sizes in (("cpu", cpu), ("emulated", emulated), ("tiles", tiles)) for n in sizes]
+    cases += [pytest.param("cuda", n, marks=pytest.mark.gpu) for n in (cpu if cuda is None else cuda)]
+    return pytest.mark.parametrize(("engine_name", "num_qubits"), cases)
+
+
+def check_random_circuits(engine_name, check, max_examples=60):
+    """Call check(circuit) for random circuits of every gate; fewer on emulated tiles that are large."""
+    fewer = max_examples // 3 if engine_name == "emulated" else max_examples
+    drawn = circuits(max_qubits=8, max_gates=14) if engine_name == "tiles" else circuits()
+    settings(max_examples=fewer, deadline=None)(given(circuit=drawn)(check))()
+
+
+def total_z(num_qubits):
+    return SparsePauliOp.from_sparse_list([("Z", [q], 1.0) for q in range(num_qubits)], num_qubits)
+
+
+def random_observables(num_qubits, seed):
+    paulis = random_pauli_list(num_qubits, 3, seed=seed, phase=False)
+    return [SparsePauliOp(paulis, np.random.default_rng(seed).normal(size=3)), total_z(num_qubits)]
+
+
+def all_pairs(num_rows, num_observables):
+    rows = np.repeat(np.arange(num_rows, dtype=np.int32), num_observables)
+    return rows, np.tile(np.arange(num_observables, dtype=np.int32), num_rows)
+
+
+def rows_of(program, seed=0, num_rows=3):
+    """Rows that agree in all but two parameters, one of them with zeros: shared and varying angles, degenerate ones."""
+    values = np.random.default_rng(seed).uniform(-3, 3, (num_rows, program.num_parameters))
+    values[:, 2:] = values[0, 2:]
+    values[-1, :2] = 0.0
+    return program.columns(values)
+
+
+def plan_of(circuit, observables, imaginary=False):
+    """Return a circuit's plan for observables, and these as the engine takes them."""
+    operators = coerce_observables(observables).operators
+    return make_plan(lower(circuit), None if imaginary else operators.support(circuit.num_qubits)), operators
+
+
+def assert_agree(actual, expected, dtype):
+    """Compare values and gradients of two evaluations."""
+    parts = [(actual.values, expected.values)]
+    if expected.gradients is not None:
+        parts.append((actual.gradients, expected.gradients))
+    scale = max(1.0, *(np.abs(part).max(initial=0) for _, part in parts))
+    for found, wanted in parts:
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+def assert_agrees_with_reference(engine, circuit, observables, dtype="complex128", imaginary=False, seed=0):
+    """Compare values and gradients of some rows and all observables with those of the reference engine."""
+    plan, operators = plan_of(circuit, observables, imaginary)
+    columns = rows_of(plan.program, seed)
+    question = plan, operators, columns, all_pairs(len(columns), len(operators))
+    expected = ReferenceEngine().evaluate(*question, gradient=True, imaginary=imaginary)
+    assert_agree(engine.evaluate(*question, gradient=True, imaginary=imaginary, dtype=dtype), expected, dtype)
+
+
+def random_circuit(num_qubits, num_gates, seed):
+    """Gates that reach every branch of the phases: low, high and crossing pairs, three- and four-body terms."""
+    rng = np.random.default_rng(seed)
+    parameters = ParameterVector("p", 8)
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.ry(0.3 + 0.2 * qubit, qubit)
+    for _ in range(num_gates):
+        q = [int(i) for i in rng.permutation(num_qubits)[:4]]
+        plain, scaled = parameters[int(rng.integers(8))], 1.5 * parameters[int(rng.integers(8))] - 0.3
+        angle = [plain, scaled, float(rng.uniform(-3, 3)), 0.0, np.pi][rng.integers(5)]
+        one = [circuit.rx, circuit.ry, circuit.rz, circuit.p]
+        two = [circuit.rzz, circuit.cp, circuit.crz, circuit.rxx]
+        kind = int(rng.integers(12))
+        if kind < 4:
+            one[kind](angle, q[0])
+        elif kind < 8:
+            two[kind - 4](angle, q[0], q[1])
+        elif kind == 8:
+            circuit.cx(q[0], q[1])
+        elif kind == 9 and num_qubits > 2:
+            circuit.ccz(q[0], q[1], q[2])
+        elif kind == 10 and num_qubits > 3:
+            circuit.mcp(angle, q[:3], q[3])
+        elif kind == 11 and num_qubits > 3:
+            circuit.append(PauliEvolutionGate(SparsePauliOp("XYZX"), angle), q)
+    return circuit
+
+
+def full_graph(num_qubits, layers=1):
+    """QAOA with one angle per pair: phases whose low table changes with every block."""
+    pairs = [(i, j) for j in range(num_qubits) for i in range(j)]
+    angles = ParameterVector("g", layers * (len(pairs) + num_qubits))
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.ry(np.pi / 4, qubit)
+    angle = iter(angles)
+    for _ in range(layers):
+        for i, j in pairs:
+            circuit.rzz(next(angle), i, j)
+        for qubit in range(num_qubits):
+            circuit.rx(next(angle), qubit)
+    return circuit
+
+
+def string_masks(num_qubits):
+    """Return sets of four qubits as masks, so many that a phase of their Z strings is made by a Walsh transform."""
+    masks = [sum(1 << qubit for qubit in string) for string in combinations(range(num_qubits), 4)]
+    return np.random.default_rng(0).permutation(masks)[: 13 * num_qubits].tolist()
+
+
+def many_strings(num_qubits, layers=2):
+    """Spin models of these strings."""
+    masks = string_masks(num_qubits)
+    weights = np.random.default_rng(num_qubits).normal(size=len(masks)).tolist()
+    bits = [[qubit for qubit in range(num_qubits) if mask >> qubit & 1] for mask in masks]
+    energy = [("ZZZZ", string, weight) for string, weight in zip(bits, weights)]
+    angles = ParameterVector("g", 3 * layers)
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.ry(np.pi / 4, qubit)
+    for layer in range(layers):
+        cost = SparsePauliOp.from_sparse_list(energy, num_qubits)
+        circuit.append(PauliEvolutionGate(cost, angles[3 * layer]), range(num_qubits))
+        circuit.mcp(angles[3 * layer + 2], [0, 1], num_qubits - 1)  # no string, but joins low and high bits
+        for qubit in range(num_qubits):
+            circuit.rx(angles[3 * layer + 1], qubit)
+    return circuit
+
+
+def assert_long_sums_keep_their_digits(engine, num_qubits):
+    """Sum numbers of one sign: where partial sums stay in single precision, 3e-5 is lost at 21 qubits."""
+    n, parameters = num_qubits, ParameterVector("p", 2 * num_qubits)
+    circuit = QuantumCircuit(n)
+    for q in range(n):
+        circuit.ry(parameters[q], q)
+    for _ in range(2):
+        for q in range(n):
+            circuit.cz(q, (q + 1) % n)
+    for q in range(n):
+        circuit.rx(parameters[n + q], q)
+    circuit.cz(0, 1)
+    plan = make_plan(lower(circuit), np.full(n, 2, np.uint8))
+    operators = coerce_observables(SparsePauliOp("I" * (n // 2) + "X" + "I" * (n - n // 2 - 1))).operators
+    columns = np.repeat([[1.47, 0.2]], n, axis=1)
+    single, double = (
+        engine.evaluate(plan, operators, columns, all_pairs(1, 1), gradient=True, dtype=dtype) for dtype in TOLERANCE
+    )
+    assert np.abs(single.values - double.values).max() < 4e-6
+    assert np.abs(single.gradients - double.gradients).max() < 4e-6

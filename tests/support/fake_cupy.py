@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""As much of CuPy as this package touches, for two devices that are not there."""
+
+import importlib.machinery
+import sys
+import threading
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from qiskit_fused.engines.cuda import runtime as cupy_runtime
+from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.execution import evaluate as execution
+
+FREE, TOTAL = 3 << 30, 4 << 30
+
+
+class Stream:
+    def __enter__(self):
+        self.outer = CURRENT.streams[CURRENT.device]
+        CURRENT.streams[CURRENT.device] = self
+
+    def __exit__(self, *_):
+        CURRENT.streams[CURRENT.device] = self.outer
+
+    def wait_event(self, event):
+        self.waited = event
+
+
+class Event:
+    def __init__(self, disable_timing):
+        assert disable_timing
+
+    def record(self):
+        self.stream = CURRENT.streams[CURRENT.device]
+
+
+class ExternalStream(Stream):
+    def __init__(self, ptr):
+        self.ptr = ptr
+
+
+class Current(threading.local):
+    """What each thread has of its own, as in CUDA: a device, and a stream on each."""
+
+    def __init__(self):
+        self.device, self.streams = 0, [Stream(), Stream()]
+
+
+CURRENT = Current()
+
+
+class Device:
+    compute_capability = "90"
+
+    def __init__(self, index=None):
+        self.id = CURRENT.device if index is None else index
+        self.outer = []
+
+    def __enter__(self):
+        self.outer.append(CURRENT.device)
+        CURRENT.device = self.id
+
+    def __exit__(self, *_):
+        CURRENT.device = self.outer.pop()
+
+
+class Kernel:
+    """Writes 2 i + 1, as the trial kernel does, or fails; remembers launches and limits of shared memory."""
+
+    shared_size_bytes = 1024
+
+    def __init__(self, fault):
+        self.__dict__.update(fault=fault, launches=[], limits=[])
+
+    def __setattr__(self, name, value):
+        assert name == "max_dynamic_shared_size_bytes"
+        self.limits.append(value)
+
+    def __call__(self, grid, block, args, shared_mem):
+        if isinstance(self.fault, Exception):
+            raise self.fault
+        self.launches.append((grid, block, shared_mem))
+        if args:
+            args[0][:] = 2 * np.arange(len(args[0])) + (not self.fault)
+
+
+def raises(error):
+    """Make a function that raises."""
+
+    def function(*_):
+        raise error
+
+    return function
+
+
+def make_cupy(fault=None, **changes):
+    """Make a module that looks like CuPy.
+
+    Args:
+        fault: of kernels: an error that launches raise, or "wrong numbers".
+        changes: other functions of ``cupy.cuda.runtime`` and ``cupy.cuda.nvrtc``, by name.
+    """
+    cupy = ModuleType("cupy")
+
+    class RawModule:
+        def __init__(self, code, options):
+            cupy.compiled.append((code, options))
+
+        def get_function(self, name):
+            cupy.kernels.append(Kernel(fault))
+            return cupy.kernels[-1]
+
+    numbers = {"sharedMemPerBlockOptin": 227 << 10, "multiProcessorCount": 132, "l2CacheSize": 50 << 20}
+    runtime = {
+        "is_hip": False,
+        "runtimeGetVersion": lambda: 13020,
+        "getDeviceCount": lambda: 2,
+        "getDevice": lambda: CURRENT.device,
+        "getDeviceProperties": lambda device: {"name": b"Fake %d" % device, "totalGlobalMem": TOTAL, **numbers},
+        "memGetInfo": lambda: (FREE, TOTAL),
+    }
+    nvrtc = {"getVersion": lambda: (13, 0), "getSupportedArchs": lambda: (75, 80, 90, 120)}
+    for part in (runtime, nvrtc):
+        part.update({name: change for name, change in changes.items() if name in part})
+    pool = SimpleNamespace(free_bytes=lambda: 1 << 30, used_bytes=lambda: 1 << 29, get_limit=lambda: cupy.pool_limit)
+    cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+    cupy.__version__ = "14.0.0"
+    cupy.compiled, cupy.kernels, cupy.pool_limit = [], [], 0
+    cupy.empty, cupy.asnumpy, cupy.from_dlpack, cupy.RawModule = np.empty, np.array, np.from_dlpack, RawModule
+    cupy.get_default_memory_pool = lambda: pool
+    cupy.cuda = SimpleNamespace(
+        memory=SimpleNamespace(OutOfMemoryError=MemoryError),
+        Device=type("Device", (Device,), {}),
+        Stream=Stream,
+        ExternalStream=ExternalStream,
+        Event=Event,
+        runtime=SimpleNamespace(**runtime),
+        nvrtc=SimpleNamespace(**nvrtc),
+        get_current_stream=lambda: CURRENT.streams[CURRENT.device],
+    )
+    return cupy
+
+
+class FakeCudaEngine(ReferenceEngine):
+    def __init__(self, runtime, memory_limit=None):
+        self.runtime, self.memory_limit = runtime, memory_limit
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Start without CuPy and with a driver for CUDA 13; ``world(cupy, driver)`` changes that."""
+
+    def change(cupy=None, driver=13000):
+        monkeypatch.setitem(sys.modules, "cupy", cupy)  # None: cannot be imported
+        monkeypatch.setattr(cupy_runtime, "driver_version", lambda: driver)
+        cupy_runtime._find_cupy.cache_clear()
+        cupy_runtime._find_runtime.cache_clear()
+
+    monkeypatch.delenv(cupy_runtime.SWITCH, raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(cupy_runtime, "_forked", False)
+    monkeypatch.setattr(execution, "_engines", {})
+    monkeypatch.setattr(execution, "_said", set())
+    monkeypatch.setitem(sys.modules, "qiskit_fused.engines.cuda.engine", SimpleNamespace(CudaEngine=FakeCudaEngine))
+    change()
+    yield change
+    cupy_runtime._find_cupy.cache_clear()
+    cupy_runtime._find_runtime.cache_clear()
