@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from functools import wraps
 from random import Random
 from typing import Any, Generic, TypeVar
@@ -63,6 +62,7 @@ class BoundedCache(Generic[_V]):
         self._keys: list[Hashable] = []  # entry number i of the random choice
         self._num_bytes = 0
         self._orphans: deque[_OwnerReference] = deque()  # owners that are gone, whose entries are still there
+        self._add_orphan = self._orphans.append
         self._lock = forks.new_lock()
         self._random = Random(0)
         _caches.add(self)
@@ -102,25 +102,10 @@ class BoundedCache(Generic[_V]):
         reference = None
         if owner is not None:
             # the callback is not Python code, in which Ctrl-C could be lost or which could want the lock again
-            reference = _OwnerReference(owner, self._orphans.append)
+            reference = _OwnerReference(owner, self._add_orphan)
             reference.key = key
-        entry, dropped = _Entry(value, num_bytes, reference), list[Any]()  # freed when the lock is open
-        with self._changes():
-            self._drop_orphans(dropped)
-            known = self._entries.get(key)
-            if known is not None:
-                if not replace:
-                    return known.value
-                self._drop(key, dropped)
-            entry.place = len(self._keys)
-            self._keys.append(key)
-            self._entries[key] = entry
-            self._num_bytes += num_bytes
-            while self._num_bytes > self.max_bytes and len(self._keys) > 1:
-                chosen = self._keys[self._random.randrange(len(self._keys))]
-                if chosen != key:
-                    self._drop(chosen, dropped)
-        return value
+        dropped: list[Any] = []  # freed when the lock is open
+        return self._change(self._insert, dropped, key, _Entry(value, num_bytes, reference), replace)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -139,6 +124,23 @@ class BoundedCache(Generic[_V]):
             self._entries[key].place = place
         self._num_bytes = sum(entry.num_bytes for entry in self._entries.values())
 
+    def _insert(self, dropped: list[Any], key: Hashable, entry: _Entry[_V], replace: bool) -> _V:
+        self._drop_orphans(dropped)
+        known = self._entries.get(key)
+        if known is not None:
+            if not replace:
+                return known.value
+            self._drop(key, dropped)
+        entry.place = len(self._keys)
+        self._keys.append(key)
+        self._entries[key] = entry
+        self._num_bytes += entry.num_bytes
+        while self._num_bytes > self.max_bytes and len(self._keys) > 1:
+            chosen = self._keys[self._random.randrange(len(self._keys))]
+            if chosen != key:
+                self._drop(chosen, dropped)
+        return entry.value
+
     def _drop(self, key: Hashable, dropped: list[Any]) -> None:
         entry = self._entries.pop(key)
         last = self._keys.pop()
@@ -148,19 +150,17 @@ class BoundedCache(Generic[_V]):
         self._num_bytes -= entry.num_bytes
         dropped.append(entry)
 
-    @contextmanager
-    def _changes(self) -> Iterator[None]:
+    def _change(self, change: Callable[..., Any], *arguments: Any) -> Any:
         with self._lock:
             try:
-                yield
+                return change(*arguments)
             except BaseException:  # Ctrl-C, in the middle of a change
                 self.recount()
                 raise
 
     def _free_orphans(self) -> None:
         dropped: list[Any] = []
-        with self._changes():
-            self._drop_orphans(dropped)
+        self._change(self._drop_orphans, dropped)
 
     def _drop_orphans(self, dropped: list[Any]) -> None:
         while self._orphans:

@@ -8,6 +8,7 @@ same, so that all of them are rows of one template: a circuit in which each numb
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -16,13 +17,20 @@ from qiskit.circuit import Barrier, Gate, Instruction, QuantumCircuit
 
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.lowering.lower import PASSIVE, lower
+from qiskit_fused.lowering.emitter import NormalForm
+from qiskit_fused.lowering.gate_table import GATES
+from qiskit_fused.lowering.lower import PASSIVE
 from qiskit_fused.lowering.standard_gates import STANDARD
+from qiskit_fused.program.expression_columns import CompiledExpressions
+from qiskit_fused.program.program import Angle, Program
+from qiskit_fused.program.program import Gate as ProgramGate
 
 MAX_QUBITS = 10  # in larger circuits, fusing constants saves more time than compiling takes
 MAX_ENTRIES = 2000  # of a structure: names and qubits of its gates
 _MAX_BYTES = 64 << 20
 _BYTES_PER_ENTRY = 1000  # of a template with some plans
+
+_KEPT_GATES = 4096  # standard gates on some qubits with some parameters
 
 _TEMPLATES: BoundedCache[CompiledCircuit] = BoundedCache(_MAX_BYTES)
 
@@ -53,7 +61,7 @@ def find_template(circuit: Any) -> tuple[CompiledCircuit, np.ndarray] | None:
     key = tuple(structure)
     template = _TEMPLATES.get(key)
     if template is None:
-        template = _TEMPLATES.put(key, _make(circuit, len(numbers)), _BYTES_PER_ENTRY * len(structure))
+        template = _TEMPLATES.put(key, _make(structure, len(numbers)), _BYTES_PER_ENTRY * len(structure))
     return template, np.array(numbers, dtype=np.float64)
 
 
@@ -77,16 +85,92 @@ def _collect(circuit: QuantumCircuit, qubits: Sequence[int], structure: list[Any
     return True
 
 
-def _make(circuit: QuantumCircuit, num_numbers: int) -> CompiledCircuit:
+def _make(structure: Sequence[Any], num_numbers: int) -> CompiledCircuit:
+    """Compile a circuit that has a structure, with a parameter in the place of each number."""
+    num_qubits, instructions = structure[0], list[tuple[str, list[int]]]()
+    for part in structure[1:]:
+        if isinstance(part, int):
+            instructions[-1][1].append(part)
+        elif part != ")":
+            instructions.append((part, []))
     template = object.__new__(CompiledCircuit)
     template.__setstate__(
         {
             "_kept": None,
-            "num_instructions": len(circuit._data),
-            "num_qubits": circuit.num_qubits,
+            "num_instructions": len(instructions),
+            "num_qubits": num_qubits,
             "parameters": (),  # nobody has Parameter objects for them
             "_columns": {},
-            "program": lower(circuit, num_numbers),
+            "program": _lower(num_qubits, instructions, num_numbers),
         }
     )
     return template
+
+
+def _lower(num_qubits: int, instructions: Sequence[tuple[str, Sequence[int]]], num_numbers: int) -> Program:
+    """Lower standard gates by their names and qubits, as `lower` does where each number is a parameter."""
+    active = sorted({qubit for name, qubits in instructions if name != "id" for qubit in qubits})
+    wire_of = dict(zip(active, range(len(active))))
+    form = NormalForm(len(active))
+    gates: list[ProgramGate] = []
+    begins: list[int] = []
+    column = 0
+    for name, qubits in instructions:
+        begins += (len(gates), len(form.rows))
+        if name in _NO_GATE:
+            column += name == "global_phase"
+            continue
+        wires = tuple([wire_of[qubit] for qubit in qubits])
+        slots = tuple([form.slot[wire] for wire in wires])
+        gates.append(_gate(name, wires, column))
+        rows, new_slots = _normal_form(name, slots, column)
+        form.rows += rows
+        if new_slots != slots:
+            for wire, slot in zip(wires, new_slots):
+                form.slot[wire] = slot
+        column += len(gates[-1].angles)
+    begins += (len(gates), len(form.rows))
+    slot_of = dict(zip(active, form.slot))
+    names = _names(num_numbers)
+    return Program(
+        num_qubits=len(active),
+        num_circuit_qubits=num_qubits,
+        wires=np.array([wire_of.get(qubit, -1) for qubit in range(num_qubits)], np.int32),
+        output_wires=np.array([slot_of.get(qubit, -1) for qubit in range(num_qubits)], np.int32),
+        num_parameters=num_numbers,
+        expressions=CompiledExpressions((), (), names),
+        gates=tuple(gates),
+        ops=form.finish(),
+        parameter_names=names,
+        instructions=np.array(begins, np.int64).reshape(-1, 2),
+    )
+
+
+_NO_GATE = ("(", "id", "global_phase")
+
+
+# Few different gates make up many small circuits.
+
+
+@lru_cache(maxsize=_KEPT_GATES)
+def _gate(name: str, wires: tuple[int, ...], column: int) -> ProgramGate:
+    """Return a standard gate on wires whose numbers are parameters, from a column on."""
+    name, num_controls = STANDARD[name]
+    angles = tuple([Angle(column + number, 1.0, 0.0) for number in range(GATES[name].num_angles)])
+    return ProgramGate(name, wires[num_controls:], angles, wires[:num_controls], (1 << num_controls) - 1)
+
+
+@lru_cache(maxsize=_KEPT_GATES)
+def _normal_form(name: str, slots: tuple[int, ...], column: int) -> tuple[list[tuple], tuple[int, ...]]:
+    """Return the rows of a gate whose qubits are in slots, and the slots that they are in afterwards."""
+    form = NormalForm(len(slots))
+    form.slot[:] = slots
+    gate = _gate(name, tuple(range(len(slots))), column)
+    GATES[gate.name].lower(form.controlled(gate.controls, gate.ctrl_state), gate.qubits, gate.angles)
+    return form.rows, tuple(form.slot)
+
+
+@lru_cache(maxsize=256)
+def _names(count: int) -> tuple[str, ...]:
+    """Return the names of as many parameters."""
+    return tuple([f"number {column}" for column in range(count)])

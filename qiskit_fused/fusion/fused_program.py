@@ -161,6 +161,8 @@ class Plan(ShownAsText):
 
         A layer is one sweep, and one more where it rotates qubits that chunks are cut along.
         """
+        if not self.chunk_bits:
+            return self.num_layers + 1
         outside = self.run_qubit >= self.num_qubits - self.chunk_bits
         return self.num_layers + 1 + len(np.unique(self.run_layer[outside]))
 

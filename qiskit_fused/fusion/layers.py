@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,9 +65,9 @@ def make_plan(program: Program, support: np.ndarray | None = None, cone: Cone | 
             f"{len(seen)} qubits start in a vector, the limit is {MAX_START_STATE_QUBITS}; prepare the state by gates "
             "(StatePreparation)."
         )
-    bit_of = np.full(max(program.num_qubits, 1), -1, dtype=np.int64)
+    bit_of = np.full(program.num_qubits + 1, -1)  # the last one is that of wire -1
     bit_of[seen] = np.arange(len(seen))
-    wires = np.where(program.output_wires >= 0, bit_of[program.output_wires], -1)
+    wires = bit_of[program.output_wires]
     schedule = _Schedule(program, ops if len(kept) == len(ops) else ops.take(kept), bit_of, len(seen))
     schedule.add()
     return schedule.finish(wires, seen, support)
@@ -301,7 +301,7 @@ class _Schedule:
 
     def leaves(self, chosen: list[int]) -> dict[str, Any]:
         """Return the arrays of the leaves of a plan, by name."""
-        ops = self.ops
+        ops, which = self.ops, np.array(chosen, np.intp)
         columns, offsets = ops.column.tolist(), ops.offset.tolist()
         quaternions = ops.quaternion.tolist() if _SU2 in self.kinds else []
         leaves = [
@@ -310,12 +310,13 @@ class _Schedule:
             else (self.kinds[i], _snapped(columns[i], offsets[i]), IDENTITY)
             for i in chosen
         ]
+        kinds, offsets, quaternions = zip(*leaves) if leaves else ((), (), ())
         return {
-            "leaf_kind": np.array([leaf[0] for leaf in leaves], dtype=np.uint8),
-            "leaf_column": ops.column[chosen],
-            "leaf_coefficient": ops.coefficient[chosen],
-            "leaf_offset": np.array([leaf[1] for leaf in leaves], dtype=np.float64),
-            "leaf_quaternion": np.array([leaf[2] for leaf in leaves], dtype=np.float64).reshape(-1, 4),
+            "leaf_kind": np.array(kinds, dtype=np.uint8),
+            "leaf_column": ops.column[which],
+            "leaf_coefficient": ops.coefficient[which],
+            "leaf_offset": np.array(offsets, dtype=np.float64),
+            "leaf_quaternion": np.array([*chain.from_iterable(quaternions)], dtype=np.float64).reshape(-1, 4),
         }
 
     def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> Plan:
@@ -326,23 +327,22 @@ class _Schedule:
             if not any(piece.varies for piece in pieces):
                 initial_state, starts = starts.states(np.zeros((1, 0)))[0], None
         runs = sorted(self.runs)
-        terms = np.array(sorted(self.terms), dtype=np.int64).reshape(-1, 3)
+        terms = np.array([*chain.from_iterable(sorted(self.terms))], dtype=np.int64).reshape(-1, 3)
         if self.many_terms:
             terms = np.concatenate([terms, *self.many_terms])
             terms = terms[np.lexsort((terms[:, 1], terms[:, 0]))]
         chosen, own = terms[:, 1], terms[:, 2]
         care, value, sign = (self.to_bits(part[chosen]) for part in (ops.care, ops.value, ops.sign))
         is_leaf = own >= 0
-        if is_leaf.any():
-            care, value = np.where(is_leaf, np.uint64(0), care), np.where(is_leaf, np.uint64(0), value)
-            sign = np.where(is_leaf, np.uint64(1) << np.maximum(own, 0).astype(np.uint64), sign)
+        care[is_leaf] = value[is_leaf] = 0
+        sign[is_leaf] = np.uint64(1) << own[is_leaf].astype(np.uint64)
         return Plan(
             program=self.program,
             num_qubits=self.num_qubits,
             wires=wires,
             num_layers=1 + (runs[-1][0] if runs else -1),
             **self.leaves([i for run in runs for i in run[2]]),
-            run_begin=np.array([0, *accumulate(len(run[2]) for run in runs)], dtype=np.int32),
+            run_begin=np.array([0, *accumulate([len(run[2]) for run in runs])], dtype=np.int32),
             run_qubit=np.array([run[1] for run in runs], dtype=np.int32),
             run_layer=np.array([run[0] for run in runs], dtype=np.int32),
             term_phase=terms[:, 0].astype(np.int32),

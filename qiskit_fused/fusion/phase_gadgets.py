@@ -52,26 +52,22 @@ def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
     ]
     if len(candidates) < 2:
         return []
-    chosen = np.array(candidates)
-    targets, ends = ops.qubit[chosen].tolist(), ops.qubit[chosen + 2].tolist()
-    before, after = ops.quaternion[chosen].tolist(), ops.quaternion[chosen + 2].tolist()
-    columns, offsets, care, value, sign = (
-        part[chosen + 1].tolist() for part in (ops.column, ops.offset, ops.care, ops.value, ops.sign)
-    )
     found: list[tuple[int, int, int]] = []
-    for k, row in enumerate(candidates):
-        other = care[k] ^ 1 << targets[k]
+    for row in candidates:
+        target, care = ops.qubit.item(row), ops.care.item(row + 1)
+        other = care ^ 1 << target
         if (
-            targets[k] == ends[k]
-            and columns[k] < 0
-            and not sign[k]
-            and value[k] == care[k]
-            and care[k].bit_count() == 2
+            ops.qubit.item(row + 2) == target
+            and care.bit_count() == 2
             and other.bit_count() == 1
-            and _is_cx(tuple(before[k]), offsets[k], tuple(after[k]))
+            and ops.column.item(row + 1) < 0
+            and not ops.sign.item(row + 1)
+            and ops.value.item(row + 1) == care
             and not (found and row < found[-1][0] + OPS_OF_CX)
         ):
-            found.append((row, other.bit_length() - 1, targets[k]))
+            before, after = (tuple(ops.quaternion[place].tolist()) for place in (row, row + 2))
+            if _is_cx(before, ops.offset.item(row + 1), after):
+                found.append((row, other.bit_length() - 1, target))
     return found
 
 

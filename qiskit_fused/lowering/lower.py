@@ -8,7 +8,6 @@ with a rule in `synthesis.py` or is walked through its own definition, under the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,14 +45,12 @@ _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesise
 PASSIVE = frozenset(("barrier", "delay", "id", "measure", "reset"))
 
 
-def lower(circuit: QuantumCircuit, num_numbers: int | None = None) -> Program:
+def lower(circuit: QuantumCircuit) -> Program:
     """Lower a circuit.
 
     Args:
         circuit: any unitary circuit, with parameters or without; final measurements, barriers, delays and resets of
             fresh qubits are dropped, an `Initialize` of fresh qubits is the start state.
-        num_numbers: of a circuit of standard gates without parameters, the numbers that its gates have. The program
-            then has as many parameters, one in the place of each number, in the order of the instructions.
 
     Returns:
         The program. Its columns are ``circuit.parameters`` followed by the expressions that need their own column.
@@ -64,13 +61,7 @@ def lower(circuit: QuantumCircuit, num_numbers: int | None = None) -> Program:
 
     Cost: about 10 microseconds a gate, once per circuit.
     """
-    return _Lowering(circuit, num_numbers).program()
-
-
-@lru_cache(maxsize=1024)
-def _number(position: int) -> Parameter:
-    """Return the parameter in the place of a number."""
-    return Parameter(f"number {position}")
+    return _Lowering(circuit).program()
 
 
 def _instructions(circuit: QuantumCircuit) -> Iterable[CircuitInstruction]:
@@ -85,12 +76,10 @@ class _Lowering:
     Bit sets of active qubits: ``touched`` are not known to be |0>, ``measured`` must not be acted on any more.
     """
 
-    def __init__(self, circuit: QuantumCircuit, num_numbers: int | None = None):
+    def __init__(self, circuit: QuantumCircuit):
         self.circuit = circuit
         self.circuit_index = {qubit: index for index, qubit in enumerate(circuit.qubits)}
-        own = circuit.parameters if num_numbers is None else map(_number, range(num_numbers))
-        self.parameters: list[Parameter] = list(own)
-        self.numbers = None if num_numbers is None else iter(self.parameters)
+        self.parameters: list[Parameter] = list(circuit.parameters)
         self.columns = {parameter: column for column, parameter in enumerate(self.parameters)}
         self.angles = {parameter: Angle(column, 1.0, 0.0) for parameter, column in self.columns.items()}
         self.translated: dict[Key, Tape] = {}
@@ -165,10 +154,7 @@ class _Lowering:
                 if entry is not None:
                     name, num_controls = entry
                     params = instruction.params
-                    if self.numbers is not None:
-                        angles = tuple([self.angles[next(self.numbers)] for _ in params])
-                    else:
-                        angles = tuple([self.angle(param) for param in params]) if params else ()
+                    angles = tuple([self.angle(param) for param in params]) if params else ()
                     if num_controls:
                         own, targets = targets[:num_controls], targets[num_controls:]
                         self.gate(

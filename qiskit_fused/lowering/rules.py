@@ -227,7 +227,7 @@ def encode(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubit
     """Start fresh qubits in amplitudes that are parameters, or functions of them, and are normalised."""
     lowering.require_fresh(op, qubits)
     lowering.touch(qubits)
-    angles = np.array([_amplitude(lowering, param) for param in op.params], dtype=object).T
+    angles = list(zip(*[_amplitude(lowering, param) for param in op.params]))
     column, coefficient, offset = (
         np.array([[getattr(angle, name) for angle in part] for part in angles], dtype=dtype)
         for name, dtype in (("column", np.int32), ("coefficient", float), ("offset", float))

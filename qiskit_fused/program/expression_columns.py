@@ -28,7 +28,7 @@ class CompiledExpressions:
 
     def __init__(self, tapes: Sequence[Tape], origins: Sequence[str], names: Sequence[str]) -> None:
         self.num_expressions = len(tapes)
-        self._origins, self._names = list(origins), list(names)
+        self._origins, self._names = tuple(origins), tuple(names)
         by_shape: dict[Tape, list[int]] = {}
         for index, tape in enumerate(tapes):
             by_shape.setdefault(shape_of(tape), []).append(index)

@@ -49,8 +49,7 @@ class OpKind(IntEnum):
     TERM = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Angle:
+class Angle(NamedTuple):
     """``coefficient * columns[column] + offset`` radians; ``column`` is -1 for a constant."""
 
     column: int = -1
