@@ -20,7 +20,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import __version__
 from qiskit_fused.common.limits import format_bytes, free_memory
 from qiskit_fused.compilation.circuits import compile_circuit
-from qiskit_fused.engines.cuda import runtime as cupy_runtime
+from qiskit_fused.engines.cuda import availability
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 
@@ -65,7 +65,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        where = f" {CPU_BUILDS}" if name == "torch" and not cupy_runtime.driver_version() else ""
+        where = f" {CPU_BUILDS}" if name == "torch" and not availability.driver_version() else ""
         return f"not installed; pip install {name}{where}"
 
 
@@ -76,7 +76,7 @@ def _cpu() -> Section:
 
         instructions = isa()
     except Exception as error:
-        instructions = cupy_runtime.brief(error)
+        instructions = availability.brief(error)
     return {
         "instructions": instructions,
         "threads": str(FusedOptions().resolve_num_threads()),
@@ -85,8 +85,8 @@ def _cpu() -> Section:
 
 
 def _gpu() -> Section:
-    found = {"driver": _driver()} | cupy_runtime.describe()
-    runtime, reason = cupy_runtime.usable_gpu()
+    found = {"driver": _driver()} | availability.describe()
+    runtime, reason = availability.usable_gpu()
     if runtime is None:
         what, _, cure = reason.partition("; ")
         if "pip install" not in cure:
@@ -97,14 +97,14 @@ def _gpu() -> Section:
 
 
 def _driver() -> str:
-    cuda = cupy_runtime.driver_version()
+    cuda = availability.driver_version()
     if not cuda:
         return "none"
     try:
         release = Path("/sys/module/nvidia/version").read_text(encoding="ascii").strip()
     except OSError:
         release = "unknown release"
-    return f"{release}, CUDA {cupy_runtime.version_text(cuda)}"
+    return f"{release}, CUDA {availability.version_text(cuda)}"
 
 
 def try_engine(device: str) -> str:
@@ -131,7 +131,7 @@ def try_engine(device: str) -> str:
                 return f"FAILED: {dtype} differs by {error:.1e} from known values and gradients"
         return f"passed, {_rate(device):.2g} amplitude-rotations/s (values and gradients, complex64)"
     except Exception as error:
-        return f"FAILED: {cupy_runtime.brief(error)}"
+        return f"FAILED: {availability.brief(error)}"
 
 
 def _rate(device: str) -> float:

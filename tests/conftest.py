@@ -6,7 +6,7 @@ import functools
 import pytest
 
 from qiskit_fused.engines.cpu.engine import CpuEngine
-from qiskit_fused.engines.interface import select_engine
+from qiskit_fused.engines.selection import select_engine
 
 
 @pytest.fixture(params=["reference", "cpu"])
@@ -54,9 +54,9 @@ def emulated_engine(max_tile_qubits):
 @functools.cache
 def gpu_engine():
     """Return the CUDA engine on the current device."""
-    from qiskit_fused.engines.cuda import runtime as cupy_runtime
+    from qiskit_fused.engines.cuda import availability
 
-    runtime, reason = cupy_runtime.usable_gpu()
+    runtime, reason = availability.usable_gpu()
     if runtime is None:
         pytest.skip(reason)
     return select_engine("cuda")

@@ -94,7 +94,7 @@ class Fused(GpuContender):
     def prepare(self, workload: Workload, seconds: float) -> None:
         from qiskit_fused import compile_circuit
         from qiskit_fused.compilation.observables import coerce_observables
-        from qiskit_fused.engines.interface import select_engine
+        from qiskit_fused.engines.selection import select_engine
 
         circuit, _, _ = qiskit_circuit(workload)
         compiled = compile_circuit(circuit)

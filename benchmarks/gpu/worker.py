@@ -47,7 +47,7 @@ _SHORT = 1.0  # seconds; calls shorter than this are repeated once untimed after
 
 def describe_device(device: str) -> dict[str, Any]:
     """Return the name and sizes of the device, or ``{"unusable": reason}``."""
-    from qiskit_fused.engines.interface import select_engine
+    from qiskit_fused.engines.selection import select_engine
 
     try:
         select_engine(device)

@@ -11,7 +11,6 @@ import numpy as np
 
 from qiskit_fused.common.limits import TooManyQubits
 from qiskit_fused.engines.checkpointing import REVERSE, Method
-from qiskit_fused.engines.cuda import runtime as cupy_runtime
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import Plan
@@ -116,51 +115,3 @@ class Engine(Protocol):
             RuntimeError: "the evaluation was cancelled.", when ``watch`` ended it.
             DoesNotFit: when the memory of the device is too small.
         """
-
-
-def select_engine(device: str, num_threads: int = 1, memory_limit: int | None = None) -> Engine:
-    """Return a new engine of a device.
-
-    Args:
-        device: "cpu", "reference", or "cuda" for the current CUDA device.
-        num_threads: threads at most, for the CPU engine.
-        memory_limit: bytes of device memory at most, for the CUDA engine; None is what is free.
-
-    Raises:
-        RuntimeError: when the device cannot be used, with the reason.
-    """
-    if device == "reference":
-        from qiskit_fused.engines.reference import ReferenceEngine
-
-        return ReferenceEngine()
-    if device == "cuda":
-        from qiskit_fused.engines.cuda.engine import CudaEngine
-
-        return CudaEngine(require_gpu(), memory_limit=memory_limit)
-    from qiskit_fused.engines.cpu.engine import CpuEngine
-
-    return CpuEngine(num_threads)
-
-
-def require_gpu() -> Any:
-    """Return the runtime of the current CUDA device.
-
-    Raises:
-        RuntimeError: when there is none that can be used, with the reason and its cure.
-    """
-    runtime, reason = cupy_runtime.usable_gpu()
-    if runtime is None:
-        raise RuntimeError(f"device='cuda' is not available: {reason}. device='cpu' works without a GPU.")
-    return runtime
-
-
-# Estimates: nothing has been timed on a GPU yet. Less work than this takes a few CPU threads some milliseconds, in
-# which a GPU would hardly have been started; fewer amplitudes at a time leave even one multiprocessor idle.
-MIN_GPU_WORK = 2 * 10**7  # amplitude-rotations
-MIN_GPU_AMPLITUDES = 2**12
-
-
-def suits_gpu(num_qubits: int, num_runs: int, num_rows: int) -> bool:
-    """Say whether ``device="auto"`` prefers a GPU for rows of a plan, by the size of the work alone."""
-    amplitudes = num_rows << num_qubits
-    return amplitudes >= MIN_GPU_AMPLITUDES and amplitudes * num_runs >= MIN_GPU_WORK

@@ -18,17 +18,9 @@ from qiskit_fused.common.row_errors import RowError
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.cpu.memory import Request
 from qiskit_fused.engines.cpu.method import Choice, choose
-from qiskit_fused.engines.cuda import runtime as cupy_runtime
-from qiskit_fused.engines.interface import (
-    NO_STATES,
-    DoesNotFit,
-    Engine,
-    Evaluation,
-    Watch,
-    require_gpu,
-    select_engine,
-    suits_gpu,
-)
+from qiskit_fused.engines.cuda import availability
+from qiskit_fused.engines.interface import NO_STATES, DoesNotFit, Engine, Evaluation, Watch
+from qiskit_fused.engines.selection import require_gpu, select_engine, suits_gpu
 from qiskit_fused.execution.block_evaluation import evaluate_blocks
 from qiskit_fused.execution.cone_evaluation import Part, evaluate_cones
 from qiskit_fused.execution.executor import cut_rows, evaluate_portions
@@ -88,9 +80,9 @@ def choose_device(options: FusedOptions, plan: Plan, num_rows: int, num_pairs: i
         return options.device
     if not suits_gpu(plan.num_qubits, plan.num_runs, max(num_rows, num_pairs) if gradient else num_rows):
         return "cpu"
-    runtime, reason = cupy_runtime.usable_gpu()
+    runtime, reason = availability.usable_gpu()
     if runtime is None:
-        if cupy_runtime.is_cupy_installed() and not cupy_runtime.is_switched_off():
+        if availability.is_cupy_installed() and not availability.is_switched_off():
             _say_once(f"device='auto' runs on the CPU: {reason}.")
         return "cpu"
     free = runtime.free_memory()

@@ -14,7 +14,7 @@ from qiskit_machine_learning.algorithm_job import AlgorithmJob
 
 from qiskit_fused.common.cancellation import CANCELLED, Cancellation, Stopped, current
 from qiskit_fused.common.job_threads import job_threads
-from qiskit_fused.engines.cuda import runtime as cupy_runtime
+from qiskit_fused.engines.cuda import availability
 from qiskit_fused.options import FusedOptions
 
 STOP_SECONDS = 1.0  # that Ctrl-C waits for the thread of its job to end
@@ -48,7 +48,7 @@ class FusedJob(AlgorithmJob):
         if self._future is not None:
             raise JobError("Primitive job has been submitted already.")
         wants_gpu = any(isinstance(one, FusedOptions) and one.device in ("auto", "cuda") for one in self._args)
-        place = cupy_runtime.place() if wants_gpu else nullcontext()
+        place = availability.place() if wants_gpu else nullcontext()
         self._cancellation, self._submitter = Cancellation(of_one_call=True), current()
         self._future = job_threads().submit(
             partial(self._cancellation.run, _run_in, place, self._function, *self._args, **self._kwargs)

@@ -20,10 +20,11 @@ from qiskit.circuit.library import real_amplitudes
 
 import qiskit_fused
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedJob, FusedOptions
-from qiskit_fused.engines.cuda import runtime as cupy_runtime
+from qiskit_fused.engines.cuda import availability
+from qiskit_fused.engines.cuda.availability import REQUIREMENTS, SWITCH, usable_gpu
 from qiskit_fused.engines.cuda.kernel_source import HEADER, kernel_source
-from qiskit_fused.engines.cuda.runtime import REQUIREMENTS, SWITCH, usable_gpu
-from qiskit_fused.engines.interface import DoesNotFit, suits_gpu
+from qiskit_fused.engines.interface import DoesNotFit
+from qiskit_fused.engines.selection import suits_gpu
 from qiskit_fused.execution import evaluate as execution
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,7 +156,7 @@ def test_a_broken_cupy_is_told_from_a_missing_one(world, monkeypatch, tmp_path):
     reason = f"CuPy cannot be imported (ModuleNotFoundError: No module named 'a_library_of_cupy'); {PIP13}"
     assert usable_gpu() == (None, reason)
     (tmp_path / "cupy.py").write_text("raise ImportError('built for another NumPy')")
-    cupy_runtime._find_cupy.cache_clear()
+    availability._find_cupy.cache_clear()
     assert usable_gpu()[1].startswith(
         "CuPy cannot be imported (ImportError: built for another NumPy); pip install --up"
     )
@@ -182,13 +183,13 @@ def test_a_child_of_a_process_that_used_cuda_does_not():
     code = (
         "import os, sys\n"
         "from fake_cupy import make_cupy\n"
-        "from qiskit_fused.engines.interface import cupy_runtime\n"
+        "from qiskit_fused.engines.cuda import availability\n"
         "sys.modules['cupy'] = make_cupy()\n"
-        "cupy_runtime.driver_version = lambda: 13000\n"
-        "if sys.argv[1] == 'used': assert cupy_runtime.usable_gpu()[0] is not None\n"
+        "availability.driver_version = lambda: 13000\n"
+        "if sys.argv[1] == 'used': assert availability.usable_gpu()[0] is not None\n"
         "child = os.fork()\n"
         "if not child:\n"
-        "    runtime, reason = cupy_runtime.usable_gpu()\n"
+        "    runtime, reason = availability.usable_gpu()\n"
         "    os._exit(('forked' in reason and \"set_start_method('spawn')\" in reason) if runtime is None else 2)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
@@ -233,7 +234,7 @@ def run(rows, **options):
 @pytest.fixture
 def quick(monkeypatch):
     """Lower the crossover, so that large work is soon done."""
-    monkeypatch.setattr("qiskit_fused.engines.interface.MIN_GPU_WORK", 10 * 16 << 8)
+    monkeypatch.setattr("qiskit_fused.engines.selection.MIN_GPU_WORK", 10 * 16 << 8)
 
 
 def test_auto_takes_the_gpu_for_large_work_only(world, quick):

@@ -284,7 +284,7 @@ def test_an_accelerated_connector_stays_on_the_gpu(gpu, host_calls, monkeypatch,
 @pytest.mark.parametrize("own_stream", [False, True], ids=["default stream", "own stream"])
 @pytest.mark.parametrize("with_states", [False, True], ids=["zero", "states"])
 def test_a_real_gpu_gives_the_answers_of_the_host(host_calls, with_states, own_stream):
-    from qiskit_fused.engines.cuda.runtime import usable_gpu
+    from qiskit_fused.engines.cuda.availability import usable_gpu
 
     if not torch.cuda.is_available() or usable_gpu()[0] is None:
         pytest.skip("needs a GPU that PyTorch and CuPy can use")

@@ -146,9 +146,9 @@ def test_the_kernels_of_the_ceilings_compile_without_spills(bench, architecture)
 
 @pytest.mark.gpu
 def test_the_ceilings_are_those_of_a_gpu(bench):
-    from qiskit_fused.engines.cuda import runtime as cupy_runtime
+    from qiskit_fused.engines.cuda import availability
 
-    runtime, reason = cupy_runtime.usable_gpu()
+    runtime, reason = availability.usable_gpu()
     if runtime is None:
         pytest.skip(reason)
     assert bench.gpu_worker.describe_device("cuda")["multiprocessors"] > 0

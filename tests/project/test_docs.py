@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import qiskit_fused
-from qiskit_fused.engines import interface as engines
+from qiskit_fused.engines import selection
 from qiskit_fused.engines.cpu import method as methods
 from qiskit_fused.lowering.gate_table import GATES
 from qiskit_fused.lowering.rules import RULES
@@ -113,7 +113,7 @@ def test_the_page_of_gates_names_every_gate_of_the_table_and_every_rule():
 
 def test_the_page_of_engines_states_the_bounds_of_the_code():
     page = (TUTORIALS / "engines.md").read_text(encoding="utf-8")
-    assert f"{engines.MIN_GPU_AMPLITUDES:,} amplitudes and {engines.MIN_GPU_WORK:,}" in page
+    assert f"{selection.MIN_GPU_AMPLITUDES:,} amplitudes and {selection.MIN_GPU_WORK:,}" in page
     assert f"from {methods.STORE_MIN_QUBITS} qubits on" in page
     assert f"all states of a row are within {methods.STORE_MAX_BYTES >> 20} MiB" in page
 

@@ -16,7 +16,7 @@ from fake_cupy import FakeCudaEngine, make_cupy
 import qiskit_fused
 from qiskit_fused import __main__ as doctor
 from qiskit_fused.engines.cpu import engine as cpu
-from qiskit_fused.engines.cuda.runtime import SWITCH
+from qiskit_fused.engines.cuda.availability import SWITCH
 
 world = fake_cupy.world
 

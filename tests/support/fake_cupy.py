@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from qiskit_fused.engines.cuda import runtime as cupy_runtime
+from qiskit_fused.engines.cuda import availability
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.execution import evaluate as execution
 
@@ -154,17 +154,17 @@ def world(monkeypatch):
 
     def change(cupy=None, driver=13000):
         monkeypatch.setitem(sys.modules, "cupy", cupy)  # None: cannot be imported
-        monkeypatch.setattr(cupy_runtime, "driver_version", lambda: driver)
-        cupy_runtime._find_cupy.cache_clear()
-        cupy_runtime._find_runtime.cache_clear()
+        monkeypatch.setattr(availability, "driver_version", lambda: driver)
+        availability._find_cupy.cache_clear()
+        availability._find_runtime.cache_clear()
 
-    monkeypatch.delenv(cupy_runtime.SWITCH, raising=False)
+    monkeypatch.delenv(availability.SWITCH, raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(cupy_runtime, "_forked", False)
+    monkeypatch.setattr(availability, "_forked", False)
     monkeypatch.setattr(execution, "_engines", {})
     monkeypatch.setattr(execution, "_said", set())
     monkeypatch.setitem(sys.modules, "qiskit_fused.engines.cuda.engine", SimpleNamespace(CudaEngine=FakeCudaEngine))
     change()
     yield change
-    cupy_runtime._find_cupy.cache_clear()
-    cupy_runtime._find_runtime.cache_clear()
+    availability._find_cupy.cache_clear()
+    availability._find_runtime.cache_clear()
