@@ -8,7 +8,6 @@ with a rule in `synthesis.py` or is walked through its own definition, under the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from qiskit.circuit import (
@@ -19,25 +18,17 @@ from qiskit.circuit import (
     Delay,
     Instruction,
     Measure,
-    Parameter,
-    ParameterExpression,
     QuantumCircuit,
     Reset,
 )
 from qiskit.circuit.library import Initialize, StatePreparation, UGate, UnitaryGate
-from qiskit.exceptions import QiskitError
 
 from qiskit_fused.lowering import matrices
 from qiskit_fused.lowering import rules as synthesis
-from qiskit_fused.lowering.emitter import NormalForm
-from qiskit_fused.lowering.errors import UnsupportedInstruction
-from qiskit_fused.lowering.expressions import Key, affine, constant_value, is_finite_real, shorten, translate
-from qiskit_fused.lowering.gate_table import GATES
+from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.standard_gates import STANDARD, TABLE_CLASSES, stored_operation
-from qiskit_fused.program.amplitude_encoding import Encoding
 from qiskit_fused.program.expression_columns import CompiledExpressions
-from qiskit_fused.program.program import Angle, Gate, Program
-from qiskit_fused.program.tapes import Tape
+from qiskit_fused.program.program import Program
 
 _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
 
@@ -70,37 +61,24 @@ def _instructions(circuit: QuantumCircuit) -> Iterable[CircuitInstruction]:
     return circuit._data
 
 
-class _Lowering:
-    """The state of one walk.
+def _active_qubits(circuit: QuantumCircuit) -> list[int]:
+    """Return the qubits of a circuit that some instruction acts on, ascending."""
+    active: set = set()
+    for instruction in _instructions(circuit):
+        name = instruction.name
+        is_passive = name in PASSIVE
+        if is_passive and (name == "id" or isinstance(instruction.operation, Barrier | Delay | Measure | Reset)):
+            continue
+        active.update(instruction.qubits)
+    return [index for index, qubit in enumerate(circuit.qubits) if qubit in active]
 
-    Bit sets of active qubits: ``touched`` are not known to be |0>, ``measured`` must not be acted on any more.
-    """
+
+class _Lowering(LoweringContext):
+    """One walk over a circuit."""
 
     def __init__(self, circuit: QuantumCircuit):
-        self.circuit = circuit
-        self.circuit_index = {qubit: index for index, qubit in enumerate(circuit.qubits)}
-        self.parameters: list[Parameter] = list(circuit.parameters)
-        self.columns = {parameter: column for column, parameter in enumerate(self.parameters)}
-        self.angles = {parameter: Angle(column, 1.0, 0.0) for parameter, column in self.columns.items()}
-        self.translated: dict[Key, Tape] = {}
-        self.tapes: list[Tape] = []
-        self.origins: list[str] = []
-        self.tape_columns: dict[Tape | tuple[Angle, ...], int] = {}
-        self.definitions: dict[int, tuple[object, QuantumCircuit | None]] = {}
-        self.unitaries: dict[bytes, Any] = {}  # their decompositions, by matrix
-        self.gates: list[Gate] = []
-        self.recording = True
+        super().__init__(circuit, _active_qubits(circuit))
         self.begins: list[tuple[int, int]] = []  # gates and ops before each instruction
-        self.pieces: list[Encoding] = []
-        self.needs_zero: tuple[str, int, tuple[int, ...]] | None = None
-        self.touched = 0
-        self.measured = 0
-        self.measurements: dict[int, tuple[str, int, tuple[int, ...]]] = {}
-        self.index = 0
-        self.name = ""
-        self.qubits: tuple = ()
-        self.active = self._active_qubits()
-        self.form = NormalForm(len(self.active))
 
     def program(self) -> Program:
         """Walk the circuit and return the program."""
@@ -125,16 +103,6 @@ class _Lowering:
         )
 
     # The walk.
-
-    def _active_qubits(self) -> list[int]:
-        active: set = set()
-        for instruction in _instructions(self.circuit):
-            name = instruction.name
-            is_passive = name in PASSIVE
-            if is_passive and (name == "id" or isinstance(instruction.operation, Barrier | Delay | Measure | Reset)):
-                continue
-            active.update(instruction.qubits)
-        return sorted(self.circuit_index[qubit] for qubit in active)
 
     def walk(
         self, circuit: QuantumCircuit, qubits: Sequence[int], controls: tuple[int, ...], state: int, top: bool = False
@@ -164,53 +132,6 @@ class _Lowering:
                         self.gate(name, targets, angles, controls, state)
                     continue
             self.operation(stored_operation(instruction), targets, controls, state)
-
-    def gate(
-        self,
-        name: str,
-        qubits: tuple[int, ...],
-        angles: tuple[Angle, ...] = (),
-        controls: tuple[int, ...] = (),
-        state: int = 0,
-    ) -> None:
-        """Lower a gate of the table."""
-        if name == "id" or (name == "global_phase" and (not controls or angles[0] == Angle())):
-            return
-        if name == "rv":
-            angles = self._rotation_vector(angles)
-        mask = 0
-        for qubit in qubits + controls if controls else qubits:
-            mask |= 1 << qubit
-        if self.measured & mask:
-            self._require_unmeasured(qubits + controls, mask)
-        self.touched |= mask
-        if self.recording:
-            self.gates.append(Gate(name, qubits, angles, controls, state))
-        form = self.form.controlled(controls, state) if controls else self.form
-        try:
-            GATES[name].lower(form, qubits, angles)
-        except NotImplementedError as error:
-            raise self.unsupported(name, f"cannot be lowered: {error}") from None
-
-    def touch(self, qubits: Sequence[int]) -> None:
-        """Note that qubits are acted on."""
-        mask = 0
-        for qubit in qubits:
-            mask |= 1 << qubit
-        self._require_unmeasured(qubits, mask)
-        self.touched |= mask
-
-    def _require_unmeasured(self, qubits: Sequence[int], mask: int) -> None:
-        if self.measured & mask:
-            name, index, where = next(self.measurements[qubit] for qubit in qubits if self.measured >> qubit & 1)
-            raise UnsupportedInstruction(
-                name,
-                index,
-                where,
-                f"is a mid-circuit measurement: instruction {self.index}, '{self.name}', follows on the same qubit; a "
-                "statevector has no classical outcomes, move the measurement to the end (there it is dropped)",
-                fallback=False,
-            )
 
     def operation(self, op: Instruction, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> None:
         """Lower any operation on active qubits, under controls."""
@@ -246,20 +167,6 @@ class _Lowering:
         else:
             matrices.opaque(self, op, qubits, controls, state)
 
-    def definition(self, op: Instruction) -> QuantumCircuit | None:
-        """Return the circuit that an operation stands for, if it has one."""
-        known = self.definitions.get(id(op))
-        if known is not None:
-            return known[1]
-        try:
-            definition = op.to_circuit() if hasattr(op, "to_circuit") else op.definition
-        except (QiskitError, TypeError, ValueError, AttributeError) as error:
-            raise self.unsupported(
-                op.name, f"has no definition as gates: {error}; bind its parameters or define it by gates"
-            ) from error
-        self.definitions[id(op)] = (op, definition)  # holding op keeps its id from being reused
-        return definition
-
     def _controlled(self, op: ControlledGate, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> bool:
         """Lower a controlled gate as its base gate under controls; False if only its definition tells what it does."""
         num_controls = op.num_ctrl_qubits
@@ -288,91 +195,6 @@ class _Lowering:
             self.measured |= 1 << qubit
             self.measurements[qubit] = (self.name, self.index, self._circuit_qubits())
 
-    def require_fresh(self, op: Instruction, qubits: Sequence[int]) -> None:
-        """Raise unless qubits are in |0>, and note that this instruction needs them to be."""
-        self.needs_zero = self.needs_zero or (self.name, self.index, self._circuit_qubits())
-        active = [qubit for qubit in qubits if qubit >= 0]
-        mask = sum(1 << qubit for qubit in active)
-        self._require_unmeasured(active, mask)
-        if self.touched & mask:
-            raise self.unsupported(
-                op.name,
-                "resets a qubit that is in use: this is not unitary; use a fresh qubit or StatevectorEstimator, which "
-                "draws the outcome of the reset at random: its value is that of one trajectory, not the mean",
-            )
-
     def _is_start_state(self, op: StatePreparation, qubits: Sequence[int]) -> bool:
         fresh = not any((self.touched | self.measured) >> qubit & 1 for qubit in qubits)
         return fresh and op.name == "state_preparation" and len(self.active) <= _MAX_PREPARED_QUBITS
-
-    # Angles.
-
-    def angle(self, value: ParameterExpression | float) -> Angle:
-        """Return the angle of a gate's parameter, giving it an expression column where it needs one."""
-        if not isinstance(value, ParameterExpression):
-            return self._constant(value)
-        known = self.angles.get(value) if isinstance(value, Parameter) else None
-        if known is not None:
-            return known
-        return self.angle_of(self.tape_of(value), value)
-
-    def tape_of(self, value: ParameterExpression) -> Tape:
-        """Translate an expression."""
-        try:
-            return translate(value, self.columns, self.translated)
-        except (KeyError, NotImplementedError) as error:
-            raise self.unsupported(
-                self.name, f"has an angle that cannot be translated: {error}; bind it first"
-            ) from error
-
-    def angle_of(self, tape: Tape, value: object) -> Angle:
-        """Return the angle that an expression, by its tape, is in every row; ``value`` is for errors."""
-        number = constant_value(tape)
-        if number is not None:
-            return self._constant(number)
-        _, terms, offset = tape[0] if len(tape) == 1 else ("", (), 0.0)
-        if len(terms) == 1 and is_finite_real(offset) and is_finite_real(terms[0][1]):
-            return Angle(terms[0][0], float(terms[0][1]), float(offset))
-        column = self.tape_columns.get(tape, -1)
-        if column < 0:
-            column = self.tape_columns[tape] = self._new_column(tape, shorten(value))
-        return Angle(column, 1.0, 0.0)
-
-    def _constant(self, value: complex) -> Angle:
-        if not is_finite_real(value):
-            raise ValueError(
-                f"instruction {self.index}, '{self.name}', has the angle {value}; an angle must be a finite real number"
-            )
-        return Angle(-1, 0.0, float(value.real))
-
-    def _new_column(self, tape: Tape, words: str) -> int:
-        self.tapes.append(tape)
-        self.origins.append(f"{words} of instruction {self.index}, '{self.name}',")
-        return len(self.parameters) + len(self.tapes) - 1
-
-    def _rotation_vector(self, angles: tuple[Angle, ...]) -> tuple[Angle, ...]:
-        """Return the same three angles as three consecutive columns, unless they are constants."""
-        if all(angle.column < 0 for angle in angles):
-            return angles
-        first = self.tape_columns.get(angles, -1)
-        if first < 0:
-            named = zip("xyz", angles)
-            first, *_ = [self._new_column(self._as_tape(angle), f"component {axis}") for axis, angle in named]
-            self.tape_columns[angles] = first
-        return tuple(Angle(first + axis, 1.0, 0.0) for axis in range(3))
-
-    def _as_tape(self, angle: Angle) -> Tape:
-        if angle.column < len(self.parameters):  # the coefficient of a constant is 0: it has no term
-            return (affine({angle.column: angle.coefficient}, angle.offset),)
-        return self.tapes[angle.column - len(self.parameters)]
-
-    # Errors.
-
-    def _circuit_qubits(self) -> tuple[int, ...]:
-        return tuple(self.circuit_index[qubit] for qubit in self.qubits)
-
-    def unsupported(self, name: str, reason: str, fallback: bool = True) -> UnsupportedInstruction:
-        """Return the error for the top-level instruction at hand, of which ``name`` may be a part."""
-        if name != self.name:
-            reason = f"contains '{name}', which {reason}"
-        return UnsupportedInstruction(self.name, self.index, self._circuit_qubits(), reason, fallback)

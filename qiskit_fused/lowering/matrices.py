@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from qiskit.circuit import Instruction, ParameterExpression
 from qiskit.circuit.library import DiagonalGate
 from qiskit.exceptions import QiskitError
 from qiskit.synthesis import TwoQubitWeylDecomposition
 
+from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.cosine_sine import decompose, emit
 from qiskit_fused.lowering.emitter import NormalForm, constant, split_unitary
 from qiskit_fused.program.program import Gate
-
-if TYPE_CHECKING:
-    from qiskit_fused.lowering.lower import _Lowering
 
 MAX_DENSE_QUBITS = 7  # a unitary has 16,400 ops, a first call takes 0.04 s; with 8 qubits 65,600 ops
 _ABSOLUTE, _RELATIVE = 1e-8, 1e-5  # deviations from a unitary or a Hermitian matrix that Qiskit allows, too
@@ -27,7 +23,7 @@ Qubits = tuple[int, ...]
 # Checks.
 
 
-def unitary_matrix(lowering: _Lowering, name: str, matrix: object, num_qubits: int) -> np.ndarray:
+def unitary_matrix(lowering: LoweringContext, name: str, matrix: object, num_qubits: int) -> np.ndarray:
     """Return a copy of a matrix, complex128 (2**num_qubits, 2**num_qubits).
 
     Raises:
@@ -42,7 +38,7 @@ def unitary_matrix(lowering: _Lowering, name: str, matrix: object, num_qubits: i
     return checked
 
 
-def require_orthonormal(lowering: _Lowering, name: str, columns: np.ndarray) -> None:
+def require_orthonormal(lowering: LoweringContext, name: str, columns: np.ndarray) -> None:
     """Raise unless the columns of a matrix (m, k) are orthonormal, which makes a square one unitary."""
     with np.errstate(over="ignore", invalid="ignore"):
         deviation = columns.conj().T @ columns
@@ -62,7 +58,7 @@ def require_orthonormal(lowering: _Lowering, name: str, columns: np.ndarray) -> 
         )
 
 
-def hermitian_matrix(lowering: _Lowering, name: str, matrix: object, num_qubits: int) -> np.ndarray:
+def hermitian_matrix(lowering: LoweringContext, name: str, matrix: object, num_qubits: int) -> np.ndarray:
     """Return the Hermitian part of a matrix, complex128 (2**num_qubits, 2**num_qubits).
 
     Raises:
@@ -85,7 +81,7 @@ def hermitian_matrix(lowering: _Lowering, name: str, matrix: object, num_qubits:
     return np.asarray((checked + checked.conj().T) / 2)
 
 
-def require_real(lowering: _Lowering, name: str, coefficients: np.ndarray) -> None:
+def require_real(lowering: LoweringContext, name: str, coefficients: np.ndarray) -> None:
     """Raise unless the coefficients of a Hamiltonian's Pauli strings are finite and real."""
     _require_finite(lowering, name, coefficients)
     wrong = np.abs(coefficients.imag) > _ABSOLUTE + _RELATIVE * np.abs(coefficients)
@@ -98,14 +94,14 @@ def require_real(lowering: _Lowering, name: str, coefficients: np.ndarray) -> No
         )
 
 
-def _require_finite(lowering: _Lowering, name: str, numbers: np.ndarray) -> None:
+def _require_finite(lowering: LoweringContext, name: str, numbers: np.ndarray) -> None:
     if not np.isfinite(numbers).all():
         place = np.argwhere(~np.isfinite(numbers))[0].tolist()
         reason = f"has the number {numbers[tuple(place)]} at {place}; all numbers must be finite"
         raise lowering.unsupported(name, reason, fallback=False)
 
 
-def require_dense(lowering: _Lowering, qubits: Qubits) -> None:
+def require_dense(lowering: LoweringContext, qubits: Qubits) -> None:
     """Raise where a matrix on these qubits would take longer than `StatevectorEstimator`."""
     if len(qubits) > MAX_DENSE_QUBITS:
         raise lowering.unsupported(
@@ -126,7 +122,7 @@ def matrix_of(op: Instruction) -> object | None:
         return None
 
 
-def opaque(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+def opaque(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower an operation without a definition by its matrix."""
     matrix = matrix_of(op)
     if matrix is not None:
@@ -148,12 +144,12 @@ def opaque(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubit
     )
 
 
-def unitary(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+def unitary(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a constant matrix."""
     apply_matrix(lowering, unitary_matrix(lowering, op.name, op.to_matrix(), op.num_qubits), qubits, controls, state)
 
 
-def apply_matrix(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, controls: Qubits, state: int) -> None:
+def apply_matrix(lowering: LoweringContext, matrix: np.ndarray, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Record and emit a unitary."""
     lowering.touch(qubits + controls)
     if lowering.recording:
@@ -164,7 +160,7 @@ def apply_matrix(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, contro
         lowering.form.controlled(controls, state).diagonal(qubits, np.angle(matrix.diagonal()))
 
 
-def diagonal(lowering: _Lowering, op: DiagonalGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+def diagonal(lowering: LoweringContext, op: DiagonalGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a diagonal as terms."""
     entries = np.array([complex(param) for param in op.params])
     _require_finite(lowering, op.name, entries)
@@ -182,7 +178,7 @@ def diagonal(lowering: _Lowering, op: DiagonalGate, qubits: Qubits, controls: Qu
     lowering.form.controlled(controls, state).diagonal(qubits, np.angle(entries))
 
 
-def by_definition(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+def by_definition(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a definition by gates, once the columns of its matrices are known to be orthonormal."""
     for param in op.params:
         columns = np.asarray(param, dtype=complex)
@@ -199,7 +195,9 @@ def nearest_unitary(matrix: np.ndarray) -> np.ndarray:
     return np.asarray(first @ second)
 
 
-def emit_matrix(lowering: _Lowering, matrix: np.ndarray, qubits: Qubits, controls: Qubits = (), state: int = 0) -> None:
+def emit_matrix(
+    lowering: LoweringContext, matrix: np.ndarray, qubits: Qubits, controls: Qubits = (), state: int = 0
+) -> None:
     """Emit the normal form of a unitary, without recording gates."""
     form = lowering.form.controlled(controls, state)
     if len(qubits) == 0:

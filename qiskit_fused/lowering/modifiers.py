@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from qiskit.circuit import AnnotatedOperation, ControlledGate, Instruction, ParameterExpression
@@ -13,10 +12,8 @@ from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier,
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator
 
+from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.matrices import MAX_DENSE_QUBITS, Qubits, apply_matrix, nearest_unitary, unitary_matrix
-
-if TYPE_CHECKING:
-    from qiskit_fused.lowering.lower import _Lowering
 
 _MOST_REPEATED = 16  # gates; a higher power of a constant gate is taken of its matrix
 _BRANCH = 1e-12 * math.pi  # radians; roots of eigenvalues e^{i phi} are taken with phi in (_BRANCH - pi, _BRANCH + pi]
@@ -38,7 +35,7 @@ _ROTATIONS = (
 _PHASES = (gates.PhaseGate, gates.U1Gate, gates.GlobalPhaseGate)
 
 
-def annotated(lowering: _Lowering, op: AnnotatedOperation, qubits: Qubits, controls: Qubits, state: int) -> None:
+def annotated(lowering: LoweringContext, op: AnnotatedOperation, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a base operation under its modifiers, the first one innermost: its controls are next to the base.
 
     Powers and inverses act on the base alone, since a control commutes with them.
@@ -69,7 +66,7 @@ def _unwrapped(op: AnnotatedOperation) -> tuple[Instruction, list[Modifier]]:
 
 
 def _apply_powers(
-    lowering: _Lowering, base: Instruction, powers: list[float], targets: Qubits, controls: Qubits, state: int
+    lowering: LoweringContext, base: Instruction, powers: list[float], targets: Qubits, controls: Qubits, state: int
 ) -> None:
     """Lower a base raised to one power after the other."""
     whole = 1
@@ -123,7 +120,7 @@ def _scaled_angle(base: Instruction, powers: list[float]) -> ParameterExpression
 
 
 def _apply_matrix_power(
-    lowering: _Lowering, base: Instruction, powers: list[float], targets: Qubits, controls: Qubits, state: int
+    lowering: LoweringContext, base: Instruction, powers: list[float], targets: Qubits, controls: Qubits, state: int
 ) -> None:
     if base.num_qubits > MAX_DENSE_QUBITS:
         raise lowering.unsupported(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from qiskit.circuit import AnnotatedOperation, Instruction, ParameterExpression
@@ -32,6 +31,7 @@ from qiskit.circuit.library import (
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit_machine_learning.circuit.library.raw_feature_vector import ParameterizedInitialize
 
+from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.emitter import constant, scaled, walsh
 from qiskit_fused.lowering.expressions import affine
 from qiskit_fused.lowering.gate_table import PAULIS, kron
@@ -49,9 +49,6 @@ from qiskit_fused.lowering.modifiers import annotated
 from qiskit_fused.program.amplitude_encoding import Encoding
 from qiskit_fused.program.program import Angle, Gate
 
-if TYPE_CHECKING:
-    from qiskit_fused.lowering.lower import _Lowering
-
 _FROM_ZERO = {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}
 
 _TO_Z = {"X": ("h", "h"), "Y": ("sx", "sxdg")}  # the gates that make a Pauli Z, and the gates back
@@ -59,7 +56,7 @@ _TO_Z = {"X": ("h", "h"), "Y": ("sx", "sxdg")}  # the gates that make a Pauli Z,
 Pairs = list[tuple[int, str]]
 
 
-def evolution(lowering: _Lowering, op: PauliEvolutionGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+def evolution(lowering: LoweringContext, op: PauliEvolutionGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower exp(-i t H) exactly.
 
     The terms that anticommute with each other, directly or through others, form a component; components commute.
@@ -117,7 +114,7 @@ def _hamiltonian(members: Sequence[tuple[Pairs, float]], support: Qubits) -> np.
 
 
 def _dense_evolution(
-    lowering: _Lowering, matrix: np.ndarray, time: Angle, qubits: Qubits, controls: Qubits, state: int
+    lowering: LoweringContext, matrix: np.ndarray, time: Angle, qubits: Qubits, controls: Qubits, state: int
 ) -> None:
     """Lower exp(-i t H) as V exp(-i t Lambda) V^+: V is constant, Lambda a sum of Z strings."""
     lowering.touch(qubits + controls)
@@ -132,14 +129,14 @@ def _dense_evolution(
     emit_matrix(lowering, basis, qubits)
 
 
-def hamiltonian(lowering: _Lowering, op: HamiltonianGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+def hamiltonian(lowering: LoweringContext, op: HamiltonianGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower exp(-i t H) for a dense H."""
     require_dense(lowering, qubits)
     matrix = hermitian_matrix(lowering, op.name, op.params[0], op.num_qubits)
     _dense_evolution(lowering, matrix, lowering.angle(op.params[1]), qubits, controls, state)
 
 
-def pauli_rotation(lowering: _Lowering, pairs: Pairs, angle: Angle, controls: Qubits, state: int) -> None:
+def pauli_rotation(lowering: LoweringContext, pairs: Pairs, angle: Angle, controls: Qubits, state: int) -> None:
     """Lower exp(-i angle/2 P): one term; the recorded gates are the textbook CX ladder."""
     support = tuple(qubit for qubit, _ in pairs)
     if support or controls:
@@ -158,14 +155,16 @@ def pauli_rotation(lowering: _Lowering, pairs: Pairs, angle: Angle, controls: Qu
     lowering.form.controlled(controls, state).pauli_rotation(pairs, angle)
 
 
-def pauli(lowering: _Lowering, op: PauliGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+def pauli(lowering: LoweringContext, op: PauliGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a Pauli string; its label may carry no phase."""
     for qubit, letter in zip(qubits, reversed(op.params[0])):
         if letter != "I":
             lowering.gate(letter.lower(), (qubit,), (), controls, state)
 
 
-def pauli_product_rotation(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+def pauli_product_rotation(
+    lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int
+) -> None:
     """Lower exp(-i angle/2 P) for a Pauli P."""
     operator = op.pauli()
     sign = {0: 1.0, 2: -1.0}[int(operator.phase)]
@@ -174,7 +173,9 @@ def pauli_product_rotation(lowering: _Lowering, op: Instruction, qubits: Qubits,
     pauli_rotation(lowering, pairs, scaled(lowering.angle(op.params[0]), sign), controls, state)
 
 
-def uniformly_controlled(lowering: _Lowering, op: UCPauliRotGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+def uniformly_controlled(
+    lowering: LoweringContext, op: UCPauliRotGate, qubits: Qubits, controls: Qubits, state: int
+) -> None:
     """Lower a rotation of the first qubit, by an angle for each state of the others, as one phase."""
     angles = np.array([lowering.angle(param).offset for param in op.params])
     pauli, form = op.rot_axes.upper(), lowering.form.controlled(controls, state)
@@ -190,7 +191,7 @@ def uniformly_controlled(lowering: _Lowering, op: UCPauliRotGate, qubits: Qubits
     form.from_z(qubits[0], pauli)
 
 
-def permutation(lowering: _Lowering, op: PermutationGate, qubits: Qubits, controls: Qubits, state: int) -> None:
+def permutation(lowering: LoweringContext, op: PermutationGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a permutation as swaps, which only rename wires."""
     here = list(range(len(qubits)))
     for position, wanted in enumerate(np.asarray(op.params[0]).tolist()):
@@ -200,7 +201,7 @@ def permutation(lowering: _Lowering, op: PermutationGate, qubits: Qubits, contro
             lowering.gate("swap", (qubits[position], qubits[other]), (), controls, state)
 
 
-def prepare(lowering: _Lowering, op: Initialize | StatePreparation, qubits: tuple[int, ...]) -> None:
+def prepare(lowering: LoweringContext, op: Initialize | StatePreparation, qubits: tuple[int, ...]) -> None:
     """Prepare fresh qubits: product states by gates, vectors as the start state."""
     if isinstance(op.params[0], str):
         for qubit, letter in zip(qubits, reversed([str(param) for param in op.params])):
@@ -223,7 +224,7 @@ def prepare(lowering: _Lowering, op: Initialize | StatePreparation, qubits: tupl
         lowering.pieces.append(Encoding.constant(qubits, vector / norm))
 
 
-def encode(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+def encode(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Start fresh qubits in amplitudes that are parameters, or functions of them, and are normalised."""
     lowering.require_fresh(op, qubits)
     lowering.touch(qubits)
@@ -239,7 +240,7 @@ def encode(lowering: _Lowering, op: Instruction, qubits: Qubits, controls: Qubit
     lowering.pieces.append(encoding)
 
 
-def _amplitude(lowering: _Lowering, value: ParameterExpression | complex) -> tuple[Angle, Angle]:
+def _amplitude(lowering: LoweringContext, value: ParameterExpression | complex) -> tuple[Angle, Angle]:
     """Return the real and the imaginary part of an amplitude, given as angles are."""
     if not isinstance(value, ParameterExpression):
         return lowering.angle(complex(value).real), lowering.angle(complex(value).imag)
@@ -252,7 +253,7 @@ def _amplitude(lowering: _Lowering, value: ParameterExpression | complex) -> tup
     return lowering.angle_of((real,), value), lowering.angle_of((imaginary,), value)
 
 
-Rule = Callable[["_Lowering", Instruction, Qubits, Qubits, int], None]
+Rule = Callable[[LoweringContext, Instruction, Qubits, Qubits, int], None]
 RULES: dict[type, Rule] = {
     UnitaryGate: unitary,
     Isometry: by_definition,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
 from qiskit.circuit.library import RVGate, zz_feature_map
 
+from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.lowering.expressions import translate
-from qiskit_fused.lowering.lower import UnsupportedInstruction, lower
+from qiskit_fused.lowering.lower import lower
 
 A, B, C = Parameter("a"), Parameter("b"), Parameter("c")
 PARAMETERS = [A, B, C]

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rules for instructions work with: they record gates, emit the normal form and ask for angles here.
+
+The walk over a circuit is a `LoweringContext` too (see `lower.py`). Rules get the base class, and know nothing else of
+the walk than that it lowers further circuits and operations for them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from qiskit.circuit import Instruction, Parameter, ParameterExpression, QuantumCircuit
+from qiskit.exceptions import QiskitError
+
+from qiskit_fused.lowering.emitter import NormalForm
+from qiskit_fused.lowering.errors import UnsupportedInstruction
+from qiskit_fused.lowering.expressions import Key, affine, constant_value, is_finite_real, shorten, translate
+from qiskit_fused.lowering.gate_table import GATES
+from qiskit_fused.program.amplitude_encoding import Encoding
+from qiskit_fused.program.program import Angle, Gate
+from qiskit_fused.program.tapes import Tape
+
+
+class LoweringContext(ABC):
+    """The state of one walk over a circuit.
+
+    Attributes:
+        circuit: the circuit that is lowered.
+        active: numbers of the circuit's qubits on which some instruction acts, ascending. "Active qubit k" is the one
+            with the number ``active[k]``.
+        gates: the original gates, recorded while ``recording``.
+        form: the emitter of the normal form.
+        pieces: states that some active qubits start in; the other active qubits start in |0>.
+        unitaries: the decompositions of matrices, by the bytes of the matrix.
+        touched: bit set of the active qubits that are not known to be in |0>.
+        measured: bit set of the active qubits that must not be acted on any more.
+        index: number of the instruction of ``circuit`` that is being lowered.
+        name: the name of this instruction.
+        qubits: the qubits of this instruction.
+    """
+
+    def __init__(self, circuit: QuantumCircuit, active: list[int]):
+        self.circuit = circuit
+        self.circuit_index = {qubit: index for index, qubit in enumerate(circuit.qubits)}
+        self.parameters: list[Parameter] = list(circuit.parameters)
+        self.columns = {parameter: column for column, parameter in enumerate(self.parameters)}
+        self.angles = {parameter: Angle(column, 1.0, 0.0) for parameter, column in self.columns.items()}
+        self.translated: dict[Key, Tape] = {}
+        self.tapes: list[Tape] = []
+        self.origins: list[str] = []
+        self.tape_columns: dict[Tape | tuple[Angle, ...], int] = {}
+        self.definitions: dict[int, tuple[object, QuantumCircuit | None]] = {}
+        self.unitaries: dict[bytes, Any] = {}  # their decompositions, by matrix
+        self.gates: list[Gate] = []
+        self.recording = True
+        self.pieces: list[Encoding] = []
+        self.needs_zero: tuple[str, int, tuple[int, ...]] | None = None
+        self.touched = 0
+        self.measured = 0
+        self.measurements: dict[int, tuple[str, int, tuple[int, ...]]] = {}
+        self.index = 0
+        self.name = ""
+        self.qubits: tuple = ()
+        self.active = active
+        self.form = NormalForm(len(active))
+
+    @abstractmethod
+    def walk(
+        self, circuit: QuantumCircuit, qubits: Sequence[int], controls: tuple[int, ...], state: int, top: bool = False
+    ) -> None:
+        """Lower the instructions of a circuit whose qubit j is active qubit ``qubits[j]`` (-1: idle)."""
+
+    @abstractmethod
+    def operation(self, op: Instruction, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> None:
+        """Lower any operation on active qubits, under controls."""
+
+    # Gates.
+
+    def gate(
+        self,
+        name: str,
+        qubits: tuple[int, ...],
+        angles: tuple[Angle, ...] = (),
+        controls: tuple[int, ...] = (),
+        state: int = 0,
+    ) -> None:
+        """Lower a gate of the table."""
+        if name == "id" or (name == "global_phase" and (not controls or angles[0] == Angle())):
+            return
+        if name == "rv":
+            angles = self._rotation_vector(angles)
+        mask = 0
+        for qubit in qubits + controls if controls else qubits:
+            mask |= 1 << qubit
+        if self.measured & mask:
+            self._require_unmeasured(qubits + controls, mask)
+        self.touched |= mask
+        if self.recording:
+            self.gates.append(Gate(name, qubits, angles, controls, state))
+        form = self.form.controlled(controls, state) if controls else self.form
+        try:
+            GATES[name].lower(form, qubits, angles)
+        except NotImplementedError as error:
+            raise self.unsupported(name, f"cannot be lowered: {error}") from None
+
+    def touch(self, qubits: Sequence[int]) -> None:
+        """Note that qubits are acted on."""
+        mask = 0
+        for qubit in qubits:
+            mask |= 1 << qubit
+        self._require_unmeasured(qubits, mask)
+        self.touched |= mask
+
+    def _require_unmeasured(self, qubits: Sequence[int], mask: int) -> None:
+        if self.measured & mask:
+            name, index, where = next(self.measurements[qubit] for qubit in qubits if self.measured >> qubit & 1)
+            raise UnsupportedInstruction(
+                name,
+                index,
+                where,
+                f"is a mid-circuit measurement: instruction {self.index}, '{self.name}', follows on the same qubit; a "
+                "statevector has no classical outcomes, move the measurement to the end (there it is dropped)",
+                fallback=False,
+            )
+
+    def require_fresh(self, op: Instruction, qubits: Sequence[int]) -> None:
+        """Raise unless qubits are in |0>, and note that this instruction needs them to be."""
+        self.needs_zero = self.needs_zero or (self.name, self.index, self._circuit_qubits())
+        active = [qubit for qubit in qubits if qubit >= 0]
+        mask = sum(1 << qubit for qubit in active)
+        self._require_unmeasured(active, mask)
+        if self.touched & mask:
+            raise self.unsupported(
+                op.name,
+                "resets a qubit that is in use: this is not unitary; use a fresh qubit or StatevectorEstimator, which "
+                "draws the outcome of the reset at random: its value is that of one trajectory, not the mean",
+            )
+
+    def definition(self, op: Instruction) -> QuantumCircuit | None:
+        """Return the circuit that an operation stands for, if it has one."""
+        known = self.definitions.get(id(op))
+        if known is not None:
+            return known[1]
+        try:
+            definition = op.to_circuit() if hasattr(op, "to_circuit") else op.definition
+        except (QiskitError, TypeError, ValueError, AttributeError) as error:
+            raise self.unsupported(
+                op.name, f"has no definition as gates: {error}; bind its parameters or define it by gates"
+            ) from error
+        self.definitions[id(op)] = (op, definition)  # holding op keeps its id from being reused
+        return definition
+
+    # Angles.
+
+    def angle(self, value: ParameterExpression | float) -> Angle:
+        """Return the angle of a gate's parameter, giving it an expression column where it needs one."""
+        if not isinstance(value, ParameterExpression):
+            return self._constant(value)
+        known = self.angles.get(value) if isinstance(value, Parameter) else None
+        if known is not None:
+            return known
+        return self.angle_of(self.tape_of(value), value)
+
+    def tape_of(self, value: ParameterExpression) -> Tape:
+        """Translate an expression."""
+        try:
+            return translate(value, self.columns, self.translated)
+        except (KeyError, NotImplementedError) as error:
+            raise self.unsupported(
+                self.name, f"has an angle that cannot be translated: {error}; bind it first"
+            ) from error
+
+    def angle_of(self, tape: Tape, value: object) -> Angle:
+        """Return the angle that an expression, by its tape, is in every row; ``value`` is for errors."""
+        number = constant_value(tape)
+        if number is not None:
+            return self._constant(number)
+        _, terms, offset = tape[0] if len(tape) == 1 else ("", (), 0.0)
+        if len(terms) == 1 and is_finite_real(offset) and is_finite_real(terms[0][1]):
+            return Angle(terms[0][0], float(terms[0][1]), float(offset))
+        column = self.tape_columns.get(tape, -1)
+        if column < 0:
+            column = self.tape_columns[tape] = self._new_column(tape, shorten(value))
+        return Angle(column, 1.0, 0.0)
+
+    def _constant(self, value: complex) -> Angle:
+        if not is_finite_real(value):
+            raise ValueError(
+                f"instruction {self.index}, '{self.name}', has the angle {value}; an angle must be a finite real number"
+            )
+        return Angle(-1, 0.0, float(value.real))
+
+    def _new_column(self, tape: Tape, words: str) -> int:
+        self.tapes.append(tape)
+        self.origins.append(f"{words} of instruction {self.index}, '{self.name}',")
+        return len(self.parameters) + len(self.tapes) - 1
+
+    def _rotation_vector(self, angles: tuple[Angle, ...]) -> tuple[Angle, ...]:
+        """Return the same three angles as three consecutive columns, unless they are constants."""
+        if all(angle.column < 0 for angle in angles):
+            return angles
+        first = self.tape_columns.get(angles, -1)
+        if first < 0:
+            named = zip("xyz", angles)
+            first, *_ = [self._new_column(self._as_tape(angle), f"component {axis}") for axis, angle in named]
+            self.tape_columns[angles] = first
+        return tuple(Angle(first + axis, 1.0, 0.0) for axis in range(3))
+
+    def _as_tape(self, angle: Angle) -> Tape:
+        if angle.column < len(self.parameters):  # the coefficient of a constant is 0: it has no term
+            return (affine({angle.column: angle.coefficient}, angle.offset),)
+        return self.tapes[angle.column - len(self.parameters)]
+
+    # Errors.
+
+    def _circuit_qubits(self) -> tuple[int, ...]:
+        return tuple(self.circuit_index[qubit] for qubit in self.qubits)
+
+    def unsupported(self, name: str, reason: str, fallback: bool = True) -> UnsupportedInstruction:
+        """Return the error for the top-level instruction at hand, of which ``name`` may be a part."""
+        if name != self.name:
+            reason = f"contains '{name}', which {reason}"
+        return UnsupportedInstruction(self.name, self.index, self._circuit_qubits(), reason, fallback)
