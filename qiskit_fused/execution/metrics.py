@@ -14,8 +14,9 @@ def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
     """
     for name, value in stats.items():
         if isinstance(value, str):
-            known = total.get(name, value).split(" + ")
-            total[name] = " + ".join(known if value in known else [*known, value])
+            known = total.setdefault(name, value)
+            if known != value and value not in known.split(" + "):
+                total[name] = f"{known} + {value}"
         elif not isinstance(value, (int, float)):
             total[name] = value
         elif name in ("bytes", "states", "num_threads", "cones"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qiskit_fused.common.caches import BoundedCache, array_bytes
+from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.choices import check_choice, check_count, check_dtype
 from qiskit_fused.common.display import ShownAsText
 from qiskit_fused.common.forks import cached_property
@@ -177,8 +177,10 @@ class Plan(ShownAsText):
     @property
     def num_bytes(self) -> int:
         """Bytes of the plan and of what the CPU engine makes of it, estimated."""
-        native = 64 * len(self.leaf_kind) + 36 * self.num_runs + 52 * len(self.term_phase) + 600 * (self.num_layers + 1)
-        return array_bytes(self) + 2 * native + _PLAN_BYTES
+        start = 8 * (len(self.wires) + len(self.start_bits))
+        start += 0 if self.initial_state is None else self.initial_state.nbytes
+        ops = 181 * len(self.leaf_kind) + 84 * self.num_runs + 152 * len(self.term_phase)
+        return start + ops + 1200 * (self.num_layers + 1) + _PLAN_BYTES
 
     @property
     def fused_text(self) -> str:

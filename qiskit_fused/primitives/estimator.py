@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import wait
 from copy import copy
-from dataclasses import dataclass
 from math import prod
 from numbers import Real
 from typing import Any
@@ -23,11 +22,11 @@ from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit_fused.common.arrays import real_values
 from qiskit_fused.common.cancellation import current
 from qiskit_fused.common.display import arguments_text
-from qiskit_fused.common.row_blocks import are_equal, copy_rows, join_arrays, unique_sorted
+from qiskit_fused.common.row_blocks import copy_rows
 from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observable_errors import wrong_width
-from qiskit_fused.compilation.observables import CoercedObservables, coerce_observables, stack_observables
+from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.compilation.templates import find_template
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.evaluate import check_device, check_finite, evaluate
@@ -35,6 +34,8 @@ from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.lowering.errors import fallback_circuit
 from qiskit_fused.options.fused_options import EngineOptionsDict, FusedOptions, Unpack
 from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.primitives.estimator_batches import Task, join_tasks, name_owner
+from qiskit_fused.primitives.gradient_requests import all_pairs
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.pub_errors import name_row, not_broadcastable, unbound, wrong_values
 
@@ -148,30 +149,7 @@ class FusedEstimator(BaseEstimatorV2):
         return job
 
 
-@dataclass(eq=False)
-class _Task:
-    """A PUB, ready to run: rows of values, flat observables, and the shapes that broadcast them."""
-
-    circuit: Any  # a circuit, or a compiled one
-    compiled: CompiledCircuit | None
-    error: Exception | None
-    observables: CoercedObservables
-    values: np.ndarray
-    values_key: int
-    shape: tuple[int, ...]
-    values_shape: tuple[int, ...]
-    precision: float
-    metadata: Any
-    number: int
-    pub: EstimatorPub | None = None
-    evs: np.ndarray | None = None
-
-    @property
-    def falls_back(self) -> bool:
-        return self.pub is not None
-
-
-def _make_task(pub: Any, precision: Any, number: int) -> _Task:
+def _make_task(pub: Any, precision: Any, number: int) -> Task:
     """Validate a PUB.
 
     What `EstimatorPub.coerce` does, without turning observables into labels and back; it is asked for its own error
@@ -206,15 +184,18 @@ def _make_task(pub: Any, precision: Any, number: int) -> _Task:
     array, values_shape = _bind(given_values, parameters)
     if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
         raise wrong_width(circuit.num_qubits, observables.operators.num_qubits)
-    try:
-        shape = np.broadcast_shapes(observables.shape, values_shape)
-    except ValueError:
-        raise not_broadcastable(observables.shape, values_shape, len(parameters)) from None
-    with renumbered(lambda row: name_row(row, values_shape, number)):
-        check_finite(array, parameters)
+    shape = observables.shape
+    if values_shape:
+        try:
+            shape = np.broadcast_shapes(shape, values_shape)
+        except ValueError:
+            raise not_broadcastable(shape, values_shape, len(parameters)) from None
+    if parameters:
+        with renumbered(lambda row: name_row(row, values_shape, number)):
+            check_finite(array, parameters)
     if numbers is not None:  # these are the values, in the same row for each row without values
-        array = given_values = np.repeat(numbers[None], len(array), axis=0)
-    task = _Task(
+        array = given_values = np.repeat(numbers[None], len(array), axis=0) if values_shape else numbers[None]
+    task = Task(
         circuit=circuit,
         compiled=compiled,
         error=error,
@@ -288,9 +269,9 @@ def _as_paulis(observables: ObservablesArray) -> ObservablesArray:
     return ObservablesArray(array, num_qubits=observables.num_qubits, validate=False)
 
 
-def _run(tasks: list[_Task], options: FusedOptions) -> tuple[PrimitiveResult[PubResult], dict[str, Any]]:
+def _run(tasks: list[Task], options: FusedOptions) -> tuple[PrimitiveResult[PubResult], dict[str, Any]]:
     metrics: dict[str, Any] = {"fallback": 0}
-    groups: dict[int, list[_Task]] = {}
+    groups: dict[int, list[Task]] = {}
     for task in tasks:
         if task.compiled is not None:
             groups.setdefault(id(task.compiled), []).append(task)
@@ -306,7 +287,7 @@ def _run(tasks: list[_Task], options: FusedOptions) -> tuple[PrimitiveResult[Pub
     return PrimitiveResult(results, metadata={"version": 2}), metrics
 
 
-def _part(group: list[_Task]) -> Part:
+def _part(group: list[Task]) -> Part:
     num_rows = sum(len(values) for values in {task.values_key: task.values for task in group}.values())
     first = group[0]
     if first.compiled is None:
@@ -314,39 +295,24 @@ def _part(group: list[_Task]) -> Part:
     return Part.of(first.compiled, num_rows)
 
 
-def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> None:
+def _run_group(group: list[Task], options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> None:
     """Run the PUBs of one circuit as one batch of (row, observable) pairs."""
     progress.next_part()
-    values: dict[int, tuple[int, np.ndarray]] = {}
-    operators: dict[int, tuple[int, Any]] = {}
-    num_rows = num_observables = 0
-    rows, columns = [], []
-    owners: list[tuple[int, _Task]] = []
-    for task in group:
-        part = task.observables.operators
-        known = values.get(task.values_key)
-        if known is None or not are_equal(known[1], task.values):
-            values[task.values_key] = (num_rows, task.values)
-            owners.append((num_rows, task))
-            num_rows += len(task.values)
-        if id(part) not in operators:
-            operators[id(part)] = (num_observables, part)
-            num_observables += part.num_observables
-        rows.append(_spread(values[task.values_key][0], task.values_shape, task.shape))
-        columns.append(_spread(operators[id(part)][0], task.observables.shape, task.shape))
-    row, observable = (np.concatenate(parts) for parts in (rows, columns))
-    # the engine wants pairs sorted by row, and each only once
-    key, back = unique_sorted(row * max(num_observables, 1) + observable)
-    pairs = ((key // max(num_observables, 1)).astype(np.int32), (key % max(num_observables, 1)).astype(np.int32))
+    task = group[0]
+    compiled, back = task.compiled, None
+    assert compiled is not None
+    if len(group) == len(task.values) == 1 and task.shape == task.observables.shape:
+        # one row with each observable once: the pairs are known
+        operators, array, owners = task.observables.operators, task.values, [(0, task)]
+        pairs = all_pairs(1, operators.num_observables)
+    else:
+        operators, array, owners, pairs, back = join_tasks(group)
     evs = np.zeros(0)
-    if len(key):
-        compiled = group[0].compiled
-        assert compiled is not None
-        stacked = stack_observables([part for _, part in operators.values()])
-        array = join_arrays([task.values for _, task in owners])
-        with renumbered(lambda row: _name_owner(row, owners)):
-            found = evaluate(options, compiled, stacked, array, pairs, metrics=metrics, watch=progress.watch)
-        evs = found.values[back]
+    if len(pairs[0]):
+        with renumbered(lambda row: name_owner(row, owners)):
+            evs = evaluate(options, compiled, operators, array, pairs, metrics=metrics, watch=progress.watch).values
+        if back is not None:
+            evs = evs[back]
     position = 0
     for task in group:
         size = prod(task.shape)
@@ -354,19 +320,7 @@ def _run_group(group: list[_Task], options: FusedOptions, metrics: dict[str, Any
         position += size
 
 
-def _name_owner(row: int, owners: list[tuple[int, _Task]]) -> str:
-    """Name a row of several PUBs, of which each begins at some row, as a row of its PUB."""
-    first, task = next(owner for owner in reversed(owners) if owner[0] <= row)
-    return name_row(row - first, task.values_shape, task.number)
-
-
-def _spread(offset: int, own: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """Return the flat index into an array of shape ``own`` of each element of the broadcast ``shape``."""
-    index = np.arange(offset, offset + prod(own))
-    return index if own == shape else np.broadcast_to(index.reshape(own), shape).ravel()
-
-
-def _finish(task: _Task, options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> PubResult:
+def _finish(task: Task, options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> PubResult:
     noise = task.precision if options.adds_noise else 0.0
     if task.pub is not None:
         progress.next_part()
@@ -381,7 +335,7 @@ def _finish(task: _Task, options: FusedOptions, metrics: dict[str, Any], progres
     return PubResult(data, metadata={"target_precision": task.precision, "circuit_metadata": task.metadata})
 
 
-def _fall_back(task: _Task, seed: Any, noise: float) -> np.ndarray:
+def _fall_back(task: Task, seed: Any, noise: float) -> np.ndarray:
     assert task.pub is not None and task.error is not None
     pub = EstimatorPub(task.pub.circuit, task.pub.observables, task.pub.parameter_values, noise, validate=False)
     try:
