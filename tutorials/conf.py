@@ -2,7 +2,7 @@
 """How Sphinx builds the documentation: ``make docs``.
 
 The source folder is the root of the repository, so that links between files are the same in the HTML and on a code
-host. Notebooks are shown with the outputs they were saved with; nothing is executed, and nothing is fetched.
+host. Notebooks are shown with their saved outputs. The build executes no code and fetches no files.
 """
 
 from importlib.util import find_spec
@@ -29,16 +29,16 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
-estimator.EstimatorPubLike = type("EstimatorPubLike", (), {})  # spelt out, this type alias is twenty lines
+estimator.EstimatorPubLike = type("EstimatorPubLike", (), {})  # the full text of this type alias takes twenty lines
 toc_object_entries_show_parents = "hide"
 if find_spec("torch") is None:
     autodoc_mock_imports = ["torch"]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-default_role = "any"  # what docstrings put between single backticks
+default_role = "any"  # single backticks in docstrings link to any object of this name
 
 nitpicky = True
-# Types of signatures are mostly those of other projects, whose inventories would have to be fetched.
+# Most types in signatures belong to other projects. Links to them would need inventories fetched from the network.
 nitpick_ignore_regex = [("py:(class|obj|exc)", ".*")]
 
 html_theme = "qiskit-ecosystem"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a quantum classifier on real data with qiskit-fused, and time its gradients.
 
-The task: tell even from odd handwritten digits, from 8 principal components of the 8 x 8 images of scikit-learn's
-``digits``. The model: an ``EstimatorQNN`` of 8 qubits that takes its features in between trainable layers (data
-re-uploading), trained with Adam on mini-batches. The baseline: a logistic regression on the same features.
+The task is to distinguish even from odd handwritten digits, from 8 principal components of the 8 x 8 images of
+scikit-learn's ``digits``. The model is an ``EstimatorQNN`` of 8 qubits. Its circuit applies the features between
+trainable layers (data re-uploading), and Adam trains it on mini-batches. The baseline is a logistic regression on the
+same features.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from matplotlib.ticker import MaxNLocator
 
 NUM_QUBITS = 8
 NUM_UPLOADS = 6
-# Radians per standard deviation of a feature, chosen on the validation split like the number of uploads.
+# Radians per standard deviation of a feature. This number and NUM_UPLOADS were chosen on the validation split.
 FEATURE_SCALE = 0.6
 BATCH_SIZE = 32
 LEARNING_RATE = 0.03
@@ -68,7 +69,7 @@ def make_model():
         if upload < NUM_UPLOADS:
             for qubit in range(NUM_QUBITS):
                 circuit.ry(FEATURE_SCALE * inputs[qubit], qubit)
-    # The sum of all Z lies in [-8, 8]: a good range for the log-odds of a class.
+    # The sum of all Z lies between -8 and 8, which is a good range for the log-odds of a class.
     observable = SparsePauliOp.from_sparse_list([("Z", [q], 1.0) for q in range(NUM_QUBITS)], NUM_QUBITS)
     return circuit, observable, inputs, weights
 
@@ -80,7 +81,7 @@ def loss_and_slope(logits, labels):
 
 
 def accuracy(qnn, data, weights):
-    """Return the part of samples the network puts into the right class."""
+    """Return the fraction of the samples that the network puts into the right class."""
     features, labels = data
     return np.mean((qnn.forward(features, weights)[:, 0] > 0) == labels)
 
@@ -103,14 +104,14 @@ class Adam:
 
 
 def train(qnn, data, num_epochs):
-    """Train and return the weights that were best on the validation split, and per epoch (loss, accuracy there)."""
+    """Train; return the weights with the best validation accuracy, and for each epoch (loss, validation accuracy)."""
     features, labels = data["train"]
     rng = np.random.default_rng(0)
     weights = rng.normal(0, 0.3, qnn.num_weights)
     batches_per_epoch = len(labels) // BATCH_SIZE
     adam = Adam(qnn.num_weights, num_epochs * batches_per_epoch)
     history, best = [], (0.0, weights)
-    # a log file gets a line per epoch instead of the bar
+    # With disable=None, tqdm shows no bar in a log file. A line for each epoch is printed instead.
     with tqdm(total=adam.num_steps, desc="training", unit="step", disable=None) as bar:
         for _ in range(num_epochs):
             losses = []
@@ -132,14 +133,14 @@ def train(qnn, data, num_epochs):
 
 
 def time_backward(qnn, features, weights, batch_size):
-    """Return the seconds of all gradients, in mini-batches, and the gradients (B, 1, P)."""
+    """Compute all gradients in mini-batches; return the seconds taken, and the gradients (B, 1, P)."""
     start = perf_counter()
     gradients = [qnn.backward(features[i : i + batch_size], weights)[1] for i in range(0, len(features), batch_size)]
     return perf_counter() - start, np.concatenate(gradients)
 
 
 def draw(path, history, baseline, fused_seconds, default_seconds):
-    """Write the picture: how training went, and what one epoch's gradients cost."""
+    """Draw loss and accuracy of the training and the times of the gradients of one epoch, and write the picture."""
     figure, axes = plt.subplot_mosaic(
         [["loss", "times"], ["accuracy", "times"]], figsize=(11, 4.6), layout="constrained"
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the tables of the how-to pages from what they describe: ``python tutorials/tables.py``.
+"""Write the tables of the how-to pages from the code that they describe: ``python tutorials/tables.py``.
 
 A table stands between two comments that name its function: ``<!-- generated: standard_gates -->`` and
 ``<!-- end: standard_gates -->``.
@@ -26,11 +26,11 @@ from qiskit_fused.lowering.lower import lower
 from qiskit_fused.program.program import MAX_QUBITS, OpKind
 
 FOLDER = Path(__file__).resolve().parent
-BATCH, REPS = 100, 10  # of the table of bytes
+BATCH, REPS = 100, 10  # rows and repetitions of `efficient_su2` in the table of bytes
 
 
 def standard_gates() -> str:
-    """Describe Qiskit's standard gates: those of the gate table, then those that are one of these under controls."""
+    """Describe Qiskit's standard gates: first the gates of the gate table, then controlled versions of these gates."""
     standard = {"rv": RVGate(0.1, 0.2, 0.3)} | get_standard_gate_name_mapping()
     plain = [(name, standard[name]) for name in GATES]
     controlled = [(name, gate) for name, gate in standard.items() if _is_controlled(gate) and name not in GATES]
@@ -59,16 +59,16 @@ def other_operations() -> str:
 
 
 def _summary(rule: object) -> str:
-    """Return what a rule lowers: its first paragraph without its verb, and with code as Markdown writes it."""
+    """Return the first paragraph of a rule's docstring without "Lower", and with code between single backticks."""
     text = " ".join((inspect.getdoc(rule) or "").split("\n\n")[0].split()).rstrip(".").replace("``", "`")
     text = text.removeprefix("Lower ")
     return text[0].lower() + text[1:]
 
 
 def sizes() -> str:
-    """List the sizes that are refused with an error."""
+    """List the largest sizes; larger sizes raise an error."""
     return _table(
-        ["what", "at most"],
+        ["size", "at most"],
         [
             ["qubits that one term of an observable sees", MAX_QUBITS],
             ["qubits of a dense matrix: a `UnitaryGate`, an evolution of terms that do not commute",
@@ -80,7 +80,7 @@ def sizes() -> str:
 
 
 def bytes_of_qubits() -> str:
-    """List the bytes of one state, and what the CPU engine holds for values, gradients and a batch of them."""
+    """List the bytes of one state, and the bytes that the CPU engine holds for values, gradients and a batch."""
     rows = []
     for num_qubits in (4, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30):
         plan = fuse(efficient_su2(num_qubits, reps=REPS), SparsePauliOp("Z" * num_qubits))
@@ -94,8 +94,8 @@ def bytes_of_qubits() -> str:
             plan.memory(BATCH, "checkpoint", num_states=8, **single),
         ]
         rows.append([num_qubits, *(format_bytes(count).replace(" ", "\N{NO-BREAK SPACE}") for count in counts)])
-    head = ["qubits", "a state, complex64", "values", "gradients", "the same, complex128", f"{BATCH} rows",
-            f"{BATCH} rows, 8 checkpoints"]  # fmt: skip
+    head = ["qubits", "a state", "values", "gradients", "gradients, complex128", f"gradients, {BATCH} rows",
+            f"gradients, {BATCH} rows, 8 checkpoints"]  # fmt: skip
     return _table(head, rows)
 
 
