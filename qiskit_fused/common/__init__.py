@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every other folder may use and what knows nothing of circuits: bytes, arrays, caches, forks, cancellation."""
+"""Helpers that know nothing of circuits: byte sizes, arrays, bounded caches, forks, threads of jobs, cancellation.
+
+Every other folder may import this folder. It imports no other folder.
+"""

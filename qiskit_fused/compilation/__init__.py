@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is made once for each circuit or observable, and kept."""
+"""Compiled circuits and converted observables, which are made once and kept in bounded caches.
+
+Circuits and observables come in as the user gives them. Their programs, fused programs and bit masks go out, after a
+check that the circuit has not changed. May import ``fusion`` and the folders before it.
+"""

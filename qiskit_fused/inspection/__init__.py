@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people look at: tables, explanations and pictures of plans."""
+"""Plans for people: a fused program comes in, text, tables, sentences and pictures go out.
+
+May import ``execution`` and the folders before it.
+"""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of the primitives and the names of keyword arguments."""
+"""The options of the primitives: keywords of the user come in, checked `FusedOptions` go out.
+
+May import only ``common``.
+"""
 
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict
 

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The estimator and its gradient behind Qiskit's interfaces."""
+"""Qiskit's interfaces: PUBs and gradient requests come in, jobs with results go out.
+
+May import ``inspection`` and the folders before it.
+"""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CPU engine, in front of the C++ extension."""
+"""The CPU engine: calls of the C++ extension, the choice of the method, and the memory of a call in bytes."""

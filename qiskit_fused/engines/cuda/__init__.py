@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA engine: its planning, its memory and its kernels on a device."""
+"""The CUDA engine: passes over tiles of the state, records for the kernels, and launches of the kernels."""

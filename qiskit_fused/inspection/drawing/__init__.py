@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of plans."""
+"""Pictures of plans: the layout of a picture as data, drawn with matplotlib or as text."""
