@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a benchmark or print its tables: ``python benchmarks COMMAND [options]``.
+"""Run a benchmark or show its tables: ``python benchmarks COMMAND [options]``.
 
 The command is one of main, scan, deep, training, gpu (a benchmark; --help lists its options), report (prints the tables
 of a results file again) and readmes (writes the newest results into the READMEs).
@@ -11,21 +11,22 @@ import importlib
 import sys
 
 COMMANDS = {
-    **{name: f"{name}.run" for name in ("main", "scan", "deep", "training", "gpu")},
-    "report": "main.report",
-    "readmes": "readmes",
+    **{name: (f"{name}.run", "main") for name in ("main", "scan", "deep", "training", "gpu")},
+    "report": ("readmes", "show"),
+    "readmes": ("readmes", "update"),
 }
 
 
-def main() -> int | None:
+def run() -> int | None:
     """Run the command that the first argument names; return its exit status."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
         print(f"{__doc__}\nunknown command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     sys.argv = [f"python benchmarks {name}", *sys.argv[2:]]
-    return importlib.import_module(COMMANDS[name]).main()
+    module, function = COMMANDS[name]
+    return getattr(importlib.import_module(module), function)()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

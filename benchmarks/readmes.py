@@ -1,33 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the newest results into README.md and benchmarks/README.md: ``python benchmarks readmes``.
+"""Show results files: print one again, or write the newest of each benchmark into README.md and benchmarks/README.md.
 
-A section is what stands between ``<!-- generated: NAME -->`` and ``<!-- end: NAME -->``. It is of the newest results
-file of its kind, whatever the machine, that is not partial (--only, --peers, --quick); all files are listed.
+A generated section stands between ``<!-- generated: NAME -->`` and ``<!-- end: NAME -->``. It shows the newest results
+file of its kind from any machine, unless that file is partial (--only, --peers, --quick). All files are listed.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-from main import report
-from main.report import Record
+import deep.report
+import gpu.report
+import main.report
+import scan.report
+import training.report
+from common.report import OURS, Record, Report, machine_line
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 READMES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+REPORTS: dict[str, Report] = {
+    "run": main.report.REPORT,
+    "scan": scan.report.REPORT,
+    "deep": deep.report.REPORT,
+    "training": training.report.REPORT,
+    "gpu": gpu.report.REPORT,
+}
 
 Files = dict[Path, Record]
 
 
-def main() -> None:
-    """Rewrite the generated sections of both files."""
+def show() -> None:
+    """Print the report of a results file."""
+    parser = argparse.ArgumentParser(description="Print the tables of a results file.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    options = parser.parse_args()
+    results = json.loads(options.file.read_text())
+    report = REPORTS[kind_of(results)]
+    if options.markdown:
+        print(report.markdown(results))
+    else:
+        report.print(results)
+
+
+def update() -> None:
+    """Write the generated sections of both READMEs."""
     files = load(RESULTS)
     for readme in READMES:
         readme.write_text(updated(readme, files))
         print(f"written to {readme.relative_to(ROOT)}")
+
+
+def kind_of(results: Record) -> str:
+    """Return the benchmark that wrote a results file."""
+    return results.get("kind", "run")
 
 
 def load(folder: Path) -> Files:
@@ -54,7 +85,7 @@ def updated(readme: Path, files: Files) -> str:
 
 def newest(files: Files, kind: str) -> tuple[Path, Record] | None:
     """Return the newest complete results of a kind."""
-    complete = (item for item in files.items() if report.kind_of(item[1]) == kind and not item[1].get("partial"))
+    complete = (item for item in files.items() if kind_of(item[1]) == kind and not item[1].get("partial"))
     return next(complete, None)
 
 
@@ -63,8 +94,8 @@ def _link(path: Path, folder: Path) -> str:
 
 
 def _machine(path: Path, results: Record, folder: Path) -> str:
-    busy = report.busy_line(report.report_of(results).sections(results))
-    where = f"Measured on {report.machine_line(results)}, revision {results['revision']}."
+    busy = REPORTS[kind_of(results)].busy_line(results)
+    where = f"Measured on {machine_line(results)}, revision {results['revision']}."
     return f"{where} {busy}All figures: {_link(path, folder)}."
 
 
@@ -74,16 +105,17 @@ def _section(kind: str) -> Callable[[Files, Path], str]:
         if found is None:
             return "No results yet."
         path, results = found
-        shown = report.report_of(results).pictures(results, path)
+        report = REPORTS[kind]
+        shown = report.pictures(results, path).items()
         blocks = [_machine(path, results, folder)]
-        blocks += [f"![{what}]({file.relative_to(folder).as_posix()})" for what, file in shown.items()]
-        return "\n\n".join([*blocks, report.report_of(results).markdown(results)])
+        blocks += [f"![{title}]({file.relative_to(folder).as_posix()})" for title, file in shown]
+        return "\n\n".join([*blocks, report.markdown(results)])
 
     return section
 
 
 def _speed(files: Files, folder: Path) -> str:
-    """The table of README.md."""
+    """Return the table of README.md."""
     found = newest(files, "run")
     if found is None:
         return "No results yet."
@@ -92,26 +124,26 @@ def _speed(files: Files, folder: Path) -> str:
         entry["label"]: None
         for workload in results["workloads"]
         for entry in workload["contenders"]
-        if "median_ms" in entry and not entry["label"].startswith(report.OURS)
+        if "median_ms" in entry and not entry["label"].startswith(OURS)
     }
     *some, last = peers
     beside = f"the fastest of {', '.join(some)} and {last}"
     what = f"Values and all gradients of one call in complex64, beside {beside} in the same run."
-    return "\n\n".join([f"{what} {_machine(path, results, folder)}", report.speed_table(results)])
+    return "\n\n".join([f"{what} {_machine(path, results, folder)}", main.report.readme_table(results)])
 
 
 def _all_files(files: Files, folder: Path) -> str:
-    """A list of all results, by machine."""
+    """Return a list of all results, by machine."""
     lines = []
     for path, results in files.items():
         machine = results["gpu"]["name"] if "gpu" in results else results["machine"]["cpu"]
         part = ", a part of it" if results.get("partial") else ""
-        lines.append(f"* {_link(path, folder)}: {machine}, {report.kind_of(results)}{part}, {results['date'][:10]}")
+        lines.append(f"* {_link(path, folder)}: {machine}, {kind_of(results)}{part}, {results['date'][:10]}")
     return "\n".join(lines)
 
 
 SECTIONS: dict[str, Callable[[Files, Path], str]] = {
     "speed": _speed,
     "files": _all_files,
-    **{kind: _section(kind) for kind in ("run", "scan", "deep", "training")},
+    **{kind: _section(kind) for kind in REPORTS},
 }

@@ -1,57 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a contender has to offer, whichever library it is.
+"""The interface of a contender, whichever library it calls.
 
-A contender is built for a precision, then ``prepare(workload)`` does everything that does not depend on the angles, and
+A contender is built for a precision. ``prepare(workload)`` does everything that does not depend on the angles, and
 ``contender(parameters)`` maps angles (batch, num_parameters) to values (batch,) and gradients with respect to the
-weights (batch, num_weights). Everything between the two arrays is what is timed. Libraries are imported in
-``prepare`` so that each worker process loads only its own.
+weights (batch, num_weights). A benchmark times the call alone. Libraries are imported in ``prepare``, so that each
+process loads only its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from common.workloads import Workload
+from common.workloads import Workload, efficient_su2
 
 Result = tuple[np.ndarray, np.ndarray]
 
 
 class Contender:
-    """What a contender has to offer.
+    """A way to compute values and gradients.
 
     Attributes:
-        label: its name in the table.
+        label: The name in the tables.
         precisions: complex64, complex128 or both.
-        package: the distribution whose version is recorded, and without which it is skipped.
+        package: The distribution whose version is recorded; the contender is left out where it is not installed.
         networks: True for contenders that go through EstimatorQNN and take network workloads only.
-        sample_rows: rows it is given where the workload has more; the time is extrapolated and marked.
-        most_work: the largest `work` that it is given, some 10 s a call or the memory that a machine has.
+        is_timed: False for a contender that only checks the others.
+        sample_rows: The number of rows it is given where the workload has more; its time is extrapolated and marked.
+        most_work: The largest `work` that it is given: about 10 s a call, or the memory that a machine has.
+        warm_up: A tiny workload that loads all libraries before memory is measured; None for no such workload.
+        starts_turns_untimed: True if each turn of short calls starts with a call that is not timed.
+        rows: The number of rows of a timed call, if `prepare` chooses it; None for all rows that it is given.
+        settings: How the contender runs, in words.
     """
 
     label: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]] = ("complex64", "complex128")
     package: ClassVar[str]
     networks: ClassVar[bool] = False
+    is_timed: ClassVar[bool] = True
     sample_rows: ClassVar[int | None] = None
     most_work: ClassVar[float] = math.inf
+    warm_up: ClassVar[Workload | None] = efficient_su2(2, 1, batch=2)
+    starts_turns_untimed: ClassVar[bool] = False
+    rows: int | None = None
+    settings: str = ""
 
     def __init__(self, dtype: str, num_threads: int) -> None:
         self.dtype = dtype
         self.num_threads = num_threads
 
-    def anew(self) -> Contender:
-        """Return one that knows of no workload yet."""
-        return type(self)(self.dtype, self.num_threads)
+    def anew(self, **attributes: Any) -> Contender:
+        """Return a contender of this kind that knows of no workload yet, with attributes that `prepare` reads."""
+        new = type(self)(self.dtype, self.num_threads)
+        vars(new).update(attributes)
+        return new
 
     def prepare(self, workload: Workload) -> None:
         raise NotImplementedError
 
     def __call__(self, parameters: np.ndarray) -> Result:
         raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished."""
+
+    def release(self) -> None:
+        """Give memory back to the device, for the next contender."""
+
+    def device_bytes(self) -> int | None:
+        """Return the most device memory in use since `release`, in bytes; None where there is no device."""
+        return None
 
     @classmethod
     def work(cls, workload: Workload) -> float:
@@ -66,7 +88,7 @@ def limited(contender: type[Contender], workload: Workload) -> Workload:
 
 
 def too_large(contender: type[Contender], workload: Workload) -> str | None:
-    """Say why a contender is not given a workload; None if it is."""
+    """Return the reason why a contender is not given a workload; None if it is given it."""
     work = contender.work(workload)
     if work <= contender.most_work:
         return None

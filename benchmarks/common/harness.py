@@ -1,34 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every benchmark does around its measurements: options, CPUs, the machine, the results file."""
+"""The work of every benchmark around its measurements: options, CPUs, the machine, the results file."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
 import json
-import multiprocessing
 import os
 import platform
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Collection, Iterable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from common import own
+from common.worker import alone
 
 Record = dict[str, Any]
 
 
 def make_parser(description: str | None, parts: str, peers: Collection[str] = ()) -> argparse.ArgumentParser:
-    """Return a parser of the options that all benchmarks have; `parts` says what --only chooses from."""
+    """Return a parser of the options that all benchmarks have; `parts` says from which parts --only chooses."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    # "W1 (12,20)" holds a comma, so names are separated by ';' or by ',' outside brackets.
+    # The name "W1 (12,20)" contains a comma, so names are separated by ';' or by ',' outside brackets.
     names = lambda text: [part.strip() for part in re.split(r"[;,](?![^(]*\))", text) if part.strip()]  # noqa: E731
     parser.add_argument("--only", type=names, default=[], metavar="A,B", help=parts)
     if peers:
@@ -44,13 +43,13 @@ def make_parser(description: str | None, parts: str, peers: Collection[str] = ()
 
 
 def refuse_unknown(parser: argparse.ArgumentParser, what: str, given: Iterable[str], known: Collection[str]) -> None:
-    """End with an error if something given does not exist."""
+    """End with an error if a given name is not among the known names."""
     if unknown := set(given) - set(known):
         parser.error(f"unknown {what} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
 
 
 def need_matplotlib(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """End with an error if pictures will be drawn and cannot be: now, not after all has been measured."""
+    """End with an error before anything is measured if pictures are to be drawn and matplotlib is not installed."""
     if (options.output or not (options.quick or options.no_save)) and find_spec("matplotlib") is None:
         parser.error("pictures need matplotlib; pip install matplotlib, or --no-save")
 
@@ -72,7 +71,7 @@ def claim_cpus(num_threads: int) -> None:
 
 
 def busy_cpus(seconds: float = 0.3) -> float | None:
-    """Return how many of our CPUs others keep busy, measured while all contenders are idle; None where unknown."""
+    """Return how many of our CPUs other processes keep busy while all contenders are idle; None where unknown."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     time.sleep(0.05)  # OpenMP threads spin a while after their last job
@@ -92,7 +91,7 @@ def busy_cpus(seconds: float = 0.3) -> float | None:
 
 
 def describe(options: argparse.Namespace, packages: Iterable[str], peers: Iterable[str] = ()) -> Record:
-    """Return what every results file starts with; it is partial if the options leave parts or `peers` out."""
+    """Return the first entries of a results file; it is partial if the options leave parts or some of `peers` out."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": {"cpu": _cpu_name(), "simd": alone(own.simd_level), "num_cpus": os.cpu_count(),
@@ -114,6 +113,7 @@ def _cpu_name() -> str:
 
 
 def version(package: str) -> str | None:
+    """Return the version of an installed distribution; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -121,6 +121,7 @@ def version(package: str) -> str | None:
 
 
 def revision() -> str | None:
+    """Return the commit of this checkout; None where there is no git."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -128,26 +129,13 @@ def revision() -> str | None:
         return None
 
 
-def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a new process: its peak memory is its own, and so is its death."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def attempt(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """Call a function in a new process; return its result, and the error's text or None."""
-    try:
-        return alone(function, *arguments), None
-    except Exception as error:
-        return None, f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:200]
-
-
 def save(results: Record, options: argparse.Namespace, suffix: str = "") -> Path | None:
-    """Write the results file that the options ask for; return its path, None for no file."""
+    """Write the results file that the options ask for; return its path, or None for no file."""
     if not options.output and (options.quick or options.no_save):
         return None
     cpu = re.sub(r"\((r|tm)\)", "", results["machine"]["cpu"].lower())
-    name = options.device or re.sub(r"[^a-z0-9]+", "-", f"{cpu} {os.cpu_count()} cpu").strip("-")
+    device = results["gpu"]["name"].lower() if "gpu" in results else f"{cpu} {os.cpu_count()} cpu"
+    name = options.device or re.sub(r"[^a-z0-9]+", "-", device).strip("-")
     folder = Path(__file__).parent.parent / "results" / name
     path = options.output or folder / f"{results['date'][:16].replace(':', '')}{suffix}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,5 +145,6 @@ def save(results: Record, options: argparse.Namespace, suffix: str = "") -> Path
 
 
 def progress(text: str) -> None:
+    """Write a line over the line before, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

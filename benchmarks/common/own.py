@@ -1,24 +1,90 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of qiskit-fused alone: the drop-in route, the share of the machine's peak, and very many parameters.
+"""qiskit-fused as a contender, and figures of it alone.
 
-All functions run in a worker process and return plain dicts for the results file.
+The figures are the drop-in route, the share of the machine's peak, and a circuit of very many parameters. Their
+functions run in a worker process and return plain dicts for the results file.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from common.contender import Contender, Result
 from common.workloads import Workload, hardware_efficient, qiskit_circuit, sum_of_z
-from main.peers import Fused, FusedDropIn
+
+OTHER_CHECKOUT = "QISKIT_FUSED_OTHER_CHECKOUT"  # environment variable with the folder of `FusedOther`
+
+
+class Fused(Contender):
+    """qiskit-fused: one `value_and_gradient` call on the compiled circuit."""
+
+    label, package = "qiskit-fused", "qiskit-fused"
+
+    def prepare(self, workload: Workload) -> None:
+        from qiskit_fused import FusedEstimatorGradient, compile_circuit
+
+        self.num_inputs = workload.num_inputs
+        self.circuit, _, _ = qiskit_circuit(workload)
+        self.given = compile_circuit(self.circuit)
+        self.observable = sum_of_z(workload.num_qubits)
+        self.gradient = FusedEstimatorGradient(options={"dtype": self.dtype, "num_threads": self.num_threads})
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        values, gradients = self.gradient.value_and_gradient(self.given, self.observable, parameters)
+        return values[:, 0], gradients[:, 0, self.num_inputs :]
+
+
+class FusedCircuit(Fused):
+    """qiskit-fused given the circuit itself, which every call compares with what was compiled."""
+
+    label, precisions = "qiskit-fused, circuit", ("complex64",)
+
+    def prepare(self, workload: Workload) -> None:
+        super().prepare(workload)
+        self.given = self.circuit
+
+
+class FusedOther(Fused):
+    """qiskit-fused of another checkout, which is compiled in place and whose folder `OTHER_CHECKOUT` names."""
+
+    label = "qiskit-fused, other checkout"
+
+    def prepare(self, workload: Workload) -> None:
+        folder = os.environ[OTHER_CHECKOUT]
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        super().prepare(workload)
+        found = Path(sys.modules["qiskit_fused"].__file__ or "").parent
+        if found != Path(folder, "qiskit_fused"):
+            raise ImportError(f"qiskit_fused is that of {found}, not of {folder}")
+
+
+class FusedDropIn(Fused):
+    """qiskit-fused as a drop-in: `FusedEstimator.run`, then `FusedEstimatorGradient.run`, a job each."""
+
+    def prepare(self, workload: Workload) -> None:
+        from qiskit_fused import FusedEstimator
+
+        super().prepare(workload)
+        self.estimator = FusedEstimator(options={"dtype": self.dtype, "num_threads": self.num_threads})
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        rows = len(parameters)
+        values = self.estimator.run([(self.circuit, self.observable, parameters)]).result()[0].data.evs
+        result = self.gradient.run([self.circuit] * rows, [self.observable] * rows, parameters).result()
+        return values, np.array(result.gradients)[:, self.num_inputs :]
 
 
 @contextmanager

@@ -9,9 +9,10 @@ every row; the others are weights, the same in all rows of a call. Gradients are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import pi
+from typing import Any
 
 import numpy as np
 
@@ -223,19 +224,19 @@ QUICK: tuple[Workload, ...] = (
 )
 
 
-def select(workloads: tuple[Workload, ...], wanted: list[str]) -> list[Workload]:
-    """Return the workloads whose name starts with one of `wanted`; without `wanted`, all.
+def select(workloads: Sequence[Any], prefixes: list[str]) -> list[Any]:
+    """Return the workloads, or other things with a name, whose name starts with a prefix; all if there is no prefix.
 
     Raises:
-        ValueError: if an entry of `wanted` selects nothing.
+        ValueError: if no name starts with one of the prefixes.
     """
-    if not wanted:
+    if not prefixes:
         return list(workloads)
 
-    def matches(workload: Workload, prefix: str) -> bool:
+    def matches(workload: Any, prefix: str) -> bool:
         return workload.name.replace(" ", "").lower().startswith(prefix.replace(" ", "").lower())
 
-    for prefix in wanted:
+    for prefix in prefixes:
         if not any(matches(workload, prefix) for workload in workloads):
             raise ValueError(f"no workload is called {prefix!r}; there are {[w.name for w in workloads]}")
-    return [workload for workload in workloads if any(matches(workload, prefix) for prefix in wanted)]
+    return [workload for workload in workloads if any(matches(workload, prefix) for prefix in prefixes)]

@@ -9,31 +9,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from common.harness import (
-    attempt,
-    busy_cpus,
-    claim_cpus,
-    describe,
-    make_parser,
-    need_matplotlib,
-    progress,
-    refuse_unknown,
-    save,
-)
+from common.comparison import errors
+from common.harness import busy_cpus, claim_cpus, describe, make_parser, need_matplotlib, progress, refuse_unknown, save
+from common.report import MB
+from common.worker import Record, attempt
 from common.workloads import Workload, deep_ansatz
-from deep import worker
-from deep.report import failures, pictures, plot, print_report
+from deep import measurements
+from deep.report import METHODS, REPORT, SECTIONS, plot
 
-MB = 10**6
 TOLERANCE = 1e-3  # of gradients in complex64, relative to the largest component: it catches wrong ones, not rounding
 DRIFT_TOLERANCE = 1e-2  # likewise, over 10,000 layers
-SECTIONS = ("deep", "wide", "budgets", "drift")
-METHODS = ("reverse", "checkpoint", "store", "auto")
 PACKAGES = ("qiskit-fused", "qiskit", "numpy")
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -105,12 +92,12 @@ def main() -> int:
         busy = busy_cpus()
         results[name] = sections[name](sizes, options.threads) | {"busy_cpus": busy}
     progress("")
-    print_report(results)
+    REPORT.print(results)
     path = save(results, options, "-deep")
-    for picture in pictures(results, path).values() if path else ():
+    for picture in REPORT.pictures(results, path).values() if path else ():
         plot(results, picture)
         print(f"drawn to {picture}")
-    return 1 if failures(results) else 0
+    return 1 if REPORT.failures(results) else 0
 
 
 def _parse() -> argparse.Namespace:
@@ -145,20 +132,20 @@ def _measure_all(section: str, workload: Workload, settings: tuple[Setting, ...]
     rows = max(setting.rows for setting in settings)
     record = {**_description(workload), "dtype": "complex64", "entries": []}
     progress(f"{section}: double precision")
-    true, record["unchecked"] = attempt(worker.answer, workload, shared | worker.DOUBLE, rows)
+    true, record["unchecked"] = attempt(measurements.answer, workload, shared | measurements.DOUBLE, rows)
     for setting in settings:
         progress(f"{section}: {setting.method}, {setting.rows} rows")
         entry = asdict(setting)
         record["entries"].append(entry)
         options = {"dtype": "complex64", "method": setting.method, "memory_limit": setting.memory_limit} | shared
-        found, failed = attempt(worker.measure, workload, options, setting.rows, setting.calls)
+        found, failed = attempt(measurements.measure, workload, options, setting.rows, setting.calls)
         if failed:
             entry["failed"] = failed
             continue
         figures, answer = found
         entry |= figures
         if true is not None:
-            entry |= worker.compare(answer, tuple(array[: setting.rows] for array in true))
+            entry |= errors(answer, tuple(array[: setting.rows] for array in true))
             entry |= {"wrong": not entry["gradient_error"] <= TOLERANCE}
     return record
 
@@ -170,7 +157,7 @@ def _budgets(sizes: Sizes, threads: int) -> Record:
     shared = {"device": "cpu", "num_threads": threads, "dtype": "complex64"}
     settings = [{"method": method, "memory_limit": budget} for budget in sizes.budgets for method in METHODS]
     record = {**_description(workload), "dtype": "complex64", "state_bytes": 8 * 2**workload.num_qubits}
-    entries, failed = attempt(worker.measure_budgets, workload, shared, settings, sizes.turns)
+    entries, failed = attempt(measurements.measure_budgets, workload, shared, settings, sizes.turns)
     for entry in entries or []:
         if "median_s" in entry:
             entry["wrong"] = not entry["gradient_error"] <= TOLERANCE
@@ -184,12 +171,12 @@ def _drift(sizes: Sizes, threads: int) -> Record:
         for num_layers in sizes.drift_layers:
             progress(f"drift: n={num_qubits}, L={num_layers}")
             workload = deep_ansatz(num_qubits, num_layers)
-            found, failed = attempt(worker.measure_drift, workload, shared)
+            found, failed = attempt(measurements.measure_drift, workload, shared)
             entries += [_description(workload) | entry for entry in found or [{"failed": failed}]]
     for entry in entries:
         if "error" in entry:
             entry["wrong"] = not entry["error"] <= DRIFT_TOLERANCE
-    return {"num_seeds": len(worker.SEEDS), "goal": 1e-4, "entries": entries}
+    return {"num_seeds": len(measurements.SEEDS), "goal": 1e-4, "entries": entries}
 
 
 def _description(workload: Workload) -> Record:

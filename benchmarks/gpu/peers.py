@@ -2,9 +2,9 @@
 """The contenders of the GPU benchmark. Each maps angles to the values of all rows and the gradient of their mean.
 
 ``contender(parameters)`` takes float64 (B, num_parameters), inputs first, weights equal in all rows, and returns NumPy
-values (B,) and the gradient of ``values.mean()`` with respect to the weights (num_weights,): what a training step
-needs. A contender may cut the batch into chunks that fit the device. With ``device = "cpu"`` all of them run without a
-GPU, which is for testing them, not for timing.
+values (B,) and the gradient of ``values.mean()`` with respect to the weights (num_weights,), as a training step needs
+them. A contender may cut the batch into chunks that fit the device. With ``device = "cpu"`` all of them run without a
+GPU, which tests them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
+from common.contender import Contender, Result
+from common.numpy_adjoint import NumpyAdjoint
 from common.workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit, sum_of_z
 from main import peers
 
-Result = tuple[np.ndarray, np.ndarray]
-
-_SHARE_OF_MEMORY = 0.8  # of the free device memory that a peer's states may take
-_TUNING_AMPLITUDES = 2**27  # rows for choosing blocks: 1 GiB a state, which hides launches as the whole batch does
+_SHARE_OF_MEMORY = 0.8  # share of the free device memory that the states of a peer may take
+_TUNING_AMPLITUDES = 2**27  # amplitudes of the rows with which blocks are chosen: 1 GiB, as busy as the whole batch
 
 
 def encoded_ansatz(name: str, num_qubits: int, num_layers: int, batch: int, **options: Any) -> Workload:
@@ -48,50 +48,32 @@ def encoded_ansatz(name: str, num_qubits: int, num_layers: int, batch: int, **op
     )
 
 
-class GpuContender:
-    """What a contender has to offer beside the call.
+class GpuContender(Contender):
+    """A contender that runs on a GPU.
 
     Attributes:
-        label: its name in the tables.
-        device: "cuda" or "cpu", set before `prepare`.
-        rows: rows of a call that it is to be timed with, at most the batch; set by `prepare`.
-        settings: how it runs, for the report.
-        stats: what its latest call says about itself.
+        device: "cuda" or "cpu"; set before `prepare`.
+        call_seconds: `prepare` chooses `rows` such that a call takes about this long at most; set before `prepare`.
+        stats: The statistics of the latest call.
     """
 
-    label: ClassVar[str]
-    device = "cuda"
+    precisions = ("complex64",)
+    warm_up = None
+    starts_turns_untimed = True  # memory is allocated again and clocks rise after another contender had the device
+    device = "cpu"
+    call_seconds = 1.0
 
     def __init__(self, dtype: str, num_threads: int) -> None:
-        self.dtype, self.num_threads = dtype, num_threads
-        self.rows = 1
-        self.settings = ""
+        super().__init__(dtype, num_threads)
         self.stats: dict[str, Any] = {}
-
-    def prepare(self, workload: Workload, seconds: float) -> None:
-        """Do all that does not depend on the angles; choose rows such that a call takes about `seconds` at most."""
-        raise NotImplementedError
-
-    def __call__(self, parameters: np.ndarray) -> Result:
-        raise NotImplementedError
-
-    def synchronize(self) -> None:
-        """Wait for the device; the results are NumPy arrays, so calls end with everything done that counts."""
-
-    def release(self) -> None:
-        """Give memory back to the device, for the next contender."""
-
-    def peak_bytes(self) -> int | None:
-        """Return the most device memory in use since `release`, None where unknown."""
-        return None
 
 
 class Fused(GpuContender):
     """qiskit-fused: one vector-Jacobian product on the CUDA engine."""
 
-    label = "qiskit-fused"
+    label, package = "qiskit-fused", "qiskit-fused"
 
-    def prepare(self, workload: Workload, seconds: float) -> None:
+    def prepare(self, workload: Workload) -> None:
         from qiskit_fused import compile_circuit
         from qiskit_fused.compilation.observables import coerce_observables
         from qiskit_fused.engines.selection import select_engine
@@ -121,7 +103,7 @@ class Fused(GpuContender):
         self.stats = evaluation.stats
         return evaluation.values, evaluation.gradients[:, self.num_inputs :].sum(axis=0)
 
-    def work(self) -> dict[str, int]:
+    def row_work(self) -> dict[str, int]:
         """Return what a row costs: flops of its sweeps, and the bytes that they read and write in memory or L2."""
         flops = self.plan.flops(gradient=True)
         if self.engine.name != "cuda":
@@ -149,7 +131,7 @@ class Fused(GpuContender):
 
             cupy.get_default_memory_pool().free_all_blocks()
 
-    def peak_bytes(self) -> int | None:
+    def device_bytes(self) -> int | None:
         if self.device != "cuda":
             return self.stats.get("bytes")
         import cupy
@@ -158,22 +140,18 @@ class Fused(GpuContender):
 
 
 class CpuReference(Fused):
-    """The CPU engine in double precision: what the others are compared with."""
+    """The CPU engine in double precision, with which the others are compared."""
 
     label = "qiskit-fused, CPU"
-
-    def prepare(self, workload: Workload, seconds: float) -> None:
-        self.device = "cpu"
-        super().prepare(workload, seconds)
 
 
 class NumpyReference(GpuContender):
     """A gate-by-gate adjoint in NumPy, for tiny circuits."""
 
-    label = "numpy"
+    label, package = "numpy", "numpy"
 
-    def prepare(self, workload: Workload, seconds: float) -> None:
-        self.adjoint = peers.NumpyAdjoint(self.dtype, self.num_threads)
+    def prepare(self, workload: Workload) -> None:
+        self.adjoint = NumpyAdjoint(self.dtype, self.num_threads)
         self.adjoint.prepare(workload)
 
     def __call__(self, parameters: np.ndarray) -> Result:
@@ -210,9 +188,9 @@ class TritonQml(GpuContender):
     one weighted norm in PyTorch instead of the library's n calls for n Pauli strings, which would be slower.
     """
 
-    label = "triton-qml"
+    label, package = "triton-qml", "triton-qml"
 
-    def prepare(self, workload: Workload, seconds: float) -> None:
+    def prepare(self, workload: Workload) -> None:
         import torch
         from triton_qml import FunctionalQuantumSimulator
 
@@ -228,7 +206,7 @@ class TritonQml(GpuContender):
         diagonal = torch.tensor(diagonal_sum_of_z(n), dtype=self.real, device=self.device)
         self.expectation = _diagonal_expectation(torch, diagonal)
         self.state_bytes = np.dtype(self.dtype).itemsize << n
-        self._tune(seconds)
+        self._tune(self.call_seconds)
 
     def _tune(self, seconds: float) -> None:
         n, batch, layers = self.workload.num_qubits, self.workload.batch, self.workload.num_layers
@@ -324,7 +302,7 @@ class TritonQml(GpuContender):
             self.torch.cuda.empty_cache()
             self.torch.cuda.reset_peak_memory_stats()
 
-    def peak_bytes(self) -> int | None:
+    def device_bytes(self) -> int | None:
         return self.torch.cuda.max_memory_allocated() if self.device == "cuda" else None
 
 
@@ -345,39 +323,22 @@ def _diagonal_expectation(torch: Any, diagonal: Any) -> Any:
     return DiagonalExpectation.apply
 
 
-class TensorCircuit(GpuContender):
+class TensorCircuit(GpuContender, peers.TensorCircuit):
     """tensorcircuit-ng on JAX: jit of the gradient of a vmap, a scan over layers that are computed again backward."""
 
-    label = "tensorcircuit-ng"
-
-    def prepare(self, workload: Workload, seconds: float) -> None:
+    def prepare(self, workload: Workload) -> None:
         os.environ["JAX_PLATFORMS"] = self.device
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         os.environ["XLA_PYTHON_CLIENT_ALLOCATOR"] = "platform"  # the others need the memory between the turns
         import jax
-        import tensorcircuit as tc
 
-        jax.config.update("jax_default_matmul_precision", "highest")  # on a GPU the default is TF32
-        tc.set_backend("jax")
-        tc.set_dtype(self.dtype)
-        tc.set_contractor("plain-experimental")
-        self.jax, self.workload = jax, workload
-        self.real = "float32" if self.dtype == "complex64" else "float64"
-        n, layers, stride = workload.num_qubits, workload.num_layers, workload.layer_stride
+        jax.config.update("jax_default_matmul_precision", "highest")  # the default on a GPU is TF32
+        state_of = self.states(workload, checkpoints=True)
+        n, layers = workload.num_qubits, workload.num_layers
         diagonal = np.asarray(diagonal_sum_of_z(n), dtype=self.real)
 
-        def run(gates: tuple[Gate, ...], angles: Any, state: Any) -> Any:
-            circuit = tc.Circuit(n, inputs=state)
-            for gate in gates:
-                angle = {"theta": angles[gate.column]} if gate.is_rotation else {}
-                getattr(circuit, gate.name)(*gate.qubits, **angle)
-            return circuit.state()
-
         def value(weights: Any, inputs: Any) -> Any:
-            state = run(workload.before, inputs, jax.numpy.zeros(2**n, self.dtype).at[0].set(1))
-            layer = jax.checkpoint(lambda psi, angles: (run(workload.layer, angles, psi), None))
-            state, _ = jax.lax.scan(layer, state, weights.reshape(layers, stride))
-            return jax.numpy.sum(diagonal * jax.numpy.abs(state) ** 2)
+            return jax.numpy.sum(diagonal * jax.numpy.abs(state_of(weights, inputs)) ** 2)
 
         def total(weights: Any, inputs: Any) -> Any:
             values = jax.vmap(value, in_axes=(None, 0))(weights, inputs)
@@ -395,7 +356,7 @@ class TensorCircuit(GpuContender):
             start = time.perf_counter()
             self(replace(workload, batch=self.chunk).parameters(0))
             times.append(time.perf_counter() - start)
-        self.rows = min(workload.batch, max(1, int(seconds / times[1])) * self.chunk)
+        self.rows = min(workload.batch, max(1, int(self.call_seconds / times[1])) * self.chunk)
 
     def _free_bytes(self) -> int:
         if self.device != "cuda":
@@ -419,10 +380,10 @@ class TensorCircuit(GpuContender):
 class LightningGpu(GpuContender):
     """PennyLane lightning.gpu: adjoint Jacobian row after row through the device API (lightning.qubit on a CPU)."""
 
-    label = "lightning.gpu"
+    label, package = "lightning.gpu", "pennylane-lightning"
     _ROWS = 2  # it has no batches, so that two rows tell what a thousand take
 
-    def prepare(self, workload: Workload, seconds: float) -> None:
+    def prepare(self, workload: Workload) -> None:
         self.workload, self.rows, self.settings = workload, min(workload.batch, self._ROWS), "row after row"
         self.tapes = {self.rows: self._make_tapes(self.rows)}
 

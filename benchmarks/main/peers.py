@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contenders: each one the fastest way we found to get values and gradients out of a library's public API."""
+"""The contenders of the named workloads and of the scans.
+
+Each is the fastest way that we found to get values and gradients out of the public interface of a library.
+"""
 
 from __future__ import annotations
 
@@ -10,99 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from common.contender import Contender, Result
+from common.own import Fused, FusedCircuit
 from common.workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit, sum_of_z
 from main.torch_peers import TorchBackprop, TritonQml
-
-
-class Fused(Contender):
-    """qiskit-fused: one `value_and_gradient` call on the compiled circuit."""
-
-    label, package = "qiskit-fused", "qiskit-fused"
-
-    def prepare(self, workload: Workload) -> None:
-        from qiskit_fused import FusedEstimatorGradient, compile_circuit
-
-        self.num_inputs = workload.num_inputs
-        self.circuit, _, _ = qiskit_circuit(workload)
-        self.given = compile_circuit(self.circuit)
-        self.observable = sum_of_z(workload.num_qubits)
-        self.gradient = FusedEstimatorGradient(options={"dtype": self.dtype, "num_threads": self.num_threads})
-
-    def __call__(self, parameters: np.ndarray) -> Result:
-        values, gradients = self.gradient.value_and_gradient(self.given, self.observable, parameters)
-        return values[:, 0], gradients[:, 0, self.num_inputs :]
-
-
-class FusedCircuit(Fused):
-    """qiskit-fused given the circuit itself, which every call compares with what was compiled."""
-
-    label, precisions = "qiskit-fused, circuit", ("complex64",)
-
-    def prepare(self, workload: Workload) -> None:
-        super().prepare(workload)
-        self.given = self.circuit
-
-
-class FusedDropIn(Fused):
-    """qiskit-fused as a drop-in: `FusedEstimator.run`, then `FusedEstimatorGradient.run`, a job each."""
-
-    def prepare(self, workload: Workload) -> None:
-        from qiskit_fused import FusedEstimator
-
-        super().prepare(workload)
-        self.estimator = FusedEstimator(options={"dtype": self.dtype, "num_threads": self.num_threads})
-
-    def __call__(self, parameters: np.ndarray) -> Result:
-        rows = len(parameters)
-        values = self.estimator.run([(self.circuit, self.observable, parameters)]).result()[0].data.evs
-        result = self.gradient.run([self.circuit] * rows, [self.observable] * rows, parameters).result()
-        return values, np.array(result.gradients)[:, self.num_inputs :]
-
-
-class NumpyAdjoint(Contender):
-    """A gate-by-gate adjoint in NumPy: the independent check of the others, never timed against them."""
-
-    label, package, precisions = "numpy", "numpy", ("complex128",)
-
-    def prepare(self, workload: Workload) -> None:
-        self.workload = workload
-        self.gates = list(workload.gates())
-        self.diagonal = diagonal_sum_of_z(workload.num_qubits)
-        self.index = np.arange(2**workload.num_qubits)
-
-    def __call__(self, parameters: np.ndarray) -> Result:
-        values, gradients = zip(*(self._row(row) for row in parameters), strict=True)
-        return np.array(values), np.array(gradients)[:, self.workload.num_inputs :]
-
-    def _row(self, row: np.ndarray) -> tuple[float, np.ndarray]:
-        psi = np.zeros(len(self.index), dtype=complex)
-        psi[0] = 1.0
-        for gate in self.gates:
-            psi = self._apply(gate, row, psi)
-        lam = self.diagonal * psi
-        value, gradient = np.vdot(psi, lam).real, np.zeros(len(row))
-        for gate in reversed(self.gates):
-            if gate.column >= 0:
-                gradient[gate.column] += np.vdot(lam, self._pauli(gate, psi)).imag
-            psi, lam = self._apply(gate, row, psi, -1.0), self._apply(gate, row, lam, -1.0)
-        return value, gradient
-
-    def _bit(self, qubit: int) -> np.ndarray:
-        return (self.index >> qubit) & 1
-
-    def _pauli(self, gate: Gate, psi: np.ndarray) -> np.ndarray:
-        sign = np.prod([1 - 2 * self._bit(q) for q in gate.qubits], axis=0)
-        flipped = psi[self.index ^ (1 << gate.qubits[0])]
-        return {"rx": flipped, "ry": -1j * sign * flipped, "rz": sign * psi, "rzz": sign * psi}[gate.name]
-
-    def _apply(self, gate: Gate, row: np.ndarray, psi: np.ndarray, direction: float = 1.0) -> np.ndarray:
-        if gate.is_rotation:
-            half = direction * 0.5 * (row[gate.column] if gate.column >= 0 else gate.angle)
-            return np.cos(half) * psi - 1j * np.sin(half) * self._pauli(gate, psi)
-        control, target = gate.qubits
-        if gate.name == "cz":
-            return (1 - 2 * (self._bit(control) & self._bit(target))) * psi
-        return psi[self.index ^ (self._bit(control) << target)]
 
 
 class Lightning(Contender):
@@ -166,8 +79,11 @@ class TensorCircuit(Contender):
         batched = jax.vmap(jax.value_and_grad(value), in_axes=(None, 0)) if workload.batch > 1 else None
         self.call = jax.jit(batched or jax.value_and_grad(value))
 
-    def states(self, workload: Workload) -> Any:
-        """Return the final state of a row as a function of weights (W,) and inputs (I,); qubit 0 is the highest bit."""
+    def states(self, workload: Workload, checkpoints: bool = False) -> Any:
+        """Return the final state of a row as a function of weights (W,) and inputs (I,); qubit 0 is the highest bit.
+
+        With checkpoints, derivatives keep the states between layers and compute those of a layer again.
+        """
         import jax
         import tensorcircuit as tc
 
@@ -190,7 +106,8 @@ class TensorCircuit(Contender):
         def state_of(weights: Any, inputs: Any) -> Any:
             state = run(workload.before, inputs, jax.numpy.asarray(start))
             layers = weights[:in_layers].reshape(workload.num_layers, workload.layer_stride)
-            state, _ = jax.lax.scan(lambda psi, angles: (run(workload.layer, angles, psi), None), state, layers)
+            layer = lambda psi, angles: (run(workload.layer, angles, psi), None)  # noqa: E731
+            state, _ = jax.lax.scan(jax.checkpoint(layer) if checkpoints else layer, state, layers)
             return run(workload.after, weights[in_layers:], state, workload.num_inputs + in_layers)
 
         return state_of
@@ -352,8 +269,7 @@ class DefaultNetwork(Network):
         return {}
 
 
-OURS: dict[bool, type[Contender]] = {False: Fused, True: FusedNetwork}
-ALSO_OURS: tuple[type[Contender], ...] = (FusedCircuit,)
+FUSED: tuple[type[Contender], ...] = (Fused, FusedNetwork, FusedCircuit)
 PEERS: dict[str, type[Contender]] = {
     "lightning": Lightning,
     "tensorcircuit": TensorCircuit,
@@ -364,4 +280,3 @@ PEERS: dict[str, type[Contender]] = {
     "reverse": ReverseNetwork,
     "defaults": DefaultNetwork,
 }
-CHECK: type[Contender] = NumpyAdjoint

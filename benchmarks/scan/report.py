@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables and the pictures of the scans, made from the results alone."""
+"""The tables and the pictures of the scans."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from main import report
-from main.report import (
+from common.report import (
+    CONTENDER,
     OURS,
+    Column,
     Record,
+    Report,
     Table,
-    _name,
-    _number,
     ceilings_table,
-    markdown_sections,
+    failed_contenders,
+    losses,
+    machine_line,
+    name_of,
+    number,
     plain_ticks,
-    print_sections,
+    tabulate,
+    text,
 )
 
-# Okabe and Ito's colours, which colour-blind people can tell apart, with markers of their own; ours is black.
+# The colours are those of Okabe and Ito, which colour-blind people can tell apart; each has its own marker.
 STYLES = {
     "lightning.qubit": ("#E69F00", "s"),
     "tensorcircuit-ng": ("#0072B2", "^"),
@@ -29,35 +34,83 @@ STYLES = {
     "QNN + ReverseEstimatorGradient": ("#8A8A00", "<"),
     "QNN defaults": ("#7F7F7F", ">"),
 }
-LEAST_MIB = 0.25  # what a process grows by is not known better than that
+LEAST_MIB = 0.25  # smaller growth of a process is drawn at this many MiB: it is not known better
 MEMORY = "Memory over layers"
 _NOTES = "-: not continued to this size. Bold (`**`): the least is a peer's."
 
+Who = tuple[str, str]  # label and precision
+
 
 def sections(results: Record) -> list[Record]:
-    """Return the parts of a results file that say how busy the machine was: all points."""
+    """Return all points of all axes."""
     return [point for axis in results["axes"].values() for point in axis["points"]]
 
 
 def pictures(results: Record, path: Path) -> dict[str, Path]:
-    """Return the pictures beside a results file `path`, by what they show."""
+    """Return the pictures beside a results file `path`, by their titles."""
     shown = {f"Time over {name}": path.with_name(f"{path.stem}-{name}.png") for name in results["axes"]}
     return shown | ({MEMORY: path.with_name(f"{path.stem}-memory.png")} if "layers" in results["axes"] else {})
 
 
-def print_report(results: Record) -> None:
-    """Print all tables of a results file."""
-    print_sections(results, sections(results), *_contents(results))
-
-
-def markdown(results: Record) -> str:
-    """Return the same as Markdown, without the machine."""
-    return markdown_sections(*_contents(results))
+def tables(results: Record) -> list[Table]:
+    """Return the tables of a results file."""
+    shown = []
+    for axis in results["axes"].values():
+        caption = f"Median ms of a call over {axis['label']}; W2, {axis['fixed']}. {_NOTES}"
+        shown.append(_table(caption, axis, "median_ms"))
+        if axis["label"] == "layers":
+            caption = (
+                "MiB that the process grew by in its calls, above what it held when it was prepared (circuits, tapes); "
+                "compilation counts, which with JAX comes with the first call. The same circuits and notes."
+            )
+            shown.append(_table(caption, axis, "calls_mib"))
+        if axis["stopped"]:
+            columns = (CONTENDER, Column(axis["label"], lambda one: f"{one['size']:,}"), text("why", "reason"))
+            caption = f"Who was not continued over {axis['label']} behind which, and why."
+            shown.append(tabulate(caption, columns, axis["stopped"]))
+    return [*shown, ceilings_table(sections(results), results["ceilings"])]
 
 
 def failures(results: Record) -> list[str]:
-    """Return a line for each contender of a point that failed or differs."""
-    return [line for point in sections(results) for line in report.failures(point)]
+    """Return a line for each contender that is not installed, and for each that failed or differs at a point."""
+    return results["missing"] + [
+        line for point in sections(results) for line in failed_contenders(point["name"], point)
+    ]
+
+
+def misses(results: Record) -> list[str]:
+    """Return a line for each point and precision in which a peer is faster."""
+    return [line for point in sections(results) for line in losses(point)]
+
+
+REPORT = Report(sections, tables, failures, misses, pictures)
+
+
+def _lines(axis: Record, key: str) -> dict[Who, dict[int, float]]:
+    """Return the value of every contender at every size; contenders in the order in which they were measured."""
+    lines: dict[Who, dict[int, float]] = {}
+    for point in axis["points"]:
+        for entry in point["contenders"]:
+            if entry.get(key) is not None and "median_ms" in entry:
+                lines.setdefault((entry["label"], entry["dtype"]), {})[point["size"]] = entry[key]
+    return lines
+
+
+def _table(caption: str, axis: Record, key: str) -> Table:
+    """Return a row for each size, with a column for each contender; the least is bold if it is a peer's."""
+    lines = _lines(axis, key)
+
+    def column(who: Who) -> Column:
+        def cell(size: int) -> str:
+            found = {other: line[size] for other, line in lines.items() if size in line}
+            least = min(found, key=lambda other: (found[other], other), default=None)
+            shown = number(found.get(who))
+            return f"**{shown}**" if who == least and who[0] != OURS else shown
+
+        return Column(name_of({"label": who[0], "dtype": who[1]}), cell)
+
+    sizes = Column(axis["label"], lambda size: f"{size:,}")
+    return tabulate(caption, [sizes, *map(column, lines)], [point["size"] for point in axis["points"]])
 
 
 def plot(results: Record, path: Path) -> list[Path]:
@@ -78,7 +131,7 @@ def _draw(results: Record, axis: Record, file: Path, key: str, label: str) -> No
     stopped = {(one["label"], one["dtype"]) for one in axis["stopped"]}
     for who, points in _lines(axis, key).items():
         label_of, dtype = who
-        name = _name({"label": label_of, "dtype": dtype})
+        name = name_of({"label": label_of, "dtype": dtype})
         if label_of == OURS:
             style = {"color": "black", "marker": "o", "linewidth": 2.5, "zorder": 3}
             style |= {} if dtype == "complex64" else {"linestyle": "--", "markerfacecolor": "white"}
@@ -98,53 +151,10 @@ def _draw(results: Record, axis: Record, file: Path, key: str, label: str) -> No
     axes.set_xticks([point["size"] for point in axis["points"]])
     plain_ticks(axes.xaxis)
     axes.grid(alpha=0.3)
-    axes.set_title(f"W2, {axis['fixed']}\n{report.machine_line(results)}", fontsize=9)
+    axes.set_title(f"W2, {axis['fixed']}\n{machine_line(results)}", fontsize=9)
     note = f"×: not continued (more than {results['cap_s']:g} s a call, or failed)"
     if key == "calls_mib":
         note = f"growth below {LEAST_MIB:g} MiB is drawn there"
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     figure.supxlabel(note, fontsize=7, ha="left", x=0.01)
     figure.savefig(file)
-
-
-def _lines(axis: Record, key: str) -> dict[tuple[str, str], dict[int, float]]:
-    """Return the value of every contender at every size; contenders in the order in which they were measured."""
-    lines: dict[tuple[str, str], dict[int, float]] = {}
-    for point in axis["points"]:
-        for entry in point["contenders"]:
-            if entry.get(key) is not None and "median_ms" in entry:
-                lines.setdefault((entry["label"], entry["dtype"]), {})[point["size"]] = entry[key]
-    return lines
-
-
-def _contents(results: Record) -> tuple[list[tuple[str, Table]], list[str], list[str]]:
-    """Return the tables, what failed, and where a peer is faster."""
-    tables = []
-    for axis in results["axes"].values():
-        caption = f"Median ms of a call over {axis['label']}; W2, {axis['fixed']}. {_NOTES}"
-        tables.append((caption, _table(axis, "median_ms")))
-        if axis["label"] == "layers":
-            caption = (
-                "MiB that the process grew by in its calls, above what it held when it was prepared (circuits, tapes); "
-                "compilation counts, which with JAX comes with the first call. The same circuits and notes."
-            )
-            tables.append((caption, _table(axis, "calls_mib")))
-        stops = [[_name(one), f"{one['size']:,}", one["reason"]] for one in axis["stopped"]]
-        if stops:
-            header = ["contender", axis["label"], "why"]
-            tables.append((f"Who was not continued over {axis['label']} behind which, and why.", (header, stops)))
-    points = sections(results)
-    tables.append(ceilings_table(points, results["ceilings"]))
-    return tables, results["missing"] + failures(results), [line for point in points for line in report.losses(point)]
-
-
-def _table(axis: Record, key: str) -> Table:
-    lines = _lines(axis, key)
-    rows = []
-    for point in axis["points"]:
-        found = {who: line.get(point["size"]) for who, line in lines.items()}
-        cells = {who: _number(value) for who, value in found.items()}
-        for _, who in sorted((value, who) for who, value in found.items() if value is not None)[:1]:
-            cells[who] = cells[who] if who[0] == OURS else f"**{cells[who]}**"
-        rows.append([f"{point['size']:,}", *cells.values()])
-    return [axis["label"], *(_name({"label": label, "dtype": dtype}) for label, dtype in lines)], rows

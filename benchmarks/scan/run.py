@@ -11,20 +11,20 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from common import own
+from common.comparison import make_workers
 from common.harness import busy_cpus, claim_cpus, describe, make_parser, need_matplotlib, progress, refuse_unknown, save
+from common.numpy_adjoint import NumpyAdjoint
+from common.own import Fused
+from common.report import OURS, count
+from common.worker import Record, Worker
 from common.workloads import Workload, efficient_su2
-from main.peers import CHECK, OURS, PEERS
-from main.report import count
-from main.run import PACKAGES, make_workers, run_workload
-from main.worker import Worker
-from scan.report import failures, plot, print_report
+from main.peers import PEERS
+from main.run import PACKAGES, run_workload
+from scan.report import REPORT, plot
 
 TIMEOUT = 60.0  # seconds; compilation takes up to half of it
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def main() -> int:
     options = _parse()
     claim_cpus(options.threads)
     results = {"kind": "scan"} | describe(options, PACKAGES, PEERS) | {"cap_s": options.cap}
-    contenders = [OURS[False], *(PEERS[name] for name in options.peers), *([CHECK] if options.quick else [])]
+    contenders = [Fused, *(PEERS[name] for name in options.peers), *([NumpyAdjoint] if options.quick else [])]
     workers, results["missing"] = make_workers(contenders, options.threads, TIMEOUT)
     workers = [one for one in workers if _is_scanned(one)]
     try:
@@ -75,16 +75,16 @@ def main() -> int:
         for one in workers:
             one.close()
     progress("")
-    print_report(results)
+    REPORT.print(results)
     if path := save(results, options, "-scan"):
         for picture in plot(results, path):
             print(f"drawn to {picture}")
-    return 1 if failures(results) else 0
+    return 1 if REPORT.failures(results) else 0
 
 
 def _is_scanned(one: Worker) -> bool:
-    """Both precisions of ours; of the peers the first that they offer, which is the faster one."""
-    return one.contender is OURS[False] or one.dtype == one.contender.precisions[0]
+    """Return whether a worker takes part: ours in both precisions, a peer in its first, which is the faster one."""
+    return one.contender.label == OURS or one.dtype == one.contender.precisions[0]
 
 
 def scan(name: str, workers: list[Worker], options: argparse.Namespace) -> Record:
@@ -99,7 +99,7 @@ def scan(name: str, workers: list[Worker], options: argparse.Namespace) -> Recor
         record["points"].append({"size": size, "busy_cpus": busy} | point)
         going = []
         for one, entry in zip(running, point["contenders"], strict=True):
-            cap = math.inf if one.contender is OURS[False] else options.cap  # the others are compared with ours
+            cap = math.inf if one.contender.label == OURS else options.cap  # the others are compared with ours
             if reason := _why_stop(entry, cap):
                 record["stopped"].append(
                     {key: entry[key] for key in ("label", "dtype")} | {"size": size, "reason": reason}

@@ -2,7 +2,7 @@
 """The contenders of the training benchmark: networks with several outputs, and training steps.
 
 The outputs are Z Z on the qubits k and k + n/2, k < n/2, which leave nobody a gate outside their light cones. The
-angles of a call are those of the other benchmark (see main/peers.py). There are three jobs:
+angles of a call are those of the other benchmark (see common/workloads.py). There are three jobs:
 
 * jacobian: values (B, K), and gradients with respect to the weights (B, K, W)
 * vjp: values (B, K), and the gradient of the sum of cotangents (B, K) times values (W,)
@@ -18,8 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from common.contender import Contender, Result
+from common.numpy_adjoint import NumpyAdjoint
 from common.workloads import Workload, qiskit_circuit
-from main.peers import NumpyAdjoint, TensorCircuit
+from main.peers import TensorCircuit
 
 LEARNING_RATE, BETA_1, BETA_2, EPSILON = 0.01, 0.9, 0.999, 1e-8  # of Adam; but for the first, torch's defaults
 
@@ -61,24 +62,25 @@ def start_weights(workload: Workload) -> np.ndarray:
     return workload.parameters(0)[0, workload.num_inputs :]
 
 
+def network(workload: Workload, **options: Any) -> Any:
+    """Return a `FusedEstimatorQNN` with these options."""
+    from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
+
+    circuit, inputs, weights = qiskit_circuit(workload)
+    observables = output_operators(workload.num_qubits)
+    return FusedEstimatorQNN(
+        circuit=circuit, observables=observables, input_params=inputs, weight_params=weights, **options
+    )
+
+
 class FusedJacobian(Contender):
     """`FusedEstimatorQNN.forward`, then `backward`."""
 
     label, package = "qiskit-fused", "qiskit-fused"
 
     def prepare(self, workload: Workload) -> None:
-        from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
-
-        circuit, inputs, weights = qiskit_circuit(workload)
         self.num_inputs, self.cotangents = workload.num_inputs, cotangents_of(workload)
-        self.network = FusedEstimatorQNN(
-            circuit=circuit,
-            observables=output_operators(workload.num_qubits),
-            input_params=inputs,
-            weight_params=weights,
-            dtype=self.dtype,
-            num_threads=self.num_threads,
-        )
+        self.network = network(workload, dtype=self.dtype, num_threads=self.num_threads)
 
     def split(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return parameters[:, : self.num_inputs], parameters[0, self.num_inputs :]

@@ -9,38 +9,22 @@ something differs or fails.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
 
-from common.contender import Contender, limited
-from common.harness import (
-    attempt,
-    busy_cpus,
-    claim_cpus,
-    describe,
-    make_parser,
-    progress,
-    refuse_unknown,
-    save,
-    version,
-)
+from common.comparison import compare_with, judge, make_workers, measure
+from common.harness import busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save
+from common.report import MB
+from common.worker import Record, Worker, attempt
 from common.workloads import Workload, efficient_su2
-from main import worker
-from main.run import TOLERANCES, take_turns
-from main.worker import Worker, WorkerError
-from training import worker as training_worker
+from training import measurements
 from training.peers import JOBS, PEERS, Job
-from training.report import SECTIONS, failures, print_report
+from training.report import REPORT, SECTIONS
 
-MB = 10**6
-TIMEOUT = 600.0  # seconds; Qiskit's own gradients take their time
-CHECKED_CALLS = 3  # of a model that changes from step to step
+TIMEOUT = 600.0  # seconds for an answer; a gradient of Qiskit takes minutes
+CHECKED_CALLS = 3  # number of calls that are compared: a model changes from step to step
 PACKAGES = ("qiskit-fused", "qiskit", "qiskit-machine-learning", "qiskit-algorithms", "torch", "pennylane",
             "pennylane-lightning", "tensorcircuit-ng", "jax", "jaxlib", "scikit-learn", "numpy")  # fmt: skip
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -109,9 +93,9 @@ def main() -> int:
             section = {"digits": _digits, "memory": _memory}[name](sizes, options.threads)
         results[name] = section | {"busy_cpus": busy}
     progress("")
-    print_report(results)
+    REPORT.print(results)
     save(results, options, "-training")
-    return 1 if failures(results) else 0
+    return 1 if REPORT.failures(results) else 0
 
 
 def _parse() -> argparse.Namespace:
@@ -126,76 +110,32 @@ def _parse() -> argparse.Namespace:
 
 
 def _run_job(job: Job, workload: Workload, options: argparse.Namespace) -> Record:
-    """Compare everybody with the check, then let them take turns."""
-    contenders = [*job.ours, *(peer for name, peer in job.peers.items() if name in options.peers)]
+    """Compare everybody with the check of the job, then let them take turns."""
     record: Record = {"workload": workload.name, "batch": workload.batch, "num_outputs": workload.num_qubits // 2}
-    record |= {"title": job.title, "num_weights": workload.num_weights, "missing": [], "contenders": []}
+    record |= {"title": job.title, "num_weights": workload.num_weights}
     record["goals"] = [
         {"against": [job.peers[name].label for name in names], "required": None if options.quick else required}
         for names, required in job.goals
     ]
-    workers = []
-    for contender in contenders:
-        if contender not in job.ours and version(contender.package) is None:
-            record["missing"].append(f"{contender.label}: {contender.package} is not installed")
-            continue
-        workers += [Worker(contender, dtype, options.threads, TIMEOUT) for dtype in contender.precisions]
+    contenders = [*job.ours, *(peer for name, peer in job.peers.items() if name in options.peers)]
+    workers, record["missing"] = make_workers(contenders, options.threads, TIMEOUT)
     check = Worker(job.check, "complex128", options.threads, TIMEOUT)
     try:
-        truth = {rows: _truth(check, workload, rows) for rows in {_rows(one.contender, workload) for one in workers}}
-        running = []
-        for one in workers:
-            progress(f"{job.title}: {one.contender.label} {one.dtype}")
-            entry = _check(one, workload, truth)
-            record["contenders"].append(entry)
-            if "failed" not in entry and not entry["wrong"]:
-                running.append((one, entry))
-        progress(f"{job.title}: turns")
-        take_turns(workload, running, options.seconds)
-    except WorkerError as error:
-        record["failed"] = f"{check.contender.__name__}: {error}"
+        return record | measure(workload, workers, options.seconds, compare_with(check), calls=CHECKED_CALLS)
     finally:
         for one in (check, *workers):
             one.close()
-    return record
-
-
-def _rows(contender: type[Contender], workload: Workload) -> int:
-    return limited(contender, workload).batch
-
-
-def _calls(rows: int, workload: Workload) -> int:
-    """Return how many calls are compared: one of those that take seconds for a row."""
-    return CHECKED_CALLS if rows == workload.batch else 1
-
-
-def _truth(check: Worker, workload: Workload, rows: int) -> Any:
-    check.call(worker.prepare, dataclasses.replace(workload, batch=rows))
-    return check.call(training_worker.first_calls, _calls(rows, workload))[1:]
-
-
-def _check(one: Worker, workload: Workload, truth: dict[int, Any]) -> Record:
-    """Prepare a contender and compare its first calls; return its entry."""
-    rows = _rows(one.contender, workload)
-    entry: Record = {"label": one.contender.label, "dtype": one.dtype, "rows": rows}
-    entry["extrapolated"] = rows < workload.batch
-    try:
-        entry["prepare_s"] = one.call(worker.prepare, dataclasses.replace(workload, batch=rows))
-        entry["first_call_s"], *answer = one.call(training_worker.first_calls, _calls(rows, workload))
-        entry |= training_worker.errors(tuple(answer), truth[rows])
-    except (WorkerError, ValueError) as error:
-        return entry | {"failed": str(error)}
-    return entry | {"wrong": not max(entry["value_error"], entry["gradient_error"]) <= TOLERANCES[one.dtype]}
 
 
 def _digits(sizes: Sizes, threads: int) -> Record:
     progress("digits")
     sizes_of = (*sizes.digits, sizes.batch, sizes.images, sizes.epochs)
-    found, failed = attempt(training_worker.train_digits, *sizes_of, threads)
+    found, failed = attempt(measurements.train_digits, *sizes_of, threads)
     if failed:
         return {"failed": failed}
-    wrong = not max(found["value_error"], found["gradient_error"]) <= TOLERANCES["complex64"]
-    return found | {"goal_s": sizes.epoch_goal_s, "wrong": wrong}
+    section, answer, true = found
+    judge(section, answer, true)
+    return section | {"goal_s": sizes.epoch_goal_s}
 
 
 def _memory(sizes: Sizes, threads: int) -> Record:
@@ -205,19 +145,18 @@ def _memory(sizes: Sizes, threads: int) -> Record:
     record |= {"num_outputs": workload.num_qubits // 2, "dtype": "complex64", "entries": []}
     progress("memory: double precision")
     shared = {"num_threads": threads, "device": "cpu"}
-    double, record["unchecked"] = attempt(training_worker.measure_vjp, workload, shared | {"dtype": "complex128"})
+    double, record["unchecked"] = attempt(measurements.measure_vjp, workload, shared | {"dtype": "complex128"})
     for budget in (None, *sizes.budgets):
         progress(f"memory: limit {budget}")
-        entry: Record = {"memory_limit": budget}
+        entry: Record = {"memory_limit": budget, "dtype": "complex64"}
         record["entries"].append(entry)
         given = shared | {"dtype": "complex64", "memory_limit": budget}
-        found, failed = attempt(training_worker.measure_vjp, workload, given)
+        found, failed = attempt(measurements.measure_vjp, workload, given)
         if failed:
             entry["failed"] = failed
             continue
         figures, answer = found
         entry |= figures
         if double:
-            entry |= training_worker.errors(answer, double[1])
-            entry["wrong"] = not max(entry["value_error"], entry["gradient_error"]) <= TOLERANCES["complex64"]
+            judge(entry, answer, double[1])
     return record

@@ -14,19 +14,19 @@ from benchmarking import BENCHMARKS, ROOT, InProcess, run_benchmark
 def bench(monkeypatch):
     """The modules of the bench, which is no package."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from gpu import peers, report, run
-    from gpu import worker as gpu_worker
-    from main import worker
+    from common import comparison, worker
+    from gpu import device, peers, report, run
 
-    return SimpleNamespace(gpu=run, peers=peers, report=report, gpu_worker=gpu_worker, worker=worker)
+    modules = {"gpu": run, "peers": peers, "report": report, "device": device}
+    return SimpleNamespace(**modules, comparison=comparison, worker=worker)
 
 
 def test_the_dry_run_goes_through_all_workloads_and_writes_nothing():
     before = sorted((BENCHMARKS / "results").rglob("*.json"))
     done = run_benchmark("gpu", "--dry-run", "--peers", "")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "DRY RUN" in done.stdout and "ABORTED" not in done.stdout
-    for name in ("(i) n=4", "(ii) n=5", "(iii) n=6 L=4 B=2", "(iii) n=6 L=4 B=5: qiskit-fused from B=2 ~"):
+    assert "DRY RUN" in done.stdout and "failed or differs: nothing" in done.stdout
+    for name in ("(i) n=4", "(ii) n=5", "(iii) n=6 L=4 B=2", "scaled from fewer rows"):
         assert name in done.stdout
     assert sorted((BENCHMARKS / "results").rglob("*.json")) == before
 
@@ -38,16 +38,14 @@ def test_without_a_usable_gpu_the_status_is_2_and_the_reason_is_printed():
 
 
 def run_with(bench, *peers):
-    """Run the first tiny workload with made-up peers; return its record and what was skipped."""
-    gpu, contenders, skipped = bench.gpu, bench.peers, {}
-    run = gpu._Run(gpu.DRY_CASES[0], "cpu", 0.01, skipped)
-    ours, reference = (InProcess(bench.worker, one) for one in (contenders.Fused, contenders.NumpyReference))
-    run.go(ours, reference, [InProcess(bench.worker, peer) for peer in peers])
-    return run.record, skipped
+    """Run the first tiny workload with made-up peers; return its record."""
+    ours, *others = (InProcess(bench.worker, one) for one in (bench.peers.Fused, *peers))
+    reference = InProcess(bench.worker, bench.peers.NumpyReference, "complex128")
+    return bench.gpu.run_case(bench.gpu.QUICK[0], [ours, *others], reference, "cpu", 0.01)
 
 
 @pytest.mark.parametrize("spoiled", [0, 1])
-def test_a_contender_that_differs_aborts_the_workload(bench, spoiled):
+def test_a_contender_that_differs_is_not_timed(bench, spoiled):
     class Wrong(bench.peers.Fused):
         label = "wrong"
 
@@ -56,42 +54,47 @@ def test_a_contender_that_differs_aborts_the_workload(bench, spoiled):
             results[spoiled] = results[spoiled] * 1.01
             return tuple(results)
 
-    record, _ = run_with(bench, Wrong)
-    assert record["aborted"].startswith("wrong: values differ by")
-    assert not any("median_ms" in entry for entry in record["contenders"])
+    ours, wrong = run_with(bench, Wrong)["contenders"]
+    assert wrong["wrong"].startswith("DIFFERS: values by") and "median_ms" not in wrong
+    assert ours["median_ms"] > 0
 
 
-def test_contenders_that_are_missing_or_fail_do_not_stop_the_others(bench):
-    class Missing(bench.peers.Fused):
-        label = "missing"
+def test_a_contender_that_differs_in_later_rows_is_not_timed(bench):
+    class Wrong(bench.peers.Fused):
+        label = "wrong"
 
-        def prepare(self, workload, seconds):
-            raise ModuleNotFoundError("No module named 'missing'")
+        def __call__(self, parameters):
+            values, gradient = super().__call__(parameters)
+            values[bench.gpu.QUICK[0].check_rows :] += 0.1
+            return values, gradient
 
+    _, wrong = run_with(bench, Wrong)["contenders"]
+    assert wrong["wrong"].startswith("DIFFERS from qiskit-fused") and "median_ms" not in wrong
+
+
+def test_contenders_that_fail_do_not_stop_the_others(bench):
     class Failing(bench.peers.Fused):
         label = "failing"
 
         def __call__(self, parameters):
             raise RuntimeError("out of memory")
 
-    record, skipped = run_with(bench, Missing, Failing)
-    assert skipped == {"missing": "No module named 'missing'"}
-    ours, failing = record["contenders"]
-    assert ours["median_ms"] > 0 and failing["failed"] == "out of memory" and "aborted" not in record
+    ours, failing = run_with(bench, Failing)["contenders"]
+    assert ours["median_ms"] > 0 and failing["failed"] == "out of memory"
 
 
 def test_fewer_rows_are_marked_and_scaled_to_the_batch(bench):
     class Half(bench.peers.Fused):
         label = "half"
 
-        def prepare(self, workload, seconds):
-            super().prepare(workload, seconds)
+        def prepare(self, workload):
+            super().prepare(workload)
             self.rows = workload.batch // 2
 
-    record, _ = run_with(bench, Half)
-    ours, half = record["contenders"]
+    ours, half = run_with(bench, Half)["contenders"]
     assert half["extrapolated"] and not ours["extrapolated"]
-    taken = bench.gpu._statistics([1.0, 3.0, 2.0], 2.0)
+    assert half["rows"] == 3 and half["median_ms"] > 0
+    taken = bench.comparison.summary_of([1.0, 3.0, 2.0], 2.0)
     assert taken["median_ms"] == 4000 and taken["min_ms"] == 2000
 
 
@@ -100,13 +103,13 @@ def test_the_timed_call_gives_values_and_the_gradient_of_their_mean(bench, make_
     workload = peers.encoded_ansatz("", 5, 2, 4)
     contender, reference = peers.Fused("complex64", 1), peers.NumpyReference("complex128", 1)
     contender.device = "cpu"
-    contender.prepare(workload, 1.0)
+    contender.prepare(workload)
     contender.engine = make_engine(1)
-    reference.prepare(workload, 1.0)
+    reference.prepare(workload)
     parameters = workload.parameters(0)
     for found, expected in zip(contender(parameters), reference(parameters), strict=True):
         np.testing.assert_allclose(found, expected, atol=5e-6)
-    assert min(contender.work().values()) > 0
+    assert min(contender.row_work().values()) > 0
 
 
 def test_the_report_says_where_we_lose_or_miss(bench, capsys):
@@ -121,17 +124,18 @@ def test_the_report_says_where_we_lose_or_miss(bench, capsys):
         "contenders": [entry("qiskit-fused", 2.0), entry("triton-qml", 8.0), entry("other", 1.0)],
     }  # fmt: skip
     results = {
-        "gpu": {"name": "a GPU"}, "date": "today", "revision": None, "dry_run": False, "skipped": {"gone": "not there"},
+        "gpu": {"name": "a GPU"}, "machine": {"cpu": "a CPU", "simd": "some"}, "num_threads": 1, "date": "today",
+        "revision": None, "dry_run": False, "missing": ["gone: gone is not installed"],
         "ceilings": {"flops_per_second": 8e12, "bytes_per_second": 8e12}, "workloads": [workload],
     }  # fmt: skip
-    bench.report.print_report(json.loads(json.dumps(results)))
+    bench.report.REPORT.print(json.loads(json.dumps(results)))
     printed = capsys.readouterr().out
     losses = printed[printed.index("Where we lose or miss:") :]
-    assert "other is 2 times faster" in losses
-    assert "4 times faster than triton-qml, 10 wanted" in losses
+    assert "other c64 is 2.00 times faster" in losses
+    assert "4 times faster than triton-qml c64, 10 wanted" in losses
     assert "2 ms, the goal for an H200 is 1 ms" in losses
-    assert "gone was skipped: not there" in printed
-    assert re.search(r"some +2 +- +8 +4 +0\.5 +8 +4,000 +0\.5\n", printed)  # 8 Gflop and 8 GB in 2 ms
+    assert "gone is not installed" in printed
+    assert re.search(r"some +2 +4,000 +50% +4,000 +50% +-\n", printed)  # 8 Gflop and 8 GB in 2 ms
 
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90", "sm_120"])
@@ -139,7 +143,7 @@ def test_the_kernels_of_the_ceilings_compile_without_spills(bench, architecture)
     pytest.importorskip("cuda.bindings", reason="NVRTC comes with the extra `test` on Linux and Windows")
     from cuda_compiler import compile_module
 
-    compiled = compile_module(bench.gpu_worker._CEILINGS, {}, architecture)
+    compiled = compile_module(bench.device._CEILINGS, {}, architecture)
     assert set(compiled.kernels) == {"multiply_add", "copy"} and not compiled.warnings
     assert all(kernel.stack == kernel.spills == 0 for kernel in compiled.kernels.values())
 
@@ -151,8 +155,8 @@ def test_the_ceilings_are_those_of_a_gpu(bench):
     runtime, reason = availability.usable_gpu()
     if runtime is None:
         pytest.skip(reason)
-    assert bench.gpu_worker.describe_device("cuda")["multiprocessors"] > 0
-    found = bench.gpu_worker.ceilings("cuda", 1)
+    assert bench.device.describe_device("cuda")["multiprocessors"] > 0
+    found = bench.device.ceilings("cuda", 1)
     assert 1e11 < found["flops_per_second"] < 1e15 and 1e10 < found["bytes_per_second"] < 1e14
 
 

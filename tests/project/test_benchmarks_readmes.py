@@ -4,7 +4,6 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from benchmarking import BENCHMARKS, ROOT
@@ -14,17 +13,27 @@ from benchmarking import BENCHMARKS, ROOT
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import readmes
-    from main import report
 
-    return SimpleNamespace(readmes=readmes, report=report)
+    return readmes
 
 
 def test_both_readmes_are_in_step_with_the_results(bench):
-    files = bench.readmes.load(BENCHMARKS / "results")
+    files = bench.load(BENCHMARKS / "results")
     assert files
     for readme in (ROOT / "README.md", BENCHMARKS / "README.md"):
         stale = "stale: run python benchmarks readmes"
-        assert bench.readmes.updated(readme, files) == readme.read_text(), stale
+        assert bench.updated(readme, files) == readme.read_text(), stale
+
+
+def test_every_committed_results_file_can_be_printed_and_shows_all_its_medians(bench, capsys):
+    from common.report import number
+
+    for path, results in bench.load(BENCHMARKS / "results").items():
+        report = bench.REPORTS[bench.kind_of(results)]
+        report.print(results)
+        medians = {number(float(digits)) for digits in re.findall(r'"median_ms": ([-+.\de]+)', path.read_text())}
+        for text in (report.markdown(results), capsys.readouterr().out):
+            assert not [median for median in medians if median not in text], path
 
 
 def test_every_link_and_picture_of_a_result_exists(bench):
@@ -37,12 +46,12 @@ def test_every_link_and_picture_of_a_result_exists(bench):
 
 def test_all_results_are_linked_and_every_kind_that_was_measured_is_shown(bench):
     text = (BENCHMARKS / "README.md").read_text()
-    files = bench.readmes.load(BENCHMARKS / "results")
+    files = bench.load(BENCHMARKS / "results")
     for path in files:
         assert f"({path.relative_to(BENCHMARKS).as_posix()})" in text.split("## All results")[1]
-    for kind in {bench.report.kind_of(results) for results in files.values()} - {"gpu"}:
+    for kind in {bench.kind_of(results) for results in files.values()} - {"gpu"}:
         assert f"<!-- generated: {kind} -->" in text
-        _, results = bench.readmes.newest(files, kind)
+        _, results = bench.newest(files, kind)
         assert results["machine"]["cpu"] in text
 
 
@@ -77,7 +86,7 @@ def folder(tmp_path):
 def updated(bench, folder: Path, text: str) -> str:
     readme = folder / "README.md"
     readme.write_text(text)
-    return bench.readmes.updated(readme, bench.readmes.load(folder / "results"))
+    return bench.updated(readme, bench.load(folder / "results"))
 
 
 def test_sections_show_the_newest_complete_results_and_name_machine_winners_and_the_missing(bench, folder):

@@ -16,8 +16,9 @@ from benchmarking import BENCHMARKS, ROOT, InProcess, run_benchmark
 def bench(monkeypatch):
     """The modules of the benchmark."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = {name: f"main.{name}" for name in ("peers", "report", "run", "worker")}
-    names |= {name: f"common.{name}" for name in ("harness", "own", "workloads")}
+    names = {name: f"main.{name}" for name in ("peers", "run")} | {"main_report": "main.report"}
+    names |= {name: f"common.{name}" for name in ("comparison", "harness", "numpy_adjoint", "own", "report", "worker")}
+    names |= {"workloads": "common.workloads"}
     names |= {"scan": "scan.run", "scan_report": "scan.report", "training_peers": "training.peers"}
     return SimpleNamespace(**{name: importlib.import_module(path) for name, path in names.items()})
 
@@ -48,12 +49,12 @@ def test_an_unknown_axis_or_peer_is_refused_with_those_that_exist():
         assert done.returncode == 2 and "nonsense" in done.stderr and text in done.stderr
 
 
-def scanned(bench, monkeypatch, *contenders, cap=10.0):
+def scanned(bench, monkeypatch, *contenders, cap=10.0, ours=None):
     """Scan three tiny sizes with ours and made-up contenders."""
     sizes = (2, 3, 4)
     axis = bench.scan.Axis("qubits", "", lambda n: bench.workloads.efficient_su2(n, 1, batch=2), sizes, sizes)
     monkeypatch.setitem(bench.scan.AXES, "qubits", axis)
-    ours = [InProcess(bench.worker, bench.peers.Fused, dtype) for dtype in ("complex64", "complex128")]
+    ours = [InProcess(bench.worker, ours or bench.peers.Fused, dtype) for dtype in ("complex64", "complex128")]
     workers = [*ours, *(InProcess(bench.worker, one) for one in contenders)]
     return bench.scan.scan("qubits", workers, SimpleNamespace(quick=True, seconds=0.01, cap=cap))
 
@@ -93,9 +94,9 @@ def test_a_contender_that_is_slow_or_fails_or_differs_is_not_continued_and_named
     labels = [[entry["label"] for entry in point["contenders"]] for point in axis["points"]]
     assert labels == [["qiskit-fused"] * 2 + more for more in (["slow", "failing", "wrong"], ["slow", "failing"], [])]
     assert not any("median_ms" in entry for entry in axis["points"][0]["contenders"] if entry["label"] == "wrong")
-    failed = bench.scan_report.failures(results_of(axis))
+    failed = bench.scan_report.REPORT.failures(results_of(axis))
     assert len(failed) == 2 and "DIFFERS" in failed[0] and "no room" in failed[1]
-    text = bench.scan_report.markdown(results_of(axis))
+    text = bench.scan_report.REPORT.markdown(results_of(axis))
     assert "| slow c64 | 3 | a call took more than 0.1 s |" in text and "DIFFERS" in text and "no room" in text
 
 
@@ -109,12 +110,10 @@ def test_a_scan_goes_on_without_ours_when_ours_fails(bench, monkeypatch):
     class Other(bench.peers.Fused):
         label = "qulacs"
 
-    monkeypatch.setattr(bench.peers, "Fused", Failing)
-    monkeypatch.setitem(bench.peers.OURS, False, Failing)
-    axis = scanned(bench, monkeypatch, Other, cap=0.0)
+    axis = scanned(bench, monkeypatch, Other, cap=0.0, ours=Failing)
     assert [len(point["contenders"]) for point in axis["points"]] == [3, 2, 0]
     assert {(one["label"], one["size"]) for one in axis["stopped"]} == {("qulacs", 2), ("qiskit-fused", 3)}
-    assert "no room" in bench.scan_report.markdown(results_of(axis))
+    assert "no room" in bench.scan_report.REPORT.markdown(results_of(axis))
 
 
 def test_a_faster_peer_is_named_for_each_size(bench, monkeypatch):
@@ -122,12 +121,12 @@ def test_a_faster_peer_is_named_for_each_size(bench, monkeypatch):
     for point in axis["points"]:
         ours = point["contenders"][0]
         point["contenders"].append(ours | {"label": "qulacs", "median_ms": ours["median_ms"] / 2})
-    text = bench.scan_report.markdown(results_of(axis))
+    text = bench.scan_report.REPORT.markdown(results_of(axis))
     assert len(re.findall(r"\* W2 .*, complex64: qulacs c64 is 2.00 times faster", text)) == 3
     assert len(re.findall(r"^\| [234] \|.*\| \*\*[^|]*\*\* \|$", text, re.M)) == 3
 
 
-def test_when_ours_differs_nobody_is_timed(bench, monkeypatch):
+def test_when_ours_differs_nobody_is_timed(bench):
     class Wrong(bench.peers.Fused):
         def __call__(self, parameters):
             values, gradients = super().__call__(parameters)
@@ -135,7 +134,6 @@ def test_when_ours_differs_nobody_is_timed(bench, monkeypatch):
 
     reference = InProcess(bench.worker, bench.peers.Fused, "complex128")
     broken = InProcess(bench.worker, Wrong)
-    monkeypatch.setitem(bench.peers.OURS, False, Wrong)
     record = bench.run.run_workload(bench.workloads.efficient_su2(3, 1, batch=2), [broken, reference], 0.01)
     assert "DIFFERS" in record["contenders"][0]["wrong"]
     assert not any("median_ms" in entry for entry in record["contenders"])
@@ -149,17 +147,18 @@ def test_what_is_too_large_for_a_contender_is_left_out_and_said(bench):
     record = bench.run.run_workload(bench.workloads.efficient_su2(3, 1, batch=2), workers, 0.01)
     ours, small = record["contenders"]
     assert "median_ms" in ours and "its limit here is 1e+01" in small["left_out"]
-    assert bench.report.details(small) == [small["left_out"]] and not bench.report.failures(record)
+    assert bench.report.why_not_timed(small) == small["left_out"]
+    assert not bench.report.failed_contenders("small", record)
 
 
 def test_a_peer_that_is_not_installed_is_named_in_the_results(bench):
     class Absent(bench.peers.Fused):
         label, package = "absent", "no-such-distribution"
 
-    workers, missing = bench.run.make_workers([bench.peers.Fused, Absent], 1)
+    workers, missing = bench.comparison.make_workers([bench.peers.Fused, Absent], 1)
     assert [one.contender for one in workers] == [bench.peers.Fused] * 2
     assert missing == ["absent: no-such-distribution is not installed"]
-    text = bench.report.markdown({"workloads": [], "missing": missing})
+    text = bench.main_report.REPORT.markdown({"workloads": [], "missing": missing})
     assert "* absent: no-such-distribution is not installed" in text
 
 
@@ -191,7 +190,7 @@ def test_peers_that_are_installed_agree_with_a_numpy_adjoint(bench, name, rows):
     if not peer.networks and rows == 1:
         cases += [workloads.hardware_efficient(4, 2), workloads.full_graph_qaoa(4, 2)]
     for workload in cases:
-        check = bench.peers.CHECK("complex128", 1)
+        check = bench.numpy_adjoint.NumpyAdjoint("complex128", 1)
         check.prepare(workload)
         true = check(workload.parameters(0))
         for dtype in peer.precisions:

@@ -6,17 +6,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarking import BENCHMARKS, run_benchmark
+from benchmarking import BENCHMARKS, InProcess, run_benchmark
 
 
 @pytest.fixture
 def bench(monkeypatch):
     """The modules of the benchmark, which is no package."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from common import workloads
-    from training import peers, report, run, worker
+    from common import comparison, worker, workloads
+    from training import peers, report
 
-    return SimpleNamespace(main=run, peers=peers, report=report, training_worker=worker, workloads=workloads)
+    return SimpleNamespace(comparison=comparison, peers=peers, report=report, worker=worker, workloads=workloads)
 
 
 def test_the_quick_training_benchmark_checks_a_vjp_and_its_memory():
@@ -48,16 +48,11 @@ def test_a_contender_whose_gradient_differs_is_not_timed(bench):
     check = bench.peers.NumpyStep("complex128", 1)
     check.prepare(workload)
     answer = [np.array(part) for part in check(workload.parameters(0))]
-    truth = {3: (answer[0], answer[1] + 0.1)}
-
-    class One:
-        contender, dtype = bench.peers.FusedLayerStep, "complex64"
-
-        def call(self, function, *_):
-            return (0.1, *answer) if function is bench.training_worker.first_calls else 0.1
-
-    assert bench.main._check(One(), workload, truth)["wrong"]
-    assert not bench.main._check(One(), workload, {3: tuple(answer)})["wrong"]
+    true = tuple(part[None] for part in answer)
+    compare = bench.comparison.compare_with(InProcess(bench.worker, bench.peers.NumpyStep, "complex128"))
+    entries = [{"dtype": "complex64", "rows": 3} for _ in range(2)]
+    compare(workload, {"right": (entries[0], true), "wrong": (entries[1], (true[0], true[1] + 0.1))})
+    assert "wrong" not in entries[0] and "DIFFERS" in entries[1]["wrong"]
 
 
 def test_the_jobs_of_the_check_agree_with_finite_differences(bench):
@@ -111,8 +106,8 @@ def test_what_fails_or_differs_or_misses_a_goal_is_said(bench):
         "digits": {"median_s": 11.0, "goal_s": 10.0},
         "memory": {"entries": entries, "unchecked": "it died"},
     }
-    found, missed = bench.report.failures(results), bench.report.misses(results)
-    assert len(found) == 3 and "c c64 DIFFERS" in found[0] and "it died" in found[1] and "MemoryError" in found[2]
+    found, missed = bench.report.REPORT.failures(results), bench.report.REPORT.misses(results)
+    assert len(found) == 3 and "c c64: DIFFERS" in found[0] and "it died" in found[1] and "MemoryError" in found[2]
     assert len(missed) == 4
     assert "not installed" in missed[0] and "4 times faster than b" in missed[1]
     assert "11 s" in missed[2] and "2 MB" in missed[3]

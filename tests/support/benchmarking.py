@@ -25,11 +25,11 @@ class InProcess:
         self.current, self.error = worker._current, worker.WorkerError
         self.contender, self.dtype, self.state = contender, dtype, {"contender": contender(dtype, 1)}
 
-    def call(self, function, *arguments):
+    def call(self, function, *arguments, **keywords):
         self.current.clear()
         self.current.update(self.state)
         try:
-            return function(*arguments)
+            return function(*arguments, **keywords)
         except Exception as error:
             raise self.error(str(error)) from error
         finally:

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs in the contenders' processes of the GPU benchmark (see main/worker.py), and the ceilings of the device."""
+"""The device of the GPU benchmark: its description, its ceilings, and the work of our calls on it.
+
+These functions run in the process of our contender (see common/worker.py).
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from common.workloads import Workload
-from gpu.peers import GpuContender
-from main.worker import _current
+from common.worker import _current
 
-# Eight independent chains a thread keep the multiply-add units busy whatever their latency; a and b are no constants,
-# so that the compiler can fold nothing.
+# Eight independent chains of a thread keep the multiply-add units busy at any latency; a and b are arguments, so that
+# the compiler can fold nothing.
 _CEILINGS = r"""
 extern "C" __global__ void multiply_add(float* out, float a, float b, int rounds) {
     float x[8];
@@ -42,7 +42,6 @@ extern "C" __global__ void copy(const float4* in, float4* out, long long size) {
 _FLOPS_PER_ROUND, _ROUNDS = 2 * 8 * 32, 2048
 _THREADS, _BLOCKS_PER_MULTIPROCESSOR = 256, 8
 _REPETITIONS = 20
-_SHORT = 1.0  # seconds; calls shorter than this are repeated once untimed after the device changed hands
 
 
 def describe_device(device: str) -> dict[str, Any]:
@@ -121,60 +120,11 @@ def _median_device_seconds(function: Callable[[], Any]) -> float:
     return statistics.median(times)
 
 
-def prepare(workload: Workload, device: str, seconds: float) -> dict[str, Any]:
-    """Prepare the contender; return the seconds that took, the rows it is to be timed with, and its settings."""
-    contender: GpuContender = _current["contender"]
-    contender.device = device
-    start = time.perf_counter()
-    try:
-        contender.prepare(workload, seconds)
-    except ImportError as error:
-        return {"skipped": str(error)}
-    _current["workload"] = workload
-    taken = time.perf_counter() - start
-    return {"prepare_s": taken, "rows": contender.rows, "settings": contender.settings}
-
-
-def call(seed: int, rows: int) -> tuple[float, np.ndarray, np.ndarray]:
-    """Call once; return seconds (compilation included), values and the gradient."""
-    contender = _current["contender"]
-    parameters = _parameters(seed, rows)
-    start = time.perf_counter()
-    values, gradient = contender(parameters)
-    contender.synchronize()
-    return time.perf_counter() - start, np.asarray(values, dtype=float), np.asarray(gradient, dtype=float)
-
-
-def turn(seed: int, calls: int, expected: float) -> list[float]:
-    """Call several times with new parameters, then give the device back; return the seconds of each call."""
-    contender = _current["contender"]
-    if expected < _SHORT:
-        call(seed, contender.rows)  # memory is allocated again, clocks rise
-    times = [call(seed + 1 + i, contender.rows)[0] for i in range(calls)]
-    _current["peak_bytes"] = contender.peak_bytes()
-    contender.release()
-    return times
-
-
-def release() -> None:
-    """Give memory back to the device."""
-    _current["contender"].release()
-
-
-def peak_bytes() -> int | None:
-    """Return the most device memory that the latest turn had in use."""
-    return _current.get("peak_bytes")
-
-
 def work() -> dict[str, Any]:
-    """Return what the engine says of its latest call, and the work of a row."""
+    """Return the statistics of the latest call of our engine, and the work of a row."""
     contender = _current["contender"]
-    return {"stats": _plain(contender.stats), "work": contender.work()}
+    return {"stats": _plain(contender.stats), "work": contender.row_work()}
 
 
 def _plain(stats: dict[str, Any]) -> dict[str, Any]:
     return {name: value if isinstance(value, (int, float, str)) else str(value) for name, value in stats.items()}
-
-
-def _parameters(seed: int, rows: int) -> np.ndarray:
-    return replace(_current["workload"], batch=rows).parameters(seed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs in the processes of the training benchmark (see main/worker.py); plain data comes back."""
+"""Measurements of the training benchmark that run in a process of their own and return plain data."""
 
 from __future__ import annotations
 
@@ -11,48 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from common.comparison import Answer
+from common.worker import Record, forget_peak_memory, memory_in_use
 from common.workloads import Workload, efficient_su2, qiskit_circuit
-from main.worker import _current, forget_peak_memory, memory_in_use
-from training.peers import LEARNING_RATE, output_operators
+from training.peers import LEARNING_RATE, network
 
-NUM_CLASSES = 10  # digits
-
-Record = dict[str, Any]
-
-
-def first_calls(count: int) -> tuple[float, np.ndarray, np.ndarray]:
-    """Call with the seeds 0 to count - 1; return seconds of the first call, all values and all gradients."""
-    seconds, answers = 0.0, []
-    for seed in range(count):
-        parameters = _current["workload"].parameters(seed)
-        start = time.perf_counter()
-        values, gradient = _current["contender"](parameters)
-        seconds = seconds or time.perf_counter() - start
-        answers.append((np.array(values), np.array(gradient)))
-    values, gradients = zip(*answers, strict=True)
-    return seconds, np.stack(values), np.stack(gradients)
-
-
-def errors(found: tuple[np.ndarray, np.ndarray], true: tuple[np.ndarray, np.ndarray]) -> Record:
-    """Return the largest error of a value and, relative to the largest component, of a gradient."""
-    (values, gradients), (true_values, true_gradients) = found, true
-    if values.shape != true_values.shape or gradients.shape != true_gradients.shape:
-        raise ValueError(
-            f"shapes {values.shape} and {gradients.shape}, not {true_values.shape}, {true_gradients.shape}"
-        )
-    return {
-        "value_error": float(np.abs(values - true_values).max()),
-        "gradient_error": float(np.abs(gradients - true_gradients).max() / np.abs(true_gradients).max()),
-    }
+NUM_CLASSES = 10  # number of digits
 
 
 def train_digits(
     num_qubits: int, num_layers: int, batch: int, num_images: int | None, epochs: int, num_threads: int
-) -> Record:
-    """Train a classifier of scikit-learn's digits; return seconds and mean loss of each epoch, and what was learnt.
+) -> tuple[Record, Answer, Answer]:
+    """Train a classifier of scikit-learn's digits; return a record, and two answers for the first batch.
 
     The model is ``nn.Linear`` behind a `FusedLayer`, whose outputs are Z on each qubit and whose inputs are principal
-    components of the images. Errors are those of the first batch, beside the reference engine in double precision.
+    components of the images. The record holds seconds and mean loss of each epoch, and the accuracy after the last. The
+    answers are those of the layer, and of the reference engine in double precision.
     """
     import torch
     from qiskit.quantum_info import SparsePauliOp
@@ -71,10 +45,7 @@ def train_digits(
     outputs = [SparsePauliOp.from_sparse_list([("Z", [q], 1.0)], num_qubits) for q in range(num_qubits)]
     layer = FusedLayer(circuit, outputs, *parameters, num_threads=num_threads)
     reference = FusedLayer(circuit, outputs, *parameters, layer.weight.detach().double(), device="reference")
-    record: Record = errors(
-        _answer(layer, features[:batch]),
-        _answer(reference, features[:batch].double()),
-    )
+    answers = _answer(layer, features[:batch]), _answer(reference, features[:batch].double())
     model = torch.nn.Sequential(layer, torch.nn.Linear(num_qubits, NUM_CLASSES))
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     loader = DataLoader(TensorDataset(features, labels), batch_size=batch, shuffle=True)
@@ -91,13 +62,19 @@ def train_digits(
         losses.append(total / len(labels))
     with torch.no_grad():
         accuracy = (model(features).argmax(1) == labels).double().mean().item()
-    record |= {"num_images": len(labels), "batch": batch, "num_qubits": num_qubits, "num_layers": num_layers}
+    record: Record = {
+        "dtype": "complex64",
+        "num_images": len(labels),
+        "batch": batch,
+        "num_qubits": num_qubits,
+        "num_layers": num_layers,
+    }
     record |= {"num_weights": sum(p.numel() for p in model.parameters()), "steps": len(loader), "epochs_s": seconds}
     record |= {"median_s": statistics.median(seconds), "losses": losses, "accuracy": accuracy}
-    return record
+    return record, *answers
 
 
-def _answer(layer: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+def _answer(layer: Any, inputs: Any) -> Answer:
     """Return values, and the gradient of the sum of their squares."""
     values = layer(inputs)
     (values**2).sum().backward()
@@ -106,33 +83,23 @@ def _answer(layer: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
     return values.detach().numpy(), gradient
 
 
-def measure_vjp(workload: Workload, options: Record) -> tuple[Record, tuple[np.ndarray, np.ndarray]]:
+def measure_vjp(workload: Workload, options: Record) -> tuple[Record, Answer]:
     """Run `FusedEstimatorQNN.value_and_vjp` once on all rows; return a record, and values and gradient.
 
     The record holds seconds, the bytes in use before, and those at the peak. Cotangents and inputs are made before.
     """
     tiny = efficient_su2(2, 1, batch=2)
-    _network(tiny, options | {"memory_limit": None}).vjp(*_split(tiny), np.ones((2, 1)))  # loads all libraries
-    network, inputs = _network(workload, options), _split(workload)
+    network(tiny, **options | {"memory_limit": None}).vjp(*_split(tiny), np.ones((2, 1)))  # loads all libraries
+    model, inputs = network(workload, **options), _split(workload)
     cotangents = np.random.default_rng(0).normal(size=(workload.batch, workload.num_qubits // 2))
     before = memory_in_use("VmRSS")
     forget_peak_memory()
     start = time.perf_counter()
-    values, _, gradient = network.value_and_vjp(*inputs, cotangents)
+    values, _, gradient = model.value_and_vjp(*inputs, cotangents)
     seconds = time.perf_counter() - start
     peak = memory_in_use("VmHWM")
     growth = None if before is None or peak is None else peak - before
     return {"seconds": seconds, "before_bytes": before, "growth_bytes": growth}, (values, gradient)
-
-
-def _network(workload: Workload, options: Record) -> Any:
-    from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
-
-    circuit, inputs, weights = qiskit_circuit(workload)
-    observables = output_operators(workload.num_qubits)
-    return FusedEstimatorQNN(
-        circuit=circuit, observables=observables, input_params=inputs, weight_params=weights, **options
-    )
 
 
 def _split(workload: Workload) -> tuple[np.ndarray, np.ndarray]:

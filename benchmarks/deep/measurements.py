@@ -11,22 +11,20 @@ import statistics
 import time
 from collections.abc import Callable
 from math import isqrt, pi
-from typing import Any
 
 import numpy as np
 
+from common.comparison import Answer, errors
 from common.own import engine_stats
+from common.worker import Record, forget_peak_memory, memory_in_use
 from common.workloads import Workload, qiskit_circuit, sum_of_z
-from main.worker import forget_peak_memory, memory_in_use
 
 TURN_SECONDS = 0.1
 SEEDS = (0, 1, 2)  # of the drift table, which holds the largest error
 
 DOUBLE = {"dtype": "complex128", "method": "reverse"}  # what everything is compared with
 
-Record = dict[str, Any]
-Answer = tuple[np.ndarray, np.ndarray]  # values (B,), gradients (B, P)
-Call = Callable[[np.ndarray], Answer]
+Call = Callable[[np.ndarray], Answer]  # angles (B, P) to values (B,) and gradients (B, P)
 
 
 class _Problem:
@@ -110,7 +108,7 @@ def measure_budgets(workload: Workload, options: Record, settings: list[Record],
             except MemoryError as error:
                 record["does_not_fit"] = str(error)
                 continue
-            record |= compare(found, true) | _engine_figures(stats[-1]) | {"times_s": []}
+            record |= errors(found, true) | _engine_figures(stats[-1]) | {"times_s": []}
             begin = time.perf_counter()
             one(start)
             running.append((one, record, max(1, round(TURN_SECONDS / (time.perf_counter() - begin)))))
@@ -146,18 +144,9 @@ def measure_drift(workload: Workload, options: Record) -> list[Record]:
         true = [reference(row) for row in rows]
         for setting in settings:
             one = problem.call(options | setting)
-            errors = [compare(one(row), expected)["gradient_error"] for row, expected in zip(rows, true, strict=True)]
-            records.append({**setting, "repeated": repeated, "errors": errors, "error": max(errors)})
+            largest = [errors(one(row), expected)["gradient_error"] for row, expected in zip(rows, true, strict=True)]
+            records.append({**setting, "repeated": repeated, "errors": largest, "error": max(largest)})
     return records
-
-
-def compare(found: Answer, true: Answer) -> Record:
-    """Return the largest error of a value and, relative to the largest component, of a gradient."""
-    (values, gradients), (true_values, true_gradients) = found, true
-    return {
-        "value_error": float(np.abs(values - true_values).max()),
-        "gradient_error": float(np.abs(gradients - true_gradients).max() / np.abs(true_gradients).max()),
-    }
 
 
 def _engine_figures(stats: Record) -> Record:
