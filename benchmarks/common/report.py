@@ -7,6 +7,7 @@ second half of this file holds the columns and lines that benchmarks with severa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ Record = dict[str, Any]
 OURS = "qiskit-fused"
 MB = 10**6
 
+_WORD = re.compile("[A-Za-df-z]")  # a letter that is no exponent
 _FOLDED = 30  # a table of more rows is folded in Markdown
 _QUIET = 0.2  # number of CPUs that others may take before the report warns
 
@@ -80,7 +82,7 @@ class Table:
         """Print the table with its caption; columns of words are aligned on the left, others on the right."""
         full = [row for row in self.rows if len(row) == len(self.header)]
         widths = [max(len(row[i]) for row in [self.header, *full]) for i in range(len(self.header))]
-        words = [any(row[i][:1].isalpha() for row in full) for i in range(len(self.header))]
+        words = [any(_WORD.search(row[i]) for row in full) for i in range(len(self.header))]
         print(f"\n{self.caption}\n")
         for row in [self.header, *self.rows]:
             cells = (

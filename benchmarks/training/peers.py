@@ -64,7 +64,7 @@ def start_weights(workload: Workload) -> np.ndarray:
 
 def network(workload: Workload, **options: Any) -> Any:
     """Return a `FusedEstimatorQNN` with these options."""
-    from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
+    from qiskit_fused import FusedEstimatorQNN
 
     circuit, inputs, weights = qiskit_circuit(workload)
     observables = output_operators(workload.num_qubits)
