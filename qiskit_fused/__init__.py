@@ -8,8 +8,8 @@ compilation, engines, execution, inspection, primitives, torch, machine_learning
 from importlib.metadata import PackageNotFoundError, version
 
 from qiskit_fused.common.caches import release_memory
-from qiskit_fused.compilation.circuits import CompiledCircuit, compile_circuit, fuse
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.compilation.circuits import CompiledCircuit, compile_circuit
+from qiskit_fused.inspection.plan import Plan, fuse
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.accelerate import accelerate
 from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN

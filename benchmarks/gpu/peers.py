@@ -105,9 +105,11 @@ class Fused(GpuContender):
 
     def row_work(self) -> dict[str, int]:
         """Return what a row costs: flops of its sweeps, and the bytes that they read and write in memory or L2."""
-        flops = self.plan.flops(gradient=True)
+        from qiskit_fused.engines.cpu import costs
+
+        flops = costs.flops(self.plan, gradient=True)
         if self.engine.name != "cuda":
-            return {"flops": flops, "bytes_moved": self.plan.bytes_moved(self.dtype)}
+            return {"flops": flops, "bytes_moved": costs.bytes_moved(self.plan, self.dtype)}
         from qiskit_fused.engines.cuda.memory import REAL_FORMAT, REGISTER_QUBITS
         from qiskit_fused.engines.cuda.passes import make_passes
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Circuit -> Program -> Plan, each made once.
+"""Circuit -> Program -> FusedProgram, each made once.
 
 Circuits are mutable and have no version number, so "the same circuit" means: the same object, which equals the snapshot
 taken when it was lowered.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,9 @@ from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.common.caches import BoundedCache, Owner
 from qiskit_fused.common.limits import count_text
-from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.compilation.snapshots import Snapshot
-from qiskit_fused.fusion.fused_program import Plan
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.light_cones import LightCones
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.lowering.lower import lower
@@ -30,7 +28,7 @@ MAX_CIRCUIT_BYTES = 256 << 20  # of all compiled circuits, without their plans
 MAX_PLAN_BYTES = 256 << 20  # of all plans, with what the CPU engine makes of them
 _INSTRUCTION_BYTES = 1000  # of a compiled circuit for each instruction, and as many for the circuit itself
 
-_PLANS: BoundedCache[Plan] = BoundedCache(MAX_PLAN_BYTES)
+_PLANS: BoundedCache[FusedProgram] = BoundedCache(MAX_PLAN_BYTES)
 
 
 class CompiledCircuit:
@@ -113,7 +111,7 @@ class CompiledCircuit:
                 "there (equal names are not enough)."
             ) from None
 
-    def plan(self, support: np.ndarray | None, any_start: bool = False) -> Plan:
+    def plan(self, support: np.ndarray | None, any_start: bool = False) -> FusedProgram:
         """Return the plan for observables with that support (``Observables.support``), None for all qubits.
 
         Args:
@@ -131,7 +129,7 @@ class CompiledCircuit:
                 if program.needs_zero is not None:
                     raise UnsupportedInstruction(*program.needs_zero, _NEEDS_ZERO, fallback=False)
                 program = program.from_any_state()
-            plan = make_plan(program, support)
+            plan = fuse_program(program, support)
             plan = _PLANS.put(key, plan, plan.num_bytes, self._owner)
         return plan
 
@@ -221,42 +219,6 @@ def compile_circuit(circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircui
     if isinstance(circuit, CompiledCircuit):
         return circuit
     return COMPILED.get(circuit)._keeping(circuit.copy())
-
-
-def fuse(
-    circuit: QuantumCircuit | CompiledCircuit, observables: Any = None, inputs: Iterable[Parameter] | None = None
-) -> Plan:
-    """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` counts them, ``fuse(circuit).draw()`` shows them.
-
-    Args:
-        circuit: the circuit, with any number of parameters, or what `compile_circuit` made of it.
-        observables: one observable or a list of them. Gates that none of them can see are left out. None keeps all.
-            Where values take several light cones one after the other, the plan is that of the largest, and
-            ``plan.cones`` has the qubits of each.
-        inputs: parameters that differ between the rows of a batch. The plan then also shows what all rows share, and
-            from how many rows on that is simulated once.
-
-    Returns:
-        The plan; the same object for the same unchanged circuit and observables on the same qubits, without inputs.
-
-    Raises:
-        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
-        MemoryError: when a plan would have more than 64 qubits.
-        ValueError: when there are no observables, or they are on another number of qubits than the circuit, or for
-            foreign parameters.
-    """
-    compiled = COMPILED.get(circuit)
-    count, support, grouping = 1, None, None
-    if observables is not None:
-        operators = circuit_observables(observables, compiled.num_qubits).operators
-        count, support = operators.num_observables, operators.support(compiled.num_qubits)
-        grouping = compiled.light_cones.groups(operators, 1, per_pair=False)
-    plan = compiled.plan(support) if grouping is None else grouping.groups[0].plan
-    if inputs is None:
-        return plan
-    differs = np.zeros(len(compiled.parameters), bool)
-    differs[compiled.find_columns("inputs", inputs)] = True
-    return replace(plan, inputs=compiled.program.depends_on(differs), num_observables=count)
 
 
 def check_circuit(circuit: Any) -> None:

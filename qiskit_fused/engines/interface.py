@@ -13,7 +13,7 @@ from qiskit_fused.common.limits import TooManyQubits
 from qiskit_fused.engines.checkpointing import REVERSE, Method
 
 if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import Observables
 
 
@@ -77,7 +77,7 @@ class Engine(Protocol):
 
     def evaluate(
         self,
-        plan: Plan,
+        plan: FusedProgram,
         observables: Observables,
         columns: np.ndarray,
         pairs: tuple[np.ndarray, np.ndarray],

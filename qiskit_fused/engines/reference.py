@@ -23,7 +23,7 @@ from qiskit_fused.program.amplitude_encoding import spread
 from qiskit_fused.program.program import Gate, Program
 
 if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import Observables, TermMasks
 
 
@@ -32,7 +32,7 @@ class ReferenceEngine:
 
     def evaluate(
         self,
-        plan: Plan,
+        plan: FusedProgram,
         observables: Observables,
         columns: np.ndarray,
         pairs: tuple[np.ndarray, np.ndarray],
@@ -110,18 +110,18 @@ class _Steps:
             raise RuntimeError("the evaluation was cancelled.")
 
 
-def _simulated(plan: Plan) -> list[int]:
+def _simulated(plan: FusedProgram) -> list[int]:
     """Return the active qubit of each bit of the plan."""
     return [int(np.flatnonzero(plan.start_bits == bit)[0]) for bit in range(plan.num_qubits)]
 
 
-def _final_order(plan: Plan) -> np.ndarray:
+def _final_order(plan: FusedProgram) -> np.ndarray:
     """Return the amplitude of the program's final state that each amplitude of the plan's is."""
     bits = plan.wires[plan.wires >= 0]
     return spread(plan.program.wires[plan.wires >= 0][np.argsort(bits)].tolist())
 
 
-def _all_qubits(plan: Plan, state: np.ndarray) -> np.ndarray:
+def _all_qubits(plan: FusedProgram, state: np.ndarray) -> np.ndarray:
     """Return a start state of the plan's bits with all other active qubits in |0>."""
     psi = np.zeros(1 << plan.program.num_qubits, dtype=state.dtype)
     psi[spread(_simulated(plan))] = state

@@ -13,7 +13,7 @@ from qiskit_fused.common.limits import TooManyQubits, count_text
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Evaluation, Watch
 from qiskit_fused.execution.shared_evaluation import share
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.light_cones import Grouping
 from qiskit_fused.program.observables import Observables
 
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 class Run(Protocol):
     """Evaluates a part of a batch with a plan of what its observables see."""
 
-    def __call__(self, plan: Plan, part: Part) -> Evaluation:
+    def __call__(self, plan: FusedProgram, part: Part) -> Evaluation:
         """Return values of the pairs, and gradients as `Engine.evaluate` does."""
 
 

@@ -11,7 +11,7 @@ from qiskit_fused.engines.interface import NO_STATES, Ends
 from qiskit_fused.execution.evaluate import check_finite, choose_device, engine_for
 from qiskit_fused.execution.initial_states import check_norms, circuit_order
 from qiskit_fused.execution.row_batches import Vjp, check_cotangents
-from qiskit_fused.execution.shared_parts import ROWS, may_share
+from qiskit_fused.execution.shared_parts import ROWS, find_sharing, may_share
 from qiskit_fused.primitives.gradient_requests import all_pairs
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def on_device(
     if may_share(plan, num_rows):
         varies = np.zeros(program.num_columns, dtype=bool)
         varies[expectations._inputs] = True
-        if plan.sharing(varies).choose(num_rows, expectations.num_observables, gradient) != ROWS:
+        if find_sharing(plan, varies).choose(num_rows, expectations.num_observables, gradient) != ROWS:
             return None
     return DeviceExpectations(expectations, plan, engine_for("cuda", options))
 

@@ -16,6 +16,7 @@ from qiskit_fused.common.limits import ALWAYS_FREE, LEAST_LIMIT, format_bytes
 from qiskit_fused.common.row_blocks import all_finite, columns_that_differ
 from qiskit_fused.common.row_errors import RowError
 from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.engines.cpu.costs import chunk_bits
 from qiskit_fused.engines.cpu.memory import Request
 from qiskit_fused.engines.cpu.method import Choice, choose
 from qiskit_fused.engines.cuda import availability
@@ -28,8 +29,8 @@ from qiskit_fused.execution.initial_states import FROM_CIRCUIT, RowStarts, evalu
 from qiskit_fused.execution.magnitudes import evaluate_scaled, is_out_of_range
 from qiskit_fused.execution.metrics import add_metrics
 from qiskit_fused.execution.shared_evaluation import LIMIT_SHARE, MOST_BYTES, Batch, Wanted, evaluate_shared, find_mode
-from qiskit_fused.execution.shared_parts import ROWS, may_share
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.execution.shared_parts import ROWS, find_sharing, is_worth_splitting, may_share
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.light_cones import with_seen_gates
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.observables import Observables
@@ -74,7 +75,7 @@ def check_device(options: FusedOptions) -> None:
         engine_for(options.device, options, options.resolve_num_threads())
 
 
-def choose_device(options: FusedOptions, plan: Plan, num_rows: int, num_pairs: int, gradient: bool) -> str:
+def choose_device(options: FusedOptions, plan: FusedProgram, num_rows: int, num_pairs: int, gradient: bool) -> str:
     """Return the device for a batch; "auto" is the GPU where it is usable, worth it and large enough, else the CPU."""
     if options.device != "auto":
         return options.device
@@ -97,7 +98,7 @@ def choose_device(options: FusedOptions, plan: Plan, num_rows: int, num_pairs: i
     return "cuda"
 
 
-def _states(plan: Plan, dtype: str, gradient: bool) -> int:
+def _states(plan: FusedProgram, dtype: str, gradient: bool) -> int:
     """Return the bytes of psi and, with gradient, lam."""
     return (1 + gradient) * np.dtype(dtype).itemsize << plan.num_qubits
 
@@ -231,9 +232,9 @@ class _Question(NamedTuple):
     imaginary: bool
     starts: RowStarts
     wanted: Wanted | None
-    ran: list[tuple[_Runner, Plan, str]]
+    ran: list[tuple[_Runner, FusedProgram, str]]
 
-    def run(self, plan: Plan, part: Part) -> Evaluation:
+    def run(self, plan: FusedProgram, part: Part) -> Evaluation:
         """Evaluate some terms of the observables, all rows together or what these share first."""
         options, num_rows = self.options, len(self.values)
         num_lams = num_rows if part.cotangents is not None else len(part.pairs[0])
@@ -249,7 +250,7 @@ class _Question(NamedTuple):
             _say_once(f"device='auto' runs on the CPU: {error}")
             return self._run_on("cpu", plan, part, batch)
 
-    def _run_on(self, device: str, plan: Plan, part: Part, batch: Batch | None) -> Evaluation:
+    def _run_on(self, device: str, plan: FusedProgram, part: Part, batch: Batch | None) -> Evaluation:
         operators, pairs, cotangents, meanwhile, watch, held = part
         if device == "reference":
             plan = with_seen_gates(plan)
@@ -271,12 +272,12 @@ class _Question(NamedTuple):
             for stats in runner.stats:
                 yield {**defaults, **stats, **own}
 
-    def _find_shared(self, plan: Plan, part: Part) -> Batch | None:
+    def _find_shared(self, plan: FusedProgram, part: Part) -> Batch | None:
         """Return how to simulate once what all rows share, or None where that does not pay."""
         options, values, wanted, program = self.options, self.values, self.wanted, self.compiled.program
         if wanted is None:
             varies = program.depends_on(columns_that_differ(values))
-            if not plan.is_worth_splitting(varies, len(values)):
+            if not is_worth_splitting(plan, varies, len(values)):
                 return None
         else:  # not the columns that happen to differ: each batch of sparse inputs would be split anew
             varies = ~wanted.summed
@@ -285,7 +286,7 @@ class _Question(NamedTuple):
             room = min(room, options.resolve_memory_limit() // LIMIT_SHARE)
         operators, pairs, cotangents = part[:3]
         starts, gradient = self.starts, self.gradient
-        parts = plan.sharing(varies)
+        parts = find_sharing(plan, varies)
         batch = Batch(parts, operators, self.columns, pairs, gradient, cotangents, starts, wanted, options.dtype, room)
         mode = find_mode(batch)
         return None if mode == ROWS else batch._replace(mode=mode)
@@ -301,7 +302,7 @@ class _Runner(NamedTuple):
     stats: list[dict[str, Any]]
 
     def __call__(
-        self, plan: Plan, columns: np.ndarray, pairs: Pairs, starts: RowStarts = FROM_CIRCUIT, **flags: Any
+        self, plan: FusedProgram, columns: np.ndarray, pairs: Pairs, starts: RowStarts = FROM_CIRCUIT, **flags: Any
     ) -> Evaluation:
         options, ends = self.options, flags.get("ends", NO_STATES)
         if self.device == "cuda":
@@ -348,7 +349,7 @@ def _beside(held: int, options: FusedOptions) -> FusedOptions:
 
 
 def choose_method(
-    options: FusedOptions, plan: Plan, operators: Observables, columns: np.ndarray, request: Request
+    options: FusedOptions, plan: FusedProgram, operators: Observables, columns: np.ndarray, request: Request
 ) -> Choice:
     """Return method and threads for a batch on the CPU.
 
@@ -358,7 +359,7 @@ def choose_method(
     """
     options.check_method()
     # Threads share a batch row by row, or a row chunk by chunk. To ask the environment for their number takes 2 us.
-    is_for_one_thread = len(columns) == 1 and not plan.chunk_bits
+    is_for_one_thread = len(columns) == 1 and not chunk_bits(plan.num_qubits)
     choice = choose(
         plan,
         request,

@@ -14,7 +14,7 @@ from qiskit_fused.engines.interface import NO_STATES, Ends, Engine, Evaluation, 
 from qiskit_fused.program.amplitude_encoding import rows_at_once, spread
 
 if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import Observables
 
 _TOLERANCE = 1e-5  # of norms: states that were normalised in single precision are taken as they are
@@ -76,7 +76,7 @@ def check_norms(norms: np.ndarray) -> None:
 
 def evaluate_rows(
     engine: Engine,
-    plan: Plan,
+    plan: FusedProgram,
     operators: Observables,
     columns: np.ndarray,
     pairs: tuple[np.ndarray, np.ndarray],
@@ -150,7 +150,7 @@ def join(evaluations: list[Evaluation]) -> Evaluation:
     return replace(evaluations[0], **joined)
 
 
-def circuit_order(plan: Plan) -> np.ndarray | None:
+def circuit_order(plan: FusedProgram) -> np.ndarray | None:
     """Return the amplitude of the circuit that each amplitude of the plan is, or None where all are the same."""
     bits = plan.start_bits[plan.program.wires]
     if np.array_equal(bits, np.arange(len(bits))):

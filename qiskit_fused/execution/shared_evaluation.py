@@ -13,7 +13,7 @@ from qiskit_fused.common.row_errors import shifted
 from qiskit_fused.engines.interface import Ends, Evaluation, Watch
 from qiskit_fused.execution.initial_states import FROM_CIRCUIT, RowStarts, join
 from qiskit_fused.execution.shared_parts import OBSERVABLE, ROWS, Sharing
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import Observables, TermMasks
 from qiskit_fused.program.program import OpKind, Program
 
@@ -71,7 +71,7 @@ class Run(Protocol):
     """Evaluates a plan on the engine of the batch: keywords are those of `Engine.evaluate`."""
 
     def __call__(
-        self, plan: Plan, columns: np.ndarray, pairs: Pairs, starts: RowStarts = FROM_CIRCUIT, **flags: Any
+        self, plan: FusedProgram, columns: np.ndarray, pairs: Pairs, starts: RowStarts = FROM_CIRCUIT, **flags: Any
     ) -> Evaluation:
         """Return what the engine returns."""
 
@@ -159,7 +159,12 @@ def evaluate_shared(
 
 
 def _final_states(
-    run: Run, plan: Plan, columns: np.ndarray, starts: RowStarts, initial: np.ndarray | None, watch: Watch | None = None
+    run: Run,
+    plan: FusedProgram,
+    columns: np.ndarray,
+    starts: RowStarts,
+    initial: np.ndarray | None,
+    watch: Watch | None = None,
 ) -> np.ndarray:
     states = run(plan, columns, _NO_PAIRS, starts, ends=Ends(initial, final=True), watch=watch).final_states
     assert states is not None
@@ -258,7 +263,7 @@ def _goes_back(batch: Batch) -> bool:
     return bool((_columns_used(middle) & ~wanted.unused).any())
 
 
-def _columns_used(plan: Plan) -> np.ndarray:
+def _columns_used(plan: FusedProgram) -> np.ndarray:
     """Say which columns the gates of a plan depend on."""
     used = np.zeros(plan.program.num_columns + 1, bool)  # column -1 is a constant
     used[plan.leaf_column] = used[plan.term_column] = True

@@ -11,16 +11,14 @@ reaches the suffix in phi has the value <phi|U^+ O U|phi>. Its gradient is that 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qiskit_fused.common.limits import count_text
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.common.caches import BoundedCache
+from qiskit_fused.engines.cpu.costs import flops
+from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.partition import split
-
-if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
 
 # In flops of a sweep, which runs at about the rate of a matrix product:
 _MOVE = 150  # of an amplitude into an engine or out of it
@@ -28,6 +26,7 @@ _GAIN = 0.75  # of the time without; less is not worth it, since times are estim
 _MOST_COLUMNS = 1 << 11  # of a suffix as a matrix
 _MOST_ROWS = 1 << 40  # that anybody has
 _KEPT = 256  # answers
+_WORTH_SPLITTING = 64  # times MIN_WORK, 0.1 s: a batch of that much work is split at first sight
 MIN_WORK = 1 << 22  # amplitude-rotations, 1 ms; of less, looking for what is shared costs more than it saves
 
 ROWS, PREFIX, OBSERVABLE = "nothing", "prefix", "observable"
@@ -42,7 +41,9 @@ class SharedParts:
     """
 
     def __init__(self) -> None:
-        self.plans: tuple[Plan | None, Plan | None, Plan | None, Plan | None] | None = None
+        self.plans: tuple[FusedProgram | None, FusedProgram | None, FusedProgram | None, FusedProgram | None] | None = (
+            None
+        )
         self.chosen: dict[tuple[int, int, bool, bool, bool], str] = {}
 
 
@@ -56,43 +57,43 @@ class Sharing:
         kept: what earlier objects for the same plan and columns have found.
     """
 
-    plan: Plan
+    plan: FusedProgram
     varies: np.ndarray
     kept: SharedParts = field(default_factory=lambda: SharedParts())
 
     @property
-    def _parts(self) -> tuple[Plan | None, Plan | None, Plan | None, Plan | None]:
+    def _parts(self) -> tuple[FusedProgram | None, FusedProgram | None, FusedProgram | None, FusedProgram | None]:
         if self.kept.plans is None:
             self.kept.plans = self._split()
         return self.kept.plans
 
-    def _split(self) -> tuple[Plan | None, Plan | None, Plan | None, Plan | None]:
+    def _split(self) -> tuple[FusedProgram | None, FusedProgram | None, FusedProgram | None, FusedProgram | None]:
         plan = self.plan
         if plan.num_qubits != plan.program.num_qubits:  # states between parts are of all qubits
             return None, None, None, None
         parts = split(plan.program, self.varies)
         prefix, middle, suffix = (
-            None if program is None else make_plan(program) for program in (parts.prefix, parts.middle, parts.suffix)
+            None if program is None else fuse_program(program) for program in (parts.prefix, parts.middle, parts.suffix)
         )
-        return prefix, None if prefix is None else make_plan(parts.rest, plan.support), middle, suffix
+        return prefix, None if prefix is None else fuse_program(parts.rest, plan.support), middle, suffix
 
     @property
-    def prefix(self) -> Plan | None:
+    def prefix(self) -> FusedProgram | None:
         """What all rows begin with, or None."""
         return self._parts[0]
 
     @property
-    def rest(self) -> Plan:
+    def rest(self) -> FusedProgram:
         """What follows the prefix."""
         return self._parts[1] or self.plan
 
     @property
-    def middle(self) -> Plan | None:
+    def middle(self) -> FusedProgram | None:
         """The rest without the suffix, or None where there is no suffix."""
         return self._parts[2]
 
     @property
-    def suffix(self) -> Plan | None:
+    def suffix(self) -> FusedProgram | None:
         """What all rows end with, or None."""
         return self._parts[3]
 
@@ -107,7 +108,7 @@ class Sharing:
             back: whether it is wanted of the middle.
         """
         if mode == ROWS:
-            return float(num_rows) * self.plan.flops(gradient)
+            return float(num_rows) * flops(self.plan, gradient)
         total, move = 0.0, float(_MOVE << self.plan.num_qubits)
         if self.prefix is not None:
             total += _flops(self.prefix, False) + gradient * _flops(self.prefix, True) + 2 * move
@@ -168,28 +169,40 @@ class Sharing:
             few, many = (few, rows) if is_shared(rows) else (rows, many)
         return many
 
-    def lines(self, num_observables: int) -> list[tuple[str, str]]:
-        """Say what is shared, as names and texts for the printed plan."""
-        found = []
-        size = 1 << self.plan.num_qubits
-        for name, part, what in (
-            ("prefix", self.prefix, "once for all rows"),
-            ("suffix", self.suffix, f"on the observable, by {size:,} columns"),
-        ):
-            if part is None:
-                continue
-            rows = [self.rows_for(name, num_observables, gradient) for gradient in (False, True)]
-            pays = [f"{of} from {count:,}" for of, count in zip(("values", "gradients"), rows) if count is not None]
-            text = f"{what}: {', '.join(pays)} rows on" if pays else "not worth sharing"
-            found.append((name, f"{count_text(part.num_runs, 'rotation')}, {text}"))
-        return found or [("shared", "nothing; inputs come first and last")]
+
+_PARTS: BoundedCache[SharedParts] = BoundedCache(128 << 20)
+_MET: BoundedCache[bool] = BoundedCache(1 << 20)  # sets of columns that `is_worth_splitting` was asked about once
 
 
-def may_share(plan: Plan, num_rows: int) -> bool:
+def find_sharing(plan: FusedProgram, varies: np.ndarray) -> Sharing:
+    """Return what rows share that differ in some columns of the program only, bool (C,); the parts are made once."""
+    key = id(plan), varies.tobytes()
+    parts = _PARTS.get(key)
+    if parts is None:
+        parts = _PARTS.put(key, SharedParts(), 2 * plan.num_bytes, plan)
+    return Sharing(plan, varies, parts)
+
+
+def is_worth_splitting(plan: FusedProgram, varies: np.ndarray, num_rows: int) -> bool:
+    """Say whether to ask for `find_sharing` where nobody says which columns differ in every batch.
+
+    Splitting takes as long as many gates. Rows of sparse data differ in other columns each time. So a batch is split
+    where its rows are many, or when the same columns differ again.
+    """
+    if num_rows * plan.num_runs << plan.num_qubits >= _WORTH_SPLITTING * MIN_WORK:
+        return True
+    key = id(plan), varies.tobytes()
+    if _MET.get(key):
+        return True
+    _MET.put(key, True, len(key[1]), plan)
+    return False
+
+
+def may_share(plan: FusedProgram, num_rows: int) -> bool:
     """Say whether rows are worth looking at for what they share."""
     return num_rows > 1 and num_rows * plan.num_runs << plan.num_qubits >= MIN_WORK
 
 
-def _flops(plan: Plan, gradient: bool) -> int:
+def _flops(plan: FusedProgram, gradient: bool) -> int:
     """Count what an engine does for states that go in or come out, which it takes as complex."""
-    return plan.flops(gradient, is_real=False)
+    return flops(plan, gradient, is_real=False)

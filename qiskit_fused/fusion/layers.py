@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Program -> Plan: what no observable sees is left out, and every op joins the earliest layer or phase it can."""
+"""Program -> FusedProgram: what no observable sees is left out, every op joins the earliest layer or phase it can."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qiskit_fused.common.bits import bits_of
 from qiskit_fused.common.limits import TooManyQubits
-from qiskit_fused.engines.cuda.tiling import bits_of
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.phase_gadgets import merge_ladders
 from qiskit_fused.lowering.emitter import IDENTITY
 from qiskit_fused.program.amplitude_encoding import Starts
@@ -39,8 +39,8 @@ class Cone(NamedTuple):
     seen: np.ndarray
 
 
-def make_plan(program: Program, support: np.ndarray | None = None, cone: Cone | None = None) -> Plan:
-    """Plan a program for the observables of one request.
+def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone | None = None) -> FusedProgram:
+    """Fuse a program for the observables of one request.
 
     Args:
         program: the lowered circuit.
@@ -319,7 +319,7 @@ class _Schedule:
             "leaf_quaternion": np.array([*chain.from_iterable(quaternions)], dtype=np.float64).reshape(-1, 4),
         }
 
-    def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> Plan:
+    def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> FusedProgram:
         ops, initial_state, starts = self.ops, None, None
         pieces = [piece for piece in self.program.pieces if self.bit_of[piece.qubits[0]] >= 0]
         if pieces:
@@ -336,7 +336,7 @@ class _Schedule:
         is_leaf = own >= 0
         care[is_leaf] = value[is_leaf] = 0
         sign[is_leaf] = np.uint64(1) << own[is_leaf].astype(np.uint64)
-        return Plan(
+        return FusedProgram(
             program=self.program,
             num_qubits=self.num_qubits,
             wires=wires,

@@ -23,8 +23,8 @@ import numpy as np
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.limits import TooManyQubits
-from qiskit_fused.fusion.fused_program import Plan
-from qiskit_fused.fusion.layers import Cone, make_plan, trace_back
+from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.fusion.layers import Cone, fuse_program, trace_back
 from qiskit_fused.fusion.phase_gadgets import merge_ladders
 from qiskit_fused.program.observables import Observables, X
 from qiskit_fused.program.program import Ops, Program
@@ -55,7 +55,6 @@ class Group:
         observables: int64, ascending, the observables they belong to.
         num_qubits: qubits that they see.
         cost: estimated, in ops times amplitudes.
-        sizes: of the first group, the qubits of all groups.
     """
 
     terms: np.ndarray
@@ -65,13 +64,11 @@ class Group:
     program: Program
     support: np.ndarray
     cone: Cone
-    sizes: tuple[int, ...] = ()
 
     @cached_property
-    def plan(self) -> Plan:
-        """The plan of their common light cone, made once."""
-        plan = make_plan(self.program, self.support, self.cone)
-        return replace(plan, cones=self.sizes) if self.sizes else plan
+    def plan(self) -> FusedProgram:
+        """The fused program of their common light cone, made once."""
+        return fuse_program(self.program, self.support, self.cone)
 
 
 class Grouping:
@@ -188,7 +185,6 @@ class LightCones:
             return Grouping([])
         groups = [self._make_group(operators, np.isin(kind, one), cones.union(one), costs, all_ops) for one in chosen]
         groups.sort(key=lambda group: (group.num_qubits, group.cost), reverse=True)
-        groups[0] = replace(groups[0], sizes=tuple(group.num_qubits for group in groups))
         return Grouping(groups)
 
     def _make_group(self, operators: Observables, chosen: np.ndarray, union: _Sets, costs: _Costs, ops: Ops) -> Group:
@@ -205,7 +201,7 @@ class LightCones:
         )
 
 
-def with_seen_gates(plan: Plan) -> Plan:
+def with_seen_gates(plan: FusedProgram) -> FusedProgram:
     """Return a plan for the reference engine, which applies gates: its program has no gates that no observable sees.
 
     A gate counts as seen where it acts on a qubit that an observable, or a later gate that is seen, acts on.

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from qiskit_fused.common.display import ShownAsText
 from qiskit_fused.common.limits import count_text, format_bytes
 from qiskit_fused.engines.checkpointing import num_steps
-from qiskit_fused.engines.cpu.memory import Request
+from qiskit_fused.engines.cpu.costs import num_positions
+from qiskit_fused.engines.cpu.memory import Request, footprint_of
 from qiskit_fused.engines.cpu.method import Options, fewest_states, relative_time, suits_store
-
-if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.engines.cuda.memory import predict
+from qiskit_fused.fusion.fused_program import FusedProgram
 
 _AUTO = "  <- method='auto'"  # which row it takes, on each device
 
@@ -73,18 +72,16 @@ class Report(ShownAsText):
         return "\n".join([self.title, head, *map(str, self.costs)])
 
 
-def report(plan: Plan, request: Request, num_threads: int, limit: int) -> Report:
+def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) -> Report:
     """Compare methods for a batch with gradients; "checkpoint" with several numbers of states.
 
     These are as many states as fit, and the fewest with which no step is made more than 2, 3 or 5 times.
 
     Cost: some seconds for circuits of a million rotations, to find the passes of the GPU.
     """
-    from qiskit_fused.engines.cuda.memory import predict  # which imports plans
-
-    footprint = plan.footprint(request.dtype)
+    footprint = footprint_of(fused, request.dtype)
     within = Options(footprint, request, num_threads, limit, None)
-    positions = plan.num_positions(imaginary=request.imaginary)
+    positions = num_positions(fused, imaginary=request.imaginary)
     kept = {fewest_states(positions, repetitions) for repetitions in (2, 3, 5)}
     fitting = within.choose("checkpoint")
     if fitting is not None:
@@ -105,13 +102,13 @@ def report(plan: Plan, request: Request, num_threads: int, limit: int) -> Report
                 num_states=max(num_states, 1),
                 num_bytes=found[1] if found else within.total(1, num_states),
                 forward=num_steps(positions, num_states) / positions if num_states else 1.0,
-                time=relative_time(plan, num_states, request.imaginary) * working[0] / working[1],
+                time=relative_time(fused, num_states, request.imaginary) * working[0] / working[1],
                 fits=found is not None,
                 is_auto=found is not None and name == ("store" if small else "reverse"),
             )
         )
     on_gpu = predict(
-        plan,
+        fused,
         request.num_rows,
         dtype=request.dtype,
         num_observables=request.num_pairs // max(request.num_rows, 1),
@@ -121,7 +118,7 @@ def report(plan: Plan, request: Request, num_threads: int, limit: int) -> Report
     costs.append(MethodCost("cuda", "reverse", 1, on_gpu.bytes, 1.0, 1.0, fits, is_auto=fits))
     rows_text = "1 row" if request.num_rows == 1 else f"{request.num_rows:,} rows"
     title = (
-        f"Values and gradients of {rows_text} of {plan.num_qubits} qubits in {request.dtype}, "
+        f"Values and gradients of {rows_text} of {fused.num_qubits} qubits in {request.dtype}, "
         f"within {format_bytes(limit)}"
     )
     return Report(title, tuple(costs))

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qiskit_fused.common.limits import short_text
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.engines.cpu.engine import fma_peak
 from qiskit_fused.inspection.drawing.draw import BLUE, GREEN, PURPLE, VERMILION, new_figure
+from qiskit_fused.inspection.plan import Plan
 from qiskit_fused.options import FusedOptions
 
 if TYPE_CHECKING:
@@ -85,8 +86,6 @@ def measure_ceilings(dtype: str = "complex128", num_threads: int | None = None) 
         dtype: number format of the amplitudes.
         num_threads: threads; None is what the option of that name takes.
     """
-    from qiskit_fused.engines.cpu.engine import fma_peak
-
     options = FusedOptions(dtype=dtype, num_threads=num_threads)
     threads = options.resolve_num_threads()
     return Ceilings(

@@ -118,8 +118,8 @@ def test_circuits_visited_in_turn_are_lowered_once(monkeypatch):
 
 def test_supports_visited_in_turn_are_planned_once(monkeypatch):
     planned, circuit = [], real_amplitudes(6, reps=1)
-    make = compiler.make_plan
-    monkeypatch.setattr(compiler, "make_plan", lambda *args: planned.append(1) or make(*args))
+    make = compiler.fuse_program
+    monkeypatch.setattr(compiler, "fuse_program", lambda *args: planned.append(1) or make(*args))
     observables = ["".join("Z" if number >> qubit & 1 else "I" for qubit in range(6)) for number in range(1, 41)]
     for _ in range(2):
         FusedEstimator().run([(circuit, observable, np.ones(12)) for observable in observables]).result()

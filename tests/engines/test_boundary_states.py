@@ -11,7 +11,7 @@ from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine, apply_observable
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
 
 # Qiskit's own exponential of an evolution warns about its sparse format
@@ -35,7 +35,7 @@ def question(num_qubits, num_rows=3, any_start=False):
     program = lower(circuit_of(num_qubits))
     program = program.from_any_state() if any_start else program
     operators = coerce_observables(random_observables(num_qubits, 1)).operators
-    return make_plan(program, None), operators, rows_of(program, num_rows=num_rows)
+    return fuse_program(program, None), operators, rows_of(program, num_rows=num_rows)
 
 
 def random_states(num_rows, num_qubits):

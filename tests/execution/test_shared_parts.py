@@ -28,8 +28,8 @@ from qiskit_fused.execution import shared_parts as sharing
 from qiskit_fused.execution.derivatives import pull_back
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.execution.shared_evaluation import Wanted
-from qiskit_fused.execution.shared_parts import OBSERVABLE, PREFIX, ROWS, Sharing
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.execution.shared_parts import OBSERVABLE, PREFIX, ROWS, Sharing, is_worth_splitting
+from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.partition import split
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.options import FusedOptions
@@ -44,7 +44,7 @@ NO_PAIRS = np.zeros(0, np.int32), np.zeros(0, np.int32)
 
 
 def final_state(engine, program, columns, initial=None):
-    plan, operators = make_plan(program), coerce_observables("Z" * program.num_circuit_qubits).operators
+    plan, operators = fuse_program(program), coerce_observables("Z" * program.num_circuit_qubits).operators
     ends = Ends(initial, final=True)
     return plan, engine.evaluate(plan, operators, columns, NO_PAIRS, ends=ends).final_states
 
@@ -419,8 +419,9 @@ def test_what_no_observable_sees_is_not_simulated_for_the_sake_of_sharing():
 def test_columns_that_differ_once_are_not_split_and_when_they_do_again_they_are():
     circuit, inputs, _ = encoding_first(8)
     plan = fuse(circuit, "ZZZZZZZZ", inputs)
-    assert [plan.is_worth_splitting(plan.inputs, 1000) for _ in range(3)] == [False, True, True]
-    assert fuse(circuit, "ZZZZZZZZ").is_worth_splitting(plan.inputs, 10**6)
+    fused, varies = plan.fused_program, plan.inputs
+    assert [is_worth_splitting(fused, varies, 1000) for _ in range(3)] == [False, True, True]
+    assert is_worth_splitting(fused, ~varies, 10**6)
 
 
 def test_pickled_plans_are_without_what_is_made_again():

@@ -23,7 +23,7 @@ from qiskit.circuit.library import (
 from qiskit.quantum_info import SparsePauliOp, random_unitary
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
 
 V = ParameterVector("v", 12)
@@ -95,7 +95,7 @@ def fingerprint(circuit):
     add(program.columns(values))
     add(program.expressions.pull_back(values, np.ones((3, 2, program.num_columns))))
     add([parameter.name for parameter in circuit.parameters])
-    plan = make_plan(program, None)
+    plan = fuse_program(program, None)
     for name, part in vars(plan).items():
         if isinstance(part, np.ndarray):
             add(name)

@@ -23,7 +23,8 @@ from qiskit_fused.engines.cpu.engine import CpuEngine
 from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.execution.expectations import Expectations
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.layers import fuse_program
+from qiskit_fused.inspection.plan import Plan
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.program import amplitude_encoding as starts
@@ -482,7 +483,7 @@ def engine_question(num_qubits, num_rows=3):
     """Return plan, observables, columns, all pairs and start states."""
     program = lower(random_circuit(num_qubits, 20, seed=num_qubits)).from_any_state()
     operators = coerce_observables(random_observables(num_qubits, 1)).operators
-    plan = make_plan(program, None)
+    plan = fuse_program(program, None)
     columns, states = rows_of(program, num_rows=num_rows), random_states(num_rows, num_qubits)
     return (plan, operators, columns, all_pairs(num_rows, 2)), states
 
@@ -528,7 +529,7 @@ def test_rows_without_pairs_have_no_state_gradients(make_engine):
 
 
 def test_a_circuit_without_gates_takes_states(make_engine, dtype):
-    plan = make_plan(lower(QuantumCircuit(2)).from_any_state(), None)
+    plan = fuse_program(lower(QuantumCircuit(2)).from_any_state(), None)
     operators, states = coerce_observables([SparsePauliOp("ZX")]).operators, random_states(2, 2)
     flags = {"gradient": True, "ends": Ends(states, True)}
     found = make_engine().evaluate(plan, operators, np.zeros((2, 0)), all_pairs(2, 1), **flags, dtype=dtype)
@@ -545,11 +546,11 @@ def test_memory_counts_the_states_that_rows_bring(encodes, gradient):
     if encodes:
         circuit = raw_feature_vector(1 << num_qubits).compose(circuit)
     program = lower(circuit)
-    plan = make_plan(program if encodes else program.from_any_state(), None)
+    plan = fuse_program(program if encodes else program.from_any_state(), None)
     operators = coerce_observables(random_observables(num_qubits, 1)[1]).operators
     columns = np.random.default_rng(0).normal(size=(num_rows, program.num_columns))
     states = plan.starts.states(columns) if encodes else random_states(num_rows, num_qubits)
     flags = {"gradient": gradient, "ends": Ends(states, gradient)}
     found = CpuEngine(2).evaluate(plan, operators, columns, all_pairs(num_rows, 1), **flags).stats["bytes"]
-    foreseen = plan.memory(num_rows, gradient=gradient, num_threads=2)
+    foreseen = Plan(plan).memory(num_rows, gradient=gradient, num_threads=2)
     assert foreseen == pytest.approx(found, rel=0.15)

@@ -17,7 +17,7 @@ from qiskit.quantum_info import SparsePauliOp, random_pauli_list
 
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
 
 TOLERANCE = {"complex64": 2e-5, "complex128": 2e-12}
@@ -65,7 +65,7 @@ def rows_of(program, seed=0, num_rows=3):
 def plan_of(circuit, observables, imaginary=False):
     """Return a circuit's plan for observables, and these as the engine takes them."""
     operators = coerce_observables(observables).operators
-    return make_plan(lower(circuit), None if imaginary else operators.support(circuit.num_qubits)), operators
+    return fuse_program(lower(circuit), None if imaginary else operators.support(circuit.num_qubits)), operators
 
 
 def assert_agree(actual, expected, dtype):
@@ -169,7 +169,7 @@ def assert_long_sums_keep_their_digits(engine, num_qubits):
     for q in range(n):
         circuit.rx(parameters[n + q], q)
     circuit.cz(0, 1)
-    plan = make_plan(lower(circuit), np.full(n, 2, np.uint8))
+    plan = fuse_program(lower(circuit), np.full(n, 2, np.uint8))
     operators = coerce_observables(SparsePauliOp("I" * (n // 2) + "X" + "I" * (n - n // 2 - 1))).operators
     columns = np.repeat([[1.47, 0.2]], n, axis=1)
     single, double = (

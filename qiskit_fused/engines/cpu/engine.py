@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,10 +21,11 @@ except ImportError as error:
 from qiskit_fused.common import limits
 from qiskit_fused.common.caches import BoundedCache, array_bytes, on_release
 from qiskit_fused.engines.checkpointing import REVERSE, Method
+from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps
 from qiskit_fused.engines.interface import NO_STATES, Ends, Evaluation, Watch
 
 if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import Observables, TermMasks
 
 isa = _cpu.isa
@@ -34,7 +35,7 @@ on_release(partial(_cpu.release_memory, 0))
 
 # What the extension makes of plans and observables, for engines of any number of threads. Their owners have bounds of
 # their own, which count this too.
-_PLANS: BoundedCache[Any] = BoundedCache(1 << 30)
+_PLANS: BoundedCache[_NativePlan] = BoundedCache(1 << 30)
 _OBSERVABLES: BoundedCache[Any] = BoundedCache(1 << 30)
 _LITTLE = 16 << 20  # bytes that are kept whatever is free
 _LOOK_SECONDS = 1.0  # between two looks at the free memory, which take 0.1 ms
@@ -47,6 +48,13 @@ _WATCHED_WORK = 10**8
 _WORK_OF_ROW = 1000  # to begin a row, or the gradient of a pair
 _WORK_OF_ANGLE = 30  # to take the sine and cosine of one angle of one row, and to add up its gradient
 _WORK_OF_DIAGONAL = 8  # to make one element of the diagonal table of an observable
+
+
+class _NativePlan(NamedTuple):
+    """A fused program in the extension, and the sweeps of its forward pass."""
+
+    plan: Any
+    num_sweeps: int
 
 
 def _never(done: int, total: int) -> bool:
@@ -73,7 +81,7 @@ class CpuEngine:
 
     def evaluate(
         self,
-        plan: Plan,
+        plan: FusedProgram,
         observables: Observables,
         columns: np.ndarray,
         pairs: tuple[np.ndarray, np.ndarray],
@@ -91,7 +99,7 @@ class CpuEngine:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         _mind_free_memory()
         terms = observables.restrict(plan.wires)
-        native_plan, native_observables = _native_plan(plan), _native_observables(plan, terms)
+        native, native_observables = _native_plan(plan), _native_observables(plan, terms)
         rows, chosen = pairs
         values = np.empty(len(rows))
         begin, num_asked = _begin_of_rows(rows, len(columns))
@@ -108,7 +116,7 @@ class CpuEngine:
         if ends.final:
             final_states = np.empty((len(columns), 1 << plan.num_qubits), dtype=np.complex128)
         if gradients is not None:
-            schedule = method.schedule(plan.num_positions(imaginary=imaginary))
+            schedule = method.schedule(num_positions(plan, imaginary=imaginary))
             if ends.initial_gradients:
                 of_states = np.zeros((len(gradients), 1 << plan.num_qubits), dtype=np.complex128)
         num_states = 1 if schedule is None else schedule.num_states
@@ -120,7 +128,7 @@ class CpuEngine:
         states = (ends.initial, ends.final_cotangents, final_states, of_states)
         arrays = (columns, values, gradients, actions, *states)
         threads, _, num_bytes, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
-            native_plan,
+            native.plan,
             native_observables,
             columns,
             begin,
@@ -142,7 +150,7 @@ class CpuEngine:
         stats = {
             "kernels": isa(),
             "num_threads": threads,
-            "sweeps": plan.num_sweeps * (len(columns) + backward),
+            "sweeps": native.num_sweeps * (len(columns) + backward),
             "chunks": 1,
             "bytes": num_bytes + sum([array.nbytes for array in arrays if array is not None]),
             "bind_seconds": bind_seconds,
@@ -182,14 +190,14 @@ def _begin_of_rows(rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:
     return kept
 
 
-def _native_plan(plan: Plan) -> Any:
+def _native_plan(plan: FusedProgram) -> _NativePlan:
     native = _PLANS.get(id(plan))
     if native is None:
-        native = _cpu.make_plan(
+        made = _cpu.make_plan(
             num_qubits=plan.num_qubits,
             num_columns=plan.program.num_columns,
             num_layers=plan.num_layers,
-            chunk_bits=plan.chunk_bits,
+            chunk_bits=chunk_bits(plan.num_qubits),
             is_real=plan.is_real,
             leaf_kind=plan.leaf_kind,
             leaf_column=plan.leaf_column,
@@ -208,11 +216,11 @@ def _native_plan(plan: Plan) -> Any:
             term_sign=plan.term_sign,
             initial=plan.initial_state,
         )
-        native = _PLANS.put(id(plan), native, plan.num_bytes, plan)
+        native = _PLANS.put(id(plan), _NativePlan(made, num_sweeps(plan)), plan.num_bytes, plan)
     return native
 
 
-def _native_observables(plan: Plan, terms: TermMasks) -> Any:
+def _native_observables(plan: FusedProgram, terms: TermMasks) -> Any:
     key = id(terms), plan.num_qubits
     native = _OBSERVABLES.get(key)
     if native is None:

@@ -8,16 +8,19 @@ and go out. Each term below is one allocation of kernels/cpu/engine.cpp, kernels
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
 import numpy as np
 
+from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.engines.checkpointing import num_steps
+from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions
 from qiskit_fused.program.amplitude_encoding import rows_at_once
 from qiskit_fused.program.program import OpKind
 
 if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import TermMasks
 
 _LOW_BITS = 8  # max_low_bits in kernels/cpu/simd/sweeps.hpp
@@ -88,20 +91,23 @@ def count_diagonals(terms: TermMasks) -> tuple[int, int]:
     return len(begin), sum(int(part.sum()) for part in parts)
 
 
-def bytes_at_most(plan: Plan, request: Request, num_threads: int, num_terms: int) -> int | None:
+def is_small(plan: FusedProgram) -> bool:
+    """Say whether `bytes_at_most` holds for a plan."""
+    return plan.num_qubits <= _LOW_BITS and not plan.takes_states
+
+
+def bytes_at_most(plan: FusedProgram, request: Request, num_threads: int, num_terms: int) -> int:
     """Bound `Footprint.total` of a small plan in a few microseconds, where a footprint takes a hundred.
 
     Args:
-        plan: any plan.
+        plan: a plan of 8 qubits or fewer, whose rows bring no start states (see `is_small`).
         request: the batch.
         num_threads: threads at most.
         num_terms: terms of the observables.
 
     Returns:
-        The bytes of method "reverse"; None for a plan of more than 8 qubits, or with a start state of each row.
+        The bytes of method "reverse".
     """
-    if plan.num_qubits > _LOW_BITS or plan.takes_states:
-        return None
     item = np.dtype(request.dtype).itemsize // 2
     low = 1 << max(plan.num_qubits, LANE_BITS[request.dtype])  # amplitudes of a state, which all share a factor
     num_leaves, num_runs, num_terms_of_plan = len(plan.leaf_kind), plan.num_runs, len(plan.term_phase)
@@ -131,18 +137,16 @@ class Footprint:
         bound: of a row's angles.
         row, thread: of what else each row that is simulated, and each thread, has.
         native: what the native plan keeps.
-        wanted: kept by `methods.choose`.
     """
 
-    def __init__(self, plan: Plan, dtype: str):
-        self.plan = plan
+    def __init__(self, plan: FusedProgram, dtype: str):
+        self._plan = ref(plan)  # footprints are kept in a cache as long as the plan lives
         self.item = np.dtype(dtype).itemsize // 2  # of a real number
         self.bits = max(plan.num_qubits, LANE_BITS[dtype])
         self.low_bits = max(min(plan.num_qubits, _LOW_BITS), LANE_BITS[dtype])
         self.low, self.high = 1 << self.low_bits, 1 << max(plan.num_qubits - self.low_bits, 0)
-        self.num_chunks, self.blocks = 1 << plan.chunk_bits, 1 << (self.bits - self.low_bits)
+        self.num_chunks, self.blocks = 1 << chunk_bits(plan.num_qubits), 1 << (self.bits - self.low_bits)
         self.state, self.real_state = ((parts * self.item << self.bits) + _STAGGER for parts in (2, 1))
-        self.wanted: dict[tuple[Any, ...], Any] = {}
         num_runs, num_leaves, num_terms = plan.num_runs, len(plan.leaf_kind), len(plan.term_phase)
         num_phases = plan.num_layers + 1
         rv = 32 * num_leaves if (plan.leaf_kind == OpKind.RV).any() else 0
@@ -156,6 +160,13 @@ class Footprint:
         self.all_tables = int(self.tables.sum())
         self.most_shared = self.all_tables if self.all_tables <= _SHARED_TABLES else 0
         self.varying = self.varying_phases(None)
+
+    @property
+    def plan(self) -> FusedProgram:
+        """The plan, which somebody else has to hold."""
+        plan = self._plan()
+        assert plan is not None
+        return plan
 
     def _count_phases(self) -> None:
         """Count what depends on how the terms of a phase are split over low and high bits (kernels/cpu/phases.cpp)."""
@@ -191,7 +202,7 @@ class Footprint:
         self.sums = 8 * (self.num_chunks * of_chunk + self.blocks * of_block + 3 * plan.num_runs)
         parts = 2 if self.blocks > self.num_chunks * _BLOCKS_PER_SUM else 1
         self.thread = self.low * ((5 + parts * int(variants.max(initial=1))) * self.item + 16)
-        self.thread += 8 * bool(whole.any()) << (self.bits - plan.chunk_bits)
+        self.thread += 8 * bool(whole.any()) << (self.bits - chunk_bits(plan.num_qubits))
         self.row += 16 * bool(whole.any()) << self.bits
         tabulated = int(is_many.sum()) - int(strings[whole].sum())
         self.native += 72 * pairs.shape[1] + 64 * int(is_many.sum()) + 8 * self.low * tabulated
@@ -284,7 +295,7 @@ class Footprint:
             diagonals = request.num_diagonals * self.item << self.bits
         schedule = 0
         if num_states:
-            positions = self.plan.num_positions(imaginary=request.imaginary)
+            positions = num_positions(self.plan, imaginary=request.imaginary)
             schedule = _ACTION * (num_steps(positions, num_states) + positions)
         kept = 0 if request.gradient or self.plan.takes_states else request.num_rows * state
         kept = kept if kept <= _KEPT_FINALS else 0
@@ -293,6 +304,20 @@ class Footprint:
             rows * (of_row + of_values) + threads * self.thread + shared + diagonals + schedule
             + kept + self.native + self.bound + self.arrays(request)
         )  # fmt: skip
+
+
+_FOOTPRINTS: BoundedCache[Footprint] = BoundedCache(32 << 20)
+_FOOTPRINT_BYTES = 2000  # bytes of a footprint beside the table of its phases
+
+
+def footprint_of(plan: FusedProgram, dtype: str) -> Footprint:
+    """Return what the CPU engine allocates for a plan in a number format, counted once."""
+    key = id(plan), dtype
+    footprint = _FOOTPRINTS.get(key)
+    if footprint is None:
+        footprint = Footprint(plan, dtype)
+        footprint = _FOOTPRINTS.put(key, footprint, footprint.tables.nbytes + _FOOTPRINT_BYTES, plan)
+    return footprint
 
 
 def _any_varies(column: np.ndarray, is_vector: np.ndarray, varies: np.ndarray) -> np.ndarray:

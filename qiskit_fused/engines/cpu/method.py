@@ -6,16 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import comb, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.limits import TooManyQubits, count_text, format_bytes, resolve_limit
 from qiskit_fused.engines.checkpointing import REVERSE, Method, num_steps
-from qiskit_fused.engines.cpu.memory import Footprint, Request, bytes_at_most, count_diagonals
+from qiskit_fused.engines.cpu.costs import flops, num_positions
+from qiskit_fused.engines.cpu.memory import Footprint, Request, bytes_at_most, count_diagonals, footprint_of, is_small
 
 if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import TermMasks
 
 # Measured on one core of an AMD Zen 4 (1 MiB of L2 cache): within these bounds "store" takes 0.93 to 1.0 of the time of
@@ -25,8 +27,6 @@ STORE_MAX_BYTES = 2 << 20  # of all states of a row
 
 MOST_KEPT = 256 << 20
 """Bytes of workspaces and tables that the CPU engine keeps between calls at most (kernels/cpu/engine.cpp)."""
-
-_KEPT_CHOICES = 64  # per plan and number format: a training loop asks the same at every step
 
 LONG_SCHEDULE = 20
 """Forward sweeps' worth of recomputation beyond which the user hears what limit would halve it."""
@@ -55,8 +55,28 @@ class Choice:
         return replace(self, method=replace(self.method, kept_bytes=max(kept_bytes, 0)))
 
 
+class _Unlimited(NamedTuple):
+    """The choice for a batch if memory is no question.
+
+    Attributes:
+        names: methods to try within a limit, the fastest first.
+        choice: the fastest, without a limit.
+        num_bytes: the most that it takes, whatever the observables and the columns are.
+    """
+
+    names: list[str]
+    choice: Choice
+    num_bytes: int
+
+
+# Choices by plan and question: a training loop asks the same at every step.
+_CHOICES: BoundedCache[_Unlimited] = BoundedCache(16 << 20)
+_SMALL_CHOICES: BoundedCache[Choice] = BoundedCache(16 << 20)
+_CHOICE_BYTES = 1500  # bytes of an entry: the question, the choice and its method
+
+
 def choose(
-    plan: Plan,
+    plan: FusedProgram,
     request: Request,
     terms: TermMasks,
     columns: np.ndarray,
@@ -88,18 +108,12 @@ def choose(
         small = _choose_small(plan, request, num_threads, len(terms))
         if small is not None and limit_of(small.num_bytes) is None:
             return small
-    footprint = plan.footprint(request.dtype)
-    key = (request, method, num_segments, num_threads)
-    wanted = footprint.wanted.get(key)
-    if wanted is None:  # what is best without a limit, and its bytes but for the diagonals
-        names = _by_speed(footprint, request, method)
-        choice = Options(footprint, request, num_threads, inf, None).choose(names[0], num_segments)
-        assert choice is not None
-        if len(footprint.wanted) >= _KEPT_CHOICES:
-            footprint.wanted.clear()
-        wanted = footprint.wanted[key] = names, choice, choice.num_bytes + footprint.most_shared
-    names, choice, most = wanted
-    most += footprint.most_diagonals(len(terms))
+    key = id(plan), request, method, num_segments, num_threads, len(terms)
+    unlimited = _CHOICES.get(key)
+    if unlimited is None:
+        unlimited = _choose_unlimited(plan, request, method, num_segments, num_threads, len(terms))
+        _CHOICES.put(key, unlimited, _CHOICE_BYTES, plan)
+    names, choice, most = unlimited
     limit = limit_of(most)
     if limit is None or limit - most >= MOST_KEPT:
         return choice
@@ -108,27 +122,37 @@ def choose(
     varies = (columns[1:] != columns[:1]).any(axis=0) if len(columns) > 1 else np.zeros(columns.shape[1], bool)
     num_flips, num_diagonals = count_diagonals(terms)
     request = request._replace(num_flips=num_flips, num_diagonals=num_diagonals)
+    footprint = footprint_of(plan, request.dtype)
     options = Options(footprint, request, num_threads, limit, footprint.varying_phases(varies))
     for name in names:
-        choice = options.choose(name, num_segments)
-        if choice is not None:
-            return choice.keeping(limit - choice.num_bytes)
+        within = options.choose(name, num_segments)
+        if within is not None:
+            return within.keeping(limit - within.num_bytes)
     raise options.refusal(names[-1], num_segments, limit_name)
 
 
-def _choose_small(plan: Plan, request: Request, num_threads: int, num_terms: int) -> Choice | None:
+def _choose_unlimited(
+    plan: FusedProgram, request: Request, method: str, num_segments: int | None, num_threads: int, num_terms: int
+) -> _Unlimited:
+    """Return what is best without a limit, and the bytes that it takes."""
+    footprint = footprint_of(plan, request.dtype)
+    names = _by_speed(footprint, request, method)
+    choice = Options(footprint, request, num_threads, inf, None).choose(names[0], num_segments)
+    assert choice is not None
+    return _Unlimited(names, choice, choice.num_bytes + footprint.most_shared + footprint.most_diagonals(num_terms))
+
+
+def _choose_small(plan: FusedProgram, request: Request, num_threads: int, num_terms: int) -> Choice | None:
     """Return how a batch of a small plan runs where memory is no question, or None for a large plan."""
-    key = request, num_threads, num_terms
-    choice = plan.small_choices.get(key)
-    if choice is None:
+    if not is_small(plan):
+        return None
+    key = id(plan), request, num_threads, num_terms
+    known = _SMALL_CHOICES.get(key)
+    if known is None:
         most_bytes = bytes_at_most(plan, request, num_threads, num_terms)
-        if most_bytes is None:
-            return None
-        if len(plan.small_choices) >= _KEPT_CHOICES:
-            plan.small_choices.clear()
-        choice = Choice(REVERSE, num_threads, most_bytes, plan.num_positions(imaginary=request.imaginary))
-        plan.small_choices[key] = choice
-    return choice
+        known = Choice(REVERSE, num_threads, most_bytes, num_positions(plan, imaginary=request.imaginary))
+        _SMALL_CHOICES.put(key, known, _CHOICE_BYTES, plan)
+    return known
 
 
 def _by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
@@ -143,7 +167,7 @@ def _by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
 def suits_store(footprint: Footprint, request: Request) -> bool:
     """Say whether all states of a row are few enough bytes to be kept in the cache."""
     plan = footprint.plan
-    num_bytes = plan.num_positions(imaginary=request.imaginary) * footprint.state_bytes(request)
+    num_bytes = num_positions(plan, imaginary=request.imaginary) * footprint.state_bytes(request)
     return plan.num_qubits >= STORE_MIN_QUBITS and num_bytes <= STORE_MAX_BYTES
 
 
@@ -159,8 +183,8 @@ class Options:
 
     @property
     def num_positions(self) -> int:
-        """States on the way back; see `Plan.num_positions`."""
-        return self.footprint.plan.num_positions(imaginary=self.request.imaginary)
+        """States on the way back; see `costs.num_positions`."""
+        return num_positions(self.footprint.plan, imaginary=self.request.imaginary)
 
     def total(self, num_threads: int, num_states: int) -> int:
         """Return the bytes of the evaluation; see `Footprint.total`."""
@@ -286,7 +310,7 @@ class Options:
     def _cures(self, name: str, num_segments: int | None) -> list[str]:
         cures = []
         if self.request.dtype != "complex64":
-            smaller = self.footprint.plan.footprint("complex64")
+            smaller = footprint_of(self.footprint.plan, "complex64")
             options = replace(self, footprint=smaller, request=self.request._replace(dtype="complex64"))
             if options.choose(name, num_segments):
                 cures.append("dtype='complex64'")
@@ -304,7 +328,7 @@ def _states_of_segments(num_positions: int, num_segments: int) -> int:
     return segments - 1 - (-num_positions // segments)
 
 
-def relative_time(plan: Plan, num_states: int = 0, imaginary: bool = False) -> float:
+def relative_time(plan: FusedProgram, num_states: int = 0, imaginary: bool = False) -> float:
     """Estimate the time of values and gradients relative to method "reverse", from operations alone.
 
     Going back costs the same whether psi is undone beside lam or read from memory: that much was measured.
@@ -312,14 +336,14 @@ def relative_time(plan: Plan, num_states: int = 0, imaginary: bool = False) -> f
     Args:
         plan: the planned circuit.
         num_states: states of a schedule; 0 is method "reverse".
-        imaginary: see `Plan.num_positions`.
+        imaginary: see `costs.num_positions`.
     """
     if num_states == 0:
         return 1.0
-    positions = plan.num_positions(imaginary=imaginary)
-    forward = plan.flops(False)
+    positions = num_positions(plan, imaginary=imaginary)
+    forward = flops(plan, False)
     again = forward * (num_steps(positions, num_states) / positions - 1)
-    return 1 + again / max(plan.flops(True), 1)
+    return 1 + again / max(flops(plan, True), 1)
 
 
 def format_limit(count: float) -> str:

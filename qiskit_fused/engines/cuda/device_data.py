@@ -17,7 +17,7 @@ from qiskit_fused.engines.cuda.value_layout import Slots, leaf_records, place_sl
 from qiskit_fused.program.program import OpKind
 
 if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import TermMasks
 
 _MAX_SLOTS = 8  # sets of varying columns kept per plan
@@ -47,7 +47,7 @@ class DevicePlan:
         initial_state: on the device, or None for |0...0>.
     """
 
-    def __init__(self, xp: Any, plan: Plan, tile_qubits: int, register_qubits: int, dtype: str):
+    def __init__(self, xp: Any, plan: FusedProgram, tile_qubits: int, register_qubits: int, dtype: str):
         is_real = dtype in REAL_FORMAT.values()
         self.passes = passes = make_passes(plan, tile_qubits, register_qubits, is_real)
         self.windows = upload_slices(xp, passes.windows, [slice(k, k + 1) for k in range(len(passes.windows))])
@@ -64,7 +64,7 @@ class DevicePlan:
         self._slots: OrderedDict[bytes, DeviceSlots] = OrderedDict()
         self._lock = new_lock()
 
-    def slots(self, plan: Plan, varies: np.ndarray) -> DeviceSlots:
+    def slots(self, plan: FusedProgram, varies: np.ndarray) -> DeviceSlots:
         """Return the slots for columns that vary, bool (C,)."""
         key = varies.tobytes()
         with self._lock:
@@ -99,7 +99,9 @@ class DeviceSlots:
         self.stages = upload_slices(xp, slots.stages, [sweep.stages for sweep in passes.passes])
 
 
-def combination(plan: Plan, passes: Passes, leaves: np.ndarray, num_leaf_outputs: int) -> tuple[np.ndarray, ...]:
+def combination(
+    plan: FusedProgram, passes: Passes, leaves: np.ndarray, num_leaf_outputs: int
+) -> tuple[np.ndarray, ...]:
     """Say which leaf gradients and totals make the gradient of each column.
 
     Returns:

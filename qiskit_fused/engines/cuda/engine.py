@@ -28,7 +28,7 @@ from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.interface import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
 
 if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import Observables, TermMasks
 
 _BLOCK = 128  # threads of `fill_diagonals`
@@ -59,7 +59,7 @@ class CudaEngine:
         self.runtime = runtime
         self.memory_limit = memory_limit
         self.max_tile_qubits = max_tile_qubits
-        self._plans: WeakKeyDictionary[Plan, dict[str, DevicePlan]] = WeakKeyDictionary()
+        self._plans: WeakKeyDictionary[FusedProgram, dict[str, DevicePlan]] = WeakKeyDictionary()
         self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables] = OrderedDict()
         self._finals: Finals | None = None
         self._mark: Any = None  # of the work that was launched last, maybe in another stream
@@ -69,7 +69,7 @@ class CudaEngine:
 
     def evaluate(
         self,
-        plan: Plan,
+        plan: FusedProgram,
         observables: Observables,
         columns: np.ndarray,
         pairs: tuple[np.ndarray, np.ndarray],
@@ -107,7 +107,7 @@ class CudaEngine:
 
     def evaluate_on_device(
         self,
-        plan: Plan,
+        plan: FusedProgram,
         observables: Observables,
         columns: Any,
         pairs: tuple[np.ndarray, np.ndarray],
@@ -144,7 +144,7 @@ class CudaEngine:
 
     def _answer(
         self,
-        plan: Plan,
+        plan: FusedProgram,
         observables: Observables,
         question: Question,
         meanwhile: Callable[[], Any] | None,
@@ -208,7 +208,7 @@ class CudaEngine:
             t -= 1
         return t
 
-    def _device_plan(self, plan: Plan, dtype: str) -> DevicePlan:
+    def _device_plan(self, plan: FusedProgram, dtype: str) -> DevicePlan:
         with self._lock:
             by_dtype = self._plans.setdefault(plan, {})
             if dtype not in by_dtype:

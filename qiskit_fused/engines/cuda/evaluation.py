@@ -25,7 +25,7 @@ from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.interface import DoesNotFit
 
 if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import Plan
+    from qiskit_fused.fusion.fused_program import FusedProgram
 
 _MAX_ROWS_TIMES_RUNS = 1 << 31  # kernels count rotations in 32 bits
 _FINALS_SHARE = 8  # last states are kept where this many times as much may be used
@@ -71,7 +71,7 @@ class Run:
     def __init__(
         self,
         runtime: Any,
-        plan: Plan,
+        plan: FusedProgram,
         device_plan: DevicePlan,
         observables: DeviceObservables,
         question: Question,

@@ -11,7 +11,7 @@ import numpy as np
 from qiskit_fused.engines.checkpointing import REVERSE, Method, Schedule, make_schedule, num_steps
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.value_layout import leaf_records, place_slots
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.fused_program import FusedProgram
 
 # The formats of amplitudes: a dtype, or its real part where states stay real.
 REAL_FORMAT = {"complex64": "float32", "complex128": "float64"}
@@ -235,7 +235,7 @@ class Prediction:
 
 
 def predict(
-    plan: Plan,
+    plan: FusedProgram,
     batch_size: int = 1,
     method: Method = REVERSE,
     dtype: str = "complex128",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan -> passes: what CUDA kernels do, as records of ``kernels/cuda/device.cuh``.
+"""FusedProgram -> passes: what CUDA kernels do, as records of ``kernels/cuda/device.cuh``.
 
 A *pass* takes every tile of a window through *stages*: an exchange between threads that brings some window qubits into
 the registers of each thread (the arrangement), a *piece* of the diagonals, and rotations of register qubits.
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qiskit_fused.common.bits import bits_of
 from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.phase_parts import Part, Parts, mean, walsh_series
 from qiskit_fused.engines.cuda.records import Source
-from qiskit_fused.engines.cuda.tiling import Step, Window, bits_of, make_windows
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.engines.cuda.tiling import Step, Window, make_windows
+from qiskit_fused.fusion.fused_program import FusedProgram
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +84,14 @@ class Passes:
         return 1 << (self.num_address_bits - self.tile_qubits)
 
 
-def make_passes(plan: Plan, tile_qubits: int, register_qubits: int, is_real: bool = False) -> Passes:
+def make_passes(plan: FusedProgram, tile_qubits: int, register_qubits: int, is_real: bool = False) -> Passes:
     """Cut a plan into passes.
 
     Args:
         plan: the plan.
         tile_qubits: t at most; smaller plans take fewer.
         register_qubits: r.
-        is_real: amplitudes are real numbers, see `Plan.is_real`: sums of X and Z are 0.
+        is_real: amplitudes are real numbers, see `FusedProgram.is_real`: sums of X and Z are 0.
 
     Cost: O(gates) Python operations, once per plan.
     """
@@ -102,7 +103,7 @@ def make_passes(plan: Plan, tile_qubits: int, register_qubits: int, is_real: boo
 
 
 class _Builder:
-    def __init__(self, plan: Plan, tile_qubits: int, register_qubits: int, is_real: bool):
+    def __init__(self, plan: FusedProgram, tile_qubits: int, register_qubits: int, is_real: bool):
         self.plan, self.t, self.r = plan, tile_qubits, register_qubits
         self.passes: list[Pass] = []
         self.windows: list[tuple[list[int], list[int]]] = []

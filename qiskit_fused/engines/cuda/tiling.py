@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan -> windows: which qubits a sweep over tiles holds, and how far it gets inside their light cone.
+"""FusedProgram -> windows: which qubits a sweep over tiles holds, and how far it gets inside their light cone.
 
 A tile is the 2^t amplitudes that differ in t qubits, its *window*. Inside a window a sweep runs *steps*: diagonal
 terms, then rotations of window qubits. A rotation waits for the terms before it on its qubit; a term waits for the
@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.common.bits import bits_of
+from qiskit_fused.fusion.fused_program import FusedProgram
 
 LOW_QUBITS = 3
 """Lowest qubits, in every window: eight neighbouring amplitudes are read and written together."""
@@ -47,7 +48,7 @@ class Window:
     steps: list[Step]
 
 
-def make_windows(plan: Plan, tile_qubits: int) -> list[Window]:
+def make_windows(plan: FusedProgram, tile_qubits: int) -> list[Window]:
     """Cut a plan into sweeps over tiles of at most 2^tile_qubits amplitudes.
 
     Greedy: of all windows of the lowest qubits and neighbouring others, each sweep takes the one, and as many steps of
@@ -102,7 +103,7 @@ class _Advance:
 class _Progress:
     """How far every qubit got: runs done, and terms that its next run waits for."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: FusedProgram):
         n = plan.num_qubits
         self.runs: list[list[int]] = [[] for _ in range(n)]
         layers: list[list[int]] = [[] for _ in range(n)]
@@ -181,12 +182,3 @@ class _Progress:
 
     def _is_last(self, to: _Advance, term: int) -> bool:
         return all(to.done[qubit] == len(self.runs[qubit]) for qubit in self.members[term])
-
-
-def bits_of(mask: int) -> list[int]:
-    """List the bits that are set, ascending."""
-    bits = []
-    while mask:
-        bits.append((mask & -mask).bit_length() - 1)
-        mask &= mask - 1
-    return bits

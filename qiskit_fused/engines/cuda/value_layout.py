@@ -10,7 +10,7 @@ import numpy as np
 from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.passes import Passes
 from qiskit_fused.engines.cuda.records import Source
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.program import OpKind
 
 
@@ -50,7 +50,7 @@ class Slots:
         return len(self.pieces) - self.num_shared_pieces
 
 
-def place_slots(plan: Plan, passes: Passes, varies: np.ndarray) -> Slots:
+def place_slots(plan: FusedProgram, passes: Passes, varies: np.ndarray) -> Slots:
     """Lay out the bound numbers of a plan.
 
     Args:
@@ -104,7 +104,7 @@ def place_slots(plan: Plan, passes: Passes, varies: np.ndarray) -> Slots:
     )
 
 
-def leaf_records(plan: Plan) -> tuple[np.ndarray, int]:
+def leaf_records(plan: FusedProgram) -> tuple[np.ndarray, int]:
     """Return the leaves as records, and how many gradient numbers they have: three a rotation vector, else one."""
     leaves = np.zeros(len(plan.leaf_kind), dtype=records.LEAF)
     for name in ("coefficient", "offset", "quaternion", "kind", "column"):
@@ -114,7 +114,7 @@ def leaf_records(plan: Plan) -> tuple[np.ndarray, int]:
     return leaves, int(size.sum())
 
 
-def _runs_that_vary(plan: Plan, varies: np.ndarray) -> np.ndarray:
+def _runs_that_vary(plan: FusedProgram, varies: np.ndarray) -> np.ndarray:
     if not plan.num_runs:
         return np.zeros(0, dtype=bool)
     leaf = _of_columns(varies, plan.leaf_column)
@@ -135,7 +135,7 @@ def _shared_first(varies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return slot, order
 
 
-def _runs(plan: Plan, passes: Passes, slot: np.ndarray) -> np.ndarray:
+def _runs(plan: FusedProgram, passes: Passes, slot: np.ndarray) -> np.ndarray:
     runs = np.zeros(plan.num_runs, dtype=records.RUN)
     runs["first_leaf"], runs["end_leaf"], runs["slot"] = plan.run_begin[:-1], plan.run_begin[1:], slot
     runs["only_rx"] = plan.single_axis & (plan.leaf_kind[plan.run_begin[:-1]] == OpKind.RX)
@@ -144,7 +144,7 @@ def _runs(plan: Plan, passes: Passes, slot: np.ndarray) -> np.ndarray:
     return runs
 
 
-def _terms(plan: Plan, slot: np.ndarray) -> np.ndarray:
+def _terms(plan: FusedProgram, slot: np.ndarray) -> np.ndarray:
     terms = np.zeros(len(plan.term_column), dtype=records.TERM)
     terms["coefficient"], terms["offset"] = plan.term_coefficient, plan.term_offset
     terms["column"], terms["slot"] = plan.term_column, slot

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from qiskit_fused.common.choices import check_choice, check_count, check_dtype
 from qiskit_fused.engines.checkpointing import METHODS, Method
+from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.method import fewest_states
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.inspection.drawing.layout import OFF, ON, SIGN, Column, Layout, make_layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from qiskit_fused.fusion.fused_program import Plan
 
 _TEXT_WIDTH = 118
 _TEXT_SIGNS = {"run": "[ ]", "block": "░", "box": "▒", "sweep": "┊", "cut": "═", "kept": "┃", "recomputed": "~"}
@@ -30,7 +30,7 @@ _INCH = 0.36  # of a unit: the space between two qubits
 
 
 def draw(
-    plan: Plan,
+    fused: FusedProgram,
     output: str,
     *,
     device: str,
@@ -55,9 +55,9 @@ def draw(
     if num_states is not None and num_segments is not None:
         raise ValueError(f"num_states is {num_states} and num_segments is {num_segments}; give one of them.")
     if method == "checkpoint" and num_segments is None:
-        num_states = num_states or fewest_states(plan.num_positions(), 2)
+        num_states = num_states or fewest_states(num_positions(fused), 2)
     keeps = Method(method, num_states, num_segments)
-    layout = make_layout(plan, device=device, dtype=dtype, method=keeps, max_layers=max_layers)
+    layout = make_layout(fused, device=device, dtype=dtype, method=keeps, max_layers=max_layers)
     return draw_text(layout) if output == "text" else draw_figure(layout)
 
 

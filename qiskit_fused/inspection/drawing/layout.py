@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan -> layout: what a picture of a plan shows, and where; `draw` renders it, with matplotlib or as text.
+"""FusedProgram -> layout: what a picture of a plan shows, and where; `draw` renders it, with matplotlib or as text.
 
 Columns are phases and layers in turn, in the order an engine sweeps over them. Those in the middle of a deep circuit
 are left out, and counted.
@@ -13,12 +13,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from qiskit_fused.common.bits import bits_of
 from qiskit_fused.common.limits import count_text
 from qiskit_fused.engines.checkpointing import BACK, REVERSE, Method
-from qiskit_fused.engines.cuda.tiling import bits_of
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.inspection.drawing.run_labels import count_words, label_meanings, run_label
 from qiskit_fused.inspection.drawing.sweeps import CpuSweeps, CudaSweeps, SweepPart
+from qiskit_fused.inspection.explanation import fused_text
 
 _MOST_PLACES = 6  # side by side in a phase; phases with more are one box
 _MOST_WIRES = 4  # of qubits that are not simulated; more are one line
@@ -243,12 +244,17 @@ class Layout:
 
 
 def make_layout(
-    plan: Plan, *, device: str = "cpu", dtype: str = "complex128", method: Method = REVERSE, max_layers: int = 6
+    fused: FusedProgram,
+    *,
+    device: str = "cpu",
+    dtype: str = "complex128",
+    method: Method = REVERSE,
+    max_layers: int = 6,
 ) -> Layout:
     """Lay a plan out.
 
     Args:
-        plan: the plan.
+        fused: the fused program.
         device: "cpu" or "cuda", whose sweeps and blocks are shown.
         dtype: number format, on which blocks and windows depend.
         method: which states the backward pass keeps.
@@ -256,10 +262,10 @@ def make_layout(
 
     Cost: O(what is shown) for "cpu", that of `make_windows` for "cuda".
     """
-    sweeps = CudaSweeps(plan, dtype) if device == "cuda" else CpuSweeps(plan, dtype)
+    sweeps = CudaSweeps(fused, dtype) if device == "cuda" else CpuSweeps(fused, dtype)
     kept = _kept_positions(method, sweeps.num_positions)
     kept_before = {sweeps.step_after(position) for position in kept}
-    count = sweeps.num_steps if plan.num_qubits else 0
+    count = sweeps.num_steps if fused.num_qubits else 0
     shown = list(range(count))
     if count > max_layers + 1:
         shown = [*range((max_layers + 1) // 2), *range(count - 1 - max_layers // 2, count)]
@@ -270,15 +276,15 @@ def make_layout(
             gap_at = len(columns)
         for part in sweeps.parts(k):
             again = bool(kept) and sweeps.end(k) not in kept_before
-            columns += _columns(plan, k, part, is_kept=k in kept_before, is_recomputed=again)
+            columns += _columns(fused, k, part, is_kept=k in kept_before, is_recomputed=again)
     gap = None
     if gap_at is not None:
         gap = Gap(
             at=gap_at,
             steps=count - len(shown),
             unit=sweeps.unit,
-            rotations=plan.num_runs - sum(len(column.runs) for column in columns),
-            terms=len(plan.term_phase) - sum(len(mark.terms) for column in columns for mark in column.terms),
+            rotations=fused.num_runs - sum(len(column.runs) for column in columns),
+            terms=len(fused.term_phase) - sum(len(mark.terms) for column in columns for mark in column.terms),
             sweeps=sweeps.num_sweeps - len({column.sweep for column in columns}),
             states=len(kept) - len(kept_before.intersection([*shown, count])),
         )
@@ -286,8 +292,8 @@ def make_layout(
     if method.name != "reverse":
         runs += f"; method={method.name!r} keeps {len(kept):,} of {sweeps.num_positions:,} states"
     return Layout(
-        title=(f"{count_text(plan.num_qubits, 'qubit')}: {plan.fused_text}", runs),
-        wires=tuple(_wires(plan, sweeps.cut_from)),
+        title=(f"{count_text(fused.num_qubits, 'qubit')}: {fused_text(fused)}", runs),
+        wires=tuple(_wires(fused, sweeps.cut_from)),
         columns=tuple(columns),
         gap=gap,
         num_start_sweeps=sweeps.num_start_sweeps,
@@ -297,14 +303,16 @@ def make_layout(
     )
 
 
-def _columns(plan: Plan, number: int, part: SweepPart, *, is_kept: bool, is_recomputed: bool) -> Iterator[Column]:
+def _columns(
+    fused: FusedProgram, number: int, part: SweepPart, *, is_kept: bool, is_recomputed: bool
+) -> Iterator[Column]:
     if part.terms is not None:
         yield Column(
             "phase",
             number,
             part.sweep,
             part.window,
-            terms=_term_marks(plan, part.terms),
+            terms=_term_marks(fused, part.terms),
             is_kept=is_kept,
             is_recomputed=is_recomputed,
         )
@@ -314,8 +322,8 @@ def _columns(plan: Plan, number: int, part: SweepPart, *, is_kept: bool, is_reco
             number,
             part.sweep,
             part.window,
-            runs=tuple(_run_mark(plan, run) for block in part.blocks for run in block),
-            blocks=tuple(tuple(int(plan.run_qubit[run]) for run in block) for block in part.blocks),
+            runs=tuple(_run_mark(fused, run) for block in part.blocks for run in block),
+            blocks=tuple(tuple(int(fused.run_qubit[run]) for run in block) for block in part.blocks),
             is_recomputed=is_recomputed,
         )
 
@@ -329,9 +337,9 @@ def _kept_positions(method: Method, num_positions: int) -> set[int]:
     return set(dict(zip(forward[:, 3].tolist(), forward[:, 1].tolist())).values())
 
 
-def _term_marks(plan: Plan, terms: Sequence[int]) -> tuple[TermMark, ...]:
+def _term_marks(fused: FusedProgram, terms: Sequence[int]) -> tuple[TermMark, ...]:
     """Merge terms on the same qubits, and put marks whose spans overlap side by side; too many become one box."""
-    care, value, sign = plan.term_care, plan.term_value, plan.term_sign
+    care, value, sign = fused.term_care, fused.term_value, fused.term_sign
     together: dict[tuple[int, int, int], list[int]] = {}
     for term in terms:
         together.setdefault((int(care[term]), int(value[term]), int(sign[term])), []).append(term)
@@ -343,31 +351,31 @@ def _term_marks(plan: Plan, terms: Sequence[int]) -> tuple[TermMark, ...]:
         place = next((k for k, end in enumerate(ends) if end < bits[0]), len(ends))
         ends[place : place + 1] = [bits[-1]]
         marks.append(
-            TermMark(tuple(together[masks]), tuple(bits), symbols, place, _has_parameter(plan, together[masks]))
+            TermMark(tuple(together[masks]), tuple(bits), symbols, place, _has_parameter(fused, together[masks]))
         )
     if len(ends) <= _MOST_PLACES:
         return tuple(marks)
     bits = sorted({bit for mark in marks for bit in mark.bits})
-    return (TermMark(tuple(terms), tuple(bits), "", 0, _has_parameter(plan, terms)),)
+    return (TermMark(tuple(terms), tuple(bits), "", 0, _has_parameter(fused, terms)),)
 
 
-def _has_parameter(plan: Plan, terms: Sequence[int]) -> bool:
-    return bool((plan.term_column[terms] >= 0).any())
+def _has_parameter(fused: FusedProgram, terms: Sequence[int]) -> bool:
+    return bool((fused.term_column[terms] >= 0).any())
 
 
-def _run_mark(plan: Plan, run: int) -> RunMark:
-    leaves = range(int(plan.run_begin[run]), int(plan.run_begin[run + 1]))
-    has_parameter = bool((plan.leaf_column[leaves.start : leaves.stop] >= 0).any())
-    return RunMark(run, int(plan.run_qubit[run]), len(leaves), run_label(plan, leaves), has_parameter)
+def _run_mark(fused: FusedProgram, run: int) -> RunMark:
+    leaves = range(int(fused.run_begin[run]), int(fused.run_begin[run + 1]))
+    has_parameter = bool((fused.leaf_column[leaves.start : leaves.stop] >= 0).any())
+    return RunMark(run, int(fused.run_qubit[run]), len(leaves), run_label(fused, leaves), has_parameter)
 
 
-def _wires(plan: Plan, cut_from: int) -> Iterator[Wire]:
-    program = plan.program
+def _wires(fused: FusedProgram, cut_from: int) -> Iterator[Wire]:
+    program = fused.program
     start, end = (
         {wire: qubit for qubit, wire in enumerate(wires.tolist())} for wires in (program.wires, program.output_wires)
     )
     others = dict.fromkeys(np.flatnonzero(program.wires < 0).tolist(), "no gate acts on it")
-    for wire, bit in enumerate(plan.start_bits.tolist()):
+    for wire, bit in enumerate(fused.start_bits.tolist()):
         if bit >= 0:
             yield Wire(f"q{start[wire]}", f"q{end[wire]}", bit, is_cut=bit >= cut_from)
         else:

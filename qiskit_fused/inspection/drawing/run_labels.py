@@ -8,7 +8,7 @@ from math import sqrt
 
 import numpy as np
 
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.program import OpKind
 
 _MOST_LEAVES = 3  # gates of a run that are named; those of longer runs are counted
@@ -20,9 +20,9 @@ _PLAIN = str.maketrans(_DIGITS, "0123456789")
 _HADAMARD = (0.0, sqrt(0.5), 0.0, sqrt(0.5))
 
 
-def run_label(plan: Plan, leaves: Sequence[int]) -> str:
+def run_label(fused: FusedProgram, leaves: Sequence[int]) -> str:
     """Return the gates of a run, such as "Rx(w) Ry"; their number where that is short of space."""
-    label = " ".join(_gate_label(plan, leaf) for leaf in leaves[: _MOST_LEAVES + 1])
+    label = " ".join(_gate_label(fused, leaf) for leaf in leaves[: _MOST_LEAVES + 1])
     return label if len(leaves) <= _MOST_LEAVES and len(label) <= _LONGEST_LABEL else f"{len(leaves)} gates"
 
 
@@ -42,14 +42,14 @@ def count_words(number: int) -> str:
     return {1: "one gate", 2: "two gates"}.get(number, f"{number} gates")
 
 
-def _gate_label(plan: Plan, leaf: int) -> str:
-    kind, column = OpKind(plan.leaf_kind[leaf]), int(plan.leaf_column[leaf])
+def _gate_label(fused: FusedProgram, leaf: int) -> str:
+    kind, column = OpKind(fused.leaf_kind[leaf]), int(fused.leaf_column[leaf])
     if column >= 0:
-        further, names = column - plan.program.num_parameters, plan.program.parameter_names
+        further, names = column - fused.program.num_parameters, fused.program.parameter_names
         if further < 0 and names and len(names[column]) <= _LONGEST_NAME and not set(names[column]) & set(" ()"):
             return f"{kind.name.capitalize()}({names[column]})"
         place = str(column) if further < 0 else f"e{further}"
         return kind.name.capitalize() + place.translate(_SUBSCRIPTS)
     if kind is OpKind.SU2:
-        return "H" if np.allclose(plan.leaf_quaternion[leaf], _HADAMARD) else "U"
-    return kind.name[1] if plan.leaf_offset[leaf] == np.pi else kind.name.capitalize()
+        return "H" if np.allclose(fused.leaf_quaternion[leaf], _HADAMARD) else "U"
+    return kind.name[1] if fused.leaf_offset[leaf] == np.pi else kind.name.capitalize()

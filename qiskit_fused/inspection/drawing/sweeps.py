@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan -> sweeps: what each engine does in one pass over the state, in which order, to be shown to people.
+"""FusedProgram -> sweeps: what each engine does in one pass over the state, in which order, to be shown to people.
 
 The work is counted in *steps*. On the CPU step k is phase k and layer k: one sweep, and one more where the layer
 rotates qubits that chunks are cut along. On a GPU a sweep is a window, of many steps (see `windows`).
@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps
 from qiskit_fused.engines.cpu.memory import LANE_BITS
 from qiskit_fused.engines.cuda.memory import REAL_FORMAT, REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines.cuda.passes import cover
 from qiskit_fused.engines.cuda.tiling import make_windows
-from qiskit_fused.fusion.fused_program import Plan
+from qiskit_fused.fusion.fused_program import FusedProgram
 
 _BLOCK_QUBITS = 4  # strided qubits of a block with the widest vectors (kernels/cpu/simd/rotations.hpp)
 
@@ -51,14 +52,14 @@ class CpuSweeps:
 
     unit = "layer"
 
-    def __init__(self, plan: Plan, dtype: str):
-        self._plan, self._lanes = plan, LANE_BITS[dtype]
-        self.num_steps, self.num_sweeps = plan.num_layers + 1, plan.num_sweeps
-        self.num_positions = plan.num_positions()
-        self.cut_from = plan.num_qubits - plan.chunk_bits
-        self.where = f", in {1 << plan.chunk_bits} chunks" if plan.chunk_bits else ""
-        self._crossing = np.unique(plan.run_layer[plan.run_qubit >= self.cut_from])
-        starts = plan.starts_at_zero and plan.num_layers
+    def __init__(self, fused: FusedProgram, dtype: str):
+        self._fused, self._lanes = fused, LANE_BITS[dtype]
+        self.num_steps, self.num_sweeps = fused.num_layers + 1, num_sweeps(fused)
+        self.num_positions = num_positions(fused)
+        bits = chunk_bits(fused.num_qubits)
+        self.cut_from, self.where = fused.num_qubits - bits, f", in {1 << bits} chunks" if bits else ""
+        self._crossing = np.unique(fused.run_layer[fused.run_qubit >= self.cut_from])
+        starts = fused.starts_at_zero and fused.num_layers
         self.num_start_sweeps = 1 + int(0 in self._crossing[:1]) if starts else 0
 
     def step_after(self, position: int) -> int:
@@ -71,15 +72,15 @@ class CpuSweeps:
 
     def parts(self, step: int) -> Iterator[SweepPart]:
         """Yield what is done of a step, sweep by sweep."""
-        plan, sweep = self._plan, 1 + step + int(np.searchsorted(self._crossing, step))
+        fused, sweep = self._fused, 1 + step + int(np.searchsorted(self._crossing, step))
         terms, runs = (
-            range(*np.searchsorted(of, [step, step + 1]).tolist()) for of in (plan.term_phase, plan.run_layer)
+            range(*np.searchsorted(of, [step, step + 1]).tolist()) for of in (fused.term_phase, fused.run_layer)
         )
-        bits = plan.run_qubit[runs.start : runs.stop].tolist()
+        bits = fused.run_qubit[runs.start : runs.stop].tolist()
         lanes = [run for run, bit in zip(runs, bits) if bit < self._lanes]
         strided = [run for run, bit in zip(runs, bits) if self._lanes <= bit < self.cut_from]
         outside = [run for run, bit in zip(runs, bits) if bit >= self.cut_from]
-        window = tuple(range(plan.num_qubits))
+        window = tuple(range(fused.num_qubits))
         yield SweepPart(sweep, window, terms, ([lanes] if lanes else []) + _in_blocks(strided))
         if outside:
             yield SweepPart(sweep + 1, window, None, _in_blocks(outside))
@@ -94,15 +95,15 @@ class CudaSweeps:
     unit, where = "step", ", on a GPU"
     num_start_sweeps = 0
 
-    def __init__(self, plan: Plan, dtype: str):
-        dtype = REAL_FORMAT[dtype] if plan.is_real else dtype
-        self._plan, self._registers = plan, REGISTER_QUBITS[dtype]
-        self._tile = max(min(plan.num_qubits, USUAL_TILE_QUBITS[dtype]), self._registers)
-        windows = make_windows(plan, self._tile)
+    def __init__(self, fused: FusedProgram, dtype: str):
+        dtype = REAL_FORMAT[dtype] if fused.is_real else dtype
+        self._fused, self._registers = fused, REGISTER_QUBITS[dtype]
+        self._tile = max(min(fused.num_qubits, USUAL_TILE_QUBITS[dtype]), self._registers)
+        windows = make_windows(fused, self._tile)
         self._steps = [(number, window, step) for number, window in enumerate(windows, 1) for step in window.steps]
         self._ends = np.cumsum([0] + [len(window.steps) for window in windows]).tolist()
         self.num_steps, self.num_sweeps = len(self._steps), len(windows)
-        self.num_positions, self.cut_from = max(len(windows), 1), plan.num_qubits
+        self.num_positions, self.cut_from = max(len(windows), 1), fused.num_qubits
 
     def step_after(self, position: int) -> int:
         """Return the step that starts from a position, the number of steps for the last one."""
@@ -115,7 +116,7 @@ class CudaSweeps:
     def parts(self, step: int) -> Iterator[SweepPart]:
         """Yield what is done of a step."""
         sweep, window, work = self._steps[step]
-        run_at = {window.qubits.index(self._plan.run_qubit[run]): run for run in work.runs}
+        run_at = {window.qubits.index(self._fused.run_qubit[run]): run for run in work.runs}
         groups = cover(list(run_at), self._tile - self._registers, self._tile, self._registers)
         yield SweepPart(sweep, window.qubits, work.terms, [[run_at[bit] for bit in bits] for _, bits in groups])
 

@@ -20,10 +20,12 @@ from qiskit_fused.common.caches import release_memory
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.engines.checkpointing import FORWARD, REVERSE, Method, make_schedule, num_steps, segmented_schedule
 from qiskit_fused.engines.cpu import method as methods
+from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.engine import CpuEngine
-from qiskit_fused.engines.cpu.memory import Request, bytes_at_most, count_diagonals
+from qiskit_fused.engines.cpu.memory import Request, bytes_at_most, count_diagonals, footprint_of
 from qiskit_fused.engines.cpu.method import choose
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.layers import fuse_program
+from qiskit_fused.inspection.plan import Plan
 from qiskit_fused.lowering.lower import lower
 
 MB = 10**6
@@ -58,7 +60,7 @@ def full_graph(num_qubits, num_layers):
 
 def planned(circuit, observable=None):
     """A plan and observables of their own: what other tests have measured or made of them is not there."""
-    return make_plan(lower(circuit)), coerce_observables(observable or total_z(circuit.num_qubits)).operators
+    return fuse_program(lower(circuit)), coerce_observables(observable or total_z(circuit.num_qubits)).operators
 
 
 def chosen(plan, operators, request, limit, *, method="auto", num_segments=None, num_threads=1):
@@ -96,7 +98,7 @@ MEASURED = {
 
 
 def states_of(plan, method):
-    schedule = method.schedule(plan.num_positions())
+    schedule = method.schedule(num_positions(plan))
     return 0 if schedule is None else schedule.num_states
 
 
@@ -109,7 +111,7 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
     plan, operators = planned(ladder(num_qubits, num_layers), observables)
     columns = rows_of(plan.program, num_rows=request.num_rows) + np.linspace(0, 1, request.num_rows)[:, None]
     request = Request.full(request.num_rows, len(observables), request.dtype, request.gradient)
-    predicted = plan.footprint(request.dtype).total(request, num_threads, states_of(plan, method))
+    predicted = footprint_of(plan, request.dtype).total(request, num_threads, states_of(plan, method))
     question = [plan, operators, columns, all_pairs(request.num_rows, len(observables))]
     options = {"gradient": request.gradient, "dtype": request.dtype, "method": method}
     (tmp_path / "question").write_bytes(pickle.dumps((question, options, num_threads)))
@@ -133,7 +135,7 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
 )
 def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows, dtype):
     plan, operators = planned(circuit, [total_z(circuit.num_qubits), SparsePauliOp("Y" * circuit.num_qubits)])
-    columns, footprint = rows_of(plan.program, num_rows=num_rows), plan.footprint(dtype)
+    columns, footprint = rows_of(plan.program, num_rows=num_rows), footprint_of(plan, dtype)
     varying = footprint.varying_phases((columns != columns[0]).any(axis=0))
     for count in (1, 2):
         pairs = (
@@ -180,7 +182,7 @@ def test_auto_stores_states_that_are_few_bytes_and_fit(deep, monkeypatch):
     plan, operators = deep
     monkeypatch.setattr(methods, "STORE_MAX_BYTES", 2**30)
     assert chosen(plan, operators, Request(), None).method == Method("store")
-    assert chosen(plan, operators, Request(), plan.memory(method="reverse") + 10**5).method == REVERSE
+    assert chosen(plan, operators, Request(), Plan(plan).memory(method="reverse") + 10**5).method == REVERSE
     assert chosen(plan, operators, Request(gradient=False), None).method == REVERSE
     plan, operators = planned(ladder(10, 40))
     monkeypatch.setattr(methods, "STORE_MAX_BYTES", 2**10)
@@ -192,29 +194,29 @@ def test_checkpoints_are_as_many_as_fit(deep, num_rows):
     plan, operators = deep
     request = Request(num_rows, num_rows)
     for num_states in (1, 2, 5, 20):
-        limit = plan.memory(num_rows, "checkpoint", num_threads=2, num_states=num_states) + 100
+        limit = Plan(plan).memory(num_rows, "checkpoint", num_threads=2, num_states=num_states) + 100
         choice = chosen(plan, operators, request, limit, method="checkpoint", num_threads=2)
         states = choice.method.num_states
         assert choice.num_bytes <= limit
         assert states == num_states or choice.num_threads == 1
-        assert choice.num_steps == num_steps(plan.num_positions(), states)
-        more = plan.footprint("complex128").total(
+        assert choice.num_steps == num_steps(num_positions(plan), states)
+        more = footprint_of(plan, "complex128").total(
             Request.full(num_rows, 1, "complex128"), choice.num_threads, states + 1
         )
-        assert more > limit or states == plan.num_positions()
+        assert more > limit or states == num_positions(plan)
 
 
 def test_checkpoints_take_all_states_where_they_fit(deep):
     plan, operators = deep
-    assert chosen(plan, operators, Request(), None, method="checkpoint").method.num_states == plan.num_positions()
+    assert chosen(plan, operators, Request(), None, method="checkpoint").method.num_states == num_positions(plan)
 
 
 def test_checkpoints_that_leave_the_cache_are_no_more_than_make_no_step_three_times():
     plan, operators = planned(ladder(14, 60))
     choice = chosen(plan, operators, Request(), None, method="checkpoint")
-    schedule = choice.method.schedule(plan.num_positions())
+    schedule = choice.method.schedule(num_positions(plan))
     assert np.bincount(schedule.actions[schedule.actions[:, 0] == FORWARD, 1]).max() == 2
-    fewer = make_schedule(plan.num_positions(), schedule.num_states - 1).actions
+    fewer = make_schedule(num_positions(plan), schedule.num_states - 1).actions
     assert np.bincount(fewer[fewer[:, 0] == FORWARD, 1]).max() == 3
 
 
@@ -222,10 +224,10 @@ def test_segments_are_kept_as_given(deep):
     plan, operators = deep
     for num_segments in (1, 6, 10**6):
         choice = chosen(plan, operators, Request(), None, method="checkpoint", num_segments=num_segments)
-        schedule = segmented_schedule(plan.num_positions(), min(num_segments, plan.num_positions()))
+        schedule = segmented_schedule(num_positions(plan), min(num_segments, num_positions(plan)))
         assert choice.method == Method("checkpoint", None, num_segments)
         assert choice.num_steps == schedule.num_steps
-        states = plan.footprint("complex128").total(Request(), 1, schedule.num_states)
+        states = footprint_of(plan, "complex128").total(Request(), 1, schedule.num_states)
         assert choice.num_bytes == states
 
 
@@ -233,7 +235,7 @@ def test_segments_are_kept_as_given(deep):
 def test_fewer_rows_run_side_by_side_where_all_do_not_fit(deep, method):
     plan, operators = deep
     request = Request(100, 100, "complex128")
-    limit = plan.memory(100, method, num_threads=3)
+    limit = Plan(plan).memory(100, method, num_threads=3)
     assert chosen(plan, operators, request, None, method=method, num_threads=8).num_threads == 8
     choice = chosen(plan, operators, request, limit, method=method, num_threads=8)
     assert choice.num_bytes <= limit
@@ -242,9 +244,9 @@ def test_fewer_rows_run_side_by_side_where_all_do_not_fit(deep, method):
 
 def test_a_long_recomputation_is_told_with_the_limit_that_halves_it(deep):
     plan, operators = deep
-    limit = plan.memory(method="checkpoint", num_states=1)
+    limit = Plan(plan).memory(method="checkpoint", num_states=1)
     choice = chosen(plan, operators, Request(), limit, method="checkpoint")
-    assert choice.num_steps > 20 * plan.num_positions()
+    assert choice.num_steps > 20 * num_positions(plan)
     advised = re.search(
         r"1 state of 10 qubits recomputes 21 times .* memory_limit='(\d+)(B|kB)' would halve", choice.advice
     )
@@ -280,7 +282,7 @@ def test_too_small_a_limit_is_refused_with_figures_and_cure(asked, states, text)
 
 def test_several_observables_fit_by_checkpoints_where_a_copy_of_psi_does_not():
     plan, operators = planned(ladder(16, 20), [total_z(16), SparsePauliOp("X" * 16)])
-    limit = plan.memory(observables=2) - 2**19
+    limit = Plan(plan).memory(observables=2) - 2**19
     with pytest.raises(MemoryError, match="use dtype='complex64', method='checkpoint', fewer qubits or raise"):
         chosen(plan, operators, Request(1, 2), limit)
     assert chosen(plan, operators, Request(1, 2), limit, method="checkpoint").method.num_states == 1
@@ -409,9 +411,9 @@ def test_a_report_refuses_what_is_no_limit():
 @pytest.mark.parametrize("num_qubits", range(1, 9))
 def test_the_quick_bound_of_a_small_plan_is_never_below_its_footprint(num_qubits, dtype):
     for seed in range(8):
-        plan = fuse(random_circuit(num_qubits, seed, max_operands=min(num_qubits, 3), seed=seed))
+        plan = fuse_program(lower(random_circuit(num_qubits, seed, max_operands=min(num_qubits, 3), seed=seed)))
         rows, observables, threads = (1, 50)[seed % 2], 1 + 3 * (seed % 5), 1 + seed % 4
         request = Request.full(rows, observables, dtype, seed % 3 > 0)
-        footprint = plan.footprint(dtype)
+        footprint = footprint_of(plan, dtype)
         exact = footprint.total(request, threads) + footprint.most_shared + footprint.most_diagonals(observables)
         assert exact <= bytes_at_most(plan, request, threads, observables)

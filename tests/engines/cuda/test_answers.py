@@ -12,7 +12,7 @@ from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM, predict
 from qiskit_fused.engines.interface import DoesNotFit, Ends
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.layers import fuse_program
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 
@@ -107,7 +107,7 @@ def ends_question(num_qubits, num_rows, any_start=False):
     """Return a question about all gates of a circuit, without pairs."""
     plan, operators = plan_of(random_circuit(num_qubits, 15, seed=8), random_observables(num_qubits, 1), imaginary=True)
     if any_start:
-        plan = make_plan(plan.program.from_any_state(), None)
+        plan = fuse_program(plan.program.from_any_state(), None)
     columns = np.random.default_rng(2).normal(size=(num_rows, plan.program.num_columns))
     return plan, operators, columns
 
@@ -227,7 +227,7 @@ def test_last_states_serve_no_other_question():
     plan, operators, columns, pairs = question
     changed, some = columns.copy(), slice(2, 8)
     changed[3, 0] += 1e-9
-    other = make_plan(plan.program, None)
+    other = fuse_program(plan.program, None)
     engine = engine_on()
     whole = engine.evaluate(*question, gradient=True).stats["sweeps"]
     for after, sweeps in (

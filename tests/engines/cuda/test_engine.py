@@ -26,7 +26,7 @@ from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import predict
 from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.layers import fuse_program
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 
@@ -156,7 +156,7 @@ def question_with_starts(num_qubits=8, num_rows=6, num_observables=2):
     plan, operators, columns, pairs = make_question(num_qubits, num_rows, num_observables)
     states = np.random.default_rng(5).normal(size=(num_rows, 1 << num_qubits, 2)) @ [1, 1j]
     states /= np.linalg.norm(states, axis=1, keepdims=True)
-    plan = make_plan(plan.program.from_any_state(), None)
+    plan = fuse_program(plan.program.from_any_state(), None)
     return (plan, operators, columns, pairs), {"ends": Ends(states, True)}
 
 

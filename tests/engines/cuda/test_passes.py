@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan -> passes: what every record says, replayed with NumPy, is the circuit; and it takes few passes.
+"""FusedProgram -> passes: what every record says, replayed with NumPy, is the circuit; and it takes few passes.
 
 `replay` follows the records as kernels/cuda/device.cuh describes them, on the whole state and without tiles or threads.
 """
@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit.circuit import ParameterVector, QuantumCircuit
 
+from qiskit_fused.common.bits import bits_of
 from qiskit_fused.engines.cuda.passes import cover, make_passes
 from qiskit_fused.engines.cuda.records import ExtraKind, Source
-from qiskit_fused.engines.cuda.tiling import LOW_QUBITS, bits_of, make_windows
+from qiskit_fused.engines.cuda.tiling import LOW_QUBITS, make_windows
 from qiskit_fused.engines.cuda.value_layout import place_slots
 from qiskit_fused.engines.reference import final_state, parity
-from qiskit_fused.fusion.layers import make_plan
+from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.program.program import OpKind
 
@@ -132,7 +133,7 @@ def replay(plan, passes, slots, columns):
 def test_the_records_replayed_with_numpy_are_the_circuit(circuit, tile, data):
     program = lower(circuit)
     columns = program.columns(np.random.default_rng(0).uniform(-2, 2, (1, program.num_parameters)))[0]
-    plan = make_plan(program)
+    plan = fuse_program(program)
     passes = make_passes(plan, *tile)
     varies = np.array(data.draw(st.lists(st.booleans(), min_size=len(columns), max_size=len(columns))), dtype=bool)
     psi, executed = replay(plan, passes, place_slots(plan, passes, varies), columns)
@@ -150,7 +151,7 @@ def test_the_records_replayed_with_numpy_are_the_circuit(circuit, tile, data):
 @settings(max_examples=80, deadline=None)
 @given(circuit=circuits(max_qubits=8, max_gates=20), tile_qubits=st.integers(4, 8))
 def test_windows_run_everything_once_and_in_an_order_that_the_plan_allows(circuit, tile_qubits):
-    plan = make_plan(lower(circuit))
+    plan = fuse_program(lower(circuit))
     runs_of = [np.flatnonzero(plan.run_qubit == qubit).tolist() for qubit in range(plan.num_qubits)]
     members = [bits_of(int(support)) for support in plan.term_care | plan.term_sign]
     layers_of = [plan.run_layer[runs].tolist() for runs in runs_of]
@@ -204,14 +205,14 @@ PASSES = {
 
 @pytest.mark.parametrize(("num_qubits", "shape"), PASSES)
 def test_a_pass_goes_many_layers_deep(num_qubits, shape):
-    windows = make_windows(make_plan(lower(layers(num_qubits, 30, shape == "ring"))), 12)
+    windows = make_windows(fuse_program(lower(layers(num_qubits, 30, shape == "ring"))), 12)
     assert len(windows) <= PASSES[num_qubits, shape]
     assert all(set(range(LOW_QUBITS)) <= set(window.qubits) for window in windows)
     assert all(len(window.qubits) == 12 for window in windows)
 
 
 def test_20_qubits_and_1000_layers_are_cut_into_passes_in_seconds():
-    plan = make_plan(lower(layers(20, 1000, ring=True)))
+    plan = fuse_program(lower(layers(20, 1000, ring=True)))
     started = time.perf_counter()
     passes = make_passes(plan, 12, 4)
     assert time.perf_counter() - started < 10
@@ -258,7 +259,7 @@ def test_any_bits_take_one_arrangement_more_than_the_fewest_at_most(data):
 @settings(max_examples=60, deadline=None)
 @given(circuit=circuits(max_qubits=6, max_gates=14), data=st.data())
 def test_slots_of_what_all_rows_share_come_first_and_tables_lie_side_by_side(circuit, data):
-    plan = make_plan(lower(circuit))
+    plan = fuse_program(lower(circuit))
     passes, num_columns = make_passes(plan, 4, 3), plan.program.num_columns
     varies = np.array(data.draw(st.lists(st.booleans(), min_size=num_columns, max_size=num_columns)), dtype=bool)
     slots = place_slots(plan, passes, varies)

@@ -21,6 +21,7 @@ from qiskit_fused import fuse
 from qiskit_fused.engines.checkpointing import BACK, FORWARD, Method
 from qiskit_fused.engines.cuda.tiling import make_windows
 from qiskit_fused.inspection.drawing.layout import make_layout
+from qiskit_fused.inspection.explanation import shared_texts
 from qiskit_fused.inspection.roofline import Ceilings, Run, draw_roofline, measure_ceilings
 
 pytest.importorskip("matplotlib")
@@ -76,7 +77,7 @@ def texts_of(figure):
 def test_every_run_and_term_is_drawn_once(circuit):
     plan = fuse(circuit)
     for device in ("cpu", "cuda"):
-        layout = make_layout(plan, device=device, max_layers=ALL)
+        layout = make_layout(plan.fused_program, device=device, max_layers=ALL)
         assert sorted(runs_of(layout)) == list(range(plan.num_runs))
         assert sorted(terms_of(layout)) == list(range(len(plan.term_phase)))
 
@@ -84,7 +85,7 @@ def test_every_run_and_term_is_drawn_once(circuit):
 @settings(max_examples=25, deadline=None)
 @given(circuit=circuits(max_qubits=6, max_gates=30))
 def test_marks_and_blocks_do_not_overlap(circuit):
-    for column in make_layout(fuse(circuit), max_layers=ALL).columns:
+    for column in make_layout(fuse(circuit).fused_program, max_layers=ALL).columns:
         spans = sorted((mark.place, mark.bits[0], mark.bits[-1]) for mark in column.terms)
         assert all(a[0] < b[0] or a[2] < b[1] for a, b in pairwise(spans))
         assert all(a[1] < b[0] for a, b in pairwise(sorted(column.spans)))
@@ -94,14 +95,14 @@ def test_marks_and_blocks_do_not_overlap(circuit):
 @pytest.mark.parametrize("num_qubits", [4, 15])
 def test_as_many_sweeps_are_drawn_as_the_plan_counts(num_qubits):
     plan = fuse(hardware_efficient(num_qubits, 5), total_z(num_qubits))
-    on_cpu, on_gpu = (make_layout(plan, device=device, max_layers=ALL) for device in ("cpu", "cuda"))
+    on_cpu, on_gpu = (make_layout(plan.fused_program, device=device, max_layers=ALL) for device in ("cpu", "cuda"))
     assert {column.sweep for column in on_cpu.columns} == set(range(1, plan.num_sweeps + 1))
     assert len(list(on_cpu.sweeps())) == plan.num_sweeps
-    assert len(list(on_gpu.sweeps())) == len(make_windows(plan, 11))
+    assert len(list(on_gpu.sweeps())) == len(make_windows(plan.fused_program, 11))
 
 
 def test_qubits_that_chunks_are_cut_along_are_rotated_in_sweeps_of_their_own():
-    layout = make_layout(fuse(hardware_efficient(16, 3), SparsePauliOp("Z" * 16)))
+    layout = make_layout(fuse(hardware_efficient(16, 3), SparsePauliOp("Z" * 16)).fused_program)
     cut = {wire.bit for wire in layout.wires if wire.is_cut}
     assert cut == {14, 15}
     for begin, end in layout.sweeps():
@@ -112,7 +113,7 @@ def test_qubits_that_chunks_are_cut_along_are_rotated_in_sweeps_of_their_own():
 
 def test_a_full_graph_is_one_box():
     plan = fuse(full_graph(16), total_z(16))
-    (mark,) = make_layout(plan).columns[3].terms
+    (mark,) = make_layout(plan.fused_program).columns[3].terms
     assert mark.is_box and mark.label == "120 terms" and mark.bits == tuple(range(16))
     assert plan.draw("text").count("120 terms") == 2  # in the title, too
     assert "120 terms" in texts_of(plan.draw())
@@ -120,7 +121,7 @@ def test_a_full_graph_is_one_box():
 
 def test_what_is_left_out_is_counted():
     plan = fuse(hardware_efficient(5, 100), total_z(5))
-    layout = make_layout(plan, method=Method("checkpoint", 10), max_layers=6)
+    layout = make_layout(plan.fused_program, method=Method("checkpoint", 10), max_layers=6)
     shown = {column.number for column in layout.columns if column.kind == "layer"}
     assert shown == {0, 1, 2, 97, 98, 99}
     assert layout.gap.steps == plan.num_layers - len(shown)
@@ -180,15 +181,18 @@ def test_swapped_qubits_have_their_new_names_at_the_end():
     circuit.ry(0.1, 0)
     circuit.swap(0, 1)
     circuit.ry(0.2, 0)
-    assert [(wire.start, wire.end) for wire in make_layout(fuse(circuit)).wires] == [("q0", "q1"), ("q1", "q0")]
+    assert [(wire.start, wire.end) for wire in make_layout(fuse(circuit).fused_program).wires] == [
+        ("q0", "q1"),
+        ("q1", "q0"),
+    ]
 
 
 @pytest.mark.parametrize("method", [Method("checkpoint", 3), Method("checkpoint", None, 4), Method("store")])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_kept_states_and_recomputed_steps_are_those_of_the_schedule(method, device):
     plan = fuse(hardware_efficient(14, 9), SparsePauliOp("Z" * 14))
-    layout = make_layout(plan, device=device, method=method, max_layers=ALL)
-    num_positions = plan.num_positions() if device == "cpu" else len(make_windows(plan, 11))
+    layout = make_layout(plan.fused_program, device=device, method=method, max_layers=ALL)
+    num_positions = plan.num_positions() if device == "cpu" else len(make_windows(plan.fused_program, 11))
     actions = method.schedule(num_positions).actions.tolist()
     turn = next(k for k, action in enumerate(actions) if action[0] == BACK)
     again = {position for kind, position, _, _ in actions[turn:] if kind == FORWARD}
@@ -319,7 +323,7 @@ def test_the_explanation_says_what_rows_share():
     circuit = hardware_efficient(4, 6)
     plan = fuse(circuit, total_z(4), inputs=circuit.parameters[30:33])
     words = " ".join(plan.explain().split())
-    for name, text in plan.sharing(plan.inputs).lines(1):
+    for name, text in shared_texts(plan.sharing(plan.inputs), 1):
         assert f"{name} {text}" in words
     assert "prefix" in words and "prefix" not in fuse(circuit, total_z(4)).explain()
 

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan: a fused program with a face. It is printed, drawn, explained, counted, and asked how much memory it takes.
+
+Engines and compiled circuits hold the `FusedProgram` alone; `fuse` returns a plan of it for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from qiskit.circuit import Parameter, QuantumCircuit
+
+from qiskit_fused.common.choices import check_choice, check_count, check_dtype
+from qiskit_fused.common.display import ShownAsText
+from qiskit_fused.common.limits import count_text, resolve_limit
+from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
+from qiskit_fused.compilation.observables import circuit_observables
+from qiskit_fused.engines.checkpointing import METHODS
+from qiskit_fused.engines.cpu import costs
+from qiskit_fused.engines.cpu.memory import Request, footprint_of
+from qiskit_fused.execution.shared_parts import Sharing, find_sharing
+from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.inspection.drawing.draw import draw
+from qiskit_fused.inspection.explanation import explain, fused_text, shared_texts, tabulate
+from qiskit_fused.inspection.method_table import Report, report
+from qiskit_fused.program.amplitude_encoding import Starts
+from qiskit_fused.program.program import Program
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def _array(name: str) -> property:
+    """Return a property that reads an array of the fused program."""
+    return property(attrgetter(f"fused_program.{name}"))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(ShownAsText):
+    """A circuit as engines run it.
+
+    Attributes:
+        fused_program: what engines read.
+        inputs: bool (C,), columns that differ between the rows of a batch, if that is to be shown.
+        num_observables: of the batch, likewise.
+        cones: qubits of each light cone, where the terms of the observables are simulated in several of them; this plan
+            is then that of the largest.
+
+    The arrays of the fused program, of R runs and T terms, are attributes, too; they are like those of ``program.ops``:
+
+    * ``leaf_kind``, ``leaf_column``, ``leaf_coefficient``, ``leaf_offset``, ``leaf_quaternion``: gates of the runs.
+    * ``run_begin``: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
+    * ``run_qubit``, ``run_layer``: int32 (R,), by layer, then qubit.
+    * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
+    """
+
+    fused_program: FusedProgram
+    inputs: np.ndarray | None = None
+    num_observables: int = 1
+    cones: tuple[int, ...] = ()
+
+    leaf_kind, leaf_column, leaf_coefficient = map(_array, ("leaf_kind", "leaf_column", "leaf_coefficient"))
+    leaf_offset, leaf_quaternion = map(_array, ("leaf_offset", "leaf_quaternion"))
+    run_begin, run_qubit, run_layer = map(_array, ("run_begin", "run_qubit", "run_layer"))
+    term_phase, term_column, term_coefficient = map(_array, ("term_phase", "term_column", "term_coefficient"))
+    term_offset, term_care, term_value = map(_array, ("term_offset", "term_care", "term_value"))
+    term_sign = _array("term_sign")
+
+    @property
+    def program(self) -> Program:
+        """What was planned."""
+        return self.fused_program.program
+
+    @property
+    def num_qubits(self) -> int:
+        """n, qubits simulated: those that some observable can see."""
+        return self.fused_program.num_qubits
+
+    @property
+    def num_layers(self) -> int:
+        """D, layers of rotations."""
+        return self.fused_program.num_layers
+
+    @property
+    def num_runs(self) -> int:
+        """Number of runs, each of which is one rotation after fusion."""
+        return self.fused_program.num_runs
+
+    @property
+    def wires(self) -> np.ndarray:
+        """Bit of each circuit qubit in the final state, -1 where the qubit is not simulated."""
+        return self.fused_program.wires
+
+    @property
+    def initial_state(self) -> np.ndarray | None:
+        """The start state of all rows, complex128 (2**n,), or None for ``|0...0>``."""
+        return self.fused_program.initial_state
+
+    @property
+    def starts(self) -> Starts | None:
+        """What makes the start state of each row from its columns, or None."""
+        return self.fused_program.starts
+
+    @property
+    def start_bits(self) -> np.ndarray:
+        """Bit of each active qubit of the program at the start, -1 where it is not simulated."""
+        return self.fused_program.start_bits
+
+    @property
+    def support(self) -> np.ndarray | None:
+        """What the observables do to each circuit qubit: 0 nothing, 1 a diagonal, 2 anything. None: all gates stay."""
+        return self.fused_program.support
+
+    @property
+    def takes_states(self) -> bool:
+        """Whether each row has a start state of its own."""
+        return self.fused_program.takes_states
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether all rows start in ``|0...0>``."""
+        return self.fused_program.starts_at_zero
+
+    @property
+    def is_real(self) -> bool:
+        """Whether states stay real, up to a global phase, whatever the angles, which halves numbers and work."""
+        return self.fused_program.is_real
+
+    @property
+    def fused_text(self) -> str:
+        """What the circuit became, in words."""
+        return fused_text(self.fused_program)
+
+    @property
+    def num_sweeps(self) -> int:
+        """Passes over all amplitudes of a forward sweep on the CPU; the adjoint makes as many, over two states.
+
+        A layer is one sweep, and one more where it rotates qubits that chunks are cut along.
+        """
+        return costs.num_sweeps(self.fused_program)
+
+    def num_positions(self, *, imaginary: bool = False) -> int:
+        """Count the states that the CPU engine meets on its way back: one per phase, and the end.
+
+        From ``|0...0>`` the state before the first layer is left out, unless ``imaginary`` derivatives need it.
+        """
+        return costs.num_positions(self.fused_program, imaginary=imaginary)
+
+    def flops(self, gradient: bool = True, *, is_real: bool | None = None) -> int:
+        """Count the floating-point operations of the sweeps for one row and observable, a multiply-add being two.
+
+        A rotation is 4 per amplitude, its adjoint 8 and 4 for the sum Im<lam|Y|psi>. A phase is 8, and 8 more for the
+        product of its two tables (4 where there is one); its adjoint 16, and 6 with the sums of Im(conj(lam) psi). Real
+        states take half of it for rotations, and 2 for a phase or 4 back, without sums.
+        Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
+
+        Args:
+            gradient: whether the adjoint is counted too.
+            is_real: whether states are real; None: where they stay so.
+        """
+        return costs.flops(self.fused_program, gradient, is_real=is_real)
+
+    def state_bytes(self, dtype: str = "complex128") -> int:
+        """Count the bytes of the amplitudes of a state: half of them where it is real."""
+        return costs.state_bytes(self.fused_program, dtype)
+
+    def bytes_moved(self, dtype: str = "complex128", *, gradient: bool = True) -> int:
+        """Count the bytes that the sweeps of one row read and write, wherever in the memory hierarchy that is."""
+        return costs.bytes_moved(self.fused_program, dtype, gradient=gradient)
+
+    def memory(
+        self,
+        batch_size: int = 1,
+        method: str = "reverse",
+        dtype: str = "complex128",
+        *,
+        gradient: bool = True,
+        observables: int = 1,
+        num_threads: int = 1,
+        num_states: int | None = None,
+    ) -> int:
+        """Predict the bytes that the CPU engine holds at its peak: states, tables, sums, and the arrays in and out.
+
+        The angles are taken as different in each row. The process grows by as much, within 15 % from some 10 MB on.
+
+        Args:
+            batch_size: rows.
+            method: "reverse", "checkpoint" or "store".
+            dtype: number format of the amplitudes.
+            gradient: whether gradients are returned, float64 (rows x observables, columns).
+            observables: per row, each with one diagonal.
+            num_threads: rows run side by side, one per thread at most.
+            num_states: for "checkpoint", states kept per row; None is the fewest, 1.
+
+        Raises:
+            ValueError: for a count that is no integer or too small, or when ``method`` or ``dtype`` is not understood.
+        """
+        check_choice("method", method, METHODS)
+        kept = 1 if num_states is None else check_count("num_states", num_states)
+        positions = self.num_positions()
+        states = {"reverse": 0, "checkpoint": kept, "store": positions}[method]
+        request = _request(batch_size, observables, dtype, gradient)
+        threads = check_count("num_threads", num_threads)
+        return footprint_of(self.fused_program, request.dtype).total(request, threads, min(states, positions))
+
+    def report(
+        self,
+        batch_size: int = 1,
+        memory_limit: int | float | str | None = None,
+        *,
+        dtype: str = "complex128",
+        observables: int = 1,
+        num_threads: int = 1,
+    ) -> Report:
+        """Compare what methods take for gradients: states, bytes, forward sweeps, estimated time; ``print`` shows it.
+
+        Args:
+            batch_size: rows.
+            memory_limit: as the option of that name; None is 80 % of the memory that is free now.
+            dtype: number format of the amplitudes.
+            observables: per row.
+            num_threads: rows run side by side, one per thread at most.
+
+        Raises:
+            ValueError: for a count that is no integer or too small, or when ``memory_limit`` or ``dtype`` is not
+                understood.
+        """
+        request = _request(batch_size, observables, dtype)
+        threads = check_count("num_threads", num_threads)
+        return report(self.fused_program, request, threads, resolve_limit(memory_limit))
+
+    def sharing(self, varies: np.ndarray) -> Sharing:
+        """Return what rows have in common that differ in some columns of the program only, bool (C,); made once."""
+        return find_sharing(self.fused_program, varies)
+
+    def draw(
+        self,
+        output: str = "mpl",
+        *,
+        device: str = "cpu",
+        dtype: str = "complex128",
+        method: str = "reverse",
+        num_states: int | None = None,
+        num_segments: int | None = None,
+        max_layers: int = 6,
+    ) -> Figure | str:
+        """Draw the circuit as an engine runs it: fused runs, phases, blocks, sweeps, and states that are kept.
+
+        Args:
+            output: "mpl" for a matplotlib figure, which notebooks show and ``savefig`` saves; "text" for a string.
+            device: engine whose sweeps are drawn, "cpu" (with the widest vectors) or "cuda"; neither has to be there.
+            dtype: number format, which decides on blocks.
+            method: of a backward pass, "reverse", "checkpoint" or "store".
+            num_states: for "checkpoint", states kept (see `report`); None: so many that no step is made thrice.
+            num_segments: for "checkpoint", segments of equal length instead.
+            max_layers: layers shown (steps of a sweep, for "cuda"), at least 2; of more, the first and the last ones.
+
+        Raises:
+            ImportError: for "mpl" without matplotlib.
+            ValueError: for an argument that is not allowed.
+        """
+        return draw(
+            self.fused_program,
+            output,
+            device=device,
+            dtype=dtype,
+            method=method,
+            num_states=num_states,
+            num_segments=num_segments,
+            max_layers=max_layers,
+        )
+
+    def explain(self, dtype: str = "complex128") -> str:
+        """Say in sentences what was fused into what, what was left out, what a row costs and what bounds its speed.
+
+        Args:
+            dtype: number format of the amplitudes.
+        """
+        return explain(self.fused_program, dtype, self.cones, self._shared_texts())
+
+    def _shared_texts(self) -> list[tuple[str, str]]:
+        return [] if self.inputs is None else shared_texts(self.sharing(self.inputs), self.num_observables)
+
+    def short_text(self) -> str:
+        """Return the line that ``repr`` shows."""
+        parameters = count_text(self.program.num_parameters, "parameter")
+        return f"Plan({count_text(self.num_qubits, 'qubit')}, {parameters}, {self.fused_text})"
+
+    def __str__(self) -> str:
+        return tabulate(self.fused_program, self.cones, self._shared_texts())
+
+
+def _request(batch_size: int, observables: int, dtype: str, gradient: bool = True) -> Request:
+    rows, per_row = check_count("batch_size", batch_size, 0), check_count("observables", observables)
+    return Request.full(rows, per_row, check_dtype("dtype", dtype), gradient)
+
+
+# Plans by the id of their fused program, which they keep alive: `fuse` returns the same plan while somebody holds it.
+_PLANS: WeakValueDictionary[int, Plan] = WeakValueDictionary()
+
+
+def fuse(
+    circuit: QuantumCircuit | CompiledCircuit, observables: Any = None, inputs: Iterable[Parameter] | None = None
+) -> Plan:
+    """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` counts them, ``fuse(circuit).draw()`` shows them.
+
+    Args:
+        circuit: the circuit, with any number of parameters, or what `compile_circuit` made of it.
+        observables: one observable or a list of them. Gates that none of them can see are left out. None keeps all.
+            Where values take several light cones one after the other, the plan is that of the largest, and
+            ``plan.cones`` has the qubits of each.
+        inputs: parameters that differ between the rows of a batch. The plan then also shows what all rows share, and
+            from how many rows on that is simulated once.
+
+    Returns:
+        The plan; the same object for the same unchanged circuit and observables on the same qubits, without inputs.
+
+    Raises:
+        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        MemoryError: when a plan would have more than 64 qubits.
+        ValueError: when there are no observables, or they are on another number of qubits than the circuit, or for
+            foreign parameters.
+    """
+    compiled = COMPILED.get(circuit)
+    count, support, grouping = 1, None, None
+    if observables is not None:
+        operators = circuit_observables(observables, compiled.num_qubits).operators
+        count, support = operators.num_observables, operators.support(compiled.num_qubits)
+        grouping = compiled.light_cones.groups(operators, 1, per_pair=False)
+    cones = () if grouping is None else tuple(group.num_qubits for group in grouping.groups)
+    fused = compiled.plan(support) if grouping is None else grouping.groups[0].plan
+    if inputs is None:
+        return _PLANS.setdefault(id(fused), Plan(fused, cones=cones))
+    differs = np.zeros(len(compiled.parameters), bool)
+    differs[compiled.find_columns("inputs", inputs)] = True
+    return Plan(fused, compiled.program.depends_on(differs), count, cones)
