@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""qiskit-fused as a contender, and figures of it alone.
+"""qiskit-fused as a contender, and figures that are measured for qiskit-fused only.
 
 The figures are the drop-in route, the share of the machine's peak, and a circuit of very many parameters. Their
 functions run in a worker process and return plain dicts for the results file.
@@ -47,7 +47,7 @@ class Fused(Contender):
 
 
 class FusedCircuit(Fused):
-    """qiskit-fused given the circuit itself, which every call compares with what was compiled."""
+    """qiskit-fused given a `QuantumCircuit`, which every call compares with its compiled form."""
 
     label, precisions = "qiskit-fused, circuit", ("complex64",)
 
@@ -165,7 +165,7 @@ def many_parameters(num_qubits: int, num_layers: int, num_threads: int) -> dict[
     gradient = FusedEstimatorGradient(options={"dtype": "complex64", "num_threads": num_threads})
     calls = []
     with engine_stats() as stats:
-        for seed in range(2):  # the first hands the plan to the engine
+        for seed in range(2):  # the first call hands the plan to the engine
             parameters = workload.parameters(seed)
             begin = time.perf_counter()
             gradient.value_and_gradient(circuit, observable, parameters)
@@ -204,12 +204,12 @@ def ceilings(num_threads: int) -> dict[str, float]:
 
 def memory_bandwidth(num_threads: int, size: int = 2**28, repetitions: int = 5) -> float:
     """Return the bytes/s, read plus written, at which threads copy arrays of `size` bytes, beyond any cache."""
-    source = np.random.default_rng(0).integers(255, size=size, dtype=np.uint8)  # zeros would share a page
+    source = np.random.default_rng(0).integers(255, size=size, dtype=np.uint8)  # pages of zeros would share memory
     target = np.zeros_like(source)
     parts = list(zip(np.array_split(target, num_threads), np.array_split(source, num_threads), strict=True))
     seconds = []
     with ThreadPoolExecutor(num_threads) as pool:
-        for _ in range(1 + repetitions):  # the first touches the pages
+        for _ in range(1 + repetitions):  # the first copy touches the pages of the target
             start = time.perf_counter()
             list(pool.map(lambda part: np.copyto(*part), parts))
             seconds.append(time.perf_counter() - start)

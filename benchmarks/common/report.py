@@ -18,7 +18,7 @@ Record = dict[str, Any]
 OURS = "qiskit-fused"
 MB = 10**6
 
-_WORD = re.compile("[A-Za-df-z]")  # a letter that is no exponent
+_WORD = re.compile("[A-Za-df-z]")  # any letter but e, which may stand in a number: 1e-7
 _FOLDED = 30  # a table of more rows is folded in Markdown
 _QUIET = 0.2  # number of CPUs that others may take before the report warns
 

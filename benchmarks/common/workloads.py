@@ -40,7 +40,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Workload:
-    """A circuit, a batch and what the project asks of its speed.
+    """A circuit, a batch and the goals that the project sets for its speed.
 
     Attributes:
         name: as in the table.
@@ -116,7 +116,7 @@ def hardware_efficient(num_qubits: int, num_layers: int, **options) -> Workload:
 
 
 def deep_ansatz(num_qubits: int, num_layers: int) -> Workload:
-    """Layers of RX RZ RX on every qubit, angles all their own, and a ring of CZ; one row."""
+    """Layers of RX RZ RX on every qubit, each gate with its own angle, and a ring of CZ; one row."""
     n, names = num_qubits, ("rx", "rz", "rx")
     rotations = [Gate(name, (q,), 3 * q + k) for q in range(n) for k, name in enumerate(names)]
     return Workload(

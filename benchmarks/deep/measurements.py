@@ -20,15 +20,15 @@ from common.worker import Record, forget_peak_memory, memory_in_use
 from common.workloads import Workload, qiskit_circuit, sum_of_z
 
 TURN_SECONDS = 0.1
-SEEDS = (0, 1, 2)  # of the drift table, which holds the largest error
+SEEDS = (0, 1, 2)  # seeds of the angles in the table of errors over the depth, which shows the largest error
 
-DOUBLE = {"dtype": "complex128", "method": "reverse"}  # what everything is compared with
+DOUBLE = {"dtype": "complex128", "method": "reverse"}  # options of the call with which all other calls are compared
 
 Call = Callable[[np.ndarray], Answer]  # angles (B, P) to values (B,) and gradients (B, P)
 
 
 class _Problem:
-    """A circuit and its observable, with everything but angles and options in place."""
+    """A compiled circuit and its observable, which need only angles and options."""
 
     def __init__(self, workload: Workload) -> None:
         from qiskit_fused import compile_circuit
@@ -65,7 +65,7 @@ def answer(workload: Workload, options: Record, rows: int) -> Answer:
 
 
 def measure(workload: Workload, options: Record, rows: int, calls: int) -> tuple[Record, Answer]:
-    """Time a first call and more calls, with new angles each; return a record and what the first call gave.
+    """Time a first call and more calls, each with new angles; return a record and the answer of the first call.
 
     The record holds seconds, and bytes of memory: of the whole process at its peak, before the first call, and what the
     engine says that it allocated.
@@ -125,7 +125,7 @@ def measure_budgets(workload: Workload, options: Record, settings: list[Record],
 
 
 def measure_drift(workload: Workload, options: Record) -> list[Record]:
-    """Return the errors of gradients beside those of method "reverse" in double precision.
+    """Return the errors of gradients, compared with method "reverse" in double precision.
 
     They are max |dg| / max |g|, a list over `SEEDS`. Checkpoints are taken about every sqrt(L) layers. Double precision
     with checkpoints shows what the comparison itself is good for.

@@ -56,7 +56,7 @@ def tables(results: Record) -> list[Table]:
 
 
 def failures(results: Record) -> list[str]:
-    """Return a line for everything that did not run, was not checked, or differs from double precision."""
+    """Return a line for each measurement that did not run, was not checked, or differs from double precision."""
     lines = []
     for name in (name for name in SECTIONS if name in results):
         section = results[name]

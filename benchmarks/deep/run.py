@@ -18,14 +18,16 @@ from common.workloads import Workload, deep_ansatz
 from deep import measurements
 from deep.report import METHODS, REPORT, SECTIONS, plot
 
-TOLERANCE = 1e-3  # of gradients in complex64, relative to the largest component: it catches wrong ones, not rounding
-DRIFT_TOLERANCE = 1e-2  # likewise, over 10,000 layers
+# The largest errors of gradients in complex64, relative to the largest component. They catch wrong gradients, not
+# rounding.
+TOLERANCE = 1e-3
+DRIFT_TOLERANCE = 1e-2  # for up to 10,000 layers
 PACKAGES = ("qiskit-fused", "qiskit", "numpy")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a circuit is differentiated, and what is asked of it.
+    """The settings of a gradient, and the goals that the project sets for it.
 
     Attributes:
         method: the option.
@@ -111,7 +113,7 @@ def _parse() -> argparse.Namespace:
 def _deep(sizes: Sizes, threads: int) -> Record:
     workload = deep_ansatz(*sizes.deep)
     stored = workload.num_layers * 8 * 2**workload.num_qubits  # one state per layer, complex64
-    tenth = max(stored // 10, 4 * MB)  # tiny circuits need more for other things
+    tenth = max(stored // 10, 4 * MB)  # tiny circuits need up to 4 MB beside their states
     most = 1500 * MB
     settings = (
         Setting("reverse", goal_s=6.0, goal_bytes=1000 * MB),

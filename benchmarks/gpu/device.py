@@ -16,8 +16,8 @@ import numpy as np
 
 from common.worker import _current
 
-# Eight independent chains of a thread keep the multiply-add units busy at any latency; a and b are arguments, so that
-# the compiler can fold nothing.
+# Eight independent chains of multiply-adds in each thread keep the units busy at any latency. The factors a and b are
+# arguments, so that the compiler cannot fold the chains.
 _CEILINGS = r"""
 extern "C" __global__ void multiply_add(float* out, float a, float b, int rounds) {
     float x[8];
@@ -87,7 +87,7 @@ def ceilings(device: str, num_threads: int) -> dict[str, float]:
     seconds = _median_device_seconds(partial(module.get_function("multiply_add"), (grid,), (_THREADS,), arguments))
     flops = _FLOPS_PER_ROUND * _ROUNDS * grid * _THREADS / seconds
     size = min(2**28, cupy.cuda.runtime.memGetInfo()[0] // 64 // 16 * 16)  # float4: 4 GiB, far beyond any cache
-    source = cupy.random.default_rng(0).random(4 * size, dtype=cupy.float32)  # zeros may be faster than data
+    source = cupy.random.default_rng(0).random(4 * size, dtype=cupy.float32)  # copies of zeros may be faster
     target = cupy.empty_like(source)
     arguments = (source, target, np.int64(size))
     seconds = _median_device_seconds(partial(module.get_function("copy"), (grid,), (_THREADS,), arguments))

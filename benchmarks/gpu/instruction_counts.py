@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count the machine instructions of CUDA kernels by the line of the kernel that calls for them. Needs no device.
+"""Count the machine instructions of CUDA kernels by the line of the kernel that they come from. Needs no device.
 
     python benchmarks/gpu/instruction_counts.py sweeps.cu --dtype complex64 --architecture sm_90 --depth 2
 
@@ -56,12 +56,12 @@ COLUMNS = ("FMA", "add mul", "FP64", "flop", "MUFU", "integer", "move select", "
 
 
 class Part:
-    """A call of a function, or a kernel, with what was inlined into it."""
+    """A call of a function, or a kernel, with the calls that were inlined into it."""
 
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
-        self.copies: set[tuple[int, ...]] = set()  # call sites of each copy
-        self.inner: dict[int, Part] = {}  # by line of the call
+        self.copies: set[tuple[int, ...]] = set()  # the chain of lines of calls that leads to each inlined copy
+        self.inner: dict[int, Part] = {}  # inlined calls, by the line of the call
 
 
 def find_nvdisasm() -> str:
@@ -82,7 +82,7 @@ def disassemble(cubin: bytes) -> str:
 
 
 def instructions(text: str) -> Iterator[tuple[str, str, list[int]]]:
-    """Yield the kernel, the instruction and its lines in the source, that of the kernel first, of every instruction."""
+    """Yield the kernel, the text and the source lines of every instruction; the line in the kernel comes first."""
     kernel, lines, fresh = "", [0], True
     for line in text.splitlines():
         if section := re.match(r"\.text\.(\w+):", line):
@@ -101,7 +101,7 @@ def classify(instruction: str) -> str:
 
 
 def count(parts: list[Part], instruction: str) -> None:
-    """Count an instruction in all of the parts."""
+    """Count an instruction in each of the parts."""
     name = classify(instruction)
     added = collections.Counter({name: 1, "all": 1})
     if name in ("FMA", "add mul", "FP64"):

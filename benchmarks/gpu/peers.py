@@ -117,8 +117,8 @@ class Fused(GpuContender):
         tile_qubits = self.engine.tile_qubits(amplitudes, self.plan.num_qubits)
         passes = make_passes(self.plan, tile_qubits, REGISTER_QUBITS[amplitudes], self.plan.is_real)
         state = np.dtype(amplitudes).itemsize << passes.num_address_bits
-        # psi is cleared; every pass reads and writes psi, and backward lam too, but for the last one, which writes
-        # nothing; between the sweeps psi is read and lam written.
+        # First, psi is cleared. Every pass reads and writes psi. A backward pass reads and writes lam too, except the
+        # last pass, which writes nothing. Between the sweeps, psi is read and lam is written.
         return {"flops": flops, "bytes_moved": (1 + 2 * len(passes.passes) + 2 + 4 * len(passes.passes) - 2) * state}
 
     def synchronize(self) -> None:
@@ -138,7 +138,7 @@ class Fused(GpuContender):
             return self.stats.get("bytes")
         import cupy
 
-        return int(cupy.get_default_memory_pool().total_bytes())  # the pool shrinks in `release` only
+        return int(cupy.get_default_memory_pool().total_bytes())  # the peak, since only `release` shrinks the pool
 
 
 class CpuReference(Fused):
@@ -163,7 +163,7 @@ class NumpyReference(GpuContender):
 
 @dataclass(frozen=True)
 class _Settings:
-    """How triton-qml is used.
+    """The settings of triton-qml.
 
     Attributes:
         block: qubits of a fused block, 4 at most.
@@ -217,7 +217,8 @@ class TritonQml(GpuContender):
         shapes = [_Settings(size, expanded, 0, rows) for size in sizes for expanded in (False, True)]
         best = min(shapes, key=lambda shape: self._seconds_per_row_and_layer(shape, min(layers, 2)))
         blocks = -(-n // best.block)
-        segment = max(1, round(math.sqrt(layers / blocks)))  # as many states kept between segments as within one
+        # With this length, as many states are kept at the ends of segments as within one segment.
+        segment = max(1, round(math.sqrt(layers / blocks)))
         strategies = []
         for length, states in ((0, blocks * layers), (segment, layers / segment + blocks * segment)):
             fitting = int(_SHARE_OF_MEMORY * self._free_bytes() // ((states + 6) * self.state_bytes))
@@ -225,7 +226,7 @@ class TritonQml(GpuContender):
                 chunks = -(-batch // fitting)
                 strategies.append(replace(best, segment=length, rows=-(-batch // chunks)))
             if fitting >= batch:
-                break  # nothing to gain from checkpoints
+                break  # checkpoints would save no memory
         if not strategies:
             raise RuntimeError(f"a single row of {n} qubits and {layers} layers does not fit the device")
         tried = {one: self._seconds_per_row_and_layer(one, min(layers, 2 * segment)) for one in strategies}
@@ -237,7 +238,7 @@ class TritonQml(GpuContender):
     def _seconds_per_row_and_layer(self, settings: _Settings, num_layers: int) -> float:
         parameters = replace(self.workload, batch=settings.rows).parameters(0)
         times = []
-        for _ in range(3):  # the first compiles
+        for _ in range(3):  # the first call compiles
             start = time.perf_counter()
             self._evaluate(parameters, settings, num_layers)
             times.append(time.perf_counter() - start)
@@ -309,7 +310,7 @@ class TritonQml(GpuContender):
 
 
 def _diagonal_expectation(torch: Any, diagonal: Any) -> Any:
-    """Return psi (rows, 2**n) -> sum of diagonal |psi|^2 (rows,), which keeps one state for its gradient."""
+    """Return the function psi (rows, 2**n) -> sum of diagonal |psi|^2 (rows,); its gradient keeps one state."""
 
     class DiagonalExpectation(torch.autograd.Function):
         @staticmethod
@@ -326,12 +327,12 @@ def _diagonal_expectation(torch: Any, diagonal: Any) -> Any:
 
 
 class TensorCircuit(GpuContender, peers.TensorCircuit):
-    """tensorcircuit-ng on JAX: jit of the gradient of a vmap, a scan over layers that are computed again backward."""
+    """tensorcircuit-ng on JAX: jit of the gradient of a vmap, with a scan over layers that are recomputed backward."""
 
     def prepare(self, workload: Workload) -> None:
         os.environ["JAX_PLATFORMS"] = self.device
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-        os.environ["XLA_PYTHON_CLIENT_ALLOCATOR"] = "platform"  # the others need the memory between the turns
+        os.environ["XLA_PYTHON_CLIENT_ALLOCATOR"] = "platform"  # gives memory back, which other contenders need
         import jax
 
         jax.config.update("jax_default_matmul_precision", "highest")  # the default on a GPU is TF32
@@ -347,14 +348,14 @@ class TensorCircuit(GpuContender, peers.TensorCircuit):
             return values.sum(), values
 
         self.call = jax.jit(jax.value_and_grad(total, has_aux=True))
-        states = layers + len(workload.layer) + 10  # between layers, and those of the layer that is differentiated
+        states = layers + len(workload.layer) + 10  # states between layers, and states within one layer
         fitting = int(_SHARE_OF_MEMORY * self._free_bytes() // (states * np.dtype(self.dtype).itemsize << n))
         if not fitting:
             raise RuntimeError(f"a single row of {n} qubits and {layers} layers does not fit the device")
         self.chunk = -(-workload.batch // -(-workload.batch // fitting))
         self.settings = f"{self.chunk} rows, a checkpoint every layer"
         times = []
-        for _ in range(2):  # the first compiles
+        for _ in range(2):  # the first call compiles
             start = time.perf_counter()
             self(replace(workload, batch=self.chunk).parameters(0))
             times.append(time.perf_counter() - start)
@@ -364,7 +365,7 @@ class TensorCircuit(GpuContender, peers.TensorCircuit):
         if self.device != "cuda":
             return 2**28
         stats = self.jax.devices()[0].memory_stats() or {}
-        import cupy  # the platform allocator keeps no statistics
+        import cupy  # JAX's platform allocator has no statistics, so CuPy reads the free memory
 
         return int(stats.get("bytes_limit") or cupy.cuda.runtime.memGetInfo()[0])
 
@@ -383,7 +384,7 @@ class LightningGpu(GpuContender):
     """PennyLane lightning.gpu: adjoint Jacobian row after row through the device API (lightning.qubit on a CPU)."""
 
     label, package = "lightning.gpu", "pennylane-lightning"
-    _ROWS = 2  # it has no batches, so that two rows tell what a thousand take
+    _ROWS = 2  # lightning has no batches, so the time of two rows is extrapolated to all rows
 
     def prepare(self, workload: Workload) -> None:
         self.workload, self.rows, self.settings = workload, min(workload.batch, self._ROWS), "row after row"

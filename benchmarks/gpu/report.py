@@ -25,7 +25,7 @@ MAIN_PEER = "triton-qml"
 
 
 def _summarize(workload: Record) -> Record:
-    """Return a workload with our duel against all peers, and that against the peer that the goals are about."""
+    """Return a workload with our duel against all peers, and our duel against the peer of the goals."""
     entries = workload["contenders"]
     return workload | duel(entries, "complex64") | {"main": duel(entries, "complex64", [MAIN_PEER])}
 

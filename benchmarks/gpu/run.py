@@ -24,8 +24,8 @@ from gpu import device
 from gpu.peers import PEERS, CpuReference, Fused, NumpyReference, encoded_ansatz
 from gpu.report import REPORT
 
-# The largest errors of values in units of n, and of gradients; those of the CPU engine are 2e-8 and 1e-5. The values of
-# deep circuits are about 2^(-n/2): a bound of 1e-3 would accept any circuit.
+# The largest errors of values in units of n, and of gradients. The errors of the CPU engine are 2e-8 and 1e-5. The
+# values of deep circuits are about 2^(-n/2), so a bound of 1e-3 for values would accept any circuit.
 ALLOWED = {"complex64": (1e-5, 1e-3)}
 TIMEOUT = 3600.0  # seconds for an answer; kernels are compiled and blocks are tuned before the first
 PACKAGES = ("qiskit-fused", "qiskit", "numpy", "cupy-cuda12x", "cupy-cuda13x", "triton-qml", "torch", "triton",

@@ -19,7 +19,7 @@ from main.torch_peers import TorchBackprop, TritonQml
 
 
 class Lightning(Contender):
-    """PennyLane lightning.qubit: adjoint Jacobian through the device API, tapes kept, angles written into them."""
+    """PennyLane lightning.qubit: adjoint Jacobian through the device API; tapes are kept, and get new angles."""
 
     label, package = "lightning.qubit", "pennylane-lightning"
     _classes: ClassVar[dict[str, str]] = {"rzz": "IsingZZ", "cx": "CNOT"}
@@ -155,13 +155,13 @@ class Qulacs(Contender):
         values = np.empty(len(parameters))
         gradients = np.zeros(parameters.shape)
         for i, row in enumerate(parameters):
-            for gate, angle in enumerate((-row[self.columns]).tolist()):  # its rotations are exp(+i angle/2 P)
+            for gate, angle in enumerate((-row[self.columns]).tolist()):  # rotations of qulacs are exp(+i angle/2 P)
                 self.circuit.set_parameter(gate, angle)
             self.state.set_zero_state()
             self.circuit.update_quantum_state(self.state)
             self.observable.apply_to_state(self.work, self.state, self.image)
             values[i] = self.inner_product(self.state, self.image).real
-            # The derivative of Re <image|psi> is half that of <psi|O|psi>.
+            # The derivative of Re <image|psi> is half the derivative of <psi|O|psi>.
             np.add.at(gradients[i], self.columns, -2.0 * np.array(self.circuit.backprop_inner_product(self.image)))
         return values, gradients[:, self.workload.num_inputs :]
 
@@ -180,7 +180,8 @@ class Aer(Contender):
     def prepare(self, workload: Workload) -> None:
         from qiskit_aer.primitives import EstimatorV2
 
-        # The shift rule is one of gates: each gets a parameter of its own, and shared weights sum over their gates.
+        # The shift rule holds for a gate, not for a shared weight. Each gate gets its own parameter, and the gradient
+        # of a weight is the sum over its gates.
         self.workload, self.columns, own = workload, [], []
         for gate in workload.gates():
             own.append(dataclasses.replace(gate, column=len(self.columns)) if gate.column >= 0 else gate)
@@ -191,7 +192,7 @@ class Aer(Contender):
         self.circuit, _, _ = qiskit_circuit(unshared)
         self.trainable = [k for k, column in enumerate(self.columns) if column >= workload.num_inputs]
         self.observable = sum_of_z(workload.num_qubits)
-        # Binding at run time takes half the time; experiments in parallel took as long as one after the other.
+        # Binding parameters at run time halves the time of a call. Parallel experiments took as long as serial ones.
         backend = {"method": "statevector", "precision": "double", "runtime_parameter_bind_enable": True}
         self.estimator = EstimatorV2(options={"backend_options": backend | {"max_parallel_threads": self.num_threads}})
 
@@ -260,7 +261,7 @@ class ReverseNetwork(Network):
 
 
 class DefaultNetwork(Network):
-    """EstimatorQNN as it comes: exact estimator, parameter shift."""
+    """EstimatorQNN with its default estimator, which is exact, and its default gradient, parameter shift."""
 
     label, package, precisions = "QNN defaults", "qiskit-machine-learning", ("complex128",)
     sample_rows = 1

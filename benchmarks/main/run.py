@@ -84,7 +84,7 @@ def _parse() -> argparse.Namespace:
 
 
 def run_workload(workload: Workload, workers: list[Worker], seconds: float, whole: bool = False) -> Record:
-    """Check and time one workload; `whole` gives everybody all rows, however long a call takes."""
+    """Check and time one workload; `whole` gives every contender all rows, however long a call takes."""
     record = {key: getattr(workload, key) for key in ("name", "num_qubits", "num_layers", "num_parameters", "batch")}
     record |= {"required": workload.required, "aim": workload.aim}
     record |= measure(workload, workers, seconds, compare_with_ours, whole=whole)

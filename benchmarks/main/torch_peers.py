@@ -29,7 +29,7 @@ class TorchContender(Contender):
 
     def __call__(self, parameters: np.ndarray) -> Result:
         torch, inputs = self.torch, self.workload.num_inputs
-        # A weight for each row: then one pass back gives the gradients of each.
+        # Each row gets its own copy of the weights, so that one backward pass gives the gradients of each row.
         data, weights = torch.tensor(parameters.T, dtype=self.real).tensor_split([inputs])
         weights = weights.requires_grad_()
         psi = self.states([*data.unbind(), *weights.unbind()], len(parameters))
@@ -42,7 +42,7 @@ class TorchContender(Contender):
         raise NotImplementedError
 
     def angle(self, gate: Gate, columns: list[Any]) -> Any:
-        """Return the angles of a rotation, (rows,), or (1,) where they are a constant."""
+        """Return the angles of a rotation: (rows,), or (1,) for a constant angle."""
         return columns[gate.column] if gate.column >= 0 else self.torch.tensor([gate.angle], dtype=self.real)
 
 
@@ -57,7 +57,7 @@ class TorchBackprop(TorchContender):
         self.fixed = {(gate.name, gate.qubits): self._fixed(gate, index) for gate in self.gates}
 
     def _fixed(self, gate: Gate, index: Any) -> Any:
-        """Return what a gate needs beside its angle: signs or a permutation of amplitudes, signs of the values of Z."""
+        """Return the constants of a gate: signs or a permutation of amplitudes, or signs of the values of Z."""
         torch, low, high = self.torch, min(gate.qubits), max(gate.qubits)
         if gate.name == "cz":
             return (1 - 2 * ((index >> low) & (index >> high) & 1)).to(self.real)
@@ -102,7 +102,7 @@ class TritonQml(TorchContender):
         super().prepare(workload)
         if (
             "triton" not in sys.modules and find_spec("triton") is None
-        ):  # triton-qml imports it whether or not its kernels are used
+        ):  # triton-qml imports this module even if its kernels are not used
             stub = mock.MagicMock()
             sys.modules |= {"triton": stub, "triton.language": stub.language}
         from triton_qml import FunctionalQuantumSimulator

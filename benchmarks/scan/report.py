@@ -34,7 +34,7 @@ STYLES = {
     "QNN + ReverseEstimatorGradient": ("#8A8A00", "<"),
     "QNN defaults": ("#7F7F7F", ">"),
 }
-LEAST_MIB = 0.25  # smaller growth of a process is drawn at this many MiB: it is not known better
+LEAST_MIB = 0.25  # the growth of a process is measured to about 0.25 MiB; a smaller growth is drawn at 0.25 MiB
 MEMORY = "Memory over layers"
 _NOTES = "-: not continued to this size. Bold (`**`): the least is a peer's."
 

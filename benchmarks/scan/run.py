@@ -24,7 +24,7 @@ from main.peers import PEERS
 from main.run import PACKAGES, run_workload
 from scan.report import REPORT, plot
 
-TIMEOUT = 60.0  # seconds; compilation takes up to half of it
+TIMEOUT = 60.0  # seconds for an answer; compilation takes up to 30 s
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def scan(name: str, workers: list[Worker], options: argparse.Namespace) -> Recor
         record["points"].append({"size": size, "busy_cpus": busy} | point)
         going = []
         for one, entry in zip(running, point["contenders"], strict=True):
-            cap = math.inf if one.contender.label == OURS else options.cap  # the others are compared with ours
+            cap = math.inf if one.contender.label == OURS else options.cap  # ours runs at every size of a peer
             if reason := _why_stop(entry, cap):
                 record["stopped"].append(
                     {key: entry[key] for key in ("label", "dtype")} | {"size": size, "reason": reason}
@@ -111,7 +111,7 @@ def scan(name: str, workers: list[Worker], options: argparse.Namespace) -> Recor
 
 
 def _why_stop(entry: Record, cap: float) -> str | None:
-    """Say why a contender is given no larger sizes, None if it goes on."""
+    """Return the reason why a contender is given no larger sizes; None if it is given larger sizes."""
     if entry.get("min_ms", 0.0) > 1e3 * cap:
         return f"a call took more than {cap:g} s"
     return entry.get("failed") or entry.get("wrong") or entry.get("left_out")

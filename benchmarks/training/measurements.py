@@ -103,7 +103,7 @@ def measure_vjp(workload: Workload, options: Record) -> tuple[Record, Answer]:
 
 
 def _split(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
-    """Return inputs (B, I) and weights (W,); no array of rows times weights is made, which would be counted."""
+    """Return inputs (B, I) and weights (W,), without an array of rows times weights, whose memory would be counted."""
     weights = replace(workload, batch=1).parameters(0)[0, workload.num_inputs :]
     inputs = np.random.default_rng(0).uniform(-pi, pi, (workload.batch, workload.num_inputs))
     return inputs, weights

@@ -22,7 +22,7 @@ from common.numpy_adjoint import NumpyAdjoint
 from common.workloads import Workload, qiskit_circuit
 from main.peers import TensorCircuit
 
-LEARNING_RATE, BETA_1, BETA_2, EPSILON = 0.01, 0.9, 0.999, 1e-8  # of Adam; but for the first, torch's defaults
+LEARNING_RATE, BETA_1, BETA_2, EPSILON = 0.01, 0.9, 0.999, 1e-8  # settings of Adam; the last three are torch's defaults
 
 
 def output_qubits(num_qubits: int) -> list[tuple[int, int]]:
@@ -39,7 +39,7 @@ def output_operators(num_qubits: int) -> list[Any]:
 
 
 def output_diagonals(num_qubits: int, first_is_highest: bool = False) -> np.ndarray:
-    """Return the diagonals of the outputs, shape (K, 2**n); qubit 0 is the lowest bit of the index, or the highest."""
+    """Return the diagonals of the outputs, shape (K, 2**n); qubit 0 is the lowest or the highest bit of the index."""
     qubits = np.arange(num_qubits)[:, None]
     signs = 1.0 - 2.0 * ((np.arange(2**num_qubits) >> qubits) & 1)
     if first_is_highest:
@@ -166,7 +166,7 @@ class TensorCircuitStep(TensorCircuitJacobian):
 
 
 def adam_step(weights: Any, mean: Any, square: Any, count: Any, gradient: Any, sqrt: Any = np.sqrt) -> tuple[Any, ...]:
-    """Return (weights, mean, square, count) after a step of Adam, of NumPy arrays or those of JAX."""
+    """Return (weights, mean, square, count) after a step of Adam; all are arrays of NumPy or of JAX."""
     count = count + 1
     mean = BETA_1 * mean + (1 - BETA_1) * gradient
     square = BETA_2 * square + (1 - BETA_2) * gradient**2
@@ -178,7 +178,7 @@ class TorchStep(Contender):
     """A torch module, ``torch.nn.functional.mse_loss`` and ``torch.optim.Adam``."""
 
     def module(self, workload: Workload) -> Any:
-        """Return the module, and have its weights a Parameter of the name `weight_name`."""
+        """Return the module, in which the Parameter `weight_name` holds the weights."""
         raise NotImplementedError
 
     weight_name: ClassVar[str] = "weight"
@@ -188,7 +188,7 @@ class TorchStep(Contender):
 
         self.torch, self.num_inputs = torch, workload.num_inputs
         self.real = torch.float32 if self.dtype == "complex64" else torch.float64
-        torch.set_default_dtype(self.real)  # PennyLane rounds lightning's outputs to it
+        torch.set_default_dtype(self.real)  # PennyLane rounds lightning's outputs to torch's default dtype
         self.model = self.module(workload).to(self.real)
         self.weight = getattr(self.model, self.weight_name)
         with torch.no_grad():
@@ -206,7 +206,7 @@ class TorchStep(Contender):
 
 
 class FusedLayerStep(TorchStep):
-    """`FusedLayer`; float32 weights mean complex64."""
+    """`FusedLayer`, which runs in complex64 if its weights are float32."""
 
     label, package = "qiskit-fused", "qiskit-fused"
 
@@ -218,7 +218,7 @@ class FusedLayerStep(TorchStep):
 
 
 class ConnectorStep(TorchStep):
-    """``TorchConnector`` of an ``EstimatorQNN`` as they come: exact estimator, parameter shift.
+    """``TorchConnector`` of an ``EstimatorQNN`` with its defaults: exact estimator, parameter shift.
 
     The connector's outputs are float32; Qiskit computes in double precision.
     """
@@ -253,7 +253,7 @@ class ReverseConnectorStep(ConnectorStep):
 
 
 class AcceleratedStep(ConnectorStep):
-    """What `accelerate` makes of that ``TorchConnector``."""
+    """The same ``TorchConnector`` after `accelerate`."""
 
     label, package, sample_rows = "qiskit-fused, accelerate", "qiskit-fused", None
 
@@ -316,7 +316,7 @@ class LightningStep(TorchLayerStep):
 
 
 class NumpyJacobian(NumpyAdjoint):
-    """The gate-by-gate adjoint in NumPy, output by output: what all others are compared with."""
+    """The gate-by-gate adjoint in NumPy, one output after the other, with which all others are compared."""
 
     def prepare(self, workload: Workload) -> None:
         super().prepare(workload)
@@ -335,7 +335,7 @@ class NumpyJacobian(NumpyAdjoint):
 
 
 class NumpyVjp(NumpyJacobian):
-    """The same, contracted with the cotangents."""
+    """The gate-by-gate adjoint in NumPy, contracted with the cotangents."""
 
     def __call__(self, parameters: np.ndarray) -> Result:
         values, jacobian = self.jacobian(parameters)
@@ -343,7 +343,7 @@ class NumpyVjp(NumpyJacobian):
 
 
 class NumpyStep(NumpyJacobian):
-    """The same with a loss, and Adam."""
+    """The gate-by-gate adjoint in NumPy with a loss and a step of Adam."""
 
     def prepare(self, workload: Workload) -> None:
         super().prepare(workload)
@@ -362,7 +362,7 @@ class NumpyStep(NumpyJacobian):
 
 @dataclass(frozen=True)
 class Job:
-    """Something to compute, who computes it, and what the project asks.
+    """A computation, the contenders that run it, and the goals that the project sets.
 
     Attributes:
         title: in the tables.

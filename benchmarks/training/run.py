@@ -22,7 +22,7 @@ from training.peers import JOBS, PEERS, Job
 from training.report import REPORT, SECTIONS
 
 TIMEOUT = 600.0  # seconds for an answer; a gradient of Qiskit takes minutes
-CHECKED_CALLS = 3  # number of calls that are compared: a model changes from step to step
+CHECKED_CALLS = 3  # number of calls that are compared, since the weights of a model change from step to step
 PACKAGES = ("qiskit-fused", "qiskit", "qiskit-machine-learning", "qiskit-algorithms", "torch", "pennylane",
             "pennylane-lightning", "tensorcircuit-ng", "jax", "jaxlib", "scikit-learn", "numpy")  # fmt: skip
 
@@ -83,7 +83,9 @@ def main() -> int:
     options = _parse()
     sizes = QUICK if options.quick else FULL
     claim_cpus(options.threads)
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # no slower alone; lightning stalled beside other work
+    # Waiting OpenMP threads spin briefly. lightning.qubit is as fast as before on a quiet machine, and does not stall
+    # beside other work.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     results = {"kind": "training"} | describe(options, PACKAGES, PEERS)
     for name in options.only or SECTIONS:
         busy = busy_cpus()
@@ -110,7 +112,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _run_job(job: Job, workload: Workload, options: argparse.Namespace) -> Record:
-    """Compare everybody with the check of the job, then let them take turns."""
+    """Compare each contender with the check of the job, then let the contenders take turns."""
     record: Record = {"workload": workload.name, "batch": workload.batch, "num_outputs": workload.num_qubits // 2}
     record |= {"title": job.title, "num_weights": workload.num_weights}
     record["goals"] = [
