@@ -196,8 +196,8 @@ def turn(seed: int, calls: int) -> float:
 def memory_growth() -> dict[str, float | None]:
     """Return the memory of the contender in MiB: in all, and in its calls alone.
 
-    On a device this is the most memory that it held in the latest turn. Otherwise it is how far the process rose above
-    the memory in use before `prepare`, and above that in use after it.
+    On a device, both numbers are the most memory that the contender held in the latest turn. Otherwise, they are the
+    peak memory of the process less the memory in use before `prepare`, and less the memory in use after `prepare`.
     """
     if (held := _current.get("device_bytes")) is not None:
         return {"peak_mib": held / _MIB, "calls_mib": None}

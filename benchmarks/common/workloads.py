@@ -22,10 +22,10 @@ class Gate:
     """A gate of the neutral description; ``rx ry rz rzz`` are ``exp(-i angle/2 P)``.
 
     Attributes:
-        name: rx, ry, rz, rzz, cx or cz.
-        qubits: control first for cx.
-        column: the parameter the angle is, -1 for none.
-        angle: the constant angle in radians if column is -1.
+        name: The gate: rx, ry, rz, rzz, cx or cz.
+        qubits: The qubits; the control of a cx comes first.
+        column: The column of the parameter that is the angle; -1 for a constant angle or no angle.
+        angle: The constant angle in radians, if column is -1.
     """
 
     name: str
@@ -43,19 +43,20 @@ class Workload:
     """A circuit, a batch and the goals that the project sets for its speed.
 
     Attributes:
-        name: as in the table.
-        num_qubits: n.
-        num_layers: repetitions of `layer`.
-        layer: gates; a column c stands for ``layer_start + k * layer_stride + c`` in repetition k.
-        before: gates in front of the layers, columns absolute.
-        after: gates behind the layers, columns absolute.
-        num_inputs: columns that are data; the layers' columns start behind them.
-        num_parameters: all columns, inputs included.
-        layer_stride: columns of one repetition.
-        batch: rows of a call.
-        required: times faster than the best peer, at least.
-        aim: the same, hoped for.
-        network: evaluated through EstimatorQNN forward and backward instead of the contender's own fastest call.
+        name: The name in the tables.
+        num_qubits: The number of qubits, n.
+        num_layers: The number of repetitions of `layer`.
+        layer: The gates of a layer; a column c stands for ``layer_start + k * layer_stride + c`` in repetition k.
+        before: The gates in front of the layers, with absolute columns.
+        after: The gates behind the layers, with absolute columns.
+        num_inputs: The number of columns that are data; the columns of the layers start behind them.
+        num_parameters: The number of all columns, inputs included.
+        layer_stride: The number of columns of one repetition.
+        batch: The number of rows of a call.
+        required: Our goal, as a multiple of the speed of the fastest peer.
+        aim: Our stretch goal, as a multiple of the speed of the fastest peer.
+        network: True if the workload runs through EstimatorQNN.forward and .backward, not through the contender's own
+            fastest call.
     """
 
     name: str

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measurements of the deep benchmark, each run in a process of its own. They return plain data for the results file.
 
-``options`` are those of `FusedEstimatorGradient`. Angles are uniform in [-pi, pi), in every row its own.
+``options`` are options of `FusedEstimatorGradient`. Angles are uniform in [-pi, pi), and each row has its own angles.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def measure_budgets(workload: Workload, options: Record, settings: list[Record],
 def measure_drift(workload: Workload, options: Record) -> list[Record]:
     """Return the errors of gradients, compared with method "reverse" in double precision.
 
-    They are max |dg| / max |g|, a list over `SEEDS`. Checkpoints are taken about every sqrt(L) layers. Double precision
-    with checkpoints shows what the comparison itself is good for.
+    An error is max |dg| / max |g|; the lists run over `SEEDS`. Checkpoints are kept about every sqrt(L) layers. The
+    error of double precision with checkpoints is the accuracy of the comparison itself.
     """
     problem = _Problem(workload)
     reference = problem.call(options | DOUBLE)

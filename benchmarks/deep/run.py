@@ -30,14 +30,14 @@ class Setting:
     """The settings of a gradient, and the goals that the project sets for it.
 
     Attributes:
-        method: the option.
-        memory_limit: the option, bytes.
-        rows: of a call.
-        scaled_rows: rows that the time is also scaled to.
-        calls: that are timed behind the first.
-        goal_s: seconds of a call, at most.
-        goal_times: times what method "reverse" takes for as many rows, at most.
-        goal_bytes: of the whole process, at most.
+        method: The option `method`.
+        memory_limit: The option `memory_limit`, in bytes.
+        rows: The number of rows of a call.
+        scaled_rows: The number of rows to which the time is also scaled.
+        calls: The number of calls that are timed after the first call.
+        goal_s: The largest time of a call, in seconds.
+        goal_times: The largest time of a call, as a multiple of the time of method "reverse" for as many rows.
+        goal_bytes: The largest memory of the whole process, in bytes.
     """
 
     method: str = "reverse"

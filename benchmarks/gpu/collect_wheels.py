@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collect wheels for a GPU machine without an index: ``python benchmarks/gpu/collect_wheels.py FOLDER [--build]``.
 
-The wheels are for CPython 3.12 on x86-64 Linux, whatever runs this. What such machines have and what is not small stays
-out: NumPy, SciPy, scikit-learn, PyTorch with Triton, CuPy, JAX, CMake and a C++ compiler. ``--build`` adds a wheel of
-qiskit-fused itself, for machines without a compiler; it needs CPython 3.12 and a C library no newer than theirs.
+The wheels are for CPython 3.12 on x86-64 Linux, whatever Python runs this script. Large packages that GPU machines have
+already are left out: NumPy, SciPy, scikit-learn, PyTorch with Triton, CuPy, JAX, CMake and a C++ compiler. ``--build``
+adds a wheel of qiskit-fused itself, for machines without a compiler. It needs CPython 3.12, and a C library that is no
+newer than the C library of these machines.
 """
 
 from __future__ import annotations

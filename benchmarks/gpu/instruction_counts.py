@@ -3,13 +3,14 @@
 
     python benchmarks/gpu/instruction_counts.py sweeps.cu --dtype complex64 --architecture sm_90 --depth 2
 
-Needs what the tests need, and nvdisasm: pip install nvidia-cuda-nvdisasm
+Needs the packages of the tests, and nvdisasm: pip install nvidia-cuda-nvdisasm
 
-A row is a call, with all that the compiler inlined into it; rows below with more dots are the calls inside. The text of
-the program is counted, not a run: code that is skipped counts, a loop that was not unrolled counts once, and code that
-was merged counts for one of its origins. What the compiler wrote several times, as a template for all register bits, is
-divided by `copies`. Figures are per amplitude in sweeps.cu and per thread elsewhere. Bytes are what instructions of one
-thread ask for: what a warp reads together from one address counts for each of its threads.
+A row is a call, with all code that the compiler inlined into it. The rows below it with more dots are the calls inside.
+The instructions of the program text are counted, not those of a run: skipped code counts, a loop that was not
+unrolled counts once, and merged code counts for one of its origins. If the compiler wrote code several times, such as
+a template for all register bits, the count is divided by `copies`. Figures are per amplitude in sweeps.cu and per
+thread elsewhere. Bytes are the bytes that the instructions of one thread read or write: if a warp reads one address
+together, the bytes count for each of its threads.
 """
 
 from __future__ import annotations

@@ -166,11 +166,11 @@ class _Settings:
     """The settings of triton-qml.
 
     Attributes:
-        block: qubits of a fused block, 4 at most.
-        expanded: whether a weight is handed over once per row, so that autograd sums a layer's gradients at once
-            instead of one weight after the other.
-        segment: layers of a checkpointed segment, 0 for none.
-        rows: rows of a chunk.
+        block: The number of qubits of a fused block, 4 at most.
+        expanded: True if each weight is given once per row. Autograd then sums all gradients of a layer at once, not
+            one weight after the other.
+        segment: The number of layers of a checkpointed segment; 0 for no checkpoints.
+        rows: The number of rows of a chunk.
     """
 
     block: int

@@ -82,7 +82,7 @@ class TensorCircuit(Contender):
     def states(self, workload: Workload, checkpoints: bool = False) -> Any:
         """Return the final state of a row as a function of weights (W,) and inputs (I,); qubit 0 is the highest bit.
 
-        With checkpoints, derivatives keep the states between layers and compute those of a layer again.
+        With checkpoints, derivatives keep the states between layers and recompute the states within a layer.
         """
         import jax
         import tensorcircuit as tc

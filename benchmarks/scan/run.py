@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time qiskit-fused and its peers over qubits, rows and layers; write benchmarks/results/<device>/<date>-scan.json.
 
-Pictures go beside it, memory over layers included. All circuits are W2, all are measured as in main. A contender is
-not given larger sizes once a call took longer than --cap, or once it failed or differed.
+Pictures are drawn beside the results file, memory over layers included. All circuits are W2, and all are measured as in
+main. A contender is not given larger sizes once a call took longer than --cap, or once it failed or differed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Axis:
     """One size that grows while the others stay.
 
     Attributes:
-        label: what grows, for tables and pictures.
-        fixed: what stays.
-        workload: of a size.
-        sizes: in full.
-        quick: the sizes with --quick.
+        label: The name of the size that grows, for tables and pictures.
+        fixed: The sizes that stay, in words.
+        workload: Returns the workload of a size.
+        sizes: The sizes of a full run.
+        quick: The sizes of a run with --quick.
     """
 
     label: str

@@ -25,8 +25,8 @@ def train_digits(
     """Train a classifier of scikit-learn's digits; return a record, and two answers for the first batch.
 
     The model is ``nn.Linear`` behind a `FusedLayer`, whose outputs are Z on each qubit and whose inputs are principal
-    components of the images. The record holds seconds and mean loss of each epoch, and the accuracy after the last. The
-    answers are those of the layer, and of the reference engine in double precision.
+    components of the images. The record holds seconds and mean loss of each epoch, and the accuracy after the last
+    epoch. The first answer comes from the layer, the second from the reference engine in double precision.
     """
     import torch
     from qiskit.quantum_info import SparsePauliOp
@@ -86,7 +86,8 @@ def _answer(layer: Any, inputs: Any) -> Answer:
 def measure_vjp(workload: Workload, options: Record) -> tuple[Record, Answer]:
     """Run `FusedEstimatorQNN.value_and_vjp` once on all rows; return a record, and values and gradient.
 
-    The record holds seconds, the bytes in use before, and those at the peak. Cotangents and inputs are made before.
+    The record holds the seconds, the bytes in use before the call, and the bytes at the peak. Cotangents and inputs are
+    made before the call.
     """
     tiny = efficient_su2(2, 1, batch=2)
     network(tiny, **options | {"memory_limit": None}).vjp(*_split(tiny), np.ones((2, 1)))  # loads all libraries

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contenders of the training benchmark: networks with several outputs, and training steps.
 
-The outputs are Z Z on the qubits k and k + n/2, k < n/2, which leave nobody a gate outside their light cones. The
-angles of a call are those of the other benchmark (see common/workloads.py). There are three jobs:
+The outputs are Z Z on the qubits k and k + n/2, k < n/2. Their light cones hold all gates, so no contender can leave
+gates out. The angles of a call are made as in the main benchmark (see common/workloads.py). There are three jobs:
 
 * jacobian: values (B, K), and gradients with respect to the weights (B, K, W)
 * vjp: values (B, K), and the gradient of the sum of cotangents (B, K) times values (W,)
@@ -365,11 +365,11 @@ class Job:
     """A computation, the contenders that run it, and the goals that the project sets.
 
     Attributes:
-        title: in the tables.
-        check: what everybody is compared with.
-        ours: contenders that always run; the first is the one that goals are about.
-        peers: those of other libraries, by name.
-        goals: (names of peers, times faster than the best of them at least).
+        title: The title in the tables.
+        check: The contender with which all others are compared.
+        ours: Our contenders, which always run; the goals are about the first.
+        peers: The contenders of other libraries, by name.
+        goals: Pairs: names of peers, and our goal as a multiple of the speed of the fastest of them.
     """
 
     title: str

@@ -32,15 +32,15 @@ class Sizes:
     """The sizes of all sections.
 
     Attributes:
-        network: (num_qubits, num_layers) of W2, for the jobs.
-        batch: rows of the jobs, and of a batch of digits.
-        digits: (num_qubits, num_layers).
-        images: of the digits; None is all.
-        epochs: of the digits.
-        epoch_goal_s: seconds of an epoch, at most.
-        memory: (num_qubits, num_layers) of W2, for the memory of a VJP.
-        rows: of that VJP.
-        budgets: memory limits, bytes.
+        network: (num_qubits, num_layers) of the W2 circuit of the jobs.
+        batch: The number of rows of the jobs, and of a batch of digits.
+        digits: (num_qubits, num_layers) of the classifier of digits.
+        images: The number of images of digits; None is all.
+        epochs: The number of epochs of the classifier.
+        epoch_goal_s: The largest time of an epoch, in seconds.
+        memory: (num_qubits, num_layers) of the W2 circuit with which the memory of a VJP is measured.
+        rows: The number of rows of this VJP.
+        budgets: The memory limits of this VJP, in bytes.
     """
 
     network: tuple[int, int]
