@@ -20,6 +20,7 @@ from qiskit_fused.compilation.snapshots import Snapshot
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.light_cones import LightCones
+from qiskit_fused.lowering.constant_prefix import with_prefix
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.program.program import Program
@@ -128,7 +129,7 @@ class CompiledCircuit:
             if any_start:
                 if program.needs_zero is not None:
                     raise UnsupportedInstruction(*program.needs_zero, _NEEDS_ZERO, fallback=False)
-                program = program.from_any_state()
+                program = with_prefix(program).from_any_state()
             plan = fuse_program(program, support)
             plan = _PLANS.put(key, plan, plan.num_bytes, self._owner)
         return plan

@@ -18,7 +18,7 @@ import numpy as np
 
 from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.interface import NO_STATES, Ends, Evaluation, Watch
-from qiskit_fused.lowering.gate_table import gate_generators, gate_matrix
+from qiskit_fused.lowering.gate_table import apply_gate, gate_generators, gate_matrix
 from qiskit_fused.program.amplitude_encoding import spread
 from qiskit_fused.program.program import Gate, Program
 
@@ -156,26 +156,6 @@ def angle_values(gate: Gate, columns: np.ndarray) -> list[float]:
         angle.offset + (angle.coefficient * float(columns[angle.column]) if angle.column >= 0 else 0.0)
         for angle in gate.angles
     ]
-
-
-def apply_gate(psi: np.ndarray, matrix: np.ndarray, gate: Gate, elsewhere: float = 1.0) -> np.ndarray:
-    """Apply a matrix, or a diagonal, to a gate's qubits where its controls match; elsewhere multiply by a number."""
-    num_qubits = len(psi).bit_length() - 1
-    tensor = psi.reshape((2,) * num_qubits)  # axis num_qubits - 1 - q is qubit q
-    match: list = [slice(None)] * num_qubits
-    for position, control in enumerate(gate.controls):
-        match[num_qubits - 1 - control] = gate.ctrl_state >> position & 1
-    left = [axis for axis in range(num_qubits) if isinstance(match[axis], slice)]
-    axes = [left.index(num_qubits - 1 - qubit) for qubit in reversed(gate.qubits)]
-    k = len(axes)
-    small = matrix.astype(psi.dtype).reshape((2,) * (k * matrix.ndim))
-    if matrix.ndim == 1:
-        block = (np.moveaxis(tensor[tuple(match)], axes, range(k)).T * small.T).T  # .T: qubits of the gate come last
-    else:
-        block = np.tensordot(small, tensor[tuple(match)], axes=(range(k, 2 * k), axes))
-    result = tensor * psi.dtype.type(elsewhere)
-    result[tuple(match)] = np.moveaxis(block, range(k), axes)
-    return result.reshape(-1)
 
 
 def apply_observable(terms: TermMasks, observable: int, psi: np.ndarray) -> np.ndarray:

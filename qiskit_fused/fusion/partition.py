@@ -104,6 +104,7 @@ def _cut(program: Program, chosen: np.ndarray, from_end: bool = False) -> tuple[
         wires=wires,
         gates=tuple(gate.on(slots) for gate in second.gates),
         pieces=(),
+        prefix=(),
         any_start=True,
     )
     return replace(first, output_wires=wires), second

@@ -18,6 +18,7 @@ from qiskit_fused.lowering.emitter import NormalForm
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.lowering.expressions import Key, affine, constant_value, is_finite_real, shorten, translate
 from qiskit_fused.lowering.gate_table import GATES
+from qiskit_fused.lowering.qubit_groups import QubitGroups
 from qiskit_fused.program.amplitude_encoding import Encoding
 from qiskit_fused.program.program import Angle, Gate
 from qiskit_fused.program.tapes import Tape
@@ -32,6 +33,8 @@ class LoweringContext(ABC):
             with the number ``active[k]``.
         gates: the original gates, recorded while ``recording``.
         form: the emitter of the normal form.
+        begins: the numbers of gates and ops before each instruction, also before those inside of definitions.
+        groups: the active qubits that the gates have joined.
         pieces: states that some active qubits start in; the other active qubits start in |0>.
         unitaries: the decompositions of matrices, by the bytes of the matrix.
         touched: bit set of the active qubits that are not known to be in |0>.
@@ -55,6 +58,7 @@ class LoweringContext(ABC):
         self.unitaries: dict[bytes, Any] = {}  # their decompositions, by matrix
         self.gates: list[Gate] = []
         self.recording = True
+        self.begins: list[tuple[int, int]] = []
         self.pieces: list[Encoding] = []
         self.needs_zero: tuple[str, int, tuple[int, ...]] | None = None
         self.touched = 0
@@ -65,6 +69,7 @@ class LoweringContext(ABC):
         self.qubits: tuple = ()
         self.active = active
         self.form = NormalForm(len(active))
+        self.groups = QubitGroups(len(active))
 
     @abstractmethod
     def walk(
@@ -125,9 +130,13 @@ class LoweringContext(ABC):
                 fallback=False,
             )
 
+    def note_zero(self) -> None:
+        """Note that this instruction needs its qubits to start in |0>."""
+        self.needs_zero = self.needs_zero or (self.name, self.index, self._circuit_qubits())
+
     def require_fresh(self, op: Instruction, qubits: Sequence[int]) -> None:
         """Raise unless qubits are in |0>, and note that this instruction needs them to be."""
-        self.needs_zero = self.needs_zero or (self.name, self.index, self._circuit_qubits())
+        self.note_zero()
         active = [qubit for qubit in qubits if qubit >= 0]
         mask = sum(1 << qubit for qubit in active)
         self._require_unmeasured(active, mask)

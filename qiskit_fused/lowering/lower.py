@@ -25,6 +25,7 @@ from qiskit.circuit.library import Initialize, StatePreparation, UGate, UnitaryG
 
 from qiskit_fused.lowering import matrices
 from qiskit_fused.lowering import rules as synthesis
+from qiskit_fused.lowering.constant_prefix import without_folded
 from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.standard_gates import STANDARD, TABLE_CLASSES, stored_operation
 from qiskit_fused.program.expression_columns import CompiledExpressions
@@ -78,7 +79,6 @@ class _Lowering(LoweringContext):
 
     def __init__(self, circuit: QuantumCircuit):
         super().__init__(circuit, _active_qubits(circuit))
-        self.begins: list[tuple[int, int]] = []  # gates and ops before each instruction
 
     def program(self) -> Program:
         """Walk the circuit and return the program."""
@@ -87,6 +87,7 @@ class _Lowering(LoweringContext):
         self.walk(self.circuit, wires.tolist(), (), 0, top=True)
         output_wires = wires.copy()
         output_wires[self.active] = self.form.slot
+        gates, ops, instructions, prefix = without_folded(self)
         return Program(
             num_qubits=len(self.active),
             num_circuit_qubits=self.circuit.num_qubits,
@@ -94,11 +95,12 @@ class _Lowering(LoweringContext):
             output_wires=output_wires,
             num_parameters=len(self.parameters),
             expressions=CompiledExpressions(self.tapes, self.origins, [one.name for one in self.parameters]),
-            gates=tuple(self.gates),
-            ops=self.form.finish(),
+            gates=tuple(gates),
+            ops=ops,
             parameter_names=tuple(parameter.name for parameter in self.parameters),
-            instructions=np.array([*self.begins, (len(self.gates), len(self.form))], dtype=np.int64),
+            instructions=instructions,
             pieces=tuple(self.pieces),
+            prefix=prefix,
             needs_zero=self.needs_zero,
         )
 

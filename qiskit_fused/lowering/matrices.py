@@ -7,11 +7,10 @@ import numpy as np
 from qiskit.circuit import Instruction, ParameterExpression
 from qiskit.circuit.library import DiagonalGate
 from qiskit.exceptions import QiskitError
-from qiskit.synthesis import TwoQubitWeylDecomposition
 
+from qiskit_fused.lowering.constant_prefix import start_from_gate
 from qiskit_fused.lowering.context import LoweringContext
-from qiskit_fused.lowering.cosine_sine import decompose, emit
-from qiskit_fused.lowering.emitter import NormalForm, constant, split_unitary
+from qiskit_fused.lowering.unitaries import emit_unitary
 from qiskit_fused.program.program import Gate
 
 MAX_DENSE_QUBITS = 7  # a unitary has 16,400 ops, a first call takes 0.04 s; with 8 qubits 65,600 ops
@@ -155,7 +154,10 @@ def apply_matrix(lowering: LoweringContext, matrix: np.ndarray, qubits: Qubits, 
     if lowering.recording:
         lowering.gates.append(Gate("unitary", qubits, (), controls, state, matrix))
     if len(matrix) == 2 or np.any(np.abs(matrix - np.diag(matrix.diagonal())) > 1e-15):
-        emit_matrix(lowering, matrix, qubits, controls, state)
+        if not start_from_gate(lowering, matrix):
+            emit_matrix(lowering, matrix, qubits, controls, state)
+        elif len(qubits) > MAX_DENSE_QUBITS:
+            lowering.note_zero()
     else:
         lowering.form.controlled(controls, state).diagonal(qubits, np.angle(matrix.diagonal()))
 
@@ -189,47 +191,9 @@ def by_definition(lowering: LoweringContext, op: Instruction, qubits: Qubits, co
 # The normal form.
 
 
-def nearest_unitary(matrix: np.ndarray) -> np.ndarray:
-    """Return the unitary factor of the polar decomposition."""
-    first, _, second = np.linalg.svd(matrix)
-    return np.asarray(first @ second)
-
-
 def emit_matrix(
     lowering: LoweringContext, matrix: np.ndarray, qubits: Qubits, controls: Qubits = (), state: int = 0
 ) -> None:
     """Emit the normal form of a unitary, without recording gates."""
-    form = lowering.form.controlled(controls, state)
-    if len(qubits) == 0:
-        form.phase(constant(float(np.angle(matrix[0, 0]))))
-    elif len(qubits) == 1:
-        form.su2(qubits[0], *split_unitary(matrix))
-    elif len(qubits) == 2 and not controls:
-        _emit_pair(form, matrix, qubits)
-    else:
-        require_dense(lowering, qubits)
-        key = matrix.tobytes()
-        if key not in lowering.unitaries:
-            lowering.unitaries[key] = decompose(matrix)
-        emit(form, qubits, lowering.unitaries[key])
-
-
-def _emit_pair(form: NormalForm, matrix: np.ndarray, qubits: Qubits) -> None:
-    """Emit a two-qubit unitary by its Weyl decomposition, K1 exp(i (a XX + b YY + c ZZ)) K2.
-
-    Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5. A
-    fidelity of 1 rounds as well, where float64 cannot tell it from 1: by up to 2e-8.
-    """
-    try:
-        weyl = TwoQubitWeylDecomposition(matrix, fidelity=None)
-    except QiskitError:  # of a matrix that is 1e-8 from a unitary
-        weyl = TwoQubitWeylDecomposition(nearest_unitary(matrix), fidelity=None)
-    low, high = qubits
-    form.su2(low, *split_unitary(weyl.K2r))
-    form.su2(high, *split_unitary(weyl.K2l))
-    for pauli, coordinate in (("X", weyl.a), ("Y", weyl.b), ("Z", weyl.c)):
-        if abs(coordinate) > 1e-15:
-            form.pauli_rotation([(low, pauli), (high, pauli)], constant(-2 * coordinate))
-    form.su2(low, *split_unitary(weyl.K1r))
-    form.su2(high, *split_unitary(weyl.K1l))
-    form.phase(constant(weyl.global_phase))
+    require_dense(lowering, qubits)
+    emit_unitary(lowering.form.controlled(controls, state), matrix, qubits, lowering.unitaries)

@@ -13,7 +13,8 @@ from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator
 
 from qiskit_fused.lowering.context import LoweringContext
-from qiskit_fused.lowering.matrices import MAX_DENSE_QUBITS, Qubits, apply_matrix, nearest_unitary, unitary_matrix
+from qiskit_fused.lowering.matrices import MAX_DENSE_QUBITS, Qubits, apply_matrix, unitary_matrix
+from qiskit_fused.lowering.unitaries import nearest_unitary
 
 _MOST_REPEATED = 16  # gates; a higher power of a constant gate is taken of its matrix
 _BRANCH = 1e-12 * math.pi  # radians; roots of eigenvalues e^{i phi} are taken with phi in (_BRANCH - pi, _BRANCH + pi]

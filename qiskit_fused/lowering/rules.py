@@ -31,6 +31,7 @@ from qiskit.circuit.library import (
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit_machine_learning.circuit.library.raw_feature_vector import ParameterizedInitialize
 
+from qiskit_fused.lowering.constant_prefix import start_from_gate
 from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.emitter import constant, scaled, walsh
 from qiskit_fused.lowering.expressions import affine
@@ -121,9 +122,13 @@ def _dense_evolution(
     if lowering.recording:
         lowering.gates.append(Gate("evolution", qubits, (time,), controls, state, matrix))
     energies, basis = np.linalg.eigh(matrix)
-    if time.column < 0 and not controls:
-        emit_matrix(lowering, (basis * np.exp(-1j * time.offset * energies)) @ basis.conj().T, qubits)
-        return
+    if time.column < 0:
+        constant_matrix = (basis * np.exp(-1j * time.offset * energies)) @ basis.conj().T
+        if start_from_gate(lowering, constant_matrix):
+            return
+        if not controls:
+            emit_matrix(lowering, constant_matrix, qubits)
+            return
     emit_matrix(lowering, basis.conj().T, qubits)
     lowering.form.controlled(controls, state).walsh_phases(qubits, walsh(-energies), time)
     emit_matrix(lowering, basis, qubits)

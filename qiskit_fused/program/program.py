@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -153,6 +153,7 @@ class Program:
         instructions: int64 (M + 1, 2), where the gates and the ops of each instruction begin: they stay together where
             the order of instructions is changed.
         pieces: what the start is a product of, each on some active qubits; all others start in |0>.
+        prefix: the gates, by instruction, that pieces stand for; they are not among `gates` (see `constant_prefix`).
         any_start: rows bring start states of all circuit qubits with them (see `from_any_state`).
         parameter_names: of the P parameters, for pictures.
         needs_zero: name, index and circuit qubits of the first instruction that needs its qubits in |0>, if any.
@@ -168,6 +169,7 @@ class Program:
     ops: Ops
     instructions: np.ndarray
     pieces: tuple[Encoding, ...] = ()
+    prefix: tuple[tuple[Gate, ...], ...] = ()
     any_start: bool = False
     needs_zero: tuple[str, int, tuple[int, ...]] | None = None
     parameter_names: tuple[str, ...] = ()
@@ -183,8 +185,8 @@ class Program:
         A gate such as CU is lowered to a gate and a phase of its controls; the phase is not counted beside the gate.
         """
         counts: Counter[str] = Counter()
-        for begin, end in pairwise(self.instructions[:, 0].tolist()):
-            gates = self.gates[begin:end]
+        others = [self.gates[begin:end] for begin, end in pairwise(self.instructions[:, 0].tolist())]
+        for gates in [*self.prefix, *others]:
             for gate in [gate for gate in gates if gate.name != "global_phase"] or gates:
                 num_controls = len(gate.controls)
                 counts["c" * num_controls + gate.name if num_controls < 3 else f"mc{gate.name}"] += 1
@@ -231,7 +233,8 @@ class Program:
     @property
     def array_bytes(self) -> int:
         """Bytes of what may be large beside the number of gates: start states and matrices."""
-        arrays = [gate.matrix for gate in self.gates if gate.matrix is not None]
+        gates = [*self.gates, *chain.from_iterable(self.prefix)]
+        arrays = [gate.matrix for gate in gates if gate.matrix is not None]
         for piece in self.pieces:
             arrays += [piece.column, piece.coefficient, piece.offset]
         return sum(array.nbytes for array in arrays)
@@ -248,7 +251,10 @@ class Program:
         return np.concatenate([parameter_values, self.expressions.evaluate(parameter_values)], axis=1)
 
     def from_any_state(self) -> Program:
-        """Return the same gates for rows that bring start states of all circuit qubits, idle ones included."""
+        """Return the same gates for rows that bring start states of all circuit qubits, idle ones included.
+
+        The program has no prefix (see `constant_prefix.with_prefix`).
+        """
         wires, output_wires = self.wires.copy(), self.output_wires.copy()
         idle = np.flatnonzero(wires < 0)
         wires[idle] = output_wires[idle] = np.arange(self.num_qubits, self.num_circuit_qubits)

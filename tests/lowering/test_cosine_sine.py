@@ -126,10 +126,11 @@ def test_gradients_of_other_parameters_pass_through_dense_gates():
 
 def test_a_unitary_is_few_phases_and_as_many_terms_as_it_has_numbers():
     circuit = QuantumCircuit(5)
+    circuit.ry(Parameter("a"), 0)
     circuit.append(lib.UnitaryGate(random_unitary(32, seed=1)), range(5))
     plan = fuse(circuit)
-    assert plan.num_layers == 2 * 31
-    assert len(plan.term_phase) <= 4**5 + 5 * 62
+    assert plan.num_layers == 2 * 31 + 1
+    assert len(plan.term_phase) <= 4**5 + 5 * 63
 
 
 @pytest.mark.parametrize("gate_class", [lib.UCRXGate, lib.UCRYGate, lib.UCRZGate])
@@ -207,9 +208,10 @@ def diagonal(num_qubits):
 
 def test_an_exact_evolution_has_as_many_terms_as_a_unitary():
     circuit = QuantumCircuit(7)
+    circuit.ry(Parameter("a"), 0)
     circuit.append(lib.PauliEvolutionGate(ising(7), 0.3), range(7))
     program = lower(circuit)
-    assert len(program.ops) <= 4**7 + 2 * 127  # Qiskit's synthesis had three times as many, and took seconds
+    assert 4**6 < len(program.ops) <= 4**7 + 2 * 127 + 1  # Qiskit's synthesis had three times as many, and took seconds
 
 
 def test_large_diagonals_have_no_cliff():

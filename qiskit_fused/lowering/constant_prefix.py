@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start a circuit in the state that its first gates make, where a dense matrix is among them.
+
+A group is a set of qubits that gates have joined so far. While all gates of a group are constant, they make one known
+state of its qubits. When a dense matrix arrives, whose normal form has 4**k ops on k qubits, the state of its group is
+computed at once and becomes a piece of the start state, in the place of the gates. Groups without a dense matrix stay
+gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from qiskit_fused.lowering.context import LoweringContext
+from qiskit_fused.lowering.cosine_sine import CosineSine
+from qiskit_fused.lowering.emitter import NormalForm
+from qiskit_fused.lowering.gate_table import GATES, apply_gate, gate_matrix
+from qiskit_fused.lowering.unitaries import emit_unitary
+from qiskit_fused.program.amplitude_encoding import Encoding, spread
+from qiskit_fused.program.program import Gate, Ops, Program
+
+MIN_DENSE_QUBITS = 3  # on 3 qubits, a first call takes 1.3 ms with the state and 2 ms with the ops (two AVX-512 cores)
+MAX_GROUP_QUBITS = 16  # one gate on a vector of 16 qubits takes about 1 ms
+MAX_CIRCUIT_QUBITS = 20  # of a circuit that stores a start state, 16 MiB
+
+# Microseconds that a gate on k qubits takes on a vector of m qubits, measured on one AVX-512 core within a factor of 3:
+# _PER_GATE + 2**m * (_PER_AMPLITUDE + _PER_PRODUCT * 2**k).
+_PER_GATE, _PER_AMPLITUDE, _PER_PRODUCT = 15.0, 0.02, 0.0003
+# Microseconds that the first call of a dense matrix on k qubits takes where it is decomposed, measured likewise:
+# _FIXED + _PER_OP * 4**k.
+_FIXED, _PER_OP = 1000.0, 3.0
+
+
+def start_from_gate(lowering: LoweringContext, matrix: np.ndarray) -> bool:
+    """Start from the state that the gate recorded last makes, with all gates of its group; say whether this was done.
+
+    Args:
+        lowering: whose last gate is recorded and not emitted.
+        matrix: of that gate, without its controls.
+    """
+    dense = lowering.gates[-1]
+    if len(dense.qubits) < MIN_DENSE_QUBITS or len(lowering.active) > MAX_CIRCUIT_QUBITS:
+        return False
+    groups, begins = lowering.groups, [gates for gates, _ in lowering.begins] + [len(lowering.gates)]
+    for piece in lowering.pieces:
+        groups.join(piece.qubits, piece.varies)
+    groups.scan(lowering.gates, begins)
+    group = groups.of(dense.qubits[0])
+    if group is None or len(group) > MAX_GROUP_QUBITS:
+        return False
+    gates = [
+        gate for number in groups.members(group[0]) for gate in lowering.gates[begins[number] : begins[number + 1]]
+    ]
+    if sum(_microseconds(gate, len(group)) for gate in gates) > _FIXED + _PER_OP * 4 ** len(dense.qubits):
+        return False
+    inside = [piece for piece in lowering.pieces if piece.qubits[0] in group]
+    vector = _evolve(group, inside, gates[:-1], dense, matrix)
+    lowering.pieces = [piece for piece in lowering.pieces if piece.qubits[0] not in group]
+    lowering.pieces.append(Encoding.constant(group, vector / np.linalg.norm(vector)))
+    groups.fold(group[0])
+    lowering.begins.append((len(lowering.gates), len(lowering.form)))  # the rest of this instruction stays
+    for qubit in group:
+        lowering.form.slot[qubit] = qubit  # swaps are part of the state
+    return True
+
+
+def _microseconds(gate: Gate, num_qubits: int) -> float:
+    per_amplitude = _PER_AMPLITUDE + _PER_PRODUCT * (1 << len(gate.qubits))
+    return _PER_GATE + per_amplitude * (1 << num_qubits)
+
+
+class _State:
+    """The state of some qubits; bit j of an index of the vector is qubit ``qubits[j]``."""
+
+    def __init__(self, qubits: Sequence[int], vector: np.ndarray):
+        self.qubits, self.vector = list(qubits), vector
+
+
+def _evolve(
+    group: Sequence[int], pieces: Sequence[Encoding], gates: Sequence[Gate], dense: Gate, matrix: np.ndarray
+) -> np.ndarray:
+    """Return the state, complex128 (2**m,), that pieces, then gates, then the dense gate make of the m qubits."""
+    states = {qubit: _State([qubit], np.array([1, 0], dtype=np.complex128)) for qubit in group}
+    for piece in pieces:
+        state = _State(piece.qubits, piece.normalised(np.zeros((1, 0)))[0][0])
+        states.update(dict.fromkeys(piece.qubits, state))
+    for gate in gates:
+        _apply(states, gate, gate_matrix(gate, [angle.offset for angle in gate.angles]))
+    _apply(states, dense, matrix)
+    whole = _merge(states, group)
+    vector = np.empty_like(whole.vector)
+    vector[spread([group.index(qubit) for qubit in whole.qubits])] = whole.vector
+    return vector
+
+
+def _merge(states: dict[int, _State], qubits: Iterable[int]) -> _State:
+    """Make the states of these qubits one state."""
+    parts = list(dict.fromkeys([states[qubit] for qubit in qubits]))
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = _State(merged.qubits + part.qubits, np.outer(part.vector, merged.vector).ravel())
+    states.update(dict.fromkeys(merged.qubits, merged))
+    return merged
+
+
+def _apply(states: dict[int, _State], gate: Gate, matrix: np.ndarray) -> None:
+    state = _merge(states, gate.qubits + gate.controls)
+    places = {qubit: place for place, qubit in enumerate(state.qubits)}
+    state.vector = apply_gate(state.vector, matrix, gate.on(places))
+
+
+# Programs.
+
+
+def without_folded(lowering: LoweringContext) -> tuple[list[Gate], Ops, np.ndarray, tuple[tuple[Gate, ...], ...]]:
+    """Return gates, ops and instructions of a program without those folded, and the gates of each that is folded."""
+    instructions = np.array([*lowering.begins, (len(lowering.gates), len(lowering.form))], dtype=np.int64)
+    ops, folded = lowering.form.finish(), sorted(lowering.groups.folded)
+    if not folded:
+        return lowering.gates, ops, instructions, ()
+    stays = np.ones(len(instructions) - 1, dtype=bool)
+    stays[folded] = False
+    sizes = np.diff(instructions, axis=0)
+    of_instructions = [lowering.gates[begin:end] for begin, end in zip(instructions[:-1, 0], instructions[1:, 0])]
+    gates = [gate for number in np.flatnonzero(stays) for gate in of_instructions[number]]
+    ops = ops.take(np.repeat(stays, sizes[:, 1]))
+    instructions = np.concatenate([np.zeros((1, 2), np.int64), np.cumsum(sizes[stays], axis=0)])
+    return gates, ops, instructions, tuple(tuple(of_instructions[number]) for number in folded)
+
+
+def with_prefix(program: Program) -> Program:
+    """Return the program with gates and ops in the place of the start state that stands for them."""
+    if not program.prefix:
+        return program
+    form = NormalForm(program.num_qubits)
+    begins: list[tuple[int, int]] = []
+    gates: list[Gate] = []
+    decomposed: dict[bytes, CosineSine] = {}
+    for members in program.prefix:
+        begins.append((len(gates), len(form)))
+        for gate in members:
+            _emit(form, gate, decomposed)
+            gates.append(gate)
+    begins.append((len(gates), len(form)))
+    for qubit in range(program.num_qubits):  # the other ops are on the wires that qubits had before any swap
+        if form.slot[qubit] != qubit:
+            other = form.slot.index(qubit)
+            for control, target in ((qubit, other), (other, qubit), (qubit, other)):
+                form.cx(control, target)
+            form.swap(qubit, other)
+    moved = program.instructions + np.array([len(gates), len(form)])
+    return replace(
+        program,
+        gates=(*gates, *program.gates),
+        ops=Ops.joined([form.finish(), program.ops]),
+        instructions=np.concatenate([np.array(begins, dtype=np.int64), moved]),
+        pieces=(),
+        prefix=(),
+    )
+
+
+def _emit(form: NormalForm, gate: Gate, decomposed: dict[bytes, CosineSine]) -> None:
+    """Emit a gate whose angles are constant."""
+    view = form.controlled(gate.controls, gate.ctrl_state)
+    if gate.matrix is None:
+        GATES[gate.name].lower(view, gate.qubits, gate.angles)
+        return
+    matrix = gate_matrix(gate, [angle.offset for angle in gate.angles])
+    if matrix.ndim == 1:
+        view.diagonal(gate.qubits, np.angle(matrix))
+    else:
+        emit_unitary(view, matrix, gate.qubits, decomposed)
