@@ -8,10 +8,12 @@ some milliseconds, where one on all rows may take seconds; it also makes its tem
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 
 import numpy as np
 
 BLOCK_BYTES = 1 << 25
+_FEW_BYTES = 1 << 13
 
 
 def row_blocks(array: np.ndarray) -> Iterator[slice]:
@@ -50,6 +52,9 @@ def join_arrays(arrays: list[np.ndarray]) -> np.ndarray:
 
 def all_finite(array: np.ndarray) -> bool:
     """Say whether no number is NaN or infinite."""
+    # For few numbers their sum of squares takes a quarter of the time, and is not finite where one of them is not.
+    if array.nbytes <= _FEW_BYTES and isfinite(np.vdot(array, array).real):
+        return True
     if array.nbytes <= BLOCK_BYTES:
         return bool(np.isfinite(array).all())
     return all(np.isfinite(array[rows]).all() for rows in row_blocks(array))

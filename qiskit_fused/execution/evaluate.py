@@ -214,10 +214,11 @@ def _evaluate_together(
     else:
         evaluation, num_cones = evaluate_cones(question.run, compiled, whole, len(values), gradient)
     if metrics is not None:
-        record: dict[str, Any] = {"rows": len(values), "pairs": len(pairs[0]), "cones": num_cones}
-        add_metrics(metrics, record | {"seconds": time.perf_counter() - start})
+        counts = {"rows": len(values), "pairs": len(pairs[0]), "cones": num_cones}
+        record: dict[str, Any] = counts | {"seconds": time.perf_counter() - start}
         for stats in question.stats():
-            add_metrics(metrics, {name: value for name, value in stats.items() if name not in record})
+            add_metrics(metrics, record | stats | counts)
+            record = counts = dict.fromkeys(counts, 0)  # which were counted once
     return evaluation
 
 
@@ -321,13 +322,13 @@ class _Runner(NamedTuple):
             )
             choice = choose_method(options, plan, self.operators, columns, request)
             engine, method = engine_for(self.device, options, choice.num_threads), choice.method
-        flags = {"cotangents": None, "gradient": False, "meanwhile": None, "watch": None} | flags
         flags |= {"dtype": options.dtype, "imaginary": self.imaginary, "method": method}
         if plan.takes_states and ends.initial is None:
+            flags = {"cotangents": None, "gradient": False, "meanwhile": None, "watch": None} | flags
             evaluations = evaluate_rows(engine, plan, self.operators, columns, pairs, flags, starts)
         else:
             evaluations = [engine.evaluate(plan, self.operators, columns, pairs, **flags)]
-        self.stats.extend(evaluation.stats for evaluation in evaluations)
+        self.stats.extend([evaluation.stats for evaluation in evaluations])
         return join(evaluations)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit.parametertable import ParameterView
 
 from qiskit_fused.common.arrays import real_values
 from qiskit_fused.common.caches import BoundedCache
@@ -172,10 +173,13 @@ def _take_observables(batch: Batch, observables: Any) -> None:
         if batch.circuit.num_qubits != operators.num_qubits:
             raise wrong_width(batch.circuit.num_qubits, operators.num_qubits, i)
         parts.append(operators)
+    batch.operators = stack_observables(parts)
+    if len(groups) == 1:
+        batch.pairs, batch.back = all_pairs(len(chosen), 1), groups[0]
+        return
     number = np.empty(len(chosen), dtype=np.int64)
     for k, group in enumerate(groups):
         number[group] = k
-    batch.operators = stack_observables(parts)
     row, batch.values = _distinct_rows(batch.values, number, len(groups))
     key, batch.back = unique_sorted(row * len(groups) + number)
     batch.pairs = (key // len(groups)).astype(np.int32), (key % len(groups)).astype(np.int32)
@@ -184,8 +188,6 @@ def _take_observables(batch: Batch, observables: Any) -> None:
 def _distinct_rows(values: np.ndarray, number: np.ndarray, num_observables: int) -> tuple[np.ndarray, np.ndarray]:
     """Return for each request its row, and the rows; equal rows under several observables become one."""
     count = len(values)
-    if num_observables == 1:
-        return np.arange(count), values
     block = count // num_observables
     if block * num_observables == count and np.array_equal(number, np.repeat(np.arange(num_observables), block)):
         tiles = values.reshape(num_observables, block, -1)
@@ -197,14 +199,15 @@ def _distinct_rows(values: np.ndarray, number: np.ndarray, num_observables: int)
 
 
 def _take_parameters(batch: Batch, parameters: Any) -> None:
+    everything = ParameterView(batch.parameters)  # as `circuit.parameters`, which asks the circuit for 0.1 us each
     if parameters is None:
-        batch.subsets = [(batch.circuit.parameters, None, np.arange(len(batch.index)))]
+        batch.subsets = [(everything, None, np.arange(len(batch.index)))]
         return
     chosen = [parameters[i] for i in batch.index]
     for group in _by_identity(chosen):
         given = chosen[group[0]]
         if given is None:
-            batch.subsets.append((batch.circuit.parameters, None, group))
+            batch.subsets.append((everything, None, group))
             continue
         if isinstance(given, Parameter):
             given = [given]

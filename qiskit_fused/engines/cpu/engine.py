@@ -103,7 +103,8 @@ class CpuEngine:
         rows, chosen = pairs
         values = np.empty(len(rows))
         begin, num_asked = _begin_of_rows(rows, len(columns))
-        gradients, backward, schedule = None, 0, None
+        gradients, backward = None, 0
+        actions, num_states, repeated = None, 1, 1
         if not gradient:
             cotangents = None
         else:
@@ -116,15 +117,16 @@ class CpuEngine:
         if ends.final:
             final_states = np.empty((len(columns), 1 << plan.num_qubits), dtype=np.complex128)
         if gradients is not None:
-            schedule = method.schedule(num_positions(plan, imaginary=imaginary))
+            if method.name != REVERSE.name:
+                schedule = method.schedule(num_positions(plan, imaginary=imaginary))
+                assert schedule is not None
+                actions, num_states = schedule.actions, schedule.num_states
+                repeated = -(-schedule.num_steps // schedule.num_positions)
             if ends.initial_gradients:
                 of_states = np.zeros((len(gradients), 1 << plan.num_qubits), dtype=np.complex128)
-        num_states = 1 if schedule is None else schedule.num_states
-        repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
         units = max(len(rows), len(columns) * (ends is not NO_STATES))
         work = (plan.num_runs * repeated * units + len(terms) * (len(columns) + _WORK_OF_DIAGONAL)) << plan.num_qubits
         work += (_WORK_OF_ROW + _WORK_OF_ANGLE * (len(plan.leaf_kind) + len(plan.term_phase))) * units + columns.size
-        actions = None if schedule is None else schedule.actions
         states = (ends.initial, ends.final_cotangents, final_states, of_states)
         arrays = (columns, values, gradients, actions, *states)
         threads, _, num_bytes, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
