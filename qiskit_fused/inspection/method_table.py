@@ -11,7 +11,6 @@ from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.memory import Request, footprint_of
 from qiskit_fused.engines.cpu.method import Options, fewest_states, relative_time, suits_store
-from qiskit_fused.engines.cuda.memory import predict
 from qiskit_fused.fusion.fused_program import FusedProgram
 
 _AUTO = "  <- method='auto'"  # which row it takes, on each device
@@ -79,6 +78,9 @@ def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) 
 
     Cost: some seconds for circuits of a million rotations, to find the passes of the GPU.
     """
+    # Most processes print no report, and the CUDA engine's modules would take 4 % of the import of qiskit_fused.
+    from qiskit_fused.engines.cuda.memory import predict
+
     footprint = footprint_of(fused, request.dtype)
     within = Options(footprint, request, num_threads, limit, None)
     positions = num_positions(fused, imaginary=request.imaginary)

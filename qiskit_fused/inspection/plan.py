@@ -25,7 +25,6 @@ from qiskit_fused.engines.cpu import costs
 from qiskit_fused.engines.cpu.memory import Request, footprint_of
 from qiskit_fused.execution.shared_parts import Sharing, find_sharing
 from qiskit_fused.fusion.fused_program import FusedProgram
-from qiskit_fused.inspection.drawing.draw import draw
 from qiskit_fused.inspection.explanation import explain, fused_text, shared_texts, tabulate
 from qiskit_fused.inspection.method_table import Report, report
 from qiskit_fused.program.amplitude_encoding import Starts
@@ -264,6 +263,9 @@ class Plan(ShownAsText):
             ImportError: for "mpl" without matplotlib.
             ValueError: for an argument that is not allowed.
         """
+        # Most processes draw nothing, and the modules of pictures would take 5 % of the import of qiskit_fused.
+        from qiskit_fused.inspection.drawing.draw import draw
+
         return draw(
             self.fused_program,
             output,

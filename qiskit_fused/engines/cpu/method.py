@@ -144,11 +144,11 @@ def _choose_unlimited(
 
 def _choose_small(plan: FusedProgram, request: Request, num_threads: int, num_terms: int) -> Choice | None:
     """Return how a batch of a small plan runs where memory is no question, or None for a large plan."""
-    if not is_small(plan):
-        return None
     key = id(plan), request, num_threads, num_terms
     known = _SMALL_CHOICES.get(key)
     if known is None:
+        if not is_small(plan):
+            return None
         most_bytes = bytes_at_most(plan, request, num_threads, num_terms)
         known = Choice(REVERSE, num_threads, most_bytes, num_positions(plan, imaginary=request.imaginary))
         _SMALL_CHOICES.put(key, known, _CHOICE_BYTES, plan)
