@@ -1,184 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is fused, what is left out, and what the plan says it costs."""
+"""Fused programs are data: frozen, equal only to themselves, and pickled without what is computed from them."""
+
+import pickle
+from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
 import pytest
-from circuits import circuits
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from layered_circuits import hardware_efficient, total_z
-from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
-from qiskit.circuit.library import CXGate, efficient_su2, real_amplitudes
-from qiskit.quantum_info import SparsePauliOp
+from layered_circuits import hardware_efficient
+from qiskit.circuit.library import real_amplitudes
 
-from qiskit_fused import fuse
-from qiskit_fused.compilation.observables import coerce_observables
-from qiskit_fused.engines.cpu.costs import chunk_bits
-from qiskit_fused.engines.cpu.engine import CpuEngine
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
 
-pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
+
+@pytest.fixture
+def fused():
+    return fuse_program(lower(hardware_efficient(4, 2)))
 
 
-def evaluate(plan, observables, columns):
-    operators = coerce_observables(observables).operators
-    row, chosen = np.zeros(len(operators), np.int32), np.arange(len(operators), dtype=np.int32)
-    return CpuEngine().evaluate(plan, operators, columns[None], (row, chosen), gradient=True)
+def test_a_fused_program_is_frozen(fused):
+    with pytest.raises(FrozenInstanceError):
+        fused.num_layers = 3
 
 
-def test_a_layer_of_rotations_and_entanglers_is_one_layer_and_one_phase():
-    plan = fuse(hardware_efficient(6, 4), total_z(6))
-    assert (plan.num_layers, plan.num_runs) == (4, 24)
+def test_fused_programs_are_equal_only_to_themselves(fused):
+    assert fused == fused and fused != fuse_program(fused.program)
+    assert len({fused, fuse_program(fused.program)}) == 2
 
 
-def test_a_full_graph_of_zz_interactions_is_one_phase():
-    circuit = QuantumCircuit(8)
-    angles = iter(ParameterVector("g", 36))
-    circuit.h(range(8))
-    for i in range(8):
-        for j in range(i):
-            circuit.rzz(next(angles), i, j)
-    for qubit in range(8):
-        circuit.rx(next(angles), qubit)
-    plan = fuse(circuit, total_z(8))
-    assert plan.num_layers == 2
-    assert np.count_nonzero((plan.term_phase == 1) & (plan.term_column >= 0)) == 28
+def test_a_pickle_holds_the_fields_alone(fused):
+    before = pickle.dumps(fused)
+    assert not fused.is_real and fused.single_axis.shape == (fused.num_runs,)
+    assert pickle.dumps(fused) == before
+    copied = pickle.loads(before)
+    assert vars(copied).keys() == {field.name for field in fields(FusedProgram)}
+    np.testing.assert_array_equal(copied.run_qubit, fused.run_qubit)
 
 
-def test_a_linear_cx_ladder_of_12_qubits_takes_under_3_phases_and_2_rotations_a_qubit():
-    few, many = (fuse(efficient_su2(12, reps=reps, entanglement="linear")) for reps in (10, 30))
-    assert (many.num_layers - few.num_layers) / 20 < 3
-    assert (many.num_runs - few.num_runs) / 20 / 12 < 2
+def test_states_of_real_amplitudes_are_real_and_others_are_not(fused):
+    assert fuse_program(lower(real_amplitudes(3))).is_real
+    assert not fused.is_real
 
 
-def test_diagonal_gates_at_the_ends_of_a_run_are_terms():
-    circuit = QuantumCircuit(1)
-    a, b, c = ParameterVector("p", 3)
-    circuit.rz(a, 0)
-    circuit.ry(b, 0)
-    circuit.rz(c, 0)
-    plan = fuse(circuit)
-    assert plan.leaf_column.tolist() == [1]
-    assert sorted(zip(plan.term_phase.tolist(), plan.term_column.tolist())) == [(0, 0), (1, 2)]
-
-
-def test_the_light_cone_of_z_on_one_qubit_through_five_layers_is_five_of_22_qubits():
-    circuit = hardware_efficient(22, 5)
-    assert fuse(circuit, SparsePauliOp.from_sparse_list([("Z", [0], 1.0)], 22)).num_qubits == 5
-    assert fuse(circuit, SparsePauliOp("Z" * 22)).num_qubits == 22
-
-
-def test_diagonal_gates_that_commute_with_the_observable_are_left_out():
-    circuit = QuantumCircuit(2)
-    circuit.ry(0.3, [0, 1])
-    circuit.cz(0, 1)
-    circuit.rz(0.4, 0)
-    assert len(fuse(circuit, "ZZ").term_phase) == 0
-    assert len(fuse(circuit, "XZ").term_phase) == 1
-    assert len(fuse(circuit, "ZX").term_phase) == 2
-
-
-def test_an_observable_that_sees_no_gate_is_a_constant():
-    circuit = hardware_efficient(3, 2)
-    plan = fuse(circuit, "III")
-    assert plan.num_qubits == 0
-    result = evaluate(plan.fused_program, ["III"], np.linspace(0, 1, 18))
-    np.testing.assert_allclose(result.values, [1.0])
-    np.testing.assert_array_equal(result.gradients, np.zeros((1, 18)))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    circuit=circuits(max_qubits=5, max_gates=12), letters=st.lists(st.sampled_from("IXYZ01+r"), min_size=5, max_size=5)
-)
-def test_what_is_outside_the_light_cone_changes_nothing(circuit, letters):
-    observable = "".join(letters[: circuit.num_qubits])
-    program = lower(circuit)
-    columns = program.columns(np.full((1, program.num_parameters), 0.7))[0]
-    support = coerce_observables(observable).operators.support(circuit.num_qubits)
-    reduced, full = fuse_program(program, support), fuse_program(program)
-    assert reduced.num_qubits <= full.num_qubits
-    some, all_ = evaluate(reduced, [observable], columns), evaluate(full, [observable], columns)
-    np.testing.assert_allclose(some.values, all_.values, atol=1e-12)
-    np.testing.assert_allclose(some.gradients, all_.gradients, atol=1e-11)
-
-
-def test_a_plan_predicts_its_work():
-    plan = fuse(hardware_efficient(16, 2), SparsePauliOp("Z" * 16))
-    # forward: layer 1 rotates (layer 0 is a product state), two phases; adjoint: 32 rotations, two phases with sums
-    forward, adjoint = 4 * 16 + 2 * 16, 12 * 32 + 2 * (24 + 6)
-    assert plan.flops(gradient=False) == forward * 2**16
-    assert plan.flops() == (forward + adjoint) * 2**16
-
-
-def test_a_printed_plan_is_a_table_of_what_was_fused():
-    text = str(fuse(hardware_efficient(4, 1), total_z(4)))
-    for line in (
-        "circuit     4 qubits, 12 parameters",
-        "gates       15",
-        "fused       4 rotations in 1 layer, 0 terms in 2 phases",
-        "sweeps      2 forward, 2 backward, in 1 chunk",
-    ):
-        assert line in text
-
-
-def test_60_000_parameters_are_planned_in_seconds():
-    circuit = hardware_efficient(20, 1000)
-    plan = fuse(circuit, total_z(20))
-    assert (plan.num_layers, plan.num_runs) == (1000, 20_000)
-
-
-def test_chunks_of_wide_states_stay_in_the_cache():
-    assert [chunk_bits(num_qubits) for num_qubits in (13, 14, 20, 25, 26, 28)] == [0, 2, 6, 6, 7, 9]
-
-
-def _bare(add, num_qubits=4):
-    circuit = QuantumCircuit(num_qubits)
-    add(circuit)
-    return circuit
-
-
-@pytest.mark.parametrize(
-    ("add", "names"),
-    [
-        (lambda circuit: circuit.cu(0.1, 0.2, 0.3, 0.4, 0, 1), {"cu": 1}),
-        (lambda circuit: circuit.mcx([0, 1, 2], 3), {"mcx": 1}),
-        (lambda circuit: circuit.ccx(0, 1, 2), {"ccx": 1}),
-        (lambda circuit: circuit.mcp(0.3, [0, 1, 2], 3), {"mcp": 1}),
-        (lambda circuit: circuit.append(CXGate(ctrl_state=0), [0, 1]), {"cx": 1}),
-        (lambda circuit: circuit.append(real_amplitudes(2, reps=1).to_gate(), [0, 1]), {"ry": 4, "cx": 1}),
-    ],
-    ids=["cu", "mcx", "ccx", "mcp", "ctrl_state", "nested"],
-)
-def test_gates_are_counted_as_they_were_written(add, names):
-    plan = fuse(_bare(add))
-    assert plan.program.count_gates() == names
-    number = sum(names.values())
-    assert f"\n  gates       {number}\n" in str(plan)
-    assert repr(plan.program).endswith(f", {number} gate{'s' * (number > 1)})")
-    listed = ", ".join(f"{count} {name}" for name, count in names.items())
-    assert f"{number} gate{'s' * (number > 1)} ({listed}) became" in " ".join(plan.explain().split())
-
-
-def test_sentences_about_a_plan_hold_for_one_gate_too():
-    text = " ".join(fuse(_bare(lambda circuit: circuit.rx(0.1, 0))).explain().split())
-    assert "Each rotation is a gate of one qubit" in text and "1 gates" not in text
-    deep = efficient_su2(8, reps=5)
-    text = " ".join(fuse(deep, "IIIIIIIZ").explain().split())
-    assert (
-        "22 operations that no observable sees, of the 201 rotations and terms that the gates are taken apart" in text
-    )
-
-
-def test_a_plan_says_why_complex64_takes_more_memory_where_it_does():
-    circuit = QuantumCircuit(10)
-    for layer in range(50):
-        for qubit in range(10):
-            circuit.ry(Parameter(f"a{layer}_{qubit}"), qubit)
-            circuit.rx(Parameter(f"b{layer}_{qubit}"), qubit)
-        for qubit in range(10):
-            circuit.cx(qubit, (qubit + 1) % 10)
-    plan, text = fuse(circuit), "complex64 takes more: its tables of phases are small enough to be kept"
-    assert (plan.memory(dtype="complex64") > plan.memory(dtype="complex128")) == (text in str(plan))
-    assert text in str(plan) and text not in str(fuse(real_amplitudes(4)))
+def test_the_bytes_of_a_fused_program_are_at_least_those_of_its_arrays(fused):
+    arrays = [value for value in vars(fused).values() if isinstance(value, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) < fused.num_bytes

@@ -343,14 +343,6 @@ def test_the_compile_cache_is_bounded():
     assert len(cache) == 1
 
 
-def test_fuse_returns_one_plan_per_circuit_and_support(circuit):
-    plan = fuse(circuit)
-    assert fuse(circuit) is plan
-    assert fuse(circuit, "IIZ") is fuse(circuit, SparsePauliOp("IIZ", [2.0]))
-    with pytest.raises(ValueError, match=r"circuit \(3\) does not match the number of qubits of the observables \(2\)"):
-        fuse(circuit, "ZZ")
-
-
 # --- precision ---
 
 

@@ -161,15 +161,6 @@ def test_diagonals_are_counted_by_flipped_bits_and_parts():
     assert count_diagonals(terms) == (3 + 2, 4 + 2)
 
 
-def test_memory_grows_by_a_state_for_each_state_that_is_kept():
-    plan = fuse(ladder(16, 10), total_z(16))
-    kept = [plan.memory(1, "checkpoint", "complex64", num_states=c) for c in (3, 5)]
-    assert kept[1] - kept[0] == pytest.approx(2 * (2**16 * 8), rel=0.01)
-    assert plan.memory(method="checkpoint", num_states=100) == plan.memory(method="store")
-    assert plan.memory(method="checkpoint") == pytest.approx(plan.memory(method="reverse"), rel=0.01)
-    assert plan.memory(gradient=False) < plan.memory() < plan.memory(observables=2) < plan.memory(8, num_threads=2)
-
-
 # --- choice ---
 
 
@@ -347,64 +338,6 @@ def test_the_default_limit_names_the_free_memory(monkeypatch):
         MemoryError, match=r"80 % of the free memory is 107 MiB, enough for 22 qubits; use dtype='complex64', fewer"
     ):
         FusedEstimator(device="cpu").run([(circuit, "Z" * 23)]).result()
-
-
-# --- the calculator ---
-
-
-def test_a_report_compares_methods_within_a_limit():
-    plan = fuse(ladder(16, 100), total_z(16))
-    report = plan.report(1, "20MB", dtype="complex64")
-    by_name = {(cost.device, cost.method, cost.num_states): cost for cost in report.costs}
-    reverse, store = by_name["cpu", "reverse", 1], by_name["cpu", "store", 101]
-    assert (reverse.fits, reverse.is_auto, reverse.time, reverse.forward) == (True, True, 1, 1)
-    assert (store.fits, store.is_auto, store.forward) == (False, False, 1)
-    assert store.time == 1
-    kept = [cost for cost in report.costs if cost.method == "checkpoint"]
-    assert [cost.num_states for cost in kept] == sorted((cost.num_states for cost in kept), reverse=True)
-    assert [cost.time for cost in kept] == sorted(cost.time for cost in kept)
-    for cost in kept:
-        assert cost.forward == num_steps(101, cost.num_states) / 101
-        assert cost.num_bytes == plan.memory(1, "checkpoint", "complex64", num_states=cost.num_states) <= 20 * MB
-    assert by_name["cuda", "reverse", 1].num_bytes > 2 * 2**16 * 8
-
-
-def test_a_printed_report_is_a_table():
-    lines = str(fuse(ladder(16, 100), total_z(16)).report(10, "1GB", dtype="complex64", num_threads=2)).splitlines()
-    assert lines[0] == "Values and gradients of 10 rows of 16 qubits in complex64, within 954 MiB"
-    assert re.fullmatch(
-        r"  device  method +states +memory +forward +time  fits, and what method='auto' takes on each device", lines[1]
-    )
-    assert re.fullmatch(r"  cpu     reverse +1 +[\d.]+ MiB +1.00 +1.00  yes  <- method='auto'", lines[2])
-    assert re.fullmatch(r"  cpu     store +101 +[\d.]+ MiB +1.00 +1.00  yes", lines[3])
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "error"),
-    [
-        ("batch_size", -1, "batch_size is -1; allowed: an integer >= 0."),
-        ("batch_size", 0.5, "batch_size is 0.5; allowed: an integer >= 0."),
-        ("batch_size", True, "batch_size is True; allowed: an integer >= 0."),
-        ("batch_size", "3", "batch_size is '3'; allowed: an integer >= 0."),
-        ("num_threads", 0, "num_threads is 0; allowed: an integer >= 1."),
-        ("num_threads", None, "num_threads is None; allowed: an integer >= 1."),
-        ("observables", 0, "observables is 0; allowed: an integer >= 1."),
-        ("num_states", 0, "num_states is 0; allowed: an integer >= 1."),
-    ],
-)
-def test_counts_that_are_none_are_refused_by_name(name, value, error):
-    plan = fuse(ladder(4, 1))
-    for ask in [plan.memory] if name == "num_states" else [plan.memory, plan.report]:
-        with pytest.raises(ValueError, match=re.escape(error)):
-            ask(**{name: value})
-        ask(**{name: np.int64(3)})
-
-
-def test_a_report_refuses_what_is_no_limit():
-    with pytest.raises(
-        ValueError, match=r"memory_limit is '8 apples'; allowed: None, a number of bytes from 1,000 on, a string such"
-    ):
-        fuse(ladder(4, 1)).report(1, "8 apples")
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])

@@ -8,21 +8,19 @@ import time
 from io import BytesIO
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from circuits import circuits
 from hypothesis import given, settings
 from layered_circuits import hardware_efficient, total_z
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
-from qiskit.circuit.library import efficient_su2, real_amplitudes
+from qiskit.circuit.library import efficient_su2
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import fuse
 from qiskit_fused.engines.checkpointing import BACK, FORWARD, Method
 from qiskit_fused.engines.cuda.tiling import make_windows
 from qiskit_fused.inspection.drawing.layout import make_layout
-from qiskit_fused.inspection.explanation import shared_texts
-from qiskit_fused.inspection.roofline import Ceilings, Run, draw_roofline, measure_ceilings
+from qiskit_fused.inspection.roofline import Ceilings, Run, draw_roofline
 
 pytest.importorskip("matplotlib")
 
@@ -303,62 +301,3 @@ def test_nothing_to_simulate_can_be_drawn_and_explained():
     assert plan.draw("text").startswith("0 qubits: 0 rotations")
     assert plan.draw().axes
     assert "constants" in plan.explain()
-
-
-def test_the_explanation_names_what_was_fused_and_left_out():
-    text = " ".join(
-        fuse(hardware_efficient(22, 5), SparsePauliOp.from_sparse_list([("Z", [0], 1.0)], 22)).explain().split()
-    )
-    assert "435 gates (110 rx, 110 ry, 110 rz, 105 cz) became 15 rotations in 5 layers" in text
-    assert "17 qubits that no observable sees" in text
-
-
-def test_the_explanation_of_the_method_is_what_auto_takes():
-    for plan in (fuse(efficient_su2(11, reps=2)), fuse(efficient_su2(11, reps=40))):
-        (auto,) = [cost for cost in plan.report(memory_limit="4GB").costs if cost.is_auto and cost.device == "cpu"]
-        assert f"'auto' is {auto.method!r}" in plan.explain()
-
-
-def test_the_explanation_says_what_rows_share():
-    circuit = hardware_efficient(4, 6)
-    plan = fuse(circuit, total_z(4), inputs=circuit.parameters[30:33])
-    words = " ".join(plan.explain().split())
-    for name, text in shared_texts(plan.sharing(plan.inputs), 1):
-        assert f"{name} {text}" in words
-    assert "prefix" in words and "prefix" not in fuse(circuit, total_z(4)).explain()
-
-
-def test_large_states_are_bound_by_memory_and_small_ones_by_arithmetic():
-    words = [fuse(hardware_efficient(n, 2)).explain("complex64") for n in (12, 20, 24)]
-    found = [text.partition("bound by")[2].split()[:2] for text in words]
-    assert found == [["arithmetic:", "state"], ["arithmetic,", "or"], ["memory,", "on"]]
-
-
-def test_real_states_move_half_the_bytes():
-    real, other = fuse(real_amplitudes(6, reps=2)), fuse(efficient_su2(6, reps=2))
-    assert real.bytes_moved() / real.num_sweeps == other.bytes_moved() / other.num_sweeps / 2
-
-
-def test_a_run_lies_at_its_flops_and_bytes_below_the_roofs():
-    plan = fuse(hardware_efficient(8, 3))
-    run = Run("W1", plan, seconds=0.5, num_rows=10, dtype="complex64")
-    axes = draw_roofline([run], CEILINGS).axes[0]
-    (x,), (y,) = axes.lines[-1].get_data()
-    assert x == plan.flops() / plan.bytes_moved("complex64") and y == 20 * plan.flops()
-    roofs = {line.get_label(): line.get_ydata().max() for line in axes.lines[:-1]}
-    np.testing.assert_allclose(list(roofs.values()), 1e11)
-
-
-@pytest.mark.parametrize(
-    ("runs", "message"), [([], "runs is empty"), ([Run("a", None, 1.0)], "'a' is in complex128.*complex64")]
-)
-def test_rooflines_refuse_runs_of_other_formats(runs, message):
-    with pytest.raises(ValueError, match=message):
-        draw_roofline(runs, CEILINGS)
-
-
-def test_ceilings_are_measured():
-    ceilings = measure_ceilings("complex64", num_threads=1)
-    # slower than any computer of this century, and faster than any to come
-    assert 1e8 < ceilings.memory_bytes_per_second < 1e13 and 1e8 < ceilings.cache_bytes_per_second < 1e13
-    assert 1e8 < ceilings.flops_per_second < 1e13
