@@ -1,2 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of all benchmarks: circuits, contenders, options, the machine, and figures of qiskit-fused alone."""
+"""The parts of all benchmarks; this folder imports no other folder.
+
+`workloads` describes circuits, `contender` says how a library is called, `worker` is the process of a contender,
+`comparison` checks and times contenders, `own` holds qiskit-fused as a contender, `harness` reads options and writes
+results, and `report` makes tables from results.
+"""

@@ -72,7 +72,7 @@ class FusedOther(Fused):
 
 
 class FusedDropIn(Fused):
-    """qiskit-fused as a drop-in: `FusedEstimator.run`, then `FusedEstimatorGradient.run`, a job each."""
+    """qiskit-fused as a drop-in: a job of `FusedEstimator.run`, then a job of `FusedEstimatorGradient.run`."""
 
     def prepare(self, workload: Workload) -> None:
         from qiskit_fused import FusedEstimator
@@ -105,7 +105,7 @@ def engine_stats() -> Iterator[list[dict[str, Any]]]:
 
 
 def drop_in(workload: Workload, num_threads: int, seconds: float = 0.5) -> dict[str, float]:
-    """Time estimator.run + gradient.run on one row beside value_and_gradient, in turn, complex64, milliseconds."""
+    """Time estimator.run and gradient.run on one row, in turns with value_and_gradient; complex64, milliseconds."""
     workload = replace(workload, batch=1)
     routes = [Fused("complex64", num_threads), FusedDropIn("complex64", num_threads)]
     for route in routes:
@@ -124,7 +124,7 @@ def drop_in(workload: Workload, num_threads: int, seconds: float = 0.5) -> dict[
 
 
 def peak_fraction(num_qubits: int, num_layers: int = 20, seconds: float = 1.0) -> dict[str, float]:
-    """Compare the sweeps of value_and_gradient, complex64 on one thread, with the multiply-add peak of a core."""
+    """Compare the sweeps of value_and_gradient with the multiply-add peak of a core; complex64, one thread."""
     from qiskit_fused import fuse
     from qiskit_fused.engines.cpu.engine import fma_peak
 
@@ -152,7 +152,7 @@ def peak_fraction(num_qubits: int, num_layers: int = 20, seconds: float = 1.0) -
 
 
 def many_parameters(num_qubits: int, num_layers: int, num_threads: int) -> dict[str, float]:
-    """Lower, plan and re-bind a very deep circuit; re-binding is all of value_and_gradient that is not the sweeps."""
+    """Lower, plan and re-bind a very deep circuit; re-binding is the time of value_and_gradient outside the sweeps."""
     from qiskit_fused import FusedEstimatorGradient, fuse
 
     workload = hardware_efficient(num_qubits, num_layers)
@@ -186,7 +186,7 @@ def many_parameters(num_qubits: int, num_layers: int, num_threads: int) -> dict[
 
 
 def work(workload: Workload) -> dict[str, int]:
-    """Return what a row costs: flops of its sweeps, and the bytes that they read and write in complex64."""
+    """Return the cost of a row: the flops of its sweeps, and the bytes that they read and write in complex64."""
     from qiskit_fused import fuse
 
     circuit, _, _ = qiskit_circuit(workload)
@@ -195,7 +195,7 @@ def work(workload: Workload) -> dict[str, int]:
 
 
 def ceilings(num_threads: int) -> dict[str, float]:
-    """Measure flop/s of single-precision multiply-adds, and bytes/s of a copy in memory, read plus written."""
+    """Measure flop/s of single-precision multiply-adds, and the bytes/s that a copy in memory reads and writes."""
     from qiskit_fused.engines.cpu.engine import fma_peak
 
     flops = max(fma_peak("complex64", num_threads) for _ in range(3))
@@ -217,7 +217,7 @@ def memory_bandwidth(num_threads: int, size: int = 2**28, repetitions: int = 5) 
 
 
 def simd_level() -> str:
-    """Return the instruction set the engine chose."""
+    """Return the instruction set that the engine chose."""
     from qiskit_fused.engines.cpu.engine import isa
 
     return str(isa())

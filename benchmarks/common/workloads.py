@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The circuits of the benchmark, as plain data: every contender builds its own form from the same description.
+"""The circuits of the benchmarks, as plain data; every contender builds its own form from the same description.
 
 A workload is ``before``, then ``layer`` repeated ``num_layers`` times, then ``after``; the k-th repetition of the
-layer uses the parameters ``layer_start + k * layer_stride + ...``. A gate's angle is a parameter (by column), a
+layer uses the columns ``num_inputs + k * layer_stride + ...``. A gate's angle is a parameter (by column), a
 constant, or nothing. The observable is the sum of all Z. The first ``num_inputs`` columns are data, different in
 every row; the others are weights, the same in all rows of a call. Gradients are per row, with respect to the weights.
 """
@@ -78,7 +78,7 @@ class Workload:
         return self.num_parameters - self.num_inputs
 
     def gates(self) -> Iterator[Gate]:
-        """Yield all gates in circuit order, columns absolute."""
+        """Yield all gates in circuit order, with their final columns."""
         yield from self.before
         for k in range(self.num_layers):
             start = self.num_inputs + k * self.layer_stride
@@ -91,9 +91,8 @@ class Workload:
         rng = np.random.default_rng([seed, self.num_qubits, self.num_layers])
         values = np.empty((self.batch, self.num_parameters))
         values[:, self.num_inputs :] = rng.uniform(-pi, pi, self.num_weights)
-        values[:, : self.num_inputs] = rng.uniform(
-            -pi, pi, (self.batch, self.num_inputs)
-        )  # a smaller batch: first rows
+        # The inputs of a smaller batch are the first rows of those of a larger one.
+        values[:, : self.num_inputs] = rng.uniform(-pi, pi, (self.batch, self.num_inputs))
         return values
 
 

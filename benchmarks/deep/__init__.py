@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deep and wide circuits of qiskit-fused alone, under memory budgets."""
+"""The benchmark of deep and wide circuits under memory budgets, of qiskit-fused alone."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements of the deep benchmark, each run in a process of its own. They return plain data for the results file.
+"""Measurements of the deep benchmark. Each runs in a process of its own and returns plain data for the results file.
 
 ``options`` are options of `FusedEstimatorGradient`. Angles are uniform in [-pi, pi), and each row has its own angles.
 """
@@ -33,7 +33,7 @@ class _Problem:
     def __init__(self, workload: Workload) -> None:
         from qiskit_fused import compile_circuit
 
-        logging.getLogger("qiskit_fused").setLevel(logging.ERROR)  # small budgets warn, which is expected here
+        logging.getLogger("qiskit_fused").setLevel(logging.ERROR)  # calls with small budgets warn
         self.circuit, _, _ = qiskit_circuit(workload)
         self.compiled = compile_circuit(self.circuit)
         self.observable = sum_of_z(workload.num_qubits)
@@ -52,7 +52,7 @@ class _Problem:
 
 
 def angles(workload: Workload, rows: int, seed: int, repeated: bool = False) -> np.ndarray:
-    """Return angles (rows, P); `repeated`: the same in every layer. The first row does not depend on their number."""
+    """Return angles (rows, P), with `repeated` the same in every layer. More rows do not change the first row."""
     rng = np.random.default_rng([seed, workload.num_qubits, workload.num_layers])
     if repeated:
         return np.tile(rng.uniform(-pi, pi, (rows, workload.layer_stride)), workload.num_layers)

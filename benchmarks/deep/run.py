@@ -52,7 +52,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of all sections: (num_qubits, num_layers), and bytes."""
+    """The sizes of all sections. Circuits are (num_qubits, num_layers), budgets are bytes."""
 
     deep: tuple[int, int]
     wide: tuple[int, int]

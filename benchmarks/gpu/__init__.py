@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training step on a GPU, timed beside other libraries."""
+"""The benchmark of a training step on a GPU, qiskit-fused beside other libraries."""

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 PYTHON_VERSION = "3.12"
-LIMIT = 40 * 2**20  # bytes of all wheels
+LIMIT = 40 * 2**20  # largest size of all wheels together in bytes
 PLATFORMS = [f"{name}_x86_64" for name in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")]
 PACKAGES = {
     "to run": (

@@ -71,7 +71,7 @@ def describe_device(device: str) -> dict[str, Any]:
 
 
 def ceilings(device: str, num_threads: int) -> dict[str, float]:
-    """Measure flop/s of single-precision multiply-adds, and bytes/s of a copy in memory, read plus written."""
+    """Measure flop/s of single-precision multiply-adds, and the bytes/s that a copy in memory reads and writes."""
     if device == "cpu":
         from qiskit_fused.engines.cpu.engine import fma_peak
 

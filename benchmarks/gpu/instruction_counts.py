@@ -33,7 +33,7 @@ import cuda_compiler
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
 from qiskit_fused.engines.cuda.memory import REGISTER_QUBITS, USUAL_TILE_QUBITS
 
-# Column -> beginnings of the instructions it counts; the longest match decides.
+# For each column, the beginnings of the instructions that it counts; the longest match decides.
 CLASSES = {
     "FMA": "FFMA",
     "add mul": "FADD FMUL UFMUL",
@@ -127,7 +127,7 @@ def function_of_lines(source: str) -> list[int]:
 
 
 def read_parts(text: str, source: str) -> dict[str, Part]:
-    """Return the kernels as trees of calls. Calls of a function by itself, as in a template over bits, are one call."""
+    """Return the kernels as trees of calls; a function that calls itself, as a template over bits does, is one call."""
     kernels: dict[str, Part] = collections.defaultdict(Part)
     functions = function_of_lines(source)
     for kernel, instruction, lines in instructions(text):
@@ -155,7 +155,7 @@ def rows(part: Part, label: str, lines: list[str], depth: int, smallest: int) ->
 
 
 def print_table(kernel: Part, name: str, lines: list[str], amplitudes: int, depth: int) -> None:
-    """Print a kernel as a table in Markdown; calls of less than a hundredth of its instructions are left out."""
+    """Print a kernel as a table in Markdown, without calls of less than a hundredth of its instructions."""
     columns = [column for column in COLUMNS if kernel.counts[column]]
     print("| " + " | ".join(["", "copies", *columns]) + " |")
     print("|---" * (len(columns) + 2) + "|")

@@ -104,7 +104,7 @@ class Fused(GpuContender):
         return evaluation.values, evaluation.gradients[:, self.num_inputs :].sum(axis=0)
 
     def row_work(self) -> dict[str, int]:
-        """Return what a row costs: flops of its sweeps, and the bytes that they read and write in memory or L2."""
+        """Return the cost of a row: the flops of its sweeps, and the bytes that they read and write in memory or L2."""
         from qiskit_fused.engines.cpu import costs
 
         flops = costs.flops(self.plan, gradient=True)
@@ -198,7 +198,7 @@ class TritonQml(GpuContender):
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("PyTorch sees no GPU")
-        # Without a GPU Triton's kernels run under TRITON_INTERPRET=1 only; the library has an einsum backend too.
+        # Without a GPU, the kernels run only under TRITON_INTERPRET=1; the library also has a backend with einsum.
         kernels = self.device == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
         n, self.torch, self.workload = workload.num_qubits, torch, workload
         self.real = torch.float32 if self.dtype == "complex64" else torch.float64

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named workloads, timed with qiskit-fused and beside other simulators."""
+"""The benchmark of named workloads, qiskit-fused beside other simulators; other folders import its contenders."""

@@ -167,7 +167,7 @@ class Qulacs(Contender):
 
 
 class Aer(Contender):
-    """qiskit-aer's EstimatorV2: parameter shift, the values and all shifts of all rows in one PUB."""
+    """EstimatorV2 of qiskit-aer: parameter shift, with the values and all shifts of all rows in one PUB."""
 
     label, package, precisions = "Aer EstimatorV2", "qiskit-aer", ("complex128",)
     sample_rows, most_work = 16, 2.0**28

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contenders on PyTorch's autograd: a statevector simulation of our own, and triton-qml without a GPU."""
+"""Contenders that PyTorch differentiates: a statevector simulation of our own, and triton-qml without a GPU."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times over qubits, rows and layers, with pictures."""
+"""The benchmark of times over qubits, rows and layers, with pictures."""

@@ -88,7 +88,7 @@ def _is_scanned(one: Worker) -> bool:
 
 
 def scan(name: str, workers: list[Worker], options: argparse.Namespace) -> Record:
-    """Measure all sizes of an axis, each contender as far as it goes."""
+    """Measure all sizes of an axis, with each contender up to the size at which it is stopped."""
     axis = AXES[name]
     record: Record = {"label": axis.label, "fixed": axis.fixed, "points": [], "stopped": []}
     running = list(workers)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks, training steps and an epoch, timed beside other libraries."""
+"""The benchmark of networks, training steps and an epoch, qiskit-fused beside other libraries."""

@@ -16,7 +16,7 @@ from common.worker import Record, forget_peak_memory, memory_in_use
 from common.workloads import Workload, efficient_su2, qiskit_circuit
 from training.peers import LEARNING_RATE, network
 
-NUM_CLASSES = 10  # number of digits
+NUM_CLASSES = 10
 
 
 def train_digits(
@@ -90,7 +90,7 @@ def measure_vjp(workload: Workload, options: Record) -> tuple[Record, Answer]:
     made before the call.
     """
     tiny = efficient_su2(2, 1, batch=2)
-    network(tiny, **options | {"memory_limit": None}).vjp(*_split(tiny), np.ones((2, 1)))  # loads all libraries
+    network(tiny, **options | {"memory_limit": None}).vjp(*_split(tiny), np.ones((2, 1)))  # this loads all libraries
     model, inputs = network(workload, **options), _split(workload)
     cotangents = np.random.default_rng(0).normal(size=(workload.batch, workload.num_qubits // 2))
     before = memory_in_use("VmRSS")

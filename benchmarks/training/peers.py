@@ -6,8 +6,8 @@ gates out. The angles of a call are made as in the main benchmark (see common/wo
 
 * jacobian: values (B, K), and gradients with respect to the weights (B, K, W)
 * vjp: values (B, K), and the gradient of the sum of cotangents (B, K) times values (W,)
-* step: loss (), and its gradient (W,), the mean squared error between values and targets (B, K); then a step of Adam.
-  A model keeps its weights from call to call, and takes the inputs of the call only.
+* step: the mean squared error between values and targets (B, K), and its gradient (W,); then a step of Adam. A model
+  keeps its weights from call to call, and takes only the inputs from the angles of a call.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ class DefaultQubitStep(TorchLayerStep):
 
 
 class LightningStep(TorchLayerStep):
-    """PennyLane lightning.qubit, adjoint; its default settings were the fastest (device_vjp and batch_obs are off)."""
+    """PennyLane lightning.qubit, adjoint, with its defaults: device_vjp and batch_obs are off, which was fastest."""
 
     label, package, differentiation = "lightning.qubit", "pennylane-lightning", "adjoint"
 
