@@ -82,7 +82,10 @@ MANY = (figure(f"lowering and planning (our goal: {NEEDED_SECONDS['lower_and_pla
 
 
 CHECKOUTS = (text("workload", "name"), text("dtype", "dtype"), Column("this, ms", lambda pair: ms(pair["ours"])),
-             Column("other, ms", lambda pair: ms(pair["peer"])), figure("times faster", "ratio"))  # fmt: skip
+             Column("other, ms", lambda pair: ms(pair["peer"])), figure("times faster", "ratio"),
+             Column("this, min", lambda pair: number(pair["ours"]["min_ms"])),
+             Column("other, min", lambda pair: number(pair["peer"]["min_ms"])),
+             Column("times faster", lambda pair: number(pair["peer"]["min_ms"] / pair["ours"]["min_ms"])))  # fmt: skip
 
 
 def readme_table(results: Record) -> str:
@@ -112,8 +115,8 @@ def tables(results: Record) -> list[Table]:
         for entries in [workload["contenders"]]
         for dtype in ("complex64", "complex128")
     ]
-    if pairs := [pair for pair in pairs if pair["peer"]]:
-        shown.append(tabulate("This checkout beside the other one, median ms.", CHECKOUTS, pairs))
+    if pairs := [pair for pair in pairs if pair["ours"] and pair["peer"]]:
+        shown.append(tabulate("This checkout beside the other one: median and least ms of a call.", CHECKOUTS, pairs))
     if "ceilings" in results:
         shown.append(ceilings_table(workloads, results["ceilings"]))
     if fractions := own.get("peak_fraction"):

@@ -8,7 +8,6 @@ then the contenders take turns, with new parameters in every call.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -90,8 +89,10 @@ def run_workload(workload: Workload, workers: list[Worker], seconds: float, whol
     record |= measure(workload, workers, seconds, compare_with_ours, whole=whole)
     ours = [one for one in workers if one.contender.label == OURS]
     if ours and any("median_ms" in entry for entry in record["contenders"]):
-        with contextlib.suppress(WorkerError):
+        try:
             record["work"] = ours[0].call(own.work, workload)
+        except WorkerError as error:
+            record["failed"] = f"the work of a row: {error}"
     return record
 
 
