@@ -128,7 +128,8 @@ def _speed(files: Files, folder: Path) -> str:
     }
     *some, last = peers
     beside = f"the fastest of {', '.join(some)} and {last}"
-    what = f"Values and all gradients of one call in complex64, beside {beside} in the same run."
+    times = "The table shows the time of one call for values and all gradients in complex64"
+    what = f"{times}, beside {beside} in the same run."
     return "\n\n".join([f"{what} {_machine(path, results, folder)}", main.report.readme_table(results)])
 
 

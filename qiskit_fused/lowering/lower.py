@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lower a QuantumCircuit to a Program: idle qubits dropped, angles as columns, gates kept and in normal form.
 
-One walk over the circuit. Standard gates take a short path through the gate table; everything else is an operation
-with a rule in `synthesis.py` or is walked through its own definition, under the controls it is in.
+The circuit is walked once. Standard gates take a short path through the gate table. Every other operation has a rule in
+`rules.py`, or is walked through its own definition, under its controls.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _PHASES = (gates.PhaseGate, gates.U1Gate, gates.GlobalPhaseGate)
 
 
 def annotated(lowering: LoweringContext, op: AnnotatedOperation, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a base operation under its modifiers, the first one innermost: its controls are next to the base.
+    """Lower a base operation under its modifiers. The first modifier acts first, so its controls are next to the base.
 
     Powers and inverses act on the base alone, since a control commutes with them.
     """

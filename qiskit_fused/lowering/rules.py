@@ -181,7 +181,7 @@ def pauli_product_rotation(
 def uniformly_controlled(
     lowering: LoweringContext, op: UCPauliRotGate, qubits: Qubits, controls: Qubits, state: int
 ) -> None:
-    """Lower a rotation of the first qubit, by an angle for each state of the others, as one phase."""
+    """Lower a rotation of the first qubit, by an angle that depends on the state of the other qubits, as one phase."""
     angles = np.array([lowering.angle(param).offset for param in op.params])
     pauli, form = op.rot_axes.upper(), lowering.form.controlled(controls, state)
     lowering.touch(qubits + controls)
