@@ -270,12 +270,28 @@ class _Schedule:
         for bit in members:
             if self.rotates[bit]:
                 self.close(bit)
+        terms = np.empty((end - begin, 3), dtype=np.int64)
+        terms[:, 0], terms[:, 1], terms[:, 2] = (
+            self._join_phases(begin, end, qubits, members),
+            np.arange(begin, end),
+            -1,
+        )
+        self.many_terms.append(terms)
+
+    def _join_phases(self, begin: int, end: int, qubits: list[int], members: list[int]) -> np.ndarray | int:
+        """Return the phase of each of these terms, on qubits and their bits, and move the bits on to the phases."""
+        last = max(self.position[bit] for bit in members)
+        common = int(np.bitwise_and.reduce(self.supports[begin:end]))
+        if any(common >> qubit & 1 and self.position[bit] == last for qubit, bit in zip(qubits, members)):
+            for bit in members:  # every term acts on the qubit that comes last, as inside a dense gate
+                self.position[bit] = last
+            return last
         acts = self.supports[begin:end, None] >> np.array(qubits, np.uint64) & np.uint64(1)
         acts = acts.astype(np.int64)
-        phases = (acts * [self.position[bit] for bit in members]).max(axis=1)
+        phases: np.ndarray = (acts * [self.position[bit] for bit in members]).max(axis=1)
         for bit, position in zip(members, (acts * phases[:, None]).max(axis=0).tolist()):
             self.position[bit] = position
-        self.many_terms.append(np.stack([phases, np.arange(begin, end), np.full_like(phases, -1)], axis=1))
+        return phases
 
     def close(self, qubit: int) -> None:
         """End the open run of a qubit; diagonal gates at its ends go to the phases beside its layer."""
@@ -302,13 +318,12 @@ class _Schedule:
     def leaves(self, chosen: list[int]) -> dict[str, Any]:
         """Return the arrays of the leaves of a plan, by name."""
         ops, which = self.ops, np.array(chosen, np.intp)
-        columns, offsets = ops.column.tolist(), ops.offset.tolist()
-        quaternions = ops.quaternion.tolist() if _SU2 in self.kinds else []
+        columns, offsets = ops.column[which].tolist(), ops.offset[which].tolist()
         leaves = [
-            _constant_leaf(tuple(quaternions[i]))
-            if self.kinds[i] == _SU2
-            else (self.kinds[i], _snapped(columns[i], offsets[i]), IDENTITY)
-            for i in chosen
+            _constant_leaf(tuple(quaternion)) if kind == _SU2 else (kind, _snapped(column, offset), IDENTITY)
+            for kind, column, offset, quaternion in zip(
+                ops.kind[which].tolist(), columns, offsets, ops.quaternion[which].tolist()
+            )
         ]
         kinds, offsets, quaternions = zip(*leaves) if leaves else ((), (), ())
         return {

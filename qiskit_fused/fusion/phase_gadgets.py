@@ -46,10 +46,8 @@ def merge_ladders(ops: Ops) -> Ops:
 
 def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
     """Return (first op, control, target) of each CX: that its three ops are one, whatever gates they come from."""
-    kinds = ops.kind.tolist()
-    candidates = [
-        row for row in range(len(kinds) - 2) if kinds[row + 1] == _TERM and kinds[row] == kinds[row + 2] == _SU2
-    ]
+    is_term, is_constant = ops.kind == _TERM, ops.kind == _SU2
+    candidates = np.flatnonzero(is_term[1:-1] & is_constant[:-2] & is_constant[2:]).tolist()
     if len(candidates) < 2:
         return []
     found: list[tuple[int, int, int]] = []

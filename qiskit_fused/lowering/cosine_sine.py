@@ -79,16 +79,40 @@ def _split(unitaries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     half = unitaries.shape[-1] // 2
     quarters = unitaries.reshape(-1, 2, half, 2, half).transpose(0, 1, 3, 2, 4)
-    first, values, second = np.linalg.svd(quarters[:, :, 0])
-    positive = (_adjoint(second) * values[..., None, :]) @ second
+    unitary, positive = _polar(quarters[:, :, 0])
     eigenvalues, basis = np.linalg.eigh(positive[:, 0] - positive[:, 1])
     angles = np.arccos(np.clip(eigenvalues * np.sqrt(0.5), -1.0, 1.0)) - np.pi / 4
     for exact in (0.0, np.pi / 2):
         angles[np.abs(angles - exact) < _ROUNDING] = exact
-    left = first @ second @ basis[:, None]
+    left = unitary @ basis[:, None]
     upper, lower = _adjoint(left[:, 0]) @ quarters[:, 0, 1], _adjoint(left[:, 1]) @ quarters[:, 1, 1]
     other = np.cos(angles)[..., None] * lower - np.sin(angles)[..., None] * upper
     return left, angles, np.stack([_adjoint(basis), other], axis=1)
+
+
+def _polar(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the polar decompositions ``U P`` of matrices (..., m, m): U unitary, P positive, both (..., m, m).
+
+    For m <= 2, ``U = (A + e^{i arg det A} cof(A)) / (s_1 + s_2)`` with the singular values s and the matrix of
+    ``conj`` cofactors ``cof(A)``; an SVD takes 10 times as long. Where det A is 0, any phase gives such a U.
+    """
+    size = matrices.shape[-1]
+    if size > 2:
+        first, values, second = np.linalg.svd(matrices)
+        return first @ second, (_adjoint(second) * values[..., None, :]) @ second
+    if size == 1:
+        lengths = np.abs(matrices)
+        return np.where(lengths > 0, matrices, 1.0) / np.where(lengths > 0, lengths, 1.0), lengths + 0j
+    a, b, c, d = (matrices[..., row, column] for row in (0, 1) for column in (0, 1))
+    determinants = a * d - b * c
+    moduli = np.abs(determinants)
+    phases = np.where(moduli > 0, determinants, 1.0) / np.where(moduli > 0, moduli, 1.0)
+    cofactors = np.stack([d, -c, -b, a], axis=-1).conj().reshape(matrices.shape)
+    unitary = matrices + phases[..., None, None] * cofactors
+    sums = np.sqrt((np.abs(unitary) ** 2).sum(axis=(-2, -1)) / 2)  # s_1 + s_2
+    unitary = np.where(sums[..., None, None] > 0, unitary, np.eye(2)) / np.where(sums > 0, sums, 1.0)[..., None, None]
+    positive = _adjoint(unitary) @ matrices
+    return unitary, (positive + _adjoint(positive)) / 2
 
 
 def _adjoint(matrices: np.ndarray) -> np.ndarray:
