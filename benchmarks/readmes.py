@@ -18,7 +18,8 @@ import gpu.report
 import main.report
 import scan.report
 import training.report
-from common.report import OURS, Record, Report, machine_line
+from common.report import OURS, Report, machine_line
+from common.tables import Record
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

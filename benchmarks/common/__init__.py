@@ -3,5 +3,5 @@
 
 `workloads` describes circuits, `contender` says how a library is called, `worker` is the process of a contender,
 `comparison` checks and times contenders, `own` holds qiskit-fused as a contender, `harness` reads options and writes
-results, and `report` makes tables from results.
+results, `tables` makes tables from results, and `report` makes a report from tables.
 """

@@ -5,20 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.report import (
-    MB,
-    Column,
-    Record,
-    Report,
-    Table,
-    count,
-    error,
-    figure,
-    number,
-    plain_ticks,
-    tabulate,
-    text,
-)
+from common.report import Report, plain_ticks
+from common.tables import MB, Column, Record, Table, count, error, figure, number, tabulate, text
 
 SECTIONS = ("deep", "wide", "budgets", "drift")
 METHODS = ("reverse", "checkpoint", "store", "auto")

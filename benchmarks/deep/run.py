@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from common.comparison import errors
 from common.harness import busy_cpus, claim_cpus, describe, make_parser, need_matplotlib, progress, refuse_unknown, save
-from common.report import MB
+from common.tables import MB
 from common.worker import Record, attempt
 from common.workloads import Workload, deep_ansatz
 from deep import measurements

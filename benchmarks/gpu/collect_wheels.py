@@ -18,30 +18,13 @@ PYTHON_VERSION = "3.12"
 LIMIT = 40 * 2**20  # largest size of all wheels together in bytes
 PLATFORMS = [f"{name}_x86_64" for name in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")]
 PACKAGES = {
-    "to run": (
-        "qiskit>=2.4,<3",
-        "qiskit-machine-learning>=0.9,<0.10",
-        "rustworkx",
-        "stevedore",
-        "dill",
-        "setuptools",
-        "typing-extensions",
-        "joblib",
-        "threadpoolctl",
-    ),
+    "to run": ("qiskit>=2.4,<3", "qiskit-machine-learning>=0.9,<0.10", "rustworkx", "stevedore", "dill", "setuptools",
+               "typing-extensions", "joblib", "threadpoolctl"),
     "to build": ("scikit-build-core>=1,<2", "nanobind>=2.9", "pathspec", "packaging", "ninja"),
-    "to test": (
-        "pytest>=8",
-        "iniconfig",
-        "pluggy",
-        "pygments",
-        "hypothesis>=6.100",
-        "sortedcontainers",
-        "qiskit-algorithms>=0.4",
-        "tqdm",
-    ),
+    "to test": ("pytest>=8", "iniconfig", "pluggy", "pygments", "hypothesis>=6.100", "sortedcontainers",
+                "qiskit-algorithms>=0.4", "tqdm"),
     "peers": ("triton-qml==0.1.0", "tensorcircuit-ng>=1.4", "tensornetwork-ng", "graphviz", "opt-einsum"),
-}
+}  # fmt: skip
 
 
 def main() -> int:

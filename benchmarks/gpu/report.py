@@ -3,23 +3,8 @@
 
 from __future__ import annotations
 
-from common.report import (
-    Column,
-    Record,
-    Report,
-    Table,
-    ceilings_table,
-    details_table,
-    duel,
-    failed_contenders,
-    figure,
-    losses,
-    ms,
-    name_of,
-    number,
-    tabulate,
-    text,
-)
+from common.report import Report, ceilings_table, details_table, duel, failed_contenders, losses, ms, name_of
+from common.tables import Column, Record, Table, figure, number, tabulate, text
 
 MAIN_PEER = "triton-qml"
 

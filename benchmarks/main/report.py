@@ -3,25 +3,8 @@
 
 from __future__ import annotations
 
-from common.report import (
-    OURS,
-    Column,
-    Record,
-    Report,
-    Table,
-    ceilings_table,
-    details_table,
-    duel,
-    failed_contenders,
-    figure,
-    losses,
-    markdown_table,
-    ms,
-    name_of,
-    number,
-    tabulate,
-    text,
-)
+from common.report import OURS, Report, ceilings_table, details_table, duel, failed_contenders, losses, ms, name_of
+from common.tables import Column, Record, Table, figure, markdown_table, number, tabulate, text
 
 WITH_CIRCUIT = f"{OURS}, circuit"
 OTHER = f"{OURS}, other checkout"

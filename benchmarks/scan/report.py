@@ -8,20 +8,15 @@ from pathlib import Path
 from common.report import (
     CONTENDER,
     OURS,
-    Column,
-    Record,
     Report,
-    Table,
     ceilings_table,
     failed_contenders,
     losses,
     machine_line,
     name_of,
-    number,
     plain_ticks,
-    tabulate,
-    text,
 )
+from common.tables import Column, Record, Table, number, tabulate, text
 
 # The colours are those of Okabe and Ito, which colour-blind people can tell apart; each has its own marker.
 STYLES = {

@@ -17,7 +17,8 @@ from common.comparison import make_workers
 from common.harness import busy_cpus, claim_cpus, describe, make_parser, need_matplotlib, progress, refuse_unknown, save
 from common.numpy_adjoint import NumpyAdjoint
 from common.own import Fused
-from common.report import OURS, count
+from common.report import OURS
+from common.tables import count
 from common.worker import Record, Worker
 from common.workloads import Workload, efficient_su2
 from main.peers import PEERS

@@ -3,26 +3,8 @@
 
 from __future__ import annotations
 
-from common.report import (
-    CONTENDER,
-    DETAILS,
-    MB,
-    Column,
-    Record,
-    Report,
-    Table,
-    difference,
-    duel,
-    error,
-    failed_contenders,
-    figure,
-    ms,
-    name_of,
-    number,
-    tabulate,
-    text,
-    why_not_timed,
-)
+from common.report import CONTENDER, DETAILS, Report, difference, duel, failed_contenders, ms, name_of, why_not_timed
+from common.tables import MB, Column, Record, Table, error, figure, number, tabulate, text
 
 JOBS = ("jacobian", "vjp", "step")
 SECTIONS = (*JOBS, "digits", "memory")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from common.comparison import compare_with, judge, make_workers, measure
 from common.harness import busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save
-from common.report import MB
+from common.tables import MB
 from common.worker import Record, Worker, attempt
 from common.workloads import Workload, efficient_su2
 from training import measurements

@@ -26,7 +26,7 @@ def test_both_readmes_are_in_step_with_the_results(bench):
 
 
 def test_every_committed_results_file_can_be_printed_and_shows_all_its_medians(bench, capsys):
-    from common.report import number
+    from common.tables import number
 
     for path, results in bench.load(BENCHMARKS / "results").items():
         report = bench.REPORTS[bench.kind_of(results)]
