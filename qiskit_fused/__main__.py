@@ -18,7 +18,8 @@ from qiskit.circuit.library import efficient_su2
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import __version__
-from qiskit_fused.common.limits import format_bytes, free_memory
+from qiskit_fused.common.byte_sizes import format_bytes
+from qiskit_fused.common.free_memory import free_memory
 from qiskit_fused.compilation.circuits import compile_circuit
 from qiskit_fused.engines.cuda import availability
 from qiskit_fused.options import FusedOptions

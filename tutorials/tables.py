@@ -17,7 +17,8 @@ from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import fuse
-from qiskit_fused.common.limits import count_text, format_bytes
+from qiskit_fused.common.byte_sizes import format_bytes
+from qiskit_fused.common.text import count_text
 from qiskit_fused.fusion.layers import MAX_START_STATE_QUBITS
 from qiskit_fused.lowering import matrices
 from qiskit_fused.lowering import rules as synthesis

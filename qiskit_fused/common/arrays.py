@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from qiskit_fused.common.limits import count_text
 from qiskit_fused.common.row_blocks import copy_rows
+from qiskit_fused.common.text import count_text
 
 _USE_LAYER = "use qiskit_fused.torch.FusedLayer"
 

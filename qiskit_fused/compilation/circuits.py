@@ -15,7 +15,7 @@ import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.common.caches import BoundedCache, Owner
-from qiskit_fused.common.limits import count_text
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.snapshots import Snapshot
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.layers import fuse_program

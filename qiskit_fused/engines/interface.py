@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from qiskit_fused.common.limits import TooManyQubits
+from qiskit_fused.common.free_memory import TooManyQubits
 from qiskit_fused.engines.checkpointing import REVERSE, Method
 
 if TYPE_CHECKING:

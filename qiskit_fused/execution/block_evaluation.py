@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qiskit_fused.common.limits import resolve_limit
+from qiskit_fused.common.free_memory import resolve_limit
 from qiskit_fused.common.row_errors import shifted
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Evaluation, Watch

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from qiskit_fused.common.cancellation import CANCELLED
-from qiskit_fused.common.limits import TooManyQubits, count_text
+from qiskit_fused.common.free_memory import TooManyQubits
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Evaluation, Watch
 from qiskit_fused.execution.shared_evaluation import share

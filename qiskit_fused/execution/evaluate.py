@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qiskit_fused.common.byte_sizes import LEAST_LIMIT, format_bytes
 from qiskit_fused.common.forks import in_child, new_lock
-from qiskit_fused.common.limits import ALWAYS_FREE, LEAST_LIMIT, format_bytes
+from qiskit_fused.common.free_memory import ALWAYS_FREE
 from qiskit_fused.common.row_blocks import all_finite, columns_that_differ
 from qiskit_fused.common.row_errors import RowError
 from qiskit_fused.compilation.circuits import CompiledCircuit

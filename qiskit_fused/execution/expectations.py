@@ -12,8 +12,8 @@ from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.common.display import arguments_text
 from qiskit_fused.common.forks import cached_property
-from qiskit_fused.common.limits import count_text
 from qiskit_fused.common.row_errors import shifted
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import FixedObservables, LiveObservables
 from qiskit_fused.execution.arguments import is_by_name, ordered_values

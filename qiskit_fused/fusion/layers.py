@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qiskit_fused.common.bits import bits_of
-from qiskit_fused.common.limits import TooManyQubits
+from qiskit_fused.common.free_memory import TooManyQubits
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.phase_gadgets import merge_ladders
 from qiskit_fused.lowering.emitter import IDENTITY

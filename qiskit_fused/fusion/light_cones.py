@@ -22,7 +22,7 @@ import numpy as np
 
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.forks import cached_property
-from qiskit_fused.common.limits import TooManyQubits
+from qiskit_fused.common.free_memory import TooManyQubits
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.layers import Cone, fuse_program, trace_back
 from qiskit_fused.fusion.phase_gadgets import merge_ladders

@@ -9,8 +9,9 @@ from textwrap import fill
 
 import numpy as np
 
+from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.choices import DTYPES, check_dtype
-from qiskit_fused.common.limits import count_text, format_bytes, short_text
+from qiskit_fused.common.text import count_text, short_text
 from qiskit_fused.engines.cpu.costs import bytes_moved, chunk_bits, flops, num_positions, num_sweeps, state_bytes
 from qiskit_fused.engines.cpu.memory import Request, footprint_of
 from qiskit_fused.engines.cpu.method import suits_store

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.display import ShownAsText
-from qiskit_fused.common.limits import count_text, format_bytes
+from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.memory import Request, footprint_of

@@ -17,7 +17,8 @@ from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.common.choices import check_choice, check_count, check_dtype
 from qiskit_fused.common.display import ShownAsText
-from qiskit_fused.common.limits import count_text, resolve_limit
+from qiskit_fused.common.free_memory import resolve_limit
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.engines.checkpointing import METHODS

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qiskit_fused.common.limits import short_text
+from qiskit_fused.common.text import short_text
 from qiskit_fused.engines.cpu.engine import fma_peak
 from qiskit_fused.inspection.drawing.draw import BLUE, GREEN, PURPLE, VERMILION, new_figure
 from qiskit_fused.inspection.plan import Plan

@@ -15,8 +15,8 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qiskit_fused.common.arrays import real_values
 from qiskit_fused.common.display import arguments_text
-from qiskit_fused.common.limits import count_text
 from qiskit_fused.common.row_errors import indexed, renumbered, row_index
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import as_list, circuit_observables, coerce_observables
 from qiskit_fused.execution.arguments import listed, ordered_values

@@ -16,9 +16,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from qiskit_fused.common.byte_sizes import LIMIT_HELP, parse_limit, suggest_limit
 from qiskit_fused.common.choices import check_choice, check_dtype, suggest
 from qiskit_fused.common.display import arguments_text
-from qiskit_fused.common.limits import ALWAYS_FREE, DEFAULT_SHARE, LIMIT_HELP, parse_limit, resolve_limit, suggest_limit
+from qiskit_fused.common.free_memory import ALWAYS_FREE, DEFAULT_SHARE, resolve_limit
 from qiskit_fused.engines.checkpointing import METHODS, Method
 
 if sys.version_info >= (3, 11):

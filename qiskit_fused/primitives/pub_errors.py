@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qiskit_fused.common.limits import count_text
 from qiskit_fused.common.row_errors import row_index
+from qiskit_fused.common.text import count_text
 from qiskit_fused.execution.arguments import order_of
 
 

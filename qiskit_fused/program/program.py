@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from qiskit_fused.common.forks import cached_property
-from qiskit_fused.common.limits import count_text
+from qiskit_fused.common.text import count_text
 from qiskit_fused.program.amplitude_encoding import Encoding, Starts
 
 MAX_QUBITS = 64

@@ -13,7 +13,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient
-from qiskit_fused.common.limits import TooManyQubits
+from qiskit_fused.common.free_memory import TooManyQubits
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.options import FusedOptions
 

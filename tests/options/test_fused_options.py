@@ -15,7 +15,7 @@ from qiskit.circuit.library import real_amplitudes
 from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions, accelerate
-from qiskit_fused.common import limits
+from qiskit_fused.common import free_memory
 from qiskit_fused.common.caches import release_memory
 from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.execution.expectations import Expectations
@@ -274,7 +274,7 @@ def test_threads_come_from_the_option_then_the_environment_then_the_machine(monk
 
 def test_memory_limits_resolve_to_bytes(monkeypatch):
     release_memory()  # which counts as free
-    monkeypatch.setattr(limits, "free_memory", lambda: 10**9)
+    monkeypatch.setattr(free_memory, "free_memory", lambda: 10**9)
     for limit, expected in (
         ("2GiB", 2**31),
         (12345, 12345),
@@ -293,12 +293,12 @@ def test_fractions_are_of_the_memory_of_the_device():
 
 
 def test_few_bytes_never_ask_what_is_free(monkeypatch):
-    monkeypatch.setattr(limits, "free_memory", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(free_memory, "free_memory", lambda: pytest.fail("asked"))
     assert FusedOptions().limit_for(50 << 20) is None
     assert FusedOptions(memory_limit=0.5).limit_for(30 << 20) is None
     assert FusedOptions(memory_limit="1MB").limit_for(1) == 10**6
     release_memory()  # which counts as free
-    monkeypatch.setattr(limits, "free_memory", lambda: 10**9)
+    monkeypatch.setattr(free_memory, "free_memory", lambda: 10**9)
     assert FusedOptions().limit_for(60 << 20) == 8 * 10**8
     assert FusedOptions(memory_limit=0.001).limit_for(10**6) == 10**6
 

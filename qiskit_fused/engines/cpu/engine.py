@@ -18,8 +18,8 @@ except ImportError as error:
         f"qiskit_fused was imported from {Path(__file__).parents[3]}, where its C++ engine is not compiled; leave the "
         "folder of the sources to use what is installed, or install with pip install -e ."
     ) from error
-from qiskit_fused.common import limits
 from qiskit_fused.common.caches import BoundedCache, array_bytes, on_release
+from qiskit_fused.common.free_memory import free_memory, reclaimable
 from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps
 from qiskit_fused.engines.interface import NO_STATES, Ends, Evaluation, Watch
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 isa = _cpu.isa
 
-limits.reclaimable.append(_cpu.kept_bytes)
+reclaimable.append(_cpu.kept_bytes)
 on_release(partial(_cpu.release_memory, 0))
 
 # What the extension makes of plans and observables, for engines of any number of threads. Their owners have bounds of
@@ -175,7 +175,7 @@ def _mind_free_memory() -> None:
     _next_look = now + _LOOK_SECONDS
     kept = _cpu.kept_bytes()
     if kept > _LITTLE:
-        free = limits.free_memory()
+        free = free_memory()
         if free is not None and kept > free:
             _cpu.release_memory(free // 2)
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from qiskit_fused.common.bits import bits_of
-from qiskit_fused.common.limits import count_text
+from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import BACK, REVERSE, Method
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.inspection.drawing.run_labels import count_words, label_meanings, run_label

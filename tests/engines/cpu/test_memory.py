@@ -331,7 +331,7 @@ def test_a_limit_that_makes_work_long_is_logged_once(caplog):
 
 def test_the_default_limit_names_the_free_memory(monkeypatch):
     release_memory()  # which counts as free
-    monkeypatch.setattr("qiskit_fused.common.limits.free_memory", lambda: 140 * MB)
+    monkeypatch.setattr("qiskit_fused.common.free_memory.free_memory", lambda: 140 * MB)
     circuit = QuantumCircuit(23)
     circuit.ry(0.3, range(23))
     with pytest.raises(
