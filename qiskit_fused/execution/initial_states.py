@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qiskit_fused.common.arrays import as_numbers
+from qiskit_fused.common.bits import spread
 from qiskit_fused.common.row_errors import RowError, shifted
 from qiskit_fused.engines.interface import NO_STATES, Ends, Engine, Evaluation, Watch
-from qiskit_fused.program.amplitude_encoding import rows_at_once, spread
+from qiskit_fused.program.amplitude_encoding import rows_at_once
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram

@@ -14,12 +14,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from qiskit_fused.common.bits import spread
 from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.cosine_sine import CosineSine
 from qiskit_fused.lowering.emitter import NormalForm
 from qiskit_fused.lowering.gate_table import GATES, apply_gate, gate_matrix
 from qiskit_fused.lowering.unitaries import emit_unitary
-from qiskit_fused.program.amplitude_encoding import Encoding, spread
+from qiskit_fused.program.amplitude_encoding import Encoding
 from qiskit_fused.program.program import Gate, Ops, Program
 
 MIN_DENSE_QUBITS = 3  # on 3 qubits, a first call takes 1.3 ms with the state and 2 ms with the ops (two AVX-512 cores)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qiskit_fused.lowering.emitter import FROM_Z, NormalForm, inverse, walsh
+from qiskit_fused.common.bits import walsh
+from qiskit_fused.lowering.emitter import FROM_Z, NormalForm, inverse
 from qiskit_fused.program.program import OpKind
 
 _NEGLIGIBLE = 1e-15  # radians; weights below this are left out

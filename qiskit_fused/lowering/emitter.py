@@ -18,6 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from qiskit_fused.common.bits import walsh
 from qiskit_fused.program.program import MAX_QUBITS, Angle, OpKind, Ops
 
 Quaternion = tuple[float, float, float, float]
@@ -362,14 +363,3 @@ class NormalForm:
     def _term(self, care: int, value: int, sign: int, angle: Angle) -> None:
         if angle.column >= 0 or angle.offset:
             self.rows.append((_TERM, -1, angle.column, angle.coefficient, angle.offset, care, value, sign, IDENTITY))
-
-
-def walsh(values: np.ndarray) -> np.ndarray:
-    """Return weights w with ``values[..., i] = sum_m w[..., m] (-1)^popcount(i & m)``, for values (..., 2**k)."""
-    weights = np.array(values, dtype=float)
-    size, step = weights.shape[-1], 1
-    while step < size:
-        pairs = weights.reshape(-1, 2, step)
-        weights = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1) / 2
-        step *= 2
-    return weights.reshape(np.shape(values))

@@ -31,9 +31,10 @@ from qiskit.circuit.library import (
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit_machine_learning.circuit.library.raw_feature_vector import ParameterizedInitialize
 
+from qiskit_fused.common.bits import walsh
 from qiskit_fused.lowering.constant_prefix import start_from_gate
 from qiskit_fused.lowering.context import LoweringContext
-from qiskit_fused.lowering.emitter import constant, scaled, walsh
+from qiskit_fused.lowering.emitter import constant, scaled
 from qiskit_fused.lowering.expressions import affine
 from qiskit_fused.lowering.gate_table import PAULIS, kron
 from qiskit_fused.lowering.matrices import (

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qiskit_fused.common.bits import spread
 from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.row_errors import RowError
 
@@ -94,15 +95,6 @@ def _normalise(amplitudes: np.ndarray) -> np.ndarray:
         amplitudes /= norms[:, None]
         norms[rows] = np.ldexp(scaled, exponents)
     return norms
-
-
-def spread(positions: Sequence[int]) -> np.ndarray:
-    """Return int64 (2**k,): index i with its bit j moved to bit ``positions[j]``."""
-    index = np.arange(1 << len(positions))
-    moved = np.zeros(len(index), dtype=np.int64)
-    for bit, position in enumerate(positions):
-        moved |= (index >> bit & 1) << position
-    return moved
 
 
 def rows_at_once(num_qubits: int, num_rows: int, num_lams: int) -> int:

@@ -9,7 +9,7 @@ from qiskit.circuit import ControlledGate
 from qiskit.circuit.library import RVGate
 from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
 
-from qiskit_fused.lowering.emitter import NormalForm, split_unitary, walsh
+from qiskit_fused.lowering.emitter import NormalForm, split_unitary
 from qiskit_fused.lowering.gate_table import GATES, gate_matrix
 from qiskit_fused.program.program import Angle, Gate, OpKind
 
@@ -166,12 +166,6 @@ def test_a_diagonal_with_one_sign_is_one_term():
     form = NormalForm(4)
     form.diagonal(range(4), np.pi * (np.arange(16) == 11))
     assert len(form.finish()) == 1
-
-
-def test_walsh_weights_rebuild_the_values():
-    values = np.random.default_rng(0).normal(size=8)
-    signs = np.array([[(-1) ** bin(i & m).count("1") for m in range(8)] for i in range(8)])
-    np.testing.assert_allclose(signs @ walsh(values), values)
 
 
 def test_an_evolution_gate_is_the_exponential_of_its_matrix():

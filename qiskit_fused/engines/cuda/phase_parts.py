@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qiskit_fused.common.bits import bits_of
+from qiskit_fused.common.bits import bits_of, walsh
 from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.records import ExtraKind, Source
-from qiskit_fused.lowering.emitter import walsh
 
 _SHORT = 4  # qubits of a term whose gradient is a sum of Walsh sums; longer projectors are summed directly
 
