@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which states the backward sweep finds, and where: methods, and schedules of recomputation.
+"""Schedules of recomputation: which states the backward sweep finds, and where.
 
 Engines cut a circuit into a chain of *positions* 1..S: states on the way, each made from the one before by a *step*,
 the first from nothing. The backward sweep needs them in descending order. Method "reverse" uncomputes them. The others
@@ -9,8 +9,7 @@ chain recomputed from the states that were kept.
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from math import comb
 
@@ -18,9 +17,9 @@ import numpy as np
 
 from qiskit_fused.common.caches import keeps
 from qiskit_fused.common.forks import cached_property
+from qiskit_fused.options.method import Method
 
 FORWARD, BACK = 0, 1
-METHODS = ("reverse", "checkpoint", "store")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,35 +44,17 @@ class Schedule:
         return int((self.actions[:, 0] == FORWARD).sum())
 
 
-@dataclass(frozen=True)
-class Method:
-    """How the backward sweep gets its states.
+def schedule_of(method: Method, num_positions: int) -> Schedule | None:
+    """Return the schedule of a method for a chain of S positions, None for "reverse".
 
-    Attributes:
-        name: "reverse", "checkpoint" or "store".
-        num_states: for "checkpoint", states kept at once; None leaves it to the memory there is.
-        num_segments: for "checkpoint", cut the chain into that many segments of equal length instead: their starts are
-            kept, and the positions of one segment at a time.
-        kept_bytes: memory at most that the CPU engine keeps of earlier evaluations meanwhile, beside what this one
-            finds of its own; the engine has a bound of its own, too.
+    A method that names neither states nor segments keeps all states.
     """
-
-    name: str = "reverse"
-    num_states: int | None = None
-    num_segments: int | None = None
-    kept_bytes: int = field(default=sys.maxsize, compare=False)
-
-    def schedule(self, num_positions: int) -> Schedule | None:
-        """Return the schedule for a chain of S positions, None for "reverse"; without a number all states are kept."""
-        if self.name == "reverse":
-            return None
-        if self.name == "checkpoint" and self.num_segments is not None:
-            return segmented_schedule(num_positions, min(self.num_segments, num_positions))
-        kept = None if self.name == "store" else self.num_states
-        return make_schedule(num_positions, min(kept or num_positions, num_positions))
-
-
-REVERSE = Method()
+    if method.name == "reverse":
+        return None
+    if method.name == "checkpoint" and method.num_segments is not None:
+        return segmented_schedule(num_positions, min(method.num_segments, num_positions))
+    num_states = None if method.name == "store" else method.num_states
+    return make_schedule(num_positions, min(num_states or num_positions, num_positions))
 
 
 def num_steps(num_positions: int, num_states: int) -> int:

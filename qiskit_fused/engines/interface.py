@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from qiskit_fused.common.free_memory import TooManyQubits
-from qiskit_fused.engines.checkpointing import REVERSE, Method
+from qiskit_fused.options.method import REVERSE, Method
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qiskit_fused.common.bits import spread
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.interface import NO_STATES, Ends, Evaluation, Watch
 from qiskit_fused.lowering.gate_table import apply_gate, gate_generators, gate_matrix
+from qiskit_fused.options.method import REVERSE, Method
 from qiskit_fused.program.program import Gate, Program
 
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ from qiskit_fused.common.free_memory import resolve_limit
 from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
-from qiskit_fused.engines.checkpointing import METHODS
 from qiskit_fused.engines.cpu import costs
 from qiskit_fused.engines.cpu.memory import Request, footprint_of
 from qiskit_fused.execution.shared_parts import Sharing, find_sharing
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.inspection.explanation import explain, fused_text, shared_texts, tabulate
 from qiskit_fused.inspection.method_table import Report, report
+from qiskit_fused.options.method import METHODS
 from qiskit_fused.program.amplitude_encoding import Starts
 from qiskit_fused.program.program import Program
 

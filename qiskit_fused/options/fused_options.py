@@ -20,7 +20,7 @@ from qiskit_fused.common.byte_sizes import LIMIT_HELP, parse_limit, suggest_limi
 from qiskit_fused.common.choices import check_choice, check_dtype, suggest
 from qiskit_fused.common.display import arguments_text
 from qiskit_fused.common.free_memory import ALWAYS_FREE, DEFAULT_SHARE, resolve_limit
-from qiskit_fused.engines.checkpointing import METHODS, Method
+from qiskit_fused.options.method import METHODS, Method
 
 if sys.version_info >= (3, 11):
     from typing import Unpack as Unpack

@@ -8,11 +8,11 @@ from qiskit.circuit.library import real_amplitudes
 from qiskit.quantum_info import Statevector
 
 from qiskit_fused.compilation.observables import coerce_observables
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine, apply_observable
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
+from qiskit_fused.options.method import REVERSE, Method
 
 # Qiskit's own exponential of an evolution warns about its sparse format
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qiskit_fused.engines.checkpointing import BACK, FORWARD, Method, make_schedule, num_steps, segmented_schedule
+from qiskit_fused.engines.checkpointing import BACK, FORWARD, make_schedule, num_steps, schedule_of, segmented_schedule
+from qiskit_fused.options.method import Method
 
 
 @cache
@@ -76,10 +77,10 @@ def test_ten_states_for_ten_thousand_positions_take_six_sweeps():
     [(Method("store"), 30), (Method("checkpoint", num_states=4), 4), (Method("checkpoint", num_segments=5), 10)],
 )
 def test_a_method_makes_a_schedule_that_fits_the_chain(method, num_states, num_positions):
-    schedule = method.schedule(num_positions)
+    schedule = schedule_of(method, num_positions)
     replay(schedule)
     assert schedule.num_states == min(num_states, num_positions)
 
 
 def test_reverse_needs_no_schedule():
-    assert Method("reverse").schedule(10) is None
+    assert schedule_of(Method("reverse"), 10) is None

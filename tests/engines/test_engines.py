@@ -27,8 +27,8 @@ from engine_cases import (
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, Statevector, random_statevector
 
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.options.method import REVERSE, Method
 
 # Qiskit's own exponential of an evolution warns about its sparse format
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")

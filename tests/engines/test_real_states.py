@@ -11,10 +11,10 @@ from qiskit.circuit.library import real_amplitudes
 from qiskit.quantum_info import SparsePauliOp
 from real_cases import assert_real_and_right, real_circuits
 
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.cpu.engine import CpuEngine
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.inspection.plan import Plan
+from qiskit_fused.options.method import REVERSE, Method
 
 
 @settings(max_examples=60, deadline=None)

@@ -17,10 +17,11 @@ from engine_cases import (
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import random_statevector
 
-from qiskit_fused.engines.checkpointing import REVERSE, Method
+from qiskit_fused.engines.checkpointing import schedule_of
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.engine import CpuEngine
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.options.method import REVERSE, Method
 
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
@@ -110,5 +111,5 @@ def test_the_schedule_decides_how_many_states_the_cpu_engine_allocates():
 
     base = allocated(REVERSE)
     for method in METHODS.values():
-        num_states = method.schedule(num_positions(plan)).num_states
+        num_states = schedule_of(method, num_positions(plan)).num_states
         assert allocated(method) - base == pytest.approx((num_states - 1) * state, abs=0.05 * state)

@@ -17,9 +17,9 @@ from qiskit_machine_learning.gradients import DerivativeType
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions, accelerate
 from qiskit_fused.common import free_memory
 from qiskit_fused.common.caches import release_memory
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.options.fused_options import EngineOptionsDict, FusedOptionsDict, NetworkOptionsDict
+from qiskit_fused.options.method import REVERSE, Method
 
 
 def test_options_are_copied_from_a_dataclass_a_mapping_or_keywords():

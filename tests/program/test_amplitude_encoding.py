@@ -18,7 +18,6 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, UnsupportedInstruction, compile_circuit, fuse
 from qiskit_fused.compilation.observables import coerce_observables
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.cpu.engine import CpuEngine
 from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -27,6 +26,7 @@ from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.inspection.plan import Plan
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.options import FusedOptions
+from qiskit_fused.options.method import REVERSE, Method
 from qiskit_fused.program import amplitude_encoding as starts
 
 METHODS = [REVERSE, Method("store"), Method("checkpoint", num_states=1), Method("checkpoint", num_states=2)]

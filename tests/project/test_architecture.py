@@ -76,7 +76,6 @@ def folder_of(module):
 STILL_TO_CUT = {
     ("execution.device_expectations", "primitives"),
     ("execution.expectations", "primitives"),
-    ("options.fused_options", "engines"),
 }
 
 

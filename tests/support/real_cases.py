@@ -6,9 +6,9 @@ from engine_cases import all_pairs, assert_agree, plan_of, random_observables, r
 from hypothesis import strategies as st
 from qiskit.circuit import ParameterVector, QuantumCircuit
 
-from qiskit_fused.engines.checkpointing import REVERSE
 from qiskit_fused.engines.cpu.engine import CpuEngine
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.options.method import REVERSE
 
 REAL_GATES = {"ry": 1, "h": 1, "x": 1, "z": 1, "cx": 2, "cz": 2, "swap": 2, "ccz": 3, "ccx": 3}
 

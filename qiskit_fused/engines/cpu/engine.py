@@ -20,9 +20,10 @@ except ImportError as error:
     ) from error
 from qiskit_fused.common.caches import BoundedCache, array_bytes, on_release
 from qiskit_fused.common.free_memory import free_memory, reclaimable
-from qiskit_fused.engines.checkpointing import REVERSE, Method
+from qiskit_fused.engines.checkpointing import schedule_of
 from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps
 from qiskit_fused.engines.interface import NO_STATES, Ends, Evaluation, Watch
+from qiskit_fused.options.method import REVERSE, Method
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram
@@ -118,7 +119,7 @@ class CpuEngine:
             final_states = np.empty((len(columns), 1 << plan.num_qubits), dtype=np.complex128)
         if gradients is not None:
             if method.name != REVERSE.name:
-                schedule = method.schedule(num_positions(plan, imaginary=imaginary))
+                schedule = schedule_of(method, num_positions(plan, imaginary=imaginary))
                 assert schedule is not None
                 actions, num_states = schedule.actions, schedule.num_states
                 repeated = -(-schedule.num_steps // schedule.num_positions)

@@ -14,9 +14,10 @@ from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.free_memory import TooManyQubits, resolve_limit
 from qiskit_fused.common.text import count_text
-from qiskit_fused.engines.checkpointing import REVERSE, Method, num_steps
+from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import flops, num_positions
 from qiskit_fused.engines.cpu.memory import Footprint, Request, bytes_at_most, count_diagonals, footprint_of, is_small
+from qiskit_fused.options.method import REVERSE, Method
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram

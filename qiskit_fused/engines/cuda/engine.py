@@ -18,7 +18,6 @@ import numpy as np
 
 from qiskit_fused.common.caches import on_release
 from qiskit_fused.common.forks import in_child, new_lock, new_rlock
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, device_observables
 from qiskit_fused.engines.cuda.evaluation import Findings, Run
 from qiskit_fused.engines.cuda.launch import kernel, shared_memory
@@ -26,6 +25,7 @@ from qiskit_fused.engines.cuda.memory import MAX_TILE_QUBITS, REAL_FORMAT, REGIS
 from qiskit_fused.engines.cuda.request import Finals, Question
 from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.interface import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
+from qiskit_fused.options.method import REVERSE, Method
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qiskit_fused.engines.checkpointing import REVERSE, Method, Schedule, make_schedule, num_steps
+from qiskit_fused.engines.checkpointing import Schedule, make_schedule, num_steps, schedule_of
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.value_layout import leaf_records, place_slots
 from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.options.method import REVERSE, Method
 
 # The formats of amplitudes: a dtype, or its real part where states stay real.
 REAL_FORMAT = {"complex64": "float32", "complex128": "float64"}
@@ -151,7 +152,7 @@ def choose_schedule(
     if num_positions <= 1:  # nobody needs a state before the last one
         return make_schedule(1, 1) if num_positions else None
     if not takes_what_fits(method):
-        return method.schedule(num_positions)
+        return schedule_of(method, num_positions)
     rows_at_once = -(-2 * BLOCKS_AT_ONCE * num_multiprocessors // passes.num_tiles)
     return make_schedule(num_positions, _most_states(demand, num_positions, rows, limit, rows_at_once))
 

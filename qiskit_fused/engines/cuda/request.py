@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from qiskit_fused.common.forks import cached_property
-from qiskit_fused.engines.checkpointing import Method
 from qiskit_fused.engines.interface import Ends
+from qiskit_fused.options.method import Method
 
 if TYPE_CHECKING:
     from qiskit_fused.engines.cuda.device_data import DevicePlan

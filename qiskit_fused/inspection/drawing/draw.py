@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from qiskit_fused.common.choices import check_choice, check_count, check_dtype
-from qiskit_fused.engines.checkpointing import METHODS, Method
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.method import fewest_states
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.inspection.drawing.layout import OFF, ON, SIGN, Column, Layout, make_layout
+from qiskit_fused.options.method import METHODS, Method
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

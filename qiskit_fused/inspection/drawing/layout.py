@@ -15,11 +15,12 @@ import numpy as np
 
 from qiskit_fused.common.bits import bits_of
 from qiskit_fused.common.text import count_text
-from qiskit_fused.engines.checkpointing import BACK, REVERSE, Method
+from qiskit_fused.engines.checkpointing import BACK, schedule_of
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.inspection.drawing.run_labels import count_words, label_meanings, run_label
 from qiskit_fused.inspection.drawing.sweeps import CpuSweeps, CudaSweeps, SweepPart
 from qiskit_fused.inspection.explanation import fused_text
+from qiskit_fused.options.method import REVERSE, Method
 
 _MOST_PLACES = 6  # side by side in a phase; phases with more are one box
 _MOST_WIRES = 4  # of qubits that are not simulated; more are one line
@@ -330,7 +331,7 @@ def _columns(
 
 def _kept_positions(method: Method, num_positions: int) -> set[int]:
     """Return the positions whose states are there when the backward pass begins."""
-    schedule = method.schedule(num_positions)
+    schedule = schedule_of(method, num_positions)
     if schedule is None:
         return set()
     forward = schedule.actions[: np.argmax(schedule.actions[:, 0] == BACK)]

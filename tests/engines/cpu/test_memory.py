@@ -18,7 +18,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, fuse
 from qiskit_fused.common.caches import release_memory
 from qiskit_fused.compilation.observables import coerce_observables
-from qiskit_fused.engines.checkpointing import FORWARD, REVERSE, Method, make_schedule, num_steps, segmented_schedule
+from qiskit_fused.engines.checkpointing import FORWARD, make_schedule, num_steps, schedule_of, segmented_schedule
 from qiskit_fused.engines.cpu import method as methods
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.engine import CpuEngine
@@ -27,6 +27,7 @@ from qiskit_fused.engines.cpu.method import choose
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.inspection.plan import Plan
 from qiskit_fused.lowering.lower import lower
+from qiskit_fused.options.method import REVERSE, Method
 
 MB = 10**6
 
@@ -98,7 +99,7 @@ MEASURED = {
 
 
 def states_of(plan, method):
-    schedule = method.schedule(num_positions(plan))
+    schedule = schedule_of(method, num_positions(plan))
     return 0 if schedule is None else schedule.num_states
 
 
@@ -205,7 +206,7 @@ def test_checkpoints_take_all_states_where_they_fit(deep):
 def test_checkpoints_that_leave_the_cache_are_no_more_than_make_no_step_three_times():
     plan, operators = planned(ladder(14, 60))
     choice = chosen(plan, operators, Request(), None, method="checkpoint")
-    schedule = choice.method.schedule(num_positions(plan))
+    schedule = schedule_of(choice.method, num_positions(plan))
     assert np.bincount(schedule.actions[schedule.actions[:, 0] == FORWARD, 1]).max() == 2
     fewer = make_schedule(num_positions(plan), schedule.num_states - 1).actions
     assert np.bincount(fewer[fewer[:, 0] == FORWARD, 1]).max() == 3

@@ -7,12 +7,12 @@ from cuda_cases import count_allocations, engine_on, forget_last_states
 from cuda_emulation import EmulatedRuntime, missing_tools
 from engine_cases import TOLERANCE, all_pairs, assert_agree, plan_of, random_circuit, random_observables
 
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM, predict
 from qiskit_fused.engines.interface import DoesNotFit, Ends
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.fusion.layers import fuse_program
+from qiskit_fused.options.method import REVERSE, Method
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 

@@ -20,13 +20,13 @@ from engine_cases import (
 )
 from qiskit.quantum_info import SparsePauliOp
 
-from qiskit_fused.engines.checkpointing import Method
 from qiskit_fused.engines.cuda import throttle as pacing
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import predict
 from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.fusion.layers import fuse_program
+from qiskit_fused.options.method import Method
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 

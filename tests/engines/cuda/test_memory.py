@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qiskit_fused.engines.checkpointing import REVERSE, Method, num_steps
+from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cuda.memory import ChunkBytes, Demand, choose_schedule, cut_into_chunks
+from qiskit_fused.options.method import REVERSE, Method
 
 row_numbers = st.lists(st.integers(0, 12), max_size=40).map(lambda rows: np.array(sorted(rows), dtype=np.int64))
 sizes = st.builds(ChunkBytes, fixed=st.integers(0, 300), row=st.integers(0, 100), pair=st.integers(1, 100))

@@ -13,11 +13,11 @@ from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, rando
 from qiskit.circuit import ParameterVector
 from qiskit.circuit.library import real_amplitudes
 
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.cuda import passes
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.options.method import REVERSE, Method
 
 pytestmark = [
     pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools())),

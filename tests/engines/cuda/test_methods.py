@@ -11,7 +11,7 @@ from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, rando
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import random_statevector
 
-from qiskit_fused.engines.checkpointing import BACK, FORWARD, REVERSE, Method, num_steps
+from qiskit_fused.engines.checkpointing import BACK, FORWARD, num_steps, schedule_of
 from qiskit_fused.engines.cuda import evaluation as cuda_run
 from qiskit_fused.engines.cuda import throttle as pacing
 from qiskit_fused.engines.cuda.engine import CudaEngine
@@ -19,6 +19,7 @@ from qiskit_fused.engines.cuda.memory import predict
 from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.options.method import REVERSE, Method
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 
@@ -245,7 +246,7 @@ def agrees(question, method):
 @pytest.mark.parametrize("method", ["store", "three states", "two segments"])
 def test_a_state_from_the_wrong_place_is_noticed(method, monkeypatch):
     question = deep_question(num_rows=2, num_observables=1)
-    schedule = METHODS[method].schedule(num_passes(question))
+    schedule = schedule_of(METHODS[method], num_passes(question))
     actions = schedule.actions.tolist()
     assert agrees(question, METHODS[method])
     turn = next(k for k, action in enumerate(actions) if action[0] == BACK)

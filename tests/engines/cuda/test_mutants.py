@@ -16,13 +16,13 @@ from cuda_emulation import EmulatedRuntime, EmulationError, missing_tools
 from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of
 from qiskit.circuit import ParameterVector, QuantumCircuit
 
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
 from qiskit_fused.engines.cuda.launch import kernel
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.options.method import REVERSE, Method
 
 pytestmark = [
     pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools())),

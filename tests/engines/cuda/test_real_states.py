@@ -13,11 +13,11 @@ from qiskit.circuit.library import real_amplitudes
 from qiskit.quantum_info import SparsePauliOp
 from real_cases import assert_real_and_right, real_circuits
 
-from qiskit_fused.engines.checkpointing import REVERSE, Method
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import predict
 from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.options.method import REVERSE, Method
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 

@@ -17,10 +17,11 @@ from qiskit.circuit.library import efficient_su2
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import fuse
-from qiskit_fused.engines.checkpointing import BACK, FORWARD, Method
+from qiskit_fused.engines.checkpointing import BACK, FORWARD, schedule_of
 from qiskit_fused.engines.cuda.tiling import make_windows
 from qiskit_fused.inspection.drawing.layout import make_layout
 from qiskit_fused.inspection.roofline import Ceilings, Run, draw_roofline
+from qiskit_fused.options.method import Method
 
 pytest.importorskip("matplotlib")
 
@@ -191,7 +192,7 @@ def test_kept_states_and_recomputed_steps_are_those_of_the_schedule(method, devi
     plan = fuse(hardware_efficient(14, 9), SparsePauliOp("Z" * 14))
     layout = make_layout(plan.fused_program, device=device, method=method, max_layers=ALL)
     num_positions = plan.num_positions() if device == "cpu" else len(make_windows(plan.fused_program, 11))
-    actions = method.schedule(num_positions).actions.tolist()
+    actions = schedule_of(method, num_positions).actions.tolist()
     turn = next(k for k, action in enumerate(actions) if action[0] == BACK)
     again = {position for kind, position, _, _ in actions[turn:] if kind == FORWARD}
     held = {target: position for _, position, _, target in actions[:turn]}
