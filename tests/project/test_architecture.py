@@ -3,6 +3,8 @@
 
 import ast
 import re
+import sys
+from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -17,23 +19,12 @@ FOLDERS = (
     *("common", "options", "program", "lowering", "fusion", "compilation", "engines", "execution", "inspection"),
     *("primitives", "torch", "machine_learning", ""),
 )
-# Packages that only some folders may import; NumPy and the standard library are open to all.
+# The folders that import each package beyond the standard library and NumPy. A package that is not here may be imported
+# nowhere; a folder that no longer imports its package has to leave this table.
 THIRD_PARTY = {
-    "scipy": {"lowering"},
-    "qiskit": {
-        "lowering",
-        "compilation",
-        "execution",
-        "inspection",
-        "primitives",
-        "torch",
-        "machine_learning",
-        "options",
-        "common",
-        "",
-    },
+    "qiskit": set(FOLDERS) - {"common", "program", "fusion", "engines"},
     "qiskit_machine_learning": {"lowering", "primitives", "machine_learning"},
-    "qiskit_algorithms": {"primitives", "machine_learning"},
+    "typing_extensions": {"options"},
     "tqdm": {"execution"},
     "matplotlib": {"inspection"},
     "qiskit_fused._cpu": {"engines"},
@@ -93,12 +84,31 @@ def test_no_imports_run_in_a_circle():
     TopologicalSorter(graph).prepare()  # CycleError names the modules of a circle
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_third_party_packages_stay_where_they_belong(path):
-    folder = folder_of(module_name(path))
-    for imported in imports_of(path):
-        package = imported if imported == "qiskit_fused._cpu" else imported.partition(".")[0]
-        assert folder in THIRD_PARTY.get(package, {folder}), f"{module_name(path)} imports {package}"
+def test_each_folder_imports_the_packages_of_the_table_and_no_others():
+    found = defaultdict(set)
+    for path in MODULES:
+        for imported in imports_of(path):
+            package = imported if imported == "qiskit_fused._cpu" else imported.partition(".")[0]
+            if package not in {"qiskit_fused", "numpy", *sys.stdlib_module_names}:
+                found[package].add(folder_of(module_name(path)))
+    assert found == THIRD_PARTY
+
+
+# Tests of a whole folder, which cross its modules. All others are named for the module they test.
+TOPICS = {
+    "lowering": {"hash_seeds"},
+    "engines": {"engines", "boundary_states", "cancelling", "real_states", "recomputation"},
+    "engines/cuda": {"emulation", "kernels", "memory_access", "methods", "mutants", "real_states"},
+    "execution": {"empty_batches"},
+}
+
+
+def test_each_test_is_named_for_a_module_or_a_topic_of_its_folder():
+    modules = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in MODULES}
+    topics = {f"{folder}/{topic}" for folder, names in TOPICS.items() for topic in names}
+    tests = {path.relative_to(ROOT / "tests").parent / path.stem[5:] for path in (ROOT / "tests").rglob("test_*.py")}
+    tested = {path.as_posix() for path in tests if path.parts[0] != "project"}
+    assert topics <= tested - modules and tested <= modules | topics
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
