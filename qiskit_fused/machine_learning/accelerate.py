@@ -33,30 +33,31 @@ _INNER_MODELS = ("neural_network", "_model", "estimator", "best_estimator_", "so
 def accelerate(model: _Model, **options: Unpack[FusedOptionsDict]) -> _Model:
     """Switch a model over to fused sweeps, in place, and return it: same weights, same outputs, same exact gradients.
 
-    ``accelerate(model, dtype="complex64").fit(x, y)``. An ``EstimatorQNN`` becomes a `FusedEstimatorQNN`, a
-    ``TorchConnector`` one whose backward pass is a vector-Jacobian product. Of a subclass of these, which may have
-    methods of its own, only the estimator and the gradient are replaced. An algorithm such as ``VQE`` gets a
-    `FusedEstimator`, and a `FusedEstimatorGradient` also where it had no gradient. Any other gradient, such as a
-    ``SPSAEstimatorGradient``, is replaced by the exact one. Nothing changes when an error is raised.
+    For example, ``accelerate(model, dtype="complex64").fit(x, y)`` trains a model in complex64. An ``EstimatorQNN``
+    becomes a `FusedEstimatorQNN`. A ``TorchConnector`` becomes a connector whose backward pass is a vector-Jacobian
+    product. A subclass of these may have methods of its own, so only its estimator and its gradient are replaced. An
+    algorithm such as ``VQE`` gets a `FusedEstimator` and a `FusedEstimatorGradient`, even if it had no gradient. Any
+    other gradient, such as a ``SPSAEstimatorGradient``, is replaced by the exact one. If an error is raised, the model
+    has not changed.
 
-    An exact ``QMLEstimator``, the default of ``EstimatorQNN``, is replaced by an exact `FusedEstimator`, and a
-    ``StatevectorEstimator`` by one that adds the same noise (``precision_mode="exact"`` ends that). Gradients never
-    have noise.
+    An exact ``QMLEstimator``, the default of ``EstimatorQNN``, is replaced by an exact `FusedEstimator`. A
+    ``StatevectorEstimator`` is replaced by an estimator that adds the same noise, or by an exact one with
+    ``precision_mode="exact"``. Gradients never have noise.
 
-    A network keeps its outputs. Observables given as a string such as ``"ZZZ"``, which ``EstimatorQNN`` takes apart and
-    cannot run, become the one output that they are.
+    A network keeps its outputs. ``EstimatorQNN`` splits a string such as ``"ZZZ"`` into letters, and cannot run them as
+    observables; here, the string becomes one output.
 
     Args:
-        model: an ``EstimatorQNN``; what is made of some: a ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor`` or
-            ``VQR``, an ``EffectiveDimension``, a ``Pipeline`` or ``GridSearchCV`` of scikit-learn; a
-            ``TorchConnector``, or a torch module with some of them in it; an algorithm with an estimator, such as
-            ``VQE``, ``AdaptVQE`` and ``VQD``.
+        model: an ``EstimatorQNN``; a model with an ``EstimatorQNN`` inside, such as a ``NeuralNetworkClassifier``,
+            ``NeuralNetworkRegressor`` or ``VQR``, an ``EffectiveDimension``, a ``Pipeline`` or ``GridSearchCV`` of
+            scikit-learn; a ``TorchConnector``, or a torch module with some of them in it; an algorithm with an
+            estimator, such as ``VQE``, ``AdaptVQE`` and ``VQD``.
         options: options of the estimator, see `FusedOptions`.
 
     Raises:
         TypeError: for another model, for ``SamplerQNN``, ``VQC`` and quantum kernels, for an unknown option, and for an
             estimator that is not one of Qiskit's exact simulators, unless ``precision_mode`` is among the options.
-        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        UnsupportedInstruction: when the circuit has an instruction that the engines cannot run.
     """
     parts = {id(part): part for part in _find_parts(model, frozenset())}
     if not parts:

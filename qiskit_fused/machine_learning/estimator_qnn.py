@@ -32,16 +32,18 @@ from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 class FusedEstimatorQNN(EstimatorQNN):
     """An ``EstimatorQNN`` whose forward pass is one batch, and whose backward pass is one batched Jacobian.
 
-    Outputs and gradients are those of ``EstimatorQNN``, in the same shapes; gradients are exact. It goes where that
-    goes: ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor``, ``EffectiveDimension``, ``TorchConnector``. `vjp` and
-    `value_and_vjp` give the gradient of a loss by one sweep back for all outputs, without the Jacobian.
+    Outputs and gradients have the values and the shapes of ``EstimatorQNN``, and gradients are exact. Every class that
+    takes an ``EstimatorQNN`` takes this network too: ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor``,
+    ``EffectiveDimension``, ``TorchConnector``. `vjp` and `value_and_vjp` compute the gradient of a loss by one backward
+    sweep for all outputs, without the Jacobian.
 
-    Outputs are exact too, unless the estimator emulates noise (``precision_mode="emulate"``), of ``default_precision``.
-    A circuit that no sweep can do runs forward as `FusedEstimator` runs it, and has no gradients.
+    Outputs are exact too, unless the estimator emulates noise (``precision_mode="emulate"``) of the size
+    ``default_precision``. A circuit that the engines cannot run goes to ``StatevectorEstimator``, as in
+    `FusedEstimator`, and has no gradients.
 
     Inputs and weights are arrays, in the order of ``input_params`` and ``weight_params``, as for ``EstimatorQNN``, or
-    dicts of values by the names of these parameters.
-    Changes of the observables in place count from the next call on; a circuit with parameters is copied.
+    dicts of values by the names of these parameters. If an observable is changed in place, the results change from the
+    next call on. A circuit with parameters is copied.
 
     >>> from qiskit import QuantumCircuit
     >>> from qiskit.circuit import Parameter
@@ -54,23 +56,23 @@ class FusedEstimatorQNN(EstimatorQNN):
     [-0.479]
 
     Args:
-        circuit: the circuit, with inputs and weights as its parameters, or what `compile_circuit` made of it.
+        circuit: the circuit, with inputs and weights as its parameters, or the result of `compile_circuit`.
         estimator: a `FusedEstimator`; None makes one.
         observables: one observable, such as ``"ZZI"``, a ``Pauli``, ``SparsePauliOp``, ``SparseObservable`` or dict of
             labels and coefficients, or a list of K of them, the outputs; None is ``Z`` on all qubits.
-        input_params: the parameters that each sample has values of its own for.
-        weight_params: the trainable parameters.
-        gradient: what the backward pass asks; None is a `FusedEstimatorGradient` with the estimator's options. Any
-            other gradient is used as ``EstimatorQNN`` uses it, and then there is no `vjp`.
+        input_params: the parameters whose values differ between samples.
+        weight_params: the trainable parameters, whose values all samples share.
+        gradient: the gradient for the backward pass; None is a `FusedEstimatorGradient` with the estimator's options.
+            Any other gradient is used as ``EstimatorQNN`` uses it, and the network then has no `vjp`.
         input_gradients: whether gradients with respect to the inputs are computed.
-        default_precision: size of the noise, where noise is emulated.
+        default_precision: size of the noise, if noise is emulated.
         pass_manager: transpiles the circuit; not needed here.
         options: `FusedOptions` or a mapping, for the estimator that is made.
-        keywords: single options, which override the estimator's and ``options``.
+        keywords: single options, which override the estimator's options and ``options``.
 
     Raises:
         TypeError: for an estimator that is no `FusedEstimator`, or an unknown option.
-        ValueError: for a bad value of an option, or parameters that are not those of the circuit.
+        ValueError: for a bad value of an option, or parameters that are not in the circuit.
     """
 
     _expectations: Expectations | None = None  # made at the first use
@@ -190,23 +192,23 @@ class FusedEstimatorQNN(EstimatorQNN):
     def vjp(self, input_data: Any, weights: Any, cotangent: Any) -> tuple[np.ndarray | None, np.ndarray]:
         """Return the gradient of a loss with respect to inputs and weights.
 
-        One sweep forward and one back per sample, however many outputs; memory does not depend on samples times
-        weights.
+        A sample takes one forward and one backward sweep, for any number of outputs. No array of samples times weights
+        is made.
 
         Args:
-            input_data: as ``forward`` takes it.
-            weights: as ``forward`` takes them.
+            input_data: the inputs, as ``forward`` takes them.
+            weights: the weights, as ``forward`` takes them.
             cotangent: the derivative of the loss with respect to each output, in the shape of ``forward``'s result, or
                 (K,) for a single sample. Or a function that maps all outputs, in the shape of ``forward``'s result, to
-                that derivative, in the same shape; it is called once, and costs another forward sweep.
+                this derivative, in the same shape; it is called once, and costs another forward sweep.
 
         Returns:
-            The gradient of the inputs in their shape (None unless ``input_gradients``, or without inputs), and that of
-            the weights, (W,), summed over all samples.
+            The gradient with respect to the inputs in their shape (None unless ``input_gradients``, or without inputs),
+            and the gradient with respect to the weights, (W,), summed over all samples.
 
         Raises:
             TypeError: when ``gradient`` is no `FusedEstimatorGradient`.
-            UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+            UnsupportedInstruction: when the circuit has an instruction that the engines cannot run.
             ValueError: for a cotangent of another shape, or values that are not finite.
         """
         return self.value_and_vjp(input_data, weights, cotangent)[1:]
@@ -222,23 +224,23 @@ class FusedEstimatorQNN(EstimatorQNN):
         >>> _ = circuit.ry(x + w, 0)
         >>> qnn = FusedEstimatorQNN(circuit=circuit, input_params=[x], weight_params=[w], input_gradients=True)
         >>> targets = np.array([[1.0], [0.0]])
-        >>> squares = lambda outputs: 2 * (outputs - targets) / len(targets)  # of the mean squared error
-        >>> outputs, of_inputs, of_weights = qnn.value_and_vjp([[0.0], [0.5]], [0.5], squares)
+        >>> slope = lambda outputs: 2 * (outputs - targets) / len(targets)  # the loss is the mean squared error
+        >>> outputs, of_inputs, of_weights = qnn.value_and_vjp([[0.0], [0.5]], [0.5], slope)
         >>> outputs.round(3).tolist(), of_inputs.round(3).tolist(), of_weights.round(3).tolist()
         ([[0.878], [0.54]], [[0.059], [-0.455]], [-0.396])
 
         Args:
-            input_data: as ``forward`` takes it.
-            weights: as ``forward`` takes them.
-            cotangent: as `vjp` takes it.
+            input_data: the inputs, as ``forward`` takes them.
+            weights: the weights, as ``forward`` takes them.
+            cotangent: the derivative of the loss, as `vjp` takes it.
 
         Returns:
-            The exact outputs in the shape of ``forward``'s result, the gradient of the inputs in their shape (None
-            unless ``input_gradients``, or without inputs), and that of the weights, (W,), summed over all samples, in
-            this order.
+            Three results: the exact outputs in the shape of ``forward``'s result; the gradient with respect to the
+            inputs in their shape (None unless ``input_gradients``, or without inputs); and the gradient with respect to
+            the weights, (W,), summed over all samples.
 
         Raises:
-            TypeError, UnsupportedInstruction, ValueError: as `vjp`.
+            TypeError, UnsupportedInstruction, ValueError: as in `vjp`.
         """
         return self._value_and_vjp(input_data, weights, cotangent, self._input_gradients)
 

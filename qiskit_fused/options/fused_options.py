@@ -36,41 +36,41 @@ class FusedOptions:
     """Options of `FusedEstimator` and `FusedEstimatorGradient`.
 
     Attributes:
-        device: engine that runs the sweeps: ``"cpu"``, ``"cuda"`` (the current CUDA device; an error with the reason
-            where none can be used), ``"reference"``, or ``"auto"``: a GPU for large work where one can be used, else
-            the CPU. ``python -m qiskit_fused`` shows what can be used.
+        device: the engine. ``"cpu"`` is the CPU. ``"cuda"`` is the current CUDA device, or an error with the reason why
+            it cannot be used. ``"reference"`` is NumPy, one gate at a time. ``"auto"`` takes a usable GPU for large
+            work, else the CPU. ``python -m qiskit_fused`` shows the engines that can be used.
         dtype: number format of the amplitudes, ``"complex128"`` or ``"complex64"``. Values and gradients are float64.
-        num_threads: CPU threads; None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else all CPUs this
-            process may run on.
-        memory_limit: most memory for an evaluation, on the CPU with the arrays that go in and out. A batch that does
-            not fit is evaluated in blocks of rows that do; the arrays of the whole batch come on top. It is a number of
-            bytes from 1,000 on, such as ``8e9``; a string such as ``"8GB"``, ``"512 MiB"`` or ``"8G"``; or a fraction
-            of the memory that is free when the work begins, as a float in (0, 1] or as ``"50%"``. None is 80 % of it,
-            on a GPU nearly all. The integer 1 is refused, because it may mean ``1.0``, which is all of the free memory.
-        method: how the backward sweep of a gradient gets its states: ``"reverse"`` uncomputes them, which takes two
-            states per row; ``"store"`` keeps all of them; ``"checkpoint"`` keeps some, within ``memory_limit``, and
-            recomputes the others; ``"auto"`` stores them where they are few bytes, else reverses. All give the same
-            gradients up to rounding. ``print(fuse(circuit).report())`` compares them.
-        num_segments: for ``"checkpoint"``, cut the circuit into that many segments of equal length, and keep the start
-            of each and the states of one. A circuit of D layers has at most D + 2 states to keep: more segments than
-            that are as many as there are states, which keeps all of them.
+        num_threads: number of CPU threads. None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the
+            number of CPUs that this process may run on.
+        memory_limit: most memory for an evaluation, on the CPU including its arguments and results. A batch that does
+            not fit is evaluated in blocks of rows that fit; the arrays of the whole batch are then not counted. It is a
+            number of bytes from 1,000 on, such as ``8e9``; a string such as ``"8GB"``, ``"512 MiB"`` or ``"8G"``; or a
+            fraction of the memory that is free when the work begins, as a float in (0, 1] or as ``"50%"``. None is 80 %
+            of the free memory, and nearly all of it on a GPU. The integer 1 is refused, because it may mean ``1.0``,
+            which is all of the free memory.
+        method: how the backward sweep of a gradient gets its states. ``"reverse"`` uncomputes them, which takes two
+            states per row. ``"store"`` keeps all states. ``"checkpoint"`` keeps some states, within ``memory_limit``,
+            and recomputes the others. ``"auto"`` takes ``"store"`` where all states are few bytes, else ``"reverse"``.
+            All methods give the same gradients up to rounding. ``print(fuse(circuit).report())`` compares them.
+        num_segments: for ``"checkpoint"``, cut the circuit into this number of segments of equal length. The states at
+            the starts of all segments, and all states of one segment at a time, are kept. A circuit of D layers has at
+            most D + 2 states, so a larger number of segments keeps all states.
         seed: seed or generator of the noise of emulated precision.
-        default_precision: target precision of PUBs that bring none.
-        precision_mode: ``"emulate"`` adds normal noise of the target precision, as ``StatevectorEstimator`` does;
-            ``"exact"`` never adds any; ``"auto"`` emulates if the options are made with a ``default_precision`` above
-            zero. A ``default_precision`` that is assigned later does not change whether there is noise: where the
-            mode is ``"auto"``, the assignment first turns it into ``"exact"`` or ``"emulate"``, whichever it was.
-            Software that sets a precision by itself, such as the ``Executor`` of sQUlearn, thus adds no noise to exact
-            values.
-        fallback: whether circuits that only ``StatevectorEstimator`` can run go there, with a warning.
-        progress: whether work shows a progress bar (needs tqdm), one for each job or call that takes more than half a
-            second, or a function. The thread that works calls it with ``(done, total)``, in steps: when the work
-            begins, when it ends without an error, and in between every 50 ms or less often. It may wait for other
-            jobs. An exception in it ends the job and is raised by ``job.result()``.
+        default_precision: target precision of PUBs that do not state one.
+        precision_mode: ``"emulate"`` adds normal noise of the target precision, as ``StatevectorEstimator`` does.
+            ``"exact"`` never adds noise. ``"auto"`` emulates if the options are made with a ``default_precision`` above
+            zero. A ``default_precision`` that is assigned later does not change whether noise is added: if the mode is
+            ``"auto"``, the assignment first turns it into ``"exact"`` or ``"emulate"``, as it was in effect. Software
+            that sets a precision by itself, such as the ``Executor`` of sQUlearn, thus adds no noise to exact values.
+        fallback: whether circuits that only ``StatevectorEstimator`` can run are run there, with a warning.
+        progress: True shows a progress bar (needs tqdm) for each job or call that takes more than half a second. A
+            function is called with ``(done, total)`` by the thread that works: when the work begins, when it ends
+            without an error, and in between every 50 ms or less often. The function may wait for other jobs. An
+            exception in it ends the job and is raised by ``job.result()``.
         executor: a ``concurrent.futures.Executor`` whose workers share the rows of a batch: a pool of processes,
             ``mpi4py.futures.MPIPoolExecutor``, ``client.get_executor()`` of a Dask client. Less than some 20 ms of
-            work stays in this process. Options hold on each worker, ``memory_limit`` too; a worker uses one CPU thread
-            unless ``num_threads`` says more. Pickled options have no executor.
+            work stays in the process of the caller. Each worker obeys all options, ``memory_limit`` too. A worker uses
+            one CPU thread unless ``num_threads`` says more. Pickled options have no executor.
     """
 
     device: str = "auto"
