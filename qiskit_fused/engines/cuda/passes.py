@@ -226,47 +226,64 @@ class _Builder:
         return moved[0], moved[1], moved[2]
 
     def _sums(self, step: Step, z_uses: list[tuple[int, int, int]]) -> dict[str, int]:
-        """Plan the sums of p that gradients need, each given by a mask of the tile and one of the tile number."""
-        wanted: dict[tuple[int, int], list[tuple[int, float]]] = {(1 << bit, 0): [] for bit, _, _ in z_uses}
-        first_direct, direct_terms = len(self.directs), []
-        for term in step.terms:
-            if self.column[term] < 0:
-                continue
-            masks = self._local_masks(term)
-            series = walsh_series(*masks)
-            if series is None:
-                direct_terms.append(term)
-                self.directs.append(masks)
-                continue
-            for mask, weight in series:
-                inside, outside = mask & ((1 << self.t) - 1), mask >> self.t
-                wanted.setdefault((inside, outside), []).append((term, weight))
-        long = sorted({inside for inside, _ in wanted if inside & (inside - 1)})
-        first_walsh = len(self.masks)
+        """Plan the sums of p = Im(conj(lam) psi) over a tile that the gradients of a piece need.
+
+        There are three kinds. A *Z sum* has the sign of one bit of the tile, or no sign. A *Walsh sum* has the sign of
+        a string of several bits. A *direct sum* is over the amplitudes that a term acts on, with its sign. A kernel
+        makes all t + 1 Z sums of a tile or none, and those Walsh and direct sums that are asked for.
+
+        Args:
+            step: the terms of the piece.
+            z_uses: bit, run and place in `run_sums` of the Z sums that runs need.
+
+        Returns:
+            Fields of the record of the piece: where its sums are, and which masks they have.
+        """
+        strings, direct = self._strings(step)
+        strings = {(1 << bit, 0): list[tuple[int, float]]() for bit, _, _ in z_uses} | strings
+        insides = {inside for inside, _ in strings}
+        long = sorted(inside for inside in insides if inside & (inside - 1))
+        fields = {"first_walsh": len(self.masks), "first_direct": len(self.directs)}
         self.masks += long
-        needs_z = direct_terms or len(long) < len({inside for inside, _ in wanted})
-        slots = {
-            "z_slot": self._slots(self.t + 1) if needs_z else -1,
-            "walsh_slot": self._slots(len(long)) if long else -1,
-            "direct_slot": self._slots(len(direct_terms)) if direct_terms else -1,
-        }
+        self.directs += [self._local_masks(term) for term in direct]
+        fields |= {"end_walsh": len(self.masks), "end_direct": len(self.directs)}
+        z_slot = self._slots(self.t + 1) if direct or len(long) < len(insides) else -1
+        walsh_slot = self._slots(len(long)) if long else -1
+        direct_slot = self._slots(len(direct)) if direct else -1
+        slot_of = {0: z_slot + self.t} | {1 << bit: z_slot + bit for bit in range(self.t)}
+        slot_of |= {inside: walsh_slot + k for k, inside in enumerate(long)}
         totals = {}
-        for (inside, outside), uses in wanted.items():
-            if inside & (inside - 1):
-                slot = slots["walsh_slot"] + long.index(inside)
-            else:
-                slot = slots["z_slot"] + (inside.bit_length() - 1 if inside else self.t)
-            total = totals[inside, outside] = self._total(slot, outside)
+        for (inside, outside), uses in strings.items():
+            total = totals[inside, outside] = self._total(slot_of[inside], outside)
             self.term_sums += [(term, total, weight) for term, weight in uses]
         for bit, run, which in z_uses:
             self.run_sums[run, which] = totals[1 << bit, 0]
-        if direct_terms:
-            mean_total = self._total(slots["z_slot"] + self.t)
-            for k, term in enumerate(direct_terms):
-                self.term_sums.append((term, self._total(slots["direct_slot"] + k), 1.0))
+        if direct:
+            mean_total = self._total(slot_of[0])
+            for k, term in enumerate(direct):
+                self.term_sums.append((term, self._total(direct_slot + k), 1.0))
                 self.term_sums.append((term, mean_total, -mean(*self._local_masks(term))))
-        ends = {"end_walsh": len(self.masks), "end_direct": len(self.directs)}
-        return slots | ends | {"first_walsh": first_walsh, "first_direct": first_direct}
+        return fields | {"z_slot": z_slot, "walsh_slot": walsh_slot, "direct_slot": direct_slot}
+
+    def _strings(self, step: Step) -> tuple[dict[tuple[int, int], list[tuple[int, float]]], list[int]]:
+        """Return the Z strings whose sums give the gradients of terms, and the terms that take too many strings.
+
+        A string is a mask of bits of the tile and one of bits of the tile number; with it come the terms that use it,
+        and their weights.
+        """
+        strings: dict[tuple[int, int], list[tuple[int, float]]] = {}
+        direct = []
+        for term in step.terms:
+            if self.column[term] < 0:
+                continue
+            series = walsh_series(*self._local_masks(term))
+            if series is None:
+                direct.append(term)
+                continue
+            for mask, weight in series:
+                string = mask & ((1 << self.t) - 1), mask >> self.t
+                strings.setdefault(string, []).append((term, weight))
+        return strings, direct
 
     def finish(self) -> Passes:
         windows = np.zeros(len(self.windows), dtype=records.WINDOW)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from qiskit.circuit import ParameterVector, QuantumCircuit
 
 from qiskit_fused.common.bits import bits_of
+from qiskit_fused.engines.cuda import tiling
 from qiskit_fused.engines.cuda.passes import cover, make_passes
 from qiskit_fused.engines.cuda.records import ExtraKind, Source
 from qiskit_fused.engines.cuda.tiling import LOW_QUBITS, make_windows
@@ -181,6 +182,26 @@ def test_windows_run_everything_once_and_in_an_order_that_the_plan_allows(circui
     assert done == [len(runs) for runs in runs_of]
     assert executed == set(range(len(members)))
     assert ended == {qubit for qubit in range(plan.num_qubits) if runs_of[qubit]}
+
+
+@settings(max_examples=40, deadline=None)
+@given(circuit=circuits(max_qubits=8, max_gates=20), tile_qubits=st.integers(4, 8))
+def test_a_frontier_counts_at_any_time_what_its_runs_and_terms_say(circuit, tile_qubits):
+    order = tiling._Order(plan := fuse_program(lower(circuit)))
+    frontier = tiling._Frontier.start(order)
+    candidates = tiling._candidates(plan.num_qubits, tile_qubits)
+    for number in range(2 * plan.num_layers + 2):
+        before = frontier.copy()
+        frontier = tiling._advance(order, frontier, candidates[number % len(candidates)]).frontier
+        for qubit in range(plan.num_qubits):
+            terms = order.terms[qubit][frontier.done[qubit]]
+            assert frontier.waiting[qubit] == sum(not frontier.executed[term] for term in terms)
+            assert before.done[qubit] <= frontier.done[qubit] <= len(order.runs[qubit])
+        for term, members in enumerate(order.qubits):
+            behind = [any(term in terms for terms in order.terms[q][: frontier.done[q] + 1]) for q in members]
+            assert frontier.arrived[term] == sum(behind)
+            assert all(behind) or not frontier.executed[term]
+        assert all(frontier.done[qubit] == len(order.runs[qubit]) for qubit in frontier.ended)
 
 
 def layers(num_qubits, num_layers, ring):
