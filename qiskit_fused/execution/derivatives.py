@@ -9,7 +9,7 @@ import numpy as np
 
 from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.fusion.layers import seen_columns
+from qiskit_fused.fusion.cone import seen_columns
 from qiskit_fused.program.observables import Observables
 
 Pairs = tuple[np.ndarray, np.ndarray]

@@ -6,37 +6,22 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import accumulate, chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from qiskit_fused.common.bits import bits_of
 from qiskit_fused.common.free_memory import TooManyQubits
+from qiskit_fused.fusion.cone import Cone, find_cone, term_ranges
 from qiskit_fused.fusion.fused_program import FusedProgram
-from qiskit_fused.fusion.phase_gadgets import merge_ladders
 from qiskit_fused.lowering.emitter import IDENTITY
 from qiskit_fused.program.amplitude_encoding import Starts
 from qiskit_fused.program.program import MAX_QUBITS, OpKind, Ops, Program
 
 MAX_START_STATE_QUBITS = 30  # 16 GiB
 _ROUNDING = 1e-14
-# ints are compared and converted faster than members of an enum
+# Integers are compared and converted faster than members of an enum.
 _RX, _RY, _RZ, _SU2, _TERM = map(int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.TERM))
-_MANY = 32  # terms in a row; from here on NumPy takes less time for all of them than Python for one after the other
-
-
-class Cone(NamedTuple):
-    """What some observables can see of a program.
-
-    Attributes:
-        ops: ops of the program, ladders merged.
-        kept: int64, ascending, numbers of the ops that matter.
-        seen: int64, ascending, the active qubits that matter.
-    """
-
-    ops: Ops
-    kept: np.ndarray
-    seen: np.ndarray
 
 
 def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone | None = None) -> FusedProgram:
@@ -54,7 +39,7 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
 
     Cost: O(gates), once per circuit and support; O(gates of the cone) where that is known.
     """
-    ops, kept, seen = _light_cone(program, support) if cone is None else cone
+    ops, kept, seen = find_cone(program, support) if cone is None else cone
     if len(seen) > MAX_QUBITS:
         what, cure = "the observables see", "observables, or gates, that connect fewer qubits"
         if support is None:  # imaginary derivatives, or a plan without observables
@@ -68,129 +53,9 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
     bit_of = np.full(program.num_qubits + 1, -1)  # the last one is that of wire -1
     bit_of[seen] = np.arange(len(seen))
     wires = bit_of[program.output_wires]
-    schedule = _Schedule(program, ops if len(kept) == len(ops) else ops.take(kept), bit_of, len(seen))
-    schedule.add()
-    return schedule.finish(wires, seen, support)
-
-
-def _light_cone(program: Program, support: np.ndarray | None) -> Cone:
-    """Return what observables with that support see."""
-    ops = merge_ladders(program.ops)
-    if support is None:
-        return Cone(ops, np.arange(len(ops)), np.arange(program.num_qubits))
-    touched, turned = [0] * program.num_qubits, [0] * program.num_qubits
-    for wire, effect in zip(program.output_wires.tolist(), support.tolist()):
-        if wire >= 0:
-            touched[wire], turned[wire] = int(effect > 0), int(effect == 2)
-    kept = np.flatnonzero(trace_back(ops, touched, turned))
-    seen = np.array(touched, dtype=bool)
-    for qubits in map(list, program.starts_together):
-        seen[qubits] |= program.any_start or seen[qubits].any()
-    return Cone(ops, kept, np.flatnonzero(seen))
-
-
-def seen_columns(program: Program, support: np.ndarray) -> np.ndarray:
-    """Say which columns, bool (C,), observables with that support may depend on."""
-    ops, kept, seen = _light_cone(program, support)
-    cone = ops.take(kept)
-    columns = [cone.column, *(cone.column[cone.kind == OpKind.RV] + further for further in (1, 2))]
-    columns += [piece.column.ravel() for piece in program.pieces if np.isin(piece.qubits, seen).any()]
-    found = np.zeros(program.num_columns + 1, dtype=bool)  # column -1 is a constant
-    found[np.concatenate(columns)] = True
-    return found[:-1]
-
-
-def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
-    """Follow observables back through ops, all at once: a set of observables is an int, one bit for each.
-
-    Args:
-        ops: the ops, ladders merged.
-        touched: for each qubit, the observables that act on it. At the return, those that act on it before all ops.
-        turned: for each qubit, those of them that are no diagonals there; likewise.
-
-    Returns:
-        For each op, the observables that it matters to.
-    """
-    seen_by = [0] * len(ops)
-    masks = ops.care | ops.sign
-    for begin, end, are_terms in reversed(_stretches(ops)):
-        if are_terms:
-            seen_by[begin:end] = _trace_terms(masks[begin:end], touched, turned)
-        else:
-            kinds, qubits, supports = (part[begin:end].tolist() for part in (ops.kind, ops.qubit, masks))
-            seen_by[begin:end] = _trace_one_by_one(kinds, qubits, supports, touched, turned)
-    return seen_by
-
-
-def _trace_one_by_one(
-    kinds: list[int], qubits: list[int], supports: list[int], touched: list[int], turned: list[int]
-) -> list[int]:
-    """Do what `trace_back` does, op by op."""
-    seen_by = [0] * len(kinds)
-    not_diagonal = sum(1 << qubit for qubit, some in enumerate(turned) if some)  # for any observable
-    for i in range(len(kinds) - 1, -1, -1):
-        if kinds[i] == _TERM:
-            # A diagonal commutes with an observable that is diagonal on all of its qubits.
-            mask = supports[i]
-            if not mask & not_diagonal:
-                continue
-            some, members = 0, []
-            while mask:
-                qubit = (mask & -mask).bit_length() - 1
-                members.append(qubit)
-                some |= turned[qubit]
-                mask &= mask - 1
-            for qubit in members:
-                touched[qubit] |= some
-            seen_by[i] = some
-        elif kinds[i] == _RZ:
-            seen_by[i] = turned[qubits[i]]
-        elif some := touched[qubits[i]]:
-            seen_by[i] = turned[qubits[i]] = some
-            not_diagonal |= 1 << qubits[i]
-    return seen_by
-
-
-def _trace_terms(supports: np.ndarray, touched: list[int], turned: list[int]) -> list[int]:
-    """Do for terms in a row, given by the qubits they act on, what `trace_back` does for one."""
-    qubits = bits_of(int(np.bitwise_or.reduce(supports)))
-    members: dict[int, int] = {}  # the qubits on which the same observables are no diagonals
-    for qubit in qubits:
-        if turned[qubit]:
-            members[turned[qubit]] = members.get(turned[qubit], 0) | 1 << qubit
-    hits = [(supports & np.uint64(mask)) != 0 for mask in members.values()]
-    if all(hit.all() for hit in hits):  # the same for all terms, as inside a dense gate
-        every = 0
-        for observables in members:
-            every |= observables
-        for qubit in qubits:
-            touched[qubit] |= every
-        return [every] * len(supports)
-    meets = np.zeros(len(supports), dtype=np.uint64)
-    for number, hit in enumerate(hits):
-        meets |= hit.astype(np.uint64) << np.uint64(number)
-    distinct, which = np.unique(meets, return_inverse=True)
-    seen_by = []
-    for number, met in enumerate(distinct.tolist()):
-        some = 0
-        for bit, observables in enumerate(members):
-            some |= observables * (met >> bit & 1)
-        for qubit in bits_of(int(np.bitwise_or.reduce(supports[which == number]))):
-            touched[qubit] |= some
-        seen_by.append(some)
-    return [seen_by[number] for number in which.tolist()]
-
-
-def _stretches(ops: Ops) -> list[tuple[int, int, bool]]:
-    """Cut ops into ranges: begin, end, and whether it is at least `_MANY` terms and nothing else."""
-    if ops.care.dtype == object or len(ops) < _MANY:
-        return [(0, len(ops), False)]
-    changes = np.flatnonzero(np.diff(ops.kind == _TERM, prepend=False, append=False)).reshape(-1, 2)
-    ranges, done = [], 0
-    for begin, end in changes[changes[:, 1] - changes[:, 0] >= _MANY].tolist():
-        ranges += [(done, begin, False), (begin, end, True)]
-        done = end
-    return [*ranges, (done, len(ops), False)]
+    builder = _LayerBuilder(program, ops if len(kept) == len(ops) else ops.take(kept), bit_of, len(seen))
+    builder.add_ops()
+    return builder.finish(wires, support)
 
 
 def _snapped(column: int, offset: float) -> float:
@@ -219,22 +84,36 @@ def _constant_leaf(quaternion: tuple[float, ...]) -> tuple[int, float, tuple[flo
     return _SU2, 0.0, parts
 
 
-class _Schedule:
-    """Puts every op into the earliest layer or phase it can join."""
+class _LayerBuilder:
+    """Puts every op, in their order, into the earliest layer or phase that it can join.
+
+    Attributes:
+        kinds, supports: kind, and mask of active qubits, of each op.
+        bits: bit of each active qubit.
+        position: of each bit, the layer that its next run joins, which is also the phase that its next term joins at
+            the earliest. It never falls.
+        open: of each bit, the ops of the run that may still grow. A term closes the runs that hold a rotation about X
+            or Y; a run of diagonal gates commutes with the term and stays open.
+        rotates: of each bit, whether its open run holds a gate that is not diagonal.
+        runs: layer, bit and ops of each closed run.
+        terms: phase and op of each term; then its bit where the op is a diagonal gate from the end of a run, else -1.
+        many_terms: the same of terms that came together, int64 (terms, 3).
+    """
 
     def __init__(self, program: Program, ops: Ops, bit_of: np.ndarray, num_qubits: int):
         self.program, self.ops, self.bit_of, self.num_qubits = program, ops, bit_of, num_qubits
         self.kinds: list[int] = ops.kind.tolist()
         self.supports, self.bits = ops.care | ops.sign, bit_of.tolist()
-        self.position = [0] * num_qubits  # next layer, and current phase, of each qubit
-        self.open: list[list[int]] = [[] for _ in range(num_qubits)]  # leaves of the run that may still grow
-        self.rotates = [False] * num_qubits  # whether that run holds a gate that is not diagonal
-        self.runs: list[tuple[int, int, list[int]]] = []  # layer, qubit, leaves
-        self.terms: list[tuple[int, int, int]] = []  # phase, op, its qubit if the op is a leaf, else -1
-        self.many_terms: list[np.ndarray] = []  # the same, int64 (terms, 3)
+        self.position = [0] * num_qubits
+        self.open: list[list[int]] = [[] for _ in range(num_qubits)]
+        self.rotates = [False] * num_qubits
+        self.runs: list[tuple[int, int, list[int]]] = []
+        self.terms: list[tuple[int, int, int]] = []
+        self.many_terms: list[np.ndarray] = []
 
-    def add(self) -> None:
-        for begin, end, are_terms in _stretches(self.ops):
+    def add_ops(self) -> None:
+        """Add all ops and close all runs."""
+        for begin, end, are_terms in term_ranges(self.ops):
             if are_terms:
                 self._add_terms(begin, end)
             else:
@@ -256,7 +135,7 @@ class _Schedule:
                 members.append(bits[(mask & -mask).bit_length() - 1])
                 mask &= mask - 1
             for qubit in members:
-                if self.rotates[qubit]:  # a run of diagonal gates commutes with the term and stays open
+                if self.rotates[qubit]:
                     self.close(qubit)
                 phase = max(phase, self.position[qubit])
             for qubit in members:
@@ -334,23 +213,10 @@ class _Schedule:
             "leaf_quaternion": np.array([*chain.from_iterable(quaternions)], dtype=np.float64).reshape(-1, 4),
         }
 
-    def finish(self, wires: np.ndarray, seen: np.ndarray, support: np.ndarray | None) -> FusedProgram:
-        ops, initial_state, starts = self.ops, None, None
-        pieces = [piece for piece in self.program.pieces if self.bit_of[piece.qubits[0]] >= 0]
-        if pieces:
-            starts = Starts(pieces, self.bit_of, self.num_qubits)
-            if not any(piece.varies for piece in pieces):
-                initial_state, starts = starts.states(np.zeros((1, 0)))[0], None
+    def finish(self, wires: np.ndarray, support: np.ndarray | None) -> FusedProgram:
+        """Return the fused program, with the arguments of the same names."""
+        initial_state, starts = self._start()
         runs = sorted(self.runs)
-        terms = np.array([*chain.from_iterable(sorted(self.terms))], dtype=np.int64).reshape(-1, 3)
-        if self.many_terms:
-            terms = np.concatenate([terms, *self.many_terms])
-            terms = terms[np.lexsort((terms[:, 1], terms[:, 0]))]
-        chosen, own = terms[:, 1], terms[:, 2]
-        care, value, sign = (self.to_bits(part[chosen]) for part in (ops.care, ops.value, ops.sign))
-        is_leaf = own >= 0
-        care[is_leaf] = value[is_leaf] = 0
-        sign[is_leaf] = np.uint64(1) << own[is_leaf].astype(np.uint64)
         return FusedProgram(
             program=self.program,
             num_qubits=self.num_qubits,
@@ -360,15 +226,41 @@ class _Schedule:
             run_begin=np.array([0, *accumulate([len(run[2]) for run in runs])], dtype=np.int32),
             run_qubit=np.array([run[1] for run in runs], dtype=np.int32),
             run_layer=np.array([run[0] for run in runs], dtype=np.int32),
-            term_phase=terms[:, 0].astype(np.int32),
-            term_column=ops.column[chosen],
-            term_coefficient=ops.coefficient[chosen],
-            term_offset=ops.offset[chosen],
-            term_care=care,
-            term_value=value,
-            term_sign=sign,
+            **self._term_arrays(),
             initial_state=initial_state,
             starts=starts,
             start_bits=self.bit_of[: self.program.num_qubits],
             support=support,
         )
+
+    def _start(self) -> tuple[np.ndarray | None, Starts | None]:
+        """Return the state that all rows start in, or what makes the state of each row, or neither for |0...0>."""
+        pieces = [piece for piece in self.program.pieces if self.bit_of[piece.qubits[0]] >= 0]
+        if not pieces:
+            return None, None
+        starts = Starts(pieces, self.bit_of, self.num_qubits)
+        if any(piece.varies for piece in pieces):
+            return None, starts
+        return starts.states(np.zeros((1, 0)))[0], None
+
+    def _term_arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of the terms, by name: by phase, then in the order of the ops."""
+        ops = self.ops
+        terms = np.array([*chain.from_iterable(sorted(self.terms))], dtype=np.int64).reshape(-1, 3)
+        if self.many_terms:
+            terms = np.concatenate([terms, *self.many_terms])
+            terms = terms[np.lexsort((terms[:, 1], terms[:, 0]))]
+        chosen, own_bit = terms[:, 1], terms[:, 2]
+        care, value, sign = (self.to_bits(part[chosen]) for part in (ops.care, ops.value, ops.sign))
+        is_leaf = own_bit >= 0
+        care[is_leaf] = value[is_leaf] = 0
+        sign[is_leaf] = np.uint64(1) << own_bit[is_leaf].astype(np.uint64)
+        return {
+            "term_phase": terms[:, 0].astype(np.int32),
+            "term_column": ops.column[chosen],
+            "term_coefficient": ops.coefficient[chosen],
+            "term_offset": ops.offset[chosen],
+            "term_care": care,
+            "term_value": value,
+            "term_sign": sign,
+        }

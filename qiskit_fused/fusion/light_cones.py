@@ -23,8 +23,9 @@ import numpy as np
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.free_memory import TooManyQubits
+from qiskit_fused.fusion.cone import Cone, trace_back
 from qiskit_fused.fusion.fused_program import FusedProgram
-from qiskit_fused.fusion.layers import Cone, fuse_program, trace_back
+from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.phase_gadgets import merge_ladders
 from qiskit_fused.program.observables import Observables, X
 from qiskit_fused.program.program import Ops, Program
