@@ -73,6 +73,7 @@ def _version(name: str) -> str:
 def _cpu() -> Section:
     memory = free_memory()
     try:
+        # The extension module may be missing or broken: the report then shows the error.
         from qiskit_fused.engines.cpu.engine import isa
 
         instructions = isa()

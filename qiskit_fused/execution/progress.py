@@ -166,6 +166,7 @@ class Progress:
 
 def _bar_class() -> Any:
     try:
+        # tqdm is optional.
         from tqdm.auto import tqdm
     except ImportError as error:
         raise ImportError("option progress=True needs tqdm; pip install tqdm.") from error

@@ -73,6 +73,7 @@ def _find_parts(model: Any, around: frozenset[int]) -> Iterator[Any]:
     if isinstance(model, NeuralNetwork):
         yield model
     elif _is_torch_module(model):
+        # This import takes torch, which is optional and large; whoever has a module of torch has imported it already.
         from qiskit_machine_learning.connectors import TorchConnector
 
         for module in model.modules():
@@ -189,6 +190,7 @@ def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:
 
 
 def _switch_connector(connector: Any) -> None:
+    # These imports take torch, see `_find_parts`.
     from qiskit_machine_learning.connectors import TorchConnector
 
     from qiskit_fused.machine_learning.torch_connector import FusedTorchConnector

@@ -98,6 +98,7 @@ def _find_cupy() -> tuple[Any, str]:
     """Return CuPy where it finds a driver, a device and a compiler; else None and the reason."""
     driver = driver_version()
     try:
+        # CuPy is optional, and only a process that asks for a GPU needs it.
         import cupy
     except ModuleNotFoundError as error:
         if error.name == "cupy":

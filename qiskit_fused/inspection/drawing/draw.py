@@ -168,6 +168,7 @@ def new_figure(width: float, height: float) -> Figure:
         ImportError: without matplotlib.
     """
     try:
+        # matplotlib is optional, and only a process that draws needs it, here and in the methods of `_Picture`.
         from qiskit_fused.inspection.drawing.notebook_figure import NotebookFigure
     except ImportError as error:
         raise ImportError("pictures need matplotlib; pip install matplotlib, or use plan.draw('text').") from error
