@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan: a fused program with a face. It is printed, drawn, explained, counted, and asked how much memory it takes.
+"""Plan: a fused program for people, who print it, draw it, count its operations, and ask how much memory it takes.
 
-Engines and compiled circuits hold the `FusedProgram` alone; `fuse` returns a plan of it for people.
+Engines and compiled circuits hold only the `FusedProgram`; `fuse` returns a plan of it.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ def _array(name: str) -> property:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan(ShownAsText):
-    """A circuit as engines run it.
+    """A circuit as engines run it, shown to people.
 
     Attributes:
-        fused_program: what engines read.
-        inputs: bool (C,), columns that differ between the rows of a batch, if that is to be shown.
-        num_observables: of the batch, likewise.
-        cones: qubits of each light cone, where the terms of the observables are simulated in several of them; this plan
-            is then that of the largest.
+        fused_program: the fused program, which engines read.
+        inputs: bool (C,), True for columns that differ between the rows of a batch; None shows no shared parts.
+        num_observables: number of observables of the batch, from which the shared parts are estimated.
+        cones: number of qubits of each light cone, if the terms of the observables are simulated in several light
+            cones; this plan then shows the largest of them.
 
-    The arrays of the fused program, of R runs and T terms, are attributes, too; they are like those of ``program.ops``:
+    The arrays of the fused program, of R runs and T terms, are attributes too. They are like the arrays of
+    ``program.ops``:
 
     * ``leaf_kind``, ``leaf_column``, ``leaf_coefficient``, ``leaf_offset``, ``leaf_quaternion``: gates of the runs.
     * ``run_begin``: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
@@ -73,7 +74,7 @@ class Plan(ShownAsText):
 
     @property
     def program(self) -> Program:
-        """What was planned."""
+        """The program that was fused."""
         return self.fused_program.program
 
     @property
@@ -103,7 +104,7 @@ class Plan(ShownAsText):
 
     @property
     def starts(self) -> Starts | None:
-        """What makes the start state of each row from its columns, or None."""
+        """The function of the columns that makes the start state of each row, or None."""
         return self.fused_program.starts
 
     @property
@@ -113,7 +114,7 @@ class Plan(ShownAsText):
 
     @property
     def support(self) -> np.ndarray | None:
-        """What the observables do to each circuit qubit: 0 nothing, 1 a diagonal, 2 anything. None: all gates stay."""
+        """Kind of the observables on each circuit qubit: 0 nothing, 1 diagonal, 2 any. None: all gates stay."""
         return self.fused_program.support
 
     @property
@@ -128,12 +129,12 @@ class Plan(ShownAsText):
 
     @property
     def is_real(self) -> bool:
-        """Whether states stay real, up to a global phase, whatever the angles, which halves numbers and work."""
+        """Whether states stay real, up to a global phase, for all angles. Real states halve memory and work."""
         return self.fused_program.is_real
 
     @property
     def fused_text(self) -> str:
-        """What the circuit became, in words."""
+        """The numbers of rotations, layers, terms and phases of the fused circuit, in words."""
         return fused_text(self.fused_program)
 
     @property
@@ -184,18 +185,19 @@ class Plan(ShownAsText):
         num_threads: int = 1,
         num_states: int | None = None,
     ) -> int:
-        """Predict the bytes that the CPU engine holds at its peak: states, tables, sums, and the arrays in and out.
+        """Predict the bytes that the CPU engine holds at its peak: states, tables, sums, arguments and results.
 
-        The angles are taken as different in each row. The process grows by as much, within 15 % from some 10 MB on.
+        The prediction assumes that all angles differ between rows. From some 10 MB on, the process grows by the
+        predicted bytes within 15 %.
 
         Args:
-            batch_size: rows.
+            batch_size: number of rows.
             method: "reverse", "checkpoint" or "store".
             dtype: number format of the amplitudes.
             gradient: whether gradients are returned, float64 (rows x observables, columns).
-            observables: per row, each with one diagonal.
-            num_threads: rows run side by side, one per thread at most.
-            num_states: for "checkpoint", states kept per row; None is the fewest, 1.
+            observables: number of observables of each row, each with one diagonal.
+            num_threads: number of threads; at most this number of rows run side by side.
+            num_states: for "checkpoint", number of states kept per row; None is the least, 1.
 
         Raises:
             ValueError: for a count that is no integer or too small, or when ``method`` or ``dtype`` is not understood.
@@ -217,14 +219,14 @@ class Plan(ShownAsText):
         observables: int = 1,
         num_threads: int = 1,
     ) -> Report:
-        """Compare what methods take for gradients: states, bytes, forward sweeps, estimated time; ``print`` shows it.
+        """Compare the methods for gradients: states, bytes, forward sweeps and estimated time; ``print`` shows a table.
 
         Args:
-            batch_size: rows.
-            memory_limit: as the option of that name; None is 80 % of the memory that is free now.
+            batch_size: number of rows.
+            memory_limit: as the option ``memory_limit``; None is 80 % of the memory that is free now.
             dtype: number format of the amplitudes.
-            observables: per row.
-            num_threads: rows run side by side, one per thread at most.
+            observables: number of observables of each row.
+            num_threads: number of threads; at most this number of rows run side by side.
 
         Raises:
             ValueError: for a count that is no integer or too small, or when ``memory_limit`` or ``dtype`` is not
@@ -313,18 +315,19 @@ def fuse(
     """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` counts them, ``fuse(circuit).draw()`` shows them.
 
     Args:
-        circuit: the circuit, with any number of parameters, or what `compile_circuit` made of it.
-        observables: one observable or a list of them. Gates that none of them can see are left out. None keeps all.
-            Where values take several light cones one after the other, the plan is that of the largest, and
-            ``plan.cones`` has the qubits of each.
-        inputs: parameters that differ between the rows of a batch. The plan then also shows what all rows share, and
-            from how many rows on that is simulated once.
+        circuit: the circuit, with any number of parameters, or the result of `compile_circuit`.
+        observables: one observable or a list of them. Gates that no observable can see are left out. None keeps all
+            gates. If values take several light cones one after the other, the plan shows the largest light cone, and
+            ``plan.cones`` has the number of qubits of each.
+        inputs: parameters that differ between the rows of a batch. The plan then also shows the gates that all rows
+            share, and the number of rows from which on these gates are simulated once.
 
     Returns:
-        The plan; the same object for the same unchanged circuit and observables on the same qubits, without inputs.
+        The plan. Without inputs, it is the same object for the same unchanged circuit and observables on the same
+        qubits.
 
     Raises:
-        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        UnsupportedInstruction: when the circuit has an instruction that the engines cannot run.
         MemoryError: when a plan would have more than 64 qubits.
         ValueError: when there are no observables, or they are on another number of qubits than the circuit, or for
             foreign parameters.

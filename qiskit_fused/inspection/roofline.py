@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The roofline of a run: its flop/s over the flops it makes for each byte, below what the machine can do at most.
+"""The roofline of a run: its flop/s over the flops it makes for each byte, below the ceilings of the machine.
 
 Sweeps that make few flops for each byte they move are bound by bandwidth, a slanted roof; others by the multiply-adds
 of a core, the flat roof (Williams, Waterman and Patterson, CACM 52, 65 (2009)).
@@ -31,14 +31,14 @@ _REPEATS = 7
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a machine can do at most.
+    """The highest rates of flops and bytes of a machine.
 
     Attributes:
         dtype: number format, "complex64" or "complex128", whose real numbers are multiplied.
-        num_threads: that work at the same time.
-        flops_per_second: of multiply-adds, two flops each, on registers.
-        cache_bytes_per_second: copied within the caches of the cores, read plus written.
-        memory_bytes_per_second: copied in memory, read plus written.
+        num_threads: number of threads that work at the same time.
+        flops_per_second: rate of multiply-adds on registers, two flops each.
+        cache_bytes_per_second: bytes copied within the caches of the cores per second, read plus written.
+        memory_bytes_per_second: bytes copied in memory per second, read plus written.
     """
 
     dtype: str
@@ -53,10 +53,10 @@ class Run:
     """A measured evaluation of a plan.
 
     Attributes:
-        label: its name in the picture.
-        plan: what ran.
-        seconds: that all rows took.
-        num_rows: rows of parameter values.
+        label: name of the run in the picture.
+        plan: the plan that ran.
+        seconds: time of all rows together, in seconds.
+        num_rows: number of rows of parameter values.
         dtype: number format of the amplitudes.
         gradient: whether gradients were computed with the values.
     """
