@@ -111,6 +111,18 @@ def test_each_test_is_named_for_a_module_or_a_topic_of_its_folder():
     assert topics <= tested - modules and tested <= modules | topics
 
 
+def test_the_page_of_the_flow_and_the_package_name_the_folders_in_their_order():
+    page = (ROOT / "tutorials" / "how_it_works.md").read_text(encoding="utf-8")
+    tables = page.split("## The folders of the package")[1].split("## The other folders")
+    listed, others = (re.findall(r"^\| `([\w/]+)/` \|", table, re.M) for table in tables)
+    assert [folder for folder in listed if "/" not in folder] == list(FOLDERS[:-1])
+    assert all((PACKAGE / folder).is_dir() for folder in listed) and all((ROOT / folder).is_dir() for folder in others)
+    picture = page.split("```text")[1].split("```")[0]
+    assert set(re.findall(r"(\w+)/", picture)) == set(FOLDERS) - {"", "common"}
+    order = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text())).split("in this order:")[1]
+    assert re.findall(r"\w+", order) == list(FOLDERS[:-1])
+
+
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_python_files_stay_readable(path):
     text = path.read_text()
