@@ -13,7 +13,7 @@ from math import isfinite
 import numpy as np
 
 BLOCK_BYTES = 1 << 25
-_FEW_BYTES = 1 << 13
+_FEW_BYTES = 1 << 13  # of an array whose sum of squares is looked at first: 1,024 numbers
 
 
 def row_blocks(array: np.ndarray) -> Iterator[slice]:

@@ -30,7 +30,7 @@ MAX_ENTRIES = 2000  # of a structure: names and qubits of its gates
 _MAX_BYTES = 64 << 20
 _BYTES_PER_ENTRY = 1000  # of a template with some plans
 
-_KEPT_GATES = 4096  # standard gates on some qubits with some parameters
+_KEPT_GATES = 4096  # at most, each a standard gate on certain qubits whose numbers are certain parameters
 
 _TEMPLATES: BoundedCache[CompiledCircuit] = BoundedCache(_MAX_BYTES)
 
@@ -149,7 +149,7 @@ def _lower(num_qubits: int, instructions: Sequence[tuple[str, Sequence[int]]], n
 _NO_GATE = ("(", "id", "global_phase")
 
 
-# Few different gates make up many small circuits.
+# New structures of small circuits are made of gates that others have: each gate is lowered once and kept.
 
 
 @lru_cache(maxsize=_KEPT_GATES)

@@ -199,7 +199,7 @@ def _distinct_rows(values: np.ndarray, number: np.ndarray, num_observables: int)
 
 
 def _take_parameters(batch: Batch, parameters: Any) -> None:
-    everything = ParameterView(batch.parameters)  # as `circuit.parameters`, which asks the circuit for 0.1 us each
+    everything = ParameterView(batch.parameters)  # equals `circuit.parameters`, which takes 13 us to make for 120
     if parameters is None:
         batch.subsets = [(everything, None, np.arange(len(batch.index)))]
         return
