@@ -17,6 +17,7 @@ import numpy as np
 
 from qiskit_fused.common.caches import keeps
 from qiskit_fused.common.forks import cached_property
+from qiskit_fused.common.text import count_text
 from qiskit_fused.options.method import Method
 
 FORWARD, BACK = 0, 1
@@ -42,6 +43,21 @@ class Schedule:
     def num_steps(self) -> int:
         """Forward steps, those of the forward sweep included."""
         return int((self.actions[:, 0] == FORWARD).sum())
+
+
+def check_segments(what: str, num_segments: int, num_layers: int) -> None:
+    """Raise a ValueError where segments are more than the layers of a fused circuit; one without layers takes any.
+
+    Args:
+        what: how the error calls the number of segments.
+        num_segments: segments.
+        num_layers: D.
+    """
+    if 0 < num_layers < num_segments:
+        raise ValueError(
+            f"{what} is {num_segments}, and the fused circuit has {count_text(num_layers, 'layer')}; use a number of "
+            f"at most {num_layers}, or None, which keeps as many states as fit in memory_limit."
+        )
 
 
 def schedule_of(method: Method, num_positions: int) -> Schedule | None:

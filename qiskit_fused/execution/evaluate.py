@@ -23,6 +23,7 @@ from qiskit_fused.engines.cpu.method import Choice, choose
 from qiskit_fused.engines.cuda import availability
 from qiskit_fused.engines.interface import NO_STATES, DoesNotFit, Engine, Evaluation, Watch
 from qiskit_fused.engines.selection import require_gpu, select_engine, suits_gpu
+from qiskit_fused.execution import segments
 from qiskit_fused.execution.block_evaluation import evaluate_blocks
 from qiskit_fused.execution.cone_evaluation import Part, evaluate_cones
 from qiskit_fused.execution.executor import cut_rows, evaluate_portions
@@ -150,12 +151,15 @@ def evaluate(
         states and their gradients also ``state_gradients``, on the qubits of the circuit.
 
     Raises:
-        ValueError: when the amplitudes that a row starts in have no direction, or a result is larger than any float64.
+        ValueError: when the amplitudes that a row starts in have no direction, or a result is larger than any float64,
+            or the option num_segments is larger than the number of layers.
         UnsupportedInstruction: when rows bring states and the circuit needs qubits in |0>.
         MemoryError: when a single row exceeds the memory limit, before anything is allocated; several rows that exceed
             it together are evaluated in blocks.
     """
     start = time.perf_counter()
+    if gradient:
+        segments.check_option(options, compiled, operators, imaginary=imaginary, any_start=starts.states is not None)
     num_lams = len(values) if cotangents is not None else len(pairs[0])
     is_scaled = is_out_of_range(operators, cotangents, options.dtype)
     portions = [] if is_scaled else cut_rows(options, compiled, len(values), num_lams if gradient else None)

@@ -259,7 +259,7 @@ class Plan(ShownAsText):
             dtype: number format, which decides on blocks.
             method: of a backward pass, "reverse", "checkpoint" or "store".
             num_states: for "checkpoint", states kept (see `report`); None: so many that no step is made thrice.
-            num_segments: for "checkpoint", segments of equal length instead.
+            num_segments: for "checkpoint", segments of equal length instead, at most one for each layer.
             max_layers: layers shown (steps of a sweep, for "cuda"), at least 2; of more, the first and the last ones.
 
         Raises:

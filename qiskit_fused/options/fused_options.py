@@ -53,8 +53,9 @@ class FusedOptions:
             and recomputes the others. ``"auto"`` takes ``"store"`` where all states are few bytes, else ``"reverse"``.
             All methods give the same gradients up to rounding. ``print(fuse(circuit).report())`` compares them.
         num_segments: for ``"checkpoint"``, cut the circuit into this number of segments of equal length. The states at
-            the starts of all segments, and all states of one segment at a time, are kept. A circuit of D layers has at
-            most D + 2 states, so a larger number of segments keeps all states.
+            the starts of all segments, and all states of one segment at a time, are kept. The limit is
+            the number of layers of the fused circuit, ``fuse(circuit, observables).num_layers``; one segment for each
+            layer keeps all states.
         seed: seed or generator of the noise of emulated precision.
         default_precision: target precision of PUBs that do not state one.
         precision_mode: ``"emulate"`` adds normal noise of the target precision, as ``StatevectorEstimator`` does.

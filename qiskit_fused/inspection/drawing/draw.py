@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from qiskit_fused.common.choices import check_choice, check_count, check_dtype
+from qiskit_fused.engines.checkpointing import check_segments
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.method import fewest_states
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -54,6 +55,8 @@ def draw(
             raise ValueError(f"{name} is {number} with method={method!r}; it goes with method='checkpoint' only.")
     if num_states is not None and num_segments is not None:
         raise ValueError(f"num_states is {num_states} and num_segments is {num_segments}; give one of them.")
+    if num_segments is not None:
+        check_segments("num_segments", num_segments, fused.num_layers)
     if method == "checkpoint" and num_segments is None:
         num_states = num_states or fewest_states(num_positions(fused), 2)
     keeps = Method(method, num_states, num_segments)

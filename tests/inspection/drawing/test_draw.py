@@ -242,6 +242,7 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
         ({"max_layers": None}, "max_layers is None; allowed: an integer >= 2"),
         ({"num_states": 0, "method": "checkpoint"}, "num_states is 0"),
         ({"num_segments": 4}, "goes with method='checkpoint'"),
+        ({"num_segments": 4, "method": "checkpoint"}, "num_segments is 4, and the fused circuit has 1 layer; use a"),
         ({"num_segments": 4, "num_states": 4, "method": "checkpoint"}, "give one of them"),
     ],
 )

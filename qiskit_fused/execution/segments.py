@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The number of segments that a gradient is asked to keep, held against the layers of the fused circuit."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from qiskit_fused.common.free_memory import TooManyQubits
+from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.engines.checkpointing import check_segments
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.program.observables import Observables
+
+
+def check_option(
+    options: FusedOptions, compiled: CompiledCircuit, operators: Observables, *, imaginary: bool, any_start: bool
+) -> None:
+    """Raise a ValueError where the option ``num_segments`` is more than the layers of the fused circuit.
+
+    The circuit that counts is the one of all observables together, on every device. Its light cones and the parts that
+    rows share may have fewer layers, and a GPU goes through several layers in one pass: there, each layer or pass is a
+    segment. Observables that see more than 64 qubits together have no such circuit and no limit.
+
+    Args:
+        options: the options.
+        compiled: the circuit.
+        operators: the observables.
+        imaginary: whether gradients are 2 Im <psi|O|d psi>, which need all gates.
+        any_start: whether rows bring start states.
+    """
+    if options.num_segments is None:
+        return
+    support = None if imaginary else operators.support(compiled.num_qubits)
+    with suppress(TooManyQubits):
+        check_segments("option num_segments", options.num_segments, compiled.plan(support, any_start).num_layers)
