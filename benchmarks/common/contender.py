@@ -33,6 +33,7 @@ class Contender:
         most_work: The largest `work` that it is given: about 10 s a call, or the memory that a machine has.
         warm_up: A tiny workload that loads all libraries before memory is measured; None for no such workload.
         starts_turns_untimed: True if each turn of short calls starts with a call that is not timed.
+        device: "cpu" or "cuda".
         rows: The number of rows of a timed call, if `prepare` chooses it; None for all rows that it is given.
         settings: How the contender runs, in words.
     """
@@ -46,6 +47,7 @@ class Contender:
     most_work: ClassVar[float] = math.inf
     warm_up: ClassVar[Workload | None] = efficient_su2(2, 1, batch=2)
     starts_turns_untimed: ClassVar[bool] = False
+    device: str = "cpu"
     rows: int | None = None
     settings: str = ""
 
@@ -72,7 +74,7 @@ class Contender:
         """Give memory back to the device, for the next contender."""
 
     def device_bytes(self) -> int | None:
-        """Return the most device memory in use since `release`, in bytes; None where there is no device."""
+        """Return the most device memory in use since `release`, in bytes; None where it is unknown."""
         return None
 
     @classmethod

@@ -170,7 +170,8 @@ def first_calls(calls: int = 1, rows: int | None = None) -> tuple[float, np.ndar
         contender.synchronize()
         seconds.append(time.perf_counter() - start)
         answers.append((np.array(values), np.array(gradients)))
-    _current["seconds"] = seconds[-1]
+    if rows is None:
+        _current["seconds"] = seconds[-1]
     contender.release()
     values, gradients = zip(*answers, strict=True)
     return seconds[0], np.stack(values), np.stack(gradients)
@@ -196,11 +197,13 @@ def turn(seed: int, calls: int) -> float:
 def memory_growth() -> dict[str, float | None]:
     """Return the memory of the contender in MiB: in all, and in its calls alone.
 
-    On a device, both numbers are the most memory that the contender held in the latest turn. Otherwise, they are the
-    peak memory of the process less the memory in use before `prepare`, and less the memory in use after `prepare`.
+    On a GPU, the first number is the most device memory that the contender held in the latest turn, and the second is
+    None. On the CPU, they are the peak memory of the process less the memory in use before `prepare`, and less the
+    memory in use after `prepare`.
     """
-    if (held := _current.get("device_bytes")) is not None:
-        return {"peak_mib": held / _MIB, "calls_mib": None}
+    if _current["contender"].device != "cpu":
+        held = _current["device_bytes"]
+        return {"peak_mib": None if held is None else held / _MIB, "calls_mib": None}
     before, prepared, peaks = _current["before"], _current["prepared"], (_current["peak"], memory_in_use("VmHWM"))
     if before is None or prepared is None or None in peaks:
         return {"peak_mib": None, "calls_mib": None}

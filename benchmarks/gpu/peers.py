@@ -52,7 +52,6 @@ class GpuContender(Contender):
     """A contender that runs on a GPU.
 
     Attributes:
-        device: "cuda" or "cpu"; set before `prepare`.
         call_seconds: `prepare` chooses `rows` such that a call takes about this long at most; set before `prepare`.
         stats: The statistics of the latest call.
     """
@@ -60,7 +59,6 @@ class GpuContender(Contender):
     precisions = ("complex64",)
     warm_up = None
     starts_turns_untimed = True  # memory is allocated again and clocks rise after another contender had the device
-    device = "cpu"
     call_seconds = 1.0
 
     def __init__(self, dtype: str, num_threads: int) -> None:
@@ -135,7 +133,7 @@ class Fused(GpuContender):
 
     def device_bytes(self) -> int | None:
         if self.device != "cuda":
-            return self.stats.get("bytes")
+            return None
         import cupy
 
         return int(cupy.get_default_memory_pool().total_bytes())  # the peak, since only `release` shrinks the pool

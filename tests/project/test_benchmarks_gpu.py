@@ -98,6 +98,32 @@ def test_fewer_rows_are_marked_and_scaled_to_the_batch(bench):
     assert taken["median_ms"] == 4000 and taken["min_ms"] == 2000
 
 
+@pytest.mark.parametrize(("held", "shown"), [(3 * 2**20, 3.0), (None, None)])
+def test_the_memory_of_a_contender_on_a_gpu_is_that_of_the_device(bench, held, shown):
+    class Held(bench.peers.Fused):
+        device = "cuda"
+
+        def prepare(self, workload):
+            self.device = "cpu"
+            super().prepare(workload)
+            self.device = "cuda"
+
+        def synchronize(self):
+            pass
+
+        def release(self):
+            pass
+
+        def device_bytes(self):
+            return held
+
+    one = InProcess(bench.worker, Held)
+    one.call(bench.worker.prepare, bench.gpu.QUICK[0].workload)
+    one.call(bench.worker.first_calls)
+    one.call(bench.worker.turn, 1, 1)
+    assert one.call(bench.worker.memory_growth) == {"peak_mib": shown, "calls_mib": None}
+
+
 def test_the_timed_call_gives_values_and_the_gradient_of_their_mean(bench, make_engine):
     peers = bench.peers
     workload = peers.encoded_ansatz("", 5, 2, 4)
