@@ -62,13 +62,13 @@ def real_values(values: Any, what: str = "parameter_values", owner: str = "param
     if type(values) is np.ndarray and values.dtype == np.float64:
         return values
     array = as_numbers(values, what) if values is not None else None
-    given = "None" if array is None else None
+    fault = "None" if array is None else None
     if array is not None and array.dtype.kind == "c":
         wrong = array[array.imag != 0]  # NaN is not 0
-        given = f"complex ({wrong[0]:g})" if len(wrong) else None
+        fault = f"complex ({wrong[0]:g})" if len(wrong) else None
         array = np.array(array.real)
-    if array is None or given is not None:
-        raise TypeError(f"{what} is {given}; allowed: real numbers, one for each {owner}.")
+    if array is None or fault is not None:
+        raise TypeError(f"{what} is {fault}; allowed: real numbers, one for each {owner}.")
     return array if array.dtype == np.float64 else copy_rows(array)
 
 

@@ -126,10 +126,10 @@ class BoundedCache(Generic[_V]):
 
     def _insert(self, dropped: list[Any], key: Hashable, entry: _Entry[_V], replace: bool) -> _V:
         self._drop_orphans(dropped)
-        known = self._entries.get(key)
-        if known is not None:
+        present = self._entries.get(key)
+        if present is not None:
             if not replace:
-                return known.value
+                return present.value
             self._drop(key, dropped)
         entry.place = len(self._keys)
         self._keys.append(key)

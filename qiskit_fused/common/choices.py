@@ -69,14 +69,14 @@ def check_dtype(what: str, value: Any) -> str:
     Raises:
         ValueError: with the formats allowed, and the one that was probably meant.
     """
-    found = str(value).removeprefix("torch.")
-    if found not in DTYPES and value is not None:
+    name = str(value).removeprefix("torch.")
+    if name not in DTYPES and value is not None:
         with suppress(TypeError):
-            found = np.dtype(value).name
-    if found not in DTYPES:
+            name = np.dtype(value).name
+    if name not in DTYPES:
         words = ", ".join(map(repr, DTYPES))
-        raise ValueError(f"{what} is {value!r}; allowed: {words}{suggest(found, DTYPES)}")
-    return found
+        raise ValueError(f"{what} is {value!r}; allowed: {words}{suggest(name, DTYPES)}")
+    return name
 
 
 def suggest(value: Any, allowed: Collection[str]) -> str:

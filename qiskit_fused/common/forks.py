@@ -42,8 +42,8 @@ def in_child(action: Callable[[], None]) -> Callable[[], None]:
 
 def begin_anew() -> None:
     """Open all locks and call all registered functions, as a forked child does."""
-    for known in list(_locks):
-        lock = known()
+    for reference in list(_locks):
+        lock = reference()
         if lock is not None:
             lock._at_fork_reinit()
     for action in _actions:

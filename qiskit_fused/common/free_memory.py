@@ -59,8 +59,8 @@ def free_memory(root: Path = Path("/")) -> int | None:
     """
     try:
         text = (root / "proc/meminfo").read_text(encoding="ascii")
-        found = re.search(r"^MemAvailable:\s*(\d+) kB$", text, re.M)
-        free = [int(found[1]) * 1024] if found else []
+        match = re.search(r"^MemAvailable:\s*(\d+) kB$", text, re.M)
+        free = [int(match[1]) * 1024] if match else []
     except OSError:
         free = []
     if not free:
@@ -101,5 +101,5 @@ def _free_in_group(folder: Path, limit_file: str, used_file: str, reclaimable: s
         stat = (folder / "memory.stat").read_text(encoding="ascii")
     except (OSError, ValueError):  # "max" is no limit
         return []
-    found = re.search(rf"^{reclaimable} (\d+)$", stat, re.M)
-    return [limit - used + (int(found[1]) if found else 0)]
+    match = re.search(rf"^{reclaimable} (\d+)$", stat, re.M)
+    return [limit - used + (int(match[1]) if match else 0)]

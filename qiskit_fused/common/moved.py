@@ -15,8 +15,8 @@ def moved(old: str, new: str) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name.startswith("__"):  # what Python and its tools ask of every module
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        found = getattr(import_module(new), name)
+        member = getattr(import_module(new), name)
         warnings.warn(f"{old} is now {new}; its former path will be removed.", FutureWarning, stacklevel=2)
-        return found
+        return member
 
     return find

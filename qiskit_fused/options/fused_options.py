@@ -128,17 +128,17 @@ class FusedOptions:
             ValueError: for a bad value; the text names option, value and what is allowed.
         """
         if isinstance(options, FusedOptions):
-            given = {}
+            changes = {}
         elif options is None or isinstance(options, Mapping):
-            given = dict(options or {})
+            changes = dict(options or {})
             options = cls()
         else:
             raise TypeError(f"options must be FusedOptions, a mapping or None, not {type(options).__name__}.")
-        given |= keywords
-        for name in given:
+        changes |= keywords
+        for name in changes:
             if name not in _CHECKS:
                 raise unknown_option(name)
-        return replace(options, **given)
+        return replace(options, **changes)
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from the defaults."""

@@ -77,14 +77,14 @@ def _detached(options: GradientOptions) -> Options:
     return detached
 
 
-def split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return which of the options are the engine's, and which are options of others.
 
     Raises:
         TypeError: for a name that looks like an option of the engine that was mistyped.
     """
-    own = {name: value for name, value in given.items() if is_option(name)}
-    others = {name: value for name, value in given.items() if name not in own}
-    for name in filter(resembles_option, others):
+    engine_options = {name: value for name, value in options.items() if is_option(name)}
+    other_options = {name: value for name, value in options.items() if name not in engine_options}
+    for name in filter(resembles_option, other_options):
         raise unknown_option(name)
-    return own, others
+    return engine_options, other_options

@@ -27,18 +27,22 @@ def checks_keywords(**new_names: str) -> Callable[[Callable[_P, _Result]], Calla
     def decorate(function: Callable[_P, _Result]) -> Callable[_P, _Result]:
         name = function.__qualname__.removesuffix(".__init__")
         parameters = inspect.signature(function).parameters.values()
-        arguments = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD and one.name != "self"]
+        arguments = [
+            parameter.name
+            for parameter in parameters
+            if parameter.kind is not parameter.VAR_KEYWORD and parameter.name != "self"
+        ]
 
         @wraps(function)
         def call(*args: _P.args, **kwargs: _P.kwargs) -> _Result:
-            for given in [given for given in kwargs if given not in arguments and not is_option(given)]:
-                new = new_names.get(given)
+            for keyword in [keyword for keyword in kwargs if keyword not in arguments and not is_option(keyword)]:
+                new = new_names.get(keyword)
                 if new is None:
-                    raise unknown_option(given, name, arguments)
+                    raise unknown_option(keyword, name, arguments)
                 if new in kwargs:
-                    raise TypeError(f"{name} was given {new} and {given}, its old name; give {new} alone.")
-                warnings.warn(f"{given} of {name} is now called {new}.", FutureWarning, stacklevel=2)
-                kwargs[new] = kwargs.pop(given)
+                    raise TypeError(f"{name} was given {new} and {keyword}, its old name; give {new} alone.")
+                warnings.warn(f"{keyword} of {name} is now called {new}.", FutureWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(keyword)
             return function(*args, **kwargs)
 
         return call

@@ -97,15 +97,15 @@ def _normalise(amplitudes: np.ndarray) -> np.ndarray:
     return norms
 
 
-def rows_at_once(num_qubits: int, num_rows: int, num_lams: int) -> int:
+def rows_at_once(num_qubits: int, num_rows: int, num_state_gradients: int) -> int:
     """Return the rows of a block, whose start states stay few bytes.
 
     Args:
         num_qubits: n.
         num_rows: of the batch.
-        num_lams: gradients with respect to start states that are wanted in all.
+        num_state_gradients: gradients with respect to start states, of the whole batch.
     """
-    bytes_per_row = (16 << num_qubits) * (1 + num_lams / max(num_rows, 1))
+    bytes_per_row = (16 << num_qubits) * (1 + num_state_gradients / max(num_rows, 1))
     return min(num_rows, max(int(_BLOCK_BYTES / bytes_per_row), _MIN_BLOCK_ROWS))
 
 

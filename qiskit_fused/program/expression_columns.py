@@ -50,10 +50,10 @@ class CompiledExpressions:
 
     def depend_on(self, parameters: np.ndarray) -> np.ndarray:
         """Say which expressions, bool (E,), depend on some of the parameters, bool (P,)."""
-        found = np.zeros(self.num_expressions, bool)
+        depends = np.zeros(self.num_expressions, bool)
         for group in self._groups:
-            np.logical_or.at(found, group.members[group.entry_member], parameters[group.entry_column])
-        return found
+            np.logical_or.at(depends, group.members[group.entry_member], parameters[group.entry_column])
+        return depends
 
     def pull_back(self, values: np.ndarray, gradients: np.ndarray, unseen: np.ndarray | None = None) -> np.ndarray:
         """Map gradients (B, K, P + E) with respect to columns to (B, K, P) with respect to parameters.

@@ -178,8 +178,8 @@ class Observables:
 
     def term_text(self, term: int) -> str:
         """Write a term as its letters on qubits, "Z3 Z4", or as some of very many."""
-        own = slice(self.boundaries[term], self.boundaries[term + 1])
-        names = [f"{_NAMES[letter]}{qubit}" for letter, qubit in zip(self.letters[own].tolist(), self.qubits[own])]
+        span = slice(self.boundaries[term], self.boundaries[term + 1])
+        names = [f"{_NAMES[letter]}{qubit}" for letter, qubit in zip(self.letters[span].tolist(), self.qubits[span])]
         if len(names) > _MOST_NAMES:
             names[_MOST_NAMES - 2 : -1] = ["..."]
         return " ".join(names) or "1"
@@ -312,12 +312,12 @@ def _merge(rows: _Rows, observable: np.ndarray, num_observables: int) -> TermMas
     first = np.ones(len(order), dtype=bool)
     if len(order):
         first[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-    starts = np.flatnonzero(first)
+    group_begins = np.flatnonzero(first)
     coefficient = rows.coefficient[order]
-    if len(starts) < len(order):
-        coefficient = np.add.reduceat(coefficient, starts)
-    kept = coefficient != 0
-    z, value, care, x, observable = (key[starts][kept] for key in keys)
+    if len(group_begins) < len(order):
+        coefficient = np.add.reduceat(coefficient, group_begins)
+    is_nonzero = coefficient != 0
+    z, value, care, x, observable = (key[group_begins][is_nonzero] for key in keys)
     masks = TermMasks(
         num_observables=num_observables,
         observable=observable.astype(np.int32),
@@ -325,8 +325,8 @@ def _merge(rows: _Rows, observable: np.ndarray, num_observables: int) -> TermMas
         z=z,
         care=care,
         value=value,
-        real=np.ascontiguousarray(coefficient.real[kept]),
-        imag=np.ascontiguousarray(coefficient.imag[kept]),
+        real=np.ascontiguousarray(coefficient.real[is_nonzero]),
+        imag=np.ascontiguousarray(coefficient.imag[is_nonzero]),
     )
     for array in (masks.observable, masks.x, masks.z, masks.care, masks.value, masks.real, masks.imag):
         array.setflags(write=False)

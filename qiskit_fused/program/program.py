@@ -109,10 +109,10 @@ class Ops:
     def varies(self, columns: np.ndarray) -> np.ndarray:
         """Say which ops depend on some of the columns, bool (C,)."""
         padded = np.append(columns, [False] * 3)  # column -1 is a constant
-        found: np.ndarray = padded[self.column]
+        varies: np.ndarray = padded[self.column]
         for further in (1, 2):
-            found = found | ((self.kind == OpKind.RV) & padded[self.column + further])
-        return found
+            varies = varies | ((self.kind == OpKind.RV) & padded[self.column + further])
+        return varies
 
 
 class Expressions(Protocol):

@@ -141,9 +141,9 @@ class Group:
         result = self._results(values)[-1]
         rows = np.flatnonzero(np.isnan(result).any(axis=1))
         if len(rows) and not np.iscomplexobj(result):
-            found = self._results(values[rows] + 0j)[-1]
+            complex_values = self._results(values[rows] + 0j)[-1]
             result = result.astype(complex)
-            result[rows] = np.where(np.isnan(found), result[rows], found)
+            result[rows] = np.where(np.isnan(complex_values), result[rows], complex_values)
         return result
 
     def jacobian(self, values: np.ndarray) -> np.ndarray:
@@ -152,17 +152,17 @@ class Group:
         Where the rules of differentiation give no finite number, it is the limit, if the functions near the point show
         one (see `_limits`), else NaN.
         """
-        found = self._derivatives(values, self._results(values))
-        wrong = ~np.isfinite(found)
+        derivatives = self._derivatives(values, self._results(values))
+        wrong = ~np.isfinite(derivatives)
         if wrong.any():  # roots of negative numbers, perhaps
             rows = np.flatnonzero(wrong.any(axis=1))
             part = self._derivatives(values[rows], self._results(values[rows] + 0j))
-            found[rows] = np.where(wrong[rows], part, found[rows])
-            wrong = ~np.isfinite(found)
+            derivatives[rows] = np.where(wrong[rows], part, derivatives[rows])
+            wrong = ~np.isfinite(derivatives)
         for entry in np.flatnonzero(wrong.any(axis=0)).tolist():
             rows = np.flatnonzero(wrong[:, entry])
-            found[rows, entry] = self._limits(values[rows], entry)
-        return found
+            derivatives[rows, entry] = self._limits(values[rows], entry)
+        return derivatives
 
     def add_gradients(self, target: np.ndarray, gradients: np.ndarray, jacobian: np.ndarray) -> None:
         """Add gradients (B, K, E) of the functions, times the Jacobian, to those of parameters, target (B, K, P)."""
@@ -198,7 +198,7 @@ class Group:
         adjoints: list = [None] * len(results)
         adjoints[-1] = np.ones((len(values), len(self.members)))
         is_complex = any(map(np.iscomplexobj, results))
-        found = np.zeros((len(values), len(self.entry_column)), dtype=complex if is_complex else float)
+        derivatives = np.zeros((len(values), len(self.entry_column)), dtype=complex if is_complex else float)
         with np.errstate(all="ignore"):
             for place in range(len(results) - 1, -1, -1):
                 operation, *arguments = self._steps[place]
@@ -206,14 +206,14 @@ class Group:
                 if operation == "affine":
                     leaf = self._leaves[place]
                     for entries, coefficients in zip(leaf.entries, leaf.coefficients):
-                        found[:, entries] += adjoint * coefficients
+                        derivatives[:, entries] += adjoint * coefficients
                     continue
                 inputs = [results[argument] for argument in arguments]
                 for argument, derivative in zip(arguments, _DERIVATIVES[operation]):
                     if self._varies[argument]:
                         part = adjoint * derivative(*inputs, results[place])
                         adjoints[argument] = part if adjoints[argument] is None else adjoints[argument] + part
-        return _real(found)
+        return _real(derivatives)
 
     def _limits(self, values: np.ndarray, entry: int) -> np.ndarray:
         """Return the limits (B,) of a derivative as its parameter comes near its values, NaN where none is seen.
@@ -226,18 +226,18 @@ class Group:
         only = self._single(int(self.entry_member[entry]))
         column = self.entry_column[entry : entry + 1]
         (position,) = np.flatnonzero(only.entry_column == column)
-        here = _real(only._results(values)[-1][:, 0])
-        found, known = np.full(len(values), np.nan), np.zeros(len(values), bool)
+        value_at_point = _real(only._results(values)[-1][:, 0])
+        two_sided, is_known = np.full(len(values), np.nan), np.zeros(len(values), bool)
         for side in (1.0, -1.0):
-            limit, previous, is_defined = np.full(len(values), np.nan), np.full(len(values), np.nan), known
+            limit, previous, is_defined = np.full(len(values), np.nan), np.full(len(values), np.nan), is_known
             for distance in _DISTANCES:
                 results = only._results(values, (column, side * distance))
                 value, derivative = _real(results[-1][:, 0]), only._derivatives(values, results)[:, position]
-                limit = np.where(_agree(value, here) & _agree(previous, derivative), derivative, limit)
+                limit = np.where(_agree(value, value_at_point) & _agree(previous, derivative), derivative, limit)
                 previous, is_defined = derivative, np.isfinite(value)
-            limit = np.where(~known | _agree(found, limit), limit, np.nan)
-            found, known = np.where(is_defined, limit, found), known | is_defined
-        return found
+            limit = np.where(~is_known | _agree(two_sided, limit), limit, np.nan)
+            two_sided, is_known = np.where(is_defined, limit, two_sided), is_known | is_defined
+        return two_sided
 
     def _single(self, member: int) -> Group:
         """Return one of the tapes as a group of its own."""
