@@ -145,8 +145,8 @@ class CompiledCircuit:
         return f"CompiledCircuit({', '.join(count_text(*count) for count in counts)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_kept", "num_instructions", "num_qubits", "parameters", "_columns", "program")
-        return {name: getattr(self, name) for name in kept}
+        names = ("_kept", "num_instructions", "num_qubits", "parameters", "_columns", "program")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy: it runs as the original does, but describes no circuit object."""

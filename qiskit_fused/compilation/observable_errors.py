@@ -20,11 +20,11 @@ _ALLOWED = (
 )
 
 
-def explain_refusal(given: Any, error: Exception) -> Exception:
+def explain_refusal(observables: Any, error: Exception) -> Exception:
     """Return an error of the same kind as Qiskit's that says which observable is wrong, and what to write instead."""
     kind = type(error) if isinstance(error, (TypeError, ValueError)) else ValueError
     first: tuple[str, int] | None = None
-    for place, item in _each(given, "observables"):
+    for place, item in _each(observables, "observables"):
         try:
             num_qubits = ObservablesArray.coerce_observable(item).num_qubits
         except Exception as refused:
@@ -44,48 +44,48 @@ def explain_refusal(given: Any, error: Exception) -> Exception:
                 f"{first[0]} is on {first[1]} qubits and {place} on {num_qubits}; allowed: observables on the same "
                 "number of qubits."
             )
-    lengths = _first_lengths(given)
+    lengths = _first_lengths(observables)
     if lengths:
         return kind(f"observables has {lengths}; allowed: lists of one length at each level.")
     return error
 
 
-def wrong_width(num_qubits: int, found: int, place: int | None = None) -> ValueError:
+def wrong_width(num_qubits: int, width: int, place: int | None = None) -> ValueError:
     """Return the error for observables on another number of qubits than the circuit, the one of that place if any."""
     circuit = "the circuit" if place is None else f"the {place}-th circuit"
     observables = "the observables" if place is None else f"the {place}-th observable"
     return ValueError(
         f"The number of qubits of {circuit} ({num_qubits}) does not match the number of qubits of {observables} "
-        f"({found}); after transpiling, use observable.apply_layout(circuit.layout)."
+        f"({width}); after transpiling, use observable.apply_layout(circuit.layout)."
     )
 
 
-def check_coefficients(given: Any, coefficients: np.ndarray) -> None:
+def check_coefficients(observables: Any, coefficients: np.ndarray) -> None:
     """Raise a ValueError that names the first coefficient of all observables that is NaN or infinite."""
     if not np.isfinite(coefficients).all():
-        raise explain_refusal(given, ValueError("a coefficient of observables is NaN or infinite."))
+        raise explain_refusal(observables, ValueError("a coefficient of observables is NaN or infinite."))
 
 
-def _each(given: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _each(observables: Any, place: str) -> Iterator[tuple[str, Any]]:
     """Yield the single observables of nested lists, and where they are."""
-    numbers = _as_numbers(given)
+    numbers = _as_numbers(observables)
     if numbers is not None:
         yield place, numbers
         return
-    is_coefficient = isinstance(given, (list, tuple)) and any(isinstance(item, Complex) for item in given)
-    if isinstance(given, (list, tuple, np.ndarray, PauliList)) and not is_coefficient:
-        for position, item in enumerate(given):
+    is_coefficient = isinstance(observables, (list, tuple)) and any(isinstance(item, Complex) for item in observables)
+    if isinstance(observables, (list, tuple, np.ndarray, PauliList)) and not is_coefficient:
+        for position, item in enumerate(observables):
             yield from _each(item, f"{place}[{position}]")
     else:
-        yield place, given
+        yield place, observables
 
 
-def _as_numbers(given: Any) -> np.ndarray | None:
+def _as_numbers(observables: Any) -> np.ndarray | None:
     """Return an array of numbers, or nested lists of them, as an array; None for anything else."""
-    if not isinstance(given, (list, tuple, np.ndarray)):
+    if not isinstance(observables, (list, tuple, np.ndarray)):
         return None
     try:
-        array = np.asarray(given)
+        array = np.asarray(observables)
     except Exception:  # ragged lists
         return None
     return array if array.size and array.dtype.kind in "biufc" else None
@@ -155,15 +155,17 @@ def _not_real(place: str, item: Any) -> str:
     return _not_finite(place, item)
 
 
-def _first_lengths(given: Any) -> str:
+def _first_lengths(observables: Any) -> str:
     """Say how the lengths of lists at one level differ; "" if they do not."""
-    if not isinstance(given, (list, tuple)):
+    if not isinstance(observables, (list, tuple)):
         return ""
-    texts = [f"a list of {len(item)}" if isinstance(item, (list, tuple)) else "a single observable" for item in given]
+    texts = [
+        f"a list of {len(item)}" if isinstance(item, (list, tuple)) else "a single observable" for item in observables
+    ]
     for position, text in enumerate(texts):
         if text != texts[0]:
             return f"{texts[0]} at 0 and {text} at {position}"
-    return next(filter(None, map(_first_lengths, given)), "")
+    return next(filter(None, map(_first_lengths, observables)), "")
 
 
 def _article(name: str) -> str:

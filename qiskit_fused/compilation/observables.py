@@ -65,15 +65,15 @@ def coerce_observables(observables: Any) -> CoercedObservables:
         return _convert(observables)
     if latest is not None and latest[0] == key:  # a large key is compared in less time than it is hashed
         return latest[1]
-    found = _CONVERTED.get(key)
-    if found is None:
-        found = _convert(observables)
+    coerced = _CONVERTED.get(key)
+    if coerced is None:
+        coerced = _convert(observables)
         if _content(observables) == key:  # no other thread has changed them meanwhile
-            found = _CONVERTED.put(key, found, 2 * array_bytes(found.operators))  # the key takes about as much
+            coerced = _CONVERTED.put(key, coerced, 2 * array_bytes(coerced.operators))  # the key takes about as much
         else:
-            return found
-    _latest = key, found
-    return found
+            return coerced
+    _latest = key, coerced
+    return coerced
 
 
 def as_list(observables: Any) -> Any:
@@ -85,35 +85,35 @@ def as_list(observables: Any) -> Any:
     return (observables,) if isinstance(observables, _SCALARS) else observables
 
 
-def circuit_observables(given: Any, num_qubits: int) -> CoercedObservables:
+def circuit_observables(observables: Any, num_qubits: int) -> CoercedObservables:
     """Convert observables on the qubits of a circuit, as `coerce_observables` does; None is Z on all qubits.
 
     Raises:
         TypeError, ValueError: as `coerce_observables`, and where there is no observable, or they are on another number
             of qubits.
     """
-    found = coerce_observables(or_all_z(given, num_qubits))
-    if not found.operators.num_observables:
+    coerced = coerce_observables(or_all_z(observables, num_qubits))
+    if not coerced.operators.num_observables:
         raise ValueError("observables is empty; allowed: one observable or a list of them.")
-    if num_qubits != found.operators.num_qubits:
-        raise wrong_width(num_qubits, found.operators.num_qubits)
-    return found
+    if num_qubits != coerced.operators.num_qubits:
+        raise wrong_width(num_qubits, coerced.operators.num_qubits)
+    return coerced
 
 
-def or_all_z(given: Any, num_qubits: int) -> Any:
+def or_all_z(observables: Any, num_qubits: int) -> Any:
     """Return what was given, or Z on all qubits in the place of None."""
-    return "Z" * num_qubits if given is None else given
+    return "Z" * num_qubits if observables is None else observables
 
 
 class LiveObservables:
     """Observables of an object that outlives a call: each call sees them as they are then, changed in place or not.
 
     Args:
-        given: one observable or a list of them; None is Z on all qubits.
+        observables: one observable or a list of them; None is Z on all qubits.
         num_qubits: qubits of the circuit.
 
     Attributes:
-        given: the observables, the same object.
+        observables: the observables, the same object.
         shape: the shape of the array they came in; () for a single one.
         num_observables: how many they are.
 
@@ -121,10 +121,10 @@ class LiveObservables:
         TypeError, ValueError: as `circuit_observables`.
     """
 
-    def __init__(self, given: Any, num_qubits: int):
-        self.given, self._num_qubits = given, num_qubits
-        self._known, self.shape = self._read()
-        self.num_observables = self._known[1].num_observables
+    def __init__(self, observables: Any, num_qubits: int):
+        self.observables, self._num_qubits = observables, num_qubits
+        self._latest, self.shape = self._read()
+        self.num_observables = self._latest[1].num_observables
 
     def now(self) -> Observables:
         """Return the observables as they are now: the same object as before, if they are as they were.
@@ -132,22 +132,22 @@ class LiveObservables:
         Raises:
             ValueError: when the number of observables is another one than at first.
         """
-        known, operators = self._known  # both at once: another thread may be replacing them
-        if known == fingerprint(self.given):
+        content, operators = self._latest  # both at once: another thread may be replacing them
+        if content == fingerprint(self.observables):
             return operators
         changed, shape = self._read()
         if shape != self.shape:
             raise ValueError(
                 f"observables has been changed from shape {self.shape} to {shape}; make a new object for them."
             )
-        self._known = changed
+        self._latest = changed
         return changed[1]
 
     def _read(self) -> tuple[tuple[Any, Observables], tuple[int, ...]]:
         """Return what the observables are and what they look like now, and their shape."""
-        print_ = fingerprint(self.given)  # first: a change while converting is then seen by the next call
-        found = circuit_observables(self.given, self._num_qubits)
-        return (print_, found.operators), found.shape
+        print_ = fingerprint(self.observables)  # first: a change while converting is then seen by the next call
+        coerced = circuit_observables(self.observables, self._num_qubits)
+        return (print_, coerced.operators), coerced.shape
 
 
 class FixedObservables:
@@ -219,7 +219,7 @@ def _content(thing: Any) -> Any:
     elif isinstance(thing, np.ndarray) and thing.dtype == object:
         parts = thing.shape, *[_content(item) for item in thing.flat]
     elif isinstance(thing, Mapping):
-        parts = tuple([_content(one) for pair in thing.items() for one in pair])
+        parts = tuple([_content(item) for pair in thing.items() for item in pair])
     return None if parts is None or any(part is None for part in parts) else (kind, parts)
 
 
@@ -228,30 +228,30 @@ def stack_observables(parts: list[Observables]) -> Observables:
     if len(parts) == 1:
         return parts[0]
     key = tuple(map(id, parts))
-    found = _STACKS.get(key)
-    if found is None:
+    entry = _STACKS.get(key)
+    if entry is None:
         stack = Observables.concatenate(parts)
-        found = _STACKS.put(key, (list(parts), stack), 2 * array_bytes(stack))  # the list keeps the ids taken
-    return found[1]
+        entry = _STACKS.put(key, (list(parts), stack), 2 * array_bytes(stack))  # the list keeps the ids taken
+    return entry[1]
 
 
-def _convert(given: Any) -> CoercedObservables:
-    if isinstance(given, tuple):  # which `ObservablesArray` refuses
-        given = list(given)
-    if isinstance(given, list) and given and all(isinstance(item, _SCALARS) for item in given):
+def _convert(observables: Any) -> CoercedObservables:
+    if isinstance(observables, tuple):  # which `ObservablesArray` refuses
+        observables = list(observables)
+    if isinstance(observables, list) and observables and all(isinstance(item, _SCALARS) for item in observables):
         # the items may have been converted before, and will be again in other lists
         try:
-            parts = [coerce_observables(item).operators for item in given]
+            parts = [coerce_observables(item).operators for item in observables]
         except Exception as error:
-            raise explain_refusal(given, error) from None  # with the place in the list
+            raise explain_refusal(observables, error) from None  # with the place in the list
         if len({part.num_qubits for part in parts}) == 1:
-            return CoercedObservables(stack_observables(parts), (len(given),))
+            return CoercedObservables(stack_observables(parts), (len(observables),))
     try:
-        array = ObservablesArray.coerce(given)
+        array = ObservablesArray.coerce(observables)
     except Exception as error:
-        raise explain_refusal(given, error) from error
+        raise explain_refusal(observables, error) from error
     operators = _stack(array)
-    check_coefficients(given, operators.coefficients)
+    check_coefficients(observables, operators.coefficients)
     return CoercedObservables(operators, array.shape)
 
 

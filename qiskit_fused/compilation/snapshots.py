@@ -155,8 +155,8 @@ class _Circuit(_Content):
                     self._objects.append((index, maker.content(operation)))
 
     def matches(self, thing: Any, met: _Met) -> bool:
-        known = met.get(id(thing))
-        if known is not None and known[1] is self:
+        entry = met.get(id(thing))
+        if entry is not None and entry[1] is self:
             return True
         data = thing._data
         met[id(thing)] = (thing, self)
@@ -229,8 +229,8 @@ class _Object(_Content):
     def matches(self, thing: Any, met: _Met) -> bool:
         if type(thing) is not self._type:
             return False
-        known = met.get(id(thing))
-        if known is not None and known[1] is self:
+        entry = met.get(id(thing))
+        if entry is not None and entry[1] is self:
             return True
         met[id(thing)] = (thing, self)
         attributes = _attributes(thing)
@@ -332,5 +332,5 @@ def _is_python(kind: Any) -> bool:
 
 def _is_defined_in_python(kind: type) -> bool:
     # The interpreter adds one of these to each class that a `class` statement makes, unless its bases have them.
-    own = vars(kind)
-    return "__weakref__" in own or "__slots__" in own or any(map(_is_defined_in_python, kind.__bases__))
+    attributes = vars(kind)
+    return "__weakref__" in attributes or "__slots__" in attributes or any(map(_is_defined_in_python, kind.__bases__))

@@ -121,22 +121,22 @@ def _lower(num_qubits: int, instructions: Sequence[tuple[str, Sequence[int]]], n
             column += name == "global_phase"
             continue
         wires = tuple([wire_of[qubit] for qubit in qubits])
-        slots = tuple([form.slot[wire] for wire in wires])
+        places = tuple([form.wire_of[wire] for wire in wires])
         gates.append(_gate(name, wires, column))
-        rows, new_slots = _normal_form(name, slots, column)
+        rows, new_places = _normal_form(name, places, column)
         form.rows += rows
-        if new_slots != slots:
-            for wire, slot in zip(wires, new_slots):
-                form.slot[wire] = slot
+        if new_places != places:
+            for wire, place in zip(wires, new_places):
+                form.wire_of[wire] = place
         column += len(gates[-1].angles)
     begins += (len(gates), len(form.rows))
-    slot_of = dict(zip(active, form.slot))
+    output_wire_of = dict(zip(active, form.wire_of))
     names = _names(num_numbers)
     return Program(
         num_qubits=len(active),
         num_circuit_qubits=num_qubits,
         wires=np.array([wire_of.get(qubit, -1) for qubit in range(num_qubits)], np.int32),
-        output_wires=np.array([slot_of.get(qubit, -1) for qubit in range(num_qubits)], np.int32),
+        output_wires=np.array([output_wire_of.get(qubit, -1) for qubit in range(num_qubits)], np.int32),
         num_parameters=num_numbers,
         expressions=CompiledExpressions((), (), names),
         gates=tuple(gates),
@@ -161,13 +161,13 @@ def _gate(name: str, wires: tuple[int, ...], column: int) -> ProgramGate:
 
 
 @lru_cache(maxsize=_KEPT_GATES)
-def _normal_form(name: str, slots: tuple[int, ...], column: int) -> tuple[list[tuple], tuple[int, ...]]:
-    """Return the rows of a gate whose qubits are in slots, and the slots that they are in afterwards."""
-    form = NormalForm(len(slots))
-    form.slot[:] = slots
-    gate = _gate(name, tuple(range(len(slots))), column)
+def _normal_form(name: str, places: tuple[int, ...], column: int) -> tuple[list[tuple], tuple[int, ...]]:
+    """Return the rows of a gate whose qubits are on wires ``places``, and their wires afterwards."""
+    form = NormalForm(len(places))
+    form.wire_of[:] = places
+    gate = _gate(name, tuple(range(len(places))), column)
     GATES[gate.name].lower(form.controlled(gate.controls, gate.ctrl_state), gate.qubits, gate.angles)
-    return form.rows, tuple(form.slot)
+    return form.rows, tuple(form.wire_of)
 
 
 @lru_cache(maxsize=256)

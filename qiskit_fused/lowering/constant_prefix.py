@@ -64,7 +64,7 @@ def start_from_gate(lowering: LoweringContext, matrix: np.ndarray) -> bool:
     groups.fold(group[0])
     lowering.begins.append((len(lowering.gates), len(lowering.form)))  # the rest of this instruction stays
     for qubit in group:
-        lowering.form.slot[qubit] = qubit  # swaps are part of the state
+        lowering.form.wire_of[qubit] = qubit  # swaps are part of the state
     return True
 
 
@@ -147,8 +147,8 @@ def with_prefix(program: Program) -> Program:
             gates.append(gate)
     begins.append((len(gates), len(form)))
     for qubit in range(program.num_qubits):  # the other ops are on the wires that qubits had before any swap
-        if form.slot[qubit] != qubit:
-            other = form.slot.index(qubit)
+        if form.wire_of[qubit] != qubit:
+            other = form.wire_of.index(qubit)
             for control, target in ((qubit, other), (other, qubit), (qubit, other)):
                 form.cx(control, target)
             form.swap(qubit, other)

@@ -149,9 +149,9 @@ class LoweringContext(ABC):
 
     def definition(self, op: Instruction) -> QuantumCircuit | None:
         """Return the circuit that an operation stands for, if it has one."""
-        known = self.definitions.get(id(op))
-        if known is not None:
-            return known[1]
+        entry = self.definitions.get(id(op))
+        if entry is not None:
+            return entry[1]
         try:
             definition = op.to_circuit() if hasattr(op, "to_circuit") else op.definition
         except (QiskitError, TypeError, ValueError, AttributeError) as error:
@@ -167,9 +167,9 @@ class LoweringContext(ABC):
         """Return the angle of a gate's parameter, giving it an expression column where it needs one."""
         if not isinstance(value, ParameterExpression):
             return self._constant(value)
-        known = self.angles.get(value) if isinstance(value, Parameter) else None
-        if known is not None:
-            return known
+        angle = self.angles.get(value) if isinstance(value, Parameter) else None
+        if angle is not None:
+            return angle
         return self.angle_of(self.tape_of(value), value)
 
     def tape_of(self, value: ParameterExpression) -> Tape:

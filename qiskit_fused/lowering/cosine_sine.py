@@ -138,19 +138,19 @@ def emit(form: NormalForm, qubits: Sequence[int], factors: CosineSine) -> None:
     offset = np.zeros((size, 2 * size + 2))
     offset[:, :size] = -2 * factors.diagonals
     offset[:-1, size + 1 : -1] = 2 * factors.rotations
-    kept = np.abs(offset) > 2 * _NEGLIGIBLE
-    kept[-1, 0] &= form.has_controls
-    kept[:, size] = kept[:, -1] = kept[:, size + 1 : -1].any(axis=1)
-    number, column = np.nonzero(kept)
+    is_emitted = np.abs(offset) > 2 * _NEGLIGIBLE
+    is_emitted[-1, 0] &= form.has_controls
+    is_emitted[:, size] = is_emitted[:, -1] = is_emitted[:, size + 1 : -1].any(axis=1)
+    number, column = np.nonzero(is_emitted)
     is_change, is_last = column % (size + 1) == size, column > size
-    slots = np.array([form.slot[qubit] for qubit in qubits])
-    turned = slots[[turned_qubit(i) for i in range(size - 1)] + [0]]
+    wires = np.array([form.wire_of[qubit] for qubit in qubits])
+    turned = wires[[turned_qubit(i) for i in range(size - 1)] + [0]]
     to_z, from_z = np.array(inverse(FROM_Z["Y"])), np.array(FROM_Z["Y"])
     form.many(
         len(number),
         kind=np.where(is_change, OpKind.SU2, OpKind.TERM),
         qubit=np.where(is_change, turned[number], -1),
-        offset=offset[kept],
+        offset=offset[is_emitted],
         sign=np.where(is_change, 0, form.masks(qubits)[column % (size + 1) % size]),
         quaternion=np.where(is_change[:, None], np.where(is_last[:, None], from_z, to_z), (1.0, 0.0, 0.0, 0.0)),
     )

@@ -113,7 +113,8 @@ def _around_axis(quaternion: Quaternion, phase: float) -> tuple[Quaternion, Angl
 class NormalForm:
     """Rows of the normal form, in circuit order, and the wire each qubit is on.
 
-    Ops come one by one, as rows, or many at a time, as a chunk of arrays.
+    Ops come one by one, as rows, or many at a time, as arrays. A swap emits no op: it exchanges two qubits in
+    ``wire_of``.
 
     `controlled` returns a view that writes to the same rows but acts only where its controls match;
     `free` is the view without controls.
@@ -122,26 +123,26 @@ class NormalForm:
         num_qubits: active qubits.
     """
 
-    __slots__ = ("_care", "_chunks", "_value", "free", "rows", "slot")
+    __slots__ = ("_arrays", "_care", "_value", "free", "rows", "wire_of")
 
     def __init__(self, num_qubits: int) -> None:
         self.rows: list[tuple] = []
-        self._chunks: list[tuple[int, int, Ops]] = []  # rows before it, ops of all chunks so far, its ops
-        self.slot = list(range(num_qubits))
+        self._arrays: list[tuple[int, int, Ops]] = []  # rows before the ops, number of such ops so far, ops
+        self.wire_of = list(range(num_qubits))
         self.free = self
         self._care = 0
         self._value = 0
 
     def __len__(self) -> int:
-        return len(self.rows) + (self._chunks[-1][1] if self._chunks else 0)
+        return len(self.rows) + (self._arrays[-1][1] if self._arrays else 0)
 
     def controlled(self, controls: Sequence[int], ctrl_state: int) -> NormalForm:
         """Return a view under further controls; bit ``j`` of ``ctrl_state`` belongs to ``controls[j]``."""
         view = NormalForm.__new__(NormalForm)
-        view.rows, view._chunks, view.slot, view.free = self.rows, self._chunks, self.slot, self.free
+        view.rows, view._arrays, view.wire_of, view.free = self.rows, self._arrays, self.wire_of, self.free
         view._care, view._value = self._care, self._value
         for position, control in enumerate(controls):
-            bit = 1 << self.slot[control]
+            bit = 1 << self.wire_of[control]
             view._care |= bit
             view._value |= bit * (ctrl_state >> position & 1)
         return view
@@ -164,14 +165,16 @@ class NormalForm:
     def rz(self, qubit: int, angle: Angle) -> None:
         """Emit ``exp(-i angle/2 Z)``."""
         if self._care:
-            self._term(self._care, self._value, 1 << self.slot[qubit], angle)
+            self._term(self._care, self._value, 1 << self.wire_of[qubit], angle)
         elif angle.column >= 0 or angle.offset:
-            self.rows.append((_RZ, self.slot[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, IDENTITY))
+            self.rows.append(
+                (_RZ, self.wire_of[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, IDENTITY)
+            )
 
     def p(self, qubit: int, angle: Angle) -> None:
         """Emit ``diag(1, e^{i angle})``."""
         if self._care:
-            bit = 1 << self.slot[qubit]
+            bit = 1 << self.wire_of[qubit]
             self._term(self._care | bit, self._value | bit, 0, scaled(angle, -2.0))
         else:
             self.rz(qubit, angle)
@@ -186,7 +189,7 @@ class NormalForm:
         a, b, c, d = quaternion
         if not self._care:
             if b or c:
-                self.rows.append((_SU2, self.slot[qubit], -1, 0.0, 0.0, 0, 0, 0, quaternion))
+                self.rows.append((_SU2, self.wire_of[qubit], -1, 0.0, 0.0, 0, 0, 0, quaternion))
             elif d:
                 self.rz(qubit, constant(2 * math.atan2(d, a)))
             return
@@ -212,7 +215,7 @@ class NormalForm:
         elif self._care:
             raise NotImplementedError("a controlled rv with parameters has no smooth form; use cu or crx, cry, crz")
         else:
-            self.rows.append((_RV, self.slot[qubit], angles[0].column, 1.0, 0.0, 0, 0, 0, IDENTITY))
+            self.rows.append((_RV, self.wire_of[qubit], angles[0].column, 1.0, 0.0, 0, 0, 0, IDENTITY))
 
     def to_z(self, qubit: int, pauli: str) -> None:
         """Change the basis so that ``pauli`` becomes Z; never controlled."""
@@ -293,18 +296,18 @@ class NormalForm:
         """
         arrays = {}
         for name, (_, default) in _PARTS.items():
-            given: np.ndarray = np.asarray(parts.get(name, default)).astype(self._dtype(name))
-            arrays[name] = np.broadcast_to(given, (count, *given.shape[-1:]) if name == "quaternion" else count).copy()
+            array: np.ndarray = np.asarray(parts.get(name, default)).astype(self._dtype(name))
+            arrays[name] = np.broadcast_to(array, (count, *array.shape[-1:]) if name == "quaternion" else count).copy()
         ops = Ops(**arrays)
         is_term = ops.kind == _TERM
         ops.care[is_term] |= np.array(self._care, ops.care.dtype)
         ops.value[is_term] |= np.array(self._value, ops.value.dtype)
-        self._chunks.append((len(self.rows), count + (self._chunks[-1][1] if self._chunks else 0), ops))
+        self._arrays.append((len(self.rows), count + (self._arrays[-1][1] if self._arrays else 0), ops))
 
     def swap(self, first: int, second: int) -> None:
         """Emit a swap: the qubits change wires; under controls, three controlled X."""
         if not self._care:
-            self.slot[first], self.slot[second] = self.slot[second], self.slot[first]
+            self.wire_of[first], self.wire_of[second] = self.wire_of[second], self.wire_of[first]
             return
         self.free.cx(first, second)
         self.cx(second, first)
@@ -325,7 +328,7 @@ class NormalForm:
         rows = Ops(**{**arrays, "quaternion": arrays["quaternion"].reshape(-1, 4)})
         parts: list[Ops] = []
         done = 0
-        for before, _, ops in self._chunks:
+        for before, _, ops in self._arrays:
             parts += [rows.take(slice(done, before)), ops]
             done = before
         return Ops.joined([*parts, rows.take(slice(done, None))]) if parts else rows
@@ -336,17 +339,17 @@ class NormalForm:
         """Return (2**k,) masks over wires: bit j of the index is the bit of ``qubits[j]``."""
         masks: np.ndarray = np.zeros(1, self._dtype("sign"))
         for qubit in qubits:
-            masks = np.concatenate([masks, masks | np.array(1 << self.slot[qubit], masks.dtype)])
+            masks = np.concatenate([masks, masks | np.array(1 << self.wire_of[qubit], masks.dtype)])
         return masks
 
     def _dtype(self, name: str) -> type:
-        is_wide = name in ("care", "value", "sign") and len(self.slot) > MAX_QUBITS
+        is_wide = name in ("care", "value", "sign") and len(self.wire_of) > MAX_QUBITS
         return object if is_wide else _PARTS[name][0]
 
     def _mask(self, qubits: Iterable[int]) -> int:
         mask = 0
         for qubit in qubits:
-            mask |= 1 << self.slot[qubit]
+            mask |= 1 << self.wire_of[qubit]
         return mask
 
     def _rotation(self, kind: int, pauli: str, qubit: int, angle: Angle) -> None:
@@ -358,7 +361,9 @@ class NormalForm:
             self.rz(qubit, angle)
             self.from_z(qubit, pauli)
         else:
-            self.rows.append((kind, self.slot[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, IDENTITY))
+            self.rows.append(
+                (kind, self.wire_of[qubit], angle.column, angle.coefficient, angle.offset, 0, 0, 0, IDENTITY)
+            )
 
     def _term(self, care: int, value: int, sign: int, angle: Angle) -> None:
         if angle.column >= 0 or angle.offset:

@@ -63,8 +63,8 @@ _Operand = _Affine | int  # the number of a step
 
 def affine(terms: dict[int, complex], offset: complex) -> Step:
     """Return a leaf; complex numbers without an imaginary part become real."""
-    kept = [(column, _plain(terms[column])) for column in sorted(terms) if terms[column] != 0]
-    return "affine", tuple(kept), _plain(offset)
+    nonzero = [(column, _plain(terms[column])) for column in sorted(terms) if terms[column] != 0]
+    return "affine", tuple(nonzero), _plain(offset)
 
 
 def _plain(value: Any) -> complex:
@@ -154,10 +154,10 @@ def _equals(operand: _Operand, number: float) -> bool:
 def _value(operation: str, *numbers: complex) -> complex:
     """Return an operation on numbers, complex where no real number is the result."""
     with np.errstate(all="ignore"):
-        found = FUNCTIONS[operation](*map(_as_float, numbers))
-        if np.isnan(found):
-            found = FUNCTIONS[operation](*map(complex, numbers))
-    return _plain(found.item())
+        result = FUNCTIONS[operation](*map(_as_float, numbers))
+        if np.isnan(result):
+            result = FUNCTIONS[operation](*map(complex, numbers))
+    return _plain(result.item())
 
 
 def _as_float(number: complex) -> complex:
@@ -190,14 +190,14 @@ _UNARY = {
 
 
 def translate(
-    expression: ParameterExpression, columns: dict[Parameter, int], known: dict[Key, Tape] | None = None
+    expression: ParameterExpression, columns: dict[Parameter, int], translated: dict[Key, Tape] | None = None
 ) -> Tape:
     """Translate an expression to a tape over parameter columns.
 
     Args:
         expression: the expression.
         columns: the column of each parameter.
-        known: long expressions of the circuit that were translated before; a long one is added.
+        translated: long expressions of the circuit that were translated before; a long one is added.
 
     Raises:
         KeyError: for a parameter that has no column and does not cancel out.
@@ -209,9 +209,9 @@ def translate(
     parameters = expression.parameters
     if not parameters:
         return (affine({}, expression.numeric(strict=False)),)
-    key = _key(expression) if known is not None and len(parameters) >= _LONG else None
-    if known is not None and key in known:
-        return known[key]
+    key = _key(expression) if translated is not None and len(parameters) >= _LONG else None
+    if translated is not None and key in translated:
+        return translated[key]
     foreign: dict[Parameter, int] = {}
     writer = _Writer()
     tape = writer.tape(_replay(expression, writer, columns, foreign))
@@ -219,8 +219,8 @@ def translate(
         if any(column == term[0] for step in tape if step[0] == "affine" for term in step[1]):
             raise KeyError(parameter)
     _check(expression, tape, columns)
-    if known is not None and key is not None:
-        known[key] = tape
+    if translated is not None and key is not None:
+        translated[key] = tape
     return tape
 
 
@@ -272,14 +272,14 @@ def _check(expression: ParameterExpression, tape: Tape, columns: dict[Parameter,
     values = {columns[parameter]: value for parameter, value in point.items() if parameter in columns}
     try:
         expected = complex(expression.bind(point).numeric(strict=False))
-        found = _value_at(tape, values)
+        value = _value_at(tape, values)
     except (ArithmeticError, ValueError, TypeError, RuntimeError):
         return  # not defined at this point
-    if not cmath.isfinite(found + expected) or _is_close(found, expected):
+    if not cmath.isfinite(value + expected) or _is_close(value, expected):
         return
     # a long chain of functions may turn the rounding of its first steps into any difference of the last one
     beside = _value_at(tape, {column: value * (1 + 1e-13) for column, value in values.items()})
-    if not _is_close(found, expected, 1e4 * abs(beside - found)):
+    if not _is_close(value, expected, 1e4 * abs(beside - value)):
         raise NotImplementedError(
             f"{shorten(expression)} was built in a way this version of Qiskit records differently"
         )
@@ -289,8 +289,8 @@ def _generic(column: int) -> float:
     return 0.3 + 0.6 * (0.618034 * (column + 2) % 1.0)
 
 
-def _is_close(found: complex, expected: complex, rounding: float = 0.0) -> bool:
-    return cmath.isclose(found, expected, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE + rounding)
+def _is_close(value: complex, expected: complex, rounding: float = 0.0) -> bool:
+    return cmath.isclose(value, expected, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE + rounding)
 
 
 def _value_at(tape: Tape, values: dict[int, float]) -> complex:

@@ -86,18 +86,19 @@ class _Lowering(LoweringContext):
         wires[self.active] = np.arange(len(self.active))
         self.walk(self.circuit, wires.tolist(), (), 0, top=True)
         output_wires = wires.copy()
-        output_wires[self.active] = self.form.slot
+        output_wires[self.active] = self.form.wire_of
         gates, ops, instructions, prefix = without_folded(self)
+        names = tuple(parameter.name for parameter in self.parameters)
         return Program(
             num_qubits=len(self.active),
             num_circuit_qubits=self.circuit.num_qubits,
             wires=wires,
             output_wires=output_wires,
             num_parameters=len(self.parameters),
-            expressions=CompiledExpressions(self.tapes, self.origins, [one.name for one in self.parameters]),
+            expressions=CompiledExpressions(self.tapes, self.origins, names),
             gates=tuple(gates),
             ops=ops,
-            parameter_names=tuple(parameter.name for parameter in self.parameters),
+            parameter_names=names,
             instructions=instructions,
             pieces=tuple(self.pieces),
             prefix=prefix,
@@ -126,9 +127,13 @@ class _Lowering(LoweringContext):
                     params = instruction.params
                     angles = tuple([self.angle(param) for param in params]) if params else ()
                     if num_controls:
-                        own, targets = targets[:num_controls], targets[num_controls:]
+                        own_controls, targets = targets[:num_controls], targets[num_controls:]
                         self.gate(
-                            name, targets, angles, own + controls, (1 << num_controls) - 1 | state << num_controls
+                            name,
+                            targets,
+                            angles,
+                            own_controls + controls,
+                            (1 << num_controls) - 1 | state << num_controls,
                         )
                     else:
                         self.gate(name, targets, angles, controls, state)
@@ -175,8 +180,8 @@ class _Lowering(LoweringContext):
         base = op.base_gate
         if op.num_qubits != num_controls + base.num_qubits:
             return False  # auxiliary qubits, or several targets
-        own, targets = qubits[:num_controls], qubits[num_controls:]
-        controls, state = own + controls, op.ctrl_state | state << num_controls
+        own_controls, targets = qubits[:num_controls], qubits[num_controls:]
+        controls, state = own_controls + controls, op.ctrl_state | state << num_controls
         if base.base_class is UGate and len(op.params) == 4:  # CUGate and what Qiskit makes of its further controls
             theta, phi, lam, gamma = (self.angle(param) for param in op.params)
             self.gate("global_phase", (), (gamma,), controls, state)

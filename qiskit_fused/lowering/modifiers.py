@@ -88,9 +88,9 @@ def _apply_powers(
                 base.name,
                 f"has parameters and is raised to the power {powers[0]}; bind them, or use a power that is an integer",
             )
-        own, targets = targets[: base.num_ctrl_qubits], targets[base.num_ctrl_qubits :]
+        own_controls, targets = targets[: base.num_ctrl_qubits], targets[base.num_ctrl_qubits :]
         state = base.ctrl_state | state << base.num_ctrl_qubits
-        _apply_powers(lowering, base.base_gate, [whole, *powers], targets, own + controls, state)
+        _apply_powers(lowering, base.base_gate, [whole, *powers], targets, own_controls + controls, state)
     elif powers or (abs(whole) > _MOST_REPEATED and not has_parameters and base.num_qubits <= MAX_DENSE_QUBITS):
         _apply_matrix_power(lowering, base, [whole, *powers], targets, controls, state)
     else:

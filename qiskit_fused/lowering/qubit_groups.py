@@ -53,10 +53,10 @@ class QubitGroups:
         """
         last = len(begins) - 2
         for instruction in range(self._num_scanned, last + 1):
-            own = gates[begins[instruction] : begins[instruction + 1]]
-            if own:
-                varies = any(angle.column >= 0 for gate in own for angle in gate.angles)
-                self.join([qubit for gate in own for qubit in gate.qubits + gate.controls], varies, instruction)
+            its_gates = gates[begins[instruction] : begins[instruction + 1]]
+            if its_gates:
+                varies = any(angle.column >= 0 for gate in its_gates for angle in gate.angles)
+                self.join([qubit for gate in its_gates for qubit in gate.qubits + gate.controls], varies, instruction)
         self._num_scanned = last
 
     def of(self, qubit: int) -> tuple[int, ...] | None:

@@ -199,11 +199,11 @@ def uniformly_controlled(
 
 def permutation(lowering: LoweringContext, op: PermutationGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a permutation as swaps, which only rename wires."""
-    here = list(range(len(qubits)))
-    for position, wanted in enumerate(np.asarray(op.params[0]).tolist()):
-        other = here.index(wanted)
+    order = list(range(len(qubits)))
+    for position, target in enumerate(np.asarray(op.params[0]).tolist()):
+        other = order.index(target)
         if other != position:
-            here[position], here[other] = here[other], here[position]
+            order[position], order[other] = order[other], order[position]
             lowering.gate("swap", (qubits[position], qubits[other]), (), controls, state)
 
 

@@ -49,7 +49,7 @@ def lowered(rule, values, num_controls=0, ctrl_state=0, constants=False):
     ops = form.finish()
     matrix = apply_ops(ops, np.asarray(values), np.eye(2**num_qubits))
     indices = np.arange(2**num_qubits)
-    wires = sum((indices >> qubit & 1) << wire for qubit, wire in enumerate(form.slot))
+    wires = sum((indices >> qubit & 1) << wire for qubit, wire in enumerate(form.wire_of))
     return matrix[wires], ops
 
 
