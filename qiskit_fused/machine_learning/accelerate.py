@@ -164,9 +164,9 @@ def _make_gradient(gradient: Any, estimator: FusedEstimator, options: dict[str, 
     """Return what goes in a gradient's place: itself if it is fused already, with the options on top."""
     if isinstance(gradient, FusedEstimatorGradient) and not options:
         return gradient
-    own = gradient._own_options if isinstance(gradient, FusedEstimatorGradient) else None
+    gradient_options = gradient._own_options if isinstance(gradient, FusedEstimatorGradient) else None
     kind = getattr(gradient, "derivative_type", DerivativeType.REAL)
-    return FusedEstimatorGradient(estimator, own, kind, **(options if own is not None else {}))
+    return FusedEstimatorGradient(estimator, gradient_options, kind, **({} if gradient_options is None else options))
 
 
 def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:

@@ -257,11 +257,11 @@ class FusedEstimatorQNN(EstimatorQNN):
         inputs, weights = _arrays(inputs, self._validate_weights(weights))
         cotangent = _rows_of(cotangent, inputs, shape, self._output_shape)
         with self._user_names(), indexed((shape or ())[:-1]):
-            found = self._function(options).value_and_vjp(
+            vjp = self._function(options).value_and_vjp(
                 inputs, weights, cotangent, input_gradients=input_gradients, weight_gradients=weight_gradients
             )
-        of_inputs = found.inputs.reshape(shape) if found.inputs is not None and self._num_inputs else None
-        return self._validate_forward_output(found.values, shape), of_inputs, found.weights
+        of_inputs = vjp.inputs.reshape(shape) if vjp.inputs is not None and self._num_inputs else None
+        return self._validate_forward_output(vjp.values, shape), of_inputs, vjp.weights
 
     def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray | None:
         function = self._outputs()
@@ -305,17 +305,17 @@ class FusedEstimatorQNN(EstimatorQNN):
 
     def _function(self, options: FusedOptions) -> Expectations:
         """Return the outputs as a function, made anew when the options or the circuit are others."""
-        known, compiled = self._expectations, None
+        function, compiled = self._expectations, None
         if (
-            known is not None
+            function is not None
             and self._circuit is not self._org_circuit
-            and known.compiled._describes_copy(self._circuit)
+            and function.compiled._describes_copy(self._circuit)
         ):
-            compiled = known.compiled
+            compiled = function.compiled
         compiled = compiled or COMPILED.get(self._circuit)
-        if known is None or known.options is not options or known.compiled is not compiled:
-            known = self._expectations = make_function(self, self._observables, compiled, options)
-        return known
+        if function is None or function.options is not options or function.compiled is not compiled:
+            function = self._expectations = make_function(self, self._observables, compiled, options)
+        return function
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what to pickle; the compiled circuit is made again."""
@@ -338,7 +338,7 @@ def make_function(network: Any, observables: Any, compiled: CompiledCircuit, opt
 def _check_absent(argument: str, parameters: Sequence[Parameter], shape: str) -> None:
     """Raise a ValueError for an argument that is None though there are parameters that it has values of."""
     if parameters:
-        names = listed([one.name for one in parameters])
+        names = listed([parameter.name for parameter in parameters])
         raise ValueError(f"{argument} is None; allowed: an array {shape} of values of {names}, or values by name.")
 
 

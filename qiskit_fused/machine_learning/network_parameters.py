@@ -20,9 +20,11 @@ from qiskit_fused.execution.arguments import listed
 _RENAMED = re.compile(r"\b(inputs|weights)\[(\d+)\]")
 
 
-def as_parameters(given: Iterable[Parameter] | Parameter | None) -> list[Any] | None:
+def as_parameters(parameters: Iterable[Parameter] | Parameter | None) -> list[Any] | None:
     """Return parameters as a list, a single one too; None remains None."""
-    return [given] if isinstance(given, (Parameter, str)) else None if given is None else list(given)
+    if isinstance(parameters, (Parameter, str)):
+        return [parameters]
+    return None if parameters is None else list(parameters)
 
 
 def check_parameters(circuit: QuantumCircuit, inputs: Sequence[Any], weights: Sequence[Any]) -> None:
@@ -31,21 +33,22 @@ def check_parameters(circuit: QuantumCircuit, inputs: Sequence[Any], weights: Se
     Raises:
         ValueError: for a foreign, repeated or missing parameter; it names all repeated or missing ones.
     """
-    known = set(circuit.parameters)
+    circuit_parameters = set(circuit.parameters)
     for argument, parameters in (("input_params", inputs), ("weight_params", weights)):
-        for one in parameters:
-            if not isinstance(one, Parameter) or one not in known:
+        for parameter in parameters:
+            if not isinstance(parameter, Parameter) or parameter not in circuit_parameters:
+                name = getattr(parameter, "name", parameter)
                 raise ValueError(
-                    f"{argument} contains '{getattr(one, 'name', one)}', which is not in circuit.parameters; allowed: "
-                    "the Parameter objects in there (equal names are not enough)."
+                    f"{argument} contains '{name}', which is not in circuit.parameters; allowed: the Parameter objects "
+                    "in there (equal names are not enough)."
                 )
-    repeated = [one.name for one, count in Counter([*inputs, *weights]).items() if count > 1]
+    repeated = [parameter.name for parameter, count in Counter([*inputs, *weights]).items() if count > 1]
     if repeated:
         raise ValueError(
             f"input_params and weight_params contain {listed(repeated)} more than once; give each parameter of the "
             "circuit once."
         )
-    missing = [one.name for one in circuit.parameters if one not in {*inputs, *weights}]
+    missing = [parameter.name for parameter in circuit.parameters if parameter not in {*inputs, *weights}]
     if missing:
         raise ValueError(
             f"input_params and weight_params lack {listed(missing)} of the circuit; give each parameter of the circuit "
@@ -73,6 +76,6 @@ class UserNames:
     def _rename(self, text: Any) -> Any:
         return _RENAMED.sub(self._name_of, text) if isinstance(text, str) else text
 
-    def _name_of(self, found: re.Match[str]) -> str:
-        parameters, index = self._inputs if found[1] == "inputs" else self._weights, int(found[2])
-        return parameters[index].name if index < len(parameters) else found[0]
+    def _name_of(self, match: re.Match[str]) -> str:
+        parameters, index = self._inputs if match[1] == "inputs" else self._weights, int(match[2])
+        return parameters[index].name if index < len(parameters) else match[0]

@@ -47,7 +47,9 @@ class FusedJob(AlgorithmJob):
         """Start the job, on the CUDA device and stream that are current in this thread."""
         if self._future is not None:
             raise JobError("Primitive job has been submitted already.")
-        wants_gpu = any(isinstance(one, FusedOptions) and one.device in ("auto", "cuda") for one in self._args)
+        wants_gpu = any(
+            isinstance(argument, FusedOptions) and argument.device in ("auto", "cuda") for argument in self._args
+        )
         place = availability.place() if wants_gpu else nullcontext()
         self._cancellation, self._submitter = Cancellation(of_one_call=True), current()
         self._future = job_threads().submit(
