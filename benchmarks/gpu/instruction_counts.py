@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"
 
 import cuda_compiler
 
+from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
-from qiskit_fused.engines.cuda.memory import REGISTER_QUBITS, USUAL_TILE_QUBITS
 
 # For each column, the beginnings of the instructions that it counts; the longest match decides.
 CLASSES = {

@@ -108,10 +108,10 @@ class Fused(GpuContender):
         flops = costs.flops(self.plan, gradient=True)
         if self.engine.name != "cuda":
             return {"flops": flops, "bytes_moved": costs.bytes_moved(self.plan, self.dtype)}
-        from qiskit_fused.engines.cuda.memory import REAL_FORMAT, REGISTER_QUBITS
+        from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format
         from qiskit_fused.engines.cuda.passes import make_passes
 
-        amplitudes = REAL_FORMAT[self.dtype] if self.plan.is_real else self.dtype
+        amplitudes = amplitude_format(self.dtype, self.plan.is_real)
         tile_qubits = self.engine.tile_qubits(amplitudes, self.plan.num_qubits)
         passes = make_passes(self.plan, tile_qubits, REGISTER_QUBITS[amplitudes], self.plan.is_real)
         state = np.dtype(amplitudes).itemsize << passes.num_address_bits

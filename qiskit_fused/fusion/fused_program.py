@@ -111,6 +111,15 @@ class FusedProgram:
         few = (self.term_care == 0) & (np.bitwise_count(self.term_sign) <= 2)
         return bool((is_sign | (few & (np.abs(np.cos(self.term_offset / 2)) < _EXACT))).all())
 
+    def stays_real(self, *, imaginary: bool = False, final_states: bool = False) -> bool:
+        """Say whether an evaluation may take real numbers as amplitudes: states stay real, and so does what is asked.
+
+        Args:
+            imaginary: whether gradients are 2 Im <psi|O|d psi>, for which lam is no real state.
+            final_states: whether final states come out, which have a global phase, or cotangents of them go in.
+        """
+        return not imaginary and not final_states and self.is_real
+
     @cached_property
     def single_axis(self) -> np.ndarray:
         """Which runs, bool (R,), are of RX alone or of RY alone: the gradients of their gates need one sum."""

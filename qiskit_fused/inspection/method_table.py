@@ -11,7 +11,7 @@ from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.memory import Request, footprint_of
-from qiskit_fused.engines.cpu.method import Options, fewest_states, relative_time, suits_store
+from qiskit_fused.engines.cpu.method import Options, fewest_states, methods_by_speed, relative_time
 from qiskit_fused.fusion.fused_program import FusedProgram
 
 _AUTO = "  <- method='auto'"  # which row it takes, on each device
@@ -89,8 +89,8 @@ def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) 
     fitting = within.choose("checkpoint")
     if fitting is not None:
         kept.add(fitting.method.num_states or 1)
-    small = suits_store(footprint, request) and within.threads_for(positions) is not None
     rows = [("reverse", 0), ("store", positions)]
+    auto = next((name for name in methods_by_speed(footprint, request, "auto") if within.choose(name)), None)
     rows += [("checkpoint", num_states) for num_states in sorted(kept - {positions}, reverse=True)]
     costs = []
     for name, num_states in rows:
@@ -107,7 +107,7 @@ def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) 
                 forward=num_steps(positions, num_states) / positions if num_states else 1.0,
                 time=relative_time(fused, num_states, request.imaginary) * working[0] / working[1],
                 fits=found is not None,
-                is_auto=found is not None and name == ("store" if small else "reverse"),
+                is_auto=name == auto,
             )
         )
     on_gpu = predict(

@@ -20,7 +20,7 @@ from qiskit_fused.common.byte_sizes import LIMIT_HELP, parse_limit, suggest_limi
 from qiskit_fused.common.choices import check_choice, check_dtype, suggest
 from qiskit_fused.common.display import arguments_text
 from qiskit_fused.common.free_memory import ALWAYS_FREE, DEFAULT_SHARE, resolve_limit
-from qiskit_fused.options.method import METHODS, Method
+from qiskit_fused.options.method import METHODS, Method, methods_to_try
 
 if sys.version_info >= (3, 11):
     from typing import Unpack as Unpack
@@ -184,7 +184,7 @@ class FusedOptions:
             ValueError: for options that do not go together.
         """
         self.check_method()
-        return Method("reverse" if self.method == "auto" else self.method, None, self.num_segments)
+        return Method(methods_to_try(self.method)[0], None, self.num_segments)
 
     def resolve_memory_limit(self, memory: int | None = None) -> int:
         """Return the memory limit in bytes.

@@ -39,8 +39,10 @@ def test_a_pickle_holds_the_fields_alone(fused):
 
 
 def test_states_of_real_amplitudes_are_real_and_others_are_not(fused):
-    assert fuse_program(lower(real_amplitudes(3))).is_real
-    assert not fused.is_real
+    real = fuse_program(lower(real_amplitudes(3)))
+    assert real.is_real and real.stays_real()
+    assert not fused.is_real and not fused.stays_real()
+    assert not real.stays_real(imaginary=True) and not real.stays_real(final_states=True)
 
 
 def test_the_bytes_of_a_fused_program_are_at_least_those_of_its_arrays(fused):

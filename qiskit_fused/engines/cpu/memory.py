@@ -254,8 +254,9 @@ class Footprint:
 
     def state_bytes(self, request: Request) -> int:
         """Return the bytes of one state: half where it is real."""
-        is_real = self.plan.is_real and not request.imaginary and self.plan.num_qubits == self.bits
-        return self.real_state if is_real else self.state
+        is_real = self.plan.stays_real(imaginary=request.imaginary, final_states=request.num_ends > 0)
+        fills_a_vector = self.plan.num_qubits == self.bits
+        return self.real_state if is_real and fills_a_vector else self.state
 
     def arrays(self, request: Request) -> int:
         """Return the bytes of columns, values and gradients, and of start states that rows bring and theirs."""

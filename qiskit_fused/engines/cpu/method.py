@@ -17,7 +17,7 @@ from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import flops, num_positions
 from qiskit_fused.engines.cpu.memory import Footprint, Request, bytes_at_most, count_diagonals, footprint_of, is_small
-from qiskit_fused.options.method import REVERSE, Method
+from qiskit_fused.options.method import REVERSE, Method, methods_to_try
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram
@@ -139,7 +139,7 @@ def _choose_unlimited(
 ) -> _Unlimited:
     """Return what is best without a limit, and the bytes that it takes."""
     footprint = footprint_of(plan, request.dtype)
-    names = _by_speed(footprint, request, method)
+    names = methods_by_speed(footprint, request, method)
     choice = Options(footprint, request, num_threads, inf, None).choose(names[0], num_segments)
     assert choice is not None
     return _Unlimited(names, choice, choice.num_bytes + footprint.most_shared + footprint.most_diagonals(num_terms))
@@ -158,13 +158,11 @@ def _choose_small(plan: FusedProgram, request: Request, num_threads: int, num_te
     return known
 
 
-def _by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
-    """Return the methods to try, the fastest first."""
+def methods_by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
+    """Return the methods to try on the CPU, the fastest first."""
     if not request.gradient:
         return ["reverse"]
-    if method != "auto":
-        return [method]
-    return ["store", "reverse"] if suits_store(footprint, request) else ["reverse"]
+    return methods_to_try(method, has_small_states=suits_store(footprint, request))
 
 
 def suits_store(footprint: Footprint, request: Request) -> bool:

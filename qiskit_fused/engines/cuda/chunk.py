@@ -15,8 +15,9 @@ import numpy as np
 
 from qiskit_fused.engines.checkpointing import BACK, FORWARD, Schedule
 from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, DeviceSlots
+from qiskit_fused.engines.cuda.formats import real_type
 from qiskit_fused.engines.cuda.launch import kernel, sweep_shape
-from qiskit_fused.engines.cuda.memory import CHUNK_AMPLITUDES, UNITS_PER_SUM, real_type
+from qiskit_fused.engines.cuda.memory import CHUNK_AMPLITUDES, UNITS_PER_SUM
 from qiskit_fused.engines.cuda.request import Answer, Finals, Question
 from qiskit_fused.engines.cuda.throttle import Pace
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from qiskit_fused.common.forks import new_lock
 from qiskit_fused.engines.cuda import records
-from qiskit_fused.engines.cuda.memory import REAL_FORMAT
+from qiskit_fused.engines.cuda.formats import REAL_FORMAT
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.value_layout import Slots, leaf_records, place_slots
 from qiskit_fused.program.program import OpKind

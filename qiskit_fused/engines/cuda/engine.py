@@ -20,8 +20,8 @@ from qiskit_fused.common.caches import on_release
 from qiskit_fused.common.forks import in_child, new_lock, new_rlock
 from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, device_observables
 from qiskit_fused.engines.cuda.evaluation import Findings, Run
-from qiskit_fused.engines.cuda.launch import kernel, shared_memory
-from qiskit_fused.engines.cuda.memory import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS, USUAL_TILE_QUBITS
+from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits
+from qiskit_fused.engines.cuda.launch import kernel
 from qiskit_fused.engines.cuda.request import Finals, Question
 from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.interface import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
@@ -94,8 +94,8 @@ class CudaEngine:
             RuntimeError: when ``watch`` ended it.
         """
         columns = np.ascontiguousarray(columns, dtype=np.float64)
-        if plan.is_real and not imaginary and not ends.final and ends.final_cotangents is None:
-            dtype = REAL_FORMAT[dtype]
+        final_states = ends.final or ends.final_cotangents is not None
+        dtype = amplitude_format(dtype, plan.stays_real(imaginary=imaginary, final_states=final_states))
         question = Question(columns, *pairs, gradient, imaginary, cotangents, sum_columns, dtype, method, ends)
         found = self._answer(plan, observables, question, meanwhile, watch)
         gradients = found.gradients
@@ -138,7 +138,7 @@ class CudaEngine:
         with self.runtime.context():
             columns = self.runtime.xp.ascontiguousarray(columns, dtype=np.float64)
         gradient = cotangents is not None
-        dtype = REAL_FORMAT[dtype] if plan.is_real else dtype
+        dtype = amplitude_format(dtype, plan.stays_real())
         question = Question(columns, *pairs, gradient, False, cotangents, sum_columns, dtype, method, ends, True)
         return self._answer(plan, observables, question, None, watch)
 
@@ -203,10 +203,7 @@ class CudaEngine:
         """Return t, the most qubits of a tile, for a state of that many qubits."""
         if self.max_tile_qubits is not None:
             return self.max_tile_qubits
-        t = num_qubits if num_qubits == MAX_TILE_QUBITS[dtype] else USUAL_TILE_QUBITS[dtype]
-        while shared_memory(t, dtype) > self.runtime.shared_memory_per_block:
-            t -= 1
-        return t
+        return choose_tile_qubits(num_qubits, dtype, self.runtime.shared_memory_per_block)
 
     def _device_plan(self, plan: FusedProgram, dtype: str) -> DevicePlan:
         with self._lock:

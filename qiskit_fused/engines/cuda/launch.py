@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qiskit_fused.engines.cuda.memory import REAL_FORMAT, REGISTER_QUBITS, real_type
+from qiskit_fused.engines.cuda.formats import REAL_FORMAT, REGISTER_QUBITS, real_type, shared_memory, tiles_per_block
 
 if TYPE_CHECKING:
     from qiskit_fused.engines.cuda.passes import Passes
@@ -29,25 +29,6 @@ def definitions(dtype: str, tile_qubits: int | None = None) -> dict[str, int]:
         "QF_TILE_QUBITS": registers if tile_qubits is None else tile_qubits,
         "QF_REGISTER_QUBITS": registers,
     }
-
-
-def tiles_per_block(tile_qubits: int, dtype: str) -> tuple[int, int]:
-    """Return the tiles and the threads of a block of a sweep."""
-    threads = 1 << (tile_qubits - REGISTER_QUBITS[dtype])
-    return max(128 // threads, 1), max(128, threads)
-
-
-def shared_memory(tile_qubits: int, dtype: str, adjoint: bool = True) -> int:
-    """Return the bytes of shared memory of a block of a sweep: its tiles of each state, and sums of each warp."""
-    tiles, _ = tiles_per_block(tile_qubits, dtype)
-    item = np.dtype(dtype).itemsize
-    size = (2 if adjoint else 1) * tiles * item << tile_qubits
-    if adjoint:
-        thread_qubits = tile_qubits - REGISTER_QUBITS[dtype]
-        lane_qubits = min(thread_qubits, 5)
-        entries = 3 * 4 + 1 + lane_qubits
-        size += 2 * tiles * (entries << (thread_qubits - lane_qubits)) * real_type(dtype).itemsize
-    return size
 
 
 def sweep_shape(passes: Passes, dtype: str, num_units: int, *, adjoint: bool) -> tuple[int, int, int]:

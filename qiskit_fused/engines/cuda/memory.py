@@ -9,27 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qiskit_fused.engines.checkpointing import Schedule, make_schedule, num_steps, schedule_of
+from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits, real_type
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.value_layout import leaf_records, place_slots
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.options.method import REVERSE, Method
 
-# The formats of amplitudes: a dtype, or its real part where states stay real.
-REAL_FORMAT = {"complex64": "float32", "complex128": "float64"}
-REGISTER_QUBITS = {"complex64": 4, "complex128": 3, "float32": 4, "float64": 4}
-# Two blocks share a multiprocessor; a state that fits one tile with one qubit more has a block for itself instead.
-USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11, "float32": 12, "float64": 12}
-MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12, "float32": 13, "float64": 12}
 CHUNK_AMPLITUDES = 1024  # of a block of `observe`, which leaves one sum
 UNITS_PER_SUM = 64  # of a thread of `combine`, where gradients are summed over rows
 BLOCKS_AT_ONCE = 2  # of a multiprocessor
 
 _PAIR_BYTES = 32  # of its value, cotangent, observable and row
-
-
-def real_type(dtype: str) -> np.dtype:
-    """Return the real numbers of a format of amplitudes."""
-    return np.finfo(dtype).dtype
 
 
 @dataclass(frozen=True)
@@ -264,11 +254,9 @@ def predict(
 
     Cost: that of `make_passes`. Chunks that are cut to stay in the L2 cache of a device are not foreseen.
     """
-    is_real = plan.is_real and num_observables > 0
-    dtype = REAL_FORMAT[dtype] if is_real else dtype
-    most = MAX_TILE_QUBITS[dtype]
-    t = most if plan.num_qubits == most else USUAL_TILE_QUBITS[dtype]
-    passes = make_passes(plan, t, REGISTER_QUBITS[dtype], is_real)
+    is_real = plan.stays_real(final_states=not num_observables)
+    dtype = amplitude_format(dtype, is_real)
+    passes = make_passes(plan, choose_tile_qubits(plan.num_qubits, dtype), REGISTER_QUBITS[dtype], is_real)
     num_columns = plan.program.num_columns
     slots = place_slots(plan, passes, np.full(num_columns, batch_size > 1)).record[0]
     shape = num_columns, leaf_records(plan)[1]

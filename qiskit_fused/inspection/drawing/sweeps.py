@@ -14,7 +14,7 @@ import numpy as np
 
 from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps
 from qiskit_fused.engines.cpu.memory import LANE_BITS
-from qiskit_fused.engines.cuda.memory import REAL_FORMAT, REGISTER_QUBITS, USUAL_TILE_QUBITS
+from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits
 from qiskit_fused.engines.cuda.passes import cover
 from qiskit_fused.engines.cuda.tiling import make_windows
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -96,9 +96,9 @@ class CudaSweeps:
     num_start_sweeps = 0
 
     def __init__(self, fused: FusedProgram, dtype: str):
-        dtype = REAL_FORMAT[dtype] if fused.is_real else dtype
+        dtype = amplitude_format(dtype, fused.stays_real())
         self._fused, self._registers = fused, REGISTER_QUBITS[dtype]
-        self._tile = max(min(fused.num_qubits, USUAL_TILE_QUBITS[dtype]), self._registers)
+        self._tile = max(min(fused.num_qubits, choose_tile_qubits(fused.num_qubits, dtype)), self._registers)
         windows = make_windows(fused, self._tile)
         self._steps = [(number, window, step) for number, window in enumerate(windows, 1) for step in window.steps]
         self._ends = np.cumsum([0] + [len(window.steps) for window in windows]).tolist()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from qiskit_fused.engines.cuda.memory import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
+from qiskit_fused.engines.cuda.formats import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
 
 compiler = pytest.importorskip("cuda_compiler", reason="NVRTC comes with the extra `test` on Linux and Windows")
 

@@ -15,7 +15,7 @@ from qiskit.circuit.library import real_amplitudes
 
 from qiskit_fused.engines.cuda import passes
 from qiskit_fused.engines.cuda.engine import CudaEngine
-from qiskit_fused.engines.cuda.memory import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
+from qiskit_fused.engines.cuda.formats import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.options.method import REVERSE, Method
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Number formats of amplitudes on a GPU, and the tiles of states in each: their qubits, threads and shared memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# A format of amplitudes is a dtype, or its real part where states stay real.
+REAL_FORMAT = {"complex64": "float32", "complex128": "float64"}
+# r: a thread holds 2^r amplitudes in its registers.
+REGISTER_QUBITS = {"complex64": 4, "complex128": 3, "float32": 4, "float64": 4}
+# t, where a state is several tiles: two blocks share a multiprocessor.
+USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11, "float32": 12, "float64": 12}
+# t at most: a state that fits one tile with one qubit more has a block for itself instead.
+MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12, "float32": 13, "float64": 12}
+
+
+def amplitude_format(dtype: str, is_real: bool) -> str:
+    """Return the format of amplitudes of a dtype, real ones where states stay real."""
+    return REAL_FORMAT[dtype] if is_real else dtype
+
+
+def real_type(dtype: str) -> np.dtype:
+    """Return the real numbers of a format of amplitudes."""
+    return np.finfo(dtype).dtype
+
+
+def choose_tile_qubits(num_qubits: int, dtype: str, shared_memory_per_block: int | None = None) -> int:
+    """Return t, the most qubits of a tile, for a state of that many qubits.
+
+    Args:
+        num_qubits: n.
+        dtype: format of the amplitudes.
+        shared_memory_per_block: bytes that a device has for a block; None is enough for any tile.
+    """
+    t = num_qubits if num_qubits == MAX_TILE_QUBITS[dtype] else USUAL_TILE_QUBITS[dtype]
+    while shared_memory_per_block is not None and shared_memory(t, dtype) > shared_memory_per_block:
+        t -= 1
+    return t
+
+
+def tiles_per_block(tile_qubits: int, dtype: str) -> tuple[int, int]:
+    """Return the tiles and the threads of a block of a sweep."""
+    threads = 1 << (tile_qubits - REGISTER_QUBITS[dtype])
+    return max(128 // threads, 1), max(128, threads)
+
+
+def shared_memory(tile_qubits: int, dtype: str, adjoint: bool = True) -> int:
+    """Return the bytes of shared memory of a block of a sweep: its tiles of each state, and sums of each warp."""
+    tiles, _ = tiles_per_block(tile_qubits, dtype)
+    item = np.dtype(dtype).itemsize
+    size = (2 if adjoint else 1) * tiles * item << tile_qubits
+    if adjoint:
+        thread_qubits = tile_qubits - REGISTER_QUBITS[dtype]
+        lane_qubits = min(thread_qubits, 5)
+        entries = 3 * 4 + 1 + lane_qubits
+        size += 2 * tiles * (entries << (thread_qubits - lane_qubits)) * real_type(dtype).itemsize
+    return size
