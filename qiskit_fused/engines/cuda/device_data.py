@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qiskit_fused.common.forks import new_lock
+from qiskit_fused.common.caches import BoundedCache, array_bytes
 from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.formats import REAL_FORMAT
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import TermMasks
 
-_MAX_SLOTS = 8  # sets of varying columns kept per plan
+_MAX_SLOT_BYTES = 64 << 20  # device memory for the slots of one plan, for several sets of columns that vary
 _MAX_DIAGONAL_BYTES = 1 << 26  # of the diagonals of one request; larger ones are made while they are read
 
 
@@ -61,20 +60,16 @@ class DevicePlan:
             initial_state = plan.initial_state.real if is_real else plan.initial_state
             self.initial_state = upload(xp, initial_state.astype(dtype))
         self._xp = xp
-        self._slots: OrderedDict[bytes, DeviceSlots] = OrderedDict()
-        self._lock = new_lock()
+        self._slots: BoundedCache[DeviceSlots] = BoundedCache(_MAX_SLOT_BYTES)
 
     def slots(self, plan: FusedProgram, varies: np.ndarray) -> DeviceSlots:
         """Return the slots for columns that vary, bool (C,)."""
         key = varies.tobytes()
-        with self._lock:
-            found = self._slots.get(key)
-            if found is None:
-                found = self._slots[key] = DeviceSlots(self._xp, self.passes, place_slots(plan, self.passes, varies))
-                if len(self._slots) > _MAX_SLOTS:
-                    self._slots.popitem(last=False)
-            self._slots.move_to_end(key)
-            return found
+        slots = self._slots.get(key)
+        if slots is None:
+            host = place_slots(plan, self.passes, varies)
+            slots = self._slots.put(key, DeviceSlots(self._xp, self.passes, host), array_bytes(host), self)
+        return slots
 
 
 class DeviceSlots:
