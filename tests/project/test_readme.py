@@ -15,6 +15,7 @@ import qiskit_fused
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+SOURCES = ("qiskit_fused", "kernels", "tests", "benchmarks", "tutorials")
 PAGES = [README, *sorted((ROOT / "tutorials").rglob("*.md"))]
 LINKING = [*PAGES, ROOT / "kernels" / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "CHANGELOG.md"]
 MODULES = [module.name for module in pkgutil.walk_packages(qiskit_fused.__path__, "qiskit_fused.")]
@@ -71,6 +72,14 @@ def test_relative_links_point_to_what_exists(page):
         target = page.parent / file if file else page
         assert target.exists(), f"{link} is missing"
         assert not anchor or anchor in anchors(target), f"{link}: no such heading"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks" / "README.md"], ids=path_id)
+def test_files_that_a_page_names_exist(page):
+    files = [path for folder in SOURCES for path in (ROOT / folder).rglob("*")] + list(ROOT.glob("*"))
+    known = {path.relative_to(ROOT).as_posix() for path in files}
+    for name in re.findall(r"`([\w/.-]+\.(?:py|cpp|hpp|h|cu|cuh|md|ipynb))`", page.read_text(encoding="utf-8")):
+        assert any(path == name or path.endswith(f"/{name}") for path in known), f"{name} is missing"
 
 
 def linked_results(text, name):
