@@ -138,19 +138,19 @@ class Sharing:
         """
         question = num_rows, num_observables, gradient, back
         key = *question, evolve
-        known = self.kept.chosen.get(key)
-        if known is None:
+        mode = self.kept.chosen.get(key)
+        if mode is None:
             modes = [ROWS]
             if self.prefix is not None:
                 modes.append(PREFIX)
             if evolve and self.suffix is not None and 1 << self.plan.num_qubits <= min(num_rows, _MOST_COLUMNS):
                 modes.append(OBSERVABLE)
-            best = min(modes, key=lambda mode: self.cost(mode, *question))
-            known = best if self.cost(best, *question) < _GAIN * self.cost(ROWS, *question) else ROWS
+            best = min(modes, key=lambda one: self.cost(one, *question))
+            mode = best if self.cost(best, *question) < _GAIN * self.cost(ROWS, *question) else ROWS
             if len(self.kept.chosen) >= _KEPT:
                 self.kept.chosen.clear()
-            self.kept.chosen[key] = known
-        return known
+            self.kept.chosen[key] = mode
+        return mode
 
     def rows_for(self, part: str, num_observables: int, gradient: bool) -> int | None:
         """Return from how many rows on the prefix or the suffix is shared, or None where it never is."""

@@ -51,9 +51,9 @@ def seen_columns(program: Program, support: np.ndarray) -> np.ndarray:
     cone = ops.take(kept)
     columns = [cone.column, *(cone.column[cone.kind == OpKind.RV] + further for further in (1, 2))]
     columns += [piece.column.ravel() for piece in program.pieces if np.isin(piece.qubits, seen).any()]
-    found = np.zeros(program.num_columns + 1, dtype=bool)  # column -1 is a constant
-    found[np.concatenate(columns)] = True
-    return found[:-1]
+    is_seen = np.zeros(program.num_columns + 1, dtype=bool)  # column -1 is a constant
+    is_seen[np.concatenate(columns)] = True
+    return is_seen[:-1]
 
 
 def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
@@ -83,26 +83,26 @@ def _trace_one_by_one(
 ) -> list[int]:
     """Do what `trace_back` does, op by op."""
     seen_by = [0] * len(kinds)
-    not_diagonal = sum(1 << qubit for qubit, some in enumerate(turned) if some)  # for any observable
+    not_diagonal = sum(1 << qubit for qubit, observables in enumerate(turned) if observables)  # for any observable
     for i in range(len(kinds) - 1, -1, -1):
         if kinds[i] == _TERM:
             # A diagonal commutes with an observable that is diagonal on all of its qubits.
             mask = supports[i]
             if not mask & not_diagonal:
                 continue
-            some, members = 0, []
+            observables, members = 0, []
             while mask:
                 qubit = (mask & -mask).bit_length() - 1
                 members.append(qubit)
-                some |= turned[qubit]
+                observables |= turned[qubit]
                 mask &= mask - 1
             for qubit in members:
-                touched[qubit] |= some
-            seen_by[i] = some
+                touched[qubit] |= observables
+            seen_by[i] = observables
         elif kinds[i] == _RZ:
             seen_by[i] = turned[qubits[i]]
-        elif some := touched[qubits[i]]:
-            seen_by[i] = turned[qubits[i]] = some
+        elif observables := touched[qubits[i]]:
+            seen_by[i] = turned[qubits[i]] = observables
             not_diagonal |= 1 << qubits[i]
     return seen_by
 

@@ -121,11 +121,11 @@ class LightCones:
             return None
         rows = 1 if num_rows < _SEVERAL else _SEVERAL if num_rows < _MANY else _MANY
         key = (id(self), rows, per_pair, most_qubits, operators.structure)
-        found = _GROUPINGS.get(key)
-        if found is None:
-            found = self._find_groups(operators, _Costs(rows, per_pair, most_qubits))
-            found = _GROUPINGS.put(key, found, found.num_bytes, owner=self)
-        return found if found.groups else None
+        grouping = _GROUPINGS.get(key)
+        if grouping is None:
+            grouping = self._find_groups(operators, _Costs(rows, per_pair, most_qubits))
+            grouping = _GROUPINGS.put(key, grouping, grouping.num_bytes, owner=self)
+        return grouping if grouping.groups else None
 
     def widest(self, operators: Observables) -> tuple[int, int, int]:
         """Return the qubits that all terms see together, the most that one term sees, and the number of that term."""
@@ -136,18 +136,18 @@ class LightCones:
 
     def _cones(self) -> tuple[Ops, np.ndarray, np.ndarray]:
         """Return ops, and packed bits of the qubits and of the ops that Z and X on each qubit see, (2n, words)."""
-        known = _CONES.get(id(self))
-        if known is not None:
-            return known
+        kept_cones = _CONES.get(id(self))
+        if kept_cones is not None:
+            return kept_cones
         program, ops = self._program, merge_ladders(self._program.ops)
         num_qubits = program.num_qubits
         touched = [3 << 2 * qubit for qubit in range(num_qubits)]
         turned = [2 << 2 * qubit for qubit in range(num_qubits)]
         seen_by = trace_back(ops, touched, turned)
         for qubits in program.starts_together:
-            some = reduce(or_, [touched[qubit] for qubit in qubits])
+            together = reduce(or_, [touched[qubit] for qubit in qubits])
             for qubit in qubits:
-                touched[qubit] = some
+                touched[qubit] = together
         cones = ops, _transposed(touched, 2 * num_qubits), _transposed(seen_by, 2 * num_qubits)
         num_bytes = cones[1].nbytes + cones[2].nbytes + (ops is not program.ops) * _OP_BYTES * len(ops)
         return _CONES.put(id(self), cones, num_bytes, owner=self)
@@ -181,10 +181,13 @@ class LightCones:
         cones = _Sets(qubits, ops, owners, np.bincount(kind[flips_bits], minlength=len(qubits)).astype(np.float64))
         chosen = _merge(cones, costs)
         together = cones.union(list(range(len(qubits))))
-        apart = sum(costs.of(cones.union(one))[0] for one in chosen)
+        apart = sum(costs.of(cones.union(members))[0] for members in chosen)
         if len(chosen) < 2 or (costs.most_qubits is None and apart >= _GAIN * costs.of(together)[0]):
             return Grouping([])
-        groups = [self._make_group(operators, np.isin(kind, one), cones.union(one), costs, all_ops) for one in chosen]
+        groups = [
+            self._make_group(operators, np.isin(kind, members), cones.union(members), costs, all_ops)
+            for members in chosen
+        ]
         groups.sort(key=lambda group: (group.num_qubits, group.cost), reverse=True)
         return Grouping(groups)
 
@@ -308,19 +311,19 @@ def _merge(cones: _Sets, costs: _Costs) -> list[list[int]]:
     return _merge_groups(cones, groups, costs)
 
 
-def _merge_groups(cones: _Sets, given: list[list[int]], costs: _Costs) -> list[list[int]]:
+def _merge_groups(cones: _Sets, groups: list[list[int]], costs: _Costs) -> list[list[int]]:
     """Merge the pair of groups that adds least, again and again; return the cheapest groups met on the way.
 
     The merges make a tree. Each node takes what its union costs, or what its two branches cost at their best.
     """
-    unions = [cones.union(group) for group in given]
-    sets = _Sets(*(np.concatenate([getattr(one, part.name) for one in unions]) for part in fields(_Sets)))
-    own, count = costs.of(sets), len(given)
-    best, partition = own.copy(), [[group] for group in given]
+    unions = [cones.union(group) for group in groups]
+    sets = _Sets(*(np.concatenate([getattr(union, part.name) for union in unions]) for part in fields(_Sets)))
+    union_costs, count = costs.of(sets), len(groups)
+    best, partition = union_costs.copy(), [[group] for group in groups]
     alive = np.ones(count, bool)
 
     def added_to(number: int) -> np.ndarray:
-        added = costs.of_unions(sets.with_each(number)) - own - own[number]
+        added = costs.of_unions(sets.with_each(number)) - union_costs - union_costs[number]
         added[~alive] = added[number] = np.inf
         return added
 
@@ -337,13 +340,13 @@ def _merge_groups(cones: _Sets, given: list[list[int]], costs: _Costs) -> list[l
             bits[first] |= bits[second]
         sets.flips[first] += sets.flips[second]
         alive[second] = False
-        own[first] = costs.of(sets.take([first]))[0]
+        union_costs[first] = costs.of(sets.take([first]))[0]
         apart = best[first] + best[second]
-        if own[first] <= apart:
-            partition[first] = [[one for group in (*partition[first], *partition[second]) for one in group]]
+        if union_costs[first] <= apart:
+            partition[first] = [[cone for group in (*partition[first], *partition[second]) for cone in group]]
         else:
             partition[first] = partition[first] + partition[second]
-        best[first] = min(own[first], apart)
+        best[first] = min(union_costs[first], apart)
         row = added_to(first)
         added[second, :] = added[:, second] = np.inf
         added[first, :] = added[:, first] = row
@@ -360,7 +363,7 @@ def _transposed(sets: list[int], count: int) -> np.ndarray:
     packed = np.zeros((count, 8 * max(-(-len(sets) // 64), 1)), np.uint8)
     width = -(-count // 8)
     for begin in range(0, len(sets), _BLOCK):
-        block = b"".join([one.to_bytes(width, "little") for one in sets[begin : begin + _BLOCK]])
+        block = b"".join([members.to_bytes(width, "little") for members in sets[begin : begin + _BLOCK]])
         rows = np.frombuffer(block, np.uint8).reshape(-1, width)
         bits = np.packbits(np.unpackbits(rows, axis=1, count=count, bitorder="little").T, axis=1, bitorder="little")
         packed[:, begin // 8 : begin // 8 + bits.shape[1]] = bits

@@ -40,10 +40,9 @@ def split(program: Program, varies: np.ndarray) -> Split:
     qubits, op_varies = _qubits_of_instructions(program), program.ops.varies(varies)
     begin = program.instructions[:, 1]
     varying = np.diff(np.concatenate([[0], np.cumsum(op_varies)])[begin]) > 0
-    slots = list(range(program.num_qubits))
-    _rename(slots, program, np.ones(len(qubits), bool))
+    moved = _moved_wires(program, np.ones(len(qubits), bool))
     active = program.wires >= 0
-    if [slots[wire] for wire in program.wires[active]] != program.output_wires[active].tolist():
+    if [moved[wire] for wire in program.wires[active]] != program.output_wires[active].tolist():
         return Split(None, program, None, None)  # qubits were renamed by more than the swaps among the gates
     forward, none = np.arange(len(qubits)), np.zeros(len(qubits), bool)
     is_prefix = none if program.takes_states else _without_varying_before(qubits, varying, forward)
@@ -69,23 +68,25 @@ def _qubits_of_instructions(program: Program) -> list[int]:
 
 def _without_varying_before(qubits: list[int], varying: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Say which instructions no varying one precedes in an order, through any chain of shared qubits."""
-    found, reached, varies = np.zeros(len(qubits), bool), 0, varying.tolist()
+    is_free, reached, varies = np.zeros(len(qubits), bool), 0, varying.tolist()
     for number in order.tolist():
         if varies[number] or qubits[number] & reached:
             reached |= qubits[number]
         else:
-            found[number] = True
-    return found
+            is_free[number] = True
+    return is_free
 
 
-def _rename(slots: list[int], program: Program, chosen: np.ndarray) -> None:
-    """Exchange the wires of qubits as the swaps of some instructions do."""
+def _moved_wires(program: Program, chosen: np.ndarray) -> list[int]:
+    """Return, for each wire before some instructions, the wire behind them: their swaps exchange wires."""
+    moved = list(range(program.num_qubits))
     for number in np.flatnonzero(chosen).tolist():
         begin, end = program.instructions[number : number + 2, 0].tolist()
         for gate in program.gates[begin:end]:
             if gate.name == "swap" and not gate.controls:
                 first, second = gate.qubits
-                slots[first], slots[second] = slots[second], slots[first]
+                moved[first], moved[second] = moved[second], moved[first]
+    return moved
 
 
 def _cut(program: Program, chosen: np.ndarray, from_end: bool = False) -> tuple[Program | None, Program | None]:
@@ -94,15 +95,14 @@ def _cut(program: Program, chosen: np.ndarray, from_end: bool = False) -> tuple[
     num_ops = np.diff(program.instructions[:, 1])
     if not num_ops[chosen].sum():
         return None, None
-    slots = list(range(program.num_qubits))
-    _rename(slots, program, is_first)
-    wires = np.where(program.wires >= 0, np.array([*slots, -1])[program.wires], -1).astype(program.wires.dtype)
+    moved = _moved_wires(program, is_first)
+    wires = np.where(program.wires >= 0, np.array([*moved, -1])[program.wires], -1).astype(program.wires.dtype)
     first = _take(program, is_first)
     second = _take(program, ~is_first)
     second = replace(
         second,
         wires=wires,
-        gates=tuple(gate.on(slots) for gate in second.gates),
+        gates=tuple(gate.on(moved) for gate in second.gates),
         pieces=(),
         prefix=(),
         any_start=True,

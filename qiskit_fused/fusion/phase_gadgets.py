@@ -36,11 +36,11 @@ def merge_ladders(ops: Ops) -> Ops:
 
     Cost: O(ops) in Python where there are CX gates, times the length of unbroken chains of CX and diagonals.
     """
-    found = _find_cx(ops)
-    if len({cx[1:] for cx in found}) == len(found):
+    cx_places = _find_cx(ops)
+    if len({cx[1:] for cx in cx_places}) == len(cx_places):
         return ops  # no two of them are on the same qubits
     walk = _Walk(ops)
-    walk.add(found)
+    walk.add(cx_places)
     return walk.finish() if walk.has_merged else ops
 
 
@@ -50,7 +50,7 @@ def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
     candidates = np.flatnonzero(is_term[1:-1] & is_constant[:-2] & is_constant[2:]).tolist()
     if len(candidates) < 2:
         return []
-    found: list[tuple[int, int, int]] = []
+    cx_places: list[tuple[int, int, int]] = []
     for row in candidates:
         target, care = ops.qubit.item(row), ops.care.item(row + 1)
         other = care ^ 1 << target
@@ -61,12 +61,12 @@ def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
             and ops.column.item(row + 1) < 0
             and not ops.sign.item(row + 1)
             and ops.value.item(row + 1) == care
-            and not (found and row < found[-1][0] + OPS_OF_CX)
+            and not (cx_places and row < cx_places[-1][0] + OPS_OF_CX)
         ):
             before, after = (tuple(ops.quaternion[place].tolist()) for place in (row, row + 2))
             if _is_cx(before, ops.offset.item(row + 1), after):
-                found.append((row, other.bit_length() - 1, target))
-    return found
+                cx_places.append((row, other.bit_length() - 1, target))
+    return cx_places
 
 
 @lru_cache(maxsize=1024)

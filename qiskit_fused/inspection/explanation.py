@@ -104,7 +104,7 @@ def tabulate(fused: FusedProgram, cones: Sequence[int], shared: Sequence[tuple[s
 
 def shared_texts(sharing: Sharing, num_observables: int) -> list[tuple[str, str]]:
     """Return name and text of each part of a plan that rows share."""
-    found = []
+    texts = []
     size = 1 << sharing.plan.num_qubits
     for name, part, what in (
         ("prefix", sharing.prefix, "once for all rows"),
@@ -115,8 +115,8 @@ def shared_texts(sharing: Sharing, num_observables: int) -> list[tuple[str, str]
         rows = [sharing.rows_for(name, num_observables, gradient) for gradient in (False, True)]
         pays = [f"{of} from {count:,}" for of, count in zip(("values", "gradients"), rows) if count is not None]
         text = f"{what}: {', '.join(pays)} rows on" if pays else "not worth sharing"
-        found.append((name, f"{count_text(part.num_runs, 'rotation')}, {text}"))
-    return found or [("shared", "nothing; inputs come first and last")]
+        texts.append((name, f"{count_text(part.num_runs, 'rotation')}, {text}"))
+    return texts or [("shared", "nothing; inputs come first and last")]
 
 
 def _row_bytes(fused: FusedProgram, dtype: str, gradient: bool) -> int:
@@ -161,17 +161,17 @@ def _fused(fused: FusedProgram, dtype: str) -> str:
 def _left_out(fused: FusedProgram, dtype: str) -> str:
     program = fused.program
     kept, count = len(fused.leaf_kind) + len(fused.term_phase), len(merge_ladders(program.ops))
-    found = []
+    parts = []
     if kept < count:
-        found.append(
+        parts.append(
             f"{count - kept} operations that no observable sees, of the {count} rotations and terms that the gates are "
             "taken apart into"
         )
     if fused.num_qubits < program.num_qubits:
-        found.append(count_text(program.num_qubits - fused.num_qubits, "qubit") + " that no observable sees")
+        parts.append(count_text(program.num_qubits - fused.num_qubits, "qubit") + " that no observable sees")
     if program.num_qubits < program.num_circuit_qubits:
-        found.append(count_text(program.num_circuit_qubits - program.num_qubits, "qubit") + " without gates")
-    return f"{'; '.join(found)}." if found else "nothing: the observables see every gate."
+        parts.append(count_text(program.num_circuit_qubits - program.num_qubits, "qubit") + " without gates")
+    return f"{'; '.join(parts)}." if parts else "nothing: the observables see every gate."
 
 
 def _states(fused: FusedProgram, dtype: str) -> str:

@@ -94,19 +94,18 @@ def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) 
     rows += [("checkpoint", num_states) for num_states in sorted(kept - {positions}, reverse=True)]
     costs = []
     for name, num_states in rows:
-        found = within.threads_for(num_states)
-        working = [
-            footprint.side_by_side(request.num_rows, n)[1] for n in (num_threads, found[0] if found else num_threads)
-        ]
+        demand = within.threads_for(num_states)
+        threads, num_bytes = demand or (num_threads, within.total(1, num_states))
+        all_working, working = (footprint.side_by_side(request.num_rows, count)[1] for count in (num_threads, threads))
         costs.append(
             MethodCost(
                 device="cpu",
                 method=name,
                 num_states=max(num_states, 1),
-                num_bytes=found[1] if found else within.total(1, num_states),
+                num_bytes=num_bytes,
                 forward=num_steps(positions, num_states) / positions if num_states else 1.0,
-                time=relative_time(fused, num_states, request.imaginary) * working[0] / working[1],
-                fits=found is not None,
+                time=relative_time(fused, num_states, request.imaginary) * all_working / working,
+                fits=demand is not None,
                 is_auto=name == auto,
             )
         )

@@ -332,15 +332,15 @@ def cover(bits: list[int], arrangement: int, tile_qubits: int, register_qubits: 
         after one another go through the groups of bits to and fro.
     """
     left, covered = sorted(bits), []
-    here = [bit for bit in left if arrangement <= bit < arrangement + register_qubits]
+    reached = [bit for bit in left if arrangement <= bit < arrangement + register_qubits]
     while left:
-        if not here:
+        if not reached:
             if arrangement - left[0] >= left[-1] - (arrangement + register_qubits - 1):
                 arrangement = max(left[-1] - register_qubits + 1, 0)
             else:
                 arrangement = min(left[0], tile_qubits - register_qubits)
-            here = [bit for bit in left if arrangement <= bit < arrangement + register_qubits]
-        covered.append((arrangement, here))
-        left = [bit for bit in left if bit not in here]
-        here = []
+            reached = [bit for bit in left if arrangement <= bit < arrangement + register_qubits]
+        covered.append((arrangement, reached))
+        left = [bit for bit in left if bit not in reached]
+        reached = []
     return covered

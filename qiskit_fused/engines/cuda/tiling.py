@@ -163,16 +163,16 @@ class _Frontier:
 
     def execute_terms(self, order: _Order, qubits: Iterable[int]) -> list[int]:
         """Execute all terms that can be, of those that the next runs of some qubits wait for, and return them."""
-        found = []
+        executed = []
         for qubit in qubits:
             for term in order.terms[qubit][self.done[qubit]]:
                 members = order.qubits[term]
                 if self.arrived[term] == len(members) and not self.executed[term]:
                     self.executed[term] = 1
-                    found.append(term)
+                    executed.append(term)
                     for member in members:
                         self.waiting[member] -= 1
-        return found
+        return executed
 
     def give_back(self, order: _Order, terms: list[int]) -> None:
         """Undo terms that were executed last."""
