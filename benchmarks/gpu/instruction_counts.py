@@ -32,6 +32,7 @@ import cuda_compiler
 
 from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, USUAL_TILE_QUBITS
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
+from qiskit_fused.engines.cuda.launch import definitions
 
 # For each column, the beginnings of the instructions that it counts; the longest match decides.
 CLASSES = {
@@ -176,11 +177,11 @@ def main() -> None:
     options = parser.parse_args()
     file, dtype, architecture = options.file, options.dtype, options.architecture
     tile_qubits = options.tile_qubits or USUAL_TILE_QUBITS[dtype]
-    compiled = cuda_compiler.compile_kernels(file, dtype, tile_qubits, architecture, "-lineinfo")
+    source = re.sub(r"^#line.*$", "", kernel_source(file), flags=re.MULTILINE)  # lines are numbered over all files
+    compiled = cuda_compiler.compile_module(source, definitions(dtype, tile_qubits), architecture, "-lineinfo")
     unit, amplitudes = ("amplitude", 1 << REGISTER_QUBITS[dtype]) if file == "sweeps.cu" else ("thread", 1)
     print(f"{file}, {dtype}, t = {tile_qubits}, r = {REGISTER_QUBITS[dtype]}, {architecture}, ", end="")
     print(f"{cuda_compiler.compiler_version()}; instructions, flop and bytes per {unit}\n")
-    source = kernel_source(file)
     for name, kernel in sorted(read_parts(disassemble(compiled.cubin), source).items(), reverse=True):
         registers, _, spills, _ = compiled.kernels[name]
         print(f"{name}: {registers} registers, {spills} bytes of spills, {kernel.counts['all']} instructions\n")

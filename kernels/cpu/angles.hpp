@@ -56,10 +56,10 @@ struct HalfAngle {
 
 // All bound values of one row.
 struct Bound {
-    std::vector<HalfAngle> leaf;                 // [leaves]; unused for su2 and rv
-    std::vector<std::array<double, 4>> leaf_rv;  // [leaves] only if the plan has rv leaves: its quaternion
-    std::vector<Rotor> rotor;                    // [runs]
-    std::vector<Complex> term;                   // [terms]: exp(-i angle/2)
+    std::vector<HalfAngle> leaf;      // [leaves]; unused for SU2 and RV
+    std::vector<Quaternion> leaf_rv;  // [leaves] only if the plan has RV leaves: its matrix
+    std::vector<Rotor> rotor;         // [runs]
+    std::vector<Complex> term;        // [terms]: exp(-i angle/2)
 
     void resize(const PlanData& plan);
 };

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "cpu/engine.hpp"
+#include "shared/tuning.h"
 
 namespace qf {
 namespace {
@@ -36,7 +37,7 @@ double seconds_since(Clock::time_point start) {
 
 constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // bytes per thread
 constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // bytes, for a batch
-constexpr std::size_t most_kept = std::size_t(256) << 20;              // bytes of the process, between calls
+constexpr std::size_t most_kept = MOST_KEPT_BYTES;
 constexpr std::size_t kept_whole = std::size_t(4)
                                    << 20;  // bytes of a workspace; of a larger one, states alone are kept
 constexpr std::size_t kept_finals = std::size_t(4)
@@ -49,7 +50,7 @@ Engine<T>::Engine(const PlanData& plan)
     : plan_(plan),
       sweeps_(best_sweeps<T>()),
       bits_(std::max(plan.num_qubits, sweeps_.lane_bits)),
-      low_bits_(std::max(std::min(plan.num_qubits, max_low_bits), sweeps_.lane_bits)),
+      low_bits_(std::max(std::min(plan.num_qubits, MAX_LOW_BITS), sweeps_.lane_bits)),
       chunk_bits_(plan.chunk_bits),
       phases_(make_phases(plan, low_bits_)),
       everything_(everything(plan)),

@@ -5,6 +5,8 @@
 #include <map>
 
 #include "cpu/observables.hpp"
+#include "shared/masks.h"
+#include "shared/tuning.h"
 
 namespace qf {
 
@@ -51,7 +53,7 @@ void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std
         for (const auto& term : group.terms) {
             double c = part ? term.imag : term.real;
             if ((h & (term.care >> low_bits)) != term.value >> low_bits) continue;
-            if (__builtin_parityll(h & (term.z >> low_bits))) c = -c;
+            if (parity(h & (term.z >> low_bits))) c = -c;
             const index_t care = term.care & mask, value = term.value & mask, z = term.z & mask;
             if (!care) {
                 series[z] += c;
@@ -59,7 +61,7 @@ void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std
             }
             const index_t free = mask & ~care;
             for (index_t l = 0;; l = ((l | care) + 1) & free) {
-                values[l | value] += __builtin_parityll((l | value) & z) ? -c : c;
+                values[l | value] += parity((l | value) & z) ? -c : c;
                 if (l == free) break;
             }
         }
@@ -72,7 +74,7 @@ template <class T>
 std::shared_ptr<const DiagonalTables<T>> Observables::make(int observable, int padded_bits,
                                                            const StopFlag& stop) const {
     auto made = std::make_shared<DiagonalTables<T>>();
-    const int low_bits = std::min(padded_bits, max_low_bits);
+    const int low_bits = std::min(padded_bits, MAX_LOW_BITS);
     const std::size_t size = std::size_t(1) << low_bits;
     std::vector<double> scratch;
     for (const auto& group : groups_[observable]) {

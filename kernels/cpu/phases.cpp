@@ -6,6 +6,9 @@
 #include <set>
 #include <tuple>
 
+#include "shared/masks.h"
+#include "shared/tuning.h"
+
 namespace qf {
 namespace {
 
@@ -14,15 +17,6 @@ int bit_count(index_t x) {
 }
 int lowest_bit(index_t x) {
     return __builtin_ctzll(x);
-}
-int parity(index_t x) {
-    return __builtin_parityll(x);
-}
-
-// g(i) = [(i & care) == value] (-1)^popcount(i & sign)
-int generator(index_t care, index_t value, index_t sign, index_t i) {
-    if ((i & care) != value) return 0;
-    return parity(i & sign) ? -1 : 1;
 }
 
 Pair& find_pair(std::vector<Pair>& pairs, int low, int high) {
@@ -352,7 +346,7 @@ void fill_variants(const Phase& phase, int bits, int low_bits, const Bound& boun
         }
         walsh_product(strings.data(), strings.data() + size, size);
     }
-    T factor_re[max_low_bits] = {}, factor_im[max_low_bits] = {};
+    T factor_re[MAX_LOW_BITS] = {}, factor_im[MAX_LOW_BITS] = {};
     for (index_t variant = 0; variant < static_cast<index_t>(phase.num_variants()); ++variant) {
         index_t h = 0;
         for (std::size_t b = 0; b < phase.variant_bits.size(); ++b) h |= (variant >> b & 1) << phase.variant_bits[b];

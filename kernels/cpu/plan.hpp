@@ -18,17 +18,9 @@
 #include "cpu/observables.hpp"
 #include "cpu/simd/sweeps.hpp"
 #include "cpu/stopping.hpp"
+#include "shared/plan_records.h"
 
 namespace qf {
-
-enum class LeafKind : std::uint8_t { rx, ry, rz, su2, rv };
-
-struct Leaf {  // one gate of a run; angle = coefficient * columns[column] + offset
-    LeafKind kind;
-    int column;
-    double coefficient, offset;
-    std::array<double, 4> quaternion;  // su2: a - i (b X + c Y + d Z)
-};
 
 struct Run {
     int first_leaf, end_leaf;

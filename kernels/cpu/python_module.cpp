@@ -45,17 +45,19 @@ qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_b
     plan.is_real = is_real;
     for (std::size_t i = 0; i < leaf_kind.size(); ++i)
         plan.leaves.push_back(
-            {static_cast<qf::LeafKind>(leaf_kind(i)),
-             leaf_column(i),
-             leaf_coefficient(i),
+            {leaf_coefficient(i),
              leaf_offset(i),
-             {leaf_quaternion(i, 0), leaf_quaternion(i, 1), leaf_quaternion(i, 2), leaf_quaternion(i, 3)}});
+             {leaf_quaternion(i, 0), leaf_quaternion(i, 1), leaf_quaternion(i, 2), leaf_quaternion(i, 3)},
+             leaf_kind(i),
+             leaf_column(i),
+             0,
+             0});
     for (std::size_t r = 0; r < run_qubit.size(); ++r) {
         qf::Run run{run_begin(r), run_begin(r + 1), run_qubit(r), run_layer(r), true};
         const auto kind = plan.leaves[run.first_leaf].kind;
         for (int i = run.first_leaf; i < run.end_leaf; ++i)
-            run.single_axis = run.single_axis && plan.leaves[i].kind == kind &&
-                              (kind == qf::LeafKind::rx || kind == qf::LeafKind::ry);
+            run.single_axis =
+                run.single_axis && plan.leaves[i].kind == kind && (kind == qf::LEAF_RX || kind == qf::LEAF_RY);
         plan.runs.push_back(run);
     }
     for (std::size_t i = 0; i < term_phase.size(); ++i)

@@ -15,7 +15,9 @@
 // Determinism: every entry is one thread's sum in the order of the plan.
 // Source: kernels/README.md, normal form. sincospi instead of sincos, whose reduction of large arguments needs a stack;
 // dividing by pi costs one rounding of the angle, which has one already.
-#include "cuda/device.cuh"
+#include "cuda/amplitude.cuh"
+#include "cuda/records.cuh"
+#include "cuda/tile.cuh"
 
 __device__ __forceinline__ Quaternion product(const Quaternion& p, const Quaternion& q) {
     return {p.a * q.a - p.b * q.b - p.c * q.c - p.d * q.d, p.a * q.b + p.b * q.a + p.c * q.d - p.d * q.c,
@@ -76,7 +78,7 @@ extern "C" __global__ void bind_terms(const double* columns, int num_columns, in
     locate(entry, slots->shared_terms, slots->varying_terms, slot, row);
     const Term& term = terms[term_order[slot]];
     const double* values = columns + static_cast<long long>(row) * num_columns;
-    term_angles[entry] = term.column < 0 ? term.offset : term.coefficient * values[term.column] + term.offset;
+    term_angles[entry] = angle_of(term, values);
 }
 
 struct Angles {  // all angles, seen from one row

@@ -19,9 +19,9 @@
 // Determinism: sums are trees that depend on the number of tiles and on the block size only; those over units follow
 // their order.
 // Source: kernels/README.md, gradients.
-#include "cuda/device.cuh"
-
-constexpr int OUTPUT_LANES = 8;
+#include "cuda/amplitude.cuh"
+#include "cuda/records.cuh"
+#include "cuda/threads.cuh"
 
 extern "C" __global__ void sum_tiles(const Real* partial, int units, int num_tiles, int num_slots,
                                      const Output* outputs, int num_outputs, double* totals, int num_totals) {
@@ -36,7 +36,7 @@ extern "C" __global__ void sum_tiles(const Real* partial, int units, int num_til
         double sum = 0;
         for (int tile = threadIdx.x / OUTPUT_LANES; tile < num_tiles; tile += step) {
             const double x = of_unit[static_cast<long long>(tile) * num_slots];
-            sum += __popcll(tile & output.outside) & 1 ? -x : x;
+            sum += parity(tile & output.outside) ? -x : x;
         }
         sum = block_sums<OUTPUT_LANES>(sum);
         if (threadIdx.x < OUTPUT_LANES && o < num_outputs) totals[unit * num_totals + output.total] = sum;
@@ -50,30 +50,6 @@ extern "C" __global__ void sum_chunks(const double* partial, int count, int num_
         sum = block_sums<1>(sum);
         if (threadIdx.x == 0) values[k] = sum;
     }
-}
-
-struct Vector3 {
-    double x, y, z;
-};
-
-__device__ __forceinline__ Vector3 cross(const Vector3& u, const Vector3& v) {
-    return {u.y * v.z - u.z * v.y, u.z * v.x - u.x * v.z, u.x * v.y - u.y * v.x};
-}
-
-// v + s p + t q
-__device__ __forceinline__ Vector3 add(const Vector3& v, double s, const Vector3& p, double t, const Vector3& q) {
-    return {v.x + s * p.x + t * q.x, v.y + s * p.y + t * q.y, v.z + s * p.z + t * q.z};
-}
-
-// Gradient of the gate q = exp(-i/2 v.sigma) with respect to v, for w taken after the gate: with t = |v| the left
-// Jacobian of the rotation group, w - (1 - cos t)/t^2 v x w + (t - sin t)/t^3 v x (v x w).
-__device__ __forceinline__ Vector3 rotation_vector_gradient(const Vector3& v, const Quaternion& q, const Vector3& w) {
-    const double t2 = v.x * v.x + v.y * v.y + v.z * v.z;
-    // sin(t/2)/t, in which 1 - cos t has no cancellation; series where quotients lose digits
-    const double s = t2 < 1e-8 ? 0.5 - t2 / 48 : (q.b * v.x + q.c * v.y + q.d * v.z) / t2;
-    const double second = t2 < 1e-4 ? 1.0 / 6 - t2 / 120 : (1 - 2 * s * q.a) / t2;
-    const Vector3 vw = cross(v, w);
-    return add(w, -2 * s * s, vw, second, cross(v, vw));
 }
 
 extern "C" __global__ void run_gradients(const double* totals, int num_totals, const double* columns, int num_columns,
@@ -103,13 +79,14 @@ extern "C" __global__ void run_gradients(const double* totals, int num_totals, c
     for (int i = run.first_leaf; i < run.end_leaf; ++i) {
         const Leaf& leaf = leaves[i];
         const Quaternion q = leaf_quaternion(leaf, values);
-        const Vector3 axis{q.b, q.c, q.d}, turned = cross(axis, w);
-        w = add(w, 2 * q.a, turned, 2, cross(axis, turned));
+        w = turn(q, w);
         if (leaf.output < 0) continue;
         double* gradient = leaf_gradients + unit * num_leaf_outputs + leaf.output;
         if (leaf.kind == LEAF_RV) {
-            const double* v = values + leaf.column;
-            const Vector3 g = rotation_vector_gradient({v[0], v[1], v[2]}, q, w);
+            const Vector3 v = vector_of(leaf, values);
+            const double t = sqrt(dot(v, v));
+            sincospi(t * INVERSE_PI, &sine, &cosine);
+            const Vector3 g = rotation_vector_gradient(v, t, sine, cosine, w);
             gradient[0] = g.x;
             gradient[1] = g.y;
             gradient[2] = g.z;

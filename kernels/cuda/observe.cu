@@ -15,10 +15,11 @@
 // Traffic per amplitude, pair and group: reads of one amplitude and one diagonal; one write of lam per pair, or per row
 // with cotangents. A flip permutes aligned groups of 32 amplitudes, and each within itself: reads coalesce.
 // Determinism: sums of a chunk are a tree that depends on the number of threads only.
-#include "cuda/device.cuh"
+#include "cuda/amplitude.cuh"
+#include "cuda/records.cuh"
+#include "cuda/threads.cuh"
 
-constexpr int CHUNK = 1024;  // amplitudes of a block
-constexpr int HELD = 4;      // amplitudes of a thread at a time: their loads overlap
+constexpr int HELD = 4;  // amplitudes of a thread at a time: their loads overlap
 
 extern "C" __global__ void fill_diagonals(const Group* groups, const ObservableTerm* terms, int num_address_bits,
                                           Amplitude* diagonals) {
@@ -64,7 +65,7 @@ extern "C" __global__ void observe(const Amplitude* psi, Amplitude* lam, const i
                                    const ObservableTerm* terms, const Amplitude* diagonals, const double* cotangents,
                                    int num_address_bits, int imaginary, double* partial) {
     const Mask size = Mask(1) << num_address_bits;
-    const int chunk_size = size < CHUNK ? static_cast<int>(size) : CHUNK;
+    const int chunk_size = size < OBSERVED_AMPLITUDES ? static_cast<int>(size) : OBSERVED_AMPLITUDES;
     const int num_chunks = static_cast<int>(size / chunk_size);
     const long long row = blockIdx.x / num_chunks;
     const int chunk = blockIdx.x % num_chunks;

@@ -5,7 +5,8 @@
 //   forward  psi <- R_m D_m .. R_1 D_1 psi             D: diagonals of a piece, R: rotations of some register bits
 //   adjoint  psi, lam <- D_1^-1 R_1^-1 .. D_m^-1 R_m^-1 (psi, lam), and the sums over the tile that gradients need:
 //            Im<lam|Y|psi>, Im<lam|X|psi> where R_k is undone, sums of p = Im(conj(lam) psi) where D_k is undone
-// Layout   source, target, lam [units][2^N]; partial [units][tiles][slots]; records: device.cuh. In the adjoint, source
+// Layout   source, target, lam [units][2^N]; partial [units][tiles][slots]; records: records.cuh. In the adjoint,
+// source
 //          is [rows][2^N] with psi_of_rows: units of one row share its psi, which is then not written in place. Where
 //          target is null psi is not written at all, and without store_lam neither is lam.
 // Launch   blocks of BLOCK_THREADS, ceil(units * tiles / TILES_PER_BLOCK) of them; dynamic shared memory:
@@ -16,13 +17,16 @@
 //          one write and one read of shared memory without bank conflicts.
 // Same input, same bits: sums have a fixed order and there are no atomics.
 // Source   arXiv:2603.02804 fuses gates in both directions; rotations as three shears are lifting steps.
-#include "cuda/device.cuh"
+#include "cuda/amplitude.cuh"
+#include "cuda/records.cuh"
+#include "cuda/threads.cuh"
+#include "cuda/tile.cuh"
 
-constexpr int BLOCK_THREADS = THREADS_PER_TILE < 128 ? 128 : THREADS_PER_TILE;
+constexpr int BLOCK_THREADS = THREADS_PER_TILE < MIN_SWEEP_THREADS ? MIN_SWEEP_THREADS : THREADS_PER_TILE;
 constexpr int TILES_PER_BLOCK = BLOCK_THREADS / THREADS_PER_TILE;
 constexpr unsigned TILE_BYTES = sizeof(Amplitude) << TILE_QUBITS;
 constexpr int SLOTS = 128 / sizeof(Amplitude);  // amplitudes that all banks of shared memory give at a time
-constexpr int LANE_QUBITS = THREAD_QUBITS < 5 ? THREAD_QUBITS : 5;  // thread bits inside a warp
+constexpr int LANE_QUBITS = THREAD_QUBITS < WARP_QUBITS ? THREAD_QUBITS : WARP_QUBITS;  // thread bits inside a warp
 constexpr int WARPS_PER_TILE = 1 << (THREAD_QUBITS - LANE_QUBITS);
 constexpr int LOAD_ARRANGEMENT = TILE_QUBITS - REGISTER_QUBITS;  // neighbouring threads take neighbouring amplitudes
 // 128 registers a thread, which hold two states without spills (168 where one or two threads hold a tile, or four one
@@ -30,9 +34,11 @@ constexpr int LOAD_ARRANGEMENT = TILE_QUBITS - REGISTER_QUBITS;  // neighbouring
 constexpr int MIN_BLOCKS = THREAD_QUBITS <= (IS_REAL ? 2 : 1) ? 3 : BLOCK_THREADS > 512 ? 1 : 512 / BLOCK_THREADS;
 
 // What each warp contributes to the sums of a stage.
-constexpr int WIDTH = 4;  // register bits at most; values that a reduction takes at once, a power of two
+constexpr int WIDTH =
+    MAX_REGISTER_QUBITS;  // register bits at most; values that a reduction takes at once, a power of two
 constexpr int Y_ENTRY = 0, X_ENTRY = WIDTH, REGISTER_Z_ENTRY = 2 * WIDTH, LANE_Z_ENTRY = 3 * WIDTH;
-constexpr int NUM_ENTRIES = LANE_Z_ENTRY + 1 + LANE_QUBITS;
+constexpr int NUM_ENTRIES = warp_entries(LANE_QUBITS);
+static_assert(NUM_ENTRIES == LANE_Z_ENTRY + 1 + LANE_QUBITS, "every sum has a place");
 static_assert(REGISTER_QUBITS <= WIDTH && REGISTER_QUBITS <= TILE_QUBITS, "a stage names WIDTH register bits");
 
 typedef Amplitude State[NUM_REGISTERS];

@@ -37,10 +37,11 @@ def test_the_version_is_written_in_pyproject_alone():
 
 @needs_installation
 def test_the_package_has_its_types_and_the_sources_of_the_kernels():
-    expected = {path.name for path in (ROOT / "kernels" / "cuda").iterdir()}
-    assert {"sweeps.cu", "device.cuh"} <= expected
-    assert {path.name for path in (INSTALLED / "kernels" / "cuda").iterdir()} == expected
-    assert {path.name for path in (INSTALLED / "kernels").iterdir()} == {"cuda"}
+    for folder, known in (("cuda", "sweeps.cu"), ("shared", "masks.h")):
+        expected = {path.name for path in (ROOT / "kernels" / folder).iterdir()}
+        assert known in expected
+        assert {path.name for path in (INSTALLED / "kernels" / folder).iterdir()} == expected
+    assert {path.name for path in (INSTALLED / "kernels").iterdir()} == {"cuda", "shared"}
     assert (INSTALLED / "py.typed").exists()
     assert (INSTALLED / "_cpu.pyi").read_text() == STUB.read_text()
 

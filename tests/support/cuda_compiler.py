@@ -15,7 +15,7 @@ from qiskit_fused.engines.cuda.launch import definitions
 # cupy/cuda/compiler.py 14.2 adds these to ours; it compiles for sm_XX, straight to machine code, too.
 CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 OUR_OPTIONS = ("-std=c++17",)
-# Not every module uses every constant of device.cuh (177: declared but never referenced).
+# Not every module uses every constant of its headers (177: declared but never referenced).
 REPORT_OPTIONS = ("--ptxas-options=-v", "-diag-suppress=177")
 WARN_ON_DOUBLE = "--ptxas-options=--warn-on-double-precision-use"
 

@@ -9,6 +9,7 @@
 
 #include "cpu/simd/simd.hpp"
 #include "cpu/simd/sweeps.hpp"
+#include "shared/tuning.h"
 
 namespace qf {
 namespace QF_ISA {
@@ -158,7 +159,8 @@ void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* 
 // Register counts decide the group sizes: 32 vectors hold 16 rows, or psi and lam of two qubits with real and imaginary
 // parts; 16 vectors (AVX2, SSE2) half of that.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int max_rotate = 4, max_adjoint = 2, max_adjoint_with_x = 2, max_sums = 3, max_sums_with_x = 2;
+constexpr int max_rotate = WIDEST_BLOCK_QUBITS, max_adjoint = 2, max_adjoint_with_x = 2, max_sums = 3,
+              max_sums_with_x = 2;
 #else
 constexpr int max_rotate = 3, max_adjoint = 2, max_adjoint_with_x = 1, max_sums = 2, max_sums_with_x = 1;
 #endif

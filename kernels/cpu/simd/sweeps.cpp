@@ -16,6 +16,7 @@
 
 #include "cpu/simd/rotations.hpp"
 #include "cpu/simd/simd.hpp"
+#include "shared/masks.h"
 
 namespace qf {
 namespace QF_ISA {
@@ -55,16 +56,6 @@ void linear_table(const T* factor_re, const T* factor_im, int bits, T root, cons
     }
 }
 
-inline int parity(index_t x) {
-    return __builtin_parityll(x);
-}
-
-template <class T>
-int cross_value(const CrossTerm<T>& term, index_t h) {  // g_high(h)
-    if ((h & term.care) != term.value) return 0;
-    return parity(h & term.sign) ? -1 : 1;
-}
-
 // The low table of block h: read where it is stored, else made in scratch.
 template <class T>
 void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const T*& im) {
@@ -82,7 +73,7 @@ void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const 
                     table_re, table_im);
     for (int t = 0; t < d.num_cross; ++t) {
         const auto& term = d.cross[t];
-        const int g = cross_value(term, h);
+        const int g = generator(term.care, term.value, term.sign, h);
         if (!g) continue;
         for (std::size_t l = 0; l < size; l += S::width) {
             const auto low = S::load(term.low + l);

@@ -35,10 +35,7 @@ struct Range {
     index_t value;
 };
 
-// How many bits of the index a table takes as low: small enough for L1, large enough that what is done once per block
-// of 2^max_low_bits amplitudes costs nothing.
-constexpr int max_low_bits = 8;
-constexpr int max_variant_bits = 12;
+constexpr int max_variant_bits = 12;  // bits of h that select a version of the low table
 
 template <class T>
 struct CrossTerm {              // exp(-i phi/2 g), g = g_high(h) g_low(l) with values in {-1, 0, 1}

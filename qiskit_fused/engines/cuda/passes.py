@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedProgram -> passes: what CUDA kernels do, as records of ``kernels/cuda/device.cuh``.
+"""FusedProgram -> passes: what CUDA kernels do, as records of ``kernels/cuda/records.cuh``.
 
 A *pass* takes every tile of a window through *stages*: an exchange between threads that brings some window qubits into
 the registers of each thread (the arrangement), a *piece* of the diagonals, and rotations of register qubits.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of ``kernels/cuda/device.cuh``, field by field, as NumPy structures."""
+"""The records of ``kernels/cuda/records.cuh``, field by field, as NumPy structures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Source(IntEnum):
 
 
 class ExtraKind(IntEnum):
-    """What an extra does where its masks match: see ``device.cuh``."""
+    """What an extra does where its masks match: see ``shared/tuning.h``."""
 
     THREAD = 0
     REGISTER = 1

@@ -19,7 +19,7 @@ class Slots:
     """The slots of one plan for one set of columns that vary.
 
     A slot below the number of shared ones is the same for all rows; the others exist once per row (``place`` in
-    ``kernels/cuda/device.cuh``).
+    ``kernels/cuda/records.cuh``).
 
     Attributes:
         record: one record of ``records.SLOTS``.

@@ -30,7 +30,7 @@ REGISTERS = {
     "sweeps.cu": {"forward_sweep": (128, 112, 78, 116), "adjoint_sweep": (128,) * 4},
     "bind.cu": {"bind_runs": (50,) * 4, "bind_terms": (24,) * 4, "bind_tables": (66,) * 4},
     "observe.cu": {"fill_diagonals": (58, 58, 47, 47), "observe": (80, 130, 64, 80)},
-    "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (52, 52), "combine": (60, 60)},
+    "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (54, 54), "combine": (60, 60)},
 }
 SMALL_TILE_REGISTERS = 168  # of adjoint_sweep where one or two threads hold a tile, or four one of real amplitudes
 # Bytes of spills, stores and loads together, that were measured and found harmless; everywhere else there are none.

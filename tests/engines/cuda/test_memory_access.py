@@ -58,7 +58,9 @@ def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE, is_r
 def group_of(site, dtype):
     """Name what a line accesses."""
     if site.file != "sweeps.cu":
-        return site.file if site.file != "device.cuh" else "bind.cu" if site.space == "global" else "block sums"
+        return {"records.cuh": "bind.cu", "plan_records.h": "bind.cu", "threads.cuh": "block sums"}.get(
+            site.file, site.file
+        )
     if "state[" in site.code:
         return "states"
     if site.space == "shared":

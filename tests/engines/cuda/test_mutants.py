@@ -174,7 +174,7 @@ SCENARIOS = {
 
 BARRIER = r"__syncthreads\(\);"
 STORE_GUARD = r"(?<=[( ])(?:here|place)\.valid(?=\) (?:state|store|partial|\{))"
-IN_HEADER = len(re.findall(BARRIER, kernel_source("bind.cu")))  # of block_sums, which no sweep calls
+IN_HEADER = len(re.findall(BARRIER, kernel_source("threads.cuh")))  # of block_sums, which no sweep calls
 MUTANTS = [
     *plant_everywhere("no barrier", "gradients.cu", BARRIER, "", "sums"),
     *plant_everywhere("no barrier", "observe.cu", BARRIER, "", "warps"),

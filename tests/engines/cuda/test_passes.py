@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """FusedProgram -> passes: what every record says, replayed with NumPy, is the circuit; and it takes few passes.
 
-`replay` follows the records as kernels/cuda/device.cuh describes them, on the whole state and without tiles or threads.
+`replay` follows the records as kernels/cuda/records.cuh describes them, on the whole state, without tiles or threads.
 """
 
 import time

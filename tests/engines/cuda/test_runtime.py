@@ -7,7 +7,7 @@ import pytest
 from fake_cupy import CURRENT, FREE, Device, make_cupy
 
 from qiskit_fused.engines.cuda.availability import usable_gpu
-from qiskit_fused.engines.cuda.kernel_source import HEADER, kernel_source
+from qiskit_fused.engines.cuda.kernel_source import kernel_source
 
 GIB = 1 << 30
 world = fake_cupy.world
@@ -35,19 +35,19 @@ def test_kernels_are_compiled_once_per_file_and_macros(world):
     world(cupy := make_cupy())
     runtime, _ = usable_gpu()
     del cupy.compiled[:]
-    one = runtime.module(HEADER, QF_DOUBLE=0, QF_TILE_QUBITS=10)
-    assert runtime.module(HEADER, QF_TILE_QUBITS=10, QF_DOUBLE=0) is one
-    assert runtime.module(HEADER, QF_TILE_QUBITS=11, QF_DOUBLE=0) is not one
+    one = runtime.module("bind.cu", QF_DOUBLE=0, QF_TILE_QUBITS=10)
+    assert runtime.module("bind.cu", QF_TILE_QUBITS=10, QF_DOUBLE=0) is one
+    assert runtime.module("bind.cu", QF_TILE_QUBITS=11, QF_DOUBLE=0) is not one
     assert [options for _, options in cupy.compiled] == [
         ("-std=c++17", "-DQF_DOUBLE=0", f"-DQF_TILE_QUBITS={qubits}") for qubits in (10, 11)
     ]
-    assert cupy.compiled[0][0] == kernel_source(HEADER)
+    assert cupy.compiled[0][0] == kernel_source("bind.cu")
     assert one.function("sweep") is one.function("sweep") is not one.function("other")
 
 
 def test_shared_memory_beyond_the_default_is_asked_for_once(world):
     world(cupy := make_cupy())
-    launch = usable_gpu()[0].module(HEADER).function("sweep")
+    launch = usable_gpu()[0].module("bind.cu").function("sweep")
     kernel = cupy.kernels[-1]
     for size in (0, 47 << 10, 48 << 10, 60 << 10, 50 << 10, 64 << 10):  # 1 KiB of 48 is static
         launch(7, 128, (), size)

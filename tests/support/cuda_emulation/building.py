@@ -42,7 +42,7 @@ _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+([^;{(]*?)(\w+)\s*\(([^{;]*?)
 _DYNAMIC_SHARED = re.compile(
     r"extern\s+__shared__\s+(?:(?:__align__|alignas)\s*\([^)]*\)\s*)?([\w:][\w: ]*?)\s+(\w+)\s*\[\s*\]"
 )
-_LICENSE_LINE = re.compile(r"^// SPDX-License-Identifier", re.MULTILINE)
+_FILE = re.compile(r'^#line 1 "([^"\n]+)"\n', re.MULTILINE)
 
 
 class CompilationError(RuntimeError):
@@ -79,26 +79,27 @@ def kernels_of(text: str) -> dict[str, tuple[str, list[str]]]:
     return kernels
 
 
-def host_text(text: str, file: str, header: str) -> str:
+def host_text(text: str, file: str) -> str:
     """Return what g++ compiles: lines numbered by file, pointers to dynamic shared memory, and a list of kernels."""
-    # Every file begins with its license, so a second license line is the first line of the kernel file.
-    starts = [match.start() for match in _LICENSE_LINE.finditer(text)]
-    if len(starts) > 1:
-        text = f'#line 1 "{header}"\n{text[: starts[-1]]}\n#line 1 "{file}"\n{text[starts[-1] :]}'
-    else:
-        text = f'#line 1 "{file}"\n{text}'
+    text = f'#line 1 "{file}"\n{text}'
     text = _DYNAMIC_SHARED.sub(r"\1* const \2 = reinterpret_cast<\1*>(::cuda_on_host::dynamic_shared)", text)
     registry = (f"CUDA_ON_HOST_KERNEL({name}, ({bound}))" for name, (bound, _) in kernels_of(text).items())
     return "\n".join([text, *registry, ""])
 
 
-def build(text: str, file: str, header: str, defines: dict[str, int], check: bool) -> Path:
+def lines_by_file(text: str, file: str) -> dict[str, list[str]]:
+    """Return the lines of each file that a text was put together from, as its ``#line`` directives say."""
+    _, *parts = _FILE.split(f'#line 1 "{file}"\n{text}')
+    return {name: lines.split("\n") for name, lines in zip(parts[::2], parts[1::2])}
+
+
+def build(text: str, file: str, defines: dict[str, int], check: bool) -> Path:
     """Return the path of the library of a module, compiled unless it was before.
 
     Raises:
         CompilationError: with the messages of the compiler.
     """
-    source = host_text(text, file, header)
+    source = host_text(text, file)
     flags = [f"-D{name}={int(value)}" for name, value in sorted(defines.items())]
     flags += KERNEL_FLAGS + (CHECK_FLAGS if check else ["-O2"])
     stem = Path(file).stem + ("-checked" if check else "")

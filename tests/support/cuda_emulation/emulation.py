@@ -43,7 +43,7 @@ from types import ModuleType
 
 import numpy as np
 
-from .building import CompilationError, build, kernels_of, missing_tools, source_lines
+from .building import CompilationError, build, kernels_of, lines_by_file, missing_tools, source_lines
 
 __all__ = [
     "CompilationError",
@@ -192,9 +192,8 @@ class EmulatedModule:
         self.runtime = runtime
         self.file = file
         self.kernels = kernels_of(text)
-        header = "device.cuh"
-        self._path = build(text, file, header, defines, runtime.check)
-        self._lines = _lines_by_file(text, file, header)
+        self._path = build(text, file, defines, runtime.check)
+        self._lines = lines_by_file(text, file)
         self._library = library = ctypes.CDLL(str(self._path))
         library.find_kernel.restype = ctypes.POINTER(_Kernel)
         library.launch_kernel.restype = ctypes.c_char_p
@@ -408,14 +407,6 @@ def _root(array: np.ndarray) -> int:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array.ctypes.data
-
-
-def _lines_by_file(text: str, file: str, header: str) -> dict[str, list[str]]:
-    license_line = "// SPDX-License-Identifier"
-    start = text.rfind("\n" + license_line) + 1
-    if start == 0:
-        return {file: text.split("\n")}
-    return {header: text[:start].split("\n"), file: text[start:].split("\n")}
 
 
 def _package_source(file: str) -> str:
