@@ -38,7 +38,7 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class Passes:
-    """A plan as passes over tiles of 2^t amplitudes, 2^r of them in the registers of each thread.
+    """A fused program as passes over tiles of 2^t amplitudes, 2^r of them in the registers of each thread.
 
     Attributes:
         tile_qubits, register_qubits: t and r.
@@ -84,27 +84,41 @@ class Passes:
         return 1 << (self.num_address_bits - self.tile_qubits)
 
 
-def make_passes(plan: FusedProgram, tile_qubits: int, register_qubits: int, is_real: bool = False) -> Passes:
-    """Cut a plan into passes.
+def make_passes(fused: FusedProgram, tile_qubits: int, register_qubits: int, is_real: bool = False) -> Passes:
+    """Cut a fused program into passes.
 
     Args:
-        plan: the plan.
-        tile_qubits: t at most; smaller plans take fewer.
+        fused: the fused program.
+        tile_qubits: t at most; smaller states take fewer.
         register_qubits: r.
         is_real: amplitudes are real numbers, see `FusedProgram.is_real`: sums of X and Z are 0.
 
-    Cost: O(gates) Python operations, once per plan.
+    Cost: O(gates) Python operations, once per fused program.
     """
-    t = max(min(plan.num_qubits, tile_qubits), register_qubits)
-    builder = _Builder(plan, t, register_qubits, is_real)
-    for window in make_windows(plan, t):
+    t = max(min(fused.num_qubits, tile_qubits), register_qubits)
+    builder = _PassBuilder(fused, t, register_qubits, is_real)
+    for window in make_windows(fused, t):
         builder.add(window)
     return builder.finish()
 
 
-class _Builder:
-    def __init__(self, plan: FusedProgram, tile_qubits: int, register_qubits: int, is_real: bool):
-        self.plan, self.t, self.r = plan, tile_qubits, register_qubits
+class _PassBuilder:
+    """Appends the records of one window after the other.
+
+    The first lists are the columns and records of `Passes`; those below hold what is read of the fused program.
+
+    Attributes:
+        t, r: tile qubits and register qubits.
+        item_of, extra_of: index of a term or run, and the piece, of each item and extra.
+        trained: for each run, the number of its gates whose angle has a column.
+        needs_all: for each run, whether its gradients need the sums of X, Y and Z; else those of Y alone, or none.
+        due: for each qubit, the run behind whose rotation an Rz has still to be applied, or -1.
+        local: for each qubit, its bit in the window that is being added: bits of the tile first, then of its number.
+        num_slots: sums that each tile of this window stores so far.
+    """
+
+    def __init__(self, fused: FusedProgram, tile_qubits: int, register_qubits: int, is_real: bool):
+        self.fused, self.t, self.r = fused, tile_qubits, register_qubits
         self.passes: list[Pass] = []
         self.windows: list[tuple[list[int], list[int]]] = []
         self.stages: list[tuple] = []
@@ -115,18 +129,18 @@ class _Builder:
         self.outputs: list[tuple[int, int, int]] = []
         self.masks: list[int] = []
         self.stage_run: list[list[int]] = []
-        self.item_of: list[tuple[int, int]] = []  # index, piece
+        self.item_of: list[tuple[int, int]] = []
         self.extra_of: list[tuple[int, int]] = []
-        self.run_sums = np.full((plan.num_runs, 4), -1, dtype=np.int32)
+        self.run_sums = np.full((fused.num_runs, 4), -1, dtype=np.int32)
         self.term_sums: list[tuple[int, int, float]] = []
 
-        self.run_qubit = plan.run_qubit.tolist()
-        has_column = np.concatenate([[0], np.cumsum(plan.leaf_column >= 0)])
-        self.trained = np.diff(has_column[plan.run_begin]).tolist()
-        self.single_axis = plan.single_axis.tolist()
-        self.column, self.offset = plan.term_column.tolist(), plan.term_offset.tolist()
-        self.term_masks = list(zip(plan.term_care.tolist(), plan.term_value.tolist(), plan.term_sign.tolist()))
-        self.due = [-1] * plan.num_qubits  # the run whose Rz(phi) has not been done
+        self.run_qubit = fused.run_qubit.tolist()
+        has_column = np.concatenate([[0], np.cumsum(fused.leaf_column >= 0)])
+        self.trained = np.diff(has_column[fused.run_begin]).tolist()
+        self.single_axis = fused.single_axis.tolist()
+        self.column, self.offset = fused.term_column.tolist(), fused.term_offset.tolist()
+        self.term_masks = list(zip(fused.term_care.tolist(), fused.term_value.tolist(), fused.term_sign.tolist()))
+        self.due = [-1] * fused.num_qubits
         self.needs_all = [
             bool(trained) and not (single or is_real) for trained, single in zip(self.trained, self.single_axis)
         ]
@@ -135,8 +149,8 @@ class _Builder:
 
     def add(self, window: Window) -> None:
         """Append the pass of a window."""
-        held = [*window.qubits, *range(self.plan.num_qubits, self.t)]
-        outside = [q for q in range(self.plan.num_qubits) if q not in window.qubits]
+        held = [*window.qubits, *range(self.fused.num_qubits, self.t)]
+        outside = [q for q in range(self.fused.num_qubits) if q not in window.qubits]
         self.local = {qubit: bit for bit, qubit in enumerate([*held, *outside])}
         self.windows.append((held, outside))
         self.num_slots = 0
@@ -153,14 +167,17 @@ class _Builder:
         self.passes.append(Pass(stages, outputs, self.num_slots))
 
     def _slots(self, count: int) -> int:
+        """Reserve sums in every tile of the window and return the first one."""
         self.num_slots += count
         return self.num_slots - count
 
     def _total(self, slot: int, outside: int = 0) -> int:
+        """Add up a sum over all tiles, with the sign of the tile numbers' bits ``outside``; return the total."""
         self.outputs.append((outside, slot, len(self.outputs)))
         return len(self.outputs) - 1
 
     def _stage(self, arrangement: int, piece: int, runs: list[tuple[int, int]]) -> None:
+        """Append a stage: a piece, or -1 for none, then rotations of register bits, given with their runs."""
         rotate = sum(1 << bit for bit, _ in runs)
         sum_x = sum(1 << bit for bit, run in runs if self.needs_all[run])
         y_slot = self._slots(self.r) if runs else 0
@@ -176,6 +193,7 @@ class _Builder:
         self.stage_run.append(of_bit)
 
     def _piece(self, step: Step, arrangement: int) -> int:
+        """Append the piece of a step, its terms and the Rz before and behind its runs, and return its number."""
         parts = Parts(arrangement, self.t, self.r)
         z_uses: list[tuple[int, int, int]] = []  # bit, run, which of its sums
         after = {self.run_qubit[run]: run for run in step.runs} | dict.fromkeys(step.endings, -1)
@@ -217,6 +235,7 @@ class _Builder:
         }
 
     def _local_masks(self, term: int) -> tuple[int, int, int]:
+        """Return care, value and sign of a term over the bits of the window."""
         care, value, sign = self.term_masks[term]
         moved = [0, 0, 0]
         for qubit in bits_of(care | sign):
@@ -302,7 +321,7 @@ class _Builder:
         return Passes(
             tile_qubits=self.t,
             register_qubits=self.r,
-            num_address_bits=max(self.plan.num_qubits, self.t),
+            num_address_bits=max(self.fused.num_qubits, self.t),
             passes=self.passes,
             windows=windows,
             stages=np.array(self.stages, dtype=records.STAGE),
