@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the rows of a batch have in common is simulated once: which part of a plan that is, and when it pays.
+"""The gates that all rows of a batch share are simulated once: which parts of a circuit they are, and when it pays.
 
-The *prefix*, what comes before all angles that differ, gives one state that all rows start from; going back, the
-cotangents of all rows are added where they meet it, since gradients are linear in the cotangent. The *suffix*, what
-comes after them, is one unitary U: with 2^n columns of it, an observable becomes the matrix U^+ O U, and a row that
-reaches the suffix in phi has the value <phi|U^+ O U|phi>. Its gradient is that of Tr(U^+ O U R), R the weighted sum of
-|phi><phi| over all rows: as many sweeps for any number of rows.
+The *prefix* is the gates before all angles that differ. It gives one state from which all rows start. In the backward
+sweep, the cotangents of all rows are added at its end, since gradients are linear in the cotangent.
+
+The *suffix* is the gates behind these angles, one unitary U. With its 2^n columns, an observable O becomes the matrix
+U^+ O U, and a row that reaches the suffix in the state phi has the value <phi|U^+ O U|phi>. The gradient of the suffix is
+that of Tr(U^+ O U R), where R is the weighted sum of |phi><phi| over all rows. It takes as many sweeps for any number of
+rows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,31 +23,45 @@ from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.partition import split
 
-# In flops of a sweep, which runs at about the rate of a matrix product:
-_MOVE = 150  # of an amplitude into an engine or out of it
-_GAIN = 0.75  # of the time without; less is not worth it, since times are estimates
-_MOST_COLUMNS = 1 << 11  # of a suffix as a matrix
-_MOST_ROWS = 1 << 40  # that anybody has
-_KEPT = 256  # answers
-_WORTH_SPLITTING = 64  # times MIN_WORK, 0.1 s: a batch of that much work is split at first sight
+# Costs are counted in flops of a sweep, which runs at about the rate of a matrix product.
+FLOPS_PER_COPIED_AMPLITUDE = 150  # the cost of copying one amplitude between an engine and NumPy
+SHARE_BELOW = 0.75  # share only if it is estimated to take less than 0.75 of the plain time: times are estimates
+MOST_COLUMNS = 1 << 11  # columns of a suffix as a matrix, at most
+ROWS_SEARCH_BOUND = 1 << 40  # rows at most, in the search for the number from which on sharing pays
+CACHED_DECISIONS = 256  # answers of `Sharing.choose` that are kept for each set of columns
 MIN_WORK = 1 << 22  # amplitude-rotations, 1 ms; of less, looking for what is shared costs more than it saves
+SPLIT_FACTOR = 64  # times MIN_WORK, 0.1 s; a batch of so much work is split at first sight
 
 ROWS, PREFIX, OBSERVABLE = "nothing", "prefix", "observable"
+
+
+class Parts(NamedTuple):
+    """The parts of a fused program, each a fused program of its own, or None where there is none.
+
+    Attributes:
+        prefix: what all rows begin with.
+        rest: what follows the prefix; None where this is the whole.
+        middle: the rest without the suffix; None where there is no suffix.
+        suffix: what all rows end with.
+    """
+
+    prefix: FusedProgram | None = None
+    rest: FusedProgram | None = None
+    middle: FusedProgram | None = None
+    suffix: FusedProgram | None = None
 
 
 class SharedParts:
     """What is kept of a `Sharing`: no reference to its plan, which would keep the plan alive.
 
     Attributes:
-        plans: prefix, rest, middle and suffix; no rest where it is the whole plan.
-        chosen: answers of `Sharing.choose`.
+        parts: once they are made.
+        modes: answers of `Sharing.choose`.
     """
 
     def __init__(self) -> None:
-        self.plans: tuple[FusedProgram | None, FusedProgram | None, FusedProgram | None, FusedProgram | None] | None = (
-            None
-        )
-        self.chosen: dict[tuple[int, int, bool, bool, bool], str] = {}
+        self.parts: Parts | None = None
+        self.modes: dict[tuple[int, int, bool, bool, bool], str] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,48 +71,49 @@ class Sharing:
     Attributes:
         plan: the whole, as one row runs it.
         varies: bool (C,), the columns that differ.
-        kept: what earlier objects for the same plan and columns have found.
+        kept: the parts and answers of earlier objects for the same plan and columns.
     """
 
     plan: FusedProgram
     varies: np.ndarray
-    kept: SharedParts = field(default_factory=lambda: SharedParts())
+    kept: SharedParts = field(default_factory=SharedParts)
 
     @property
-    def _parts(self) -> tuple[FusedProgram | None, FusedProgram | None, FusedProgram | None, FusedProgram | None]:
-        if self.kept.plans is None:
-            self.kept.plans = self._split()
-        return self.kept.plans
+    def _parts(self) -> Parts:
+        if self.kept.parts is None:
+            self.kept.parts = self._split()
+        return self.kept.parts
 
-    def _split(self) -> tuple[FusedProgram | None, FusedProgram | None, FusedProgram | None, FusedProgram | None]:
+    def _split(self) -> Parts:
         plan = self.plan
         if plan.num_qubits != plan.program.num_qubits:  # states between parts are of all qubits
-            return None, None, None, None
+            return Parts()
         parts = split(plan.program, self.varies)
         prefix, middle, suffix = (
             None if program is None else fuse_program(program) for program in (parts.prefix, parts.middle, parts.suffix)
         )
-        return prefix, None if prefix is None else fuse_program(parts.rest, plan.support), middle, suffix
+        rest = None if prefix is None else fuse_program(parts.rest, plan.support)
+        return Parts(prefix, rest, middle, suffix)
 
     @property
     def prefix(self) -> FusedProgram | None:
         """What all rows begin with, or None."""
-        return self._parts[0]
+        return self._parts.prefix
 
     @property
     def rest(self) -> FusedProgram:
         """What follows the prefix."""
-        return self._parts[1] or self.plan
+        return self._parts.rest or self.plan
 
     @property
     def middle(self) -> FusedProgram | None:
         """The rest without the suffix, or None where there is no suffix."""
-        return self._parts[2]
+        return self._parts.middle
 
     @property
     def suffix(self) -> FusedProgram | None:
         """What all rows end with, or None."""
-        return self._parts[3]
+        return self._parts.suffix
 
     def cost(self, mode: str, num_rows: int, num_observables: int, gradient: bool, back: bool = True) -> float:
         """Estimate the flops of a batch, values alone or with the gradient of a weighted sum.
@@ -109,7 +127,7 @@ class Sharing:
         """
         if mode == ROWS:
             return float(num_rows) * flops(self.plan, gradient)
-        total, move = 0.0, float(_MOVE << self.plan.num_qubits)
+        total, move = 0.0, float(FLOPS_PER_COPIED_AMPLITUDE << self.plan.num_qubits)
         if self.prefix is not None:
             total += _flops(self.prefix, False) + gradient * _flops(self.prefix, True) + 2 * move
         if mode == PREFIX:
@@ -138,18 +156,18 @@ class Sharing:
         """
         question = num_rows, num_observables, gradient, back
         key = *question, evolve
-        mode = self.kept.chosen.get(key)
+        mode = self.kept.modes.get(key)
         if mode is None:
             modes = [ROWS]
             if self.prefix is not None:
                 modes.append(PREFIX)
-            if evolve and self.suffix is not None and 1 << self.plan.num_qubits <= min(num_rows, _MOST_COLUMNS):
+            if evolve and self.suffix is not None and 1 << self.plan.num_qubits <= min(num_rows, MOST_COLUMNS):
                 modes.append(OBSERVABLE)
             best = min(modes, key=lambda one: self.cost(one, *question))
-            mode = best if self.cost(best, *question) < _GAIN * self.cost(ROWS, *question) else ROWS
-            if len(self.kept.chosen) >= _KEPT:
-                self.kept.chosen.clear()
-            self.kept.chosen[key] = mode
+            mode = best if self.cost(best, *question) < SHARE_BELOW * self.cost(ROWS, *question) else ROWS
+            if len(self.kept.modes) >= CACHED_DECISIONS:
+                self.kept.modes.clear()
+            self.kept.modes[key] = mode
         return mode
 
     def rows_for(self, part: str, num_observables: int, gradient: bool) -> int | None:
@@ -161,16 +179,16 @@ class Sharing:
             mode = self.choose(num_rows, num_observables, gradient)
             return mode == OBSERVABLE or (mode == PREFIX and part == "prefix")
 
-        if not is_shared(_MOST_ROWS):
+        if not is_shared(ROWS_SEARCH_BOUND):
             return None
-        few, many = 0, _MOST_ROWS
+        few, many = 0, ROWS_SEARCH_BOUND
         while many - few > 1:
             rows = (few + many) // 2
             few, many = (few, rows) if is_shared(rows) else (rows, many)
         return many
 
 
-_PARTS: BoundedCache[SharedParts] = BoundedCache(128 << 20)
+_PARTS: BoundedCache[SharedParts] = BoundedCache(128 << 20)  # by plan and columns
 _MET: BoundedCache[bool] = BoundedCache(1 << 20)  # sets of columns that `is_worth_splitting` was asked about once
 
 
@@ -189,7 +207,7 @@ def is_worth_splitting(plan: FusedProgram, varies: np.ndarray, num_rows: int) ->
     Splitting takes as long as many gates. Rows of sparse data differ in other columns each time. So a batch is split
     where its rows are many, or when the same columns differ again.
     """
-    if num_rows * plan.num_runs << plan.num_qubits >= _WORTH_SPLITTING * MIN_WORK:
+    if num_rows * plan.num_runs << plan.num_qubits >= SPLIT_FACTOR * MIN_WORK:
         return True
     key = id(plan), varies.tobytes()
     if _MET.get(key):
