@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gates that all rows of a batch share are simulated once: which parts of a circuit they are, and when it pays.
+"""The gates that all rows of a batch share are simulated once: which parts of a circuit they are, when it pays.
 
 The *prefix* is the gates before all angles that differ. It gives one state from which all rows start. In the backward
 sweep, the cotangents of all rows are added at its end, since gradients are linear in the cotangent.
 
 The *suffix* is the gates behind these angles, one unitary U. With its 2^n columns, an observable O becomes the matrix
-U^+ O U, and a row that reaches the suffix in the state phi has the value <phi|U^+ O U|phi>. The gradient of the suffix is
-that of Tr(U^+ O U R), where R is the weighted sum of |phi><phi| over all rows. It takes as many sweeps for any number of
-rows.
+U^+ O U, and a row that reaches the suffix in the state phi has the value <phi|U^+ O U|phi>. The gradient of the suffix
+is that of Tr(U^+ O U R), where R is the weighted sum of |phi><phi| over all rows. It takes as many sweeps for any
+number of rows.
 """
 
 from __future__ import annotations
