@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers that callers give -> NumPy arrays, with errors that say what to do where NumPy's or PyTorch's do not."""
+"""Convert the numbers that callers give to NumPy arrays. Each error says how to cure the argument."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _USE_LAYER = "use qiskit_fused.torch.FusedLayer"
 
 
 def as_numbers(values: Any, what: str) -> np.ndarray:
-    """Return values as an array of bool, integers, floating-point or complex numbers; an array of these itself.
+    """Return values as an array of bool, integer, floating-point or complex numbers. Such an array is returned as is.
 
     Args:
         values: an array, a tensor in CPU memory that requires no gradient, or nested sequences of numbers.
         what: the name of the argument, for errors.
 
     Raises:
-        TypeError: for a tensor that requires a gradient, which would be lost, or one that NumPy cannot read; for None,
-            strings, and other things that are no numbers.
+        TypeError: for a tensor that requires a gradient, because the gradient would be lost; for a tensor that NumPy
+            cannot read; for None, strings, and other objects that are not numbers.
         ValueError: for nested sequences of different lengths, and for masked values.
     """
     for number, part in enumerate(values) if isinstance(values, (list, tuple)) else ():
-        if isinstance(part, np.ma.MaskedArray):  # in a list, NumPy takes the numbers under a mask
+        if isinstance(part, np.ma.MaskedArray):  # in a list, NumPy would silently use the numbers under the mask
             as_numbers(part, f"{what}[{number}]")
     try:
         array = np.asarray(values)
@@ -46,17 +46,18 @@ def as_numbers(values: Any, what: str) -> np.ndarray:
 
 
 def real_values(values: Any, what: str = "parameter_values", owner: str = "parameter of the circuit") -> np.ndarray:
-    """Return parameter values as a float64 array, the same one if it is that already.
+    """Return parameter values as a float64 array. A float64 array is returned as is.
 
-    Complex numbers whose imaginary parts are all zero are real numbers.
+    Complex numbers whose imaginary parts are all zero count as real numbers.
 
     Args:
-        values: anything `as_numbers` takes.
+        values: anything that `as_numbers` takes.
         what: the name of the argument, for errors.
-        owner: what there is one value for, likewise.
+        owner: the thing that has one value each, for errors.
 
     Raises:
-        TypeError: for None and complex numbers, which NumPy would turn into NaN and real parts, and as `as_numbers`.
+        TypeError: as `as_numbers`; also for None and for complex numbers, which NumPy would turn into NaN and into
+            their real parts.
         ValueError: as `as_numbers`.
     """
     if type(values) is np.ndarray and values.dtype == np.float64:
@@ -83,17 +84,17 @@ def _from_objects(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def _number(item: Any) -> float | complex | None:
-    """Return an object as a number; None where it is none, as None and strings are not."""
+    """Return an object as a number; return None if the object is not a number. None and strings are not numbers."""
     if item is None or isinstance(item, str):
         return None
     for kind in (float, complex):
-        with suppress(Exception):  # a package may raise whatever it likes
+        with suppress(Exception):  # the conversion of a user's class may raise any exception
             return kind(item)
     return None
 
 
 def _explain(values: Any, what: str, error: Exception) -> Exception:
-    """Return the error for values that NumPy makes no array of."""
+    """Return the error for values that NumPy cannot convert to an array."""
     tensors = list(_find_tensors(values, what))
     for tensor, place in tensors:
         if getattr(tensor, "requires_grad", False):
@@ -129,9 +130,9 @@ def _is_readable(tensor: Any) -> bool:
 
 
 def _find_tensors(thing: Any, place: str) -> Iterator[tuple[Any, str]]:
-    """Yield the tensors in nested sequences, and where they are.
+    """Yield each tensor in nested sequences with its place, such as ``"values[0][2]"``.
 
-    PyTorch is not imported for this: a tensor is a thing with a device and a dtype that is not NumPy's.
+    PyTorch is not imported: an object with a device and a dtype counts as a tensor, unless it is NumPy's.
     """
     if isinstance(thing, (list, tuple)):
         for position, item in enumerate(thing):

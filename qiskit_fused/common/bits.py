@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bits of indices and masks: list them, move them, and sum over signs by them."""
+"""Bits of indices and masks: list the bits, move the bits, and expand functions of an index in signs of its bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def bits_of(mask: int) -> list[int]:
-    """List the bits that are set, ascending."""
+    """List the positions of the bits that are set in a mask, in ascending order."""
     bits = []
     while mask:
         bits.append((mask & -mask).bit_length() - 1)
@@ -18,7 +18,7 @@ def bits_of(mask: int) -> list[int]:
 
 
 def spread(positions: Sequence[int]) -> np.ndarray:
-    """Return int64 (2**k,): index i with its bit j moved to bit ``positions[j]``."""
+    """Return int64 (2**k,): entry i is the number i with its bit j moved to bit ``positions[j]``."""
     index = np.arange(1 << len(positions))
     moved = np.zeros(len(index), dtype=np.int64)
     for bit, position in enumerate(positions):
@@ -27,7 +27,11 @@ def spread(positions: Sequence[int]) -> np.ndarray:
 
 
 def walsh(values: np.ndarray) -> np.ndarray:
-    """Return weights w with ``values[..., i] = sum_m w[..., m] (-1)^popcount(i & m)``, for values (..., 2**k)."""
+    """Return the Walsh-Hadamard weights w, float64 (..., 2**k), of values (..., 2**k).
+
+    The weights satisfy ``values[..., i] = sum_m w[..., m] (-1)^popcount(i & m)``. Cost: k 2**k additions for each
+    vector of 2**k values.
+    """
     weights = np.array(values, dtype=float)
     size, step = weights.shape[-1], 1
     while step < size:

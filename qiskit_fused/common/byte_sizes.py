@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers of bytes and memory limits as texts: how users may write them, and how they are shown."""
+"""Parse numbers of bytes and memory limits as users write them, and write numbers of bytes with a unit."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from numbers import Integral, Real
 from typing import Any
 
 LEAST_LIMIT = 1000
-"""Bytes: a smaller number without a unit is refused, for no evaluation fits and the unit was probably forgotten."""
+"""Smallest memory limit without a unit, in bytes. No evaluation fits below it, so the unit was probably forgotten."""
 
 LIMIT_HELP = (
     f"None, a number of bytes from {LEAST_LIMIT:,} on, a string such as '8GB' or '512MiB', or a fraction of the free "
     "memory, in (0, 1] or as '50%'"
 )
 _PREFIXES = ("", "K", "M", "G", "T")
-_NUMBER = r"((?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)"  # in upper case
-_LIKELY_GIGABYTES = 100  # a larger number without a unit may be megabytes as well
+_NUMBER = r"((?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)"  # matches text in upper case
+_LIKELY_GIGABYTES = 100  # above this number without a unit, an error suggests megabytes as well as gigabytes
 
 
 def parse_bytes(text: str) -> int | None:
-    """Parse ``"8GB"``, ``"512 mib"``, ``"8G"``, ``"100B"``, ``"1e3 MB"`` to bytes; None for other texts.
+    """Return the bytes that a text such as ``"8GB"``, ``"512 mib"``, ``"8G"``, ``"100B"`` or ``"1e3 MB"`` stands for.
 
-    Units may be in upper or lower case; they are powers of 1,000 without an i, and of 1,024 with one. A number without
-    a unit is None.
+    Units may be in upper or lower case. A unit without an i is a power of 1,000; a unit with an i is a power of 1,024.
+    Return None for any other text, a number without a unit included.
     """
     match = re.fullmatch(rf"\s*{_NUMBER}\s*(?:([KMGT])(I?)B?|B|BYTES?)\s*", text.upper())
     if not match:
@@ -34,7 +34,7 @@ def parse_bytes(text: str) -> int | None:
 
 
 def parse_limit(value: Any) -> int | float | None:
-    """Return a memory limit as bytes (int) or as a fraction (float); None if it is neither.
+    """Return a memory limit as bytes (int) or as a fraction of the free memory (float); None for a bad limit.
 
     >>> parse_limit("8GB"), parse_limit(8e9), parse_limit("50%"), parse_limit(0.25), parse_limit("8 apples")
     (8000000000, 8000000000, 0.5, 0.25, None)
@@ -53,12 +53,12 @@ def parse_limit(value: Any) -> int | float | None:
 
 
 def _number(text: str) -> float | None:
-    """Return the number that a text is, without a unit, or None."""
+    """Return the number in a text without a unit; None for any other text."""
     return float(text) if re.fullmatch(rf"\s*{_NUMBER}\s*", text.upper()) else None
 
 
 def _count_bytes(number: Any) -> int | None:
-    """Return a number of bytes that has no unit; None where it is too small, infinite, or no whole number."""
+    """Return a number without a unit as bytes; None if the number is too small, infinite, or not whole."""
     return int(number) if LEAST_LIMIT <= number < inf and number == int(number) else None
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caches that are bounded in bytes, and the call that empties all of them.
+"""Caches that are bounded in bytes, and the function that empties all of them.
 
-One class for every kind of thing that is kept between calls. Each kind has a bound in bytes; what goes beyond it pushes
-out other entries at random. Random choice keeps most of its hits where a loop visits a little more than what fits, one
-after the other; to drop the entry that was used least recently would then drop each one just before it is needed.
+Everything that is kept between calls is in a `BoundedCache`. Each cache has a bound in bytes. When a new entry exceeds
+the bound, the cache drops entries at random. If a loop visits slightly more values than fit, one after the other, a
+random choice still finds most of them; dropping the least recently used entry would drop each just before its use.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import numpy as np
 from qiskit_fused.common import forks
 
 _V = TypeVar("_V")
-_OVERHEAD = 600  # bytes of an entry beside its value: key, record, weak reference, places in a dict and a list
+_OVERHEAD = 600  # bytes that an entry takes beside its value: key, record, weak reference, slots in a dict and a list
 
 
 class Owner:
-    """An object that owns entries of caches, where no object at hand dies at the right time."""
+    """An object that owns cache entries: the entries live as long as the object that holds this owner."""
 
     __slots__ = ("__weakref__",)
 
 
 def array_bytes(thing: Any) -> int:
-    """Count the bytes of the arrays that are attributes of an object."""
+    """Return the bytes of all arrays that are attributes of an object."""
     return sum(part.nbytes for part in vars(thing).values() if isinstance(part, np.ndarray))
 
 
 class _OwnerReference(weakref.ref):
-    """A weak reference that knows which entry it is the owner of."""
+    """A weak reference to the owner of an entry, with the key of the entry."""
 
     __slots__ = ("key",)
     key: Hashable
@@ -49,19 +49,19 @@ class _Entry(Generic[_V]):
 
 
 class BoundedCache(Generic[_V]):
-    """Values by key, of so many bytes at most; shared by threads, and usable in forked children.
+    """A dict of values whose bytes are bounded. Threads may share it, and forked children may use it.
 
     Args:
-        max_bytes: bound of all values together. A larger value is kept only while its owner lives, and then counts as
-            half of the bound, so that it does not push out everything else.
+        max_bytes: bound of all values together, in bytes. A single larger value is kept only while its owner lives. It
+            counts as half of the bound, so that the cache does not drop everything else.
     """
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
         self._entries: dict[Hashable, _Entry[_V]] = {}
-        self._keys: list[Hashable] = []  # entry number i of the random choice
+        self._keys: list[Hashable] = []  # all keys, so that a random number chooses an entry
         self._num_bytes = 0
-        self._orphans: deque[_OwnerReference] = deque()  # owners that are gone, whose entries are still there
+        self._orphans: deque[_OwnerReference] = deque()  # references to dead owners whose entries are not yet dropped
         self._add_orphan = self._orphans.append
         self._lock = forks.new_lock()
         self._random = Random(0)
@@ -72,27 +72,27 @@ class BoundedCache(Generic[_V]):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all values, as they were told by `put`."""
+        """Bytes of all entries, as counted by the callers of `put`."""
         return self._num_bytes
 
     def get(self, key: Hashable) -> _V | None:
-        """Return the value of a key, or None."""
+        """Return the value of a key; None if the cache does not hold the key."""
         if self._orphans:
             self._free_orphans()
         entry = self._entries.get(key)
         return None if entry is None else entry.value
 
     def put(self, key: Hashable, value: _V, num_bytes: int, owner: Any = None, *, replace: bool = False) -> _V:
-        """Keep a value, as far as the bound allows, and return it.
+        """Store a value if the bound allows it, and return the value.
 
-        Where another thread was faster its value stays and is returned, unless ``replace`` says otherwise.
+        If another thread has already stored a value for this key, return that value, unless ``replace`` is true.
 
         Args:
-            key: of the value; with an owner it has to be one that only this owner has, such as its ``id``.
-            value: what to keep; never None.
-            num_bytes: of the value.
-            owner: when this object is gone, the entry is dropped at the next use of the cache.
-            replace: whether to drop what is there.
+            key: the key of the value. With an owner, the key must belong to this owner alone, such as its ``id``.
+            value: the value; never None.
+            num_bytes: the bytes of the value.
+            owner: an object. After its death, the entry is dropped at the next use of the cache.
+            replace: whether the value replaces an earlier value of this key.
         """
         num_bytes += _OVERHEAD
         if num_bytes > self.max_bytes:
@@ -101,21 +101,21 @@ class BoundedCache(Generic[_V]):
             num_bytes = self.max_bytes // 2
         reference = None
         if owner is not None:
-            # the callback is not Python code, in which Ctrl-C could be lost or which could want the lock again
+            # The callback is native code. A callback in Python could swallow Ctrl-C, or ask for the lock again.
             reference = _OwnerReference(owner, self._add_orphan)
             reference.key = key
-        dropped: list[Any] = []  # freed when the lock is open
+        dropped: list[Any] = []  # holds dropped entries, so that they are freed after the lock is released
         return self._change(self._insert, dropped, key, _Entry(value, num_bytes, reference), replace)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all entries."""
         with self._lock:
             dropped = self._entries, self._keys
             self._entries, self._keys, self._num_bytes = {}, [], 0
         del dropped
 
     def recount(self) -> None:
-        """Make places and bytes agree with the entries, where a change was left in the middle."""
+        """Count places and bytes again from the entries, after an exception interrupted a change."""
         self._entries = {
             key: entry for key, entry in self._entries.items() if entry.owner is None or entry.owner() is not None
         }
@@ -154,7 +154,7 @@ class BoundedCache(Generic[_V]):
         with self._lock:
             try:
                 return change(*arguments)
-            except BaseException:  # Ctrl-C, in the middle of a change
+            except BaseException:  # Ctrl-C may interrupt a change
                 self.recount()
                 raise
 
@@ -172,11 +172,11 @@ class BoundedCache(Generic[_V]):
 
 
 def keeps(max_bytes: int, count_bytes: Callable[[_V], int]) -> Callable[[Callable[..., _V]], Callable[..., _V]]:
-    """Have a function keep what it returned for its arguments; a decorator.
+    """Return a decorator that caches the results of a function by its positional arguments.
 
     Args:
-        max_bytes: of all values together.
-        count_bytes: counts the bytes of a value.
+        max_bytes: bound of all results together, in bytes.
+        count_bytes: returns the bytes of one result.
     """
 
     def decorate(function: Callable[..., _V]) -> Callable[..., _V]:
@@ -206,7 +206,7 @@ def _recount() -> None:
 
 
 def on_release(action: Callable[[], None]) -> Callable[[], None]:
-    """Have `release_memory` call a function; a decorator for functions of modules."""
+    """Register a function that `release_memory` calls. A decorator for functions at module level."""
     _releases.append(action)
     return action
 

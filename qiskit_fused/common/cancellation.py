@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a job that was cancelled stops, wherever it is.
+"""Stop the threads of a job that was cancelled.
 
-A thread that runs Python code is stopped by an exception that Python raises in it, as Ctrl-C does in the main thread.
-A thread that is inside the C++ engine or a CUDA kernel asks `Cancellation.is_set` every 50 ms (see `engines.Watch`).
+A thread that runs Python code stops by an exception that Python raises in this thread, as Ctrl-C stops the main thread.
+A thread inside the C++ engine or a CUDA kernel asks `Cancellation.is_set` every 50 ms (see `engines.Watch`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from qiskit_fused.common.forks import new_lock
 
 CANCELLED = "the evaluation was cancelled."
 
-# After so many seconds a thread that goes on is interrupted again: one that imported a module, and one that lost the
-# exception in code which ignores exceptions, such as a callback of a weak reference.
+# Seconds after which a thread that still runs is interrupted again. _IMPORT_SECONDS is for a thread that was importing
+# a module. _LOST_SECONDS is for a thread in code that ignores exceptions, such as the callback of a weak reference.
 _IMPORT_SECONDS, _LOST_SECONDS = 0.05, 0.5
 
-_HERE = threading.local()  # .cancellation: the `Cancellation` of the work that this thread does
+_HERE = threading.local()  # _HERE.cancellation is the `Cancellation` of the work in this thread
 
 
 class Stopped(BaseException):
@@ -30,16 +30,16 @@ class Stopped(BaseException):
 
 
 class Cancellation:
-    """Whether some work was cancelled, and the threads to stop when it is.
+    """The flag that some work was cancelled, and the threads that do this work.
 
     Args:
-        of_one_call: whether one call of `run` is all the work, which cannot be cancelled any more once it has returned.
+        of_one_call: whether one call of `run` is all the work. Such work cannot be cancelled after the call returned.
     """
 
     def __init__(self, of_one_call: bool = False) -> None:
         self._lock, self._of_one_call = new_lock(), of_one_call
         self._is_set = self._has_ended = False
-        self._threads: set[int] = set()  # that run Python code which may be interrupted anywhere
+        self._threads: set[int] = set()  # the threads whose Python code may be interrupted anywhere
         self._timer: threading.Timer | None = None
 
     def is_set(self) -> bool:
@@ -47,12 +47,12 @@ class Cancellation:
         return self._is_set
 
     def check(self) -> None:
-        """Raise a RuntimeError when the work was cancelled."""
+        """Raise a RuntimeError if the work was cancelled."""
         if self._is_set:
             raise RuntimeError(CANCELLED)
 
     def set(self) -> bool:
-        """Cancel the work: its threads stop soon. Return False, and do nothing, when it has ended with a result."""
+        """Cancel the work: its threads stop soon. Return False if the work had ended before it was cancelled."""
         with self._lock:
             if self._has_ended:
                 return self._is_set
@@ -61,12 +61,12 @@ class Cancellation:
         return True
 
     def _stop_threads(self) -> None:
-        """Interrupt the threads, and again later those that go on. The lock is held."""
+        """Interrupt the threads, and start a timer that interrupts them again. The caller holds the lock."""
         stopped = [_interrupt(thread) for thread in self._threads]
         if stopped and self._timer is None:
             self._timer = threading.Timer(_LOST_SECONDS if all(stopped) else _IMPORT_SECONDS, self._try_again)
             self._timer.daemon = True
-            with suppress(RuntimeError):  # the interpreter ends
+            with suppress(RuntimeError):  # no thread can start while the interpreter shuts down
                 self._timer.start()
 
     def _try_again(self) -> None:
@@ -75,10 +75,10 @@ class Cancellation:
             self._stop_threads()
 
     def run(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        """Call a function that stops when the work is cancelled.
+        """Call a function in this thread, and stop the function when the work is cancelled.
 
         Raises:
-            RuntimeError: when the work was cancelled, whatever the function raised then.
+            RuntimeError: if the work was cancelled, whatever exception the function raised.
         """
         thread, before = threading.get_ident(), getattr(_HERE, "cancellation", None)
         _HERE.cancellation = self
@@ -88,7 +88,7 @@ class Cancellation:
                 result = function(*args, **keywords)
             finally:
                 self._has_ended = self._of_one_call
-                # `Stopped` may be raised in this block too. No other thread raises it here once this one is left.
+                # `Stopped` may be raised in this block too. After _leave, no other thread raises it in this thread.
                 while thread in self._threads:
                     with suppress(Stopped):
                         self._leave(thread)
@@ -117,13 +117,13 @@ class Cancellation:
 
 
 def current() -> Cancellation | None:
-    """Return the cancellation of the work that this thread does, None where nobody can cancel it."""
+    """Return the cancellation of the work in this thread; None if nobody can cancel this work."""
     return getattr(_HERE, "cancellation", None)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let a block of code, such as a callback of the user, run to its end before the work in this thread stops."""
+    """Do not interrupt a block of code, such as a callback of the user: this thread stops after the block."""
     cancellation, thread = current(), threading.get_ident()
     if cancellation is None or thread not in cancellation._threads:
         yield
@@ -134,11 +134,14 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _interrupt(thread: int) -> bool:
-    """Raise `Stopped` in a thread, unless it is importing a module, which would stay half made for good."""
+    """Raise `Stopped` in a thread and return True. A thread that imports a module is left alone: return False.
+
+    An interrupted import would leave an incomplete module for the rest of the process.
+    """
     if _is_importing(thread):
         return False
     _raise_in(thread, Stopped)
-    if _is_importing(thread):  # it has begun to meanwhile
+    if _is_importing(thread):  # the thread began an import after the first check
         _raise_in(thread, None)
         return False
     return True
@@ -154,6 +157,6 @@ def _is_importing(thread: int) -> bool:
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Have Python raise an exception in a thread before its next instruction; None takes back one not yet raised."""
+    """Make Python raise an exception in a thread before its next instruction. None withdraws a pending exception."""
     error = None if kind is None else ctypes.py_object(kind)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values that are one of a few words, or a count: the check, and an error that names what was probably meant."""
+"""Check values that must be one of a few words, a count or a dtype. The errors suggest the word that was meant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 DTYPES = ("complex128", "complex64")
 """Number formats of the amplitudes."""
 
-# The words of other packages for ours, in lower case.
+# For each word of this package, the words of other packages with the same meaning, in lower case.
 _MEANT = {
     "cuda": ("gpu", "nvidia", "cupy", "lightning.gpu"),
     "cpu": ("host", "c++", "lightning.qubit"),
@@ -40,10 +40,16 @@ _MEANT = {
 
 
 def check_choice(what: str, value: Any, allowed: Collection[str], hint: str = "") -> str:
-    """Return a value that is one of the words allowed; the hint ends the error.
+    """Return a value that is one of the allowed words.
+
+    Args:
+        what: the name of the value, for errors.
+        value: the value.
+        allowed: the allowed words.
+        hint: a sentence at the end of the error.
 
     Raises:
-        ValueError: with the words allowed, and the one that was probably meant.
+        ValueError: for any other value. The text names the allowed words and suggests one of them.
     """
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(
@@ -53,10 +59,10 @@ def check_choice(what: str, value: Any, allowed: Collection[str], hint: str = ""
 
 
 def check_count(what: str, value: Any, least: int = 1) -> int:
-    """Return an integer that is not below the least that is allowed.
+    """Return an integer that is ``least`` or more.
 
     Raises:
-        ValueError: for a smaller integer, and for something that is no integer.
+        ValueError: for a smaller integer, and for a value that is not an integer.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{what} is {value!r}; allowed: an integer >= {least}.")
@@ -64,10 +70,10 @@ def check_count(what: str, value: Any, least: int = 1) -> int:
 
 
 def check_dtype(what: str, value: Any) -> str:
-    """Return the name of a number format of amplitudes, given as a name or a dtype of NumPy or PyTorch.
+    """Return the name of a number format of amplitudes, given as a name or as a dtype of NumPy or PyTorch.
 
     Raises:
-        ValueError: with the formats allowed, and the one that was probably meant.
+        ValueError: for any other format. The text names the allowed formats and suggests one of them.
     """
     name = str(value).removeprefix("torch.")
     if name not in DTYPES and value is not None:
@@ -80,7 +86,7 @@ def check_dtype(what: str, value: Any) -> str:
 
 
 def suggest(value: Any, allowed: Collection[str]) -> str:
-    """Return the end of an error: the word that was probably meant, or a full stop where none is likely.
+    """Return the end of an error: a question with the word that was probably meant, or a full stop without a guess.
 
     >>> suggest("gpu", ("auto", "cpu", "cuda")), suggest("chekpoint", ("store", "checkpoint")), suggest(3, ("cpu",))
     ("; did you mean 'cuda'?", "; did you mean 'checkpoint'?", '.')
@@ -93,7 +99,7 @@ def _resemble(value: Any, allowed: Collection[str]) -> str | None:
     if value is None:
         return None
     text = str(value).strip().lower().removeprefix("torch.")
-    text = re.sub(r"\W\d+$", "", text)  # the number of a device: "cuda:0"
+    text = re.sub(r"\W\d+$", "", text)  # drops the number of a device, as in "cuda:0"
     for word in allowed:
         if text == word or text.replace("_", "-") in _MEANT.get(word, ()) or text in _MEANT.get(word, ()):
             return word

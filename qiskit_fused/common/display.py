@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How objects are shown: a table in notebooks, one short line wherever else ``repr`` is called."""
+"""Show objects as a table of text in notebooks and at IPython prompts, and as one short line in ``repr``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-_LONGEST_VALUE = 80  # characters of an argument in a `repr`
+_LONGEST_VALUE = 80  # a longer value of an argument in a `repr` is cut to this number of characters
 
 
 class ShownAsText:
-    """A base class: the last line of a notebook cell, or of an IPython prompt, shows ``str(self)``, a table of text.
+    """A base class whose objects IPython and notebooks show as ``str(self)``, a table of text.
 
-    ``repr`` is `short_text`. A class that defines ``__repr__`` itself hides the table from IPython: use
-    ``dataclass(repr=False)``.
+    ``repr`` returns `short_text`. IPython does not show the table of a class that defines ``__repr__``, so a dataclass
+    needs ``dataclass(repr=False)``.
     """
 
     def short_text(self) -> str:
@@ -28,12 +28,12 @@ class ShownAsText:
         return f'<pre style="line-height: 1.2">{escape(str(self))}</pre>'
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        # inside a list or a dict, where the printer is indented, a table would not stay one
+        # Inside a list or a dict the printer is indented, and the rows of a table would no longer align.
         printer.text(str(self) if not printer.indentation else repr(self))
 
 
 def arguments_text(values: Mapping[str, Any]) -> str:
-    """Write keyword arguments for a `repr`, long values cut: ``arguments_text({"seed": 3}) == "seed=3"``."""
+    """Write keyword arguments for a `repr`, and cut long values: ``arguments_text({"seed": 3}) == "seed=3"``."""
     return ", ".join(f"{name}={_cut(repr(value))}" for name, value in values.items())
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What begins anew in a forked child, in one place: locks, and whatever else a module registers.
+"""Reset locks, and any other state that a module registers, in a forked child process.
 
-A fork copies the memory of a process, but only the thread that forks. A lock that another thread held at that moment
-would stay locked for good in the child. Every lock of this package comes from here, and a child finds it open.
+A fork copies the memory of a process, but only the thread that forks. If another thread holds a lock at that moment,
+the lock would stay locked forever in the child. All locks of this package are made here, and are open in a child.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ def new_rlock() -> Any:
 
 
 def _registered(lock: Any) -> Any:
-    # not in a WeakSet, whose callback is Python code: Ctrl-C that arrives while it runs would be lost
+    # Not a WeakSet: the callback of a WeakSet is Python code, and Ctrl-C during this callback would be lost.
     _locks.add(ref(lock, _locks.discard))
     return lock
 
 
 def in_child(action: Callable[[], None]) -> Callable[[], None]:
-    """Call a function in each forked child, when its locks are open; a decorator for functions of modules."""
+    """Register a function that each forked child calls after its locks are open. A decorator for module functions."""
     _actions.append(action)
     return action
 
 
 def begin_anew() -> None:
-    """Open all locks and call all registered functions, as a forked child does."""
+    """Open all locks, then call all registered functions. Each forked child calls this function."""
     for reference in list(_locks):
         lock = reference()
         if lock is not None:
@@ -58,11 +58,11 @@ if TYPE_CHECKING:
     from functools import cached_property as cached_property
 else:
 
-    class cached_property(functools.cached_property):  # noqa: N801, the name it has there
+    class cached_property(functools.cached_property):  # noqa: N801, the name of the class in functools
         """A property that is computed at its first use, as in functools, but without the lock of Python before 3.12.
 
-        That lock is one for all objects of a class, and a child forked while a thread holds it would wait for it for
-        good. Two threads may compute the value at the same time; the first value stays.
+        All objects of a class share that lock. If a thread holds the lock during a fork, the child would wait for the
+        lock forever. Without the lock, two threads may compute the value at the same time; the first value stays.
         """
 
         def __get__(self, instance, owner=None):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory is free here, on the machine or in the container, and memory limits that are shares of it."""
+"""Read the free memory of the machine or the container, and turn memory limits into bytes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any
 from qiskit_fused.common.byte_sizes import LIMIT_HELP, parse_limit, suggest_limit
 
 DEFAULT_SHARE = 0.8
-"""Share of the free memory that is used where no limit is given."""
+"""Share of the free memory that an evaluation may use if no limit is given."""
 
 ALWAYS_FREE = 64 << 20
-"""Bytes that are taken to be free, so that small calls need not ask."""
+"""Bytes that always count as free, so that a small call does not read the free memory."""
 
 reclaimable: list[Callable[[], int]] = []
-"""Functions that count bytes which are kept for later calls and freed when a call needs them."""
+"""Functions that return the bytes in caches that are freed when a call needs the memory."""
 
 
 class TooManyQubits(MemoryError):
-    """A statevector does not fit the memory there is; one of fewer qubits may."""
+    """The error for a statevector that does not fit the memory. A statevector of fewer qubits may fit."""
 
 
 def resolve_limit(value: Any, free: int | None = None) -> int:
-    """Return a memory limit in bytes; None is the default share of what is free, and fractions are of that.
+    """Return a memory limit in bytes.
 
     Args:
-        value: the limit, as users write it.
-        free: bytes that are free; None asks the system.
+        value: the limit as users write it. A fraction is a share of the free memory, and None is `DEFAULT_SHARE`.
+        free: free memory in bytes; None asks the system.
 
     Raises:
-        ValueError: when it is no memory limit.
+        ValueError: for a value that is not a memory limit.
     """
     limit = DEFAULT_SHARE if value is None else parse_limit(value)
     if limit is None:
@@ -49,13 +49,13 @@ def resolve_limit(value: Any, free: int | None = None) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> int | None:
-    """Return the bytes of memory this process can still have, or None where that cannot be told.
+    """Return the bytes of memory that this process can still allocate; None if the system does not say.
 
-    On Linux that is what the kernel says is available, or what the container may still take if that is less. Other
-    systems only tell how much memory they have.
+    On Linux this is the memory that the kernel reports as available, or the rest of the container's limit if that is
+    less. On other systems it is the whole memory of the machine.
 
     Args:
-        root: of the file system, for tests.
+        root: the root of the file system; tests pass a folder.
     """
     try:
         text = (root / "proc/meminfo").read_text(encoding="ascii")
@@ -72,7 +72,10 @@ def free_memory(root: Path = Path("/")) -> int | None:
 
 
 def _free_in_containers(root: Path) -> list[int]:
-    """Return what each control group around this process leaves, of version 2 and 1; unlimited ones do not count."""
+    """Return the bytes that each control group of this process still allows, for cgroup versions 1 and 2.
+
+    Groups without a limit are left out.
+    """
     try:
         groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -88,7 +91,7 @@ def _free_in_containers(root: Path) -> list[int]:
         else:
             continue
         group = base / path.strip("/")
-        # a container may see its own group as the root, under a path that it is told from outside
+        # Inside a container the group's folder may be mounted as the root, while the path is the host's path.
         for folder in [group, *group.parents]:
             if folder == base or base in folder.parents:
                 free += _free_in_group(folder, *names)
@@ -99,7 +102,7 @@ def _free_in_group(folder: Path, limit_file: str, used_file: str, reclaimable: s
     try:
         limit, used = (int((folder / name).read_text(encoding="ascii")) for name in (limit_file, used_file))
         stat = (folder / "memory.stat").read_text(encoding="ascii")
-    except (OSError, ValueError):  # "max" is no limit
+    except (OSError, ValueError):  # the text "max" means that there is no limit
         return []
     match = re.search(rf"^{reclaimable} (\d+)$", stat, re.M)
     return [limit - used + (int(match[1]) if match else 0)]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads in which jobs run: a few that are kept, and more while jobs wait for other jobs.
+"""The threads in which jobs run: a few threads that are reused, and more while jobs wait for other jobs.
 
-At most `MAX_COMPUTING` jobs compute at a time, and the others queue. A job that waits does not count. It waits while
-its thread is inside `JobThreads.waiting`, or has been inside `JobThreads.in_foreign_code` for `PATIENCE` seconds.
+At most `MAX_COMPUTING` jobs compute at a time, and the other jobs queue. A waiting job does not count. A job waits
+while its thread is inside `JobThreads.waiting`, or has been inside `JobThreads.in_foreign_code` for `PATIENCE` seconds.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 from qiskit_fused.common.forks import in_child, new_lock
 
-MAX_COMPUTING = 8
-MAX_THREADS = 1000  # of jobs that compute or wait; jobs beyond it queue, even if all others wait for them
-PATIENCE = 0.05  # seconds
+MAX_COMPUTING = 8  # jobs that compute at the same time
+MAX_THREADS = 1000  # jobs that compute or wait at the same time; further jobs queue, even if all others wait for them
+PATIENCE = 0.05  # seconds in foreign code after which a job counts as waiting
 
 _of_process: list[JobThreads] = []
 
@@ -27,23 +27,23 @@ _Task = tuple[Future, Callable[[], Any]]
 
 
 class JobThreads:
-    """Runs functions in threads, as an executor does, and lets them wait for each other."""
+    """An executor that runs functions in threads. The functions may wait for each other without a deadlock."""
 
     def __init__(self) -> None:
         self._lock = new_lock()
         self._queue: deque[_Task] = deque()
-        # Idle threads are reused: to start a thread for each job costs more than a small circuit does.
+        # Idle threads are reused: starting a thread for each job takes longer than simulating a small circuit.
         self._kept = ThreadPoolExecutor(MAX_COMPUTING, thread_name_prefix="qiskit-fused")
         self._num_kept_busy = 0
-        self._admitted: deque[_Task] = deque()  # whose threads are starting
-        self._waits: dict[int, bool] = {}  # of each thread that has a job: whether the job waits
-        self._foreign_since: dict[int, float] = {}  # when threads entered foreign code, time.monotonic()
+        self._admitted: deque[_Task] = deque()  # tasks whose threads are starting
+        self._waits: dict[int, bool] = {}  # for each thread with a job: whether the job waits
+        self._foreign_since: dict[int, float] = {}  # time.monotonic() at which each thread entered foreign code
         self._is_observed = False
 
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
-        """Call a function in a thread, at once or when there is one for it.
+        """Call a function in a thread, at once or as soon as a thread is free, and return the future of its result.
 
-        A job that another job submits goes to the front of the queue, since the other is likely to wait for it.
+        A job that another job submits goes to the front of the queue, because the other job probably waits for it.
         """
         task: _Task = Future(), function
         with self._lock:
@@ -55,12 +55,12 @@ class JobThreads:
         return task[0]
 
     def is_current(self) -> bool:
-        """Say whether this thread is one that runs a job."""
+        """Say whether this thread runs a job."""
         return threading.get_ident() in self._waits
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Do not count the job of this thread as one that computes."""
+        """Count the job of this thread as waiting inside the ``with`` block."""
         thread = threading.get_ident()
         with self._lock:
             before = self._waits.get(thread)
@@ -75,7 +75,7 @@ class JobThreads:
 
     @contextmanager
     def in_foreign_code(self) -> Iterator[None]:
-        """Mark code that may wait for another job, such as a callback, without our seeing it."""
+        """Mark code of the user, such as a callback, that may wait for another job without a call of `waiting`."""
         thread = threading.get_ident()
         if not self.is_current():
             yield
@@ -91,7 +91,7 @@ class JobThreads:
                 self._waits[thread] = False
 
     def _admit(self) -> None:
-        """Begin queued jobs while fewer than allowed compute. The lock is held."""
+        """Start queued jobs until `MAX_COMPUTING` jobs compute. The caller holds the lock."""
         while (
             self._queue
             and len(self._admitted) + len(self._waits) < MAX_THREADS
@@ -103,10 +103,10 @@ class JobThreads:
                     self._kept.submit(self._work, True)
                 else:
                     threading.Thread(target=self._work, args=(False,), name="qiskit-fused-more").start()
-            except RuntimeError:  # the interpreter ends, or the system has no more threads
+            except RuntimeError:  # the interpreter shuts down, or the system has no more threads
                 if not self._waits:
                     raise
-                return  # the job begins when another one ends
+                return  # the thread of a job that ends takes this job from the queue
             self._num_kept_busy += is_kept
             self._admitted.append(self._queue.popleft())
         self._observe()
@@ -129,7 +129,7 @@ class JobThreads:
                 else:
                     future.set_result(result)
                     del result
-            del future, function, task  # a thread that waits for its next job keeps nothing of the last one
+            del future, function, task  # an idle thread must not keep the objects of its last job alive
             task = self._next_task(thread, is_kept)
 
     def _next_task(self, thread: int, is_kept: bool) -> _Task | None:
@@ -143,7 +143,7 @@ class JobThreads:
             return None
 
     def _observe(self) -> None:
-        """See to it that jobs which stay in foreign code make way while others queue. The lock is held."""
+        """Start a thread that marks jobs in foreign code as waiting while jobs queue. The caller holds the lock."""
         if self._queue and self._foreign_since and not self._is_observed:
             self._is_observed = True
             threading.Thread(target=self._observe_foreign_code, name="qiskit-fused-observer", daemon=True).start()
@@ -161,12 +161,12 @@ class JobThreads:
 
 
 def job_threads() -> JobThreads:
-    """Return the threads of all jobs of this process."""
+    """Return the `JobThreads` of this process."""
     if not _of_process:
-        _of_process.append(JobThreads())  # two threads may each make one: the first is taken by both
+        _of_process.append(JobThreads())  # two threads may each append an object: both return the first object
     return _of_process[0]
 
 
 @in_child
 def _forget_threads() -> None:
-    _of_process.clear()  # a forked child has none of its parent's threads
+    _of_process.clear()  # a forked child does not have the threads of its parent

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations on arrays that may be gigabytes, block by block of rows.
+"""Operations on arrays of gigabytes, one block of rows at a time.
 
-Python hears Ctrl-C, and that a job was cancelled, between two operations of NumPy only. An operation on one block takes
-some milliseconds, where one on all rows may take seconds; it also makes its temporary arrays of one block only.
+Python handles Ctrl-C and cancelled jobs only between two operations of NumPy. An operation on one block takes some
+milliseconds, and one on all rows may take seconds. Temporary arrays have the size of one block.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from math import isfinite
 
 import numpy as np
 
-BLOCK_BYTES = 1 << 25
-_FEW_BYTES = 1 << 13  # of an array whose sum of squares is looked at first: 1,024 numbers
+BLOCK_BYTES = 1 << 25  # bytes of one block: 32 MiB
+_FEW_BYTES = 1 << 13  # `all_finite` tests the sum of squares first for arrays up to 8 KiB, which are 1,024 numbers
 
 
 def row_blocks(array: np.ndarray) -> Iterator[slice]:
-    """Yield the rows of an array in blocks of 32 MiB or less, of one row at least."""
+    """Yield the rows of an array as slices of `BLOCK_BYTES` or less, and of one row at least."""
     num_rows = len(array)
     size = max(num_rows * BLOCK_BYTES // max(array.nbytes, 1), 1)
     for begin in range(0, num_rows, size):
@@ -25,7 +25,7 @@ def row_blocks(array: np.ndarray) -> Iterator[slice]:
 
 
 def copy_rows(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
-    """Return a contiguous copy of an array as numbers of a type."""
+    """Return a copy of an array, contiguous in C order, with numbers of the given dtype."""
     if array.nbytes <= BLOCK_BYTES:
         return np.array(array, dtype=dtype, order="C")
     copy: np.ndarray = np.empty(array.shape, dtype=dtype)
@@ -35,7 +35,7 @@ def copy_rows(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
 
 
 def join_arrays(arrays: list[np.ndarray]) -> np.ndarray:
-    """Return arrays (B_i, P) one below the other; of one array, this array itself."""
+    """Return the rows of all arrays (B_i, P) in one array (sum of B_i, P). A single array is returned as is."""
     if len(arrays) == 1:
         return arrays[0]
     if sum(array.nbytes for array in arrays) <= BLOCK_BYTES:
@@ -51,8 +51,8 @@ def join_arrays(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Say whether no number is NaN or infinite."""
-    # For few numbers their sum of squares takes a quarter of the time, and is not finite where one of them is not.
+    """Say whether all numbers are finite."""
+    # For few numbers, the sum of squares takes a quarter of the time. It is not finite if one of them is not finite.
     if array.nbytes <= _FEW_BYTES and isfinite(np.vdot(array, array).real):
         return True
     if array.nbytes <= BLOCK_BYTES:
@@ -68,7 +68,7 @@ def are_equal(left: np.ndarray, right: np.ndarray) -> bool:
 
 
 def columns_that_differ(array: np.ndarray) -> np.ndarray:
-    """Say, bool (P,), in which columns of an array (B, P) some row differs from the first one."""
+    """Return, bool (P,), in which columns of an array (B, P) some row differs from row 0."""
     if array.nbytes <= BLOCK_BYTES:
         return (array[1:] != array[:1]).any(axis=0)
     differ, others = np.zeros(array.shape[1], dtype=bool), array[1:]
@@ -78,7 +78,7 @@ def columns_that_differ(array: np.ndarray) -> np.ndarray:
 
 
 def unique_sorted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct numbers of an array, ascending, and the place of each number of the array among them."""
+    """Return the distinct numbers of an array (N,) in ascending order, and the index (N,) of each number among them."""
     if (keys[1:] > keys[:-1]).all():
         return keys, np.arange(len(keys))
     distinct, places = np.unique(keys, return_inverse=True)
@@ -86,7 +86,7 @@ def unique_sorted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def take_rows(array: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the rows of an array at some places; where these are all rows in order, the array itself."""
+    """Return the rows ``array[places]``. If the places are all rows in order, return the array as is."""
     if len(places) == len(array) and bool((places == np.arange(len(array))).all()):
         return array
     taken = np.empty((len(places), *array.shape[1:]), dtype=array.dtype)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors about one row of a batch, which name the row by the number that the caller gave it.
+"""Errors about one row of a batch, which name the row by its number in the caller's batch.
 
-Rows are cut into blocks and portions, joined and deduplicated on their way to an engine. Whoever does that wraps the
-work in `renumbered` or `shifted`: an error that passes by gets the number that the row had before.
+On their way to an engine, rows are cut into blocks, joined and deduplicated. The code of each such step wraps the work
+in `renumbered` or `shifted`, which set the number in the error back to the row's number before the step.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ class RowError(ValueError):
 
     Args:
         before: the text before the row.
-        row: its number in the batch at hand.
+        row: the number of the row in the batch of the code that raises the error.
         after: the text after the row.
     """
 
     def __init__(self, before: str, row: Any, after: str):
-        # Exception.__reduce__ pickles args: the error comes back whole from the worker of a process pool
+        # Exception.__reduce__ pickles args, so an error from the worker of a process pool keeps its row.
         super().__init__(before, row, after)
 
     @property
     def row(self) -> Any:
-        """The number of the row, or the text that stands for it."""
+        """The number of the row, or the index of the row as a tuple or text."""
         return self.args[1]
 
     def renumber(self, number: Callable[[int], Any]) -> None:
-        """Replace the number of the row by that of a batch further out; a text stays, as it is final."""
+        """Replace the number of the row by ``number(row)``, its number in the batch of the caller.
+
+        An index that is a tuple or a text is final and stays.
+        """
         before, row, after = self.args
         if isinstance(row, int):
             self.args = before, number(row), after
@@ -48,7 +51,7 @@ class RowError(ValueError):
 
 
 class _Renumbered:
-    """The context of `renumbered`. It is entered in every call, where a generator takes a microsecond more."""
+    """The context of `renumbered`. A class, because a generator would take one microsecond longer in each call."""
 
     __slots__ = ("_number",)
 
@@ -64,7 +67,7 @@ class _Renumbered:
 
 
 def renumbered(number: Callable[[int], Any]) -> _Renumbered:
-    """Correct the row of a `RowError` that is raised inside ``with``: ``number`` maps it to the row of the caller."""
+    """Correct the row of a `RowError` raised inside ``with``: ``number`` maps the row to the row of the caller."""
     return _Renumbered(number)
 
 
@@ -74,12 +77,12 @@ def shifted(first_row: int) -> _Renumbered:
 
 
 def indexed(shape: tuple[int, ...]) -> _Renumbered:
-    """Correct the row of a `RowError` raised by work on rows that were an array of several dimensions: its index."""
+    """Replace the row of a `RowError` by its index in the caller's array of rows, which has this shape."""
     return _Renumbered(lambda row: row_index(row, shape))
 
 
 def row_index(row: int, shape: tuple[int, ...]) -> int | tuple[int, ...]:
-    """Return the index of a row in an array of rows of that shape, in C order; a number if there is one dimension.
+    """Return the index of a row in an array of rows of this shape, in C order; a number for at most one dimension.
 
     >>> row_index(5, (2, 3)), row_index(5, (6,)), row_index(0, ())
     ((1, 2), 5, 0)

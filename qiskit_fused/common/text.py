@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers as words in errors, tables and pictures."""
+"""Write numbers as text for errors, tables and pictures."""
 
 from __future__ import annotations
 
 
 def count_text(number: int, noun: str) -> str:
-    """Write a number of things: ``count_text(2, "qubit") == "2 qubits"``."""
+    """Write a count with its noun: ``count_text(2, "qubit") == "2 qubits"``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def short_text(value: float) -> str:
-    """Write a number in three digits: ``short_text(12345) == "12.3 k"``."""
+    """Write a number with three digits and a decimal prefix: ``short_text(12345) == "12.3 k"``."""
     prefixes = ["", " k", " M", " G", " T", " P"]
     while value >= 1000 and len(prefixes) > 1:
         value /= 1000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the primitives: one dataclass, every value checked when it is set."""
+"""The options of the primitives: one dataclass, which checks each value at its assignment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qiskit_fused.options.method import METHODS, Method, methods_to_try
 if sys.version_info >= (3, 11):
     from typing import Unpack as Unpack
 else:
-    from typing_extensions import Unpack as Unpack  # which Qiskit brings
+    from typing_extensions import Unpack as Unpack  # a dependency of Qiskit
 
 DEVICES = ("auto", "cpu", "cuda", "reference")
 PRECISION_MODES = ("auto", "emulate", "exact")
@@ -92,7 +92,7 @@ class FusedOptions:
         if check is None:
             raise unknown_option(name)
         value = check(name, value)
-        # while the options are being made there is no mode yet: it is the later field
+        # Inside __init__ there is no mode yet, because precision_mode is the later field.
         is_late = name == "default_precision" and "precision_mode" in self.__dict__
         if is_late and self.precision_mode == "auto" and value != self.default_precision:
             self.precision_mode = "emulate" if self.adds_noise else "exact"
@@ -108,7 +108,7 @@ class FusedOptions:
         return self.__dict__ | {"executor": None}
 
     def __copy__(self) -> FusedOptions:
-        """Return a copy with the same executor; `copy` would ask `__getstate__`."""
+        """Return a copy with the same executor. The default copy uses `__getstate__`, which has no executor."""
         copied = object.__new__(type(self))
         copied.__dict__.update(self.__dict__)
         return copied
@@ -121,11 +121,11 @@ class FusedOptions:
 
     @classmethod
     def coerce(cls, options: FusedOptions | Mapping[str, Any] | None = None, **keywords: Any) -> FusedOptions:
-        """Return a new FusedOptions from options, a mapping or None, with keywords on top.
+        """Return new FusedOptions made of options, a mapping or None. Keywords override them.
 
         Raises:
             TypeError: for an unknown option, or options of another type.
-            ValueError: for a bad value; the text names option, value and what is allowed.
+            ValueError: for a bad value. The text names the option, the value and the allowed values.
         """
         if isinstance(options, FusedOptions):
             changes = {}
@@ -141,7 +141,7 @@ class FusedOptions:
         return replace(options, **changes)
 
     def changed(self) -> dict[str, Any]:
-        """Return the options that differ from the defaults."""
+        """Return the options that differ from the defaults, by name."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
 
     @property
@@ -152,15 +152,15 @@ class FusedOptions:
         return self.precision_mode == "emulate"
 
     def resolve_num_threads(self) -> int:
-        """Return the number of CPU threads to use.
+        """Return the number of CPU threads, from the option, the environment variables or the number of CPUs.
 
         Raises:
-            ValueError: when an environment variable that is asked holds no positive integer.
+            ValueError: if an environment variable that is read does not hold a positive integer.
         """
         if self.num_threads is not None:
             return self.num_threads
         for variable in ("QISKIT_FUSED_NUM_THREADS", "OMP_NUM_THREADS"):
-            text = os.environ.get(variable, "").split(",")[0].strip()  # OMP allows a list, one per nesting level
+            text = os.environ.get(variable, "").split(",")[0].strip()  # OMP allows one number for each nesting level
             if text:
                 if not text.isdecimal() or int(text) < 1:
                     raise ValueError(f"environment variable {variable} is {text!r}; allowed: an integer >= 1.")
@@ -170,7 +170,7 @@ class FusedOptions:
         return os.cpu_count() or 1
 
     def check_method(self) -> None:
-        """Raise a ValueError when ``num_segments`` is given for a method that has none."""
+        """Raise a ValueError if ``num_segments`` is given for another method than "checkpoint"."""
         if self.num_segments is not None and self.method != "checkpoint":
             raise ValueError(
                 f"option num_segments is {self.num_segments} with method={self.method!r}; "
@@ -178,10 +178,10 @@ class FusedOptions:
             )
 
     def gpu_method(self) -> Method:
-        """Return the method as the CUDA engine takes it: "auto" uncomputes, "checkpoint" keeps what fits.
+        """Return the method for the CUDA engine. "auto" is "reverse", and "checkpoint" keeps as many states as fit.
 
         Raises:
-            ValueError: for options that do not go together.
+            ValueError: as `check_method`.
         """
         self.check_method()
         return Method(methods_to_try(self.method)[0], None, self.num_segments)
@@ -190,12 +190,16 @@ class FusedOptions:
         """Return the memory limit in bytes.
 
         Args:
-            memory: bytes that a fraction is of, those free on a GPU; None is the free memory of this machine.
+            memory: free memory of a GPU in bytes, of which a fractional limit is a share. None is the free memory of
+                this machine.
         """
         return resolve_limit(self.memory_limit, memory)
 
     def limit_for(self, num_bytes: int) -> int | None:
-        """Return the memory limit in bytes, None where so few are wanted that nobody asks what is free."""
+        """Return the memory limit in bytes for an evaluation that needs ``num_bytes``.
+
+        Return None if the limit is a fraction and ``num_bytes`` always fit: then the free memory is not read.
+        """
         limit = DEFAULT_SHARE if self.memory_limit is None else parse_limit(self.memory_limit)
         if isinstance(limit, float):
             return None if num_bytes <= limit * ALWAYS_FREE else self.resolve_memory_limit()
@@ -203,9 +207,9 @@ class FusedOptions:
 
 
 class EngineOptionsDict(TypedDict, total=False):
-    """Options as keywords, for type checkers and editors: `FusedOptions` without those that a caller may name itself.
+    """Options as keywords, for type checkers and editors: `FusedOptions` without ``default_precision`` and ``seed``.
 
-    Functions that have a ``default_precision`` or ``seed`` of their own cannot have it among their keywords too.
+    Functions with arguments of these two names cannot also take them as keyword options.
     """
 
     device: str
@@ -221,7 +225,7 @@ class EngineOptionsDict(TypedDict, total=False):
 
 
 class NetworkOptionsDict(EngineOptionsDict, total=False):
-    """The options without ``default_precision``, which a network has itself."""
+    """All options but ``default_precision``, which is an argument of a network."""
 
     seed: int | np.random.Generator | None
 
@@ -233,7 +237,13 @@ class FusedOptionsDict(NetworkOptionsDict, total=False):
 
 
 def unknown_option(name: str, owner: str = "", arguments: Collection[str] = ()) -> TypeError:
-    """Return the error for a name that is no option, nor an argument of its owner, a function or class."""
+    """Return the error for an unknown keyword.
+
+    Args:
+        name: the keyword.
+        owner: the name of the function or class that got the keyword.
+        arguments: the names of the owner's arguments.
+    """
     also = f", and the arguments {', '.join(arguments)} of {owner}" if arguments else ""
     return TypeError(
         f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}{also}{suggest(name, [*arguments, *_CHECKS])}"
@@ -241,12 +251,12 @@ def unknown_option(name: str, owner: str = "", arguments: Collection[str] = ()) 
 
 
 def is_option(name: str) -> bool:
-    """Say whether a name is one of an option."""
+    """Say whether a name is the name of an option."""
     return name in _CHECKS
 
 
 def resembles_option(name: str) -> bool:
-    """Say whether a name looks like an option that was mistyped."""
+    """Say whether a name looks like a mistyped option."""
     return bool(get_close_matches(name, _CHECKS, n=1, cutoff=0.8))
 
 
@@ -320,7 +330,7 @@ def _seed(name: str, value: Any) -> int | np.random.Generator | None:
 def _precision(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < np.inf:
         raise _bad(name, value, "a finite number >= 0")
-    return value  # as given: it appears in metadata
+    return value  # in the type of the caller, because metadata shows this value
 
 
 _CHECKS = {

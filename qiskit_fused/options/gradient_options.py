@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``gradient.options``: options of the engine, and options of others, which a gradient keeps for its results."""
+"""The object ``gradient.options``, which shows the engine options and the foreign options of a gradient.
+
+Engine options are the fields of `FusedOptions`. Foreign options are all other names; a gradient stores them and repeats
+them in its results.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,9 @@ from qiskit_fused.options.fused_options import FusedOptions, is_option, resemble
 class GradientOptions(Options):
     """The options of a gradient: ``gradient.options.dtype = "complex64"`` changes one.
 
-    Options of the engine, those of `FusedOptions`, are read and assigned by name, and checked. All other names are
-    kept for ``result.options``. ``items()`` and ``dict(...)`` list the engine's options that differ from the defaults,
-    and the other ones. A copy is detached from the gradient.
+    The fields of `FusedOptions` are read and assigned by name, and each value is checked. All other names are stored
+    for ``result.options``. ``items()`` and ``dict(...)`` list the fields of `FusedOptions` that differ from the
+    defaults, and all other names. A copy is detached from the gradient.
     """
 
     __slots__ = ("_read", "_update")
@@ -27,15 +31,15 @@ class GradientOptions(Options):
     _update: Callable[..., None]
 
     def __init__(self, others: Options, read: Callable[[], FusedOptions], update: Callable[..., None]):
-        """Show other options, which are changed in place, beside the engine's.
+        """Show foreign options together with engine options.
 
         Args:
-            others: options of others.
-            read: returns the engine's options.
-            update: changes options of both kinds, given as keywords, or none of them where it raises an error.
+            others: the foreign options, which are changed in place.
+            read: returns the engine options.
+            update: changes options of both kinds, given as keywords. If it raises an error, it has changed none.
         """
         for name, value in (("_fields", others.__dict__), ("validator", others.validator)):
-            object.__setattr__(self, name, value)  # assignment changes an option
+            object.__setattr__(self, name, value)  # a plain assignment would change an option
         object.__setattr__(self, "_read", read)
         object.__setattr__(self, "_update", update)
 
@@ -55,7 +59,7 @@ class GradientOptions(Options):
         self._update(**{key: value})
 
     def update_options(self, **fields: Any) -> None:
-        """Change options."""
+        """Change options of both kinds, given as keywords."""
         self._update(**fields)
 
     def __repr__(self) -> str:
@@ -78,10 +82,10 @@ def _detached(options: GradientOptions) -> Options:
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return which of the options are the engine's, and which are options of others.
+    """Split options by name into engine options and foreign options.
 
     Raises:
-        TypeError: for a name that looks like an option of the engine that was mistyped.
+        TypeError: for a name that looks like a mistyped engine option.
     """
     engine_options = {name: value for name, value in options.items() if is_option(name)}
     other_options = {name: value for name, value in options.items() if name not in engine_options}

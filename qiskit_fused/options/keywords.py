@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of keyword arguments: old ones that still work, and errors for names that never were any."""
+"""Check the names of keyword arguments: former names still work, and unknown names are errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _Result = TypeVar("_Result")
 
 
 def checks_keywords(**new_names: str) -> Callable[[Callable[_P, _Result]], Callable[_P, _Result]]:
-    """Let a function refuse unknown keywords with the names of its arguments, not of options alone.
+    """Return a decorator: the function refuses unknown keywords, and the error lists its arguments and all options.
 
-    Keyword arguments by a name that they had before are passed on by their new name, with a FutureWarning.
+    A keyword with a former name is passed on under its new name, with a FutureWarning.
 
     Args:
-        new_names: the name that a keyword has now, for each old one.
+        new_names: the new name of each keyword by its former name.
     """
 
     def decorate(function: Callable[_P, _Result]) -> Callable[_P, _Result]:

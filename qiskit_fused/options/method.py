@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the backward sweep of a gradient gets its states, as options say it and engines are told."""
+"""The methods by which the backward sweep of a gradient gets its states: reverse, checkpoint and store."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ METHODS = ("reverse", "checkpoint", "store")
 
 @dataclass(frozen=True)
 class Method:
-    """How the backward sweep gets its states.
+    """The method by which the backward sweep gets its states, with the arguments of the method.
 
     Attributes:
-        name: "reverse", "checkpoint" or "store".
-        num_states: for "checkpoint", states kept at once; None leaves it to the memory there is.
-        num_segments: for "checkpoint", cut the chain into that many segments of equal length instead: their starts are
-            kept, and the positions of one segment at a time.
-        kept_bytes: memory at most that the CPU engine keeps of earlier evaluations meanwhile, beside what this one
-            finds of its own; the engine has a bound of its own, too.
+        name: "reverse" uncomputes the states, "checkpoint" keeps some and recomputes the others, "store" keeps all.
+        num_states: for "checkpoint", the number of states that are kept at the same time. None keeps as many as the
+            memory allows.
+        num_segments: for "checkpoint", an alternative to ``num_states``. The layers are cut into this number of
+            segments of equal length. The states at the starts of all segments, and all states of one segment, are kept.
+        kept_bytes: bound, in bytes, of the memory that the CPU engine keeps from earlier evaluations during this one,
+            beside the memory that this evaluation reuses. The engine has its own bound, too.
     """
 
     name: str = "reverse"
@@ -32,14 +33,15 @@ REVERSE = Method()
 
 
 def methods_to_try(method: str, *, has_small_states: bool = False) -> list[str]:
-    """Return the methods that an option stands for, the fastest first; what "auto" is is decided here.
+    """Return the methods that an option stands for, the fastest first. This function decides the meaning of "auto".
 
-    "reverse" is the fastest on a GPU, and on a CPU unless all states of a row stay in the cache of a core: then states
-    are read a little faster than gates are undone. Neither method recomputes anything.
+    "reverse" is the fastest method on a GPU, and on a CPU if the states of a row exceed the cache of a core. If all
+    states of a row fit the cache of a core, reading a state ("store") is slightly faster than undoing gates. Neither
+    method recomputes a state.
 
     Args:
         method: "auto", or one of `METHODS`, which stands for itself.
-        has_small_states: whether a CPU runs it, and all states of a row stay in the cache of a core.
+        has_small_states: whether the engine is a CPU engine and all states of a row fit the cache of a core.
     """
     if method != "auto":
         return [method]

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start states that differ between rows: amplitude encoding.
+"""Amplitude encoding: start states that are functions of the columns and differ between rows.
 
-The start is a product of encodings, each a vector ``a(columns) / |a|`` on some qubits, and of |0> on the others. With
-``dE = Re sum conj(G) d psi`` for the whole start (G: what engines return), an encoding gets ``g``, G contracted with
-the conjugates of the others; through the normalisation ``h = (g - Re<psi|g> psi) / |a|``, ``dE = Re sum conj(h) da``.
+A start state is a product of encodings ``psi = a(columns) / |a|`` on some qubits, and of |0> on all other qubits.
+
+Gradients: engines return G with ``dE = Re sum conj(G) dPsi`` for the whole start state Psi. The part ``g`` of one
+encoding is G contracted with the conjugates of the other encodings. The normalisation turns g into
+``h = (g - Re<psi|g> psi) / |a|``, and ``dE = Re sum conj(h) da``.
 """
 
 from __future__ import annotations
@@ -17,20 +19,20 @@ from qiskit_fused.common.bits import spread
 from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.row_errors import RowError
 
-_BLOCK_BYTES = 1 << 26  # of start states, and gradients with respect to them, that are made at a time
-_SMALLEST_SQUARES = 1e-140  # norms below are of amplitudes whose squares float64 does not hold to all digits
-_MIN_BLOCK_ROWS = 16  # threads run rows side by side
+_BLOCK_BYTES = 1 << 26  # bound of one block's start states, and gradients with respect to them, in bytes: 64 MiB
+_SMALLEST_SQUARES = 1e-140  # vectors with a smaller norm are scaled first: float64 loses digits of their squares
+_MIN_BLOCK_ROWS = 16  # smallest number of rows in a block, so that several threads have rows
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """Amplitudes of k qubits that start in |0>, each ``coefficient * columns[column] + offset``, then normalised.
+    """Amplitudes ``coefficient * columns[column] + offset`` of k qubits, which are then normalised.
 
     Attributes:
-        qubits: (k,), active qubits; bit j of an index of an amplitude is qubit ``qubits[j]``.
-        column: int32 (2, 2**k), of real and imaginary parts; -1 where they are constant.
+        qubits: (k,), active qubits; bit j of an amplitude's index is qubit ``qubits[j]``.
+        column: int32 (2, 2**k), the columns of real and imaginary parts; -1 for a constant part.
         coefficient, offset: float64 (2, 2**k).
-        origin: what prepares it, for errors.
+        origin: the instruction that prepares the amplitudes, as text for errors.
     """
 
     qubits: tuple[int, ...]
@@ -41,18 +43,22 @@ class Encoding:
 
     @classmethod
     def constant(cls, qubits: tuple[int, ...], vector: np.ndarray) -> Encoding:
-        """Return the encoding that is the same vector in every row."""
+        """Return the encoding of a constant vector, complex (2**k,), which is the same in every row."""
         column = np.full((2, len(vector)), -1, dtype=np.int32)
         return cls(qubits, column, np.zeros(column.shape), np.array([vector.real, vector.imag]))
 
     @cached_property
     def varies(self) -> bool:
-        """Whether some amplitude is not constant."""
+        """Whether some amplitude depends on a column."""
         return bool((self.column >= 0).any())
 
     @cached_property
     def varying(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, bool]]:
-        """For real and imaginary parts: which vary, columns and coefficients of these, and whether columns differ."""
+        """The varying amplitudes, for real and imaginary parts.
+
+        Each tuple holds the indices of the amplitudes that depend on a column, their columns and coefficients, and
+        whether all these columns are distinct.
+        """
         parts = []
         for column, coefficient in zip(self.column, self.coefficient):
             used = np.flatnonzero(column >= 0)
@@ -61,9 +67,9 @@ class Encoding:
         return parts
 
     def normalised(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return amplitudes complex128 (B, 2**k) of norm 1, and the norms (B,) they had, 0 included.
+        """Return amplitudes of norm 1, complex128 (B, 2**k), and their norms before, float64 (B,).
 
-        Constant encodings return one row.
+        A row with the norm 0 stays zero. A constant encoding returns one row.
         """
         if not self.varies:
             columns = columns[:1] if len(columns) else np.zeros((1, columns.shape[1]))
@@ -72,7 +78,7 @@ class Encoding:
             if (column < 0).all():
                 parts.append(offset[None])
                 continue
-            # parentheses: one array (B, 2**k) at a time
+            # in place: each operation works on the same array (B, 2**k)
             part = columns[:, np.maximum(column, 0)]
             part *= coefficient
             part += offset
@@ -82,11 +88,11 @@ class Encoding:
 
 
 def _normalise(amplitudes: np.ndarray) -> np.ndarray:
-    """Divide rows by their norms, in place, and return these; a row of zeros stays."""
+    """Divide rows by their norms in place, and return the norms (B,). A row of zeros stays."""
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.linalg.norm(amplitudes, axis=1)
         rows = np.flatnonzero(~((norms > _SMALLEST_SQUARES) & (norms < np.inf)))
-        parts = amplitudes[rows].view(np.float64)  # scaled by powers of 2, which is exact
+        parts = amplitudes[rows].view(np.float64)  # scaling by powers of 2 is exact
         exponents = np.frexp(np.abs(parts).max(axis=1))[1]
         parts = np.ldexp(parts, -exponents[:, None])
         scaled = np.linalg.norm(parts, axis=1)
@@ -98,24 +104,26 @@ def _normalise(amplitudes: np.ndarray) -> np.ndarray:
 
 
 def rows_at_once(num_qubits: int, num_rows: int, num_state_gradients: int) -> int:
-    """Return the rows of a block, whose start states stay few bytes.
+    """Return the number of rows of a block, so that its start states and their gradients stay below 64 MiB.
+
+    A block has at least 16 rows, or all rows of a smaller batch.
 
     Args:
         num_qubits: n.
-        num_rows: of the batch.
-        num_state_gradients: gradients with respect to start states, of the whole batch.
+        num_rows: the number of rows of the batch.
+        num_state_gradients: the number of gradients with respect to start states, for the whole batch.
     """
     bytes_per_row = (16 << num_qubits) * (1 + num_state_gradients / max(num_rows, 1))
     return min(num_rows, max(int(_BLOCK_BYTES / bytes_per_row), _MIN_BLOCK_ROWS))
 
 
 class Starts:
-    """The start states of rows, on the bits of a plan.
+    """The start states of rows on the bits of a fused program.
 
     Args:
-        encodings: on different qubits.
-        bits: bit of each active qubit; those of encodings are all there.
-        num_qubits: n, bits of the plan.
+        encodings: the encodings, on disjoint qubits.
+        bits: int, the bit of each active qubit. All qubits of the encodings have a bit.
+        num_qubits: n, the number of bits of the fused program.
     """
 
     def __init__(self, encodings: Sequence[Encoding], bits: np.ndarray, num_qubits: int):
@@ -129,10 +137,10 @@ class Starts:
             self._index = slice(None)
 
     def states(self, columns: np.ndarray) -> np.ndarray:
-        """Return complex128 (B, 2**n) for columns (B, C) of the program.
+        """Return the start states, complex128 (B, 2**n), for columns (B, C) of the program.
 
         Raises:
-            RowError: when the amplitudes of a row have no direction, or a norm that is not finite.
+            RowError: if the amplitudes of a row have the norm 0, or a norm that is not finite.
         """
         product = np.ones((1, 1), dtype=np.complex128)
         for encoding in self.encodings:
@@ -155,13 +163,16 @@ class Starts:
     def add_gradients(
         self, columns: np.ndarray, rows: np.ndarray, of_states: np.ndarray, gradients: np.ndarray
     ) -> None:
-        """Add to gradients float64 (N, C) with respect to columns what the start contributes.
+        """Add the contribution of the start states to gradients with respect to columns.
 
         Args:
-            columns: (B, C).
+            columns: float64 (B, C).
             rows: int (N,), the row of each gradient.
-            of_states: complex (N, 2**n), G; see the module.
-            gradients: changed in place.
+            of_states: complex (N, 2**n), the gradients G with respect to start states; see the module's docstring.
+            gradients: float64 (N, C), changed in place.
+
+        Raises:
+            RowError: if the amplitudes of a row have a norm that is too small to divide by.
         """
         made = [encoding.normalised(columns) for encoding in self.encodings]
         tensor = of_states[:, self._index].reshape(len(rows), *self._shape)

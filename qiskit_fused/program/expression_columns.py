@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The columns of a program that are not affine in one parameter: all its expressions, over a whole batch.
+"""Evaluate and differentiate the columns of a program that are not affine in one parameter, over a whole batch.
 
-Expressions of the same shape (all the ``2 (pi - x_i) (pi - x_j)`` of a ZZFeatureMap) are one `tapes.Group`, evaluated
-together, in blocks of rows.
+Expressions of the same shape, such as all ``2 (pi - x_i) (pi - x_j)`` of a ZZFeatureMap, are one `tapes.Group`. They
+are evaluated together, in blocks of rows.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 from qiskit_fused.common.row_errors import RowError, shifted
 from qiskit_fused.program.tapes import Group, Tape, shape_of
 
-_IMAGINARY_TOLERANCE = 1e-10  # relative; what rounding leaves of (1j * x) * 1j
+_IMAGINARY_TOLERANCE = 1e-10  # relative bound of an imaginary part that is a rounding error, as in (1j * x) * 1j
 
 
 class CompiledExpressions:
     """The expression columns of a program (see `program.Expressions`).
 
     Args:
-        tapes: one per column.
-        origins: for each column the expression and the gate it came from, in words, for error messages.
-        names: of the P parameters.
+        tapes: one tape for each column.
+        origins: for each column, its expression and its gate as text, for error messages.
+        names: the names of the P parameters.
     """
 
     def __init__(self, tapes: Sequence[Tape], origins: Sequence[str], names: Sequence[str]) -> None:
@@ -49,23 +49,24 @@ class CompiledExpressions:
         return columns
 
     def depend_on(self, parameters: np.ndarray) -> np.ndarray:
-        """Say which expressions, bool (E,), depend on some of the parameters, bool (P,)."""
+        """Return, bool (E,), which expressions depend on some parameter of ``parameters``, bool (P,)."""
         depends = np.zeros(self.num_expressions, bool)
         for group in self._groups:
             np.logical_or.at(depends, group.members[group.entry_member], parameters[group.entry_column])
         return depends
 
     def pull_back(self, values: np.ndarray, gradients: np.ndarray, unseen: np.ndarray | None = None) -> np.ndarray:
-        """Map gradients (B, K, P + E) with respect to columns to (B, K, P) with respect to parameters.
+        """Map gradients (B, K, P + E) with respect to columns to gradients (B, K, P) with respect to parameters.
 
         Args:
-            values: (B, P).
-            gradients: with respect to columns.
-            unseen: bool (E,), expressions that nothing depends on, so that their derivatives do not matter.
+            values: parameter values (B, P).
+            gradients: gradients with respect to columns.
+            unseen: bool (E,), expressions on which the results do not depend. Their derivatives do not matter.
 
-        A parameter with respect to which some expression has no finite derivative gets NaN: the caller may not need
-        it, and calls `check_derivatives` if he does. That is so even where the gradient of the expression is 0:
-        ``cos(sqrt(x))`` has the derivative -1/2 at 0, where that of the cosine is 0 and that of the root is infinite.
+        A gradient is NaN if an expression has no finite derivative with respect to the parameter. A caller that needs
+        this gradient calls `check_derivatives` for the error. The gradient is NaN even if the gradient with respect to
+        the expression is 0: the expectation value ``cos(sqrt(x))`` has the derivative -1/2 at x = 0, but its factors
+        there are the derivatives 0 of the cosine and infinity of the root.
         """
         num_parameters = len(self._names)
         if not self.num_expressions:
@@ -81,15 +82,15 @@ class CompiledExpressions:
         return result
 
     def check_derivatives(self, values: np.ndarray, row: int, column: int) -> None:
-        """Raise the error that says why the gradient with respect to a parameter is not finite in a row.
+        """Raise an error if an expression has no finite derivative in a row with respect to a parameter.
 
         Args:
-            values: (B, P).
-            row: the row.
-            column: of the parameter.
+            values: parameter values (B, P).
+            row: the number of the row.
+            column: the column of the parameter.
 
         Raises:
-            RowError: if an expression is the reason.
+            RowError: if an expression has no finite derivative.
         """
         for group in self._groups:
             jacobian = group.jacobian(np.asarray(values[row : row + 1], dtype=np.float64))[0]
@@ -104,7 +105,7 @@ class CompiledExpressions:
                 )
 
     def _angles(self, group: Group, result: np.ndarray) -> np.ndarray:
-        """Return values of expressions as angles, or raise an error."""
+        """Return values of expressions as real angles in radians; raise a RowError for a value that is no angle."""
         if np.iscomplexobj(result):
             wrong = ~(np.abs(result.imag) <= _IMAGINARY_TOLERANCE * np.maximum(1.0, np.abs(result)))
             self._refuse(wrong & np.isfinite(result), group, result, "an angle must be real")

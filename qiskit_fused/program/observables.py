@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Observables as data: sums of sparse terms, and what remains of them on the qubits an engine holds.
+"""Observables as data: sums of sparse terms, and their bit masks on the qubits of an engine.
 
 A term is a coefficient times one letter per qubit: a Pauli ``X Y Z`` or a projector onto an eigenstate of one,
 ``0 1`` (of Z), ``+ -`` (of X), ``r l`` (of Y). Letters are stored as in Qiskit's ``SparseObservable``: bit 1 says the
@@ -31,27 +31,29 @@ ZERO, ONE, PLUS, MINUS, RIGHT, LEFT = 0b1001, 0b0101, 0b1010, 0b0110, 0b1011, 0b
 
 _NAMES = {Z: "Z", X: "X", Y: "Y", ZERO: "0_", ONE: "1_", PLUS: "+_", MINUS: "-_", RIGHT: "r_", LEFT: "l_"}
 
-_MOST_NAMES = 8  # letters of a term that are written out
+_MOST_NAMES = 8  # a term with more letters is written with dots
 
-# Terms that + - r l letters expand to; 2**24 terms are 1 GiB of masks.
-MAX_EXPANDED_TERMS = 1 << 24
-_MAX_MASK_BYTES = 64 << 20  # of the masks of all observables, with what the CPU engine makes of them
-_MAX_EXPONENT = 50  # coefficients of 2**-50 to 2**50 times amplitudes are in the range of float32, 2**-126 to 2**127
+MAX_EXPANDED_TERMS = 1 << 24  # bound of the terms after expanding the letters + - r l: 1 GiB of masks
+_MAX_MASK_BYTES = 64 << 20  # bound of all cached masks in bytes, with the arrays that the CPU engine makes of them
+# Products of amplitudes and coefficients of 2**-50 to 2**50 are in float32's range, 2**-126 to 2**127.
+_MAX_EXPONENT = 50
 
 
 @dataclass(frozen=True, eq=False)
 class TermMasks:
-    """Terms of K observables on engine bits, sorted by observable, then x, care, value, z; no two alike, none zero.
+    """The M terms of K observables on engine bits, sorted by observable, then x, care, value, z.
+
+    No two terms have the same masks and observable, and no coefficient is 0.
 
     Attributes:
         num_observables: K; an observable without terms is zero.
-        observable: int32 (M,), the observable each term belongs to.
-        x: uint64 (M,), bits the term flips.
-        z: uint64 (M,), bits whose parity is the sign, taken at the output index.
-        care: uint64 (M,), bits a projector reads.
-        value: uint64 (M,), what it must read there; a subset of care.
+        observable: int32 (M,), the observable of each term.
+        x: uint64 (M,), the bits that the term flips.
+        z: uint64 (M,), the bits whose parity is the sign, taken at the output index.
+        care: uint64 (M,), the bits that a projector reads.
+        value: uint64 (M,), the bits of care that must be 1.
         real: float64 (M,), real part of the coefficient times (-i)^(number of Y).
-        imag: float64 (M,), imaginary part of it.
+        imag: float64 (M,), imaginary part of the coefficient times (-i)^(number of Y).
     """
 
     num_observables: int
@@ -74,13 +76,13 @@ class Observables:
     """K observables on the qubits of a circuit, as arrays of letters.
 
     Args:
-        num_qubits: qubits of the circuit.
+        num_qubits: number of qubits of the circuit.
         num_observables: K.
-        observable: (T,), the observable each of the T terms belongs to, ascending.
-        coefficients: (T,), complex.
-        boundaries: (T + 1,), term ``t`` owns the letters ``boundaries[t]:boundaries[t + 1]``.
-        letters: uint8, the letters of all terms.
-        qubits: the circuit qubit of each letter; at most one letter per qubit and term.
+        observable: int (T,), the observable of each of the T terms, ascending.
+        coefficients: complex (T,).
+        boundaries: int (T + 1,), term ``t`` owns the letters ``boundaries[t]:boundaries[t + 1]``.
+        letters: uint8 (L,), the letters of all terms.
+        qubits: int (L,), the circuit qubit of each letter. A term has at most one letter on a qubit.
     """
 
     def __init__(
@@ -101,7 +103,8 @@ class Observables:
         self.letters = np.ascontiguousarray(letters, dtype=np.uint8)
         self.qubits = np.ascontiguousarray(qubits, dtype=np.int64)
         self._support: np.ndarray | None = None
-        # wires by identity is the fast path of a training loop; by content it survives a recompiled plan
+        # The last wires and masks. A training loop finds them by the identity of the wires, without hashing. The cache
+        # _RESTRICTIONS finds them by the content of the wires, also after the circuit was compiled again.
         self._latest: tuple[np.ndarray, ref[TermMasks]] | None = None
 
     def __len__(self) -> int:
@@ -109,12 +112,12 @@ class Observables:
 
     @property
     def num_terms(self) -> int:
-        """Terms of all observables, before any merging."""
+        """T, the number of terms of all observables, before equal terms are merged."""
         return len(self.coefficients)
 
     @staticmethod
     def concatenate(parts: Sequence[Observables]) -> Observables:
-        """Join observables on the same qubits: those of the first part first."""
+        """Join observables on the same qubits in the order of the parts."""
         if len(parts) == 1:
             return parts[0]
         numbers = np.cumsum([0] + [part.num_observables for part in parts])
@@ -130,11 +133,11 @@ class Observables:
         )
 
     def take(self, terms: np.ndarray, observables: np.ndarray) -> Observables:
-        """Return some terms of some observables, which keep their order; the others are left out.
+        """Return some terms of some observables, in their order.
 
         Args:
-            terms: int, ascending, numbers of terms of these observables.
-            observables: int, ascending.
+            terms: int, ascending, the numbers of the terms to keep, all of them terms of ``observables``.
+            observables: int, ascending, the numbers of the observables to keep.
         """
         sizes = np.diff(self.boundaries)[terms]
         boundaries = np.concatenate([[0], np.cumsum(sizes)])
@@ -151,9 +154,10 @@ class Observables:
 
     @cached_property
     def scaled(self) -> tuple[Observables, np.ndarray] | None:
-        """Observables in the range of every number format, and exponents int64 (K,): these are 2**exponent of those.
+        """Observables with coefficients in the range of float32, and exponents int64 (K,).
 
-        None where all of them are in range already. Powers of two change no digit of a coefficient.
+        Observable k is ``2**exponents[k]`` times the scaled observable k. A power of two changes no digit of a
+        coefficient. None if all coefficients are already in the range.
         """
         largest = np.zeros(self.num_observables)
         parts = np.maximum(np.abs(self.coefficients.real), np.abs(self.coefficients.imag))
@@ -171,13 +175,13 @@ class Observables:
 
     @cached_property
     def structure(self) -> bytes:
-        """A digest of everything but the coefficients."""
+        """A SHA-256 digest of all arrays but the coefficients."""
         parts = (self.observable, self.boundaries, self.letters, self.qubits)
         numbers = f"{self.num_qubits} {self.num_observables} ".encode()
         return sha256(numbers + b"".join(part.tobytes() for part in parts)).digest()
 
     def term_text(self, term: int) -> str:
-        """Write a term as its letters on qubits, "Z3 Z4", or as some of very many."""
+        """Write a term as its letters on qubits, "Z3 Z4". A long term is cut: its middle becomes three dots."""
         span = slice(self.boundaries[term], self.boundaries[term + 1])
         names = [f"{_NAMES[letter]}{qubit}" for letter, qubit in zip(self.letters[span].tolist(), self.qubits[span])]
         if len(names) > _MOST_NAMES:
@@ -185,10 +189,11 @@ class Observables:
         return " ".join(names) or "1"
 
     def support(self, num_circuit_qubits: int) -> np.ndarray:
-        """Say how the observables touch each circuit qubit, all of them together.
+        """Return how the observables together act on each circuit qubit.
 
         Returns:
-            uint8 (num_circuit_qubits,): 0 not at all, 1 with the diagonal letters Z, 0, 1 only, 2 otherwise.
+            uint8 (num_circuit_qubits,): 0 if no letter acts on the qubit, 1 if only the diagonal letters Z, 0, 1 act on
+            it, else 2.
         """
         if self._support is None or len(self._support) != num_circuit_qubits:
             support = np.zeros(num_circuit_qubits, dtype=np.uint8)
@@ -202,14 +207,14 @@ class Observables:
         """Write the terms as masks on engine bits.
 
         Args:
-            wires: (num_qubits,), engine bit of each circuit qubit; -1 for one that stays in |0>, where the letters are
-                replaced by their expectation: ``Z 0`` by 1, ``X Y 1`` by 0, ``+ - r l`` by 1/2.
+            wires: int (num_qubits,), the engine bit of each circuit qubit; -1 for a qubit that stays in |0>. Letters on
+                such a qubit are replaced by their expectation values: ``Z 0`` by 1, ``X Y 1`` by 0, ``+ - r l`` by 1/2.
 
         Returns:
-            The masks; the same object for the same wires.
+            The masks. Calls with equal wires return the same object while the cache holds it.
 
         Raises:
-            ValueError: when ``+ - r l`` letters expand to more than 2**24 terms.
+            ValueError: if the letters ``+ - r l`` expand to more than `MAX_EXPANDED_TERMS` terms.
         """
         latest = self._latest
         masks = latest[1]() if latest is not None and latest[0] is wires else None
@@ -218,7 +223,8 @@ class Observables:
             masks = _RESTRICTIONS.get(key)
             if masks is None:
                 masks = self._restrict(np.asarray(wires, dtype=np.int64))
-                masks = _RESTRICTIONS.put(key, masks, 2 * array_bytes(masks), self)  # engines make as much of them
+                # The factor 2 counts the arrays that engines make of the masks.
+                masks = _RESTRICTIONS.put(key, masks, 2 * array_bytes(masks), self)
             self._latest = (wires, ref(masks))
         return masks
 
@@ -230,7 +236,7 @@ class Observables:
         coefficients = self.coefficients.copy()
         letters: np.ndarray = self.letters
         bits: np.ndarray = wires[self.qubits]
-        mixed = ((letters & X) != 0) & (letters > Y)  # + - r l
+        mixed = ((letters & X) != 0) & (letters > Y)  # the letters + - r l
 
         idle = bits < 0
         vanishing = idle & ~mixed & (letters != Z) & (letters != ZERO)
@@ -270,7 +276,7 @@ class _Rows:
 
 
 def _expand(rows: _Rows, term: np.ndarray, letters: np.ndarray, bit: np.ndarray, num_terms: int) -> _Rows:
-    """Replace each letter + - r l by (1 +- P)/2: every pass doubles the rows that have one more such letter."""
+    """Replace each letter + - r l by (1 +- P)/2. Pass j doubles the rows of terms that have a j-th such letter."""
     if not len(term):
         return rows
     counts = np.bincount(term, minlength=num_terms)
@@ -280,7 +286,7 @@ def _expand(rows: _Rows, term: np.ndarray, letters: np.ndarray, bit: np.ndarray,
             f"the letters '+', '-', 'r', 'l' of the observables expand to {total:.3g} Pauli terms, the limit is "
             f"{MAX_EXPANDED_TERMS}; use fewer of these letters per term, or '0' and '1' after a basis change."
         )
-    # letters are stored term by term, so the j-th of a term sits j places after its first
+    # letters are stored term by term, so the j-th letter of a term is j places after its first letter
     ordinal = np.arange(len(term)) - (np.cumsum(counts) - counts)[term]
     for j in range(counts.max()):
         letter = np.full(num_terms, -1)
@@ -305,7 +311,7 @@ def _expand(rows: _Rows, term: np.ndarray, letters: np.ndarray, bit: np.ndarray,
 
 
 def _merge(rows: _Rows, observable: np.ndarray, num_observables: int) -> TermMasks:
-    """Sort the rows and add up those with equal masks."""
+    """Sort the rows, add up rows with equal masks and observable, and drop sums that are 0."""
     keys = [rows.z, rows.value, rows.care, rows.x, observable]
     order = np.lexsort(keys)
     keys = [key[order] for key in keys]

@@ -29,11 +29,11 @@ from qiskit_fused.common.text import count_text
 from qiskit_fused.program.amplitude_encoding import Encoding, Starts
 
 MAX_QUBITS = 64
-"""Qubits whose masks are 64-bit words; masks of wider programs are Python integers."""
+"""Largest number of qubits whose masks are 64-bit words. The masks of wider programs are Python integers."""
 
 
 class OpKind(IntEnum):
-    """What an op of the normal form does.
+    """The kinds of ops of the normal form.
 
     ``RX, RY, RZ``: ``exp(-i angle/2 P)`` on one qubit. ``SU2``: a constant one-qubit matrix, given as the unit
     quaternion ``(a, b, c, d)`` of ``a - i (b X + c Y + d Z)``. ``RV``: ``exp(-i/2 (x X + y Y + z Z))`` whose
@@ -72,7 +72,7 @@ class Gate(NamedTuple):
     matrix: np.ndarray | None = None
 
     def on(self, places: Mapping[int, int] | Sequence[int]) -> Gate:
-        """Return the gate on other qubits: qubit q becomes ``places[q]``."""
+        """Return the same gate on other qubits: qubit q becomes qubit ``places[q]``."""
         qubits, controls = (tuple([places[qubit] for qubit in part]) for part in (self.qubits, self.controls))
         return self._replace(qubits=qubits, controls=controls)
 
@@ -84,21 +84,21 @@ class Ops:
     Masks are uint64; in programs of more than `MAX_QUBITS` qubits they are Python integers, in arrays of dtype object.
     """
 
-    kind: np.ndarray  # uint8, OpKind
-    qubit: np.ndarray  # int32, target of a leaf, -1 for a term
+    kind: np.ndarray  # uint8, an OpKind
+    qubit: np.ndarray  # int32, the target of a leaf, -1 for a term
     column: np.ndarray  # int32, -1 for a constant angle
-    coefficient: np.ndarray  # float64
+    coefficient: np.ndarray  # float64, radians per unit of the column
     offset: np.ndarray  # float64, radians
-    care: np.ndarray  # masks, terms only
-    value: np.ndarray  # masks, terms only; a subset of care
-    sign: np.ndarray  # masks, terms only
-    quaternion: np.ndarray  # float64 (len, 4), SU2 only
+    care: np.ndarray  # masks of the bits that a term reads, 0 for a leaf
+    value: np.ndarray  # masks of the bits that must be 1, a subset of care, 0 for a leaf
+    sign: np.ndarray  # masks of the bits whose parity is the sign of a term, 0 for a leaf
+    quaternion: np.ndarray  # float64 (len, 4), (1, 0, 0, 0) unless the op is an SU2
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def take(self, chosen: np.ndarray | slice) -> Ops:
-        """Return some of the ops, by number."""
+        """Return the ops with the chosen numbers."""
         return Ops(**{part.name: getattr(self, part.name)[chosen] for part in fields(self)})
 
     @staticmethod
@@ -107,8 +107,8 @@ class Ops:
         return Ops(**{part.name: np.concatenate([getattr(ops, part.name) for ops in parts]) for part in fields(Ops)})
 
     def varies(self, columns: np.ndarray) -> np.ndarray:
-        """Say which ops depend on some of the columns, bool (C,)."""
-        padded = np.append(columns, [False] * 3)  # column -1 is a constant
+        """Return, bool (number of ops,), which ops depend on some column of ``columns``, bool (C,)."""
+        padded = np.append(columns, [False] * 3)  # entry -1 is for constant angles, whose column is -1
         varies: np.ndarray = padded[self.column]
         for further in (1, 2):
             varies = varies | ((self.kind == OpKind.RV) & padded[self.column + further])
@@ -116,7 +116,7 @@ class Ops:
 
 
 class Expressions(Protocol):
-    """The columns that are not plain parameters, evaluated and differentiated over a whole batch."""
+    """The E columns that are not plain parameters, evaluated and differentiated over a whole batch."""
 
     num_expressions: int
 
@@ -124,16 +124,17 @@ class Expressions(Protocol):
         """Map parameter values (B, P) to expression values (B, E)."""
 
     def depend_on(self, parameters: np.ndarray) -> np.ndarray:
-        """Say which expressions, bool (E,), depend on some of the parameters, bool (P,)."""
+        """Return, bool (E,), which expressions depend on some parameter of ``parameters``, bool (P,)."""
 
     def pull_back(self, values: np.ndarray, gradients: np.ndarray, unseen: np.ndarray | None = None) -> np.ndarray:
         """Map gradients (B, K, P + E) with respect to columns to gradients (B, K, P) with respect to parameters.
 
-        They are NaN where an expression has no finite derivative, unless nothing depends on it (``unseen``, bool (E,)).
+        A gradient is NaN if an expression has no finite derivative, unless the results do not depend on the expression
+        (``unseen``, bool (E,)).
         """
 
     def check_derivatives(self, values: np.ndarray, row: int, column: int) -> None:
-        """Raise an error if an expression has no finite derivative in a row with respect to a parameter."""
+        """Raise a RowError if an expression has no finite derivative in a row with respect to a parameter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,22 +142,22 @@ class Program:
     """A lowered circuit.
 
     Attributes:
-        num_qubits: active qubits; circuit qubits no gate acts on are dropped.
-        num_circuit_qubits: qubits of the circuit the observables refer to.
-        wires: int array (num_circuit_qubits,), active qubit of each circuit qubit, -1 where it is idle (stays |0>).
-            Valid for `gates` and for the start of `ops`.
-        output_wires: the same at the end of `ops`, where swaps have renamed qubits instead of moving data.
+        num_qubits: number of active qubits. Circuit qubits on which no gate acts are dropped.
+        num_circuit_qubits: number of qubits of the circuit, to which the observables refer.
+        wires: int32 (num_circuit_qubits,), the active qubit of each circuit qubit; -1 for an idle qubit, which stays
+            in |0>. Valid for `gates` and for the start of `ops`.
+        output_wires: the same array for the end of `ops`, because a swap renames two qubits instead of moving data.
         num_parameters: P, the number of Qiskit parameters.
         expressions: the E further columns.
         gates: the original gates on active qubits, swaps included.
         ops: the normal form on active qubits.
-        instructions: int64 (M + 1, 2), where the gates and the ops of each instruction begin: they stay together where
-            the order of instructions is changed.
-        pieces: what the start is a product of, each on some active qubits; all others start in |0>.
-        prefix: the gates, by instruction, that pieces stand for; they are not among `gates` (see `constant_prefix`).
-        any_start: rows bring start states of all circuit qubits with them (see `from_any_state`).
-        parameter_names: of the P parameters, for pictures.
-        needs_zero: name, index and circuit qubits of the first instruction that needs its qubits in |0>, if any.
+        instructions: int64 (M + 1, 2), the numbers of the first gate and the first op of each instruction. Code that
+            reorders instructions moves the gates and the ops of an instruction together.
+        pieces: the factors of the start state, each on some active qubits. All other qubits start in |0>.
+        prefix: the gates, by instruction, that pieces replace. They are not among `gates` (see `constant_prefix`).
+        any_start: whether each row brings a start state of all circuit qubits (see `from_any_state`).
+        parameter_names: the names of the P parameters, for pictures.
+        needs_zero: name, index and circuit qubits of the first instruction that needs its qubits in |0>, else None.
     """
 
     num_qubits: int
@@ -180,9 +181,9 @@ class Program:
         return f"Program({', '.join(count_text(*count) for count in counts)})"
 
     def count_gates(self) -> Counter[str]:
-        """Count the gates by name, with a c for each control, and mc for three or more: cx, ccx, mcx.
+        """Count the gates by name. The name has a c for each control, and mc for three or more: cx, ccx, mcx.
 
-        A gate such as CU is lowered to a gate and a phase of its controls; the phase is not counted beside the gate.
+        A gate such as CU is lowered to a gate and a phase on its controls. Such a phase is not counted.
         """
         counts: Counter[str] = Counter()
         others = [self.gates[begin:end] for begin, end in pairwise(self.instructions[:, 0].tolist())]
@@ -194,23 +195,23 @@ class Program:
 
     @cached_property
     def encodings(self) -> tuple[Encoding, ...]:
-        """The pieces of the start, where some differ between rows."""
+        """The pieces of the start state if some piece differs between rows, else no pieces."""
         return self.pieces if any(piece.varies for piece in self.pieces) else ()
 
     @cached_property
     def initial_state(self) -> np.ndarray | None:
-        """The start state, complex128 (2**num_qubits,), where it is the same in all rows; None for |0...0>."""
+        """The start state, complex128 (2**num_qubits,); None for |0...0> and for start states that differ by row."""
         if not self.pieces or self.encodings:
             return None
         return Starts(self.pieces, np.arange(self.num_qubits), self.num_qubits).states(np.zeros((1, 0)))[0]
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what to pickle, without what is made again."""
+        """Return the fields to pickle, without cached properties."""
         return {part.name: getattr(self, part.name) for part in fields(self)}
 
     @property
     def starts_together(self) -> list[tuple[int, ...]]:
-        """Active qubits that do not start in |0>, those together whose start is one state."""
+        """The active qubits that do not start in |0>; the qubits of one start state are one tuple."""
         return [tuple(range(self.num_qubits))] if self.any_start else [piece.qubits for piece in self.pieces]
 
     @property
@@ -219,20 +220,24 @@ class Program:
         return self.any_start or bool(self.encodings)
 
     def encodes(self, parameters: np.ndarray | None) -> bool:
-        """Say whether amplitudes of the start may be made of some of these parameters, by column; None: of any."""
+        """Say whether amplitudes of the start state may depend on some of these parameters.
+
+        Args:
+            parameters: columns of parameters; None stands for all parameters.
+        """
         if parameters is None or not self.encodings:
             return bool(self.encodings)
         columns = np.concatenate([encoding.column.ravel() for encoding in self.encodings])
-        # expressions may be made of any parameter
+        # an expression counts as dependent on every parameter
         return bool((np.isin(columns, parameters) | (columns >= self.num_parameters)).any())
 
     def depends_on(self, parameters: np.ndarray) -> np.ndarray:
-        """Say which columns, bool (C,), depend on some of the parameters, bool (P,)."""
+        """Return, bool (C,), which columns depend on some parameter of ``parameters``, bool (P,)."""
         return np.concatenate([parameters, self.expressions.depend_on(parameters)])
 
     @property
     def array_bytes(self) -> int:
-        """Bytes of what may be large beside the number of gates: start states and matrices."""
+        """Bytes of start states and matrices, which may be large even if the circuit has few gates."""
         gates = [*self.gates, *chain.from_iterable(self.prefix)]
         arrays = [gate.matrix for gate in gates if gate.matrix is not None]
         for piece in self.pieces:
@@ -241,19 +246,23 @@ class Program:
 
     @property
     def num_columns(self) -> int:
-        """Return P + E."""
+        """C = P + E."""
         return self.num_parameters + self.expressions.num_expressions
 
     def columns(self, parameter_values: np.ndarray) -> np.ndarray:
-        """Evaluate all columns: parameter values (B, P) -> (B, P + E), float64 and contiguous."""
+        """Evaluate all columns: parameter values (B, P) -> (B, P + E), float64 and contiguous.
+
+        Raises:
+            RowError: if the value of an expression is not finite or not real.
+        """
         if not self.expressions.num_expressions:
             return np.ascontiguousarray(parameter_values, dtype=np.float64)
         return np.concatenate([parameter_values, self.expressions.evaluate(parameter_values)], axis=1)
 
     def from_any_state(self) -> Program:
-        """Return the same gates for rows that bring start states of all circuit qubits, idle ones included.
+        """Return the same program for rows that bring start states of all circuit qubits, idle qubits included.
 
-        The program has no prefix (see `constant_prefix.with_prefix`).
+        This program must not have a prefix (see `constant_prefix.with_prefix`).
         """
         wires, output_wires = self.wires.copy(), self.output_wires.copy()
         idle = np.flatnonzero(wires < 0)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real functions of parameters as tapes: lists of steps that are evaluated and differentiated over whole batches.
 
-A step is ``("affine", ((column, coefficient), ...), offset)``, a leaf, or ``(operation, argument, ...)``, whose
-arguments are the numbers of earlier steps. The last step is the result. A step that is used twice is there once.
+A step is a leaf, ``("affine", ((column, coefficient), ...), offset)``, or ``(operation, argument, ...)``. Arguments are
+the numbers of earlier steps. The last step is the result. A step that is used twice is stored once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 Step = tuple
 Tape = tuple[Step, ...]
 
-_DISTANCES = (1e-20, 1e-40, 1e-80)  # from a point at which a derivative is not finite to those where limits show
-_MAX_NUMBERS = 1 << 21  # results of steps that are held at a time: 16 MiB of float64
+_DISTANCES = (1e-20, 1e-40, 1e-80)  # distances from a singular point at which `Group._limits` takes derivatives
+_MAX_NUMBERS = 1 << 21  # bound of the numbers in the results of all steps for one block of rows: 16 MiB of float64
 
 
 def _no_derivative(x: np.ndarray) -> np.ndarray:
@@ -25,17 +25,17 @@ def _no_derivative(x: np.ndarray) -> np.ndarray:
 
 
 def _times_log(result: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return d x^y / d y = x^y log x, which is 0 where x^y is 0: 0^y is 0 for all y > 0."""
+    """Return d x^y / d y = x^y log x. It is 0 where x^y is 0, because 0^y is 0 for all y > 0."""
     return np.where(result == 0, 0.0, result * np.log(x))
 
 
 def _of_abs(x: np.ndarray) -> np.ndarray:
-    """Return the derivative of abs, 0 at 0; there is no complex derivative."""
+    """Return the derivative of abs, which is 0 at 0. A complex abs has no derivative."""
     return _no_derivative(x) if np.iscomplexobj(x) else np.sign(x)
 
 
 def _of_sign(x: np.ndarray) -> np.ndarray:
-    """Return the derivative of sign, 0 but at 0, where it jumps."""
+    """Return the derivative of sign: 0, and NaN at 0, where sign jumps."""
     return _no_derivative(x) if np.iscomplexobj(x) else np.where(x == 0, np.nan, 0.0)
 
 
@@ -43,7 +43,7 @@ def _of_conjugate(x: np.ndarray) -> np.ndarray:
     return _no_derivative(x) if np.iscomplexobj(x) else np.ones(np.shape(x))
 
 
-# operation -> function of the arguments
+# The NumPy function of each operation.
 FUNCTIONS: dict[str, Callable] = {
     "add": np.add,
     "subtract": np.subtract,
@@ -63,7 +63,7 @@ FUNCTIONS: dict[str, Callable] = {
     "conjugate": np.conjugate,
 }
 
-# operation -> derivatives with respect to each argument, from (*arguments, result)
+# The derivatives of each operation with respect to its arguments, as functions of (*arguments, result).
 _DERIVATIVES: dict[str, tuple[Callable, ...]] = {
     "add": (lambda x, y, r: 1.0, lambda x, y, r: 1.0),
     "subtract": (lambda x, y, r: 1.0, lambda x, y, r: -1.0),
@@ -85,7 +85,7 @@ _DERIVATIVES: dict[str, tuple[Callable, ...]] = {
 
 
 def shape_of(tape: Tape) -> Tape:
-    """Return what tapes have in common that differ in the numbers of their leaves only."""
+    """Return the tape without the numbers of its leaves. Tapes with equal shapes can be evaluated together."""
     return tuple(_leaf_shape(step) if step[0] == "affine" else step for step in tape)
 
 
@@ -99,21 +99,22 @@ class _Leaf:
     columns: np.ndarray  # int (terms, E)
     coefficients: np.ndarray  # (terms, E)
     offsets: np.ndarray  # (E,)
-    entries: np.ndarray  # int (terms, E), the derivative that each term is a part of
+    entries: np.ndarray  # int (terms, E), the number of the derivative to which each term contributes
 
 
 class Group:
-    """E tapes of one shape, whose numbers are arrays.
+    """E tapes of one shape. Each number of a leaf is an array (E,) over the tapes.
 
     Attributes:
-        members: int (E,), which of all expressions they are.
-        entry_member, entry_column: int (J,), the tape and the parameter of each derivative, sorted by parameter.
+        members: int (E,), the numbers of these tapes among all expressions.
+        entry_member, entry_column: int (J,), the tape and the parameter of each derivative that is not always 0, sorted
+            by parameter.
     """
 
     def __init__(self, members: np.ndarray, tapes: list[Tape]):
         self.members = members
         self._steps = shape_of(tapes[0])
-        # a constant argument has no derivative to follow
+        # reverse accumulation skips constant arguments
         self._varies = [step[0] != "affine" or step[1] > 0 for step in self._steps]
         places = [place for place, step in enumerate(self._steps) if step[0] == "affine"]
         parts = [_leaf_arrays([tape[place] for tape in tapes]) for place in places]
@@ -125,19 +126,27 @@ class Group:
         }
 
     def blocks(self, num_rows: int, num_gradients: int = 0) -> Iterator[slice]:
-        """Yield blocks of rows to evaluate one after the other; with derivatives, a row has that many gradients."""
+        """Yield blocks of rows whose intermediate results stay below `_MAX_NUMBERS`.
+
+        Args:
+            num_rows: number of rows of the batch.
+            num_gradients: number of gradients that each row pulls back, 0 for values alone.
+        """
         numbers = len(self._steps) * len(self.members) + num_gradients * len(self.entry_column)
         size = max(_MAX_NUMBERS // numbers, 1)
         for begin in range(0, num_rows, size):
             yield slice(begin, min(begin + size, num_rows))
 
     def columns(self) -> Iterator[np.ndarray]:
-        """Yield arrays (E,) of parameters, one of each member, until all that the members depend on were named."""
+        """Yield arrays (E,) of parameters, one for each tape; together they hold all parameters of the tapes."""
         for leaf in self._leaves.values():
             yield from leaf.columns
 
     def values(self, values: np.ndarray) -> np.ndarray:
-        """Return the functions (B, E) of parameter values (B, P), complex where steps on the way are, as in Qiskit."""
+        """Return the values (B, E) of the tapes at parameter values (B, P).
+
+        A row whose real steps give NaN is evaluated again in complex numbers, as Qiskit does: sqrt(-1)**2 is -1.
+        """
         result = self._results(values)[-1]
         rows = np.flatnonzero(np.isnan(result).any(axis=1))
         if len(rows) and not np.iscomplexobj(result):
@@ -149,12 +158,12 @@ class Group:
     def jacobian(self, values: np.ndarray) -> np.ndarray:
         """Return the derivatives (B, J) at parameter values (B, P).
 
-        Where the rules of differentiation give no finite number, it is the limit, if the functions near the point show
+        If the rules of differentiation give no finite number, the derivative is its limit near the point if there is
         one (see `_limits`), else NaN.
         """
         derivatives = self._derivatives(values, self._results(values))
         wrong = ~np.isfinite(derivatives)
-        if wrong.any():  # roots of negative numbers, perhaps
+        if wrong.any():  # roots of negative numbers have complex steps, and may have finite real derivatives
             rows = np.flatnonzero(wrong.any(axis=1))
             part = self._derivatives(values[rows], self._results(values[rows] + 0j))
             derivatives[rows] = np.where(wrong[rows], part, derivatives[rows])
@@ -165,7 +174,7 @@ class Group:
         return derivatives
 
     def add_gradients(self, target: np.ndarray, gradients: np.ndarray, jacobian: np.ndarray) -> None:
-        """Add gradients (B, K, E) of the functions, times the Jacobian, to those of parameters, target (B, K, P)."""
+        """Add gradients (B, K, E) with respect to the tapes, times the Jacobian (B, J), to ``target`` (B, K, P)."""
         if not len(self.entry_column):
             return
         parts = gradients[..., self.entry_member] * jacobian[:, None, :]
@@ -173,9 +182,12 @@ class Group:
         target[..., columns] += np.add.reduceat(parts, starts, axis=-1)
 
     def _results(self, values: np.ndarray, nudge: tuple[np.ndarray, float] | None = None) -> list[np.ndarray]:
-        """Return the result (B, E) of every step; ``nudge`` adds a number to the parameters (E,) that it names.
+        """Return the result (B, E) of every step.
 
-        A nudge goes to the leaves: one that is 0 becomes as small a number as the nudge is.
+        Args:
+            values: (B, P).
+            nudge: parameters (E,) and a distance, which is added to these parameters after each leaf is computed. A
+                leaf that is 0 then becomes as small as the distance, which would vanish beside the parameter's value.
         """
         results: list[np.ndarray] = []
         with np.errstate(all="ignore"):
@@ -194,7 +206,7 @@ class Group:
         return results
 
     def _derivatives(self, values: np.ndarray, results: list[np.ndarray]) -> np.ndarray:
-        """Return the derivatives (B, J) by reverse accumulation along the tape, NaN where they are not real."""
+        """Return the derivatives (B, J) by reverse accumulation along the tape; NaN for a complex derivative."""
         adjoints: list = [None] * len(results)
         adjoints[-1] = np.ones((len(values), len(self.members)))
         is_complex = any(map(np.iscomplexobj, results))
@@ -216,12 +228,12 @@ class Group:
         return _real(derivatives)
 
     def _limits(self, values: np.ndarray, entry: int) -> np.ndarray:
-        """Return the limits (B,) of a derivative as its parameter comes near its values, NaN where none is seen.
+        """Return the limit (B,) of a derivative as its parameter approaches its value; NaN without a limit.
 
-        The derivative is computed at some tiny distances on both sides. It has a limit on a side where two distances
-        agree and the function is continuous; the limit is 1 for the square of a root at 0. The sides on which the
-        function is defined must have the same. No limit is seen where the function jumps, has a corner, or grows
-        without bound, nor where float64 cannot tell the point from its neighbours (arcsin at 1).
+        The derivative is computed at the tiny `_DISTANCES` on both sides. A side has a limit if the derivatives at two
+        distances agree and the function is continuous; for example, the limit is 1 for the square of a root at 0. The
+        limits of all sides on which the function is defined must agree. There is no limit if the function jumps, has a
+        corner or grows without bound, or if float64 cannot tell the point from its neighbours (arcsin at 1).
         """
         only = self._single(int(self.entry_member[entry]))
         column = self.entry_column[entry : entry + 1]
@@ -240,7 +252,7 @@ class Group:
         return two_sided
 
     def _single(self, member: int) -> Group:
-        """Return one of the tapes as a group of its own."""
+        """Return a group that holds one of the tapes alone."""
         tape = []
         for place, step in enumerate(self._steps):
             if step[0] == "affine":
@@ -252,7 +264,7 @@ class Group:
 
 
 def _leaf_arrays(leaves: list[Step]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return columns and coefficients (terms, E), and offsets (E,)."""
+    """Return the columns (terms, E), the coefficients (terms, E) and the offsets (E,) of E leaves."""
     return (
         np.array([[column for column, _ in leaf[1]] for leaf in leaves], dtype=np.intp).T,
         np.array([[coefficient for _, coefficient in leaf[1]] for leaf in leaves]).T,
@@ -261,7 +273,7 @@ def _leaf_arrays(leaves: list[Step]) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _real(numbers: np.ndarray) -> np.ndarray:
-    """Return real numbers, NaN where they are complex."""
+    """Return real numbers; NaN for a number with an imaginary part."""
     if not np.iscomplexobj(numbers):
         return numbers
     return np.where(np.abs(numbers.imag) <= 1e-10 * np.maximum(1.0, np.abs(numbers)), numbers.real, np.nan)
