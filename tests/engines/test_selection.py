@@ -6,7 +6,6 @@ A fake CuPy stands for the real one, and the reference engine for the CUDA engin
 
 import logging
 import threading
-from pathlib import Path
 
 import fake_cupy
 import numpy as np
@@ -17,12 +16,10 @@ from qiskit.circuit.library import real_amplitudes
 import qiskit_fused
 from qiskit_fused import FusedEstimator, FusedJob, FusedOptions
 from qiskit_fused.engines.cuda.availability import SWITCH
-from qiskit_fused.engines.cuda.kernel_source import kernel_source
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.engines.selection import suits_gpu
 from qiskit_fused.execution import evaluate as execution
 
-ROOT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
 world = fake_cupy.world
 
@@ -157,16 +154,3 @@ def test_a_job_of_the_cpu_does_not_ask_cuda_anything(world):
     cupy.cuda.get_current_stream = cupy.cuda.Device = lambda *_: asked.append("stream or device")
     assert run(SMALL, device="cpu").metrics()["device"] == "cpu"
     assert not asked
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "kernels" / "cuda").glob("*.cu")), ids=lambda path: path.name)
-def test_the_text_of_a_module_holds_the_header_and_needs_no_files(path):
-    text = kernel_source(path.name)
-    assert text.count("constexpr bool IS_REAL = true") == 1 and '#include "' not in text and "#pragma once" not in text
-    assert text.count('extern "C"') == path.read_text().count('extern "C"') >= 1
-    assert str(ROOT) not in text
-
-
-def test_a_kernel_file_that_is_not_there_is_an_error():
-    with pytest.raises(FileNotFoundError, match=r"missing\.cu"):
-        kernel_source("missing.cu")
