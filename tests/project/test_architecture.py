@@ -79,6 +79,12 @@ def test_a_folder_imports_only_folders_before_it(path):
         assert FOLDERS.index(folder_of(imported)) <= own, f"{module_name(path)} imports {imported} of a later folder"
 
 
+@pytest.mark.parametrize(("engine", "other"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_fast_engines_do_not_import_each_other(engine, other):
+    imported = {name for path in (PACKAGE / "engines" / engine).glob("*.py") for name in imports_of(path)}
+    assert not [name for name in imported if name.startswith(f"qiskit_fused.engines.{other}")]
+
+
 def test_no_imports_run_in_a_circle():
     graph = {module_name(path): NAMES.intersection(imports_of(path)) - {module_name(path)} for path in MODULES}
     TopologicalSorter(graph).prepare()  # CycleError names the modules of a circle
