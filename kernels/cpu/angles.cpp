@@ -19,6 +19,11 @@ void Bound::resize(const PlanData& plan) {
         }
 }
 
+std::size_t Bound::bytes() const {
+    return leaf.size() * sizeof(leaf[0]) + leaf_rv.size() * sizeof(leaf_rv[0]) + rotor.size() * sizeof(rotor[0]) +
+           term.size() * sizeof(term[0]);
+}
+
 BindList everything(const PlanData& plan) {
     BindList list;
     for (std::size_t i = 0; i < plan.leaves.size(); ++i) list.leaves.push_back(static_cast<int>(i));

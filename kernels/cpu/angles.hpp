@@ -62,6 +62,7 @@ struct Bound {
     std::vector<Complex> term;        // [terms]: exp(-i angle/2)
 
     void resize(const PlanData& plan);
+    std::size_t bytes() const;
 };
 
 // What of a plan has to be bound: everything, or what depends on columns that vary over the batch.

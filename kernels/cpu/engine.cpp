@@ -12,160 +12,77 @@
 namespace qf {
 namespace {
 
-std::size_t bytes_of(const Bound& bound) {
-    return bound.leaf.size() * sizeof(bound.leaf[0]) + bound.leaf_rv.size() * sizeof(bound.leaf_rv[0]) +
-           bound.rotor.size() * sizeof(bound.rotor[0]) + bound.term.size() * sizeof(bound.term[0]);
-}
-
-std::size_t bytes_of(const PlanData& plan) {
-    return plan.leaves.size() * sizeof(Leaf) + plan.runs.size() * sizeof(Run) + plan.terms.size() * sizeof(Term) +
-           (plan.initial_re.size() + plan.initial_im.size()) * sizeof(double);
-}
-
-std::size_t bytes_of(const Phase& phase) {
-    std::size_t bytes = sizeof(Phase) + phase.one_body.size() * sizeof(OneBody);
-    for (const auto* pairs : {&phase.low_pairs, &phase.high_pairs, &phase.cross_pairs})
-        for (const auto& pair : *pairs) bytes += sizeof(Pair) + pair.sources.size() * sizeof(Pair::Source);
-    for (const auto& many : phase.many_body) bytes += sizeof(ManyBody) + many.low.size() * sizeof(double);
-    return bytes;
-}
-
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // bytes per thread
-constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // bytes, for a batch
 constexpr std::size_t most_kept = MOST_KEPT_BYTES;
-constexpr std::size_t kept_whole = std::size_t(4)
-                                   << 20;  // bytes of a workspace; of a larger one, states alone are kept
-constexpr std::size_t kept_finals = std::size_t(4)
-                                    << 20;  // bytes of last states, and of what rows share, between calls
+// Bytes of a workspace that is kept; of a larger one the states alone are kept.
+constexpr std::size_t kept_whole = std::size_t(4) << 20;
 
 }  // namespace
 
 template <class T>
-Engine<T>::Engine(const PlanData& plan)
-    : plan_(plan),
-      sweeps_(best_sweeps<T>()),
-      bits_(std::max(plan.num_qubits, sweeps_.lane_bits)),
-      low_bits_(std::max(std::min(plan.num_qubits, MAX_LOW_BITS), sweeps_.lane_bits)),
-      chunk_bits_(plan.chunk_bits),
-      phases_(make_phases(plan, low_bits_)),
-      everything_(everything(plan)),
-      layer_begin_(plan.num_layers + 1) {
-    for (const auto& run : plan.runs) ++layer_begin_[run.layer + 1];
-    for (int k = 0; k < plan.num_layers; ++k) layer_begin_[k + 1] += layer_begin_[k];
-    forward_ = make_groups(sweeps_.max_rotate, false);
-    adjoint_ = make_groups(sweeps_.max_adjoint, true);
-    sums_ = make_groups(sweeps_.max_sums, true);
-    pair_begin_.assign(phases_.size() + 1, 0);
-    many_begin_.assign(phases_.size() + 1, 0);
-    for (std::size_t k = 0; k < phases_.size(); ++k) {
-        const Phase& phase = phases_[k];
-        const std::size_t pairs = phase.low_pairs.size() + phase.high_pairs.size() + phase.cross_pairs.size();
-        pair_begin_[k + 1] = pair_begin_[k] + (phase.want_pairs ? pairs : 0);
-        many_begin_[k + 1] = many_begin_[k] + (phase.want_many ? phase.many_body.size() : 0);
-        max_variants_ = std::max(max_variants_, phase.num_variants());
-        table_bytes_ += table_bytes<T>(phase, plan.num_qubits, low_bits_);
-        phase_bytes_ += bytes_of(phase);
-    }
-    rows_keep_tables_ = table_bytes_ <= resident_row_tables;
-}
+Engine<T>::Engine(const Layout<T>& layout)
+    : layout_(layout),
+      plan_(layout.plan),
+      sweeps_(layout.sweeps),
+      bits_(layout.bits),
+      low_bits_(layout.low_bits),
+      chunk_bits_(layout.chunk_bits),
+      phases_(with_constants(plan_, low_bits_, layout.phases)),
+      everything_(layout.everything),
+      layer_begin_(layout.layer_begin),
+      forward_(layout.forward),
+      adjoint_(layout.adjoint),
+      sums_(layout.sums),
+      pair_begin_(layout.pair_begin),
+      many_begin_(layout.many_begin),
+      rows_keep_tables_(layout.rows_keep_tables()) {}
 
 template <class T>
-auto Engine<T>::make_groups(int size, bool adjoint) const -> Groups {
-    Groups layers(plan_.num_layers);
-    for (int layer = 0; layer < plan_.num_layers; ++layer) {
-        std::vector<int> lanes, strided[2][2];  // [outside][needs x]
-        bool lanes_need_x = false;
-        for (int r = layer_begin_[layer]; r < layer_begin_[layer + 1]; ++r) {
-            const Run& run = plan_.runs[r];
-            const bool needs_x = adjoint && !run.single_axis;
-            if (run.bit < sweeps_.lane_bits) {
-                lanes.push_back(r);
-                lanes_need_x = lanes_need_x || needs_x;
-            } else {
-                strided[run.bit >= bits_ - chunk_bits_][needs_x].push_back(r);
-            }
-        }
-        if (!lanes.empty()) layers[layer].push_back({true, false, lanes_need_x, lanes});
-        for (int outside_chunk = 0; outside_chunk < 2; ++outside_chunk)
-            for (int needs_x = 0; needs_x < 2; ++needs_x) {
-                const auto& runs = strided[outside_chunk][needs_x];
-                for (std::size_t i = 0; i < runs.size(); i += size)
-                    layers[layer].push_back({false,
-                                             outside_chunk != 0,
-                                             needs_x != 0,
-                                             {runs.begin() + i, runs.begin() + std::min(i + size, runs.size())}});
-            }
-    }
-    return layers;
-}
-
-template <class T>
-auto Engine<T>::make_workspace(int team_size, const Call& call, bool saved) const -> std::shared_ptr<Workspace> {
-    const bool gradient = call.request.gradient;
+auto Engine<T>::make_workspace(const WorkspaceSizes& sizes, const Call& call) const -> std::shared_ptr<Workspace> {
     auto ws = std::make_shared<Workspace>();
-    const std::size_t low = std::size_t(1) << low_bits_;
-    const std::size_t blocks = std::size_t(1) << (bits_ - low_bits_), chunks = num_chunks();
     ws->real = call.real;
-    while (static_cast<int>(ws->psi.size()) < call.num_states())
-        ws->psi.push_back(take_state(state_size(0, call.real)));
-    if (gradient) ws->lam = take_state(state_size(1, call.real));
-    if (saved) ws->saved = take_state(state_size(0, call.real));
+    for (int s = 0; s < sizes.num_states; ++s) ws->psi.push_back(take_state(sizes.psi));
+    if (sizes.lam) ws->lam = take_state(sizes.lam);
+    if (sizes.saved) ws->saved = take_state(sizes.saved);
     ws->bound.resize(plan_);
-    ws->layer_scale.resize(plan_.num_layers);
-    ws->forward_scale.resize(phases_.size());
-    ws->adjoint_scale.resize(phases_.size());
-    ws->tables.resize(phases_.size());
-    ws->built.resize(phases_.size());
-    ws->members.resize(team_size);
+    ws->layer_scale.resize(sizes.layers);
+    ws->forward_scale.resize(sizes.phases);
+    ws->adjoint_scale.resize(sizes.phases);
+    ws->tables.resize(sizes.phases);
+    ws->built.resize(sizes.phases);
+    ws->scratch.values.reserve(sizes.table_values);
+    ws->scratch.strings.reserve(sizes.table_strings);
+    ws->members.resize(sizes.num_threads);
     for (auto& member : ws->members) {
-        member.block = Buffer<T>(3 * low);
-        member.low_sums = Buffer<T>((blocks > chunks * blocks_per_sum ? 2 : 1) * max_variants_ * low);
-        member.diagonal = Buffer<T>(2 * low);
+        member.block = Buffer<T>(sizes.block);
+        member.low_sums = Buffer<T>(sizes.low_sums);
+        member.diagonal = Buffer<T>(sizes.diagonal);
+        member.reduce.reserve(sizes.reduce);
     }
-    if (gradient) {
-        std::size_t max_cross = 0;
-        bool linear = false;
-        for (const auto& phase : phases_) {
-            linear = linear || (phase.per_block && phase.want_pairs);
-            if (phase.per_block && phase.want_many) max_cross = std::max(max_cross, phase.many_body.size());
-        }
-        ws->total.resize(blocks);
-        if (linear) ws->linear.resize(blocks * low_bits_);
-        ws->cross.resize(blocks * max_cross);
-        ws->run_sums.resize(chunks * plan_.runs.size() * 2);
-        ws->z_sums.resize(chunks * phases_.size() * plan_.num_qubits);
-        ws->pair_sums.resize(chunks * pair_begin_.back());
-        ws->many_sums.resize(chunks * many_begin_.back());
-        ws->w.resize(plan_.runs.size());
-    }
-    std::size_t& bytes = ws->fixed_bytes;
-    bytes = bytes_of(ws->bound) + phases_.size() * (sizeof(PhaseTables<T>) + 1 + sizeof(double) + 2 * sizeof(T));
-    auto add = [&](const auto& buffer) { bytes += buffer.size() * sizeof(buffer[0]); };
-    for (const auto& state : ws->psi) add(state);
-    add(ws->lam);
-    add(ws->saved);
-    for (const auto& member : ws->members) add(member.block), add(member.low_sums), add(member.diagonal);
-    for (const auto* sums :
-         {&ws->total, &ws->linear, &ws->cross, &ws->run_sums, &ws->z_sums, &ws->pair_sums, &ws->many_sums})
-        add(*sums);
-    add(ws->w);
-    if (std::any_of(phases_.begin(), phases_.end(), [](const Phase& phase) { return phase.whole; }))  // scratch
-        bytes += (std::size_t(16) << plan_.num_qubits) + (team_size * std::size_t(8) << (bits_ - chunk_bits_));
+    ws->total.resize(sizes.total);
+    ws->linear.resize(sizes.linear);
+    ws->cross.resize(sizes.cross);
+    ws->run_sums.resize(sizes.run_sums);
+    ws->z_sums.resize(sizes.z_sums);
+    ws->pair_sums.resize(sizes.pair_sums);
+    ws->many_sums.resize(sizes.many_sums);
+    ws->values.reserve(sizes.values);
+    ws->w.resize(sizes.w);
+    ws->fixed_bytes = sizes.template bytes<T>();
     return ws;
 }
 
 template <class T>
-auto Engine<T>::take_workspace(int team_size, const Call& call, bool saved) -> std::shared_ptr<Workspace> {
+auto Engine<T>::take_workspace(const WorkspaceSizes& sizes, const Call& call) -> std::shared_ptr<Workspace> {
     return workspaces_.template take<Workspace>([&](const Kept& item) {
         const auto& idle = static_cast<const Workspace&>(item);
-        return idle.real == call.real && static_cast<int>(idle.members.size()) >= team_size &&
-               static_cast<int>(idle.psi.size()) >= call.num_states() && (!call.request.gradient || idle.lam) &&
-               (!saved || idle.saved);
+        return idle.real == call.real && static_cast<int>(idle.members.size()) >= sizes.num_threads &&
+               static_cast<int>(idle.psi.size()) >= sizes.num_states && (!sizes.lam || idle.lam) &&
+               (!sizes.saved || idle.saved);
     });
 }
 
@@ -232,14 +149,10 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
                     request.columns[static_cast<std::size_t>(row) * plan_.num_columns + c] != request.columns[c];
         }
         shared->varying = varying(plan_, column_varies);
-        for (const int r : shared->varying.runs) {
-            shared->phase_varies[plan_.runs[r].layer] = 1;
-            shared->phase_varies[plan_.runs[r].layer + 1] = 1;
-        }
-        for (const int t : shared->varying.terms) shared->phase_varies[plan_.terms[t].phase] = 1;
+        shared->phase_varies = phases_of(plan_, shared->varying);
     }
-    shared->bytes = bytes_of(shared->bound);
-    if (table_bytes_ > (request.rows > 1 ? resident_shared_tables : resident_row_tables)) return shared;
+    shared->bytes = layout_.bound_bytes;
+    if (!layout_.shares_tables(request.rows)) return shared;
     shared->tables.resize(phases_.size());
     PhaseScratch<T> scratch;
     for (std::size_t k = 0; k < phases_.size(); ++k) {
@@ -247,7 +160,7 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
         check_stop(request.progress->stop);
         allocate(phases_[k], plan_.num_qubits, low_bits_, shared->tables[k]);
         build_tables(plan_, phases_[k], low_bits_, shared->bound, sweeps_, scratch, shared->tables[k]);
-        shared->bytes += table_bytes<T>(phases_[k], plan_.num_qubits, low_bits_);
+        shared->bytes += shared->tables[k].bytes();
     }
     return shared;
 }
@@ -306,12 +219,12 @@ void Engine<T>::recall(Call& call) {
 template <class T>
 void Engine<T>::bind_or_recall(Call& call) {
     const Request& request = call.request;
-    const std::size_t state_bytes = request.rows * state_size(0, call.real) * sizeof(T);
+    const std::size_t state_bytes = request.rows * layout_.state_size(0, call.real) * sizeof(T);
     std::shared_ptr<Finals> latest;
     if (!request.gradient) latest = std::move(call.finals);
     if (!call.shared) call.shared = bind_shared(call);
-    call.bytes = call.shared->bytes + bytes_of(plan_) + phase_bytes_;
-    if (!request.gradient && !request.initial_states && state_bytes <= kept_finals) {
+    call.bytes = call.shared->bytes + layout_.plan_bytes;
+    if (layout_.finals_bytes(call.shape)) {
         if (!latest || latest.use_count() > 1 || latest->real != call.real) latest = std::make_shared<Finals>();
         latest->real = call.real;
         latest->rows = request.rows;
@@ -319,7 +232,7 @@ void Engine<T>::bind_or_recall(Call& call) {
         latest->columns.assign(request.columns,
                                request.columns + static_cast<std::size_t>(request.rows) * plan_.num_columns);
         latest->psi.resize(request.rows);
-        latest->shared = call.shared->bytes <= kept_finals ? call.shared : nullptr;
+        latest->shared = call.shared->bytes <= most_finals ? call.shared : nullptr;
         latest->bytes = state_bytes + latest->columns.size() * sizeof(double);
         if (latest->shared) latest->bytes += latest->shared->bytes;
         call.finals = std::move(latest);
@@ -330,14 +243,10 @@ void Engine<T>::bind_or_recall(Call& call) {
 // Of tables that each row makes for itself: all of them where they are resident, else the largest.
 template <class T>
 std::size_t Engine<T>::bytes_of_row_tables(const Call& call) const {
-    std::size_t all = 0, largest = 0;
-    for (std::size_t k = 0; k < phases_.size(); ++k) {
-        if (call.shared->has_tables(k) || (k == 0 && call.skip_first_adjoint)) continue;
-        const std::size_t bytes = table_bytes<T>(phases_[k], plan_.num_qubits, low_bits_);
-        all += bytes;
-        largest = std::max(largest, bytes);
-    }
-    return rows_keep_tables_ ? all : largest;
+    std::vector<char> of_row(phases_.size());
+    for (std::size_t k = 0; k < phases_.size(); ++k) of_row[k] = !call.shared->has_tables(k);
+    const TableBytes tables = layout_.tables_of(of_row, call.skip_first_adjoint);
+    return rows_keep_tables_ ? tables.all : tables.largest;
 }
 
 template <class T>
@@ -362,15 +271,12 @@ std::int64_t Engine<T>::count_steps(const Call& call) const {
 // What all rows need: angles and tables that they share, their workspaces, and diagonals, made once, before threads ask
 // for them. What is there is found first; other things that are kept then make room for what is not.
 template <class T>
-void Engine<T>::prepare(Call& call, const Stats& stats, Workspaces& workspaces) {
+void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& workspaces) {
     const Request& request = call.request;
-    const int team_size = stats.threads / stats.rows;
-    bool saved = false;
-    for (int row = 0; row < request.rows && request.gradient && !request.by_row() && !request.actions; ++row)
-        saved = saved || request.pairs_of(row) > 1;
-    workspaces.resize(stats.rows);
+    const WorkspaceSizes sizes = layout_.workspace(call.shape, threading.threads / threading.rows);
+    workspaces.resize(threading.rows);
     for (auto& ws : workspaces)
-        if (!(ws = take_workspace(team_size, call, saved))) break;
+        if (!(ws = take_workspace(sizes, call))) break;
     call.diagonals = call.observables.template find_tables<T>();
     recall(call);
     Shelves::trim(std::min(request.kept_bytes, most_kept));
@@ -379,7 +285,7 @@ void Engine<T>::prepare(Call& call, const Stats& stats, Workspaces& workspaces) 
     choose_summed_runs(call);
     request.progress->total = count_steps(call);
     for (auto& ws : workspaces) {
-        if (!ws) ws = make_workspace(team_size, call, saved);
+        if (!ws) ws = make_workspace(sizes, call);
         ws->bound = call.shared->bound;
         call.bytes += ws->fixed_bytes + bytes_of_row_tables(call);
     }
@@ -393,37 +299,48 @@ void Engine<T>::prepare(Call& call, const Stats& stats, Workspaces& workspaces) 
 }
 
 template <class T>
+BatchShape Engine<T>::shape_of(const Request& request) {
+    std::int64_t most_pairs = 0;
+    for (int row = 0; row < request.rows; ++row) most_pairs = std::max(most_pairs, request.pairs_of(row));
+    const bool one_by_one = request.gradient && !request.by_row();
+    BatchShape shape;
+    shape.rows = request.rows;
+    shape.values_per_row = one_by_one ? 1 : most_pairs;
+    shape.num_threads = request.num_threads;
+    shape.num_states = request.actions ? request.num_states : 1;
+    shape.gradient = request.gradient;
+    shape.imaginary = request.imaginary;
+    shape.saves_psi = one_by_one && !request.actions && most_pairs > 1;
+    shape.has_states = request.initial_states || request.final_states || request.final_cotangents;
+    shape.starts_given = request.initial_states != nullptr;
+    return shape;
+}
+
+template <class T>
 Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     const auto begin = Clock::now();
     Stats stats{};
     stats.threads = stats.rows = 1;
     if (request.rows == 0) return stats;
     Call call{request, observables};
+    call.shape = shape_of(request);
     call.zero_start = plan_.initial_re.empty() && !request.initial_states;
-    call.skip_first_adjoint = call.zero_start && !request.imaginary;
-    // two vectors a chunk at least, as the sweeps over real states need; states that go in or out have a global phase
-    call.real = plan_.is_real && !request.initial_states && !request.final_states && !request.final_cotangents &&
-                !request.imaginary && plan_.num_qubits > sweeps_.lane_bits;
+    call.skip_first_adjoint = layout_.skips_first_phase(call.shape);
+    call.real = layout_.is_real(call.shape);
     call.first_boundary = call.skip_first_adjoint ? 1 : 0;
     call.keeps_all_states = request.num_states == plan_.num_layers + 2 - call.first_boundary;
-    // Rows side by side while there are enough of them and their states are small; else all threads on one row.
-    const double work =
-        std::ldexp(static_cast<double>(request.rows), bits_) * static_cast<double>(plan_.runs.size() + 1);
-    constexpr double worth_a_thread = 2e5;  // amplitude-runs, about 0.1 ms: a thread takes some 30 us to wake
-    const int wanted =
-        std::max(1, std::min(request.num_threads, static_cast<int>(std::min(work / worth_a_thread, 1e6)) + 1));
-    const bool by_rows = chunk_bits_ == 0 || (request.rows >= 2 * wanted && bits_ <= 20);
-    const int threads = by_rows ? std::min(wanted, request.rows) : std::min(wanted, num_chunks());
-    stats.threads = threads;
-    stats.rows = by_rows ? threads : 1;
+    const Threading threading = layout_.threading(request.rows, request.num_threads);
+    const bool by_rows = chunk_bits_ == 0 || threading.rows > 1;
+    stats.threads = threading.threads;
+    stats.rows = threading.rows;
 
     Workspaces workspaces;
     auto sweep_begin = begin;
     std::atomic<int> next{0};
-    Team team(threads);
+    Team team(threading.threads);
     team.run([&](int thread) {
         if (thread == 0) {  // while the others wake
-            prepare(call, stats, workspaces);
+            prepare(call, threading, workspaces);
             sweep_begin = Clock::now();
         }
         team.barrier();
@@ -454,27 +371,33 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
 Plan::Plan(PlanData data) : data_(std::move(data)) {}
 Plan::~Plan() = default;
 
-namespace {
-template <class T>
-Engine<T>& engine_of(std::unique_ptr<Engine<T>>& engine, const PlanData& data) {
+template <class Object, class Argument>
+Object& Plan::made(std::unique_ptr<Object>& object, const Argument& argument) {
     {
         const std::lock_guard<std::mutex> lock(Shelves::mutex());
-        if (engine) return *engine;
+        if (object) return *object;
     }
-    auto made = std::make_unique<Engine<T>>(data);  // without the lock: this takes long
+    auto fresh = std::make_unique<Object>(argument);  // without the lock: this takes long
     const std::lock_guard<std::mutex> lock(Shelves::mutex());
-    if (!engine) engine = std::move(made);
-    return *engine;
+    if (!object) object = std::move(fresh);
+    return *object;
 }
-}  // namespace
 
 template <>
+const Layout<float>& Plan::layout<float>() {
+    return made(float_layout_, data_);
+}
+template <>
+const Layout<double>& Plan::layout<double>() {
+    return made(double_layout_, data_);
+}
+template <>
 Stats Plan::evaluate<float>(const Request& request, Observables& observables) {
-    return engine_of(float_engine_, data_).evaluate(request, observables);
+    return made(float_engine_, layout<float>()).evaluate(request, observables);
 }
 template <>
 Stats Plan::evaluate<double>(const Request& request, Observables& observables) {
-    return engine_of(double_engine_, data_).evaluate(request, observables);
+    return made(double_engine_, layout<double>()).evaluate(request, observables);
 }
 
 double fma_peak(bool single_precision, int num_threads) {

@@ -10,29 +10,21 @@
 
 #include <algorithm>
 
-#include "cpu/kept.hpp"
+#include "cpu/layout.hpp"
 #include "cpu/phases.hpp"
 #include "cpu/plan.hpp"
+#include "cpu/runtime/kept.hpp"
 #include "cpu/runtime/team.hpp"
 
 namespace qf {
 
-constexpr index_t blocks_per_sum = 256;  // added up in the format of the amplitudes; longer sums lose digits in it
-
 template <class T>
 class Engine {
   public:
-    explicit Engine(const PlanData& plan);
+    explicit Engine(const Layout<T>& layout);
     Stats evaluate(const Request& request, Observables& observables);
 
   private:
-    struct Group {            // runs of one layer that one pass over the chunk rotates
-        bool lanes, outside;  // outside: on chunk bits, needs chunks cut along other bits
-        bool needs_x;         // some run has gates about more than one axis
-        std::vector<int> runs;
-    };
-    using Groups = std::vector<std::vector<Group>>;  // by layer
-
     struct State {
         T *re, *im;  // im null: the state is real
     };
@@ -74,7 +66,7 @@ class Engine {
         BindList varying;
         std::vector<char> phase_varies;
         std::vector<PhaseTables<T>> tables;  // of phases that do not vary, where they are stored
-        bool without_first = false;          // as that of the first phase is not, when psi is known before it
+        bool without_first = false;          // see Layout::skips_first_phase
         std::size_t bytes = 0;
         bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
     };
@@ -97,8 +89,8 @@ class Engine {
 
     struct Call {  // shared by all threads of one evaluate
         Call(const Request& request, Observables& observables) : request(request), observables(observables) {}
-        int num_states() const { return request.actions ? request.num_states : 1; }
         const Request& request;
+        BatchShape shape;
         Observables& observables;
         std::shared_ptr<const Shared> shared;
         // Runs that are the same in all rows, where only sums over rows matter: their w are added up in blocks of rows,
@@ -114,17 +106,11 @@ class Engine {
         std::shared_ptr<Finals> finals;  // to be filled without gradient, or to begin from
     };
 
-    // The four arrays of psi and lam start a quarter of a page apart from each other modulo pages: rows of a group are
-    // powers of two apart, and all of them in one set of the L1 cache would evict each other.
-    static constexpr std::size_t stagger = 1024 / sizeof(T);
-    std::size_t state_size(int index, bool real) const {
-        return (std::size_t(real ? 1 : 2) << bits_) + (2 * index + 1) * stagger;
-    }
     State view(Buffer<T>& state, bool real) const {
         T* const end = state.data() + state.size();
         const std::size_t part = std::size_t(1) << bits_;
         if (real) return {end - part, nullptr};
-        return {end - 2 * part - stagger, end - part};
+        return {end - 2 * part - Layout<T>::stagger, end - part};
     }
     // Threads that count every step of a small state in one place would wait for each other.
     void count_step(const Call& call, Workspace& ws) const {
@@ -153,9 +139,9 @@ class Engine {
     }
     index_t block_begin(int chunk) const { return static_cast<index_t>(chunk) << (bits_ - chunk_bits_ - low_bits_); }
 
-    Groups make_groups(int size, bool adjoint) const;
-    std::shared_ptr<Workspace> make_workspace(int team_size, const Call& call, bool saved) const;
-    std::shared_ptr<Workspace> take_workspace(int team_size, const Call& call, bool saved);
+    static BatchShape shape_of(const Request& request);
+    std::shared_ptr<Workspace> make_workspace(const WorkspaceSizes& sizes, const Call& call) const;
+    std::shared_ptr<Workspace> take_workspace(const WorkspaceSizes& sizes, const Call& call);
     void keep(std::shared_ptr<Workspace> ws, std::size_t most_bytes);
     static Shelf& kept_states();
     static Buffer<T> take_state(std::size_t size);
@@ -165,7 +151,7 @@ class Engine {
     void bind_or_recall(Call& call);
     std::size_t bytes_of_row_tables(const Call& call) const;
     std::int64_t count_steps(const Call& call) const;
-    void prepare(Call& call, const Stats& stats, Workspaces& workspaces);
+    void prepare(Call& call, const Threading& threading, Workspaces& workspaces);
     const PhaseTables<T>& phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const;
     bool sums_x(const Workspace& ws, const Group& group) const;
     int rotations(const Workspace& ws, const Group& group, bool adjoint, Rotation<T>* out) const;
@@ -196,17 +182,16 @@ class Engine {
     void run_actions(Call& call, Workspace& ws, Team& team, int thread, int row, bool states_are_kept,
                      std::int64_t first, std::int64_t count) const;
 
+    const Layout<T>& layout_;
     const PlanData& plan_;
     const Sweeps<T>& sweeps_;
-    int bits_, low_bits_, chunk_bits_;
-    std::vector<Phase> phases_;
-    BindList everything_;
-    std::vector<int> layer_begin_;  // runs of layer k
-    Groups forward_, adjoint_, sums_;
-    std::vector<std::size_t> pair_begin_, many_begin_;
-    int max_variants_ = 1;
-    std::size_t table_bytes_ = 0, phase_bytes_ = 0;
-    bool rows_keep_tables_ = false;  // those they make, all of them
+    const int bits_, low_bits_, chunk_bits_;
+    const std::vector<Phase> phases_;
+    const BindList& everything_;
+    const std::vector<int>& layer_begin_;
+    const Groups &forward_, &adjoint_, &sums_;
+    const std::vector<std::size_t>&pair_begin_, &many_begin_;
+    const bool rows_keep_tables_;  // those they make, all of them
     Shelf workspaces_, finals_;
 };
 

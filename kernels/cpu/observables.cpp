@@ -35,8 +35,7 @@ Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>
         for (auto& entry : by_flip) groups_.back().push_back(std::move(entry.second));
         num_groups += groups_.back().size();
     }
-    constexpr std::size_t limit = std::size_t(1) << 26;  // bytes; beyond it diagonals are made block by block
-    store_tables_ = num_qubits < 24 && num_groups * (sizeof(double) << num_qubits) <= limit;
+    store_tables_ = stores_diagonals(num_qubits, num_groups);
 }
 
 template <class T>

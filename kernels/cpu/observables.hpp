@@ -4,10 +4,10 @@
 #include <memory>
 #include <vector>
 
-#include "cpu/kept.hpp"
 #include "cpu/runtime/buffer.hpp"
+#include "cpu/runtime/kept.hpp"
+#include "cpu/runtime/stopping.hpp"
 #include "cpu/simd/sweeps.hpp"
-#include "cpu/stopping.hpp"
 
 namespace qf {
 
@@ -26,6 +26,14 @@ template <class T>
 struct Diagonals : Kept {  // null where an observable has not been asked for yet
     std::vector<std::shared_ptr<const DiagonalTables<T>>> of;
 };
+
+// The diagonals of observables are stored where those of all groups, in double precision, take few enough bytes; else
+// they are made block by block.
+constexpr std::size_t most_diagonal_bytes = std::size_t(1) << 26;
+constexpr int most_diagonal_qubits = 23;
+inline bool stores_diagonals(int num_qubits, std::size_t num_groups) {
+    return num_qubits <= most_diagonal_qubits && num_groups * (sizeof(double) << num_qubits) <= most_diagonal_bytes;
+}
 
 class Observables {
   public:

@@ -58,9 +58,6 @@ void add_many_body(Phase& phase, int index, const Term& term, int low_bits) {
     many.high_care = term.care >> low_bits;
     many.high_value = term.value >> low_bits;
     many.high_sign = term.sign >> low_bits;
-    many.low.resize(std::size_t(1) << low_bits);
-    for (index_t l = 0; l <= low_mask; ++l)
-        many.low[l] = generator(term.care & low_mask, term.value & low_mask, term.sign & low_mask, l);
     if ((term.sign & ~term.care) == 0)
         many.mean = std::ldexp(parity(term.value & term.sign) ? -1.0 : 1.0, -bit_count(term.care));
     phase.many_body.push_back(std::move(many));
@@ -75,11 +72,7 @@ void choose_whole(const PlanData& plan, int high_bits, Phase& phase) {
     if (std::count_if(phase.many_body.begin(), phase.many_body.end(), joins) < strings_per_qubit * plan.num_qubits)
         return;
     phase.whole = true;
-    for (auto& many : phase.many_body)
-        if (joins(many)) {
-            many.by_walsh = true;
-            many.low = {};
-        }
+    for (auto& many : phase.many_body) many.by_walsh = joins(many);
     for (int b = 0; b < high_bits; ++b) phase.variant_bits.push_back(b);
 }
 
@@ -122,36 +115,43 @@ Complex pair_factor(const Pair& pair, const std::vector<Complex>& term) {
 
 // The same constants stand in every layer of most circuits: keep one table of each.
 using TableKey = std::vector<std::tuple<index_t, index_t, index_t, double>>;
-using TableCache = std::map<std::pair<std::size_t, TableKey>, std::shared_ptr<const std::vector<Complex>>>;
+using TableCache = std::map<std::pair<int, TableKey>, std::shared_ptr<const ConstantTable>>;
 
-std::shared_ptr<const std::vector<Complex>> constant_table(TableCache& cache, const PlanData& plan,
-                                                           const std::vector<Pair>& pairs,
-                                                           const std::vector<int>& many_terms, int shift, int bits) {
-    const std::size_t size = std::size_t(1) << bits;
+std::shared_ptr<const ConstantTable> find_constants(TableCache& cache, const PlanData& plan,
+                                                    const std::vector<Pair>& pairs, const std::vector<int>& many_terms,
+                                                    int shift, int bits) {
     TableKey key;
     auto add = [&](const Term& t) { key.emplace_back(t.care >> shift, t.value >> shift, t.sign >> shift, t.offset); };
+    std::vector<Pair> constant;
     for (const auto& pair : pairs)
-        if (pair.constant)
+        if (pair.constant) {
+            constant.push_back(pair);
             for (const auto& source : pair.sources) add(plan.terms[source.term]);
+        }
     for (const int t : many_terms) add(plan.terms[t]);
     if (key.empty()) return nullptr;
     std::sort(key.begin(), key.end());
-    auto& table = cache[{size, key}];
-    if (table) return table;
+    auto& table = cache[{bits, key}];
+    if (!table) table = std::make_shared<ConstantTable>(ConstantTable{shift, bits, constant, many_terms, {}});
+    return table;
+}
+
+std::vector<Complex> values_of(const PlanData& plan, const ConstantTable& table) {
+    const std::size_t size = std::size_t(1) << table.bits;
+    const int shift = table.shift;
     std::vector<Complex> values(size);
     auto unit = [&](int t) { return Complex{std::cos(plan.terms[t].offset / 2), -std::sin(plan.terms[t].offset / 2)}; };
-    for (const auto& pair : pairs) {
-        if (!pair.constant) continue;
+    for (const auto& pair : table.pairs) {
         Complex factor;
         for (const auto& source : pair.sources) factor = factor * power(unit(source.term), source.exponent);
         multiply_pair(values.data(), size, pair.low - shift, pair.high - shift, factor);
     }
     // More Z strings than bits are gathered by their masks and transformed together.
     const auto is_string = [&](int t) { return !(plan.terms[t].care >> shift); };
-    const bool by_walsh = std::count_if(many_terms.begin(), many_terms.end(), is_string) > bits;
+    const bool by_walsh = std::count_if(table.many_terms.begin(), table.many_terms.end(), is_string) > table.bits;
     std::vector<double> strings(by_walsh ? 2 * size : 0, 0.0);
     if (by_walsh) std::fill_n(strings.begin(), size, 1.0);
-    for (const int t : many_terms) {
+    for (const int t : table.many_terms) {
         const index_t care = plan.terms[t].care >> shift, value = plan.terms[t].value >> shift;
         const index_t sign = plan.terms[t].sign >> shift;
         const Complex factor = unit(t);
@@ -165,7 +165,7 @@ std::shared_ptr<const std::vector<Complex>> constant_table(TableCache& cache, co
         walsh_product(strings.data(), strings.data() + size, size);
         for (index_t i = 0; i < size; ++i) values[i] = values[i] * Complex{strings[i], strings[size + i]};
     }
-    return table = std::make_shared<const std::vector<Complex>>(std::move(values));
+    return values;
 }
 
 }  // namespace
@@ -204,8 +204,8 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
                 if (term.column >= 0) phase.want_many = true;
             }
         }
-        phase.constant_low = constant_table(cache, plan, phase.low_pairs, constant_low, 0, low_bits);
-        phase.constant_high = constant_table(cache, plan, phase.high_pairs, constant_high, low_bits, high_bits);
+        phase.constant_low = find_constants(cache, plan, phase.low_pairs, constant_low, 0, low_bits);
+        phase.constant_high = find_constants(cache, plan, phase.high_pairs, constant_high, low_bits, high_bits);
         std::set<int> bits;
         for (const auto& pair : phase.cross_pairs) bits.insert(pair.high - low_bits);
         for (const auto& many : phase.many_body)
@@ -221,33 +221,56 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
     return phases;
 }
 
-template <class T>
-void allocate(const Phase& phase, int num_qubits, int low_bits, PhaseTables<T>& tables) {
-    const std::size_t low = std::size_t(1) << low_bits;
-    const int high_bits = std::max(num_qubits - low_bits, 0);
-    tables.low = Buffer<T>(2 * low * phase.num_variants());
-    if (high_bits > 0) tables.high = Buffer<T>(std::size_t(2) << high_bits);
-    if (!phase.per_block) return;
-    tables.linear = Buffer<T>((std::size_t(2) << high_bits) * low_bits);
-    for (const auto& many : phase.many_body) {
-        if (!many.has_low || !many.has_high) continue;
-        Buffer<T> values(low);
-        for (std::size_t l = 0; l < low; ++l) values[l] = static_cast<T>(many.low[l]);
-        tables.cross.push_back({values.data(), many.high_care, many.high_value, many.high_sign, T(0), T(0)});
-        tables.cross_low.push_back(std::move(values));
+std::vector<Phase> with_constants(const PlanData& plan, int low_bits, std::vector<Phase> phases) {
+    const index_t low_mask = (index_t(1) << low_bits) - 1;
+    std::map<const ConstantTable*, std::shared_ptr<const ConstantTable>> made;
+    for (auto& phase : phases) {
+        for (auto* table : {&phase.constant_low, &phase.constant_high}) {
+            if (!*table) continue;
+            auto& full = made[table->get()];
+            if (!full) {
+                auto copy = std::make_shared<ConstantTable>(**table);
+                copy->values = values_of(plan, *copy);
+                full = std::move(copy);
+            }
+            *table = full;
+        }
+        for (auto& many : phase.many_body) {
+            if (many.by_walsh) continue;
+            const Term& term = plan.terms[many.term];
+            many.low.resize(low_mask + 1);
+            for (index_t l = 0; l <= low_mask; ++l)
+                many.low[l] = generator(term.care & low_mask, term.value & low_mask, term.sign & low_mask, l);
+        }
     }
+    return phases;
+}
+
+TableSizes table_sizes(const Phase& phase, int num_qubits, int low_bits) {
+    const int high_bits = std::max(num_qubits - low_bits, 0);
+    const std::size_t low = std::size_t(1) << low_bits;
+    TableSizes sizes;
+    sizes.low = 2 * low * phase.num_variants();
+    if (high_bits > 0) sizes.high = std::size_t(2) << high_bits;
+    if (!phase.per_block) return sizes;
+    sizes.linear = (std::size_t(2) << high_bits) * low_bits;
+    for (const auto& many : phase.many_body) sizes.cross += many.has_low && many.has_high ? low : 0;
+    return sizes;
 }
 
 template <class T>
-std::size_t table_bytes(const Phase& phase, int num_qubits, int low_bits) {
-    const int high_bits = std::max(num_qubits - low_bits, 0);
-    const std::size_t low = std::size_t(1) << low_bits;
-    std::size_t numbers = 2 * low * phase.num_variants() + (std::size_t(2) << high_bits);
-    if (phase.per_block) {
-        numbers += (std::size_t(2) << high_bits) * low_bits;
-        for (const auto& many : phase.many_body) numbers += many.has_low && many.has_high ? low : 0;
+void allocate(const Phase& phase, int num_qubits, int low_bits, PhaseTables<T>& tables) {
+    const TableSizes sizes = table_sizes(phase, num_qubits, low_bits);
+    tables.low = Buffer<T>(sizes.low);
+    tables.high = Buffer<T>(sizes.high);
+    tables.linear = Buffer<T>(sizes.linear);
+    for (const auto& many : phase.many_body) {
+        if (!sizes.cross || !many.has_low || !many.has_high) continue;
+        Buffer<T> values(many.low.size());
+        for (std::size_t l = 0; l < values.size(); ++l) values[l] = static_cast<T>(many.low[l]);
+        tables.cross.push_back({values.data(), many.high_care, many.high_value, many.high_sign, T(0), T(0)});
+        tables.cross_low.push_back(std::move(values));
     }
-    return numbers * sizeof(T);
 }
 
 template <class T>
@@ -293,7 +316,8 @@ bool fill_base(const Phase& phase, int low_bits, const Bound& bound, std::vector
     if (!any) return false;
     const std::size_t low = std::size_t(1) << low_bits;
     base.assign(low, Complex{});
-    if (phase.constant_low) std::copy(phase.constant_low->begin(), phase.constant_low->end(), base.begin());
+    if (phase.constant_low)
+        std::copy(phase.constant_low->values.begin(), phase.constant_low->values.end(), base.begin());
     for (const auto& pair : phase.low_pairs)
         if (!pair.constant) multiply_pair(base.data(), low, pair.low, pair.high, pair_factor(pair, bound.term));
     for (const auto& many : phase.many_body)
@@ -389,7 +413,7 @@ void fill_high(const Phase& phase, int low_bits, int high_bits, const Bound& bou
         for (std::size_t h = 0; h < std::size_t(1) << c; ++h)
             high[h + (std::size_t(1) << c)] = high[h] * factor[c + low_bits];
     if (phase.constant_high)
-        for (std::size_t h = 0; h < num_high; ++h) high[h] = high[h] * (*phase.constant_high)[h];
+        for (std::size_t h = 0; h < num_high; ++h) high[h] = high[h] * phase.constant_high->values[h];
     for (const auto& pair : phase.high_pairs)
         if (!pair.constant)
             multiply_pair(high.data(), num_high, pair.low - low_bits, pair.high - low_bits,
@@ -557,7 +581,6 @@ void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGra
 #define QF_INSTANTIATE(T)                                                                              \
     template struct PhaseTables<T>;                                                                    \
     template void allocate<T>(const Phase&, int, int, PhaseTables<T>&);                                \
-    template std::size_t table_bytes<T>(const Phase&, int, int);                                       \
     template void build_tables<T>(const PlanData&, const Phase&, int, const Bound&, const Sweeps<T>&,  \
                                   PhaseScratch<T>&, PhaseTables<T>&);                                  \
     template void reduce_sums<T>(const Phase&, int, int, const Sweeps<T>&, const T*, const ChunkSums&, \

@@ -40,6 +40,19 @@ struct ManyBody {  // a term on three or more qubits
     double mean;                               // trace of the generator over its dimension
 };
 
+// A diagonal of constants inside the low or the high bits, made once per plan however many phases have it.
+struct ConstantTable {
+    int shift, bits;  // its bits of the index
+    std::vector<Pair> pairs;
+    std::vector<int> many_terms;
+    std::vector<Complex> values;  // [2^bits]; empty before with_constants()
+};
+
+struct TableSizes {  // numbers in the tables of a phase
+    std::size_t low = 0, high = 0, linear = 0, cross = 0;
+    std::size_t numbers() const { return low + high + linear + cross; }
+};
+
 struct Phase {
     int first_in = 0, end_in = 0;    // runs of the layer after: their Rz(lambda)
     int first_out = 0, end_out = 0;  // runs of the layer before: their Rz(phi)
@@ -48,14 +61,18 @@ struct Phase {
     std::vector<ManyBody> many_body;
     std::vector<int> variant_bits;  // bits of h
     bool per_block = false, whole = false;
-    bool want_pairs = false, want_many = false;  // a pair or a many-body term has a gradient
-    bool want_sums = false;                      // anything has: Z of a run or of a term
-    std::shared_ptr<const std::vector<Complex>> constant_low, constant_high;  // null: all ones
+    bool want_pairs = false, want_many = false;                        // a pair or a many-body term has a gradient
+    bool want_sums = false;                                            // anything has: Z of a run or of a term
+    std::shared_ptr<const ConstantTable> constant_low, constant_high;  // null: all ones
 
     int num_variants() const { return 1 << variant_bits.size(); }
 };
 
+// What the phases of a plan consist of, without the tables that an engine keeps.
 std::vector<Phase> make_phases(const PlanData& plan, int low_bits);
+// The same phases with these tables: constants, and the low parts of terms on three or more qubits.
+std::vector<Phase> with_constants(const PlanData& plan, int low_bits, std::vector<Phase> phases);
+TableSizes table_sizes(const Phase& phase, int num_qubits, int low_bits);
 
 // Tables of one phase for one row.
 template <class T>
@@ -82,8 +99,6 @@ struct PhaseScratch {
 
 template <class T>
 void allocate(const Phase& phase, int num_qubits, int low_bits, PhaseTables<T>& tables);
-template <class T>
-std::size_t table_bytes(const Phase& phase, int num_qubits, int low_bits);
 template <class T>
 void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const Bound& bound, const Sweeps<T>& sweeps,
                   PhaseScratch<T>& scratch, PhaseTables<T>& tables);

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "cpu/observables.hpp"
+#include "cpu/runtime/stopping.hpp"
 #include "cpu/simd/sweeps.hpp"
-#include "cpu/stopping.hpp"
 #include "shared/plan_records.h"
 
 namespace qf {
@@ -93,21 +93,29 @@ struct Stats {
 
 template <class T>
 class Engine;
+template <class T>
+class Layout;
 
 class Plan {
   public:
     explicit Plan(PlanData data);
     ~Plan();
     template <class T>
+    const Layout<T>& layout();  // made at the first call
+    template <class T>
     Stats evaluate(const Request& request, Observables& observables);
 
   private:
-    PlanData data_;
+    template <class Object, class Argument>
+    Object& made(std::unique_ptr<Object>& object, const Argument& argument);
+
+    const PlanData data_;
+    std::unique_ptr<Layout<float>> float_layout_;
+    std::unique_ptr<Layout<double>> double_layout_;
     std::unique_ptr<Engine<float>> float_engine_;
     std::unique_ptr<Engine<double>> double_engine_;
 };
 
-std::string isa_name();
 double fma_peak(bool single_precision, int num_threads);
 
 }  // namespace qf

@@ -12,9 +12,12 @@
 #include <future>
 #include <thread>
 
-#include "cpu/kept.hpp"
+#include "cpu/layout.hpp"
 #include "cpu/plan.hpp"
+#include "cpu/runtime/kept.hpp"
 #include "cpu/runtime/pool.hpp"
+#include "shared/plan_records.h"
+#include "shared/tuning.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -43,6 +46,9 @@ qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_b
     plan.num_layers = num_layers;
     plan.chunk_bits = chunk_bits;
     plan.is_real = is_real;
+    plan.leaves.reserve(leaf_kind.size());
+    plan.runs.reserve(run_qubit.size());
+    plan.terms.reserve(term_phase.size());
     for (std::size_t i = 0; i < leaf_kind.size(); ++i)
         plan.leaves.push_back(
             {leaf_coefficient(i),
@@ -78,6 +84,94 @@ qf::Observables* make_observables(int num_qubits, int num_observables, Array1<st
     for (std::size_t i = 0; i < observable.size(); ++i)
         terms[observable(i)].push_back({x(i), z(i), care(i), value(i), real(i), imag(i)});
     return new qf::Observables(num_qubits, std::move(terms));
+}
+
+// Call a function with the layout of a plan in a number format.
+template <class F>
+auto with_layout(qf::Plan& plan, bool single_precision, F&& function) {
+    return single_precision ? function(plan.layout<float>()) : function(plan.layout<double>());
+}
+
+qf::BatchShape shape_of(std::int64_t rows, bool gradient, bool imaginary, bool has_states, bool starts_given) {
+    qf::BatchShape shape;
+    shape.rows = rows;
+    shape.gradient = gradient;
+    shape.imaginary = imaginary;
+    shape.has_states = has_states;
+    shape.starts_given = starts_given;
+    return shape;
+}
+
+std::size_t predict(qf::Plan& plan, bool single_precision, std::int64_t num_rows, std::int64_t values_per_row,
+                    bool gradient, bool imaginary, bool has_states, bool starts_given, bool saves_psi, int num_states,
+                    int num_threads, std::size_t varying_tables, std::size_t largest_varying_table,
+                    std::size_t num_flips, std::size_t num_diagonals) {
+    qf::BatchShape shape = shape_of(num_rows, gradient, imaginary, has_states, starts_given);
+    shape.values_per_row = values_per_row;
+    shape.saves_psi = saves_psi;
+    shape.num_states = num_states;
+    shape.num_threads = num_threads;
+    return with_layout(plan, single_precision, [&](const auto& layout) {
+        return layout.predict(shape, {varying_tables, largest_varying_table}, num_flips, num_diagonals);
+    });
+}
+
+nb::tuple varying_tables(qf::Plan& plan, bool single_precision, std::optional<Array1<bool>> columns) {
+    return with_layout(plan, single_precision, [&](const auto& layout) {
+        std::vector<char> varies(layout.plan.num_columns, 1);
+        for (std::size_t c = 0; columns && c < columns->size(); ++c) varies[c] = (*columns)(c);
+        const auto phases = qf::phases_of(layout.plan, qf::varying(layout.plan, varies));
+        const auto tables = layout.tables_of(phases, layout.skips_first_phase({}));
+        return nb::make_tuple(tables.all, tables.largest);
+    });
+}
+
+std::size_t most_shared_bytes(qf::Plan& plan, bool single_precision, std::size_t num_terms) {
+    return with_layout(plan, single_precision, [&](const auto& layout) { return layout.most_shared_bytes(num_terms); });
+}
+
+std::size_t state_bytes(qf::Plan& plan, bool single_precision, bool imaginary, bool has_states) {
+    return with_layout(plan, single_precision, [&](const auto& layout) {
+        const bool real = layout.is_real(shape_of(1, true, imaginary, has_states, has_states));
+        return layout.state_size(0, real) * (single_precision ? sizeof(float) : sizeof(double));
+    });
+}
+
+nb::tuple side_by_side(qf::Plan& plan, bool single_precision, std::int64_t num_rows, int num_threads) {
+    return with_layout(plan, single_precision, [&](const auto& layout) {
+        const auto threading = layout.threading(num_rows, num_threads);
+        return nb::make_tuple(threading.rows, threading.threads);
+    });
+}
+
+// The constants of shared/, by the names of the fields of Constants in qiskit_fused/common/native.py.
+nb::dict constants() {
+    nb::dict all;
+    all["max_low_bits"] = qf::MAX_LOW_BITS;
+    all["widest_vector_bytes"] = qf::WIDEST_VECTOR_BYTES;
+    all["widest_block_qubits"] = qf::WIDEST_BLOCK_QUBITS;
+    all["smallest_sine"] = qf::SMALLEST_SINE;
+    all["most_kept_bytes"] = qf::MOST_KEPT_BYTES;
+    all["max_register_qubits"] = qf::MAX_REGISTER_QUBITS;
+    all["max_window_qubits"] = qf::MAX_WINDOW_QUBITS;
+    all["max_outside_qubits"] = qf::MAX_OUTSIDE_QUBITS;
+    all["observed_amplitudes"] = qf::OBSERVED_AMPLITUDES;
+    all["output_lanes"] = qf::OUTPUT_LANES;
+    all["min_sweep_threads"] = qf::MIN_SWEEP_THREADS;
+    all["warp_qubits"] = qf::WARP_QUBITS;
+    all["warp_entries"] = qf::WARP_ENTRIES;
+    all["leaf_rx"] = static_cast<int>(qf::LEAF_RX);
+    all["leaf_ry"] = static_cast<int>(qf::LEAF_RY);
+    all["leaf_rz"] = static_cast<int>(qf::LEAF_RZ);
+    all["leaf_su2"] = static_cast<int>(qf::LEAF_SU2);
+    all["leaf_rv"] = static_cast<int>(qf::LEAF_RV);
+    all["source_term"] = static_cast<int>(qf::SOURCE_TERM);
+    all["source_run_in"] = static_cast<int>(qf::SOURCE_RUN_IN);
+    all["source_run_out"] = static_cast<int>(qf::SOURCE_RUN_OUT);
+    all["extra_thread"] = static_cast<int>(qf::EXTRA_THREAD);
+    all["extra_register"] = static_cast<int>(qf::EXTRA_REGISTER);
+    all["extra_term"] = static_cast<int>(qf::EXTRA_TERM);
+    return all;
 }
 
 constexpr std::chrono::milliseconds watch_interval{50};
@@ -180,6 +274,19 @@ NB_MODULE(_cpu, m) {
     m.def("release_memory", &qf::Shelves::release, "most_bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
           "Free what is kept between calls and not in use, until at most so many bytes are left.");
     m.def("kept_bytes", &qf::Shelves::bytes, "Count the bytes that are kept between calls.");
+    m.def("predict", &predict, "plan"_a, "single_precision"_a, nb::kw_only(), "num_rows"_a, "values_per_row"_a,
+          "gradient"_a, "imaginary"_a, "has_states"_a, "starts_given"_a, "saves_psi"_a, "num_states"_a, "num_threads"_a,
+          "varying_tables"_a, "largest_varying_table"_a, "num_flips"_a, "num_diagonals"_a,
+          "Return the bytes that evaluate() holds at its peak, but for the arrays of the caller.");
+    m.def("varying_tables", &varying_tables, "plan"_a, "single_precision"_a, "columns"_a.none(),
+          "Return the bytes of the tables of phases that differ between rows, all of them and the largest.");
+    m.def("most_shared_bytes", &most_shared_bytes, "plan"_a, "single_precision"_a, "num_terms"_a,
+          "Return the most bytes that shared tables and diagonals of so many terms add to a prediction without them.");
+    m.def("state_bytes", &state_bytes, "plan"_a, "single_precision"_a, "imaginary"_a, "has_states"_a,
+          "Return the bytes of one state.");
+    m.def("side_by_side", &side_by_side, "plan"_a, "single_precision"_a, "num_rows"_a, "num_threads"_a,
+          "Return the rows that run side by side, and the threads that work.");
+    m.def("constants", &constants, "Return the constants that kernels and Python have in common.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");
     m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add flop/s.");
 }

@@ -468,7 +468,7 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
     }
     if (call.finals && !call.request.gradient) {
         Buffer<T>& kept = call.finals->psi[row];
-        if (thread == 0 && !kept) kept = Buffer<T>(state_size(0, ws.real));
+        if (thread == 0 && !kept) kept = Buffer<T>(layout_.state_size(0, ws.real));
         team.barrier();
         copy(psi, view(kept, ws.real));
         if (thread == 0) call.finals->known[row] = 1;

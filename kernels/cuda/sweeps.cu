@@ -37,8 +37,8 @@ constexpr int MIN_BLOCKS = THREAD_QUBITS <= (IS_REAL ? 2 : 1) ? 3 : BLOCK_THREAD
 constexpr int WIDTH =
     MAX_REGISTER_QUBITS;  // register bits at most; values that a reduction takes at once, a power of two
 constexpr int Y_ENTRY = 0, X_ENTRY = WIDTH, REGISTER_Z_ENTRY = 2 * WIDTH, LANE_Z_ENTRY = 3 * WIDTH;
-constexpr int NUM_ENTRIES = warp_entries(LANE_QUBITS);
-static_assert(NUM_ENTRIES == LANE_Z_ENTRY + 1 + LANE_QUBITS, "every sum has a place");
+constexpr int NUM_ENTRIES = WARP_ENTRIES + LANE_QUBITS;
+static_assert(WARP_ENTRIES == LANE_Z_ENTRY + 1, "every sum has a place");
 static_assert(REGISTER_QUBITS <= WIDTH && REGISTER_QUBITS <= TILE_QUBITS, "a stage names WIDTH register bits");
 
 typedef Amplitude State[NUM_REGISTERS];

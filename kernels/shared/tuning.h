@@ -36,11 +36,9 @@ constexpr int OUTPUT_LANES = 8;
 // Threads that a block of a sweep has at least, and log2 of the threads of a warp.
 constexpr int MIN_SWEEP_THREADS = 128, WARP_QUBITS = 5;
 
-// Sums that a warp leaves at a stage: Y, X and Z of each register bit, the sum of p, and Z of each thread bit in a
-// warp.
-constexpr int warp_entries(int lane_qubits) {
-    return 3 * MAX_REGISTER_QUBITS + 1 + lane_qubits;
-}
+// Sums that a warp leaves at a stage: Y, X and Z of each register bit, and the sum of p. One more for each thread bit
+// inside the warp follows, its Z.
+constexpr int WARP_ENTRIES = 3 * MAX_REGISTER_QUBITS + 1;
 
 // Where the angle of a diagonal comes from: a term, or Rz(lambda) or Rz(phi) of a run Rz(phi) Ry Rz(lambda).
 enum SourceKind : int { SOURCE_TERM = 0, SOURCE_RUN_IN = 1, SOURCE_RUN_OUT = 2 };

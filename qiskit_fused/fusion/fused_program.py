@@ -17,10 +17,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from qiskit_fused.common.forks import cached_property
+from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.program.amplitude_encoding import Starts
 from qiskit_fused.program.program import OpKind, Program
 
-_EXACT = 2e-16  # sines and cosines of constants below are 0, here and in kernels/cpu/angles.cpp
+_EXACT = CONSTANTS.smallest_sine  # sines and cosines of constants below are 0
 _OBJECT_BYTES = 6000  # bytes of the Python objects of a fused program, beside its arrays
 
 

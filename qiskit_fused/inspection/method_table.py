@@ -10,7 +10,7 @@ from qiskit_fused.common.display import ShownAsText
 from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import num_positions
-from qiskit_fused.engines.cpu.memory import Request, footprint_of
+from qiskit_fused.engines.cpu.memory import Footprint, Request
 from qiskit_fused.engines.cpu.method import Options, fewest_states, methods_by_speed, relative_time
 from qiskit_fused.fusion.fused_program import FusedProgram
 
@@ -82,7 +82,7 @@ def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) 
     # Most processes print no report, and the CUDA engine's modules would take 4 % of the import of qiskit_fused.
     from qiskit_fused.engines.cuda.memory import predict
 
-    footprint = footprint_of(fused, request.dtype)
+    footprint = Footprint(fused, request.dtype)
     within = Options(footprint, request, num_threads, limit, None)
     positions = num_positions(fused, imaginary=request.imaginary)
     kept = {fewest_states(positions, repetitions) for repetitions in (2, 3, 5)}

@@ -22,7 +22,7 @@ from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.engines.cpu import costs
-from qiskit_fused.engines.cpu.memory import Request, footprint_of
+from qiskit_fused.engines.cpu.memory import Footprint, Request
 from qiskit_fused.execution.shared_parts import Sharing, find_sharing
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.inspection.explanation import explain, fused_text, shared_texts, tabulate
@@ -208,7 +208,7 @@ class Plan(ShownAsText):
         states = {"reverse": 0, "checkpoint": kept, "store": positions}[method]
         request = _request(batch_size, observables, dtype, gradient)
         threads = check_count("num_threads", num_threads)
-        return footprint_of(self.fused_program, request.dtype).total(request, threads, min(states, positions))
+        return Footprint(self.fused_program, request.dtype).total(request, threads, min(states, positions))
 
     def report(
         self,

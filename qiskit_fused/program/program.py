@@ -25,6 +25,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from qiskit_fused.common.forks import cached_property
+from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.common.text import count_text
 from qiskit_fused.program.amplitude_encoding import Encoding, Starts
 
@@ -41,12 +42,12 @@ class OpKind(IntEnum):
     ``exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign))``.
     """
 
-    RX = 0
-    RY = 1
-    RZ = 2
-    SU2 = 3
-    RV = 4
-    TERM = 5
+    RX = CONSTANTS.leaf_rx
+    RY = CONSTANTS.leaf_ry
+    RZ = CONSTANTS.leaf_rz
+    SU2 = CONSTANTS.leaf_su2
+    RV = CONSTANTS.leaf_rv
+    TERM = RV + 1
 
 
 class Angle(NamedTuple):

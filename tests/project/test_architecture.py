@@ -27,7 +27,7 @@ THIRD_PARTY = {
     "typing_extensions": {"options"},
     "tqdm": {"execution"},
     "matplotlib": {"inspection"},
-    "qiskit_fused._cpu": {"engines"},
+    "qiskit_fused._cpu": {"common", "engines"},
     "cupy": {"engines"},
     "torch": {"torch", "machine_learning"},
 }

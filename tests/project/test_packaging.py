@@ -47,11 +47,11 @@ def test_the_package_has_its_types_and_the_sources_of_the_kernels():
 
 
 class WithoutItems(ast.NodeTransformer):
-    """Drops what the compiled module does not know: the items of tuples, and the signatures of callables."""
+    """Drops what the compiled module does not know: the items of tuples and dicts, and the signatures of callables."""
 
     def visit_Subscript(self, node):
         self.generic_visit(node)
-        return node.value if getattr(node.value, "id", None) in ("tuple", "Callable") else node
+        return node.value if getattr(node.value, "id", None) in ("tuple", "dict", "Callable") else node
 
 
 def signature(function):

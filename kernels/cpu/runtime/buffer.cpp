@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu/runtime/buffer.hpp"
 
-#include "cpu/kept.hpp"
+#include "cpu/runtime/kept.hpp"
 
 #include <cstdint>
 #include <cstdlib>

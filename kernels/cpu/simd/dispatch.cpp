@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "cpu/plan.hpp"
+#include "cpu/simd/sweeps.hpp"
 
 #if defined(QF_X86_64) && defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
@@ -73,26 +73,30 @@ std::string choose() {
     return "baseline";
 }
 
-}  // namespace
-
-std::string isa_name() {
+const std::string& chosen() {
     static const std::string name = choose();
     return name;
+}
+
+}  // namespace
+
+const char* isa_name() {
+    return chosen().c_str();
 }
 
 template <>
 const Sweeps<float>& best_sweeps<float>() {
 #if defined(QF_X86_64)
-    if (isa_name() == "avx512") return avx512::sweeps_float;
-    if (isa_name() == "avx2") return avx2::sweeps_float;
+    if (chosen() == "avx512") return avx512::sweeps_float;
+    if (chosen() == "avx2") return avx2::sweeps_float;
 #endif
     return baseline::sweeps_float;
 }
 template <>
 const Sweeps<double>& best_sweeps<double>() {
 #if defined(QF_X86_64)
-    if (isa_name() == "avx512") return avx512::sweeps_double;
-    if (isa_name() == "avx2") return avx2::sweeps_double;
+    if (chosen() == "avx512") return avx512::sweeps_double;
+    if (chosen() == "avx2") return avx2::sweeps_double;
 #endif
     return baseline::sweeps_double;
 }

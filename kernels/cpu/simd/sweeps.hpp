@@ -119,5 +119,6 @@ struct Sweeps {
 // The functions of the instruction set in use, see dispatch.cpp.
 template <class T>
 const Sweeps<T>& best_sweeps();
+const char* isa_name();
 
 }  // namespace qf

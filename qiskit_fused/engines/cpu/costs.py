@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.fusion.fused_program import FusedProgram
 
 _CHUNKED_FROM = 14  # qubits; threads that share a row of a smaller state wait longer than they work
 _LOCAL_QUBITS = 14  # qubits of a chunk at most, while chunks are few: psi and lam of 2^14 amplitudes stay in L2
 _MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
 _MOST_LOCAL_QUBITS = 19  # qubits of any chunk; larger chunks leave an L3 cache of 32 MiB: 1.4 times as long at n = 26
-_LOW_BITS = 8  # 2^8 neighbouring amplitudes share a factor of the phase tables (kernels/cpu/simd/sweeps.hpp)
 
 
 def chunk_bits(num_qubits: int) -> int:
@@ -59,7 +59,7 @@ def flops(fused: FusedProgram, gradient: bool = True, *, is_real: bool | None = 
         is_real = fused.is_real
     start = 1 if fused.starts_at_zero else 0
     num_rotations, num_phases = int((fused.run_layer >= start).sum()), fused.num_layers + 1 - start
-    table = 8 if fused.num_qubits > _LOW_BITS else 4
+    table = 8 if fused.num_qubits > CONSTANTS.max_low_bits else 4
     forward = 2 * (num_rotations + num_phases) if is_real else 4 * num_rotations + (8 + table) * num_phases
     if not gradient:
         return forward << fused.num_qubits

@@ -5,23 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-try:
-    from qiskit_fused import _cpu
-except ImportError as error:
-    raise ImportError(
-        f"qiskit_fused was imported from {Path(__file__).parents[3]}, where its C++ engine is not compiled; leave the "
-        "folder of the sources to use what is installed, or install with pip install -e ."
-    ) from error
+from qiskit_fused import _cpu
 from qiskit_fused.common.caches import BoundedCache, array_bytes, on_release
 from qiskit_fused.common.free_memory import free_memory, reclaimable
 from qiskit_fused.engines.checkpointing import schedule_of
-from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps
+from qiskit_fused.engines.cpu.costs import num_positions
+from qiskit_fused.engines.cpu.native_plan import native_plan
 from qiskit_fused.engines.interface import NO_STATES, Ends, Evaluation, Watch
 from qiskit_fused.options.method import REVERSE, Method
 
@@ -34,9 +28,7 @@ isa = _cpu.isa
 reclaimable.append(_cpu.kept_bytes)
 on_release(partial(_cpu.release_memory, 0))
 
-# What the extension makes of plans and observables, for engines of any number of threads. Their owners have bounds of
-# their own, which count this too.
-_PLANS: BoundedCache[_NativePlan] = BoundedCache(1 << 30)
+# Observables in the extension, for engines of any number of threads. The bound counts their arrays as well.
 _OBSERVABLES: BoundedCache[Any] = BoundedCache(1 << 30)
 _LITTLE = 16 << 20  # bytes that are kept whatever is free
 _LOOK_SECONDS = 1.0  # between two looks at the free memory, which take 0.1 ms
@@ -49,13 +41,6 @@ _WATCHED_WORK = 10**8
 _WORK_OF_ROW = 1000  # to begin a row, or the gradient of a pair
 _WORK_OF_ANGLE = 30  # to take the sine and cosine of one angle of one row, and to add up its gradient
 _WORK_OF_DIAGONAL = 8  # to make one element of the diagonal table of an observable
-
-
-class _NativePlan(NamedTuple):
-    """A fused program in the extension, and the sweeps of its forward pass."""
-
-    plan: Any
-    num_sweeps: int
 
 
 def _never(done: int, total: int) -> bool:
@@ -100,7 +85,7 @@ class CpuEngine:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         _mind_free_memory()
         terms = observables.restrict(plan.wires)
-        native, native_observables = _native_plan(plan), _native_observables(plan, terms)
+        native, native_observables = native_plan(plan), _native_observables(plan, terms)
         rows, chosen = pairs
         values = np.empty(len(rows))
         begin, num_asked = _begin_of_rows(rows, len(columns))
@@ -191,36 +176,6 @@ def _begin_of_rows(rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:
         if not rows.flags.writeable and begin.nbytes < _ROW_BEGINS.max_bytes // 4:
             _ROW_BEGINS.put(key, kept, begin.nbytes, rows)
     return kept
-
-
-def _native_plan(plan: FusedProgram) -> _NativePlan:
-    native = _PLANS.get(id(plan))
-    if native is None:
-        made = _cpu.make_plan(
-            num_qubits=plan.num_qubits,
-            num_columns=plan.program.num_columns,
-            num_layers=plan.num_layers,
-            chunk_bits=chunk_bits(plan.num_qubits),
-            is_real=plan.is_real,
-            leaf_kind=plan.leaf_kind,
-            leaf_column=plan.leaf_column,
-            leaf_coefficient=plan.leaf_coefficient,
-            leaf_offset=plan.leaf_offset,
-            leaf_quaternion=plan.leaf_quaternion,
-            run_begin=plan.run_begin,
-            run_qubit=plan.run_qubit,
-            run_layer=plan.run_layer,
-            term_phase=plan.term_phase,
-            term_column=plan.term_column,
-            term_coefficient=plan.term_coefficient,
-            term_offset=plan.term_offset,
-            term_care=plan.term_care,
-            term_value=plan.term_value,
-            term_sign=plan.term_sign,
-            initial=plan.initial_state,
-        )
-        native = _PLANS.put(id(plan), _NativePlan(made, num_sweeps(plan)), plan.num_bytes, plan)
-    return native
 
 
 def _native_observables(plan: FusedProgram, terms: TermMasks) -> Any:

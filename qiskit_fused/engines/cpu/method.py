@@ -13,10 +13,11 @@ import numpy as np
 from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.free_memory import TooManyQubits, resolve_limit
+from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import flops, num_positions
-from qiskit_fused.engines.cpu.memory import Footprint, Request, bytes_at_most, count_diagonals, footprint_of, is_small
+from qiskit_fused.engines.cpu.memory import Footprint, Request, count_diagonals
 from qiskit_fused.options.method import REVERSE, Method, methods_to_try
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 # "reverse"; with more bytes 1.0 to 1.1, with fewer qubits 1.0 to 1.03.
 STORE_MIN_QUBITS = 10
 STORE_MAX_BYTES = 2 << 20  # of all states of a row
-
-MOST_KEPT = 256 << 20
-"""Bytes of workspaces and tables that the CPU engine keeps between calls at most (kernels/cpu/engine.cpp)."""
 
 LONG_SCHEDULE = 20
 """Forward sweeps' worth of recomputation beyond which the user hears what limit would halve it."""
@@ -74,7 +72,6 @@ class _Unlimited(NamedTuple):
 
 # Choices by plan and question: a training loop asks the same at every step.
 _CHOICES: BoundedCache[_Unlimited] = BoundedCache(16 << 20)
-_SMALL_CHOICES: BoundedCache[Choice] = BoundedCache(16 << 20)
 _CHOICE_BYTES = 1500  # bytes of an entry: the question, the choice and its method
 
 
@@ -107,10 +104,6 @@ def choose(
         TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
         MemoryError: when the rows and the answer do not fit beside the states; the text says how many rows would.
     """
-    if method in ("auto", "reverse") or not request.gradient:
-        small = _choose_small(plan, request, num_threads, len(terms))
-        if small is not None and limit_of(small.num_bytes) is None:
-            return small
     key = id(plan), request, method, num_segments, num_threads, len(terms)
     unlimited = _CHOICES.get(key)
     if unlimited is None:
@@ -118,14 +111,14 @@ def choose(
         _CHOICES.put(key, unlimited, _CHOICE_BYTES, plan)
     names, choice, most = unlimited
     limit = limit_of(most)
-    if limit is None or limit - most >= MOST_KEPT:
+    if limit is None or limit - most >= CONSTANTS.most_kept_bytes:
         return choice
     if most <= limit:
         return choice.keeping(limit - most)
     varies = (columns[1:] != columns[:1]).any(axis=0) if len(columns) > 1 else np.zeros(columns.shape[1], bool)
     num_flips, num_diagonals = count_diagonals(terms)
     request = request._replace(num_flips=num_flips, num_diagonals=num_diagonals)
-    footprint = footprint_of(plan, request.dtype)
+    footprint = Footprint(plan, request.dtype)
     options = Options(footprint, request, num_threads, limit, footprint.varying_phases(varies))
     for name in names:
         within = options.choose(name, num_segments)
@@ -138,24 +131,11 @@ def _choose_unlimited(
     plan: FusedProgram, request: Request, method: str, num_segments: int | None, num_threads: int, num_terms: int
 ) -> _Unlimited:
     """Return what is best without a limit, and the bytes that it takes."""
-    footprint = footprint_of(plan, request.dtype)
+    footprint = Footprint(plan, request.dtype)
     names = methods_by_speed(footprint, request, method)
     choice = Options(footprint, request, num_threads, inf, None).choose(names[0], num_segments)
     assert choice is not None
-    return _Unlimited(names, choice, choice.num_bytes + footprint.most_shared + footprint.most_diagonals(num_terms))
-
-
-def _choose_small(plan: FusedProgram, request: Request, num_threads: int, num_terms: int) -> Choice | None:
-    """Return how a batch of a small plan runs where memory is no question, or None for a large plan."""
-    key = id(plan), request, num_threads, num_terms
-    known = _SMALL_CHOICES.get(key)
-    if known is None:
-        if not is_small(plan):
-            return None
-        most_bytes = bytes_at_most(plan, request, num_threads, num_terms)
-        known = Choice(REVERSE, num_threads, most_bytes, num_positions(plan, imaginary=request.imaginary))
-        _SMALL_CHOICES.put(key, known, _CHOICE_BYTES, plan)
-    return known
+    return _Unlimited(names, choice, choice.num_bytes + footprint.most_shared(num_terms))
 
 
 def methods_by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
@@ -311,7 +291,7 @@ class Options:
     def _cures(self, name: str, num_segments: int | None) -> list[str]:
         cures = []
         if self.request.dtype != "complex64":
-            smaller = footprint_of(self.footprint.plan, "complex64")
+            smaller = Footprint(self.footprint.plan, "complex64")
             options = replace(self, footprint=smaller, request=self.request._replace(dtype="complex64"))
             if options.choose(name, num_segments):
                 cures.append("dtype='complex64'")

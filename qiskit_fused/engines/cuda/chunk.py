@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.engines.checkpointing import BACK, FORWARD, Schedule
 from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, DeviceSlots
 from qiskit_fused.engines.cuda.formats import real_type
 from qiskit_fused.engines.cuda.launch import kernel, sweep_shape
-from qiskit_fused.engines.cuda.memory import CHUNK_AMPLITUDES, UNITS_PER_SUM
+from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
 from qiskit_fused.engines.cuda.request import Answer, Finals, Question
 from qiskit_fused.engines.cuda.throttle import Pace
 
@@ -234,7 +235,7 @@ class Chunk:
             return xp.empty(0, dtype=np.float64), self._states_of(self._of_rows(question.final_cotangents), 0.5)
         if not num_pairs:  # rows that are simulated for their final states
             return xp.empty(0, dtype=np.float64), None
-        num_sums = max(self.state_size // CHUNK_AMPLITUDES, 1)
+        num_sums = max(self.state_size // CONSTANTS.observed_amplitudes, 1)
         partial = xp.empty((num_pairs, num_sums), dtype=np.float64)
         begin = np.searchsorted(self.row_of_pair, np.arange(num_rows + 1)).astype(np.int32)
         lam = cotangents = None
@@ -270,7 +271,7 @@ class Chunk:
         self._launch("sweeps.cu", "adjoint_sweep", grid, threads, args, shared)
         num_outputs = sweep.outputs.stop - sweep.outputs.start
         if num_outputs:
-            tasks = num_units * -(-num_outputs // 8)
+            tasks = num_units * -(-num_outputs // CONSTANTS.output_lanes)
             block = 32 if passes.num_tiles <= 4 else _BLOCK if passes.num_tiles < 1024 else 1024
             args = (back.sums, *counts, np.int32(sweep.num_slots), plan.outputs[k], np.int32(num_outputs))
             args += (back.totals, np.int32(back.totals.shape[1]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from qiskit_fused.common.native import CONSTANTS
+
 # A format of amplitudes is a dtype, or its real part where states stay real.
 REAL_FORMAT = {"complex64": "float32", "complex128": "float64"}
 # r: a thread holds 2^r amplitudes in its registers.
@@ -42,7 +44,8 @@ def choose_tile_qubits(num_qubits: int, dtype: str, shared_memory_per_block: int
 def tiles_per_block(tile_qubits: int, dtype: str) -> tuple[int, int]:
     """Return the tiles and the threads of a block of a sweep."""
     threads = 1 << (tile_qubits - REGISTER_QUBITS[dtype])
-    return max(128 // threads, 1), max(128, threads)
+    least = CONSTANTS.min_sweep_threads
+    return max(least // threads, 1), max(least, threads)
 
 
 def shared_memory(tile_qubits: int, dtype: str, adjoint: bool = True) -> int:
@@ -52,7 +55,7 @@ def shared_memory(tile_qubits: int, dtype: str, adjoint: bool = True) -> int:
     size = (2 if adjoint else 1) * tiles * item << tile_qubits
     if adjoint:
         thread_qubits = tile_qubits - REGISTER_QUBITS[dtype]
-        lane_qubits = min(thread_qubits, 5)
-        entries = 3 * 4 + 1 + lane_qubits
+        lane_qubits = min(thread_qubits, CONSTANTS.warp_qubits)
+        entries = CONSTANTS.warp_entries + lane_qubits
         size += 2 * tiles * (entries << (thread_qubits - lane_qubits)) * real_type(dtype).itemsize
     return size

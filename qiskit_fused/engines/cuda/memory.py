@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.engines.checkpointing import Schedule, make_schedule, num_steps, schedule_of
 from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits, real_type
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
@@ -15,7 +16,6 @@ from qiskit_fused.engines.cuda.value_layout import leaf_records, place_slots
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.options.method import REVERSE, Method
 
-CHUNK_AMPLITUDES = 1024  # of a block of `observe`, which leaves one sum
 UNITS_PER_SUM = 64  # of a thread of `combine`, where gradients are summed over rows
 BLOCKS_AT_ONCE = 2  # of a multiprocessor
 
@@ -114,7 +114,7 @@ def find_demand(
 
     fixed = bound("shared") + 4 * num_columns + shared_start * state_size * item + returned
     row = 8 * num_columns + bound("varying")
-    pair = 8 * max(state_size // CHUNK_AMPLITUDES, 1) + _PAIR_BYTES
+    pair = 8 * max(state_size // CONSTANTS.observed_amplitudes, 1) + _PAIR_BYTES
     if gradient:
         most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
         unit = state_size * item + passes.num_tiles * most_slots * real_type(dtype).itemsize

@@ -7,25 +7,25 @@ from enum import IntEnum
 
 import numpy as np
 
-MAX_REGISTER_QUBITS = 4
-MAX_TILE_QUBITS = 16
-MAX_OUTSIDE_QUBITS = 48
+from qiskit_fused.common.native import CONSTANTS
+
+MAX_REGISTER_QUBITS = CONSTANTS.max_register_qubits
 
 
 class Source(IntEnum):
     """Where an angle of a diagonal comes from: a term, or an Rz of a run ``Rz(phi) Ry Rz(lambda)``."""
 
-    TERM = 0
-    RUN_IN = 1  # lambda
-    RUN_OUT = 2  # phi
+    TERM = CONSTANTS.source_term
+    RUN_IN = CONSTANTS.source_run_in  # lambda
+    RUN_OUT = CONSTANTS.source_run_out  # phi
 
 
 class ExtraKind(IntEnum):
     """What an extra does where its masks match: see ``shared/tuning.h``."""
 
-    THREAD = 0
-    REGISTER = 1
-    TERM = 2
+    THREAD = CONSTANTS.extra_thread
+    REGISTER = CONSTANTS.extra_register
+    TERM = CONSTANTS.extra_term
 
 
 def _record(**fields: str | tuple[str, int]) -> np.dtype:
@@ -53,7 +53,7 @@ PIECE = _record(
 STAGE = _record(
     arrangement="i4", piece="i4", rotate="i4", sum_x="i4", y_slot="i4", x_slot="i4", slot=("i4", MAX_REGISTER_QUBITS)
 )  # fmt: skip
-WINDOW = _record(tile=("u1", MAX_TILE_QUBITS), outside=("u1", MAX_OUTSIDE_QUBITS))
+WINDOW = _record(tile=("u1", CONSTANTS.max_window_qubits), outside=("u1", CONSTANTS.max_outside_qubits))
 OUTPUT = _record(outside="u8", slot="i4", total="i4")
 SLOTS = _record(
     shared_runs="i8", varying_runs="i8", shared_terms="i8", varying_terms="i8", shared_entries="i8",

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps
-from qiskit_fused.engines.cpu.memory import LANE_BITS
 from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits
 from qiskit_fused.engines.cuda.passes import cover
 from qiskit_fused.engines.cuda.tiling import make_windows
 from qiskit_fused.fusion.fused_program import FusedProgram
 
-_BLOCK_QUBITS = 4  # strided qubits of a block with the widest vectors (kernels/cpu/simd/rotations.hpp)
+_BLOCK_QUBITS = CONSTANTS.widest_block_qubits
 
 
 class SweepPart(NamedTuple):
@@ -38,6 +38,11 @@ class SweepPart(NamedTuple):
     blocks: list[list[int]]
 
 
+def _lane_bits(dtype: str) -> int:
+    """Return log2 of the numbers in the widest vectors."""
+    return (2 * CONSTANTS.widest_vector_bytes // np.dtype(dtype).itemsize).bit_length() - 1
+
+
 class CpuSweeps:
     """Sweeps of the CPU engine with the widest vectors, which decide on its blocks.
 
@@ -53,7 +58,7 @@ class CpuSweeps:
     unit = "layer"
 
     def __init__(self, fused: FusedProgram, dtype: str):
-        self._fused, self._lanes = fused, LANE_BITS[dtype]
+        self._fused, self._lanes = fused, _lane_bits(dtype)
         self.num_steps, self.num_sweeps = fused.num_layers + 1, num_sweeps(fused)
         self.num_positions = num_positions(fused)
         bits = chunk_bits(fused.num_qubits)

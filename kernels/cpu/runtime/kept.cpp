@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cpu/kept.hpp"
+#include "cpu/runtime/kept.hpp"
 
 #include <algorithm>
 #include <atomic>

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/layout.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "shared/tuning.h"
+
+namespace qf {
+namespace {
+
+constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // bytes per thread
+constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // bytes, for a batch
+
+std::size_t bytes_of(const PlanData& plan) {
+    return plan.leaves.size() * sizeof(Leaf) + plan.runs.size() * sizeof(Run) + plan.terms.size() * sizeof(Term) +
+           (plan.initial_re.size() + plan.initial_im.size()) * sizeof(double);
+}
+
+std::size_t bytes_without_tables(const Phase& phase) {
+    std::size_t bytes = sizeof(Phase) + phase.one_body.size() * sizeof(OneBody);
+    for (const auto* pairs : {&phase.low_pairs, &phase.high_pairs, &phase.cross_pairs})
+        for (const auto& pair : *pairs) bytes += sizeof(Pair) + pair.sources.size() * sizeof(Pair::Source);
+    return bytes + phase.many_body.size() * sizeof(ManyBody);
+}
+
+std::size_t bytes_of(const Phase& phase, int low_bits) {
+    std::size_t bytes = bytes_without_tables(phase);
+    for (const auto& many : phase.many_body) bytes += many.by_walsh ? 0 : sizeof(double) << low_bits;
+    return bytes;
+}
+
+std::size_t bytes_of(const Groups& layers) {
+    std::size_t bytes = 0;
+    for (const auto& groups : layers) {
+        bytes += sizeof(groups) + groups.size() * sizeof(Group);
+        for (const auto& group : groups) bytes += group.runs.size() * sizeof(int);
+    }
+    return bytes;
+}
+
+std::size_t bytes_of_constants(const std::vector<Phase>& phases) {
+    std::set<const ConstantTable*> seen;
+    std::size_t bytes = 0;
+    for (const auto& phase : phases)
+        for (const auto* table : {phase.constant_low.get(), phase.constant_high.get()})
+            if (table && seen.insert(table).second) bytes += sizeof(Complex) << table->bits;
+    return bytes;
+}
+
+}  // namespace
+
+template <class T>
+std::size_t WorkspaceSizes::bytes() const {
+    const std::size_t states = num_states * psi + lam + saved;
+    const std::size_t of_thread = (block + low_sums + diagonal) * sizeof(T) + reduce * sizeof(double);
+    const std::size_t sums = total + linear + cross + run_sums + z_sums + pair_sums + many_sums + values;
+    const std::size_t of_phases = phases * (sizeof(PhaseTables<T>) + 1 + 2 * sizeof(T)) + layers * sizeof(double);
+    const std::size_t scratch =
+        table_values * sizeof(Complex) + table_strings * sizeof(double) + table_base * sizeof(T);
+    return states * sizeof(T) + num_threads * of_thread + (sums + 3 * w) * sizeof(double) + of_phases + scratch +
+           bound_bytes;
+}
+
+template <class T>
+Layout<T>::Layout(const PlanData& plan)
+    : plan(plan),
+      sweeps(best_sweeps<T>()),
+      bits(std::max(plan.num_qubits, sweeps.lane_bits)),
+      low_bits(std::max(std::min(plan.num_qubits, MAX_LOW_BITS), sweeps.lane_bits)),
+      chunk_bits(plan.chunk_bits),
+      everything(qf::everything(plan)),
+      layer_begin(plan.num_layers + 1),
+      phases(make_phases(plan, low_bits)),
+      pair_begin(phases.size() + 1),
+      many_begin(phases.size() + 1) {
+    for (const auto& run : plan.runs) ++layer_begin[run.layer + 1];
+    for (int k = 0; k < plan.num_layers; ++k) layer_begin[k + 1] += layer_begin[k];
+    forward = make_groups(sweeps.max_rotate, false);
+    adjoint = make_groups(sweeps.max_adjoint, true);
+    sums = make_groups(sweeps.max_sums, true);
+    plan_bytes = bytes_of(plan) + bytes_of_constants(phases) + bytes_of(forward) + bytes_of(adjoint) + bytes_of(sums) +
+                 (everything.leaves.size() + everything.runs.size() + everything.terms.size()) * sizeof(int);
+    for (std::size_t k = 0; k < phases.size(); ++k) {
+        const Phase& phase = phases[k];
+        const std::size_t pairs = phase.low_pairs.size() + phase.high_pairs.size() + phase.cross_pairs.size();
+        pair_begin[k + 1] = pair_begin[k] + (phase.want_pairs ? pairs : 0);
+        many_begin[k + 1] = many_begin[k] + (phase.want_many ? phase.many_body.size() : 0);
+        max_variants = std::max(max_variants, phase.num_variants());
+        table_bytes_.push_back(table_sizes(phase, plan.num_qubits, low_bits).numbers() * sizeof(T));
+        all_tables_ += table_bytes_.back();
+        plan_bytes += bytes_without_tables(phase) + bytes_of(phase, low_bits);  // here and in the engine
+        any_whole_ = any_whole_ || phase.whole;
+        any_linear_ = any_linear_ || (phase.per_block && phase.want_pairs);
+        if (phase.per_block && phase.want_many) most_cross_ = std::max(most_cross_, phase.many_body.size());
+    }
+    Bound bound;
+    bound.resize(plan);
+    bound_bytes = bound.bytes();
+}
+
+template <class T>
+Groups Layout<T>::make_groups(int size, bool is_adjoint) const {
+    Groups layers(plan.num_layers);
+    for (int layer = 0; layer < plan.num_layers; ++layer) {
+        std::vector<int> lanes, strided[2][2];  // [outside][needs x]
+        bool lanes_need_x = false;
+        for (int r = layer_begin[layer]; r < layer_begin[layer + 1]; ++r) {
+            const Run& run = plan.runs[r];
+            const bool needs_x = is_adjoint && !run.single_axis;
+            if (run.bit < sweeps.lane_bits) {
+                lanes.push_back(r);
+                lanes_need_x = lanes_need_x || needs_x;
+            } else {
+                strided[run.bit >= bits - chunk_bits][needs_x].push_back(r);
+            }
+        }
+        if (!lanes.empty()) layers[layer].push_back({true, false, lanes_need_x, lanes});
+        for (int outside_chunk = 0; outside_chunk < 2; ++outside_chunk)
+            for (int needs_x = 0; needs_x < 2; ++needs_x) {
+                const auto& runs = strided[outside_chunk][needs_x];
+                for (std::size_t i = 0; i < runs.size(); i += size)
+                    layers[layer].push_back({false,
+                                             outside_chunk != 0,
+                                             needs_x != 0,
+                                             {runs.begin() + i, runs.begin() + std::min(i + size, runs.size())}});
+            }
+    }
+    return layers;
+}
+
+template <class T>
+Threading Layout<T>::threading(std::int64_t rows, int num_threads) const {
+    constexpr double worth_a_thread = 2e5;  // amplitude-runs, about 0.1 ms: a thread takes some 30 us to wake
+    constexpr int most_bits = 20;           // of states of which several are in work
+    const double work = std::ldexp(static_cast<double>(rows), bits) * static_cast<double>(plan.runs.size() + 1);
+    const int worth = static_cast<int>(std::min(work / worth_a_thread, 1e6)) + 1;
+    const int threads = std::max(1, std::min(num_threads, worth));
+    if (chunk_bits > 0 && (rows < 2 * threads || bits > most_bits))
+        return {std::min(threads, 1 << std::min(chunk_bits, 30)), 1};
+    const int by_rows = static_cast<int>(std::min<std::int64_t>(threads, std::max<std::int64_t>(rows, 1)));
+    return {by_rows, by_rows};
+}
+
+template <class T>
+bool Layout<T>::is_real(const BatchShape& shape) const {
+    // two vectors a chunk at least, as the sweeps over real states need; states that go in or out have a global phase
+    return plan.is_real && !shape.has_states && !shape.imaginary && plan.num_qubits > sweeps.lane_bits;
+}
+
+template <class T>
+bool Layout<T>::skips_first_phase(const BatchShape& shape) const {
+    return plan.initial_re.empty() && !shape.starts_given && !shape.imaginary;
+}
+
+template <class T>
+WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) const {
+    const std::size_t low = std::size_t(1) << low_bits, chunks = std::size_t(1) << chunk_bits;
+    const std::size_t blocks = std::size_t(1) << (bits - low_bits);
+    const std::size_t high = std::size_t(1) << std::max(plan.num_qubits - low_bits, 0);
+    const bool real = is_real(shape);
+    WorkspaceSizes sizes;
+    sizes.num_states = shape.num_states;
+    sizes.num_threads = num_threads;
+    sizes.psi = state_size(0, real);
+    if (shape.gradient) sizes.lam = state_size(1, real);
+    if (shape.saves_psi) sizes.saved = state_size(0, real);
+    sizes.block = 3 * low;
+    sizes.low_sums = (blocks > chunks * blocks_per_sum ? 2 : 1) * max_variants * low;
+    sizes.diagonal = 2 * low;
+    sizes.reduce = any_whole_ && shape.gradient ? std::max(2 * low, std::size_t(1) << (bits - chunk_bits))
+                                                : std::max(2 * low, blocks / chunks);
+    sizes.values = chunks * shape.values_per_row;
+    sizes.table_values = std::max(low, high) + plan.num_qubits;
+    sizes.table_strings = any_whole_ ? std::size_t(2) << plan.num_qubits : 0;
+    sizes.table_base = 2 * low;
+    sizes.layers = plan.num_layers;
+    sizes.phases = phases.size();
+    sizes.bound_bytes = bound_bytes;
+    if (!shape.gradient) return sizes;
+    sizes.total = blocks;
+    if (any_linear_) sizes.linear = blocks * low_bits;
+    sizes.cross = blocks * most_cross_;
+    sizes.run_sums = chunks * plan.runs.size() * 2;
+    sizes.z_sums = chunks * phases.size() * plan.num_qubits;
+    sizes.pair_sums = chunks * pair_begin.back();
+    sizes.many_sums = chunks * many_begin.back();
+    sizes.w = plan.runs.size();
+    return sizes;
+}
+
+template <class T>
+bool Layout<T>::shares_tables(std::int64_t rows) const {
+    return all_tables_ <= (rows > 1 ? resident_shared_tables : resident_row_tables);
+}
+
+template <class T>
+bool Layout<T>::rows_keep_tables() const {
+    return all_tables_ <= resident_row_tables;
+}
+
+template <class T>
+TableBytes Layout<T>::tables_of(const std::vector<char>& chosen, bool without_first) const {
+    TableBytes tables;
+    for (std::size_t k = without_first ? 1 : 0; k < phases.size(); ++k) {
+        if (!chosen[k]) continue;
+        tables.all += table_bytes_[k];
+        tables.largest = std::max(tables.largest, table_bytes_[k]);
+    }
+    return tables;
+}
+
+template <class T>
+std::size_t Layout<T>::finals_bytes(const BatchShape& shape) const {
+    if (shape.gradient || shape.starts_given) return 0;
+    const std::size_t bytes = shape.rows * state_size(0, is_real(shape)) * sizeof(T);
+    return bytes <= most_finals ? bytes : 0;
+}
+
+template <class T>
+std::size_t Layout<T>::diagonals_bytes(std::size_t num_flips, std::size_t num_diagonals) const {
+    return stores_diagonals(plan.num_qubits, num_flips) ? num_diagonals * sizeof(T) << bits : 0;
+}
+
+template <class T>
+std::size_t Layout<T>::predict(const BatchShape& shape, TableBytes varying, std::size_t num_flips,
+                               std::size_t num_diagonals) const {
+    const Threading work = threading(shape.rows, shape.num_threads);
+    const TableBytes all = tables_of(std::vector<char>(phases.size(), 1), skips_first_phase(shape));
+    if (shape.rows <= 1) varying = {};
+    const TableBytes of_row = shares_tables(shape.rows) ? varying : all;
+    const std::size_t shared = shares_tables(shape.rows) ? all.all - varying.all : 0;
+    const std::size_t row = workspace(shape, work.threads / work.rows).template bytes<T>() +
+                            (rows_keep_tables() ? of_row.all : of_row.largest);
+    return work.rows * row + shared + bound_bytes + plan_bytes + finals_bytes(shape) +
+           diagonals_bytes(num_flips, num_diagonals);
+}
+
+template <class T>
+std::size_t Layout<T>::most_shared_bytes(std::size_t num_terms) const {
+    const std::size_t tables = all_tables_ <= resident_shared_tables ? all_tables_ : 0;
+    if (plan.num_qubits > most_diagonal_qubits) return tables;
+    const double of_terms = std::ldexp(2.0 * static_cast<double>(num_terms) * sizeof(T), bits);
+    return tables + static_cast<std::size_t>(std::min(of_terms, 2.0 * most_diagonal_bytes));
+}
+
+std::vector<char> phases_of(const PlanData& plan, const BindList& list) {
+    std::vector<char> chosen(plan.num_layers + 1);
+    for (const int r : list.runs) chosen[plan.runs[r].layer] = chosen[plan.runs[r].layer + 1] = 1;
+    for (const int t : list.terms) chosen[plan.terms[t].phase] = 1;
+    return chosen;
+}
+
+template std::size_t WorkspaceSizes::bytes<float>() const;
+template std::size_t WorkspaceSizes::bytes<double>() const;
+template class Layout<float>;
+template class Layout<double>;
+
+}  // namespace qf

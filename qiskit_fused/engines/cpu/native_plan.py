@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fused programs in the C++ extension."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qiskit_fused import _cpu
+from qiskit_fused.common.caches import BoundedCache
+from qiskit_fused.engines.cpu.costs import chunk_bits, num_sweeps
+
+if TYPE_CHECKING:
+    from qiskit_fused.fusion.fused_program import FusedProgram
+
+
+class NativePlan(NamedTuple):
+    """A fused program in the extension, and the sweeps of its forward pass."""
+
+    plan: Any
+    num_sweeps: int
+
+
+# For engines of any number of threads. The bound counts the arrays of the fused program as well.
+_PLANS: BoundedCache[NativePlan] = BoundedCache(1 << 30)
+
+
+def native_plan(plan: FusedProgram) -> NativePlan:
+    """Return a fused program as the extension keeps it, made once."""
+    native = _PLANS.get(id(plan))
+    if native is None:
+        made = _cpu.make_plan(
+            num_qubits=plan.num_qubits,
+            num_columns=plan.program.num_columns,
+            num_layers=plan.num_layers,
+            chunk_bits=chunk_bits(plan.num_qubits),
+            is_real=plan.is_real,
+            leaf_kind=plan.leaf_kind,
+            leaf_column=plan.leaf_column,
+            leaf_coefficient=plan.leaf_coefficient,
+            leaf_offset=plan.leaf_offset,
+            leaf_quaternion=plan.leaf_quaternion,
+            run_begin=plan.run_begin,
+            run_qubit=plan.run_qubit,
+            run_layer=plan.run_layer,
+            term_phase=plan.term_phase,
+            term_column=plan.term_column,
+            term_coefficient=plan.term_coefficient,
+            term_offset=plan.term_offset,
+            term_care=plan.term_care,
+            term_value=plan.term_value,
+            term_sign=plan.term_sign,
+            initial=plan.initial_state,
+        )
+        native = _PLANS.put(id(plan), NativePlan(made, num_sweeps(plan)), plan.num_bytes, plan)
+    return native
