@@ -110,7 +110,8 @@ class Cancellation:
     def _leave(self, thread: int) -> None:
         with self._lock:
             self._threads.discard(thread)
-            _raise_in(thread, None)
+            if self._is_set:
+                _catch_pending(thread)
             if self._timer is not None and not self._threads:
                 self._timer.cancel()
                 self._timer = None
@@ -154,6 +155,19 @@ def _is_importing(thread: int) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _catch_pending(thread: int) -> None:
+    """Raise and catch here what `_interrupt` may have left pending in this thread.
+
+    To take back an exception leaves CPython 3.11 in a state, until the next such exception is raised, in which each
+    call that a profiler or a debugger observes never returns. So this is done only where work was cancelled, and by an
+    exception that is raised.
+    """
+    with suppress(Stopped):
+        _raise_in(thread, Stopped)  # in the place of one that is pending
+        while True:  # it is raised here at the latest
+            pass
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:

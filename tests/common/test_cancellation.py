@@ -3,10 +3,12 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -362,6 +364,45 @@ def test_a_thread_that_left_its_work_is_never_interrupted():
             pytest.fail("interrupted outside the work")
     with uninterrupted():
         assert current() is None
+
+
+OBSERVED = """
+import sys, threading, time
+from qiskit_fused.common.cancellation import Cancellation
+
+def work(cancellation):
+    timer = threading.Timer({delay}, cancellation.set)
+    timer.start()
+    while {is_cancelled}:
+        pass
+    timer.cancel()
+
+try:
+    cancellation = Cancellation()
+    cancellation.run(work, cancellation)
+except RuntimeError:
+    print("cancelled", end=" ")
+{observe}(lambda *_: None)
+time.sleep(0.01)
+(lambda: None)()
+print("returned")
+"""
+
+
+@pytest.mark.parametrize("observe", ["sys.setprofile", "sys.settrace"])
+@pytest.mark.parametrize(("delay", "is_cancelled"), [(100, False), (0.01, True)])
+def test_calls_that_a_profiler_or_debugger_observes_return_after_work_has_ended(observe, delay, is_cancelled):
+    program = OBSERVED.format(delay=delay, is_cancelled=is_cancelled, observe=observe)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent,  # python -c looks there first, and a checkout has no extension module
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    assert done.stdout == ("cancelled returned\n" if is_cancelled else "returned\n"), done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
