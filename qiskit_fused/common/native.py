@@ -63,4 +63,10 @@ class Constants(NamedTuple):
     extra_term: int
 
 
-CONSTANTS = Constants(**_cpu.constants())
+try:
+    CONSTANTS = Constants(**_cpu.constants())
+except (AttributeError, TypeError) as error:
+    raise ImportError(
+        f"the C++ engine in {Path(__file__).parents[1]} was compiled from other sources than the package beside it; "
+        "install qiskit-fused again, which compiles it."
+    ) from error
