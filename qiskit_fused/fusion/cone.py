@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The light cone of observables: the ops, qubits and columns of a program that they can see, by one walk back."""
+"""The light cone of observables: the ops, qubits and columns of a program that their values depend on.
+
+One walk back over the ops finds the light cone. Observables *see* an op or a qubit if their values may depend on it.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from qiskit_fused.fusion.phase_gadgets import merge_ladders
 from qiskit_fused.program.program import OpKind, Ops, Program
 
 _RZ, _TERM = int(OpKind.RZ), int(OpKind.TERM)  # integers are compared faster than members of an enum
-_MANY = 32  # terms in a row; from here on NumPy takes less time for all of them than Python for one after the other
+_MANY = 32  # least number of consecutive terms for which NumPy, on all at once, is faster than a Python loop over them
 
 
 class Cone(NamedTuple):
-    """What some observables can see of a program.
+    """The part of a program that some observables see.
 
     Attributes:
-        ops: ops of the program, ladders merged.
-        kept: int64, ascending, numbers of the ops that matter.
-        seen: int64, ascending, the active qubits that matter.
+        ops: all ops of the program, with ladders of CX merged.
+        kept: int64, ascending, indices of the ops that the observables see.
+        seen: int64, ascending, the active qubits that the observables see.
     """
 
     ops: Ops
@@ -30,7 +33,7 @@ class Cone(NamedTuple):
 
 
 def find_cone(program: Program, support: np.ndarray | None) -> Cone:
-    """Return what observables with that support see, all of the program for None."""
+    """Return the light cone of observables with a support, uint8 (num_circuit_qubits,); the whole program for None."""
     ops = merge_ladders(program.ops)
     if support is None:
         return Cone(ops, np.arange(len(ops)), np.arange(program.num_qubits))
@@ -46,7 +49,7 @@ def find_cone(program: Program, support: np.ndarray | None) -> Cone:
 
 
 def seen_columns(program: Program, support: np.ndarray) -> np.ndarray:
-    """Say which columns, bool (C,), observables with that support may depend on."""
+    """Return which columns, bool (C,), the values of observables with a support, uint8 per circuit qubit, depend on."""
     ops, kept, seen = find_cone(program, support)
     cone = ops.take(kept)
     columns = [cone.column, *(cone.column[cone.kind == OpKind.RV] + further for further in (1, 2))]
@@ -57,15 +60,17 @@ def seen_columns(program: Program, support: np.ndarray) -> np.ndarray:
 
 
 def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
-    """Follow observables back through ops, all at once: a set of observables is an int, one bit for each.
+    """Pull sets of observables back through all ops; a set is an int with one bit for each observable.
 
     Args:
-        ops: the ops, ladders merged.
-        touched: for each qubit, the observables that act on it. At the return, those that act on it before all ops.
-        turned: for each qubit, those of them that are no diagonals there; likewise.
+        ops: the ops, with ladders of CX merged.
+        touched: for each qubit, the set of the observables that act on it after all ops. Overwritten by the set of the
+            observables that act on it before all ops.
+        turned: for each qubit, the set of the observables that act on it by more than a diagonal. Overwritten as
+            ``touched`` is.
 
     Returns:
-        For each op, the observables that it matters to.
+        For each op, the set of the observables that see it.
     """
     seen_by = [0] * len(ops)
     masks = ops.care | ops.sign
@@ -81,9 +86,10 @@ def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
 def _trace_one_by_one(
     kinds: list[int], qubits: list[int], supports: list[int], touched: list[int], turned: list[int]
 ) -> list[int]:
-    """Do what `trace_back` does, op by op."""
+    """Pull sets of observables back through ops, one op at a time; see `trace_back`."""
     seen_by = [0] * len(kinds)
-    not_diagonal = sum(1 << qubit for qubit, observables in enumerate(turned) if observables)  # for any observable
+    # The mask of the qubits on which some observable is more than a diagonal.
+    not_diagonal = sum(1 << qubit for qubit, observables in enumerate(turned) if observables)
     for i in range(len(kinds) - 1, -1, -1):
         if kinds[i] == _TERM:
             # A diagonal commutes with an observable that is diagonal on all of its qubits.
@@ -108,14 +114,14 @@ def _trace_one_by_one(
 
 
 def _trace_terms(supports: np.ndarray, touched: list[int], turned: list[int]) -> list[int]:
-    """Do for terms in a row, given by the qubits they act on, what `trace_back` does for one."""
+    """Pull sets of observables back through consecutive terms, given by the masks of the qubits they act on."""
     qubits = bits_of(int(np.bitwise_or.reduce(supports)))
-    members: dict[int, int] = {}  # the qubits on which the same observables are no diagonals
+    members: dict[int, int] = {}  # set of observables -> mask of the qubits on which exactly these are no diagonals
     for qubit in qubits:
         if turned[qubit]:
             members[turned[qubit]] = members.get(turned[qubit], 0) | 1 << qubit
     hits = [(supports & np.uint64(mask)) != 0 for mask in members.values()]
-    if all(hit.all() for hit in hits):  # the same for all terms, as inside a dense gate
+    if all(hit.all() for hit in hits):  # every term is seen by the same observables, as inside a dense gate
         every = 0
         for observables in members:
             every |= observables
@@ -138,7 +144,7 @@ def _trace_terms(supports: np.ndarray, touched: list[int], turned: list[int]) ->
 
 
 def term_ranges(ops: Ops) -> list[tuple[int, int, bool]]:
-    """Cut ops into ranges: begin, end, and whether it is at least `_MANY` terms and nothing else."""
+    """Cut ops into ranges (begin, end, are_terms); are_terms marks ranges of at least `_MANY` terms and no other op."""
     if ops.care.dtype == object or len(ops) < _MANY:
         return [(0, len(ops), False)]
     changes = np.flatnonzero(np.diff(ops.kind == _TERM, prepend=False, append=False)).reshape(-1, 2)

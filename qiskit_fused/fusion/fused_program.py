@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedProgram: a circuit as engines run it, in arrays.
+"""FusedProgram: the arrays of a circuit from which every engine runs it.
 
 A fused program is *phases* and *layers* in turn: phase 0, layer 0, phase 1, ..., phase D. A phase is any number of
-commuting diagonal gates, one complex multiplication per amplitude. A layer is at most one rotation ``Ry`` per qubit,
-each the middle of a *run*: the gates of one qubit between two terms, multiplied into ``Rz(phi) Ry(beta) Rz(lambda)``
-when the angles are known. Diagonal gates at either end of a run are terms of the phases beside it.
+commuting diagonal gates, executed as one complex multiplication per amplitude. A layer is at most one rotation ``Ry``
+per qubit. Each rotation is the middle of a *run*: the gates of one qubit between two terms, multiplied into
+``Rz(phi) Ry(beta) Rz(lambda)`` when the angles are known. Diagonal gates at either end of a run are terms of the
+phases beside it.
 
-The class holds data, and the few properties of the data that every engine needs. The costs of a fused program on an
-engine stand with that engine, and `qiskit_fused.inspection.plan.Plan` shows it to people.
+The class holds the data and the few properties that every engine needs. Each engine has its own module for the costs
+of a fused program, and `qiskit_fused.inspection.plan.Plan` shows a fused program to people.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.program.amplitude_encoding import Starts
 from qiskit_fused.program.program import OpKind, Program
 
-_EXACT = CONSTANTS.smallest_sine  # sines and cosines of constants below are 0
-_OBJECT_BYTES = 6000  # bytes of the Python objects of a fused program, beside its arrays
+_EXACT = CONSTANTS.smallest_sine  # a constant's sine or cosine below this value counts as 0
+_OBJECT_BYTES = 6000  # bytes of the Python objects of one fused program, without its arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,21 +32,21 @@ class FusedProgram:
 
     Attributes:
         program: the program that was fused.
-        num_qubits: n, qubits simulated: those that some observable can see.
+        num_qubits: n, number of simulated qubits: the qubits that some observable can see.
         wires: int array (num_circuit_qubits,), bit of each circuit qubit in the final state, -1 where the qubit is
             not simulated.
-        num_layers: D, layers of rotations.
-        initial_state: complex128 (2**n,) or None for ``|0...0>``.
-        starts: makes the start state of each row from its columns, or None.
+        num_layers: D, number of layers of rotations.
+        initial_state: complex128 (2**n,), the state that all rows start in; None for ``|0...0>``.
+        starts: makes the start state of each row from the row's columns; None if all rows start alike.
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
-        support: uint8, what the observables do to each circuit qubit: 0 nothing, 1 a diagonal, 2 anything. None: no
-            gate is left out.
+        support: uint8 (num_circuit_qubits,), the action of the observables on each circuit qubit: 0 none, 1 a
+            diagonal, 2 any other. None if no gate was left out.
 
-    The arrays of R runs and T terms are like those of ``program.ops``:
+    The arrays of the R runs and T terms have the dtypes and meanings of the arrays of ``program.ops``:
 
-    * ``leaf_kind``, ``leaf_column``, ``leaf_coefficient``, ``leaf_offset``, ``leaf_quaternion``: gates of the runs.
+    * ``leaf_kind``, ``leaf_column``, ``leaf_coefficient``, ``leaf_offset``, ``leaf_quaternion``: the gates of all runs.
     * ``run_begin``: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
-    * ``run_qubit``, ``run_layer``: int32 (R,), by layer, then qubit.
+    * ``run_qubit``, ``run_layer``: int32 (R,), sorted by layer, then by qubit.
     * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
     """
 
@@ -75,7 +76,7 @@ class FusedProgram:
 
     @property
     def takes_states(self) -> bool:
-        """Whether each row has a start state of its own, on the simulated bits."""
+        """Whether each row starts in its own state of the simulated qubits."""
         return self.starts is not None or self.program.any_start
 
     @property
@@ -85,12 +86,12 @@ class FusedProgram:
 
     @property
     def num_runs(self) -> int:
-        """Number of runs, each of which is one rotation after fusion."""
+        """Number of runs; each run is executed as one rotation."""
         return len(self.run_qubit)
 
     @cached_property
     def is_real(self) -> bool:
-        """Whether states stay real, up to a global phase, whatever the angles, which halves numbers and work."""
+        """Whether states stay real up to a global phase for all angles; real states halve memory and work."""
         if self.takes_states or (self.initial_state is not None and self.initial_state.imag.any()):
             return False
         if (self.term_column >= 0).any():
@@ -113,17 +114,17 @@ class FusedProgram:
         return bool((is_sign | (few & (np.abs(np.cos(self.term_offset / 2)) < _EXACT))).all())
 
     def stays_real(self, *, imaginary: bool = False, final_states: bool = False) -> bool:
-        """Say whether an evaluation may take real numbers as amplitudes: states stay real, and so does what is asked.
+        """Return whether an evaluation may hold its amplitudes as real numbers.
 
         Args:
-            imaginary: whether gradients are 2 Im <psi|O|d psi>, for which lam is no real state.
-            final_states: whether final states come out, which have a global phase, or cotangents of them go in.
+            imaginary: whether gradients are 2 Im <psi|O|d psi>; their adjoint states lam are not real.
+            final_states: whether final states go out, whose global phase is complex, or their cotangents come in.
         """
         return not imaginary and not final_states and self.is_real
 
     @cached_property
     def single_axis(self) -> np.ndarray:
-        """Which runs, bool (R,), are of RX alone or of RY alone: the gradients of their gates need one sum."""
+        """Which runs, bool (R,), hold only RX or only RY gates: the gradients of such a run need one sum, not three."""
         first = self.leaf_kind[self.run_begin[:-1]]
         rest = np.repeat(first, np.diff(self.run_begin))
         differs = (self.leaf_kind != rest) | ~np.isin(self.leaf_kind, (OpKind.RX, OpKind.RY))
@@ -131,12 +132,12 @@ class FusedProgram:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the arrays and of what an engine makes of them, estimated: the weight of the object in a cache."""
+        """Estimated bytes of the arrays and of the engine's data made from them: the object's weight in a cache."""
         start = 8 * (len(self.wires) + len(self.start_bits))
         start += 0 if self.initial_state is None else self.initial_state.nbytes
         ops = 181 * len(self.leaf_kind) + 84 * self.num_runs + 152 * len(self.term_phase)
         return start + ops + 1200 * (self.num_layers + 1) + _OBJECT_BYTES
 
     def __getstate__(self) -> dict[str, object]:
-        """Return the fields, without cached properties."""
+        """Return the fields for pickling, without the cached properties."""
         return {part.name: getattr(self, part.name) for part in fields(self)}

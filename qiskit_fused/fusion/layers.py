@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Program -> FusedProgram: what no observable sees is left out, every op joins the earliest layer or phase it can."""
+"""Program -> FusedProgram: leave out the ops that no observable sees, and schedule the others as early as possible.
+
+Every op joins the earliest layer or phase that it can (ASAP scheduling).
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ from qiskit_fused.lowering.emitter import IDENTITY
 from qiskit_fused.program.amplitude_encoding import Starts
 from qiskit_fused.program.program import MAX_QUBITS, OpKind, Ops, Program
 
-MAX_START_STATE_QUBITS = 30  # 16 GiB
-_ROUNDING = 1e-14
+MAX_START_STATE_QUBITS = 30  # largest start state that is given as a vector: 16 GiB
+_ROUNDING = 1e-14  # absolute rounding error of constants: angles in multiples of pi, parts of unit quaternions
 # Integers are compared and converted faster than members of an enum.
 _RX, _RY, _RZ, _SU2, _TERM = map(int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.TERM))
 
@@ -29,28 +32,28 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
 
     Args:
         program: the lowered circuit.
-        support: uint8 (num_circuit_qubits,), what the observables do to each circuit qubit: 0 nothing, 1 a diagonal,
-            2 anything (see `Observables.support`). Gates outside their light cone are left out, which keeps values and
-            2 Re <psi|O|d psi>, but not 2 Im <psi|O|d psi>. None keeps every gate.
-        cone: the light cone of that support, where it is known.
+        support: uint8 (num_circuit_qubits,), the action of the observables on each circuit qubit: 0 none, 1 a
+            diagonal, 2 any other (see `Observables.support`). Gates outside the light cone of the observables are left
+            out: values and 2 Re <psi|O|d psi> stay the same, 2 Im <psi|O|d psi> does not. None keeps every gate.
+        cone: the light cone of ``support`` if the caller has it already; None computes it.
 
     Raises:
-        TooManyQubits: when the observables see more than 64 qubits.
+        TooManyQubits: when the observables see more than 64 qubits, or more than 30 that start in a given vector.
 
-    Cost: O(gates), once per circuit and support; O(gates of the cone) where that is known.
+    Cost: O(gates), once per circuit and support; O(gates of the cone) if ``cone`` is given.
     """
     ops, kept, seen = find_cone(program, support) if cone is None else cone
     if len(seen) > MAX_QUBITS:
-        what, cure = "the observables see", "observables, or gates, that connect fewer qubits"
+        reason, cure = "the observables see", "observables, or gates, that connect fewer qubits"
         if support is None:  # imaginary derivatives, or a plan without observables
-            what, cure = "this needs all of", "real derivatives, or a plan for observables that see fewer"
-        raise TooManyQubits(f"{what} {len(seen)} qubits, a statevector has at most {MAX_QUBITS}; use {cure}.")
+            reason, cure = "this needs all of", "real derivatives, or a plan for observables that see fewer"
+        raise TooManyQubits(f"{reason} {len(seen)} qubits, a statevector has at most {MAX_QUBITS}; use {cure}.")
     if len(seen) > MAX_START_STATE_QUBITS and any(np.isin(piece.qubits, seen).any() for piece in program.pieces):
         raise TooManyQubits(
             f"{len(seen)} qubits start in a vector, the limit is {MAX_START_STATE_QUBITS}; prepare the state by gates "
             "(StatePreparation)."
         )
-    bit_of = np.full(program.num_qubits + 1, -1)  # the last one is that of wire -1
+    bit_of = np.full(program.num_qubits + 1, -1)  # the last entry is the bit of wire -1, which is no qubit
     bit_of[seen] = np.arange(len(seen))
     wires = bit_of[program.output_wires]
     builder = _LayerBuilder(program, ops if len(kept) == len(ops) else ops.take(kept), bit_of, len(seen))
@@ -59,9 +62,10 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
 
 
 def _snapped(column: int, offset: float) -> float:
-    """Make a constant exact that is a multiple of pi, but for rounding: X is X however its angle was written.
+    """Return the offset of an angle; round a constant to a multiple of pi if it is within the rounding error of one.
 
-    Engines give a rounding error in the place of a 0 the phase it happens to have, which others must then cancel.
+    A rounding error in the place of a zero matrix element would have an arbitrary phase, which later phases would have
+    to cancel.
     """
     if column >= 0 or not offset:
         return offset
@@ -72,9 +76,9 @@ def _snapped(column: int, offset: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _constant_leaf(quaternion: tuple[float, ...]) -> tuple[int, float, tuple[float, ...]]:
-    """Return kind, angle and quaternion of a constant, without parts that are 0 but for rounding.
+    """Return kind, angle and quaternion of a constant; parts of the quaternion within rounding of 0 become 0.
 
-    It is made an RX or RY where it is one: runs about one axis need fewer sums.
+    The kind is RX or RY if the constant is a rotation about that axis, because runs about one axis need fewer sums.
     """
     a, b, c, d = parts = tuple(0.0 if abs(part) < _ROUNDING else part for part in quaternion)
     if not c and not d:
@@ -85,19 +89,19 @@ def _constant_leaf(quaternion: tuple[float, ...]) -> tuple[int, float, tuple[flo
 
 
 class _LayerBuilder:
-    """Puts every op, in their order, into the earliest layer or phase that it can join.
+    """Puts the ops, in circuit order, each into the earliest layer or phase that it can join.
 
     Attributes:
-        kinds, supports: kind, and mask of active qubits, of each op.
-        bits: bit of each active qubit.
-        position: of each bit, the layer that its next run joins, which is also the phase that its next term joins at
-            the earliest. It never falls.
-        open: of each bit, the ops of the run that may still grow. A term closes the runs that hold a rotation about X
+        kinds, supports: for each op, its kind and the mask of the active qubits it acts on.
+        bits: for each active qubit, its bit in the fused program.
+        position: for each bit, the layer that its next run joins. Its next term joins the phase of the same number or a
+            later phase. The number never falls.
+        open: for each bit, the ops of the run that may still grow. A term closes the runs that hold a rotation about X
             or Y; a run of diagonal gates commutes with the term and stays open.
-        rotates: of each bit, whether its open run holds a gate that is not diagonal.
-        runs: layer, bit and ops of each closed run.
-        terms: phase and op of each term; then its bit where the op is a diagonal gate from the end of a run, else -1.
-        many_terms: the same of terms that came together, int64 (terms, 3).
+        rotates: for each bit, whether its open run holds a gate that is not diagonal.
+        runs: (layer, bit, ops) of each closed run.
+        terms: (phase, op, bit) of each term. The bit is -1 unless the op is a diagonal gate from the end of a run.
+        many_terms: int64 (terms, 3), (phase, op, bit) of the terms that were added by one NumPy call.
     """
 
     def __init__(self, program: Program, ops: Ops, bit_of: np.ndarray, num_qubits: int):
@@ -143,7 +147,7 @@ class _LayerBuilder:
             self.terms.append((phase, i, -1))
 
     def _add_terms(self, begin: int, end: int) -> None:
-        """Add terms that follow each other: each joins the earliest phase it can, whatever the others do."""
+        """Add consecutive terms, which commute: each joins the earliest phase it can, independent of the others."""
         qubits = bits_of(int(np.bitwise_or.reduce(self.supports[begin:end])))
         members = [self.bits[qubit] for qubit in qubits]
         for bit in members:
@@ -158,11 +162,18 @@ class _LayerBuilder:
         self.many_terms.append(terms)
 
     def _join_phases(self, begin: int, end: int, qubits: list[int], members: list[int]) -> np.ndarray | int:
-        """Return the phase of each of these terms, on qubits and their bits, and move the bits on to the phases."""
+        """Return the phase that each consecutive term joins, and raise the positions of the bits to these phases.
+
+        Args:
+            begin: index of the first term among the ops.
+            end: index behind the last term.
+            qubits: the active qubits that some term acts on.
+            members: the bits of these qubits.
+        """
         last = max(self.position[bit] for bit in members)
         common = int(np.bitwise_and.reduce(self.supports[begin:end]))
         if any(common >> qubit & 1 and self.position[bit] == last for qubit, bit in zip(qubits, members)):
-            for bit in members:  # every term acts on the qubit that comes last, as inside a dense gate
+            for bit in members:  # every term acts on the qubit whose position is last, as inside a dense gate
                 self.position[bit] = last
             return last
         acts = self.supports[begin:end, None] >> np.array(qubits, np.uint64) & np.uint64(1)
@@ -173,7 +184,7 @@ class _LayerBuilder:
         return phases
 
     def close(self, qubit: int) -> None:
-        """End the open run of a qubit; diagonal gates at its ends go to the phases beside its layer."""
+        """Close the open run of a bit; the diagonal gates at the run's ends become terms of the phases beside it."""
         leaves, layer = self.open[qubit], self.position[qubit]
         diagonal = [self.kinds[i] == _RZ for i in leaves]
         first = diagonal.index(False) if False in diagonal else len(leaves)
@@ -186,7 +197,7 @@ class _LayerBuilder:
         self.open[qubit], self.rotates[qubit] = [], False
 
     def to_bits(self, masks: np.ndarray) -> np.ndarray:
-        """Turn masks over active qubits into masks over the bits of the plan."""
+        """Turn masks over active qubits into masks over the bits of the fused program."""
         if self.num_qubits == self.program.num_qubits:
             return masks.astype(np.uint64, copy=False)
         moved, one = np.zeros(len(masks), np.uint64), np.ones((), masks.dtype)
@@ -195,7 +206,7 @@ class _LayerBuilder:
         return moved
 
     def leaves(self, chosen: list[int]) -> dict[str, Any]:
-        """Return the arrays of the leaves of a plan, by name."""
+        """Return the arrays of the leaves of the fused program, by field name, for the chosen ops."""
         ops, which = self.ops, np.array(chosen, np.intp)
         columns, offsets = ops.column[which].tolist(), ops.offset[which].tolist()
         leaves = [
@@ -214,7 +225,7 @@ class _LayerBuilder:
         }
 
     def finish(self, wires: np.ndarray, support: np.ndarray | None) -> FusedProgram:
-        """Return the fused program, with the arguments of the same names."""
+        """Return the fused program; ``wires`` and ``support`` become its fields of the same names."""
         initial_state, starts = self._start()
         runs = sorted(self.runs)
         return FusedProgram(
@@ -234,7 +245,7 @@ class _LayerBuilder:
         )
 
     def _start(self) -> tuple[np.ndarray | None, Starts | None]:
-        """Return the state that all rows start in, or what makes the state of each row, or neither for |0...0>."""
+        """Return the fields ``initial_state`` and ``starts``; at most one is not None, both are None for |0...0>."""
         pieces = [piece for piece in self.program.pieces if self.bit_of[piece.qubits[0]] >= 0]
         if not pieces:
             return None, None
@@ -244,7 +255,7 @@ class _LayerBuilder:
         return starts.states(np.zeros((1, 0)))[0], None
 
     def _term_arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of the terms, by name: by phase, then in the order of the ops."""
+        """Return the arrays of the terms, by field name, sorted by phase, then by op."""
         ops = self.ops
         terms = np.array([*chain.from_iterable(sorted(self.terms))], dtype=np.int64).reshape(-1, 3)
         if self.many_terms:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The light cones of observables: which ops and qubits each of their terms can see, and which terms share a sweep.
+"""Light cones of single terms of observables, and groups of terms that are simulated together.
 
-Pulled back through the circuit, an observable acts on each qubit not at all, by a diagonal, or by anything. A diagonal
-op matters where the observable is more than a diagonal on one of its qubits, any other op where the observable acts on
-its qubit. What several observables see together is the union of what each of them sees; so the cones of Z and of X on
-every single qubit, found by one walk back over the ops, give the cone of every term.
+Pulled back through the circuit, an observable acts on each qubit not at all, by a diagonal, or by any operator. It sees
+a diagonal op if it acts by more than a diagonal on one of the op's qubits. It sees any other op if it acts on the op's
+qubit. The cone of several observables is the union of their cones. Therefore one walk back over the ops, which finds
+the cones of Z and of X on every single qubit, gives the cone of every term.
 
-Simulating a cone of n qubits and g ops takes about ``g 2^n``, and applying each term that is no diagonal ``2^n`` more.
-Terms whose cones overlap are cheaper together, terms far apart are cheaper one by one: `LightCones.groups` merges cones
-pair by pair, the pair that costs least first, and keeps the groups of least cost on the way.
+Simulating a cone of n qubits and g ops costs about ``g 2^n``, and applying each term that is no diagonal costs ``2^n``
+more. Terms whose cones overlap are cheaper together, terms far apart are cheaper one by one. `LightCones.groups` merges
+two cones at a time, the cheapest pair first, and returns the cheapest groups met on the way.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from qiskit_fused.fusion.phase_gadgets import merge_ladders
 from qiskit_fused.program.observables import Observables, X
 from qiskit_fused.program.program import Ops, Program
 
-# Costs are counted in ops times amplitudes, 0.5 ns each on one core (AMD Zen 4).
-_MIN_QUBITS = 12  # active qubits; a gradient of fewer takes less than two evaluations take beside their sweeps
-_FIXED = 1 << 16  # of an evaluation beside its sweeps, 30 us
-_ROW = 1 << 11  # of a row beside its sweeps, 1 us
-_BACK = 2  # times the forward sweep: the sweep back for one observable
+# The unit of cost is one op on one amplitude: 0.5 ns on one core (AMD Zen 4).
+_MIN_QUBITS = 12  # least number of active qubits for groups; a smaller gradient takes less than 2 * _FIXED
+_FIXED = 1 << 16  # cost of one evaluation besides its sweeps: 30 us
+_ROW = 1 << 11  # cost of one row besides its sweeps: 1 us
+_BACK = 2  # cost of the sweep back for one observable, in forward sweeps
 _GAIN = 0.75  # groups are used only if they are estimated to take less than 0.75 of the time of all terms together
-_SEVERAL, _MANY = 16, 256  # rows: groups are made for 1 row, or for as many as these
+_SEVERAL, _MANY = 16, 256  # groups are computed for 1, 16 or 256 rows: the largest of these that the batch has
 
-_MOST_REFERENCE_QUBITS = 30
-_MOST_CONES = 1024  # that are compared with one another at a time
-_BLOCK = 1 << 13  # ops whose sets are transposed at a time
+_MOST_REFERENCE_QUBITS = 30  # largest number of qubits that gates cut for the reference engine may act on
+_MOST_CONES = 1024  # largest number of cones whose pairs are all compared at once
+_BLOCK = 1 << 13  # number of ops whose sets are transposed at a time
 
-_OP_BYTES, _GROUP_BYTES = 300, 1 << 14  # of a group with its plan, for each op and beside them, about
+_OP_BYTES, _GROUP_BYTES = 300, 1 << 14  # estimated bytes of a group with its plan: per op, and besides the ops
 _GROUPINGS: BoundedCache[Grouping] = BoundedCache(64 << 20)
 _CONES: BoundedCache[tuple[Ops, np.ndarray, np.ndarray]] = BoundedCache(32 << 20)
 
@@ -52,10 +52,13 @@ class Group:
     """Terms of observables that are simulated together.
 
     Attributes:
-        terms: int64, ascending, numbers of the terms.
-        observables: int64, ascending, the observables they belong to.
-        num_qubits: qubits that they see.
-        cost: estimated, in ops times amplitudes.
+        terms: int64, ascending, indices of the terms.
+        observables: int64, ascending, indices of the observables that the terms belong to.
+        num_qubits: number of qubits that the terms see.
+        cost: estimated cost, in ops times amplitudes.
+        program: the lowered circuit.
+        support: uint8 (num_circuit_qubits,), the action of the terms on each circuit qubit.
+        cone: the common light cone of the terms.
     """
 
     terms: np.ndarray
@@ -68,12 +71,12 @@ class Group:
 
     @cached_property
     def plan(self) -> FusedProgram:
-        """The fused program of their common light cone, made once."""
+        """The fused program of the common light cone of the terms, made once."""
         return fuse_program(self.program, self.support, self.cone)
 
 
 class Grouping:
-    """The terms of some observables in groups, the group of most qubits first; without groups, all belong together."""
+    """The groups of the terms of some observables, sorted by falling number of qubits; empty if all belong together."""
 
     def __init__(self, groups: list[Group]):
         self.groups = groups
@@ -81,7 +84,7 @@ class Grouping:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the groups and their plans, about."""
+        """Estimated bytes of the groups and their plans."""
         return sum(_GROUP_BYTES + _OP_BYTES * len(group.cone.kept) for group in self.groups)
 
     def parts(self, operators: Observables) -> list[Observables]:
@@ -94,7 +97,7 @@ class Grouping:
 
 
 class LightCones:
-    """The light cones of a program, and groups of terms by what they see.
+    """The light cones of a program, and the groups of terms that are cheapest to simulate.
 
     Args:
         program: the lowered circuit.
@@ -106,16 +109,16 @@ class LightCones:
     def groups(
         self, operators: Observables, num_rows: int, per_pair: bool, most_qubits: int | None = None
     ) -> Grouping | None:
-        """Return groups of terms to simulate one after the other; None where all terms belong together.
+        """Return groups of terms to simulate one after the other; None if all terms belong together.
 
         Args:
             operators: the observables.
-            num_rows: rows of the batch.
-            per_pair: whether every pair of a row and an observable has a sweep back of its own.
-            most_qubits: never put terms together that see more qubits than this.
+            num_rows: number of rows of the batch.
+            per_pair: whether every pair of a row and an observable takes its own sweep back.
+            most_qubits: largest number of qubits that the terms of one group may see; None sets no limit.
 
-        Cost: one look-up for observables that were seen before, else O(ops + terms) and the square of the number of
-        different cones.
+        Cost: one look-up for observables whose groups are cached. Otherwise O(ops + terms), and the square of the
+        number of different cones.
         """
         if self._program.num_qubits < _MIN_QUBITS and most_qubits is None:
             return None
@@ -128,17 +131,20 @@ class LightCones:
         return grouping if grouping.groups else None
 
     def widest(self, operators: Observables) -> tuple[int, int, int]:
-        """Return the qubits that all terms see together, the most that one term sees, and the number of that term."""
+        """Return how many qubits all terms see together, how many the widest term sees, and the index of that term."""
         seen, _, _ = self._seen(operators)
         counts = np.bitwise_count(seen).sum(axis=1, dtype=np.int64)
         together = np.bitwise_count(np.bitwise_or.reduce(seen, axis=0, initial=0)).sum()
         return int(together), int(counts.max(initial=0)), int(counts.argmax()) if len(counts) else 0
 
     def _cones(self) -> tuple[Ops, np.ndarray, np.ndarray]:
-        """Return ops, and packed bits of the qubits and of the ops that Z and X on each qubit see, (2n, words)."""
-        kept_cones = _CONES.get(id(self))
-        if kept_cones is not None:
-            return kept_cones
+        """Return the merged ops, and two arrays of packed bits, (2n, words): the qubits and the ops that are seen.
+
+        Row 2q of both arrays is for Z on qubit q, row 2q + 1 for X on qubit q.
+        """
+        cached_cones = _CONES.get(id(self))
+        if cached_cones is not None:
+            return cached_cones
         program, ops = self._program, merge_ladders(self._program.ops)
         num_qubits = program.num_qubits
         touched = [3 << 2 * qubit for qubit in range(num_qubits)]
@@ -153,7 +159,7 @@ class LightCones:
         return _CONES.put(id(self), cones, num_bytes, owner=self)
 
     def _seen(self, operators: Observables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return packed bits of the qubits that each term sees, and term and row of `_cones` of each letter."""
+        """Return packed bits of the qubits that each term sees, and each letter's term and row of `_cones`."""
         term: np.ndarray = np.repeat(np.arange(operators.num_terms), np.diff(operators.boundaries))
         wires = self._program.output_wires[operators.qubits]
         factor = 2 * wires + ((operators.letters & X) != 0)
@@ -206,12 +212,12 @@ class LightCones:
 
 
 def with_seen_gates(plan: FusedProgram) -> FusedProgram:
-    """Return a plan for the reference engine, which applies gates: its program has no gates that no observable sees.
+    """Return the plan with only the gates that observables see, for the reference engine, which applies whole gates.
 
-    A gate counts as seen where it acts on a qubit that an observable, or a later gate that is seen, acts on.
+    A gate is seen if it acts on a qubit that an observable acts on, or that a later gate which is seen acts on.
 
     Raises:
-        TooManyQubits: when more than 30 qubits are left, and more than the plan has.
+        TooManyQubits: when the gates that are seen act on more than 30 qubits and on more than the plan simulates.
     """
     program, support = plan.program, plan.support
     if support is None or program.any_start or program.num_qubits < _MIN_QUBITS:
@@ -244,10 +250,13 @@ def with_seen_gates(plan: FusedProgram) -> FusedProgram:
 
 @dataclass(eq=False)
 class _Sets:
-    """C cones: packed bits, uint64 (C, words), of their qubits, their ops and the observables whose terms they are of.
+    """C cones as sets.
 
-    ``flips``, float64 (C,), counts the terms that are no diagonals: an observable is applied in one pass for each of
-    them, and in one for all others.
+    Attributes:
+        qubits, ops: packed bits, uint64 (C, words), of the qubits and the ops of each cone.
+        owners: packed bits, uint64 (C, words), of the observables that have terms with this cone.
+        flips: float64 (C,), number of the terms that are no diagonals. An observable is applied in one pass for each
+            such term, and one pass for all diagonal terms together.
     """
 
     qubits: np.ndarray
@@ -266,14 +275,14 @@ class _Sets:
         return _Sets(qubits, ops, owners, self.flips[chosen].sum(keepdims=True))
 
     def with_each(self, number: int) -> _Sets:
-        """Return the unions of one cone with each of them all."""
+        """Return the union of one cone with every cone, C cones."""
         qubits, ops, owners = (part | part[number] for part in (self.qubits, self.ops, self.owners))
         return _Sets(qubits, ops, owners, self.flips + self.flips[number])
 
 
 @dataclass(frozen=True)
 class _Costs:
-    """What simulating cones takes; see `LightCones.groups` for the fields."""
+    """Estimated costs of simulating cones; the fields are arguments of `LightCones.groups`."""
 
     num_rows: int
     per_pair: bool
@@ -287,7 +296,7 @@ class _Costs:
         return _FIXED + self.num_rows * (_ROW + sweeps * np.exp2(np.minimum(_count_qubits(cones), 900)))
 
     def of_unions(self, cones: _Sets) -> np.ndarray:
-        """Return the cost of each union, infinite where the union holds too many qubits."""
+        """Return the cost of each union, float64 (C,); infinite if the union holds more than ``most_qubits`` qubits."""
         costs = self.of(cones)
         if self.most_qubits is not None:
             costs[_count_qubits(cones) > self.most_qubits] = np.inf
@@ -299,7 +308,7 @@ def _count_qubits(cones: _Sets) -> np.ndarray:
 
 
 def _merge(cones: _Sets, costs: _Costs) -> list[list[int]]:
-    """Return the groups of cones that take least; of very many cones, merge some at a time first."""
+    """Return the cheapest groups of cones; first merge blocks of `_MOST_CONES` groups while there are more of them."""
     groups = [[number] for number in range(len(cones.qubits))]
     while len(groups) > _MOST_CONES:
         merged = []
@@ -312,9 +321,10 @@ def _merge(cones: _Sets, costs: _Costs) -> list[list[int]]:
 
 
 def _merge_groups(cones: _Sets, groups: list[list[int]], costs: _Costs) -> list[list[int]]:
-    """Merge the pair of groups that adds least, again and again; return the cheapest groups met on the way.
+    """Merge the pair of groups that adds the least cost, again and again; return the cheapest groups met on the way.
 
-    The merges make a tree. Each node takes what its union costs, or what its two branches cost at their best.
+    The merges make a tree. The least cost of a node is the cost of its union, or the sum of the least costs of its two
+    branches if that is smaller.
     """
     unions = [cones.union(group) for group in groups]
     sets = _Sets(*(np.concatenate([getattr(union, part.name) for union in unions]) for part in fields(_Sets)))
@@ -332,7 +342,7 @@ def _merge_groups(cones: _Sets, groups: list[list[int]], costs: _Costs) -> list[
     least = added[np.arange(count), nearest]
     while True:
         first = int(least.argmin())
-        # where even this union costs more than all groups do, so does every later one
+        # If this cheapest union costs more than all groups together, every later union does so too.
         if not least[first] <= best[alive].sum():
             return [group for number in np.flatnonzero(alive).tolist() for group in partition[number]]
         second = int(nearest[first])
@@ -359,7 +369,7 @@ def _merge_groups(cones: _Sets, groups: list[list[int]], costs: _Costs) -> list[
 
 
 def _transposed(sets: list[int], count: int) -> np.ndarray:
-    """Return packed bits, uint64 (count, words): bit i of row u says whether bit u of ``sets[i]`` is set."""
+    """Return packed bits, uint64 (count, words): bit i of row u is bit u of ``sets[i]``."""
     packed = np.zeros((count, 8 * max(-(-len(sets) // 64), 1)), np.uint8)
     width = -(-count // 8)
     for begin in range(0, len(sets), _BLOCK):

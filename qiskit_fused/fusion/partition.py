@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Program -> prefix, middle and suffix: the parts that are the same in all rows of a batch, and what is between them.
+"""Program -> prefix, middle and suffix: prefix and suffix are the same in all rows of a batch, the middle varies.
 
-The *prefix* holds every instruction that no varying instruction precedes on any path of qubits, the *suffix* every one
-that none follows. Instructions on different qubits commute, so prefix, middle and suffix one after the other are the
-circuit again. States between them lie on the program's qubits as the ops number them.
+The *prefix* holds the instructions that no varying instruction precedes on any path of qubits. The *suffix* holds the
+other instructions that no varying instruction follows. Instructions on different qubits commute, so prefix, middle and
+suffix one after the other are the circuit. The states between the parts number the qubits as the program's ops do.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from qiskit_fused.program.program import Program
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The parts of a program; those without ops are None.
+    """The parts of a program; a part without ops is None.
 
     Attributes:
-        prefix: starts as the program does.
-        rest: what follows the prefix, from states that it ends in; the whole program where there is no prefix.
-        middle: ``rest`` without the suffix; starts as ``rest`` does. None where there is no suffix.
-        suffix: starts from states that ``middle`` ends in.
+        prefix: starts in the start state of the program.
+        rest: all instructions after the prefix, starting in the final states of the prefix. The whole program if there
+            is no prefix.
+        middle: ``rest`` without the suffix; starts as ``rest`` does. None if there is no suffix.
+        suffix: starts in the final states of ``middle``.
     """
 
     prefix: Program | None
@@ -33,7 +34,11 @@ class Split:
 
 
 def split(program: Program, varies: np.ndarray) -> Split:
-    """Split a program where its columns, bool (C,), vary over the rows of a batch.
+    """Split a program into the parts that are the same in all rows of a batch and the part that varies.
+
+    Args:
+        program: the lowered circuit.
+        varies: bool (C,), which columns differ between the rows.
 
     Cost: O(gates) in Python.
     """
@@ -43,7 +48,7 @@ def split(program: Program, varies: np.ndarray) -> Split:
     moved = _moved_wires(program, np.ones(len(qubits), bool))
     active = program.wires >= 0
     if [moved[wire] for wire in program.wires[active]] != program.output_wires[active].tolist():
-        return Split(None, program, None, None)  # qubits were renamed by more than the swaps among the gates
+        return Split(None, program, None, None)  # a rename of qubits is not the product of the swaps among the gates
     forward, none = np.arange(len(qubits)), np.zeros(len(qubits), bool)
     is_prefix = none if program.takes_states else _without_varying_before(qubits, varying, forward)
     prefix, rest = _cut(program, is_prefix)
@@ -55,7 +60,7 @@ def split(program: Program, varies: np.ndarray) -> Split:
 
 
 def _qubits_of_instructions(program: Program) -> list[int]:
-    """Return the qubits that the gates of each instruction act on, as masks."""
+    """Return, for each instruction, the mask of the qubits that its gates act on."""
     masks = []
     for begin, end in zip(program.instructions[:-1, 0].tolist(), program.instructions[1:, 0].tolist()):
         mask = 0
@@ -67,7 +72,13 @@ def _qubits_of_instructions(program: Program) -> list[int]:
 
 
 def _without_varying_before(qubits: list[int], varying: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Say which instructions no varying one precedes in an order, through any chain of shared qubits."""
+    """Return which instructions, bool, do not come after a varying one through any chain of shared qubits.
+
+    Args:
+        qubits: for each instruction, the mask of its qubits.
+        varying: bool, for each instruction, whether it differs between rows.
+        order: the indices of the instructions in the order of the walk.
+    """
     is_free, reached, varies = np.zeros(len(qubits), bool), 0, varying.tolist()
     for number in order.tolist():
         if varies[number] or qubits[number] & reached:
@@ -78,7 +89,7 @@ def _without_varying_before(qubits: list[int], varying: np.ndarray, order: np.nd
 
 
 def _moved_wires(program: Program, chosen: np.ndarray) -> list[int]:
-    """Return, for each wire before some instructions, the wire behind them: their swaps exchange wires."""
+    """Return, for each wire before the chosen instructions, its wire after them: swaps exchange wires."""
     moved = list(range(program.num_qubits))
     for number in np.flatnonzero(chosen).tolist():
         begin, end = program.instructions[number : number + 2, 0].tolist()
@@ -90,7 +101,10 @@ def _moved_wires(program: Program, chosen: np.ndarray) -> list[int]:
 
 
 def _cut(program: Program, chosen: np.ndarray, from_end: bool = False) -> tuple[Program | None, Program | None]:
-    """Cut off the chosen instructions at the start or the end; None for both parts where these have no ops."""
+    """Cut off the chosen instructions at the start, or at the end: return (first part, second part).
+
+    Both parts are None if the chosen instructions have no ops.
+    """
     is_first = ~chosen if from_end else chosen
     num_ops = np.diff(program.instructions[:, 1])
     if not num_ops[chosen].sum():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CX gates that undo each other around diagonals: ``CX D CX`` is a diagonal, of a parity in the place of the target.
+"""Phase gadgets: remove pairs of CX that undo each other around diagonals.
 
-Qiskit writes ``exp(-i t/2 ZZ...Z)`` as a ladder of CX, a rotation and the ladder back: feature maps, QAOA and chemistry
-are full of them. Without their ladders, all that commute are one phase.
+``CX D CX`` is a diagonal: the bit of the target in ``D`` becomes the parity of target and control. Qiskit writes
+``exp(-i t/2 ZZ...Z)`` as a ladder of CX, a rotation and the ladder back; feature maps, QAOA and chemistry circuits
+consist of such ladders. With the ladders removed, the diagonals that commute are one phase.
 """
 
 from __future__ import annotations
@@ -17,35 +18,35 @@ import numpy as np
 from qiskit_fused.program.program import OpKind, Ops
 
 OPS_OF_CX = 3
-"""A change of basis of the target, a sign where both qubits are 1, and the change back."""
+"""The ops of a CX: a change of basis of the target, a sign where both qubits are 1, and the change back."""
 
 _RX, _RZ, _SU2, _TERM = map(
     int, (OpKind.RX, OpKind.RZ, OpKind.SU2, OpKind.TERM)
 )  # ints are compared and converted faster than members of an enum
-_ROUNDING = 1e-12
-_REACH = 1000  # ops on its qubits that a CX looks back for its partner
+_ROUNDING = 1e-12  # absolute tolerance of sines, cosines and quaternions when three ops are compared with a CX
+_REACH = 1000  # largest number of ops on its qubits over which a CX looks back for its partner
 
 _REMOVED, _LEAF, _X_LEAF, _DIAGONAL, _CX = range(5)
 
 
 def merge_ladders(ops: Ops) -> Ops:
-    """Return ops of the same circuit, without pairs of CX that have nothing but what commutes and diagonals between.
+    """Return the ops without the pairs of CX that undo each other: only diagonals and commuting ops lie between them.
 
     Args:
-        ops: of any program.
+        ops: the ops of any program.
 
-    Cost: O(ops) in Python where there are CX gates, times the length of unbroken chains of CX and diagonals.
+    Cost: O(ops) in Python if there are CX gates, times the length of unbroken chains of CX and diagonals.
     """
     cx_places = _find_cx(ops)
     if len({cx[1:] for cx in cx_places}) == len(cx_places):
-        return ops  # no two of them are on the same qubits
+        return ops  # no two CX have the same control and target
     walk = _Walk(ops)
     walk.add(cx_places)
     return walk.finish() if walk.has_merged else ops
 
 
 def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
-    """Return (first op, control, target) of each CX: that its three ops are one, whatever gates they come from."""
+    """Return (first op, control, target) of each three consecutive ops that are a CX, from whatever gates they come."""
     is_term, is_constant = ops.kind == _TERM, ops.kind == _SU2
     candidates = np.flatnonzero(is_term[1:-1] & is_constant[:-2] & is_constant[2:]).tolist()
     if len(candidates) < 2:
@@ -73,34 +74,45 @@ def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
 def _is_cx(before: tuple[float, ...], offset: float, after: tuple[float, ...]) -> bool:
     """Say whether a phase of ``offset``, between two rotations of the target, turns the target by X."""
     a, b, c, d = before
-    # Each is compared where it changes fast: a cosine near -1 would let angles pass that are off by the root of that.
+    # The sine is compared, which is linear in the error of the angle. A cosine near -1 is quadratic in the error: the
+    # tolerance _ROUNDING of the cosine would accept angles that are wrong by its square root.
     if abs(math.sin(offset / 2)) >= _ROUNDING or math.cos(offset / 2) >= 0:
         return False
     if abs(c * d + a * b) >= _ROUNDING or abs(a * a - b * b - c * c + d * d) >= _ROUNDING:  # U^+ Z U = +-X
         return False
     pairs = list(zip((a, -b, -c, -d), after))
-    same = 1.0 if sum(one * other for one, other in pairs) >= 0 else -1.0  # the sign of a quaternion means nothing
-    return b * d > a * c and max(abs(same * one - other) for one, other in pairs) < _ROUNDING
+    sign = 1.0 if sum(left * right for left, right in pairs) >= 0 else -1.0  # q and -q are the same rotation
+    return b * d > a * c and max(abs(sign * left - right) for left, right in pairs) < _ROUNDING
 
 
 class _Walk:
-    """Items in circuit order, a CX being one, with the qubits they touch."""
+    """The ops as items in circuit order, from which pairs of CX are removed.
+
+    An item is the three ops of a CX, or one other op.
+
+    Attributes:
+        rows: for each item, the index of its first op.
+        kinds: for each item, `_REMOVED`, `_LEAF`, `_X_LEAF`, `_DIAGONAL` or `_CX`.
+        masks: for each item, (care, value, sign) of a diagonal, (control, target, 0) of a CX, zeros otherwise.
+        touching: for each qubit, the items that act on it, ascending.
+        has_merged: whether some pair of CX was removed.
+    """
 
     def __init__(self, ops: Ops):
         self.ops = ops
-        self.rows: list[int] = []  # of each item, the first one
+        self.rows: list[int] = []
         self.kinds: list[int] = []
-        self.masks: list[tuple[int, int, int]] = []  # care, value and sign of a diagonal; control, target of a CX
-        self.touching: defaultdict[int, list[int]] = defaultdict(list)  # items, ascending, by qubit
+        self.masks: list[tuple[int, int, int]] = []
+        self.touching: defaultdict[int, list[int]] = defaultdict(list)
         self.has_merged = False
 
-    def add(self, found: list[tuple[int, int, int]]) -> None:
-        """Add all ops, with the CX gates that were found."""
+    def add(self, cx_places: list[tuple[int, int, int]]) -> None:
+        """Add all ops; ``cx_places`` are the CX gates among them, from `_find_cx`."""
         ops = self.ops
         x_axis = (ops.kind == _RX) | ((ops.kind == _SU2) & (ops.quaternion[:, 2:] == 0).all(axis=1))
         kinds, qubits, is_x = ops.kind.tolist(), ops.qubit.tolist(), x_axis.tolist()
         care, value, sign = (part.tolist() for part in (ops.care, ops.value, ops.sign))
-        row, gates = 0, iter([*found, (len(ops), -1, -1)])
+        row, gates = 0, iter([*cx_places, (len(ops), -1, -1)])
         begin, control, target = next(gates)
         while row < len(ops):
             if row == begin:
@@ -154,7 +166,7 @@ class _Walk:
         del touching[bisect_left(touching, number)]
 
     def _partner(self, control: int, target: int, between: list[int]) -> int:
-        """Return the CX that one added now would undo, or -1; and the diagonals on the target between them."""
+        """Return the CX that a CX added now would undo, or -1; append the later diagonals on the target to between."""
         ours, theirs = self.touching[control], self.touching[target]
         i, j = len(ours) - 1, len(theirs) - 1
         of_control, of_target = 1 << control, 1 << target
@@ -168,7 +180,7 @@ class _Walk:
             kind, masks = self.kinds[number], self.masks[number]
             if kind == _DIAGONAL:
                 if masks[0] & of_target and not masks[0] & of_control:
-                    return -1  # a condition on a parity is no term
+                    return -1  # a term cannot be conditioned on a parity of two qubits
                 if number == at_target:
                     between.append(number)
             elif kind == _CX:
@@ -181,7 +193,7 @@ class _Walk:
         return -1
 
     def finish(self) -> Ops:
-        """Return what is left as ops."""
+        """Return the items that are left, as ops."""
         rows, kinds = np.array(self.rows), np.array(self.kinds)
         sizes = np.where(kinds == _CX, OPS_OF_CX, kinds != _REMOVED)
         items = np.repeat(np.arange(len(rows)), sizes)
@@ -190,7 +202,7 @@ class _Walk:
         diagonal = np.flatnonzero(kinds[items] == _DIAGONAL)
         of_diagonals = [self.masks[number] for number in items[diagonal].tolist()]
         care, value, sign = np.array(of_diagonals, dtype=self.ops.sign.dtype).reshape(-1, 3).T
-        alone = (care == 0) & (_count_bits(sign) == 1)  # a rotation of one qubit
+        alone = (care == 0) & (_count_bits(sign) == 1)  # a diagonal on one qubit is an RZ
         result.kind[diagonal] = np.where(alone, _RZ, _TERM)
         result.qubit[diagonal] = np.where(alone, _count_bits(sign - np.ones((), sign.dtype)), -1)
         result.care[diagonal], result.value[diagonal] = care, value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans for people: a fused program comes in, text, tables, sentences and pictures go out.
+"""Plans for people: a fused program becomes text, tables, sentences and pictures.
 
 May import ``execution`` and the folders before it.
 """

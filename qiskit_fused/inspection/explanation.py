@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedProgram -> text: what was fused and left out, what rows share, what a row costs and what bounds its speed."""
+"""FusedProgram -> text: sentences and a table about its gates, its cost, and the gates that the rows of a batch share.
+
+`explain` writes the sentences of `Plan.explain`, `tabulate` the table that printing a plan shows.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,16 @@ from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.phase_gadgets import OPS_OF_CX, merge_ladders
 from qiskit_fused.program.program import OpKind
 
-_WIDTH, _MARGIN = 110, 12
-_MOST_NAMES = 6  # of gates
-_SMALL = 9  # qubits; from 10 on, sweeps take twice as long as the sines and cosines of a row's angles, or longer
-# Bytes of the caches of the machine on which the constants of engines/cpu/costs.py were measured (AMD Zen 4).
+_WIDTH, _MARGIN = 110, 12  # characters of a line, and of the name before its text
+_MOST_NAMES = 6  # largest number of kinds of gates that are listed by name
+_SMALL = 9  # qubits; with more, sweeps take at least twice the time of the sines and cosines of a row's angles
+# Bytes of the second-level cache of a core and of the shared cache of the machine (AMD Zen 4) on which the constants of
+# engines/cpu/costs.py were measured.
 _CORE_CACHE, _SHARED_CACHE = 1 << 20, 32 << 20
 
 
 def fused_text(fused: FusedProgram) -> str:
-    """Say in a few words what a circuit became."""
+    """Return the numbers of rotations, layers, terms and phases of a fused program, in words."""
     return (
         f"{count_text(fused.num_runs, 'rotation')} in {count_text(fused.num_layers, 'layer')}, "
         f"{count_text(len(fused.term_phase), 'term')} in {count_text(fused.num_layers + 1, 'phase')}"
@@ -41,8 +45,8 @@ def explain(fused: FusedProgram, dtype: str, cones: Sequence[int], shared: Seque
     Args:
         fused: the fused program.
         dtype: number format of the amplitudes.
-        cones: qubits of each light cone, see `Plan`.
-        shared: what rows share, see `shared_texts`.
+        cones: number of qubits of each light cone, see `Plan`.
+        shared: (name, text) of each part of the circuit that rows share, see `shared_texts`.
 
     Raises:
         ValueError: for a dtype that is not allowed.
@@ -67,7 +71,13 @@ def explain(fused: FusedProgram, dtype: str, cones: Sequence[int], shared: Seque
 
 
 def tabulate(fused: FusedProgram, cones: Sequence[int], shared: Sequence[tuple[str, str]]) -> str:
-    """Return the printed plan: what was fused, and what a row costs; arguments are those of `explain`."""
+    """Return the printed plan: a table of the fused operations and of the cost of a row.
+
+    Args:
+        fused: the fused program.
+        cones: number of qubits of each light cone, see `Plan`.
+        shared: (name, text) of each part of the circuit that rows share, see `shared_texts`.
+    """
     program = fused.program
     num_terms, sweeps = int((program.ops.kind == OpKind.TERM).sum()), num_sweeps(fused)
     rows = [
@@ -103,7 +113,7 @@ def tabulate(fused: FusedProgram, cones: Sequence[int], shared: Sequence[tuple[s
 
 
 def shared_texts(sharing: Sharing, num_observables: int) -> list[tuple[str, str]]:
-    """Return name and text of each part of a plan that rows share."""
+    """Return (name, text) of each part of the circuit that rows share: its size, and when sharing it saves time."""
     texts = []
     size = 1 << sharing.plan.num_qubits
     for name, part, what in (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table of methods side by side: the states, bytes, sweeps and time that each takes for a batch."""
+"""A table that compares the methods of the backward pass: states, bytes, sweeps and time for a batch of rows."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from qiskit_fused.engines.cpu.memory import Footprint, Request
 from qiskit_fused.engines.cpu.method import Options, fewest_states, methods_by_speed, relative_time
 from qiskit_fused.fusion.fused_program import FusedProgram
 
-_AUTO = "  <- method='auto'"  # which row it takes, on each device
+_AUTO = "  <- method='auto'"  # marks the row that method='auto' takes on each device
 
 
 @dataclass(frozen=True)
 class MethodCost:
-    """What a method takes.
+    """The cost of a batch with one method.
 
     Attributes:
         device: "cpu" or "cuda".
-        method: its name.
-        num_states: statevectors kept per row, beside the cotangent.
-        num_bytes: predicted for the batch, in chunks where it has to be.
-        forward: forward sweeps' worth of steps.
+        method: name of the method.
+        num_states: number of statevectors kept per row, without the cotangent.
+        num_bytes: predicted peak in bytes; for a batch that runs in parts, the peak of one part.
+        forward: steps executed forward, recomputed ones included, in units of one forward sweep.
         time: estimated from operations, relative to "reverse" on the same device.
         fits: whether the bytes are within the limit.
-        is_auto: whether ``method="auto"`` takes it.
+        is_auto: whether ``method="auto"`` takes this method.
     """
 
     device: str
@@ -52,11 +52,11 @@ class MethodCost:
 
 @dataclass(frozen=True, repr=False)
 class Report(ShownAsText):
-    """Methods side by side; ``print`` shows a table. It lists a GPU whether this machine has one or not.
+    """Costs of the methods, compared; ``print`` shows a table. It lists a GPU whether this machine has one or not.
 
     Attributes:
-        title: what was asked.
-        costs: a line for each method on the CPU, several for "checkpoint", and one for a GPU.
+        title: the batch and the limit, in words.
+        costs: one entry for each method on the CPU, several for "checkpoint", and one for a GPU.
     """
 
     title: str
@@ -73,9 +73,16 @@ class Report(ShownAsText):
 
 
 def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) -> Report:
-    """Compare methods for a batch with gradients; "checkpoint" with several numbers of states.
+    """Compare the methods for a batch with gradients.
 
-    These are as many states as fit, and the fewest with which no step is made more than 2, 3 or 5 times.
+    "checkpoint" is listed with as many states as fit into the limit, and with the fewest states for which no step is
+    executed more than 2, 3 or 5 times.
+
+    Args:
+        fused: the fused program.
+        request: the rows, pairs and number format of the batch.
+        num_threads: number of threads of the CPU engine.
+        limit: limit in bytes.
 
     Cost: some seconds for circuits of a million rotations, to find the passes of the GPU.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan: a fused program for people, who print it, draw it, count its operations, and ask how much memory it takes.
+"""Plan: shows a fused program to people. It prints and draws itself, counts operations and predicts bytes.
 
 Engines and compiled circuits hold only the `FusedProgram`; `fuse` returns a plan of it.
 """
@@ -51,12 +51,12 @@ class Plan(ShownAsText):
         cones: number of qubits of each light cone, if the terms of the observables are simulated in several light
             cones; this plan then shows the largest of them.
 
-    The arrays of the fused program, of R runs and T terms, are attributes too. They are like the arrays of
-    ``program.ops``:
+    The arrays of the fused program, of R runs and T terms, are attributes too. They have the dtypes and meanings of
+    the arrays of ``program.ops``:
 
-    * ``leaf_kind``, ``leaf_column``, ``leaf_coefficient``, ``leaf_offset``, ``leaf_quaternion``: gates of the runs.
+    * ``leaf_kind``, ``leaf_column``, ``leaf_coefficient``, ``leaf_offset``, ``leaf_quaternion``: the gates of all runs.
     * ``run_begin``: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
-    * ``run_qubit``, ``run_layer``: int32 (R,), by layer, then qubit.
+    * ``run_qubit``, ``run_layer``: int32 (R,), sorted by layer, then by qubit.
     * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
     """
 
@@ -79,17 +79,17 @@ class Plan(ShownAsText):
 
     @property
     def num_qubits(self) -> int:
-        """n, qubits simulated: those that some observable can see."""
+        """n, the number of simulated qubits: the qubits that some observable can see."""
         return self.fused_program.num_qubits
 
     @property
     def num_layers(self) -> int:
-        """D, layers of rotations."""
+        """D, the number of layers of rotations."""
         return self.fused_program.num_layers
 
     @property
     def num_runs(self) -> int:
-        """Number of runs, each of which is one rotation after fusion."""
+        """Number of runs; each run is executed as one rotation."""
         return self.fused_program.num_runs
 
     @property
@@ -104,7 +104,7 @@ class Plan(ShownAsText):
 
     @property
     def starts(self) -> Starts | None:
-        """The function of the columns that makes the start state of each row, or None."""
+        """The object that makes the start state of each row from the row's columns, or None."""
         return self.fused_program.starts
 
     @property
@@ -114,12 +114,12 @@ class Plan(ShownAsText):
 
     @property
     def support(self) -> np.ndarray | None:
-        """Kind of the observables on each circuit qubit: 0 nothing, 1 diagonal, 2 any. None: all gates stay."""
+        """Action of the observables on each circuit qubit: 0 none, 1 a diagonal, 2 any other. None: all gates stay."""
         return self.fused_program.support
 
     @property
     def takes_states(self) -> bool:
-        """Whether each row has a start state of its own."""
+        """Whether each row starts in its own state."""
         return self.fused_program.takes_states
 
     @property
@@ -141,28 +141,29 @@ class Plan(ShownAsText):
     def num_sweeps(self) -> int:
         """Passes over all amplitudes of a forward sweep on the CPU; the adjoint makes as many, over two states.
 
-        A layer is one sweep, and one more where it rotates qubits that chunks are cut along.
+        A layer is one sweep, and a second one if it rotates qubits along which the state is cut into chunks.
         """
         return costs.num_sweeps(self.fused_program)
 
     def num_positions(self, *, imaginary: bool = False) -> int:
-        """Count the states that the CPU engine meets on its way back: one per phase, and the end.
+        """Count the states that the CPU engine's backward pass visits: one before each phase, and the final one.
 
-        From ``|0...0>`` the state before the first layer is left out, unless ``imaginary`` derivatives need it.
+        If rows start in ``|0...0>``, the state before the first layer is left out, unless ``imaginary`` derivatives
+        need it.
         """
         return costs.num_positions(self.fused_program, imaginary=imaginary)
 
     def flops(self, gradient: bool = True, *, is_real: bool | None = None) -> int:
-        """Count the floating-point operations of the sweeps for one row and observable, a multiply-add being two.
+        """Count the floating-point operations of the sweeps for one row and observable; a multiply-add counts as two.
 
-        A rotation is 4 per amplitude, its adjoint 8 and 4 for the sum Im<lam|Y|psi>. A phase is 8, and 8 more for the
-        product of its two tables (4 where there is one); its adjoint 16, and 6 with the sums of Im(conj(lam) psi). Real
-        states take half of it for rotations, and 2 for a phase or 4 back, without sums.
-        Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
+        A rotation takes 4 flops per amplitude, its adjoint 8, and the sum Im<lam|Y|psi> 4. A phase takes 8 flops, and 8
+        more for the product of its two tables (4 if it has one table). The adjoint of a phase takes 16 flops, and 6
+        more with the sums of Im(conj(lam) psi). Real states take half of the flops of rotations, and 2 flops for a
+        phase or 4 for its adjoint, without sums. Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
 
         Args:
             gradient: whether the adjoint is counted too.
-            is_real: whether states are real; None: where they stay so.
+            is_real: whether states are real; None means real if `is_real` of the plan is True.
         """
         return costs.flops(self.fused_program, gradient, is_real=is_real)
 
@@ -237,7 +238,7 @@ class Plan(ShownAsText):
         return report(self.fused_program, request, threads, resolve_limit(memory_limit))
 
     def sharing(self, varies: np.ndarray) -> Sharing:
-        """Return what rows have in common that differ in some columns of the program only, bool (C,); made once."""
+        """Return the parts of the circuit that rows share if they differ only in some columns, bool (C,); made once."""
         return find_sharing(self.fused_program, varies)
 
     def draw(
@@ -251,16 +252,20 @@ class Plan(ShownAsText):
         num_segments: int | None = None,
         max_layers: int = 6,
     ) -> Figure | str:
-        """Draw the circuit as an engine runs it: fused runs, phases, blocks, sweeps, and states that are kept.
+        """Draw the circuit as an engine runs it: fused runs, phases, blocks, sweeps and kept states.
 
         Args:
             output: "mpl" for a matplotlib figure, which notebooks show and ``savefig`` saves; "text" for a string.
-            device: engine whose sweeps are drawn, "cpu" (with the widest vectors) or "cuda"; neither has to be there.
-            dtype: number format, which decides on blocks.
-            method: of a backward pass, "reverse", "checkpoint" or "store".
-            num_states: for "checkpoint", states kept (see `report`); None: so many that no step is made thrice.
-            num_segments: for "checkpoint", segments of equal length instead, at most one for each layer.
-            max_layers: layers shown (steps of a sweep, for "cuda"), at least 2; of more, the first and the last ones.
+            device: engine whose sweeps are drawn, "cpu" (with the widest vectors) or "cuda". This machine does not
+                need the device.
+            dtype: number format of the amplitudes; the blocks depend on it.
+            method: method of the backward pass, "reverse", "checkpoint" or "store".
+            num_states: for "checkpoint", number of states kept (see `report`). None keeps the fewest states with which
+                no step is executed more than twice.
+            num_segments: for "checkpoint", number of segments of equal length, in the place of ``num_states``; at most
+                the number of layers.
+            max_layers: largest number of layers shown (for "cuda", of steps of sweeps), at least 2. If there are more,
+                the first and the last ones are shown.
 
         Raises:
             ImportError: for "mpl" without matplotlib.
@@ -281,10 +286,13 @@ class Plan(ShownAsText):
         )
 
     def explain(self, dtype: str = "complex128") -> str:
-        """Say in sentences what was fused into what, what was left out, what a row costs and what bounds its speed.
+        """Describe in sentences the fused and the omitted gates, the cost of a row, and the bound of its speed.
 
         Args:
             dtype: number format of the amplitudes.
+
+        Raises:
+            ValueError: for a dtype that is not allowed.
         """
         return explain(self.fused_program, dtype, self.cones, self._shared_texts())
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The roofline of a run: its flop/s over the flops it makes for each byte, below the ceilings of the machine.
+"""Rooflines: the flop/s of measured runs, drawn over their flops per byte, below the ceilings of the machine.
 
-Sweeps that make few flops for each byte they move are bound by bandwidth, a slanted roof; others by the multiply-adds
-of a core, the flat roof (Williams, Waterman and Patterson, CACM 52, 65 (2009)).
+Sweeps that execute few flops per byte are bound by bandwidth, the slanted roof. The others are bound by the
+multiply-adds of the cores, the flat roof (Williams, Waterman and Patterson, CACM 52, 65 (2009)).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from qiskit_fused.options import FusedOptions
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_CACHED_BYTES = 128 << 10  # of an array; two of them stay in the cache of a core, and leave its first level
-_MEMORY_BYTES = 256 << 20  # of all arrays, more than caches hold
-_REPEATS = 7
+_CACHED_BYTES = 128 << 10  # bytes of an array: two arrays fit into the second-level cache of a core, not into the first
+_MEMORY_BYTES = 256 << 20  # bytes of all arrays together: more than the caches hold
+_REPEATS = 7  # number of timings, of which the fastest counts
 
 
 @dataclass(frozen=True)
@@ -70,21 +70,21 @@ class Run:
 
     @property
     def flops_per_second(self) -> float:
-        """Flops of the sweeps over the time of all."""
+        """Flops of the sweeps of all rows, per second of the whole run."""
         return self.num_rows * self.plan.flops(self.gradient) / self.seconds
 
     @property
     def flops_per_byte(self) -> float:
-        """Flops for each byte that sweeps move."""
+        """Flops of the sweeps per byte that they move."""
         return self.plan.flops(self.gradient) / self.plan.bytes_moved(self.dtype, gradient=self.gradient)
 
 
 def measure_ceilings(dtype: str = "complex128", num_threads: int | None = None) -> Ceilings:
-    """Measure what this machine can do, the best of several tries; takes about a second and 256 MiB.
+    """Measure the ceilings of this machine, the best of several tries; takes about a second and 256 MiB.
 
     Args:
         dtype: number format of the amplitudes.
-        num_threads: threads; None is what the option of that name takes.
+        num_threads: number of threads; None is the default of the option ``num_threads``.
     """
     options = FusedOptions(dtype=dtype, num_threads=num_threads)
     threads = options.resolve_num_threads()
@@ -98,7 +98,7 @@ def measure_ceilings(dtype: str = "complex128", num_threads: int | None = None) 
 
 
 def _copy_rate(num_bytes: int, num_threads: int) -> float:
-    """Return the most bytes/s, read plus written, of copies of that size side by side."""
+    """Return the highest rate, in bytes/s read plus written, of concurrent copies of ``num_bytes`` per thread."""
     sources = [np.full(num_bytes // 8, 1.0) for _ in range(num_threads)]
     targets = [np.zeros_like(source) for source in sources]
     copies = max((1 << 22) // num_bytes, 1)
@@ -119,15 +119,15 @@ def _seconds(function: Callable[[], object]) -> float:
 
 
 def draw_roofline(runs: Sequence[Run], ceilings: Ceilings) -> Figure:
-    """Draw runs below the ceilings of the machine they ran on, with the same number format and threads.
+    """Draw runs below the ceilings of the machine on which they ran.
 
     Args:
-        runs: measured evaluations, all of the number format of the ceilings.
+        runs: measured evaluations, in the number format of the ceilings and with as many threads.
         ceilings: see `measure_ceilings`.
 
     Raises:
-        ImportError: without matplotlib.
-        ValueError: without runs, or for runs of another number format.
+        ImportError: if matplotlib is not installed.
+        ValueError: if ``runs`` is empty, or if a run has another number format than the ceilings.
     """
     if not runs:
         raise ValueError("runs is empty; allowed: one run or more.")

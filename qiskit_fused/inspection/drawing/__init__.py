@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of plans: the layout of a picture as data, drawn with matplotlib or as text.
+"""Pictures of plans: a fused program becomes a layout, which is data; matplotlib or plain text shows the layout.
 
 May import the modules of ``inspection`` itself and the folders before it.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of plans, with matplotlib or as text: two renderers of one layout."""
+"""Layout -> picture: draws the layout of a plan with matplotlib or as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TEXT_WIDTH = 118
+_TEXT_WIDTH = 118  # characters of a line
 _TEXT_SIGNS = {"run": "[ ]", "block": "░", "box": "▒", "sweep": "┊", "cut": "═", "kept": "┃", "recomputed": "~"}
 
 # Okabe and Ito's palette, whose colours stay apart for colour-blind readers, and tints of it.
@@ -27,7 +27,7 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#A0508C"
 _RUN, _CONSTANT, _BLOCK, _BOX, _AGAIN = "#9CCDEE", "#FFFFFF", "#D8ECF9", "#F6CBA8", "#CDEBE1"
 _BANDS, _WIRE, _FADED, _INK = ("#F3F3F3", "#E2E2E2"), "#707070", "#8A8A8A", "#1A1A1A"
 _SYMBOLS = {ON: ("o", True), OFF: ("o", False), SIGN: ("s", True)}
-_INCH = 0.36  # of a unit: the space between two qubits
+_INCH = 0.36  # inches between two qubits, the unit of length of a picture
 
 
 def draw(
@@ -41,7 +41,7 @@ def draw(
     num_segments: int | None,
     max_layers: int,
 ) -> Figure | str:
-    """Draw a plan; see `Plan.draw`."""
+    """Draw a fused program; see `Plan.draw` for the arguments and errors."""
     check_choice("output", output, ("mpl", "text"))
     check_choice("device", device, ("cpu", "cuda"))
     check_choice("method", method, METHODS)
@@ -65,7 +65,7 @@ def draw(
 
 
 def draw_text(layout: Layout, width: int = _TEXT_WIDTH) -> str:
-    """Render a layout as text, folded to lines of at most that many characters if a column is not longer."""
+    """Render a layout as text, folded to lines of at most ``width`` characters; one column is never folded."""
     names = [name for wire in layout.wires for name in (wire.start, wire.end)]
     margin = max(map(len, ["states", *names]))
     rows: list[list[_TextColumn]] = [[]]
@@ -84,7 +84,7 @@ def draw_text(layout: Layout, width: int = _TEXT_WIDTH) -> str:
 
 
 class _TextColumn:
-    """The characters of a column: a line for each simulated qubit and each space between two, all of one length."""
+    """The characters of a column: lines of equal length, one per simulated qubit and one between each two of them."""
 
     def __init__(self, layout: Layout, place: int):
         self.column = column = layout.columns[place]
@@ -155,20 +155,20 @@ def _text_rows(layout: Layout, row: list[_TextColumn], margin: int, first: bool,
 
 
 def draw_figure(layout: Layout) -> Figure:
-    """Render a layout as a matplotlib Figure, which nothing else holds on to.
+    """Render a layout as a matplotlib Figure, to which pyplot keeps no reference.
 
     Raises:
-        ImportError: without matplotlib.
+        ImportError: if matplotlib is not installed.
     """
-    new_figure(1.0, 1.0)  # or the error
+    new_figure(1.0, 1.0)  # raises the ImportError before `_Picture` imports matplotlib
     return _Picture(layout).figure
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that many inches, which belongs to no pyplot window.
+    """Return an empty figure of the given width and height in inches, which belongs to no pyplot window.
 
     Raises:
-        ImportError: without matplotlib.
+        ImportError: if matplotlib is not installed.
     """
     try:
         # matplotlib is optional, and only a process that draws needs it, here and in the methods of `_Picture`.
@@ -179,7 +179,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 class _Picture:
-    """A figure in the making: x in units from the left, y the number of the wire from the top."""
+    """Draws a layout into a figure. x is in units of `_INCH` from the left, y is the index of the wire from the top."""
 
     def __init__(self, layout: Layout):
         self.layout, self.count = layout, len(layout.bits)
@@ -305,13 +305,13 @@ class _Picture:
         last = place
         while last + 1 < len(self.widths) and self._continues(last + 1):
             last += 1
-        if self._continues(place) or not self.widths[place]:  # one label for a layer of two sweeps
+        if self._continues(place) or not self.widths[place]:  # the two columns of a layer of two sweeps share a label
             return
         x = (self.lefts[place] + self.lefts[last] + self.widths[last]) / 2
         self._text(x, y, f"{name} {column.number}", rotation=90, va="top", color=_FADED)
 
     def _continues(self, place: int) -> bool:
-        """Say whether a column shows the same layer as the one before."""
+        """Return whether a column shows the same layer as the column before it."""
         if not place:
             return False
         before, column = self.layout.columns[place - 1 : place + 1]
@@ -342,7 +342,7 @@ class _Picture:
         self._text(x, (self.count - 1) / 2, f"⋯\n{lines}", linespacing=1.5)
 
     def _legend(self) -> dict[str, Any]:
-        """Return a handle for each text."""
+        """Return the legend: the matplotlib handle of each text."""
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
@@ -376,7 +376,7 @@ class _Picture:
 
 
 def _stretches(bits: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield first and last of each stretch of neighbouring bits."""
+    """Yield the first and the last bit of each stretch of neighbouring bits; ``bits`` are ascending."""
     cuts = [k for k, (a, b) in enumerate(pairwise(bits), start=1) if b != a + 1]
     for begin, end in pairwise([0, *cuts, len(bits)]):
         if begin < end:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedProgram -> layout: what a picture of a plan shows, and where; `draw` renders it, with matplotlib or as text.
+"""FusedProgram -> layout: the parts of a picture and their places, as data; `draw` renders it.
 
-Columns are phases and layers in turn, in the order an engine sweeps over them. Those in the middle of a deep circuit
-are left out, and counted.
+Columns are phases and layers in turn, in the order in which an engine sweeps over them. The middle of a deep circuit is
+left out, and the picture counts the omitted columns.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from qiskit_fused.inspection.drawing.sweeps import CpuSweeps, CudaSweeps, SweepP
 from qiskit_fused.inspection.explanation import fused_text
 from qiskit_fused.options.method import REVERSE, Method
 
-_MOST_PLACES = 6  # side by side in a phase; phases with more are one box
-_MOST_WIRES = 4  # of qubits that are not simulated; more are one line
-_DETAILED_QUBITS = 10  # of plans whose runs name their gates
+_MOST_PLACES = 6  # largest number of marks side by side in a phase; a phase with more marks is drawn as one box
+_MOST_WIRES = 4  # largest number of qubits not simulated that have a line each; more of them share one line
+_DETAILED_QUBITS = 10  # largest number of simulated qubits for which runs name their gates
 
 ON, OFF, SIGN = "●", "○", "■"
-"""How a term depends on a qubit: it acts where that is 1, or where it is 0, or with the sign (-1)^bit."""
+"""How a term depends on a qubit: it acts if the qubit is 1, it acts if the qubit is 0, or its sign is (-1)^bit."""
 
 
 @dataclass(frozen=True)
 class RunMark:
-    """One run.
+    """The mark of one run.
 
     Attributes:
-        run: index in the plan.
-        bit: that it rotates.
-        num_gates: merged into it.
-        label: its gates, "Rx(x[0]) Ry(w)"; where names are long, "Rx₀ Ry₁", with places in circuit.parameters.
+        run: index of the run in the fused program.
+        bit: bit that the run rotates.
+        num_gates: number of gates merged into the run.
+        label: the gates of the run, "Rx(w) Ry(v)"; "Rx₀ Ry₁" shows places in circuit.parameters for long names.
         has_parameter: whether some angle depends on the parameters.
     """
 
@@ -51,13 +51,13 @@ class RunMark:
 
 @dataclass(frozen=True)
 class TermMark:
-    """Diagonal terms on the same qubits, or all of a phase, drawn as one.
+    """The mark of diagonal terms on the same qubits, or the one mark of all terms of a phase.
 
     Attributes:
-        terms: indices in the plan.
-        bits: ascending.
-        symbols: of each bit, ON, OFF or SIGN; "" for a whole phase.
-        place: 0, 1, ... from the left in its phase; marks whose spans overlap have places of their own.
+        terms: indices of the terms in the fused program.
+        bits: bits that the terms act on, ascending.
+        symbols: for each bit, ON, OFF or SIGN; "" for the mark of a whole phase.
+        place: position in the phase, 0, 1, ... from the left; marks whose spans overlap have different places.
         has_parameter: whether some angle depends on the parameters.
     """
 
@@ -74,24 +74,24 @@ class TermMark:
 
     @property
     def label(self) -> str:
-        """Their number."""
+        """The number of terms, in words."""
         return count_text(len(self.terms), "term")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A phase or the rotations of a layer.
+    """One column of the picture: a phase, or the rotations of a layer.
 
     Attributes:
         kind: "phase" or "layer".
-        number: of the phase or layer; for a GPU, of the step.
-        sweep: 1, 2, ...
+        number: index of the phase or layer; for a GPU, of the step.
+        sweep: number of the sweep, 1, 2, ...
         window: bits that a tile of the sweep holds.
-        terms: of a phase.
-        runs: of a layer.
+        terms: marks of the terms of a phase.
+        runs: marks of the runs of a layer.
         blocks: bits rotated together in registers; spans of the same layer do not overlap.
-        is_kept: whether the state before it is kept for the backward sweep.
-        is_recomputed: whether its step is made again for the backward sweep.
+        is_kept: whether the state before the column is kept for the backward pass.
+        is_recomputed: whether the step of the column is executed again for the backward pass.
     """
 
     kind: str
@@ -106,12 +106,12 @@ class Column:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it is a phase without terms, which a picture leaves out where a layer of the same sweep follows."""
+        """Whether the column is a phase without terms; it is not drawn if a layer of the same sweep follows."""
         return self.kind == "phase" and not self.terms
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """First and last bit of each block; a block is cut where bits between are outside the window."""
+        """First and last bit of each block; a block is cut in two at bits outside the window."""
         places = {bit: place for place, bit in enumerate(self.window)}
         spans = []
         for block in self.blocks:
@@ -125,13 +125,21 @@ class Column:
 
     @property
     def num_places(self) -> int:
-        """Marks side by side."""
+        """Number of marks side by side."""
         return 1 + max((mark.place for mark in self.terms), default=-1)
 
 
 @dataclass(frozen=True)
 class Gap:
-    """What is left out before column ``at``; states are those that are kept."""
+    """The columns that are left out.
+
+    Attributes:
+        at: index of the column after the gap.
+        steps: number of layers or steps left out.
+        unit: name of a step, "layer" or "step".
+        rotations, terms, sweeps: numbers of rotations, terms and whole sweeps left out.
+        states: number of kept states left out.
+    """
 
     at: int
     steps: int
@@ -154,14 +162,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Wire:
-    """A line of the picture: a qubit, or several that are not simulated.
+    """A line of the picture: one qubit, or several qubits that are not simulated.
 
     Attributes:
-        start, end: names before the first gate and behind the last one, which differ where swaps renamed qubits; the
-            line of a qubit that is not simulated has no end.
-        bit: of the plan, -1 where it is not simulated.
-        is_cut: whether chunks are cut along it.
-        why: it is not simulated.
+        start, end: names of the qubit before the first and after the last gate; they differ if swaps renamed it. The
+            line of a qubit that is not simulated has no end name.
+        bit: bit of the qubit in the fused program, -1 if it is not simulated.
+        is_cut: whether the state is cut into chunks along the qubit.
+        why: the reason why the qubit is not simulated.
     """
 
     start: str
@@ -176,14 +184,14 @@ class Layout:
     """A picture of a plan as data.
 
     Attributes:
-        title: what was fused, and how it runs.
+        title: two lines: the size of the fused program, and its sweeps.
         wires: from top to bottom: simulated qubits by bit, then the others.
         columns: from left to right.
-        gap: what is left out, or None.
-        num_start_sweeps: first sweeps that write a product state, |0...0> turned by layer 0.
-        method: of the backward pass.
-        keeps_end: whether the last state is kept for it.
-        unit: what `Column.number` counts: "layer" or "step".
+        gap: the columns that are left out, or None.
+        num_start_sweeps: number of first sweeps, which write the product state of |0...0> after layer 0.
+        method: method of the backward pass.
+        keeps_end: whether the final state is kept for the backward pass.
+        unit: the unit that `Column.number` counts: "layer" or "step".
     """
 
     title: tuple[str, str]
@@ -197,7 +205,7 @@ class Layout:
 
     @property
     def is_detailed(self) -> bool:
-        """Whether runs name their gates; with many qubits they say how many."""
+        """Whether runs name their gates; with many qubits they show only the number of gates."""
         return len(self.bits) <= _DETAILED_QUBITS
 
     @property
@@ -206,11 +214,11 @@ class Layout:
         return tuple(wire for wire in self.wires if wire.bit >= 0)
 
     def label(self, run: RunMark) -> str:
-        """What stands on a run."""
+        """Return the text on a run: its gates, or their number."""
         return run.label if self.is_detailed else str(run.num_gates)
 
     def legend(self) -> dict[str, str]:
-        """Say what those parts are that are in this picture."""
+        """Return the legend: the meaning of each symbol that occurs in this picture."""
         terms = [mark for column in self.columns for mark in column.terms]
         symbols = {symbol for mark in terms for symbol in mark.symbols}
         labels = " ".join(self.label(run) for column in self.columns for run in column.runs)
@@ -236,7 +244,7 @@ class Layout:
         return {name: text for name, present, text in entries if present}
 
     def sweeps(self) -> Iterator[tuple[int, int]]:
-        """Yield begin and end of the columns of each sweep that is shown, in two parts where the gap cuts it."""
+        """Yield begin and end of the columns of each sweep shown; a sweep that the gap cuts is yielded in two parts."""
         edges = [0] if self.columns else []
         for k, (before, column) in enumerate(pairwise(self.columns), start=1):
             if column.sweep != before.sweep or (self.gap is not None and k == self.gap.at):
@@ -252,16 +260,17 @@ def make_layout(
     method: Method = REVERSE,
     max_layers: int = 6,
 ) -> Layout:
-    """Lay a plan out.
+    """Lay out the picture of a fused program.
 
     Args:
         fused: the fused program.
-        device: "cpu" or "cuda", whose sweeps and blocks are shown.
-        dtype: number format, on which blocks and windows depend.
-        method: which states the backward pass keeps.
-        max_layers: layers (steps, for "cuda") shown, at least 2; of more, the first and the last ones.
+        device: "cpu" or "cuda": the engine whose sweeps and blocks are shown.
+        dtype: number format of the amplitudes; blocks and windows depend on it.
+        method: method of the backward pass, which decides on the kept states.
+        max_layers: largest number of layers (for "cuda", of steps) shown, at least 2. If there are more, the first and
+            the last ones are shown.
 
-    Cost: O(what is shown) for "cpu", that of `make_windows` for "cuda".
+    Cost: O(columns shown) for "cpu", the cost of `make_windows` for "cuda".
     """
     sweeps = CudaSweeps(fused, dtype) if device == "cuda" else CpuSweeps(fused, dtype)
     kept = _kept_positions(method, sweeps.num_positions)
@@ -330,7 +339,7 @@ def _columns(
 
 
 def _kept_positions(method: Method, num_positions: int) -> set[int]:
-    """Return the positions whose states are there when the backward pass begins."""
+    """Return the positions whose states are in memory when the backward pass begins."""
     schedule = schedule_of(method, num_positions)
     if schedule is None:
         return set()
@@ -339,13 +348,13 @@ def _kept_positions(method: Method, num_positions: int) -> set[int]:
 
 
 def _term_marks(fused: FusedProgram, terms: Sequence[int]) -> tuple[TermMark, ...]:
-    """Merge terms on the same qubits, and put marks whose spans overlap side by side; too many become one box."""
+    """Return one mark for the terms with the same masks; one box for all, if more than `_MOST_PLACES` overlap."""
     care, value, sign = fused.term_care, fused.term_value, fused.term_sign
     together: dict[tuple[int, int, int], list[int]] = {}
     for term in terms:
         together.setdefault((int(care[term]), int(value[term]), int(sign[term])), []).append(term)
     marks: list[TermMark] = []
-    ends: list[int] = []  # last bit taken in each place
+    ends: list[int] = []  # for each place, the last bit of its last mark
     supports = {masks: bits_of(masks[0] | masks[2]) for masks in together}
     for masks, bits in sorted(supports.items(), key=lambda item: (len(item[1]) > 1, item[1])):
         symbols = "".join(SIGN if masks[2] >> bit & 1 else ON if masks[1] >> bit & 1 else OFF for bit in bits)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A matplotlib figure that notebooks show. Importing this module imports matplotlib: do it where a picture is drawn."""
+"""A matplotlib figure that notebooks show.
+
+Importing this module imports matplotlib, so only functions that draw import it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from matplotlib.figure import Figure
 
 
 class NotebookFigure(Figure):
-    """A figure that belongs to no pyplot window, and which notebooks show all the same."""
+    """A figure that belongs to no pyplot window and shows itself in notebooks."""
 
     def _repr_png_(self) -> bytes:
         png = BytesIO()

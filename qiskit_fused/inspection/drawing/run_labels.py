@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands on the runs of a picture: their gates by name, with the parameters of their angles."""
+"""Labels of the runs in a picture: the names of a run's gates, with the parameters of their angles."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.program import OpKind
 
-_MOST_LEAVES = 3  # gates of a run that are named; those of longer runs are counted
-_LONGEST_LABEL = 20  # characters of a run's label; gates of runs with longer ones are counted
-_LONGEST_NAME = 8  # characters of a parameter's name; parameters with longer ones have their number as a subscript
+_MOST_LEAVES = 3  # largest number of gates of a run that are named; a longer run shows the number of its gates
+_LONGEST_LABEL = 20  # characters of a run's label; a run with a longer label shows the number of its gates
+_LONGEST_NAME = 8  # characters of a parameter's name; a parameter with a longer name is shown by its index
 _DIGITS, _EXPRESSION = "₀₁₂₃₄₅₆₇₈₉", "ₑ"
 _SUBSCRIPTS = str.maketrans("0123456789e", _DIGITS + _EXPRESSION)
 _PLAIN = str.maketrans(_DIGITS, "0123456789")
@@ -21,13 +21,13 @@ _HADAMARD = (0.0, sqrt(0.5), 0.0, sqrt(0.5))
 
 
 def run_label(fused: FusedProgram, leaves: Sequence[int]) -> str:
-    """Return the gates of a run, such as "Rx(w) Ry"; their number where that is short of space."""
+    """Return the gates of a run, such as "Rx(w) Ry", or the number of its gates if the names are too long."""
     label = " ".join(_gate_label(fused, leaf) for leaf in leaves[: _MOST_LEAVES + 1])
     return label if len(leaves) <= _MOST_LEAVES and len(label) <= _LONGEST_LABEL else f"{len(leaves)} gates"
 
 
 def label_meanings(labels: str) -> Iterator[tuple[str, str]]:
-    """Yield an example and what it means for each way in which labels name an angle."""
+    """Yield (example, meaning) for each way in which ``labels``, separated by spaces, name an angle."""
     words = labels.split()
     for word in [word for word in words if word.endswith(")")][:1]:
         yield word, f"its angle depends on the parameter {word[:-1].partition('(')[2]}"
@@ -38,7 +38,7 @@ def label_meanings(labels: str) -> Iterator[tuple[str, str]]:
 
 
 def count_words(number: int) -> str:
-    """Write a number of gates."""
+    """Return a number of gates in words."""
     return {1: "one gate", 2: "two gates"}.get(number, f"{number} gates")
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedProgram -> sweeps: what each engine does in one pass over the state, in which order, to be shown to people.
+"""FusedProgram -> sweeps: the order in which each engine executes phases and layers, for pictures.
 
-The work is counted in *steps*. On the CPU step k is phase k and layer k: one sweep, and one more where the layer
-rotates qubits that chunks are cut along. On a GPU a sweep is a window, of many steps (see `windows`).
+The work is counted in *steps*. On the CPU, step k is phase k and layer k: one sweep, and a second one if the layer
+rotates qubits along which the state is cut into chunks. On a GPU, a sweep is a window of many steps (see `tiling`).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from qiskit_fused.engines.cuda.passes import cover
 from qiskit_fused.engines.cuda.tiling import make_windows
 from qiskit_fused.fusion.fused_program import FusedProgram
 
-_BLOCK_QUBITS = CONSTANTS.widest_block_qubits
+_BLOCK_QUBITS = CONSTANTS.widest_block_qubits  # strided qubits that the widest vectors rotate in one block
 
 
 class SweepPart(NamedTuple):
-    """What a sweep does of one step.
+    """The part of one step that one sweep executes.
 
     Attributes:
-        sweep: 1, 2, ...
+        sweep: number of the sweep, 1, 2, ...
         window: bits that a tile of the sweep holds.
-        terms: applied first; None where an earlier sweep did.
-        blocks: runs that are rotated together in registers.
+        terms: terms that are applied before the blocks; None if an earlier sweep applied the terms of the step.
+        blocks: lists of runs; the runs of a block are rotated together in registers.
     """
 
     sweep: int
@@ -44,15 +44,16 @@ def _lane_bits(dtype: str) -> int:
 
 
 class CpuSweeps:
-    """Sweeps of the CPU engine with the widest vectors, which decide on its blocks.
+    """Sweeps of the CPU engine, with the blocks of its widest vectors.
 
     Attributes:
-        unit: what a step is called.
-        where: they run, for a title.
-        num_steps, num_sweeps: going forward.
-        num_positions: states a backward pass needs (see `schedules`); position p is the state before a step.
-        num_start_sweeps: first sweeps that write a product state, |0...0> turned by layer 0.
-        cut_from: first bit that chunks are cut along.
+        unit: name of a step.
+        where: device or chunks on which the sweeps run, for a title.
+        num_steps, num_sweeps: number of steps and of sweeps of the forward pass.
+        num_positions: number of states that a backward pass needs (see `checkpointing`); position p is the state before
+            a step.
+        num_start_sweeps: number of first sweeps, which write the product state of |0...0> after layer 0.
+        cut_from: lowest bit along which the state is cut into chunks.
     """
 
     unit = "layer"
@@ -68,15 +69,15 @@ class CpuSweeps:
         self.num_start_sweeps = 1 + int(0 in self._crossing[:1]) if starts else 0
 
     def step_after(self, position: int) -> int:
-        """Return the step that starts from a position, the number of steps for the last one."""
+        """Return the step that starts from a position; ``num_steps`` for the last position."""
         return self.num_steps - self.num_positions + position
 
     def end(self, step: int) -> int:
-        """Return the first step after the state that a step is made for."""
+        """Return the step that starts from the first position after ``step``."""
         return step + 1
 
     def parts(self, step: int) -> Iterator[SweepPart]:
-        """Yield what is done of a step, sweep by sweep."""
+        """Yield the parts of a step, one for each sweep that executes some of it."""
         fused, sweep = self._fused, 1 + step + int(np.searchsorted(self._crossing, step))
         terms, runs = (
             range(*np.searchsorted(of, [step, step + 1]).tolist()) for of in (fused.term_phase, fused.run_layer)
@@ -92,9 +93,9 @@ class CpuSweeps:
 
 
 class CudaSweeps:
-    """Sweeps of the CUDA engine, with the attributes of `CpuSweeps`; position p is the state behind the p-th window.
+    """Sweeps of the CUDA engine, with the attributes of `CpuSweeps`; position p is the state after the first p windows.
 
-    Cost: that of `make_windows`.
+    Cost: the cost of `make_windows`.
     """
 
     unit, where = "step", ", on a GPU"
@@ -111,15 +112,15 @@ class CudaSweeps:
         self.num_positions, self.cut_from = max(len(windows), 1), fused.num_qubits
 
     def step_after(self, position: int) -> int:
-        """Return the step that starts from a position, the number of steps for the last one."""
+        """Return the step that starts from a position; ``num_steps`` for the last position."""
         return self._ends[min(position, self.num_sweeps)]
 
     def end(self, step: int) -> int:
-        """Return the first step after the state that a step is made for."""
+        """Return the step that starts from the first position after ``step``."""
         return self._ends[self._steps[step][0]]
 
     def parts(self, step: int) -> Iterator[SweepPart]:
-        """Yield what is done of a step."""
+        """Yield the one part of a step, which one sweep executes."""
         sweep, window, work = self._steps[step]
         run_at = {window.qubits.index(self._fused.run_qubit[run]): run for run in work.runs}
         groups = cover(list(run_at), self._tile - self._registers, self._tile, self._registers)
