@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,9 @@ from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.formats import REAL_FORMAT
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.value_layout import Slots, leaf_records, place_slots
+from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.program.observables import TermMasks
 from qiskit_fused.program.program import OpKind
-
-if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import FusedProgram
-    from qiskit_fused.program.observables import TermMasks
 
 _MAX_SLOT_BYTES = 64 << 20  # device memory for the slots of one plan, for several sets of columns that vary
 _MAX_DIAGONAL_BYTES = 1 << 26  # of the diagonals of one request; larger ones are made while they are read

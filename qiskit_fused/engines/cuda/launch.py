@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from qiskit_fused.engines.cuda.formats import REAL_FORMAT, REGISTER_QUBITS, real_type, shared_memory, tiles_per_block
-
-if TYPE_CHECKING:
-    from qiskit_fused.engines.cuda.passes import Passes
+from qiskit_fused.engines.cuda.passes import Passes
 
 
 def kernel(runtime: Any, file: str, name: str, dtype: str, tile_qubits: int | None = None) -> Any:

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from qiskit_fused.engines.interface import Watch
+from qiskit_fused.engines.interface import Watch
 
 FIRST_AHEAD = 1 << 28  # amplitudes to sweep before the first wait: some 10 ms of an H200 (computed)
 LEAST_WAIT, MOST_WAIT = 0.03, 0.06  # seconds between waits, where single sweeps are not longer
