@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Circuit -> Program -> FusedProgram, each made once.
+"""Lower and fuse each circuit once, and cache the results: circuit -> Program -> FusedProgram.
 
-Circuits are mutable and have no version number, so "the same circuit" means: the same object, which equals the snapshot
-taken when it was lowered.
+Circuits are mutable and have no version number. So a circuit counts as unchanged if it is the same object and equals
+the snapshot that was taken when it was lowered.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.program.program import Program
 
-MAX_CIRCUIT_BYTES = 256 << 20  # of all compiled circuits, without their plans
-MAX_PLAN_BYTES = 256 << 20  # of all plans, with what the CPU engine makes of them
-_INSTRUCTION_BYTES = 1000  # of a compiled circuit for each instruction, and as many for the circuit itself
+MAX_CIRCUIT_BYTES = 256 << 20  # bound of all cached compiled circuits in bytes, without their fused programs
+MAX_PLAN_BYTES = 256 << 20  # bound of all cached fused programs in bytes, with the CPU engine's copies of them
+_INSTRUCTION_BYTES = 1000  # estimated bytes of a compiled circuit: this for each instruction, and once for the circuit
 
 _PLANS: BoundedCache[FusedProgram] = BoundedCache(MAX_PLAN_BYTES)
 
@@ -45,7 +45,7 @@ class CompiledCircuit:
         check_circuit(circuit)
         self._circuit: Callable[[], Any] = weakref.ref(circuit)
         self._snapshot: Snapshot | None = Snapshot(circuit)
-        self._kept: QuantumCircuit | None = None  # a copy of the circuit, where `compile_circuit` made this
+        self._kept: QuantumCircuit | None = None  # a copy of the circuit, if `compile_circuit` made this object
         self.num_instructions = len(circuit.data)
         self.num_qubits = circuit.num_qubits
         self.parameters: tuple[Parameter, ...] = tuple(circuit.parameters)
@@ -53,7 +53,7 @@ class CompiledCircuit:
         self.program: Program = lower(circuit)
         self._snapshot.settle(self.program.ops.column)
         self.light_cones = LightCones(self.program)
-        self._owner = Owner()  # of plans; copies share it
+        self._owner = Owner()  # owns the cached fused programs; `_keeping` shares it
 
     @property
     def circuit(self) -> QuantumCircuit:
@@ -72,36 +72,44 @@ class CompiledCircuit:
         return {} if self._kept is None else self._kept.metadata
 
     def _keeping(self, circuit: QuantumCircuit | None) -> CompiledCircuit:
-        """Return a compiled circuit with the same program and plans, that holds this circuit, or none."""
+        """Return a compiled circuit with the same program and fused programs, whose `circuit` is this circuit."""
         other = object.__new__(CompiledCircuit)
         other.__dict__.update(self.__dict__)
         other._kept = circuit
         return other
 
     def describes(self, circuit: QuantumCircuit) -> bool:
-        """Say whether this is that circuit object, unchanged since."""
+        """Say whether ``circuit`` is the compiled object and has not changed since."""
         return self._circuit() is circuit and self._snapshot is not None and self._snapshot.matches(circuit)
 
     def _describes_copy(self, circuit: QuantumCircuit) -> bool:
-        """Say `describes` of a copy that only the caller holds; the original and its copies share Python objects."""
+        """Say `describes` for a copy that only the caller holds, so only shared Python objects may have changed."""
         return self._fits(circuit) and self._snapshot is not None and self._snapshot.matches_objects(circuit)
 
     def _fits(self, circuit: QuantumCircuit) -> bool:
-        """Say whether this is that circuit object, of the same size; a quick test before `describes`."""
+        """Say whether ``circuit`` is the compiled object and has the same size: a quick test before `describes`."""
         if self._circuit() is not circuit:
             return False
         size = len(circuit._data), circuit.num_qubits, circuit.num_parameters
         return size == (self.num_instructions, self.num_qubits, len(self.parameters))
 
     def columns_of(self, parameters: Any) -> np.ndarray:
-        """Return the column of each parameter, in the order given; KeyError for a foreign one."""
+        """Return the column of each parameter, int (number of parameters,), in the given order.
+
+        Raises:
+            KeyError: for a parameter that is not in the circuit.
+        """
         return np.fromiter((self._columns[parameter] for parameter in parameters), dtype=np.intp)
 
     def find_columns(self, argument: str, parameters: Iterable[Parameter] | Parameter) -> np.ndarray:
-        """Return the column of each parameter of an argument, in the order given; one parameter needs no list.
+        """Return the column of each parameter, int (number of parameters,), in the given order.
+
+        Args:
+            argument: the name of the caller's argument, for errors.
+            parameters: the parameters, or a single parameter.
 
         Raises:
-            ValueError: for a parameter that is not the circuit's; it names argument and parameter.
+            ValueError: for a parameter that is not in the circuit. The text names the argument and the parameter.
         """
         try:
             return self.columns_of([parameters] if isinstance(parameters, Parameter) else parameters)
@@ -113,14 +121,14 @@ class CompiledCircuit:
             ) from None
 
     def plan(self, support: np.ndarray | None, any_start: bool = False) -> FusedProgram:
-        """Return the plan for observables with that support (``Observables.support``), None for all qubits.
+        """Return the fused program for observables with a certain support.
 
         Args:
-            support: what the observables see.
-            any_start: for rows that bring start states of all qubits with them.
+            support: uint8 (number of circuit qubits,), see ``Observables.support``; None simulates all qubits.
+            any_start: whether each row brings a start state of all qubits.
 
         Raises:
-            UnsupportedInstruction: with ``any_start``, when an instruction needs its qubits in ``|0>``.
+            UnsupportedInstruction: with ``any_start``, if an instruction needs its qubits in ``|0>``.
         """
         key = id(self._owner), None if support is None else support.tobytes(), any_start
         plan = _PLANS.get(key)
@@ -136,7 +144,7 @@ class CompiledCircuit:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the compiled circuit without its plans, estimated."""
+        """Estimated bytes of the compiled circuit without its fused programs."""
         return _INSTRUCTION_BYTES * (self.num_instructions + 1) + self.program.array_bytes
 
     def __repr__(self) -> str:
@@ -149,7 +157,7 @@ class CompiledCircuit:
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy: it runs as the original does, but describes no circuit object."""
+        """Restore a copy. It runs like the original, and `describes` is false for every circuit."""
         self.__dict__.update(state)
         self._circuit, self._snapshot = _no_circuit, None
         self._owner = Owner()
@@ -167,7 +175,10 @@ def _no_circuit() -> None:
 
 
 class CompileCache:
-    """Compiled circuits by identity, as long as the circuits live; bounded in bytes, safe to share by threads."""
+    """A cache of compiled circuits by the identity of the circuit, bounded in bytes. Threads may share it.
+
+    An entry is dropped when its circuit dies.
+    """
 
     def __init__(self, max_bytes: int = MAX_CIRCUIT_BYTES):
         self._entries: BoundedCache[CompiledCircuit] = BoundedCache(max_bytes)
@@ -176,18 +187,18 @@ class CompileCache:
         return len(self._entries)
 
     def candidate(self, circuit: QuantumCircuit) -> CompiledCircuit | None:
-        """Return what an earlier call made of that object, not compared with it but for its size."""
+        """Return the cached compiled circuit of this object if the size is the same, without a full comparison."""
         entry = self._entries.get(id(circuit))
         return entry if entry is not None and entry._fits(circuit) else None
 
     def get(self, circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
-        """Compile a circuit, or return what an earlier call made of it if it has not changed.
+        """Compile a circuit, or return its cached compiled circuit if the circuit has not changed.
 
-        A compiled circuit is returned as it is, so that every entry point takes one in the place of a circuit.
+        A compiled circuit is returned as it is, so every entry point accepts one in the place of a circuit.
 
         Raises:
-            TypeError: for something that is no circuit.
-            UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+            TypeError: for an object that is not a circuit.
+            UnsupportedInstruction: if the circuit has an instruction that no engine can simulate.
         """
         if isinstance(circuit, CompiledCircuit):
             return circuit
@@ -198,12 +209,12 @@ class CompileCache:
         return entry
 
     def clear(self) -> None:
-        """Forget all circuits."""
+        """Drop all compiled circuits."""
         self._entries.clear()
 
 
 COMPILED = CompileCache()
-"""Shared by all estimators and gradients, so that the gradient of a circuit reuses what its estimate compiled."""
+"""The cache of all estimators and gradients: a gradient reuses the compiled circuit of an estimate."""
 
 
 def compile_circuit(circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
@@ -223,6 +234,6 @@ def compile_circuit(circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircui
 
 
 def check_circuit(circuit: Any) -> None:
-    """Raise a TypeError unless it is a circuit, or a compiled one."""
+    """Raise a TypeError unless ``circuit`` is a QuantumCircuit or a CompiledCircuit."""
     if not isinstance(circuit, (QuantumCircuit, CompiledCircuit)):
         raise TypeError(f"circuit must be a QuantumCircuit, not {type(circuit).__name__}.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors for observables that Qiskit's containers refuse; each names the observable, its fault and the cure."""
+"""Make the errors for observables that Qiskit's containers refuse. Each error names the observable and the cure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ _ALLOWED = (
 
 
 def explain_refusal(observables: Any, error: Exception) -> Exception:
-    """Return an error of the same kind as Qiskit's that says which observable is wrong, and what to write instead."""
+    """Return an error that says which observable is wrong and what to write instead.
+
+    Args:
+        observables: the observables of the caller, in any nesting.
+        error: Qiskit's error. The new error is of the same class, TypeError or ValueError.
+    """
     kind = type(error) if isinstance(error, (TypeError, ValueError)) else ValueError
     first: tuple[str, int] | None = None
     for place, item in _each(observables, "observables"):
@@ -51,7 +56,13 @@ def explain_refusal(observables: Any, error: Exception) -> Exception:
 
 
 def wrong_width(num_qubits: int, width: int, place: int | None = None) -> ValueError:
-    """Return the error for observables on another number of qubits than the circuit, the one of that place if any."""
+    """Return the error for observables on another number of qubits than the circuit.
+
+    Args:
+        num_qubits: the number of qubits of the circuit.
+        width: the number of qubits of the observables.
+        place: the number of the circuit and of its observables in lists; None if there is one circuit.
+    """
     circuit = "the circuit" if place is None else f"the {place}-th circuit"
     observables = "the observables" if place is None else f"the {place}-th observable"
     return ValueError(
@@ -61,13 +72,18 @@ def wrong_width(num_qubits: int, width: int, place: int | None = None) -> ValueE
 
 
 def check_coefficients(observables: Any, coefficients: np.ndarray) -> None:
-    """Raise a ValueError that names the first coefficient of all observables that is NaN or infinite."""
+    """Raise a ValueError that names the first coefficient that is NaN or infinite, if there is one.
+
+    Args:
+        observables: the observables of the caller, for the error.
+        coefficients: the coefficients of all their terms.
+    """
     if not np.isfinite(coefficients).all():
         raise explain_refusal(observables, ValueError("a coefficient of observables is NaN or infinite."))
 
 
 def _each(observables: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Yield the single observables of nested lists, and where they are."""
+    """Yield each single observable in nested lists with its place, such as ``"observables[0][2]"``."""
     numbers = _as_numbers(observables)
     if numbers is not None:
         yield place, numbers
@@ -81,7 +97,7 @@ def _each(observables: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def _as_numbers(observables: Any) -> np.ndarray | None:
-    """Return an array of numbers, or nested lists of them, as an array; None for anything else."""
+    """Return an array of numbers, or nested lists of numbers, as an array; None for anything else."""
     if not isinstance(observables, (list, tuple, np.ndarray)):
         return None
     try:
@@ -92,7 +108,7 @@ def _as_numbers(observables: Any) -> np.ndarray | None:
 
 
 def _explain_one(place: str, item: Any) -> str:
-    """Say what is wrong with one observable; "" where nothing better than Qiskit's text is known."""
+    """Return the text of the error for one observable; "" if Qiskit's text is the best one."""
     if isinstance(item, str):
         wrong = sorted(set(item) - set(_LETTERS))
         letters = " ".join(_LETTERS)
@@ -119,7 +135,7 @@ def _explain_one(place: str, item: Any) -> str:
 
 
 def _terms(item: Any) -> list[tuple[str, Any]]:
-    """Return the terms of an observable, in words, and their coefficients."""
+    """Return each term of an observable as text, with its coefficient."""
     if isinstance(item, Mapping):
         return [(repr(str(label)), coefficient) for label, coefficient in item.items()]
     if isinstance(item, Pauli):
@@ -139,7 +155,7 @@ def _not_finite(place: str, item: Any) -> str:
 
 
 def _not_real(place: str, item: Any) -> str:
-    """Say which coefficient is no finite real number."""
+    """Return the text of the error for a coefficient that is not a finite real number; "" if there is none."""
     for term, coefficient in _terms(item):
         if not isinstance(coefficient, Complex):
             return (
@@ -156,7 +172,7 @@ def _not_real(place: str, item: Any) -> str:
 
 
 def _first_lengths(observables: Any) -> str:
-    """Say how the lengths of lists at one level differ; "" if they do not."""
+    """Return how the lengths of two lists at one level differ, as text; "" if all lengths are equal."""
     if not isinstance(observables, (list, tuple)):
         return ""
     texts = [

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Qiskit's observables -> `Observables`, each converted once.
+"""Convert Qiskit's observables to `Observables`, and cache the results.
 
-Conversion follows `ObservablesArray`, with its nesting, its simplification and its errors. Results are remembered by
-the content of the object given: a change in place is a new content, and equal observables in a new object are known.
+Conversion follows `ObservablesArray`, with its nesting, its simplification and its errors. The contents are the keys of
+the cache: an observable that was changed in place is converted again, and an equal observable in a new object is not.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from qiskit_fused.common.caches import BoundedCache, array_bytes, on_release
 from qiskit_fused.compilation.observable_errors import check_coefficients, explain_refusal, wrong_width
 from qiskit_fused.program.observables import Observables
 
-MAX_CONVERTED_BYTES = 64 << 20
-MAX_STACK_BYTES = 64 << 20
+MAX_CONVERTED_BYTES = 64 << 20  # bound of all cached conversions, in bytes
+MAX_STACK_BYTES = 64 << 20  # bound of all cached stacks of observables, in bytes
 
 
 @dataclass(frozen=True, eq=False)
 class CoercedObservables:
-    """Observables as given by a caller, flattened in C order.
+    """The observables of a caller, flattened in C order.
 
     Attributes:
-        operators: all of them.
-        shape: the shape of the array they came in; () for a single one.
+        operators: all K observables.
+        shape: the shape of the caller's array of observables; () for a single observable.
     """
 
     operators: Observables
@@ -39,7 +39,7 @@ class CoercedObservables:
 
 _CONVERTED: BoundedCache[CoercedObservables] = BoundedCache(MAX_CONVERTED_BYTES)
 _STACKS: BoundedCache[tuple[list[Observables], Observables]] = BoundedCache(MAX_STACK_BYTES)
-_latest: tuple[Any, CoercedObservables] | None = None  # content and conversion of the last observables
+_latest: tuple[Any, CoercedObservables] | None = None  # the content and the conversion of the last observables
 _FINGERPRINTED = frozenset((SparsePauliOp, Pauli, PauliList))
 _SCALARS = (str, Pauli, SparsePauliOp, SparseObservable, Mapping)
 
@@ -51,25 +51,26 @@ def _forget_latest() -> None:
 
 
 def coerce_observables(observables: Any) -> CoercedObservables:
-    """Convert anything `ObservablesArray` takes: one observable or nested lists of them.
+    """Convert one observable or nested lists of observables: everything that `ObservablesArray` takes.
 
-    All letters of ``SparseObservable`` labels are understood, strings that start with ``+``, ``-`` or ``1`` included.
+    Labels may hold all letters of ``SparseObservable``, also strings that start with ``+``, ``-`` or ``1``.
 
     Raises:
-        TypeError: for an object that is no observable.
+        TypeError: for an object that is not an observable.
         ValueError: for a complex or empty observable, ragged lists, or different numbers of qubits.
     """
     global _latest
     key, latest = _content(observables), _latest
     if key is None:
         return _convert(observables)
-    if latest is not None and latest[0] == key:  # a large key is compared in less time than it is hashed
+    if latest is not None and latest[0] == key:  # comparing a large key is faster than hashing it
         return latest[1]
     coerced = _CONVERTED.get(key)
     if coerced is None:
         coerced = _convert(observables)
-        if _content(observables) == key:  # no other thread has changed them meanwhile
-            coerced = _CONVERTED.put(key, coerced, 2 * array_bytes(coerced.operators))  # the key takes about as much
+        if _content(observables) == key:  # no other thread changed the observables during the conversion
+            # The factor 2 counts the key, which takes about as many bytes as the arrays.
+            coerced = _CONVERTED.put(key, coerced, 2 * array_bytes(coerced.operators))
         else:
             return coerced
     _latest = key, coerced
@@ -77,7 +78,7 @@ def coerce_observables(observables: Any) -> CoercedObservables:
 
 
 def as_list(observables: Any) -> Any:
-    """Return observables as a list or other sequence of single ones; a single one may have come without a list."""
+    """Return observables as a sequence of single observables. A single observable becomes a sequence of length 1."""
     if isinstance(observables, ObservablesArray):
         observables = observables.sparse_observables_array()
     if isinstance(observables, (np.ndarray, PauliList)):
@@ -89,8 +90,8 @@ def circuit_observables(observables: Any, num_qubits: int) -> CoercedObservables
     """Convert observables on the qubits of a circuit, as `coerce_observables` does; None is Z on all qubits.
 
     Raises:
-        TypeError, ValueError: as `coerce_observables`, and where there is no observable, or they are on another number
-            of qubits.
+        TypeError, ValueError: as `coerce_observables`.
+        ValueError: for an empty list, and for observables on another number of qubits than ``num_qubits``.
     """
     coerced = coerce_observables(or_all_z(observables, num_qubits))
     if not coerced.operators.num_observables:
@@ -101,21 +102,21 @@ def circuit_observables(observables: Any, num_qubits: int) -> CoercedObservables
 
 
 def or_all_z(observables: Any, num_qubits: int) -> Any:
-    """Return what was given, or Z on all qubits in the place of None."""
+    """Return the observables as they are; for None, return the string of Z on all qubits."""
     return "Z" * num_qubits if observables is None else observables
 
 
 class LiveObservables:
-    """Observables of an object that outlives a call: each call sees them as they are then, changed in place or not.
+    """The observables of an object that outlives a call. Each call uses their current content.
 
     Args:
-        observables: one observable or a list of them; None is Z on all qubits.
-        num_qubits: qubits of the circuit.
+        observables: one observable or a list of observables; None is Z on all qubits.
+        num_qubits: number of qubits of the circuit.
 
     Attributes:
-        observables: the observables, the same object.
-        shape: the shape of the array they came in; () for a single one.
-        num_observables: how many they are.
+        observables: the same object as the argument.
+        shape: the shape of the array of observables; () for a single observable.
+        num_observables: K, the number of observables.
 
     Raises:
         TypeError, ValueError: as `circuit_observables`.
@@ -127,12 +128,12 @@ class LiveObservables:
         self.num_observables = self._latest[1].num_observables
 
     def now(self) -> Observables:
-        """Return the observables as they are now: the same object as before, if they are as they were.
+        """Return the observables with their current content. If it has not changed, return the same object as before.
 
         Raises:
-            ValueError: when the number of observables is another one than at first.
+            ValueError: if the shape of the observables has changed.
         """
-        content, operators = self._latest  # both at once: another thread may be replacing them
+        content, operators = self._latest  # read both at once: another thread may replace the pair
         if content == fingerprint(self.observables):
             return operators
         changed, shape = self._read()
@@ -144,14 +145,14 @@ class LiveObservables:
         return changed[1]
 
     def _read(self) -> tuple[tuple[Any, Observables], tuple[int, ...]]:
-        """Return what the observables are and what they look like now, and their shape."""
-        print_ = fingerprint(self.observables)  # first: a change while converting is then seen by the next call
+        """Return the current fingerprint of the observables, their conversion, and their shape."""
+        print_ = fingerprint(self.observables)  # before the conversion, so that the next call sees a change during it
         coerced = circuit_observables(self.observables, self._num_qubits)
         return (print_, coerced.operators), coerced.shape
 
 
 class FixedObservables:
-    """Observables that never change, in the place of `LiveObservables`."""
+    """Observables that never change, with the interface of `LiveObservables`."""
 
     def __init__(self, operators: Observables):
         self.num_observables = operators.num_observables
@@ -163,9 +164,9 @@ class FixedObservables:
 
 
 def fingerprint(thing: Any) -> Any:
-    """Return a value that equals the fingerprint of the same object later if, and only if, it has not changed.
+    """Return a value that equals a later fingerprint of the same object if, and only if, the object has not changed.
 
-    Cost: about 1 us for an operator of a few terms; a copy of its arrays for a large one.
+    Cost: about 1 us for an operator of a few terms; for a large operator, a copy of its arrays.
     """
     if isinstance(thing, SparsePauliOp):
         paulis = thing._pauli_list
@@ -196,9 +197,9 @@ def fingerprint(thing: Any) -> Any:
 
 
 def _content(thing: Any) -> Any:
-    """Return a value to look up observables by: equal for equal content; None where the content cannot be told.
+    """Return a key for the cache of observables, equal for equal content; None for an object of an unknown class.
 
-    Cost: as `fingerprint`, and a hash of it.
+    Cost: the cost of `fingerprint`, and of a hash of the fingerprint.
     """
     kind, parts = type(thing), None
     if kind is str:
@@ -224,26 +225,27 @@ def _content(thing: Any) -> Any:
 
 
 def stack_observables(parts: list[Observables]) -> Observables:
-    """Join observables on the same qubits; the same object for the same parts."""
+    """Join observables on the same qubits. The same parts give the same object while the cache holds it."""
     if len(parts) == 1:
         return parts[0]
     key = tuple(map(id, parts))
     entry = _STACKS.get(key)
     if entry is None:
         stack = Observables.concatenate(parts)
-        entry = _STACKS.put(key, (list(parts), stack), 2 * array_bytes(stack))  # the list keeps the ids taken
+        # The list of the parts keeps their ids from being reused.
+        entry = _STACKS.put(key, (list(parts), stack), 2 * array_bytes(stack))
     return entry[1]
 
 
 def _convert(observables: Any) -> CoercedObservables:
-    if isinstance(observables, tuple):  # which `ObservablesArray` refuses
+    if isinstance(observables, tuple):  # `ObservablesArray` refuses tuples
         observables = list(observables)
     if isinstance(observables, list) and observables and all(isinstance(item, _SCALARS) for item in observables):
-        # the items may have been converted before, and will be again in other lists
+        # Each item is cached by itself, because other lists may hold the same item.
         try:
             parts = [coerce_observables(item).operators for item in observables]
         except Exception as error:
-            raise explain_refusal(observables, error) from None  # with the place in the list
+            raise explain_refusal(observables, error) from None  # names the place in the list
         if len({part.num_qubits for part in parts}) == 1:
             return CoercedObservables(stack_observables(parts), (len(observables),))
     try:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The snapshot of a circuit: everything that decides its results, to be compared with the circuit at a later call.
+"""The snapshot of a circuit holds everything that decides its results, so that a later call can compare the circuit.
 
-Three things decide: the qubits, the parameters (those of the global phase included) and the instructions. Qiskit
-compares standard gates and unitaries in native code, exactly, in 0.3 us each. Every other instruction is a Python
-object that its owner may change in place: its attributes are compared by content, whatever its class, and so are the
-objects in them. What cannot be compared never counts as unchanged: the circuit is then compiled at every call.
+The results depend on the qubits, the parameters (also of the global phase) and the instructions. Qiskit compares
+standard gates and unitaries exactly, in native code, in 0.3 us each. Every other instruction is a Python object, which
+its owner may change in place: the attributes of an object of any class are compared by content, and so are the objects
+in them. A circuit with an object that cannot be compared counts as changed, so it is compiled at every call.
 """
 
 from __future__ import annotations
@@ -25,68 +25,68 @@ _CONSTANT = (
     *(ParameterExpression, Bit, Register),
     *(type, ModuleType, CodeType, np.ufunc),
 )
-"""Types whose objects never change: such an object is its own content."""
+"""Classes whose objects never change, so that an object is its own content."""
 
 _NATIVE = (Barrier, Delay, Measure, UnitaryGate)
-"""Classes that Qiskit stores in native code: a change of the Python object does not reach the circuit."""
+"""Classes that Qiskit stores in native code, so that a change of the Python object does not change the circuit."""
 
 
 class Snapshot:
-    """What a circuit held at one moment.
+    """The content of a circuit at one moment.
 
-    Cost: a copy of all arrays, and 1 us per standard gate to make it. To compare it takes 0.3 us per standard gate and
-    some 3 us for another instruction, beside its arrays and the instructions of its definition.
+    Cost: making a snapshot takes 1 us for each standard gate, and a copy of all arrays. A comparison takes 0.3 us for
+    each standard gate and about 3 us for any other instruction, and the time to compare its arrays and its definition.
     """
 
     def __init__(self, circuit: QuantumCircuit):
-        self._parameters: list[Any] | None = list(circuit.parameters)  # first: this builds a circuit that is lazy
+        self._parameters: list[Any] | None = list(circuit.parameters)  # must be first, because it builds a lazy circuit
         self._num_parameters = len(self._parameters)
         self._maker: _Maker | None = _Maker()
         self._circuit = _Circuit(circuit, self._maker)
 
     def settle(self, used: np.ndarray) -> None:
-        """Take in what the circuit made of itself while it was lowered: definitions are made when they are asked for.
+        """Add attributes that appeared during lowering: Qiskit makes a definition at its first use.
 
         Args:
-            used: int, columns of all angles; the first P columns of a program are the parameters.
+            used: int, the columns of all angles; the first P columns of a program are the parameters.
         """
         if self._maker is not None:
             self._maker.settle()
             self._maker = None
         if len(np.unique(used[(used >= 0) & (used < self._num_parameters)])) == self._num_parameters:
-            # Equal angles depend on the same parameters. Where these are all of them, another list of parameters has
-            # another length, so that the list need not be compared: that takes 0.6 us per parameter.
+            # The angles depend on all P parameters. A circuit with equal angles has these P parameters, and a different
+            # list of parameters would be longer. So the list need not be compared, which takes 0.6 us per parameter.
             self._parameters = None
 
     def matches(self, circuit: QuantumCircuit) -> bool:
-        """Say whether a circuit holds what it held."""
+        """Say whether a circuit has the same content as at the moment of the snapshot."""
         try:
             return (
                 circuit.num_parameters == self._num_parameters
                 and (self._parameters is None or list(circuit.parameters) == self._parameters)
                 and self._circuit.matches(circuit, {})
             )
-        except Exception:  # of any class: objects of users are compared
+        except Exception:  # the comparison of a user's object may raise any exception
             return False
 
     def matches_objects(self, circuit: QuantumCircuit) -> bool:
-        """Say the same of a circuit whose list of instructions nobody changes: only Python objects are compared."""
+        """Say `matches` for a circuit whose list of instructions nobody changes: only Python objects are compared."""
         try:
             return self._circuit.matches_objects(circuit, {})
-        except Exception:  # of any class: objects of users are compared
+        except Exception:  # the comparison of a user's object may raise any exception
             return False
 
 
-# Objects that a comparison has met, by id, each with the content it equals: none is compared twice, or in a circle.
-# Holding the objects keeps their ids from being reused.
+# The objects that a comparison has met, by id, each with the content that it equals. No object is compared twice, and
+# circular references end. The dict holds the objects, so that their ids are not reused.
 _Met = dict[int, tuple[Any, "_Content"]]
 
 
 class _Content:
-    """The content of an object that may change."""
+    """The content of a mutable object."""
 
     def matches(self, thing: Any, met: _Met) -> bool:
-        """Say whether the content of a thing is the same."""
+        """Say whether a thing has this content."""
         raise NotImplementedError
 
 
@@ -97,14 +97,14 @@ def _matches(content: Any, thing: Any, met: _Met) -> bool:
 
 
 class _Maker:
-    """Makes contents, one for each object."""
+    """Makes the contents of objects, one content for each object."""
 
     def __init__(self) -> None:
         self._made: _Met = {}
         self._objects: list[tuple[_Object, Any]] = []
 
     def content(self, thing: Any) -> Any:
-        """Return the content of a thing as it is now."""
+        """Return the current content of a thing."""
         if isinstance(thing, _CONSTANT):
             return thing
         made = self._made.get(id(thing))
@@ -119,7 +119,7 @@ class _Maker:
             content = _Copy(thing)
         else:
             content = _Object(thing)
-            self._made[id(thing)] = (thing, content)  # before its attributes, which may lead back to it
+            self._made[id(thing)] = (thing, content)  # before the attributes, which may refer to the object again
             self._objects.append((content, thing))
             content.take_items(thing, self)
             content.take_attributes(thing, self)
@@ -127,15 +127,15 @@ class _Maker:
         return content
 
     def items(self, items: list[Any]) -> Any:
-        """Return the content of a list that nobody else holds."""
-        # Lists of constants are compared in native code, where an identical item takes 5 ns.
+        """Return the content of a list that no other code holds."""
+        # A list of constants is compared in native code, which takes 5 ns for an identical item.
         if all(issubclass(kind, _CONSTANT) for kind in set(map(type, items))):
             return items
         return _Items([self.content(item) for item in items])
 
     def settle(self) -> None:
-        """Take in attributes that were missing, or None, and are there now."""
-        for content, thing in self._objects:  # grows meanwhile
+        """Add attributes that were missing or None when the snapshot was made."""
+        for content, thing in self._objects:  # the list grows during the loop
             content.take_attributes(thing, self)
 
 
@@ -164,13 +164,13 @@ class _Circuit(_Content):
             len(data) == len(self._instructions)
             and bool(data.global_phase == self._phase)
             and data.qubits == self._qubits
-            # comparing element by element takes 0.6 of the time that comparing two CircuitData does
+            # comparing element by element takes 0.6 of the time of comparing two CircuitData
             and all(map(eq, self._instructions, data))
             and self.matches_objects(thing, met)
         )
 
     def matches_objects(self, circuit: QuantumCircuit, met: _Met) -> bool:
-        """Compare the Python objects alone."""
+        """Say whether all operations that are Python objects have the same content."""
         data = circuit._data
         return all(_matches(content, data[index].operation, met) for index, content in self._objects)
 
@@ -205,7 +205,7 @@ _CONTAINERS = (
 
 
 class _Object(_Content):
-    """An object of any Python class: its attributes, and its items if it is a container."""
+    """The content of an object of any Python class: its attributes, and its items if it is a container."""
 
     def __init__(self, thing: Any):
         self._type = type(thing)
@@ -219,7 +219,7 @@ class _Object(_Content):
             self._items = maker.items(_items(thing))
 
     def take_attributes(self, thing: Any, maker: _Maker) -> None:
-        """Take in attributes that are not known yet, or were None."""
+        """Add attributes that were missing or None so far."""
         for name, value in _attributes(thing).items():
             if self._attributes.get(name) is None:
                 self._attributes[name] = maker.content(value)
@@ -259,7 +259,7 @@ class _Object(_Content):
 
 
 class _Items(_Content):
-    """A list whose items may change."""
+    """The content of a list with mutable items."""
 
     def __init__(self, contents: list[Any]):
         self._contents = contents
@@ -269,14 +269,14 @@ class _Items(_Content):
 
 
 class _Copy(_Content):
-    """A copy of an object of native code, which only that code can compare."""
+    """The content of an object that is implemented in native code: a copy, which is compared with ``==``."""
 
     def __init__(self, thing: Any):
         self._copy: Any = _INCOMPARABLE
         if "__eq__" in {name for base in type(thing).__mro__[:-1] for name in vars(base)}:
             try:
                 self._copy = deepcopy(thing)
-            except Exception:  # of whatever class
+            except Exception:  # copying may raise any exception
                 self._copy = _INCOMPARABLE
 
     def matches(self, thing: Any, met: _Met) -> bool:
@@ -287,7 +287,7 @@ _INCOMPARABLE = object()
 
 
 def _items(container: Any) -> list[Any]:
-    """Return the items of a container in a list; of a set by hash, which is the same as long as the set is."""
+    """Return the items of a container in a list. The order of a set's items stays while the set does not change."""
     if isinstance(container, dict):
         return [*container.keys(), *container.values()]
     if isinstance(container, np.ndarray):
@@ -299,7 +299,7 @@ def _items(container: Any) -> list[Any]:
     if isinstance(container, FunctionType):
         return [container.__code__, container.__defaults__, container.__kwdefaults__, *(container.__closure__ or ())]
     if isinstance(container, CellType):
-        return [container.cell_contents] if container != CellType() else []  # comparing a cell compares its content
+        return [container.cell_contents] if container != CellType() else []  # an empty cell equals CellType()
     return list(container)
 
 
@@ -314,7 +314,7 @@ def _attributes(thing: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _slots(kind: Any) -> tuple[str, ...]:
-    """Return the names of attributes that objects of a class keep outside of ``__dict__``."""
+    """Return the names of the attributes that objects of a class store in slots, outside of ``__dict__``."""
     names = []
     for base in kind.__mro__:
         slots = vars(base).get("__slots__", ())
@@ -326,11 +326,11 @@ def _slots(kind: Any) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def _is_python(kind: Any) -> bool:
-    """Say whether attributes and items are all that objects of a class hold: it has no base in native code."""
+    """Say whether objects of a class have attributes and items alone, because no base class is in native code."""
     return all(base in (object, *_CONTAINERS) or _is_defined_in_python(base) for base in kind.__mro__)
 
 
 def _is_defined_in_python(kind: type) -> bool:
-    # The interpreter adds one of these to each class that a `class` statement makes, unless its bases have them.
+    # A `class` statement gives the class one of these two attributes, unless a base class already has one.
     attributes = vars(kind)
     return "__weakref__" in attributes or "__slots__" in attributes or any(map(_is_defined_in_python, kind.__bases__))

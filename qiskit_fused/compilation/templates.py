@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small circuits without parameters, by their structure: circuits that differ in numbers alone are compiled once.
+"""Templates: small bound circuits that differ only in their numbers share one compiled circuit.
 
-A loop that binds a circuit for each sample gives the estimator a new circuit each time. Their gates and qubits are the
-same, so that all of them are rows of one template: a circuit in which each number is a parameter.
+A loop that binds a circuit for each sample gives the estimator a new circuit for each sample. All these circuits have
+the same gates on the same qubits, so they are rows of one template: a circuit in which each number is a parameter.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from qiskit_fused.program.expression_columns import CompiledExpressions
 from qiskit_fused.program.program import Angle, Program
 from qiskit_fused.program.program import Gate as ProgramGate
 
-MAX_QUBITS = 10  # in larger circuits, fusing constants saves more time than compiling takes
-MAX_ENTRIES = 2000  # of a structure: names and qubits of its gates
-_MAX_BYTES = 64 << 20
-_BYTES_PER_ENTRY = 1000  # of a template with some plans
+MAX_QUBITS = 10  # larger circuits have no template: fusing their constants saves more time than compiling takes
+MAX_ENTRIES = 2000  # bound of the names and qubits in a structure; a longer circuit has no template
+_MAX_BYTES = 64 << 20  # bound of all cached templates, in bytes
+_BYTES_PER_ENTRY = 1000  # estimated bytes of a template with some fused programs, for each entry of its structure
 
-_KEPT_GATES = 4096  # at most, each a standard gate on certain qubits whose numbers are certain parameters
+_KEPT_GATES = 4096  # bound of the cached gates and their cached rows; the key is (name, wires, first column)
 
 _TEMPLATES: BoundedCache[CompiledCircuit] = BoundedCache(_MAX_BYTES)
 
 
 def find_template(circuit: Any) -> tuple[CompiledCircuit, np.ndarray] | None:
-    """Return the template of a circuit, and the circuit's numbers: the values of the template's parameters.
+    """Return the template of a circuit, and the circuit's numbers, float64, which are values of its parameters.
 
     Args:
         circuit: any circuit, compiled or not.
 
     Returns:
-        None for a circuit that has parameters, is compiled, or holds anything but standard gates, with finite numbers,
-        barriers, and gates that circuits were turned into.
+        None for a circuit that has no template. A circuit has a template if it is not compiled, has no parameters, and
+        consists of standard gates with finite numbers, barriers, and gates made of circuits (``circuit.to_gate()``).
 
-    Cost: 1 us per gate; for the first circuit of a structure what compiling takes.
+    Cost: 1 us for each gate; the first circuit of a structure is also compiled.
     """
     if not isinstance(circuit, QuantumCircuit) or circuit.num_qubits > MAX_QUBITS or circuit.num_parameters:
         return None
@@ -66,7 +66,17 @@ def find_template(circuit: Any) -> tuple[CompiledCircuit, np.ndarray] | None:
 
 
 def _collect(circuit: QuantumCircuit, qubits: Sequence[int], structure: list[Any], numbers: list[float]) -> bool:
-    """Add the gates of a circuit on some qubits, in the order in which they are lowered; False where there is more."""
+    """Append the gates of a circuit to a structure and to its numbers, in the order of lowering.
+
+    Args:
+        circuit: the circuit, or the definition of a gate.
+        qubits: the qubit of the outermost circuit for each qubit of ``circuit``.
+        structure: the names and qubits of the gates, with brackets around definitions.
+        numbers: the numbers of the gates.
+
+    Returns:
+        False for a circuit that has no template.
+    """
     wires = dict(zip(circuit.qubits, qubits))
     for instruction in circuit._data:
         name, targets = instruction.name, [wires[qubit] for qubit in instruction.qubits]
@@ -86,7 +96,7 @@ def _collect(circuit: QuantumCircuit, qubits: Sequence[int], structure: list[Any
 
 
 def _make(structure: Sequence[Any], num_numbers: int) -> CompiledCircuit:
-    """Compile a circuit that has a structure, with a parameter in the place of each number."""
+    """Compile the circuit of a structure, with a parameter in the place of each number."""
     num_qubits, instructions = structure[0], list[tuple[str, list[int]]]()
     for part in structure[1:]:
         if isinstance(part, int):
@@ -99,7 +109,7 @@ def _make(structure: Sequence[Any], num_numbers: int) -> CompiledCircuit:
             "_kept": None,
             "num_instructions": len(instructions),
             "num_qubits": num_qubits,
-            "parameters": (),  # nobody has Parameter objects for them
+            "parameters": (),  # the template's parameters have no Parameter objects
             "_columns": {},
             "program": _lower(num_qubits, instructions, num_numbers),
         }
@@ -108,7 +118,7 @@ def _make(structure: Sequence[Any], num_numbers: int) -> CompiledCircuit:
 
 
 def _lower(num_qubits: int, instructions: Sequence[tuple[str, Sequence[int]]], num_numbers: int) -> Program:
-    """Lower standard gates by their names and qubits, as `lower` does where each number is a parameter."""
+    """Lower standard gates, given by names and qubits, as `lower` does if each number is a parameter."""
     active = sorted({qubit for name, qubits in instructions if name != "id" for qubit in qubits})
     wire_of = dict(zip(active, range(len(active))))
     form = NormalForm(len(active))
@@ -149,12 +159,12 @@ def _lower(num_qubits: int, instructions: Sequence[tuple[str, Sequence[int]]], n
 _NO_GATE = ("(", "id", "global_phase")
 
 
-# New structures of small circuits are made of gates that others have: each gate is lowered once and kept.
+# Different structures share many gates, so each gate is lowered once and cached.
 
 
 @lru_cache(maxsize=_KEPT_GATES)
 def _gate(name: str, wires: tuple[int, ...], column: int) -> ProgramGate:
-    """Return a standard gate on wires whose numbers are parameters, from a column on."""
+    """Return a standard gate on wires. Its numbers are the parameters with consecutive columns from ``column`` on."""
     name, num_controls = STANDARD[name]
     angles = tuple([Angle(column + number, 1.0, 0.0) for number in range(GATES[name].num_angles)])
     return ProgramGate(name, wires[num_controls:], angles, wires[:num_controls], (1 << num_controls) - 1)
@@ -162,7 +172,7 @@ def _gate(name: str, wires: tuple[int, ...], column: int) -> ProgramGate:
 
 @lru_cache(maxsize=_KEPT_GATES)
 def _normal_form(name: str, places: tuple[int, ...], column: int) -> tuple[list[tuple], tuple[int, ...]]:
-    """Return the rows of a gate whose qubits are on wires ``places``, and their wires afterwards."""
+    """Return the rows of the normal form of a gate whose qubits are on wires ``places``, and their wires after it."""
     form = NormalForm(len(places))
     form.wire_of[:] = places
     gate = _gate(name, tuple(range(len(places))), column)
@@ -172,5 +182,5 @@ def _normal_form(name: str, places: tuple[int, ...], column: int) -> tuple[list[
 
 @lru_cache(maxsize=256)
 def _names(count: int) -> tuple[str, ...]:
-    """Return the names of as many parameters."""
+    """Return the names of a template's parameters."""
     return tuple([f"number {column}" for column in range(count)])

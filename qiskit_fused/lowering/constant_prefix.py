@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start a circuit in the state that its first gates make, where a dense matrix is among them.
+"""Replace constant gates at the start of a circuit by the state that they prepare, if a dense matrix is among them.
 
-A group is a set of qubits that gates have joined so far. While all gates of a group are constant, they make one known
-state of its qubits. When a dense matrix arrives, whose normal form has 4**k ops on k qubits, the state of its group is
-computed at once and becomes a piece of the start state, in the place of the gates. Groups without a dense matrix stay
-gates.
+A group is a set of qubits that gates have joined so far. While all gates of a group are constant, they prepare one
+constant state of its qubits. The normal form of a dense matrix on k qubits has 4**k ops. So when lowering meets a dense
+matrix, it computes the state of the matrix's group, and this piece of the start state replaces the gates of the group.
+The gates of groups without a dense matrix stay.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ from qiskit_fused.lowering.unitaries import emit_unitary
 from qiskit_fused.program.amplitude_encoding import Encoding
 from qiskit_fused.program.program import Gate, Ops, Program
 
-MIN_DENSE_QUBITS = 3  # on 3 qubits, a first call takes 1.3 ms with the state and 2 ms with the ops (two AVX-512 cores)
-MAX_GROUP_QUBITS = 16  # one gate on a vector of 16 qubits takes about 1 ms
-MAX_CIRCUIT_QUBITS = 20  # of a circuit that stores a start state, 16 MiB
+# A matrix on fewer qubits is decomposed. On 3 qubits, a first call takes 1.3 ms with a start state and 2 ms with ops
+# (two AVX-512 cores).
+MIN_DENSE_QUBITS = 3
+MAX_GROUP_QUBITS = 16  # larger groups stay gates: one gate on a vector of 16 qubits takes about 1 ms
+MAX_CIRCUIT_QUBITS = 20  # larger circuits store no such start state: on 20 qubits it takes 16 MiB
 
-# Microseconds that a gate on k qubits takes on a vector of m qubits, measured on one AVX-512 core within a factor of 3:
-# _PER_GATE + 2**m * (_PER_AMPLITUDE + _PER_PRODUCT * 2**k).
+# Microseconds of a gate on k qubits on a vector of m qubits: _PER_GATE + 2**m * (_PER_AMPLITUDE + _PER_PRODUCT * 2**k),
+# measured on one AVX-512 core within a factor of 3.
 _PER_GATE, _PER_AMPLITUDE, _PER_PRODUCT = 15.0, 0.02, 0.0003
-# Microseconds that the first call of a dense matrix on k qubits takes where it is decomposed, measured likewise:
-# _FIXED + _PER_OP * 4**k.
+# Microseconds of the first call of a dense matrix on k qubits that is decomposed: _FIXED + _PER_OP * 4**k, measured on
+# one AVX-512 core within a factor of 3.
 _FIXED, _PER_OP = 1000.0, 3.0
 
 
 def start_from_gate(lowering: LoweringContext, matrix: np.ndarray) -> bool:
-    """Start from the state that the gate recorded last makes, with all gates of its group; say whether this was done.
+    """Replace the gates of the last gate's group by a start state if this is faster. Return whether this was done.
 
     Args:
-        lowering: whose last gate is recorded and not emitted.
-        matrix: of that gate, without its controls.
+        lowering: the walk over the circuit. Its last gate is recorded, and its ops are not emitted yet.
+        matrix: the matrix of the last gate, without the gate's controls.
     """
     dense = lowering.gates[-1]
     if len(dense.qubits) < MIN_DENSE_QUBITS or len(lowering.active) > MAX_CIRCUIT_QUBITS:
@@ -62,9 +64,9 @@ def start_from_gate(lowering: LoweringContext, matrix: np.ndarray) -> bool:
     lowering.pieces = [piece for piece in lowering.pieces if piece.qubits[0] not in group]
     lowering.pieces.append(Encoding.constant(group, vector / np.linalg.norm(vector)))
     groups.fold(group[0])
-    lowering.begins.append((len(lowering.gates), len(lowering.form)))  # the rest of this instruction stays
+    lowering.begins.append((len(lowering.gates), len(lowering.form)))  # further gates of this instruction stay gates
     for qubit in group:
-        lowering.form.wire_of[qubit] = qubit  # swaps are part of the state
+        lowering.form.wire_of[qubit] = qubit  # the state includes the swaps of the group
     return True
 
 
@@ -74,7 +76,7 @@ def _microseconds(gate: Gate, num_qubits: int) -> float:
 
 
 class _State:
-    """The state of some qubits; bit j of an index of the vector is qubit ``qubits[j]``."""
+    """The state of some qubits, complex128 (2**m,). Bit j of an index of the vector is qubit ``qubits[j]``."""
 
     def __init__(self, qubits: Sequence[int], vector: np.ndarray):
         self.qubits, self.vector = list(qubits), vector
@@ -83,7 +85,15 @@ class _State:
 def _evolve(
     group: Sequence[int], pieces: Sequence[Encoding], gates: Sequence[Gate], dense: Gate, matrix: np.ndarray
 ) -> np.ndarray:
-    """Return the state, complex128 (2**m,), that pieces, then gates, then the dense gate make of the m qubits."""
+    """Return the state of a group of m qubits, complex128 (2**m,), after pieces, gates and a dense gate.
+
+    Args:
+        group: the m active qubits; bit j of an index of the state is qubit ``group[j]``.
+        pieces: constant start states of some of these qubits. All other qubits start in |0>.
+        gates: gates with constant angles.
+        dense: the gate that acts last.
+        matrix: the matrix of the dense gate, without its controls.
+    """
     states = {qubit: _State([qubit], np.array([1, 0], dtype=np.complex128)) for qubit in group}
     for piece in pieces:
         state = _State(piece.qubits, piece.normalised(np.zeros((1, 0)))[0][0])
@@ -98,7 +108,7 @@ def _evolve(
 
 
 def _merge(states: dict[int, _State], qubits: Iterable[int]) -> _State:
-    """Make the states of these qubits one state."""
+    """Join the states of these qubits to one state, and return this state."""
     parts = list(dict.fromkeys([states[qubit] for qubit in qubits]))
     merged = parts[0]
     for part in parts[1:]:
@@ -117,7 +127,12 @@ def _apply(states: dict[int, _State], gate: Gate, matrix: np.ndarray) -> None:
 
 
 def without_folded(lowering: LoweringContext) -> tuple[list[Gate], Ops, np.ndarray, tuple[tuple[Gate, ...], ...]]:
-    """Return gates, ops and instructions of a program without those folded, and the gates of each that is folded."""
+    """Return the parts of a program without its folded instructions, whose gates a start state replaces.
+
+    Returns:
+        The other gates; the other ops; the array ``Program.instructions``, int64 (M + 1, 2), of the other instructions;
+        and the gates of each folded instruction.
+    """
     instructions = np.array([*lowering.begins, (len(lowering.gates), len(lowering.form))], dtype=np.int64)
     ops, folded = lowering.form.finish(), sorted(lowering.groups.folded)
     if not folded:
@@ -133,7 +148,7 @@ def without_folded(lowering: LoweringContext) -> tuple[list[Gate], Ops, np.ndarr
 
 
 def with_prefix(program: Program) -> Program:
-    """Return the program with gates and ops in the place of the start state that stands for them."""
+    """Return the program with the gates and ops of its prefix in the place of the start state."""
     if not program.prefix:
         return program
     form = NormalForm(program.num_qubits)
@@ -146,7 +161,7 @@ def with_prefix(program: Program) -> Program:
             _emit(form, gate, decomposed)
             gates.append(gate)
     begins.append((len(gates), len(form)))
-    for qubit in range(program.num_qubits):  # the other ops are on the wires that qubits had before any swap
+    for qubit in range(program.num_qubits):  # program.ops expect each qubit on its own wire, so undo the swaps
         if form.wire_of[qubit] != qubit:
             other = form.wire_of.index(qubit)
             for control, target in ((qubit, other), (other, qubit), (qubit, other)):

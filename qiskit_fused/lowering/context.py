@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the rules for instructions work with: they record gates, emit the normal form and ask for angles here.
+"""The interface between the walk over a circuit and the rules for instructions.
 
-The walk over a circuit is a `LoweringContext` too (see `lower.py`). Rules get the base class, and know nothing else of
-the walk than that it lowers further circuits and operations for them.
+A rule uses a `LoweringContext` to record gates, to emit the normal form, to turn parameters into angles, and to lower
+further circuits and operations. The walk in `lower.py` is the subclass that implements the last two.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class LoweringContext(ABC):
 
     Attributes:
         circuit: the circuit that is lowered.
-        active: numbers of the circuit's qubits on which some instruction acts, ascending. "Active qubit k" is the one
-            with the number ``active[k]``.
+        active: numbers of the circuit's qubits on which some instruction acts, ascending. "Active qubit k" is the
+            circuit's qubit ``active[k]``.
         gates: the original gates, recorded while ``recording``.
         form: the emitter of the normal form.
-        begins: the numbers of gates and ops before each instruction, also before those inside of definitions.
-        groups: the active qubits that the gates have joined.
-        pieces: states that some active qubits start in; the other active qubits start in |0>.
+        begins: for each instruction, also inside definitions, the numbers of gates and ops before the instruction.
+        groups: the groups of active qubits that the gates have joined.
+        pieces: the start states of some active qubits; all other active qubits start in |0>.
         unitaries: the decompositions of matrices, by the bytes of the matrix.
         touched: bit set of the active qubits that are not known to be in |0>.
-        measured: bit set of the active qubits that must not be acted on any more.
+        measured: bit set of the active qubits that were measured. No later gate may act on them.
         index: number of the instruction of ``circuit`` that is being lowered.
         name: the name of this instruction.
         qubits: the qubits of this instruction.
@@ -55,7 +55,7 @@ class LoweringContext(ABC):
         self.origins: list[str] = []
         self.tape_columns: dict[Tape | tuple[Angle, ...], int] = {}
         self.definitions: dict[int, tuple[object, QuantumCircuit | None]] = {}
-        self.unitaries: dict[bytes, Any] = {}  # their decompositions, by matrix
+        self.unitaries: dict[bytes, Any] = {}
         self.gates: list[Gate] = []
         self.recording = True
         self.begins: list[tuple[int, int]] = []
@@ -75,11 +75,19 @@ class LoweringContext(ABC):
     def walk(
         self, circuit: QuantumCircuit, qubits: Sequence[int], controls: tuple[int, ...], state: int, top: bool = False
     ) -> None:
-        """Lower the instructions of a circuit whose qubit j is active qubit ``qubits[j]`` (-1: idle)."""
+        """Lower the instructions of a circuit under controls.
+
+        Args:
+            circuit: the circuit, or the definition of an operation.
+            qubits: the active qubit of each qubit of ``circuit``, -1 for an idle qubit.
+            controls: active qubits.
+            state: the state of the controls: bit j belongs to ``controls[j]``.
+            top: whether ``circuit`` is the circuit itself, not a definition.
+        """
 
     @abstractmethod
     def operation(self, op: Instruction, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> None:
-        """Lower any operation on active qubits, under controls."""
+        """Lower any operation on active qubits, under controls whose states are the bits of ``state``."""
 
     # Gates.
 
@@ -91,7 +99,18 @@ class LoweringContext(ABC):
         controls: tuple[int, ...] = (),
         state: int = 0,
     ) -> None:
-        """Lower a gate of the table."""
+        """Record a gate of the table under controls, and emit its normal form.
+
+        Args:
+            name: a name in `GATES`.
+            qubits: the active qubits of the gate.
+            angles: the angles of the gate.
+            controls: active qubits.
+            state: the state of the controls: bit j belongs to ``controls[j]``.
+
+        Raises:
+            UnsupportedInstruction: for a gate on a measured qubit, or a gate that has no normal form under controls.
+        """
         if name == "id" or (name == "global_phase" and (not controls or angles[0] == Angle())):
             return
         if name == "rv":
@@ -111,7 +130,7 @@ class LoweringContext(ABC):
             raise self.unsupported(name, f"cannot be lowered: {error}") from None
 
     def touch(self, qubits: Sequence[int]) -> None:
-        """Note that qubits are acted on."""
+        """Mark active qubits as touched; raise an UnsupportedInstruction if one of them was measured."""
         mask = 0
         for qubit in qubits:
             mask |= 1 << qubit
@@ -131,11 +150,11 @@ class LoweringContext(ABC):
             )
 
     def note_zero(self) -> None:
-        """Note that this instruction needs its qubits to start in |0>."""
+        """Record that the current instruction needs its qubits to start in |0>."""
         self.needs_zero = self.needs_zero or (self.name, self.index, self._circuit_qubits())
 
     def require_fresh(self, op: Instruction, qubits: Sequence[int]) -> None:
-        """Raise unless qubits are in |0>, and note that this instruction needs them to be."""
+        """Raise an UnsupportedInstruction unless qubits are in |0>, and record that the instruction needs this."""
         self.note_zero()
         active = [qubit for qubit in qubits if qubit >= 0]
         mask = sum(1 << qubit for qubit in active)
@@ -148,7 +167,7 @@ class LoweringContext(ABC):
             )
 
     def definition(self, op: Instruction) -> QuantumCircuit | None:
-        """Return the circuit that an operation stands for, if it has one."""
+        """Return the definition of an operation as a circuit; None if the operation has no definition."""
         entry = self.definitions.get(id(op))
         if entry is not None:
             return entry[1]
@@ -164,7 +183,7 @@ class LoweringContext(ABC):
     # Angles.
 
     def angle(self, value: ParameterExpression | float) -> Angle:
-        """Return the angle of a gate's parameter, giving it an expression column where it needs one."""
+        """Return the angle for a parameter of a gate. An expression gets its own column if it is not affine."""
         if not isinstance(value, ParameterExpression):
             return self._constant(value)
         angle = self.angles.get(value) if isinstance(value, Parameter) else None
@@ -173,7 +192,11 @@ class LoweringContext(ABC):
         return self.angle_of(self.tape_of(value), value)
 
     def tape_of(self, value: ParameterExpression) -> Tape:
-        """Translate an expression."""
+        """Return the tape of an expression.
+
+        Raises:
+            UnsupportedInstruction: for an expression that cannot be translated.
+        """
         try:
             return translate(value, self.columns, self.translated)
         except (KeyError, NotImplementedError) as error:
@@ -182,7 +205,7 @@ class LoweringContext(ABC):
             ) from error
 
     def angle_of(self, tape: Tape, value: object) -> Angle:
-        """Return the angle that an expression, by its tape, is in every row; ``value`` is for errors."""
+        """Return the angle of an expression, given by its tape. The expression itself, ``value``, is for errors."""
         number = constant_value(tape)
         if number is not None:
             return self._constant(number)
@@ -207,7 +230,7 @@ class LoweringContext(ABC):
         return len(self.parameters) + len(self.tapes) - 1
 
     def _rotation_vector(self, angles: tuple[Angle, ...]) -> tuple[Angle, ...]:
-        """Return the same three angles as three consecutive columns, unless they are constants."""
+        """Return three angles as three consecutive columns; three constant angles are returned as they are."""
         if all(angle.column < 0 for angle in angles):
             return angles
         first = self.tape_columns.get(angles, -1)
@@ -218,7 +241,7 @@ class LoweringContext(ABC):
         return tuple(Angle(first + axis, 1.0, 0.0) for axis in range(3))
 
     def _as_tape(self, angle: Angle) -> Tape:
-        if angle.column < len(self.parameters):  # the coefficient of a constant is 0: it has no term
+        if angle.column < len(self.parameters):  # `affine` drops the term of a constant, whose coefficient is 0
             return (affine({angle.column: angle.coefficient}, angle.offset),)
         return self.tapes[angle.column - len(self.parameters)]
 
@@ -228,7 +251,13 @@ class LoweringContext(ABC):
         return tuple(self.circuit_index[qubit] for qubit in self.qubits)
 
     def unsupported(self, name: str, reason: str, fallback: bool = True) -> UnsupportedInstruction:
-        """Return the error for the top-level instruction at hand, of which ``name`` may be a part."""
+        """Return the error for the current instruction of the circuit.
+
+        Args:
+            name: the name of the operation at fault: the instruction itself, or an operation in its definition.
+            reason: the end of the sentence "instruction 3, 'name' on qubits [0], ...".
+            fallback: whether ``StatevectorEstimator`` may be able to run the circuit.
+        """
         if name != self.name:
             reason = f"contains '{name}', which {reason}"
         return UnsupportedInstruction(self.name, self.index, self._circuit_qubits(), reason, fallback)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cosine-sine decomposition of a unitary on k qubits, down to diagonals and rotations about Y.
+"""The cosine-sine decomposition of a unitary on k qubits into diagonals and rotations about Y.
 
     U = D_{N-1} R_{N-2} D_{N-2} ... R_0 D_0        with N = 2**k
 
-``D_i`` is a diagonal. ``R_i`` rotates one qubit about Y by an angle that depends on the basis state of all other
-qubits; the qubit is `turned_qubit`. Both are sums of Z strings in an exponent, so each of them is one phase of the
-normal form: 2 N - 1 phases with N**2 strings in all, as many as a unitary has real numbers.
+``D_i`` is a diagonal. ``R_i`` rotates the qubit `turned_qubit` about Y by an angle that depends on the basis state of
+all other qubits. Each factor is the exponential of a sum of Z strings (R_i after a change of basis), so each factor is
+one phase of the normal form. The 2 N - 1 phases have N**2 strings in all; a unitary has N**2 real parameters.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from qiskit_fused.common.bits import walsh
 from qiskit_fused.lowering.emitter import FROM_Z, NormalForm, inverse
 from qiskit_fused.program.program import OpKind
 
-_NEGLIGIBLE = 1e-15  # radians; weights below this are left out
-_ROUNDING = 1e-14  # radians; angles of R closer to 0 or pi/2 are rounding errors of the decomposition
+_NEGLIGIBLE = 1e-15  # radians; smaller weights are left out
+_ROUNDING = 1e-14  # radians; an angle of R that is closer to 0 or pi/2 is set to this value
 
 
 @dataclass(frozen=True, eq=False)
 class CosineSine:
-    """The factors of U as weights of Z strings; bit q of a string's number m says whether it holds qubit q.
+    """The factors of U as weights, in radians, of Z strings. Bit q of m says whether the string ``Z_m`` has a Z on q.
 
     Attributes:
-        diagonals: float64 (N, N), ``D_i = exp(i sum_m diagonals[i, m] Z_m)`` with m = 0 for the global phase.
-        rotations: float64 (N - 1, N), ``R_i = exp(-i sum_m rotations[i, m] Z_m')``, where ``Z_m'`` is the string m with
-            Y in the place of Z on the turned qubit, which every m with a weight other than 0 holds.
+        diagonals: float64 (N, N), ``D_i = exp(i sum_m diagonals[i, m] Z_m)``; m = 0 is the global phase.
+        rotations: float64 (N - 1, N), ``R_i = exp(-i sum_m rotations[i, m] Z_m')``. ``Z_m'`` is ``Z_m`` with Y in the
+            place of Z on the turned qubit. The weight is 0 for each m without the turned qubit.
     """
 
     diagonals: np.ndarray
@@ -49,18 +49,21 @@ def decompose(matrix: np.ndarray) -> CosineSine:
     Args:
         matrix: complex128 (2**k, 2**k), k >= 1, unitary within rounding errors.
 
-    Cost: 20 ms for k = 7 on one core, 4.5 times as much for each further qubit.
+    Returns:
+        The 2 N - 1 factors of the matrix.
+
+    Cost: 20 ms for k = 7 on one core, and 4.5 times as long for each further qubit.
     """
     size = len(matrix)
     num_qubits = size.bit_length() - 1
-    sequence = np.asarray(matrix, dtype=complex)[None, None]  # factors in order of application, blocks of each
+    sequence = np.asarray(matrix, dtype=complex)[None, None]  # (factors in order of application, blocks, rows, columns)
     rotations = np.zeros((size - 1, size))
     for level in range(num_qubits):
         num_factors, num_blocks, width, _ = sequence.shape
         left, theta, right = _split(sequence.reshape(-1, width, width))
         shape = (num_factors, 2 * num_blocks, width // 2, width // 2)
         sequence = np.stack([right.reshape(shape), left.reshape(shape)], axis=1).reshape(-1, *shape[1:])
-        # The rotations of this level turn qubit t; their angles are numbered by the other qubits, t left out.
+        # The rotations of this level turn one qubit. Their angles are numbered by the states of all other qubits.
         qubit = num_qubits - 1 - level
         weights = walsh(theta.reshape(num_factors, size // 2))
         rotations[(1 << qubit) - 1 :: 2 << qubit, np.arange(size) >> qubit & 1 == 1] = weights
@@ -71,9 +74,10 @@ def decompose(matrix: np.ndarray) -> CosineSine:
 def _split(unitaries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Split unitaries (B, 2 m, 2 m) into ``diag(left) [[C, -S], [S, C]] diag(right)`` with C, S of angles in [0, pi/2].
 
-    With the polar decompositions ``U_1 P_1`` and ``U_2 P_2`` of the upper left and lower left quarters,
-    ``P_1 = W C W^+`` and ``P_2 = W S W^+``. The eigenvalues of ``P_1 - P_2`` are sqrt(2) cos(theta + pi/4), which tells
-    all angles apart equally well: what is nearly equal there is nearly equal in C and S, so any basis of it will do.
+    Let ``U_1 P_1`` and ``U_2 P_2`` be the polar decompositions of the upper left and the lower left quarter. Then
+    ``P_1 = W C W^+`` and ``P_2 = W S W^+``, so the columns of W are the eigenvectors of ``P_1 - P_2``. Its eigenvalues
+    are sqrt(2) cos(theta + pi/4), which resolves all angles theta equally well: nearly equal eigenvalues belong to
+    nearly equal entries of C and of S, and then any basis of their eigenspace is accurate.
 
     Returns:
         left (B, 2, m, m), angles (B, m) in radians, right (B, 2, m, m).
@@ -94,8 +98,8 @@ def _split(unitaries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _polar(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the polar decompositions ``U P`` of matrices (..., m, m): U unitary, P positive, both (..., m, m).
 
-    For m <= 2, ``U = (A + e^{i arg det A} cof(A)) / (s_1 + s_2)`` with the singular values s and the matrix of
-    ``conj`` cofactors ``cof(A)``; an SVD takes 10 times as long. Where det A is 0, any phase gives such a U.
+    For m = 2, ``U = (A + e^{i arg det A} cof(A)) / (s_1 + s_2)``, with the singular values s_1, s_2 and the matrix
+    ``cof(A)`` of complex conjugate cofactors. If det A is 0, any phase gives a valid U. An SVD takes 10 times as long.
     """
     size = matrices.shape[-1]
     if size > 2:
@@ -121,7 +125,7 @@ def _adjoint(matrices: np.ndarray) -> np.ndarray:
 
 
 def _moved_on(diagonals: np.ndarray) -> np.ndarray:
-    """Move the strings of each diagonal that commute with the rotation after it into the next diagonal."""
+    """Move strings of each diagonal to the next diagonal if the string commutes with the rotation between the two."""
     moved = diagonals.copy()
     strings = np.arange(len(moved))
     for number in range(len(moved) - 1):
@@ -132,9 +136,9 @@ def _moved_on(diagonals: np.ndarray) -> np.ndarray:
 
 
 def emit(form: NormalForm, qubits: Sequence[int], factors: CosineSine) -> None:
-    """Emit U on k qubits: a phase for each D_i; a phase between changes of basis of the turned qubit for each R_i."""
+    """Emit U on k qubits: one phase for each D_i, and one phase between two changes of basis for each R_i."""
     size = len(factors.diagonals)
-    # Columns: the strings of D_i, the change of basis, the strings of R_i, the change back.
+    # Row i: the strings of D_i, the change of basis of the turned qubit, the strings of R_i, the change back.
     offset = np.zeros((size, 2 * size + 2))
     offset[:, :size] = -2 * factors.diagonals
     offset[:-1, size + 1 : -1] = 2 * factors.rotations

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the normal form: one-qubit leaves and diagonal terms, under any number of controls.
+"""Emit the normal form: one-qubit leaves and diagonal terms, under any number of controls.
 
-A `NormalForm` is what the gate table's `lower` rules emit into. Two identities carry all controlled gates:
+The `lower` rules of the gate table emit their ops into a `NormalForm`. Two identities reduce all controlled gates:
 
-* a controlled ``V D V^+`` is ``V (controlled D) V^+``: basis changes stay uncontrolled (``form.free``);
-* a controlled diagonal is a diagonal: its term looks at the control bits too. Never a 2^k expansion.
+* a controlled ``V D V^+`` is ``V (controlled D) V^+``, so a change of basis needs no controls (``form.free``);
+* a controlled diagonal is a diagonal: its term also reads the control bits, so k controls need no 2^k terms.
 
 So every constant one-qubit ``U = e^{i delta} V P(theta) V^+`` costs one term under controls (two if ``delta != 0``).
 """
@@ -25,12 +25,12 @@ Quaternion = tuple[float, float, float, float]
 
 _RX, _RY, _RZ, _SU2, _RV, _TERM = map(
     int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.RV, OpKind.TERM)
-)  # ints are compared and converted faster than members of an enum
+)  # ints, because Python compares and converts them faster than members of an enum
 IDENTITY: Quaternion = (1.0, 0.0, 0.0, 0.0)
-_TINY = 1e-14  # angles and quaternion parts below this are rounding errors of the decompositions
+_TINY = 1e-14  # smaller quaternion parts, and phases below 10 times this in radians, are rounding errors and become 0
 _HALF = math.sqrt(0.5)
-_MANY = 16  # terms; from here on arrays are faster than one row after the other
-# V with V Z V^+ = P, as quaternions: Ry(pi/2) for X, Rx(-pi/2) for Y
+_MANY = 16  # from this number of terms on, one array of ops is faster than single rows
+# For each Pauli P, the quaternion of V with V Z V^+ = P: V is Ry(pi/2) for X, and Rx(-pi/2) for Y.
 FROM_Z: dict[str, Quaternion] = {"X": (_HALF, 0.0, _HALF, 0.0), "Y": (_HALF, -_HALF, 0.0, 0.0)}
 
 
@@ -70,7 +70,7 @@ def _is_zero_phase(radians: float) -> bool:
     return abs(math.remainder(radians, 2 * math.pi)) < _TINY * 10
 
 
-# Of each array of `Ops`: its dtype (of masks, up to `MAX_QUBITS`), and the number in it where nothing else is said.
+# For each array of `Ops`: its dtype and its default number. Masks on more than `MAX_QUBITS` qubits have dtype object.
 _PARTS: dict[str, tuple[type, object]] = {
     "kind": (np.uint8, _TERM),
     "qubit": (np.int32, -1),
@@ -95,14 +95,14 @@ def _around_axis(quaternion: Quaternion, phase: float) -> tuple[Quaternion, Angl
     norm = math.sqrt(b * b + c * c + d * d)
     if norm == 0.0:
         return IDENTITY, None, constant(phase if a > 0 else phase + math.pi)
-    # U = e^{i phase} V Rz(theta) V^+ = e^{i (phase - theta/2)} V P(theta) V^+; of the axes n and -n take the one
-    # that leaves no phase
+    # U = e^{i phase} V Rz(theta) V^+ = e^{i (phase - theta/2)} V P(theta) V^+. The axis may be n or -n: choose the axis
+    # for which the remaining phase is 0, if there is one.
     theta = 2 * math.atan2(norm, a)
     if not _is_zero_phase(phase - theta / 2) and _is_zero_phase(phase + theta / 2):
         norm, theta = -norm, -theta
     x, y, z = b / norm, c / norm, d / norm
-    # The shortest rotation from Z to the axis. Near -Z the sum 1 + z loses its digits, and (x^2 + y^2) / (1 - z), which
-    # is equal to it, does not.
+    # The shortest rotation from Z to the axis. Near -Z the sum 1 + z loses digits by cancellation, but the equal
+    # expression (x^2 + y^2) / (1 - z) does not.
     above = 1.0 + z if z > 0 else (x * x + y * y) / (1.0 - z)
     length = math.hypot(above, x, y)
     to_axis = (above / length, -y / length, x / length, 0.0) if length > 0 else (0.0, 1.0, 0.0, 0.0)
@@ -111,23 +111,23 @@ def _around_axis(quaternion: Quaternion, phase: float) -> tuple[Quaternion, Angl
 
 
 class NormalForm:
-    """Rows of the normal form, in circuit order, and the wire each qubit is on.
+    """The ops of the normal form in circuit order, and the wire of each qubit.
 
-    Ops come one by one, as rows, or many at a time, as arrays. A swap emits no op: it exchanges two qubits in
-    ``wire_of``.
+    Ops are emitted one by one, as rows, or many at a time, as arrays. A swap emits no op: it exchanges the wires of two
+    qubits in ``wire_of``.
 
-    `controlled` returns a view that writes to the same rows but acts only where its controls match;
-    `free` is the view without controls.
+    `controlled` returns a view that emits into the same rows, with gates that act only where its controls match. `free`
+    is the view without controls.
 
     Args:
-        num_qubits: active qubits.
+        num_qubits: number of active qubits.
     """
 
     __slots__ = ("_arrays", "_care", "_value", "free", "rows", "wire_of")
 
     def __init__(self, num_qubits: int) -> None:
         self.rows: list[tuple] = []
-        self._arrays: list[tuple[int, int, Ops]] = []  # rows before the ops, number of such ops so far, ops
+        self._arrays: list[tuple[int, int, Ops]] = []  # (rows before the ops, ops in arrays up to these, the ops)
         self.wire_of = list(range(num_qubits))
         self.free = self
         self._care = 0
@@ -137,7 +137,7 @@ class NormalForm:
         return len(self.rows) + (self._arrays[-1][1] if self._arrays else 0)
 
     def controlled(self, controls: Sequence[int], ctrl_state: int) -> NormalForm:
-        """Return a view under further controls; bit ``j`` of ``ctrl_state`` belongs to ``controls[j]``."""
+        """Return a view under further controls. Bit ``j`` of ``ctrl_state`` is the state of ``controls[j]``."""
         view = NormalForm.__new__(NormalForm)
         view.rows, view._arrays, view.wire_of, view.free = self.rows, self._arrays, self.wire_of, self.free
         view._care, view._value = self._care, self._value
@@ -180,7 +180,7 @@ class NormalForm:
             self.rz(qubit, angle)
 
     def phase(self, angle: Angle) -> None:
-        """Emit the phase ``e^{i angle}``: a term on the controls, nothing where there are none."""
+        """Emit the phase ``e^{i angle}``: one term on the controls, and nothing without controls."""
         if self._care:
             self._term(self._care, self._value, 0, scaled(angle, -2.0))
 
@@ -202,10 +202,10 @@ class NormalForm:
             self.phase(rest)
 
     def rv(self, qubit: int, angles: Sequence[Angle]) -> None:
-        """Emit ``exp(-i/2 (x X + y Y + z Z))``: constant angles, or three columns in a row as they are.
+        """Emit ``exp(-i/2 (x X + y Y + z Z))``; the angles are constants, or three consecutive columns.
 
         Raises:
-            NotImplementedError: under controls, for angles that are not constants.
+            NotImplementedError: for angles that are not constants, under controls.
         """
         if all(angle.column < 0 for angle in angles):
             vector = [angle.offset for angle in angles]
@@ -218,7 +218,7 @@ class NormalForm:
             self.rows.append((_RV, self.wire_of[qubit], angles[0].column, 1.0, 0.0, 0, 0, 0, IDENTITY))
 
     def to_z(self, qubit: int, pauli: str) -> None:
-        """Change the basis so that ``pauli`` becomes Z; never controlled."""
+        """Emit, without controls, the change of basis that turns ``pauli`` into Z."""
         if pauli != "Z":
             self.free.su2(qubit, inverse(FROM_Z[pauli]))
 
@@ -230,9 +230,9 @@ class NormalForm:
     # Gates on several qubits.
 
     def pauli_rotation(self, paulis: Sequence[tuple[int, str]], angle: Angle) -> None:
-        """Emit ``exp(-i angle/2 P)`` for the Pauli string P given as (qubit, "X" | "Y" | "Z") pairs.
+        """Emit ``exp(-i angle/2 P)`` for a Pauli string P, given as pairs (qubit, "X" | "Y" | "Z").
 
-        An empty string is the identity, so a phase.
+        An empty string is the identity, so its rotation is a phase.
         """
         if len(paulis) == 1:
             qubit, pauli = paulis[0]
@@ -252,7 +252,10 @@ class NormalForm:
         self.controlled(qubits, state).phase(angle)
 
     def diagonal(self, qubits: Sequence[int], phases: np.ndarray) -> None:
-        """Emit ``diag(e^{i phases})`` for phases (2**k,) in radians on k qubits, as the fewest terms of two forms."""
+        """Emit ``diag(e^{i phases})`` for phases (2**k,) in radians on k qubits.
+
+        The terms are either one phase for each basis state or Z strings; the form with fewer terms is emitted.
+        """
         phases = np.asarray(phases, dtype=float)
         rounded = np.round(np.mod(phases + np.pi, 2 * np.pi), 12)
         distinct, counts = np.unique(rounded, return_counts=True)
@@ -289,10 +292,12 @@ class NormalForm:
     def many(self, count: int, **parts: object) -> None:
         """Emit many ops at once.
 
+        Terms act under the controls of this view too. Leaves act without controls.
+
         Args:
-            count: of ops.
-            parts: arrays of `Ops`, or the one number that all ops have; those left out belong to a constant term
-                with the angle 0. Terms act under the controls of this view as well, leaves do not.
+            count: the number of ops.
+            parts: the arrays of `Ops` by name, or one number for all ops. An array that is left out has the numbers of
+                a constant term with the angle 0.
         """
         arrays = {}
         for name, (_, default) in _PARTS.items():
@@ -305,7 +310,7 @@ class NormalForm:
         self._arrays.append((len(self.rows), count + (self._arrays[-1][1] if self._arrays else 0), ops))
 
     def swap(self, first: int, second: int) -> None:
-        """Emit a swap: the qubits change wires; under controls, three controlled X."""
+        """Emit a swap: the qubits exchange their wires. A controlled swap is three CX gates, one of them controlled."""
         if not self._care:
             self.wire_of[first], self.wire_of[second] = self.wire_of[second], self.wire_of[first]
             return
@@ -314,7 +319,7 @@ class NormalForm:
         self.free.cx(first, second)
 
     def cx(self, control: int, target: int) -> None:
-        """Emit a controlled X."""
+        """Emit an X on ``target``, controlled by ``control`` and by the controls of this view."""
         self.to_z(target, "X")
         self.pattern_phase((control, target), 3, constant(math.pi))
         self.from_z(target, "X")
@@ -336,7 +341,7 @@ class NormalForm:
     # Rows.
 
     def masks(self, qubits: Sequence[int]) -> np.ndarray:
-        """Return (2**k,) masks over wires: bit j of the index is the bit of ``qubits[j]``."""
+        """Return masks (2**k,) over wires: entry m holds the wire of ``qubits[j]`` if bit j of m is set."""
         masks: np.ndarray = np.zeros(1, self._dtype("sign"))
         for qubit in qubits:
             masks = np.concatenate([masks, masks | np.array(1 << self.wire_of[qubit], masks.dtype)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error for what no sweep can do, and the circuit that another simulator is given instead."""
+"""The error for an instruction that no engine can simulate, and the copy of the circuit for another simulator."""
 
 from __future__ import annotations
 
@@ -30,17 +30,21 @@ class UnsupportedInstruction(QiskitError):
         super().__init__(f"instruction {index}, '{name}' on qubits {list(self.qubits)}, {reason}")
 
     def __str__(self) -> str:
-        return self.message  # QiskitError puts quotes around it
+        return self.message  # QiskitError.__str__ would put quotes around the message
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self.index, self.qubits, self._reason, self.fallback)
 
 
 def fallback_circuit(circuit: Any, error: Exception | None) -> QuantumCircuit | None:
-    """Return a copy of the circuit for ``StatevectorEstimator``; None where it can do no more than fused sweeps.
+    """Return a copy of the circuit for ``StatevectorEstimator``; None if that estimator cannot run the circuit either.
 
-    Final measurements are left out, which it refuses. It reads the copy when the job runs: changes of the circuit, or
-    of objects in it, do not reach it.
+    The copy has no final measurements, because ``StatevectorEstimator`` refuses them. The estimator reads the copy when
+    the job runs, so later changes of the circuit, or of objects in it, do not change the result.
+
+    Args:
+        circuit: the circuit that was lowered.
+        error: the error that lowering raised, if any.
     """
     if not isinstance(error, UnsupportedInstruction) or not error.fallback:
         return None

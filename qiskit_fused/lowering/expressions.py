@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Translate Qiskit's ``ParameterExpression`` to tapes, see `tapes`.
+"""Translate Qiskit's ``ParameterExpression`` to tapes (see `program.tapes`).
 
-What an expression is made of is decided by Qiskit's record of how it was built, and by parameter columns: never by the
-order of a set, which differs between processes. Sums of parameters times numbers are one leaf, parameters that cancel
-out are gone, and a constant is a leaf without terms.
+The steps of a tape follow from Qiskit's record of how the expression was built, and from the columns of the parameters.
+They never depend on the order of a set, which differs between processes. A sum of parameters times numbers is one leaf,
+parameters that cancel out have no term, and a constant is a leaf without terms.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from qiskit_fused.program.tapes import FUNCTIONS, Step, Tape
 
 Key = tuple[int, str]
 
-_LONG = 12  # parameters from which on a translation takes longer than making a key
-_TOLERANCE = 1e-9  # of the comparison with Qiskit, relative and absolute
+_LONG = 12  # from this number of parameters on, translating an expression takes longer than making its key
+_TOLERANCE = 1e-9  # relative and absolute tolerance of the comparison with Qiskit's value
 
 
 class _Affine:
-    """An affine function of parameters on the stack of the translation; its one user may change it."""
+    """An affine function of parameters on the stack of the translation. The operation that pops it may change it."""
 
     def __init__(self, terms: dict[int, complex], offset: complex):
         self.terms, self.offset = terms, offset
@@ -42,7 +42,7 @@ class _Affine:
         return _Affine({column: value / divisor for column, value in self.terms.items()}, self.offset / divisor)
 
     def plus(self, other: _Affine) -> _Affine:
-        """Add the shorter one to the longer one, so that a sum of n parameters takes n steps."""
+        """Return the sum. The shorter operand is added to the longer one, so a sum of n parameters takes n steps."""
         if len(self.terms) < len(other.terms):
             self, other = other, self
         for column, value in other.terms.items():
@@ -58,11 +58,11 @@ class _Affine:
         return affine(self.terms, self.offset)
 
 
-_Operand = _Affine | int  # the number of a step
+_Operand = _Affine | int  # an int is the number of a step
 
 
 def affine(terms: dict[int, complex], offset: complex) -> Step:
-    """Return a leaf; complex numbers without an imaginary part become real."""
+    """Return a leaf of terms {column: coefficient} and an offset. Complex numbers with imaginary part 0 become real."""
     nonzero = [(column, _plain(terms[column])) for column in sorted(terms) if terms[column] != 0]
     return "affine", tuple(nonzero), _plain(offset)
 
@@ -74,14 +74,14 @@ def _plain(value: Any) -> complex:
 
 
 class _Writer:
-    """The steps of one expression, each written once."""
+    """The steps of one expression. Equal steps are stored once."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
         self._numbers: dict[Step, int] = {}
 
     def apply(self, operation: str, *operands: _Operand) -> _Operand:
-        """Return an operation on operands; on numbers, its value."""
+        """Return the result of an operation: a number if all operands are numbers, else a new step."""
         numbers = [operand.offset for operand in operands if isinstance(operand, _Affine) and operand.is_number]
         if len(numbers) == len(operands):
             return _Affine({}, _value(operation, *numbers))
@@ -124,7 +124,7 @@ class _Writer:
         return left if _equals(right, 1) else self.apply("power", left, right)
 
     def tape(self, result: _Operand) -> Tape:
-        """Return the steps that the result is made of, in the order in which they were written."""
+        """Return the steps on which the result depends, in the order in which they were stored."""
         if isinstance(result, _Affine):
             return (result.step(),)
         needed = {result}
@@ -152,7 +152,7 @@ def _equals(operand: _Operand, number: float) -> bool:
 
 
 def _value(operation: str, *numbers: complex) -> complex:
-    """Return an operation on numbers, complex where no real number is the result."""
+    """Return the value of an operation on numbers. If the real operation gives NaN, the complex operation is used."""
     with np.errstate(all="ignore"):
         result = FUNCTIONS[operation](*map(_as_float, numbers))
         if np.isnan(result):
@@ -161,7 +161,7 @@ def _value(operation: str, *numbers: complex) -> complex:
 
 
 def _as_float(number: complex) -> complex:
-    return number if isinstance(number, complex) else float(number)  # NumPy refuses integers to negative powers
+    return number if isinstance(number, complex) else float(number)  # NumPy raises an error for int to a negative power
 
 
 _BINARY: dict[str, Callable[[_Writer, _Operand, _Operand], _Operand]] = {
@@ -197,14 +197,14 @@ def translate(
     Args:
         expression: the expression.
         columns: the column of each parameter.
-        translated: long expressions of the circuit that were translated before; a long one is added.
+        translated: the tapes of long expressions that were translated before. A new long expression is added.
 
     Raises:
         KeyError: for a parameter that has no column and does not cancel out.
-        NotImplementedError: for an operation that is not known here, or if the translation disagrees with Qiskit.
+        NotImplementedError: for an unknown operation, or if the tape's value disagrees with Qiskit's value.
 
-    Cost: about 10 microseconds for each operation; Qiskit's record takes 0.25 ms an operation in expressions of
-    thousands of parameters.
+    Cost: about 10 microseconds for each operation. In expressions of thousands of parameters, Qiskit's record takes
+    0.25 ms for each operation.
     """
     parameters = expression.parameters
     if not parameters:
@@ -225,10 +225,11 @@ def translate(
 
 
 def _key(expression: ParameterExpression) -> Key | None:
-    """Return what two expressions of a circuit have in common only if they are the same, None where Qiskit fails.
+    """Return a key that two expressions of a circuit share only if they are the same; None if Qiskit cannot hash one.
 
-    Qiskit's comparison of expressions rounds, and takes seconds for long ones. Its hash knows the structure, the text
-    all numbers and names, which are unique in a circuit. Of a few expressions the hash is an OverflowError.
+    Qiskit's comparison of two expressions rounds their numbers, and takes seconds for long expressions. Qiskit's hash
+    depends on the structure. The text has all numbers and names, and names are unique in a circuit. The hash of some
+    expressions raises an OverflowError.
     """
     try:
         return hash(expression), str(expression)
@@ -239,9 +240,9 @@ def _key(expression: ParameterExpression) -> Key | None:
 def _replay(
     expression: ParameterExpression, writer: _Writer, columns: dict[Parameter, int], foreign: dict[Parameter, int]
 ) -> _Operand:
-    """Build an expression as Qiskit's own record, which pickle and QPY store, says that it was built.
+    """Repeat the operations by which an expression was built, from the record that Qiskit stores in pickle and QPY.
 
-    Parameters without a column get a negative one in ``foreign``.
+    Parameters without a column get a negative column in ``foreign``.
     """
     stack: list[_Operand] = []
     for step in expression._qpy_replay:
@@ -267,17 +268,20 @@ def _replay(
 
 
 def _check(expression: ParameterExpression, tape: Tape, columns: dict[Parameter, int]) -> None:
-    """Compare with Qiskit at one generic point: the record is not a public format, so trust it only when it agrees."""
+    """Raise a NotImplementedError if a tape and Qiskit give different values at one generic point.
+
+    Qiskit's record of an expression is not a public format and may change.
+    """
     point = {parameter: _generic(columns.get(parameter, -1)) for parameter in expression.parameters}
     values = {columns[parameter]: value for parameter, value in point.items() if parameter in columns}
     try:
         expected = complex(expression.bind(point).numeric(strict=False))
         value = _value_at(tape, values)
     except (ArithmeticError, ValueError, TypeError, RuntimeError):
-        return  # not defined at this point
+        return  # the expression is not defined at this point
     if not cmath.isfinite(value + expected) or _is_close(value, expected):
         return
-    # a long chain of functions may turn the rounding of its first steps into any difference of the last one
+    # A long chain of functions may amplify rounding errors: allow for the effect of a relative change of 1e-13.
     beside = _value_at(tape, {column: value * (1 + 1e-13) for column, value in values.items()})
     if not _is_close(value, expected, 1e4 * abs(beside - value)):
         raise NotImplementedError(
@@ -294,7 +298,7 @@ def _is_close(value: complex, expected: complex, rounding: float = 0.0) -> bool:
 
 
 def _value_at(tape: Tape, values: dict[int, float]) -> complex:
-    """Return the value of a tape at parameter values by column."""
+    """Return the value of a tape at one point, given as {column: parameter value}."""
     results: list = []
     with np.errstate(all="ignore"):
         for operation, *arguments in tape:
@@ -310,13 +314,13 @@ def _value_at(tape: Tape, values: dict[int, float]) -> complex:
 
 
 def constant_value(tape: Tape) -> complex | None:
-    """Return the value of a constant expression, else None."""
+    """Return the value of a constant tape; None for a tape that depends on parameters."""
     value: complex | None = tape[0][2] if len(tape) == 1 and not tape[0][1] else None
     return value
 
 
 def is_finite_real(value: complex) -> bool:
-    """Return whether a constant can be an angle."""
+    """Say whether a constant is finite and real, so that it can be an angle."""
     try:
         number = complex(value)
     except OverflowError:  # an integer larger than any float
@@ -325,6 +329,6 @@ def is_finite_real(value: complex) -> bool:
 
 
 def shorten(value: object) -> str:
-    """Return an expression as text for errors, in quotes, its middle left out where it is long."""
+    """Return an expression as text in quotes, for errors. The middle of a long text is left out."""
     text = str(value)
     return f"'{text}'" if len(text) <= 120 else f"'{text[:80]} ... {text[-30:]}'"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gate table: what every gate is (matrix), how it changes (generators) and its normal form (lower).
+"""The gate table: the matrix of every gate, its generators (derivatives) and its normal form.
 
 To add a gate, add one entry to `GATES`. Conventions: a matrix is little endian as in Qiskit (the first qubit is the
 least significant bit); ``dU/dv_j = -i/2 G_j U`` defines the generator of angle j. Controlled gates are not in the
-table: controls are handled once, by `NormalForm.controlled` here and by index selection in the reference engine. That
-is why `exact_generators` keeps the trace: under controls a global phase is a relative one.
+table. Controls are handled in one place: by `NormalForm.controlled` here, and by index selection in the reference
+engine. Under controls a global phase becomes a relative phase, so `exact_generators` keeps the trace of a generator.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ X = np.array([[0, 1], [1, 0]], dtype=complex)
 Y = np.array([[0, -1j], [1j, 0]], dtype=complex)
 Z = np.array([[1, 0], [0, -1]], dtype=complex)
 PAULIS = {"I": I2, "X": X, "Y": Y, "Z": Z}
-_P_GENERATOR = np.diag([0, -2]).astype(complex)  # of diag(1, e^{it}), with its trace
+_P_GENERATOR = np.diag([0, -2]).astype(complex)  # the generator of diag(1, e^{it}), with its trace
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class GateRule:
 
     Attributes:
         matrix: angle values -> unitary (2**num_qubits, 2**num_qubits), with Qiskit's global phase.
-        exact_generators: angle values -> Hermitian G_j, one per angle, global phase included.
-        lower: emits the normal form; under controls exactly, without controls up to a global phase.
+        exact_generators: angle values -> Hermitian generators G_j, one per angle, global phase included.
+        lower: emits the normal form. It is exact under controls, and exact up to a global phase without controls.
     """
 
     name: str
@@ -47,17 +47,17 @@ class GateRule:
     lower: Lower
 
     def generators(self, *values: float) -> list[np.ndarray]:
-        """Return the traceless generators: the derivative with the global phase dropped."""
+        """Return the traceless generators, which give the derivatives without the global phase."""
         return [traceless(generator) for generator in self.exact_generators(*values)]
 
 
 def traceless(matrix: np.ndarray) -> np.ndarray:
-    """Subtract the mean of the diagonal."""
+    """Return a square matrix minus the mean of its diagonal times the identity."""
     return matrix - np.trace(matrix) / len(matrix) * np.eye(len(matrix))
 
 
 def kron(*little_endian: np.ndarray) -> np.ndarray:
-    """Return the tensor product of factors given from the first (least significant) qubit to the last."""
+    """Return the tensor product of factors, which are given from the least significant qubit to the last."""
     product = np.eye(1, dtype=complex)
     for factor in little_endian:
         product = np.kron(factor, product)
@@ -65,7 +65,7 @@ def kron(*little_endian: np.ndarray) -> np.ndarray:
 
 
 def rotation(generator: np.ndarray, angle: float) -> np.ndarray:
-    """Return ``exp(-i angle/2 G)`` for a G with ``G G = 1``."""
+    """Return ``exp(-i angle/2 G)`` for a generator G with ``G G = 1`` and an angle in radians."""
     return math.cos(angle / 2) * np.eye(len(generator)) - 1j * math.sin(angle / 2) * generator
 
 
@@ -78,11 +78,15 @@ def rotation_vector(x: float, y: float, z: float) -> np.ndarray:
 
 
 def rotation_vector_generators(x: float, y: float, z: float) -> list[np.ndarray]:
-    """Return the generators of `rotation_vector`: ``a.sigma`` with a the columns of SO(3)'s left Jacobian."""
+    """Return the generators ``a.sigma`` of `rotation_vector`, with a the columns of the left Jacobian of SO(3).
+
+    The left Jacobian is ``1 + (1 - cos t)/t^2 K + (t - sin t)/t^3 K^2``, with t the length of the vector and K the
+    matrix of the cross product with it.
+    """
     square = x * x + y * y + z * z
     length = math.sqrt(square)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    if length < 1e-2:  # the closed forms cancel; the next terms of the series are below 1e-16
+    if length < 1e-2:  # the closed forms lose digits by cancellation; the next terms of the series are below 1e-16
         first, second = 1 / 2 - square / 24 + square**2 / 720, 1 / 6 - square / 120 + square**2 / 5040
     else:
         first, second = (1 - math.cos(length)) / square, (length - math.sin(length)) / (square * length)
@@ -90,7 +94,7 @@ def rotation_vector_generators(x: float, y: float, z: float) -> list[np.ndarray]
     return [a * X + b * Y + c * Z for a, b, c in jacobian.T]
 
 
-# Products of one-angle factors: the matrix and generators of u, r, xx_plus_yy follow from those of their factors.
+# The gates u, r and xx_plus_yy are products of one-angle factors, which give their matrices and generators.
 Factor = tuple[int, float, Callable[[float], np.ndarray], np.ndarray]  # angle index, scale, matrix, generator
 
 
@@ -133,7 +137,7 @@ _LOWER_ROTATION: dict[str, Lower] = {
 
 
 def _rotation_rule(name: str, paulis: str) -> GateRule:
-    """Return exp(-i t/2 P); ``paulis[j]`` acts on qubit j."""
+    """Return the rule of exp(-i t/2 P) for a Pauli string P; ``paulis[j]`` acts on qubit j."""
     generator = kron(*(PAULIS[pauli] for pauli in paulis))
     return GateRule(
         name,
@@ -178,7 +182,7 @@ def _lower_r(form: NormalForm, qubits: Sequence[int], angles: Sequence[Angle]) -
 
 
 def _lower_xx_yy(turned: int, sign: float) -> Lower:
-    """Return the rule of xx_plus_yy (sign 1) and xx_minus_yy (-1); the Z rotation by beta is on ``turned``."""
+    """Return the lowering of xx_plus_yy (sign 1) or xx_minus_yy (sign -1); the qubit ``turned`` rotates by beta."""
 
     def lower(form: NormalForm, qubits: Sequence[int], angles: Sequence[Angle]) -> None:
         theta, beta = angles
@@ -218,7 +222,7 @@ def _lower_dcx(form: NormalForm, qubits: Sequence[int], angles: Sequence[Angle])
     if form.has_controls:
         form.cx(qubits[0], qubits[1])
         form.cx(qubits[1], qubits[0])
-    else:  # cx cx = swap cx, and a swap is free
+    else:  # two CX gates are a swap and one CX, and a swap is free
         form.swap(*qubits)
         form.cx(qubits[0], qubits[1])
 
@@ -234,7 +238,7 @@ def _lower_rccx(form: NormalForm, qubits: Sequence[int], angles: Sequence[Angle]
 
 
 def _lower_rcccx(form: NormalForm, qubits: Sequence[int], angles: Sequence[Angle]) -> None:
-    # on the target: i Z where the controls are 011, i Y where they are 111
+    # The target gets i Z if the controls are in 011, and i Y if the controls are in 111.
     form.controlled(qubits[:3], 0b011).su2(qubits[3], (0.0, 0.0, 0.0, -1.0))
     form.controlled(qubits[:3], 0b111).su2(qubits[3], (0.0, 0.0, -1.0, 0.0))
 
@@ -244,7 +248,7 @@ def _lower_rv(form: NormalForm, qubits: Sequence[int], angles: Sequence[Angle]) 
 
 
 def _blocks(num_controls: int, blocks: dict[int, np.ndarray]) -> np.ndarray:
-    """Return the matrix that applies ``blocks[state]`` to the last qubit where the first ones are in ``state``."""
+    """Return the matrix that applies ``blocks[state]`` to the last qubit if the other qubits are in ``state``."""
     size = 1 << num_controls
     matrix = np.eye(2 * size, dtype=complex)
     for state, block in blocks.items():
@@ -325,12 +329,18 @@ _RULES = [
 GATES: dict[str, GateRule] = {rule.name: rule for rule in _RULES}
 
 
-# A Gate of a Program is an entry of the table or one of three kinds that bring a matrix: "unitary"; "diagonal", which
-# brings its diagonal alone, (2**num_qubits,); and "evolution", exp(-i t H) with H its matrix and t its only angle.
+# A Gate of a Program is an entry of the table, or a gate with a matrix. There are three kinds of the latter: "unitary"
+# with the matrix of the gate; "diagonal" with the diagonal alone, (2**num_qubits,); and "evolution", exp(-i t H), with
+# the matrix of H and the only angle t.
 
 
 def gate_matrix(gate: Gate, values: Sequence[float]) -> np.ndarray:
-    """Return the matrix of a program's gate for the given angle values, or its diagonal; without its controls."""
+    """Return the matrix of a program's gate without its controls; for a diagonal gate, return the diagonal.
+
+    Args:
+        gate: the gate.
+        values: the values of the gate's angles in radians.
+    """
     if gate.matrix is None:
         return GATES[gate.name].matrix(*values)
     if not gate.angles:
@@ -340,14 +350,21 @@ def gate_matrix(gate: Gate, values: Sequence[float]) -> np.ndarray:
 
 
 def gate_generators(gate: Gate, values: Sequence[float]) -> list[np.ndarray]:
-    """Return the exact generators of a program's gate, one per angle, without its controls."""
+    """Return the exact generators of a program's gate without its controls, one for each angle (radians)."""
     if gate.matrix is None:
         return GATES[gate.name].exact_generators(*values)
     return [2 * gate.matrix] if gate.angles else []
 
 
 def apply_gate(psi: np.ndarray, matrix: np.ndarray, gate: Gate, elsewhere: float = 1.0) -> np.ndarray:
-    """Apply a matrix, or a diagonal, to a gate's qubits where its controls match; elsewhere multiply by a number."""
+    """Return a statevector after a matrix acts on a gate's qubits where the gate's controls match.
+
+    Args:
+        psi: the statevector, complex (2**n,).
+        matrix: complex (2**k, 2**k), or the diagonal of a matrix, (2**k,).
+        gate: a gate on k qubits. Only its qubits, its controls and their state are used.
+        elsewhere: the factor of amplitudes whose controls do not match.
+    """
     num_qubits = len(psi).bit_length() - 1
     tensor = psi.reshape((2,) * num_qubits)  # axis num_qubits - 1 - q is qubit q
     match: list = [slice(None)] * num_qubits
@@ -358,7 +375,7 @@ def apply_gate(psi: np.ndarray, matrix: np.ndarray, gate: Gate, elsewhere: float
     k = len(axes)
     small = matrix.astype(psi.dtype).reshape((2,) * (k * matrix.ndim))
     if matrix.ndim == 1:
-        block = (np.moveaxis(tensor[tuple(match)], axes, range(k)).T * small.T).T  # .T: qubits of the gate come last
+        block = (np.moveaxis(tensor[tuple(match)], axes, range(k)).T * small.T).T  # .T moves the gate's qubits last
     else:
         block = np.tensordot(small, tensor[tuple(match)], axes=(range(k, 2 * k), axes))
     result = tensor * psi.dtype.type(elsewhere)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lower a QuantumCircuit to a Program: idle qubits dropped, angles as columns, gates kept and in normal form.
+"""Lower a QuantumCircuit to a Program, which holds the original gates and the ops of the normal form.
 
-The circuit is walked once. Standard gates take a short path through the gate table. Every other operation has a rule in
-`rules.py`, or is walked through its own definition, under its controls.
+Idle qubits are dropped, and angles become columns. The circuit is walked once. Standard gates take a short path through
+the gate table. Every other operation has a rule in `rules.py`, or its definition is walked under its controls.
 """
 
 from __future__ import annotations
@@ -35,30 +35,31 @@ _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesise
 
 
 PASSIVE = frozenset(("barrier", "delay", "id", "measure", "reset"))
+"""Names of instructions that leave a qubit idle if no other instruction acts on the qubit."""
 
 
 def lower(circuit: QuantumCircuit) -> Program:
     """Lower a circuit.
 
     Args:
-        circuit: any unitary circuit, with parameters or without; final measurements, barriers, delays and resets of
-            fresh qubits are dropped, an `Initialize` of fresh qubits is the start state.
+        circuit: any unitary circuit, with or without parameters. Final measurements, barriers, delays and resets of
+            fresh qubits are dropped. An `Initialize` of fresh qubits becomes a start state.
 
     Returns:
-        The program. Its columns are ``circuit.parameters`` followed by the expressions that need their own column.
+        The program. Its columns are ``circuit.parameters``, followed by the expressions that need their own column.
 
     Raises:
-        UnsupportedInstruction: for an instruction that no sweep can do; it names the cure.
+        UnsupportedInstruction: for an instruction that no engine can simulate. The text names the cure.
         ValueError: for a constant angle that is not a finite real number.
 
-    Cost: about 10 microseconds a gate, once per circuit.
+    Cost: about 10 microseconds for each gate, once per circuit.
     """
     return _Lowering(circuit).program()
 
 
 def _instructions(circuit: QuantumCircuit) -> Iterable[CircuitInstruction]:
-    """Return the instructions of a circuit, which its `data` give one by one in five times the time."""
-    _ = circuit.data  # builds a circuit that is lazy
+    """Return the instructions of a circuit. Reading them from ``circuit.data`` would take five times as long."""
+    _ = circuit.data  # builds a lazy circuit
     return circuit._data
 
 
@@ -110,7 +111,7 @@ class _Lowering(LoweringContext):
     def walk(
         self, circuit: QuantumCircuit, qubits: Sequence[int], controls: tuple[int, ...], state: int, top: bool = False
     ) -> None:
-        """Lower the instructions of a circuit whose qubit j is active qubit ``qubits[j]`` (-1: idle)."""
+        """Lower the instructions of a circuit. See `LoweringContext.walk`."""
         where = dict(zip(circuit.qubits, qubits))
         if controls:
             self.gate("global_phase", (), (self.angle(circuit.global_phase),), controls, state)
@@ -141,7 +142,7 @@ class _Lowering(LoweringContext):
             self.operation(stored_operation(instruction), targets, controls, state)
 
     def operation(self, op: Instruction, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> None:
-        """Lower any operation on active qubits, under controls."""
+        """Lower any operation on active qubits under controls. See `LoweringContext.operation`."""
         kind = getattr(op, "base_class", type(op))
         if kind in TABLE_CLASSES:
             self.gate(TABLE_CLASSES[kind], qubits, tuple([self.angle(param) for param in op.params]), controls, state)
@@ -167,7 +168,7 @@ class _Lowering(LoweringContext):
             synthesis.prepare(self, op, qubits)
         elif kind in synthesis.RULES:
             synthesis.RULES[kind](self, op, qubits, controls, state)
-        elif isinstance(op, UnitaryGate):  # of a class derived from it: the matrix says what it does
+        elif isinstance(op, UnitaryGate):  # an object of a subclass is lowered by its matrix
             matrices.unitary(self, op, qubits, controls, state)
         elif (definition := self.definition(op)) is not None:
             self.walk(definition, qubits, controls, state)
@@ -175,14 +176,14 @@ class _Lowering(LoweringContext):
             matrices.opaque(self, op, qubits, controls, state)
 
     def _controlled(self, op: ControlledGate, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> bool:
-        """Lower a controlled gate as its base gate under controls; False if only its definition tells what it does."""
+        """Lower a controlled gate as its base gate under controls; return False if only its definition is reliable."""
         num_controls = op.num_ctrl_qubits
         base = op.base_gate
         if op.num_qubits != num_controls + base.num_qubits:
-            return False  # auxiliary qubits, or several targets
+            return False  # the gate has auxiliary qubits or several targets
         own_controls, targets = qubits[:num_controls], qubits[num_controls:]
         controls, state = own_controls + controls, op.ctrl_state | state << num_controls
-        if base.base_class is UGate and len(op.params) == 4:  # CUGate and what Qiskit makes of its further controls
+        if base.base_class is UGate and len(op.params) == 4:  # CUGate, and the gate that CUGate.control() returns
             theta, phi, lam, gamma = (self.angle(param) for param in op.params)
             self.gate("global_phase", (), (gamma,), controls, state)
             self.gate("u", targets, (theta, phi, lam), controls, state)
@@ -191,7 +192,7 @@ class _Lowering(LoweringContext):
         if kind not in TABLE_CLASSES and kind not in synthesis.RULES and not isinstance(base, ControlledGate):
             definition = getattr(base, "definition", None)
             if definition is not None and definition.parameters:
-                return False  # assign_parameters() updates the definition of the controlled gate, not that of its base
+                return False  # assign_parameters() updates the definition of the controlled gate, not of its base gate
         self.operation(base, targets, controls, state)
         return True
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations that bring a matrix: checked in one place, recorded as they are, emitted in normal form."""
+"""Check the matrices of operations, record them as gates, and emit them in normal form."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.unitaries import emit_unitary
 from qiskit_fused.program.program import Gate
 
-MAX_DENSE_QUBITS = 7  # a unitary has 16,400 ops, a first call takes 0.04 s; with 8 qubits 65,600 ops
-_ABSOLUTE, _RELATIVE = 1e-8, 1e-5  # deviations from a unitary or a Hermitian matrix that Qiskit allows, too
+MAX_DENSE_QUBITS = 7  # a unitary on 7 qubits has 16,400 ops, and its first call takes 0.04 s; on 8 qubits, 65,600 ops
+_ABSOLUTE, _RELATIVE = 1e-8, 1e-5  # tolerances for unitary and Hermitian matrices, the same as Qiskit's
 
 Qubits = tuple[int, ...]
 
@@ -23,12 +23,18 @@ Qubits = tuple[int, ...]
 
 
 def unitary_matrix(lowering: LoweringContext, name: str, matrix: object, num_qubits: int) -> np.ndarray:
-    """Return a copy of a matrix, complex128 (2**num_qubits, 2**num_qubits).
+    """Return a copy of a unitary matrix, complex128 (2**num_qubits, 2**num_qubits).
+
+    Args:
+        lowering: the walk over the circuit.
+        name: the name of the operation, for errors.
+        matrix: the matrix.
+        num_qubits: the number of qubits of the operation.
 
     Raises:
-        UnsupportedInstruction: when it has another shape or is not unitary; ``name`` is the operation's.
+        UnsupportedInstruction: if the matrix has another shape or is not unitary.
     """
-    checked = np.array(matrix, dtype=complex)  # a copy, which no later change of the operation reaches
+    checked = np.array(matrix, dtype=complex)  # a copy, so that a later change of the operation has no effect
     size = 1 << num_qubits
     if checked.shape != (size, size):
         reason = f"has a matrix of shape {checked.shape}, on {num_qubits} qubits it must be ({size}, {size})"
@@ -38,7 +44,10 @@ def unitary_matrix(lowering: LoweringContext, name: str, matrix: object, num_qub
 
 
 def require_orthonormal(lowering: LoweringContext, name: str, columns: np.ndarray) -> None:
-    """Raise unless the columns of a matrix (m, k) are orthonormal, which makes a square one unitary."""
+    """Raise an UnsupportedInstruction unless the columns of a matrix (m, k) are orthonormal.
+
+    A square matrix with orthonormal columns is unitary.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         deviation = columns.conj().T @ columns
     deviation.flat[:: len(deviation) + 1] -= 1
@@ -58,10 +67,10 @@ def require_orthonormal(lowering: LoweringContext, name: str, columns: np.ndarra
 
 
 def hermitian_matrix(lowering: LoweringContext, name: str, matrix: object, num_qubits: int) -> np.ndarray:
-    """Return the Hermitian part of a matrix, complex128 (2**num_qubits, 2**num_qubits).
+    """Return the Hermitian part of a Hermitian matrix, complex128 (2**num_qubits, 2**num_qubits).
 
     Raises:
-        UnsupportedInstruction: when the matrix has another shape or is not Hermitian.
+        UnsupportedInstruction: if the matrix has another shape or is not Hermitian within the tolerances.
     """
     checked = np.array(matrix, dtype=complex)
     size = 1 << num_qubits
@@ -81,7 +90,7 @@ def hermitian_matrix(lowering: LoweringContext, name: str, matrix: object, num_q
 
 
 def require_real(lowering: LoweringContext, name: str, coefficients: np.ndarray) -> None:
-    """Raise unless the coefficients of a Hamiltonian's Pauli strings are finite and real."""
+    """Raise an UnsupportedInstruction unless a Hamiltonian's coefficients are finite and real."""
     _require_finite(lowering, name, coefficients)
     wrong = np.abs(coefficients.imag) > _ABSOLUTE + _RELATIVE * np.abs(coefficients)
     if wrong.any():
@@ -101,7 +110,7 @@ def _require_finite(lowering: LoweringContext, name: str, numbers: np.ndarray) -
 
 
 def require_dense(lowering: LoweringContext, qubits: Qubits) -> None:
-    """Raise where a matrix on these qubits would take longer than `StatevectorEstimator`."""
+    """Raise an UnsupportedInstruction for more than `MAX_DENSE_QUBITS` qubits: `StatevectorEstimator` is faster."""
     if len(qubits) > MAX_DENSE_QUBITS:
         raise lowering.unsupported(
             lowering.name,
@@ -114,7 +123,7 @@ def require_dense(lowering: LoweringContext, qubits: Qubits) -> None:
 
 
 def matrix_of(op: Instruction) -> object | None:
-    """Return the matrix of an operation that has one, else None."""
+    """Return the matrix of an operation; None if the operation has no matrix."""
     try:
         return op.to_matrix() if hasattr(op, "to_matrix") else op.__array__()
     except (AttributeError, QiskitError, TypeError, ValueError):
@@ -122,7 +131,11 @@ def matrix_of(op: Instruction) -> object | None:
 
 
 def opaque(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower an operation without a definition by its matrix."""
+    """Lower an operation without a definition by its matrix.
+
+    Raises:
+        UnsupportedInstruction: if the operation has no matrix either, or a matrix that is not unitary.
+    """
     matrix = matrix_of(op)
     if matrix is not None:
         apply_matrix(lowering, unitary_matrix(lowering, op.name, matrix, op.num_qubits), qubits, controls, state)
@@ -144,12 +157,12 @@ def opaque(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls:
 
 
 def unitary(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a constant matrix."""
+    """Lower an operation by its constant matrix."""
     apply_matrix(lowering, unitary_matrix(lowering, op.name, op.to_matrix(), op.num_qubits), qubits, controls, state)
 
 
 def apply_matrix(lowering: LoweringContext, matrix: np.ndarray, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Record and emit a unitary."""
+    """Record and emit a unitary matrix, complex128 (2**k, 2**k), on k qubits."""
     lowering.touch(qubits + controls)
     if lowering.recording:
         lowering.gates.append(Gate("unitary", qubits, (), controls, state, matrix))
@@ -163,7 +176,7 @@ def apply_matrix(lowering: LoweringContext, matrix: np.ndarray, qubits: Qubits, 
 
 
 def diagonal(lowering: LoweringContext, op: DiagonalGate, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a diagonal as terms."""
+    """Lower a `DiagonalGate` as terms; its entries must have the modulus 1."""
     entries = np.array([complex(param) for param in op.params])
     _require_finite(lowering, op.name, entries)
     deviation = np.abs(np.abs(entries) - 1)
@@ -181,7 +194,7 @@ def diagonal(lowering: LoweringContext, op: DiagonalGate, qubits: Qubits, contro
 
 
 def by_definition(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a definition by gates, once the columns of its matrices are known to be orthonormal."""
+    """Lower an operation by its definition, after a check that the columns of its matrices are orthonormal."""
     for param in op.params:
         columns = np.asarray(param, dtype=complex)
         require_orthonormal(lowering, op.name, columns.reshape(len(columns), -1))
@@ -194,6 +207,6 @@ def by_definition(lowering: LoweringContext, op: Instruction, qubits: Qubits, co
 def emit_matrix(
     lowering: LoweringContext, matrix: np.ndarray, qubits: Qubits, controls: Qubits = (), state: int = 0
 ) -> None:
-    """Emit the normal form of a unitary, without recording gates."""
+    """Emit the normal form of a unitary matrix without recording a gate."""
     require_dense(lowering, qubits)
     emit_unitary(lowering.form.controlled(controls, state), matrix, qubits, lowering.unitaries)

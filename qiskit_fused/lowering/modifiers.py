@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations under modifiers: controls, inverses and powers, in their order, with the meaning of their `to_matrix`."""
+"""Lower annotated operations: a base operation under controls, inverses and powers, as `to_matrix` defines them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.matrices import MAX_DENSE_QUBITS, Qubits, apply_matrix, unitary_matrix
 from qiskit_fused.lowering.unitaries import nearest_unitary
 
-_MOST_REPEATED = 16  # gates; a higher power of a constant gate is taken of its matrix
+_MOST_REPEATED = 16  # a constant gate is repeated at most so often; its higher powers are powers of its matrix
 _BRANCH = 1e-12 * math.pi  # radians; roots of eigenvalues e^{i phi} are taken with phi in (_BRANCH - pi, _BRANCH + pi]
 
-# Gates whose powers scale their first angle. Their eigenvalues are e^{-i angle/2}, e^{i angle/2} and 1; or e^{i angle}
-# and 1.
+# A power of these gates scales their first angle. The eigenvalues of _ROTATIONS are e^{-i angle/2}, e^{i angle/2} and
+# 1. The eigenvalues of _PHASES are e^{i angle} and 1.
 _ROTATIONS = (
     gates.RXGate,
     gates.RYGate,
@@ -37,9 +37,10 @@ _PHASES = (gates.PhaseGate, gates.U1Gate, gates.GlobalPhaseGate)
 
 
 def annotated(lowering: LoweringContext, op: AnnotatedOperation, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a base operation under its modifiers. The first modifier acts first, so its controls are next to the base.
+    """Lower a base operation under its modifiers.
 
-    Powers and inverses act on the base alone, since a control commutes with them.
+    The first modifier is the innermost: the qubits of its controls come directly before the qubits of the base. Powers
+    and inverses are applied to the base alone, because they commute with controls.
     """
     base, modifiers = _unwrapped(op)
     powers: list[float] = []
@@ -58,7 +59,7 @@ def annotated(lowering: LoweringContext, op: AnnotatedOperation, qubits: Qubits,
 
 
 def _unwrapped(op: AnnotatedOperation) -> tuple[Instruction, list[Modifier]]:
-    """Return the base operation under all modifiers, and the modifiers from the inside out."""
+    """Return the base operation under all modifiers, and the modifiers from the innermost to the outermost."""
     modifiers: list[Modifier] = []
     while isinstance(op, AnnotatedOperation):
         modifiers = [*op.modifiers, *modifiers]
@@ -69,7 +70,7 @@ def _unwrapped(op: AnnotatedOperation) -> tuple[Instruction, list[Modifier]]:
 def _apply_powers(
     lowering: LoweringContext, base: Instruction, powers: list[float], targets: Qubits, controls: Qubits, state: int
 ) -> None:
-    """Lower a base raised to one power after the other."""
+    """Lower an operation that is raised to one power after the other."""
     whole = 1
     while powers and float(powers[0]).is_integer():
         whole *= int(powers[0])
@@ -96,7 +97,7 @@ def _apply_powers(
     else:
         try:
             base = base.inverse() if whole < 0 else base
-        except (QiskitError, AttributeError):  # nothing but a matrix, or a Clifford
+        except (QiskitError, AttributeError):  # an operation that has a matrix alone, or a Clifford
             _apply_matrix_power(lowering, base, [whole], targets, controls, state)
             return
         for _ in range(abs(whole)):
@@ -108,7 +109,7 @@ def _params(op: Instruction) -> list:
 
 
 def _scaled_angle(base: Instruction, powers: list[float]) -> ParameterExpression:
-    """Return the angle of a power of a gate with one angle; a root is taken of the angle modulo its period."""
+    """Return the angle (radians) of a power of a gate with one angle. A root uses the angle modulo its period."""
     angle = base.params[0]
     for power in powers:
         if not float(power).is_integer():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups of qubits that gates have joined so far, and which of them depend on parameters."""
+"""Track the groups of qubits that gates have joined, and whether the state of each group depends on parameters."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from qiskit_fused.program.program import Gate
 
 
 class QubitGroups:
-    """The groups of a circuit, which is scanned as far as somebody has asked for it.
+    """The groups of a circuit's qubits. `scan` brings them up to date with the gates recorded so far.
 
     Attributes:
-        folded: numbers of the instructions whose gates a start state stands for.
+        folded: numbers of the instructions whose gates were replaced by a start state.
     """
 
     def __init__(self, num_qubits: int):
         self.folded: list[int] = []
-        self._group = [1 << qubit for qubit in range(num_qubits)]  # of each qubit: the qubits of its group, as bits
-        self._members: dict[int, list[int]] = {}  # of each group: its instructions that are not folded
-        self._varies = 0  # qubits of groups that depend on parameters, as bits
-        self._num_scanned = 0  # instructions
+        self._group = [1 << qubit for qubit in range(num_qubits)]  # for each qubit: bit set of its group's qubits
+        self._members: dict[int, list[int]] = {}  # for each group: its instructions that are not folded
+        self._varies = 0  # bit set of the qubits in groups that depend on parameters
+        self._num_scanned = 0  # number of scanned instructions
 
     def join(self, qubits: Iterable[int], varies: bool, instruction: int | None = None) -> None:
-        """Make qubits one group.
+        """Join the groups of some qubits to one group.
 
         Args:
-            qubits: of any groups.
-            varies: whether what joins them depends on parameters.
-            instruction: the number of the instruction that joins them; None for a start state.
+            qubits: active qubits of any groups.
+            varies: whether the instruction or start state that joins the groups depends on parameters.
+            instruction: the number of the instruction that joins the groups; None for a start state.
         """
         joined = 0
         for qubit in qubits:
@@ -43,13 +43,13 @@ class QubitGroups:
             self._varies |= joined
 
     def scan(self, gates: Sequence[Gate], begins: Sequence[int]) -> None:
-        """Join the qubits of the instructions since the last call.
+        """Join the qubits of each instruction that was recorded since the last call.
 
-        The last instruction may still get gates, so that the next call scans it again.
+        The last instruction may get further gates, so the next call scans it again.
 
         Args:
-            gates: all gates so far.
-            begins: number of the first gate of each instruction, and the number of gates.
+            gates: all gates recorded so far.
+            begins: the number of the first gate of each instruction, then the number of all gates.
         """
         last = len(begins) - 2
         for instruction in range(self._num_scanned, last + 1):
@@ -60,7 +60,7 @@ class QubitGroups:
         self._num_scanned = last
 
     def of(self, qubit: int) -> tuple[int, ...] | None:
-        """Return the qubits of a qubit's group in ascending order; None where it depends on parameters."""
+        """Return the qubits of a qubit's group in ascending order; None for a group that depends on parameters."""
         return None if self._varies >> qubit & 1 else tuple(_bits(self._group[qubit]))
 
     def members(self, qubit: int) -> list[int]:
@@ -68,7 +68,7 @@ class QubitGroups:
         return sorted(set(self._members[self._group[qubit]]))
 
     def fold(self, qubit: int) -> None:
-        """Note that a start state stands for the instructions of a qubit's group, the last one included."""
+        """Record that a start state replaces all instructions of a qubit's group, the last instruction included."""
         self.folded += self.members(qubit)
         self._members[self._group[qubit]] = []
         self._num_scanned += 1

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations that are more than their definition: exact evolutions, unitaries, diagonals, modifiers and others.
+"""Rules for operations that have a better lowering than their definition: evolutions, unitaries, diagonals and others.
 
-Each rule ``rule(lowering, op, qubits, controls, state)`` records the original gates and emits the normal form.
+Each rule ``rule(lowering, op, qubits, controls, state)`` records the original gates and emits the normal form of the
+operation ``op`` on active ``qubits``. Bit j of ``state`` is the state that ``controls[j]`` must be in.
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ from qiskit_fused.lowering.modifiers import annotated
 from qiskit_fused.program.amplitude_encoding import Encoding
 from qiskit_fused.program.program import Angle, Gate
 
+# The gates that prepare each letter of a product state from |0>.
 _FROM_ZERO = {"0": (), "1": ("x",), "+": ("h",), "-": ("x", "h"), "r": ("h", "s"), "l": ("h", "sdg")}
 
-_TO_Z = {"X": ("h", "h"), "Y": ("sx", "sxdg")}  # the gates that make a Pauli Z, and the gates back
+_TO_Z = {"X": ("h", "h"), "Y": ("sx", "sxdg")}  # the gate that turns a Pauli into Z, and the gate that undoes this
 
 Pairs = list[tuple[int, str]]
 
@@ -61,8 +63,8 @@ Pairs = list[tuple[int, str]]
 def evolution(lowering: LoweringContext, op: PauliEvolutionGate, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower exp(-i t H) exactly.
 
-    The terms that anticommute with each other, directly or through others, form a component; components commute.
-    A component of one term is a Pauli rotation, a larger one is diagonalised on its qubits.
+    Terms of H that anticommute, directly or through other terms, form a component, and components commute. A component
+    of one term is a Pauli rotation. A larger component is diagonalised as a dense matrix on its qubits.
     """
     operators = op.operator if isinstance(op.operator, list) else [op.operator]
     operators = [
@@ -89,7 +91,7 @@ def evolution(lowering: LoweringContext, op: PauliEvolutionGate, qubits: Qubits,
 
 
 def _components(operator: SparsePauliOp) -> list[list[int]]:
-    """Return the connected components of the anticommutation graph, each sorted, in order of their first term."""
+    """Return the connected components of the anticommutation graph as sorted lists, ordered by their first terms."""
     x, z = operator.paulis.x.astype(np.int32), operator.paulis.z.astype(np.int32)
     anticommute = (x @ z.T + z @ x.T) % 2 == 1
     left = set(range(len(x)))
@@ -118,7 +120,7 @@ def _hamiltonian(members: Sequence[tuple[Pairs, float]], support: Qubits) -> np.
 def _dense_evolution(
     lowering: LoweringContext, matrix: np.ndarray, time: Angle, qubits: Qubits, controls: Qubits, state: int
 ) -> None:
-    """Lower exp(-i t H) as V exp(-i t Lambda) V^+: V is constant, Lambda a sum of Z strings."""
+    """Lower exp(-i t H) as V exp(-i t Lambda) V^+, where V is a constant matrix and Lambda a sum of Z strings."""
     lowering.touch(qubits + controls)
     if lowering.recording:
         lowering.gates.append(Gate("evolution", qubits, (time,), controls, state, matrix))
@@ -136,14 +138,14 @@ def _dense_evolution(
 
 
 def hamiltonian(lowering: LoweringContext, op: HamiltonianGate, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower exp(-i t H) for a dense H."""
+    """Lower exp(-i t H) for a Hamiltonian H that is a dense matrix."""
     require_dense(lowering, qubits)
     matrix = hermitian_matrix(lowering, op.name, op.params[0], op.num_qubits)
     _dense_evolution(lowering, matrix, lowering.angle(op.params[1]), qubits, controls, state)
 
 
 def pauli_rotation(lowering: LoweringContext, pairs: Pairs, angle: Angle, controls: Qubits, state: int) -> None:
-    """Lower exp(-i angle/2 P): one term; the recorded gates are the textbook CX ladder."""
+    """Lower exp(-i angle/2 P) for a Pauli string P, as one term. The recorded gates are the textbook CX ladder."""
     support = tuple(qubit for qubit, _ in pairs)
     if support or controls:
         lowering.touch(support + controls)
@@ -162,7 +164,7 @@ def pauli_rotation(lowering: LoweringContext, pairs: Pairs, angle: Angle, contro
 
 
 def pauli(lowering: LoweringContext, op: PauliGate, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a Pauli string; its label may carry no phase."""
+    """Lower a Pauli string, given by a label without a phase, as one gate for each letter."""
     for qubit, letter in zip(qubits, reversed(op.params[0])):
         if letter != "I":
             lowering.gate(letter.lower(), (qubit,), (), controls, state)
@@ -171,7 +173,7 @@ def pauli(lowering: LoweringContext, op: PauliGate, qubits: Qubits, controls: Qu
 def pauli_product_rotation(
     lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int
 ) -> None:
-    """Lower exp(-i angle/2 P) for a Pauli P."""
+    """Lower exp(-i angle/2 P) for a `PauliProductRotationGate`, whose Pauli string P has the sign + or -."""
     operator = op.pauli()
     sign = {0: 1.0, 2: -1.0}[int(operator.phase)]
     letters = operator.to_label().lstrip("-")
@@ -182,7 +184,7 @@ def pauli_product_rotation(
 def uniformly_controlled(
     lowering: LoweringContext, op: UCPauliRotGate, qubits: Qubits, controls: Qubits, state: int
 ) -> None:
-    """Lower a rotation of the first qubit, by an angle that depends on the state of the other qubits, as one phase."""
+    """Lower a rotation of the first qubit by an angle that depends on the other qubits' basis state, as one phase."""
     angles = np.array([lowering.angle(param).offset for param in op.params])
     pauli, form = op.rot_axes.upper(), lowering.form.controlled(controls, state)
     lowering.touch(qubits + controls)
@@ -198,7 +200,7 @@ def uniformly_controlled(
 
 
 def permutation(lowering: LoweringContext, op: PermutationGate, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Lower a permutation as swaps, which only rename wires."""
+    """Lower a permutation as swaps, which rename wires and emit no op."""
     order = list(range(len(qubits)))
     for position, target in enumerate(np.asarray(op.params[0]).tolist()):
         other = order.index(target)
@@ -208,7 +210,11 @@ def permutation(lowering: LoweringContext, op: PermutationGate, qubits: Qubits, 
 
 
 def prepare(lowering: LoweringContext, op: Initialize | StatePreparation, qubits: tuple[int, ...]) -> None:
-    """Prepare fresh qubits: product states by gates, vectors as the start state."""
+    """Prepare fresh qubits: a product state by gates, a vector as a piece of the start state.
+
+    Raises:
+        UnsupportedInstruction: for a vector on qubits in use, with parameters, or with a norm other than 1.
+    """
     if isinstance(op.params[0], str):
         for qubit, letter in zip(qubits, reversed([str(param) for param in op.params])):
             for name in _FROM_ZERO[letter]:
@@ -231,7 +237,7 @@ def prepare(lowering: LoweringContext, op: Initialize | StatePreparation, qubits
 
 
 def encode(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
-    """Start fresh qubits in amplitudes that are parameters, or functions of them, and are normalised."""
+    """Start fresh qubits in a normalised vector whose amplitudes are parameters or functions of parameters."""
     lowering.require_fresh(op, qubits)
     lowering.touch(qubits)
     angles = list(zip(*[_amplitude(lowering, param) for param in op.params]))
@@ -247,11 +253,11 @@ def encode(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls:
 
 
 def _amplitude(lowering: LoweringContext, value: ParameterExpression | complex) -> tuple[Angle, Angle]:
-    """Return the real and the imaginary part of an amplitude, given as angles are."""
+    """Return the real and the imaginary part of an amplitude, each as an `Angle`, an affine function of a column."""
     if not isinstance(value, ParameterExpression):
         return lowering.angle(complex(value).real), lowering.angle(complex(value).imag)
     tape = lowering.tape_of(value)
-    if len(tape) > 1:  # these are real: a row where one is not is an error
+    if len(tape) > 1:  # the value must be real: evaluating a row with a complex value raises an error
         return lowering.angle(value), Angle()
     _, terms, offset = tape[0]
     real = affine({column: complex(factor).real for column, factor in terms}, complex(offset).real)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Qiskit's standard gates by the names of the gate table, and what a circuit stores of an operation."""
+"""Map Qiskit's standard gates to names in the gate table, and read operations as a circuit stores them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def _standard_names() -> dict[str, tuple[str, int]]:
 
 
 STANDARD = _standard_names()
-"""Name in the gate table, and number of controls, of each of Qiskit's standard gates."""
+"""The name in the gate table and the number of controls, by the name of each standard gate of Qiskit."""
 
 TABLE_CLASSES = {get_standard_gate_name_mapping()[name].base_class: name for name in STANDARD if name in GATES}
 TABLE_CLASSES[RVGate] = "rv"
-"""Classes whose instances are entries of the table, whatever their label; a user's subclass is not among them."""
+"""The name in the gate table of each class of standard gates. Subclasses that users define are not among them."""
 
 
 def stored_operation(instruction: CircuitInstruction) -> Instruction:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Emit constant unitaries of any size in normal form."""
+"""Emit constant unitary matrices of any size in normal form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qiskit_fused.lowering.emitter import NormalForm, constant, split_unitary
 
 
 def nearest_unitary(matrix: np.ndarray) -> np.ndarray:
-    """Return the unitary factor of the polar decomposition."""
+    """Return the unitary factor of the polar decomposition of a square matrix, which is the nearest unitary matrix."""
     first, _, second = np.linalg.svd(matrix)
     return np.asarray(first @ second)
 
@@ -23,10 +23,10 @@ def emit_unitary(
     """Emit a unitary.
 
     Args:
-        form: a view under the controls of the unitary.
+        form: the emitter, as a view under the controls of the unitary.
         matrix: complex128 (2**k, 2**k).
         qubits: (k,); ``qubits[0]`` is the least significant bit of an index of the matrix.
-        decomposed: the decompositions made so far, by the bytes of their matrices. A new one is added.
+        decomposed: the decompositions made so far, by the bytes of their matrices. A new decomposition is added.
     """
     if len(qubits) == 0:
         form.phase(constant(float(np.angle(matrix[0, 0]))))
@@ -44,12 +44,12 @@ def emit_unitary(
 def _emit_pair(form: NormalForm, matrix: np.ndarray, qubits: tuple[int, ...]) -> None:
     """Emit a two-qubit unitary by its Weyl decomposition, K1 exp(i (a XX + b YY + c ZZ)) K2.
 
-    Qiskit's synthesis, which rounds to special cases at a fidelity of 1 - 1e-9, would be wrong by up to 3e-5. A
-    fidelity of 1 rounds as well, where float64 cannot tell it from 1: by up to 2e-8.
+    With a fidelity, Qiskit rounds to a special case that reaches the fidelity. Its default, 1 - 1e-9, gives errors up
+    to 3e-5. The fidelity 1 still gives errors up to 2e-8, because float64 rounds fidelities near 1.
     """
     try:
         weyl = TwoQubitWeylDecomposition(matrix, fidelity=None)
-    except QiskitError:  # of a matrix that is 1e-8 from a unitary
+    except QiskitError:  # Qiskit refuses a matrix that differs from a unitary by 1e-8
         weyl = TwoQubitWeylDecomposition(nearest_unitary(matrix), fidelity=None)
     low, high = qubits
     form.su2(low, *split_unitary(weyl.K2r))
