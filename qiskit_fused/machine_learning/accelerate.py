@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`accelerate`: existing models switched over to fused sweeps, in place."""
+"""`accelerate`: switch existing models over to fused sweeps, in place."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 
 _Model = TypeVar("_Model")
 
-# Attributes that hold a model within a model: of classifiers and regressors; EffectiveDimension; searches and other
-# meta-estimators of scikit-learn; AdaptVQE.
+# Names of attributes that hold a model within a model. Classifiers and regressors have the first, EffectiveDimension
+# the second, meta-estimators of scikit-learn, such as searches, the next two, and AdaptVQE the last.
 _INNER_MODELS = ("neural_network", "_model", "estimator", "best_estimator_", "solver")
 
 
@@ -69,11 +69,16 @@ def accelerate(model: _Model, **options: Unpack[FusedOptionsDict]) -> _Model:
 
 
 def _find_parts(model: Any, around: frozenset[int]) -> Iterator[Any]:
-    """Yield networks, connectors and algorithms of a model, itself included; ``around`` are the models it is in."""
+    """Yield the networks, connectors and algorithms of a model, the model itself included.
+
+    Args:
+        model: any model.
+        around: the ids of the models that contain this model.
+    """
     if isinstance(model, NeuralNetwork):
         yield model
     elif _is_torch_module(model):
-        # This import takes torch, which is optional and large; whoever has a module of torch has imported it already.
+        # This import needs torch, which is optional and large. A caller with a torch module has already imported torch.
         from qiskit_machine_learning.connectors import TorchConnector
 
         for module in model.modules():
@@ -91,7 +96,7 @@ def _find_parts(model: Any, around: frozenset[int]) -> Iterator[Any]:
 
 
 def _is_torch_module(model: Any) -> bool:
-    """Say whether a model is a module of PyTorch, which is not imported for this."""
+    """Say whether a model is a module of PyTorch. PyTorch is not imported."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(model, torch.nn.Module)
 
@@ -115,7 +120,7 @@ def _nothing_found(model: Any) -> TypeError:
 
 
 def _prepare(part: Any, options: dict[str, Any]) -> Callable[[], None]:
-    """Check a network, connector or algorithm, and return what switches it over."""
+    """Check a network, connector or algorithm, and return a function that switches it over and raises no error."""
     if _is_torch_module(part):
         return lambda: _switch_connector(part)
     if isinstance(part, NeuralNetwork) and not isinstance(part, EstimatorQNN):
@@ -124,12 +129,12 @@ def _prepare(part: Any, options: dict[str, Any]) -> Callable[[], None]:
     observables = None
     if isinstance(part, EstimatorQNN):
         observables = _outputs_of(part)
-        make_function(part, observables, COMPILED.get(part._circuit), estimator.options)  # or an error
+        make_function(part, observables, COMPILED.get(part._circuit), estimator.options)  # raises any error now
     has_gradient = hasattr(part, "gradient")
     gradient = _make_gradient(part.gradient, estimator, options) if has_gradient else None
     circuit = getattr(part, "ansatz", None)
     if has_gradient and isinstance(circuit, QuantumCircuit):
-        COMPILED.get(circuit)  # or an error
+        COMPILED.get(circuit)  # raises any error now
 
     def switch() -> None:
         part.estimator = estimator
@@ -144,7 +149,10 @@ def _prepare(part: Any, options: dict[str, Any]) -> Callable[[], None]:
 
 
 def _outputs_of(network: EstimatorQNN) -> Any:
-    """Return the observables of a network; one that upstream would take apart, and not run then, in a list."""
+    """Return the observables of a network, with one output for each.
+
+    ``EstimatorQNN`` splits a string such as "ZZZ" into letters, which it cannot run. Here the string is one observable.
+    """
     observables = network._observables
     in_parts = isinstance(observables, str) and len(observables) != network._circuit.num_qubits
     return observables if in_parts or isinstance(observables, Mapping) else as_list(observables)
@@ -161,7 +169,7 @@ def _refusal_of_network(network: NeuralNetwork) -> TypeError:
 
 
 def _make_gradient(gradient: Any, estimator: FusedEstimator, options: dict[str, Any]) -> FusedEstimatorGradient:
-    """Return what goes in a gradient's place: itself if it is fused already, with the options on top."""
+    """Return the gradient that replaces a model's gradient. Options override the options of a fused gradient."""
     if isinstance(gradient, FusedEstimatorGradient) and not options:
         return gradient
     gradient_options = gradient._own_options if isinstance(gradient, FusedEstimatorGradient) else None
@@ -170,11 +178,15 @@ def _make_gradient(gradient: Any, estimator: FusedEstimator, options: dict[str, 
 
 
 def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:
-    """Return what goes in an estimator's place."""
+    """Return the estimator that replaces a model's estimator. Options override the options of a fused estimator.
+
+    Raises:
+        TypeError: for an estimator that is not exact and not a simulator of Qiskit, without a ``precision_mode``.
+    """
     if isinstance(estimator, FusedEstimator):
         return FusedEstimator(options=estimator.options, **options) if options else estimator
     if type(estimator) in (QMLEstimator, StatevectorEstimator):
-        if type(estimator) is QMLEstimator and estimator.default_precision == 0:  # exact, whatever precision is asked
+        if type(estimator) is QMLEstimator and estimator.default_precision == 0:  # always exact, for any precision
             return FusedEstimator(**options)
         noise = {"precision_mode": "emulate", "default_precision": estimator.default_precision, "seed": estimator.seed}
         return FusedEstimator(**(noise | options))
@@ -190,7 +202,7 @@ def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:
 
 
 def _switch_connector(connector: Any) -> None:
-    # These imports take torch, see `_find_parts`.
+    # These imports need torch; see `_find_parts`.
     from qiskit_machine_learning.connectors import TorchConnector
 
     from qiskit_fused.machine_learning.torch_connector import FusedTorchConnector

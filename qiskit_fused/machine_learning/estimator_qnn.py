@@ -75,7 +75,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         ValueError: for a bad value of an option, or parameters that are not in the circuit.
     """
 
-    _expectations: Expectations | None = None  # made at the first use
+    _expectations: Expectations | None = None  # the outputs as a function, made at its first use
 
     @checks_keywords()
     def __init__(
@@ -117,10 +117,10 @@ class FusedEstimatorQNN(EstimatorQNN):
         )
 
     def _reparameterize_circuit(self, circuit: QuantumCircuit, *params: Any) -> QuantumCircuit:
-        """Return the circuit with parameters by other names; check it before, as it is after the pass manager.
+        """Check the circuit, which the pass manager has transpiled, and return it with renamed parameters.
 
         Raises:
-            ValueError: for parameters that are not those of the circuit, or observables on other qubits.
+            ValueError: for parameters that are not in the circuit, or observables on another number of qubits.
         """
         check_parameters(circuit, self._input_params, self._weight_params)
         circuit_observables(self._observables, circuit.num_qubits)
@@ -136,10 +136,10 @@ class FusedEstimatorQNN(EstimatorQNN):
         return f"{type(self).__name__}({', '.join(filter(None, texts))})"
 
     def _validate_input(self, input_data: Any) -> tuple[np.ndarray | None, tuple[int, ...] | None]:
-        """Return inputs as rows (B, I), and the shape they came in; (None, None) for None.
+        """Return inputs as rows (B, I), and their shape before; (None, None) for None.
 
         Raises:
-            ValueError: for None where there are inputs.
+            ValueError: for None if the network has inputs.
         """
         if input_data is None:
             _check_absent("input_data", self._input_params, f"(..., {self._num_inputs})")
@@ -152,10 +152,10 @@ class FusedEstimatorQNN(EstimatorQNN):
         return super()._validate_input(array)
 
     def _validate_weights(self, weights: Any) -> np.ndarray | None:
-        """Return weights (W,), or None.
+        """Return weights (W,); None for None.
 
         Raises:
-            ValueError: for another number of them, or None where there are weights.
+            ValueError: for another number of weights, and for None if the network has weights.
         """
         if weights is None:
             _check_absent("weights", self._weight_params, f"({self._num_weights},)")
@@ -168,7 +168,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         return np.array(array).reshape(self._num_weights)
 
     def _validate_backward_output(self, input_grad: Any, weight_grad: Any, original_shape: Any) -> tuple[Any, Any]:
-        """Reshape gradients; those of an empty batch are empty arrays, where the base class returns None."""
+        """Reshape gradients. For an empty batch, return empty arrays, where the base class returns None."""
         if not original_shape or 0 not in original_shape[:-1]:
             return super()._validate_backward_output(input_grad, weight_grad, original_shape)
         shape = *original_shape[:-1], *self._output_shape
@@ -272,7 +272,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         return function.values(*_arrays(input_data, weights))
 
     def _outputs(self) -> Expectations | None:
-        """Return the outputs as an exact function; None where the estimator adds noise, or is not this package's."""
+        """Return the outputs as an exact function; None if the estimator adds noise, or is not a `FusedEstimator`."""
         estimator = self.estimator
         if type(estimator).run is not FusedEstimator.run or (
             estimator.options.adds_noise and self._default_precision != 0
@@ -281,10 +281,10 @@ class FusedEstimatorQNN(EstimatorQNN):
         try:
             return self._function(estimator.options)
         except UnsupportedInstruction:
-            return None  # by another simulator, with a warning, or this error again
+            return None  # the base class then calls the estimator, which warns and falls back, or raises this error
 
     def _differentiated_outputs(self) -> Expectations | None:
-        """Return the outputs as gradients see them, or None where these are not of fused sweeps."""
+        """Return the outputs as a function that the gradient differentiates; None if the gradient is not fused."""
         options = _options_of(self.gradient)
         return None if options is None else self._function(options)
 
@@ -304,7 +304,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         return of_inputs, of_weights
 
     def _function(self, options: FusedOptions) -> Expectations:
-        """Return the outputs as a function, made anew when the options or the circuit are others."""
+        """Return the outputs as a function. The function is cached until the options or the circuit change."""
         function, compiled = self._expectations, None
         if (
             function is not None
@@ -318,44 +318,64 @@ class FusedEstimatorQNN(EstimatorQNN):
         return function
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what to pickle; the compiled circuit is made again."""
+        """Return the attributes to pickle, without the function of the outputs and its compiled circuit."""
         return {name: value for name, value in self.__dict__.items() if name != "_expectations"}
 
 
 def make_function(network: Any, observables: Any, compiled: CompiledCircuit, options: FusedOptions) -> Expectations:
-    """Return observables after the circuit of an ``EstimatorQNN`` as a function of its inputs and weights."""
-    if not isinstance(observables, (list, tuple)):  # what upstream goes through one by one
+    """Return the outputs of an ``EstimatorQNN`` as a function of its inputs and weights.
+
+    Args:
+        network: the network.
+        observables: its observables, one for each output.
+        compiled: its compiled circuit.
+        options: the options of the function.
+
+    Raises:
+        ValueError: for an output that is not a single observable.
+    """
+    if not isinstance(observables, (list, tuple)):  # `EstimatorQNN` accepts any iterable of observables
         observables = list(observables)
     for position, observable in enumerate(observables):
         count = coerce_observables(observable).operators.num_observables
         if count != 1:
             raise ValueError(f"each output is one observable; observables[{position}] holds {count}.")
-    # the parameters of a network's circuit are its inputs, then its weights
+    # in the renamed circuit, "inputs[i]" come before "weights[j]"
     inputs, weights = compiled.parameters[: network.num_inputs], compiled.parameters[network.num_inputs :]
     return Expectations(compiled, observables, inputs, weights, options)
 
 
 def _check_absent(argument: str, parameters: Sequence[Parameter], shape: str) -> None:
-    """Raise a ValueError for an argument that is None though there are parameters that it has values of."""
+    """Raise a ValueError for an argument that is None although the network has parameters for its values."""
     if parameters:
         names = listed([parameter.name for parameter in parameters])
         raise ValueError(f"{argument} is None; allowed: an array {shape} of values of {names}, or values by name.")
 
 
 def _options_of(gradient: Any) -> FusedOptions | None:
-    """Return the options of a gradient that fused sweeps can take the place of, else None."""
+    """Return the options of a `FusedEstimatorGradient` for real derivatives; None for any other gradient."""
     if isinstance(gradient, FusedEstimatorGradient) and gradient.derivative_type.name == "REAL":
         return gradient.fused_options
     return None
 
 
 def _arrays(inputs: np.ndarray | None, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return inputs (B, I) and weights (W,); a network without inputs has one sample."""
+    """Return inputs (B, I) and weights (W,) as arrays. A network without inputs has one row."""
     return np.zeros((1, 0)) if inputs is None else inputs, np.zeros(0) if weights is None else weights
 
 
 def _rows_of(cotangent: Any, inputs: np.ndarray, shape: tuple[int, ...] | None, output_shape: tuple[int, ...]) -> Any:
-    """Return cotangents as (B, K), or a function of values (B, K) that returns them."""
+    """Return cotangents (B, K), or the function that maps values (B, K) to cotangents (B, K).
+
+    Args:
+        cotangent: an array of the shape of the outputs, or a function of the outputs.
+        inputs: (B, I).
+        shape: the shape of the inputs before they became rows.
+        output_shape: (K,).
+
+    Raises:
+        ValueError: for an array of another shape.
+    """
     samples = shape[:-1] if shape is not None and len(shape) >= 2 else (1,)
     if callable(cotangent):
         if len(samples) == 1:

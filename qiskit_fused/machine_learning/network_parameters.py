@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of a network's circuit: inputs and weights, their check, and their names in errors.
+"""Check the inputs and weights of a network, and name them in errors as the user does.
 
-``EstimatorQNN`` renames the parameters of its circuit to ``inputs[i]`` and ``weights[i]``. Users know them by the names
-that they gave.
+``EstimatorQNN`` renames the parameters of its circuit to ``inputs[i]`` and ``weights[i]``. Errors show the user's
+names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RENAMED = re.compile(r"\b(inputs|weights)\[(\d+)\]")
 
 
 def as_parameters(parameters: Iterable[Parameter] | Parameter | None) -> list[Any] | None:
-    """Return parameters as a list, a single one too; None remains None."""
+    """Return parameters as a list. A single parameter becomes a list of length 1, and None stays None."""
     if isinstance(parameters, (Parameter, str)):
         return [parameters]
     return None if parameters is None else list(parameters)
@@ -31,7 +31,7 @@ def check_parameters(circuit: QuantumCircuit, inputs: Sequence[Any], weights: Se
     """Check that each parameter of a circuit is one input or one weight.
 
     Raises:
-        ValueError: for a foreign, repeated or missing parameter; it names all repeated or missing ones.
+        ValueError: for a foreign, repeated or missing parameter. The text names all repeated or missing parameters.
     """
     circuit_parameters = set(circuit.parameters)
     for argument, parameters in (("input_params", inputs), ("weight_params", weights)):
@@ -70,7 +70,7 @@ class UserNames:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, (ValueError, TypeError, QiskitError)):
             error.args = tuple(map(self._rename, error.args))
-            for name, value in vars(error).items():  # texts that some errors keep beside ``args``
+            for name, value in vars(error).items():  # some errors store texts in attributes beside ``args``
                 setattr(error, name, self._rename(value))
 
     def _rename(self, text: Any) -> Any:

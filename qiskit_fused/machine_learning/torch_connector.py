@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `accelerate` makes of a ``TorchConnector``; the only module beside `torch` that imports torch."""
+"""`FusedTorchConnector`, the class that `accelerate` gives a ``TorchConnector``. This module imports torch."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ class _NetworkFunction(torch.autograd.Function):
 
 
 class _NetworkGradients(torch.autograd.Function):
-    """A function of its own, so that differentiating it again is an error: see ``qiskit_fused.torch``."""
+    """Gradients of a network as a separate function, so that a second derivative is an error.
+
+    See ``qiskit_fused.torch.layer._Gradients``.
+    """
 
     @staticmethod
     def forward(
@@ -74,20 +77,20 @@ class _NetworkGradients(torch.autograd.Function):
         inputs: torch.Tensor,
         weights: torch.Tensor,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        wanted = network.input_gradients and needed[0]
+        input_gradients = network.input_gradients and needed[0]
 
         def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> Any:
             arrays = to_gpu(gpu, rows, weights, cotangents.reshape(len(rows), -1))
-            found = gpu.value_and_vjp(*arrays, input_gradients=wanted, state_gradients=False)
-            of_inputs = from_gpu(found.inputs, inputs).reshape(inputs.shape) if wanted else None
-            return of_inputs, from_gpu(found.weights, weights)
+            vjp = gpu.value_and_vjp(*arrays, input_gradients=input_gradients, state_gradients=False)
+            of_inputs = from_gpu(vjp.inputs, inputs).reshape(inputs.shape) if input_gradients else None
+            return of_inputs, from_gpu(vjp.weights, weights)
 
         with network._user_names():
-            found = _ask_gpu(network._differentiated_outputs, inputs, weights, ask, gradient=True)
-        if found is not None:
-            return found
+            gradients = _ask_gpu(network._differentiated_outputs, inputs, weights, ask, gradient=True)
+        if gradients is not None:
+            return gradients
         arrays = _array(inputs), _array(weights), _array(cotangents)
-        _, of_inputs, of_weights = network._value_and_vjp(*arrays, wanted, needed[1])
+        _, of_inputs, of_weights = network._value_and_vjp(*arrays, input_gradients, needed[1])
         return None if of_inputs is None else _like(inputs, of_inputs), _like(weights, of_weights)
 
     @staticmethod
@@ -105,7 +108,15 @@ def _ask_gpu(
     ask: Callable[[DeviceExpectations, torch.Tensor], Any],
     gradient: bool = False,
 ) -> Any:
-    """Ask a network's function on the GPU of the tensors, for rows (B, I); None where they go by way of the host."""
+    """Evaluate a network on the GPU that holds the tensors; return None if they must be copied to the CPU instead.
+
+    Args:
+        function_of: returns the network as a function, or None if the network is not evaluated by fused sweeps.
+        inputs: (..., I).
+        weights: (W,).
+        ask: evaluates the function for inputs as rows (B, I).
+        gradient: whether ``ask`` computes gradients.
+    """
     if not (is_on_gpu(weights) and is_on_gpu(inputs)):
         return None
     function = function_of()

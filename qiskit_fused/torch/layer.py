@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`FusedLayer`: expectation values of a circuit as a PyTorch module, differentiated by one sweep back."""
+"""`FusedLayer`: expectation values of a circuit as a PyTorch module. A backward pass is one backward sweep."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ class FusedLayer(nn.Module):
         says_dtype = "dtype" in keywords or isinstance(options, FusedOptions) or "dtype" in (options or {})
         options = FusedOptions.coerce(options, **keywords)
         check_device(options)
-        given = Expectations(circuit, observables, input_params, weight_params, options)
-        self._double = given if says_dtype else _with_dtype(given, "complex128")
-        self._single = given if says_dtype else _with_dtype(given, "complex64")
+        expectations = Expectations(circuit, observables, input_params, weight_params, options)
+        self._double = expectations if says_dtype else _with_dtype(expectations, "complex128")
+        self._single = expectations if says_dtype else _with_dtype(expectations, "complex64")
         if is_by_name(initial_weights):
-            initial_weights = ordered_values(initial_weights, given.parameters[1], "initial_weights")
+            initial_weights = ordered_values(initial_weights, expectations.parameters[1], "initial_weights")
         self._initial_weights = initial_weights
-        self.weight = nn.Parameter(_empty_weights(initial_weights, given.num_weights))
+        self.weight = nn.Parameter(_empty_weights(initial_weights, expectations.num_weights))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -137,7 +137,7 @@ class FusedLayer(nn.Module):
         return values if len(shape) == 1 else values.reshape(*shape, expectations.num_observables)
 
     def _broadcast(self, inputs: Tensor | None, states: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
-        """Return inputs (B, I), states (B, 2^n) or None, and the leading dimensions, whose product is B."""
+        """Return inputs (B, I), states (B, 2^n) or None, and the leading dimensions before, whose product is B."""
         count = self._double.num_inputs
         if inputs is None:
             if count:
@@ -177,13 +177,13 @@ class FusedLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """Say what the module maps to what, for ``print(module)``."""
-        one = self._double
-        numbers = {name: getattr(one, name) for name in ("num_inputs", "num_observables", "num_weights")}
-        options = self._single.options.changed() if self._single is self._double else {}
-        return arguments_text(numbers | {"num_qubits": one.compiled.num_qubits} | options)
+        expectations = self._double
+        numbers = {name: getattr(expectations, name) for name in ("num_inputs", "num_observables", "num_weights")}
+        options = self._single.options.changed() if self._single is expectations else {}
+        return arguments_text(numbers | {"num_qubits": expectations.compiled.num_qubits} | options)
 
 
-@torch.compiler.disable  # the engine's NumPy code is nothing to trace: a compiled model calls it as it is
+@torch.compiler.disable  # torch.compile cannot trace the engine's NumPy code, so a compiled model calls this function
 def expectation_values(
     expectations: Expectations,
     weight: Tensor,
@@ -220,12 +220,12 @@ def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
     """Apply a function of autograd.
 
     Raises:
-        RuntimeError: inside a transform of ``torch.func``, with what to use instead.
+        RuntimeError: inside a transform of ``torch.func``. The text names the functions to use instead.
     """
     try:
         return function.apply(*arguments)
     except RuntimeError as error:
-        if "setup_context" not in str(error):  # what PyTorch misses in a function that no transform can follow
+        if "setup_context" not in str(error):  # PyTorch's error says that transforms need this method
             raise
         raise RuntimeError(
             "qiskit_fused.torch cannot be transformed by torch.func (grad, vmap, jvp, jacrev, hessian, ...); use "
@@ -235,7 +235,7 @@ def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
 
 
 class _Values(torch.autograd.Function):
-    """Expectation values; their derivatives are those of `_Gradients`."""
+    """Expectation values as a function of autograd, whose backward pass is `_Gradients`."""
 
     @staticmethod
     def forward(
@@ -250,12 +250,12 @@ class _Values(torch.autograd.Function):
         ctx.save_for_backward(weight, inputs, initial_states)
 
         def ask(gpu: DeviceExpectations) -> Any:
-            found = gpu.values(*to_gpu(gpu, inputs, weight), *_states_to_gpu(gpu, expectations, initial_states))
-            return from_gpu(found, weight)
+            values = gpu.values(*to_gpu(gpu, inputs, weight), *_states_to_gpu(gpu, expectations, initial_states))
+            return from_gpu(values, weight)
 
         with indexed(shape):
-            if (found := ask_gpu(expectations, weight, inputs, initial_states, ask)) is not None:
-                return found
+            if (gpu_values := ask_gpu(expectations, weight, inputs, initial_states, ask)) is not None:
+                return gpu_values
             with device_of(weight):
                 values = expectations.values(
                     to_numpy(inputs), to_numpy(weight), initial_states=to_numpy(initial_states, torch.complex128)
@@ -264,18 +264,18 @@ class _Values(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        given = ctx.expectations, ctx.needs_input_grad[2:], cotangents, *ctx.saved_tensors
+        arguments = ctx.expectations, ctx.needs_input_grad[2:], cotangents, *ctx.saved_tensors
         with indexed(ctx.shape):
-            if torch.is_grad_enabled():  # create_graph: somebody may want to differentiate the gradient
-                return None, None, *_Gradients.apply(*given)
-            return None, None, *_Gradients.forward(None, *given)
+            if torch.is_grad_enabled():  # create_graph=True: the caller may differentiate the gradient
+                return None, None, *_Gradients.apply(*arguments)
+            return None, None, *_Gradients.forward(None, *arguments)
 
 
 class _Gradients(torch.autograd.Function):
     """Gradients of the sum of cotangents times values.
 
-    A function of its own, so that differentiating it again is an error. ``once_differentiable`` would not see to that
-    where the cotangents are constants: a penalty on the gradient would be without effect, and nobody told.
+    A separate function of autograd, so that differentiating a gradient is an error. With ``once_differentiable`` it
+    would not be an error for constant cotangents: a penalty on the gradient would silently have no effect.
     """
 
     @staticmethod
@@ -290,12 +290,12 @@ class _Gradients(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         def ask(gpu: DeviceExpectations) -> Any:
             states = _states_to_gpu(gpu, expectations, initial_states)
-            wanted = {"input_gradients": needed[1], "state_gradients": needed[2]}
-            vjp = gpu.value_and_vjp(*to_gpu(gpu, inputs, weight, cotangents), *states, **wanted)
+            flags = {"input_gradients": needed[1], "state_gradients": needed[2]}
+            vjp = gpu.value_and_vjp(*to_gpu(gpu, inputs, weight, cotangents), *states, **flags)
             return _gradients(vjp, needed, (weight, inputs, initial_states), from_gpu)
 
-        if (found := ask_gpu(expectations, weight, inputs, initial_states, ask, gradient=True)) is not None:
-            return found
+        if (gradients := ask_gpu(expectations, weight, inputs, initial_states, ask, gradient=True)) is not None:
+            return gradients
         with device_of(weight):
             vjp = expectations.value_and_vjp(
                 to_numpy(inputs),
@@ -319,11 +319,11 @@ class _Gradients(torch.autograd.Function):
 def _gradients(
     vjp: Vjp, needed: tuple[bool, ...], tensors: tuple[Tensor | None, ...], convert: Callable[[Any, Tensor], Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients that are needed, like the tensors they are of."""
+    """Return the gradients that are needed, each with the dtype and device of its tensor; None for all others."""
     gradients = (vjp.weights, vjp.inputs, vjp.initial_states)
     return tuple(
-        convert(gradient, tensor) if wanted and gradient is not None and tensor is not None else None
-        for wanted, gradient, tensor in zip(needed, gradients, tensors)
+        convert(gradient, tensor) if is_needed and gradient is not None and tensor is not None else None
+        for is_needed, gradient, tensor in zip(needed, gradients, tensors)
     )
 
 
@@ -335,15 +335,19 @@ def ask_gpu(
     ask: Callable[[DeviceExpectations], Any],
     gradient: bool = False,
 ) -> Any:
-    """Ask on the GPU that the tensors are on, in torch's current stream; None where they go by way of the host.
+    """Evaluate on the GPU that holds the tensors, in torch's current stream.
 
     Args:
-        expectations: what is evaluated.
+        expectations: the function to evaluate.
         weight: (W,).
         inputs: (B, I).
         initial_states: (B, 2^n), or None.
-        ask: called with the device and the stream current, in which it also takes tensors to arrays and back.
-        gradient: whether it wants gradients.
+        ask: converts tensors to arrays, evaluates the function, and converts the results to tensors. It is called with
+            the tensors' device and torch's stream as the current ones.
+        gradient: whether ``ask`` computes gradients.
+
+    Returns:
+        The result of ``ask``; None if the tensors must be copied to the CPU instead.
     """
     if not (is_on_gpu(weight) and inputs.device == weight.device):
         return None
@@ -357,7 +361,7 @@ def ask_gpu(
             except DoesNotFit:
                 if expectations.options.device != "auto":
                     raise
-                return None  # the CPU is next, and tells
+                return None  # the caller copies the tensors to CPU memory, and `evaluate` reports the reason
 
 
 def _states_to_gpu(gpu: DeviceExpectations, expectations: Expectations, states: Tensor | None) -> list[Any]:
@@ -365,7 +369,7 @@ def _states_to_gpu(gpu: DeviceExpectations, expectations: Expectations, states: 
 
 
 def _empty_weights(initial_weights: Any, count: int) -> Tensor:
-    """Return a tensor (W,) for initial weights to be copied to."""
+    """Return a tensor (W,) without values, with the dtype and device of initial weights that are a float tensor."""
     if initial_weights is None or callable(initial_weights):
         return torch.empty(count)
     shape = tuple(np.shape(initial_weights))
