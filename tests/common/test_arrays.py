@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers that callers give: what is understood, and what is refused with what text, at every entry point."""
+"""Every entry point accepts the same kinds of numbers, and refuses all others with the same texts."""
 
 import re
 from decimal import Decimal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bits of indices and masks."""
+"""The functions on bits of indices and masks agree with their definitions."""
 
 import numpy as np
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers of bytes and memory limits as users write them, and as they are shown."""
+"""Numbers of bytes and memory limits are parsed as users write them, and written with a unit."""
 
 import re
 

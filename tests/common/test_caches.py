@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept between calls: bounded in bytes, found again, freed when asked and where memory is short."""
+"""Cached objects are bounded in bytes, found again, and freed on request and when memory is short."""
 
 import gc
 import subprocess
@@ -25,11 +25,11 @@ MB = 10**6
 
 
 class Thing:
-    """Something that owns entries."""
+    """An object that owns entries."""
 
 
 def visit(cache, keys, num_bytes):
-    """Look keys up in turn, and put in what is missing; return how many were there."""
+    """Look up keys in turn, put missing keys into the cache, and return the number of hits."""
     hits = 0
     for key in keys:
         if cache.get(key) is None:
@@ -141,7 +141,7 @@ def test_equal_observables_in_new_objects_are_converted_once(make):
     first = coerce_observables(make())
     coerce_observables("III")
     assert coerce_observables(make()) is first
-    assert coerce_observables(make()) is first  # now it is the last one, too
+    assert coerce_observables(make()) is first  # also as the last conversion
 
 
 def test_observables_of_other_content_or_kind_are_told_apart():

@@ -20,9 +20,9 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedJob, compile_circuit, fuse
 from qiskit_fused.common.cancellation import Cancellation, Stopped, current, uninterrupted
 
-# What stops a thread in a weak reference's callback of some package is lost; it is sent again.
+# An exception that stops a thread inside the callback of a weak reference is lost. The package raises it again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-MOST_SECONDS = 2  # it takes less than one, but this machine may be busy
+MOST_SECONDS = 2  # stopping takes less than one second; the machine may be busy
 OPTIONS = {"num_threads": 1, "dtype": "complex64"}
 PUB = (real_amplitudes(2, reps=1), "ZZ", np.zeros(4))
 
@@ -32,7 +32,7 @@ def rows(num_rows, num_parameters):
 
 
 def gates(num_qubits, num_gates, num_parameters=4):
-    """A circuit of many gates, each qubit in turn."""
+    """Return a circuit of many gates, which act on each qubit in turn."""
     angles = ParameterVector("a", num_parameters)
     circuit = QuantumCircuit(num_qubits)
     for index in range(num_gates):
@@ -182,7 +182,7 @@ def test_ctrl_c_ends_soon_whatever_runs(kind):
 
     interrupted = threading.Event()
 
-    def send_signals():  # Python loses a signal that arrives in a weak reference's callback of some package
+    def send_signals():  # repeatedly, because Python loses a signal during the callback of a weak reference
         while not interrupted.wait(0.3 if not signalled else 0.5):
             signalled.append(time.perf_counter())
             os.kill(os.getpid(), signal.SIGINT)
@@ -193,7 +193,7 @@ def test_ctrl_c_ends_soon_whatever_runs(kind):
         sender.start()
         work()
         ended.append(True)
-        while sender.is_alive():  # a signal that comes too late comes here
+        while sender.is_alive():  # a late signal raises KeyboardInterrupt here
             sender.join(0.1)
 
     with pytest.raises(KeyboardInterrupt):

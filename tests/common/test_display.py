@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What notebooks, prompts and print show of objects: short lines, and readable tables where they are wanted."""
+"""Objects show one short line in repr, and a readable table in notebooks, at prompts and in print."""
 
 import html
 
@@ -19,7 +19,7 @@ from qiskit_fused import (
 from qiskit_fused.common.display import ShownAsText
 from qiskit_fused.execution.expectations import Expectations
 
-SHORT = 200  # characters
+SHORT = 200  # characters of a short line, at most
 
 FEATURES, ANSATZ = zz_feature_map(3), real_amplitudes(3, reps=1)
 CIRCUIT = FEATURES.compose(ANSATZ)
@@ -81,7 +81,7 @@ def test_modules_of_torch_say_what_they_map_to_what():
 
 
 class Printer:
-    """What IPython's pretty printer has of use here."""
+    """The members of IPython's pretty printer that the package uses."""
 
     def __init__(self, indentation):
         self.indentation, self.shown = indentation, ""

@@ -116,7 +116,7 @@ def test_a_child_finds_the_places_of_a_cache_right():
     cache = BoundedCache(10_000)
     for number in range(5):
         cache.put(number, str(number), 100)
-    cache._keys.pop()  # as a thread leaves it that is in the middle of something
+    cache._keys.pop()  # the state in which a thread may leave the cache in the middle of a change
     cache._num_bytes = 0
     forks.begin_anew()
     assert len(cache._keys) == len(cache) == 5 and cache.num_bytes > 500

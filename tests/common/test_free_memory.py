@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory is free, in containers too."""
+"""The free memory is read from the machine, and from the limits of containers."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs may wait for each other, however many they are, and few of them compute at a time."""
+"""Any number of jobs may wait for each other, and only a few jobs compute at the same time."""
 
 import threading
 import time

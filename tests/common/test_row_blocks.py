@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations block by block find what NumPy's operations on the whole array find."""
+"""Operations on blocks of rows give the results of NumPy's operations on the whole array."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors about a row name it by the number that the caller gave it, however rows are cut, joined and deduplicated."""
+"""Errors about a row name its number in the caller's batch, however rows are cut, joined and deduplicated."""
 
 import multiprocessing
 import pickle
@@ -52,7 +52,7 @@ def processes():
 
 @pytest.fixture(params=["here", "threads", "processes"])
 def keywords(request, monkeypatch):
-    """Options of one process whose blocks are small, and of executors whose portions are small."""
+    """Return options for one process with small blocks of rows, and for executors with small portions of rows."""
     monkeypatch.setattr(workers, "_MIN_WORK", 1)
     monkeypatch.setattr(training, "_BLOCK_BYTES", 1)
     monkeypatch.setattr("qiskit_fused.program.tapes._MAX_NUMBERS", 1)
@@ -98,7 +98,7 @@ def test_requests_for_gradients_are_named_though_equal_rows_run_once(keywords):
         gradient.run([LOG] * 100, observables, twice).result()
     with pytest.raises(ValueError, match=ROOT + "27 of the"):
         gradient.run([SQUARE_ROOT] * 100, observables, twice).result()
-    # only the second request of that row asks for the derivative that is not finite
+    # only the second request for this row needs the derivative that is not finite
     asked = [[B] if number != BAD else [A] for number in range(100)]
     with pytest.raises(ValueError, match=ROOT + "77 of the"):
         gradient.run([SQUARE_ROOT] * 100, observables, twice, asked).result()
@@ -163,7 +163,7 @@ def test_samples_of_networks_are_named_by_their_index(keywords):
         estimator=FusedEstimator(**keywords),
         gradient=FusedEstimatorGradient(**keywords),
     )
-    root = ROOT.replace("'a'", r"'inputs\[0\]'")  # upstream's names
+    root = ROOT.replace("'a'", r"'inputs\[0\]'")  # names of qiskit-machine-learning
     with pytest.raises(QiskitMachineLearningError, match=root + "77 of the"):
         theirs.backward(inputs, [0.3])
 

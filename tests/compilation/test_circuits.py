@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Large circuits are compared with what was compiled while the engine already sweeps: nothing stale may come out."""
+"""A large circuit is compared with its compiled circuit while the engine already sweeps; no result may be stale."""
 
 import copy
 import pickle

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Observables that are refused: the error names which one, what is wrong, and what to write instead."""
+"""The error for a refused observable names the observable, its fault and the cure."""
 
 import re
 
@@ -80,7 +80,7 @@ def test_the_error_names_the_observable_what_is_wrong_and_the_cure(observables, 
 
 
 @wrong
-@pytest.mark.filterwarnings("ignore:invalid value encountered", "ignore:Casting complex values")  # of the reference
+@pytest.mark.filterwarnings("ignore:invalid value encountered", "ignore:Casting complex values")  # warnings of Qiskit
 def test_the_error_is_of_the_kind_that_the_reference_primitive_raises(observables, text):
     def refusal(estimator):
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A circuit that was changed in place after a first run gives what a copy of it gives, whatever was changed."""
+"""A circuit that was changed in place after a first run gives the same results as a copy, whatever was changed."""
 
 import copy
 import functools
@@ -34,7 +34,7 @@ LABELS = ["ZZZZ", "XYZI", "IYXZ", "XXXX", "YIIZ", "ZXIY"]
 
 
 def circuit_of(operation, num_qubits=4, prepares=False):
-    """Put an operation between two layers of rotations with parameters, so that no change of it stays unseen."""
+    """Put an operation between two layers of rotations with parameters, so that each change of it changes results."""
     circuit = QuantumCircuit(num_qubits)
     angles = ParameterVector("w", 2 * num_qubits)
     for qubit in range(2 * prepares, num_qubits):
@@ -46,7 +46,7 @@ def circuit_of(operation, num_qubits=4, prepares=False):
 
 
 def answers(circuit):
-    """Return everything a user can ask of a circuit: values, gradients, the plan and what compiles."""
+    """Return all results of a circuit: values, gradients, the plan and the compiled circuit."""
     observables = [label[: circuit.num_qubits] for label in LABELS]
     values = 0.2 + 0.37 * np.arange(circuit.num_parameters)
     gradient = FusedEstimatorGradient()
@@ -227,11 +227,11 @@ def test_a_change_of_an_operation_in_place_is_noticed(case):
     assert differ(before, answers(circuit))
 
 
-# Every attribute of every kind of instruction, whatever it means.
+# Every attribute of every kind of instruction, whatever its meaning.
 
 
 def places_in(thing, path=(), met=None):
-    """Yield (owner, key) of everything in an object that may be set, in the order of a fixed walk."""
+    """Yield (owner, key) of every attribute and item inside an object that can be set, in a fixed order."""
     met = set() if met is None else met
     if id(thing) in met or len(path) > 7 or isinstance(thing, (type, str, ParameterVector)):
         return
@@ -254,7 +254,7 @@ def places_in(thing, path=(), met=None):
 
 
 def other_than(value):
-    """Return another value of the same type; None where no such value comes to mind."""
+    """Return another value of the same type; None for a type without a rule here."""
     if isinstance(value, (bool, np.bool_)):
         return not value
     if isinstance(value, (int, np.integer)):
@@ -308,7 +308,7 @@ def test_every_attribute_of_an_instruction_counts(kind):
                 np.testing.assert_equal(one, other, err_msg=f"{kind}: {place}")
 
 
-# What belongs to the circuit and not to one of its instructions.
+# Changes of the circuit itself, not of an instruction.
 
 
 def test_parameters_of_the_global_phase_alone_are_parameters_of_the_circuit():
@@ -317,7 +317,7 @@ def test_parameters_of_the_global_phase_alone_are_parameters_of_the_circuit():
     circuit.ry(b, 0)
     estimator = FusedEstimator()
     assert estimator.run([(circuit, "Z", [0.1, 0.7])]).result()[0].data.evs == pytest.approx(np.cos(0.7))
-    circuit.global_phase = c  # which comes after b
+    circuit.global_phase = c  # c comes after b in the list of parameters
     assert estimator.run([(circuit, "Z", [0.7, 0.1])]).result()[0].data.evs == pytest.approx(np.cos(0.7))
     _, gradients = FusedEstimatorGradient().value_and_gradient(circuit, "Z", [0.7, 0.1])
     np.testing.assert_allclose(gradients, [[[-np.sin(0.7), 0.0]]], atol=1e-12)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small circuits that differ in numbers alone are compiled once, run as one batch, and keep their own results."""
+"""Small circuits that differ only in their numbers are compiled once and run as one batch, each with its own result."""
 
 import time
 

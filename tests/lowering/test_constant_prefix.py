@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constant gates at the start of a circuit, a dense matrix among them, are a start state."""
+"""Constant gates at the start of a circuit become a start state if a dense matrix is among them."""
 
 import pickle
 
@@ -22,7 +22,7 @@ from qiskit_fused.lowering.lower import lower
 
 A, B = Parameter("a"), Parameter("b")
 
-# of Qiskit's PauliEvolutionGate.to_matrix
+# Qiskit's PauliEvolutionGate.to_matrix warns about its sparse format.
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
 
@@ -37,7 +37,7 @@ def hamiltonian(num_qubits):
 
 @st.composite
 def dense_circuits(draw, max_qubits=7, starts=True, parameters=(A, B)):
-    """Draw a circuit of dense and other gates that are constant, then of all kinds of gates."""
+    """Draw a circuit that begins with constant gates, dense ones among them, and goes on with gates of all kinds."""
     num_qubits = draw(st.integers(3, max_qubits))
     places = st.permutations(range(num_qubits))
     circuit = QuantumCircuit(num_qubits)
@@ -75,7 +75,7 @@ def dense_circuits(draw, max_qubits=7, starts=True, parameters=(A, B)):
     return circuit
 
 
-# What the program is.
+# The program.
 
 
 @given(dense_circuits())
@@ -184,7 +184,7 @@ def test_ordinary_circuits_have_no_prefix():
     assert not program.pieces and not program.prefix and program.needs_zero is None
 
 
-# What errors stay.
+# Errors that stay.
 
 
 def test_measured_qubits_and_matrices_that_are_not_unitary_are_refused():
@@ -219,7 +219,7 @@ def test_matrices_above_the_limit_run_at_the_start_alone():
         lower(circuit)
 
 
-# What engines make of it.
+# Results of the engines.
 
 
 def layers(num_qubits):
@@ -304,7 +304,7 @@ def test_plans_of_a_start_state_print_and_draw():
 
 
 def test_a_dense_matrix_after_constant_gates_is_never_decomposed(monkeypatch):
-    """The decomposition is what takes the time: 50 ms for 7 qubits, the rest of a first call 2 ms."""
+    """The decomposition would take 50 ms for 7 qubits; the rest of a first call takes 2 ms."""
     monkeypatch.setattr(unitaries, "decompose", None)
     circuit = QuantumCircuit(7)
     circuit.h(range(7))

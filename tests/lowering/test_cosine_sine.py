@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dense matrices: the cosine-sine decomposition, alone, under controls, among parameters, and what it costs."""
+"""The cosine-sine decomposition of dense matrices is exact, alone, under controls and among parameters, and is fast."""
 
 import time
 
@@ -56,7 +56,7 @@ def product_of(factors):
         product = np.exp(1j * signs @ factors.diagonals[number])[:, None] * product
         if number < size - 1:
             bit = 1 << turned_qubit(number)
-            angles = (signs @ factors.rotations[number])[strings & ~bit]  # where the turned qubit is 0
+            angles = (signs @ factors.rotations[number])[strings & ~bit]  # depends on the other qubits alone
             flipped = (-1j * np.where(strings & bit, 1j, -1j))[:, None] * product[strings ^ bit]  # -i Y
             product = np.cos(angles)[:, None] * product + np.sin(angles)[:, None] * flipped
     return product
@@ -100,7 +100,7 @@ def ising(num_qubits):
     return SparsePauliOp.from_sparse_list(terms, num_qubits)
 
 
-@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")  # of StatevectorEstimator
+@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")  # StatevectorEstimator's warning
 def test_gradients_of_other_parameters_pass_through_dense_gates():
     a, b, time_ = Parameter("a"), Parameter("b"), Parameter("t")
     circuit = QuantumCircuit(5)
@@ -146,7 +146,7 @@ def test_uniformly_controlled_rotations_are_one_phase(gate_class):
             circuit.append(operation, places)
             program = assert_lowered(circuit)
             assert same_up_to_phase(circuit_state(program, []), expected.data)
-            if not operation.name.endswith("_dg"):  # Qiskit gives the inverse as a circuit
+            if not operation.name.endswith("_dg"):  # Qiskit makes the inverse a circuit
                 assert len(fuse(circuit).run_qubit) <= num_qubits + 3
 
 
@@ -177,7 +177,7 @@ def test_many_terms_in_a_row_are_planned_as_one_after_the_other(seed):
             pair = rng.choice(num_qubits, 2, replace=False).tolist()
             angle = parameters[rng.integers(3)] if rng.random() < 0.2 else float(rng.normal())
             circuit.rzz(angle, *pair) if rng.random() < 0.5 else circuit.cp(angle, *pair)
-    circuit.global_phase = sum(parameters)  # so that all of them are there
+    circuit.global_phase = sum(parameters)  # so that the circuit has all parameters
     labels = ["".join(rng.choice(list("IIIXYZ"), num_qubits)) for _ in range(3)]
     operators = [SparsePauliOp(label) for label in labels]
     point = rng.normal(size=3)
@@ -191,7 +191,7 @@ def test_many_terms_in_a_row_are_planned_as_one_after_the_other(seed):
 
 
 def first_call(estimator, circuit):
-    """Return the seconds of processor time of a call with a circuit that is new."""
+    """Return the processor time, in seconds, of a call with a new circuit."""
     observable = SparsePauliOp.from_sparse_list([("Z", [0], 1.0), ("X", [1], 0.5)], circuit.num_qubits)
     begin = time.process_time()
     estimator.run([(circuit, observable)]).result()
@@ -217,4 +217,4 @@ def test_an_exact_evolution_has_as_many_terms_as_a_unitary():
 def test_large_diagonals_have_no_cliff():
     estimator = FusedEstimator(num_threads=1)
     small, large = (min(first_call(estimator, diagonal(num_qubits)) for _ in range(3)) for num_qubits in (11, 14))
-    assert large < 40 * small  # of 8 times as many terms
+    assert large < 40 * small  # 8 times as many terms

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start states, and what no sweep can do: refused by name, position and cure."""
+"""Bad start states, and instructions that no engine can simulate, are refused by name, position and cure."""
 
 import pickle
 import warnings
@@ -65,7 +65,7 @@ def test_a_leading_state_preparation_is_the_start_state_even_inside_a_gate():
     assert len(program.gates) == 1
 
 
-# What cannot be done.
+# Instructions that no engine can simulate.
 
 
 def mid_circuit_measurement():
@@ -197,7 +197,7 @@ def test_what_no_sweep_can_do_is_refused_by_name_position_and_cure(build):
     assert (str(again), again.index, again.qubits, again.fallback) == (str(error), index, qubits, error.fallback)
 
 
-@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")  # of StatevectorEstimator
+@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")  # StatevectorEstimator's warning
 @pytest.mark.parametrize(
     "build", [*REFUSED, reset_and_control_flow, reset_and_final_measurement], ids=lambda build: build.__name__
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Angles that are expressions: values and derivatives over a batch are Qiskit's."""
+"""Values and derivatives of expressions over a batch agree with Qiskit."""
 
 import math
 import time
@@ -249,7 +249,7 @@ V = [Parameter(f"v{index}") for index in range(12)]
 
 
 def selected(index):
-    """Return a sum over all of V that is one of them."""
+    """Return a sum over all parameters of V that equals one of the parameters."""
     return sum(float(other == index) * parameter for other, parameter in enumerate(V))
 
 

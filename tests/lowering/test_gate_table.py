@@ -21,7 +21,7 @@ PARAMETRISED = pytest.mark.parametrize(
 
 
 def angle_sets(rule):
-    """Yield generic angles and the ones where a sine or a cosine vanishes."""
+    """Yield generic angles, and angles at which a sine or a cosine is 0."""
     rng = np.random.default_rng(7)
     yield rng.normal(size=rule.num_angles)
     if rule.num_angles:
@@ -31,7 +31,7 @@ def angle_sets(rule):
 
 
 def controlled(matrix, num_controls, ctrl_state):
-    """Return the matrix under controls; the controls are the most significant qubits."""
+    """Return a matrix under controls, which are the most significant qubits."""
     size = len(matrix)
     full = np.eye(size << num_controls, dtype=complex)
     block = slice(ctrl_state * size, (ctrl_state + 1) * size)
@@ -40,7 +40,7 @@ def controlled(matrix, num_controls, ctrl_state):
 
 
 def lowered(rule, values, num_controls=0, ctrl_state=0, constants=False):
-    """Return the matrix of the lowered gate on its qubits and controls above them, and the ops."""
+    """Return the matrix of the lowered gate, with its controls above its qubits, and the ops."""
     num_qubits = rule.num_qubits + num_controls
     form = NormalForm(num_qubits)
     view = form.controlled(range(rule.num_qubits, num_qubits), ctrl_state) if num_controls else form

@@ -31,7 +31,7 @@ P, Q = Parameter("p"), Parameter("q")
 
 
 class Selecting(Gate):
-    """A custom gate whose definition has angles that list more parameters than they depend on."""
+    """A custom gate whose angles list more parameters than they depend on."""
 
     def __init__(self, *params):
         super().__init__("selecting", 2, list(params))
@@ -49,7 +49,7 @@ def selected(index):
 
 
 def zoo():
-    """Return circuits whose lowering has something to decide."""
+    """Return circuits whose lowering makes choices that could depend on the order of a set."""
     angles = QuantumCircuit(3)
     for index in range(12):
         angles.rx(selected(index), index % 3)
@@ -75,7 +75,7 @@ def zoo():
 
 
 def fingerprint(circuit):
-    """Return a digest of all bits of a circuit's program and of the layers of its plan."""
+    """Return a digest of a circuit's program and of the layers of its plan, over all bits."""
     program, digest = lower(circuit), hashlib.sha256()
 
     def add(part):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lowering: what StatevectorEstimator runs is lowered exactly, what no sweep can do is refused by name."""
+"""Every instruction that StatevectorEstimator runs is lowered exactly, and all others are refused by name."""
 
 import pickle
 import time
@@ -51,7 +51,7 @@ def scrambled(num_qubits):
 
 
 def on_scrambled(operation, order=None):
-    """Return a generic state's circuit followed by the operation on the qubits, last one first."""
+    """Return a circuit that prepares a generic state, then applies an operation to the qubits, the last qubit first."""
     circuit = scrambled(operation.num_qubits)
     circuit.append(operation, order or list(reversed(range(operation.num_qubits))))
     return circuit
@@ -87,7 +87,7 @@ class MatrixOnly(Gate):
 
 
 class Misnamed(Gate):
-    """A gate that is called rx and is a Hadamard."""
+    """A gate that has the name rx and the matrix of a Hadamard gate."""
 
     def __init__(self):
         super().__init__("rx", 1, [0.2])
@@ -293,7 +293,7 @@ def test_swaps_only_rename_wires():
     assert program.output_wires.tolist() != [0, 1, 2]
 
 
-# What is dropped, and where qubits go.
+# Dropped instructions, and the wires of qubits.
 
 
 def test_idle_qubits_are_dropped_and_wires_tell_where_the_others_are():
@@ -366,7 +366,7 @@ def test_reset_of_a_fresh_qubit_does_nothing():
     assert lower(circuit).wires.tolist() == [0, -1]
 
 
-# The program as data, and the price.
+# The program as data, and the cost of lowering.
 
 
 def test_lowering_reads_the_circuit_as_it_is_now():
@@ -398,7 +398,7 @@ def test_sixty_thousand_parameters_are_lowered_in_seconds():
             circuit.rz(next(parameters), qubit)
         for qubit in range(num_qubits - 1):
             circuit.cz(qubit, qubit + 1)
-    start = time.process_time()  # the machine may do other things
+    start = time.process_time()  # not wall time, because other processes may run
     program = lower(circuit)
     assert time.process_time() - start < 5
     assert len(program.ops) == len(program.gates) == 79_000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers that instructions bring are checked before they are used: an error, never another number."""
+"""The numbers of an instruction are checked before their use: a bad number is an error, and is never replaced."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ class Opaque(Gate):
 
 
 class MyUnitary(lib.UnitaryGate):
-    """A class of the user's own."""
+    """A subclass that a user defines."""
 
 
 def changed(gate, params):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Controls, inverses and powers of an annotated operation mean what its matrix says, in every order."""
+"""An annotated operation under controls, inverses and powers in any order acts as its matrix."""
 
 from itertools import product
 
@@ -28,7 +28,7 @@ A, B = Parameter("a"), Parameter("b")
 
 
 class MatrixOnly(Gate):
-    """A gate without a definition, of whose inverse Qiskit knows nothing."""
+    """A gate without a definition, whose inverse Qiskit cannot compute."""
 
     def __init__(self):
         super().__init__("matrix_only", 1, [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that `accelerate` switches over give what they gave before."""
+"""A model gives the same results before and after `accelerate`."""
 
 import copy
 import pickle
@@ -60,7 +60,7 @@ def test_a_network_is_switched_in_place():
 @pytest.mark.parametrize("observable", ["XZ", SparseObservable("XZ")], ids=["string", "SparseObservable"])
 def test_an_observable_that_upstream_takes_apart_is_one_output(observable):
     network, expected = make_network(observables=observable), make_network(observables=SparsePauliOp("XZ"))
-    assert network.output_shape == (len(observable),)  # upstream cannot run it
+    assert network.output_shape == (len(observable),)  # EstimatorQNN cannot run it
     accelerate(network)
     assert network.output_shape == (1,)
     assert_allclose(network.forward(ROWS, WEIGHTS), expected.forward(ROWS, WEIGHTS), atol=1e-12)
@@ -68,7 +68,7 @@ def test_an_observable_that_upstream_takes_apart_is_one_output(observable):
 
 
 def test_outputs_that_upstream_can_run_stay_as_they_are():
-    network = make_network(observables={"XZ": 0.5, "ZI": 2.0})  # for upstream its keys
+    network = make_network(observables={"XZ": 0.5, "ZI": 2.0})  # EstimatorQNN would use its keys as observables
     outputs = network.forward(ROWS, WEIGHTS)
     assert_allclose(accelerate(network).forward(ROWS, WEIGHTS), outputs, atol=1e-12)
     circuit = QuantumCircuit(1)
@@ -306,7 +306,7 @@ def make_connector(torch):
 
 
 def step(torch, model, inputs):
-    """Return outputs and gradients of a loss: those of the inputs, then those of the parameters."""
+    """Return the outputs, the gradients of a loss with respect to the inputs, and those of the parameters."""
     inputs = torch.tensor(inputs, dtype=torch.float32, requires_grad=True)
     outputs = model(inputs)
     model.zero_grad()

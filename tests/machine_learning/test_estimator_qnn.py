@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedEstimatorQNN beside EstimatorQNN."""
+"""FusedEstimatorQNN agrees with EstimatorQNN."""
 
 import copy
 import pickle
@@ -36,7 +36,7 @@ A, B, C = (Parameter(name) for name in ("c", "a", "b"))  # not in the order of t
 
 
 def parts(num_inputs, num_weights, observables=OBSERVABLES):
-    """Return the arguments of a network of that many inputs (0 or 2) and weights (0 or 1)."""
+    """Return the arguments of a network with ``num_inputs`` inputs (0 or 2) and ``num_weights`` weights (0 or 1)."""
     circuit = QuantumCircuit(2)
     circuit.ry(A * B + 0.1 if num_inputs else 0.4, 0)
     circuit.cx(0, 1)
@@ -140,7 +140,7 @@ def test_vjp_takes_the_cotangent_of_a_single_sample_flat_and_that_of_a_loss_as_a
     fused = FusedEstimatorQNN(**parts(2, 1))
     assert_same(fused.vjp([0.1, 0.2], [0.3], [1.0, 2.0])[1], fused.vjp([0.1, 0.2], [0.3], [[1.0, 2.0]])[1])
     outputs = fused.forward(INPUTS["grid"], [0.3])
-    _, of_weights = fused.vjp(INPUTS["grid"], [0.3], lambda values: 2 * values)  # of the sum of squares
+    _, of_weights = fused.vjp(INPUTS["grid"], [0.3], lambda values: 2 * values)  # the loss is the sum of squares
     assert_same(of_weights, fused.vjp(INPUTS["grid"], [0.3], 2 * outputs)[1])
 
 

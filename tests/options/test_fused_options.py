@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options: every way to give them, and the text of every refusal."""
+"""Options can be given in every documented way, and each refusal has its text."""
 
 import copy
 import os
@@ -273,7 +273,7 @@ def test_threads_come_from_the_option_then_the_environment_then_the_machine(monk
 
 
 def test_memory_limits_resolve_to_bytes(monkeypatch):
-    release_memory()  # which counts as free
+    release_memory()  # cached memory counts as free
     monkeypatch.setattr(free_memory, "free_memory", lambda: 10**9)
     for limit, expected in (
         ("2GiB", 2**31),
@@ -297,7 +297,7 @@ def test_few_bytes_never_ask_what_is_free(monkeypatch):
     assert FusedOptions().limit_for(50 << 20) is None
     assert FusedOptions(memory_limit=0.5).limit_for(30 << 20) is None
     assert FusedOptions(memory_limit="1MB").limit_for(1) == 10**6
-    release_memory()  # which counts as free
+    release_memory()  # cached memory counts as free
     monkeypatch.setattr(free_memory, "free_memory", lambda: 10**9)
     assert FusedOptions().limit_for(60 << 20) == 8 * 10**8
     assert FusedOptions(memory_limit=0.001).limit_for(10**6) == 10**6

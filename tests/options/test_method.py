@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What method="auto" stands for, which is decided in one place for all engines and for what people are shown."""
+"""The meaning of method="auto" is decided in one place, for all engines and for reports."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Amplitude encoding: parameters that are amplitudes of the start, and start states that rows bring with them."""
+"""Amplitude encoding: amplitudes of the start state that are parameters, and start states that callers give by row."""
 
 import pickle
 import warnings
@@ -34,13 +34,13 @@ OBSERVABLES = [SparsePauliOp(["ZXI", "IYZ", "III"], [1.0, -0.7, 0.3]), SparsePau
 
 
 def qiskit_values(circuit, observables, rows):
-    """Return (B, K) of Qiskit's estimator, each row bound on its own."""
+    """Return the values (B, K) of Qiskit's estimator, one bound circuit for each row."""
     pubs = [(circuit.assign_parameters(row), observables) for row in rows]
     return np.array([result.data.evs for result in StatevectorEstimator().run(pubs).result()])
 
 
 def numeric(function, values, step=1e-6):
-    """Differentiate a function of (P,) by central differences."""
+    """Return the derivatives of a function of an array (P,) by central differences."""
     shifts = step * np.eye(len(values))
     return np.stack([np.subtract(function(values + one), function(values - one)) for one in shifts], axis=-1) / (
         2 * step
@@ -48,7 +48,7 @@ def numeric(function, values, step=1e-6):
 
 
 def gates_after(num_qubits, weights):
-    """Return gates that entangle and that no symmetry hides."""
+    """Return entangling gates without a symmetry that could hide an error."""
     circuit = QuantumCircuit(num_qubits)
     for qubit in range(num_qubits):
         circuit.rx(weights[2 * qubit], qubit)
@@ -110,19 +110,19 @@ ENCODINGS = [
 
 
 def encoded(make, num_rows=3, seed=0):
-    """Return a circuit and rows of values that are not normalised."""
+    """Return a circuit with encoded amplitudes, and rows of values that are not normalised."""
     circuit = make(ParameterVector("w", 6))
     return circuit, np.random.default_rng(seed).uniform(-2, 2, (num_rows, circuit.num_parameters))
 
 
-# Parameters that are amplitudes.
+# Amplitudes that are parameters.
 
 
 @pytest.mark.parametrize("make", ENCODINGS)
 def test_values_are_those_of_the_bound_circuit(make, device):
     circuit, values = encoded(make)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # nothing falls back
+        warnings.simplefilter("error")  # a fallback would warn
         found = FusedEstimator(device=device).run([(circuit, OBSERVABLES, values[:, None])]).result()[0].data.evs
     np.testing.assert_allclose(found, qiskit_values(circuit, OBSERVABLES, values), atol=1e-12)
 
@@ -247,7 +247,7 @@ def test_a_network_with_an_amplitude_encoding_trains_its_weights_and_inputs(devi
         np.testing.assert_allclose(of_weights[row], expected, atol=1e-7)
 
 
-# Start states that rows bring.
+# Start states that callers give by row.
 
 
 def random_states(num_rows, num_qubits, seed=0):
@@ -257,7 +257,7 @@ def random_states(num_rows, num_qubits, seed=0):
 
 
 def evolved(circuit, observables, rows, states):
-    """Return (B, K) by Qiskit's statevector, of any norm."""
+    """Return values (B, K) by Qiskit's Statevector, for start states of any norm."""
     values = []
     for row, state in zip(rows, states):
         psi = Statevector(state).evolve(circuit.assign_parameters(row).remove_final_measurements(inplace=False))
@@ -270,7 +270,7 @@ def weighted_circuit():
 
 
 def with_idle_qubits():
-    """Return a circuit of three qubits that acts on two, which are not the first ones, and renames them."""
+    """Return a circuit of three qubits that acts on the last two qubits and swaps them."""
     weights = ParameterVector("w", 6)
     circuit = QuantumCircuit(3, 1)
     circuit.compose(gates_after(2, weights), [2, 1], inplace=True)
@@ -362,7 +362,7 @@ def test_states_that_do_not_fit_are_errors_that_say_what_would():
     def run(some_states, some_values=values):
         return FusedEstimatorGradient().value_and_gradient(circuit, "ZZZ", some_values, initial_states=some_states)
 
-    run(states * (1 + 5e-6))  # normalised in single precision
+    run(states * (1 + 5e-6))  # the error of a norm in single precision
     with pytest.raises(ValueError, match=r"row 1 of initial_states has the norm 2\.0.*, it must be 1"):
         run(states * [[1], [2], [1]])
     with pytest.raises(ValueError, match="row 2 of initial_states has the norm nan"):
@@ -480,7 +480,7 @@ def test_compiled_circuits_with_encodings_survive_pickling():
 
 
 def engine_question(num_qubits, num_rows=3):
-    """Return plan, observables, columns, all pairs and start states."""
+    """Return a fused program, observables, columns, all pairs of rows and observables, and start states."""
     program = lower(random_circuit(num_qubits, 20, seed=num_qubits)).from_any_state()
     operators = coerce_observables(random_observables(num_qubits, 1)).operators
     plan = fuse_program(program, None)
@@ -522,7 +522,7 @@ def test_rows_without_pairs_have_no_state_gradients(make_engine):
     pairs = np.array([1, 1, 3], np.int32), np.array([0, 1, 1], np.int32)
     flags = {"gradient": True, "ends": Ends(states, True), "cotangents": np.ones(3)}
     expected = ReferenceEngine().evaluate(plan, operators, columns, pairs, **flags)
-    for _ in range(3):  # memory that was in use before
+    for _ in range(3):  # later calls reuse memory of earlier calls
         found = make_engine().evaluate(plan, operators, columns, pairs, **flags)
         assert not found.state_gradients[[0, 2]].any()
         np.testing.assert_allclose(found.state_gradients, expected.state_gradients, atol=1e-11)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Observables against Qiskit's operators: the mask formula, idle qubits, merging, support."""
+"""Observables agree with Qiskit's operators: the formula of masks, idle qubits, merged terms and the support."""
 
 from functools import reduce
 from itertools import pairwise
@@ -21,7 +21,7 @@ LETTERS = {
 
 
 def observables(lists, num_qubits):
-    """K lists of (label, coefficient) as Observables."""
+    """Return `Observables` for K lists of (label, coefficient)."""
     sparse = [SparseObservable.from_list(terms, num_qubits=num_qubits) for terms in lists]
     parts = [
         Observables(num_qubits, 1, [0] * o.num_terms, o.coeffs, o.boundaries, o.bit_terms, o.indices) for o in sparse
@@ -30,12 +30,12 @@ def observables(lists, num_qubits):
 
 
 def matrix(terms):
-    """Dense matrix of (label, coefficient) terms; the rightmost letter is qubit 0."""
+    """Return the dense matrix of terms (label, coefficient); the rightmost letter acts on qubit 0."""
     return sum(coefficient * reduce(np.kron, [LETTERS[letter] for letter in label]) for label, coefficient in terms)
 
 
 def mask_matrix(masks, observable, num_bits):
-    """Dense matrix of one observable by the formula in the module's docstring."""
+    """Return the dense matrix of one observable by the formula in the docstring of `program.observables`."""
     size = 1 << num_bits
     out = np.zeros((size, size), dtype=complex)
     for t in np.flatnonzero(masks.observable == observable):

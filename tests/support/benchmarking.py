@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the benchmarks share. The benchmarks are no package: tests put their folder on the path."""
+"""Helpers for tests of the benchmarks. The benchmarks are not a package, so tests put their folder on the path."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ BENCHMARKS = ROOT / "benchmarks"
 
 
 def run_benchmark(*arguments, **environment):
-    """Run ``python benchmarks`` with the path of this process."""
+    """Run ``python benchmarks`` in a process with the same package path."""
     path = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, str(BENCHMARKS), *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": path} | environment
@@ -19,7 +19,7 @@ def run_benchmark(*arguments, **environment):
 
 
 class InProcess:
-    """A worker without a process, so that a test can make up its contender."""
+    """A worker inside this process, so that a test can supply its own contender."""
 
     def __init__(self, worker, contender, dtype="complex64"):
         self.current, self.error = worker._current, worker.WorkerError

@@ -70,7 +70,7 @@ def get_num_qubits(name):
 
 @st.composite
 def circuits(draw, max_qubits=4, max_gates=8, num_parameters=3, nested=True):
-    """Draw a circuit; every third time with a custom gate, a unitary or an evolution in it."""
+    """Draw a circuit. Every third circuit has a custom gate, a unitary or an evolution in it."""
     num_qubits = draw(st.integers(1, max_qubits))
     parameters = [Parameter(f"p{index}") for index in range(num_parameters)]
     circuit = QuantumCircuit(num_qubits, global_phase=draw(numbers))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of the CUDA engine share: an engine on the emulated device, and a count of its allocations."""
+"""Helpers for tests of the CUDA engine: an engine on the emulated device, and a count of its allocations."""
 
 import weakref
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ def engine_on(runtime=None, tile_qubits=5, memory_limit=None, **options):
 
 
 def count_allocations(runtime):
-    """Count the bytes of the arrays that a runtime holds: `live` now, and `peak` at most."""
+    """Count the bytes of the arrays of a runtime: `live` is the current number, and `peak` the largest so far."""
     count = SimpleNamespace(live=0, peak=0)
 
     def release(size):
@@ -24,7 +24,7 @@ def count_allocations(runtime):
 
     class Counted(np.ndarray):
         def __array_finalize__(self, _):
-            # what an array of indices picks is a view of a plain array
+            # indexing with an array returns a view of a plain array
             if self.base is None or type(self.base) is np.ndarray:
                 count.live += self.nbytes
                 count.peak = max(count.peak, count.live)
@@ -45,5 +45,5 @@ def count_allocations(runtime):
 
 
 def forget_last_states(engine):
-    """Give up what the engine keeps of a call for values, as its next call does."""
+    """Drop the final states that the engine keeps after a call for values, as its next call does."""
     engine._finals = None

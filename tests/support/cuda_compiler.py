@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CUDA kernels compiled through NVRTC as CuPy does it, which needs no device, and what ptxas says of them."""
+"""Compile CUDA kernels through NVRTC as CuPy does, which needs no device, and read the report of ptxas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cuda.bindings import nvrtc
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
 from qiskit_fused.engines.cuda.launch import definitions
 
-# cupy/cuda/compiler.py 14.2 adds these to ours; it compiles for sm_XX, straight to machine code, too.
+# cupy/cuda/compiler.py 14.2 adds these options to the package's options. It also compiles for sm_XX, to machine code.
 CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 OUR_OPTIONS = ("-std=c++17",)
 # Not every module uses every constant of its headers (177: declared but never referenced).
@@ -21,7 +21,7 @@ WARN_ON_DOUBLE = "--ptxas-options=--warn-on-double-precision-use"
 
 
 class Kernel(NamedTuple):
-    """Registers of a thread of a kernel; bytes of its stack, of spills (stores and loads), of static shared memory."""
+    """The resources of a kernel: registers per thread; bytes of stack, spill stores and loads, static shared memory."""
 
     registers: int
     stack: int
@@ -30,7 +30,7 @@ class Kernel(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """Machine code of a module, its kernels by name, the lines of the log that warn, and the seconds it took."""
+    """A compiled module: machine code, kernels by name, warnings in the log, and the compile time in seconds."""
 
     cubin: bytes
     kernels: dict[str, Kernel]
@@ -43,12 +43,12 @@ def compiler_version() -> str:
 
 
 def compile_kernels(file: str, dtype: str, tile_qubits: int | None, architecture: str, *options: str) -> Compiled:
-    """Compile a file of kernels as the CUDA engine does for a dtype and a size of tiles."""
+    """Compile a file of kernels as the CUDA engine compiles it for a dtype and a tile size."""
     return compile_module(kernel_source(file), definitions(dtype, tile_qubits), architecture, *options)
 
 
 def compile_module(source: str, defines: dict[str, int], architecture: str, *options: str) -> Compiled:
-    """Compile the text of a module for an architecture such as "sm_90". Threads may do so at the same time."""
+    """Compile the text of a module for an architecture such as "sm_90". Several threads may compile at once."""
     started = time.perf_counter()
     ours = [*OUR_OPTIONS, *(f"-D{name}={value}" for name, value in defines.items())]
     flags = [f"-arch={architecture}", *ours, *CUPY_OPTIONS, *REPORT_OPTIONS, *options]
@@ -86,7 +86,7 @@ def read_log(log: str) -> dict[str, Kernel]:
 
 
 def _checked(result):
-    """Return the values of a call of NVRTC, which come behind its status."""
+    """Return the values of a call of NVRTC, which follow the status; raise an error for a bad status."""
     status, *values = result
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         raise RuntimeError(nvrtc.nvrtcGetErrorString(status)[1].decode())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of engines share: circuits, observables, rows of angles, and the comparison with the reference engine.
+"""Helpers for tests of engines: circuits, observables, rows of angles, and the comparison with the reference engine.
 
-Tolerances follow the number format: the error of a complex64 sweep is a few units of float32, relative to the largest
-component; nothing is tuned per test.
+Tolerances depend on the number format alone: the error of a complex64 sweep is a few units of float32, relative to the
+largest component. No tolerance is tuned for a test.
 """
 
 from itertools import combinations
@@ -27,14 +27,14 @@ EMULATED = ("emulated", "tiles")
 
 
 def on_engines(*, cpu, emulated, tiles, cuda=None):
-    """Parametrise a test over engines with numbers of qubits for each; a GPU takes those of the CPU unless told."""
+    """Parametrise a test over engines and their numbers of qubits. A GPU uses the CPU's numbers by default."""
     cases = [(name, n) for name, sizes in (("cpu", cpu), ("emulated", emulated), ("tiles", tiles)) for n in sizes]
     cases += [pytest.param("cuda", n, marks=pytest.mark.gpu) for n in (cpu if cuda is None else cuda)]
     return pytest.mark.parametrize(("engine_name", "num_qubits"), cases)
 
 
 def check_random_circuits(engine_name, check, max_examples=60):
-    """Call check(circuit) for random circuits of every gate; fewer on emulated tiles that are large."""
+    """Call check(circuit) for random circuits of every gate, for fewer circuits on large emulated tiles."""
     fewer = max_examples // 3 if engine_name == "emulated" else max_examples
     drawn = circuits(max_qubits=8, max_gates=14) if engine_name == "tiles" else circuits()
     settings(max_examples=fewer, deadline=None)(given(circuit=drawn)(check))()
@@ -55,7 +55,7 @@ def all_pairs(num_rows, num_observables):
 
 
 def rows_of(program, seed=0, num_rows=3):
-    """Rows that agree in all but two parameters, one of them with zeros: shared and varying angles, degenerate ones."""
+    """Return the columns of rows that differ in the first two parameters only. These are 0 in the last row."""
     values = np.random.default_rng(seed).uniform(-3, 3, (num_rows, program.num_parameters))
     values[:, 2:] = values[0, 2:]
     values[-1, :2] = 0.0
@@ -63,13 +63,13 @@ def rows_of(program, seed=0, num_rows=3):
 
 
 def plan_of(circuit, observables, imaginary=False):
-    """Return a circuit's plan for observables, and these as the engine takes them."""
+    """Return the fused program of a circuit for observables, and the observables in the engine's format."""
     operators = coerce_observables(observables).operators
     return fuse_program(lower(circuit), None if imaginary else operators.support(circuit.num_qubits)), operators
 
 
 def assert_agree(actual, expected, dtype):
-    """Compare values and gradients of two evaluations."""
+    """Assert that values and gradients of two evaluations agree within the tolerance of the dtype."""
     parts = [(actual.values, expected.values)]
     if expected.gradients is not None:
         parts.append((actual.gradients, expected.gradients))
@@ -79,7 +79,7 @@ def assert_agree(actual, expected, dtype):
 
 
 def assert_agrees_with_reference(engine, circuit, observables, dtype="complex128", imaginary=False, seed=0):
-    """Compare values and gradients of some rows and all observables with those of the reference engine."""
+    """Assert that values and gradients of some rows and all observables agree with the reference engine."""
     plan, operators = plan_of(circuit, observables, imaginary)
     columns = rows_of(plan.program, seed)
     question = plan, operators, columns, all_pairs(len(columns), len(operators))
@@ -88,7 +88,7 @@ def assert_agrees_with_reference(engine, circuit, observables, dtype="complex128
 
 
 def random_circuit(num_qubits, num_gates, seed):
-    """Gates that reach every branch of the phases: low, high and crossing pairs, three- and four-body terms."""
+    """Return a circuit that reaches every branch of the phases: low, high and crossing pairs, 3- and 4-body terms."""
     rng = np.random.default_rng(seed)
     parameters = ParameterVector("p", 8)
     circuit = QuantumCircuit(num_qubits)
@@ -117,7 +117,7 @@ def random_circuit(num_qubits, num_gates, seed):
 
 
 def full_graph(num_qubits, layers=1):
-    """QAOA with one angle per pair: phases whose low table changes with every block."""
+    """Return a QAOA circuit with one angle per pair: the low table of its phases changes with every block."""
     pairs = [(i, j) for j in range(num_qubits) for i in range(j)]
     angles = ParameterVector("g", layers * (len(pairs) + num_qubits))
     circuit = QuantumCircuit(num_qubits)
@@ -133,13 +133,13 @@ def full_graph(num_qubits, layers=1):
 
 
 def string_masks(num_qubits):
-    """Return sets of four qubits as masks, so many that a phase of their Z strings is made by a Walsh transform."""
+    """Return sets of four qubits as masks, enough that a phase of their Z strings is made by a Walsh transform."""
     masks = [sum(1 << qubit for qubit in string) for string in combinations(range(num_qubits), 4)]
     return np.random.default_rng(0).permutation(masks)[: 13 * num_qubits].tolist()
 
 
 def many_strings(num_qubits, layers=2):
-    """Spin models of these strings."""
+    """Return a circuit whose phases are spin models of the strings of `string_masks`."""
     masks = string_masks(num_qubits)
     weights = np.random.default_rng(num_qubits).normal(size=len(masks)).tolist()
     bits = [[qubit for qubit in range(num_qubits) if mask >> qubit & 1] for mask in masks]
@@ -151,14 +151,14 @@ def many_strings(num_qubits, layers=2):
     for layer in range(layers):
         cost = SparsePauliOp.from_sparse_list(energy, num_qubits)
         circuit.append(PauliEvolutionGate(cost, angles[3 * layer]), range(num_qubits))
-        circuit.mcp(angles[3 * layer + 2], [0, 1], num_qubits - 1)  # no string, but joins low and high bits
+        circuit.mcp(angles[3 * layer + 2], [0, 1], num_qubits - 1)  # not a string, but it joins low and high bits
         for qubit in range(num_qubits):
             circuit.rx(angles[3 * layer + 1], qubit)
     return circuit
 
 
 def assert_long_sums_keep_their_digits(engine, num_qubits):
-    """Sum numbers of one sign: where partial sums stay in single precision, 3e-5 is lost at 21 qubits."""
+    """Assert that sums of numbers of one sign keep their digits. Sums in float32 would lose 3e-5 at 21 qubits."""
     n, parameters = num_qubits, ParameterVector("p", 2 * num_qubits)
     circuit = QuantumCircuit(n)
     for q in range(n):

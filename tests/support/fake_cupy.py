@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As much of CuPy as this package touches, for two devices that are not there."""
+"""A fake CuPy with the members that this package uses, for two fake devices."""
 
 import importlib.machinery
 import sys
@@ -42,7 +42,7 @@ class ExternalStream(Stream):
 
 
 class Current(threading.local):
-    """What each thread has of its own, as in CUDA: a device, and a stream on each."""
+    """The current device of each thread, and its current stream on each device, as in CUDA."""
 
     def __init__(self):
         self.device, self.streams = 0, [Stream(), Stream()]
@@ -67,7 +67,7 @@ class Device:
 
 
 class Kernel:
-    """Writes 2 i + 1, as the trial kernel does, or fails; remembers launches and limits of shared memory."""
+    """A kernel that writes 2 i + 1, as the trial kernel does, or fails. It records launches and limits of memory."""
 
     shared_size_bytes = 1024
 
@@ -87,7 +87,7 @@ class Kernel:
 
 
 def raises(error):
-    """Make a function that raises."""
+    """Return a function that raises an error."""
 
     def function(*_):
         raise error
@@ -99,7 +99,7 @@ def make_cupy(fault=None, **changes):
     """Make a module that looks like CuPy.
 
     Args:
-        fault: of kernels: an error that launches raise, or "wrong numbers".
+        fault: the fault of all kernels: an error that launches raise, or "wrong numbers".
         changes: other functions of ``cupy.cuda.runtime`` and ``cupy.cuda.nvrtc``, by name.
     """
     cupy = ModuleType("cupy")
@@ -150,10 +150,10 @@ class FakeCudaEngine(ReferenceEngine):
 
 @pytest.fixture
 def world(monkeypatch):
-    """Start without CuPy and with a driver for CUDA 13; ``world(cupy, driver)`` changes that."""
+    """Start a test without CuPy and with a driver for CUDA 13; ``world(cupy, driver)`` replaces both."""
 
     def change(cupy=None, driver=13000):
-        monkeypatch.setitem(sys.modules, "cupy", cupy)  # None: cannot be imported
+        monkeypatch.setitem(sys.modules, "cupy", cupy)  # None makes the import fail
         monkeypatch.setattr(availability, "driver_version", lambda: driver)
         availability._find_cupy.cache_clear()
         availability._find_runtime.cache_clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations of every kind that a circuit may hold, and gates of users."""
+"""Operations of every kind that a circuit may hold, and classes of gates that users may define."""
 
 import functools
 
@@ -15,7 +15,7 @@ X = np.array([[0, 1], [1, 0]], dtype=complex)
 
 
 class Lazy(Gate):
-    """A gate of a user that makes its definition anew whenever it is asked."""
+    """A user's gate that makes a new definition at each access."""
 
     @property
     def definition(self):
@@ -29,7 +29,7 @@ class Lazy(Gate):
 
 
 class Turning(Lazy):
-    """A gate whose definition follows attributes of its own."""
+    """A user's gate whose definition depends on its attributes."""
 
     def __init__(self, angle):
         super().__init__("turning", 1, [])
@@ -40,7 +40,7 @@ class Turning(Lazy):
 
 
 class Delegating(Lazy):
-    """A gate that asks another object what it does."""
+    """A user's gate that gets its definition from another object."""
 
     def __init__(self, angle):
         super().__init__("delegating", 1, [])
@@ -82,7 +82,7 @@ def nested(depth):
 
 
 class Fixed(Gate):
-    """A gate of a user that brings a matrix, and attributes that nobody knows."""
+    """A user's gate with a matrix and further attributes."""
 
     def __init__(self):
         super().__init__("fixed", 1, [0.3])

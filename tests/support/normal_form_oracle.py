@@ -45,7 +45,7 @@ def apply_ops(ops: Ops, columns: np.ndarray, psi: np.ndarray) -> np.ndarray:
 
 
 def circuit_state(program: Program, parameter_values: np.ndarray) -> np.ndarray:
-    """Return the state (2**num_circuit_qubits,) of all circuit qubits that the ops prepare, idle qubits in |0>."""
+    """Return the state (2**num_circuit_qubits,) of all circuit qubits after the ops; idle qubits are in |0>."""
     columns = program.columns(np.asarray(parameter_values, dtype=float)[None])[0]
     psi = np.zeros(1 << program.num_qubits, dtype=complex)
     psi[0] = 1.0
@@ -56,7 +56,7 @@ def circuit_state(program: Program, parameter_values: np.ndarray) -> np.ndarray:
 
 
 def place(psi: np.ndarray, wires: np.ndarray) -> np.ndarray:
-    """Spread a state over active wires to all circuit qubits, idle ones (wire -1) in |0>."""
+    """Extend a state of the active wires to all circuit qubits. Idle qubits (wire -1) are in |0>."""
     indices = np.arange(len(psi))
     spread = np.zeros_like(indices)
     for qubit, wire in enumerate(wires):
@@ -68,14 +68,14 @@ def place(psi: np.ndarray, wires: np.ndarray) -> np.ndarray:
 
 
 def same_up_to_phase(left: np.ndarray, right: np.ndarray, atol: float = 1e-10) -> bool:
-    """Return whether two states, or two matrices, differ by a global phase only."""
+    """Say whether two states, or two matrices, are equal up to a global phase."""
     left, right = np.ravel(left), np.ravel(right)
     overlap = np.vdot(left, right)
     return bool(np.allclose(left * overlap / abs(overlap), right, rtol=0, atol=atol)) if abs(overlap) > 1e-12 else False
 
 
 def assert_lowered(circuit, values=None):
-    """Check ops and gates of the lowered circuit against Qiskit's Statevector; return the program."""
+    """Assert that ops and gates of the lowered circuit agree with Qiskit's Statevector; return the program."""
     program = lower(circuit)
     values = values_of(circuit) if values is None else np.asarray(values, dtype=float)
     expected = Statevector(circuit.assign_parameters(values) if circuit.num_parameters else circuit).data

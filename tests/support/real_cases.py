@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of real states share: circuits whose states stay real, and their comparison with the reference."""
+"""Helpers for tests of real states: circuits whose states stay real, and the comparison with the reference engine."""
 
 import numpy as np
 from engine_cases import all_pairs, assert_agree, plan_of, random_observables, rows_of

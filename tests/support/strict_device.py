@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An emulated device whose arrays cannot be taken for NumPy's, as CuPy's cannot: what mixes them is a TypeError.
+"""An emulated device whose arrays are not NumPy arrays: like with CuPy, mixing the two kinds is a TypeError.
 
-Kernels take arrays of the device only. They come from the host by `asarray` and `array`, from other libraries by
-`from_dlpack`, which shares their memory, and go back by `to_host`, which is counted.
+Kernels accept arrays of the device only. `asarray` and `array` copy from the host, `from_dlpack` shares the memory of
+another library's array, and `to_host` copies to the host and counts the copied bytes.
 """
 
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from cuda_emulation import EmulatedRuntime
 
 
 class DeviceArray:
-    """An array of the device: the part of CuPy's that this package uses."""
+    """An array of the device, with the members of CuPy's arrays that this package uses."""
 
-    __array_ufunc__ = None  # NumPy's operators and functions refuse it
+    __array_ufunc__ = None  # NumPy's operators and functions refuse the array
     __hash__ = None
 
     def __init__(self, memory):
@@ -49,7 +49,7 @@ class DeviceArray:
 
 
 def _taken(value):
-    """Return what an argument is to NumPy; arrays of the host are refused."""
+    """Return the NumPy array of a device array, and a scalar as it is; raise a TypeError for an array of the host."""
     if isinstance(value, DeviceArray):
         return value._memory
     if isinstance(value, np.ndarray) and value.ndim:
@@ -58,7 +58,7 @@ def _taken(value):
 
 
 def _on_device(function, takes_host=False):
-    """Return a function of NumPy as one of the device, and arrays that it returns as arrays of the device."""
+    """Return a function of NumPy as a function of the device, which takes and returns arrays of the device."""
     if not callable(function):
         return function
 
@@ -99,11 +99,11 @@ for _name in ("iadd", "imul"):
 
 
 class StrictRuntime(EmulatedRuntime):
-    """An emulated device with arrays of its own.
+    """An emulated device with its own class of arrays.
 
     Attributes:
-        copied: bytes of each array that went to the host.
-        streams: handles of the streams that were made current.
+        copied: bytes of each array that was copied to the host.
+        streams: handles of the streams that were current.
     """
 
     def __init__(self, **options):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedLayer against Qiskit, TorchConnector and numerical derivatives, and as a citizen of PyTorch."""
+"""FusedLayer agrees with Qiskit, TorchConnector and numerical derivatives, and works with PyTorch's tools."""
 
 import copy
 import io
@@ -37,7 +37,7 @@ def _same_numbers_every_time():
 
 @pytest.fixture
 def model():
-    """A circuit with its 2 input and 6 weight parameters."""
+    """Return a circuit with its 2 input parameters and 6 weight parameters."""
     inputs, weights = ParameterVector("x", 2), ParameterVector("w", 6)
     circuit = QuantumCircuit(3)
     circuit.ry(inputs[0], 0)
@@ -57,7 +57,7 @@ def layer(model):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What the core was asked for: the name of each method, the arguments and the number format."""
+    """Record the calls of `Expectations`: the name of each method, the arguments and the number format."""
     made = []
 
     def watch(name):
@@ -75,7 +75,7 @@ def calls(monkeypatch):
 
 
 def exact(model, inputs, weights, states=None):
-    """Expectation values (B, K) by Qiskit, one row at a time."""
+    """Return Qiskit's expectation values (B, K), one row at a time."""
     circuit, input_parameters, weight_parameters = model
     rows = []
     for index, row in enumerate(np.asarray(inputs, dtype=float)):
@@ -248,7 +248,7 @@ def test_second_derivatives_are_refused_even_where_cotangents_are_constants(laye
     inputs = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
     layer.double()
     for loss in (layer(inputs).sum(), layer(inputs).square().sum()):
-        (slope,) = torch.autograd.grad(loss, inputs, create_graph=True)  # alone it is no error
+        (slope,) = torch.autograd.grad(loss, inputs, create_graph=True)  # create_graph=True alone is not an error
         penalty = slope.square().sum()
         with pytest.raises(RuntimeError, match=r"no second derivatives.*leave create_graph=True out"):
             penalty.backward()
@@ -305,7 +305,7 @@ def test_a_layer_between_layers_trains_those_before_it(layer):
         parameter[1, 2] -= 2 * step
         below = hybrid(data).sum()
     assert parameter.grad[1, 2].item() == pytest.approx((above - below).item() / (2 * step), abs=5e-3)
-    with torch.autocast("cpu", torch.bfloat16):  # the layer before it answers in bfloat16
+    with torch.autocast("cpu", torch.bfloat16):  # the linear layer returns bfloat16
         hybrid(data).sum().backward()
 
 
@@ -383,7 +383,7 @@ def test_state_dict_copies_and_pickles_give_the_same_values(model, layer):
     assert "num_inputs=2, num_observables=2, num_weights=6, num_qubits=3" in repr(layer)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # which the compiler looks at
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile reads .grad
 def test_a_compiled_model_calls_the_layer_as_it_is(layer):
     hybrid = torch.nn.Sequential(torch.nn.Linear(2, 2), layer)
     data = torch.randn(3, 2)
@@ -396,7 +396,7 @@ def test_a_compiled_model_calls_the_layer_as_it_is(layer):
 
 
 class Encoded(torch.utils.data.Dataset):
-    """Rows that a layer makes, in the worker that is asked for them."""
+    """A data set whose rows are outputs of a layer, computed in the worker that loads them."""
 
     def __init__(self, layer, data):
         self.layer, self.data = layer, data
@@ -413,7 +413,7 @@ class Encoded(torch.utils.data.Dataset):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # os.fork in Python 3.12
 def test_forked_workers_of_a_data_loader_use_the_layer(layer):
     data = torch.randn(8, 2)
-    expected = layer(data).detach()  # the engine and its threads are there before the fork
+    expected = layer(data).detach()  # starts the engine and its threads before the fork
     loader = torch.utils.data.DataLoader(
         Encoded(layer, data), batch_size=4, num_workers=2, multiprocessing_context="fork"
     )
@@ -450,7 +450,7 @@ print("agreed")
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 def test_two_distributed_processes_average_their_gradients(tmp_path):
-    with ThreadPoolExecutor() as threads:  # each waits for the other
+    with ThreadPoolExecutor() as threads:  # each thread waits for the other
         for worker in threads.map(lambda rank: run_python(DISTRIBUTED, str(rank), str(tmp_path)), range(2)):
             assert worker.stdout.strip() == "agreed", worker.stderr
 
@@ -545,7 +545,8 @@ def test_observables_changed_in_place_count_from_the_next_forward_pass_on(model)
     values = layer(data)
     (slope,) = torch.autograd.grad(values.sum(), data, retain_graph=True)
     observable.coeffs[:] *= 3
-    assert torch.equal(torch.autograd.grad(values.sum(), data)[0], slope)  # of the pass that it belongs to
+    # A backward pass uses the observables of its own forward pass.
+    assert torch.equal(torch.autograd.grad(values.sum(), data)[0], slope)
     torch.testing.assert_close(layer(data), 3 * values)
     for twin in (copy.deepcopy(layer), layer):
         torch.testing.assert_close(torch.autograd.grad(twin(data).sum(), data)[0], 3 * slope)

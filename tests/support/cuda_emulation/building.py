@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the text of a kernel module with g++ into a shared library, once per text, definitions and compiler.
+"""Compile the text of a kernel module with g++ to a shared library, once per text, definitions and compiler.
 
-Libraries are kept in $QISKIT_FUSED_EMULATION_CACHE, or else in a folder of this user among the temporary files.
+The libraries are stored in $QISKIT_FUSED_EMULATION_CACHE, or in a folder of this user in the temporary folder.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ HERE = Path(__file__).resolve().parent
 RUNTIME_FILES = ("runtime.cpp", "checks.cpp")
 HEADERS = ("cuda_on_host.hpp", "runtime.hpp")
 
-# Line tables tell where an error is. A thread's registers are arrays of its stack, so that loops need not be unrolled.
+# Line tables give the line of an error. A thread's registers are arrays on its stack, so loops need not be unrolled.
 FLAGS = ["-std=c++17", "-march=native", "-g1", "-gdwarf-4", "-w", "-fPIC", "-fvisibility=hidden", "-fno-exceptions"]
 KERNEL_FLAGS = ["-fno-strict-aliasing", "-ffp-contract=fast"]
-# One access of the source must stay one access, of its size and under its condition.
+# The compiler must not merge, split or move a memory access of the source.
 CHECK_FLAGS = [
     "-O1",
-    # Null pointers and misaligned ones show when memory is accessed; checks of every address would halve the speed.
+    # An access through a null or misaligned pointer is found when it happens. Checking every address would halve speed.
     "-fsanitize=thread,shift,bounds,signed-integer-overflow,integer-divide-by-zero,return,unreachable",
     "-fno-tree-sra",
     "-fno-tree-vectorize",
@@ -46,11 +46,11 @@ _FILE = re.compile(r'^#line 1 "([^"\n]+)"\n', re.MULTILINE)
 
 
 class CompilationError(RuntimeError):
-    """g++ refused a kernel: never taken for an error that the emulation found."""
+    """The error for a kernel that g++ cannot compile. It is not an `EmulationError`."""
 
 
 def missing_tools() -> str | None:
-    """Say what is missing for the emulation on this machine; None when nothing is."""
+    """Return the reason why the emulation cannot run on this machine; None if it can run."""
     if os.uname().sysname != "Linux":
         return "the emulation of CUDA runs on Linux only"
     if _compiler() is None:
@@ -64,7 +64,7 @@ def kernels_of(text: str) -> dict[str, tuple[str, list[str]]]:
     """Return the kernels of a text: for each name its launch bound (an expression) and the names of its parameters."""
     kernels = {}
     code = _COMMENT.sub(" ", text)
-    # Their parentheses would be taken for those of the parameters.
+    # Their parentheses would be mistaken for the parentheses of the parameters.
     bounds: list[str] = []
 
     def take_bounds(match: re.Match) -> str:
@@ -80,7 +80,7 @@ def kernels_of(text: str) -> dict[str, tuple[str, list[str]]]:
 
 
 def host_text(text: str, file: str) -> str:
-    """Return what g++ compiles: lines numbered by file, pointers to dynamic shared memory, and a list of kernels."""
+    """Return the text for g++: with line numbers by file, pointers to dynamic shared memory, and a list of kernels."""
     text = f'#line 1 "{file}"\n{text}'
     text = _DYNAMIC_SHARED.sub(r"\1* const \2 = reinterpret_cast<\1*>(::cuda_on_host::dynamic_shared)", text)
     registry = (f"CUDA_ON_HOST_KERNEL({name}, ({bound}))" for name, (bound, _) in kernels_of(text).items())
@@ -88,16 +88,16 @@ def host_text(text: str, file: str) -> str:
 
 
 def lines_by_file(text: str, file: str) -> dict[str, list[str]]:
-    """Return the lines of each file that a text was put together from, as its ``#line`` directives say."""
+    """Return the lines of each source file of a text, as its ``#line`` directives separate them."""
     _, *parts = _FILE.split(f'#line 1 "{file}"\n{text}')
     return {name: lines.split("\n") for name, lines in zip(parts[::2], parts[1::2])}
 
 
 def build(text: str, file: str, defines: dict[str, int], check: bool) -> Path:
-    """Return the path of the library of a module, compiled unless it was before.
+    """Return the path of the library of a module. The module is compiled if there is no such library yet.
 
     Raises:
-        CompilationError: with the messages of the compiler.
+        CompilationError: if g++ fails, with its messages.
     """
     source = host_text(text, file)
     flags = [f"-D{name}={int(value)}" for name, value in sorted(defines.items())]
@@ -118,11 +118,11 @@ def build(text: str, file: str, defines: dict[str, int], check: bool) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder of compiled modules, made if it is not there."""
+    """Return the folder of compiled modules. A missing folder is made."""
     chosen = os.environ.get("QISKIT_FUSED_EMULATION_CACHE")
     folder = Path(chosen or Path(tempfile.gettempdir()) / f"qiskit-fused-emulation-{os.getuid()}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Libraries are loaded from here: nobody else may have put them.
+    # Libraries are loaded from this folder, so no other user may write to it.
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(
             f"{folder} belongs to another user; set QISKIT_FUSED_EMULATION_CACHE to a folder of yours"
@@ -131,7 +131,7 @@ def cache_folder() -> Path:
 
 
 def source_lines(library: Path, offsets: list[int]) -> list[str]:
-    """Return "file:line" of instructions, given by their offsets in a library; "?:0" where it is not known."""
+    """Return "file:line" of instructions, given by their offsets in a library; "?:0" for an unknown line."""
     if not offsets or shutil.which("addr2line") is None:
         return ["?:0"] * len(offsets)
     command = ["addr2line", "-s", "-e", str(library), *map(hex, offsets)]
@@ -177,6 +177,6 @@ def _compiler() -> str | None:
 
 @cache
 def _predefined_macros() -> str:
-    """Return what the compiler predefines: it names the compiler's version and this processor's instruction sets."""
+    """Return the macros that the compiler predefines: its version and the instruction sets of this processor."""
     command = [_compiler(), "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
     return subprocess.run(command, capture_output=True, text=True).stdout

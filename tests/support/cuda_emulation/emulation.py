@@ -1,34 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the CUDA kernels on a host without a GPU, and finds errors that a GPU would hide.
+"""Run the CUDA kernels on a host without a GPU, and find errors that a GPU would hide.
 
-`EmulatedRuntime` takes the place of the runtime on top of CuPy: g++ compiles the text of a kernel file as it is, every
-CUDA thread is a fiber, and arrays are NumPy's. All host code of the CUDA engine runs as it does on a device.
+`EmulatedRuntime` replaces the runtime on top of CuPy: g++ compiles the unchanged text of a kernel file, every CUDA
+thread is a fiber, and arrays are NumPy's. All host code of the CUDA engine runs as it runs with a device.
 
     runtime = EmulatedRuntime(check=True, seed=1)
     kernel = runtime.module("sweeps.cu", QF_DOUBLE=1, ...).function("forward_sweep")
     kernel(num_blocks, num_threads, (psi, np.int32(n), None), shared_memory=4096)
 
-Always found, as an `EmulationError` that names kernel, line, block and thread:
+These errors are always found, as an `EmulationError` that names kernel, line, block and thread:
   * threads of a block at different barriers, or returned while others wait; deadlocks; local variables above 64 KiB
   * masks of warp collectives without the calling lane, different masks, shuffles from a lane outside the mask
   * launches that a device refuses: too many threads (also for the __launch_bounds__), too much shared memory
   * arguments (TypeError): number, exact type of scalars, type and size of the elements of arrays, read-only arrays for
     pointers that are not const
-Shared memory begins each block as NaN, and so does what `xp.empty` returns, so that a missing write shows in results.
-With check=True also:
-  * races in shared and global memory (across blocks too), by 4 bytes; __syncwarp orders, shuffles and votes do not
-  * reads and writes out of bounds: each array of a launch is copied to a place of its own, so that a step from one
-    slice of a large array into the next one is found; slices that overlap stay together
+Shared memory of each block, and arrays from `xp.empty`, begin as NaN, so that a missing write shows in results.
+With check=True these errors are also found:
+  * races in shared and global memory (also between blocks), by 4 bytes; __syncwarp orders accesses, shuffles and votes
+    do not
+  * reads and writes out of bounds: each array of a launch is copied to its own place, so that a step from one slice of
+    a large array into the next slice is found; overlapping slices stay together
   * reads of shared memory that no thread of the block wrote; misaligned vectors; undefined arithmetic
-  * with `trace()`: sectors of 32 bytes and passes over the banks of shared memory for each source line, see `Site`.
-    An array lies as in a pool that starts at a multiple of 512 bytes, as CuPy's does.
-`seed` permutes the order of blocks, warps and lanes (0: none): right kernels give the same bits for every seed.
+With check=True, `trace()` records sectors of 32 bytes and passes over the banks of shared memory for each source line,
+see `Site`. Each array has the alignment that it has in a pool that starts at a multiple of 512 bytes, like CuPy's pool.
+`seed` permutes the order of blocks, warps and lanes (0: no permutation). A correct kernel gives the same bits for every
+seed.
 
 Not emulated: inline PTX, asynchronous copies, tensor cores, clusters, grid synchronisation, waiting for another block
-(would never end), atomics but atomicAdd, __restrict__ (a kernel that breaks its promise passes), two- and
-three-dimensional launches, streams, registers, time. Barriers are told apart by their source line. Of many threads that
-read a word, the checker remembers three. g++ rounds as the device does but in functions (sine, ...) and in the choice
-of fused multiply-adds: compare results with a tolerance.
+(which would never end), atomics other than atomicAdd, __restrict__ (a kernel that violates it passes), two- and
+three-dimensional launches, streams, registers, time. Barriers are distinguished by their source line. The checker
+remembers at most three threads that read a word. g++ rounds as the device does, but not inside functions (sine, ...),
+and it may choose other fused multiply-adds. So results must be compared with a tolerance.
 """
 
 from __future__ import annotations
@@ -69,9 +71,10 @@ class EmulationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Site:
-    """What the warps did at one line of a kernel file, in all traced launches.
+    """The memory accesses of all warps at one line of a kernel file, in all traced launches.
 
-    passes: sectors of 32 bytes (global), or passes over the banks (shared); fewest: as few as that many bytes need.
+    ``passes`` counts sectors of 32 bytes (global memory) or passes over the banks (shared memory). ``fewest`` is the
+    smallest number of passes for the same number of bytes.
     """
 
     file: str
@@ -80,7 +83,7 @@ class Site:
     space: str  # "global" or "shared"
     write: bool
     size: int  # bytes of one access
-    instructions: int  # of warps
+    instructions: int  # number of warp instructions
     passes: int
     fewest: int
 
@@ -89,12 +92,14 @@ class EmulatedRuntime:
     """The Runtime protocol of the CUDA engine on this host.
 
     Args:
-        check: find races, accesses out of bounds and reads of unwritten shared memory; about three times slower.
-        seed: order of blocks, warps and lanes.
-        source: text of a kernel file; by default the one that the CuPy runtime compiles.
-        source_edit: changes the text of a file before it is compiled: ``source_edit(file, text)``, see `planted`.
+        check: whether to find races, accesses out of bounds and reads of unwritten shared memory; about three times
+            slower.
+        seed: seed of the order of blocks, warps and lanes.
+        source: returns the text of a kernel file; by default the text that the CuPy runtime compiles.
+        source_edit: ``source_edit(file, text)`` returns the changed text of a file before it is compiled; see
+            `planted`.
         shared_memory_per_block: bytes, at most 232448.
-        memory: bytes that free_memory() tells.
+        memory: the bytes that free_memory() returns.
     """
 
     name = "emulated"
@@ -129,7 +134,7 @@ class EmulatedRuntime:
         return self.memory
 
     def free_unused_memory(self) -> None:
-        """There is no pool."""
+        """Do nothing, because there is no memory pool."""
 
     def module(self, file: str, **defines: int) -> EmulatedModule:
         key = (file, tuple(sorted(defines.items())))
@@ -160,7 +165,7 @@ class EmulatedRuntime:
 
     @contextmanager
     def trace(self) -> Iterator[None]:
-        """Record the access patterns of the launches inside; `sites` returns them."""
+        """Record the access patterns of all launches inside the ``with`` block; `sites` returns them."""
         if not self.check:
             raise EmulationError("only EmulatedRuntime(check=True) can trace")
         self._sites.clear()
@@ -171,14 +176,14 @@ class EmulatedRuntime:
             self.tracing = False
 
     def sites(self) -> list[Site]:
-        """Return what the last trace recorded, sorted by file and line."""
+        """Return the sites that the last trace recorded, sorted by file and line."""
         sites = []
         for (file, line, code, space, write, size), (instructions, passes, fewest) in sorted(self._sites.items()):
             sites.append(Site(file, line, code, space, write, size, int(instructions), int(passes), int(fewest)))
         return sites
 
     def record(self, module: EmulatedModule, rows: np.ndarray) -> None:
-        """Add the accesses of a traced launch: rows as read_sites in checks.cpp fills them."""
+        """Add the accesses of a traced launch. The rows are in the format of read_sites in checks.cpp."""
         places = module.places_of([int(row[0]) for row in rows])
         for (file, line, code), row in zip(places, rows.astype(np.int64)):
             key = (file, line, code, "shared" if row[1] else "global", bool(row[3]), int(row[2]))
@@ -201,10 +206,10 @@ class EmulatedModule:
         self._address = library.library_address()
 
     def function(self, name: str) -> Callable[..., None]:
-        """Return ``launch(grid, block, args, shared_memory=0)`` of a kernel.
+        """Return the function ``launch(grid, block, args, shared_memory=0)`` of a kernel.
 
         Raises:
-            KeyError: when there is no such kernel.
+            KeyError: for a name that is not a kernel of this module.
         """
         kernel = self._library.find_kernel(name.encode())
         if not kernel:
@@ -313,7 +318,7 @@ class _Launch(ctypes.Structure):
 
 
 class _InPlace(nullcontext):
-    """The arrays of a launch where they are; the checker, which is not there, is told of none."""
+    """The arrays of a launch in their own memory, without a checker."""
 
     buffers: tuple = ()
 
@@ -322,9 +327,9 @@ class _InPlace(nullcontext):
 
 
 class _Copies:
-    """Copies of the arrays of a launch, each with room around it; what was written is copied back at the end."""
+    """Copies of the arrays of a launch, each with unused bytes around it. Written arrays are copied back at the end."""
 
-    ROOM = 4096  # bytes around a copy, so that a small step out of it hits nothing
+    ROOM = 4096  # unused bytes around a copy, so that a small step out of the copy hits no other array
 
     def __init__(self, arrays: list[tuple[str, np.ndarray, bool]]):
         self._groups: list[list] = []  # arrays that overlap: [begin, end, names, written, place of the copy]
@@ -359,7 +364,7 @@ class _Copies:
         for begin, end, _, _, copy in self._groups:
             if begin <= address < end:
                 return copy + address - begin
-        return address  # of an array without elements
+        return address  # an array without elements has no copy
 
 
 def _value(argument, memory: _InPlace | _Copies) -> np.ndarray:
@@ -391,10 +396,10 @@ def _check_argument(name: str, parameter: _Parameter, argument) -> None:
 
 
 def _fits(dtype: np.dtype, element: str, size: int) -> bool:
-    """Tell whether elements of a NumPy type are what a kernel takes them for; plain bytes fit everything."""
+    """Say whether the elements of a NumPy type have the type of a kernel's pointer. Plain bytes fit every type."""
     if element == "v" or dtype == np.uint8:
         return True
-    if element == "s":  # a struct: a record of its size, or numbers that fill it
+    if element == "s":  # a struct fits a record of its size, or numbers that fill it
         return dtype.itemsize == size or (dtype.kind in "iuf" and size % dtype.itemsize == 0)
     if dtype.kind == "c":
         return element == "f" and dtype.itemsize == 2 * size
@@ -403,7 +408,7 @@ def _fits(dtype: np.dtype, element: str, size: int) -> bool:
 
 
 def _root(array: np.ndarray) -> int:
-    """Return the address of the allocation that a view lies in."""
+    """Return the address of the allocation of a view."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array.ctypes.data
@@ -416,7 +421,7 @@ def _package_source(file: str) -> str:
 
 
 def _numpy_with_nan_in_empty() -> ModuleType:
-    """Return NumPy, but with bytes of ones (NaN) in empty arrays: memory of a device holds what was there before."""
+    """Return NumPy with an `empty` that fills arrays with bytes of ones (NaN), because device memory is not cleared."""
     module = ModuleType("numpy")
     module.__dict__.update(np.__dict__)
 
