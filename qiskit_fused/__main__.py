@@ -21,6 +21,7 @@ from qiskit_fused import __version__
 from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.free_memory import free_memory
 from qiskit_fused.compilation.circuits import compile_circuit
+from qiskit_fused.engines.cpu.engine import isa
 from qiskit_fused.engines.cuda import availability
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
@@ -72,15 +73,8 @@ def _version(name: str) -> str:
 
 def _cpu() -> Section:
     memory = free_memory()
-    try:
-        # The extension module may be missing or broken: the report then shows the error.
-        from qiskit_fused.engines.cpu.engine import isa
-
-        instructions = isa()
-    except Exception as error:
-        instructions = availability.brief(error)
     return {
-        "instructions": instructions,
+        "instructions": isa(),
         "threads": str(FusedOptions().resolve_num_threads()),
         "memory": "unknown" if memory is None else f"{format_bytes(memory)} free",
     }

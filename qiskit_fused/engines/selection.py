@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from qiskit_fused.engines.cpu.engine import CpuEngine
 from qiskit_fused.engines.cuda import availability
 from qiskit_fused.engines.interface import Engine
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -28,9 +29,6 @@ def select_engine(device: str, num_threads: int = 1, memory_limit: int | None = 
         from qiskit_fused.engines.cuda.engine import CudaEngine
 
         return CudaEngine(require_gpu(), memory_limit=memory_limit)
-    # The extension module may be missing: the other engines and "python -m qiskit_fused" work without it.
-    from qiskit_fused.engines.cpu.engine import CpuEngine
-
     return CpuEngine(num_threads)
 
 
