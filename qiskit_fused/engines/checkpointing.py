@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schedules of recomputation: which states the backward sweep finds, and where.
+"""Schedules of recomputation: the order in which states are made, kept and used for the backward sweep.
 
-Engines cut a circuit into a chain of *positions* 1..S: states on the way, each made from the one before by a *step*,
-the first from nothing. The backward sweep needs them in descending order. Method "reverse" uncomputes them. The others
-keep them in *states*, memory for one state each: all of them ("store"), or fewer ("checkpoint"), with segments of the
-chain recomputed from the states that were kept.
+Engines cut a circuit into a chain of *positions* 1..S, the states between its parts. A *step* makes each position from
+the position before it; the first step starts from nothing. The backward sweep needs the positions in descending order.
+Method "reverse" uncomputes them. The other methods keep them in *states*, each the memory of one statevector. "store"
+keeps all positions. "checkpoint" keeps fewer, and recomputes segments of the chain from the positions that it kept.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ FORWARD, BACK = 0, 1
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """What to do, in order.
+    """The actions of a forward and a backward sweep, in order.
 
     Attributes:
-        num_positions: S.
-        num_states: memory, in states.
-        actions: int32 (A, 4): FORWARD, position, source, target makes a position in state ``target`` from the position
-            before it in state ``source`` (-1 for position 1; it may be ``target``); BACK, position, state, -1 uses a
-            position. BACK comes once for each position, in descending order; the forward sweep comes before the first.
+        num_positions: S, length of the chain.
+        num_states: number of states that are in memory at the same time.
+        actions: int32 (A, 4), of two kinds. (FORWARD, position, source, target) makes a position in state ``target``
+            from the position before it in state ``source``; the source is -1 for position 1, and may equal the target.
+            (BACK, position, state, -1) is the backward sweep's use of a position. BACK comes once for each position, in
+            descending order. The whole forward sweep comes before the first BACK.
     """
 
     num_positions: int
@@ -41,17 +42,20 @@ class Schedule:
 
     @cached_property
     def num_steps(self) -> int:
-        """Forward steps, those of the forward sweep included."""
+        """Number of FORWARD actions, the steps of the forward sweep included."""
         return int((self.actions[:, 0] == FORWARD).sum())
 
 
 def check_segments(what: str, num_segments: int, num_layers: int) -> None:
-    """Raise a ValueError where segments are more than the layers of a fused circuit; one without layers takes any.
+    """Check that a fused circuit has at least as many layers as segments; a circuit without layers takes any number.
 
     Args:
-        what: how the error calls the number of segments.
-        num_segments: segments.
-        num_layers: D.
+        what: name of the number of segments in the error.
+        num_segments: number of segments.
+        num_layers: D, number of layers of the fused circuit.
+
+    Raises:
+        ValueError: when there are more segments than layers.
     """
     if 0 < num_layers < num_segments:
         raise ValueError(
@@ -74,10 +78,14 @@ def schedule_of(method: Method, num_positions: int) -> Schedule | None:
 
 
 def num_steps(num_positions: int, num_states: int) -> int:
-    """Return the fewest forward steps with which a chain can be gone back through.
+    """Return the least number of forward steps of a backward sweep through a chain.
 
-    A chain of l = S + 1 positions, the first one for nothing, takes r l - C(c + r, c + 1) steps with c states, where r
-    is the smallest number with C(c + r, c) >= l (Griewank and Walther, ACM TOMS 26, 19 (2000), algorithm 799).
+    Args:
+        num_positions: S; the formula counts the start of the chain as one more position, l = S + 1.
+        num_states: c.
+
+    The number is r l - C(c + r, c + 1), where r is the smallest number with C(c + r, c) >= l (Griewank and Walther, ACM
+    TOMS 26, 19 (2000), algorithm 799).
     """
     length, r = num_positions + 1, 0
     while comb(num_states + r, num_states) < length:
@@ -95,13 +103,13 @@ def make_schedule(num_positions: int, num_states: int) -> Schedule:
 
     Args:
         num_positions: S >= 1.
-        num_states: c >= 1; with S of them every position is made once.
+        num_states: c >= 1; with c = S every position is made once.
 
     Cost: O(actions), of which there are ``num_steps(S, c) + S``.
     """
     actions = np.empty((num_steps(num_positions, num_states) + num_positions, 4), dtype=np.int32)
     count = 0
-    # Ranges (origin, its state, end) still to go back through: positions origin + 1 .. end, the deepest on top.
+    # A stack of (origin, state of the origin, end): the backward sweep has still to use positions origin + 1 .. end.
     ranges = [(0, -1, num_positions)]
     free = list(range(num_states - 1, -1, -1))
     while ranges:
@@ -124,22 +132,29 @@ def make_schedule(num_positions: int, num_states: int) -> Schedule:
 
 
 def _advance(length: int, num_states: int) -> int:
-    """Return how many steps to go before a state is kept, of ``length`` positions, the first of which is there."""
+    """Return the number of steps after which the next state is kept.
+
+    Args:
+        length: number of positions of the range, the origin included.
+        num_states: number of free states, the state to be kept included.
+    """
     r = 0
     while comb(num_states + r, num_states) < length:
         r += 1
-    longest = comb(num_states - 1 + r, num_states - 1)  # that r recomputations allow behind the kept state
+    # The largest number of positions from the kept state on that r recomputations allow.
+    longest = comb(num_states - 1 + r, num_states - 1)
     least = comb(num_states + r - 2, num_states) if r >= 2 else 0
     return max(least, length - longest, 1)
 
 
 @keeps(32 << 20, _count_bytes)
 def segmented_schedule(num_positions: int, num_segments: int) -> Schedule:
-    """Schedule a chain in segments whose lengths differ by one at most; each step is made twice at most.
+    """Schedule a chain in segments whose lengths differ by at most one; each step is executed at most twice.
 
     Args:
         num_positions: S >= 1.
-        num_segments: m, 1 <= m <= S. States: m - 1 at the ends of segments, and those of the longest segment.
+        num_segments: m, 1 <= m <= S. The schedule takes m - 1 states for the ends of segments, and one state for each
+            position of the longest segment.
     """
     ends = [num_positions * k // num_segments for k in range(num_segments + 1)]
     longest = max(b - a for a, b in pairwise(ends))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which engine runs: engines by the name of their device, and the size of work that suits a GPU."""
+"""Selection of an engine: makes the engine of a device, and says whether a batch is large enough for a GPU."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def select_engine(device: str, num_threads: int = 1, memory_limit: int | None = 
 
     Args:
         device: "cpu", "reference", or "cuda" for the current CUDA device.
-        num_threads: threads at most, for the CPU engine.
-        memory_limit: bytes of device memory at most, for the CUDA engine; None is what is free.
+        num_threads: largest number of threads of the CPU engine.
+        memory_limit: largest number of bytes of device memory of the CUDA engine; None is all free memory.
 
     Raises:
         RuntimeError: when the device cannot be used, with the reason.
@@ -36,7 +36,7 @@ def require_gpu() -> Any:
     """Return the runtime of the current CUDA device.
 
     Raises:
-        RuntimeError: when there is none that can be used, with the reason and its cure.
+        RuntimeError: when no CUDA device can be used, with the reason and its cure.
     """
     runtime, reason = availability.usable_gpu()
     if runtime is None:
@@ -44,13 +44,12 @@ def require_gpu() -> Any:
     return runtime
 
 
-# Estimates: nothing has been timed on a GPU yet. Less work than this takes a few CPU threads some milliseconds, in
-# which a GPU would hardly have been started; fewer amplitudes at a time leave even one multiprocessor idle.
-MIN_GPU_WORK = 2 * 10**7  # amplitude-rotations
-MIN_GPU_AMPLITUDES = 2**12
+# Both bounds are estimates; nothing has been timed on a GPU yet.
+MIN_GPU_WORK = 2 * 10**7  # least work for a GPU, in amplitudes times rotations: some milliseconds of a few CPU threads
+MIN_GPU_AMPLITUDES = 2**12  # least number of amplitudes of all rows; fewer leave even one multiprocessor idle
 
 
 def suits_gpu(num_qubits: int, num_runs: int, num_rows: int) -> bool:
-    """Say whether ``device="auto"`` prefers a GPU for rows of a plan, by the size of the work alone."""
+    """Return whether ``device="auto"`` prefers a GPU for the rows of a plan; only the size of the work counts."""
     amplitudes = num_rows << num_qubits
     return amplitudes >= MIN_GPU_AMPLITUDES and amplitudes * num_runs >= MIN_GPU_WORK

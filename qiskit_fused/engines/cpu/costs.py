@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the CPU engine does with a fused program: its chunks, sweeps, floating-point operations and bytes moved."""
+"""FusedProgram -> costs on the CPU engine: its chunks, sweeps, floating-point operations and bytes moved."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.fusion.fused_program import FusedProgram
 
-_CHUNKED_FROM = 14  # qubits; threads that share a row of a smaller state wait longer than they work
-_LOCAL_QUBITS = 14  # qubits of a chunk at most, while chunks are few: psi and lam of 2^14 amplitudes stay in L2
-_MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6
-_MOST_LOCAL_QUBITS = 19  # qubits of any chunk; larger chunks leave an L3 cache of 32 MiB: 1.4 times as long at n = 26
+_CHUNKED_FROM = 14  # least number of qubits with chunks; threads that share a smaller state wait longer than they work
+_LOCAL_QUBITS = 14  # qubits of a chunk up to _MAX_CHUNK_BITS: psi and lam of 2^14 amplitudes stay in the L2 cache
+_MIN_CHUNK_BITS, _MAX_CHUNK_BITS = 2, 6  # log2 of the number of chunks: its least value, its largest up to 25 qubits
+_MOST_LOCAL_QUBITS = 19  # qubits of the largest chunk; larger ones exceed an L3 cache of 32 MiB (1.4 x time at n = 26)
 
 
 def chunk_bits(num_qubits: int) -> int:
-    """Count the highest bits that cut a state into chunks; a chunk is the unit of work of a thread."""
+    """Return log2 of the number of chunks of a state; the highest qubits number the chunks, which threads share."""
     if num_qubits < _CHUNKED_FROM:
         return 0
     bits = min(max(num_qubits - _LOCAL_QUBITS, _MIN_CHUNK_BITS), _MAX_CHUNK_BITS)
@@ -23,9 +23,10 @@ def chunk_bits(num_qubits: int) -> int:
 
 
 def num_positions(fused: FusedProgram, *, imaginary: bool = False) -> int:
-    """Count the states that the engine meets on its way back (see `checkpointing`): one per phase, and the end.
+    """Count the states that the backward pass visits (see `checkpointing`): one before each phase, and the final one.
 
-    From ``|0...0>`` the state before the first layer is left out, unless ``imaginary`` derivatives need it.
+    If rows start in ``|0...0>``, the state before the first layer is left out, unless ``imaginary`` derivatives need
+    it.
     """
     return fused.num_layers + (1 if fused.starts_at_zero and not imaginary else 2)
 
@@ -33,7 +34,7 @@ def num_positions(fused: FusedProgram, *, imaginary: bool = False) -> int:
 def num_sweeps(fused: FusedProgram) -> int:
     """Count the passes over all amplitudes of a forward sweep; the adjoint makes as many, over two states.
 
-    A layer is one sweep, and one more where it rotates qubits that chunks are cut along. Cost: O(runs).
+    A layer is one sweep, and a second one if it rotates qubits that number the chunks. Cost: O(runs).
     """
     bits = chunk_bits(fused.num_qubits)
     if not bits:
@@ -43,17 +44,17 @@ def num_sweeps(fused: FusedProgram) -> int:
 
 
 def flops(fused: FusedProgram, gradient: bool = True, *, is_real: bool | None = None) -> int:
-    """Count the floating-point operations of the sweeps for one row and observable, a multiply-add being two.
+    """Count the floating-point operations of the sweeps for one row and observable; a multiply-add counts as two.
 
-    A rotation is 4 per amplitude, its adjoint 8 and 4 for the sum Im<lam|Y|psi>. A phase is 8, and 8 more for the
-    product of its two tables (4 where there is one); its adjoint 16, and 6 with the sums of Im(conj(lam) psi). Real
-    states take half of it for rotations, and 2 for a phase or 4 back, without sums.
-    Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
+    A rotation takes 4 flops per amplitude, its adjoint 8, and the sum Im<lam|Y|psi> 4. A phase takes 8 flops, and 8
+    more for the product of its two tables (4 if it has one table). The adjoint of a phase takes 16 flops, and 6 more
+    with the sums of Im(conj(lam) psi). Real states take half of the flops of rotations, and 2 flops for a phase or 4
+    for its adjoint, without sums. Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
 
     Args:
         fused: the fused program.
         gradient: whether the adjoint is counted too.
-        is_real: whether states are real; None: where they stay so.
+        is_real: whether states are real; None means real if `FusedProgram.is_real` is True.
     """
     if is_real is None:
         is_real = fused.is_real
@@ -72,10 +73,10 @@ def flops(fused: FusedProgram, gradient: bool = True, *, is_real: bool | None = 
 
 
 def state_bytes(fused: FusedProgram, dtype: str) -> int:
-    """Count the bytes of the amplitudes of a state: half of them where it is real."""
+    """Return the bytes of the amplitudes of a state; a real state has half the bytes of a complex one."""
     return (np.dtype(dtype).itemsize << fused.num_qubits) >> int(fused.is_real)
 
 
 def bytes_moved(fused: FusedProgram, dtype: str, *, gradient: bool = True) -> int:
-    """Count the bytes that the sweeps of one row read and write, wherever in the memory hierarchy that is."""
+    """Count the bytes that the sweeps of one row read and write, in caches or in memory."""
     return 2 * state_bytes(fused, dtype) * num_sweeps(fused) * (3 if gradient else 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which method, how many states and how many threads fit the memory there is."""
+"""Choice of the method on the CPU: the fastest method, number of states and number of threads within a memory limit."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 # Measured on one core of an AMD Zen 4 (1 MiB of L2 cache): within these bounds "store" takes 0.93 to 1.0 of the time of
 # "reverse"; with more bytes 1.0 to 1.1, with fewer qubits 1.0 to 1.03.
 STORE_MIN_QUBITS = 10
-STORE_MAX_BYTES = 2 << 20  # of all states of a row
+STORE_MAX_BYTES = 2 << 20  # largest number of bytes of all states of a row
 
 LONG_SCHEDULE = 20
-"""Forward sweeps' worth of recomputation beyond which the user hears what limit would halve it."""
+"""Recomputation, in forward sweeps, above which the user is told the memory limit that would halve it."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a batch runs.
+    """The method, the threads and the memory with which a batch runs.
 
     Attributes:
-        method: what the engine is told.
-        num_threads: CPU threads at most.
-        num_bytes: predicted for all of the evaluation.
-        num_steps: forward steps of a row.
-        advice: what the user should hear, or "".
+        method: the method with its number of states or segments.
+        num_threads: largest number of CPU threads.
+        num_bytes: predicted peak of the whole evaluation, in bytes.
+        num_steps: number of forward steps of a row, recomputed ones included.
+        advice: a sentence for the user, or "".
     """
 
     method: Method
@@ -52,17 +52,17 @@ class Choice:
     advice: str = ""
 
     def keeping(self, kept_bytes: int) -> Choice:
-        """Return the same with a bound of what is kept of earlier evaluations meanwhile."""
+        """Return the choice with a bound, in bytes, of the memory kept from earlier evaluations during this one."""
         return replace(self, method=replace(self.method, kept_bytes=max(kept_bytes, 0)))
 
 
 class _Unlimited(NamedTuple):
-    """The choice for a batch if memory is no question.
+    """The choice for a batch without a memory limit.
 
     Attributes:
         names: methods to try within a limit, the fastest first.
-        choice: the fastest, without a limit.
-        num_bytes: the most that it takes, whatever the observables and the columns are.
+        choice: the fastest choice without a limit.
+        num_bytes: upper bound of the bytes of this choice, for any observables and columns.
     """
 
     names: list[str]
@@ -70,9 +70,9 @@ class _Unlimited(NamedTuple):
     num_bytes: int
 
 
-# Choices by plan and question: a training loop asks the same at every step.
+# Choices by plan and arguments; a training loop makes the same choice at every step.
 _CHOICES: BoundedCache[_Unlimited] = BoundedCache(16 << 20)
-_CHOICE_BYTES = 1500  # bytes of an entry: the question, the choice and its method
+_CHOICE_BYTES = 1500  # bytes of an entry: the arguments, the choice and its method
 
 
 def choose(
@@ -94,15 +94,16 @@ def choose(
         request: the batch; its ``num_flips`` and ``num_diagonals`` are counted here.
         terms: the observables on the plan's bits.
         columns: float64 (num_rows, C), the columns of the program.
-        method: "auto" is "store" where a row's states are few bytes and fit, else "reverse"; both recompute nothing.
-        num_segments: for "checkpoint"; None keeps as many states as fit.
-        num_threads: threads at most; fewer are taken where the states of rows side by side do not fit.
-        limit_of: maps the bytes that are wanted to the limit, or to None where they are few enough not to ask.
-        limit_name: what errors call it.
+        method: "reverse", "checkpoint", "store" or "auto". "auto" takes "store" if a row's states fit both the cache
+            and the limit, else "reverse"; neither recomputes a state.
+        num_segments: number of segments, for "checkpoint"; None keeps as many states as fit.
+        num_threads: largest number of threads; fewer are taken if the states of concurrent rows do not fit.
+        limit_of: maps a number of bytes to the limit in bytes, or to None if so few bytes need no limit.
+        limit_name: name of the limit in errors.
 
     Raises:
         TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
-        MemoryError: when the rows and the answer do not fit beside the states; the text says how many rows would.
+        MemoryError: when the rows and the results do not fit beside the states; the text says how many rows would.
     """
     key = id(plan), request, method, num_segments, num_threads, len(terms)
     unlimited = _CHOICES.get(key)
@@ -130,7 +131,7 @@ def choose(
 def _choose_unlimited(
     plan: FusedProgram, request: Request, method: str, num_segments: int | None, num_threads: int, num_terms: int
 ) -> _Unlimited:
-    """Return what is best without a limit, and the bytes that it takes."""
+    """Return the fastest choice without a limit, and its bytes."""
     footprint = Footprint(plan, request.dtype)
     names = methods_by_speed(footprint, request, method)
     choice = Options(footprint, request, num_threads, inf, None).choose(names[0], num_segments)
@@ -146,7 +147,7 @@ def methods_by_speed(footprint: Footprint, request: Request, method: str) -> lis
 
 
 def suits_store(footprint: Footprint, request: Request) -> bool:
-    """Say whether all states of a row are few enough bytes to be kept in the cache."""
+    """Return whether method "store" is the fastest: all states of a row fit the cache of a core."""
     plan = footprint.plan
     num_bytes = num_positions(plan, imaginary=request.imaginary) * footprint.state_bytes(request)
     return plan.num_qubits >= STORE_MIN_QUBITS and num_bytes <= STORE_MAX_BYTES
@@ -154,7 +155,16 @@ def suits_store(footprint: Footprint, request: Request) -> bool:
 
 @dataclass(frozen=True)
 class Options:
-    """The methods, numbers of states and threads of one batch, within one limit."""
+    """The choices of one batch within one limit.
+
+    Attributes:
+        footprint: predicts bytes.
+        request: the batch.
+        num_threads: largest number of threads.
+        limit: limit in bytes.
+        varying: bytes of the tables of phases that differ between rows, see `Footprint.varying_phases`; None assumes
+            that all columns differ.
+    """
 
     footprint: Footprint
     request: Request
@@ -164,7 +174,7 @@ class Options:
 
     @property
     def num_positions(self) -> int:
-        """States on the way back; see `costs.num_positions`."""
+        """Number of states that the backward pass visits; see `costs.num_positions`."""
         return num_positions(self.footprint.plan, imaginary=self.request.imaginary)
 
     def total(self, num_threads: int, num_states: int) -> int:
@@ -183,12 +193,13 @@ class Options:
             assert num_segments is not None
             method = Method("checkpoint", None, num_segments)
             num_states = _states_of_segments(positions, num_segments)
-            steps = 2 * positions - num_states  # starts and the last segment are made once
-        found = self.threads_for(num_states)
-        return None if found is None else Choice(method, *found, steps)
+            # Every step is executed twice, except the steps to segment starts and the steps of the last segment.
+            steps = 2 * positions - num_states
+        demand = self.threads_for(num_states)
+        return None if demand is None else Choice(method, *demand, steps)
 
     def threads_for(self, num_states: int) -> tuple[int, int] | None:
-        """Return the most threads whose rows side by side fit, and the bytes these take, or None."""
+        """Return the largest number of threads whose concurrent rows fit, and their bytes; None if no row fits."""
         for threads in range(self.num_threads, 0, -1):
             total = self.total(threads, num_states)
             if total <= self.limit:
@@ -217,15 +228,15 @@ class Options:
     def _fit_states(self, num_threads: int) -> int | None:
         most = self.num_positions
         if most * self.footprint.state_bytes(self.request) > STORE_MAX_BYTES:
-            # More would save steps, and lose more time where they leave the cache: n = 16, 201 positions, complex64,
-            # takes 46 ms with 20 states, 59 with 111 and 71 with all.
+            # More states would save steps, and lose more time when they leave the cache. A gradient of 16 qubits and
+            # 201 positions in complex64 takes 46 ms with 20 states, 59 ms with 111 states and 71 ms with all states.
             most = fewest_states(most, 2)
         if self.limit < inf:
             rows, _ = self.footprint.side_by_side(self.request.num_rows, num_threads)
             state = rows * self.footprint.state_bytes(self.request)
             room = self.limit - self.total(num_threads, most) + most * state
             most = min(most, int(room) // state)
-        # the list of actions grows a little as states become fewer
+        # Fewer states make the list of actions a little longer, so a few smaller numbers are tried.
         fewer = (c for c in range(most, max(most - 4, 0), -1) if self.total(num_threads, c) <= self.limit)
         return next(fewer, None)
 
@@ -242,7 +253,7 @@ class Options:
         )
 
     def refusal(self, name: str, num_segments: int | None, limit_name: str) -> MemoryError:
-        """Return the error that says what does not fit, by how much, and what would."""
+        """Return the error that names the bytes that do not fit, the limit, and a cure."""
         footprint, request, plan = self.footprint, self.request, self.footprint.plan
         states = {"store": self.num_positions, "reverse": 0}.get(name, 1)
         if name == "checkpoint" and num_segments is not None:
@@ -267,19 +278,19 @@ class Options:
         )
         if of_states <= self.limit:
             figures += f", with tables, sums and arrays {format_bytes(total)}"
-        # all that does not grow with the batch doubles with each qubit
+        # All bytes that do not grow with the batch double with each qubit.
         needed = max(total - arrays, of_states)
         missing = (-(-needed // max(int(self.limit), 1)) - 1).bit_length()
         if (smaller := plan.num_qubits - missing) > 0:
             limit += f", enough for {count_text(smaller, 'qubit')}"
         cures = self._cures(name, num_segments)
-        if total <= resolve_limit(1.0):  # all that is free: a higher limit would help
+        if total <= resolve_limit(1.0):  # the evaluation fits into all free memory, so a higher limit would help
             cures.append("raise memory_limit")
         *others, last = cures
         return TooManyQubits(f"{figures}, {limit}; use {', '.join(others)}{' or ' if others else ''}{last}.")
 
     def _rows_that_fit(self, num_states: int) -> int:
-        """Return how many rows fit by themselves, the number halved until they do; 0 where a single one does not."""
+        """Return a number of rows that fits, found by halving the number of rows; 0 if one row does not fit."""
         num_rows = self.request.num_rows
         while num_rows > 1:
             num_rows //= 2
@@ -304,19 +315,20 @@ class Options:
 
 
 def _states_of_segments(num_positions: int, num_segments: int) -> int:
-    """Return the states of `segmented_schedule`."""
+    """Return the number of states of a `segmented_schedule`."""
     segments = min(num_segments, num_positions)
     return segments - 1 - (-num_positions // segments)
 
 
 def relative_time(plan: FusedProgram, num_states: int = 0, imaginary: bool = False) -> float:
-    """Estimate the time of values and gradients relative to method "reverse", from operations alone.
+    """Estimate the time of values and gradients, relative to method "reverse", from the number of operations.
 
-    Going back costs the same whether psi is undone beside lam or read from memory: that much was measured.
+    The estimate takes the backward pass as equally long for all methods: measurements found no difference between
+    uncomputing psi beside lam and reading psi from memory.
 
     Args:
         plan: the planned circuit.
-        num_states: states of a schedule; 0 is method "reverse".
+        num_states: number of states of a schedule; 0 is method "reverse".
         imaginary: see `costs.num_positions`.
     """
     if num_states == 0:
@@ -328,7 +340,7 @@ def relative_time(plan: FusedProgram, num_states: int = 0, imaginary: bool = Fal
 
 
 def format_limit(count: float) -> str:
-    """Write bytes as a memory limit that is at least as large: ``format_limit(2**30 + 1) == '1100MB'``."""
+    """Return bytes as the text of a memory limit, rounded up: ``format_limit(2**30 + 1) == '1074MB'``."""
     for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
         if count >= 10 * 1000**power:
             return f"{-int(-count // 1000**power)}{unit}"
@@ -336,7 +348,7 @@ def format_limit(count: float) -> str:
 
 
 def fewest_states(num_positions: int, repetitions: int) -> int:
-    """Return the fewest states with which no step is made more than ``repetitions`` times."""
+    """Return the least number of states with which no step is executed more than ``repetitions`` times."""
     num_states = 1
     while comb(num_states + repetitions, num_states) < num_positions + 1:
         num_states += 1
