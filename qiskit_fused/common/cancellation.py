@@ -158,15 +158,15 @@ def _is_importing(thread: int) -> bool:
 
 
 def _catch_pending(thread: int) -> None:
-    """Raise and catch here what `_interrupt` may have left pending in this thread.
+    """Catch the `Stopped` that `_interrupt` may have left pending in this thread.
 
-    To take back an exception leaves CPython 3.11 in a state, until the next such exception is raised, in which each
-    call that a profiler or a debugger observes never returns. So this is done only where work was cancelled, and by an
-    exception that is raised.
+    This function raises a `Stopped`, which replaces a pending one, and catches it. It does not withdraw the pending
+    exception, because then, until the next such exception is raised, CPython 3.11 is in a state in which each call that
+    a profiler or a debugger observes never returns.
     """
     with suppress(Stopped):
-        _raise_in(thread, Stopped)  # in the place of one that is pending
-        while True:  # it is raised here at the latest
+        _raise_in(thread, Stopped)  # replaces a pending `Stopped`
+        while True:  # Python raises the exception during this loop at the latest
             pass
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled extension, and the constants that its kernels share with Python."""
+"""Import the compiled extension, and read the constants that its kernels share with Python."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ __all__ = ["CONSTANTS", "Constants"]
 
 
 class Constants(NamedTuple):
-    """Constants of ``kernels/shared``, which says in full what each one is for; the fields have their names.
+    """The constants of the headers in ``kernels/shared``, by their names in lower case. The headers give the reasons.
 
     Attributes:
-        max_low_bits: 2^max_low_bits neighbouring amplitudes share a factor of the phase tables of the CPU engine.
-        widest_vector_bytes: of a vector of AVX-512.
-        widest_block_qubits: strided qubits that AVX-512 rotates in one pass.
-        smallest_sine: sines and cosines of half angles below this are 0.
-        most_kept_bytes: bytes that the CPU engine keeps between calls at most.
-        max_register_qubits, max_window_qubits, max_outside_qubits: room in the records of the CUDA engine.
-        observed_amplitudes: amplitudes that a block of `observe` sums.
-        output_lanes: outputs that `sum_tiles` sums side by side.
-        min_sweep_threads: threads of a block of a sweep at least.
-        warp_qubits: log2 of the threads of a warp.
-        warp_entries: sums that a warp leaves at a stage, but for one for each thread bit inside the warp.
-        leaf_rx, leaf_ry, leaf_rz, leaf_su2, leaf_rv: kinds of gates.
-        source_term, source_run_in, source_run_out: where the angle of a diagonal comes from.
-        extra_thread, extra_register, extra_term: what an extra is a factor of.
+        max_low_bits: the CPU engine shares one factor of its phase tables among 2^max_low_bits neighbouring amplitudes.
+        widest_vector_bytes: bytes of an AVX-512 vector.
+        widest_block_qubits: number of strided qubits that AVX-512 code rotates in one pass.
+        smallest_sine: smaller sines and cosines of half angles count as 0.
+        most_kept_bytes: bound of the workspaces, tables and states, in bytes, that the CPU engine keeps between calls.
+        max_register_qubits, max_window_qubits, max_outside_qubits: bounds of the register bits, the tile bits and the
+            bits of the tile number in the records of the CUDA engine.
+        observed_amplitudes: number of amplitudes that one thread block of `observe` sums.
+        output_lanes: number of outputs that neighbouring threads of `sum_tiles` sum at the same time.
+        min_sweep_threads: smallest number of threads in a thread block of a sweep.
+        warp_qubits: log2 of the number of threads in a warp.
+        warp_entries: number of sums of a warp at one stage, without the sums for thread bits inside the warp.
+        leaf_rx, leaf_ry, leaf_rz, leaf_su2, leaf_rv: the kinds of gates, equal to `OpKind`.
+        source_term, source_run_in, source_run_out: the kinds of sources of a diagonal's angle: a term, or the first or
+            the last Rz of a run.
+        extra_thread, extra_register, extra_term: the kinds of extra factors: for some threads, for |1> of a register
+            bit, or for all amplitudes.
     """
 
     max_low_bits: int
