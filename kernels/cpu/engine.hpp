@@ -175,6 +175,7 @@ class Engine {
     void copy_state_gradient(Workspace& ws, std::complex<double>* out) const;
     void choose_summed_runs(Call& call) const;
     void add_summed_runs(const Call& call) const;
+    void set_run_sums(const Call& call, Workspace& ws, int layer, bool in_place) const;
     void assemble(Call& call, Workspace& ws, const double* columns, int row, double* gradient) const;
     void run_row(Call& call, Workspace& ws, Team& team, int thread, int row) const;
     void run_in_place(Call& call, Workspace& ws, Team& team, int thread, int row, bool first_of_row, std::int64_t first,

@@ -453,106 +453,176 @@ void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const 
     if (high_bits > 0) fill_high(phase, low_bits, high_bits, bound, scratch.factor, scratch.values, tables);
 }
 
+namespace {
+
+// The sums of one phase over one chunk of h, from raw sums of p by l (for each version of the low table) and by h. The
+// parts of reduce() read the raw sums alone, and write to places of their own.
 template <class T>
-void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<T>& sweeps, const T* low,
-                 const ChunkSums& chunk, std::vector<double>& scratch, PhaseGradient out) {
-    const int bits = std::min(num_qubits, low_bits), high_bits = std::max(num_qubits - low_bits, 0);
-    const std::size_t size = std::size_t(1) << low_bits, blocks = chunk.end - chunk.begin;
-    // Of a phase that is whole, block h has variant h.
-    const index_t first = phase.whole ? chunk.begin : 0;
-    const index_t last = phase.whole ? chunk.end : static_cast<index_t>(phase.num_variants());
-    double z_of_variant[64];
-    std::fill_n(out.z, num_qubits, 0.0);
-    const std::size_t num_low = phase.low_pairs.size(), num_high = phase.high_pairs.size();
-    const std::size_t num_cross = phase.cross_pairs.size();
-    if (phase.want_pairs) std::fill_n(out.pair, num_low + num_high + num_cross, 0.0);
-    double everything = 0;
-    for (index_t v = first; v < last; ++v) {
-        everything += sweeps.z_sums(low + v * size, bits, z_of_variant);
-        for (int b = 0; b < bits; ++b) out.z[b] += z_of_variant[b];
-        if (!phase.want_pairs || phase.per_block) continue;
-        for (std::size_t j = 0; j < num_cross; ++j) {
-            const auto& pair = phase.cross_pairs[j];
-            const auto position = std::find(phase.variant_bits.begin(), phase.variant_bits.end(), pair.high - low_bits);
-            const int bit = static_cast<int>(position - phase.variant_bits.begin());
-            out.pair[num_low + num_high + j] += (v >> bit & 1 ? -1 : 1) * z_of_variant[pair.low];
+class Reduction {
+  public:
+    Reduction(const Phase& phase, int num_qubits, int low_bits, const T* low, const ChunkSums& chunk,
+              std::vector<double>& scratch, PhaseGradient out)
+        : phase_(phase),
+          num_qubits_(num_qubits),
+          low_bits_(low_bits),
+          bits_(std::min(num_qubits, low_bits)),
+          high_bits_(std::max(num_qubits - low_bits, 0)),
+          size_(std::size_t(1) << low_bits),
+          blocks_(chunk.end - chunk.begin),
+          first_(phase.whole ? chunk.begin : 0),
+          end_(phase.whole ? chunk.end : static_cast<index_t>(phase.num_variants())),
+          low_(low),
+          chunk_(chunk),
+          scratch_(scratch),
+          out_(out) {}
+
+    void reduce(const Sweeps<T>& sweeps) {
+        std::fill_n(out_.z, num_qubits_, 0.0);
+        if (phase_.want_pairs)
+            std::fill_n(out_.pair, phase_.low_pairs.size() + phase_.high_pairs.size() + phase_.cross_pairs.size(), 0.0);
+        const double everything = sum_low_bits(sweeps);
+        if (phase_.want_pairs && !phase_.low_pairs.empty()) sum_low_pairs();
+        if (high_bits_ > 0) sum_high_bits_and_pairs();
+        if (phase_.want_pairs && phase_.per_block) sum_cross_pairs_of_blocks();
+        if (phase_.want_many) sum_many_body(everything);
+    }
+
+  private:
+    double* cross_pairs() const { return out_.pair + phase_.low_pairs.size() + phase_.high_pairs.size(); }
+
+    // The bits of h that a version of the low table stands for.
+    index_t high_of(index_t variant) const {
+        index_t h = 0;
+        for (std::size_t b = 0; b < phase_.variant_bits.size(); ++b)
+            h |= index_t(variant >> b & 1) << phase_.variant_bits[b];
+        return h;
+    }
+
+    // A Walsh sum over h inside the chunk; the bits of h above the chunk only give a sign.
+    double high_sum(const std::vector<double>& walsh, index_t mask) const {
+        const double sum = walsh[mask & (blocks_ - 1)];
+        return parity(chunk_.begin & mask) ? -sum : sum;
+    }
+
+    // Z of the low bits, and pairs that join one of them to a bit that selects the version. Returns the sum of p.
+    double sum_low_bits(const Sweeps<T>& sweeps) {
+        double z_of_variant[64];
+        double everything = 0;
+        for (index_t v = first_; v < end_; ++v) {
+            everything += sweeps.z_sums(low_ + v * size_, bits_, z_of_variant);
+            for (int b = 0; b < bits_; ++b) out_.z[b] += z_of_variant[b];
+            if (!phase_.want_pairs || phase_.per_block) continue;
+            for (std::size_t j = 0; j < phase_.cross_pairs.size(); ++j) {
+                const Pair& pair = phase_.cross_pairs[j];
+                const auto position =
+                    std::find(phase_.variant_bits.begin(), phase_.variant_bits.end(), pair.high - low_bits_);
+                const int bit = static_cast<int>(position - phase_.variant_bits.begin());
+                cross_pairs()[j] += (v >> bit & 1 ? -1 : 1) * z_of_variant[pair.low];
+            }
+        }
+        return everything;
+    }
+
+    void sum_low_pairs() {
+        scratch_.assign(size_, 0.0);
+        for (index_t v = first_; v < end_; ++v)
+            for (std::size_t l = 0; l < size_; ++l) scratch_[l] += low_[v * size_ + l];
+        walsh_hadamard(scratch_.data(), std::size_t(1) << bits_);
+        for (std::size_t j = 0; j < phase_.low_pairs.size(); ++j)
+            out_.pair[j] = scratch_[index_t(1) << phase_.low_pairs[j].low | index_t(1) << phase_.low_pairs[j].high];
+    }
+
+    void sum_high_bits_and_pairs() {
+        scratch_.assign(chunk_.total + chunk_.begin, chunk_.total + chunk_.end);
+        walsh_hadamard(scratch_.data(), blocks_);
+        for (int b = 0; b < high_bits_; ++b) out_.z[low_bits_ + b] = high_sum(scratch_, index_t(1) << b);
+        if (!phase_.want_pairs) return;
+        for (std::size_t j = 0; j < phase_.high_pairs.size(); ++j) {
+            const Pair& pair = phase_.high_pairs[j];
+            const index_t mask = (index_t(1) << pair.low | index_t(1) << pair.high) >> low_bits_;
+            out_.pair[phase_.low_pairs.size() + j] = high_sum(scratch_, mask);
         }
     }
 
-    // Walsh sums over l, and over h inside the chunk; bits of h above the chunk only give a sign.
-    auto high_sum = [&](const double* walsh, index_t mask) {
-        const double sum = walsh[mask & (blocks - 1)];
-        return parity(chunk.begin & mask) ? -sum : sum;
-    };
-    if (phase.want_pairs && num_low) {
-        scratch.assign(size, 0.0);
-        for (index_t v = first; v < last; ++v)
-            for (std::size_t l = 0; l < size; ++l) scratch[l] += low[v * size + l];
-        walsh_hadamard(scratch.data(), std::size_t(1) << bits);
-        for (std::size_t j = 0; j < num_low; ++j)
-            out.pair[j] = scratch[index_t(1) << phase.low_pairs[j].low | index_t(1) << phase.low_pairs[j].high];
-    }
-    if (high_bits > 0) {
-        scratch.assign(chunk.total + chunk.begin, chunk.total + chunk.end);
-        walsh_hadamard(scratch.data(), blocks);
-        for (int b = 0; b < high_bits; ++b) out.z[low_bits + b] = high_sum(scratch.data(), index_t(1) << b);
-        if (phase.want_pairs)
-            for (std::size_t j = 0; j < num_high; ++j) {
-                const auto& pair = phase.high_pairs[j];
-                const index_t mask = (index_t(1) << pair.low | index_t(1) << pair.high) >> low_bits;
-                out.pair[num_low + j] = high_sum(scratch.data(), mask);
-            }
-    }
-    if (phase.want_pairs && phase.per_block) {
-        for (int b = 0; b < bits; ++b) {
+    // Pairs of a low bit b and a high one, where each block makes its own table: Walsh sums over h of the sums of Z_b.
+    void sum_cross_pairs_of_blocks() {
+        for (int b = 0; b < bits_; ++b) {
             bool made = false;
-            for (std::size_t j = 0; j < num_cross; ++j) {
-                const auto& pair = phase.cross_pairs[j];
+            for (std::size_t j = 0; j < phase_.cross_pairs.size(); ++j) {
+                const Pair& pair = phase_.cross_pairs[j];
                 if (pair.low != b) continue;
                 if (!made) {
-                    scratch.resize(blocks);
-                    for (std::size_t h = 0; h < blocks; ++h)
-                        scratch[h] = chunk.linear[(chunk.begin + h) * low_bits + b];
-                    walsh_hadamard(scratch.data(), blocks);
+                    scratch_.resize(blocks_);
+                    for (std::size_t h = 0; h < blocks_; ++h)
+                        scratch_[h] = chunk_.linear[(chunk_.begin + h) * low_bits_ + b];
+                    walsh_hadamard(scratch_.data(), blocks_);
                     made = true;
                 }
-                out.pair[num_low + num_high + j] = high_sum(scratch.data(), index_t(1) << (pair.high - low_bits));
+                cross_pairs()[j] = high_sum(scratch_, index_t(1) << (pair.high - low_bits_));
             }
         }
     }
-    if (!phase.want_many) return;
-    const index_t in_chunk = blocks * size - 1;
-    if (phase.whole) {
-        scratch.assign(low + chunk.begin * size, low + chunk.end * size);
-        walsh_hadamard(scratch.data(), scratch.size());
+
+    void sum_many_body(double everything) {
+        if (phase_.whole) {
+            scratch_.assign(low_ + chunk_.begin * size_, low_ + chunk_.end * size_);
+            walsh_hadamard(scratch_.data(), scratch_.size());
+        }
+        int num_cross = 0, cross = 0;
+        for (const auto& many : phase_.many_body) num_cross += many.has_low && many.has_high;
+        for (std::size_t m = 0; m < phase_.many_body.size(); ++m) {
+            const ManyBody& many = phase_.many_body[m];
+            double sum = 0;
+            if (many.by_walsh)
+                sum = sum_of_string(many);
+            else if (!many.has_low)
+                sum = sum_over_high(many, chunk_.total, 1);
+            else if (many.has_high && phase_.per_block)
+                sum = sum_over_high(many, chunk_.cross + cross++, num_cross);
+            else
+                sum = sum_over_variants(many);
+            out_.many[m] = sum - many.mean * everything;
+        }
     }
-    int t = 0, num_cross_many = 0;
-    for (const auto& many : phase.many_body) num_cross_many += many.has_low && many.has_high;
-    for (std::size_t m = 0; m < phase.many_body.size(); ++m) {
-        const auto& many = phase.many_body[m];
+
+    double sum_of_string(const ManyBody& many) const {  // scratch: the Walsh sums over the chunk
+        const double sum = scratch_[many.sign & (blocks_ * size_ - 1)];
+        return parity((chunk_.begin << low_bits_) & many.sign) ? -sum : sum;
+    }
+
+    // The sum of g_high(h) sums[h], sums being `stride` numbers apart.
+    double sum_over_high(const ManyBody& many, const double* sums, std::size_t stride) const {
         double sum = 0;
-        if (many.by_walsh) {
-            sum = scratch[many.sign & in_chunk];
-            if (parity((chunk.begin << low_bits) & many.sign)) sum = -sum;
-        } else if (!many.has_low) {
-            for (index_t h = chunk.begin; h < chunk.end; ++h)
-                sum += generator(many.high_care, many.high_value, many.high_sign, h) * chunk.total[h];
-        } else if (many.has_high && phase.per_block) {
-            for (index_t h = chunk.begin; h < chunk.end; ++h)
-                sum +=
-                    generator(many.high_care, many.high_value, many.high_sign, h) * chunk.cross[h * num_cross_many + t];
-            ++t;
-        } else {
-            for (index_t v = first; v < last; ++v) {
-                index_t h = 0;
-                for (std::size_t b = 0; b < phase.variant_bits.size(); ++b)
-                    h |= index_t(v >> b & 1) << phase.variant_bits[b];
-                const int g = many.has_high ? generator(many.high_care, many.high_value, many.high_sign, h) : 1;
-                for (std::size_t l = 0; g && l < size; ++l) sum += g * many.low[l] * low[v * size + l];
-            }
-        }
-        out.many[m] = sum - many.mean * everything;
+        for (index_t h = chunk_.begin; h < chunk_.end; ++h)
+            sum += generator(many.high_care, many.high_value, many.high_sign, h) * sums[h * stride];
+        return sum;
     }
+
+    double sum_over_variants(const ManyBody& many) const {
+        double sum = 0;
+        for (index_t v = first_; v < end_; ++v) {
+            const int g = many.has_high ? generator(many.high_care, many.high_value, many.high_sign, high_of(v)) : 1;
+            for (std::size_t l = 0; g && l < size_; ++l) sum += g * many.low[l] * low_[v * size_ + l];
+        }
+        return sum;
+    }
+
+    const Phase& phase_;
+    const int num_qubits_, low_bits_, bits_, high_bits_;
+    const std::size_t size_, blocks_;
+    const index_t first_, end_;  // versions of the low table; in a phase that is whole, block h has version h
+    const T* const low_;
+    const ChunkSums& chunk_;
+    std::vector<double>& scratch_;
+    const PhaseGradient out_;
+};
+
+}  // namespace
+
+template <class T>
+void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<T>& sweeps, const T* low,
+                 const ChunkSums& chunk, std::vector<double>& scratch, PhaseGradient out) {
+    Reduction<T>(phase, num_qubits, low_bits, low, chunk, scratch, out).reduce(sweeps);
 }
 
 void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGradient& sums, double* gradient) {

@@ -374,35 +374,42 @@ void Engine<T>::copy_state_gradient(Workspace& ws, std::complex<double>* out) co
     for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i) out[i] = {2.0 * lam.re[i], 2.0 * lam.im[i]};
 }
 
+// w = Im <lam|(X, Y, Z)|psi> of the runs of a layer, between Rz(lambda) and Ry. There are two conventions:
+//   in place       psi was undone beside lam: sums were taken before each rotation, and both states carry the norms of
+//                  all rotations undone so far, whose square is `length2`;
+//   from a kept psi  sums were taken after the rotations, with the norms that sum_groups() put in: X is turned back.
+template <class T>
+void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in_place) const {
+    const double* z_before = ws.z_sums.data() + static_cast<std::size_t>(layer) * plan_.num_qubits;
+    const bool no_z = !phases_[layer].want_sums || (layer == 0 && call.skip_first_adjoint);
+    double length2 = 1;
+    for (const auto& group : (in_place ? adjoint_ : sums_)[layer]) {
+        const bool has_x = sums_x(ws, group);
+        for (const int r : group.runs) length2 *= ws.bound.rotor[r].scale * ws.bound.rotor[r].scale;
+        for (const int r : group.runs) {
+            const int bit = plan_.runs[r].bit;
+            const Rotor& rotor = ws.bound.rotor[r];
+            const double factor = in_place ? length2 : 1;
+            const double z = no_z ? 0 : z_before[bit], z_after = z_before[plan_.num_qubits + bit];
+            double x = 0;
+            if (has_x)
+                x = ws.run_sums[2 * r + 1] * factor;
+            else if (!plan_.runs[r].single_axis && !ws.real)
+                x = (cos_beta(rotor) * z - z_after) / sin_beta(rotor);
+            if (has_x && !in_place) x = cos_beta(rotor) * x - sin_beta(rotor) * z_after;
+            ws.w[r] = {x, ws.run_sums[2 * r] * factor, z};
+        }
+    }
+}
+
 template <class T>
 void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, int row, double* gradient) const {
     // Written first, not read: memory that comes as zeros from the system would be mapped once to be read, and again
     // for the first addition, which stops all threads.
     std::fill_n(gradient, plan_.num_columns, 0.0);
     add_chunks(ws);
-    const bool moved = !call.request.actions;  // the sums of runs are those before them, with the norms of both states
-    for (int k = 0; k < plan_.num_layers; ++k) {
-        const double* z_before = ws.z_sums.data() + static_cast<std::size_t>(k) * plan_.num_qubits;
-        const bool no_z = !phases_[k].want_sums || (k == 0 && call.skip_first_adjoint);
-        double scale2 = 1;  // of all rotations undone so far: psi and lam are that much too long
-        for (const auto& group : (moved ? adjoint_ : sums_)[k]) {
-            const bool summed = sums_x(ws, group);
-            for (const int r : group.runs) scale2 *= ws.bound.rotor[r].scale * ws.bound.rotor[r].scale;
-            for (const int r : group.runs) {
-                const int bit = plan_.runs[r].bit;
-                const Rotor& rotor = ws.bound.rotor[r];
-                const double norm2 = moved ? scale2 : 1;
-                const double z = no_z ? 0 : z_before[bit], z_after = z_before[plan_.num_qubits + bit];
-                double x = 0;
-                if (summed)
-                    x = ws.run_sums[2 * r + 1] * norm2;
-                else if (!plan_.runs[r].single_axis && !ws.real)
-                    x = (cos_beta(rotor) * z - z_after) / sin_beta(rotor);
-                if (summed && !moved) x = cos_beta(rotor) * x - sin_beta(rotor) * z_after;
-                ws.w[r] = {x, ws.run_sums[2 * r] * norm2, z};
-            }
-        }
-    }
+    const bool in_place = !call.request.actions;
+    for (int k = 0; k < plan_.num_layers; ++k) set_run_sums(call, ws, k, in_place);
     add_run_gradients(plan_, call.own_runs, ws.bound, columns, ws.w.data(), gradient);
     if (!call.summed_runs.empty()) {
         auto* const sums = call.block_w.data() + row / call.rows_per_block * plan_.runs.size();
