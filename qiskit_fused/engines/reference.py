@@ -62,8 +62,8 @@ class ReferenceEngine:
             final_states = np.zeros((len(columns), 1 << plan.num_qubits), dtype=np.complex128)
         takes_all = ends.final or ends.final_cotangents is not None
         rows = np.arange(len(columns)) if takes_all else np.unique(row_of)
-        num_lams = len(rows) if by_row else len(row_of)
-        steps = _Steps(watch, len(program.gates) * (len(rows) + gradient * (len(rows) + num_lams)))
+        num_adjoint_states = len(rows) if by_row else len(row_of)
+        steps = _Steps(watch, len(program.gates) * (len(rows) + gradient * (len(rows) + num_adjoint_states)))
         for row in rows:
             start = None
             if ends.initial is not None:

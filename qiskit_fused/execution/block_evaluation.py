@@ -59,8 +59,8 @@ def evaluate_blocks(
             row alone does not fit, what is raised for that row.
     """
     num_rows = len(values)
-    num_lams = gradient * (num_rows if cotangents is not None else len(pairs[0]))
-    if num_rows < 2 or 8 * (len(pairs[0]) + num_lams * compiled.program.num_columns) > resolve_limit(None):
+    num_adjoint_states = gradient * (num_rows if cotangents is not None else len(pairs[0]))
+    if num_rows < 2 or 8 * (len(pairs[0]) + num_adjoint_states * compiled.program.num_columns) > resolve_limit(None):
         raise refusal
     whole: dict[str, np.ndarray] = {}
     # The first row goes alone: where it does not fit, no block does, and the error is about the circuit.

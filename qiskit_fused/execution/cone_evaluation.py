@@ -69,8 +69,8 @@ def evaluate_cones(
     try:
         if grouping is None:
             return run(compiled.plan(operators.support(compiled.num_qubits)), whole), 1
-        num_lams = gradient * (num_rows if whole.cotangents is not None else len(whole.pairs[0]))
-        whole = whole._replace(held=8 * (len(whole.pairs[0]) + num_lams * compiled.program.num_columns))
+        num_adjoint_states = gradient * (num_rows if whole.cotangents is not None else len(whole.pairs[0]))
+        whole = whole._replace(held=8 * (len(whole.pairs[0]) + num_adjoint_states * compiled.program.num_columns))
         return _evaluate_groups(run, grouping, whole), len(grouping.groups)
     except TooManyQubits as error:
         return _evaluate_finer(run, compiled, whole, num_rows, grouping, error)

@@ -127,8 +127,8 @@ class DeviceExpectations:
             order = circuit_order(self._plan)
             states = initial_states if order is None else initial_states[:, xp.asarray(order)]
             ends = Ends(states, state_gradients)
-        num_lams = None if cotangents is None else len(inputs)
-        with function._progress(len(inputs), num_lams) as progress:
+        num_adjoint_states = None if cotangents is None else len(inputs)
+        with function._progress(len(inputs), num_adjoint_states) as progress:
             progress.next_part()
             return self._engine.evaluate_on_device(
                 self._plan,

@@ -160,9 +160,9 @@ def evaluate(
     start = time.perf_counter()
     if gradient:
         segments.check_option(options, compiled, operators, imaginary=imaginary, any_start=starts.states is not None)
-    num_lams = len(values) if cotangents is not None else len(pairs[0])
+    num_adjoint_states = len(values) if cotangents is not None else len(pairs[0])
     is_scaled = is_out_of_range(operators, cotangents, options.dtype)
-    portions = [] if is_scaled else cut_rows(options, compiled, len(values), num_lams if gradient else None)
+    portions = [] if is_scaled else cut_rows(options, compiled, len(values), num_adjoint_states if gradient else None)
     flags: dict[str, Any] = {
         "gradient": gradient,
         "imaginary": imaginary,
@@ -243,8 +243,8 @@ class _Question(NamedTuple):
     def run(self, plan: FusedProgram, part: Part) -> Evaluation:
         """Evaluate some terms of the observables, all rows together or what these share first."""
         options, num_rows = self.options, len(self.values)
-        num_lams = num_rows if part.cotangents is not None else len(part.pairs[0])
-        device = choose_device(options, plan, num_rows, num_lams, self.gradient)
+        num_adjoint_states = num_rows if part.cotangents is not None else len(part.pairs[0])
+        device = choose_device(options, plan, num_rows, num_adjoint_states, self.gradient)
         batch = None
         if device != "reference" and not self.imaginary and may_share(plan, num_rows):
             batch = self._find_shared(plan, part)

@@ -43,7 +43,9 @@ _UNPICKLED = 3  # times the bytes of its pickle that an object takes, about
 _POLL_SECONDS = 0.05  # between two looks at whether the work was cancelled
 
 
-def cut_rows(options: FusedOptions, compiled: CompiledCircuit, num_rows: int, num_lams: int | None) -> list[slice]:
+def cut_rows(
+    options: FusedOptions, compiled: CompiledCircuit, num_rows: int, num_adjoint_states: int | None
+) -> list[slice]:
     """Return the portions of a batch, none where it is to run in this process.
 
     Args:
@@ -51,11 +53,11 @@ def cut_rows(options: FusedOptions, compiled: CompiledCircuit, num_rows: int, nu
             does not outlive a fork, as it is not pickled either.
         compiled: the circuit.
         num_rows: B.
-        num_lams: cotangents to go back with, None where no gradients are wanted.
+        num_adjoint_states: cotangents to go back with, None where no gradients are wanted.
     """
     if options.executor is None or not num_rows or options.executor in _of_parents:
         return []
-    part = Part.of(compiled, num_rows, num_lams)
+    part = Part.of(compiled, num_rows, num_adjoint_states)
     work = part.num_steps(part.num_qubits) << part.num_qubits
     size = min(max(work // _MANY_PORTIONS, _MIN_WORK), _MAX_WORK)
     if options.device == "cuda":

@@ -221,11 +221,11 @@ class Expectations:
         """
         inputs, weights = self._check(inputs, weights)
         starts = self._starts(initial_states, len(inputs), input_gradients, False)
-        num_lams = len(inputs) * self.num_observables
-        return self._run(Expectations._jacobian, Rows(inputs, weights, starts), num_lams, input_gradients)
+        num_adjoint_states = len(inputs) * self.num_observables
+        return self._run(Expectations._jacobian, Rows(inputs, weights, starts), num_adjoint_states, input_gradients)
 
-    def _run(self, method: Callable[..., Any], rows: Rows, num_lams: int | None, *flags: bool) -> Any:
-        with self._progress(len(rows.inputs), num_lams) as progress:
+    def _run(self, method: Callable[..., Any], rows: Rows, num_adjoint_states: int | None, *flags: bool) -> Any:
+        with self._progress(len(rows.inputs), num_adjoint_states) as progress:
             progress.next_part()
             return method(self.frozen(), progress, rows, *flags)
 
@@ -363,8 +363,8 @@ class Expectations:
             with progress.share(block.start / max(num_rows, 1), block.stop / max(num_rows, 1)):
                 yield block
 
-    def _progress(self, num_rows: int, num_lams: int | None) -> Progress:
-        return Progress(self.options.progress, (Part.of(self.compiled, num_rows, num_lams) for _ in range(1)))
+    def _progress(self, num_rows: int, num_adjoint_states: int | None) -> Progress:
+        return Progress(self.options.progress, (Part.of(self.compiled, num_rows, num_adjoint_states) for _ in range(1)))
 
     def _check(self, inputs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
         one_row = is_by_name(inputs)

@@ -102,8 +102,8 @@ def evaluate_rows(
     ends: Ends = flags.get("ends", NO_STATES)
     weighted = flags["cotangents"] is not None or ends.final_cotangents is not None
     wanted = flags["gradient"] and starts.gradients
-    num_lams = (len(columns) if weighted else len(pairs[0])) * wanted
-    size = rows_at_once(plan.num_qubits, len(columns), num_lams)
+    num_adjoint_states = (len(columns) if weighted else len(pairs[0])) * wanted
+    size = rows_at_once(plan.num_qubits, len(columns), num_adjoint_states)
     blocks = [slice(0, 0)]
     if size:
         blocks = [slice(begin, min(begin + size, len(columns))) for begin in range(0, len(columns), size)]

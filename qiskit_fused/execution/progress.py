@@ -20,27 +20,27 @@ class Part(NamedTuple):
     """Some of the work of a job: rows of one circuit.
 
     Attributes:
-        num_lams: cotangents to go back with, None where no gradients are wanted.
+        num_adjoint_states: cotangents to go back with, None where no gradients are wanted.
     """
 
     num_qubits: int
     num_gates: int
     num_rows: int
-    num_lams: int | None = None
+    num_adjoint_states: int | None = None
 
     @classmethod
-    def of(cls, compiled: CompiledCircuit, num_rows: int, num_lams: int | None = None) -> Part:
+    def of(cls, compiled: CompiledCircuit, num_rows: int, num_adjoint_states: int | None = None) -> Part:
         """Return the part of a circuit, with the qubits and gates that are simulated."""
         program = compiled.program
-        return cls(program.num_qubits, len(program.gates), num_rows, num_lams)
+        return cls(program.num_qubits, len(program.gates), num_rows, num_adjoint_states)
 
     def num_steps(self, num_qubits: int) -> int:
         """Return the gates to apply to statevectors, at least 1; a gate on fewer than ``num_qubits`` counts less."""
-        num_sweeps = self.num_rows if self.num_lams is None else 2 * self.num_rows + self.num_lams
+        num_sweeps = self.num_rows if self.num_adjoint_states is None else 2 * self.num_rows + self.num_adjoint_states
         return max(1, (self.num_gates * num_sweeps) >> (num_qubits - self.num_qubits))
 
     def __str__(self) -> str:
-        return f"{'values' if self.num_lams is None else 'gradients'}, {self.num_qubits} qubits"
+        return f"{'values' if self.num_adjoint_states is None else 'gradients'}, {self.num_qubits} qubits"
 
 
 class Progress:

@@ -136,16 +136,16 @@ class Footprint:
 
     def arrays(self, request: Request) -> int:
         """Return the bytes of columns, values and gradients, and of start states that rows bring and theirs."""
-        columns, num_lams = self.plan.program.num_columns, request.num_pairs * request.gradient
-        num_bytes = 8 * (request.num_rows * columns + request.most_values + num_lams * columns)
+        columns, num_adjoint_states = self.plan.program.num_columns, request.num_pairs * request.gradient
+        num_bytes = 8 * (request.num_rows * columns + request.most_values + num_adjoint_states * columns)
         num_bytes += 16 * request.num_ends << self.plan.num_qubits
         if not self.plan.takes_states:
             return num_bytes
-        num_lams *= request.state_gradients
-        rows = rows_at_once(self.plan.num_qubits, request.num_rows, num_lams)
-        states = rows + -(-num_lams * rows // max(request.num_rows, 1))
+        num_adjoint_states *= request.state_gradients
+        rows = rows_at_once(self.plan.num_qubits, request.num_rows, num_adjoint_states)
+        states = rows + -(-num_adjoint_states * rows // max(request.num_rows, 1))
         if self.plan.starts is None and rows < request.num_rows:
-            states += num_lams  # the answer, beside that of a block
+            states += num_adjoint_states  # the answer, beside that of a block
         return num_bytes + (16 * states << self.plan.num_qubits)
 
     def total(
