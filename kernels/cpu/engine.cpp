@@ -228,7 +228,7 @@ void Engine<T>::bind_or_recall(Call& call) {
         if (!latest || latest.use_count() > 1 || latest->real != call.real) latest = std::make_shared<Finals>();
         latest->real = call.real;
         latest->rows = request.rows;
-        latest->known.assign(request.rows, 0);
+        latest->has_row.assign(request.rows, 0);
         latest->columns.assign(request.columns,
                                request.columns + static_cast<std::size_t>(request.rows) * plan_.num_columns);
         latest->psi.resize(request.rows);
@@ -289,13 +289,13 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
         ws->bound = call.shared->bound;
         call.bytes += ws->fixed_bytes + bytes_of_row_tables(call);
     }
-    std::vector<char> asked(call.observables.size());
+    std::vector<char> observed(call.observables.size());
     for (std::int64_t pair = request.row_pairs[0]; pair < request.row_pairs[request.rows]; ++pair)
-        asked[request.pair_observable[pair]] = 1;
+        observed[request.pair_observable[pair]] = 1;
     call.diagonals =
-        call.observables.template make_tables<T>(std::move(call.diagonals), asked, bits_, request.progress->stop);
-    for (std::size_t k = 0; call.diagonals && k < asked.size(); ++k)
-        if (asked[k]) call.bytes += call.diagonals->of[k]->bytes;
+        call.observables.template make_tables<T>(std::move(call.diagonals), observed, bits_, request.progress->stop);
+    for (std::size_t k = 0; call.diagonals && k < observed.size(); ++k)
+        if (observed[k]) call.bytes += call.diagonals->of[k]->bytes;
 }
 
 template <class T>

@@ -78,7 +78,7 @@ class Engine {
         int rows = 0;
         bool real = false;
         std::vector<Buffer<T>> psi;
-        std::vector<char> known;
+        std::vector<char> has_row;
         bool are_of(const Call& call, int num_columns) const {
             const Request& request = call.request;
             return request.rows == rows && real == call.real && !request.initial_states &&

@@ -95,19 +95,19 @@ std::shared_ptr<const Diagonals<T>> Observables::find_tables() {
 }
 
 template <class T>
-std::shared_ptr<const Diagonals<T>> Observables::make_tables(std::shared_ptr<const Diagonals<T>> found,
-                                                             const std::vector<char>& asked, int padded_bits,
+std::shared_ptr<const Diagonals<T>> Observables::make_tables(std::shared_ptr<const Diagonals<T>> made_before,
+                                                             const std::vector<char>& observed, int padded_bits,
                                                              const StopFlag& stop) {
     if (!store_tables_) return nullptr;
     std::shared_ptr<Diagonals<T>> all;
-    for (std::size_t k = 0; k < asked.size(); ++k) {
-        if (!asked[k] || (found && found->of[k])) continue;
-        if (!all) all = found ? std::make_shared<Diagonals<T>>(*found) : std::make_shared<Diagonals<T>>();
-        all->of.resize(asked.size());
+    for (std::size_t k = 0; k < observed.size(); ++k) {
+        if (!observed[k] || (made_before && made_before->of[k])) continue;
+        if (!all) all = made_before ? std::make_shared<Diagonals<T>>(*made_before) : std::make_shared<Diagonals<T>>();
+        all->of.resize(observed.size());
         all->of[k] = make<T>(static_cast<int>(k), padded_bits, stop);
         all->bytes += all->of[k]->bytes;
     }
-    if (!all) return found;
+    if (!all) return made_before;
     shelf<T>().clear();
     shelf<T>().put(all);
     return all;

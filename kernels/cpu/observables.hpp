@@ -52,8 +52,8 @@ class Observables {
     // These and those of further observables, which are kept; null where all of them would take too much memory.
     // Throws on `stop`.
     template <class T>
-    std::shared_ptr<const Diagonals<T>> make_tables(std::shared_ptr<const Diagonals<T>> found,
-                                                    const std::vector<char>& asked, int padded_bits,
+    std::shared_ptr<const Diagonals<T>> make_tables(std::shared_ptr<const Diagonals<T>> made_before,
+                                                    const std::vector<char>& observed, int padded_bits,
                                                     const StopFlag& stop);
 
   private:

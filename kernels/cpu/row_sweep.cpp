@@ -184,7 +184,7 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
                               bool moves_psi, int chunk) const {
     const Phase& phase = phases_[k];
     const index_t begin = block_begin(chunk), end = begin + (index_t(1) << (bits_ - chunk_bits_ - low_bits_));
-    const bool wanted = phase.want_sums && !(k == 0 && call.skip_first_adjoint);
+    const bool has_sums = phase.want_sums && !(k == 0 && call.skip_first_adjoint);
     const State lam = view(ws.lam, ws.real);
     if (ws.real) {  // there is nothing imaginary to add up, and the inverse of a sign is the sign
         sweeps_.phase(d, begin, end, lam.re, nullptr, lam.re, nullptr, member.block.data());
@@ -194,7 +194,7 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
     PhaseSums<T> sums{};
     T* const low = member.low_sums.data();
     const std::size_t size = std::size_t(1) << low_bits_, num_low = phase.num_variants() * size;
-    if (wanted) {
+    if (has_sums) {
         sums.total = ws.total.data();
         sums.linear = phase.per_block && phase.want_pairs ? ws.linear.data() : nullptr;
         sums.cross = phase.per_block && phase.want_many ? ws.cross.data() : nullptr;
@@ -204,7 +204,7 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
         }
     }
     for (index_t h = begin; h < end; h += blocks_per_sum) {
-        const bool adds = wanted && !phase.whole;
+        const bool adds = has_sums && !phase.whole;
         T* const part = h == begin ? low : low + num_low;
         if (adds) {
             std::fill_n(part, num_low, T(0));
@@ -215,7 +215,7 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
         if (adds && part != low)
             for (std::size_t l = 0; l < num_low; ++l) low[l] += part[l];
     }
-    if (!wanted) return;
+    if (!has_sums) return;
     const PhaseGradient out{ws.z_sums.data() + (chunk * phases_.size() + k) * plan_.num_qubits,
                             ws.pair_sums.data() + chunk * pair_begin_.back() + pair_begin_[k],
                             ws.many_sums.data() + chunk * many_begin_.back() + many_begin_[k]};
@@ -462,8 +462,8 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
             if (from.im) std::copy_n(from.im + chunk * size, size, to.im + chunk * size);
         });
     };
-    const bool known = call.finals && call.request.gradient && call.finals->known[row];
-    if (known) {
+    const bool has_final = call.finals && call.request.gradient && call.finals->has_row[row];
+    if (has_final) {
         copy(view(call.finals->psi[row], ws.real), psi);
     } else if (first_of_row) {
         const int begin = call.zero_start ? 1 : 0;
@@ -478,7 +478,7 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
         if (thread == 0 && !kept) kept = Buffer<T>(layout_.state_size(0, ws.real));
         team.barrier();
         copy(psi, view(kept, ws.real));
-        if (thread == 0) call.finals->known[row] = 1;
+        if (thread == 0) call.finals->has_row[row] = 1;
     }
     observe_pairs(call, ws, team, thread, row, first, count, psi);
     if (!call.request.gradient) return;
