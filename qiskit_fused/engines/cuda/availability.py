@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether this process can use CUDA through CuPy, and if not, the reason and its cure.
+"""Availability of CUDA through CuPy: the runtime of the current device, or the reason why there is none, and a cure.
 
-CuPy is imported by the first question for a GPU. Nothing of CUDA survives a fork, so a child of a process that has
-used CUDA is told that there is no GPU.
+The first call of `usable_gpu` imports CuPy. CUDA does not survive a fork, so in the child of a process that has used
+CUDA no GPU is available.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 from qiskit_fused.common.forks import in_child, new_lock
 from qiskit_fused.engines.cuda.runtime import CupyRuntime, current
 
-SWITCH = "QISKIT_FUSED_DISABLE_CUDA"  # environment variable: anything but "" and "0" keeps this package off the GPU
+SWITCH = "QISKIT_FUSED_DISABLE_CUDA"  # environment variable: with any value but "" and "0" this package uses no GPU
 
-# What makes a GPU usable where only its driver is installed: the extras [cuda12] and [cuda13] of pyproject.toml.
+# The packages that a GPU needs besides its driver, by CUDA version: the extras [cuda12] and [cuda13] of pyproject.toml.
 REQUIREMENTS = {
     12: ("cupy-cuda12x>=14", "nvidia-cuda-nvrtc-cu12>=12.8,<13", "nvidia-cuda-runtime-cu12>=12.8,<13"),
     13: ("cupy-cuda13x>=14", "nvidia-cuda-nvrtc>=13,<14", "nvidia-cuda-runtime>=13,<14"),
@@ -46,35 +46,35 @@ def usable_gpu() -> tuple[CupyRuntime | None, str]:
 
 
 def is_switched_off() -> bool:
-    """Say whether the environment keeps this package off the GPU."""
+    """Return whether the environment variable `SWITCH` forbids the use of a GPU."""
     return os.environ.get(SWITCH, "0").strip() not in ("", "0")
 
 
 def is_cupy_installed() -> bool:
-    """Say whether there is a CuPy to import, without importing it."""
+    """Return whether CuPy can be found by an import, without importing it."""
     return sys.modules.get("cupy") is not None or find_spec("cupy") is not None
 
 
 def place() -> AbstractContextManager[Any]:
-    """Return a context in which another thread works on the CUDA device and stream that are current in this one.
+    """Return a context for another thread, in which this thread's current CUDA device and stream are current too.
 
-    Before anything has imported CuPy these are the defaults, the same in every thread.
+    Without an imported CuPy, every thread has the default device and stream, and the context does nothing.
     """
     cupy = sys.modules.get("cupy")
     if cupy is None or _forked or is_switched_off():
         return nullcontext()
     try:
         return current(cupy.cuda.Device(), cupy.cuda.get_current_stream())
-    except Exception:  # no driver or no device: `usable_gpu` has the words for it
+    except Exception:  # there is no driver or no device; `usable_gpu` returns the reason
         return nullcontext()
 
 
 def install_command(major: int | None = None, upgrade: bool = False) -> str:
-    """Return the pip command that installs all but the driver.
+    """Return the pip command that installs all packages that a GPU needs besides its driver.
 
     Args:
-        major: CUDA version, 12 or 13; None takes the newest that the driver knows.
-        upgrade: whether what is installed is too old.
+        major: CUDA version, 12 or 13; None takes the newest version that the driver supports.
+        upgrade: whether the command replaces installed packages.
     """
     if major is None:
         major = 12 if 0 < driver_version() < 13000 else 13
@@ -84,7 +84,7 @@ def install_command(major: int | None = None, upgrade: bool = False) -> str:
 
 
 def driver_version() -> int:
-    """Return the newest CUDA version that the NVIDIA driver knows, 13000 for 13.0; 0 without a driver."""
+    """Return the newest CUDA version that the NVIDIA driver supports, 13000 for 13.0; 0 without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -95,7 +95,7 @@ def driver_version() -> int:
 
 @lru_cache(maxsize=1)
 def _find_cupy() -> tuple[Any, str]:
-    """Return CuPy where it finds a driver, a device and a compiler; else None and the reason."""
+    """Return CuPy if it finds a driver, a device and a compiler; otherwise None and the reason."""
     driver = driver_version()
     try:
         # CuPy is optional, and only a process that asks for a GPU needs it.
@@ -109,7 +109,7 @@ def _find_cupy() -> tuple[Any, str]:
                 f"then {install_command()}"
             )
         return None, f"CuPy cannot be imported ({brief(error)}); {install_command()}"
-    except Exception as error:  # a broken installation raises what it likes
+    except Exception as error:  # a broken installation may raise any exception
         return None, f"CuPy cannot be imported ({brief(error)}); {install_command(upgrade=True)}"
     api = cupy.cuda.runtime
     if api.is_hip:
@@ -132,7 +132,7 @@ def _find_cupy() -> tuple[Any, str]:
         major, minor = cupy.cuda.nvrtc.getVersion()
     except Exception as error:
         return None, f"NVRTC, which compiles the kernels, is missing ({brief(error)}); {install_command(built)}"
-    if major > driver // 1000:  # CuPy for CUDA 12 takes the NVRTC of CUDA 13 where it finds both
+    if major > driver // 1000:  # CuPy for CUDA 12 takes the NVRTC of CUDA 13 if both are installed
         return None, (
             f"NVRTC {major}.{minor} is too new for the NVIDIA driver, which knows CUDA {version_text(driver)}; "
             f"update the driver, or pip uninstall nvidia-cuda-nvrtc, then {install_command(built)}"
@@ -142,12 +142,12 @@ def _find_cupy() -> tuple[Any, str]:
 
 @cache
 def _find_runtime(device: int) -> tuple[CupyRuntime | None, str]:
-    """Return the runtime of a device that has run a kernel; else None and the reason."""
+    """Return the runtime of a device after a trial kernel ran on it; otherwise None and the reason."""
     cupy, _ = _find_cupy()
     try:
         runtime = CupyRuntime(cupy, device)
         nvrtc = "{}.{}".format(*cupy.cuda.nvrtc.getVersion())
-        # CuPy compiles to the machine code of an architecture, which runs on no newer generation.
+        # CuPy compiles to the machine code of one architecture, which newer generations of GPUs cannot run.
         known: tuple[int, ...] = getattr(cupy.cuda.nvrtc, "getSupportedArchs", tuple)()
         if known and int(runtime.architecture) not in known and not os.environ.get("CUPY_COMPILE_WITH_PTX"):
             built = cupy.cuda.runtime.runtimeGetVersion() // 1000
@@ -173,30 +173,30 @@ def _visible_devices() -> str:
 
 
 def version_text(version: int) -> str:
-    """Write a CUDA version: ``version_text(12080) == '12.8'``."""
+    """Return a CUDA version as text: ``version_text(12080) == '12.8'``."""
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def brief(error: BaseException) -> str:
-    """Write an error in one line of moderate length."""
+    """Return an error as one line of at most 300 characters."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def describe() -> dict[str, str]:
-    """Return versions of CuPy and its libraries, and the current device, as far as they can be asked."""
+    """Return the versions of CuPy and its libraries, and the current device; empty if CuPy is not imported."""
     runtime, _ = usable_gpu()
     cupy = sys.modules.get("cupy")
     if cupy is None or not hasattr(cupy, "cuda"):
         return {}
-    found = {
+    versions = {
         "CuPy": cupy.__version__,
         "CUDA runtime": _answer(lambda: version_text(cupy.cuda.runtime.runtimeGetVersion())),
         "NVRTC": _answer(lambda: "{}.{}".format(*cupy.cuda.nvrtc.getVersion())),
     }
     if runtime is not None:
-        found |= {"device": runtime.name, "architecture": f"sm_{runtime.architecture}"}
-    return found
+        versions |= {"device": runtime.name, "architecture": f"sm_{runtime.architecture}"}
+    return versions
 
 
 def _answer(ask: Callable[[], str]) -> str:

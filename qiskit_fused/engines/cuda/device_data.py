@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans and observables as the CUDA engine keeps them: cut into passes, and their records on the device."""
+"""Data on the device: the records of plans, cut into passes, and of observables."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import TermMasks
 from qiskit_fused.program.program import OpKind
 
-_MAX_SLOT_BYTES = 64 << 20  # device memory for the slots of one plan, for several sets of columns that vary
-_MAX_DIAGONAL_BYTES = 1 << 26  # of the diagonals of one request; larger ones are made while they are read
+_MAX_SLOT_BYTES = 64 << 20  # bytes of device memory for the slots of one plan, for several sets of varying columns
+_MAX_DIAGONAL_BYTES = 1 << 26  # bytes of the stored diagonals of one request; larger diagonals are computed when read
 
 
 def upload(xp: Any, array: np.ndarray) -> Any:
-    """Copy an array to the device: records as bytes, which CuPy has, and an empty array as one zero, for an address."""
+    """Copy an array to the device. Records become bytes, for CuPy has no records; an empty array becomes one zero."""
     array = np.ascontiguousarray(array if array.size else np.zeros(1, dtype=array.dtype))
     return xp.asarray(array.view(np.uint8) if array.dtype.names else array)
 
 
 def upload_slices(xp: Any, array: np.ndarray, slices: list[slice]) -> list[Any]:
-    """Copy an array of records to the device at once and return its slices there."""
+    """Copy an array of records to the device by one copy, and return its slices there."""
     whole, size = upload(xp, array), array.dtype.itemsize
     return [whole[part.start * size : part.stop * size] for part in slices]
 
 
 class DevicePlan:
-    """A plan on the device, without a reference to the plan: it lives as long as the plan does.
+    """The data of a plan on the device. It holds no reference to the plan, so that it can live as long as the plan.
 
     Attributes:
-        passes: the plan as passes.
-        windows, extras, masks, directs, outputs, leaves: records on the device.
-        num_leaf_outputs: gradient numbers of all leaves.
+        passes: the passes of the plan.
+        windows, masks, directs, outputs, leaves: records on the device.
+        num_leaf_outputs: number of gradients of all leaves.
         combination: column_begin, index and weight of `combine` in kernels/cuda/gradients.cu, on the device.
-        initial_state: on the device, or None for |0...0>.
+        initial_state: the state that all rows start in, on the device; None for |0...0>.
     """
 
     def __init__(self, xp: Any, plan: FusedProgram, tile_qubits: int, register_qubits: int, dtype: str):
@@ -61,7 +61,7 @@ class DevicePlan:
         self._slots: BoundedCache[DeviceSlots] = BoundedCache(_MAX_SLOT_BYTES)
 
     def slots(self, plan: FusedProgram, varies: np.ndarray) -> DeviceSlots:
-        """Return the slots for columns that vary, bool (C,)."""
+        """Return the slots for the columns that vary, bool (C,); made once for each set of columns."""
         key = varies.tobytes()
         slots = self._slots.get(key)
         if slots is None:
@@ -71,7 +71,7 @@ class DevicePlan:
 
 
 class DeviceSlots:
-    """Slots on the device: `host`, and each array of it under its name; stages is one array for each pass."""
+    """Slots on the device: ``host`` has the slots, other attributes their arrays; stages has one for each pass."""
 
     record: Any
     runs: Any
@@ -95,11 +95,12 @@ class DeviceSlots:
 def combination(
     plan: FusedProgram, passes: Passes, leaves: np.ndarray, num_leaf_outputs: int
 ) -> tuple[np.ndarray, ...]:
-    """Say which leaf gradients and totals make the gradient of each column.
+    """Return the leaf gradients and totals, with weights, whose sum is the gradient of each column.
 
     Returns:
-        column_begin int32 (C + 1,), index int32 and weight float64: the gradient of column c is the sum of weight
-        times leaf gradient ``index``, or total ``index - num_leaf_outputs``, over column_begin[c]:column_begin[c + 1].
+        column_begin int32 (C + 1,), index int32 and weight float64. The gradient of column c is a sum over the entries
+        column_begin[c]:column_begin[c + 1], of weight times the leaf gradient ``index`` if index < num_leaf_outputs,
+        otherwise times the total ``index - num_leaf_outputs``.
     """
     vector = leaves["kind"] == OpKind.RV
     used = leaves["output"] >= 0
@@ -118,14 +119,14 @@ def combination(
 
 @dataclass(frozen=True)
 class DeviceObservables:
-    """Observables on the device: records, and the diagonals of their groups where those are small.
+    """Observables on the device. The terms of an observable that flip the same bits are a group, applied as a diagonal.
 
     Attributes:
-        observable_begin: int32 (K + 1,), groups of each observable.
+        observable_begin: int32 (K + 1,), groups of observable k are observable_begin[k]:observable_begin[k + 1].
         groups, terms: records.
         num_groups: number of groups.
-        num_bytes: of the diagonals.
-        diagonals: room for one complex (2^N,) per group, or None where diagonals are not stored.
+        num_bytes: bytes of the stored diagonals.
+        diagonals: complex (num_groups, 2^N), memory for the diagonal of each group; None if diagonals are not stored.
     """
 
     observable_begin: Any
@@ -137,7 +138,15 @@ class DeviceObservables:
 
 
 def device_observables(xp: Any, masks: TermMasks, num_address_bits: int, dtype: str, room: int) -> DeviceObservables:
-    """Group the terms of each observable by the bits they flip and copy them to the device; room: for diagonals."""
+    """Group the terms of each observable by the bits that they flip, and copy them to the device.
+
+    Args:
+        xp: the array module.
+        masks: the terms on the plan's bits, sorted by observable and flipped bits.
+        num_address_bits: N.
+        dtype: format of the amplitudes.
+        room: bytes that are free for diagonals.
+    """
     starts = np.ones(len(masks), dtype=bool)
     if len(masks):
         starts[1:] = (masks.observable[1:] != masks.observable[:-1]) | (masks.x[1:] != masks.x[:-1])

@@ -7,33 +7,33 @@ import numpy as np
 
 from qiskit_fused.common.native import CONSTANTS
 
-# A format of amplitudes is a dtype, or its real part where states stay real.
+# The format of the amplitudes of real states, by dtype; complex states have the dtype as their format.
 REAL_FORMAT = {"complex64": "float32", "complex128": "float64"}
-# r: a thread holds 2^r amplitudes in its registers.
+# r by format: a thread holds 2^r amplitudes in its registers.
 REGISTER_QUBITS = {"complex64": 4, "complex128": 3, "float32": 4, "float64": 4}
-# t, where a state is several tiles: two blocks share a multiprocessor.
+# t by format, for states of several tiles: tiles of 2^t amplitudes let two blocks share a multiprocessor.
 USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11, "float32": 12, "float64": 12}
-# t at most: a state that fits one tile with one qubit more has a block for itself instead.
+# The largest t by format: a state of so many qubits is a single tile, whose block has a multiprocessor to itself.
 MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12, "float32": 13, "float64": 12}
 
 
 def amplitude_format(dtype: str, is_real: bool) -> str:
-    """Return the format of amplitudes of a dtype, real ones where states stay real."""
+    """Return the format of the amplitudes for a dtype: real numbers if states stay real."""
     return REAL_FORMAT[dtype] if is_real else dtype
 
 
 def real_type(dtype: str) -> np.dtype:
-    """Return the real numbers of a format of amplitudes."""
+    """Return the dtype of the real numbers of a format."""
     return np.finfo(dtype).dtype
 
 
 def choose_tile_qubits(num_qubits: int, dtype: str, shared_memory_per_block: int | None = None) -> int:
-    """Return t, the most qubits of a tile, for a state of that many qubits.
+    """Return t, the largest number of qubits of a tile, for a state of n qubits.
 
     Args:
         num_qubits: n.
         dtype: format of the amplitudes.
-        shared_memory_per_block: bytes that a device has for a block; None is enough for any tile.
+        shared_memory_per_block: bytes of shared memory that a block can have; None is enough for any tile.
     """
     t = num_qubits if num_qubits == MAX_TILE_QUBITS[dtype] else USUAL_TILE_QUBITS[dtype]
     while shared_memory_per_block is not None and shared_memory(t, dtype) > shared_memory_per_block:
@@ -42,14 +42,14 @@ def choose_tile_qubits(num_qubits: int, dtype: str, shared_memory_per_block: int
 
 
 def tiles_per_block(tile_qubits: int, dtype: str) -> tuple[int, int]:
-    """Return the tiles and the threads of a block of a sweep."""
+    """Return the number of tiles, and of threads, of a block of a sweep."""
     threads = 1 << (tile_qubits - REGISTER_QUBITS[dtype])
     least = CONSTANTS.min_sweep_threads
     return max(least // threads, 1), max(least, threads)
 
 
 def shared_memory(tile_qubits: int, dtype: str, adjoint: bool = True) -> int:
-    """Return the bytes of shared memory of a block of a sweep: its tiles of each state, and sums of each warp."""
+    """Return the bytes of shared memory of a block of a sweep: the tiles of each state, and the sums of each warp."""
     tiles, _ = tiles_per_block(tile_qubits, dtype)
     item = np.dtype(dtype).itemsize
     size = (2 if adjoint else 1) * tiles * item << tile_qubits

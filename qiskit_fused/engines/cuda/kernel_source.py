@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text of CUDA kernels: one string per module, so that a cache keyed by the text never serves an old kernel."""
+"""Source text of the CUDA kernels: one string per module, headers included.
+
+CuPy caches compiled kernels by their text. The text contains every header, so the cache never returns an old kernel.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ _ONCE = re.compile(r"^[ \t]*#[ \t]*pragma[ \t]+once.*$", re.MULTILINE)
 
 @cache
 def kernel_source(file: str) -> str:
-    """Return the text of a module: the headers that a .cu file includes, each once and before its use, and the file.
+    """Return the text of a module: each header that a .cu file includes, once and before its use, then the file.
 
-    Compilers and the emulation name the lines by file, as ``#line`` directives say.
+    ``#line`` directives name the files, so that compilers and the emulation report lines by file.
 
     Args:
         file: name of a file in kernels/cuda, such as "sweeps.cu".
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when the file does not exist.
     """
     texts: dict[str, str] = {}
     _add(f"cuda/{file}", texts)
@@ -30,7 +33,7 @@ def kernel_source(file: str) -> str:
 
 
 def _add(name: str, texts: dict[str, str]) -> None:
-    """Add a file of the folder of kernels behind the files that it includes."""
+    """Add the files that a kernel file includes, then the file; ``texts`` maps names to texts."""
     text = _read(name)
     for included in _INCLUDE.findall(text):
         if included not in texts:
@@ -39,7 +42,7 @@ def _add(name: str, texts: dict[str, str]) -> None:
 
 
 def _read(name: str) -> str:
-    """Return the text of a kernel file: of the installed package, else of the checkout this package lies in."""
+    """Return the text of a kernel file, from the installed package or from the source tree of this package."""
     installed = files("qiskit_fused") / "kernels" / name
     if installed.is_file():
         return installed.read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the kernels of ``kernels/cuda/*.cu`` are compiled and launched: their sizes for a number format and a tile."""
+"""Launches of the kernels of ``kernels/cuda/*.cu``: macros and launch sizes for a number format and a tile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from qiskit_fused.engines.cuda.passes import Passes
 
 
 def kernel(runtime: Any, file: str, name: str, dtype: str, tile_qubits: int | None = None) -> Any:
-    """Return a kernel; those of sweeps are compiled for one size of tile, and sums know of no amplitudes."""
+    """Return a compiled kernel.
+
+    Args:
+        runtime: the device.
+        file: name of the kernel file. "gradients.cu" has no amplitudes, so it is the same for real and complex formats.
+        name: name of the kernel.
+        dtype: format of the amplitudes.
+        tile_qubits: t, for the kernels of sweeps, which are compiled for one size of tile.
+    """
     if file == "gradients.cu":
         dtype = "complex128" if real_type(dtype) == np.float64 else "complex64"
     return runtime.module(file, **definitions(dtype, tile_qubits)).function(name)
@@ -30,7 +38,14 @@ def definitions(dtype: str, tile_qubits: int | None = None) -> dict[str, int]:
 
 
 def sweep_shape(passes: Passes, dtype: str, num_units: int, *, adjoint: bool) -> tuple[int, int, int]:
-    """Return the blocks of a sweep, their threads and their bytes of shared memory."""
+    """Return the number of blocks of a sweep, the threads of a block, and the bytes of shared memory of a block.
+
+    Args:
+        passes: the passes of the plan.
+        dtype: format of the amplitudes.
+        num_units: number of states that the sweep takes together.
+        adjoint: whether the sweep is an adjoint sweep, whose tiles hold two states.
+    """
     tiles, threads = tiles_per_block(passes.tile_qubits, dtype)
     blocks = -(-num_units * passes.num_tiles // tiles)
     return blocks, threads, shared_memory(passes.tile_qubits, dtype, adjoint)

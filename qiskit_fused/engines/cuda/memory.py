@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of the CUDA engine: bytes of an evaluation, and chunks of a batch that fit; known before it is allocated."""
+"""Memory of the CUDA engine: predicts the bytes of an evaluation before it allocates, and cuts a batch to fit.
+
+A *chunk* is a part of the pairs of a batch, which the device evaluates at once.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,20 @@ from qiskit_fused.engines.cuda.value_layout import leaf_records, place_slots
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.options.method import REVERSE, Method
 
-UNITS_PER_SUM = 64  # of a thread of `combine`, where gradients are summed over rows
-BLOCKS_AT_ONCE = 2  # of a multiprocessor
+UNITS_PER_SUM = 64  # number of cotangents over which one thread of `combine` sums a gradient
+BLOCKS_AT_ONCE = 2  # number of blocks of a sweep that a multiprocessor runs at the same time
 
-_PAIR_BYTES = 32  # of its value, cotangent, observable and row
+_PAIR_BYTES = 32  # bytes of the value, the cotangent, the observable and the row of a pair
 
 
 @dataclass(frozen=True)
 class ChunkBytes:
-    """Bytes on the device.
+    """Bytes of a chunk on the device.
 
     Attributes:
-        fixed: whatever the chunk.
-        row: for each row.
-        pair: for each pair of a row and an observable.
+        fixed: bytes of a chunk of any size.
+        row: bytes for each row.
+        pair: bytes for each pair of a row and an observable.
     """
 
     fixed: int
@@ -44,13 +47,15 @@ class ChunkBytes:
 
 @dataclass(frozen=True)
 class Demand:
-    """Bytes of an evaluation on the device, but for the number of states that a method keeps.
+    """Bytes of an evaluation on the device, from which `chunk_bytes` follows for any number of kept states.
 
     Attributes:
-        state: one statevector or cotangent.
-        fixed, row, pair: see `ChunkBytes`; cotangents and their sums included, states not.
-        copies: several pairs of a row each uncompute a copy of its state, where states are not kept.
-        starts: rows bring start states, which stay beside those that are kept; uncomputing needs them but once.
+        state: bytes of one statevector or cotangent.
+        fixed, row, pair: see `ChunkBytes`. They include cotangents and their sums, but no states.
+        copies: whether a row has several pairs, each of which uncomputes its own copy of the row's state if states are
+            not kept.
+        starts: whether rows bring start states. A start state stays beside the kept states; without kept states it is
+            overwritten.
     """
 
     state: int
@@ -61,11 +66,12 @@ class Demand:
     starts: bool = False
 
     def chunk_bytes(self, num_states: int | None, limit: int) -> tuple[ChunkBytes, int]:
-        """Return the bytes of chunks, and a limit for them.
+        """Return the bytes of chunks, and the limit in bytes for a chunk.
 
         Args:
-            num_states: of each row that are kept; None: one, which is uncomputed.
-            limit: bytes of a chunk. Where it has no room for a copy, chunks are one pair each and need none.
+            num_states: number of states kept for each row; None uncomputes a single state.
+            limit: largest number of bytes of a chunk. If it has no room for the copy of a state, every chunk is one
+                pair, which needs no copy, and the returned limit is the bytes of one pair.
         """
         held = 1 if num_states is None else num_states + self.starts
         size = ChunkBytes(self.fixed, self.row + self.state * held, self.pair)
@@ -89,20 +95,20 @@ def find_demand(
     summed: int = 0,
     returned: int = 0,
 ) -> Demand:
-    """Predict bytes.
+    """Predict the bytes of an evaluation.
 
     Args:
-        passes: the plan as passes.
+        passes: the passes of the plan.
         slots: the record of ``records.SLOTS``.
-        shape: columns, and gradient numbers of all leaves.
+        shape: number of columns, and number of gradients of all leaves.
         dtype: format of the amplitudes.
-        gradient: whether gradients are wanted.
-        per_row: with a cotangent for each row, not for each pair.
+        gradient: whether gradients are computed.
+        per_row: whether there is one cotangent for each row, not one for each pair.
         several: whether some row has more than one pair.
         starts: whether rows bring start states.
-        shared_start: one start state serves all rows.
-        summed: columns whose gradients are summed over rows.
-        returned: bytes of answers that stay on the device.
+        shared_start: whether all rows start in one given state.
+        summed: number of columns whose gradients are summed over rows.
+        returned: bytes of results that stay on the device.
     """
     item = np.dtype(dtype).itemsize
     state_size = 1 << passes.num_address_bits
@@ -119,7 +125,8 @@ def find_demand(
         most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
         unit = state_size * item + passes.num_tiles * most_slots * real_type(dtype).itemsize
         unit += 8 * (passes.num_totals + num_leaf_outputs + num_columns - summed + -(-summed // UNITS_PER_SUM))
-        fixed += 16 * summed  # their sums, and what the last of them counts for less than its share
+        # 8 bytes for each summed gradient, and 8 for the last partial sum, which covers fewer than UNITS_PER_SUM units.
+        fixed += 16 * summed
         row, pair = (row + unit, pair) if per_row else (row, pair + unit)
     copies = gradient and several and not per_row
     return Demand(state_size * item, fixed, row, pair, copies=copies, starts=starts)
@@ -128,18 +135,18 @@ def find_demand(
 def choose_schedule(
     method: Method, demand: Demand, passes: Passes, rows: np.ndarray, limit: int, num_multiprocessors: int
 ) -> Schedule | None:
-    """Choose which states are kept; None uncomputes them.
+    """Choose the states that are kept; None uncomputes them.
 
     Args:
-        method: the method; "checkpoint" without a number of states takes what fits the limit.
+        method: the method; "checkpoint" without a number of states keeps as many as fit the limit.
         demand: bytes of the evaluation.
-        passes: the plan as passes.
+        passes: the passes of the plan.
         rows: int (N,), ascending, the row of each pair.
-        limit: bytes of a chunk.
-        num_multiprocessors: of the device.
+        limit: largest number of bytes of a chunk.
+        num_multiprocessors: number of multiprocessors of the device.
     """
     num_positions = len(passes.passes)
-    if num_positions <= 1:  # nobody needs a state before the last one
+    if num_positions <= 1:  # the backward sweep needs only the final state
         return make_schedule(1, 1) if num_positions else None
     if not takes_what_fits(method):
         return schedule_of(method, num_positions)
@@ -148,15 +155,16 @@ def choose_schedule(
 
 
 def takes_what_fits(method: Method) -> bool:
-    """Say whether a method leaves the number of states to the memory there is."""
+    """Return whether a method keeps as many states as the memory allows."""
     return method.name == "checkpoint" and method.num_states is None and method.num_segments is None
 
 
 def _most_states(demand: Demand, num_positions: int, rows: np.ndarray, limit: int, rows_at_once: int) -> int:
-    """Return the states of a row with which all pairs take the least time; 1 where none fits.
+    """Return the number of states per row with which all pairs take the least time; 1 if no number fits.
 
-    More states leave fewer steps to recompute, and room for fewer rows: a sweep over less than ``rows_at_once``, two
-    waves of blocks, is not faster for that. A step back is taken as two steps forward.
+    With more states, fewer steps are recomputed, but a chunk has fewer rows. A sweep over fewer rows than
+    ``rows_at_once``, which is two waves of blocks, takes as long as a sweep over ``rows_at_once``. A step back is
+    counted as two steps forward.
     """
     num_pairs = max(len(rows), 1)
     pairs_per_row = -(-num_pairs // max(len(np.unique(rows)), 1))
@@ -182,13 +190,13 @@ def cut_into_chunks(
 
     Args:
         rows: int (N,), ascending, the row of each pair.
-        size: bytes; one pair must fit the limit.
-        limit: bytes of a chunk.
-        resident: bytes of a chunk without the fixed ones; one pair may be more.
-        whole_rows: never cut between pairs of one row; such a row may then exceed the limit.
+        size: bytes of a chunk; one pair must fit the limit.
+        limit: largest number of bytes of a chunk.
+        resident: largest number of bytes of a chunk without the fixed bytes; one pair may exceed it.
+        whole_rows: whether all pairs of a row stay in one chunk; a single row may then exceed the limit.
 
     Yields:
-        Chunks, ascending and without gaps, and the bytes of each.
+        Slice of the pairs, and bytes, of each chunk. The slices are ascending and without gaps.
     """
     is_first = np.append(True, rows[1:] != rows[:-1])
     begin_of_row = np.append(np.flatnonzero(is_first), len(rows))
@@ -196,7 +204,7 @@ def cut_into_chunks(
     room = min(limit - size.fixed, max(resident, size.row + size.pair))
     start = 0
     while start < len(rows):
-        # the first pair of a chunk brings its row, also where an earlier chunk has begun that row
+        # The first pair of a chunk adds the bytes of its row, even if an earlier chunk has the first pairs of this row.
         used = int(ends[start]) - size.pair - size.row
         end = max(int(np.searchsorted(ends, used + room, side="right")), start + 1)
         if whole_rows:
@@ -208,14 +216,14 @@ def cut_into_chunks(
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an evaluation on a GPU will take.
+    """The predicted memory and work of an evaluation on a GPU.
 
     Attributes:
-        bytes: of the largest chunk.
-        num_states: kept for each row.
-        num_positions: passes of a forward sweep.
-        num_steps: passes forward in all, those of the forward sweep included.
-        num_chunks: chunks of the batch; 0: not even one pair fits.
+        bytes: bytes of the largest chunk.
+        num_states: number of states kept for each row.
+        num_positions: number of passes of a forward sweep.
+        num_steps: number of all forward passes, the forward sweep included.
+        num_chunks: number of chunks of the batch; 0 if not even one pair fits.
     """
 
     bytes: int
@@ -238,21 +246,24 @@ def predict(
     limit: int = 1 << 62,
     num_multiprocessors: int = 132,
 ) -> Prediction:
-    """Predict an evaluation of rows with values of their own, each with all observables, on a GPU.
+    """Predict the memory and work of an evaluation on a GPU: rows with different values, each with all observables.
+
+    The evaluation may cut chunks further to stay in the L2 cache of the device, which the prediction leaves out.
 
     Args:
-        plan: the plan.
-        batch_size: rows.
-        method: how the backward sweep gets its states.
+        plan: the fused program.
+        batch_size: number of rows.
+        method: the method by which the backward sweep gets its states.
         dtype: number format of the amplitudes.
-        gradient: whether gradients are wanted, one of each observable.
-        num_observables: observables; with 0 of them, rows are simulated for their final states.
-        per_row: with gradient, rows have one cotangent each: of the sum of their observables, or of their final states.
-        summed: with ``per_row``, columns whose gradients are summed over rows.
-        limit: bytes of device memory that may be used.
-        num_multiprocessors: of the device.
+        gradient: whether gradients are computed, for each observable.
+        num_observables: number of observables of each row; 0 simulates rows for their final states.
+        per_row: with ``gradient``, whether each row has a single cotangent: of the sum of its observables, or of its
+            final state.
+        summed: with ``per_row``, number of columns whose gradients are summed over rows.
+        limit: largest number of bytes of device memory.
+        num_multiprocessors: number of multiprocessors of the device.
 
-    Cost: that of `make_passes`. Chunks that are cut to stay in the L2 cache of a device are not foreseen.
+    Cost: the cost of `make_passes`.
     """
     is_real = plan.stays_real(final_states=not num_observables)
     dtype = amplitude_format(dtype, is_real)

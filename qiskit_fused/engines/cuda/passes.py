@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedProgram -> passes: what CUDA kernels do, as records of ``kernels/cuda/records.cuh``.
+"""FusedProgram -> passes: the work of the CUDA kernels, as records of ``kernels/cuda/records.cuh``.
 
-A *pass* takes every tile of a window through *stages*: an exchange between threads that brings some window qubits into
-the registers of each thread (the arrangement), a *piece* of the diagonals, and rotations of register qubits.
-
-A piece is evaluated where its stage has brought the rotated qubits: `diagonals` sorts its parts.
+A *pass* takes every tile of a window through *stages*. A stage is an exchange between threads, a *piece* of a phase,
+and rotations of register qubits. The exchange brings r neighbouring window qubits into the registers of each thread;
+the lowest of their bits is the *arrangement*. `phase_parts` sorts the parts of a piece by the arrangement of its stage.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ class Pass:
     """One sweep over the state.
 
     Attributes:
-        stages: slice of the stages.
-        outputs: slice of the outputs: which of its sums go to which totals.
-        num_slots: sums that every tile stores.
+        stages: slice of the stages of all passes.
+        outputs: slice of the outputs of all passes; an output adds the sums of all tiles to a total.
+        num_slots: number of sums that every tile stores.
     """
 
     stages: slice
@@ -42,18 +41,20 @@ class Passes:
 
     Attributes:
         tile_qubits, register_qubits: t and r.
-        num_address_bits: N = max(n, t); bits from the number of qubits on are always 0.
-        passes: in forward order.
-        windows: one record a pass. stages, pieces, items, extras, directs, outputs: records.
+        num_address_bits: N = max(n, t); address bits n, n + 1, ... are always 0.
+        passes: the passes in forward order.
+        windows: records, one for each pass.
+        stages, pieces, items, extras, directs, outputs: records of all passes, one pass after the other.
         masks: uint32, Walsh masks over tile indices.
-        stage_run: int32 (stages, 4), run of each register bit, -1 for none.
-        item_of, extra_of: int32, index of the term or run whose angle it takes.
-        item_piece, extra_piece: int32, the piece it belongs to.
-        piece_entries: int64, entries of the tables of each piece.
-        run_sums: int32 (R, 4), index in the totals of Im<lam|X|psi>, Y and Z before the rotation of each run, and of Z
-            behind it; -1 where not needed.
-        term_sums: term int32, total int32, weight float64: the gradient of a term is the weighted sum of its totals.
-        num_totals: sums per row and observable.
+        stage_run: int32 (stages, 4), run that rotates each register bit, -1 for none.
+        item_of, extra_of: int32, for each item or extra, the index of the term or run whose angle it takes.
+        item_piece, extra_piece: int32, for each item or extra, the index of its piece.
+        piece_entries: int64, number of entries of the tables of each piece.
+        run_sums: int32 (R, 4), for each run the indices of four totals: Im<lam|X|psi>, Im<lam|Y|psi> and Im<lam|Z|psi>
+            before its rotation, and Im<lam|Z|psi> after it; -1 for a total that no gradient needs.
+        term_sums: three arrays of equal length, term int32, total int32 and weight float64. The gradient of a term is
+            the sum of weight times total over its entries.
+        num_totals: number of totals per row and observable.
     """
 
     tile_qubits: int
@@ -80,7 +81,7 @@ class Passes:
 
     @property
     def num_tiles(self) -> int:
-        """Tiles of a state."""
+        """Number of tiles of a state."""
         return 1 << (self.num_address_bits - self.tile_qubits)
 
 
@@ -89,9 +90,9 @@ def make_passes(fused: FusedProgram, tile_qubits: int, register_qubits: int, is_
 
     Args:
         fused: the fused program.
-        tile_qubits: t at most; smaller states take fewer.
+        tile_qubits: largest t; a smaller state has one tile of fewer qubits.
         register_qubits: r.
-        is_real: amplitudes are real numbers, see `FusedProgram.is_real`: sums of X and Z are 0.
+        is_real: whether amplitudes are real numbers, see `FusedProgram.is_real`; then sums of X and Z are 0.
 
     Cost: O(gates) Python operations, once per fused program.
     """
@@ -105,16 +106,17 @@ def make_passes(fused: FusedProgram, tile_qubits: int, register_qubits: int, is_
 class _PassBuilder:
     """Appends the records of one window after the other.
 
-    The first lists are the columns and records of `Passes`; those below hold what is read of the fused program.
+    The lists from ``passes`` to ``term_sums`` become the attributes of `Passes` with the same names. The other
+    attributes are read from the fused program, or describe the window that is being added.
 
     Attributes:
-        t, r: tile qubits and register qubits.
-        item_of, extra_of: index of a term or run, and the piece, of each item and extra.
+        t, r: number of tile qubits and of register qubits.
+        item_of, extra_of: for each item or extra, the index of its term or run, and the index of its piece.
         trained: for each run, the number of its gates whose angle has a column.
-        needs_all: for each run, whether its gradients need the sums of X, Y and Z; else those of Y alone, or none.
-        due: for each qubit, the run behind whose rotation an Rz has still to be applied, or -1.
-        local: for each qubit, its bit in the window that is being added: bits of the tile first, then of its number.
-        num_slots: sums that each tile of this window stores so far.
+        needs_all: for each run, whether its gradients need the sums of X, Y and Z; other runs need Y or no sum.
+        due: for each qubit, the run whose last factor Rz(phi) has still to be applied, or -1.
+        local: for each qubit, its bit in the window that is being added: tile bits first, then bits of the tile number.
+        num_slots: number of sums that each tile of this window stores so far.
     """
 
     def __init__(self, fused: FusedProgram, tile_qubits: int, register_qubits: int, is_real: bool):
@@ -167,17 +169,17 @@ class _PassBuilder:
         self.passes.append(Pass(stages, outputs, self.num_slots))
 
     def _slots(self, count: int) -> int:
-        """Reserve sums in every tile of the window and return the first one."""
+        """Reserve ``count`` sums in every tile of the window and return the index of the first one."""
         self.num_slots += count
         return self.num_slots - count
 
     def _total(self, slot: int, outside: int = 0) -> int:
-        """Add up a sum over all tiles, with the sign of the tile numbers' bits ``outside``; return the total."""
+        """Add an output: the total of a sum over all tiles, each with the sign (-1)^popcount(tile number & outside)."""
         self.outputs.append((outside, slot, len(self.outputs)))
         return len(self.outputs) - 1
 
     def _stage(self, arrangement: int, piece: int, runs: list[tuple[int, int]]) -> None:
-        """Append a stage: a piece, or -1 for none, then rotations of register bits, given with their runs."""
+        """Append a stage: a piece, or -1 for none, then rotations; ``runs`` are pairs of a register bit and its run."""
         rotate = sum(1 << bit for bit, _ in runs)
         sum_x = sum(1 << bit for bit, run in runs if self.needs_all[run])
         y_slot = self._slots(self.r) if runs else 0
@@ -193,9 +195,9 @@ class _PassBuilder:
         self.stage_run.append(of_bit)
 
     def _piece(self, step: Step, arrangement: int) -> int:
-        """Append the piece of a step, its terms and the Rz before and behind its runs, and return its number."""
+        """Append the piece of a step, and return its index: the terms, and the Rz before and after the runs."""
         parts = Parts(arrangement, self.t, self.r)
-        z_uses: list[tuple[int, int, int]] = []  # bit, run, which of its sums
+        z_uses: list[tuple[int, int, int]] = []  # (bit, run, column of `run_sums`) of each Z sum that a run needs
         after = {self.run_qubit[run]: run for run in step.runs} | dict.fromkeys(step.endings, -1)
         for qubit, run in after.items():
             before, bit = self.due[qubit], self.local[qubit]
@@ -212,7 +214,7 @@ class _PassBuilder:
         return len(self.pieces) - 1
 
     def _tables(self, parts: Parts) -> dict[str, object]:
-        """Append the parts of a piece and return the fields that refer to them."""
+        """Append the parts of a piece, and return the fields of its record that refer to them."""
         number = len(self.pieces)
 
         def append_items(items: list[Part]) -> int:
@@ -235,7 +237,7 @@ class _PassBuilder:
         }
 
     def _local_masks(self, term: int) -> tuple[int, int, int]:
-        """Return care, value and sign of a term over the bits of the window."""
+        """Return the masks (care, value, sign) of a term over local bits."""
         care, value, sign = self.term_masks[term]
         moved = [0, 0, 0]
         for qubit in bits_of(care | sign):
@@ -247,16 +249,17 @@ class _PassBuilder:
     def _sums(self, step: Step, z_uses: list[tuple[int, int, int]]) -> dict[str, int]:
         """Plan the sums of p = Im(conj(lam) psi) over a tile that the gradients of a piece need.
 
-        There are three kinds. A *Z sum* has the sign of one bit of the tile, or no sign. A *Walsh sum* has the sign of
-        a string of several bits. A *direct sum* is over the amplitudes that a term acts on, with its sign. A kernel
-        makes all t + 1 Z sums of a tile or none, and those Walsh and direct sums that are asked for.
+        There are three kinds of sums. A *Z sum* has the sign of one bit of the tile, or no sign. A *Walsh sum* has the
+        sign of the parity of several bits. A *direct sum* is over the amplitudes that a term acts on, with the sign of
+        the term. A kernel computes either all t + 1 Z sums of a tile or none, and the Walsh and direct sums that the
+        record of the piece lists.
 
         Args:
-            step: the terms of the piece.
-            z_uses: bit, run and place in `run_sums` of the Z sums that runs need.
+            step: the step with the terms of the piece.
+            z_uses: (bit, run, column of `run_sums`) of each Z sum that a run needs.
 
         Returns:
-            Fields of the record of the piece: where its sums are, and which masks they have.
+            The fields of the record of the piece that say which sums it has and where they are stored.
         """
         strings, direct = self._strings(step)
         strings = {(1 << bit, 0): list[tuple[int, float]]() for bit, _, _ in z_uses} | strings
@@ -285,10 +288,11 @@ class _PassBuilder:
         return fields | {"z_slot": z_slot, "walsh_slot": walsh_slot, "direct_slot": direct_slot}
 
     def _strings(self, step: Step) -> tuple[dict[tuple[int, int], list[tuple[int, float]]], list[int]]:
-        """Return the Z strings whose sums give the gradients of terms, and the terms that take too many strings.
+        """Return the Z strings whose sums give the gradients of terms, and the terms that need too many strings.
 
-        A string is a mask of bits of the tile and one of bits of the tile number; with it come the terms that use it,
-        and their weights.
+        Returns:
+            A dictionary that maps each string to the terms that use it, with their weights, and a list of the other
+            terms. A string is a mask of tile bits and a mask of bits of the tile number.
         """
         strings: dict[tuple[int, int], list[tuple[int, float]]] = {}
         direct = []
@@ -344,11 +348,11 @@ class _PassBuilder:
 
 
 def cover(bits: list[int], arrangement: int, tile_qubits: int, register_qubits: int) -> list[tuple[int, list[int]]]:
-    """Choose arrangements, from the current one on, that bring all of these tile bits into registers.
+    """Choose arrangements, from the current one on, that bring all ``bits`` of the tile into registers.
 
     Returns:
-        Arrangement and bits of each: first what is in registers already, then from the nearer end, so that layers
-        after one another go through the groups of bits to and fro.
+        (arrangement, bits) of each stage. The first stage has the bits that are in registers already. The others start
+        from the nearer end of the remaining bits, so that successive layers visit the groups of bits to and fro.
     """
     left, covered = sorted(bits), []
     reached = [bit for bit in left if arrangement <= bit < arrangement + register_qubits]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Diagonals in a tile: polynomials in the bits of the index, sorted by where a thread evaluates them.
+"""Diagonals in a tile: polynomials in the bits of the index, sorted by the place where a thread evaluates them.
 
-A term ``exp(-i angle/2 g)`` on one or two qubits is written as a sum of bits and a product of two bits; more qubits
-keep the masks of g. What depends on thread bits alone becomes a table over threads, a single register bit an entry of
-its own; what joins both, or reaches outside the tile, is a sign mask where it is a constant -1, else an *extra*.
+A term ``exp(-i angle/2 g)`` on one or two qubits is written as a sum of bits and a product of two bits. A term on more
+qubits keeps the masks of g. A part that depends on thread bits only is added to a table over threads. A part on a
+single register bit is added to the table entry of this bit. Any other part, which joins register and thread bits or
+reaches outside the tile, becomes a sign mask if it is a constant factor -1, otherwise an *extra*.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from qiskit_fused.common.bits import bits_of, walsh
 from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.records import ExtraKind, Source
 
-_SHORT = 4  # qubits of a term whose gradient is a sum of Walsh sums; longer projectors are summed directly
+_SHORT = 4  # largest number of qubits of a projector whose gradient comes from Walsh sums; more take a direct sum
 
 
 class Part(NamedTuple):
@@ -27,23 +28,25 @@ class Part(NamedTuple):
 
     masks: tuple[int, int, int]  # care, value, sign of g
     source: Source
-    of: int  # the term or run
+    of: int  # index of the term or run
     coefficient: float
     kind: ExtraKind = ExtraKind.THREAD
-    bit: int = 0
+    bit: int = 0  # register bit of an extra of kind REGISTER
 
 
 class Parts:
-    """The parts of one piece, sorted by where they are evaluated.
+    """The parts of one piece, sorted by the place where a thread evaluates them.
 
     Masks are over local indices: tile bits, then the bits of the tile number.
 
     Attributes:
-        arrangement: s, the first register bit.
-        thread_items, register_items: of tables over thread bits, and over single register bits.
-        extras: the rest.
-        signs: for each register bit, the bits that turn the sign of its |1>.
-        register_signs: bit j is the sign of register j.
+        arrangement: s, the lowest register bit.
+        thread_items: parts of the table over thread bits.
+        register_items: parts of the table entries of single register bits.
+        extras: all other parts.
+        signs: for each register bit, a mask of local bits. The amplitudes with this register bit set get the factor -1
+            if an odd number of bits of the mask is set.
+        register_signs: if bit j is set, the amplitude in register j gets the factor -1.
     """
 
     def __init__(self, arrangement: int, tile_qubits: int, register_qubits: int):
@@ -57,7 +60,7 @@ class Parts:
         self.register_signs = 0
 
     def add_bit(self, bit: int, source: Source, index: int, coefficient: float) -> None:
-        """Add coefficient * angle where a bit is set."""
+        """Add coefficient * angle for the amplitudes in which a local bit is set."""
         mask = 1 << bit
         part = Part((mask, mask, 0), source, index, coefficient)
         if mask & self._registers:
@@ -68,7 +71,7 @@ class Parts:
             self.extras.append(part)
 
     def add_term(self, term: int, masks: tuple[int, int, int], constant: float | None) -> None:
-        """Add a diagonal gate, whose angle is a constant or None."""
+        """Add a diagonal term, given by its local masks; ``constant`` is its angle, None for an angle with a column."""
         bits = bits_of(masks[0] | masks[2])
         if len(bits) > 2:
             part = Part(masks, Source.TERM, term, -0.5, ExtraKind.TERM)
@@ -121,7 +124,8 @@ def polynomial(care: int, value: int, sign: int, num_bits: int) -> tuple[tuple[f
     """Write ``-g/2`` on one or two bits as constant + sum of coefficients[k] x_k + pair x_0 x_1.
 
     Returns:
-        The coefficients of the bits and that of the pair (0 for one bit); the constant is a global phase.
+        The coefficients of the bits, and the coefficient ``pair`` (0 for one bit). The constant is a global phase and
+        is dropped.
     """
     g = list(_generators(care, value, sign, num_bits))
     if num_bits == 1:
@@ -130,7 +134,11 @@ def polynomial(care: int, value: int, sign: int, num_bits: int) -> tuple[tuple[f
 
 
 def walsh_series(care: int, value: int, sign: int) -> list[tuple[int, float]] | None:
-    """Write g without its mean as a sum of weight (-1)^popcount(i & mask); None where that is long."""
+    """Write g minus its mean as a sum of weight (-1)^popcount(i & mask).
+
+    Returns:
+        (mask, weight) of each summand; None for a projector on more than `_SHORT` qubits, whose series is long.
+    """
     if not care:
         return [(sign, 1.0)]
     bits = bits_of(care | sign)
@@ -147,7 +155,7 @@ def _walsh_weights(care: int, value: int, sign: int, num_bits: int) -> list[tupl
 
 
 def mean(care: int, value: int, sign: int) -> float:
-    """Return the mean of g over all indices."""
+    """Return the mean of g over all indices i."""
     if sign & ~care:
         return 0.0
     return (1 - 2 * ((value & sign).bit_count() & 1)) / (1 << care.bit_count())

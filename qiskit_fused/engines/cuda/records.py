@@ -13,7 +13,7 @@ MAX_REGISTER_QUBITS = CONSTANTS.max_register_qubits
 
 
 class Source(IntEnum):
-    """Where an angle of a diagonal comes from: a term, or an Rz of a run ``Rz(phi) Ry Rz(lambda)``."""
+    """Source of the angle of a diagonal: a term, or one of the two Rz of a run ``Rz(phi) Ry Rz(lambda)``."""
 
     TERM = CONSTANTS.source_term
     RUN_IN = CONSTANTS.source_run_in  # lambda
@@ -21,7 +21,7 @@ class Source(IntEnum):
 
 
 class ExtraKind(IntEnum):
-    """What an extra does where its masks match: see ``shared/tuning.h``."""
+    """Effect of an extra on the amplitudes that its masks match; see ``kernels/shared/tuning.h``."""
 
     THREAD = CONSTANTS.extra_thread
     REGISTER = CONSTANTS.extra_register

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA runtime: what the CUDA engine calls on a device, through CuPy."""
+"""The CUDA runtime: all calls by which the CUDA engine uses a device, made through CuPy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from qiskit_fused.common.forks import new_lock
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
 
-_DEFAULT_SHARED_MEMORY = 48 << 10  # bytes, static and dynamic, that any kernel can have without asking for more
+_DEFAULT_SHARED_MEMORY = 48 << 10  # bytes of shared memory, static and dynamic, that a kernel has without a request
 _TRIAL = 'extern "C" __global__ void trial(int* x) { x[threadIdx.x] = 2 * threadIdx.x + 1; }'
 
 
@@ -24,17 +24,17 @@ def current(device: Any, stream: Any) -> Iterator[None]:
 
 
 class CupyRuntime:
-    """A CUDA device for `CudaEngine`, which has no other way to it.
+    """A CUDA device; `CudaEngine` uses the device only through this class.
 
     Attributes:
-        xp: the module of arrays, CuPy.
-        name: of the device, such as "NVIDIA H200".
+        xp: the array module, CuPy.
+        name: name of the device, such as "NVIDIA H200".
         architecture: compute capability without its dot, such as "90".
-        shared_memory_per_block: bytes a block can have when it asks for them.
-        num_multiprocessors: of the device.
-        l2_bytes: size of its second-level cache.
+        shared_memory_per_block: largest number of bytes of shared memory that a block can request.
+        num_multiprocessors: number of multiprocessors of the device.
+        l2_bytes: bytes of the second-level cache.
         total_memory: bytes of device memory.
-        out_of_memory: the exception of an allocation that fails.
+        out_of_memory: the exception that a failed allocation raises.
     """
 
     def __init__(self, cupy: Any, device: int):
@@ -57,15 +57,15 @@ class CupyRuntime:
         with self.context():
             pool = self.xp.get_default_memory_pool()
             free = self.xp.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
-            limit = pool.get_limit()  # 0: none
+            limit = pool.get_limit()  # 0 if the pool has no limit
             return int(min(free, limit - pool.used_bytes()) if limit else free)
 
     def free_unused_memory(self) -> None:
-        """Give the device what CuPy's pool holds and nobody uses."""
+        """Return the unused memory of CuPy's pool to the device."""
         self.xp.get_default_memory_pool().free_all_blocks()
 
     def module(self, file: str, **defines: int) -> CupyModule:
-        """Return the kernels of a file, compiled with macros; CuPy keeps what it has compiled on disk."""
+        """Return the kernels of a file, compiled with macros; CuPy caches compiled kernels on disk."""
         key = (file, *sorted(defines.items()))
         with self._lock:
             if key not in self._modules:
@@ -77,14 +77,14 @@ class CupyRuntime:
         return CupyModule(self.xp.RawModule(code=source, options=options))
 
     def context(self) -> AbstractContextManager[Any]:
-        """Return a context with this device current; work goes to the thread's current stream of the device."""
+        """Return a context in which this device is current; work goes to the thread's current stream of the device."""
         return self.xp.cuda.Device(self._device)
 
     def stream(self, handle: int) -> AbstractContextManager[Any]:
-        """Return a context in which a CUDA stream that another library made is current in this thread, on this device.
+        """Return a context in which this device, and a stream that another library made, are current in this thread.
 
         Args:
-            handle: its address; 0 is the default stream.
+            handle: address of the stream; 0 is the default stream.
         """
         return current(self.context(), self.xp.cuda.ExternalStream(handle))
 
@@ -93,21 +93,21 @@ class CupyRuntime:
         return int(self.xp.cuda.get_current_stream().ptr)
 
     def mark(self) -> Any:
-        """Return a mark behind the work that was launched in the current stream."""
+        """Return an event that comes after all work launched in the current stream so far."""
         event = self.xp.cuda.Event(disable_timing=True)
         event.record()
         return event
 
     def wait_for(self, mark: Any) -> None:
-        """Let the work of the current stream that is launched from now on wait for a mark; the host does not."""
+        """Let all work launched in the current stream from now on wait for a mark; the host does not wait."""
         self.xp.cuda.get_current_stream().wait_event(mark)
 
     def from_dlpack(self, array: Any) -> Any:
-        """Return an array of another library as one of this device: the same memory, after the work that makes it."""
+        """Return a CuPy array that shares memory with an array of another library, after the work that fills it."""
         return self.xp.from_dlpack(array)
 
     def to_host(self, array: Any) -> np.ndarray:
-        """Return a copy in host memory, after the work that makes it."""
+        """Return a copy in host memory, after waiting for the work that fills the array."""
         return self.xp.asnumpy(array)
 
     def synchronize(self) -> None:
@@ -118,7 +118,7 @@ class CupyRuntime:
         """Compile, load and run a kernel of one line.
 
         Raises:
-            Exception: of any type, when that fails; CuPy's own are RuntimeErrors.
+            Exception: of any type, when the kernel cannot be compiled, loaded or run, or returns wrong numbers.
         """
         with self.context():
             numbers = self.xp.empty(32, dtype=np.int32)
@@ -128,7 +128,7 @@ class CupyRuntime:
 
 
 class CupyModule:
-    """Kernels that were compiled together."""
+    """The kernels of one file, compiled together."""
 
     def __init__(self, raw: Any):
         self._raw = raw
@@ -150,7 +150,7 @@ def _launcher(kernel: Any) -> Callable[..., None]:
     def launch(grid: int, block: int, args: tuple[Any, ...], shared_memory: int = 0) -> None:
         nonlocal allowed
         if shared_memory > allowed:
-            with lock:  # the limit must never fall, not even for a moment: another thread may be about to launch
+            with lock:  # another thread may launch at any time with more shared memory, so the limit must never fall
                 if shared_memory > allowed:
                     kernel.max_dynamic_shared_size_bytes = shared_memory
                     allowed = shared_memory

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the host runs ahead of a CUDA device: far enough to keep it busy, near enough to tell and to stop it."""
+"""Throttle of launches: bounds the work that the host launches ahead of a CUDA device.
+
+The bound is large enough to keep the device busy, and small enough to report progress and to stop an evaluation soon.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ from typing import Any
 
 from qiskit_fused.engines.interface import Watch
 
-FIRST_AHEAD = 1 << 28  # amplitudes to sweep before the first wait: some 10 ms of an H200 (computed)
-LEAST_WAIT, MOST_WAIT = 0.03, 0.06  # seconds between waits, where single sweeps are not longer
+FIRST_AHEAD = 1 << 28  # amplitudes swept before the first wait: some 10 ms of an H200 (computed, not measured)
+LEAST_WAIT, MOST_WAIT = 0.03, 0.06  # aimed time between two waits, in seconds; one sweep may take longer
 
 
 class Pace:
-    """Waits for the device now and then, and tells ``watch`` what has been done.
+    """Waits for the device from time to time, and reports the finished steps to ``watch``.
 
     Args:
         runtime: the device.
-        watch: see `Engine.evaluate`; its steps are sweeps over one state.
+        watch: see `Engine.evaluate`; a step is a sweep over one state.
 
     Attributes:
-        num_sweeps: launched since `expect`.
+        num_sweeps: number of sweeps launched since the last call of `expect`.
     """
 
     def __init__(self, runtime: Any, watch: Watch | None):
@@ -31,13 +34,18 @@ class Pace:
         self.num_sweeps = 0
 
     def expect(self, num_steps: int) -> None:
-        """Take that many steps for all that is left; an evaluation that begins again expects anew."""
+        """Set the number of steps that are left; an evaluation that starts again calls this again."""
         self.num_sweeps, self._done = 0, self._launched
         self._total = self._done + num_steps
         self._look()
 
     def launch(self, num_steps: int, state_size: int) -> None:
-        """Count a sweep that is about to be launched, of that many steps, and wait if the host is far ahead."""
+        """Count a sweep that the caller launches next, and wait first if the host is far ahead.
+
+        Args:
+            num_steps: number of states that the sweep goes over.
+            state_size: number of amplitudes of a state.
+        """
         if self._ahead >= self._most_ahead or time.perf_counter() - self._waited >= MOST_WAIT:
             self._runtime.synchronize()
             self.arrive()
@@ -46,14 +54,14 @@ class Pace:
         self._ahead += num_steps * state_size
 
     def skip(self, num_steps: int) -> None:
-        """Count the steps of a sweep that was expected and is not needed."""
+        """Count the steps of an expected sweep that is not launched."""
         self._launched += num_steps
 
     def arrive(self) -> None:
-        """Take note that the device has done all that was launched.
+        """Report that the device has finished all launched work, and adapt the bound to the time that it took.
 
         Raises:
-            RuntimeError: when ``watch`` wants to stop.
+            RuntimeError: when ``watch`` asks to stop.
         """
         now = time.perf_counter()
         if self._ahead >= self._most_ahead:

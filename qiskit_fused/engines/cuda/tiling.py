@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedProgram -> windows: which qubits a sweep over tiles holds, and how far it gets inside their light cone.
+"""FusedProgram -> windows: the qubits that the tiles of each sweep hold, and the steps that the sweep executes.
 
-A tile is the 2^t amplitudes that differ in t qubits, its *window*. Inside a window a sweep runs *steps*: diagonal
-terms, then rotations of window qubits. A rotation waits for the terms before it on its qubit; a term waits for the
-rotations before it on all its qubits, but only one of them has to be in the window: what the others do to it is a sign
-or a factor that depends on the tile. So a sweep goes many layers deep until terms that join the window to qubits left
-behind stop it, and the next window takes over there.
+A *tile* is 2^t amplitudes that differ in t qubits only; these qubits are its *window*. A sweep over the tiles of a
+window executes *steps*: diagonal terms, then rotations of window qubits. A rotation waits for the earlier terms on its
+qubit. A term waits for the earlier rotations on all its qubits, but only one of its qubits has to be in the window: the
+qubits outside give a sign or a factor that depends on the tile. A sweep therefore goes many layers deep, until terms
+wait for rotations of qubits outside the window. The next sweep takes another window and continues there.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from qiskit_fused.common.bits import bits_of
 from qiskit_fused.fusion.fused_program import FusedProgram
 
 LOW_QUBITS = 3
-"""Lowest qubits, in every window: eight neighbouring amplitudes are read and written together."""
+"""Number of lowest qubits that are in every window: eight neighbouring amplitudes are read and written together."""
 
-# Of reading and writing a tile, in steps: the value that costs least over rings and ladders of 14 to 28 qubits.
+# Cost of reading and writing a tile, in steps. This value gave the cheapest windows for rings and ladders of 14 to 28
+# qubits.
 _PASS_COST = 0.75
 
 
 @dataclass(frozen=True)
 class Step:
-    """Terms, then rotations, of one sweep.
+    """Terms, then rotations, that a sweep executes.
 
     Attributes:
-        terms: indices into the plan's terms.
-        runs: indices into the plan's runs, on different qubits.
-        endings: qubits whose last run is over, and whose Rz after it is due.
+        terms: indices of terms of the fused program.
+        runs: indices of runs of the fused program, on different qubits.
+        endings: qubits whose last rotation was executed, and whose Rz after it is part of this step.
     """
 
     terms: list[int]
@@ -51,12 +52,13 @@ class Window:
 def make_windows(fused: FusedProgram, tile_qubits: int) -> list[Window]:
     """Cut a fused program into sweeps over tiles of at most 2^tile_qubits amplitudes.
 
-    Greedy: of all windows of the lowest qubits and neighbouring others, each sweep takes the one, and as many steps of
-    it, as get through most rotations for their cost. Cost: O(rotations + terms) where one window holds all qubits, else
-    times the number of qubits.
+    The choice is greedy. Candidates are the windows of the lowest qubits and of a range of neighbouring other qubits.
+    Each sweep takes the candidate and the number of steps with the most rotations per cost.
+
+    Cost: O(rotations + terms) if one window holds all qubits, otherwise times the number of qubits.
 
     Raises:
-        ValueError: when a window of that many qubits has no room beside the lowest ones.
+        ValueError: when a window of ``tile_qubits`` qubits has no room for more than the lowest qubits.
     """
     n = fused.num_qubits
     if LOW_QUBITS >= tile_qubits < n:
@@ -76,7 +78,7 @@ def make_windows(fused: FusedProgram, tile_qubits: int) -> list[Window]:
 
 
 def _candidates(num_qubits: int, tile_qubits: int) -> list[tuple[int, ...]]:
-    """Return the qubits of all windows that a sweep may take: the lowest ones, and a cyclic range of the others."""
+    """Return the windows that a sweep may take: the lowest qubits, and a cyclic range of the other qubits."""
     if num_qubits <= tile_qubits:
         return [tuple(range(num_qubits))]
     others = range(LOW_QUBITS, num_qubits)
@@ -86,11 +88,11 @@ def _candidates(num_qubits: int, tile_qubits: int) -> list[tuple[int, ...]]:
 
 
 class _Order:
-    """The order that a fused program demands.
+    """The order in which the runs and terms of a fused program have to be executed.
 
     Attributes:
-        runs: ``runs[q]``, the runs of qubit q, the first one first.
-        terms: ``terms[q][m]``, the terms on qubit q behind m of its runs. They come before its run number m.
+        runs: ``runs[q]``, the runs of qubit q in order.
+        terms: ``terms[q][m]``, the terms on qubit q after m of its runs and before its run number m.
         qubits: ``qubits[t]``, the qubits of term t.
     """
 
@@ -103,7 +105,7 @@ class _Order:
             layers[qubit].append(layer)
         self.terms: list[list[list[int]]] = [[[] for _ in range(len(runs) + 1)] for runs in self.runs]
         self.qubits = [bits_of(support) for support in (fused.term_care | fused.term_sign).tolist()]
-        counts = [0] * n  # of each qubit, the runs before the phase that the loop has come to
+        counts = [0] * n  # for each qubit, the number of its runs before the current phase of the loop
         for term, phase in enumerate(fused.term_phase.tolist()):
             for qubit in self.qubits[term]:
                 while counts[qubit] < len(layers[qubit]) and layers[qubit][counts[qubit]] < phase:
@@ -113,16 +115,16 @@ class _Order:
 
 @dataclass
 class _Frontier:
-    """How far the sweeps got. The attributes say so for every qubit q and every term t of the order, at any time.
+    """The progress of the sweeps, for every qubit q and every term t of the order.
 
     Attributes:
-        done: ``done[q]`` runs of q are done, the first ones.
+        done: ``done[q]`` is the number of runs of q that are done.
         waiting: ``waiting[q]`` is the number of terms in ``order.terms[q][done[q]]`` that are not executed. The next
-            run of q can be done where that is 0.
+            run of q can be done when this number is 0.
         arrived: ``arrived[t]`` is the number of qubits of t on which all runs before t are done. The term can be
-            executed where that is the number of all its qubits.
-        executed: ``executed[t]`` says whether t is executed.
-        ended: the qubits whose last run is done with the Rz behind it; those without runs from the start.
+            executed when this number is the number of its qubits.
+        executed: ``executed[t]`` is 1 if t is executed, else 0.
+        ended: the qubits whose last run and the Rz after it are done, and the qubits without runs.
     """
 
     done: list[int]
@@ -145,7 +147,7 @@ class _Frontier:
         return _Frontier(self.done[:], self.waiting[:], self.arrived[:], self.executed[:], set(self.ended))
 
     def is_end(self, order: _Order) -> bool:
-        """Say whether everything is done."""
+        """Return whether all runs, all terms and the last Rz of every qubit are done."""
         return len(self.ended) == len(order.runs) and all(self.executed)
 
     def do_run(self, order: _Order, qubit: int) -> int:
@@ -162,7 +164,7 @@ class _Frontier:
             self.arrived[term] += 1
 
     def execute_terms(self, order: _Order, qubits: Iterable[int]) -> list[int]:
-        """Execute all terms that can be, of those that the next runs of some qubits wait for, and return them."""
+        """Execute, among the terms that the next runs of ``qubits`` wait for, all that can be; return them."""
         executed = []
         for qubit in qubits:
             for term in order.terms[qubit][self.done[qubit]]:
@@ -175,7 +177,7 @@ class _Frontier:
         return executed
 
     def give_back(self, order: _Order, terms: list[int]) -> None:
-        """Undo terms that were executed last."""
+        """Mark terms that were executed last as not executed."""
         for term in terms:
             self.executed[term] = 0
             for member in order.qubits[term]:
@@ -184,14 +186,20 @@ class _Frontier:
 
 @dataclass
 class _Advance:
-    """A sweep over a window: the frontier behind it, its steps, and the terms and last Rz that it does."""
+    """A sweep over a window.
+
+    Attributes:
+        frontier: the progress after the sweep.
+        steps: the steps of the sweep.
+        num_terms: number of terms, and of Rz after last runs, that the sweep executes.
+    """
 
     frontier: _Frontier
     steps: list[Step] = field(default_factory=list)
     num_terms: int = 0
 
     def speed(self) -> tuple[float, int]:
-        """Return the most rotations per cost over all numbers of steps, and that number."""
+        """Return the largest ratio of rotations to cost over all numbers of first steps, and this number of steps."""
         counts = accumulate(len(step.runs) for step in self.steps)
         speeds = [count / (_PASS_COST + steps) for steps, count in enumerate(counts, start=1)]
         best = max(speeds, default=0.0)
@@ -203,7 +211,7 @@ class _Advance:
 
 
 def _advance(order: _Order, start: _Frontier, qubits: tuple[int, ...], most_steps: int = sys.maxsize) -> _Advance:
-    """Run steps on a window until none of its qubits can go on, or that many with rotations."""
+    """Execute steps on a window until no run of its qubits can be done, or ``most_steps`` steps with rotations."""
     frontier = start.copy()
     advance = _Advance(frontier)
     fresh: Iterable[int] = qubits  # the qubits whose next terms may have become executable
@@ -222,6 +230,6 @@ def _advance(order: _Order, start: _Frontier, qubits: tuple[int, ...], most_step
     if endings or any(all(map(is_over, order.qubits[term])) for term in terms):
         advance.add(Step(terms, [], endings))
         frontier.ended.update(endings)
-    else:  # these terms are left to the window that can go on behind them
+    else:  # a later window that can do the runs after these terms executes them
         frontier.give_back(order, terms)
     return advance

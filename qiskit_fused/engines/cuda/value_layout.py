@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where bound numbers lie: once for all rows, or row by row, as columns are the same in all rows of a call or not."""
+"""Layout of bound numbers on the device: stored once for all rows, or once per row if their columns vary."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from qiskit_fused.program.program import OpKind
 
 @dataclass(frozen=True, eq=False)
 class Slots:
-    """The slots of one plan for one set of columns that vary.
+    """The slots of the bound numbers of one plan, for one set of columns that vary.
 
-    A slot below the number of shared ones is the same for all rows; the others exist once per row (``place`` in
+    The first slots are shared: each is stored once for all rows. The others are stored once per row (``place`` in
     ``kernels/cuda/records.cuh``).
 
     Attributes:
         record: one record of ``records.SLOTS``.
         runs, terms, items, extras, stages, pieces: records with their slots filled in.
-        run_order, term_order, piece_order: int32, the run, term and piece of each slot.
-        num_shared_pieces: pieces whose tables are the same for all rows.
+        run_order, term_order, piece_order: int32, the run, term or piece of each slot.
+        num_shared_pieces: number of pieces whose tables are the same for all rows.
     """
 
     record: np.ndarray
@@ -41,12 +41,12 @@ class Slots:
     num_shared_pieces: int
 
     def count(self, name: str, num_rows: int) -> int:
-        """Return the number of "runs", "terms" or table "entries" that are stored for that many rows."""
+        """Return the number of "runs", "terms" or table "entries" that are stored for ``num_rows`` rows."""
         return int(self.record[f"shared_{name}"][0] + num_rows * self.record[f"varying_{name}"][0])
 
     @property
     def num_varying_pieces(self) -> int:
-        """Pieces with tables of their own for each row."""
+        """Number of pieces whose tables are stored once per row."""
         return len(self.pieces) - self.num_shared_pieces
 
 
@@ -54,9 +54,9 @@ def place_slots(plan: FusedProgram, passes: Passes, varies: np.ndarray) -> Slots
     """Lay out the bound numbers of a plan.
 
     Args:
-        plan: the plan.
-        passes: the plan as passes.
-        varies: bool (C,), columns that are not the same in all rows.
+        plan: the fused program.
+        passes: the passes of the plan.
+        varies: bool (C,), columns that differ between rows.
     """
     run_varies, term_varies = _runs_that_vary(plan, varies), _of_columns(varies, plan.term_column)
     run_slot, run_order = _shared_first(run_varies)
@@ -105,7 +105,10 @@ def place_slots(plan: FusedProgram, passes: Passes, varies: np.ndarray) -> Slots
 
 
 def leaf_records(plan: FusedProgram) -> tuple[np.ndarray, int]:
-    """Return the leaves as records, and how many gradient numbers they have: three a rotation vector, else one."""
+    """Return the leaves as records, and their number of gradients: 3 for a rotation vector, 1 for any other angle.
+
+    A leaf with a constant angle has no gradient.
+    """
     leaves = np.zeros(len(plan.leaf_kind), dtype=records.LEAF)
     for name in ("coefficient", "offset", "quaternion", "kind", "column"):
         leaves[name] = getattr(plan, f"leaf_{name}")
