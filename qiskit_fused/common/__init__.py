@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Helpers that know nothing of circuits: byte sizes, arrays, bounded caches, forks, threads of jobs, cancellation.
+"""Helpers that do not depend on circuits: byte sizes, arrays, bounded caches, forks, threads of jobs, cancellation.
 
 Every other folder may import this folder. It imports no other folder.
 """

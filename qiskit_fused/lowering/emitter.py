@@ -35,7 +35,7 @@ FROM_Z: dict[str, Quaternion] = {"X": (_HALF, 0.0, _HALF, 0.0), "Y": (_HALF, -_H
 
 
 def constant(radians: float) -> Angle:
-    """Return a constant angle."""
+    """Return a constant angle in radians."""
     return Angle(-1, 0.0, radians)
 
 
@@ -89,7 +89,7 @@ def _around_axis(quaternion: Quaternion, phase: float) -> tuple[Quaternion, Angl
     """Write a constant ``U = e^{i phase} (a - i (b X + c Y + d Z))`` as ``e^{i rest} V P(theta) V^+``.
 
     Returns:
-        V as a quaternion, theta (None where U is a phase), and the rest (None where it is 0).
+        V as a quaternion, theta (None if U is a phase), and the rest (None if the rest is 0). Both are in radians.
     """
     a, b, c, d = quaternion
     norm = math.sqrt(b * b + c * c + d * d)

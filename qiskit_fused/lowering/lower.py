@@ -64,7 +64,7 @@ def _instructions(circuit: QuantumCircuit) -> Iterable[CircuitInstruction]:
 
 
 def _active_qubits(circuit: QuantumCircuit) -> list[int]:
-    """Return the qubits of a circuit that some instruction acts on, ascending."""
+    """Return the numbers of the circuit's qubits on which some instruction acts, ascending."""
     active: set = set()
     for instruction in _instructions(circuit):
         name = instruction.name

@@ -32,8 +32,8 @@ TABLE_CLASSES[RVGate] = "rv"
 def stored_operation(instruction: CircuitInstruction) -> Instruction:
     """Return the operation of an instruction as the circuit stores it.
 
-    Qiskit stores standard gates and the matrix of a `UnitaryGate` in native code: a change of the Python object does
-    not reach the circuit.
+    Qiskit stores standard gates and the matrix of a `UnitaryGate` in native code, so a change of the Python object does
+    not change the circuit.
     """
     operation = instruction.operation
     if instruction.is_standard_gate():

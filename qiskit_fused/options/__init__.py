@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of the primitives: keywords of the user come in, checked `FusedOptions` go out.
+"""The options of the primitives. Keywords of the user come in, and checked `FusedOptions` go out.
 
 May import only ``common``.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Program: a circuit in device-free form, as data.
+"""The `Program`: a circuit as data, for every engine and device.
 
-A Program holds the circuit twice. `gates` are the original gates, for the reference engine. `ops` is the normal
-form all fast engines run: one-qubit rotations (leaves) and commuting diagonal terms, nothing else.
+A Program holds the circuit twice. `gates` are the original gates, for the reference engine. `ops` is the normal form
+for all fast engines: one-qubit rotations (leaves) and commuting diagonal terms, and nothing else.
 
 Conventions (used everywhere):
 
@@ -217,7 +217,7 @@ class Program:
 
     @property
     def takes_states(self) -> bool:
-        """Whether each row has a start state of its own."""
+        """Whether each row has its own start state."""
         return self.any_start or bool(self.encodings)
 
     def encodes(self, parameters: np.ndarray | None) -> bool:
