@@ -84,19 +84,14 @@ class Fused(GpuContender):
         self.num_inputs, self.rows = workload.num_inputs, workload.batch
 
     def __call__(self, parameters: np.ndarray) -> Result:
-        from qiskit_fused.primitives.gradient_requests import all_pairs
+
+        from qiskit_fused.engines.request import GradientRequest, Request, all_pairs
 
         rows = len(parameters)
-        evaluation = self.engine.evaluate(
-            self.plan,
-            self.operators,
-            self.program.columns(parameters),
-            all_pairs(rows, 1),
-            gradient=True,
-            cotangents=np.full(rows, 1 / rows),
-            sum_columns=np.arange(self.program.num_columns) >= self.num_inputs,
-            dtype=self.dtype,
-        )
+        summed = np.arange(self.program.num_columns) >= self.num_inputs
+        gradient = GradientRequest(cotangents=np.full(rows, 1 / rows), summed=summed)
+        request = Request(self.program.columns(parameters), all_pairs(rows, 1), gradient, dtype=self.dtype)
+        evaluation = self.engine.evaluate(self.plan, self.operators, request)
         assert evaluation.gradients is not None
         self.stats = evaluation.stats
         return evaluation.values, evaluation.gradients[:, self.num_inputs :].sum(axis=0)

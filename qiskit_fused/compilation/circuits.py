@@ -186,11 +186,6 @@ class CompileCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def candidate(self, circuit: QuantumCircuit) -> CompiledCircuit | None:
-        """Return the cached compiled circuit of this object if the size is the same, without a full comparison."""
-        entry = self._entries.get(id(circuit))
-        return entry if entry is not None and entry._fits(circuit) else None
-
     def get(self, circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
         """Compile a circuit, or return its cached compiled circuit if the circuit has not changed.
 

@@ -11,15 +11,16 @@ to its column, where ``psi_g, lam_g`` are the states just after gate g; the mean
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qiskit_fused.common.bits import spread
-from qiskit_fused.engines.interface import NO_STATES, Ends, Evaluation, Watch
+from qiskit_fused.engines.evaluation import Evaluation
+from qiskit_fused.engines.interface import Watch
+from qiskit_fused.engines.request import Request
 from qiskit_fused.lowering.gate_table import apply_gate, gate_generators, gate_matrix
-from qiskit_fused.options.method import REVERSE, Method
+from qiskit_fused.options.method import REVERSE
 from qiskit_fused.program.program import Gate, Program
 
 if TYPE_CHECKING:
@@ -31,71 +32,91 @@ class ReferenceEngine:
     """The oracle of the test-suite. It uncomputes, whatever the method."""
 
     def evaluate(
-        self,
-        plan: FusedProgram,
-        observables: Observables,
-        columns: np.ndarray,
-        pairs: tuple[np.ndarray, np.ndarray],
-        *,
-        gradient: bool = False,
-        imaginary: bool = False,
-        cotangents: np.ndarray | None = None,
-        sum_columns: np.ndarray | None = None,
-        dtype: str = "complex128",
-        method: Method = REVERSE,
-        ends: Ends = NO_STATES,
-        meanwhile: Callable[[], Any] | None = None,
-        watch: Watch | None = None,
+        self, plan: FusedProgram, observables: Observables, request: Request, watch: Watch | None = None
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
-        program = plan.program
+        program, columns, pairs = plan.program, request.columns, request.pairs
         terms = observables.restrict(program.wires)
-        row_of, observable_of = (np.asarray(part, dtype=np.int64) for part in pairs)
-        values = np.zeros(len(row_of))
-        by_row = cotangents is not None or ends.final_cotangents is not None
-        num_gradients = len(columns) if by_row else len(row_of)
-        gradients = np.zeros((num_gradients, columns.shape[1])) if gradient else None
-        of_states, final_states = None, None
-        if gradient and ends.initial_gradients:
-            of_states = np.zeros((num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
-        if ends.final:
-            final_states = np.zeros((len(columns), 1 << plan.num_qubits), dtype=np.complex128)
-        takes_all = ends.final or ends.final_cotangents is not None
-        rows = np.arange(len(columns)) if takes_all else np.unique(row_of)
-        num_adjoint_states = len(rows) if by_row else len(row_of)
-        steps = _Steps(watch, len(program.gates) * (len(rows) + gradient * (len(rows) + num_adjoint_states)))
+        found, rows = _empty_evaluation(plan, request), _simulated_rows(request)
+        steps = _Steps(watch, len(program.gates) * _count_sweeps(request, len(rows)))
         for row in rows:
-            start = None
-            if ends.initial is not None:
-                start = _all_qubits(plan, ends.initial[row if len(ends.initial) > 1 else 0])
-            psi = final_state(program, columns[row], dtype, steps, start)
-            if final_states is not None:
-                final_states[row] = psi[_final_order(plan)]
-            mine = np.flatnonzero(row_of == row)
-            lams = [apply_observable(terms, observable, psi) for observable in observable_of[mine]]
-            values[mine] = [np.vdot(psi, lam).real for lam in lams]
-            if gradients is not None:
-                out = mine
-                if cotangents is not None:
-                    weighted = [weight * lam for weight, lam in zip(cotangents[mine].astype(psi.real.dtype), lams)]
-                    out, lams = np.array([row]), [np.sum(weighted, axis=0)]
-                elif ends.final_cotangents is not None:
-                    lam = np.zeros_like(psi)
-                    lam[_final_order(plan)] = ends.final_cotangents[row] / 2
-                    out, lams = np.array([row]), [lam]
-                derivatives, lams = _pull_back(program, columns[row], psi, lams, steps)
-                gradients[out] = derivatives.imag if imaginary else derivatives.real
-                if of_states is not None:
-                    seen = spread(_simulated(plan))
-                    of_states[out] = [(2j if imaginary else 2) * lam[seen] for lam in lams]
-        stats = {
+            mine = np.flatnonzero(pairs.row == row)
+            psi = final_state(program, columns[row], request.dtype, steps, _initial_state(plan, request, row))
+            lams = [apply_observable(terms, observable, psi) for observable in pairs.observable[mine]]
+            found.values[mine] = [np.vdot(psi, lam).real for lam in lams]
+            if found.final_states is not None:
+                found.final_states[row] = psi[_final_order(plan)]
+            if request.gradient is None:
+                continue
+            place = [row] if request.gradients_are_per_row else mine
+            lams = _adjoint_states(plan, request, row, mine, psi, lams)
+            derivatives, lams = _pull_back(program, columns[row], psi, lams, steps)
+            found.gradients[place] = derivatives.imag if request.imaginary else derivatives.real
+            if found.state_gradients is not None:
+                seen = spread(_simulated(plan))
+                found.state_gradients[place] = [(2j if request.imaginary else 2) * lam[seen] for lam in lams]
+        found.stats = {
             "device": "reference",
             "kernels": "numpy",
-            "dtype": dtype,
+            "dtype": request.dtype,
             "rows": len(rows),
-            "sweeps": 1 + 2 * bool(gradient),
-        } | ({"method": REVERSE.name, "states": 1} if gradient else {})
-        return Evaluation(values, gradients, stats, meanwhile() if meanwhile else None, of_states, final_states)
+            "sweeps": 1,
+        }
+        if request.gradient is not None:
+            found.stats |= {"sweeps": 3, "method": REVERSE.name, "states": 1}
+        return found
+
+
+def _empty_evaluation(plan: FusedProgram, request: Request) -> Evaluation:
+    """Return an evaluation whose arrays are zeros; values and gradients of rows without pairs stay so."""
+    found = Evaluation(np.zeros(request.num_pairs))
+    if request.gradient is not None:
+        found.gradients = np.zeros((request.num_gradients, request.num_columns))
+    if request.wants_state_gradients:
+        found.state_gradients = np.zeros((request.num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
+    if request.boundary.final:
+        found.final_states = np.zeros((request.num_rows, 1 << plan.num_qubits), dtype=np.complex128)
+    return found
+
+
+def _simulated_rows(request: Request) -> list[int]:
+    """Return the rows with pairs, or all where final states go in or come out."""
+    if request.boundary.final or request.boundary.final_cotangents is not None:
+        return list(range(request.num_rows))
+    return np.unique(request.pairs.row).tolist()
+
+
+def _count_sweeps(request: Request, num_rows: int) -> int:
+    """Count the states that are swept over all gates: psi there, and with gradients psi and each lam back."""
+    if request.gradient is None:
+        return num_rows
+    return 2 * num_rows + (num_rows if request.gradients_are_per_row else request.num_pairs)
+
+
+def _initial_state(plan: FusedProgram, request: Request, row: int) -> np.ndarray | None:
+    """Return the state of all active qubits that a row brings, with qubits that the plan leaves out in |0>."""
+    given = request.boundary.initial
+    if given is None:
+        return None
+    state = given[row if len(given) > 1 else 0]
+    psi = np.zeros(1 << plan.program.num_qubits, dtype=state.dtype)
+    psi[spread(_simulated(plan))] = state
+    return psi
+
+
+def _adjoint_states(
+    plan: FusedProgram, request: Request, row: int, mine: np.ndarray, psi: np.ndarray, lams: list[np.ndarray]
+) -> list[np.ndarray]:
+    """Return what is pulled back: O psi of each pair, their weighted sum, or half the cotangent of the final state."""
+    if request.cotangents is not None:
+        weights = request.cotangents[mine].astype(psi.real.dtype)
+        return [np.sum([weight * lam for weight, lam in zip(weights, lams)], axis=0)]
+    cotangents = request.boundary.final_cotangents
+    if cotangents is None:
+        return lams
+    lam = np.zeros_like(psi)  # lam = O psi makes 2 Re <lam|d psi>; a cotangent G of the state, Re <G|d psi>
+    lam[_final_order(plan)] = cotangents[row] / 2
+    return [lam]
 
 
 class _Steps:
@@ -119,13 +140,6 @@ def _final_order(plan: FusedProgram) -> np.ndarray:
     """Return the amplitude of the program's final state that each amplitude of the plan's is."""
     bits = plan.wires[plan.wires >= 0]
     return spread(plan.program.wires[plan.wires >= 0][np.argsort(bits)].tolist())
-
-
-def _all_qubits(plan: FusedProgram, state: np.ndarray) -> np.ndarray:
-    """Return a start state of the plan's bits with all other active qubits in |0>."""
-    psi = np.zeros(1 << plan.program.num_qubits, dtype=state.dtype)
-    psi[spread(_simulated(plan))] = state
-    return psi
 
 
 def final_state(

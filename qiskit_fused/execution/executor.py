@@ -12,24 +12,20 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import replace
-from itertools import pairwise
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakSet
-
-import numpy as np
 
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.cancellation import CANCELLED, Cancellation
 from qiskit_fused.common.forks import cached_property, in_child, new_lock
 from qiskit_fused.common.row_errors import shifted
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.engines.interface import Evaluation, Watch
-from qiskit_fused.execution.initial_states import RowStarts
+from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.progress import Part
+from qiskit_fused.execution.row_cuts import cut_into
 from qiskit_fused.options import FusedOptions
-from qiskit_fused.program.observables import Observables
 
 # Work is counted in gates times amplitudes, 0.3 ns each on one core. A portion is 20 ms, since a Dask task takes 2.5 ms
 # and a pool's 0.3 ms beside its work, or more where there would be very many, up to a second.
@@ -43,10 +39,13 @@ _UNPICKLED = 3  # times the bytes of its pickle that an object takes, about
 _POLL_SECONDS = 0.05  # between two looks at whether the work was cancelled
 
 
-def cut_rows(
+def cut_portions(
     options: FusedOptions, compiled: CompiledCircuit, num_rows: int, num_adjoint_states: int | None
 ) -> list[slice]:
     """Return the portions of a batch, none where it is to run in this process.
+
+    Portions are cut before all other cuts: each is work for a process of its own, whose memory limit and blocks are its
+    own too, and only the portion decides how many rows travel at a time.
 
     Args:
         options: without an executor there are no portions; nor in a child of the process that uses the executor, which
@@ -65,73 +64,12 @@ def cut_rows(
     count = min(max(work // size, 1), num_rows)
     if count == 1 and options.device != "cuda":  # which this machine may not have
         return []
-    ends = [num_rows * number // count for number in range(count + 1)]
-    return [slice(*pair) for pair in pairwise(ends)]
+    return cut_into(count, num_rows)
 
 
 def options_of_workers(options: FusedOptions) -> FusedOptions:
     """Return the options that hold on a worker."""
     return replace(options, executor=None, progress=False, num_threads=options.num_threads or 1, seed=None)
-
-
-def evaluate_portions(
-    evaluate: Callable[..., Evaluation],
-    options: FusedOptions,
-    portions: list[slice],
-    circuit_and_operators: tuple[CompiledCircuit, Observables],
-    values: np.ndarray,
-    pairs: tuple[np.ndarray, np.ndarray],
-    *,
-    cotangents: np.ndarray | None,
-    starts: RowStarts,
-    meanwhile: Callable[[], Any] | None,
-    watch: Watch | None,
-    **flags: Any,
-) -> list[Evaluation]:
-    """Have workers do what `execution.evaluate`, given as ``evaluate``, does; return the evaluation of each portion.
-
-    Their stats are the metrics of a worker, without seconds.
-    """
-    given = options_of_workers(options)
-
-    def arguments(number: int) -> tuple[Any, ...]:
-        rows = portions[number]
-        chosen = slice(*np.searchsorted(pairs[0], (rows.start, rows.stop)))
-        own_pairs = pairs[0][chosen] - np.int32(rows.start), pairs[1][chosen]
-        weights = None if cotangents is None else cotangents[chosen]
-        keywords = {**flags, "cotangents": weights, "starts": starts.part(rows)}
-        return evaluate, given, values[rows], own_pairs, keywords
-
-    answer = None
-
-    def ask() -> None:
-        nonlocal answer
-        answer = meanwhile() if meanwhile is not None else None
-
-    evaluations = list(
-        run_portions(options.executor, _evaluate, circuit_and_operators, arguments, portions, ask, watch)
-    )
-    return [replace(evaluations[0], answer=answer), *evaluations[1:]]
-
-
-def _evaluate(
-    compiled: CompiledCircuit,
-    operators: Observables,
-    cancelled: Cancellation,
-    evaluate: Callable[..., Evaluation],
-    options: FusedOptions,
-    values: np.ndarray,
-    pairs: tuple[np.ndarray, np.ndarray],
-    keywords: dict[str, Any],
-) -> Evaluation:
-    metrics: dict[str, Any] = {}
-
-    def watch(done: int, total: int) -> bool:
-        return cancelled.is_set()
-
-    found = evaluate(options, compiled, operators, values, pairs, metrics=metrics, watch=watch, **keywords)
-    metrics.pop("seconds")
-    return replace(found, stats=metrics)
 
 
 def run_portions(
@@ -140,7 +78,6 @@ def run_portions(
     shared: Sequence[Any],
     arguments: Callable[[int], tuple[Any, ...]],
     portions: Sequence[slice],
-    meanwhile: Callable[[], Any] | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Any]:
     """Call ``function(*shared, cancelled, *arguments(number))`` on workers for each portion, and yield what it returns.
@@ -153,7 +90,6 @@ def run_portions(
         shared: what all portions share, kept by workers. Objects that do not change, compared by identity.
         arguments: the others of a portion, by its number.
         portions: of the rows.
-        meanwhile: called once, while workers work.
         watch: told how many rows are done, of how many; True ends the work.
 
     Raises:
@@ -170,8 +106,6 @@ def run_portions(
             while begun < min(turn + _IN_FLIGHT, len(portions)):
                 run.submit(begun, whole=begun < num_whole)
                 begun += 1
-            if turn == 0 and meanwhile is not None:
-                meanwhile()
             while turn not in results:
                 for number, result in run.next_results():
                     if isinstance(result, _Missing):

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from qiskit_fused.common.cancellation import current, uninterrupted
@@ -108,25 +107,6 @@ class Progress:
             self._next += 1
             self._row = ""
             self._tell(self._begin)
-
-    @contextmanager
-    def share(self, begin: float, end: float) -> Iterator[None]:
-        """Count what `watch` hears meanwhile as that share of the part, as fractions of it.
-
-        Raises:
-            RuntimeError: when the job was cancelled.
-        """
-        if self._cancellation is not None:
-            self._cancellation.check()
-        whole = self._begin, self._end
-        size = self._end - self._begin
-        self._begin, self._end = self._begin + int(begin * size), self._begin + int(end * size)
-        try:
-            yield
-            if self._total:
-                self._tell(self._end)
-        finally:
-            self._begin, self._end = whole
 
     def watch(self, done: int, total: int) -> bool:
         """Hear from an engine how much of the part is done; say whether to end it (see `engines.Watch`)."""

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.arrays import real_values
 from qiskit_fused.common.row_errors import RowError
-from qiskit_fused.execution.initial_states import RowStarts
+from qiskit_fused.execution.finite_values import is_finite
+from qiskit_fused.execution.row_cuts import JoinedArrays
 
 Cotangents = np.ndarray | Callable[[np.ndarray], np.ndarray]
 
@@ -26,37 +28,72 @@ class Vjp(NamedTuple):
             None where no states were given or this was not asked for.
     """
 
-    values: np.ndarray
-    inputs: np.ndarray | None
-    weights: np.ndarray
-    initial_states: np.ndarray | None = None
+    values: Any
+    inputs: Any = None
+    weights: Any = None
+    initial_states: Any = None
 
 
-class Rows(NamedTuple):
-    """Rows that were checked."""
+class RowBatch(NamedTuple):
+    """B rows of inputs, the weights that all rows share, and what is wanted: arrays of the host, or of a CUDA device.
 
-    inputs: np.ndarray  # (B, I)
-    weights: np.ndarray  # (W,)
-    starts: RowStarts
-    cotangents: Any = None  # (B, K), or a function; None if no gradient, or a Jacobian, is wanted
+    Attributes:
+        inputs: float64 (B, I).
+        weights: float64 (W,).
+        initial_states: (B, 2**n) on the qubits of the circuit, or None.
+        cotangents: float64 (B, K), where the gradient of the sum of cotangents times values is wanted; or a function
+            of the values that returns them.
+        jacobian: whether the gradient of each value is wanted.
+        input_gradients, weight_gradients, state_gradients: which gradients matter.
+    """
 
-    def part(self, rows: slice) -> Rows:
+    inputs: Any
+    weights: Any
+    initial_states: Any = None
+    cotangents: Any = None
+    jacobian: bool = False
+    input_gradients: bool = True
+    weight_gradients: bool = True
+    state_gradients: bool = False
+
+    @property
+    def num_rows(self) -> int:
+        """B, rows."""
+        return len(self.inputs)
+
+    def rows(self, rows: slice) -> RowBatch:
         """Return some of the rows."""
-        if rows == slice(0, len(self.inputs)):
+        if rows == slice(0, self.num_rows):
             return self
-        cotangents = None if self.cotangents is None else self.cotangents[rows]
-        return Rows(self.inputs[rows], self.weights, self.starts.part(rows), cotangents)
+        states, cotangents = (
+            None if array is None else array[rows] for array in (self.initial_states, self.cotangents)
+        )
+        return self._replace(inputs=self.inputs[rows], initial_states=states, cotangents=cotangents)
+
+    def num_adjoint_states(self, num_observables: int) -> int | None:
+        """Return the cotangents to go back with, None where no gradients are wanted."""
+        if self.jacobian:
+            return self.num_rows * num_observables
+        return None if self.cotangents is None else self.num_rows
 
 
-class Found(NamedTuple):
-    """What one evaluation of some rows gives."""
+def join_rows(batch: RowBatch, parts: Iterable[tuple[slice, Vjp]]) -> Vjp:
+    """Put what was found for slices of a batch together; gradients of weights add up, but for those of a Jacobian."""
+    joined, num_rows = JoinedArrays(), batch.num_rows
+    of_weights: Any = None
+    for rows, found in parts:
+        joined.put("values", found.values, rows, num_rows)
+        joined.put("inputs", found.inputs, rows, num_rows)
+        joined.put("initial_states", found.initial_states, rows, num_rows)
+        if batch.jacobian:
+            joined.put("weights", found.weights, rows, num_rows)
+        elif found.weights is not None:
+            of_weights = found.weights if of_weights is None else of_weights + found.weights
+    weights = joined["weights"] if batch.jacobian else of_weights
+    return Vjp(joined["values"], joined["inputs"], weights, joined["initial_states"])
 
-    values: np.ndarray  # (b, K)
-    gradients: Any  # (b, P), or (b K, P) of a Jacobian; None if not asked for
-    of_states: Any  # (b, 2**n), or None
 
-
-def check_cotangents(cotangents: Any, shape: tuple[int, int]) -> np.ndarray:
+def check_cotangents(cotangents: Any, shape: tuple[int, int]) -> Any:
     """Return cotangents as an array (B, K); a ValueError names the first that is not finite."""
     if isinstance(cotangents, tuple) and cotangents and np.ndim(cotangents[0]) == 0:  # (loss, dloss/dvalue)
         raise TypeError(
@@ -66,7 +103,13 @@ def check_cotangents(cotangents: Any, shape: tuple[int, int]) -> np.ndarray:
     array = real_values(cotangents, "cotangents", "value of each row")
     if array.shape != shape:
         raise ValueError(f"cotangents have shape {array.shape}; allowed: {shape}, one for each value.")
-    if not np.isfinite(array).all():
+    check_finite_cotangents(array)
+    return array
+
+
+def check_finite_cotangents(array: Any) -> None:
+    """Raise a ValueError that names the first cotangent that is not finite."""
+    if not is_finite(array):
+        array = to_numpy(array)
         row, column = np.argwhere(~np.isfinite(array))[0].tolist()
         raise RowError(f"the cotangent of observable {column} in ", row, f" is {array[row, column]}.")
-    return array

@@ -3,82 +3,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from qiskit_fused.common.row_errors import shifted
-from qiskit_fused.engines.interface import Ends, Evaluation, Watch
-from qiskit_fused.execution.initial_states import FROM_CIRCUIT, RowStarts, join
+from qiskit_fused.engines.evaluation import Evaluation
+from qiskit_fused.engines.interface import Watch
+from qiskit_fused.engines.request import NO_PAIRS, BoundaryStates, GradientRequest, Request
+from qiskit_fused.execution.row_cuts import cut_evenly, evaluate_slices, rows_that_fit, share
 from qiskit_fused.execution.shared_parts import OBSERVABLE, ROWS, Sharing
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import Observables, TermMasks
-from qiskit_fused.program.program import OpKind, Program
+from qiskit_fused.program.program import OpKind
 
-MOST_BYTES = 1 << 28  # of states and matrices at a time
-LIMIT_SHARE = 4  # these take at most this part of memory_limit
-_FEW_FLIPS = 8  # of an observable: more are a matrix product
-
-Pairs = tuple[np.ndarray, np.ndarray]
-_NO_PAIRS: Pairs = (np.zeros(0, np.int32), np.zeros(0, np.int32))
-
-
-class Wanted(NamedTuple):
-    """Which gradients of weighted sums a caller needs.
-
-    Attributes:
-        summed: bool (C,), columns of which only the sum over all rows matters.
-        unused: bool (C,), columns whose gradients do not matter.
-    """
-
-    summed: np.ndarray
-    unused: np.ndarray
-
-    @classmethod
-    def of(cls, program: Program, inputs: np.ndarray, weights: np.ndarray) -> tuple[Wanted, Wanted]:
-        """Return what matters of inputs, one value a row, and weights, summed; first without gradients of the inputs.
-
-        Args:
-            program: the circuit.
-            inputs: columns of the inputs.
-            weights: columns of the weights.
-        """
-        masks = np.zeros((2, program.num_parameters), bool)
-        masks[0, inputs] = masks[1, weights] = True
-        of_inputs, of_weights = map(program.depends_on, masks)
-        return cls(~of_inputs, ~of_weights), cls(~of_inputs, np.zeros_like(of_inputs))
-
-
-class Batch(NamedTuple):
-    """What `execution.evaluate` is asked, see there, and how it is done."""
-
-    sharing: Sharing
-    operators: Observables
-    columns: np.ndarray
-    pairs: Pairs
-    gradient: bool
-    cotangents: np.ndarray | None
-    starts: RowStarts
-    wanted: Wanted | None
-    dtype: str
-    room: int  # bytes of states and matrices at a time
-    mode: str = ROWS
+MOST_BYTES = 1 << 28  # bytes of states and matrices at a time, at most
+LIMIT_SHARE = 4  # states and matrices take at most this part of memory_limit
+_FEW_FLIPS = 8  # sets of flipped bits of an observable; one with more is applied as a matrix product
 
 
 class Run(Protocol):
-    """Evaluates a plan on the engine of the batch: keywords are those of `Engine.evaluate`."""
+    """Evaluates a plan on the device of the batch."""
 
-    def __call__(
-        self, plan: FusedProgram, columns: np.ndarray, pairs: Pairs, starts: RowStarts = FROM_CIRCUIT, **flags: Any
-    ) -> Evaluation:
-        """Return what the engine returns."""
+    def __call__(self, plan: FusedProgram, request: Request, watch: Watch | None) -> Evaluation:
+        """Return what an engine returns."""
 
 
-def find_mode(batch: Batch) -> str:
+class SharedBatch(NamedTuple):
+    """A batch in which rows share some gates.
+
+    Attributes:
+        sharing: the parts of the plan.
+        operators: the observables.
+        request: rows and pairs.
+        room: bytes of states and matrices at a time.
+        mode: PREFIX or OBSERVABLE, or ROWS before that is decided.
+    """
+
+    sharing: Sharing
+    operators: Observables
+    request: Request
+    room: int
+    mode: str = ROWS
+
+    @property
+    def gradient(self) -> bool:
+        """Whether gradients are wanted."""
+        return self.request.gradient is not None
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the states of a row that are held at a time."""
+        return (64 if self.gradient else 32) << self.sharing.plan.num_qubits
+
+    @property
+    def matrix_bytes(self) -> int:
+        """Bytes of observables as matrices, and of the columns of the suffix."""
+        size = 1 << self.sharing.plan.num_qubits
+        matrices = (3 if self.gradient else 2) * len(self.operators) * np.dtype(self.request.dtype).itemsize
+        return size * (size * (matrices + 48) + 16 * self.request.num_columns)
+
+
+def find_mode(batch: SharedBatch) -> str:
     """Return the mode that takes least of those that the batch allows; ROWS where nothing is shared."""
-    question = len(batch.columns), len(batch.operators), batch.gradient, _goes_back(batch)
+    goes_back = _goes_back(batch.sharing, batch.request)
+    question = batch.request.num_rows, len(batch.operators), batch.gradient, goes_back
     for evolve in (True, False):
         mode = batch.sharing.choose(*question, evolve)
         if mode == ROWS or _allows(batch, mode):
@@ -86,89 +75,72 @@ def find_mode(batch: Batch) -> str:
     return ROWS
 
 
-def _allows(batch: Batch, mode: str) -> bool:
+def _allows(batch: SharedBatch, mode: str) -> bool:
     """Say whether the batch can be evaluated in the mode PREFIX or OBSERVABLE, within its room."""
-    sharing, wanted = batch.sharing, batch.wanted
+    sharing, request = batch.sharing, batch.request
     if batch.gradient:
         parts = [sharing.prefix] + [sharing.suffix] * (mode == OBSERVABLE)
         used = np.logical_or.reduce([_columns_used(part) for part in parts if part is not None])
-        if batch.cotangents is None:  # each pair has a gradient of its own
+        if not request.gradients_are_per_row:
             if mode == OBSERVABLE or used.any():
                 return False
-        elif wanted is None or (used & ~(wanted.summed | wanted.unused)).any():
+        elif request.summed_columns is None or (used & ~request.summed_columns).any():
             return False
-    if mode == OBSERVABLE and not (_matrix_bytes(batch) <= batch.room and _is_product(batch)):
+    if mode == OBSERVABLE and not (batch.matrix_bytes <= batch.room and _is_product(batch)):
         return False
-    return _row_bytes(batch) <= batch.room
+    return batch.row_bytes <= batch.room
 
 
-def _is_product(batch: Batch) -> bool:
+def _is_product(batch: SharedBatch) -> bool:
     """Say whether the pairs are all pairs of rows and observables."""
-    num_rows, count = len(batch.columns), len(batch.operators)
-    if len(batch.pairs[0]) != num_rows * count:
+    num_rows, count = batch.request.num_rows, len(batch.operators)
+    if batch.request.num_pairs != num_rows * count:
         return False
-    rows, chosen = (part.reshape(num_rows, count) for part in batch.pairs)
+    rows, chosen = (part.reshape(num_rows, count) for part in batch.request.pairs)
     return bool((chosen == np.arange(count)).all() and (rows == np.arange(num_rows)[:, None]).all())
 
 
-def evaluate_shared(
-    run: Run, batch: Batch, meanwhile: Callable[[], Any] | None = None, watch: Watch | None = None
-) -> Evaluation:
+def evaluate_shared(run: Run, batch: SharedBatch, watch: Watch | None = None) -> Evaluation:
     """Evaluate a batch in the mode PREFIX or OBSERVABLE; the stats of its parts are for ``run`` to keep.
 
-    Gradients of columns of which only the sum matters are in the first row as far as they come from shared parts.
+    For columns of which only the sum over rows matters, row 0 of the gradients has what comes from prefix and suffix.
     """
-    sharing, gradient = batch.sharing, batch.gradient
-    prefix, one, start, backwards = sharing.prefix, batch.columns[:1], None, None
-    answer = None if meanwhile is None else meanwhile()
+    sharing, request = batch.sharing, batch.request
+    prefix, start, backwards = sharing.prefix, None, None
+    first = Request(request.columns[:1], NO_PAIRS, dtype=request.dtype)
     if prefix is not None:
-        start = _final_states(run, prefix, one, FROM_CIRCUIT, None, share(watch, 0, 0, 1))
-        if gradient and _columns_used(prefix).any():
+        start = _final_states(run, prefix, first, share(watch, 0, 0, 1))
+        if batch.gradient and _columns_used(prefix).any():
             backwards = np.zeros_like(start)
     evolved = _Evolved(run, batch, watch) if batch.mode == OBSERVABLE else None
-    parts = []
-    for rows, watch_block in _blocks(batch, watch):
-        part = _part(batch, rows)
-        with shifted(rows.start):
-            if evolved is not None:
-                found = evolved.evaluate(part, start, watch_block)
-            else:
-                ends = Ends(start, backwards is not None)
-                flags: dict[str, Any] = {
-                    "gradient": gradient,
-                    "cotangents": part.cotangents,
-                    "ends": ends,
-                    "watch": watch_block,
-                }
-                found = run(sharing.rest, part.columns, part.pairs, **flags)
-        if backwards is not None:
-            assert found.state_gradients is not None
-            backwards += found.state_gradients.sum(axis=0)
-        parts.append(found)
-    found = join(parts)
-    gradients = found.gradients
-    if gradients is not None and evolved is not None:
-        gradients[0] += evolved.gradient(share(watch, 1, 1, 1))
-    if gradients is not None and prefix is not None and backwards is not None:
-        ends = Ends(final_cotangents=backwards)
-        back = run(prefix, one, _NO_PAIRS, gradient=True, ends=ends, watch=share(watch, 1, 1, 1))
-        assert back.gradients is not None
-        gradients[0] += back.gradients[0]
-    of_states = found.state_gradients if prefix is None else None
-    return Evaluation(found.values, gradients, {}, answer, of_states)
+
+    def evaluate(part: Request, watch: Watch | None) -> Evaluation:
+        if start is not None:
+            part = part._replace(boundary=BoundaryStates(start))
+        if part.gradient is not None and start is not None:
+            part = part._replace(gradient=part.gradient._replace(of_initial_states=backwards is not None))
+        found = run(sharing.rest, part, watch) if evolved is None else evolved.evaluate(part, watch)
+        if backwards is None:
+            return found
+        backwards[...] += found.state_gradients.sum(axis=0)
+        return replace(found, state_gradients=None)
+
+    slices = cut_evenly(request.num_rows, rows_that_fit(batch.room, batch.row_bytes))
+    found = evaluate_slices(request, slices, evaluate, watch)
+    if batch.gradient and evolved is not None:
+        found.gradients[0] += evolved.gradient(share(watch, 1, 1, 1))
+    if prefix is not None and backwards is not None:
+        back = first._replace(gradient=GradientRequest(), boundary=BoundaryStates(final_cotangents=backwards))
+        found.gradients[0] += run(prefix, back, share(watch, 1, 1, 1)).gradients[0]
+    return Evaluation(found.values, found.gradients, state_gradients=found.state_gradients)
 
 
-def _final_states(
-    run: Run,
-    plan: FusedProgram,
-    columns: np.ndarray,
-    starts: RowStarts,
-    initial: np.ndarray | None,
-    watch: Watch | None = None,
-) -> np.ndarray:
-    states = run(plan, columns, _NO_PAIRS, starts, ends=Ends(initial, final=True), watch=watch).final_states
-    assert states is not None
-    return states
+def _final_states(run: Run, plan: FusedProgram, request: Request, watch: Watch | None) -> np.ndarray:
+    """Return the states of rows behind a plan; the request keeps only its columns and initial states."""
+    boundary = request.boundary._replace(final=True)
+    found = run(plan, request._replace(pairs=NO_PAIRS, gradient=None, boundary=boundary), watch)
+    assert found.final_states is not None
+    return found.final_states
 
 
 class _Evolved:
@@ -180,26 +152,25 @@ class _Evolved:
     conj(phi_b[j]) phi_b[i].
     """
 
-    def __init__(self, run: Run, batch: Batch, watch: Watch | None):
-        suffix, size = batch.sharing.suffix, 1 << batch.sharing.plan.num_qubits
-        assert suffix is not None
-        self._run, self._suffix, self._columns = run, suffix, np.repeat(batch.columns[:1], size, axis=0)
-        self._basis, self._dtype = np.eye(size, dtype=np.complex128), batch.dtype
-        states = _final_states(run, suffix, self._columns, FROM_CIRCUIT, self._basis, share(watch, 0, 0, 1))
-        states = states.astype(batch.dtype, copy=False)
-        terms = batch.operators.restrict(suffix.wires)
+    def __init__(self, run: Run, batch: SharedBatch, watch: Watch | None):
+        sharing, dtype, size = batch.sharing, batch.request.dtype, 1 << batch.sharing.plan.num_qubits
+        assert sharing.suffix is not None
+        self._run, self._sharing, self._suffix = run, sharing, sharing.suffix
+        columns = np.repeat(batch.request.columns[:1], size, axis=0)
+        self._basis = Request(columns, NO_PAIRS, None, BoundaryStates(np.eye(size, dtype=np.complex128)), dtype)
+        states = _final_states(run, self._suffix, self._basis, share(watch, 0, 0, 1)).astype(dtype, copy=False)
+        terms = batch.operators.restrict(self._suffix.wires)
         self._moved = [apply_observable(terms, k, states) for k in range(len(batch.operators))]  # [j]: O_k U|j>
         self._matrices = [states.conj() @ moved.T for moved in self._moved]
         self._weighted = [np.zeros_like(states) for _ in self._moved] if batch.gradient else []  # R_k
 
-    def evaluate(self, part: Batch, start: np.ndarray | None, watch: Watch | None) -> Evaluation:
+    def evaluate(self, part: Request, watch: Watch | None) -> Evaluation:
         """Evaluate some rows, which differ in the middle only; the gradient is without that of the suffix."""
-        middle = part.sharing.middle
+        middle = self._sharing.middle
         assert middle is not None
-        question = middle, part.columns, part.starts
-        goes_back = part.gradient and _goes_back(part)
-        phi = _final_states(self._run, *question, start, share(watch, 0, 1, 3) if goes_back else watch)
-        phi = phi.astype(self._dtype, copy=False)
+        goes_back = part.gradient is not None and _goes_back(self._sharing, part)
+        phi = _final_states(self._run, middle, part, share(watch, 0, 1, 3) if goes_back else watch)
+        phi = phi.astype(part.dtype, copy=False)
         num_rows, count = len(phi), len(self._matrices)
         values = np.empty((num_rows, count))
         weights = None if part.cotangents is None else part.cotangents.reshape(num_rows, count).astype(phi.real.dtype)
@@ -207,25 +178,31 @@ class _Evolved:
         for k, matrix in enumerate(self._matrices):
             turned = phi @ matrix.T
             values[:, k] = np.einsum("bi,bi->b", phi.conj(), turned).real
-            if part.gradient:
+            if part.gradient is not None:
                 assert weights is not None
                 cotangents += 2 * weights[:, k, None] * turned
                 self._weighted[k] += phi.conj().T @ (weights[:, k, None] * phi)
         if not goes_back:
-            return Evaluation(values.ravel(), np.zeros(part.columns.shape) if part.gradient else None)
-        ends = Ends(start, start is not None, final_cotangents=cotangents.astype(np.complex128))
+            return Evaluation(values.ravel(), None if part.gradient is None else np.zeros(part.columns.shape))
+        assert part.gradient is not None
         found = self._run(
-            middle, part.columns, _NO_PAIRS, part.starts, gradient=True, ends=ends, watch=share(watch, 1, 3, 3)
+            middle,
+            part._replace(
+                pairs=NO_PAIRS,
+                gradient=part.gradient._replace(cotangents=None, summed=None, unused=None),
+                boundary=part.boundary._replace(final_cotangents=cotangents.astype(np.complex128)),
+            ),
+            share(watch, 1, 3, 3),
         )
         return replace(found, values=values.ravel())
 
     def gradient(self, watch: Watch | None) -> np.ndarray:
         """Return what the suffix adds to the gradient, (C,), once all rows were evaluated."""
         cotangents = sum(2 * weighted @ moved for weighted, moved in zip(self._weighted, self._moved))
-        ends = Ends(self._basis, final_cotangents=np.asarray(cotangents, dtype=np.complex128))
-        found = self._run(self._suffix, self._columns, _NO_PAIRS, gradient=True, ends=ends, watch=watch)
-        assert found.gradients is not None
-        return found.gradients.sum(axis=0)
+        boundary = self._basis.boundary._replace(final_cotangents=np.asarray(cotangents, dtype=np.complex128))
+        request = self._basis._replace(gradient=GradientRequest(), boundary=boundary)
+        gradients: np.ndarray = self._run(self._suffix, request, watch).gradients
+        return gradients.sum(axis=0)
 
 
 def apply_observable(terms: TermMasks, observable: int, states: np.ndarray) -> np.ndarray:
@@ -253,14 +230,14 @@ def apply_observable(terms: TermMasks, observable: int, states: np.ndarray) -> n
     return result
 
 
-def _goes_back(batch: Batch) -> bool:
+def _goes_back(sharing: Sharing, request: Request) -> bool:
     """Say whether some gradient of the middle, or of the states it starts in, matters."""
-    middle, wanted = batch.sharing.middle, batch.wanted
-    if middle is None or wanted is None or batch.sharing.prefix is not None:
+    middle, gradient = sharing.middle, request.gradient
+    if middle is None or gradient is None or gradient.unused is None or sharing.prefix is not None:
         return True
-    if middle.takes_states and batch.starts.gradients:
+    if middle.takes_states and gradient.of_initial_states:
         return True
-    return bool((_columns_used(middle) & ~wanted.unused).any())
+    return bool((_columns_used(middle) & ~gradient.unused).any())
 
 
 def _columns_used(plan: FusedProgram) -> np.ndarray:
@@ -270,43 +247,3 @@ def _columns_used(plan: FusedProgram) -> np.ndarray:
     vectors = plan.leaf_column[plan.leaf_kind == OpKind.RV]
     used[vectors + 1] = used[vectors + 2] = True
     return used[:-1]
-
-
-def _row_bytes(batch: Batch) -> int:
-    """Return the bytes of the states of a row that are held at a time."""
-    return (64 if batch.gradient else 32) << batch.sharing.plan.num_qubits
-
-
-def _matrix_bytes(batch: Batch) -> int:
-    size = 1 << batch.sharing.plan.num_qubits
-    matrices = (3 if batch.gradient else 2) * len(batch.operators) * np.dtype(batch.dtype).itemsize
-    return size * (size * (matrices + 48) + 16 * batch.columns.shape[1])
-
-
-def _blocks(batch: Batch, watch: Watch | None) -> Iterator[tuple[slice, Watch | None]]:
-    """Yield rows whose states fit the room, and what is told of them as a part of them all."""
-    num_rows = len(batch.columns)
-    size = max(batch.room // _row_bytes(batch), 1)
-    count = -(-num_rows // size)
-    for number in range(count):
-        rows = slice(num_rows * number // count, num_rows * (number + 1) // count)
-        yield rows, share(watch, number, number + 1, count)
-
-
-def _part(batch: Batch, rows: slice) -> Batch:
-    if rows == slice(0, len(batch.columns)):
-        return batch
-    chosen = slice(*np.searchsorted(batch.pairs[0], (rows.start, rows.stop)))
-    return batch._replace(
-        columns=batch.columns[rows],
-        pairs=(batch.pairs[0][chosen] - np.int32(rows.start), batch.pairs[1][chosen]),
-        cotangents=None if batch.cotangents is None else batch.cotangents[chosen],
-        starts=batch.starts.part(rows),
-    )
-
-
-def share(watch: Watch | None, begin: int, end: int, whole: int) -> Watch | None:
-    """Return what hears of a part of the work, from begin to end of a whole."""
-    if watch is None or (begin, end) == (0, whole):
-        return watch
-    return lambda done, total: watch(begin * total + (end - begin) * done, whole * total)

@@ -11,11 +11,12 @@ import torch
 from qiskit_machine_learning import QiskitMachineLearningError
 from qiskit_machine_learning.connectors import TorchConnector
 
-from qiskit_fused.execution.device_expectations import DeviceExpectations
 from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.execution.row_batches import Vjp
 from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
-from qiskit_fused.torch.conversion import from_gpu, is_on_gpu, to_gpu
-from qiskit_fused.torch.layer import apply, ask_gpu
+from qiskit_fused.torch.conversion import is_on_gpu
+from qiskit_fused.torch.evaluation import TensorRows, evaluate_on_gpu
+from qiskit_fused.torch.layer import apply
 
 
 class FusedTorchConnector(TorchConnector):
@@ -47,12 +48,10 @@ class _NetworkFunction(torch.autograd.Function):
         ctx.network = network
         ctx.save_for_backward(inputs, weights)
 
-        def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> torch.Tensor:
-            return from_gpu(gpu.values(*to_gpu(gpu, rows, weights)), weights).float()
-
         with network._user_names():
-            values = _ask_gpu(network._outputs, inputs, weights, ask)
-        if values is not None:
+            found = _evaluate_on_gpu(network._outputs, TensorRows(weights, inputs))
+        if found is not None:
+            values = found.values.float()
             return values[0] if inputs.ndim == 1 else values.reshape(*inputs.shape[:-1], -1)
         values = torch.as_tensor(network.forward(_array(inputs), _array(weights)), dtype=torch.float)
         return (values[0] if inputs.ndim == 1 else values).to(inputs.device)
@@ -79,16 +78,11 @@ class _NetworkGradients(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         input_gradients = network.input_gradients and needed[0]
 
-        def ask(gpu: DeviceExpectations, rows: torch.Tensor) -> Any:
-            arrays = to_gpu(gpu, rows, weights, cotangents.reshape(len(rows), -1))
-            vjp = gpu.value_and_vjp(*arrays, input_gradients=input_gradients, state_gradients=False)
-            of_inputs = from_gpu(vjp.inputs, inputs).reshape(inputs.shape) if input_gradients else None
-            return of_inputs, from_gpu(vjp.weights, weights)
-
+        rows = TensorRows(weights, inputs, None, cotangents, (needed[1], input_gradients, False))
         with network._user_names():
-            gradients = _ask_gpu(network._differentiated_outputs, inputs, weights, ask, gradient=True)
-        if gradients is not None:
-            return gradients
+            found = _evaluate_on_gpu(network._differentiated_outputs, rows)
+        if found is not None:
+            return None if found.inputs is None else found.inputs.reshape(inputs.shape), found.weights
         arrays = _array(inputs), _array(weights), _array(cotangents)
         _, of_inputs, of_weights = network._value_and_vjp(*arrays, input_gradients, needed[1])
         return None if of_inputs is None else _like(inputs, of_inputs), _like(weights, of_weights)
@@ -101,29 +95,18 @@ class _NetworkGradients(torch.autograd.Function):
         )
 
 
-def _ask_gpu(
-    function_of: Callable[[], Expectations | None],
-    inputs: torch.Tensor,
-    weights: torch.Tensor,
-    ask: Callable[[DeviceExpectations, torch.Tensor], Any],
-    gradient: bool = False,
-) -> Any:
-    """Evaluate a network on the GPU that holds the tensors; return None if they must be copied to the CPU instead.
-
-    Args:
-        function_of: returns the network as a function, or None if the network is not evaluated by fused sweeps.
-        inputs: (..., I).
-        weights: (W,).
-        ask: evaluates the function for inputs as rows (B, I).
-        gradient: whether ``ask`` computes gradients.
-    """
-    if not (is_on_gpu(weights) and is_on_gpu(inputs)):
+def _evaluate_on_gpu(function_of: Callable[[], Expectations | None], rows: TensorRows) -> Vjp | None:
+    """Evaluate a network's function of inputs (..., I) on their GPU; None where they go by way of the host."""
+    inputs, cotangents = rows.inputs, rows.cotangents
+    if not (is_on_gpu(rows.weight) and is_on_gpu(inputs)):
         return None
     function = function_of()
     if function is None:
         return None
-    rows = inputs.reshape(inputs.shape[:-1].numel(), inputs.shape[-1])
-    return ask_gpu(function, weights, rows, None, lambda gpu: ask(gpu, rows), gradient)
+    inputs = inputs.reshape(inputs.shape[:-1].numel(), inputs.shape[-1])
+    if cotangents is not None:
+        cotangents = cotangents.reshape(len(inputs), -1)
+    return evaluate_on_gpu(function, rows._replace(inputs=inputs, cotangents=cotangents))
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,13 @@ from qiskit_machine_learning.gradients import DerivativeType, EstimatorGradientR
 from qiskit_fused.common.row_blocks import take_rows
 from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.engines.request import NO_STATES, BoundaryStates, GradientRequest, Request, all_pairs
 from qiskit_fused.execution.derivatives import check_derivatives, pull_back
-from qiskit_fused.execution.evaluate import Pairs, evaluate
-from qiskit_fused.execution.initial_states import FROM_CIRCUIT, WITHOUT_GRADIENTS, RowStarts, check_states
+from qiskit_fused.execution.evaluate import evaluate
+from qiskit_fused.execution.initial_states import check_states
 from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.options import FusedOptions
-from qiskit_fused.primitives.gradient_requests import Batch, all_pairs
+from qiskit_fused.primitives.gradient_requests import Batch
 from qiskit_fused.program.observables import Observables
 
 # Which parts of a derivative to evaluate, imaginary or not. The keys are names: qiskit-algorithms has its own enum.
@@ -33,9 +33,8 @@ def differentiate_rows(
     values: np.ndarray,
     columns: np.ndarray | None = None,
     initial_states: Any = None,
-    meanwhile: Callable[[], bool] | None = None,
-) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Return values (B, K), gradients (B, K, P) of all pairs of rows and observables, and the answer of ``meanwhile``.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return values (B, K) and gradients (B, K, P) of all pairs of rows and observables.
 
     Args:
         options: how the engine runs.
@@ -45,25 +44,23 @@ def differentiate_rows(
         values: finite numbers (B, P).
         columns: the parameters to differentiate; None is all.
         initial_states: see `FusedEstimatorGradient.value_and_gradient`.
-        meanwhile: called once, beside the sweeps.
     """
-    starts = FROM_CIRCUIT if compiled.program.encodes(columns) else WITHOUT_GRADIENTS
+    boundary, encodes = NO_STATES, compiled.program.encodes(columns)
     if initial_states is not None:
-        states = check_states(initial_states, compiled.num_qubits)
-        values, states = _same_number(values, states)
-        starts = RowStarts(states, gradients=False)
+        values, states = _same_number(values, check_states(initial_states, compiled.num_qubits))
+        boundary, encodes = BoundaryStates(states, on_circuit_qubits=True), False
     pairs = all_pairs(len(values), operators.num_observables)
+    gradient = GradientRequest(of_initial_states=encodes)
+    request = Request(values, pairs, gradient, boundary, options.dtype)
     imaginary = _IMAGINARY_PARTS[derivative_type.name]
-    parts = (Part.of(compiled, len(values), len(pairs[0])) for _ in imaginary)
+    parts = (Part.of(compiled, request.num_rows, request.num_pairs) for _ in imaginary)
     with Progress(options.progress, parts) as progress:
-        evs, gradients, answer = _differentiate(
-            options, imaginary, compiled, operators, values, pairs, progress, starts=starts, meanwhile=meanwhile
-        )
+        evs, gradients = _differentiate(options, imaginary, compiled, operators, request, progress)
     gradients = gradients.reshape(len(values), operators.num_observables, len(compiled.parameters))
     check_derivatives(compiled, values, gradients, columns)
     if columns is not None:
         gradients = gradients[:, :, columns]
-    return evs.reshape(len(values), operators.num_observables), gradients, answer
+    return evs.reshape(len(values), operators.num_observables), gradients
 
 
 def _same_number(values: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +94,7 @@ def run_batches(
         if batch.error is not None:
             raise batch.error
     parts = (
-        Part.of(batch.compiled, len(batch.values), len(batch.pairs[0]))
+        Part.of(batch.compiled, len(batch.values), len(batch.pairs.row))
         for batch in batches
         for _ in imaginary
         if batch.compiled is not None
@@ -106,14 +103,16 @@ def run_batches(
         for batch in batches:
             assert batch.compiled is not None and batch.operators is not None
             with renumbered(batch.request_of):
-                _, found, _ = _differentiate(
-                    options, imaginary, batch.compiled, batch.operators, batch.values, batch.pairs, progress, metrics
+                gradient = GradientRequest(of_initial_states=True)
+                request = Request(batch.values, batch.pairs, gradient, dtype=options.dtype)
+                _, found = _differentiate(
+                    options, imaginary, batch.compiled, batch.operators, request, progress, metrics
                 )
             for given, columns, requests in batch.subsets:
                 pairs = batch.back[requests]
                 part = take_rows(found, pairs)
                 with renumbered(batch.index[requests].item):
-                    check_derivatives(batch.compiled, batch.values, part, columns, batch.pairs[0][pairs])
+                    check_derivatives(batch.compiled, batch.values, part, columns, batch.pairs.row[pairs])
                 if columns is not None:
                     part = part[:, columns]
                 if len(requests) == count:
@@ -131,32 +130,19 @@ def _differentiate(
     imaginary_parts: tuple[bool, ...],
     compiled: CompiledCircuit,
     operators: Observables,
-    values: np.ndarray,
-    pairs: Pairs,
+    request: Request,
     progress: Progress,
     metrics: dict[str, Any] | None = None,
-    starts: RowStarts = FROM_CIRCUIT,
-    meanwhile: Callable[[], bool] | None = None,
-) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Return values (N,) and gradients (N, P) of the pairs, of the parts asked, and meanwhile's answer."""
-    parts = []
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return values (N,) and gradients (N, P) of the pairs, real or imaginary parts or both."""
+    gradient, parts = request.gradient, []
+    assert gradient is not None
     for imaginary in imaginary_parts:
         progress.next_part()
-        evaluation = evaluate(
-            options,
-            compiled,
-            operators,
-            values,
-            pairs,
-            gradient=True,
-            imaginary=imaginary,
-            starts=starts,
-            metrics=metrics,
-            meanwhile=meanwhile,
-            watch=progress.watch,
-        )
-        assert evaluation.gradients is not None
+        if imaginary:
+            request = request._replace(gradient=gradient._replace(imaginary=True))
+        found = evaluate(options, compiled, operators, request, metrics=metrics, watch=progress.watch)
         seen = None if imaginary else operators  # 2 Im <psi|O|d psi> depends on all gates
-        parts.append(pull_back(compiled, values, evaluation.gradients, pairs, seen))
+        parts.append(pull_back(compiled, request.columns, found.gradients, request.pairs, seen))
     gradients = parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
-    return evaluation.values, gradients, evaluation.answer
+    return found.values, gradients

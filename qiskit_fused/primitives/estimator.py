@@ -28,14 +28,16 @@ from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observable_errors import wrong_width
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.compilation.templates import find_template
+from qiskit_fused.engines.request import Request, all_pairs
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
-from qiskit_fused.execution.evaluate import check_device, check_finite, evaluate
+from qiskit_fused.execution.devices import check_device
+from qiskit_fused.execution.evaluate import evaluate
+from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.lowering.errors import fallback_circuit
 from qiskit_fused.options.fused_options import EngineOptionsDict, FusedOptions, Unpack
 from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.estimator_batches import Task, join_tasks, name_owner
-from qiskit_fused.primitives.gradient_requests import all_pairs
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.pub_errors import name_row, not_broadcastable, unbound, wrong_values
 
@@ -308,9 +310,10 @@ def _run_group(group: list[Task], options: FusedOptions, metrics: dict[str, Any]
     else:
         operators, array, owners, pairs, back = join_tasks(group)
     evs = np.zeros(0)
-    if len(pairs[0]):
+    if len(pairs.row):
+        request = Request(array, pairs, dtype=options.dtype)
         with renumbered(lambda row: name_owner(row, owners)):
-            evs = evaluate(options, compiled, operators, array, pairs, metrics=metrics, watch=progress.watch).values
+            evs = evaluate(options, compiled, operators, request, metrics=metrics, watch=progress.watch).values
         if back is not None:
             evs = evs[back]
     position = 0

@@ -13,7 +13,7 @@ from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit_fused.common.row_blocks import are_equal, join_arrays, unique_sorted
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.compilation.observables import CoercedObservables, stack_observables
-from qiskit_fused.execution.evaluate import Pairs
+from qiskit_fused.engines.request import Pairs
 from qiskit_fused.primitives.pub_errors import name_row
 from qiskit_fused.program.observables import Observables
 
@@ -68,8 +68,9 @@ def join_tasks(group: list[Task]) -> tuple[Observables, np.ndarray, list[tuple[i
         columns.append(_spread(operators[id(part)][0], task.observables.shape, task.shape))
     row, observable = (np.concatenate(parts) for parts in (rows, columns))
     # the engine wants pairs sorted by row, and each only once
-    key, back = unique_sorted(row * max(num_observables, 1) + observable)
-    pairs = ((key // max(num_observables, 1)).astype(np.int32), (key % max(num_observables, 1)).astype(np.int32))
+    count = max(num_observables, 1)
+    key, back = unique_sorted(row * count + observable)
+    pairs = Pairs((key // count).astype(np.int32), (key % count).astype(np.int32))
     stacked = stack_observables([part for _, part in operators.values()])
     return stacked, join_arrays([task.values for _, task in owners]), owners, pairs, back
 

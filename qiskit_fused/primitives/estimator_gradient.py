@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -18,7 +18,8 @@ from qiskit_fused.common.display import arguments_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.execution.arguments import ordered_rows
-from qiskit_fused.execution.evaluate import check_device, check_finite
+from qiskit_fused.execution.devices import check_device
+from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.options.gradient_options import GradientOptions, split_options
 from qiskit_fused.options.keywords import checks_keywords
@@ -27,11 +28,6 @@ from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.gradient_requests import make_batches
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.objective import Objective
-
-# A circuit is compared with what was compiled beside the sweeps where that takes longer than starting a thread, and
-# where the sweeps leave a processor idle: threads that share a row would wait for the one that has to make way.
-_COMPARED_BESIDE_SWEEPS = 400  # gates, at least
-_SWEPT_BY_ONE_THREAD = 13  # qubits, at most
 
 
 class FusedEstimatorGradient(BaseEstimatorGradient):
@@ -163,7 +159,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         """Return values and gradients of all pairs of rows and observables: the fast path for training loops.
 
         A call makes no job and no lists of rows. It takes about 30 us of Python beside the sweeps, and compares the
-        circuit with what was compiled (0.3 us per gate; of large circuits beside the sweeps). Observables are
+        circuit with what was compiled (0.3 us per gate). Observables are
         recognised by identity, so keep the objects. `objective` makes the function of one point that SciPy wants.
 
         Args:
@@ -189,45 +185,15 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             ValueError: for shapes that do not fit, foreign parameters, values or derivatives that are not finite, or
                 states whose norm is not 1; it names the row.
         """
-        given = observables, parameter_values, initial_states
         if parameters is not None and not isinstance(parameters, Parameter):
             parameters = list(parameters)
-        if isinstance(circuit, CompiledCircuit):
-            return self._value_and_gradient(circuit, given, parameters)[:2]
-        candidate = COMPILED.candidate(circuit)
-        if (
-            candidate is not None
-            and candidate.num_instructions >= _COMPARED_BESIDE_SWEEPS
-            and candidate.num_qubits <= _SWEPT_BY_ONE_THREAD
-            and self.fused_options.progress is False  # which does not begin again when the circuit has changed
-        ):
-            try:
-                *results, unchanged = self._value_and_gradient(
-                    candidate, given, parameters, lambda: candidate.describes(circuit)
-                )
-            except Exception:
-                if candidate.describes(circuit):
-                    raise
-                unchanged = False  # the error may be one of the circuit as it was
-            if unchanged:
-                return results[0], results[1]
         compiled = COMPILED.get(circuit)
-        return self._value_and_gradient(compiled, given, parameters)[:2]
-
-    def _value_and_gradient(
-        self,
-        compiled: CompiledCircuit,
-        given: tuple[Any, Any, Any],
-        parameters: Iterable[Parameter] | Parameter | None,
-        meanwhile: Callable[[], bool] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
-        observables, parameter_values, initial_states = given
         operators = circuit_observables(observables, compiled.num_qubits).operators
         values = ordered_rows(parameter_values, compiled.parameters)
         check_finite(values, compiled.parameters)
         columns = None if parameters is None else compiled.find_columns("parameters", parameters)
         return differentiate_rows(
-            self.fused_options, self._derivative_type, compiled, operators, values, columns, initial_states, meanwhile
+            self.fused_options, self._derivative_type, compiled, operators, values, columns, initial_states
         )
 
     def objective(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,14 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.parametertable import ParameterView
 
 from qiskit_fused.common.arrays import real_values
-from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.row_blocks import copy_rows, unique_sorted
 from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit, check_circuit
 from qiskit_fused.compilation.observable_errors import wrong_width
 from qiskit_fused.compilation.observables import as_list, coerce_observables, or_all_z, stack_observables
+from qiskit_fused.engines.request import Pairs, all_pairs
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
-from qiskit_fused.execution.evaluate import Pairs, check_finite
+from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.program.observables import Observables
 
 
@@ -50,7 +50,7 @@ class Batch:
 
     def request_of(self, row: int) -> int:
         """Return the first request that a row of `values` is of, for errors."""
-        return int(self.index[np.flatnonzero(self.pairs[0][self.back] == row)[0]])
+        return int(self.index[np.flatnonzero(self.pairs.row[self.back] == row)[0]])
 
 
 def make_batches(circuits: Any, observables: Any, parameter_values: Any, parameters: Any) -> tuple[list[Batch], int]:
@@ -182,7 +182,7 @@ def _take_observables(batch: Batch, observables: Any) -> None:
         number[group] = k
     row, batch.values = _distinct_rows(batch.values, number, len(groups))
     key, batch.back = unique_sorted(row * len(groups) + number)
-    batch.pairs = (key // len(groups)).astype(np.int32), (key % len(groups)).astype(np.int32)
+    batch.pairs = Pairs((key // len(groups)).astype(np.int32), (key % len(groups)).astype(np.int32))
 
 
 def _distinct_rows(values: np.ndarray, number: np.ndarray, num_observables: int) -> tuple[np.ndarray, np.ndarray]:
@@ -226,41 +226,3 @@ def columns_of(known: tuple[Parameter, ...], compiled: CompiledCircuit | None, p
         return np.array([known.index(parameter) for parameter in parameters], dtype=np.intp)
     except (KeyError, ValueError):
         return None
-
-
-_PAIRS: BoundedCache[Pairs] = BoundedCache(32 << 20)
-
-
-def all_pairs(num_rows: int, num_observables: int) -> Pairs:
-    """Return all pairs of rows and observables, sorted by row, as read-only int32 arrays; small ones are kept."""
-    key = num_rows, num_observables
-    pairs = _PAIRS.get(key)
-    if pairs is None:
-        row, observable = np.divmod(np.arange(num_rows * num_observables, dtype=np.int32), max(num_observables, 1))
-        row.setflags(write=False)
-        observable.setflags(write=False)
-        pairs = _PAIRS.put(key, (row, observable), row.nbytes + observable.nbytes)
-    return pairs
-
-
-def join_rows(parts: Iterator[tuple[slice, Any]], num_rows: int) -> Any:
-    """Return arrays of all rows from those of some rows after the others; of all rows at once, these themselves."""
-    whole: Any = None
-    for rows, found in parts:
-        if whole is None:
-            whole = found
-            if rows != slice(0, num_rows):
-                whole = tuple(
-                    None if part is None else np.empty((num_rows, *part.shape[1:]), part.dtype) for part in found
-                )
-        for array, part in zip(whole, found):
-            if array is not part:
-                array[rows] = part
-    return whole
-
-
-def as_slice(columns: np.ndarray) -> Any:
-    """Return a slice that selects the same columns, or these."""
-    if len(columns) and (columns == columns[0] + np.arange(len(columns))).all():
-        return slice(int(columns[0]), int(columns[0]) + len(columns))
-    return columns

@@ -11,12 +11,13 @@ from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused.compilation.circuits import COMPILED
 from qiskit_fused.compilation.observables import LiveObservables
+from qiskit_fused.engines.request import Request, all_pairs
 from qiskit_fused.execution.arguments import is_by_name, order_of, ordered_values, values_by_name
-from qiskit_fused.execution.evaluate import check_finite, evaluate
+from qiskit_fused.execution.evaluate import evaluate
+from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.differentiation import differentiate_rows
-from qiskit_fused.primitives.gradient_requests import all_pairs
 
 
 class _HasOptions(Protocol):
@@ -76,7 +77,7 @@ class Objective:
             TypeError: for values that are not real numbers.
             ValueError: for another number of values, or values that are not finite.
         """
-        values, gradients, _ = differentiate_rows(
+        values, gradients = differentiate_rows(
             self._engine.fused_options,
             DerivativeType.REAL,
             self._compiled,
@@ -91,7 +92,8 @@ class Objective:
         row, options, compiled = self._row_of(x), self._engine.fused_options, self._compiled
         with Progress(options.progress, (Part.of(compiled, 1) for _ in range(1))) as progress:
             progress.next_part()
-            found = evaluate(options, compiled, self._observables.now(), row, all_pairs(1, 1), watch=progress.watch)
+            request = Request(row, all_pairs(1, 1), dtype=options.dtype)
+            found = evaluate(options, compiled, self._observables.now(), request, watch=progress.watch)
         return float(found.values[0])
 
     def gradient(self, x: Any) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convert tensors of PyTorch to arrays of NumPy or of an engine on a GPU, and back. This module imports torch."""
+"""Tensors of PyTorch <-> arrays of NumPy, and of an engine on a GPU. Importing this module imports torch."""
 
 from __future__ import annotations
 
@@ -11,39 +11,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qiskit_fused.execution.device_expectations import DeviceExpectations
-
 
 def is_on_gpu(tensor: Tensor) -> bool:
     """Say whether a tensor is in the memory of a CUDA device."""
     return bool(tensor.is_cuda)
 
 
-def to_gpu(gpu: DeviceExpectations, *tensors: Tensor, dtype: torch.dtype = torch.float64) -> list[Any]:
-    """Return tensors on a GPU as arrays of the engine. A tensor of the same dtype shares its memory with the array."""
-    plain = (tensor.detach().to(dtype).resolve_conj().resolve_neg().contiguous() for tensor in tensors)
-    return [gpu.runtime.from_dlpack(tensor) for tensor in plain]
+def to_array(tensor: Tensor | None, runtime: Any, dtype: torch.dtype = torch.float64) -> Any:
+    """Return a tensor as an array, which shares its memory where that has the same dtype and is in the same place.
 
-
-def from_gpu(array: Any, like: Tensor) -> Tensor:
-    """Return an array of the engine as a tensor with the dtype of ``like``. Equal dtypes share the memory."""
-    tensor = torch.from_dlpack(array)
-    return (tensor.real if tensor.is_complex() and not like.is_complex() else tensor).to(like.dtype)
-
-
-def to_numpy(tensor: Tensor | None, dtype: torch.dtype = torch.float64) -> Any:
-    """Return a tensor as a NumPy array; None for None. A tensor of the same dtype in CPU memory shares its memory."""
+    Args:
+        tensor: any tensor; None stays None.
+        runtime: that of the CUDA device the tensor and the array are on; None makes an array of NumPy.
+        dtype: of the array.
+    """
     if tensor is None:
         return None
-    # first to the CPU, because some devices have no float64
+    if runtime is not None:
+        return runtime.from_dlpack(tensor.detach().to(dtype).resolve_conj().resolve_neg().contiguous())
+    # first to the CPU: not every device has float64
     return tensor.detach().cpu().to(dtype).resolve_conj().resolve_neg().numpy()
 
 
-def to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    """Return a NumPy array as a tensor with the dtype and device of ``like``. Equal ones share the memory."""
-    if np.iscomplexobj(array) and not like.is_complex():
-        array = array.real
-    return torch.from_numpy(array).to(like.dtype).to(like.device)
+def to_tensor(array: Any, like: Tensor) -> Tensor:
+    """Return an array as a tensor of the dtype and device of another; a new array's memory is shared if that can be."""
+    tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
+    if tensor.is_complex() and not like.is_complex():
+        tensor = tensor.real
+    return tensor.to(like.dtype).to(like.device)
 
 
 def device_of(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -14,12 +14,9 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit_fused.common.display import arguments_text
 from qiskit_fused.common.row_errors import indexed
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
-from qiskit_fused.execution.device_expectations import DeviceExpectations, on_device
-from qiskit_fused.execution.evaluate import check_device
+from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.expectations import Expectations
-from qiskit_fused.execution.row_batches import Vjp
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords
 
@@ -34,7 +31,8 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
-from qiskit_fused.torch.conversion import as_rows, device_of, from_gpu, is_on_gpu, to_gpu, to_numpy, to_tensor
+from qiskit_fused.torch.conversion import as_rows
+from qiskit_fused.torch.evaluation import TensorRows, evaluate_tensors
 
 
 class FusedLayer(nn.Module):
@@ -249,18 +247,9 @@ class _Values(torch.autograd.Function):
         ctx.expectations, ctx.shape = expectations, shape
         ctx.save_for_backward(weight, inputs, initial_states)
 
-        def ask(gpu: DeviceExpectations) -> Any:
-            values = gpu.values(*to_gpu(gpu, inputs, weight), *_states_to_gpu(gpu, expectations, initial_states))
-            return from_gpu(values, weight)
-
         with indexed(shape):
-            if (gpu_values := ask_gpu(expectations, weight, inputs, initial_states, ask)) is not None:
-                return gpu_values
-            with device_of(weight):
-                values = expectations.values(
-                    to_numpy(inputs), to_numpy(weight), initial_states=to_numpy(initial_states, torch.complex128)
-                )
-        return to_tensor(values, weight)
+            values: Tensor = evaluate_tensors(expectations, TensorRows(weight, inputs, initial_states)).values
+        return values
 
     @staticmethod
     def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -288,25 +277,10 @@ class _Gradients(torch.autograd.Function):
         inputs: Tensor,
         initial_states: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
-        def ask(gpu: DeviceExpectations) -> Any:
-            states = _states_to_gpu(gpu, expectations, initial_states)
-            flags = {"input_gradients": needed[1], "state_gradients": needed[2]}
-            vjp = gpu.value_and_vjp(*to_gpu(gpu, inputs, weight, cotangents), *states, **flags)
-            return _gradients(vjp, needed, (weight, inputs, initial_states), from_gpu)
-
-        if (gradients := ask_gpu(expectations, weight, inputs, initial_states, ask, gradient=True)) is not None:
-            return gradients
-        with device_of(weight):
-            vjp = expectations.value_and_vjp(
-                to_numpy(inputs),
-                to_numpy(weight),
-                to_numpy(cotangents),
-                initial_states=to_numpy(initial_states, torch.complex128),
-                input_gradients=needed[1],
-                weight_gradients=needed[0],
-                state_gradients=needed[2],
-            )
-        return _gradients(vjp, needed, (weight, inputs, initial_states), to_tensor)
+        rows = TensorRows(weight, inputs, initial_states, cotangents, needed)
+        found = evaluate_tensors(expectations, rows)
+        gradients = (found.weights, found.inputs, found.initial_states)
+        return tuple(gradient if is_needed else None for is_needed, gradient in zip(needed, gradients))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
@@ -314,58 +288,6 @@ class _Gradients(torch.autograd.Function):
             "qiskit_fused.torch has no second derivatives, and this differentiates a gradient; "
             "detach the gradient, or leave create_graph=True out."
         )
-
-
-def _gradients(
-    vjp: Vjp, needed: tuple[bool, ...], tensors: tuple[Tensor | None, ...], convert: Callable[[Any, Tensor], Tensor]
-) -> tuple[Tensor | None, ...]:
-    """Return the gradients that are needed, each with the dtype and device of its tensor; None for all others."""
-    gradients = (vjp.weights, vjp.inputs, vjp.initial_states)
-    return tuple(
-        convert(gradient, tensor) if is_needed and gradient is not None and tensor is not None else None
-        for is_needed, gradient, tensor in zip(needed, gradients, tensors)
-    )
-
-
-def ask_gpu(
-    expectations: Expectations,
-    weight: Tensor,
-    inputs: Tensor,
-    initial_states: Tensor | None,
-    ask: Callable[[DeviceExpectations], Any],
-    gradient: bool = False,
-) -> Any:
-    """Evaluate on the GPU that holds the tensors, in torch's current stream.
-
-    Args:
-        expectations: the function to evaluate.
-        weight: (W,).
-        inputs: (B, I).
-        initial_states: (B, 2^n), or None.
-        ask: converts tensors to arrays, evaluates the function, and converts the results to tensors. It is called with
-            the tensors' device and torch's stream as the current ones.
-        gradient: whether ``ask`` computes gradients.
-
-    Returns:
-        The result of ``ask``; None if the tensors must be copied to the CPU instead.
-    """
-    if not (is_on_gpu(weight) and inputs.device == weight.device):
-        return None
-    with torch.cuda.device(weight.device):
-        gpu = on_device(expectations, len(inputs), gradient=gradient, any_start=initial_states is not None)
-        if gpu is None:
-            return None
-        with gpu.runtime.stream(torch.cuda.current_stream().cuda_stream):
-            try:
-                return ask(gpu)
-            except DoesNotFit:
-                if expectations.options.device != "auto":
-                    raise
-                return None  # the caller copies the tensors to CPU memory, and `evaluate` reports the reason
-
-
-def _states_to_gpu(gpu: DeviceExpectations, expectations: Expectations, states: Tensor | None) -> list[Any]:
-    return [] if states is None else to_gpu(gpu, states, dtype=getattr(torch, expectations.options.dtype))
 
 
 def _empty_weights(initial_weights: Any, count: int) -> Tensor:

@@ -17,7 +17,7 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions
 from qiskit_fused.common.row_errors import RowError, renumbered, row_index, shifted
 from qiskit_fused.execution import executor as workers
-from qiskit_fused.execution import expectations as training
+from qiskit_fused.execution import row_functions as training
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.program import amplitude_encoding as starts
 

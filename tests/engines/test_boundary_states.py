@@ -3,12 +3,12 @@
 
 import numpy as np
 import pytest
+from asking import Ends, ask
 from engine_cases import TOLERANCE, all_pairs, assert_agree, on_engines, random_circuit, random_observables, rows_of
 from qiskit.circuit.library import real_amplitudes
 from qiskit.quantum_info import Statevector
 
 from qiskit_fused.compilation.observables import coerce_observables
-from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine, apply_observable
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
@@ -51,7 +51,7 @@ def assert_equal_up_to_phase(states, expected, dtype):
 @every_size
 def test_final_states_are_those_of_qiskits_statevector(make_engine, num_qubits, dtype):
     plan, operators, columns = question(num_qubits)
-    found = make_engine(2).evaluate(plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(final=True))
+    found = ask(make_engine(2), plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(final=True))
     circuit = circuit_of(num_qubits)
     expected = np.array([Statevector(circuit.assign_parameters(row[: circuit.num_parameters])).data for row in columns])
     order = np.zeros(1, np.int64)
@@ -65,7 +65,7 @@ def test_final_states_are_those_of_qiskits_statevector(make_engine, num_qubits, 
 def test_final_states_come_with_values_of_pairs(make_engine, num_qubits, dtype):
     plan, operators, columns = question(num_qubits)
     pairs = all_pairs(3, 2)
-    found = make_engine(2).evaluate(plan, operators, columns, pairs, dtype=dtype, ends=Ends(final=True))
+    found = ask(make_engine(2), plan, operators, columns, pairs, dtype=dtype, ends=Ends(final=True))
     terms = operators.restrict(plan.wires)
     expected = [np.vdot(psi, apply_observable(terms, k, psi)).real for psi in found.final_states for k in range(2)]
     np.testing.assert_allclose(found.values, expected, atol=10 * TOLERANCE[dtype])
@@ -80,10 +80,11 @@ def test_cotangents_of_final_states_give_the_gradients_of_what_they_come_from(
     engine = make_engine(2)
     plan, operators, columns = question(num_qubits, any_start=from_states)
     initial, weights = random_states(3, num_qubits) if from_states else None, np.array([0.4, -1.2])
-    psi = engine.evaluate(plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(initial, final=True)).final_states
+    psi = ask(engine, plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(initial, final=True)).final_states
     terms = operators.restrict(plan.wires)
     cotangents = np.array([2 * sum(w * apply_observable(terms, k, row) for k, w in enumerate(weights)) for row in psi])
-    found = engine.evaluate(
+    found = ask(
+        engine,
         plan,
         operators,
         columns,
@@ -93,7 +94,8 @@ def test_cotangents_of_final_states_give_the_gradients_of_what_they_come_from(
         method=method,
         ends=Ends(initial, from_states, final_cotangents=cotangents),
     )
-    expected = ReferenceEngine().evaluate(
+    expected = ask(
+        ReferenceEngine(),
         plan,
         operators,
         columns,
@@ -111,11 +113,11 @@ def test_cotangents_of_final_states_give_the_gradients_of_what_they_come_from(
 def test_the_reference_engine_takes_and_gives_states_at_the_end():
     plan, operators, columns = question(4)
     engine, terms = ReferenceEngine(), operators.restrict(plan.wires)
-    psi = engine.evaluate(plan, operators, columns, NO_PAIRS, ends=Ends(final=True)).final_states
+    psi = ask(engine, plan, operators, columns, NO_PAIRS, ends=Ends(final=True)).final_states
     cotangents = np.array([2 * apply_observable(terms, 0, row) for row in psi])
-    found = engine.evaluate(plan, operators, columns, NO_PAIRS, gradient=True, ends=Ends(final_cotangents=cotangents))
+    found = ask(engine, plan, operators, columns, NO_PAIRS, gradient=True, ends=Ends(final_cotangents=cotangents))
     pairs = np.arange(3, dtype=np.int32), np.zeros(3, np.int32)
-    expected = engine.evaluate(plan, operators, columns, pairs, gradient=True)
+    expected = ask(engine, plan, operators, columns, pairs, gradient=True)
     np.testing.assert_allclose(found.gradients, expected.gradients, atol=1e-12)
 
 
@@ -124,7 +126,7 @@ def test_one_start_state_serves_all_rows(make_engine, num_qubits, dtype):
     plan, operators, columns = question(num_qubits, any_start=True)
     one, pairs = random_states(1, num_qubits), all_pairs(3, 2)
     shared, repeated = (
-        make_engine(2).evaluate(plan, operators, columns, pairs, gradient=True, dtype=dtype, ends=Ends(states, True))
+        ask(make_engine(2), plan, operators, columns, pairs, gradient=True, dtype=dtype, ends=Ends(states, True))
         for states in (one, np.repeat(one, 3, axis=0))
     )
     assert_agree(shared, repeated, dtype)
@@ -136,7 +138,7 @@ def test_gradients_of_final_states_do_not_depend_on_threads_bit_for_bit(make_eng
     plan, operators, columns = question(num_qubits)
     ends = Ends(final=True, final_cotangents=random_states(3, num_qubits))
     first, again = (
-        make_engine(threads).evaluate(plan, operators, columns, NO_PAIRS, gradient=True, dtype=dtype, ends=ends)
+        ask(make_engine(threads), plan, operators, columns, NO_PAIRS, gradient=True, dtype=dtype, ends=ends)
         for threads in (1, 2)
     )
     assert np.array_equal(first.gradients, again.gradients)

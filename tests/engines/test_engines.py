@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from asking import ask
 from circuits import values_of
 from engine_cases import (
     EMULATED,
@@ -39,7 +40,7 @@ def test_values_are_those_of_qiskits_statevector(engine_name, make_engine):
         observables, values = random_observables(circuit.num_qubits, 5), values_of(circuit)
         plan, operators = plan_of(circuit, observables)
         columns = plan.program.columns(values[None])
-        actual = make_engine().evaluate(plan, operators, columns, all_pairs(1, len(observables))).values
+        actual = ask(make_engine(), plan, operators, columns, all_pairs(1, len(observables))).values
         state = Statevector(circuit.assign_parameters(values))
         expected = [state.expectation_value(observable).real for observable in observables]
         np.testing.assert_allclose(actual, expected, atol=1e-10)
@@ -115,7 +116,7 @@ def test_very_many_strings_on_states_cut_into_chunks_turn_amplitudes_by_their_su
 
     plan, operators = plan_of(many_strings(num_qubits, layers=1), total_z(num_qubits))
     angles, step = np.array([0.3, 0.7, -0.4]), 1e-5
-    found = make_engine(2).evaluate(plan, operators, angles[None], all_pairs(1, 1), gradient=True, dtype=dtype)
+    found = ask(make_engine(2), plan, operators, angles[None], all_pairs(1, 1), gradient=True, dtype=dtype)
     slopes = [(energy(angles + step * unit) - energy(angles - step * unit)) / (2 * step) for unit in np.eye(3)]
     assert found.values[0] == pytest.approx(energy(angles), abs=num_qubits * TOLERANCE[dtype])
     np.testing.assert_allclose(found.gradients[0], slopes, atol=max(1e-7, 100 * TOLERANCE[dtype]))
@@ -134,8 +135,8 @@ def test_gradients_are_right_where_the_sine_or_cosine_of_a_run_is_zero(make_engi
     circuit.rx(0.4, 0)
     plan, operators = plan_of(circuit, [SparsePauliOp("XY"), SparsePauliOp("ZI"), SparsePauliOp("IX")])
     question = plan, operators, np.full((1, len(gates)), angle), all_pairs(1, 3)
-    expected = ReferenceEngine().evaluate(*question, gradient=True)
-    assert_agree(make_engine().evaluate(*question, gradient=True, dtype=dtype, method=method), expected, dtype)
+    expected = ask(ReferenceEngine(), *question, gradient=True)
+    assert_agree(ask(make_engine(), *question, gradient=True, dtype=dtype, method=method), expected, dtype)
 
 
 @pytest.mark.parametrize("num_qubits", [3, 10])
@@ -177,7 +178,7 @@ def test_equal_input_gives_equal_bits(make_engine, num_qubits, weighted, dtype):
     columns, pairs = rows_of(plan.program), all_pairs(3, 2)
     weights = np.linspace(-1, 1, 6) if weighted else None
     first, again = (
-        make_engine(threads).evaluate(plan, operators, columns, pairs, gradient=True, cotangents=weights, dtype=dtype)
+        ask(make_engine(threads), plan, operators, columns, pairs, gradient=True, cotangents=weights, dtype=dtype)
         for threads in (1, 2)
     )
     assert np.array_equal(first.values, again.values)
@@ -194,7 +195,7 @@ def test_one_plan_may_be_evaluated_from_several_threads_at_once(make_engine, eng
 
     def answer(engine, question):
         columns, pairs, gradient = question
-        return engine.evaluate(plan, operators, columns, pairs, gradient=gradient, dtype=dtype)
+        return ask(engine, plan, operators, columns, pairs, gradient=gradient, dtype=dtype)
 
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda question: answer(engine, question), questions * repeats))
@@ -207,9 +208,9 @@ def test_one_plan_may_be_evaluated_from_several_threads_at_once(make_engine, eng
 def test_only_the_pairs_asked_for_are_evaluated(make_engine):
     plan, operators = plan_of(random_circuit(4, 12, seed=9), random_observables(4, 9))
     columns = rows_of(plan.program)
-    everything = make_engine().evaluate(plan, operators, columns, all_pairs(3, 2), gradient=True)
+    everything = ask(make_engine(), plan, operators, columns, all_pairs(3, 2), gradient=True)
     rows, chosen = np.array([0, 2, 2], dtype=np.int32), np.array([1, 0, 1], dtype=np.int32)
-    some = make_engine().evaluate(plan, operators, columns, (rows, chosen), gradient=True)
+    some = ask(make_engine(), plan, operators, columns, (rows, chosen), gradient=True)
     np.testing.assert_array_equal(some.values, everything.values[2 * rows + chosen])
     np.testing.assert_array_equal(some.gradients, everything.gradients[2 * rows + chosen])
 
@@ -219,20 +220,11 @@ def test_no_pairs_are_an_empty_answer(make_engine, num_rows):
     plan, operators = plan_of(random_circuit(4, 12, seed=9), random_observables(4, 9))
     columns = rows_of(plan.program)[:num_rows]
     question = plan, operators, columns, all_pairs(0, 2)
-    nothing = make_engine().evaluate(*question, gradient=True)
+    nothing = ask(make_engine(), *question, gradient=True)
     assert nothing.values.shape == (0,)
     assert nothing.gradients.shape == (0, columns.shape[1])
-    weighted = make_engine().evaluate(*question, gradient=True, cotangents=np.empty(0))
+    weighted = ask(make_engine(), *question, gradient=True, cotangents=np.empty(0))
     assert np.array_equal(weighted.gradients, np.zeros(columns.shape))
-
-
-def test_what_is_called_meanwhile_is_called_once_and_answers(make_engine):
-    plan, operators = plan_of(random_circuit(4, 12, seed=9), total_z(4))
-    calls = []
-    question = plan, operators, rows_of(plan.program), all_pairs(3, 1)
-    found = make_engine().evaluate(*question, gradient=True, meanwhile=lambda: calls.append(0) or "answer")
-    assert (found.answer, calls) == ("answer", [0])
-    assert_agree(found, make_engine().evaluate(*question, gradient=True), "complex128")
 
 
 # Rows of three pairs, of one, of none, and of three out of order with one of them twice.
@@ -251,10 +243,10 @@ def test_cotangents_give_the_weighted_sum_of_the_jacobian_of_each_row(make_engin
     plan, operators = plan_of(circuit, observables, imaginary)
     question = plan, operators, rows_of(plan.program, num_rows=4), WEIGHTED_PAIRS
     options = {"gradient": True, "imaginary": imaginary}
-    jacobian = make_engine().evaluate(*question, **options, dtype=dtype)
-    expected = ReferenceEngine().evaluate(*question, **options, cotangents=WEIGHTS)
+    jacobian = ask(make_engine(), *question, **options, dtype=dtype)
+    expected = ask(ReferenceEngine(), *question, **options, cotangents=WEIGHTS)
     for num_threads in (1, 2):
-        found = make_engine(num_threads).evaluate(*question, **options, dtype=dtype, cotangents=WEIGHTS)
+        found = ask(make_engine(num_threads), *question, **options, dtype=dtype, cotangents=WEIGHTS)
         assert found.gradients.shape == (4, plan.program.num_columns)
         assert not found.gradients[2].any()
         assert_agree(found, expected, dtype)
@@ -270,9 +262,9 @@ def test_cotangents_of_random_circuits_agree_with_the_reference(engine_name, mak
     def check(circuit):
         plan, operators = plan_of(circuit, random_observables(circuit.num_qubits, 4))
         question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-        expected = ReferenceEngine().evaluate(*question, gradient=True, cotangents=weights)
+        expected = ask(ReferenceEngine(), *question, gradient=True, cotangents=weights)
         for dtype in TOLERANCE:
-            found = make_engine().evaluate(*question, gradient=True, cotangents=weights, dtype=dtype)
+            found = ask(make_engine(), *question, gradient=True, cotangents=weights, dtype=dtype)
             assert_agree(found, expected, dtype)
 
     check_random_circuits(engine_name, check, max_examples=30)
@@ -281,6 +273,6 @@ def test_cotangents_of_random_circuits_agree_with_the_reference(engine_name, mak
 def test_zero_cotangents_give_zero_gradients_and_all_values(make_engine, dtype):
     plan, operators = plan_of(random_circuit(4, 12, seed=9), random_observables(4, 9))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    found = make_engine().evaluate(*question, gradient=True, cotangents=np.zeros(6), dtype=dtype)
+    found = ask(make_engine(), *question, gradient=True, cotangents=np.zeros(6), dtype=dtype)
     assert not found.gradients.any()
-    np.testing.assert_allclose(found.values, ReferenceEngine().evaluate(*question).values, atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(found.values, ask(ReferenceEngine(), *question).values, atol=TOLERANCE[dtype])

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from asking import Ends, ask
 from engine_cases import all_pairs, assert_agree, plan_of, random_observables, rows_of, total_z
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,8 +42,8 @@ def test_degenerate_runs_stay_real(before, angle):
     plan, operators = plan_of(circuit, [SparsePauliOp("XXZXXX"), SparsePauliOp("IIIIXX")])
     assert plan.is_real
     question = plan, operators, np.array([[angle]]), all_pairs(1, 2)
-    expected = ReferenceEngine().evaluate(*question, gradient=True)
-    assert_agree(CpuEngine().evaluate(*question, gradient=True), expected, "complex128")
+    expected = ask(ReferenceEngine(), *question, gradient=True)
+    assert_agree(ask(CpuEngine(), *question, gradient=True), expected, "complex128")
 
 
 @pytest.mark.parametrize("gate", ["s", "sx", "t", "y"])
@@ -72,18 +73,17 @@ def test_imaginary_derivatives_of_a_real_circuit_are_those_of_the_reference():
     plan, operators = plan_of(real_amplitudes(6, reps=2), random_observables(6, 4), imaginary=True)
     assert plan.is_real
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    expected = ReferenceEngine().evaluate(*question, gradient=True, imaginary=True)
+    expected = ask(ReferenceEngine(), *question, gradient=True, imaginary=True)
     engine = CpuEngine()
-    engine.evaluate(*question)  # whose states are real
-    assert_agree(engine.evaluate(*question, gradient=True, imaginary=True), expected, "complex128")
+    ask(engine, *question)  # whose states are real
+    assert_agree(ask(engine, *question, gradient=True, imaginary=True), expected, "complex128")
 
 
 def test_real_states_take_half_the_memory():
     plan, operators = plan_of(real_amplitudes(18, reps=1), total_z(18))
     question = plan, operators, rows_of(plan.program)[:1], all_pairs(1, 1)
     real, complex_ = (
-        CpuEngine().evaluate(*question, gradient=True, imaginary=imaginary).stats["bytes"]
-        for imaginary in (False, True)
+        ask(CpuEngine(), *question, gradient=True, imaginary=imaginary).stats["bytes"] for imaginary in (False, True)
     )
     assert complex_ - real == pytest.approx(2 * 8 << 18, rel=0.05)
     assert Plan(plan).memory(gradient=True) == pytest.approx(real, rel=0.15)
@@ -106,7 +106,5 @@ def test_states_of_complex_values_do_not_serve_real_gradients():
     plan, operators = plan_of(real_amplitudes(6, reps=2), total_z(6))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 1)
     engine = CpuEngine()
-    engine.evaluate(*question, imaginary=True)
-    assert_agree(
-        engine.evaluate(*question, gradient=True), CpuEngine().evaluate(*question, gradient=True), "complex128"
-    )
+    ask(engine, *question, ends=Ends(final=True))  # states that are returned are complex
+    assert_agree(ask(engine, *question, gradient=True), ask(CpuEngine(), *question, gradient=True), "complex128")

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from asking import ask
 from engine_cases import (
     all_pairs,
     assert_agree,
@@ -41,8 +42,8 @@ def assert_method_agrees(engine, circuit, method, dtype="complex128", *, imagina
     pairs = all_pairs(len(columns), len(operators))
     options = {"gradient": True, "imaginary": imaginary}
     options["cotangents"] = np.linspace(-1, 1, len(pairs[0])) if weighted else None
-    expected = ReferenceEngine().evaluate(plan, operators, columns, pairs, **options)
-    found = engine.evaluate(plan, operators, columns, pairs, **options, dtype=dtype, method=method)
+    expected = ask(ReferenceEngine(), plan, operators, columns, pairs, **options)
+    found = ask(engine, plan, operators, columns, pairs, **options, dtype=dtype, method=method)
     assert_agree(found, expected, dtype)
 
 
@@ -86,7 +87,7 @@ def test_a_start_state_is_made_again(make_engine, num_qubits, method):
 def test_equal_input_gives_equal_bits(make_engine, num_qubits, method):
     plan, operators = plan_of(random_circuit(num_qubits, 15, seed=1), random_observables(num_qubits, 1))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    first, second = (make_engine(threads).evaluate(*question, gradient=True, method=method) for threads in (1, 2))
+    first, second = (ask(make_engine(threads), *question, gradient=True, method=method) for threads in (1, 2))
     np.testing.assert_array_equal(first.gradients, second.gradients)
     np.testing.assert_array_equal(first.values, second.values)
 
@@ -95,10 +96,10 @@ def test_equal_input_gives_equal_bits(make_engine, num_qubits, method):
 def test_a_gradient_says_which_method_ran_and_a_value_does_not(make_engine, method):
     plan, operators = plan_of(random_circuit(10, 40, seed=2), random_observables(10, 2))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    stats = make_engine().evaluate(*question, gradient=True, method=method).stats
+    stats = ask(make_engine(), *question, gradient=True, method=method).stats
     assert stats["method"] == method.name
     assert 1 <= stats["states"] <= (method.num_states or num_positions(plan))
-    assert "method" not in make_engine().evaluate(*question, method=method).stats
+    assert "method" not in ask(make_engine(), *question, method=method).stats
 
 
 def test_the_schedule_decides_how_many_states_the_cpu_engine_allocates():
@@ -107,7 +108,7 @@ def test_the_schedule_decides_how_many_states_the_cpu_engine_allocates():
     state = 16 << 16
 
     def allocated(method):
-        return CpuEngine().evaluate(*question, gradient=True, method=method).stats["bytes"]
+        return ask(CpuEngine(), *question, gradient=True, method=method).stats["bytes"]
 
     base = allocated(REVERSE)
     for method in METHODS.values():

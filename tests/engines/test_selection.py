@@ -18,7 +18,7 @@ from qiskit_fused import FusedEstimator, FusedJob, FusedOptions
 from qiskit_fused.engines.cuda.availability import SWITCH
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.engines.selection import suits_gpu
-from qiskit_fused.execution import evaluate as execution
+from qiskit_fused.execution import devices as execution
 
 GIB = 1 << 30
 world = fake_cupy.world

@@ -24,10 +24,10 @@ from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, c
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.compilation.observables import coerce_observables
+from qiskit_fused.engines.request import GradientRequest, Request, all_pairs
 from qiskit_fused.execution import executor as workers
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.expectations import Expectations
-from qiskit_fused.primitives.gradient_requests import all_pairs
 
 OBSERVABLES = ["ZZZ", SparsePauliOp(["XII", "IYZ"], [0.5, -1.0])]
 
@@ -195,11 +195,10 @@ def test_a_function_of_values_gives_the_cotangents_of_one_row_after_the_other(ex
 
 def test_a_batch_with_cotangents_can_be_shared_too(executor, circuit):
     compiled, operators = compile_circuit(circuit), coerce_observables(OBSERVABLES).operators
-    values, pairs = rows(10, circuit), all_pairs(10, 2)
     cotangents = np.random.default_rng(5).normal(size=20)
+    request = Request(rows(10, circuit), all_pairs(10, 2), GradientRequest(cotangents))
     found, expected = (
-        evaluate(options, compiled, operators, values, pairs, gradient=True, cotangents=cotangents)
-        for options in (FusedOptions(executor=executor), FusedOptions())
+        evaluate(options, compiled, operators, request) for options in (FusedOptions(executor=executor), FusedOptions())
     )
     assert_same(found.gradients, expected.gradients)
 
@@ -230,8 +229,8 @@ def test_errors_name_the_row_of_the_batch(executor):
         there.value_and_vjp(inputs, np.ones(len(weights)), np.ones((60, 1)))
 
 
-def test_a_circuit_that_has_changed_is_noticed_while_workers_work(executor):
-    circuit = real_amplitudes(5, reps=100).decompose()  # large enough to be compared with what was compiled meanwhile
+def test_a_circuit_that_has_changed_is_noticed_before_workers_work(executor):
+    circuit = real_amplitudes(5, reps=100).decompose()
     gradient, values = FusedEstimatorGradient(executor=executor), rows(3, circuit)
     gradient.value_and_gradient(circuit, "ZZZZZ", values)
     place = [instruction.name for instruction in circuit.data].index("cx")
@@ -248,14 +247,15 @@ def test_portions_are_all_rows_in_order_and_depend_on_the_work_alone(monkeypatch
     monkeypatch.undo()
     compiled = compile_circuit(real_amplitudes(12, reps=3))
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(7) as seven:
-        cuts = [workers.cut_rows(FusedOptions(executor=pool), compiled, 3000, 3000) for pool in (one, seven)]
+        cuts = [workers.cut_portions(FusedOptions(executor=pool), compiled, 3000, 3000) for pool in (one, seven)]
         assert cuts[0] == cuts[1] and len(cuts[0]) > 1
         assert [row for portion in cuts[0] for row in range(3000)[portion]] == list(range(3000))
         for num_rows in (5, 10**6):
-            cut = workers.cut_rows(FusedOptions(executor=one), compiled, num_rows, None)
+            cut = workers.cut_portions(FusedOptions(executor=one), compiled, num_rows, None)
             assert len(cut) == 0 if num_rows == 5 else 100 < len(cut) < 10**4
         huge = compile_circuit(real_amplitudes(20, reps=3))
-        assert [part.stop - part.start for part in workers.cut_rows(FusedOptions(executor=one), huge, 3, 3)] == [1] * 3
+        cut = workers.cut_portions(FusedOptions(executor=one), huge, 3, 3)
+        assert [part.stop - part.start for part in cut] == [1] * 3
 
 
 def test_small_work_stays_here(monkeypatch, circuit):
@@ -347,7 +347,7 @@ def test_workers_may_have_devices_that_this_process_has_not(monkeypatch, circuit
     monkeypatch.setenv("QISKIT_FUSED_DISABLE_CUDA", "1")
     with ThreadPoolExecutor(1) as pool:
         gradient = FusedEstimatorGradient(executor=pool, device="cuda")
-        cut = workers.cut_rows(gradient.fused_options, compile_circuit(circuit), 1, 1)
+        cut = workers.cut_portions(gradient.fused_options, compile_circuit(circuit), 1, 1)
         assert cut == [slice(0, 1)]
         with pytest.raises(RuntimeError, match=r"device='cuda' is not available: .* QISKIT_FUSED_DISABLE_CUDA is set"):
             gradient.value_and_gradient(circuit, "ZZZ", np.zeros(circuit.num_parameters))
@@ -423,7 +423,7 @@ def test_threads_that_work_for_a_cancelled_job_end_soon(monkeypatch):
     circuit = real_amplitudes(12, reps=40)
     values = rows(5000, circuit)
     with ThreadPoolExecutor(2) as pool:
-        assert len(workers.cut_rows(FusedOptions(executor=pool), compile_circuit(circuit), 5000, 5000)) > 1
+        assert len(workers.cut_portions(FusedOptions(executor=pool), compile_circuit(circuit), 5000, 5000)) > 1
         job = FusedEstimatorGradient(executor=pool).run([circuit] * 5000, ["Z" * 12] * 5000, values)
         time.sleep(0.3)
         job.cancel()

@@ -10,7 +10,7 @@ from qiskit.circuit.library import real_amplitudes, zz_feature_map
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused.execution import executor as workers
-from qiskit_fused.execution import expectations as training
+from qiskit_fused.execution import row_functions as training
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.options import FusedOptions
 
@@ -29,7 +29,12 @@ def make(**options):
 def blocks_of(monkeypatch):
     """Return a list that fills with the rows of each evaluation."""
     sizes, evaluate = [], training.evaluate
-    monkeypatch.setattr(training, "evaluate", lambda *args, **kw: sizes.append(len(args[3])) or evaluate(*args, **kw))
+
+    def watched(options, compiled, operators, request, **keywords):
+        sizes.append(request.num_rows)
+        return evaluate(options, compiled, operators, request, **keywords)
+
+    monkeypatch.setattr(training, "evaluate", watched)
     return sizes
 
 

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from asking import make_request
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
@@ -51,10 +52,16 @@ def test_weighted_sums_of_large_observables_have_gradients():
     large = coerce_observables([OPERATORS[0], OPERATORS[1] * 1e39, OPERATORS[2] * 1e39]).operators
     small = coerce_observables(OPERATORS).operators
     pairs = np.repeat(np.arange(3, dtype=np.int32), 3), np.tile(np.arange(3, dtype=np.int32), 3)
-    question = {"gradient": True, "pairs": pairs, "values": POINTS, "compiled": compiled}
     options = FusedOptions(dtype="complex64")
-    found = evaluate(options, operators=large, cotangents=weights, **question)
-    expected = evaluate(options, operators=small, cotangents=np.array([0.5, -2.0, 1.0] * 3), **question)
+    found, expected = (
+        evaluate(
+            options,
+            compiled,
+            operators,
+            make_request(POINTS, pairs, gradient=True, cotangents=cotangents, dtype="complex64"),
+        )
+        for operators, cotangents in ((large, weights), (small, np.array([0.5, -2.0, 1.0] * 3)))
+    )
     np.testing.assert_allclose(found.gradients, expected.gradients, atol=1e-5)
 
 
@@ -62,9 +69,12 @@ def test_weighted_sums_of_large_observables_have_gradients():
 def test_large_weights_scale_gradients(dtype):
     operators = coerce_observables(OPERATORS).operators
     pairs = np.repeat(np.arange(3, dtype=np.int32), 3), np.tile(np.arange(3, dtype=np.int32), 3)
-    question = {"gradient": True, "operators": operators, "pairs": pairs, "values": POINTS}
     weights = np.linspace(-1, 2, 9)
-    ask = lambda weights: evaluate(FusedOptions(dtype=dtype), compile_circuit(ansatz()), cotangents=weights, **question)  # noqa: E731
+
+    def ask(weights):
+        request = make_request(POINTS, pairs, gradient=True, cotangents=weights, dtype=dtype)
+        return evaluate(FusedOptions(dtype=dtype), compile_circuit(ansatz()), operators, request)
+
     np.testing.assert_allclose(ask(weights * 1e60).gradients / 1e60, ask(weights).gradients, atol=1e-5)
 
 

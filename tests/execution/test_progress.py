@@ -17,7 +17,7 @@ from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions
 from qiskit_fused.common.cancellation import Cancellation, uninterrupted
 from qiskit_fused.engines.interface import DoesNotFit, Evaluation
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.execution import evaluate as execution
+from qiskit_fused.execution import plan_runs as execution
 from qiskit_fused.execution.progress import Part, Progress
 
 CIRCUITS = [real_amplitudes(2, reps=1), real_amplitudes(3, reps=2)]
@@ -51,14 +51,14 @@ def every_step(monkeypatch):
 def engine(monkeypatch, every_step):
     """An engine that finds zeros, in ten steps for each circuit; ``engine.at(k)`` is called before step k."""
 
-    def evaluate(plan, observables, columns, pairs, *, gradient=False, watch=None, meanwhile=None, **_):
+    def evaluate(plan, observables, request, watch=None):
         engine.num_evaluations += 1
         for step in range(11):
             engine.at(step)
             if watch(step, 10):
                 raise RuntimeError("the evaluation was cancelled.")
-        gradients = np.zeros((len(pairs[0]), columns.shape[1])) if gradient else None
-        return Evaluation(np.zeros(len(pairs[0])), gradients, {}, meanwhile() if meanwhile else None)
+        gradients = None if request.gradient is None else np.zeros((request.num_gradients, request.num_columns))
+        return Evaluation(np.zeros(request.num_pairs), gradients)
 
     engine = SimpleNamespace(evaluate=evaluate, num_evaluations=0, at=lambda step: None)
     monkeypatch.setattr(execution, "engine_for", lambda *_: engine)
@@ -168,7 +168,7 @@ def test_an_exception_in_a_function_ends_real_work_of_each_engine(device, every_
 
 
 def test_an_error_is_not_tried_again_when_the_circuit_is_the_same(engine):
-    circuit = real_amplitudes(5, reps=100)  # large enough to be compared with what was compiled beside the sweeps
+    circuit = real_amplitudes(5, reps=100)
     gradient = FusedEstimatorGradient()
     gradient.value_and_gradient(circuit, "ZZZZZ", np.zeros(circuit.num_parameters))
     engine.at = lambda step: 1 // 0
@@ -349,8 +349,8 @@ def test_the_reference_engine_counts_gates_on_states():
     calls = []
 
     class Engine(ReferenceEngine):
-        def evaluate(self, *args, watch, **keywords):
-            return super().evaluate(*args, **keywords, watch=lambda *steps: calls.append(steps) or watch(*steps))
+        def evaluate(self, plan, observables, request, watch=None):
+            return super().evaluate(plan, observables, request, lambda *steps: calls.append(steps) or watch(*steps))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "engine_for", lambda *_: Engine())

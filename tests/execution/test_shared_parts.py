@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from asking import Ends, ask
 from circuits import circuits
 from engine_cases import TOLERANCE, random_circuit, random_observables
 from hypothesis import given, settings
@@ -19,21 +20,20 @@ from qiskit_fused import FusedEstimator, FusedEstimatorGradient, fuse
 from qiskit_fused.compilation.circuits import compile_circuit
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.engines.cpu.engine import CpuEngine
-from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.engines.reference import apply_observable as apply_one
+from qiskit_fused.engines.request import GradientRequest, Request, all_pairs
 from qiskit_fused.execution import evaluate as execution
-from qiskit_fused.execution import shared_evaluation
+from qiskit_fused.execution import plan_runs, shared_evaluation
 from qiskit_fused.execution import shared_parts as sharing
 from qiskit_fused.execution.derivatives import pull_back
 from qiskit_fused.execution.expectations import Expectations
-from qiskit_fused.execution.shared_evaluation import Wanted
+from qiskit_fused.execution.row_functions import ParameterColumns
 from qiskit_fused.execution.shared_parts import OBSERVABLE, PREFIX, ROWS, Sharing, is_worth_splitting
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.partition import split
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.options import FusedOptions
-from qiskit_fused.primitives.gradient_requests import all_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
@@ -46,7 +46,7 @@ NO_PAIRS = np.zeros(0, np.int32), np.zeros(0, np.int32)
 def final_state(engine, program, columns, initial=None):
     plan, operators = fuse_program(program), coerce_observables("Z" * program.num_circuit_qubits).operators
     ends = Ends(initial, final=True)
-    return plan, engine.evaluate(plan, operators, columns, NO_PAIRS, ends=ends).final_states
+    return plan, ask(engine, plan, operators, columns, NO_PAIRS, ends=ends).final_states
 
 
 @pytest.mark.parametrize("engine", [ReferenceEngine(), CpuEngine()], ids=["reference", "cpu"])
@@ -106,14 +106,14 @@ def test_a_prefix_and_a_suffix_hold_all_gates_that_the_inputs_cannot_tell_apart(
 @pytest.fixture
 def modes(monkeypatch):
     """Share what can be shared, however small; the modes that ran."""
-    seen, original = [], execution.evaluate_shared
+    seen, original = [], plan_runs.evaluate_shared
 
     def watched(run, batch, *others):
         seen.append(batch.mode)
         return original(run, batch, *others)
 
     monkeypatch.setattr(sharing, "MIN_WORK", 0)
-    monkeypatch.setattr(execution, "evaluate_shared", watched)
+    monkeypatch.setattr(plan_runs, "evaluate_shared", watched)
     return seen
 
 
@@ -211,7 +211,7 @@ def test_blocks_of_rows_add_up(monkeypatch, modes):
         always(monkeypatch, mode)
         found = []
         for room in (1 << 20, 70_000):
-            monkeypatch.setattr(execution, "MOST_BYTES", room)
+            monkeypatch.setattr(plan_runs, "MOST_BYTES", room)
             found.append(function.value_and_vjp(rows, point, cotangents))
         for whole, blocks in zip(*(one[:3] for one in found)):
             np.testing.assert_allclose(whole, blocks, atol=1e-11)
@@ -220,23 +220,15 @@ def test_blocks_of_rows_add_up(monkeypatch, modes):
 
 def test_rows_without_pairs_keep_their_place_in_blocks(monkeypatch, modes):
     always(monkeypatch, PREFIX)
-    monkeypatch.setattr(execution, "MOST_BYTES", 64 << 5)  # two rows
+    monkeypatch.setattr(plan_runs, "MOST_BYTES", 64 << 5)  # two rows
     circuit, inputs, weights = encoding_first()
     rows, pairs = rows_that_differ(circuit, inputs, 4), all_pairs(2, 1)  # none of the last two rows
     compiled, operators = compile_circuit(circuit), coerce_observables("ZZZZ").operators
-    wanted = Wanted.of(compiled.program, compiled.columns_of(inputs), compiled.columns_of(weights))[1]
+    columns = ParameterColumns(compiled.program, compiled.columns_of(inputs), compiled.columns_of(weights))
+    gradient = GradientRequest(np.ones(2), summed=columns.shared)
+    request = Request(rows, pairs, gradient, may_vary=columns.depend_on_inputs)
     found, expected = (
-        execution.evaluate(
-            FusedOptions(device=device),
-            compiled,
-            operators,
-            rows,
-            pairs,
-            gradient=True,
-            cotangents=np.ones(2),
-            wanted=wanted,
-        )
-        for device in ("cpu", "reference")
+        execution.evaluate(FusedOptions(device=device), compiled, operators, request) for device in ("cpu", "reference")
     )
     np.testing.assert_allclose(found.values, expected.values, atol=1e-12)
     assert found.gradients.shape == expected.gradients.shape
@@ -297,9 +289,8 @@ def test_gradients_of_single_rows_are_not_summed(monkeypatch, modes):
     circuit, inputs, _ = encoding_first()
     rows = rows_that_differ(circuit, inputs, 20)
     compiled, operators, pairs = compile_circuit(circuit), coerce_observables("ZZZZ").operators, all_pairs(20, 1)
-    found = execution.evaluate(
-        FusedOptions(), compiled, operators, rows, pairs, gradient=True, cotangents=np.ones(20)
-    ).gradients
+    request = Request(rows, pairs, GradientRequest(np.ones(20)))
+    found = execution.evaluate(FusedOptions(), compiled, operators, request).gradients
     found = pull_back(compiled, rows, found, pairs)
     expected = FusedEstimatorGradient(device="reference").value_and_gradient(circuit, "ZZZZ", rows)[1][:, 0]
     np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from asking import ask
 from circuits import circuits
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWa
 def evaluate(plan, observables, columns):
     operators = coerce_observables(observables).operators
     row, chosen = np.zeros(len(operators), np.int32), np.arange(len(operators), dtype=np.int32)
-    return CpuEngine().evaluate(plan, operators, columns[None], (row, chosen), gradient=True)
+    return ask(CpuEngine(), plan, operators, columns[None], (row, chosen), gradient=True)
 
 
 def test_a_layer_of_rotations_and_entanglers_is_one_layer_and_one_phase():

@@ -22,10 +22,10 @@ from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions, compile_circuit, fuse
 from qiskit_fused.compilation.observables import coerce_observables
+from qiskit_fused.engines.request import Request, all_pairs
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.fusion import light_cones
-from qiskit_fused.primitives.gradient_requests import all_pairs
 
 
 def put_apart(patch):
@@ -386,8 +386,7 @@ def test_work_in_cones_tells_its_progress_and_ends_between_them():
             FusedOptions(),
             compiled,
             operators,
-            values,
-            all_pairs(1, len(observables)),
+            Request(values, all_pairs(1, len(observables))),
             watch=lambda done, total: told.append(done / total) or len(told) >= stop_after,
         )
 

@@ -25,7 +25,7 @@ from qiskit_machine_learning.neural_networks import EffectiveDimension, Estimato
 from qiskit_machine_learning.optimizers import COBYLA, L_BFGS_B
 from sklearn.base import clone
 
-import qiskit_fused.execution.expectations
+from qiskit_fused.execution import row_functions
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
 from qiskit_fused.primitives.estimator import FusedEstimator
@@ -103,12 +103,13 @@ def test_inputs_without_columns_are_samples_too():
 
 def test_each_pass_is_one_evaluation(monkeypatch):
     calls = []
-    evaluate = qiskit_fused.execution.expectations.evaluate
-    monkeypatch.setattr(
-        qiskit_fused.execution.expectations,
-        "evaluate",
-        lambda *args, **keywords: calls.append(len(args[4][0])) or evaluate(*args, **keywords),
-    )
+    evaluate = row_functions.evaluate
+
+    def watched(options, compiled, operators, request, **keywords):
+        calls.append(request.num_pairs)
+        return evaluate(options, compiled, operators, request, **keywords)
+
+    monkeypatch.setattr(row_functions, "evaluate", watched)
     fused = FusedEstimatorQNN(**parts(2, 1), input_gradients=True)
     fused.forward(INPUTS["rows"], [0.1])
     fused.backward(INPUTS["rows"], [0.1])

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from asking import Ends, ask
 from engine_cases import TOLERANCE, all_pairs, assert_agree, random_circuit, random_observables, rows_of
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit.circuit.library import real_amplitudes
@@ -19,7 +20,6 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, UnsupportedInstruction, compile_circuit, fuse
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.engines.cpu.engine import CpuEngine
-from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.fusion.layers import fuse_program
@@ -496,8 +496,8 @@ def test_every_engine_starts_from_states_and_goes_back_to_them(make_engine, num_
     kept = states.copy()
     for cotangents in (None, np.linspace(-1, 2, 6)):
         flags = {"gradient": True, "imaginary": imaginary, "cotangents": cotangents, "ends": Ends(states, True)}
-        expected = ReferenceEngine().evaluate(*question, **flags)
-        found = make_engine(2).evaluate(*question, **flags, method=method, dtype=dtype)
+        expected = ask(ReferenceEngine(), *question, **flags)
+        found = ask(make_engine(2), *question, **flags, method=method, dtype=dtype)
         assert_agree(found, expected, dtype)
         assert found.state_gradients.dtype == np.complex128
         scale = max(1.0, np.abs(expected.state_gradients).max())
@@ -511,8 +511,8 @@ def test_states_cut_into_chunks_start_as_told(make_engine, engine_name, num_qubi
         num_qubits = 11
     (plan, operators, columns, _), states = engine_question(num_qubits, num_rows=1)
     flags = {"gradient": True, "ends": Ends(states, True)}
-    expected = ReferenceEngine().evaluate(plan, operators, columns, all_pairs(1, 2), **flags)
-    found = make_engine(2).evaluate(plan, operators, columns, all_pairs(1, 2), **flags, dtype=dtype)
+    expected = ask(ReferenceEngine(), plan, operators, columns, all_pairs(1, 2), **flags)
+    found = ask(make_engine(2), plan, operators, columns, all_pairs(1, 2), **flags, dtype=dtype)
     assert_agree(found, expected, dtype)
     np.testing.assert_allclose(found.state_gradients, expected.state_gradients, atol=TOLERANCE[dtype])
 
@@ -521,9 +521,9 @@ def test_rows_without_pairs_have_no_state_gradients(make_engine):
     (plan, operators, columns, _), states = engine_question(4, num_rows=4)
     pairs = np.array([1, 1, 3], np.int32), np.array([0, 1, 1], np.int32)
     flags = {"gradient": True, "ends": Ends(states, True), "cotangents": np.ones(3)}
-    expected = ReferenceEngine().evaluate(plan, operators, columns, pairs, **flags)
+    expected = ask(ReferenceEngine(), plan, operators, columns, pairs, **flags)
     for _ in range(3):  # later calls reuse memory of earlier calls
-        found = make_engine().evaluate(plan, operators, columns, pairs, **flags)
+        found = ask(make_engine(), plan, operators, columns, pairs, **flags)
         assert not found.state_gradients[[0, 2]].any()
         np.testing.assert_allclose(found.state_gradients, expected.state_gradients, atol=1e-11)
 
@@ -532,7 +532,7 @@ def test_a_circuit_without_gates_takes_states(make_engine, dtype):
     plan = fuse_program(lower(QuantumCircuit(2)).from_any_state(), None)
     operators, states = coerce_observables([SparsePauliOp("ZX")]).operators, random_states(2, 2)
     flags = {"gradient": True, "ends": Ends(states, True)}
-    found = make_engine().evaluate(plan, operators, np.zeros((2, 0)), all_pairs(2, 1), **flags, dtype=dtype)
+    found = ask(make_engine(), plan, operators, np.zeros((2, 0)), all_pairs(2, 1), **flags, dtype=dtype)
     expected = states @ SparsePauliOp("ZX").to_matrix().T
     np.testing.assert_allclose(found.values, (states.conj() * expected).sum(axis=1).real, atol=TOLERANCE[dtype])
     np.testing.assert_allclose(found.state_gradients, 2 * expected, atol=TOLERANCE[dtype])
@@ -551,6 +551,6 @@ def test_memory_counts_the_states_that_rows_bring(encodes, gradient):
     columns = np.random.default_rng(0).normal(size=(num_rows, program.num_columns))
     states = plan.starts.states(columns) if encodes else random_states(num_rows, num_qubits)
     flags = {"gradient": gradient, "ends": Ends(states, gradient)}
-    found = CpuEngine(2).evaluate(plan, operators, columns, all_pairs(num_rows, 1), **flags).stats["bytes"]
+    found = ask(CpuEngine(2), plan, operators, columns, all_pairs(num_rows, 1), **flags).stats["bytes"]
     foreseen = Plan(plan).memory(num_rows, gradient=gradient, num_threads=2)
     assert foreseen == pytest.approx(found, rel=0.15)

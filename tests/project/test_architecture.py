@@ -63,19 +63,10 @@ def folder_of(module):
     return module.split(".")[1] if module.count(".") > 1 or (PACKAGE / module.split(".")[-1]).is_dir() else ""
 
 
-# Imports of a later folder that are still to be cut.
-STILL_TO_CUT = {
-    ("execution.device_expectations", "primitives"),
-    ("execution.expectations", "primitives"),
-}
-
-
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_a_folder_imports_only_folders_before_it(path):
     own = FOLDERS.index(folder_of(module_name(path)))
     for imported in NAMES.intersection(imports_of(path)) - {"qiskit_fused"}:
-        if (module_name(path).removeprefix("qiskit_fused."), folder_of(imported)) in STILL_TO_CUT:
-            continue
         assert FOLDERS.index(folder_of(imported)) <= own, f"{module_name(path)} imports {imported} of a later folder"
 
 
@@ -105,7 +96,7 @@ TOPICS = {
     "lowering": {"hash_seeds"},
     "engines": {"engines", "boundary_states", "cancelling", "real_states", "recomputation"},
     "engines/cuda": {"emulation", "kernels", "memory_access", "methods", "mutants", "real_states"},
-    "execution": {"empty_batches"},
+    "execution": {"device_arrays", "empty_batches", "memory_blocks"},
 }
 
 

@@ -46,4 +46,4 @@ def count_allocations(runtime):
 
 def forget_last_states(engine):
     """Drop the final states that the engine keeps after a call for values, as its next call does."""
-    engine._finals = None
+    engine._cached_states = None

@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from asking import ask
 from circuits import circuits
 from hypothesis import given, settings
 from qiskit.circuit import ParameterVector, QuantumCircuit
@@ -83,8 +84,8 @@ def assert_agrees_with_reference(engine, circuit, observables, dtype="complex128
     plan, operators = plan_of(circuit, observables, imaginary)
     columns = rows_of(plan.program, seed)
     question = plan, operators, columns, all_pairs(len(columns), len(operators))
-    expected = ReferenceEngine().evaluate(*question, gradient=True, imaginary=imaginary)
-    assert_agree(engine.evaluate(*question, gradient=True, imaginary=imaginary, dtype=dtype), expected, dtype)
+    expected = ask(ReferenceEngine(), *question, gradient=True, imaginary=imaginary)
+    assert_agree(ask(engine, *question, gradient=True, imaginary=imaginary, dtype=dtype), expected, dtype)
 
 
 def random_circuit(num_qubits, num_gates, seed):
@@ -173,7 +174,7 @@ def assert_long_sums_keep_their_digits(engine, num_qubits):
     operators = coerce_observables(SparsePauliOp("I" * (n // 2) + "X" + "I" * (n - n // 2 - 1))).operators
     columns = np.repeat([[1.47, 0.2]], n, axis=1)
     single, double = (
-        engine.evaluate(plan, operators, columns, all_pairs(1, 1), gradient=True, dtype=dtype) for dtype in TOLERANCE
+        ask(engine, plan, operators, columns, all_pairs(1, 1), gradient=True, dtype=dtype) for dtype in TOLERANCE
     )
     assert np.abs(single.values - double.values).max() < 4e-6
     assert np.abs(single.gradients - double.gradients).max() < 4e-6

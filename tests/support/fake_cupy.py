@@ -11,7 +11,7 @@ import pytest
 
 from qiskit_fused.engines.cuda import availability
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.execution import evaluate as execution
+from qiskit_fused.execution import devices as execution
 
 FREE, TOTAL = 3 << 30, 4 << 30
 

@@ -2,6 +2,7 @@
 """Helpers for tests of real states: circuits whose states stay real, and the comparison with the reference engine."""
 
 import numpy as np
+from asking import ask
 from engine_cases import all_pairs, assert_agree, plan_of, random_observables, rows_of
 from hypothesis import strategies as st
 from qiskit.circuit import ParameterVector, QuantumCircuit
@@ -30,8 +31,6 @@ def assert_real_and_right(circuit, dtype, weighted=False, method=REVERSE, engine
     columns = rows_of(plan.program)
     pairs = all_pairs(len(columns), len(operators))
     options = {"gradient": True, "cotangents": np.linspace(-1, 1, len(pairs[0])) if weighted else None}
-    expected = ReferenceEngine().evaluate(plan, operators, columns, pairs, **options)
+    expected = ask(ReferenceEngine(), plan, operators, columns, pairs, **options)
     engine = engine or CpuEngine()
-    assert_agree(
-        engine.evaluate(plan, operators, columns, pairs, **options, dtype=dtype, method=method), expected, dtype
-    )
+    assert_agree(ask(engine, plan, operators, columns, pairs, **options, dtype=dtype, method=method), expected, dtype)

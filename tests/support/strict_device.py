@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 from cuda_emulation import EmulatedRuntime
 
+NAMESPACE = SimpleNamespace()  # the array module of the runtime that was made last
+
 
 class DeviceArray:
     """An array of the device, with the members of CuPy's arrays that this package uses."""
@@ -28,6 +30,9 @@ class DeviceArray:
         if name not in ("any", "all", "astype", "dtype", "fill", "nbytes", "ndim", "ravel", "reshape", "shape", "sum"):
             raise AttributeError(name)
         return _on_device(getattr(self._memory, name))
+
+    def __array_namespace__(self):
+        return NAMESPACE
 
     def __len__(self):
         return len(self._memory)
@@ -115,6 +120,8 @@ class StrictRuntime(EmulatedRuntime):
                 for name in ("arange", "array", "asarray", "ascontiguousarray", "empty", "isfinite", "zeros")
             }
         )
+        self.xp.asnumpy = self.to_host
+        NAMESPACE.__dict__.update(self.xp.__dict__)
         self.copied, self.streams = [], []
 
     def module(self, file, **defines):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,13 @@ import numpy as np
 from qiskit_fused import _cpu
 from qiskit_fused.common.caches import BoundedCache, array_bytes, on_release
 from qiskit_fused.common.free_memory import free_memory, reclaimable
-from qiskit_fused.engines.checkpointing import schedule_of
+from qiskit_fused.engines.checkpointing import Schedule, schedule_of
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.native_plan import native_plan
-from qiskit_fused.engines.interface import NO_STATES, Ends, Evaluation, Watch
-from qiskit_fused.options.method import REVERSE, Method
+from qiskit_fused.engines.evaluation import Evaluation
+from qiskit_fused.engines.interface import Watch
+from qiskit_fused.engines.request import NO_STATES, Request
+from qiskit_fused.options.method import REVERSE
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram
@@ -66,87 +67,59 @@ class CpuEngine:
         self.num_threads = num_threads
 
     def evaluate(
-        self,
-        plan: FusedProgram,
-        observables: Observables,
-        columns: np.ndarray,
-        pairs: tuple[np.ndarray, np.ndarray],
-        *,
-        gradient: bool = False,
-        imaginary: bool = False,
-        cotangents: np.ndarray | None = None,
-        sum_columns: np.ndarray | None = None,
-        dtype: str = "complex128",
-        method: Method = REVERSE,
-        ends: Ends = NO_STATES,
-        meanwhile: Callable[[], Any] | None = None,
-        watch: Watch | None = None,
+        self, plan: FusedProgram, observables: Observables, request: Request, watch: Watch | None = None
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         _mind_free_memory()
         terms = observables.restrict(plan.wires)
-        native, native_observables = native_plan(plan), _native_observables(plan, terms)
-        rows, chosen = pairs
-        values = np.empty(len(rows))
-        begin, num_asked = _begin_of_rows(rows, len(columns))
-        gradients, backward = None, 0
-        actions, num_states, repeated = None, 1, 1
-        if not gradient:
-            cotangents = None
-        else:
-            by_row = cotangents is not None or ends.final_cotangents is not None
-            gradients = np.zeros((len(columns) if by_row else len(rows), columns.shape[1]))
-            backward = num_asked if cotangents is not None else len(gradients)
-        if gradient and ends.final and ends.final_cotangents is None and num_asked < len(columns):
+        gradient, boundary = request.gradient, request.boundary
+        begin, num_rows_with_pairs = _begin_of_rows(request.pairs.row, request.num_rows)
+        takes_cotangents_of_pairs = gradient is not None and boundary.final_cotangents is None
+        if takes_cotangents_of_pairs and boundary.final and num_rows_with_pairs < request.num_rows:
             raise ValueError("final states and gradients together need pairs in every row, or final cotangents.")
-        of_states, final_states = None, None
-        if ends.final:
-            final_states = np.empty((len(columns), 1 << plan.num_qubits), dtype=np.complex128)
-        if gradients is not None:
-            if method.name != REVERSE.name:
-                schedule = schedule_of(method, num_positions(plan, imaginary=imaginary))
-                assert schedule is not None
-                actions, num_states = schedule.actions, schedule.num_states
-                repeated = -(-schedule.num_steps // schedule.num_positions)
-            if ends.initial_gradients:
-                of_states = np.zeros((len(gradients), 1 << plan.num_qubits), dtype=np.complex128)
-        units = max(len(rows), len(columns) * (ends is not NO_STATES))
-        work = (plan.num_runs * repeated * units + len(terms) * (len(columns) + _WORK_OF_DIAGONAL)) << plan.num_qubits
-        work += (_WORK_OF_ROW + _WORK_OF_ANGLE * (len(plan.leaf_kind) + len(plan.term_phase))) * units + columns.size
-        states = (ends.initial, ends.final_cotangents, final_states, of_states)
-        arrays = (columns, values, gradients, actions, *states)
-        threads, _, num_bytes, bind_seconds, sweep_seconds, answer = _cpu.evaluate(
+        schedule = None
+        if gradient is not None and request.method.name != REVERSE.name:
+            schedule = schedule_of(request.method, num_positions(plan, imaginary=gradient.imaginary))
+        num_states = 1 if schedule is None else schedule.num_states
+        found = _empty_evaluation(plan, request)
+        states = boundary.initial, boundary.final_cotangents, found.final_states, found.state_gradients
+        actions = None if schedule is None else schedule.actions
+        is_long = _work(plan, request, schedule, len(terms)) > _WATCHED_WORK
+        native = native_plan(plan)
+        threads, _, num_bytes, bind_seconds, sweep_seconds, _ = _cpu.evaluate(
             native.plan,
-            native_observables,
-            columns,
+            _native_observables(plan, terms),
+            request.columns,
             begin,
-            chosen,
-            cotangents,
-            sum_columns,
-            values,
-            gradients,
-            imaginary,
-            dtype == "complex64",
+            request.pairs.observable,
+            request.cotangents,
+            request.summed_columns,
+            found.values,
+            found.gradients,
+            request.imaginary,
+            request.dtype == "complex64",
             self.num_threads,
             actions,
             num_states,
-            method.kept_bytes,
+            request.method.kept_bytes,
             *states,
-            meanwhile,
-            (watch or _never) if work > _WATCHED_WORK else None,
+            None,
+            (watch or _never) if is_long else None,
         )
-        stats = {
+        arrays = (request.columns, found.values, found.gradients, actions, *states)
+        num_sweeps_back = num_rows_with_pairs if request.cotangents is not None else request.num_gradients
+        found.stats = {
             "kernels": isa(),
             "num_threads": threads,
-            "sweeps": native.num_sweeps * (len(columns) + backward),
+            "sweeps": native.num_sweeps * (request.num_rows + num_sweeps_back),
             "chunks": 1,
             "bytes": num_bytes + sum([array.nbytes for array in arrays if array is not None]),
             "bind_seconds": bind_seconds,
             "sweep_seconds": sweep_seconds,
         }  # fmt: skip
-        if gradient:
-            stats |= {"method": method.name, "states": num_states}
-        return Evaluation(values, gradients, stats, answer, of_states, final_states)
+        if gradient is not None:
+            found.stats |= {"method": request.method.name, "states": num_states}
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CpuEngine, (self.num_threads,)
@@ -164,6 +137,28 @@ def _mind_free_memory() -> None:
         free = free_memory()
         if free is not None and kept > free:
             _cpu.release_memory(free // 2)
+
+
+def _empty_evaluation(plan: FusedProgram, request: Request) -> Evaluation:
+    """Return the arrays of an evaluation, for the extension to fill; gradients of rows without pairs stay zeros."""
+    found = Evaluation(np.empty(request.num_pairs))
+    if request.gradient is not None:
+        found.gradients = np.zeros((request.num_gradients, request.num_columns))
+    if request.wants_state_gradients:
+        found.state_gradients = np.zeros((request.num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
+    if request.boundary.final:
+        found.final_states = np.empty((request.num_rows, 1 << plan.num_qubits), dtype=np.complex128)
+    return found
+
+
+def _work(plan: FusedProgram, request: Request, schedule: Schedule | None, num_terms: int) -> int:
+    """Estimate the nanoseconds that an evaluation takes on one core."""
+    num_rows = request.num_rows
+    repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
+    units = max(request.num_pairs, num_rows * (request.boundary is not NO_STATES))
+    work = (plan.num_runs * repeated * units + num_terms * (num_rows + _WORK_OF_DIAGONAL)) << plan.num_qubits
+    of_unit = _WORK_OF_ROW + _WORK_OF_ANGLE * (len(plan.leaf_kind) + len(plan.term_phase))
+    return work + of_unit * units + int(request.columns.size)
 
 
 def _begin_of_rows(rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:

@@ -20,6 +20,7 @@ from qiskit_fused.engines.cpu.native_plan import native_plan
 from qiskit_fused.program.amplitude_encoding import rows_at_once
 
 if TYPE_CHECKING:
+    from qiskit_fused.engines.request import Request as EngineRequest
     from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import TermMasks
 
@@ -52,6 +53,21 @@ class Request(NamedTuple):
     state_gradients: bool = True
     num_ends: int = 0
     num_values: int = 0
+
+    @classmethod
+    def of(cls, request: EngineRequest) -> Request:
+        """Count what the request of an evaluation holds."""
+        num_rows, num_pairs, boundary = request.num_rows, request.num_pairs, request.boundary
+        return cls(
+            num_rows,
+            num_pairs if request.gradient is None else request.num_gradients,
+            request.dtype,
+            request.gradient is not None,
+            request.imaginary,
+            state_gradients=request.wants_state_gradients,
+            num_ends=num_rows * (boundary.final + (boundary.final_cotangents is not None)),
+            num_values=num_pairs if request.gradients_are_per_row else 0,
+        )
 
     def part(self, num_rows: int) -> Request:
         """Return what a block of that many of the rows asks for."""

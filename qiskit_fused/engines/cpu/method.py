@@ -21,6 +21,7 @@ from qiskit_fused.engines.cpu.memory import Footprint, Request, count_diagonals
 from qiskit_fused.options.method import REVERSE, Method, methods_to_try
 
 if TYPE_CHECKING:
+    from qiskit_fused.engines.request import Request as EngineRequest
     from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import TermMasks
 
@@ -77,9 +78,8 @@ _CHOICE_BYTES = 1500  # bytes of an entry: the arguments, the choice and its met
 
 def choose(
     plan: FusedProgram,
-    request: Request,
+    asked: EngineRequest,
     terms: TermMasks,
-    columns: np.ndarray,
     *,
     method: str,
     num_segments: int | None,
@@ -91,9 +91,8 @@ def choose(
 
     Args:
         plan: the planned circuit.
-        request: the batch; its ``num_flips`` and ``num_diagonals`` are counted here.
+        asked: the batch.
         terms: the observables on the plan's bits.
-        columns: float64 (num_rows, C), the columns of the program.
         method: "reverse", "checkpoint", "store" or "auto". "auto" takes "store" if a row's states fit both the cache
             and the limit, else "reverse"; neither recomputes a state.
         num_segments: number of segments, for "checkpoint"; None keeps as many states as fit.
@@ -105,6 +104,7 @@ def choose(
         TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
         MemoryError: when the rows and the results do not fit beside the states; the text says how many rows would.
     """
+    request = Request.of(asked)
     key = id(plan), request, method, num_segments, num_threads, len(terms)
     unlimited = _CHOICES.get(key)
     if unlimited is None:
@@ -116,11 +116,10 @@ def choose(
         return choice
     if most <= limit:
         return choice.keeping(limit - most)
-    varies = (columns[1:] != columns[:1]).any(axis=0) if len(columns) > 1 else np.zeros(columns.shape[1], bool)
     num_flips, num_diagonals = count_diagonals(terms)
     request = request._replace(num_flips=num_flips, num_diagonals=num_diagonals)
     footprint = Footprint(plan, request.dtype)
-    options = Options(footprint, request, num_threads, limit, footprint.varying_phases(varies))
+    options = Options(footprint, request, num_threads, limit, footprint.varying_phases(asked.varying_columns))
     for name in names:
         within = options.choose(name, num_segments)
         if within is not None:

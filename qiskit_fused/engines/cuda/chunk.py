@@ -19,8 +19,9 @@ from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan,
 from qiskit_fused.engines.cuda.formats import real_type
 from qiskit_fused.engines.cuda.launch import kernel, sweep_shape
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
-from qiskit_fused.engines.cuda.request import Answer, Finals, Question
 from qiskit_fused.engines.cuda.throttle import Pace
+from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkResult, WorkItems, take_rows
+from qiskit_fused.engines.request import Request
 
 if TYPE_CHECKING:
     from qiskit_fused.engines.cuda.value_layout import Slots
@@ -36,7 +37,8 @@ class Setting:
         runtime: the device.
         plan, slots, observables: on the device.
         num_qubits, num_runs: of the plan.
-        question: what is asked.
+        request: rows and pairs of all chunks.
+        items: what is cut into chunks.
         schedule: which states are kept, or None where they are uncomputed.
         pace: counts the sweeps.
         kept, summed: int32, columns whose gradients are kept and those that are summed over rows, on the device.
@@ -48,7 +50,8 @@ class Setting:
     observables: DeviceObservables
     num_qubits: int
     num_runs: int
-    question: Question
+    request: Request
+    items: WorkItems
     schedule: Schedule | None
     pace: Pace
     kept: Any
@@ -60,7 +63,9 @@ class Setting:
             return self.schedule.actions.tolist()
         positions = range(1, len(self.plan.passes.passes) + 1)
         forward = [[FORWARD, position, 0 if position > 1 else -1, 0] for position in positions]
-        return forward + [[BACK, position, 0, -1] for position in reversed(positions) if self.question.gradient]
+        return forward + [
+            [BACK, position, 0, -1] for position in reversed(positions) if self.request.gradient is not None
+        ]
 
 
 class Chunk:
@@ -68,95 +73,106 @@ class Chunk:
 
     Args:
         setting: what all chunks share.
-        entries: which of `Question.entries`.
+        items: which of `Setting.items`.
 
     Attributes:
         rows: which rows, ascending.
         pairs: which pairs.
         row_of_pair: int32, index into ``rows``.
-        final_states: complex (rows, 2^N) on the host, where they are asked for and after `evaluate`.
-        last: the last states (rows, 2^N) on the device, likewise where only values are asked for.
-        finals: last states of these rows, if their columns are the same; may be given where a schedule has one state.
+        cached: last states of these rows, if their columns are the same; may be given where a schedule has one state.
         room: for the states (rows, 2^N), where only values are asked for and these are to be kept; may be given.
     """
 
-    def __init__(self, setting: Setting, entries: slice):
+    def __init__(self, setting: Setting, items: slice):
         self.setting = setting
-        self.xp, self.question, self.passes = setting.runtime.xp, setting.question, setting.plan.passes
-        row_of_entry, pairs_before = self.question.entries
-        self.rows = np.unique(row_of_entry[entries])
-        self.pairs = slice(int(pairs_before[entries.start]), int(pairs_before[entries.stop]))
-        self.row_of_pair = np.searchsorted(self.rows, self.question.rows[self.pairs]).astype(np.int32)
+        self.xp, self.request, self.passes = setting.runtime.xp, setting.request, setting.plan.passes
+        row_of_item, pairs_before = setting.items
+        self.rows = np.unique(row_of_item[items])
+        self.pairs = slice(int(pairs_before[items.start]), int(pairs_before[items.stop]))
+        self.row_of_pair = np.searchsorted(self.rows, self.request.pairs.row[self.pairs]).astype(np.int32)
         self.state_size = 1 << self.passes.num_address_bits
-        self.starts: Any = None  # states that rows brought, on the device
-        self.final_states: np.ndarray | None = None
-        self.last: Any = None
-        self.finals: Finals | None = None
+        self.initial: Any = None  # states that rows brought, on the device
+        self.cached: CachedFinalStates | None = None
         self.room: Any = None
 
-    def evaluate(self) -> Answer:
-        """Launch everything; return what was found, on the device."""
-        finals, self.finals = self.finals, None
-        xp, question, schedule = self.xp, self.question, self.setting.schedule
-        columns = xp.asarray(self._of_rows(question.columns))
-        if finals is not None and not bool((columns == finals.columns).all()):
-            finals = None
+    def evaluate(self) -> ChunkResult:
+        """Launch everything.
+
+        The states of the forward sweep are in one array (states that are kept, rows, 2^N), the cotangents in another
+        one, and the states that rows brought in a third one, which is dropped after the backward sweep, before the
+        arrays of gradients are made.
+        """
+        setting, request = self.setting, self.request
+        columns = self.xp.asarray(self._of_rows(request.columns))
+        cached_states = self._take_cached_states(columns)
         bound = self._bind(columns)
-        num_states = schedule.num_states if schedule else 1
-        self.starts = self._brought()
-        is_begun = finals is not None
-        if finals is not None:
-            states, finals = finals.states.reshape(1, *finals.states.shape), None
-        elif self.starts is not None and schedule is None:
-            states = self.starts[None]  # there are no others, and these are needed once
-        elif self.room is not None:
-            states = self.room.reshape(1, *self.room.shape)
-        else:
-            states = xp.empty((num_states, len(self.rows), self.state_size), dtype=question.dtype)
-        if not self.passes.passes and not is_begun:
-            self._start(states[0])
-        # The forward sweep is what comes before the first step back, which is from the last position.
-        actions = self.setting.actions()
+        self.initial = self._initial_states()
+        states = self._room_for_states() if cached_states is None else cached_states.reshape(1, *cached_states.shape)
+        # The forward sweep is all actions before the first step back, which is from the last position.
+        actions = setting.actions()
         turn = next((k for k, action in enumerate(actions) if action[0] == BACK), len(actions))
-        for _, position, source, target in actions[:turn]:
-            if is_begun:
-                self.setting.pace.skip(len(self.rows))
-            else:
-                self._forward(position, states[source], states[target], bound)
+        if cached_states is not None:
+            setting.pace.skip(turn * len(self.rows))
+        elif not self.passes.passes:
+            self._start(states[0])
+        else:
+            self._step_forward(actions[:turn], states, bound)
+        del cached_states  # the array of states is the only reference to them
         psi = states[actions[turn][2] if turn < len(actions) else 0]
-        if question.ends.final:
-            self.final_states = self.setting.runtime.to_host(psi)
+        final_states = setting.runtime.to_host(psi) if request.boundary.final else None
         values, lam = self._observe(psi)
         if lam is None or not len(lam):
-            self.starts, self.last = None, psi
-            return Answer(values)
+            self.initial = None
+            return ChunkResult(self.rows, self.pairs, values, final_states=final_states, last_states=psi)
         back = _Backward(self, states, lam)
-        for kind, position, source, target in actions[turn:]:
-            if kind == FORWARD:
-                self._forward(position, states[source], states[target], bound)
+        for action in actions[turn:]:
+            if action[0] == FORWARD:
+                self._step_forward([action], states, bound)
             else:
-                self._back(back, position, states[source], bound)
-        self.starts = None
+                self._back(back, action[1], states[action[2]], bound)
+        self.initial = None
         gradients, sums = self._gradients(back, columns, bound)
-        if not question.state_gradients:
-            return Answer(values, gradients, sums)
-        lam *= 2
-        return Answer(values, gradients, sums, lam[:, : 1 << self.setting.num_qubits])
+        of_states = None
+        if request.wants_state_gradients:
+            lam *= 2
+            of_states = lam[:, : 1 << setting.num_qubits]
+        return ChunkResult(self.rows, self.pairs, values, gradients, sums, of_states, final_states)
+
+    def _take_cached_states(self, columns: Any) -> Any:
+        """Return the last states (rows, 2^N) of an earlier call if its columns are the same, else drop them."""
+        cached, self.cached = self.cached, None
+        if cached is None or not bool((columns == cached.columns).all()):
+            return None
+        return cached.states
+
+    def _room_for_states(self) -> Any:
+        """Return the array (states that are kept, rows, 2^N) of a forward sweep."""
+        schedule = self.setting.schedule
+        if self.initial is not None and schedule is None:
+            return self.initial[None]  # there are no others, and these are needed once
+        if self.room is not None:
+            return self.room.reshape(1, *self.room.shape)
+        num_states = schedule.num_states if schedule else 1
+        return self.xp.empty((num_states, len(self.rows), self.state_size), dtype=self.request.dtype)
+
+    def _step_forward(self, actions: list[list[int]], states: Any, bound: tuple[Any, Any, Any]) -> None:
+        for _, position, source, target in actions:
+            self._forward(position, states[source], states[target], bound)
 
     def _of_rows(self, array: Any) -> Any:
-        return self.question.of_rows(array, self.rows, self.xp)
+        return take_rows(array, self.rows)
 
     def _launch(
         self, file: str, name: str, grid: int, block: int, args: tuple[Any, ...], shared_memory: int = 0
     ) -> None:
         of_tile = file in ("sweeps.cu", "bind.cu")  # the tables that are bound have the shape of the tile
         tile_qubits = self.passes.tile_qubits if of_tile else None
-        launch = kernel(self.setting.runtime, file, name, self.question.dtype, tile_qubits)
+        launch = kernel(self.setting.runtime, file, name, self.request.dtype, tile_qubits)
         launch(grid, block, args, shared_memory)
 
     def _bind(self, columns: Any) -> tuple[Any, Any, Any]:
         """Return the angles of the runs, the rotations and the tables of pieces."""
-        xp, slots, dtype, num_rows = self.xp, self.setting.slots, self.question.dtype, len(self.rows)
+        xp, slots, dtype, num_rows = self.xp, self.setting.slots, self.request.dtype, len(self.rows)
         counts: Slots = slots.host
         num_runs, num_terms = counts.count("runs", num_rows), counts.count("terms", num_rows)
         run_angles = xp.empty((max(num_runs, 1), 2), dtype=np.float64)
@@ -177,17 +193,17 @@ class Chunk:
             self._launch("bind.cu", "bind_tables", shared + num_rows * varying, _BLOCK, args)
         return run_angles, rotations, tables
 
-    def _brought(self) -> Any:
+    def _initial_states(self) -> Any:
         """Return the start states (rows, 2^N) that rows bring, on the device, or None."""
-        given = self.question.ends.initial
+        given = self.request.boundary.initial
         if given is None:
             return None
         return self._states_of(given[:1] if len(given) == 1 else self._of_rows(given))
 
     def _states_of(self, given: Any, scale: float = 1.0) -> Any:
         """Return states (rows, 2^N) on the device of given ones (rows or 1, 2^n), multiplied by a number; a copy."""
-        xp, dtype, (count, size) = self.xp, self.question.dtype, given.shape
-        if not self.question.on_device:
+        xp, dtype, (count, size) = self.xp, self.request.dtype, given.shape
+        if not self.request.is_on_device:
             unused = self.state_size - size
             given = np.pad(given, ((0, 0), (0, unused))) if unused else given
             given = xp.array(given if scale == 1 else scale * given, dtype=dtype)  # a copy, also on an emulated device
@@ -196,14 +212,14 @@ class Chunk:
             size = self.state_size
         states = xp.zeros((len(self.rows), self.state_size), dtype=dtype)
         states[:, :size] = given
-        if self.question.on_device and scale != 1:
+        if self.request.is_on_device and scale != 1:
             states *= scale
         return states
 
     def _start(self, states: Any) -> Any:
         """Return the states before the first pass, made in the array given unless rows brought them."""
-        if self.starts is not None:
-            return self.starts
+        if self.initial is not None:
+            return self.initial
         initial = self.setting.plan.initial_state
         states.fill(0)
         if initial is None:
@@ -223,29 +239,36 @@ class Chunk:
         args: tuple[Any, ...] = (source, target, np.int32(passes.num_address_bits), np.int32(num_rows))
         args += (np.int32(passes.num_tiles), plan.windows[k], slots.stages[k], np.int32(stages.stop - stages.start))
         args += (slots.pieces, slots.extras, slots.record, *bound[1:])
-        grid, threads, shared = sweep_shape(passes, self.question.dtype, num_rows, adjoint=False)
+        grid, threads, shared = sweep_shape(passes, self.request.dtype, num_rows, adjoint=False)
         self._launch("sweeps.cu", "forward_sweep", grid, threads, args, shared)
 
     def _observe(self, psi: Any) -> tuple[Any, Any]:
         """Return values and, with gradients, the cotangents (units, 2^N) of the last states (rows, 2^N)."""
-        xp, question, terms = self.xp, self.question, self.setting.observables
+        xp, request, terms = self.xp, self.request, self.setting.observables
         num_rows, num_pairs = len(self.rows), len(self.row_of_pair)
-        if question.final_cotangents is not None:
+        if request.boundary.final_cotangents is not None:
             # lam = O psi makes 2 Re <lam|d psi>; a cotangent G of the state, Re <G|d psi>
-            return xp.empty(0, dtype=np.float64), self._states_of(self._of_rows(question.final_cotangents), 0.5)
+            return xp.empty(0, dtype=np.float64), self._states_of(self._of_rows(request.boundary.final_cotangents), 0.5)
         if not num_pairs:  # rows that are simulated for their final states
             return xp.empty(0, dtype=np.float64), None
         num_sums = max(self.state_size // CONSTANTS.observed_amplitudes, 1)
         partial = xp.empty((num_pairs, num_sums), dtype=np.float64)
         begin = np.searchsorted(self.row_of_pair, np.arange(num_rows + 1)).astype(np.int32)
         lam = cotangents = None
-        if question.gradient:
-            lam = xp.empty((num_rows if question.per_row else num_pairs, self.state_size), dtype=question.dtype)
-        if question.weighted:
-            cotangents = xp.asarray(question.cotangents[self.pairs], dtype=np.float64)
-        args: tuple[Any, ...] = (psi, lam, xp.asarray(begin), xp.asarray(question.chosen[self.pairs], dtype=np.int32))
+        if request.gradient is not None:
+            lam = xp.empty(
+                (num_rows if request.gradients_are_per_row else num_pairs, self.state_size), dtype=request.dtype
+            )
+        if request.cotangents is not None:
+            cotangents = xp.asarray(request.cotangents[self.pairs], dtype=np.float64)
+        args: tuple[Any, ...] = (
+            psi,
+            lam,
+            xp.asarray(begin),
+            xp.asarray(request.pairs.observable[self.pairs], dtype=np.int32),
+        )
         args += (terms.observable_begin, terms.groups, terms.terms, terms.diagonals, cotangents)
-        args += (np.int32(self.passes.num_address_bits), np.int32(question.imaginary), partial)
+        args += (np.int32(self.passes.num_address_bits), np.int32(request.imaginary), partial)
         block = min(max(self.state_size // 4, 32), 256)
         self._launch("observe.cu", "observe", num_rows * num_sums, block, args)
         values = xp.empty(num_pairs, dtype=np.float64)
@@ -262,12 +285,12 @@ class Chunk:
         source = psi if of_rows else back.psi
         self.setting.pace.launch(2 * num_units, self.state_size)
         counts = (np.int32(num_units), np.int32(passes.num_tiles))
-        store_lam = not last or self.question.state_gradients
+        store_lam = not last or self.request.wants_state_gradients
         args: tuple[Any, ...] = (source, target, np.int32(of_rows), back.lam, np.int32(store_lam))
         args += (np.int32(passes.num_address_bits), back.row_of_unit, *counts, plan.windows[k], slots.stages[k])
         args += (np.int32(sweep.stages.stop - sweep.stages.start), slots.pieces, slots.extras, plan.masks, plan.directs)
         args += (slots.record, *bound[1:], back.sums, np.int32(sweep.num_slots))
-        grid, threads, shared = sweep_shape(passes, self.question.dtype, num_units, adjoint=True)
+        grid, threads, shared = sweep_shape(passes, self.request.dtype, num_units, adjoint=True)
         self._launch("sweeps.cu", "adjoint_sweep", grid, threads, args, shared)
         num_outputs = sweep.outputs.stop - sweep.outputs.start
         if num_outputs:
@@ -335,11 +358,11 @@ class _Backward:
         self.lam, self.psi = lam, None
         if chunk.setting.schedule is None:
             self.psi = states[0] if num_units == len(chunk.rows) else xp.empty(lam.shape, dtype=lam.dtype)
-        if chunk.question.per_row:
+        if chunk.request.gradients_are_per_row:
             self.row_of_unit = xp.arange(num_units, dtype=np.int32)
         else:
             self.row_of_unit = xp.asarray(chunk.row_of_pair)
         self.totals = xp.empty((num_units, max(passes.num_totals, 1)), dtype=np.float64)
         most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
         num_sums = max(num_units * passes.num_tiles * most_slots, 1)
-        self.sums = xp.empty(num_sums, dtype=real_type(chunk.question.dtype))
+        self.sums = xp.empty(num_sums, dtype=real_type(chunk.request.dtype))

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.common.caches import on_release
 from qiskit_fused.common.forks import in_child, new_lock, new_rlock
 from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, device_observables
-from qiskit_fused.engines.cuda.evaluation import Findings, Run
+from qiskit_fused.engines.cuda.evaluation import DeviceEvaluation
 from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits
 from qiskit_fused.engines.cuda.launch import kernel
-from qiskit_fused.engines.cuda.request import Finals, Question
 from qiskit_fused.engines.cuda.throttle import Pace
-from qiskit_fused.engines.interface import NO_STATES, DoesNotFit, Ends, Evaluation, Watch
-from qiskit_fused.options.method import REVERSE, Method
+from qiskit_fused.engines.cuda.work_items import CachedFinalStates
+from qiskit_fused.engines.evaluation import Evaluation
+from qiskit_fused.engines.interface import DoesNotFit, Watch
+from qiskit_fused.engines.request import Request
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram
@@ -61,125 +63,76 @@ class CudaEngine:
         self.max_tile_qubits = max_tile_qubits
         self._plans: WeakKeyDictionary[FusedProgram, dict[str, DevicePlan]] = WeakKeyDictionary()
         self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables] = OrderedDict()
-        self._finals: Finals | None = None
+        self._cached_states: CachedFinalStates | None = None
         self._mark: Any = None  # of the work that was launched last, maybe in another stream
         self._lock = new_lock()
         self._running = new_rlock()  # one evaluation at a time: each counts on the memory that is free
         _made.add(self)
 
     def evaluate(
-        self,
-        plan: FusedProgram,
-        observables: Observables,
-        columns: np.ndarray,
-        pairs: tuple[np.ndarray, np.ndarray],
-        *,
-        gradient: bool = False,
-        imaginary: bool = False,
-        cotangents: np.ndarray | None = None,
-        sum_columns: np.ndarray | None = None,
-        dtype: str = "complex128",
-        method: Method = REVERSE,
-        ends: Ends = NO_STATES,
-        meanwhile: Callable[[], Any] | None = None,
-        watch: Watch | None = None,
+        self, plan: FusedProgram, observables: Observables, request: Request, watch: Watch | None = None
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`).
 
-        Gradients of ``sum_columns`` are summed on the device, in the order of rows and in double precision; row 0 has
-        these sums.
+        Arrays of the request may be on the device, of work in the current stream: then answers stay there, and of the
+        numbers only one bool for each column comes to the host, whether it varies between rows. Gradients of columns
+        that are summed are summed on the device, in the order of rows and in double precision; for a request on the
+        host, row 0 has these sums.
 
         Raises:
             DoesNotFit: when the states of one pair exceed the memory limit, before anything is allocated.
             RuntimeError: when ``watch`` ended it.
         """
-        columns = np.ascontiguousarray(columns, dtype=np.float64)
-        final_states = ends.final or ends.final_cotangents is not None
-        dtype = amplitude_format(dtype, plan.stays_real(imaginary=imaginary, final_states=final_states))
-        question = Question(columns, *pairs, gradient, imaginary, cotangents, sum_columns, dtype, method, ends)
-        found = self._answer(plan, observables, question, meanwhile, watch)
-        gradients = found.gradients
-        if gradients is not None and question.is_summed.any():
-            gradients = np.zeros(columns.shape)
-            gradients[:, ~question.is_summed] = found.gradients
-            gradients[:1, question.is_summed] = found.sums
-        return Evaluation(found.values, gradients, found.stats, found.answer, found.of_states, found.final_states)
-
-    def evaluate_on_device(
-        self,
-        plan: FusedProgram,
-        observables: Observables,
-        columns: Any,
-        pairs: tuple[np.ndarray, np.ndarray],
-        *,
-        cotangents: Any = None,
-        sum_columns: np.ndarray | None = None,
-        dtype: str = "complex128",
-        method: Method = REVERSE,
-        ends: Ends = NO_STATES,
-        watch: Watch | None = None,
-    ) -> Findings:
-        """Evaluate as `evaluate` does, with arrays that are on the device and stay there.
-
-        Of their numbers only the columns that vary between rows come to the host, one bool for each column.
-
-        Args:
-            plan: the plan.
-            observables: the observables.
-            columns: (B, C) on the device, of work in the current stream.
-            pairs: row and observable of each pair, on the host.
-            cotangents: (N,) on the device; gradients are wanted where it is given.
-            sum_columns: on the host, as all that follows but the states of ``ends``.
-            dtype: see `Engine.evaluate`, also for the rest.
-            method: likewise.
-            ends: likewise; no final states.
-            watch: likewise.
-        """
-        with self.runtime.context():
-            columns = self.runtime.xp.ascontiguousarray(columns, dtype=np.float64)
-        gradient = cotangents is not None
-        dtype = amplitude_format(dtype, plan.stays_real())
-        question = Question(columns, *pairs, gradient, False, cotangents, sum_columns, dtype, method, ends, True)
-        return self._answer(plan, observables, question, None, watch)
-
-    def _answer(
-        self,
-        plan: FusedProgram,
-        observables: Observables,
-        question: Question,
-        meanwhile: Callable[[], Any] | None,
-        watch: Watch | None,
-    ) -> Findings:
+        boundary = request.boundary
+        final_states = boundary.final or boundary.final_cotangents is not None
+        is_real = plan.stays_real(imaginary=request.imaginary, final_states=final_states)
+        dtype = amplitude_format(request.dtype, is_real)
         with self._running, self.runtime.context(), self._behind_earlier_work():
-            device_plan = self._device_plan(plan, question.dtype)
-            terms = self._device_observables(
-                observables.restrict(plan.wires), device_plan.passes.num_address_bits, question.dtype
-            )
-            pace = Pace(self.runtime, watch)
-            finals, self._finals = self._finals, None
-            if finals is not None and not finals.may_serve(device_plan, self.runtime.current_stream(), question):
-                finals = None
-            free = self.runtime.free_memory() + (finals.num_bytes if finals else 0)
-            limit = max(int(free * _MEMORY_SHARE), free - _MEMORY_RESERVE)
-            if self.memory_limit is not None:
-                limit = min(limit, self.memory_limit - terms.num_bytes)
-            smallest_failure: float = np.inf
-            while True:
-                run = Run(self.runtime, plan, device_plan, terms, question, pace, finals)
-                finals = None  # the run gives them up where it has no use for them
-                try:
-                    found = run.evaluate(limit, meanwhile)
-                    self._finals = run.finals
-                    return found
-                except self.runtime.out_of_memory as error:
-                    if isinstance(error, DoesNotFit) or run.chunk_bytes >= smallest_failure:
-                        raise
-                    smallest_failure = run.chunk_bytes
-                    limit = max(run.chunk_bytes // 2, run.smallest)
-                    self._forget_observables(0)
-                    if run.asked:
-                        meanwhile = run.answer_again
-                    _log.warning("the device ran out of memory; trying again with chunks of at most %d bytes", limit)
+            columns = array_module(request.columns).ascontiguousarray(request.columns, dtype=np.float64)
+            return self._evaluate(plan, observables, request._replace(columns=columns, dtype=dtype), watch)
+
+    def _evaluate(
+        self, plan: FusedProgram, observables: Observables, request: Request, watch: Watch | None
+    ) -> Evaluation:
+        """Evaluate in the current stream; where the device has less memory than it says, again in smaller chunks."""
+        device_plan = self._device_plan(plan, request.dtype)
+        terms = self._device_observables(
+            observables.restrict(plan.wires), device_plan.passes.num_address_bits, request.dtype
+        )
+        pace = Pace(self.runtime, watch)
+        cached = self._take_cached_states(device_plan, request)
+        limit = self._memory_for(cached, terms)
+        smallest_failure: float = np.inf
+        while True:
+            evaluation = DeviceEvaluation(self.runtime, plan, device_plan, terms, request, pace, cached)
+            # The evaluation alone refers to these states now, so that it can free them where it has no use for them.
+            cached = None
+            try:
+                found = evaluation.evaluate(limit)
+                self._cached_states = evaluation.cached
+                return found
+            except self.runtime.out_of_memory as error:
+                if isinstance(error, DoesNotFit) or evaluation.chunk_bytes >= smallest_failure:
+                    raise
+                smallest_failure = evaluation.chunk_bytes
+                limit = max(evaluation.chunk_bytes // 2, evaluation.smallest)
+                self._forget_observables(0)
+                _log.warning("the device ran out of memory; trying again with chunks of at most %d bytes", limit)
+
+    def _take_cached_states(self, device_plan: DevicePlan, request: Request) -> CachedFinalStates | None:
+        """Return the last states of the call before where they may serve this one; the engine forgets them."""
+        cached, self._cached_states = self._cached_states, None
+        if cached is None or not cached.may_serve(device_plan, self.runtime.current_stream(), request):
+            return None
+        return cached
+
+    def _memory_for(self, cached: CachedFinalStates | None, terms: DeviceObservables) -> int:
+        """Return the bytes that an evaluation may use: max(0.9 x free, free - 1 GiB), and no more than the limit."""
+        free = self.runtime.free_memory() + (cached.num_bytes if cached else 0)
+        limit = max(int(free * _MEMORY_SHARE), free - _MEMORY_RESERVE)
+        if self.memory_limit is not None:
+            limit = min(limit, self.memory_limit - terms.num_bytes)
+        return limit
 
     @contextmanager
     def _behind_earlier_work(self) -> Iterator[None]:
@@ -196,7 +149,7 @@ class CudaEngine:
         with self._running, self._lock, self.runtime.context():
             self._plans.clear()
             self._observables.clear()
-            self._finals = None
+            self._cached_states = None
             self.runtime.free_unused_memory()
 
     def tile_qubits(self, dtype: str, num_qubits: int) -> int:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +19,11 @@ from qiskit_fused.engines.cuda.memory import (
     find_demand,
     takes_what_fits,
 )
-from qiskit_fused.engines.cuda.request import Answer, Finals, Question
 from qiskit_fused.engines.cuda.throttle import Pace
+from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkResult, is_summed, take_rows, work_items
+from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import DoesNotFit
+from qiskit_fused.engines.request import Request
 
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram
@@ -31,41 +32,21 @@ _MAX_ROWS_TIMES_RUNS = 1 << 31  # kernels count rotations in 32 bits
 _FINALS_SHARE = 8  # last states are kept where this many times as much may be used
 
 
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """What an evaluation found: arrays of the host, or of the device where the question came from there.
-
-    Attributes:
-        values: float64 (N,).
-        gradients: float64 (N or B, columns that are not summed), or None.
-        sums: float64 (columns that are summed,), or None.
-        of_states: complex (N or B, 2**n), derivatives with respect to the start, or None.
-        final_states: complex128 (B, 2**n) on the host, or None.
-        stats, answer: see `Evaluation`.
-    """
-
-    values: Any
-    gradients: Any = None
-    sums: Any = None
-    of_states: Any = None
-    final_states: np.ndarray | None = None
-    stats: dict[str, Any] = field(default_factory=dict)
-    answer: Any = None
-
-
-class Run:
-    """One evaluation.
+class DeviceEvaluation:
+    """One evaluation: chunks of pairs and rows that fit the memory of the device, one after the other.
 
     Args:
         runtime: the device.
         plan: the plan.
         device_plan, observables: the plan and the observables on the device.
-        question: what is asked.
+        request: rows and pairs, in the number format of the amplitudes.
         pace: counts the sweeps.
-        finals: last states of these rows, maybe; see `Finals.may_serve`.
+        cached: last states of these rows, maybe; see `CachedFinalStates.may_serve`. The evaluation becomes their owner.
 
     Attributes:
-        finals: the last states of these rows, where a call for their gradients may begin there.
+        cached: the last states of these rows, where a call for their gradients may begin there.
+        chunk_bytes: bytes of the largest chunk.
+        smallest: bytes of a chunk of one pair.
     """
 
     def __init__(
@@ -74,111 +55,104 @@ class Run:
         plan: FusedProgram,
         device_plan: DevicePlan,
         observables: DeviceObservables,
-        question: Question,
+        request: Request,
         pace: Pace,
-        finals: Finals | None = None,
+        cached: CachedFinalStates | None = None,
     ):
         self.runtime = runtime
         self.num_qubits, self.num_runs = plan.num_qubits, plan.num_runs
         self.plan, self.passes = device_plan, device_plan.passes
-        self.observables, self.question, self.pace = observables, question, pace
-        self.slots: DeviceSlots = device_plan.slots(plan, self._varies())
+        self.observables, self.request, self.pace = observables, request, pace
+        self.items, self.is_summed = work_items(request), is_summed(request)
+        self.slots: DeviceSlots = device_plan.slots(plan, request.varying_columns)
         self.schedule: Schedule | None = None
-        self.num_chunks = 0
         self.chunk_bytes = 0
         self.smallest = 0
-        self.answer: Any = None
-        self.asked = False
-        self.finals = finals
+        self.cached = cached
 
-    def answer_again(self) -> Any:
-        """Return what ``meanwhile`` returned, for a run that replaces this one."""
-        return self.answer
+    def evaluate(self, limit: int) -> Evaluation:
+        """Answer within ``limit`` bytes of device memory.
 
-    def _varies(self) -> np.ndarray:
-        """Return bool (C,): columns that are not the same in all rows."""
-        columns = self.question.columns
-        if len(columns) <= 1 or not columns.shape[1]:
-            return np.zeros(columns.shape[1], dtype=bool)
-        varies = (columns != columns[:1]).any(axis=0)
-        return self.runtime.to_host(varies) if self.question.on_device else varies
-
-    def evaluate(self, limit: int, meanwhile: Callable[[], Any] | None) -> Findings:
-        """Answer within ``limit`` bytes of device memory; ``meanwhile`` is called beside the first chunk."""
-        question, runtime = self.question, self.runtime
+        States take nearly all the memory, and each array of them has one owner, which drops it before the next one is
+        made. Cached states go to the chunks that begin with them, or are dropped before the first chunk. The arrays of
+        a chunk are dropped at its end, but for the last states of a single chunk, which become the cached ones. Last
+        states of several chunks are written to one array, ``kept``, which is made before the first chunk.
+        """
+        request, runtime = self.request, self.runtime
         chunks = self._chunks(limit)
-        is_summed = question.is_summed
-        kept, summed = (runtime.xp.asarray(np.flatnonzero(part).astype(np.int32)) for part in (~is_summed, is_summed))
-        setting = Setting(
-            runtime, self.plan, self.slots, self.observables, self.num_qubits, self.num_runs, question, self.schedule,
-            self.pace, kept, summed,
-        )  # fmt: skip
-        found = _Collection(runtime, question, len(kept), len(summed), 1 << self.num_qubits)
-        self.pace.expect(sum(self._num_steps(entries) for entries in chunks))
-        finals, self.finals = self._finals_for(chunks, limit), None
-        rows, room = np.unique(question.entries[0]), None
+        setting = self._setting()
+        collection = _Collection(runtime, request, self.is_summed, 1 << self.num_qubits)
+        self.pace.expect(sum(self._num_steps(items) for items in chunks))
+        cached, self.cached = self._cached_states_for(chunks, limit), None
+        rows, kept = np.unique(self.items.row), None
         keeps = self._keeps_last_states(len(rows), len(chunks), limit)
         if keeps and len(chunks) > 1:
-            room = runtime.xp.empty((len(rows), 1 << self.passes.num_address_bits), dtype=question.dtype)
-        for entries in chunks:
-            self.num_chunks += 1
-            chunk = Chunk(setting, entries)
+            kept = runtime.xp.empty((len(rows), 1 << self.passes.num_address_bits), dtype=request.dtype)
+        for items in chunks:
+            chunk = Chunk(setting, items)
             here = slice(*np.searchsorted(rows, [chunk.rows[0], chunk.rows[-1] + 1]))
-            chunk.finals = None if finals is None else finals.part(here)
-            chunk.room = None if room is None else room[here]
+            chunk.cached = None if cached is None else cached.part(here)
+            chunk.room = None if kept is None else kept[here]
             if len(chunks) == 1:
-                finals = None  # given up where the chunk has no use for them
-            answer = chunk.evaluate()
-            if not self.asked:
-                self.asked, self.answer = True, meanwhile() if meanwhile else None
-            found.add(chunk, answer)
-            if not question.on_device:  # else nothing has waited
+                cached = None  # the chunk drops them where their columns are others
+            result = chunk.evaluate()
+            collection.add(result)
+            if not request.is_on_device:  # else nothing has waited
                 self.pace.arrive()
             if len(chunks) == 1 and keeps:
-                room = chunk.last
-            del answer, chunk  # before the arrays of the next chunk
-        if room is not None:
-            columns = runtime.xp.array(question.of_rows(question.columns, rows, runtime.xp))
-            self.finals = Finals(self.plan, runtime.current_stream(), rows, columns, room)
-        if not self.asked and meanwhile:
-            self.answer = meanwhile()
-        return Findings(**found.arrays(), stats=self._stats(), answer=self.answer)
+                kept = result.last_states
+            del result, chunk  # before the arrays of the next chunk are made
+        if kept is not None:
+            columns = runtime.xp.array(take_rows(request.columns, rows))
+            self.cached = CachedFinalStates(self.plan, runtime.current_stream(), rows, columns, kept)
+        return collection.evaluation(self._stats(len(chunks)))
 
-    def _finals_for(self, chunks: list[slice], limit: int) -> Finals | None:
+    def _setting(self) -> Setting:
+        """Return what all chunks share."""
+        kept, summed = (
+            self.runtime.xp.asarray(np.flatnonzero(columns).astype(np.int32))
+            for columns in (~self.is_summed, self.is_summed)
+        )
+        return Setting(
+            self.runtime, self.plan, self.slots, self.observables, self.num_qubits, self.num_runs, self.request,
+            self.items, self.schedule, self.pace, kept, summed,
+        )  # fmt: skip
+
+    def _cached_states_for(self, chunks: list[slice], limit: int) -> CachedFinalStates | None:
         """Return last states that chunks may begin with: each row is in one of them, and uncomputes its only state."""
-        finals = self.finals
-        if finals is None or (self._num_states or 1) > 1:
+        cached = self.cached
+        if cached is None or (self._num_states or 1) > 1:
             return None
         if len(chunks) > 1:
-            rows, begins = self.question.entries[0], np.array([entries.start for entries in chunks[1:]])
-            if (rows[begins] == rows[begins - 1]).any() or self.chunk_bytes + finals.num_bytes > limit:
+            rows, begins = self.items.row, np.array([items.start for items in chunks[1:]])
+            if (rows[begins] == rows[begins - 1]).any() or self.chunk_bytes + cached.num_bytes > limit:
                 return None
-            self.chunk_bytes += finals.num_bytes
-        return finals
+            self.chunk_bytes += cached.num_bytes
+        return cached
 
     def _keeps_last_states(self, num_rows: int, num_chunks: int, limit: int) -> bool:
         """Say whether last states are kept for gradients: where they are small beside the memory there is."""
-        question = self.question
-        if question.gradient or question.ends.initial is not None or not num_chunks:
+        request = self.request
+        if request.gradient is not None or request.boundary.initial is not None or not num_chunks:
             return False
-        state = np.dtype(question.dtype).itemsize << self.passes.num_address_bits
-        kept = num_rows * (state + 8 * question.columns.shape[1])
+        state = np.dtype(request.dtype).itemsize << self.passes.num_address_bits
+        kept = num_rows * (state + 8 * request.num_columns)
         if kept > limit // _FINALS_SHARE or (num_chunks > 1 and self.chunk_bytes + kept > limit):
             return False
         self.chunk_bytes += kept * (num_chunks > 1)
         return True
 
-    def _stats(self) -> dict[str, Any]:
+    def _stats(self, num_chunks: int) -> dict[str, Any]:
         passes = self.passes
         stats = {
             "gpu": self.runtime.name,
             "kernels": f"sweeps of 2^{passes.tile_qubits} amplitudes, {1 << passes.register_qubits} a thread",
             "sweeps": self.pace.num_sweeps,
-            "chunks": self.num_chunks,
+            "chunks": num_chunks,
             "bytes": self.chunk_bytes,
         }
-        if self.question.gradient:
-            stats |= {"method": self.question.method.name, "states": self._num_states or 1}
+        if self.request.gradient is not None:
+            stats |= {"method": self.request.method.name, "states": self._num_states or 1}
         return stats
 
     @property
@@ -189,49 +163,48 @@ class Run:
 
     def _chunks(self, limit: int) -> list[slice]:
         """Cut the pairs into chunks that fit the memory, and the L2 cache where that still fills the device."""
-        question, rows, record = self.question, self.question.entries[0], self.slots.host.record[0]
-        starts, num_summed = question.ends.initial, int(np.count_nonzero(question.is_summed))
-        shape = question.columns.shape[1], self.plan.num_leaf_outputs
+        request, rows, record = self.request, self.items.row, self.slots.host.record[0]
+        starts, num_summed = request.boundary.initial, int(np.count_nonzero(self.is_summed))
+        shape = request.num_columns, self.plan.num_leaf_outputs
         several = bool((rows[1:] == rows[:-1]).any())
         demand = find_demand(
-            self.passes, record, shape, question.dtype,
-            gradient=question.gradient, per_row=question.per_row, several=several,
-            starts=starts is not None, shared_start=starts is not None and len(starts) < len(question.columns),
+            self.passes, record, shape, request.dtype,
+            gradient=request.gradient is not None, per_row=request.gradients_are_per_row, several=several,
+            starts=starts is not None, shared_start=starts is not None and len(starts) < request.num_rows,
             summed=num_summed, returned=self._returned_bytes(num_summed),
         )  # fmt: skip
-        if question.gradient:
+        if request.gradient is not None:
             num_multiprocessors = self.runtime.num_multiprocessors
-            self.schedule = choose_schedule(question.method, demand, self.passes, rows, limit, num_multiprocessors)
+            self.schedule = choose_schedule(request.method, demand, self.passes, rows, limit, num_multiprocessors)
         size, cut_at = demand.chunk_bytes(self._num_states, limit)
-        fewest = 1 if self._num_states and takes_what_fits(question.method) else self._num_states
+        fewest = 1 if self._num_states and takes_what_fits(request.method) else self._num_states
         self.smallest = demand.chunk_bytes(fewest, 0)[0].smallest
         if self.smallest > limit:
             raise DoesNotFit(self._refusal(limit))
         resident = self._resident_bytes(size)
-        chunks = list(cut_into_chunks(rows, size, cut_at, resident, whole_rows=question.per_row))
+        chunks = list(cut_into_chunks(rows, size, cut_at, resident, whole_rows=request.gradients_are_per_row))
         self.chunk_bytes = max((taken for _, taken in chunks), default=0)
         return [pairs for pairs, _ in chunks]
 
     def _returned_bytes(self, num_summed: int) -> int:
         """Count the bytes of answers that stay on the device."""
-        question = self.question
-        if not question.on_device:
+        request = self.request
+        if not request.is_on_device:
             return 0
-        num_units = (len(question.columns) if question.per_row else len(question.rows)) * question.gradient
-        of_unit = 8 * (question.columns.shape[1] - num_summed)
-        of_unit += question.state_gradients * np.dtype(question.dtype).itemsize << self.num_qubits
-        return 8 * (len(question.rows) + num_summed) + num_units * of_unit
+        of_gradient = 8 * (request.num_columns - num_summed)
+        of_gradient += request.wants_state_gradients * np.dtype(request.dtype).itemsize << self.num_qubits
+        return 8 * (request.num_pairs + num_summed) + request.num_gradients * of_gradient
 
     def _resident_bytes(self, size: ChunkBytes) -> int:
         """Return the bytes of a chunk whose states, without those that are kept, stay in half of the L2 cache.
 
         A wave is the blocks that run at once: whole waves, and no bound where the cache holds less than two.
         """
-        passes, states = self.passes, 1 + self.question.gradient
+        passes, states = self.passes, 1 + (self.request.gradient is not None)
         unit = size.row + size.pair
         varying_runs = int(self.slots.host.record["varying_runs"][0])
         most = unit * (_MAX_ROWS_TIMES_RUNS // (varying_runs + 1))
-        unit_states = (states << passes.num_address_bits) * np.dtype(self.question.dtype).itemsize
+        unit_states = (states << passes.num_address_bits) * np.dtype(self.request.dtype).itemsize
         wave = BLOCKS_AT_ONCE * self.runtime.num_multiprocessors
         waves = self.runtime.l2_bytes // 2 // unit_states * passes.num_tiles // wave
         if waves < 2 or len(passes.passes) == 1:
@@ -239,12 +212,12 @@ class Run:
         return min(max(waves * wave // passes.num_tiles, 1) * unit, most)
 
     def _refusal(self, limit: int) -> str:
-        n, dtype, method = self.num_qubits, self.question.dtype, self.question.method.name
+        n, dtype, method = self.num_qubits, self.request.dtype, self.request.method.name
         cures = ["fewer qubits", "device='cpu'", "a larger memory_limit"]
-        what = "statevector and cotangent" if self.question.gradient else "statevector"
+        what = "statevector and cotangent" if self.request.gradient is not None else "statevector"
         if np.finfo(dtype).bits == 64:
             cures.insert(0, "dtype='complex64'")
-        if (self._num_states or 1) > 1 and not takes_what_fits(self.question.method):
+        if (self._num_states or 1) > 1 and not takes_what_fits(self.request.method):
             what = f"{self._num_states} statevectors that method='{method}' keeps and the cotangent"
             cures.insert(0, "method='reverse'")
             cures.insert(0, "method='checkpoint'" if method == "store" else "method='checkpoint' without num_segments")
@@ -253,54 +226,52 @@ class Run:
             f"{self.runtime.name} {limit / 2**30:.3g} GiB may be used; use {', '.join(cures[:-1])} or {cures[-1]}."
         )
 
-    def _num_steps(self, entries: slice) -> int:
+    def _num_steps(self, items: slice) -> int:
         """Count the steps of a chunk: states swept, a step back for two."""
-        question, num_positions = self.question, len(self.passes.passes)
-        rows, pairs_before = question.entries[0][entries], question.entries[1]
+        request, num_positions = self.request, len(self.passes.passes)
+        rows, pairs_before = self.items.row[items], self.items.pairs_before
         num_rows = 1 + int((rows[1:] != rows[:-1]).sum())
-        num_pairs = int(pairs_before[entries.stop] - pairs_before[entries.start])
+        num_pairs = int(pairs_before[items.stop] - pairs_before[items.start])
         num_units = num_pairs
-        if question.per_row:
-            num_units = num_rows if num_pairs or question.final_cotangents is not None else 0
-        num_units *= question.gradient
+        if request.gradients_are_per_row:
+            num_units = num_rows if num_pairs or request.boundary.final_cotangents is not None else 0
+        num_units *= request.gradient is not None
         forward = self.schedule.num_steps if self.schedule else num_positions
         return forward * num_rows + 2 * num_positions * num_units
 
 
 class _Collection:
-    """What chunks found, put where it belongs: into arrays of the host, or of the device."""
+    """The results of chunks in their places in the arrays of all rows, on the host or on the device."""
 
-    def __init__(self, runtime: Any, question: Question, num_kept: int, num_summed: int, state_size: int):
-        self._question = question
-        self._xp: Any = runtime.xp if question.on_device else np
-        self._bring: Callable[[Any], Any] = (lambda array: array) if question.on_device else runtime.to_host
-        num_rows, num_pairs = len(question.columns), len(question.rows)
-        units = num_rows if question.per_row else num_pairs
-        amplitude = question.dtype if question.on_device else np.complex128
-        self._shapes: dict[str, tuple[tuple[int, ...], Any]] = {"values": ((num_pairs,), np.float64)}
-        if question.gradient:
-            self._shapes |= {"gradients": ((units, num_kept), np.float64), "sums": ((num_summed,), np.float64)}
-        if question.state_gradients:
-            self._shapes["of_states"] = ((units, state_size), amplitude)
-        if question.ends.final:
-            self._shapes["final_states"] = ((num_rows, state_size), np.complex128)
+    def __init__(self, runtime: Any, request: Request, is_summed: np.ndarray, state_size: int):
+        self._request, self._is_summed, self._state_size = request, is_summed, state_size
+        self._xp: Any = runtime.xp if request.is_on_device else np
+        self._bring: Callable[[Any], Any] = (lambda array: array) if request.is_on_device else runtime.to_host
+        amplitude = request.dtype if request.is_on_device else np.complex128
+        num_summed = int(np.count_nonzero(is_summed))
+        units, num_columns = request.num_gradients, request.num_columns
+        self._shapes: dict[str, tuple[tuple[int, ...], Any]] = {"values": ((request.num_pairs,), np.float64)}
+        if request.gradient is not None:
+            self._shapes["gradients"] = ((units, num_columns - num_summed), np.float64)
+            self._shapes["sums"] = ((num_summed,), np.float64)
+        if request.wants_state_gradients:
+            self._shapes["state_gradients"] = ((units, state_size), amplitude)
+        if request.boundary.final:
+            self._shapes["final_states"] = ((request.num_rows, state_size), np.complex128)
         self._arrays: dict[str, Any] = {}
 
-    def add(self, chunk: Chunk, answer: Answer) -> None:
-        """Add the answer of a chunk."""
-        units = chunk.rows if self._question.per_row else chunk.pairs
-        where = {"values": chunk.pairs, "gradients": units, "of_states": units}
-        for name, found in answer._asdict().items():
-            if found is None:
-                continue
-            found = self._bring(found)
-            if name == "sums":
-                known = self._arrays.get(name)
-                self._arrays[name] = found if known is None else known + found
-            else:
-                self._place(name, found, where[name])
-        if chunk.final_states is not None:
-            self._place("final_states", chunk.final_states[:, : self._shapes["final_states"][0][1]], chunk.rows)
+    def add(self, result: ChunkResult) -> None:
+        """Copy the result of a chunk to its place."""
+        units = result.rows if self._request.gradients_are_per_row else result.pairs
+        self._place("values", self._bring(result.values), result.pairs)
+        for name, found in (("gradients", result.gradients), ("state_gradients", result.state_gradients)):
+            if found is not None:
+                self._place(name, self._bring(found), units)
+        if result.sums is not None:
+            found, known = self._bring(result.sums), self._arrays.get("sums")
+            self._arrays["sums"] = found if known is None else known + found
+        if result.final_states is not None:
+            self._place("final_states", result.final_states[:, : self._state_size], result.rows)
 
     def _place(self, name: str, found: Any, where: slice | np.ndarray) -> None:
         shape, dtype = self._shapes[name]
@@ -313,9 +284,16 @@ class _Collection:
             where = self._xp.asarray(where)
         self._arrays[name][where] = found
 
-    def arrays(self) -> dict[str, Any]:
-        """Return everything by name; zeros for what no chunk has found."""
-        return {
+    def evaluation(self, stats: dict[str, Any]) -> Evaluation:
+        """Return everything; zeros for what no chunk has found."""
+        arrays = {
             name: self._arrays[name] if name in self._arrays else self._xp.zeros(shape, dtype=dtype)
             for name, (shape, dtype) in self._shapes.items()
         }
+        if "sums" in arrays and not self._request.is_on_device:
+            sums, of_others = arrays.pop("sums"), arrays["gradients"]
+            if len(sums):
+                gradients = arrays["gradients"] = np.zeros((self._request.num_gradients, self._request.num_columns))
+                gradients[:, ~self._is_summed] = of_others
+                gradients[:1, self._is_summed] = sums
+        return Evaluation(**arrays, stats=stats)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from asking import ask
 from engine_cases import (
     all_pairs,
     assert_agree,
@@ -37,7 +38,7 @@ def test_results_do_not_depend_on_the_number_of_threads(num_qubits, num_rows, we
     columns, pairs = rows_of(plan.program, num_rows=num_rows), all_pairs(num_rows, 2)
     weights = np.random.default_rng(0).normal(size=2 * num_rows) if weighted else None
     results = [
-        CpuEngine(threads).evaluate(plan, operators, columns, pairs, gradient=True, cotangents=weights, dtype=dtype)
+        ask(CpuEngine(threads), plan, operators, columns, pairs, gradient=True, cotangents=weights, dtype=dtype)
         for threads in (1, 2, 3, 3)
     ]
     for result in results[1:]:
@@ -49,7 +50,7 @@ def test_large_batches_use_the_threads_given():
     plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))
     columns = rows_of(plan.program, num_rows=400)
     used = {
-        threads: CpuEngine(threads).evaluate(plan, operators, columns, all_pairs(400, 1), gradient=True).stats
+        threads: ask(CpuEngine(threads), plan, operators, columns, all_pairs(400, 1), gradient=True).stats
         for threads in (1, 2)
     }
     assert [used[threads]["num_threads"] for threads in (1, 2)] == [1, 2]
@@ -59,12 +60,13 @@ def test_large_batches_use_the_threads_given():
 def test_threads_wait_for_the_next_call_as_many_as_there_are_cpus():
     done = run_python(
         "import os\n"
+        "from asking import ask\n"
         "from engine_cases import *\n"
         "from qiskit_fused.engines.cpu.engine import CpuEngine\n"
         "plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))\n"
         "question = plan, operators, rows_of(plan.program, num_rows=400), all_pairs(400, 1)\n"
         "for threads in (1, 2, 2, 20):\n"
-        "    CpuEngine(threads).evaluate(*question)\n"
+        "    ask(CpuEngine(threads), *question)\n"
         "    print(len(os.listdir('/proc/self/task')))\n",
         isa(),
     )
@@ -78,11 +80,11 @@ def test_threads_wait_for_the_next_call_as_many_as_there_are_cpus():
 def test_gradients_after_values_are_those_of_an_engine_that_knows_nothing(change, imaginary, dtype):
     plan, operators = plan_of(random_circuit(6, 30, seed=4), random_observables(6, 2), imaginary)
     columns, pairs, engine = rows_of(plan.program, num_rows=5), all_pairs(5, 2), CpuEngine()
-    engine.evaluate(plan, operators, columns, pairs, dtype=dtype)
+    ask(engine, plan, operators, columns, pairs, dtype=dtype)
     columns = columns.copy()
     columns[{"nothing": [], "a row": [3], "all rows": slice(None)}[change]] += 0.1
     found, expected = (
-        one.evaluate(plan, operators, columns, pairs, gradient=True, imaginary=imaginary, dtype=dtype)
+        ask(one, plan, operators, columns, pairs, gradient=True, imaginary=imaginary, dtype=dtype)
         for one in (engine, CpuEngine())
     )
     np.testing.assert_array_equal(found.values, expected.values)
@@ -92,10 +94,10 @@ def test_gradients_after_values_are_those_of_an_engine_that_knows_nothing(change
 def test_calls_of_several_threads_at_once_have_workers_of_their_own():
     plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))
     columns, pairs, engine = rows_of(plan.program, num_rows=100), all_pairs(100, 1), CpuEngine(3)
-    expected = [engine.evaluate(plan, operators, columns + k, pairs, gradient=True) for k in range(4)]
+    expected = [ask(engine, plan, operators, columns + k, pairs, gradient=True) for k in range(4)]
 
     def repeat(k):
-        return [engine.evaluate(plan, operators, columns + k, pairs, gradient=True) for _ in range(10)]
+        return [ask(engine, plan, operators, columns + k, pairs, gradient=True) for _ in range(10)]
 
     with ThreadPoolExecutor(4) as pool:
         for found, one in zip(pool.map(repeat, range(4)), expected):
@@ -108,16 +110,17 @@ def test_a_fork_starts_threads_of_its_own():
     done = run_python(
         "import os, warnings\n"
         "warnings.simplefilter('ignore', DeprecationWarning)  # fork of several threads, in Python 3.12\n"
+        "from asking import ask\n"
         "from engine_cases import *\n"
         "from qiskit_fused.engines.cpu.engine import CpuEngine, isa\n"
         "plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))\n"
         "question = plan, operators, rows_of(plan.program, num_rows=400), all_pairs(400, 1)\n"
-        "values = CpuEngine(3).evaluate(*question).values\n"
+        "values = ask(CpuEngine(3), *question).values\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    os._exit(0 if np.array_equal(CpuEngine(3).evaluate(*question).values, values) else 1)\n"
+        "    os._exit(0 if np.array_equal(ask(CpuEngine(3), *question).values, values) else 1)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
-        "assert np.array_equal(CpuEngine(3).evaluate(*question).values, values)\n",
+        "assert np.array_equal(ask(CpuEngine(3), *question).values, values)\n",
         isa(),
     )
     assert done.returncode == 0, done.stderr
@@ -127,9 +130,9 @@ def test_cotangents_take_one_backward_sweep_and_no_second_state_per_row():
     plan, operators = plan_of(random_circuit(5, 12, seed=2), random_observables(5, 2))
     columns, pairs = rows_of(plan.program), (np.array([0, 0, 2], np.int32), np.array([0, 1, 0], np.int32))
     weights = np.ones(3)
-    each = CpuEngine().evaluate(plan, operators, columns, pairs, gradient=True).stats
+    each = ask(CpuEngine(), plan, operators, columns, pairs, gradient=True).stats
     release_memory()
-    summed = CpuEngine().evaluate(plan, operators, columns, pairs, gradient=True, cotangents=weights).stats
+    summed = ask(CpuEngine(), plan, operators, columns, pairs, gradient=True, cotangents=weights).stats
     assert each["sweeps"] == (3 + 3) * num_sweeps(plan)
     assert summed["sweeps"] == (3 + 2) * num_sweeps(plan)
     assert each["bytes"] > summed["bytes"]
@@ -144,8 +147,8 @@ def test_cotangents_of_observables_too_large_for_tables_agree_with_the_reference
     plan, operators = plan_of(random_circuit(num_qubits, 6, seed=3), observables)
     question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 2)
     weights = np.array([0.7, -1.3])
-    expected = ReferenceEngine().evaluate(*question, gradient=True, cotangents=weights)
-    actual = CpuEngine(2).evaluate(*question, gradient=True, cotangents=weights, dtype=dtype)
+    expected = ask(ReferenceEngine(), *question, gradient=True, cotangents=weights)
+    actual = ask(CpuEngine(2), *question, gradient=True, cotangents=weights, dtype=dtype)
     assert_agree(actual, expected, dtype)
 
 
@@ -159,6 +162,7 @@ def run_python(code, instruction_set):
 
 def test_long_sums_keep_their_digits_in_vectors_of_four():
     done = run_python(
+        "from asking import ask\n"
         "from engine_cases import *\n"
         "from qiskit_fused.engines.cpu.engine import CpuEngine\n"
         "assert_long_sums_keep_their_digits(CpuEngine(2), 21)\n",
@@ -172,19 +176,20 @@ def test_long_sums_keep_their_digits_in_vectors_of_four():
 def test_threads_that_cannot_be_started_are_an_error_and_no_abort(num_qubits, num_rows):
     code = (
         "import resource\n"
+        "from asking import ask\n"
         "from engine_cases import *\n"
         "from qiskit_fused.engines.cpu.engine import CpuEngine, isa\n"
         f"n, rows = {num_qubits}, {num_rows}\n"
         "plan, operators = plan_of(random_circuit(n, 30, seed=1), total_z(n))\n"
         "question = plan, operators, rows_of(plan.program, num_rows=rows), all_pairs(rows, 1)\n"
-        "values = CpuEngine(1).evaluate(*question).values\n"
+        "values = ask(CpuEngine(1), *question).values\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "limits = resource.getrlimit(resource.RLIMIT_AS)\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (48 << 20), limits[1]))\n"
         "with pytest.raises(RuntimeError, match='could start only .* threads .*; use a smaller num_threads'):\n"
-        "    CpuEngine(64).evaluate(*question)\n"
+        "    ask(CpuEngine(64), *question)\n"
         "resource.setrlimit(resource.RLIMIT_AS, limits)\n"
-        "assert np.array_equal(CpuEngine(64).evaluate(*question).values, values)\n"
+        "assert np.array_equal(ask(CpuEngine(64), *question).values, values)\n"
     )
     done = run_python(code, isa())
     assert done.returncode == 0, done.stderr
@@ -201,6 +206,7 @@ def test_every_instruction_set_of_this_cpu_agrees_with_the_reference(name):
     if order.index(name) > order.index(isa()):
         pytest.skip(f"this CPU or build has no {name}")
     code = (
+        "from asking import ask\n"
         "from engine_cases import *\n"
         "from qiskit_fused.engines.cpu.engine import CpuEngine, isa\n"
         f"assert isa() == {name!r}\n"
@@ -224,11 +230,11 @@ def test_gradients_that_begin_from_the_states_of_a_call_for_values_have_the_same
     columns = rows_of(plan.program)
     others, pairs = columns[::-1].copy(), all_pairs(3, 2)
     engine = CpuEngine(2)
-    wanted = CpuEngine().evaluate(plan, operators, columns, pairs, gradient=True, dtype=dtype)
+    wanted = ask(CpuEngine(), plan, operators, columns, pairs, gradient=True, dtype=dtype)
     for before in (columns, others, columns[:2]):
-        engine.evaluate(plan, operators, before, all_pairs(len(before), 2), dtype=dtype)
+        ask(engine, plan, operators, before, all_pairs(len(before), 2), dtype=dtype)
         for _ in range(2):
-            found = engine.evaluate(plan, operators, columns, pairs, gradient=True, dtype=dtype)
+            found = ask(engine, plan, operators, columns, pairs, gradient=True, dtype=dtype)
             np.testing.assert_array_equal(found.gradients, wanted.gradients)
             np.testing.assert_array_equal(found.values, wanted.values)
 
@@ -236,9 +242,9 @@ def test_gradients_that_begin_from_the_states_of_a_call_for_values_have_the_same
 def test_states_of_a_call_for_some_rows_serve_a_call_for_all_of_them():
     plan, operators = plan_of(random_circuit(5, 20, seed=4), random_observables(5, 4))
     columns, engine = rows_of(plan.program), CpuEngine()
-    engine.evaluate(plan, operators, columns, (np.array([1], dtype=np.int32), np.array([0], dtype=np.int32)))
-    found = engine.evaluate(plan, operators, columns, all_pairs(3, 2), gradient=True)
-    assert_agree(found, CpuEngine().evaluate(plan, operators, columns, all_pairs(3, 2), gradient=True), "complex128")
+    ask(engine, plan, operators, columns, (np.array([1], dtype=np.int32), np.array([0], dtype=np.int32)))
+    found = ask(engine, plan, operators, columns, all_pairs(3, 2), gradient=True)
+    assert_agree(found, ask(CpuEngine(), plan, operators, columns, all_pairs(3, 2), gradient=True), "complex128")
 
 
 def test_rounding_of_norms_does_not_add_up_over_equal_layers():
@@ -256,6 +262,6 @@ def test_rounding_of_norms_does_not_add_up_over_equal_layers():
     layer = np.random.default_rng(0).uniform(-3, 3, (1, 3 * num_qubits))
     question = plan, operators, plan.program.columns(np.tile(layer, num_layers)), all_pairs(1, 1)
     single, double = (
-        CpuEngine().evaluate(*question, gradient=True, dtype=dtype).gradients for dtype in ("complex64", "complex128")
+        ask(CpuEngine(), *question, gradient=True, dtype=dtype).gradients for dtype in ("complex64", "complex128")
     )
     assert np.abs(single - double).max() < 6e-5 * np.abs(double).max()

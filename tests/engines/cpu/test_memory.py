@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asking import ask, make_request, request_of
 from engine_cases import all_pairs, many_strings, rows_of, total_z
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
@@ -64,9 +65,9 @@ def planned(circuit, observable=None):
 
 
 def chosen(plan, operators, request, limit, *, method="auto", num_segments=None, num_threads=1):
-    columns = np.random.default_rng(0).normal(size=(request.num_rows, plan.program.num_columns))
-    terms, asked = operators.restrict(plan.wires), {"num_segments": num_segments, "num_threads": num_threads}
-    return choose(plan, request, terms, columns, method=method, limit_of=lambda _: limit, **asked)
+    asked = request_of(request, plan.program.num_columns)
+    options = {"num_segments": num_segments, "num_threads": num_threads}
+    return choose(plan, asked, operators.restrict(plan.wires), method=method, limit_of=lambda _: limit, **options)
 
 
 # --- prediction ---
@@ -75,11 +76,11 @@ CHILD = """
 import pickle, resource, sys
 from qiskit_fused.engines.cpu.engine import CpuEngine
 
-question, options, num_threads = pickle.load(open(sys.argv[1], "rb"))
-question[2] = question[2] + 0.0
+plan, operators, request, num_threads = pickle.load(open(sys.argv[1], "rb"))
+request = request._replace(columns=request.columns + 0.0)
 engine, page = CpuEngine(num_threads), resource.getpagesize()
-resident = int(open("/proc/self/statm").read().split()[1]) * page - question[2].nbytes
-engine.evaluate(*question, **options)
+resident = int(open("/proc/self/statm").read().split()[1]) * page - request.columns.nbytes
+engine.evaluate(plan, operators, request)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident)
 """
 
@@ -112,9 +113,9 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
     columns = rows_of(plan.program, num_rows=request.num_rows) + np.linspace(0, 1, request.num_rows)[:, None]
     request = Request.full(request.num_rows, len(observables), request.dtype, request.gradient)
     predicted = Footprint(plan, request.dtype).total(request, num_threads, states_of(plan, method))
-    question = [plan, operators, columns, all_pairs(request.num_rows, len(observables))]
-    options = {"gradient": request.gradient, "dtype": request.dtype, "method": method}
-    (tmp_path / "question").write_bytes(pickle.dumps((question, options, num_threads)))
+    pairs = all_pairs(request.num_rows, len(observables))
+    asked = make_request(columns, pairs, gradient=request.gradient, dtype=request.dtype, method=method)
+    (tmp_path / "question").write_bytes(pickle.dumps((plan, operators, asked, num_threads)))
     # a shell in between: what it inherits from this process does not count as the child's peak
     command = ["sh", "-c", '"$0" -c "$1" "$2"; exit $?', sys.executable, CHILD, str(tmp_path / "question")]
     grown = int(subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout)
@@ -145,11 +146,9 @@ def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows,
         request = Request.full(num_rows, count, dtype)
         for method in (REVERSE, Method("store"), Method("checkpoint", 2)):
             release_memory()  # a larger workspace of the call before would be used, and counted
-            stats = (
-                CpuEngine(num_threads)
-                .evaluate(plan, operators, columns, pairs, gradient=True, dtype=dtype, method=method)
-                .stats
-            )
+            stats = ask(
+                CpuEngine(num_threads), plan, operators, columns, pairs, gradient=True, dtype=dtype, method=method
+            ).stats
             predicted = footprint.total(request, num_threads, states_of(plan, method), varying)
             assert stats["num_threads"] == footprint.side_by_side(num_rows, num_threads)[1]
             assert predicted == pytest.approx(stats["bytes"], rel=0.15)

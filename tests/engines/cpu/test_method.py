@@ -4,7 +4,7 @@
 import gc
 import weakref
 
-import numpy as np
+from asking import request_of
 from layered_circuits import hardware_efficient, total_z
 
 from qiskit_fused.compilation.observables import coerce_observables
@@ -16,8 +16,11 @@ from qiskit_fused.lowering.lower import lower
 
 def choice_for(fused, request=None, limit=None, method="auto"):
     terms = coerce_observables(total_z(fused.num_qubits)).operators.restrict(fused.wires)
-    columns, options = np.zeros((1, fused.program.num_columns)), {"num_segments": None, "num_threads": 1}
-    return choose(fused, request or Request(), terms, columns, method=method, limit_of=lambda _: limit, **options)
+    asked, options = (
+        request_of(request or Request(), fused.program.num_columns),
+        {"num_segments": None, "num_threads": 1},
+    )
+    return choose(fused, asked, terms, method=method, limit_of=lambda _: limit, **options)
 
 
 def test_the_same_question_has_the_same_choice_for_small_and_for_large_programs():

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from asking import Ends, ask
 from cuda_cases import count_allocations, engine_on, forget_last_states
 from cuda_emulation import EmulatedRuntime, missing_tools
 from engine_cases import (
@@ -23,7 +24,6 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused.engines.cuda import throttle as pacing
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import predict
-from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.options.method import Method
@@ -59,15 +59,15 @@ def assert_equal_bits(found, expected):
 def test_results_do_not_depend_on_chunks_bit_for_bit(mode, dtype):
     question = make_question()
     options = {**MODES[mode], "dtype": dtype}
-    whole = engine_on().evaluate(*question, **options)
+    whole = ask(engine_on(), *question, **options)
     assert whole.stats["chunks"] == 1
-    assert_agree(whole, ReferenceEngine().evaluate(*question, **MODES[mode]), dtype)
+    assert_agree(whole, ask(ReferenceEngine(), *question, **MODES[mode]), dtype)
 
     memory, chunks = int(whole.stats["bytes"] / 0.9), [1]
     while True:
         memory = int(memory * 0.7)
         try:
-            found = engine_on(memory=memory).evaluate(*question, **options)
+            found = ask(engine_on(memory=memory), *question, **options)
         except MemoryError:
             break
         assert_equal_bits(found, whole)
@@ -80,14 +80,14 @@ def test_results_do_not_depend_on_chunks_bit_for_bit(mode, dtype):
 
 def test_a_row_with_many_observables_is_split(dtype):
     question = make_question(num_rows=2, num_observables=7)
-    whole = engine_on().evaluate(*question, gradient=True, dtype=dtype)
-    found = engine_on(memory_limit=whole.stats["bytes"] // 3).evaluate(*question, gradient=True, dtype=dtype)
+    whole = ask(engine_on(), *question, gradient=True, dtype=dtype)
+    found = ask(engine_on(memory_limit=whole.stats["bytes"] // 3), *question, gradient=True, dtype=dtype)
     assert found.stats["chunks"] >= 4
     assert_equal_bits(found, whole)
     weights = WEIGHTS[np.arange(14) % 12]
-    whole = engine_on().evaluate(*question, gradient=True, cotangents=weights, dtype=dtype)
+    whole = ask(engine_on(), *question, gradient=True, cotangents=weights, dtype=dtype)
     limit = int(0.7 * whole.stats["bytes"])
-    found = engine_on(memory_limit=limit).evaluate(*question, gradient=True, cotangents=weights, dtype=dtype)
+    found = ask(engine_on(memory_limit=limit), *question, gradient=True, cotangents=weights, dtype=dtype)
     assert found.stats["chunks"] == 2
     assert_equal_bits(found, whole)
 
@@ -95,15 +95,15 @@ def test_a_row_with_many_observables_is_split(dtype):
 def test_chunks_stay_in_the_l2_cache_where_they_still_fill_the_device():
     question = make_question(num_rows=8)
     options = {"gradient": True, "dtype": "complex64"}
-    one = engine_on(l2_bytes=1 << 30, num_multiprocessors=1).evaluate(*question, **options)
-    cached = engine_on(l2_bytes=one.stats["bytes"] // 2, num_multiprocessors=1).evaluate(*question, **options)
+    one = ask(engine_on(l2_bytes=1 << 30, num_multiprocessors=1), *question, **options)
+    cached = ask(engine_on(l2_bytes=one.stats["bytes"] // 2, num_multiprocessors=1), *question, **options)
     assert one.stats["chunks"] == 1 and cached.stats["chunks"] >= 3
     assert cached.stats["bytes"] <= one.stats["bytes"] // 2
     assert_equal_bits(cached, one)
     # A device of many multiprocessors would idle, and one window that holds all qubits reads every amplitude once.
-    wide = engine_on(l2_bytes=one.stats["bytes"] // 2, num_multiprocessors=1000).evaluate(*question, **options)
+    wide = ask(engine_on(l2_bytes=one.stats["bytes"] // 2, num_multiprocessors=1000), *question, **options)
     assert wide.stats["chunks"] == 1
-    single = engine_on(l2_bytes=1000, num_multiprocessors=1, tile_qubits=8).evaluate(*question, **options)
+    single = ask(engine_on(l2_bytes=1000, num_multiprocessors=1, tile_qubits=8), *question, **options)
     assert single.stats["chunks"] == 1 and single.stats["sweeps"] == 2
 
 
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused_with_figures_and_a_cure_before_anything_is
     count = count_allocations(runtime)
     engine = engine_on(runtime)
     with pytest.raises(MemoryError) as refused:
-        engine.evaluate(*question, gradient=gradient, dtype=dtype)
+        ask(engine, *question, gradient=gradient, dtype=dtype)
     text = str(refused.value)
     what = "statevector and cotangent" if gradient else "statevector"
     for part in (f"the {what} of 12 qubits", f"GiB in {dtype}", "of emulated 2.51e-05 GiB may be used", "device='cpu'"):
@@ -122,10 +122,10 @@ def test_what_does_not_fit_is_refused_with_figures_and_a_cure_before_anything_is
     assert ("dtype='complex64'" in text) == (dtype == "complex128")
     before = count.peak
     with pytest.raises(MemoryError):
-        engine.evaluate(*question, gradient=gradient, dtype=dtype)
+        ask(engine, *question, gradient=gradient, dtype=dtype)
     assert count.peak == before
     runtime.memory = 1 << 30
-    engine.evaluate(*question, gradient=gradient, dtype=dtype)
+    ask(engine, *question, gradient=gradient, dtype=dtype)
 
 
 @pytest.mark.parametrize("method", ["reverse", "store", "checkpoint"])
@@ -138,10 +138,10 @@ def test_bytes_are_predicted(mode, method, dtype):
         count = count_allocations(runtime)
         for tile_qubits in (4, 5, num_qubits):
             engine = engine_on(runtime, tile_qubits=tile_qubits)
-            engine.evaluate(*question, **options)  # plan and observables stay on the device
+            ask(engine, *question, **options)  # plan and observables stay on the device
             forget_last_states(engine)
             count.peak = before = count.live
-            stats = engine.evaluate(*question, **options).stats
+            stats = ask(engine, *question, **options).stats
             predicted = stats["bytes"]
             assert stats["chunks"] == 1
             assert least * predicted <= count.peak - before <= predicted
@@ -170,16 +170,16 @@ def test_bytes_of_start_states_are_predicted(mode, method, dtype):
         runtime = EmulatedRuntime(num_multiprocessors=1000)
         count = count_allocations(runtime)
         engine = engine_on(runtime)
-        engine.evaluate(*question, **options)
+        ask(engine, *question, **options)
         count.peak = before = count.live
-        predicted = engine.evaluate(*question, **options).stats["bytes"]
+        predicted = ask(engine, *question, **options).stats["bytes"]
         assert least * predicted <= count.peak - before <= predicted
         assert count.live == before
     question, starts = question_with_starts(14, 3, 2)
     question = question[0], question[1], np.random.default_rng(1).normal(size=question[2].shape), question[3]
     if mode != "cotangents":
         options = {**MODES[mode], **starts, "dtype": dtype, "method": method}
-        found = CudaEngine(EmulatedRuntime(num_multiprocessors=1000)).evaluate(*question, **options).stats["bytes"]
+        found = ask(CudaEngine(EmulatedRuntime(num_multiprocessors=1000)), *question, **options).stats["bytes"]
         foreseen = predict(question[0], 3, method, dtype, gradient=mode != "values", num_observables=2)
         assert foreseen.bytes == found
 
@@ -189,14 +189,14 @@ def test_bytes_of_start_states_are_predicted(mode, method, dtype):
 def test_start_states_do_not_depend_on_chunks_bit_for_bit(mode, method, dtype):
     question, starts = question_with_starts()
     options = {**MODES[mode], **starts, "dtype": dtype, "method": Method(method, 1 if method == "checkpoint" else None)}
-    whole = engine_on().evaluate(*question, **options)
-    assert_agree(whole, ReferenceEngine().evaluate(*question, **MODES[mode], **starts), dtype)
+    whole = ask(engine_on(), *question, **options)
+    assert_agree(whole, ask(ReferenceEngine(), *question, **MODES[mode], **starts), dtype)
     runtime = EmulatedRuntime(memory=int(whole.stats["bytes"] / 0.9 / 3))
     count = count_allocations(runtime)
     engine = engine_on(runtime)
-    engine.evaluate(*question, **options)
+    ask(engine, *question, **options)
     count.peak = before = count.live  # the plan and the observables
-    found = engine.evaluate(*question, **options)
+    found = ask(engine, *question, **options)
     assert found.stats["chunks"] >= 3
     assert_equal_bits(found, whole)
     assert mode == "values" or np.array_equal(found.state_gradients, whole.state_gradients)
@@ -224,16 +224,15 @@ def fail_allocations(runtime, fails):
 @pytest.mark.parametrize("failing", [0, 3, 5])
 def test_a_device_that_runs_out_of_memory_is_asked_again_for_less(mode, failing, caplog):
     question = make_question()
-    expected = engine_on().evaluate(*question, **MODES[mode])
-    runtime, allocations, calls = EmulatedRuntime(), iter(range(1 << 20)), []
+    expected = ask(engine_on(), *question, **MODES[mode])
+    runtime, allocations = EmulatedRuntime(), iter(range(1 << 20))
     engine = engine_on(runtime)
-    engine.evaluate(*question, **MODES[mode])
+    ask(engine, *question, **MODES[mode])
     fail_allocations(runtime, lambda size: next(allocations) == failing)
     with caplog.at_level(logging.WARNING, logger="qiskit_fused"):
-        found = engine.evaluate(*question, **MODES[mode], meanwhile=lambda: calls.append(0) or "answer")
+        found = ask(engine, *question, **MODES[mode])
     assert_equal_bits(found, expected)
     assert found.stats["chunks"] >= 2 and found.stats["bytes"] <= expected.stats["bytes"] // 2
-    assert (found.answer, calls) == ("answer", [0])
     (record,) = caplog.records
     assert "out of memory" in record.message and str(expected.stats["bytes"] // 2) in record.message
 
@@ -249,19 +248,19 @@ def test_a_device_that_never_has_enough_memory_ends_with_its_error(mode, num_obs
         options["cotangents"] = np.ones(len(pairs[0]))
     runtime, tries = EmulatedRuntime(), iter(range(100))
     engine = engine_on(runtime)
-    engine.evaluate(plan, operators, columns, pairs, **options)
+    ask(engine, plan, operators, columns, pairs, **options)
     fail_allocations(runtime, lambda size: next(tries) >= 0)
     with pytest.raises((OutOfMemory, MemoryError)):
-        engine.evaluate(plan, operators, columns, pairs, **options)
+        ask(engine, plan, operators, columns, pairs, **options)
 
 
 def test_statistics_name_device_kernels_sweeps_chunks_and_bytes(dtype):
-    found = engine_on().evaluate(*make_question(), gradient=True, dtype=dtype)
+    found = ask(engine_on(), *make_question(), gradient=True, dtype=dtype)
     assert found.stats["gpu"] == "emulated"
     assert f"2^5 amplitudes, {16 if dtype == 'complex64' else 8} a thread" in found.stats["kernels"]
     assert {"sweeps", "chunks", "bytes"} <= set(found.stats)
     assert found.stats["sweeps"] > 3 and found.stats["chunks"] == 1 and found.stats["bytes"] > 0
-    values = engine_on().evaluate(*make_question(), dtype=dtype)
+    values = ask(engine_on(), *make_question(), dtype=dtype)
     assert values.stats["sweeps"] < found.stats["sweeps"]
 
 
@@ -271,13 +270,13 @@ def test_watch_ends_an_evaluation_with_an_error_wherever_it_is(mode, monkeypatch
     monkeypatch.setattr(pacing, "LEAST_WAIT", 0)  # the host waits for every sweep
     question = make_question()
     engine, asked = engine_on(memory_limit=60_000), []
-    expected = engine.evaluate(*question, **MODES[mode], watch=lambda done, total: asked.append(0))
+    expected = ask(engine, *question, **MODES[mode], watch=lambda done, total: asked.append(0))
     assert len(asked) > expected.stats["sweeps"]
     for last in {0, len(asked) // 2, len(asked) - 1}:
         answers = iter([False] * last + [True])
         with pytest.raises(RuntimeError, match="cancelled"):
-            engine.evaluate(*question, **MODES[mode], watch=lambda done, total, answers=answers: next(answers))
-    assert_equal_bits(engine.evaluate(*question, **MODES[mode]), expected)
+            ask(engine, *question, **MODES[mode], watch=lambda done, total, answers=answers: next(answers))
+    assert_equal_bits(ask(engine, *question, **MODES[mode]), expected)
 
 
 @pytest.mark.parametrize(("num_qubits", "tile_qubits"), [(3, 3), (8, 5), (10, 10)])
@@ -289,7 +288,7 @@ def test_the_order_of_blocks_and_threads_changes_no_bit(num_qubits, tile_qubits,
             options["cotangents"] = WEIGHTS[:4]
         results = []
         for runtime.seed in (0, 1, 7, 1234):
-            results.append(engine_on(runtime, tile_qubits).evaluate(*question, **options))
+            results.append(ask(engine_on(runtime, tile_qubits), *question, **options))
         for result in results[1:]:
             assert_equal_bits(result, results[0])
 
@@ -297,9 +296,9 @@ def test_the_order_of_blocks_and_threads_changes_no_bit(num_qubits, tile_qubits,
 def test_threads_share_an_engine_with_little_memory():
     engine = engine_on(memory_limit=60_000)
     questions = [(make_question(n, num_rows=rows), mode) for n, rows in ((3, 6), (6, 6), (8, 6)) for mode in MODES]
-    expected = [engine_on().evaluate(*question, **MODES[mode]) for question, mode in questions]
+    expected = [ask(engine_on(), *question, **MODES[mode]) for question, mode in questions]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda asked: engine.evaluate(*asked[0], **MODES[asked[1]]), questions * 3))
+        found = list(pool.map(lambda asked: ask(engine, *asked[0], **MODES[asked[1]]), questions * 3))
     for result, wanted in zip(found, expected * 3):
         assert_equal_bits(result, wanted)
     assert max(result.stats["chunks"] for result in found) > 1
@@ -311,9 +310,9 @@ def test_a_state_of_one_qubit_more_than_a_tile_is_one_tile_where_it_fits(shared_
     num_qubits = 13 if dtype == "complex64" else 12
     plan, operators = plan_of(random_circuit(num_qubits, 10, seed=4), total_z(num_qubits))
     question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 1)
-    found = engine.evaluate(*question, gradient=True, dtype=dtype)
+    found = ask(engine, *question, gradient=True, dtype=dtype)
     assert (found.stats["sweeps"] == 2) == (passes == 1)
-    assert_agree(found, ReferenceEngine().evaluate(*question, gradient=True), dtype)
+    assert_agree(found, ask(ReferenceEngine(), *question, gradient=True), dtype)
 
 
 @pytest.mark.parametrize(("shared_memory", "tile_qubits"), [(65536, (11, 10)), (49152, (11, 10)), (232448, (12, 11))])
@@ -324,9 +323,9 @@ def test_tiles_fit_the_shared_memory_of_the_device(shared_memory, tile_qubits, d
     # The emulated device refuses a launch that asks for more.
     plan, operators = plan_of(random_circuit(14, 10, seed=4), total_z(14))
     question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 1)
-    found = engine.evaluate(*question, gradient=True, dtype=dtype)
+    found = ask(engine, *question, gradient=True, dtype=dtype)
     assert f"2^{expected} amplitudes" in found.stats["kernels"]
-    assert_agree(found, ReferenceEngine().evaluate(*question, gradient=True), dtype)
+    assert_agree(found, ask(ReferenceEngine(), *question, gradient=True), dtype)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -337,8 +336,8 @@ def test_rows_that_no_pair_names_are_never_looked_at(mode, dtype):
     options = dict(MODES[mode])
     if "cotangents" in options:
         options["cotangents"] = np.array([1.0, -2.0, 0.5])
-    found = engine_on().evaluate(plan, operators, columns, (rows, chosen), **options, dtype=dtype)
-    expected = ReferenceEngine().evaluate(plan, operators, columns, (rows, chosen), **options)
+    found = ask(engine_on(), plan, operators, columns, (rows, chosen), **options, dtype=dtype)
+    expected = ask(ReferenceEngine(), plan, operators, columns, (rows, chosen), **options)
     assert_agree(found, expected, dtype)
     if "cotangents" in options:
         assert not found.gradients[[0, 2, 3]].any()
@@ -350,8 +349,8 @@ def test_nothing_is_read_that_was_not_written(dtype):
     for tile_qubits in (4, 5, 6):
         engine = engine_on(check=True, tile_qubits=tile_qubits)
         for mode in ("values", "jacobian"):
-            found = engine.evaluate(*question, **MODES[mode], dtype=dtype)
-            assert_agree(found, ReferenceEngine().evaluate(*question, **MODES[mode]), dtype)
+            found = ask(engine, *question, **MODES[mode], dtype=dtype)
+            assert_agree(found, ask(ReferenceEngine(), *question, **MODES[mode]), dtype)
     assert set(TOLERANCE) == {"complex64", "complex128"}
 
 
@@ -368,9 +367,9 @@ def test_a_first_call_that_is_interrupted_leaves_nothing_half_made():
     question = make_question()
     engine = CudaEngine(Interrupted())
     with pytest.raises(KeyboardInterrupt):
-        engine.evaluate(*question)
-    expected = CudaEngine(EmulatedRuntime()).evaluate(*question)
-    assert np.array_equal(engine.evaluate(*question).values, expected.values)
+        ask(engine, *question)
+    expected = ask(CudaEngine(EmulatedRuntime()), *question)
+    assert np.array_equal(ask(engine, *question).values, expected.values)
 
 
 def test_diagonals_of_observables_are_kept_within_bounds():
@@ -378,9 +377,9 @@ def test_diagonals_of_observables_are_kept_within_bounds():
     columns = rows_of(plan.program, num_rows=1)
     engine, many = engine_on(), [plan_of(random_circuit(6, 1, seed=1), k * total_z(6))[1] for k in range(1, 101)]
     for observables in many:
-        engine.evaluate(plan, observables, columns, all_pairs(1, 1))
+        ask(engine, plan, observables, columns, all_pairs(1, 1))
     assert 0 < len(engine._observables) <= 64
     tight = engine_on(memory_limit=100_000)
     for observables in many:
-        tight.evaluate(plan, observables, columns, all_pairs(1, 1))
+        ask(tight, plan, observables, columns, all_pairs(1, 1))
     assert sum(kept.num_bytes for kept in tight._observables.values()) <= 25_000

@@ -3,13 +3,14 @@
 
 import numpy as np
 import pytest
+from asking import Ends, ask
 from cuda_cases import count_allocations, engine_on, forget_last_states
 from cuda_emulation import EmulatedRuntime, missing_tools
 from engine_cases import TOLERANCE, all_pairs, assert_agree, plan_of, random_circuit, random_observables
 
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM, predict
-from qiskit_fused.engines.interface import DoesNotFit, Ends
+from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.options.method import REVERSE, Method
@@ -50,24 +51,24 @@ def test_columns_are_summed_over_rows(which, num_rows, dtype):
     num_columns = question[2].shape[1]
     summed = {"some": every_second(num_columns), "all": np.ones(num_columns, bool), "none": np.zeros(num_columns, bool)}
     engine, turned = (CudaEngine(EmulatedRuntime(check=True, seed=seed)) for seed in (0, 5))
-    expected = engine.evaluate(*question, **options, dtype=dtype)
-    found = engine.evaluate(*question, **options, dtype=dtype, sum_columns=summed[which])
+    expected = ask(engine, *question, **options, dtype=dtype)
+    found = ask(engine, *question, **options, dtype=dtype, sum_columns=summed[which])
     assert_sums_agree(found, expected, summed[which], dtype)
     assert np.array_equal(found.gradients[:, ~summed[which]], expected.gradients[:, ~summed[which]])
     if which != "none":
         assert not found.gradients[1:, summed[which]].any()
-    again = turned.evaluate(*question, **options, dtype=dtype, sum_columns=summed[which])
+    again = ask(turned, *question, **options, dtype=dtype, sum_columns=summed[which])
     assert np.array_equal(again.gradients, found.gradients)
 
 
 def test_sums_of_chunks_add_up(dtype):
     question, options = weighted_question(num_qubits=6, num_rows=20)
     summed = every_second(question[2].shape[1])
-    expected = ReferenceEngine().evaluate(*question, **options)
-    whole = engine_on().evaluate(*question, **options, dtype=dtype, sum_columns=summed)
+    expected = ask(ReferenceEngine(), *question, **options)
+    whole = ask(engine_on(), *question, **options, dtype=dtype, sum_columns=summed)
     for share in (0.6, 0.2):
         limit = int(share * whole.stats["bytes"])
-        found = engine_on(memory_limit=limit).evaluate(*question, **options, dtype=dtype, sum_columns=summed)
+        found = ask(engine_on(memory_limit=limit), *question, **options, dtype=dtype, sum_columns=summed)
         assert found.stats["chunks"] > 1
         assert_sums_agree(found, expected, summed, dtype)
         scale = np.abs(whole.gradients).max()
@@ -77,12 +78,12 @@ def test_sums_of_chunks_add_up(dtype):
 def test_sums_are_asked_for_with_cotangents_only():
     question, options = weighted_question(num_rows=3)
     summed = every_second(question[2].shape[1])
-    expected = CudaEngine(EmulatedRuntime()).evaluate(*question, gradient=True)
-    found = CudaEngine(EmulatedRuntime()).evaluate(*question, gradient=True, sum_columns=summed)
+    expected = ask(CudaEngine(EmulatedRuntime()), *question, gradient=True)
+    found = ask(CudaEngine(EmulatedRuntime()), *question, gradient=True, sum_columns=summed)
     assert np.array_equal(found.gradients, expected.gradients)
     plan, operators, columns, _ = question
     options["cotangents"] = np.zeros(0)
-    nothing = CudaEngine(EmulatedRuntime()).evaluate(plan, operators, columns, NO_PAIRS, **options, sum_columns=summed)
+    nothing = ask(CudaEngine(EmulatedRuntime()), plan, operators, columns, NO_PAIRS, **options, sum_columns=summed)
     assert nothing.gradients.shape == columns.shape and not nothing.gradients.any()
 
 
@@ -93,9 +94,9 @@ def test_sums_take_the_place_of_gradients_in_memory():
     for summed in (np.zeros(num_columns, bool), np.ones(num_columns, bool)):
         runtime = EmulatedRuntime()
         count, engine = count_allocations(runtime), CudaEngine(runtime)
-        engine.evaluate(*question, **options, sum_columns=summed)
+        ask(engine, *question, **options, sum_columns=summed)
         count.peak = before = count.live
-        predicted = engine.evaluate(*question, **options, sum_columns=summed).stats["bytes"]
+        predicted = ask(engine, *question, **options, sum_columns=summed).stats["bytes"]
         assert 0.85 * predicted <= count.peak - before <= predicted
         taken[bool(summed[0])] = predicted
         foreseen = predict(question[0], 200, num_observables=2, per_row=True, summed=int(summed.sum()))
@@ -129,13 +130,13 @@ def test_states_at_the_end_do_not_depend_on_chunks_bit_for_bit(kind, pairs, meth
         options["cotangents"] = np.linspace(-1, 1, len(pairs[0]))
     ends = Ends(final=True, final_cotangents=random_states(6, 7) if kind == "final cotangents" else None)
     question = plan, operators, columns, pairs
-    whole = engine_on().evaluate(*question, **options, ends=ends)
+    whole = ask(engine_on(), *question, **options, ends=ends)
     assert whole.stats["chunks"] == 1 and whole.final_states.dtype == np.complex128
-    alone = engine_on().evaluate(plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(final=True))
+    alone = ask(engine_on(), plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(final=True))
     assert np.array_equal(whole.final_states, alone.final_states)
     if len(pairs[0]):
-        assert_agree(whole, engine_on().evaluate(*question, **options), dtype)
-    found = engine_on(memory_limit=int(0.4 * whole.stats["bytes"])).evaluate(*question, **options, ends=ends)
+        assert_agree(whole, ask(engine_on(), *question, **options), dtype)
+    found = ask(engine_on(memory_limit=int(0.4 * whole.stats["bytes"])), *question, **options, ends=ends)
     assert found.stats["chunks"] > 1
     for name in ("values", "gradients", "final_states"):
         one, other = getattr(found, name), getattr(whole, name)
@@ -146,8 +147,8 @@ def test_gradients_of_final_states_are_summed_over_rows_too(dtype):
     plan, operators, columns = ends_question(6, 5)
     ends, summed = Ends(final_cotangents=random_states(5, 6)), every_second(columns.shape[1])
     question, options = (plan, operators, columns, NO_PAIRS), {"gradient": True, "ends": ends, "dtype": dtype}
-    expected = engine_on().evaluate(*question, **options)
-    assert_sums_agree(engine_on().evaluate(*question, **options, sum_columns=summed), expected, summed, dtype)
+    expected = ask(engine_on(), *question, **options)
+    assert_sums_agree(ask(engine_on(), *question, **options, sum_columns=summed), expected, summed, dtype)
 
 
 @pytest.mark.parametrize("method", ["reverse", "store", "checkpoint"])
@@ -164,10 +165,10 @@ def test_bytes_of_states_at_both_ends_are_predicted(kind, method, dtype):
         options = {"gradient": kind != "final", "dtype": dtype, "method": method, "ends": ends}
         runtime = EmulatedRuntime(num_multiprocessors=1000)
         count, engine = count_allocations(runtime), engine_on(runtime)
-        engine.evaluate(plan, operators, columns, NO_PAIRS, **options)
+        ask(engine, plan, operators, columns, NO_PAIRS, **options)
         forget_last_states(engine)
         count.peak = before = count.live
-        predicted = engine.evaluate(plan, operators, columns, NO_PAIRS, **options).stats["bytes"]
+        predicted = ask(engine, plan, operators, columns, NO_PAIRS, **options).stats["bytes"]
         assert least * predicted <= count.peak - before <= predicted
         forget_last_states(engine)
         assert count.live == before
@@ -176,7 +177,7 @@ def test_bytes_of_states_at_both_ends_are_predicted(kind, method, dtype):
         if kind == "cotangents":
             options["ends"] = Ends(final_cotangents=random_states(2, 14))
         engine = CudaEngine(EmulatedRuntime(num_multiprocessors=1000))
-        found = engine.evaluate(plan, operators, columns, NO_PAIRS, **options).stats["bytes"]
+        found = ask(engine, plan, operators, columns, NO_PAIRS, **options).stats["bytes"]
         gradient = kind == "cotangents"
         assert predict(plan, 2, method, dtype, gradient=gradient, num_observables=0, per_row=gradient).bytes == found
 
@@ -193,7 +194,7 @@ def test_steps_of_rows_without_pairs_are_counted(monkeypatch):
         ((np.array([1, 4], np.int32), np.zeros(2, np.int32)), None),
     ):
         told = []
-        engine_on().evaluate(
+        ask(engine_on(),
             plan, operators, columns, pairs, gradient=True, ends=Ends(final=True, final_cotangents=cotangents),
             watch=lambda *steps, told=told: told.append(steps),
         )  # fmt: skip
@@ -209,15 +210,15 @@ def kinds_of_gradients(num_pairs):
 def test_gradients_begin_with_the_last_states_of_values_of_the_same_rows(kind, num_qubits, dtype):
     question, _ = weighted_question(num_qubits, num_rows=4)
     options = {"gradient": True, "dtype": dtype, **kinds_of_gradients(8)[kind]}
-    expected = engine_on(check=True).evaluate(*question, **options)
+    expected = ask(engine_on(check=True), *question, **options)
     engine, told = engine_on(check=True), []
-    values = engine.evaluate(*question, dtype=dtype)
-    found = engine.evaluate(*question, **options, watch=lambda *steps: told.append(steps))
+    values = ask(engine, *question, dtype=dtype)
+    found = ask(engine, *question, **options, watch=lambda *steps: told.append(steps))
     assert np.array_equal(found.gradients, expected.gradients) and np.array_equal(found.values, expected.values)
     assert found.stats["sweeps"] == expected.stats["sweeps"] - values.stats["sweeps"]
     assert told[-1][0] == told[-1][1]
     # they are uncomputed now
-    again = engine.evaluate(*question, **options)
+    again = ask(engine, *question, **options)
     assert again.stats["sweeps"] == expected.stats["sweeps"]
     assert np.array_equal(again.gradients, expected.gradients)
 
@@ -229,7 +230,7 @@ def test_last_states_serve_no_other_question():
     changed[3, 0] += 1e-9
     other = fuse_program(plan.program, None)
     engine = engine_on()
-    whole = engine.evaluate(*question, gradient=True).stats["sweeps"]
+    whole = ask(engine, *question, gradient=True).stats["sweeps"]
     for after, sweeps in (
         (((plan, operators, changed, pairs), {}), whole),
         (((plan, operators, columns, (pairs[0][some], pairs[1][some])), {}), whole),
@@ -239,9 +240,9 @@ def test_last_states_serve_no_other_question():
         ((question, {}), whole // 2),
     ):
         arguments, options = after
-        expected = engine_on().evaluate(*arguments, gradient=True, **options)
-        engine.evaluate(*question)
-        found = engine.evaluate(*arguments, gradient=True, **options)
+        expected = ask(engine_on(), *arguments, gradient=True, **options)
+        ask(engine, *question)
+        found = ask(engine, *arguments, gradient=True, **options)
         assert np.array_equal(found.gradients, expected.gradients)
         assert found.stats["sweeps"] == (sweeps or expected.stats["sweeps"])
 
@@ -249,30 +250,28 @@ def test_last_states_serve_no_other_question():
 def test_columns_that_the_caller_changes_are_noticed():
     question, _ = weighted_question(6, num_rows=4)
     engine = engine_on()
-    engine.evaluate(*question)
+    ask(engine, *question)
     question[2][1, 0] += 0.5
-    assert_agree(
-        engine.evaluate(*question, gradient=True), engine_on().evaluate(*question, gradient=True), "complex128"
-    )
+    assert_agree(ask(engine, *question, gradient=True), ask(engine_on(), *question, gradient=True), "complex128")
 
 
 def test_last_states_take_an_eighth_of_the_memory_at_most_and_give_way():
     question, _ = weighted_question(8, num_rows=4)
-    whole = engine_on().evaluate(*question).stats["bytes"]
+    whole = ask(engine_on(), *question).stats["bytes"]
     runtime = EmulatedRuntime(memory=1 << 24)
     count, engine = count_allocations(runtime), engine_on(runtime)
-    engine.evaluate(*question, gradient=True)
+    ask(engine, *question, gradient=True)
     without = count.live
-    engine.evaluate(*question)
+    ask(engine, *question)
     assert 4 << 12 <= count.live - without <= 2 * 4 << 12
-    engine.evaluate(*question, gradient=True)
+    ask(engine, *question, gradient=True)
     assert count.live == without
-    engine.evaluate(*question)
+    ask(engine, *question)
     count.peak = count.live
-    predicted = engine.evaluate(question[0], question[1], question[2] + 1.0, question[3], gradient=True).stats["bytes"]
+    predicted = ask(engine, question[0], question[1], question[2] + 1.0, question[3], gradient=True).stats["bytes"]
     assert count.peak - without <= predicted and count.live == without
     runtime.memory = 4 * whole
-    engine.evaluate(*question)
+    ask(engine, *question)
     assert count.live == without
 
 
@@ -288,20 +287,20 @@ def test_every_evaluation_waits_for_the_one_before_it_which_may_be_in_another_st
     log: list = []
     question, engine = weighted_question(4, num_rows=2)[0], engine_on(Marked())
     for _ in range(2):
-        engine.evaluate(*question)
+        ask(engine, *question)
     with pytest.raises(DoesNotFit):
-        engine_on(Marked(memory=1)).evaluate(*question)
-    engine.evaluate(*question)
+        ask(engine_on(Marked(memory=1)), *question)
+    ask(engine, *question)
     assert log == ["mark", 1, "mark", "mark", 3, "mark"]
 
 
 def test_last_states_of_another_stream_are_left_alone():
     question, _ = weighted_question(6, num_rows=2)
     engine = engine_on()
-    engine.evaluate(*question)
+    ask(engine, *question)
     engine.runtime.current_stream = lambda: 1
-    whole = engine_on().evaluate(*question, gradient=True)
-    found = engine.evaluate(*question, gradient=True)
+    whole = ask(engine_on(), *question, gradient=True)
+    found = ask(engine, *question, gradient=True)
     assert found.stats["sweeps"] == whole.stats["sweeps"]
 
 
@@ -315,16 +314,16 @@ def test_last_states_of_chunks_that_stay_in_the_l2_cache_serve_chunks_too(kind, 
         runtime = EmulatedRuntime(l2_bytes=l2_bytes, num_multiprocessors=1)
         return engine_on(runtime), count_allocations(runtime)
 
-    whole = engine(1 << 30)[0].evaluate(*question, **options)
-    alone = engine(states // 2)[0].evaluate(*question, **options)
+    whole = ask(engine(1 << 30)[0], *question, **options)
+    alone = ask(engine(states // 2)[0], *question, **options)
     cached, count = engine(states // 2)
-    cached.evaluate(*question, **options)
+    ask(cached, *question, **options)
     count.peak = before = count.live
-    values = cached.evaluate(*question, dtype=dtype)
+    values = ask(cached, *question, dtype=dtype)
     assert values.stats["chunks"] > 1 and count.live - before >= states
     assert count.peak - before <= values.stats["bytes"]
     count.peak = count.live
-    found = cached.evaluate(*question, **options)
+    found = ask(cached, *question, **options)
     assert found.stats["chunks"] == alone.stats["chunks"] > 1 and count.live == before
     for name in ("values", "gradients"):
         assert np.array_equal(getattr(found, name), getattr(whole, name))
@@ -334,11 +333,11 @@ def test_last_states_of_chunks_that_stay_in_the_l2_cache_serve_chunks_too(kind, 
         assert count.peak - before <= found.stats["bytes"] <= alone.stats["bytes"] + 2 * states
     assert kind == "jacobian" or not split
     # other columns in a later chunk
-    cached.evaluate(*question, dtype=dtype)
+    ask(cached, *question, dtype=dtype)
     changed = question[2].copy()
     changed[-1] += 0.1
     other = question[0], question[1], changed, question[3]
-    assert_agree(cached.evaluate(*other, **options), engine(1 << 30)[0].evaluate(*other, **options), dtype)
+    assert_agree(ask(cached, *other, **options), ask(engine(1 << 30)[0], *other, **options), dtype)
 
 
 def test_a_row_in_two_chunks_is_uncomputed_from_a_state_of_its_own():
@@ -348,7 +347,7 @@ def test_a_row_in_two_chunks_is_uncomputed_from_a_state_of_its_own():
     states = 4 * 16 << 8
     for l2_bytes in range(states // 4, 3 * states, states // 4):
         engine = engine_on(l2_bytes=l2_bytes, num_multiprocessors=1)
-        engine.evaluate(plan, operators, columns, pairs)
-        found = engine.evaluate(plan, operators, columns, pairs, gradient=True)
-        expected = engine_on().evaluate(plan, operators, columns, pairs, gradient=True)
+        ask(engine, plan, operators, columns, pairs)
+        found = ask(engine, plan, operators, columns, pairs, gradient=True)
+        expected = ask(engine_on(), plan, operators, columns, pairs, gradient=True)
         assert np.array_equal(found.gradients, expected.gradients)

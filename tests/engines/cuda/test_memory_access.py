@@ -8,6 +8,7 @@ every source line that takes more.
 import functools
 
 import pytest
+from asking import ask
 from cuda_emulation import EmulatedRuntime, missing_tools, planted
 from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of
 from qiskit.circuit import ParameterVector
@@ -41,7 +42,7 @@ def question_of(num_qubits, is_real=False):
             circuit.rx(parameters[q], q)
     plan, operators = plan_of(circuit, random_observables(num_qubits, 1))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    return question, ReferenceEngine().evaluate(*question, gradient=True)
+    return question, ask(ReferenceEngine(), *question, gradient=True)
 
 
 def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE, is_real=False):
@@ -50,7 +51,7 @@ def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE, is_r
     runtime = EmulatedRuntime(check=True, source_edit=source_edit)
     with runtime.trace():
         engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
-        found = engine.evaluate(*question, gradient=True, dtype=dtype, method=method)
+        found = ask(engine, *question, gradient=True, dtype=dtype, method=method)
     assert_agree(found, expected, dtype)
     return [site for site in runtime.sites() if site.instructions]
 
@@ -131,7 +132,7 @@ def test_states_take_the_fewest_sectors_and_exchanges_the_fewest_passes(num_qubi
 def test_a_kept_state_is_read_and_not_written(dtype):
     """Rows have two pairs each, whose units share it; the last sweep writes nothing."""
     (question, _), n, rows, units = question_of(10), 10, 3, 6
-    passes_ = CudaEngine(EmulatedRuntime(), max_tile_qubits=8).evaluate(*question).stats["sweeps"]
+    passes_ = ask(CudaEngine(EmulatedRuntime(), max_tile_qubits=8), *question).stats["sweeps"]
     for method, backward in ((REVERSE, 2), (Method("store"), 1)):
         sites = trace(n, 8, dtype, method=method)
         sectors = {False: 0, True: 0}

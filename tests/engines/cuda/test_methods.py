@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from asking import ask
 from cuda_emulation import EmulatedRuntime, missing_tools
 from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of, total_z
 from qiskit.circuit import ParameterVector, QuantumCircuit
@@ -64,7 +65,7 @@ def options_of(mode, num_pairs=6):
 
 
 def num_passes(question):
-    return engine_on().evaluate(*question).stats["sweeps"]
+    return ask(engine_on(), *question).stats["sweeps"]
 
 
 @pytest.mark.parametrize("mode", ["jacobian", "cotangents"])
@@ -73,11 +74,11 @@ def test_every_method_gives_the_same_gradients(method, mode, dtype):
     question, options = deep_question(), options_of(mode)
     assert num_passes(question) >= 6
     engine = engine_on(EmulatedRuntime(check=True, seed=3))
-    found = engine.evaluate(*question, **options, dtype=dtype, method=METHODS[method])
-    assert_agree(found, ReferenceEngine().evaluate(*question, **options), dtype)
+    found = ask(engine, *question, **options, dtype=dtype, method=METHODS[method])
+    assert_agree(found, ask(ReferenceEngine(), *question, **options), dtype)
     assert found.stats["method"] == METHODS[method].name
     # all that keep states find the same bits, however often they make them
-    stored = engine.evaluate(*question, **options, dtype=dtype, method=METHODS["store"])
+    stored = ask(engine, *question, **options, dtype=dtype, method=METHODS["store"])
     assert method == "reverse" or np.array_equal(found.gradients, stored.gradients)
     assert np.array_equal(found.values, stored.values)
 
@@ -89,8 +90,8 @@ def test_a_start_state_is_made_again(method, dtype):
     circuit.compose(random_circuit(7, 25, seed=5), inplace=True)
     plan, operators = plan_of(circuit, random_observables(7, 8))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    found = engine_on().evaluate(*question, gradient=True, imaginary=False, dtype=dtype, method=METHODS[method])
-    assert_agree(found, ReferenceEngine().evaluate(*question, gradient=True), dtype)
+    found = ask(engine_on(), *question, gradient=True, imaginary=False, dtype=dtype, method=METHODS[method])
+    assert_agree(found, ask(ReferenceEngine(), *question, gradient=True), dtype)
 
 
 def test_steps_and_states_are_those_of_the_schedule():
@@ -105,14 +106,14 @@ def test_steps_and_states_are_those_of_the_schedule():
         "two segments": (1 + passes - passes // 2, passes + passes // 2 - 1),
     }
     for name, (states, steps) in expected.items():
-        stats = engine_on().evaluate(*question, gradient=True, method=METHODS[name]).stats
+        stats = ask(engine_on(), *question, gradient=True, method=METHODS[name]).stats
         assert (stats["states"], stats["sweeps"]) == (states, steps + passes), name
-    assert "method" not in engine_on().evaluate(*question, method=METHODS["store"]).stats
+    assert "method" not in ask(engine_on(), *question, method=METHODS["store"]).stats
 
 
 def test_a_circuit_of_one_pass_keeps_its_only_state_whatever_the_method():
     question = deep_question(num_qubits=5)
-    found = [engine_on().evaluate(*question, gradient=True, method=method) for method in METHODS.values()]
+    found = [ask(engine_on(), *question, gradient=True, method=method) for method in METHODS.values()]
     assert {one.stats["states"] for one in found} == {1} and {one.stats["sweeps"] for one in found} == {2}
     assert len({one.stats["bytes"] for one in found}) == 1
     assert all(np.array_equal(one.gradients, found[0].gradients) for one in found)
@@ -121,7 +122,7 @@ def test_a_circuit_of_one_pass_keeps_its_only_state_whatever_the_method():
 def test_a_circuit_without_gates_has_no_states_to_keep():
     plan, operators = plan_of(QuantumCircuit(2), total_z(2))
     for method in METHODS.values():
-        found = engine_on().evaluate(plan, operators, np.zeros((1, 0)), all_pairs(1, 1), gradient=True, method=method)
+        found = ask(engine_on(), plan, operators, np.zeros((1, 0)), all_pairs(1, 1), gradient=True, method=method)
         assert found.values == [2.0] and found.gradients.shape == (1, 0)
 
 
@@ -129,15 +130,13 @@ def test_a_circuit_without_gates_has_no_states_to_keep():
 def test_checkpoints_take_the_memory_that_there_is(mode):
     question, options = deep_question(), options_of(mode)
     passes = num_passes(question)
-    whole = engine_with(1 << 30, num_multiprocessors=1).evaluate(*question, **options, method=Method("checkpoint"))
+    whole = ask(engine_with(1 << 30, num_multiprocessors=1), *question, **options, method=Method("checkpoint"))
     assert whole.stats["states"] == passes and whole.stats["chunks"] == 1
     limit, states, sweeps = whole.stats["bytes"], [], []
     while True:
         limit_that_fits, limit = limit, int(limit * 0.8)
         try:
-            found = engine_with(limit, num_multiprocessors=1).evaluate(
-                *question, **options, method=Method("checkpoint")
-            )
+            found = ask(engine_with(limit, num_multiprocessors=1), *question, **options, method=Method("checkpoint"))
         except DoesNotFit:
             break
         assert found.stats["bytes"] <= limit
@@ -148,7 +147,7 @@ def test_checkpoints_take_the_memory_that_there_is(mode):
     assert sweeps[0] < sweeps[-1]
     # down to what uncomputing takes
     for name in ("one state", "reverse"):
-        least = engine_with(limit_that_fits).evaluate(*question, **options, method=METHODS[name])
+        least = ask(engine_with(limit_that_fits), *question, **options, method=METHODS[name])
         assert np.allclose(least.gradients, whole.gradients)
 
 
@@ -157,9 +156,9 @@ def test_checkpoints_take_the_memory_that_there_is(mode):
 def test_results_do_not_depend_on_chunks_bit_for_bit(mode, method):
     question = deep_question(num_rows=4, num_observables=3)
     options = options_of(mode, 12) | {"method": METHODS[method]}
-    whole = engine_on().evaluate(*question, **options)
+    whole = ask(engine_on(), *question, **options)
     for share in (0.7, 0.5):
-        found = engine_with(int(share * whole.stats["bytes"])).evaluate(*question, **options)
+        found = ask(engine_with(int(share * whole.stats["bytes"])), *question, **options)
         assert found.stats["chunks"] > 1 or method == "what fits"
         assert np.array_equal(found.gradients, whole.gradients) and np.array_equal(found.values, whole.values)
 
@@ -173,27 +172,27 @@ def test_results_do_not_depend_on_chunks_bit_for_bit(mode, method):
 )
 def test_states_that_do_not_fit_are_refused_with_their_number_and_the_cure(method, cure):
     question = deep_question(num_rows=1, num_observables=1)
-    fitting = engine_on().evaluate(*question, gradient=True, method=METHODS[method]).stats
+    fitting = ask(engine_on(), *question, gradient=True, method=METHODS[method]).stats
     engine = engine_with(fitting["bytes"] - 1)
     with pytest.raises(DoesNotFit) as refused:
-        engine.evaluate(*question, gradient=True, method=METHODS[method])
+        ask(engine, *question, gradient=True, method=METHODS[method])
     text = str(refused.value)
     kept = (
         f"the {fitting['states']} statevectors that method='{METHODS[method].name}' keeps and the cotangent of 7 qubits"
     )
     assert kept in text and cure in text, text
     for other in (REVERSE, Method("checkpoint")):
-        engine.evaluate(*question, gradient=True, method=other)
+        ask(engine, *question, gradient=True, method=other)
     # without gradients nothing is kept
-    engine.evaluate(*question, method=METHODS[method])
+    ask(engine, *question, method=METHODS[method])
 
 
 def test_too_little_for_one_state_is_refused_by_every_checkpoint():
     question = deep_question(num_rows=1, num_observables=1)
-    least = engine_on().evaluate(*question, gradient=True, method=METHODS["one state"]).stats["bytes"]
-    engine_with(least).evaluate(*question, gradient=True, method=Method("checkpoint"))
+    least = ask(engine_on(), *question, gradient=True, method=METHODS["one state"]).stats["bytes"]
+    ask(engine_with(least), *question, gradient=True, method=Method("checkpoint"))
     with pytest.raises(DoesNotFit, match="the statevector and cotangent of 7 qubits"):
-        engine_with(least - 1).evaluate(*question, gradient=True, method=Method("checkpoint"))
+        ask(engine_with(least - 1), *question, gradient=True, method=Method("checkpoint"))
 
 
 @pytest.mark.parametrize("num_qubits", [5, 14])
@@ -204,7 +203,7 @@ def test_a_prediction_without_a_device_says_what_the_engine_says(method, num_qub
     runtime = EmulatedRuntime(num_multiprocessors=132)
     for gradient in (False, True):
         options = {"gradient": gradient, "method": METHODS[method]}
-        found = CudaEngine(runtime).evaluate(plan, operators, columns, all_pairs(2, 2), **options, dtype=dtype).stats
+        found = ask(CudaEngine(runtime), plan, operators, columns, all_pairs(2, 2), **options, dtype=dtype).stats
         foreseen = predict(plan, 2, METHODS[method], dtype, gradient=gradient, num_observables=2)
         assert (foreseen.bytes, foreseen.num_chunks) == (found["bytes"], 1)
         assert foreseen.num_states == found.get("states", 1)
@@ -234,8 +233,8 @@ def plant(monkeypatch, edit):
 
 
 def agrees(question, method):
-    expected = ReferenceEngine().evaluate(*question, gradient=True)
-    found = engine_on(EmulatedRuntime(check=True)).evaluate(*question, gradient=True, method=method)
+    expected = ask(ReferenceEngine(), *question, gradient=True)
+    found = ask(engine_on(EmulatedRuntime(check=True)), *question, gradient=True, method=method)
     try:
         assert_agree(found, expected, "complex128")
     except AssertionError:
@@ -272,14 +271,14 @@ def test_steps_grow_to_their_total_sweep_by_sweep(method, monkeypatch):
     monkeypatch.setattr(pacing, "FIRST_AHEAD", 1)
     monkeypatch.setattr(pacing, "LEAST_WAIT", 0)
     question, told = deep_question(), []
-    whole = engine_on().evaluate(*question, gradient=True, method=METHODS[method])
+    whole = ask(engine_on(), *question, gradient=True, method=METHODS[method])
     limit = int(0.6 * whole.stats["bytes"])
 
     def watch(done, total):
         told.append((done, total))
         return False
 
-    found = engine_with(limit).evaluate(*question, gradient=True, method=METHODS[method], watch=watch)
+    found = ask(engine_with(limit), *question, gradient=True, method=METHODS[method], watch=watch)
     (total,) = {total for _, total in told}
     done = [done for done, _ in told]
     assert done == sorted(done) and done[0] == 0 and done[-1] == total
@@ -291,7 +290,7 @@ def test_an_evaluation_that_begins_again_goes_on_counting():
     runtime = EmulatedRuntime()
     engine, failures = engine_on(runtime), iter([False] * 5 + [True])
     question = deep_question()
-    engine.evaluate(*question, gradient=True)
+    ask(engine, *question, gradient=True)
     empty = runtime.xp.empty
 
     def failing(*arguments, **options):
@@ -300,7 +299,7 @@ def test_an_evaluation_that_begins_again_goes_on_counting():
         return empty(*arguments, **options)
 
     runtime.xp.empty = failing
-    found = engine.evaluate(*question, gradient=True, watch=lambda *steps: told.append(steps))
+    found = ask(engine, *question, gradient=True, watch=lambda *steps: told.append(steps))
     assert next(failures, None) is None and found.stats["chunks"] > 1
     assert told[0][0] == 0 and told[-1][0] == told[-1][1] > told[0][1]
     assert all(now[0] >= before[0] and now[1] >= before[1] for before, now in itertools.pairwise(told))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from asking import ask
 from cuda_emulation import EmulatedRuntime, EmulationError, missing_tools
 from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of
 from qiskit.circuit import ParameterVector, QuantumCircuit
@@ -90,13 +91,13 @@ def thorough_question(num_qubits):
             circuit.rx(q[5] - qubit, qubit)
     plan, operators = plan_of(circuit, random_observables(n, 1))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    return question, ReferenceEngine().evaluate(*question, gradient=True)
+    return question, ask(ReferenceEngine(), *question, gradient=True)
 
 
 def run_engine(runtime, num_qubits, tile_qubits, dtype, method=REVERSE):
     question, expected = thorough_question(num_qubits)
     engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
-    assert_agree(engine.evaluate(*question, gradient=True, dtype=dtype, method=method), expected, dtype)
+    assert_agree(ask(engine, *question, gradient=True, dtype=dtype, method=method), expected, dtype)
 
 
 def run_sums(runtime):
@@ -130,9 +131,9 @@ def run_summed(runtime):
     columns = np.random.default_rng(1).normal(size=(num_rows, plan.program.num_columns))
     question = plan, operators, columns, all_pairs(num_rows, 1)
     options = {"gradient": True, "cotangents": np.linspace(-1, 2, num_rows)}
-    expected = ReferenceEngine().evaluate(*question, **options).gradients
+    expected = ask(ReferenceEngine(), *question, **options).gradients
     summed = np.arange(columns.shape[1]) % 3 > 0
-    found = CudaEngine(runtime).evaluate(*question, **options, sum_columns=summed).gradients
+    found = ask(CudaEngine(runtime), *question, **options, sum_columns=summed).gradients
     np.testing.assert_allclose(found[:, ~summed], expected[:, ~summed], atol=1e-10)
     np.testing.assert_allclose(found[0, summed], expected[:, summed].sum(axis=0), atol=1e-10)
 
@@ -156,10 +157,10 @@ def run_real(runtime):
     plan, operators = plan_of(circuit, random_observables(10, 1))
     assert plan.is_real
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    expected = ReferenceEngine().evaluate(*question, gradient=True)
+    expected = ask(ReferenceEngine(), *question, gradient=True)
     for dtype, tile_qubits in (("complex64", 7), ("complex128", 10)):
         engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
-        assert_agree(engine.evaluate(*question, gradient=True, dtype=dtype), expected, dtype)
+        assert_agree(ask(engine, *question, gradient=True, dtype=dtype), expected, dtype)
 
 
 SCENARIOS = {

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from asking import Ends, ask
 from cuda_cases import count_allocations, engine_on, forget_last_states
 from cuda_emulation import EmulatedRuntime, missing_tools
 from engine_cases import TOLERANCE, all_pairs, assert_agree, on_engines, plan_of, random_observables, rows_of, total_z
@@ -15,7 +16,6 @@ from real_cases import assert_real_and_right, real_circuits
 
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import predict
-from qiskit_fused.engines.interface import Ends
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.options.method import REVERSE, Method
 
@@ -54,8 +54,8 @@ def test_degenerate_runs_stay_real(small_tiles, before, angle, dtype):
     plan, operators = plan_of(circuit, [SparsePauliOp("XXZXXX"), SparsePauliOp("IIIIXX"), SparsePauliOp("IIIIYY")])
     assert plan.is_real
     question = plan, operators, np.array([[angle]]), all_pairs(1, 3)
-    expected = ReferenceEngine().evaluate(*question, gradient=True)
-    assert_agree(small_tiles.evaluate(*question, gradient=True, dtype=dtype), expected, dtype)
+    expected = ask(ReferenceEngine(), *question, gradient=True)
+    assert_agree(ask(small_tiles, *question, gradient=True, dtype=dtype), expected, dtype)
 
 
 @pytest.mark.parametrize("angle", [np.pi, 3.14159265358979, 5 * np.pi, 6.28318530717959, 61 * np.pi, 1e-15])
@@ -86,15 +86,16 @@ def test_states_take_half_the_memory_and_their_bytes_are_predicted(dtype):
     for gradient in (False, True):
         runtime = EmulatedRuntime(num_multiprocessors=1000)
         count, engine = count_allocations(runtime), engine_on(runtime)
-        engine.evaluate(*question, gradient=gradient, dtype=dtype)
+        ask(engine, *question, gradient=gradient, dtype=dtype)
         forget_last_states(engine)
         count.peak = before = count.live
-        predicted = engine.evaluate(*question, gradient=gradient, dtype=dtype).stats["bytes"]
+        predicted = ask(engine, *question, gradient=gradient, dtype=dtype).stats["bytes"]
         assert 0.85 * predicted <= count.peak - before <= predicted
         forget_last_states(engine)
         assert count.live == before
-        # those of 2 Im <psi|O|d psi> are complex
-        whole = engine.evaluate(*question, gradient=gradient, dtype=dtype, imaginary=True).stats["bytes"]
+        # states of 2 Im <psi|O|d psi>, and those that are returned, are complex
+        whole_options = {"gradient": True, "imaginary": True} if gradient else {"ends": Ends(final=True)}
+        whole = ask(engine, *question, **whole_options, dtype=dtype).stats["bytes"]
         assert predicted < 0.6 * whole
 
 
@@ -102,8 +103,14 @@ def test_a_prediction_without_a_device_says_what_the_engine_says(dtype):
     plan, operators = plan_of(real_amplitudes(14, reps=1), total_z(14))
     columns = np.random.default_rng(1).normal(size=(2, plan.program.num_columns))
     for gradient in (False, True):
-        found = CudaEngine(EmulatedRuntime(num_multiprocessors=132)).evaluate(
-            plan, operators, columns, all_pairs(2, 1), gradient=gradient, dtype=dtype
+        found = ask(
+            CudaEngine(EmulatedRuntime(num_multiprocessors=132)),
+            plan,
+            operators,
+            columns,
+            all_pairs(2, 1),
+            gradient=gradient,
+            dtype=dtype,
         )
         assert predict(plan, 2, REVERSE, dtype, gradient=gradient).bytes == found.stats["bytes"]
 
@@ -130,7 +137,7 @@ def test_kernels_with_real_amplitudes_run_where_they_may(small_tiles, dtype):
             (no_pairs, {"gradient": True, "ends": Ends(final_cotangents=np.ones((3, 64)))}, 0),
         ):
             used.clear()
-            small_tiles.evaluate(*asked, **options, dtype=dtype)
+            ask(small_tiles, *asked, **options, dtype=dtype)
             assert {one for one in used if one[0] != "gradients.cu"} >= {("sweeps.cu", real, double)}
             assert {real_ for file, real_, _ in used if file != "gradients.cu"} == {real}
             assert {one for one in used if one[0] == "gradients.cu"} == {("gradients.cu", 0, double)}
@@ -142,6 +149,6 @@ def test_imaginary_derivatives_of_a_real_circuit_are_those_of_the_reference(smal
     plan, operators = plan_of(real_amplitudes(6, reps=2), random_observables(6, 4), imaginary=True)
     assert plan.is_real
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    expected = ReferenceEngine().evaluate(*question, gradient=True, imaginary=True)
-    small_tiles.evaluate(*question, dtype=dtype)  # whose states are real
-    assert_agree(small_tiles.evaluate(*question, gradient=True, imaginary=True, dtype=dtype), expected, dtype)
+    expected = ask(ReferenceEngine(), *question, gradient=True, imaginary=True)
+    ask(small_tiles, *question, dtype=dtype)  # whose states are real
+    assert_agree(ask(small_tiles, *question, gradient=True, imaginary=True, dtype=dtype), expected, dtype)

@@ -127,7 +127,7 @@ def test_where_a_single_row_does_not_fit_the_error_is_about_qubits(call):
 
 
 def test_arrays_that_exceed_the_free_memory_are_refused_with_the_rows_that_would_fit(monkeypatch):
-    monkeypatch.setattr("qiskit_fused.execution.block_evaluation.resolve_limit", lambda value: 1000)
+    monkeypatch.setattr("qiskit_fused.execution.evaluate.resolve_limit", lambda value: 1000)
     circuit = parts(8)[0]
     pub = circuit, "Z" * 8, RNG.random((600, circuit.num_parameters))
     with pytest.raises(MemoryError) as error:

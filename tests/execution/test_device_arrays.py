@@ -22,14 +22,14 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 from qiskit_fused import accelerate
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.interface import DoesNotFit
-from qiskit_fused.execution import device_expectations as on_device
+from qiskit_fused.execution import plan_runs, row_functions
 from qiskit_fused.execution.expectations import Expectations
 
 torch = pytest.importorskip("torch")
 strict_device = pytest.importorskip("strict_device")
 from qiskit_fused.machine_learning import torch_connector as connector_module  # noqa: E402
 from qiskit_fused.torch import FusedLayer  # noqa: E402
-from qiskit_fused.torch import layer as torch_module  # noqa: E402
+from qiskit_fused.torch import evaluation as torch_module  # noqa: E402
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 
@@ -52,20 +52,26 @@ def gpu(monkeypatch):
         monkeypatch.setattr(module, "is_on_gpu", lambda tensor: True)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=HANDLE))
-    monkeypatch.setattr(on_device, "choose_device", lambda *_: "cuda")
-    monkeypatch.setattr(on_device, "engine_for", lambda *_: engine)
+    monkeypatch.setattr(row_functions, "choose_device", lambda *_: "cuda")
+    real = plan_runs.engine_for
+    for module in (row_functions, plan_runs):
+        monkeypatch.setattr(
+            module, "engine_for", lambda device, *rest: engine if device == "cuda" else real(device, *rest)
+        )
     return SimpleNamespace(runtime=runtime, engine=engine)
 
 
 @pytest.fixture
 def host_calls(monkeypatch):
-    """Names of the methods of `Expectations` that were called: those of the way through the host."""
-    made = []
-    for name in ("values", "value_and_vjp"):
-        method = getattr(Expectations, name)
-        monkeypatch.setattr(
-            Expectations, name, lambda *a, name=name, method=method, **k: made.append(name) or method(*a, **k)
-        )
+    """What `Expectations` was asked for arrays of the host: "values" or "value_and_vjp"."""
+    made, evaluate = [], Expectations.evaluate
+
+    def watched(self, batch):
+        if isinstance(batch.inputs, np.ndarray):
+            made.append("values" if batch.cotangents is None else "value_and_vjp")
+        return evaluate(self, batch)
+
+    monkeypatch.setattr(Expectations, "evaluate", watched)
     return made
 
 
@@ -144,11 +150,11 @@ def test_double_tensors_and_answers_share_their_memory_with_the_engine(gpu, monk
     layer, inputs = make_layer(torch.float64), torch.randn(4, 2, dtype=torch.float64)
     states, cotangents = random_states(4), torch.randn(4, 2, dtype=torch.float64)
     taken, found = [], []
-    from_dlpack, evaluate = gpu.runtime.from_dlpack, gpu.engine.evaluate_on_device
+    from_dlpack, evaluate = gpu.runtime.from_dlpack, gpu.engine.evaluate
     monkeypatch.setattr(
         gpu.runtime, "from_dlpack", lambda tensor: taken.append(tensor.data_ptr()) or from_dlpack(tensor)
     )
-    monkeypatch.setattr(gpu.engine, "evaluate_on_device", lambda *a, **k: found.append(evaluate(*a, **k)) or found[-1])
+    monkeypatch.setattr(gpu.engine, "evaluate", lambda *a, **k: found.append(evaluate(*a, **k)) or found[-1])
     values = layer(inputs, states)
     assert taken == [tensor.data_ptr() for tensor in (inputs, layer.weight, states)]
     assert values.data_ptr() == found[0].values._memory.ctypes.data
@@ -158,8 +164,8 @@ def test_double_tensors_and_answers_share_their_memory_with_the_engine(gpu, monk
 
 def test_gradients_that_nobody_needs_are_summed_away(gpu, monkeypatch):
     layer, inputs = make_layer(torch.float64), torch.randn(4, 2, dtype=torch.float64)
-    found, evaluate = [], gpu.engine.evaluate_on_device
-    monkeypatch.setattr(gpu.engine, "evaluate_on_device", lambda *a, **k: found.append(evaluate(*a, **k)) or found[-1])
+    found, evaluate = [], gpu.engine.evaluate
+    monkeypatch.setattr(gpu.engine, "evaluate", lambda *a, **k: found.append(evaluate(*a, **k)) or found[-1])
     layer(inputs).sum().backward()
     assert found[0].gradients is None and found[1].gradients.shape == (4, 0) and found[1].sums.shape == (8,)
     layer(inputs.requires_grad_()).sum().backward()
@@ -170,10 +176,8 @@ def test_chunks_of_a_small_device_give_the_same_answers(gpu, monkeypatch):
     layer, inputs, states = make_layer(torch.float64), torch.randn(40, 2, dtype=torch.float64), random_states(40)
     expected = run(layer, inputs, states, torch.ones(40, 2, dtype=torch.float64))
     gpu.runtime.memory = 25_000
-    chunks, evaluate = [], gpu.engine.evaluate_on_device
-    monkeypatch.setattr(
-        gpu.engine, "evaluate_on_device", lambda *a, **k: chunks.append(evaluate(*a, **k)) or chunks[-1]
-    )
+    chunks, evaluate = [], gpu.engine.evaluate
+    monkeypatch.setattr(gpu.engine, "evaluate", lambda *a, **k: chunks.append(evaluate(*a, **k)) or chunks[-1])
     found = run(layer, inputs, states, torch.ones(40, 2, dtype=torch.float64))
     assert chunks[-1].stats["chunks"] > 1
     for one, other in zip(found, expected):
@@ -229,7 +233,7 @@ def test_a_device_that_is_too_small_leaves_the_work_to_the_host(gpu, host_calls,
     def refuse(*_, **__):
         raise DoesNotFit("too small")
 
-    monkeypatch.setattr(gpu.engine, "evaluate_on_device", refuse)
+    monkeypatch.setattr(gpu.engine, "evaluate", refuse)
     layer = make_layer(torch.float64)
     run(layer, torch.randn(2, 2, dtype=torch.float64), cotangents=torch.ones(2, 2, dtype=torch.float64))
     assert host_calls == ["values", "value_and_vjp"]

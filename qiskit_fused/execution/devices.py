@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which device a batch runs on, and the engines of all devices, one each for as long as the process lives."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from qiskit_fused.common.byte_sizes import format_bytes
+from qiskit_fused.common.forks import in_child, new_lock
+from qiskit_fused.engines.cuda import availability
+from qiskit_fused.engines.interface import Engine
+from qiskit_fused.engines.selection import require_gpu, select_engine, suits_gpu
+from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.options import FusedOptions
+
+_engines: dict[tuple[Any, ...], Engine] = {}
+_engines_of_parents: list[dict[tuple[Any, ...], Engine]] = []
+_lock = new_lock()
+_log = logging.getLogger("qiskit_fused")
+_said: set[str] = set()
+
+
+@in_child
+def _forget_engines() -> None:
+    global _engines
+    _engines_of_parents.append(_engines)  # kept: a child cannot free the device memory of its parent
+    _engines = {}
+
+
+def engine_for(device: str, options: FusedOptions, num_threads: int = 1) -> Engine:
+    """Return the engine of a device: one per number of CPU threads, or per CUDA device and memory limit.
+
+    Raises:
+        RuntimeError: when the device cannot be used, with the reason.
+    """
+    runtime = require_gpu() if device == "cuda" else None
+    key = (device, num_threads) if runtime is None else (device, runtime, options.memory_limit)
+    engine = _engines.get(key)
+    if engine is None:
+        limit = None
+        if runtime is not None and options.memory_limit is not None:
+            limit = options.resolve_memory_limit(runtime.free_memory())
+        with _lock:
+            engine = _engines.setdefault(key, select_engine(device, num_threads, limit))
+    return engine
+
+
+def check_device(options: FusedOptions) -> None:
+    """Raise now, not at the first run, when the device that is asked for cannot be used; workers have their own."""
+    if options.device != "auto" and options.executor is None:
+        engine_for(options.device, options, options.resolve_num_threads())
+
+
+def choose_device(options: FusedOptions, plan: FusedProgram, num_rows: int, num_pairs: int, gradient: bool) -> str:
+    """Return the device for a batch; "auto" is the GPU where it is usable, worth it and large enough, else the CPU."""
+    if options.device != "auto":
+        return options.device
+    if not suits_gpu(plan.num_qubits, plan.num_runs, max(num_rows, num_pairs) if gradient else num_rows):
+        return "cpu"
+    runtime, reason = availability.usable_gpu()
+    if runtime is None:
+        if availability.is_cupy_installed() and not availability.is_switched_off():
+            say_once(f"device='auto' runs on the CPU: {reason}.")
+        return "cpu"
+    free = runtime.free_memory()
+    limit = free if options.memory_limit is None else min(free, options.resolve_memory_limit(free))
+    needed = bytes_of_states(plan, options.dtype, gradient)
+    if needed > limit:
+        say_once(
+            f"device='auto' runs {plan.num_qubits} qubits on the CPU: they need {format_bytes(needed)}, and "
+            f"{runtime.name} has {format_bytes(limit)}."
+        )
+        return "cpu"
+    return "cuda"
+
+
+def bytes_of_states(plan: FusedProgram, dtype: str, gradient: bool) -> int:
+    """Return the bytes of psi and, with gradient, lam."""
+    return (1 + gradient) * np.dtype(dtype).itemsize << plan.num_qubits
+
+
+def say_once(text: str) -> None:
+    """Log a warning, unless it was logged before."""
+    if text not in _said:
+        _said.add(text)
+        _log.warning(text)

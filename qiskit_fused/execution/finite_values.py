@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The check that values of parameters are finite numbers, for arrays of the host and of a CUDA device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qiskit_fused.common.array_modules import array_module, to_numpy
+from qiskit_fused.common.row_blocks import all_finite
+from qiskit_fused.common.row_errors import RowError
+
+
+def is_finite(array: Any) -> bool:
+    """Say whether no number is NaN or infinite; of an array of a device, the answer alone comes to the host."""
+    if isinstance(array, np.ndarray):
+        return all_finite(array)
+    return bool(array_module(array).isfinite(array).all())
+
+
+def check_finite(values: Any, parameters: tuple[Any, ...]) -> None:
+    """Raise a ValueError that names the parameter and the row of the first value that is NaN or infinite.
+
+    Args:
+        values: (B, P), or (P,) for values that all rows share, which have no row.
+        parameters: what they are values of.
+    """
+    if is_finite(values):
+        return
+    values = to_numpy(values)
+    *row, column = np.argwhere(~np.isfinite(values))[0].tolist()
+    before, after = f"the value of parameter '{parameters[column].name}' ", "; allowed: finite numbers."
+    if not row:
+        raise ValueError(f"{before}is {values[column]}{after}")
+    raise RowError(f"{before}in ", row[0], f" is {values[row[0], column]}{after}")
