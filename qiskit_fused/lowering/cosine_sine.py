@@ -21,6 +21,7 @@ from qiskit_fused.program.program import OpKind
 
 _NEGLIGIBLE = 1e-15  # radians; smaller weights are left out
 _ROUNDING = 1e-14  # radians; an angle of R that is closer to 0 or pi/2 is set to this value
+_VANISHING = 1e-75  # modulus; a smaller entry of a unitary counts as 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +106,13 @@ def _polar(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if size > 2:
         first, values, second = np.linalg.svd(matrices)
         return first @ second, (_adjoint(second) * values[..., None, :]) @ second
+    # Below 1e-308 float64 has fewer digits; products of entries below the bound would get there.
+    matrices = np.where(np.abs(matrices) < _VANISHING, 0.0, matrices)
     if size == 1:
         lengths = np.abs(matrices)
         return np.where(lengths > 0, matrices, 1.0) / np.where(lengths > 0, lengths, 1.0), lengths + 0j
     a, b, c, d = (matrices[..., row, column] for row in (0, 1) for column in (0, 1))
-    determinants = a * d - b * c
-    moduli = np.abs(determinants)
-    phases = np.where(moduli > 0, determinants, 1.0) / np.where(moduli > 0, moduli, 1.0)
+    phases = np.exp(1j * np.angle(a * d - b * c))
     cofactors = np.stack([d, -c, -b, a], axis=-1).conj().reshape(matrices.shape)
     unitary = matrices + phases[..., None, None] * cofactors
     sums = np.sqrt((np.abs(unitary) ** 2).sum(axis=(-2, -1)) / 2)  # s_1 + s_2

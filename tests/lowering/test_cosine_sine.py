@@ -42,6 +42,9 @@ KINDS = {
     "fourier": lambda size, seed: dft(size, scale="sqrtn"),
     "nearly the identity": lambda size, seed: expm(1e-8j * generator(size, seed)),
     "nearly a permutation": lambda size, seed: np.roll(expm(1e-8j * generator(size, seed)), 1, axis=0),
+    "denormal entries": lambda size, seed: np.roll(np.eye(size), 1, axis=0) + (5e-324 + 5e-324j),
+    "entries with denormal squares": lambda size, seed: np.eye(size) + 1e-161 * generator(size, seed),
+    "entries whose products are denormal": lambda size, seed: np.eye(size) + (1e-310 + 1e-310j),
     "not quite the identity": lambda size, seed: expm(1e-4j * generator(size, seed)),
 }
 
