@@ -214,8 +214,9 @@ def on_release(action: Callable[[], None]) -> Callable[[], None]:
 def release_memory() -> None:
     """Free everything that is kept between calls: compiled circuits, plans, observables, tables and workspaces.
 
-    Calls that run at the moment keep what they use until they end. Later calls make again what they need: their results
-    are the same, the first one of each circuit takes longer.
+    Calls that run at the moment keep what they use until they end. Later calls make again what they need: they return
+    the same results, and the first call with each circuit takes longer, because it compiles the circuit again. The
+    caches are bounded without this function too.
 
     >>> import qiskit_fused
     >>> qiskit_fused.release_memory()

@@ -33,11 +33,13 @@ _PLANS: BoundedCache[FusedProgram] = BoundedCache(MAX_PLAN_BYTES)
 
 
 class CompiledCircuit:
-    """A circuit as it was at one moment: snapshot, parameters, program and plans.
+    """A circuit as it was when it was compiled. `compile_circuit` makes it, and it takes the place of a circuit.
 
     Attributes:
-        parameters: the circuit's parameters, in ``circuit.parameters`` order.
-        program: the lowered circuit.
+        num_qubits: number of qubits of the circuit.
+        num_instructions: number of instructions of the circuit.
+        parameters: the P parameters of the circuit, in the order of ``circuit.parameters``.
+        program: the lowered circuit: one-qubit gates and diagonal terms.
         light_cones: groups of terms of observables that are simulated together.
     """
 
@@ -60,7 +62,7 @@ class CompiledCircuit:
         """A copy of the circuit, as it was when `compile_circuit` was called.
 
         Raises:
-            ValueError: when this was not made by `compile_circuit`.
+            ValueError: if this object was not made by `compile_circuit`.
         """
         if self._kept is None:
             raise ValueError(f"{self!r} holds no circuit; give the QuantumCircuit, or compile_circuit(circuit).")
@@ -68,7 +70,7 @@ class CompiledCircuit:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The circuit's metadata, when `compile_circuit` was called."""
+        """The metadata of the circuit, as it was when `compile_circuit` was called."""
         return {} if self._kept is None else self._kept.metadata
 
     def _keeping(self, circuit: QuantumCircuit | None) -> CompiledCircuit:
@@ -79,7 +81,10 @@ class CompiledCircuit:
         return other
 
     def describes(self, circuit: QuantumCircuit) -> bool:
-        """Say whether ``circuit`` is the compiled object and has not changed since."""
+        """Say whether ``circuit`` is the object that was compiled, and has not changed since.
+
+        Cost: up to 0.3 us for each gate.
+        """
         return self._circuit() is circuit and self._snapshot is not None and self._snapshot.matches(circuit)
 
     def _describes_copy(self, circuit: QuantumCircuit) -> bool:
@@ -213,15 +218,28 @@ COMPILED = CompileCache()
 
 
 def compile_circuit(circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
-    """Compile a circuit as it is now. Every function and class of this package takes the result in a circuit's place.
+    """Compile a circuit as it is now. Functions and classes of this package take the result in the place of a circuit.
 
-    A call that is given a circuit compares it with its compiled form, which takes 0.3 us a gate. A call that is given
-    the compiled form compares nothing, and later changes of the circuit do not reach it. The compiled form holds a
-    copy of the circuit. (Observables are not compiled: every call sees them as they are then, changed in place or not.)
+    A call that is given a circuit compares it with its compiled form, which takes 0.3 us for each gate. A call that is
+    given the compiled form compares nothing, and later changes of the circuit do not reach it. Observables are not
+    compiled: each call reads them again, so it sees an observable that was changed in place.
+
+    >>> from qiskit.circuit import Parameter
+    >>> circuit = QuantumCircuit(2)
+    >>> _ = circuit.ry(Parameter("a"), 0)
+    >>> _ = circuit.cx(0, 1)
+    >>> compile_circuit(circuit)
+    CompiledCircuit(2 qubits, 1 parameter, 2 gates)
+
+    Args:
+        circuit: the circuit, with any number of parameters. A compiled circuit is returned as it is.
+
+    Returns:
+        The compiled circuit, which holds a copy of the circuit.
 
     Raises:
-        TypeError: for something that is no circuit.
-        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        TypeError: if ``circuit`` is no circuit.
+        UnsupportedInstruction: if the circuit has an instruction that no engine can simulate.
     """
     if isinstance(circuit, CompiledCircuit):
         return circuit

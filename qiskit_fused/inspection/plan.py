@@ -42,22 +42,31 @@ def _array(name: str) -> property:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan(ShownAsText):
-    """A circuit as engines run it, shown to people.
+    """A circuit as the engines run it. A plan prints itself, draws itself, counts operations and predicts bytes.
+
+    Up to a global phase and the order of the qubits, the engines run ``U(theta) = P_D R_D ... P_2 R_2 P_1 R_1 P_0``. A
+    layer ``R_d`` rotates some of the qubits, each of them once, by ``exp(-i beta/2 Y)``. A phase ``P_d`` is a product
+    of diagonal gates. A run is the product of one-qubit gates that became one rotation of a layer; a term is one
+    diagonal gate of a phase. `fuse` makes plans.
 
     Attributes:
         fused_program: the fused program, which engines read.
-        inputs: bool (C,), True for columns that differ between the rows of a batch; None shows no shared parts.
+        inputs: bool (C,), True for columns that differ between the rows of a batch; None shows no shared parts. The C
+            columns are the parameters of the circuit, then its expressions.
         num_observables: number of observables of the batch, from which the shared parts are estimated.
         cones: number of qubits of each light cone, if the terms of the observables are simulated in several light
             cones; this plan then shows the largest of them.
 
-    The arrays of the fused program, of R runs and T terms, are attributes too. They have the dtypes and meanings of
-    the arrays of ``program.ops``:
+    The arrays of the fused program, of R runs and T terms, are attributes too. They have the dtypes and meanings of the
+    arrays of ``program.ops``:
 
     * ``leaf_kind``, ``leaf_column``, ``leaf_coefficient``, ``leaf_offset``, ``leaf_quaternion``: the gates of all runs.
     * ``run_begin``: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
     * ``run_qubit``, ``run_layer``: int32 (R,), sorted by layer, then by qubit.
     * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
+
+    Source: arXiv:2603.02804 fuses the gates of the forward and of the backward pass; the rotations and phases are the
+    normal form of this project.
     """
 
     fused_program: FusedProgram
@@ -168,11 +177,19 @@ class Plan(ShownAsText):
         return costs.flops(self.fused_program, gradient, is_real=is_real)
 
     def state_bytes(self, dtype: str = "complex128") -> int:
-        """Count the bytes of the amplitudes of a state: half of them where it is real."""
+        """Return the bytes of a state: 2^n amplitudes, each of 16 bytes (complex128) or 8 bytes (complex64).
+
+        A real state takes half of these bytes.
+        """
         return costs.state_bytes(self.fused_program, dtype)
 
     def bytes_moved(self, dtype: str = "complex128", *, gradient: bool = True) -> int:
-        """Count the bytes that the sweeps of one row read and write, wherever in the memory hierarchy that is."""
+        """Count the bytes that the sweeps of one row read and write. Bytes that stay in a cache count too.
+
+        Args:
+            dtype: number format of the amplitudes.
+            gradient: whether the adjoint is counted too.
+        """
         return costs.bytes_moved(self.fused_program, dtype, gradient=gradient)
 
     def memory(
@@ -201,7 +218,7 @@ class Plan(ShownAsText):
             num_states: for "checkpoint", number of states kept per row; None is the least, 1.
 
         Raises:
-            ValueError: for a count that is no integer or too small, or when ``method`` or ``dtype`` is not understood.
+            ValueError: for a count that is no integer or too small, or if ``method`` or ``dtype`` is not allowed.
         """
         check_choice("method", method, METHODS)
         kept = 1 if num_states is None else check_count("num_states", num_states)
@@ -229,16 +246,26 @@ class Plan(ShownAsText):
             observables: number of observables of each row.
             num_threads: number of threads; at most this number of rows run side by side.
 
+        Returns:
+            A report whose ``costs`` have one entry for each method and device, with the number of states, the peak in
+            bytes and the time in units of the time of "reverse".
+
         Raises:
-            ValueError: for a count that is no integer or too small, or when ``memory_limit`` or ``dtype`` is not
-                understood.
+            ValueError: for a count that is no integer or too small, or if ``memory_limit`` or ``dtype`` is not allowed.
         """
         request = _request(batch_size, observables, dtype)
         threads = check_count("num_threads", num_threads)
         return report(self.fused_program, request, threads, resolve_limit(memory_limit))
 
     def sharing(self, varies: np.ndarray) -> Sharing:
-        """Return the parts of the circuit that rows share if they differ only in some columns, bool (C,); made once."""
+        """Return the parts of the circuit that rows share if they differ only in some columns.
+
+        Args:
+            varies: bool (C,), True for the columns that differ between rows.
+
+        Returns:
+            The shared parts. They are found once for each ``varies``.
+        """
         return find_sharing(self.fused_program, varies)
 
     def draw(
@@ -320,7 +347,16 @@ _PLANS: WeakValueDictionary[int, Plan] = WeakValueDictionary()
 def fuse(
     circuit: QuantumCircuit | CompiledCircuit, observables: Any = None, inputs: Iterable[Parameter] | None = None
 ) -> Plan:
-    """Plan the fused sweeps of a circuit; ``print(fuse(circuit))`` counts them, ``fuse(circuit).draw()`` shows them.
+    """Fuse a circuit and return its plan. ``print(fuse(circuit))`` counts operations, and ``.draw()`` draws them.
+
+    >>> circuit = QuantumCircuit(2)
+    >>> _ = circuit.ry(Parameter("a"), 0)
+    >>> _ = circuit.cx(0, 1)
+    >>> plan = fuse(circuit, "ZZ")
+    >>> plan
+    Plan(2 qubits, 1 parameter, 3 rotations in 2 layers, 1 term in 3 phases)
+    >>> plan.state_bytes("complex64")
+    16
 
     Args:
         circuit: the circuit, with any number of parameters, or the result of `compile_circuit`.
@@ -335,10 +371,11 @@ def fuse(
         qubits.
 
     Raises:
-        UnsupportedInstruction: when the circuit has an instruction that the engines cannot run.
-        MemoryError: when a plan would have more than 64 qubits.
-        ValueError: when there are no observables, or they are on another number of qubits than the circuit, or for
-            foreign parameters.
+        TypeError: if ``circuit`` is no circuit, or for an observable of a wrong type.
+        UnsupportedInstruction: if the circuit has an instruction that no engine can simulate.
+        MemoryError: if the plan would have more than 64 qubits.
+        ValueError: if there are no observables, if they are on another number of qubits than the circuit, or for
+            parameters that are not in the circuit.
     """
     compiled = COMPILED.get(circuit)
     count, support, grouping = 1, None, None

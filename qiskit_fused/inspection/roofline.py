@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rooflines: the flop/s of measured runs, drawn over their flops per byte, below the ceilings of the machine.
 
-Sweeps that execute few flops per byte are bound by bandwidth, the slanted roof. The others are bound by the
-multiply-adds of the cores, the flat roof (Williams, Waterman and Patterson, CACM 52, 65 (2009)).
+A run that executes r flops per byte moved reaches at most ``min(F, r * B)`` flop/s, where F is the highest rate of
+flops of the machine in flop/s and B its highest bandwidth in bytes/s. A run with a small r is bound by bandwidth, the
+slanted roof; every other run is bound by the multiply-adds of the cores, the flat roof.
+
+Source: Williams, Waterman and Patterson, CACM 52, 65 (2009).
 """
 
 from __future__ import annotations
@@ -31,14 +34,19 @@ _REPEATS = 7  # number of timings, of which the fastest counts
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The highest rates of flops and bytes of a machine.
+    """The highest rates of flops and bytes of a machine. `measure_ceilings` measures them.
+
+    >>> ceilings = Ceilings("complex128", num_threads=1, flops_per_second=5e10,
+    ...                     cache_bytes_per_second=1e11, memory_bytes_per_second=2e10)
+    >>> ceilings.flops_per_second / ceilings.memory_bytes_per_second  # flops per byte at the corner of the memory roof
+    2.5
 
     Attributes:
-        dtype: number format, "complex64" or "complex128", whose real numbers are multiplied.
+        dtype: number format of the amplitudes, "complex64" or "complex128"; flops multiply and add their real numbers.
         num_threads: number of threads that work at the same time.
-        flops_per_second: rate of multiply-adds on registers, two flops each.
-        cache_bytes_per_second: bytes copied within the caches of the cores per second, read plus written.
-        memory_bytes_per_second: bytes copied in memory per second, read plus written.
+        flops_per_second: rate of multiply-adds on registers, in flop/s; a multiply-add is two flops.
+        cache_bytes_per_second: rate of copies within the caches of the cores, in bytes/s read plus written.
+        memory_bytes_per_second: rate of copies in memory, in bytes/s read plus written.
     """
 
     dtype: str
@@ -51,6 +59,15 @@ class Ceilings:
 @dataclass(frozen=True)
 class Run:
     """A measured evaluation of a plan.
+
+    >>> from qiskit import QuantumCircuit
+    >>> from qiskit_fused import fuse
+    >>> circuit = QuantumCircuit(2)
+    >>> _ = circuit.ry(0.1, 0)
+    >>> _ = circuit.cx(0, 1)
+    >>> run = Run("two qubits", fuse(circuit), seconds=1e-6, num_rows=10)
+    >>> run.flops_per_second == 10 * run.plan.flops() / 1e-6
+    True
 
     Attributes:
         label: name of the run in the picture.
@@ -80,11 +97,16 @@ class Run:
 
 
 def measure_ceilings(dtype: str = "complex128", num_threads: int | None = None) -> Ceilings:
-    """Measure the ceilings of this machine, the best of several tries; takes about a second and 256 MiB.
+    """Measure the ceilings of this machine. Each rate is the best of several tries.
 
     Args:
         dtype: number format of the amplitudes.
         num_threads: number of threads; None is the default of the option ``num_threads``.
+
+    Raises:
+        ValueError: for a dtype or a number of threads that is not allowed.
+
+    Cost: about one second and 256 MiB.
     """
     options = FusedOptions(dtype=dtype, num_threads=num_threads)
     threads = options.resolve_num_threads()
@@ -123,7 +145,10 @@ def draw_roofline(runs: Sequence[Run], ceilings: Ceilings) -> Figure:
 
     Args:
         runs: measured evaluations, in the number format of the ceilings and with as many threads.
-        ceilings: see `measure_ceilings`.
+        ceilings: the ceilings, see `measure_ceilings`.
+
+    Returns:
+        A matplotlib figure with one mark for each run.
 
     Raises:
         ImportError: if matplotlib is not installed.

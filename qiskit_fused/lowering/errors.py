@@ -12,13 +12,26 @@ from qiskit.exceptions import QiskitError
 
 
 class UnsupportedInstruction(QiskitError):
-    """An instruction no sweep over statevectors can do.
+    """The error for an instruction that no engine can simulate, such as a measurement in the middle of a circuit.
+
+    Its text names the instruction, its qubits, the reason and the cure.
+
+    >>> from qiskit import QuantumCircuit
+    >>> from qiskit_fused import compile_circuit
+    >>> circuit = QuantumCircuit(1, 1)
+    >>> _ = circuit.measure(0, 0)
+    >>> _ = circuit.x(0)
+    >>> try:
+    ...     _ = compile_circuit(circuit)
+    ... except UnsupportedInstruction as error:
+    ...     print(error.name, error.index, error.qubits, error.fallback)
+    measure 0 (0,) False
 
     Attributes:
-        name: the instruction's name.
-        index: its position in ``circuit.data``.
-        qubits: the circuit qubits it acts on.
-        fallback: whether ``StatevectorEstimator`` may be able to do it.
+        name: the name of the instruction.
+        index: the position of the instruction in ``circuit.data``, counted from 0.
+        qubits: the numbers of the circuit's qubits on which the instruction acts, in a tuple.
+        fallback: whether ``StatevectorEstimator`` may be able to run the circuit.
     """
 
     def __init__(self, name: str, index: int, qubits: Sequence[int], reason: str, fallback: bool = True):

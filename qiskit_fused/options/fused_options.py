@@ -33,45 +33,59 @@ PRECISION_MODES = ("auto", "emulate", "exact")
 
 @dataclass
 class FusedOptions:
-    """Options of `FusedEstimator` and `FusedEstimatorGradient`.
+    """The options of `FusedEstimator` and `FusedEstimatorGradient`. Each value is checked when it is assigned.
+
+    >>> options = FusedOptions(dtype="complex64", memory_limit="8 GB")
+    >>> options.num_threads = 4
+    >>> options
+    FusedOptions(dtype='complex64', num_threads=4, memory_limit='8 GB')
 
     Attributes:
-        device: the engine. ``"cpu"`` is the CPU. ``"cuda"`` is the current CUDA device, or an error with the reason why
-            it cannot be used. ``"reference"`` is NumPy, one gate at a time. ``"auto"`` takes a usable GPU for large
-            work, else the CPU. ``python -m qiskit_fused`` shows the engines that can be used.
-        dtype: number format of the amplitudes, ``"complex128"`` or ``"complex64"``. Values and gradients are float64.
+        device: the engine that computes. ``"cpu"`` is the compiled engine. ``"cuda"`` is the current CUDA device; if it
+            cannot be used, an error says why. ``"reference"`` is NumPy, one gate at a time. ``"auto"`` takes a usable
+            GPU for large work, else the CPU. ``python -m qiskit_fused`` shows the engines that can be used.
+        dtype: number format of the amplitudes: ``"complex128"`` takes 16 bytes per amplitude, ``"complex64"`` takes 8.
+            Values and gradients are float64 in both formats.
         num_threads: number of CPU threads. None takes ``QISKIT_FUSED_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the
-            number of CPUs that this process may run on.
-        memory_limit: most memory for an evaluation, on the CPU including its arguments and results. A batch that does
-            not fit is evaluated in blocks of rows that fit; the arrays of the whole batch are then not counted. It is a
-            number of bytes from 1,000 on, such as ``8e9``; a string such as ``"8GB"``, ``"512 MiB"`` or ``"8G"``; or a
-            fraction of the memory that is free when the work begins, as a float in (0, 1] or as ``"50%"``. None is 80 %
-            of the free memory, and nearly all of it on a GPU. The integer 1 is refused, because it may mean ``1.0``,
-            which is all of the free memory.
-        method: how the backward sweep of a gradient gets its states. ``"reverse"`` uncomputes them, which takes two
-            states per row. ``"store"`` keeps all states. ``"checkpoint"`` keeps some states, within ``memory_limit``,
-            and recomputes the others. ``"auto"`` takes ``"store"`` where all states are few bytes, else ``"reverse"``.
-            All methods give the same gradients up to rounding. ``print(fuse(circuit).report())`` compares them.
-        num_segments: for ``"checkpoint"``, cut the circuit into this number of segments of equal length. The states at
-            the starts of all segments, and all states of one segment at a time, are kept. The limit is
-            the number of layers of the fused circuit, ``fuse(circuit, observables).num_layers``; one segment for each
-            layer keeps all states.
-        seed: seed or generator of the noise of emulated precision.
-        default_precision: target precision of PUBs that do not state one.
-        precision_mode: ``"emulate"`` adds normal noise of the target precision, as ``StatevectorEstimator`` does.
-            ``"exact"`` never adds noise. ``"auto"`` emulates if the options are made with a ``default_precision`` above
-            zero. A ``default_precision`` that is assigned later does not change whether noise is added: if the mode is
-            ``"auto"``, the assignment first turns it into ``"exact"`` or ``"emulate"``, as it was in effect. Software
-            that sets a precision by itself, such as the ``Executor`` of sQUlearn, thus adds no noise to exact values.
-        fallback: whether circuits that only ``StatevectorEstimator`` can run are run there, with a warning.
+            number of CPUs that this process may run on. Results are the same bits for any number of threads.
+        memory_limit: most memory for an evaluation, in bytes. On the CPU, the arguments and the results count too. A
+            batch that does not fit is evaluated in blocks of rows that fit; the arrays of the whole batch then do not
+            count. The limit is a number of bytes from 1,000 on, such as ``8e9``; a string such as ``"8GB"``,
+            ``"512 MiB"`` or ``"8G"``; or a fraction of the memory that is free when the work begins, as a float in (0,
+            1] or as ``"50%"``. None is 80 % of the free memory, and nearly all of it on a GPU. The integer 1 is
+            refused, because it may mean ``1.0``, which is all of the free memory.
+        method: how the adjoint sweep of a gradient gets the states that it visits. ``"reverse"`` uncomputes them, in
+            the memory of two states per row. ``"store"`` keeps all states. ``"checkpoint"`` keeps some states, within
+            ``memory_limit``, and recomputes the others (arXiv:2603.02804). ``"auto"`` takes ``"store"`` if all states
+            of a row are few bytes, else ``"reverse"``. All methods give the same gradients up to rounding.
+            ``print(fuse(circuit).report())`` compares them.
+        num_segments: for ``"checkpoint"``, number of segments of equal length into which the circuit is cut. The states
+            at the starts of all segments, and all states of one segment at a time, are kept. The limit is the number of
+            layers of the fused circuit, ``fuse(circuit, observables).num_layers``; one segment for each layer keeps all
+            states.
+        seed: seed, an integer from 0 on, or NumPy generator of the noise of emulated precision. None is a random seed.
+        default_precision: target precision of PUBs that do not state one: the standard deviation of a value.
+        precision_mode: ``"emulate"`` adds normal noise whose standard deviation is the target precision, as
+            ``StatevectorEstimator`` does. ``"exact"`` never adds noise. ``"auto"`` emulates if the options are made
+            with a ``default_precision`` above zero. A ``default_precision`` that is assigned later does not change
+            whether noise is added: the assignment first turns ``"auto"`` into ``"exact"`` or ``"emulate"``, whichever
+            was in effect. Software that sets a precision by itself, such as the ``Executor`` of sQUlearn, thus adds no
+            noise to exact values.
+        fallback: whether circuits that only ``StatevectorEstimator`` can run are run there, with a warning. If False,
+            ``job.result()`` raises an `UnsupportedInstruction`.
         progress: True shows a progress bar (needs tqdm) for each job or call that takes more than half a second. A
-            function is called with ``(done, total)`` by the thread that works: when the work begins, when it ends
-            without an error, and in between every 50 ms or less often. The function may wait for other jobs. An
-            exception in it ends the job and is raised by ``job.result()``.
+            function is called with two numbers of steps, ``(done, total)``, by the thread that works: when the work
+            begins, when it ends without an error, and in between every 50 ms or less often. The function may wait for
+            other jobs. An exception in it ends the job and is raised by ``job.result()``.
         executor: a ``concurrent.futures.Executor`` whose workers share the rows of a batch: a pool of processes,
-            ``mpi4py.futures.MPIPoolExecutor``, ``client.get_executor()`` of a Dask client. Less than some 20 ms of
-            work stays in the process of the caller. Each worker obeys all options, ``memory_limit`` too. A worker uses
-            one CPU thread unless ``num_threads`` says more. Pickled options have no executor.
+            ``mpi4py.futures.MPIPoolExecutor``, ``client.get_executor()`` of a Dask client. Less than some 20 ms of work
+            stays in the process of the caller. Each worker obeys all options, ``memory_limit`` too. A worker uses one
+            CPU thread unless ``num_threads`` says more. Pickled options have no executor.
+
+    Raises:
+        TypeError: if a name that is no option is assigned, or is a keyword.
+        ValueError: for a value that is not allowed, or for ``num_segments`` with another method than ``"checkpoint"``.
+            The text names the option, the value and the allowed values.
     """
 
     device: str = "auto"
@@ -121,7 +135,11 @@ class FusedOptions:
 
     @classmethod
     def coerce(cls, options: FusedOptions | Mapping[str, Any] | None = None, **keywords: Any) -> FusedOptions:
-        """Return new FusedOptions made of options, a mapping or None. Keywords override them.
+        """Return new FusedOptions, made of options, a mapping or None. Keywords override them.
+
+        Args:
+            options: the options that are copied, or a mapping of names and values; None is the defaults.
+            keywords: values by the names of options.
 
         Raises:
             TypeError: for an unknown option, or options of another type.
