@@ -47,6 +47,12 @@ def accelerate(model: _Model, **options: Unpack[FusedOptionsDict]) -> _Model:
     A network keeps its outputs. ``EstimatorQNN`` splits a string such as ``"ZZZ"`` into letters, and cannot run them as
     observables; here, the string becomes one output.
 
+    >>> from qiskit.circuit.library import real_amplitudes
+    >>> circuit = real_amplitudes(2, reps=1)
+    >>> network = EstimatorQNN(circuit=circuit, weight_params=circuit.parameters)
+    >>> accelerate(network)
+    FusedEstimatorQNN(2 qubits, 0 inputs, 4 weights, 1 output)
+
     Args:
         model: an ``EstimatorQNN``; a model with an ``EstimatorQNN`` inside, such as a ``NeuralNetworkClassifier``,
             ``NeuralNetworkRegressor`` or ``VQR``, an ``EffectiveDimension``, a ``Pipeline`` or ``GridSearchCV`` of
@@ -54,10 +60,13 @@ def accelerate(model: _Model, **options: Unpack[FusedOptionsDict]) -> _Model:
             estimator, such as ``VQE``, ``AdaptVQE`` and ``VQD``.
         options: options of the estimator, see `FusedOptions`.
 
+    Returns:
+        The same object as ``model``.
+
     Raises:
         TypeError: for another model, for ``SamplerQNN``, ``VQC`` and quantum kernels, for an unknown option, and for an
             estimator that is not one of Qiskit's exact simulators, unless ``precision_mode`` is among the options.
-        UnsupportedInstruction: when the circuit has an instruction that the engines cannot run.
+        UnsupportedInstruction: if the circuit has an instruction that the engines cannot run.
     """
     parts = {id(part): part for part in _find_parts(model, frozenset())}
     if not parts:

@@ -32,18 +32,16 @@ from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 class FusedEstimatorQNN(EstimatorQNN):
     """An ``EstimatorQNN`` whose forward pass is one batch, and whose backward pass is one batched Jacobian.
 
-    Outputs and gradients have the values and the shapes of ``EstimatorQNN``, and gradients are exact. Every class that
-    takes an ``EstimatorQNN`` takes this network too: ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor``,
-    ``EffectiveDimension``, ``TorchConnector``. `vjp` and `value_and_vjp` compute the gradient of a loss by one backward
-    sweep for all outputs, without the Jacobian.
+    Output k for the inputs x (I,) of a sample and the weights w (W,) is ``f_k(x, w) = <0|U(x, w)^+ O_k U(x, w)|0>``: U
+    is the circuit, ``U^+`` its adjoint, ``|0>`` the state of all qubits in 0, and O_k the k-th of K observables.
+    Outputs and gradients have the values and shapes of ``EstimatorQNN``, and gradients are exact. Classes that take an
+    ``EstimatorQNN``, such as ``NeuralNetworkClassifier`` and ``TorchConnector``, take this network too. `vjp` and
+    `value_and_vjp` compute the gradient of a loss by one adjoint sweep for all outputs, without the Jacobian.
 
     Outputs are exact too, unless the estimator emulates noise (``precision_mode="emulate"``) of the size
     ``default_precision``. A circuit that the engines cannot run goes to ``StatevectorEstimator``, as in
-    `FusedEstimator`, and has no gradients.
-
-    Inputs and weights are arrays, in the order of ``input_params`` and ``weight_params``, as for ``EstimatorQNN``, or
-    dicts of values by the names of these parameters. If an observable is changed in place, the results change from the
-    next call on. A circuit with parameters is copied.
+    `FusedEstimator`, and has no gradients. If an observable is changed in place, the results change from the next call
+    on. A circuit with parameters is copied.
 
     >>> from qiskit import QuantumCircuit
     >>> from qiskit.circuit import Parameter
@@ -52,26 +50,25 @@ class FusedEstimatorQNN(EstimatorQNN):
     >>> qnn = FusedEstimatorQNN(circuit=circuit, input_params=[x], weight_params=[w])
     >>> qnn.forward([[0.0], [0.5]], [0.0]).round(3).tolist()
     [[1.0], [0.878]]
-    >>> qnn.vjp([[0.0], [0.5]], [0.0], [[1.0], [1.0]])[1].round(3).tolist()
-    [-0.479]
 
     Args:
         circuit: the circuit, with inputs and weights as its parameters, or the result of `compile_circuit`.
         estimator: a `FusedEstimator`; None makes one.
         observables: one observable, such as ``"ZZI"``, a ``Pauli``, ``SparsePauliOp``, ``SparseObservable`` or dict of
             labels and coefficients, or a list of K of them, the outputs; None is ``Z`` on all qubits.
-        input_params: the parameters whose values differ between samples.
-        weight_params: the trainable parameters, whose values all samples share.
+        input_params: the I parameters whose values differ between samples.
+        weight_params: the W trainable parameters, whose values all samples share.
         gradient: the gradient for the backward pass; None is a `FusedEstimatorGradient` with the estimator's options.
             Any other gradient is used as ``EstimatorQNN`` uses it, and the network then has no `vjp`.
         input_gradients: whether gradients with respect to the inputs are computed.
-        default_precision: size of the noise, if noise is emulated.
+        default_precision: standard deviation of the noise, if noise is emulated.
         pass_manager: transpiles the circuit; not needed here.
         options: `FusedOptions` or a mapping, for the estimator that is made.
         keywords: single options, which override the estimator's options and ``options``.
 
     Raises:
-        TypeError: for an estimator that is no `FusedEstimator`, or an unknown option.
+        TypeError: for an estimator that is no `FusedEstimator`, for ``options`` beside an estimator, or an unknown
+            option.
         ValueError: for a bad value of an option, or parameters that are not in the circuit.
     """
 
@@ -177,12 +174,29 @@ class FusedEstimatorQNN(EstimatorQNN):
         return of_inputs, of_weights
 
     def forward(self, input_data: Any, weights: Any) -> Any:
-        """Return the outputs (..., K) of inputs (..., I) and weights (W,); a number is a sample of one input."""
+        """Return the outputs ``f_k(x_b, w)`` of samples b by one forward sweep per sample.
+
+        Args:
+            input_data: real (..., I), in the order of ``input_params``, or a dict by their names; a number is one
+                input.
+            weights: real (W,), in the order of ``weight_params``, or a dict by their names.
+
+        Returns:
+            Outputs, float64 (..., K), and (1, K) for inputs (I,).
+        """
         with self._user_names(), renumbered(lambda row: row_index(row, np.shape(input_data)[:-1])):
             return super().forward(input_data, weights)
 
     def backward(self, input_data: Any, weights: Any) -> tuple[Any, Any]:
-        """Return the Jacobians with respect to inputs (..., K, I), or None, and weights (..., K, W)."""
+        """Return the derivatives of the outputs of samples b, by one adjoint sweep per sample and output.
+
+        Args:
+            input_data: the inputs, as ``forward`` takes them.
+            weights: the weights, as ``forward`` takes them.
+
+        Returns:
+            ``df_k(x_b, w)/dx_i``, (..., K, I), None unless ``input_gradients``, and ``df_k(x_b, w)/dw_j``, (..., K, W).
+        """
         with self._user_names(), renumbered(lambda row: row_index(row, np.shape(input_data)[:-1])):
             return super().backward(input_data, weights)
 
@@ -190,10 +204,11 @@ class FusedEstimatorQNN(EstimatorQNN):
         return UserNames(self._input_params, self._weight_params)
 
     def vjp(self, input_data: Any, weights: Any, cotangent: Any) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return the gradient of a loss with respect to inputs and weights.
+        """Return the gradient of a loss L of all outputs, with respect to inputs and weights.
 
-        A sample takes one forward and one backward sweep, for any number of outputs. No array of samples times weights
-        is made.
+        With the cotangent ``g[b, k] = dL/df_k(x_b, w)``, this is ``dL/dx[b, i] = sum_k g[b, k] df_k(x_b, w)/dx_i`` and
+        ``dL/dw[j] = sum_bk g[b, k] df_k(x_b, w)/dw_j``. A sample takes one forward and one adjoint sweep, for any
+        number of outputs. No array of samples times weights is made.
 
         Args:
             input_data: the inputs, as ``forward`` takes them.
@@ -203,12 +218,11 @@ class FusedEstimatorQNN(EstimatorQNN):
                 this derivative, in the same shape; it is called once, and costs another forward sweep.
 
         Returns:
-            The gradient with respect to the inputs in their shape (None unless ``input_gradients``, or without inputs),
-            and the gradient with respect to the weights, (W,), summed over all samples.
+            ``dL/dx`` in the shape of the inputs, None unless ``input_gradients`` or without inputs; and ``dL/dw`` (W,).
 
         Raises:
-            TypeError: when ``gradient`` is no `FusedEstimatorGradient`.
-            UnsupportedInstruction: when the circuit has an instruction that the engines cannot run.
+            TypeError: if ``gradient`` is no `FusedEstimatorGradient` for real derivatives.
+            UnsupportedInstruction: if the circuit has an instruction that the engines cannot run.
             ValueError: for a cotangent of another shape, or values that are not finite.
         """
         return self.value_and_vjp(input_data, weights, cotangent)[1:]
@@ -218,8 +232,6 @@ class FusedEstimatorQNN(EstimatorQNN):
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Return outputs and the gradient of a loss, by the same sweeps.
 
-        >>> from qiskit import QuantumCircuit
-        >>> from qiskit.circuit import Parameter
         >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
         >>> _ = circuit.ry(x + w, 0)
         >>> qnn = FusedEstimatorQNN(circuit=circuit, input_params=[x], weight_params=[w], input_gradients=True)
@@ -235,9 +247,7 @@ class FusedEstimatorQNN(EstimatorQNN):
             cotangent: the derivative of the loss, as `vjp` takes it.
 
         Returns:
-            Three results: the exact outputs in the shape of ``forward``'s result; the gradient with respect to the
-            inputs in their shape (None unless ``input_gradients``, or without inputs); and the gradient with respect to
-            the weights, (W,), summed over all samples.
+            The exact outputs in the shape of ``forward``'s result, and both gradients as `vjp` returns them.
 
         Raises:
             TypeError, UnsupportedInstruction, ValueError: as in `vjp`.

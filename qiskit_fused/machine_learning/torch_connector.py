@@ -20,19 +20,41 @@ from qiskit_fused.torch.layer import apply
 
 
 class FusedTorchConnector(TorchConnector):
-    """A ``TorchConnector`` of a `FusedEstimatorQNN` that goes back by a vector-Jacobian product.
+    """A ``TorchConnector`` of a `FusedEstimatorQNN` whose backward pass is one vector-Jacobian product.
 
-    The same module otherwise: parameter ``weight``, outputs in float32, gradients of the inputs only with the network's
-    ``input_gradients``. Gradients are float64 until they are stored. It can be differentiated once. Tensors of a GPU on
-    which the sweeps run stay there, as with `FusedLayer`.
+    For the outputs ``f_k(x_b, w)`` of samples b, the backward pass computes ``sum_bk g[b, k] df_k(x_b, w)/dw_j``, where
+    g is the gradient of the loss with respect to the outputs: one adjoint sweep per sample, without the Jacobian.
+    `accelerate` makes it of a ``TorchConnector``.
+
+    Everything else is as in ``TorchConnector``: the parameter is ``weight``, outputs are float32, and gradients of the
+    inputs exist only with the network's ``input_gradients``. The engine computes gradients in float64. There are no
+    second derivatives. Tensors of a GPU on which the sweeps run stay there, as with `FusedLayer`.
+
+    >>> from qiskit.circuit import Parameter, QuantumCircuit
+    >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
+    >>> _ = circuit.ry(x + w, 0)
+    >>> qnn = FusedEstimatorQNN(circuit=circuit, input_params=[x], weight_params=[w])
+    >>> module = FusedTorchConnector(qnn, initial_weights=[0.5])
+    >>> module(torch.tensor([[0.0], [0.5]])).sum().backward()
+    >>> round(module.weight.grad.item(), 3)
+    -1.321
     """
 
     def extra_repr(self) -> str:
-        """Say which network it is, for ``print(module)``."""
+        """Return the text of the network, for ``print(module)``."""
         return repr(self.neural_network)
 
     def forward(self, input_data: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the outputs, float32 (..., K), of inputs (..., I); None is a network without inputs."""
+        """Return the outputs of the network, float32 (..., K).
+
+        Args:
+            input_data: real (..., I), I the number of inputs of the network; None for a network without inputs.
+
+        Raises:
+            QiskitMachineLearningError: if the last dimension is not I.
+            ValueError: for values that are not finite; the text names the sample.
+            RuntimeError: inside a transform of ``torch.func``.
+        """
         inputs = torch.zeros(0) if input_data is None else input_data
         return apply(_NetworkFunction, inputs, self._weights, self._neural_network)
 

@@ -38,43 +38,61 @@ from qiskit_fused.torch.evaluation import TensorRows, evaluate_tensors
 class FusedLayer(nn.Module):
     """Expectation values of K observables after a circuit: a module that maps (..., I) to (..., K).
 
-    The weights are one Parameter, ``weight`` (W,). A backward pass is one forward and one backward sweep for all
-    observables together, in memory that does not depend on rows times weights. Gradients of the inputs, and of initial
-    states, are only made where they are needed. There are no second derivatives.
+    For inputs x (I,) and weights w (W,), value k is ``E_k(x, w) = <0|U(x, w)^+ O_k U(x, w)|0>``: U is the circuit,
+    ``U^+`` its adjoint, ``|0>`` the state of all qubits in 0 (or an initial state), and O_k the k-th observable. A
+    backward pass computes the vector-Jacobian products ``sum_k g[b, k] dE_k(x_b, w)/dx_i`` of each row b and
+    ``sum_bk g[b, k] dE_k(x_b, w)/dw_j``, where g is the gradient of the loss with respect to the values. There are no
+    second derivatives.
 
-    The circuit is compiled when the module is made, and later changes of it do not count. Observables are looked at in
-    each forward pass: changes in place count from the next one on.
+    The weights are one Parameter, ``weight`` (W,). Gradients of the inputs, and of initial states, are computed only if
+    autograd asks for them. The circuit is compiled when the module is made, and later changes of it do not count.
+    Observables are read in each forward pass: a change in place counts from the next pass on.
 
-    ``weight.dtype`` decides the arithmetic: amplitudes are complex128 where it is float64 (``layer.double()``), else
-    complex64, unless an option says which. Values have the dtype and the device of ``weight``.
+    ``weight.dtype`` decides the number format, unless an option does: amplitudes are complex128 if it is float64
+    (``layer.double()``), else complex64. Values have the dtype and the device of ``weight``.
 
-    Tensors in CPU memory are shared with the engine, not copied, where they are float64 (complex128 for states), and
-    converted where they are not: angles are float64 in all engines. Tensors of a GPU on which the sweeps run go to the
-    engine through DLPack, in torch's current stream, and values and gradients come back the same way: none of them
-    visits the host. (Tested with an emulated device; this has not run on a GPU yet.) All other tensors are copied
-    through CPU memory, rows times inputs in and rows times observables out: where the ``device`` option, which alone
-    says where sweeps run, chooses the CPU; where an executor shares the rows; where parameters are amplitudes, or in
-    expressions that are not affine in one parameter; and where parts of the circuit are simulated once for all rows.
+    The ``device`` option alone says where the sweeps run. A float64 tensor (complex128 for states) in CPU memory is
+    shared with the engine on the CPU; a tensor of another dtype is converted, because angles are float64 in all
+    engines. A tensor on the GPU on which the sweeps run goes to the engine through DLPack, in torch's current stream,
+    and its values and gradients come back the same way, without a copy through the host. (Tested with an emulated
+    device; this has not run on a GPU yet.) GPU tensors are copied through CPU memory if the sweeps run on the CPU, if
+    an executor shares the rows, if parameters are amplitudes, if an angle is not affine in one parameter, or if parts
+    of the circuit are simulated once for all rows.
+
+    >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
+    >>> _ = circuit.ry(x + w, 0)
+    >>> layer = FusedLayer(circuit, ["Z", "X"], [x], [w], initial_weights=[0.5])
+    >>> values = layer(torch.tensor([[0.0], [0.5]]))
+    >>> values.shape
+    torch.Size([2, 2])
+    >>> values.sum().backward()
+    >>> round(layer.weight.grad.item(), 3)
+    0.097
 
     Args:
-        circuit: the circuit, or what `compile_circuit` made of it.
+        circuit: the circuit, or the result of `compile_circuit`.
         observables: one observable or a list of K; None is Z on all qubits.
-        input_params: I parameters of the circuit that the inputs are values of, in their order.
-        weight_params: W parameters of the circuit that the weights are values of, in their order; with the inputs,
-            all parameters of the circuit. ``input_parameters`` and ``weight_parameters``, the names that both had
-            before, still work, with a FutureWarning.
-        initial_weights: W numbers; a dict of them by the names of their parameters; or a function that fills a tensor
-            in place as those of ``torch.nn.init`` do. A tensor keeps its dtype and device; other numbers become the
-            default dtype. None is uniform in [-1, 1), as in ``TorchConnector``.
-        options: `FusedOptions`, which say a dtype too, or a mapping; copied.
-        keywords: single options, which override both.
+        input_params: the I parameters of the circuit whose values are the inputs, in the order of the inputs.
+        weight_params: the W parameters of the circuit whose values are the weights, in the order of the weights. Each
+            parameter of the circuit is one input or one weight. ``input_parameters`` and ``weight_parameters``, the
+            former names of both arguments, still work, with a FutureWarning.
+        initial_weights: W numbers; a dict of numbers by the names of their parameters; or a function that fills a
+            tensor in place, as the functions of ``torch.nn.init`` do. A tensor keeps its dtype and device; other
+            numbers become the default dtype. None is uniform in [-1, 1), as in ``TorchConnector``.
+        options: `FusedOptions`, which decide the number format too, or a mapping; copied.
+        keywords: single options, which override ``options``.
 
     Raises:
-        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        UnsupportedInstruction: if the circuit has an instruction that no engine can simulate.
         TypeError: for an unknown option.
-        ValueError: for a bad value of an option, parameters that are not those of the circuit, observables on other
-            qubits, or another number of weights.
+        ValueError: for a bad value of an option, a parameter that is not in the circuit, a parameter of the circuit
+            that is neither input nor weight, observables on another number of qubits, or another number of weights.
         RuntimeError: for a device that cannot be used.
+
+    Cost: a row takes one forward sweep in a forward pass, and one forward and one adjoint sweep in a backward pass, for
+    any number of observables. Memory does not depend on the number of rows times the number of weights.
+
+    Source: adjoint differentiation, arXiv:2009.02823; gates fused in both directions, arXiv:2603.02804.
     """
 
     weight: nn.Parameter
@@ -105,7 +123,7 @@ class FusedLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Give the weights their initial values, new ones where these are random."""
+        """Give the weights their initial values. Random initial values are drawn anew."""
         initial = self._initial_weights
         with torch.no_grad():
             if initial is None:
@@ -116,18 +134,20 @@ class FusedLayer(nn.Module):
                 self.weight.copy_(torch.as_tensor(initial))
 
     def forward(self, inputs: Tensor | None = None, initial_states: Tensor | None = None) -> Tensor:
-        """Return expectation values (..., K).
+        """Return expectation values (..., K), of the dtype and device of ``weight``.
 
         Args:
-            inputs: real (..., I), with any number of leading dimensions; may be left out where I is 0.
-            initial_states: real or complex (..., 2^n), n the qubits of the circuit: what each row starts from in place
-                of ``|0...0>``, normalised. Its leading dimensions are broadcast with those of the inputs.
+            inputs: real (..., I), with any number of leading dimensions; may be left out if I is 0.
+            initial_states: real or complex (..., 2^n), n the number of qubits of the circuit: the state of norm 1 in
+                which each row starts instead of ``|0...0>``. Its leading dimensions are broadcast with the leading
+                dimensions of ``inputs``.
 
         Raises:
-            TypeError: for what is not a tensor, or complex inputs.
+            TypeError: for an argument that is no tensor, or complex inputs.
             ValueError: for shapes that do not fit, tensors on several devices, values that are not finite, or states
-                that are not normalised; the text names the row.
-            MemoryError: when a row does not fit the memory limit.
+                whose norm is not 1; the text names the row.
+            MemoryError: if a row does not fit the memory limit.
+            RuntimeError: inside a transform of ``torch.func``.
         """
         expectations = self._double if self.weight.dtype == torch.float64 else self._single
         inputs, initial_states, shape = self._broadcast(inputs, initial_states)
@@ -174,7 +194,7 @@ class FusedLayer(nn.Module):
             raise ValueError(f"{name} have shape (); allowed: at least one dimension.")
 
     def extra_repr(self) -> str:
-        """Say what the module maps to what, for ``print(module)``."""
+        """Return the numbers of inputs, observables, weights and qubits as text, for ``print(module)``."""
         expectations = self._double
         numbers = {name: getattr(expectations, name) for name in ("num_inputs", "num_observables", "num_weights")}
         options = self._single.options.changed() if self._single is expectations else {}
@@ -189,18 +209,34 @@ def expectation_values(
     initial_states: Tensor | None = None,
     shape: tuple[int, ...] = (),
 ) -> Tensor:
-    """Return expectation values (B, K) that autograd can differentiate once, of the dtype and device of the weights.
+    """Return expectation values that autograd can differentiate once, of the dtype and device of the weights.
+
+    Value k of row b is ``E_k(x_b, w)``, as in `FusedLayer`. This function suits modules of your own.
+
+    >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
+    >>> _ = circuit.ry(x + w, 0)
+    >>> function = Expectations(circuit, "Z", [x], [w])
+    >>> weight = torch.tensor([0.5], requires_grad=True)
+    >>> expectation_values(function, weight, torch.tensor([[0.0]])).sum().backward()
+    >>> round(weight.grad.item(), 3)
+    -0.479
 
     Args:
-        expectations: what to evaluate, in the number format of its options.
+        expectations: the function to evaluate. Its options decide the number format of the amplitudes.
         weight: real (W,).
         inputs: real (B, I).
-        initial_states: real or complex (B, 2^n), normalised, or None for ``|0...0>``.
-        shape: the dimensions that the B rows were, for errors.
+        initial_states: real or complex (B, 2^n) of norm 1, or None for ``|0...0>``.
+        shape: the dimensions of which the B rows were made, for errors.
+
+    Returns:
+        Values (B, K): row b, observable k.
 
     Raises:
-        TypeError: for something that is no `Expectations`, or weights or inputs that are no tensors.
+        TypeError: if ``expectations`` is no `Expectations`, or weights or inputs are no tensors.
+        ValueError: for shapes that do not fit, or values that are not finite.
         RuntimeError: inside a transform of ``torch.func``.
+
+    Cost: as `FusedLayer`.
     """
     if not isinstance(expectations, Expectations):
         raise TypeError(

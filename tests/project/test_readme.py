@@ -158,4 +158,6 @@ def test_readme_names_every_option():
 def test_docstring_examples_hold(name):
     if "torch" in name or name.endswith(".connector"):
         pytest.importorskip("torch")
+    if name.endswith(".notebook_figure"):
+        pytest.importorskip("matplotlib")
     assert doctest.testmod(importlib.import_module(name)).failed == 0
