@@ -16,7 +16,7 @@ from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.choices import DTYPES, check_dtype
 from qiskit_fused.common.text import count_text, short_text
 from qiskit_fused.engines.cpu.costs import bytes_moved, chunk_bits, flops, num_positions, num_sweeps, state_bytes
-from qiskit_fused.engines.cpu.memory import Footprint, Request
+from qiskit_fused.engines.cpu.memory import Counts, Footprint
 from qiskit_fused.engines.cpu.method import methods_by_speed
 from qiskit_fused.execution.shared_parts import Sharing
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -131,7 +131,7 @@ def shared_texts(sharing: Sharing, num_observables: int) -> list[tuple[str, str]
 
 def _row_bytes(fused: FusedProgram, dtype: str, gradient: bool) -> int:
     """Return the bytes that the CPU engine holds for one row."""
-    return Footprint(fused, dtype).total(Request.full(1, 1, dtype, gradient), 1)
+    return Footprint(fused, dtype).total(Counts.full(1, 1, dtype, gradient), 1)
 
 
 def _cones(cones: Sequence[int]) -> str:
@@ -233,7 +233,7 @@ def _bound(fused: FusedProgram, dtype: str) -> str:
 def _method(fused: FusedProgram, dtype: str) -> str:
     positions = num_positions(fused)
     states = f"{count_text(positions, 'state')} on the way, {format_bytes(positions * state_bytes(fused, dtype))}"
-    if methods_by_speed(Footprint(fused, dtype), Request.full(1, 1, dtype), "auto")[0] == "store":
+    if methods_by_speed(Footprint(fused, dtype), Counts.full(1, 1, dtype), "auto")[0] == "store":
         return (
             f"'auto' is 'store' on the CPU: the {states}, stay in the cache, and are read as fast as gates are undone."
         )

@@ -10,7 +10,7 @@ from qiskit_fused.common.display import ShownAsText
 from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import num_positions
-from qiskit_fused.engines.cpu.memory import Footprint, Request
+from qiskit_fused.engines.cpu.memory import Counts, Footprint
 from qiskit_fused.engines.cpu.method import Options, fewest_states, methods_by_speed, relative_time
 from qiskit_fused.fusion.fused_program import FusedProgram
 
@@ -72,7 +72,7 @@ class Report(ShownAsText):
         return "\n".join([self.title, head, *map(str, self.costs)])
 
 
-def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) -> Report:
+def report(fused: FusedProgram, counts: Counts, num_threads: int, limit: int) -> Report:
     """Compare the methods for a batch with gradients.
 
     "checkpoint" is listed with as many states as fit into the limit, and with the fewest states for which no step is
@@ -80,7 +80,7 @@ def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) 
 
     Args:
         fused: the fused program.
-        request: the rows, pairs and number format of the batch.
+        counts: the rows, pairs and number format of the batch.
         num_threads: number of threads of the CPU engine.
         limit: limit in bytes.
 
@@ -89,21 +89,21 @@ def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) 
     # Most processes print no report, and the CUDA engine's modules would take 4 % of the import of qiskit_fused.
     from qiskit_fused.engines.cuda.memory import predict
 
-    footprint = Footprint(fused, request.dtype)
-    within = Options(footprint, request, num_threads, limit, None)
-    positions = num_positions(fused, imaginary=request.imaginary)
+    footprint = Footprint(fused, counts.dtype)
+    within = Options(footprint, counts, num_threads, limit, None)
+    positions = num_positions(fused, imaginary=counts.imaginary)
     kept = {fewest_states(positions, repetitions) for repetitions in (2, 3, 5)}
     fitting = within.choose("checkpoint")
     if fitting is not None:
         kept.add(fitting.method.num_states or 1)
     rows = [("reverse", 0), ("store", positions)]
-    auto = next((name for name in methods_by_speed(footprint, request, "auto") if within.choose(name)), None)
+    auto = next((name for name in methods_by_speed(footprint, counts, "auto") if within.choose(name)), None)
     rows += [("checkpoint", num_states) for num_states in sorted(kept - {positions}, reverse=True)]
     costs = []
     for name, num_states in rows:
         demand = within.threads_for(num_states)
         threads, num_bytes = demand or (num_threads, within.total(1, num_states))
-        all_working, working = (footprint.side_by_side(request.num_rows, count)[1] for count in (num_threads, threads))
+        all_working, working = (footprint.side_by_side(counts.num_rows, count)[1] for count in (num_threads, threads))
         costs.append(
             MethodCost(
                 device="cpu",
@@ -111,23 +111,23 @@ def report(fused: FusedProgram, request: Request, num_threads: int, limit: int) 
                 num_states=max(num_states, 1),
                 num_bytes=num_bytes,
                 forward=num_steps(positions, num_states) / positions if num_states else 1.0,
-                time=relative_time(fused, num_states, request.imaginary) * all_working / working,
+                time=relative_time(fused, num_states, counts.imaginary) * all_working / working,
                 fits=demand is not None,
                 is_auto=name == auto,
             )
         )
     on_gpu = predict(
         fused,
-        request.num_rows,
-        dtype=request.dtype,
-        num_observables=request.num_pairs // max(request.num_rows, 1),
+        counts.num_rows,
+        dtype=counts.dtype,
+        num_observables=counts.num_pairs // max(counts.num_rows, 1),
         limit=limit,
     )
     fits = on_gpu.num_chunks > 0
     costs.append(MethodCost("cuda", "reverse", 1, on_gpu.bytes, 1.0, 1.0, fits, is_auto=fits))
-    rows_text = "1 row" if request.num_rows == 1 else f"{request.num_rows:,} rows"
+    rows_text = "1 row" if counts.num_rows == 1 else f"{counts.num_rows:,} rows"
     title = (
-        f"Values and gradients of {rows_text} of {fused.num_qubits} qubits in {request.dtype}, "
+        f"Values and gradients of {rows_text} of {fused.num_qubits} qubits in {counts.dtype}, "
         f"within {format_bytes(limit)}"
     )
     return Report(title, tuple(costs))

@@ -22,7 +22,7 @@ from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.engines.cpu import costs
-from qiskit_fused.engines.cpu.memory import Footprint, Request
+from qiskit_fused.engines.cpu.memory import Counts, Footprint
 from qiskit_fused.execution.shared_parts import Sharing, find_sharing
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.inspection.explanation import explain, fused_text, shared_texts, tabulate
@@ -224,9 +224,9 @@ class Plan(ShownAsText):
         kept = 1 if num_states is None else check_count("num_states", num_states)
         positions = self.num_positions()
         states = {"reverse": 0, "checkpoint": kept, "store": positions}[method]
-        request = _request(batch_size, observables, dtype, gradient)
+        counts = _counts(batch_size, observables, dtype, gradient)
         threads = check_count("num_threads", num_threads)
-        return Footprint(self.fused_program, request.dtype).total(request, threads, min(states, positions))
+        return Footprint(self.fused_program, counts.dtype).total(counts, threads, min(states, positions))
 
     def report(
         self,
@@ -253,9 +253,9 @@ class Plan(ShownAsText):
         Raises:
             ValueError: for a count that is no integer or too small, or if ``memory_limit`` or ``dtype`` is not allowed.
         """
-        request = _request(batch_size, observables, dtype)
+        counts = _counts(batch_size, observables, dtype)
         threads = check_count("num_threads", num_threads)
-        return report(self.fused_program, request, threads, resolve_limit(memory_limit))
+        return report(self.fused_program, counts, threads, resolve_limit(memory_limit))
 
     def sharing(self, varies: np.ndarray) -> Sharing:
         """Return the parts of the circuit that rows share if they differ only in some columns.
@@ -335,9 +335,9 @@ class Plan(ShownAsText):
         return tabulate(self.fused_program, self.cones, self._shared_texts())
 
 
-def _request(batch_size: int, observables: int, dtype: str, gradient: bool = True) -> Request:
+def _counts(batch_size: int, observables: int, dtype: str, gradient: bool = True) -> Counts:
     rows, per_row = check_count("batch_size", batch_size, 0), check_count("observables", observables)
-    return Request.full(rows, per_row, check_dtype("dtype", dtype), gradient)
+    return Counts.full(rows, per_row, check_dtype("dtype", dtype), gradient)
 
 
 # Plans by the id of their fused program, which they keep alive: `fuse` returns the same plan while somebody holds it.

@@ -45,7 +45,7 @@ def ask(engine, plan, observables, columns, pairs, *, watch=None, **options):
 
 
 def request_of(counts, num_columns):
-    """Return a request with as many random rows, pairs and gradients as `memory.Request` counts."""
+    """Return a request with as many random rows, pairs and gradients as `memory.Counts` says."""
     columns = np.random.default_rng(0).normal(size=(counts.num_rows, num_columns))
     pairs = np.resize(np.arange(counts.num_rows), counts.num_pairs), np.zeros(counts.num_pairs, np.int32)
     return make_request(columns, pairs, gradient=counts.gradient, dtype=counts.dtype)

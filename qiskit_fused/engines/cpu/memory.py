@@ -20,7 +20,7 @@ from qiskit_fused.engines.cpu.native_plan import native_plan
 from qiskit_fused.program.amplitude_encoding import rows_at_once
 
 if TYPE_CHECKING:
-    from qiskit_fused.engines.request import Request as EngineRequest
+    from qiskit_fused.engines.request import Request
     from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import TermMasks
 
@@ -28,8 +28,8 @@ _ACTION = 16  # bytes of an action of a schedule
 _COUNTED_QUBITS = 48  # the extension counts in 64 bits; of wider states, which no machine holds, the states alone count
 
 
-class Request(NamedTuple):
-    """What a batch asks of a plan.
+class Counts(NamedTuple):
+    """Counts of a batch, as far as its memory depends on them.
 
     Attributes:
         num_rows: rows of angles.
@@ -55,7 +55,7 @@ class Request(NamedTuple):
     num_values: int = 0
 
     @classmethod
-    def of(cls, request: EngineRequest) -> Request:
+    def of(cls, request: Request) -> Counts:
         """Count what the request of an evaluation holds."""
         num_rows, num_pairs, boundary = request.num_rows, request.num_pairs, request.boundary
         return cls(
@@ -69,7 +69,7 @@ class Request(NamedTuple):
             num_values=num_pairs if request.gradients_are_per_row else 0,
         )
 
-    def part(self, num_rows: int) -> Request:
+    def part(self, num_rows: int) -> Counts:
         """Return what a block of that many of the rows asks for."""
         counts = ("num_pairs", "num_ends", "num_values")
         shares = {name: -(-getattr(self, name) * num_rows // self.num_rows) for name in counts}
@@ -81,7 +81,7 @@ class Request(NamedTuple):
         return max(self.num_pairs, self.num_values)
 
     @classmethod
-    def full(cls, num_rows: int, observables: int, dtype: str, gradient: bool = True) -> Request:
+    def full(cls, num_rows: int, observables: int, dtype: str, gradient: bool = True) -> Counts:
         """Ask for all observables, each of one diagonal, in every row."""
         return cls(num_rows, num_rows * observables, dtype, gradient, False, observables, observables)
 
@@ -130,74 +130,74 @@ class Footprint:
         """Return the rows that run side by side, each with states of its own, and the threads that work."""
         return _cpu.side_by_side(self._native, self._is_single, num_rows, num_threads)
 
-    def count_states(self, request: Request, num_states: int = 0) -> int:
+    def count_states(self, counts: Counts, num_states: int = 0) -> int:
         """Count the states of one row, lam included.
 
         Args:
-            request: the batch.
+            counts: the batch.
             num_states: states of a schedule; 0 is method "reverse", where further pairs start from a copy of psi.
         """
-        several = request.num_pairs > request.num_rows
+        several = counts.num_pairs > counts.num_rows
         held = num_states + 1 if num_states else 2 + several
-        return held if request.gradient else 1
+        return held if counts.gradient else 1
 
-    def state_bytes(self, request: Request) -> int:
+    def state_bytes(self, counts: Counts) -> int:
         """Return the bytes of one state: half where it is real."""
         if self.plan.num_qubits > _COUNTED_QUBITS:
-            return np.dtype(request.dtype).itemsize << self.plan.num_qubits
-        return _cpu.state_bytes(self._native, self._is_single, request.imaginary, self._has_states(request))
+            return np.dtype(counts.dtype).itemsize << self.plan.num_qubits
+        return _cpu.state_bytes(self._native, self._is_single, counts.imaginary, self._has_states(counts))
 
-    def _has_states(self, request: Request) -> bool:
-        return self.plan.takes_states or request.num_ends > 0
+    def _has_states(self, counts: Counts) -> bool:
+        return self.plan.takes_states or counts.num_ends > 0
 
-    def arrays(self, request: Request) -> int:
+    def arrays(self, counts: Counts) -> int:
         """Return the bytes of columns, values and gradients, and of start states that rows bring and theirs."""
-        columns, num_adjoint_states = self.plan.program.num_columns, request.num_pairs * request.gradient
-        num_bytes = 8 * (request.num_rows * columns + request.most_values + num_adjoint_states * columns)
-        num_bytes += 16 * request.num_ends << self.plan.num_qubits
+        columns, num_adjoint_states = self.plan.program.num_columns, counts.num_pairs * counts.gradient
+        num_bytes = 8 * (counts.num_rows * columns + counts.most_values + num_adjoint_states * columns)
+        num_bytes += 16 * counts.num_ends << self.plan.num_qubits
         if not self.plan.takes_states:
             return num_bytes
-        num_adjoint_states *= request.state_gradients
-        rows = rows_at_once(self.plan.num_qubits, request.num_rows, num_adjoint_states)
-        states = rows + -(-num_adjoint_states * rows // max(request.num_rows, 1))
-        if self.plan.starts is None and rows < request.num_rows:
+        num_adjoint_states *= counts.state_gradients
+        rows = rows_at_once(self.plan.num_qubits, counts.num_rows, num_adjoint_states)
+        states = rows + -(-num_adjoint_states * rows // max(counts.num_rows, 1))
+        if self.plan.starts is None and rows < counts.num_rows:
             states += num_adjoint_states  # the answer, beside that of a block
         return num_bytes + (16 * states << self.plan.num_qubits)
 
     def total(
-        self, request: Request, num_threads: int, num_states: int = 0, varying: tuple[int, int] | None = None
+        self, counts: Counts, num_threads: int, num_states: int = 0, varying: tuple[int, int] | None = None
     ) -> int:
         """Return the bytes of an evaluation at its peak.
 
         Args:
-            request: the batch.
+            counts: the batch.
             num_threads: threads at most.
             num_states: states of a schedule, per row; 0 is method "reverse".
             varying: see `varying_phases`; None takes all columns as different in each row.
         """
-        own = self.arrays(request)
+        own = self.arrays(counts)
         if num_states:
-            positions = num_positions(self.plan, imaginary=request.imaginary)
+            positions = num_positions(self.plan, imaginary=counts.imaginary)
             own += _ACTION * (num_steps(positions, num_states) + positions)
         if self.plan.num_qubits > _COUNTED_QUBITS:
-            return own + self.count_states(request, num_states) * self.state_bytes(request)
-        of_row = -(-request.most_values // max(request.num_rows, 1))
-        one_by_one = request.gradient and not request.num_values
+            return own + self.count_states(counts, num_states) * self.state_bytes(counts)
+        of_row = -(-counts.most_values // max(counts.num_rows, 1))
+        one_by_one = counts.gradient and not counts.num_values
         all_tables, largest_table = varying or self._all_varying
         return own + _cpu.predict(
             self._native,
             self._is_single,
-            num_rows=request.num_rows,
+            num_rows=counts.num_rows,
             values_per_row=1 if one_by_one else of_row,
-            gradient=request.gradient,
-            imaginary=request.imaginary,
-            has_states=self._has_states(request),
+            gradient=counts.gradient,
+            imaginary=counts.imaginary,
+            has_states=self._has_states(counts),
             starts_given=self.plan.takes_states,
             saves_psi=one_by_one and not num_states and of_row > 1,
             num_states=max(num_states, 1),
             num_threads=num_threads,
             varying_tables=all_tables,
             largest_varying_table=largest_table,
-            num_flips=request.num_flips,
-            num_diagonals=request.num_diagonals,
+            num_flips=counts.num_flips,
+            num_diagonals=counts.num_diagonals,
         )

@@ -17,11 +17,11 @@ from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import flops, num_positions
-from qiskit_fused.engines.cpu.memory import Footprint, Request, count_diagonals
+from qiskit_fused.engines.cpu.memory import Counts, Footprint, count_diagonals
 from qiskit_fused.options.method import REVERSE, Method, methods_to_try
 
 if TYPE_CHECKING:
-    from qiskit_fused.engines.request import Request as EngineRequest
+    from qiskit_fused.engines.request import Request
     from qiskit_fused.fusion.fused_program import FusedProgram
     from qiskit_fused.program.observables import TermMasks
 
@@ -78,7 +78,7 @@ _CHOICE_BYTES = 1500  # bytes of an entry: the arguments, the choice and its met
 
 def choose(
     plan: FusedProgram,
-    asked: EngineRequest,
+    request: Request,
     terms: TermMasks,
     *,
     method: str,
@@ -91,7 +91,7 @@ def choose(
 
     Args:
         plan: the planned circuit.
-        asked: the batch.
+        request: the batch.
         terms: the observables on the plan's bits.
         method: "reverse", "checkpoint", "store" or "auto". "auto" takes "store" if a row's states fit both the cache
             and the limit, else "reverse"; neither recomputes a state.
@@ -104,11 +104,11 @@ def choose(
         TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
         MemoryError: when the rows and the results do not fit beside the states; the text says how many rows would.
     """
-    request = Request.of(asked)
-    key = id(plan), request, method, num_segments, num_threads, len(terms)
+    counts = Counts.of(request)
+    key = id(plan), counts, method, num_segments, num_threads, len(terms)
     unlimited = _CHOICES.get(key)
     if unlimited is None:
-        unlimited = _choose_unlimited(plan, request, method, num_segments, num_threads, len(terms))
+        unlimited = _choose_unlimited(plan, counts, method, num_segments, num_threads, len(terms))
         _CHOICES.put(key, unlimited, _CHOICE_BYTES, plan)
     names, choice, most = unlimited
     limit = limit_of(most)
@@ -117,9 +117,9 @@ def choose(
     if most <= limit:
         return choice.keeping(limit - most)
     num_flips, num_diagonals = count_diagonals(terms)
-    request = request._replace(num_flips=num_flips, num_diagonals=num_diagonals)
-    footprint = Footprint(plan, request.dtype)
-    options = Options(footprint, request, num_threads, limit, footprint.varying_phases(asked.varying_columns))
+    counts = counts._replace(num_flips=num_flips, num_diagonals=num_diagonals)
+    footprint = Footprint(plan, counts.dtype)
+    options = Options(footprint, counts, num_threads, limit, footprint.varying_phases(request.varying_columns))
     for name in names:
         within = options.choose(name, num_segments)
         if within is not None:
@@ -128,27 +128,27 @@ def choose(
 
 
 def _choose_unlimited(
-    plan: FusedProgram, request: Request, method: str, num_segments: int | None, num_threads: int, num_terms: int
+    plan: FusedProgram, counts: Counts, method: str, num_segments: int | None, num_threads: int, num_terms: int
 ) -> _Unlimited:
     """Return the fastest choice without a limit, and its bytes."""
-    footprint = Footprint(plan, request.dtype)
-    names = methods_by_speed(footprint, request, method)
-    choice = Options(footprint, request, num_threads, inf, None).choose(names[0], num_segments)
+    footprint = Footprint(plan, counts.dtype)
+    names = methods_by_speed(footprint, counts, method)
+    choice = Options(footprint, counts, num_threads, inf, None).choose(names[0], num_segments)
     assert choice is not None
     return _Unlimited(names, choice, choice.num_bytes + footprint.most_shared(num_terms))
 
 
-def methods_by_speed(footprint: Footprint, request: Request, method: str) -> list[str]:
+def methods_by_speed(footprint: Footprint, counts: Counts, method: str) -> list[str]:
     """Return the methods to try on the CPU, the fastest first."""
-    if not request.gradient:
+    if not counts.gradient:
         return ["reverse"]
-    return methods_to_try(method, has_small_states=suits_store(footprint, request))
+    return methods_to_try(method, has_small_states=suits_store(footprint, counts))
 
 
-def suits_store(footprint: Footprint, request: Request) -> bool:
+def suits_store(footprint: Footprint, counts: Counts) -> bool:
     """Return whether method "store" is the fastest: all states of a row fit the cache of a core."""
     plan = footprint.plan
-    num_bytes = num_positions(plan, imaginary=request.imaginary) * footprint.state_bytes(request)
+    num_bytes = num_positions(plan, imaginary=counts.imaginary) * footprint.state_bytes(counts)
     return plan.num_qubits >= STORE_MIN_QUBITS and num_bytes <= STORE_MAX_BYTES
 
 
@@ -158,7 +158,7 @@ class Options:
 
     Attributes:
         footprint: predicts bytes.
-        request: the batch.
+        counts: the batch.
         num_threads: largest number of threads.
         limit: limit in bytes.
         varying: bytes of the tables of phases that differ between rows, see `Footprint.varying_phases`; None assumes
@@ -166,7 +166,7 @@ class Options:
     """
 
     footprint: Footprint
-    request: Request
+    counts: Counts
     num_threads: int
     limit: float
     varying: tuple[int, int] | None
@@ -174,11 +174,11 @@ class Options:
     @property
     def num_positions(self) -> int:
         """Number of states that the backward pass visits; see `costs.num_positions`."""
-        return num_positions(self.footprint.plan, imaginary=self.request.imaginary)
+        return num_positions(self.footprint.plan, imaginary=self.counts.imaginary)
 
     def total(self, num_threads: int, num_states: int) -> int:
         """Return the bytes of the evaluation; see `Footprint.total`."""
-        return self.footprint.total(self.request, num_threads, num_states, self.varying)
+        return self.footprint.total(self.counts, num_threads, num_states, self.varying)
 
     def choose(self, name: str, num_segments: int | None = None) -> Choice | None:
         """Return the fastest choice of a method that fits, or None."""
@@ -211,8 +211,8 @@ class Options:
             num_states = self._fit_states(threads)
             if num_states is None:
                 continue
-            working = self.footprint.side_by_side(self.request.num_rows, threads)[1]
-            time = relative_time(self.footprint.plan, num_states, self.request.imaginary) / working
+            working = self.footprint.side_by_side(self.counts.num_rows, threads)[1]
+            time = relative_time(self.footprint.plan, num_states, self.counts.imaginary) / working
             if time < least:
                 steps = num_steps(self.num_positions, num_states)
                 best, least = (threads, num_states, steps), time
@@ -226,13 +226,13 @@ class Options:
 
     def _fit_states(self, num_threads: int) -> int | None:
         most = self.num_positions
-        if most * self.footprint.state_bytes(self.request) > STORE_MAX_BYTES:
+        if most * self.footprint.state_bytes(self.counts) > STORE_MAX_BYTES:
             # More states would save steps, and lose more time when they leave the cache. A gradient of 16 qubits and
             # 201 positions in complex64 takes 46 ms with 20 states, 59 ms with 111 states and 71 ms with all states.
             most = fewest_states(most, 2)
         if self.limit < inf:
-            rows, _ = self.footprint.side_by_side(self.request.num_rows, num_threads)
-            state = rows * self.footprint.state_bytes(self.request)
+            rows, _ = self.footprint.side_by_side(self.counts.num_rows, num_threads)
+            state = rows * self.footprint.state_bytes(self.counts)
             room = self.limit - self.total(num_threads, most) + most * state
             most = min(most, int(room) // state)
         # Fewer states make the list of actions a little longer, so a few smaller numbers are tried.
@@ -253,27 +253,27 @@ class Options:
 
     def refusal(self, name: str, num_segments: int | None, limit_name: str) -> MemoryError:
         """Return the error that names the bytes that do not fit, the limit, and a cure."""
-        footprint, request, plan = self.footprint, self.request, self.footprint.plan
+        footprint, counts, plan = self.footprint, self.counts, self.footprint.plan
         states = {"store": self.num_positions, "reverse": 0}.get(name, 1)
         if name == "checkpoint" and num_segments is not None:
             states = _states_of_segments(self.num_positions, num_segments)
-        of_states = footprint.count_states(request, states) * np.dtype(request.dtype).itemsize << plan.num_qubits
-        total, arrays = self.total(1, states), footprint.arrays(request)
+        of_states = footprint.count_states(counts, states) * np.dtype(counts.dtype).itemsize << plan.num_qubits
+        total, arrays = self.total(1, states), footprint.arrays(counts)
         limit = f"{limit_name} is {format_bytes(self.limit)}"
         fitting = self._rows_that_fit(states)
         if fitting or total - arrays <= self.limit:
             most = f", {count_text(fitting, 'row')} at most," if fitting else ""
             return MemoryError(
-                f"the {'gradients' if request.gradient else 'values'} of {request.num_pairs:,} pairs of rows and "
+                f"the {'gradients' if counts.gradient else 'values'} of {counts.num_pairs:,} pairs of rows and "
                 f"observables, and the rows, take {format_bytes(arrays)} beside {format_bytes(total - arrays)} of "
                 f"states and tables, {limit}; ask for fewer rows or observables at a time{most} or raise memory_limit."
             )
-        what = "statevector and cotangent" if request.gradient else "statevector"
+        what = "statevector and cotangent" if counts.gradient else "statevector"
         if states > 1:
             what = f"{states:,} statevectors of method='{name}' and the cotangent"
         figures = (
-            f"the {what} of {plan.num_qubits} qubits {'need' if request.gradient else 'needs'} "
-            f"{format_bytes(of_states)} in {request.dtype}"
+            f"the {what} of {plan.num_qubits} qubits {'need' if counts.gradient else 'needs'} "
+            f"{format_bytes(of_states)} in {counts.dtype}"
         )
         if of_states <= self.limit:
             figures += f", with tables, sums and arrays {format_bytes(total)}"
@@ -290,22 +290,22 @@ class Options:
 
     def _rows_that_fit(self, num_states: int) -> int:
         """Return a number of rows that fits, found by halving the number of rows; 0 if one row does not fit."""
-        num_rows = self.request.num_rows
+        num_rows = self.counts.num_rows
         while num_rows > 1:
             num_rows //= 2
-            part = replace(self, request=self.request.part(num_rows))
+            part = replace(self, counts=self.counts.part(num_rows))
             if part.total(1, num_states) <= self.limit:
                 return num_rows
         return 0
 
     def _cures(self, name: str, num_segments: int | None) -> list[str]:
         cures = []
-        if self.request.dtype != "complex64":
+        if self.counts.dtype != "complex64":
             smaller = Footprint(self.footprint.plan, "complex64")
-            options = replace(self, footprint=smaller, request=self.request._replace(dtype="complex64"))
+            options = replace(self, footprint=smaller, counts=self.counts._replace(dtype="complex64"))
             if options.choose(name, num_segments):
                 cures.append("dtype='complex64'")
-        if self.request.gradient:
+        if self.counts.gradient:
             for other in ("reverse", "checkpoint"):
                 if (other != name or num_segments is not None) and self.choose(other):
                     cures.append(f"method='{other}'" + (" without num_segments" if other == name else ""))

@@ -22,7 +22,7 @@ from qiskit_fused.engines.checkpointing import FORWARD, make_schedule, num_steps
 from qiskit_fused.engines.cpu import method as methods
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.engine import CpuEngine
-from qiskit_fused.engines.cpu.memory import Footprint, Request, count_diagonals
+from qiskit_fused.engines.cpu.memory import Counts, Footprint, count_diagonals
 from qiskit_fused.engines.cpu.method import choose
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.inspection.plan import Plan
@@ -85,16 +85,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident)
 """
 
 MEASURED = {
-    "a value": (20, 4, Request(1, 1, "complex64", False), REVERSE, 1),
-    "reverse": (20, 4, Request(1, 1, "complex128"), REVERSE, 2),
-    "deep": (12, 1000, Request(1, 1, "complex64"), REVERSE, 1),
-    "rows side by side": (18, 10, Request(4, 4, "complex64"), REVERSE, 2),
-    "several observables": (18, 10, Request(1, 2, "complex128"), REVERSE, 2),
-    "a Jacobian": (14, 40, Request(1000, 1000, "complex64"), REVERSE, 1),
-    "store": (16, 60, Request(1, 1, "complex64"), Method("store"), 2),
-    "checkpoint": (20, 12, Request(1, 1, "complex64"), Method("checkpoint", 5), 2),
-    "checkpoint, rows side by side": (18, 12, Request(4, 4, "complex64"), Method("checkpoint", 5), 2),
-    "segments": (18, 16, Request(1, 1, "complex128"), Method("checkpoint", None, 4), 1),
+    "a value": (20, 4, Counts(1, 1, "complex64", False), REVERSE, 1),
+    "reverse": (20, 4, Counts(1, 1, "complex128"), REVERSE, 2),
+    "deep": (12, 1000, Counts(1, 1, "complex64"), REVERSE, 1),
+    "rows side by side": (18, 10, Counts(4, 4, "complex64"), REVERSE, 2),
+    "several observables": (18, 10, Counts(1, 2, "complex128"), REVERSE, 2),
+    "a Jacobian": (14, 40, Counts(1000, 1000, "complex64"), REVERSE, 1),
+    "store": (16, 60, Counts(1, 1, "complex64"), Method("store"), 2),
+    "checkpoint": (20, 12, Counts(1, 1, "complex64"), Method("checkpoint", 5), 2),
+    "checkpoint, rows side by side": (18, 12, Counts(4, 4, "complex64"), Method("checkpoint", 5), 2),
+    "segments": (18, 16, Counts(1, 1, "complex128"), Method("checkpoint", None, 4), 1),
 }
 
 
@@ -111,7 +111,7 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
     observables = [total_z(num_qubits), SparsePauliOp("X" * num_qubits)][: request.num_pairs // request.num_rows]
     plan, operators = planned(ladder(num_qubits, num_layers), observables)
     columns = rows_of(plan.program, num_rows=request.num_rows) + np.linspace(0, 1, request.num_rows)[:, None]
-    request = Request.full(request.num_rows, len(observables), request.dtype, request.gradient)
+    request = Counts.full(request.num_rows, len(observables), request.dtype, request.gradient)
     predicted = Footprint(plan, request.dtype).total(request, num_threads, states_of(plan, method))
     pairs = all_pairs(request.num_rows, len(observables))
     asked = make_request(columns, pairs, gradient=request.gradient, dtype=request.dtype, method=method)
@@ -143,7 +143,7 @@ def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows,
             np.repeat(np.arange(num_rows, dtype=np.int32), count),
             np.tile(np.arange(count, dtype=np.int32), num_rows),
         )
-        request = Request.full(num_rows, count, dtype)
+        request = Counts.full(num_rows, count, dtype)
         for method in (REVERSE, Method("store"), Method("checkpoint", 2)):
             release_memory()  # a larger workspace of the call before would be used, and counted
             stats = ask(
@@ -171,18 +171,18 @@ def deep():
 def test_auto_stores_states_that_are_few_bytes_and_fit(deep, monkeypatch):
     plan, operators = deep
     monkeypatch.setattr(methods, "STORE_MAX_BYTES", 2**30)
-    assert chosen(plan, operators, Request(), None).method == Method("store")
-    assert chosen(plan, operators, Request(), Plan(plan).memory(method="reverse") + 10**5).method == REVERSE
-    assert chosen(plan, operators, Request(gradient=False), None).method == REVERSE
+    assert chosen(plan, operators, Counts(), None).method == Method("store")
+    assert chosen(plan, operators, Counts(), Plan(plan).memory(method="reverse") + 10**5).method == REVERSE
+    assert chosen(plan, operators, Counts(gradient=False), None).method == REVERSE
     plan, operators = planned(ladder(10, 40))
     monkeypatch.setattr(methods, "STORE_MAX_BYTES", 2**10)
-    assert chosen(plan, operators, Request(), None).method == REVERSE
+    assert chosen(plan, operators, Counts(), None).method == REVERSE
 
 
 @pytest.mark.parametrize("num_rows", [1, 16])
 def test_checkpoints_are_as_many_as_fit(deep, num_rows):
     plan, operators = deep
-    request = Request(num_rows, num_rows)
+    request = Counts(num_rows, num_rows)
     for num_states in (1, 2, 5, 20):
         limit = Plan(plan).memory(num_rows, "checkpoint", num_threads=2, num_states=num_states) + 100
         choice = chosen(plan, operators, request, limit, method="checkpoint", num_threads=2)
@@ -191,19 +191,19 @@ def test_checkpoints_are_as_many_as_fit(deep, num_rows):
         assert states == num_states or choice.num_threads == 1
         assert choice.num_steps == num_steps(num_positions(plan), states)
         more = Footprint(plan, "complex128").total(
-            Request.full(num_rows, 1, "complex128"), choice.num_threads, states + 1
+            Counts.full(num_rows, 1, "complex128"), choice.num_threads, states + 1
         )
         assert more > limit or states == num_positions(plan)
 
 
 def test_checkpoints_take_all_states_where_they_fit(deep):
     plan, operators = deep
-    assert chosen(plan, operators, Request(), None, method="checkpoint").method.num_states == num_positions(plan)
+    assert chosen(plan, operators, Counts(), None, method="checkpoint").method.num_states == num_positions(plan)
 
 
 def test_checkpoints_that_leave_the_cache_are_no_more_than_make_no_step_three_times():
     plan, operators = planned(ladder(14, 60))
-    choice = chosen(plan, operators, Request(), None, method="checkpoint")
+    choice = chosen(plan, operators, Counts(), None, method="checkpoint")
     schedule = schedule_of(choice.method, num_positions(plan))
     assert np.bincount(schedule.actions[schedule.actions[:, 0] == FORWARD, 1]).max() == 2
     fewer = make_schedule(num_positions(plan), schedule.num_states - 1).actions
@@ -213,18 +213,18 @@ def test_checkpoints_that_leave_the_cache_are_no_more_than_make_no_step_three_ti
 def test_segments_are_kept_as_given(deep):
     plan, operators = deep
     for num_segments in (1, 6, 10**6):
-        choice = chosen(plan, operators, Request(), None, method="checkpoint", num_segments=num_segments)
+        choice = chosen(plan, operators, Counts(), None, method="checkpoint", num_segments=num_segments)
         schedule = segmented_schedule(num_positions(plan), min(num_segments, num_positions(plan)))
         assert choice.method == Method("checkpoint", None, num_segments)
         assert choice.num_steps == schedule.num_steps
-        states = Footprint(plan, "complex128").total(Request(), 1, schedule.num_states)
+        states = Footprint(plan, "complex128").total(Counts(), 1, schedule.num_states)
         assert choice.num_bytes == states
 
 
 @pytest.mark.parametrize("method", ["reverse", "store", "checkpoint"])
 def test_fewer_rows_run_side_by_side_where_all_do_not_fit(deep, method):
     plan, operators = deep
-    request = Request(100, 100, "complex128")
+    request = Counts(100, 100, "complex128")
     limit = Plan(plan).memory(100, method, num_threads=3)
     assert chosen(plan, operators, request, None, method=method, num_threads=8).num_threads == 8
     choice = chosen(plan, operators, request, limit, method=method, num_threads=8)
@@ -235,13 +235,13 @@ def test_fewer_rows_run_side_by_side_where_all_do_not_fit(deep, method):
 def test_a_long_recomputation_is_told_with_the_limit_that_halves_it(deep):
     plan, operators = deep
     limit = Plan(plan).memory(method="checkpoint", num_states=1)
-    choice = chosen(plan, operators, Request(), limit, method="checkpoint")
+    choice = chosen(plan, operators, Counts(), limit, method="checkpoint")
     assert choice.num_steps > 20 * num_positions(plan)
     advised = re.search(
         r"1 state of 10 qubits recomputes 21 times .* memory_limit='(\d+)(B|kB)' would halve", choice.advice
     )
     more = int(advised[1]) * {"B": 1, "kB": 1000}[advised[2]]
-    better = chosen(plan, operators, Request(), more, method="checkpoint")
+    better = chosen(plan, operators, Counts(), more, method="checkpoint")
     assert 2 * better.num_steps <= choice.num_steps
     assert not better.advice
 
@@ -267,21 +267,21 @@ def test_a_long_recomputation_is_told_with_the_limit_that_halves_it(deep):
 def test_too_small_a_limit_is_refused_with_figures_and_cure(asked, states, text):
     plan, operators = planned(ladder(16, 20))
     with pytest.raises(MemoryError, match=re.escape(text)):
-        chosen(plan, operators, Request(), int(states * 2**20), **asked)
+        chosen(plan, operators, Counts(), int(states * 2**20), **asked)
 
 
 def test_several_observables_fit_by_checkpoints_where_a_copy_of_psi_does_not():
     plan, operators = planned(ladder(16, 20), [total_z(16), SparsePauliOp("X" * 16)])
     limit = Plan(plan).memory(observables=2) - 2**19
     with pytest.raises(MemoryError, match="use dtype='complex64', method='checkpoint', fewer qubits or raise"):
-        chosen(plan, operators, Request(1, 2), limit)
-    assert chosen(plan, operators, Request(1, 2), limit, method="checkpoint").method.num_states == 1
+        chosen(plan, operators, Counts(1, 2), limit)
+    assert chosen(plan, operators, Counts(1, 2), limit, method="checkpoint").method.num_states == 1
 
 
 def test_an_answer_that_does_not_fit_is_refused_by_its_size(deep):
     plan, operators = deep
     with pytest.raises(MemoryError) as error:
-        chosen(plan, operators, Request(500, 500), 4 * MB)
+        chosen(plan, operators, Counts(500, 500), 4 * MB)
     text = r"the gradients of 500 pairs of rows and observables, and the rows, take 6.11 MiB beside .* of states and "
     assert re.match(text + "tables, memory_limit is .*; ask for fewer rows or observables at a time", str(error.value))
 
