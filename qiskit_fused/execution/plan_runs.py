@@ -105,7 +105,7 @@ class PlanRuns:
         self, device: str, plan: FusedProgram, operators: Observables, request: Request
     ) -> SharedBatch | None:
         """Return how to simulate once what all rows share, or None where that does not pay."""
-        if device == "reference" or request.imaginary or request.is_on_device or not may_share(plan, request.num_rows):
+        if not may_share(plan, request.num_rows) or device == "reference" or request.imaginary or request.is_on_device:
             return None
         options, varies = self.options, request.may_vary
         if varies is None:

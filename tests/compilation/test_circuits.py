@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A large circuit is compared with its compiled circuit while the engine already sweeps; no result may be stale."""
+"""A circuit is compared with its compiled circuit in each call; no result may be stale."""
 
 import copy
 import pickle
