@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statevectors that go into engines and come out of them, at the end of a circuit."""
+"""Boundary states of engines: given start states, final states, and cotangents of final states."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.options.method import REVERSE, Method
 
-# Qiskit's own exponential of an evolution warns about its sparse format
+# SciPy warns about the sparse format in which Qiskit exponentiates a PauliEvolutionGate.
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
 METHODS = [REVERSE, Method("store"), Method("checkpoint", 2)]
@@ -27,7 +27,7 @@ def circuit_of(num_qubits):
     if num_qubits == 1:
         return real_amplitudes(1, reps=2)
     circuit = random_circuit(num_qubits, 20, seed=num_qubits)
-    circuit.swap(0, num_qubits - 1)  # renames bits at the end
+    circuit.swap(0, num_qubits - 1)  # the bits of the final state are renamed
     return circuit
 
 
@@ -55,7 +55,7 @@ def test_final_states_are_those_of_qiskits_statevector(make_engine, num_qubits, 
     circuit = circuit_of(num_qubits)
     expected = np.array([Statevector(circuit.assign_parameters(row[: circuit.num_parameters])).data for row in columns])
     order = np.zeros(1, np.int64)
-    for bit in np.argsort(plan.wires):  # circuit qubit of each bit, ascending
+    for bit in np.argsort(plan.wires):  # the circuit qubit of bit 0, of bit 1, ...
         order = np.concatenate([order, order | 1 << bit])
     assert_equal_up_to_phase(found.final_states, expected[:, order], dtype)
     assert found.values.shape == (0,)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long work can be stopped, soon, and what was stopped can be used again."""
+"""Long evaluations stop soon after they are cancelled, and the objects that ran them can be used again."""
 
 import os
 import signal
@@ -16,11 +16,11 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient
 
-MOST_SECONDS = 3  # it takes less than one, but this machine may be busy
+MOST_SECONDS = 3  # largest time to stop; it takes less than one second on a machine without other work
 
 
 def long_work(num_qubits=12, num_layers=40, num_rows=20_000):
-    """A circuit, an observable and rows that take long."""
+    """Return a circuit, an observable and rows of parameter values whose evaluation takes long."""
     angles = ParameterVector("a", num_qubits * num_layers)
     circuit = QuantumCircuit(num_qubits)
     for index, angle in enumerate(angles):
@@ -32,7 +32,7 @@ def long_work(num_qubits=12, num_layers=40, num_rows=20_000):
 
 
 def still_works(gradient, num_qubits):
-    """Say whether a small question is answered as it should be."""
+    """Return whether a small evaluation has the right values and gradients."""
     circuit, observable, values = long_work(num_qubits, 1, 2)
     values[:] = 0
     evs, gradients = gradient.value_and_gradient(circuit, observable, values)
@@ -41,7 +41,7 @@ def still_works(gradient, num_qubits):
 
 @pytest.fixture
 def busy_cores():
-    """Two processes that compute in vain."""
+    """Two processes that keep two cores busy."""
     spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     yield
     for spinner in spinners:
@@ -92,7 +92,7 @@ def test_a_cancelled_job_ends_soon_whatever_takes_long():
     circuit, _, values = long_work(num_qubits, 1, 1)
     labels = ["".join(rng.choice(list("IXYZ"), num_qubits)) for _ in range(15_000)]
     estimator = FusedEstimator(num_threads=2)
-    job = estimator.run([(circuit, SparsePauliOp(labels), values)])  # some 10 s of terms, and hardly a rotation
+    job = estimator.run([(circuit, SparsePauliOp(labels), values)])  # terms take some 10 s, rotations hardly any time
     time.sleep(0.5)
     start = time.perf_counter()
     job.cancel()
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_the_work_and_leaves_the_gradient_usable(route, size, progre
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
     with subprocess.Popen(
         [sys.executable, "-c", program],
-        cwd=Path(__file__).parent,  # python -c looks there first, and a checkout has no extension module
+        cwd=Path(__file__).parent,  # python -c imports from this folder first; a checkout has no extension module
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

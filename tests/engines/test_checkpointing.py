@@ -13,7 +13,7 @@ from qiskit_fused.options.method import Method
 
 @cache
 def fewest_steps(length, num_states):
-    """The recursion over where the first state is kept, tried everywhere."""
+    """Return the least number of steps, by recursion: every place for the first kept state is tried."""
     if length == 1:
         return 0
     if num_states == 0:
@@ -22,9 +22,9 @@ def fewest_steps(length, num_states):
 
 
 def replay(schedule):
-    """Run a schedule and return how often each position was made; asserts that it is possible and complete."""
+    """Execute a schedule, check that it is possible and complete, and return how often each position was made."""
     states = [None] * schedule.num_states
-    wanted = schedule.num_positions
+    next_back = schedule.num_positions
     made = [0] * (schedule.num_positions + 1)
     for kind, position, source, target in schedule.actions.tolist():
         if kind == FORWARD:
@@ -32,10 +32,10 @@ def replay(schedule):
             states[target] = position
             made[position] += 1
         else:
-            assert (kind, position, target) == (BACK, wanted, -1)
+            assert (kind, position, target) == (BACK, next_back, -1)
             assert states[source] == position
-            wanted -= 1
-    assert wanted == 0
+            next_back -= 1
+    assert next_back == 0
     return made[1:]
 
 

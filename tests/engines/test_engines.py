@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One suite for all fast engines, against the reference engine: every gate, every size class, both number formats."""
+"""One suite compares all fast engines with the reference engine: every gate, every size class, both number formats."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,7 +31,7 @@ from qiskit.quantum_info import SparsePauliOp, Statevector, random_statevector
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.options.method import REVERSE, Method
 
-# Qiskit's own exponential of an evolution warns about its sparse format
+# SciPy warns about the sparse format in which Qiskit exponentiates a PauliEvolutionGate.
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
 
@@ -98,7 +98,7 @@ def test_phases_of_very_many_strings_agree_with_the_reference(make_engine, num_q
 def test_very_many_strings_on_states_cut_into_chunks_turn_amplitudes_by_their_sum(make_engine, num_qubits, dtype):
     index = np.arange(1 << num_qubits)
     masks = string_masks(num_qubits)
-    weights = np.random.default_rng(num_qubits).normal(size=len(masks))  # what many_strings draws
+    weights = np.random.default_rng(num_qubits).normal(size=len(masks))  # the weights that many_strings draws
     strings = sum(weight * (1.0 - 2.0 * (np.bitwise_count(index & mask) & 1)) for weight, mask in zip(weights, masks))
     total = num_qubits - 2.0 * np.bitwise_count(index)
 
@@ -227,7 +227,7 @@ def test_no_pairs_are_an_empty_answer(make_engine, num_rows):
     assert np.array_equal(weighted.gradients, np.zeros(columns.shape))
 
 
-# Rows of three pairs, of one, of none, and of three out of order with one of them twice.
+# Row 0 has three pairs, row 1 has one, row 2 has none, and row 3 has three, out of order.
 WEIGHTED_PAIRS = np.array([0, 0, 0, 1, 3, 3, 3], np.int32), np.array([0, 1, 2, 1, 2, 0, 2], np.int32)
 WEIGHTS = np.array([0.7, -1.3, 0.4, 2.0, 0.0, 1.1, -0.6])
 

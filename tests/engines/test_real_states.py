@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Circuits whose states stay real: found, simulated with half the numbers, and the same in every answer."""
+"""Circuits whose states stay real are recognised and simulated with real numbers, with the same results."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_imaginary_derivatives_of_a_real_circuit_are_those_of_the_reference():
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
     expected = ask(ReferenceEngine(), *question, gradient=True, imaginary=True)
     engine = CpuEngine()
-    ask(engine, *question)  # whose states are real
+    ask(engine, *question)  # this evaluation has real states, the next one complex states
     assert_agree(ask(engine, *question, gradient=True, imaginary=True), expected, "complex128")
 
 
@@ -106,5 +106,5 @@ def test_states_of_complex_values_do_not_serve_real_gradients():
     plan, operators = plan_of(real_amplitudes(6, reps=2), total_z(6))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 1)
     engine = CpuEngine()
-    ask(engine, *question, ends=Ends(final=True))  # states that are returned are complex
+    ask(engine, *question, ends=Ends(final=True))  # returned states are complex
     assert_agree(ask(engine, *question, gradient=True), ask(CpuEngine(), *question, gradient=True), "complex128")

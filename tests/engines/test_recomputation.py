@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every method of every fast engine gives the gradients of the reference engine: states stored, some kept, segments."""
+"""Every method of every fast engine, "store" and "checkpoint", gives the gradients of the reference engine."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The oracle itself, against Qiskit's Statevector and finite differences."""
+"""The reference engine agrees with Qiskit's Statevector and with finite differences."""
 
 from types import SimpleNamespace
 
@@ -16,14 +16,14 @@ from qiskit_fused.engines.reference import ReferenceEngine, final_state
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.program.observables import Observables
 
-# Qiskit's own exponential of an evolution warns about its sparse format
+# SciPy warns about the sparse format in which Qiskit exponentiates a PauliEvolutionGate.
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
 ENGINE = ReferenceEngine()
 
 
 def observables_of(operators):
-    """Return Observables of SparsePauliOps."""
+    """Return the `Observables` of a list of SparsePauliOps."""
     parts = [SparseObservable(operator) for operator in operators]
     return Observables.concatenate(
         [
@@ -95,7 +95,7 @@ def test_imaginary_gradients_are_those_of_the_state_with_global_phases_dropped()
 
 @pytest.mark.parametrize("num_controls", [0, 1, 2])
 def test_imaginary_gradients_of_phases_use_the_traceless_generator(num_controls):
-    # with O = 1: 2 Im <psi|d psi> = -<G>, and G = -2 (projector - 2^-k) is traceless
+    # For O = 1, the imaginary gradient is 2 Im <psi|d psi> = -<G> with the traceless G = -2 (projector - 2^-k).
     a = Parameter("a")
     circuit = QuantumCircuit(num_controls + 1)
     circuit.ry(0.7, range(num_controls + 1))

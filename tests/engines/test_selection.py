@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which engine runs: when ``auto`` prefers a GPU, what it says when it takes the CPU, and whose device runs a job.
+"""Selection of an engine: when ``auto`` prefers a GPU, the message when it takes the CPU, and the device of a job.
 
-A fake CuPy stands for the real one, and the reference engine for the CUDA engine, so that no test needs either.
+The tests need neither CuPy nor a GPU: a fake CuPy replaces CuPy, and the reference engine replaces the CUDA engine.
 """
 
 import logging
@@ -43,7 +43,7 @@ def test_auto_prefers_a_gpu_for_large_work(num_qubits, num_runs, num_rows, prefe
     assert suits_gpu(num_qubits, num_runs, num_rows) is prefers
 
 
-SMALL = 2  # rows
+SMALL = 2  # number of rows that is too small for a GPU
 
 
 def run(rows, **options):
@@ -54,7 +54,7 @@ def run(rows, **options):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Lower the crossover, so that large work is soon done."""
+    """Lower the least work for a GPU, so that work which is large enough takes little time."""
     monkeypatch.setattr("qiskit_fused.engines.selection.MIN_GPU_WORK", 10 * 16 << 8)
 
 
@@ -95,7 +95,7 @@ def test_auto_keeps_states_on_the_cpu_that_the_gpu_has_no_room_for(world, quick,
     world(make_cupy(memGetInfo=lambda: (0, GIB)))
     assert run(20).metrics()["device"] == "cuda"
     world(cupy := make_cupy())
-    cupy.pool_limit = (GIB >> 1) + 1000  # what the pool may still grow by: 1000 bytes
+    cupy.pool_limit = (GIB >> 1) + 1000  # the pool may grow by 1000 bytes only
     for _ in range(2):
         assert run(20).metrics()["device"] == "cpu"
     [record] = caplog.records

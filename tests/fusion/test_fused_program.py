@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fused programs are data: frozen, equal only to themselves, and pickled without what is computed from them."""
+"""Fused programs are data: frozen, equal only to themselves, and pickled without their cached properties."""
 
 import pickle
 from dataclasses import FrozenInstanceError, fields

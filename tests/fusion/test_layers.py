@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is fused into layers and phases, and what is left out because no observable sees it."""
+"""Fusion of gates into layers and phases, and the omission of gates that no observable sees."""
 
 import numpy as np
 import pytest

@@ -29,7 +29,7 @@ from qiskit_fused.fusion import light_cones
 
 
 def put_apart(patch):
-    """Have terms simulated apart wherever that is less work, however small the circuit."""
+    """Make terms of circuits of any size be simulated apart if this is estimated to be less work."""
     for name, value in (("_MIN_QUBITS", 0), ("_FIXED", 0), ("_ROW", 0), ("_GAIN", 1.0)):
         patch.setattr(light_cones, name, value)
 
@@ -103,24 +103,24 @@ def test_values_and_gradients_in_groups_are_those_of_all_terms_together(seed, de
     circuit, observables = random_circuit(seed, num_qubits), random_observables(seed, num_qubits)
     values = np.random.default_rng(seed).uniform(-2, 2, (3, len(circuit.parameters)))
     weights = np.random.default_rng(seed).normal(size=(3, 4))
-    found = []
+    results = []
     for apart in (False, True):
         with pytest.MonkeyPatch.context() as patch:
             if apart:
                 put_apart(patch)
             compiled = compile_circuit(circuit.copy())
-            answer = FusedEstimatorGradient(device=device).value_and_gradient(compiled, observables, values)
+            evs, gradients = FusedEstimatorGradient(device=device).value_and_gradient(compiled, observables, values)
             function = Expectations(compiled, observables, (), circuit.parameters, FusedOptions(device=device))
             vjp = function.value_and_vjp(np.zeros((1, 0)), values[0], weights[:1]).weights
-            found.append((*answer, vjp))
-    for together, apart in zip(*found):
+            results.append((evs, gradients, vjp))
+    for together, apart in zip(*results):
         np.testing.assert_allclose(apart, together, atol=1e-12)
     bound = circuit.assign_parameters(values[0])
     exact = [
-        Statevector(bound).expectation_value(SparsePauliOp.from_sparse_observable(one.as_paulis())).real
-        for one in observables
+        Statevector(bound).expectation_value(SparsePauliOp.from_sparse_observable(observable.as_paulis())).real
+        for observable in observables
     ]
-    np.testing.assert_allclose(found[1][0][0], exact, atol=1e-12)
+    np.testing.assert_allclose(results[1][0][0], exact, atol=1e-12)
 
 
 def test_neighbouring_terms_of_sixty_qubits_take_one_call():
@@ -286,7 +286,7 @@ def test_networks_jobs_and_gradients_of_lists_run_in_cones():
         np.testing.assert_allclose(qnn.backward(values[:, :10], values[0, 10:])[1], gradients[:, :, 10:], atol=1e-10)
     assert steps[-1] == 1.0
     assert all(0.0 <= step <= 1.0 for step in steps)
-    # observable k in row k alone
+    # The job evaluates observable k in row k only.
     job = FusedEstimatorGradient().run([circuit] * 3, observables[:3], values)
     for k, found in enumerate(job.result().gradients):
         np.testing.assert_allclose(found, gradients[k, k], atol=1e-11)
@@ -323,7 +323,7 @@ def test_results_of_all_cones_count_beside_the_states_of_a_block_of_rows():
 def test_blocks_scattered_over_a_wide_circuit_have_the_values_of_each_block():
     random = np.random.default_rng(11)
     blocks = [random_circuit(seed, 5) for seed in range(16)]
-    for block in blocks[::3]:  # ladders that become terms, dense gates, and start states
+    for block in blocks[::3]:  # add a ladder that becomes a term, and a dense gate
         block.cx(0, 1)
         block.cx(1, 4)
         block.rz(0.7, 4)

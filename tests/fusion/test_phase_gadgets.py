@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CX gates that undo each other around diagonals, and those that do not."""
+"""Removal of pairs of CX gates that undo each other around diagonals; all other CX gates stay."""
 
 import itertools
 
@@ -24,7 +24,7 @@ OTHERS = ["rx", "ry", "x", "sx", "h", "swap", "cy", "rv"]
 
 @st.composite
 def circuits_of_cx_and_diagonals(draw):
-    """Draw mostly CX, in pairs as well, and diagonals, few other gates."""
+    """Draw circuits of many CX gates, some of them in pairs, and diagonals, with few other gates."""
     parameters = list(ParameterVector("a", 3))
     circuit = QuantumCircuit(NUM_QUBITS)
     open_cx = []
@@ -118,7 +118,7 @@ def test_a_pair_of_cx_around_anything_else_stays(between):
         circuit.rx(angle, 0)
     elif between == "cx back":
         circuit.cx(1, 2)
-    elif between == "condition":  # that qubit 1 is 1 would become one on a parity
+    elif between == "condition":  # without the CX, the condition on qubit 1 would be a condition on a parity
         circuit.cp(angle, 1, 2)
     circuit.cx(0, 1)
     assert num_undone(circuit) == 0
@@ -164,9 +164,9 @@ def test_gradients_through_merged_ladders_are_those_of_the_gates():
     circuit = zz_feature_map(4).compose(real_amplitudes(4, reps=1, parameter_prefix="w"))
     circuit = circuit.compose(pauli_feature_map(4, paulis=["XYZ", "ZZ"], reps=1, parameter_prefix="y"))
     rows = np.random.default_rng(0).normal(size=(3, circuit.num_parameters))
-    answers = [
+    results = [
         FusedEstimatorGradient(device=device).value_and_gradient(circuit, ["ZZZZ", "XIYI"], rows)
         for device in ("cpu", "reference")
     ]
-    for found, expected in zip(*answers):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
+    for actual, expected in zip(*results):
+        np.testing.assert_allclose(actual, expected, atol=1e-12)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said about a plan, printed or in sentences: what was fused and left out, its costs, and what rows share."""
+"""Text about a plan, a table or sentences: its fused and omitted gates, its costs, and the gates that rows share."""
 
 import pytest
 from layered_circuits import hardware_efficient, total_z
@@ -98,5 +98,5 @@ def test_the_explanation_says_what_rows_share():
 
 def test_large_states_are_bound_by_memory_and_small_ones_by_arithmetic():
     words = [fuse(hardware_efficient(n, 2)).explain("complex64") for n in (12, 20, 24)]
-    found = [text.partition("bound by")[2].split()[:2] for text in words]
-    assert found == [["arithmetic:", "state"], ["arithmetic,", "or"], ["memory,", "on"]]
+    bounds = [text.partition("bound by")[2].split()[:2] for text in words]
+    assert bounds == [["arithmetic:", "state"], ["arithmetic,", "or"], ["memory,", "on"]]

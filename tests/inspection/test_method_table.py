@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports: methods side by side, with the states, bytes, sweeps and time of each."""
+"""Reports compare methods by their states, bytes, sweeps and time."""
 
 import re
 
@@ -14,7 +14,7 @@ MB = 10**6
 
 
 def ladder(num_qubits, num_layers):
-    """Layers of RX, RY and of CZ between neighbours."""
+    """Return a circuit of layers, each of RX and RY on every qubit and CZ between neighbours."""
     angles = iter(ParameterVector("a", 2 * num_qubits * num_layers))
     circuit = QuantumCircuit(num_qubits)
     for _ in range(num_layers):

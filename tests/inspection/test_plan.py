@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans: fused programs with a face, one for each circuit and observables, and what they answer."""
+"""Plans: there is one plan for each circuit and observables, and it shows the data of its fused program."""
 
 import gc
 import pickle
@@ -17,7 +17,7 @@ from qiskit_fused.fusion.fused_program import FusedProgram
 
 
 def ladder(num_qubits, num_layers):
-    """Layers of RX, RY and of CZ between neighbours."""
+    """Return a circuit of layers, each of RX and RY on every qubit and CZ between neighbours."""
     angles = iter(ParameterVector("a", 2 * num_qubits * num_layers))
     circuit = QuantumCircuit(num_qubits)
     for _ in range(num_layers):
@@ -50,8 +50,8 @@ def test_every_attribute_of_a_fused_program_is_one_of_its_plan():
     plan = fuse(hardware_efficient(4, 2), total_z(4))
     names = {field.name for field in fields(FusedProgram)} | {"num_runs", "is_real", "takes_states", "starts_at_zero"}
     for name in names:
-        found, expected = getattr(plan, name), getattr(plan.fused_program, name)
-        assert found is expected or found == expected, name
+        actual, expected = getattr(plan, name), getattr(plan.fused_program, name)
+        assert actual is expected or actual == expected, name
 
 
 def test_plans_are_equal_only_to_themselves_and_survive_pickling():

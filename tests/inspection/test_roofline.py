@@ -33,6 +33,6 @@ def test_rooflines_refuse_runs_of_other_formats(runs, message):
 
 def test_ceilings_are_measured():
     ceilings = measure_ceilings("complex64", num_threads=1)
-    # slower than any computer of this century, and faster than any to come
+    # The bounds in bytes/s and flop/s are far below and far above the rates of any computer.
     assert 1e8 < ceilings.memory_bytes_per_second < 1e13 and 1e8 < ceilings.cache_bytes_per_second < 1e13
     assert 1e8 < ceilings.flops_per_second < 1e13

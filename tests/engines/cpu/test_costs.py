@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks, sweeps, floating-point operations and bytes of a fused program on the CPU."""
+"""The costs of a fused program on the CPU: chunks, sweeps, floating-point operations and bytes."""
 
 import numpy as np
 from layered_circuits import hardware_efficient
@@ -16,7 +16,8 @@ def fused(circuit):
 
 def test_the_work_of_the_sweeps_is_counted():
     plan = fuse_program(lower(hardware_efficient(16, 2)), np.ones(16, np.uint8))
-    # forward: layer 1 rotates (layer 0 is a product state), two phases; adjoint: 32 rotations, two phases with sums
+    # The forward sweep has the 16 rotations of layer 1 and two phases; the state after layer 0 is a product state.
+    # The adjoint has all 32 rotations, and two phases with sums.
     forward, adjoint = 4 * 16 + 2 * 16, 12 * 32 + 2 * (24 + 6)
     assert flops(plan, gradient=False) == forward * 2**16
     assert flops(plan) == (forward + adjoint) * 2**16
@@ -28,5 +29,5 @@ def test_chunks_of_wide_states_stay_in_the_cache():
 
 def test_real_states_move_half_the_bytes():
     real, other = fused(real_amplitudes(6, reps=2)), fused(efficient_su2(6, reps=2))
-    of_real, of_other = (bytes_moved(one, "complex128") / num_sweeps(one) for one in (real, other))
+    of_real, of_other = (bytes_moved(program, "complex128") / num_sweeps(program) for program in (real, other))
     assert of_real == of_other / 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What only the CPU engine has: threads, instruction sets, and memory of rows side by side."""
+"""Properties of the CPU engine alone: threads, instruction sets, and the memory of concurrent rows."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ from qiskit_fused.engines.cpu.costs import num_sweeps
 from qiskit_fused.engines.cpu.engine import CpuEngine, fma_peak, isa
 from qiskit_fused.engines.reference import ReferenceEngine
 
-# Qiskit's own exponential of an evolution warns about its sparse format
+# SciPy warns about the sparse format in which Qiskit exponentiates a PauliEvolutionGate.
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
 
@@ -139,7 +139,7 @@ def test_cotangents_take_one_backward_sweep_and_no_second_state_per_row():
 
 
 def test_cotangents_of_observables_too_large_for_tables_agree_with_the_reference(dtype):
-    # beyond 64 MiB, here 512 groups, diagonals are made block by block
+    # Diagonals of more than 64 MiB, here of 512 groups, are made block by block.
     num_qubits = 14
     rng = np.random.default_rng(3)
     paulis = random_pauli_list(num_qubits, 520, seed=3, phase=False)
@@ -153,7 +153,7 @@ def test_cotangents_of_observables_too_large_for_tables_agree_with_the_reference
 
 
 def run_python(code, instruction_set):
-    """Run code in a fresh interpreter, in this folder, on an instruction set."""
+    """Run code in a new interpreter, in this folder, with an instruction set."""
     path = os.pathsep.join(filter(None, sys.path))
     environment = os.environ | {"QISKIT_FUSED_ISA": instruction_set, "PYTHONPATH": path}
     command = [sys.executable, "-c", code]
@@ -248,7 +248,7 @@ def test_states_of_a_call_for_some_rows_serve_a_call_for_all_of_them():
 
 
 def test_rounding_of_norms_does_not_add_up_over_equal_layers():
-    # 1.2e-4 where each factor is rounded by itself
+    # The error would be 1.2e-4 if each factor were rounded by itself.
     num_qubits, num_layers = 8, 1000
     circuit, angles = QuantumCircuit(num_qubits), iter(ParameterVector("p", 3 * num_qubits * num_layers))
     for _ in range(num_layers):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory is known before it is allocated, and a batch runs by the fastest method that fits."""
+"""The CPU engine predicts its memory before it allocates, and a batch runs with the fastest method that fits."""
 
 import logging
 import pickle
@@ -33,7 +33,7 @@ MB = 10**6
 
 
 def ladder(num_qubits, num_layers):
-    """Layers of RX, RY and of CZ between neighbours."""
+    """Return a circuit of layers, each of RX and RY on every qubit and CZ between neighbours."""
     angles = iter(ParameterVector("a", 2 * num_qubits * num_layers))
     circuit = QuantumCircuit(num_qubits)
     for _ in range(num_layers):
@@ -46,7 +46,7 @@ def ladder(num_qubits, num_layers):
 
 
 def full_graph(num_qubits, num_layers):
-    """Layers of RX, of RZZ between all pairs, and of Pauli rotations of weight 3."""
+    """Return a circuit of layers of RX, of RZZ between all pairs, and of Pauli rotations of weight 3."""
     circuit = QuantumCircuit(num_qubits)
     angles = iter(ParameterVector("g", num_layers * num_qubits * (num_qubits + 3) // 2))
     for _ in range(num_layers):
@@ -60,7 +60,7 @@ def full_graph(num_qubits, num_layers):
 
 
 def planned(circuit, observable=None):
-    """A plan and observables of their own: what other tests have measured or made of them is not there."""
+    """Return a new plan and new observables, for which no other test has filled a cache."""
     return fuse_program(lower(circuit)), coerce_observables(observable or total_z(circuit.num_qubits)).operators
 
 
@@ -106,7 +106,7 @@ def states_of(plan, method):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("case", MEASURED)
 def test_the_process_grows_by_what_was_predicted(case, tmp_path):
-    # 15 %, and 1 MB for the heap and the stacks of threads
+    # The tolerance is 15 %, and 1 MB for the heap and the stacks of threads.
     num_qubits, num_layers, request, method, num_threads = MEASURED[case]
     observables = [total_z(num_qubits), SparsePauliOp("X" * num_qubits)][: request.num_pairs // request.num_rows]
     plan, operators = planned(ladder(num_qubits, num_layers), observables)
@@ -116,7 +116,7 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
     pairs = all_pairs(request.num_rows, len(observables))
     asked = make_request(columns, pairs, gradient=request.gradient, dtype=request.dtype, method=method)
     (tmp_path / "question").write_bytes(pickle.dumps((plan, operators, asked, num_threads)))
-    # a shell in between: what it inherits from this process does not count as the child's peak
+    # A shell between this process and the child keeps this process's peak out of the child's peak.
     command = ["sh", "-c", '"$0" -c "$1" "$2"; exit $?', sys.executable, CHILD, str(tmp_path / "question")]
     grown = int(subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout)
     assert predicted == pytest.approx(grown, rel=0.15, abs=0.15 * grown + MB)
@@ -145,7 +145,7 @@ def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows,
         )
         request = Counts.full(num_rows, count, dtype)
         for method in (REVERSE, Method("store"), Method("checkpoint", 2)):
-            release_memory()  # a larger workspace of the call before would be used, and counted
+            release_memory()  # a larger workspace kept from the last call would be reused and counted
             stats = ask(
                 CpuEngine(num_threads), plan, operators, columns, pairs, gradient=True, dtype=dtype, method=method
             ).stats
@@ -329,7 +329,7 @@ def test_a_limit_that_makes_work_long_is_logged_once(caplog):
 
 
 def test_the_default_limit_names_the_free_memory(monkeypatch):
-    release_memory()  # which counts as free
+    release_memory()  # memory that the engine keeps counts as free
     monkeypatch.setattr("qiskit_fused.common.free_memory.free_memory", lambda: 140 * MB)
     circuit = QuantumCircuit(23)
     circuit.ry(0.3, range(23))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choices of methods are kept beside fused programs, in caches of the engine, and go when these do."""
+"""The CPU engine caches choices of methods by fused program, and drops them with the fused program."""
 
 import gc
 import weakref

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether this process can use CUDA: what makes a GPU unusable, and the texts that say so, with a fake CuPy."""
+"""Availability of CUDA: the causes that make a GPU unusable, and the messages about them, with a fake CuPy."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_a_gpu_that_runs_the_trial_kernel_is_usable(world):
         50 << 20,
     )
     assert runtime.xp is cupy
-    assert usable_gpu()[0] is runtime and len(cupy.compiled) == 1  # tried once
+    assert usable_gpu()[0] is runtime and len(cupy.compiled) == 1  # the trial kernel was compiled once
 
 
 @pytest.mark.parametrize(

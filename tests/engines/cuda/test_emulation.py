@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulation of CUDA itself: right kernels pass and give NumPy's results, and every kind of planted bug is found."""
+"""The emulation of CUDA: right kernels pass and give NumPy's results, and it reports every kind of planted bug."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def kernel_of(runtime, name, file="right_kernels.cu", seed=0, **defines):
 
 
 def launch_planted(runtime, name, grid, block, seed=0):
-    # A slice in the middle of an array, as the engine's arrays are slices of a pool.
+    # The array is a slice in the middle of another one, as the engine's arrays are slices of a pool.
     x = np.ones(4096, np.float32)[1024:2048]
     args = {"null_pointer": (x, None), "global_before_begin": (x[512:], x[:512])}.get(name, (x,))
     kernel_of(runtime, name, "planted_bugs.cu", seed)(grid, block, args, shared_memory=256)
@@ -249,7 +249,7 @@ def sites_by_code(runtime, name, x):
 
 @pytest.mark.parametrize(
     ("name", "passes", "fewest"),
-    # One read of a warp: 32 numbers side by side, 32 rows, 32 vectors.
+    # A warp makes one read: of 32 numbers side by side, of 32 rows, or of 32 vectors.
     [("copy_rows", 4, 4), ("copy_strided", 32, 4), ("copy_vectors", 16, 16)],
 )
 def test_sectors_of_global_reads_are_counted(checked, name, passes, fewest):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the CUDA engine does around its kernels: chunks and memory, retries, statistics, stopping, threads, devices."""
+"""The work of the CUDA engine around its kernels: chunks, memory, retries, statistics, stopping, threads, devices."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +74,7 @@ def test_results_do_not_depend_on_chunks_bit_for_bit(mode, dtype):
         assert found.stats["bytes"] <= 0.9 * memory
         chunks.append(found.stats["chunks"])
     assert chunks == sorted(chunks)
-    # in the end there are states of one row, or of one pair
+    # With the least memory, a chunk has the states of one row, or of one pair.
     assert 2 in chunks and chunks[-1] >= (12 if mode == "jacobian" else 6)
 
 
@@ -100,7 +100,8 @@ def test_chunks_stay_in_the_l2_cache_where_they_still_fill_the_device():
     assert one.stats["chunks"] == 1 and cached.stats["chunks"] >= 3
     assert cached.stats["bytes"] <= one.stats["bytes"] // 2
     assert_equal_bits(cached, one)
-    # A device of many multiprocessors would idle, and one window that holds all qubits reads every amplitude once.
+    # Smaller chunks would leave a device of many multiprocessors idle. They would also gain nothing if one window holds
+    # all qubits, because every amplitude is then read once.
     wide = ask(engine_on(l2_bytes=one.stats["bytes"] // 2, num_multiprocessors=1000), *question, **options)
     assert wide.stats["chunks"] == 1
     single = ask(engine_on(l2_bytes=1000, num_multiprocessors=1, tile_qubits=8), *question, **options)
@@ -204,11 +205,11 @@ def test_start_states_do_not_depend_on_chunks_bit_for_bit(mode, method, dtype):
 
 
 class OutOfMemory(Exception):
-    """What a device raises, in place of CuPy's error."""
+    """The error that a device raises, in the place of CuPy's error."""
 
 
 def fail_allocations(runtime, fails):
-    """Let runtime.xp.empty raise where fails(bytes)."""
+    """Make runtime.xp.empty raise for arrays whose number of bytes ``fails`` accepts."""
     empty, runtime.out_of_memory = runtime.xp.empty, OutOfMemory
 
     def failing(shape, dtype=float):
@@ -240,7 +241,7 @@ def test_a_device_that_runs_out_of_memory_is_asked_again_for_less(mode, failing,
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("num_observables", [2, 7])
 def test_a_device_that_never_has_enough_memory_ends_with_its_error(mode, num_observables):
-    # Hundreds of pairs of one row, which cotangents never cut.
+    # One row has hundreds of pairs; with cotangents, the pairs of a row stay in one chunk.
     plan, operators, columns, pairs = make_question(num_rows=1, num_observables=num_observables)
     pairs = tuple(np.tile(part, 100) for part in pairs)
     options = dict(MODES[mode])
@@ -267,7 +268,7 @@ def test_statistics_name_device_kernels_sweeps_chunks_and_bytes(dtype):
 @pytest.mark.parametrize("mode", MODES)
 def test_watch_ends_an_evaluation_with_an_error_wherever_it_is(mode, monkeypatch):
     monkeypatch.setattr(pacing, "FIRST_AHEAD", 1)
-    monkeypatch.setattr(pacing, "LEAST_WAIT", 0)  # the host waits for every sweep
+    monkeypatch.setattr(pacing, "LEAST_WAIT", 0)  # makes the host wait for every sweep
     question = make_question()
     engine, asked = engine_on(memory_limit=60_000), []
     expected = ask(engine, *question, **MODES[mode], watch=lambda done, total: asked.append(0))
@@ -320,7 +321,7 @@ def test_tiles_fit_the_shared_memory_of_the_device(shared_memory, tile_qubits, d
     engine = CudaEngine(EmulatedRuntime(shared_memory_per_block=shared_memory))
     expected = tile_qubits[dtype == "complex128"]
     assert engine.tile_qubits(dtype, 14) == expected
-    # The emulated device refuses a launch that asks for more.
+    # The emulated device refuses a launch that requests more shared memory than it has.
     plan, operators = plan_of(random_circuit(14, 10, seed=4), total_z(14))
     question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 1)
     found = ask(engine, *question, gradient=True, dtype=dtype)
@@ -344,7 +345,7 @@ def test_rows_that_no_pair_names_are_never_looked_at(mode, dtype):
 
 
 def test_nothing_is_read_that_was_not_written(dtype):
-    """Arrays of the emulated device begin as NaN; with the checks on, so does shared memory."""
+    """Arrays of the emulated device are NaN at first; with checks, shared memory is NaN at first, too."""
     question = make_question(num_qubits=6, num_rows=3)
     for tile_qubits in (4, 5, 6):
         engine = engine_on(check=True, tile_qubits=tile_qubits)

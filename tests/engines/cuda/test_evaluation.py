@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of the CUDA engine that are not one number a pair: sums over rows, states at the end of rows."""
+"""Results of the CUDA engine that are not one number per pair: gradients summed over rows, and final states."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def every_second(num_columns):
 
 
 def assert_sums_agree(found, expected, summed, dtype):
-    """Compare columns that are summed by their sums, and the others row by row."""
+    """Compare the sums of summed columns, and the other columns row by row."""
     scale = TOLERANCE[dtype] * max(1.0, np.abs(expected.gradients).max()) * np.sqrt(len(expected.gradients))
     assert found.gradients.shape == expected.gradients.shape
     np.testing.assert_allclose(found.gradients[:, ~summed], expected.gradients[:, ~summed], rtol=0, atol=scale)
@@ -217,7 +217,7 @@ def test_gradients_begin_with_the_last_states_of_values_of_the_same_rows(kind, n
     assert np.array_equal(found.gradients, expected.gradients) and np.array_equal(found.values, expected.values)
     assert found.stats["sweeps"] == expected.stats["sweeps"] - values.stats["sweeps"]
     assert told[-1][0] == told[-1][1]
-    # they are uncomputed now
+    # That gradient has overwritten the cached final states, so the next evaluation makes them again.
     again = ask(engine, *question, **options)
     assert again.stats["sweeps"] == expected.stats["sweeps"]
     assert np.array_equal(again.gradients, expected.gradients)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tiles of each number format: predictions, pictures and the engine take the same ones."""
+"""Predictions, pictures and the engine take the same tiles for each number format."""
 
 import pytest
 from layered_circuits import hardware_efficient

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every CUDA kernel compiles for every architecture within the registers it was made for. No device is needed."""
+"""Every CUDA kernel compiles for every architecture within its limits of registers. No device is needed."""
 
 import itertools
 import os
@@ -22,9 +22,9 @@ ARCHITECTURES = [
     name if name in ("sm_75", "sm_90", "sm_120") else pytest.param(name, marks=pytest.mark.slow)
     for name in ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 ]
-MOST_SHARED = 48 * 1024  # bytes; ptxas refuses more static shared memory
+MOST_SHARED = 48 * 1024  # bytes of static shared memory of a kernel; ptxas refuses more
 
-# The most registers that any instance of a kernel takes on any of these architectures, for amplitudes of these formats.
+# The largest number of registers of a thread over all instances of a kernel and all architectures, for each format.
 FORMATS = ("complex64", "complex128", "float32", "float64")
 REGISTERS = {
     "sweeps.cu": {"forward_sweep": (128, 112, 78, 116), "adjoint_sweep": (128,) * 4},
@@ -32,8 +32,9 @@ REGISTERS = {
     "observe.cu": {"fill_diagonals": (58, 58, 47, 47), "observe": (80, 130, 64, 80)},
     "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (54, 54), "combine": (60, 60)},
 }
-SMALL_TILE_REGISTERS = 168  # of adjoint_sweep where one or two threads hold a tile, or four one of real amplitudes
-# Bytes of spills, stores and loads together, that were measured and found harmless; everywhere else there are none.
+# The registers of adjoint_sweep if at most two threads hold a tile, or at most four with real amplitudes.
+SMALL_TILE_REGISTERS = 168
+# Bytes of spills, stores and loads together, of the kernels that may spill, by kernel and format; others may not.
 SPILLS: dict[tuple[str, str], int] = {}
 
 
@@ -47,9 +48,10 @@ class Instance(NamedTuple):
 
 
 def instances(architecture="sm_90"):
-    """Return every module the CUDA engine may load: tiles have a size in sweeps and in their tables only.
+    """Return every module that the CUDA engine may load on an architecture.
 
-    Of real amplitudes, which take less of everything, other architectures than sm_90 have the ends of the range only.
+    Only sweeps and their tables depend on the size of tiles. Real amplitudes take fewer resources than complex ones, so
+    other architectures than sm_90 have only the smallest and the largest tiles of them.
     """
     every = [
         Instance(file, dtype, tile_qubits)
@@ -57,12 +59,17 @@ def instances(architecture="sm_90"):
         for dtype, smallest in REGISTER_QUBITS.items()
         for tile_qubits in range(smallest, MAX_TILE_QUBITS[dtype] + 1)
         if tile_qubits == smallest or file in ("sweeps.cu", "bind.cu")
-        if FORMATS.index(dtype) < len(next(iter(REGISTERS[file].values())))  # sums know of no amplitudes
+        if FORMATS.index(dtype)
+        < len(next(iter(REGISTERS[file].values())))  # sums are the same for real and complex amplitudes
     ]
     if architecture == "sm_90":
         return every
     ends = {dtype: (few, few + 1, few + 2, MAX_TILE_QUBITS[dtype]) for dtype, few in REGISTER_QUBITS.items()}
-    return [one for one in every if one.dtype not in REAL_FORMAT.values() or one.tile_qubits in ends[one.dtype]]
+    return [
+        instance
+        for instance in every
+        if instance.dtype not in REAL_FORMAT.values() or instance.tile_qubits in ends[instance.dtype]
+    ]
 
 
 def compile_instance(instance, architecture):
@@ -72,7 +79,7 @@ def compile_instance(instance, architecture):
 
 
 def complaints(instance, compiled):
-    """Return what is wrong with a compiled module, in words."""
+    """Return the faults of a compiled module, as sentences."""
     expected = REGISTERS[instance.file]
     if set(compiled.kernels) != set(expected):
         return [f"{instance.file} has the kernels {sorted(compiled.kernels)}, expected {sorted(expected)}"]
@@ -95,7 +102,7 @@ def complaints(instance, compiled):
 
 
 class Table:
-    """Prints, when the tests are done, the most that any instance of each kernel takes."""
+    """Prints, after the tests, the largest resources of each kernel over all its instances."""
 
     def __init__(self):
         self.results = {}  # architecture -> list of (instance, compiled module)
@@ -160,7 +167,7 @@ def test_every_file_of_kernels_is_in_the_table():
     assert {path.name for path in (ROOT / "kernels" / "cuda").glob("*.cu")} == set(REGISTERS)
 
 
-# Faults that the log must show, by the field that shows them, each as the body of a kernel.
+# Bodies of kernels with a fault, by the field of the compiler's log that must show the fault.
 FAULTS = {
     "stack": "float a[64] = {}; a[int(x[0]) & 63] = 1; a[int(x[1]) & 63] = 2; x[3] = a[int(x[2]) & 63];",
     "spills": """float a[96];
@@ -195,7 +202,7 @@ def test_a_template_that_nobody_names_is_no_kernel():
 
 
 def test_a_rotation_takes_three_multiply_adds_per_amplitude_and_ten_in_the_adjoint():
-    """Backward: two states, and the sums of Y and X. Counted in the machine code."""
+    """The adjoint has two states, and sums of Y and X. The test counts instructions of the machine code."""
     script = ROOT / "benchmarks" / "gpu" / "instruction_counts.py"
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
@@ -204,6 +211,6 @@ def test_a_rotation_takes_three_multiply_adds_per_amplitude_and_ten_in_the_adjoi
     assert done.returncode == 0, done.stderr
     for kernel, expected in (("forward_sweep", 3), ("adjoint_sweep", 10)):
         table = re.search(rf"\*\*{kernel}\*\*.*?\n\n", done.stdout, re.S)[0]
-        # calls for all register bits; their first figures are copies and multiply-adds
+        # The table has a row for each call of for_each_bit; its first two figures are copies and multiply-adds.
         rotations = re.findall(r"`for_each_bit\(\w+\)` \| 1 \| ([\d.]+) ", table)
         assert sum(map(float, rotations)) == expected * REGISTER_QUBITS["complex64"], table

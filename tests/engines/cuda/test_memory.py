@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks of a batch cover the pairs in order, and are as large as their bounds allow; so many states are kept, too."""
+"""Chunks of a batch cover the pairs in order and are as large as the limit allows; as many states as fit are kept."""
 
 from types import SimpleNamespace
 
@@ -56,7 +56,7 @@ def test_no_pairs_are_no_chunks():
 
 
 def passes_of(num_passes, num_tiles=4):
-    """What `choose_schedule` looks at."""
+    """Return the attributes of passes that `choose_schedule` reads."""
     return SimpleNamespace(passes=[None] * num_passes, num_tiles=num_tiles)
 
 
@@ -79,7 +79,7 @@ def test_a_checkpoint_schedule_fits_as_long_as_one_state_does(demand, rows, num_
     assert 1 <= schedule.num_states <= num_passes
     size, _ = demand.chunk_bytes(schedule.num_states, limit)
     assert size.smallest <= limit
-    # all of them, where they fit all rows at once
+    # All states are kept if they fit for all rows at once.
     everything = demand.fixed + len(rows) * (demand.row + demand.pair + num_passes * demand.state)
     if len(rows) and limit >= everything:
         assert schedule.num_states == num_passes
@@ -87,12 +87,12 @@ def test_a_checkpoint_schedule_fits_as_long_as_one_state_does(demand, rows, num_
 
 def test_states_give_way_to_rows_until_the_device_is_full():
     demand, rows = Demand(state=100, fixed=0, row=0, pair=100, copies=False), np.arange(64)
-    # 2 multiprocessors of 2 blocks, in two waves: 8 blocks, which are the 4 tiles of 2 rows
+    # Two waves of 2 blocks on each of 2 multiprocessors are 8 blocks: the 4 tiles of 2 rows.
     for limit, num_states in ((10_000, 40), (1000, 4), (100_000, 40)):
         assert choose_schedule(CHECKPOINT, demand, passes_of(40), rows, limit, 2).num_states == num_states
-    # one row at a time has room for 9 states, and then takes 2.2 times as long for its steps
+    # One row at a time has room for 9 states, but its steps then take longer than those of two rows with 4 states.
     assert num_steps(40, 9) * 2 > num_steps(40, 4)
-    # on a device that one row fills there is no reason to keep fewer
+    # One row fills this device, so it keeps as many states as fit.
     assert choose_schedule(CHECKPOINT, demand, passes_of(40, num_tiles=8), rows, 1000, 2).num_states == 9
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Access patterns of the CUDA kernels, counted by the emulation: sectors of global memory, passes over shared memory.
 
-A ratio of 1 is as few as that many bytes need. The table at the end of the run gives all of them; `pytest -rP` prints
-every source line that takes more.
+A ratio is the number of accesses over the least number for the same bytes. The table at the end of the run has all
+ratios; `pytest -rP` prints every source line with a ratio above 1.
 """
 
 import functools
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning"),
 ]
 
-# qubits, tile qubits: one window, many windows, a block of several warps
+# (qubits, tile qubits) of three cases: one window, many windows, and blocks of several warps.
 SIZES = [(8, 8), (10, 8), (10, 9)]
 ITEM = {"complex64": 8, "complex128": 16, "float32": 4, "float64": 8}
 
@@ -46,7 +46,7 @@ def question_of(num_qubits, is_real=False):
 
 
 def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE, is_real=False):
-    """Return what an evaluation with gradients reads and writes, by line of source; its results are right."""
+    """Return the accesses of an evaluation with gradients, by source line, and check its results."""
     question, expected = question_of(num_qubits, is_real)
     runtime = EmulatedRuntime(check=True, source_edit=source_edit)
     with runtime.trace():
@@ -57,7 +57,7 @@ def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE, is_r
 
 
 def group_of(site, dtype):
-    """Name what a line accesses."""
+    """Return the name of the data that a source line accesses."""
     if site.file != "sweeps.cu":
         return {"records.cuh": "bind.cu", "plan_records.h": "bind.cu", "threads.cuh": "block sums"}.get(
             site.file, site.file
@@ -72,7 +72,7 @@ def group_of(site, dtype):
 
 
 def ratios(sites, dtype):
-    """Return passes / fewest of each group."""
+    """Return, for each group of lines, the number of passes over the least number."""
     groups = {}
     for site in sites:
         passes_, fewest = groups.get(group_of(site, dtype), (0, 0))
@@ -81,7 +81,7 @@ def ratios(sites, dtype):
 
 
 class Table:
-    """Prints the ratios of all sizes when the tests are done."""
+    """Prints the ratios of all sizes after the tests."""
 
     def __init__(self):
         self.columns = {}
@@ -105,7 +105,7 @@ def table(request):
 
 
 def note(table, sites, num_qubits, tile_qubits, dtype):
-    """Put the ratios of a size into the table and print the lines that take more than the fewest."""
+    """Add the ratios of a size to the table, print the lines with a ratio above 1, and return the ratios."""
     found = ratios(sites, dtype)
     table.columns[f"{dtype[0]}{dtype[7:]} {num_qubits}/{tile_qubits}"] = found
     for site in sites:
@@ -122,7 +122,7 @@ def test_states_take_the_fewest_sectors_and_exchanges_the_fewest_passes(num_qubi
     states = [site for site in sites if "state[" in site.code and site.file == "sweeps.cu"]
     assert {site.write for site in states} == {False, True}
     assert found["states"] == 1 and found["exchanges"] == 1
-    # states, cotangents and diagonals of observables
+    # observe.cu reads states and diagonals of observables, and writes cotangents.
     assert found["observe.cu"] == 1
     assert found["Walsh sums"] <= 2
     assert found["sums of a stage"] <= 2
@@ -130,7 +130,7 @@ def test_states_take_the_fewest_sectors_and_exchanges_the_fewest_passes(num_qubi
 
 
 def test_a_kept_state_is_read_and_not_written(dtype):
-    """Rows have two pairs each, whose units share it; the last sweep writes nothing."""
+    """The two pairs of each row share the kept state; the last sweep writes nothing."""
     (question, _), n, rows, units = question_of(10), 10, 3, 6
     passes_ = ask(CudaEngine(EmulatedRuntime(), max_tile_qubits=8), *question).stats["sweeps"]
     for method, backward in ((REVERSE, 2), (Method("store"), 1)):
@@ -153,7 +153,7 @@ def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, is_rea
     visited, cover = set(), passes.cover
 
     def cover_everywhere(bits, arrangement, tile_qubits, register_qubits):
-        """Visit every arrangement, beginning with another one each time, whether it is needed or not."""
+        """Visit every arrangement, needed or not; each call begins with another one."""
         count = tile_qubits - register_qubits + 1
         start, left, groups = len(visited) + arrangement + 1, set(bits), []
         for k in range(count if bits else 0):
@@ -187,9 +187,9 @@ def test_a_wrong_swizzle_shows_as_bank_conflicts(wrong, dtype):
 
 @pytest.mark.parametrize(("num_qubits", "tile_qubits"), [(8, 4), (8, 6)])
 def test_tiny_tiles_cost_no_more_than_a_sector_for_each_amplitude(num_qubits, tile_qubits, dtype, table):
-    """A tile of 4 qubits is one or two threads: neighbouring threads then read neighbouring tiles.
+    """One or two threads hold a tile of 4 qubits, so neighbouring threads read neighbouring tiles.
 
-    Such tiles run circuits of as many qubits only, whose state is a few sectors in all.
+    The engine takes such tiles only for circuits of 4 qubits, whose states are a few sectors in all.
     """
     found = note(table, trace(num_qubits, tile_qubits, dtype), num_qubits, tile_qubits, dtype)
     assert found["states"] <= 32 / ITEM[dtype]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods of the CUDA engine: which states it keeps, what that takes, and that gradients stay the same."""
+"""Methods of the CUDA engine: the states it keeps, their bytes and sweeps; gradients are the same for all methods."""
 
 import itertools
 from dataclasses import replace
@@ -37,7 +37,7 @@ WEIGHTS = np.linspace(-1.5, 2, 12)
 
 
 def deep_question(num_qubits=7, num_rows=3, num_observables=2):
-    """Return plan, observables, columns and all pairs of a circuit that takes several passes over tiles of 5 qubits."""
+    """Return plan, observables, columns and all pairs; the circuit takes several passes over tiles of 5 qubits."""
     circuit, parameters = QuantumCircuit(num_qubits), ParameterVector("q", num_qubits)
     for layer in range(4):
         if layer == 2:
@@ -56,7 +56,7 @@ def engine_on(runtime=None):
 
 
 def engine_with(chunk_bytes, **options):
-    """Return an engine whose chunks may take that many bytes: nine tenths of the free memory."""
+    """Return an engine whose chunks may take ``chunk_bytes`` bytes, nine tenths of the free memory."""
     return engine_on(EmulatedRuntime(memory=-(-10 * chunk_bytes // 9), **options))
 
 
@@ -77,7 +77,7 @@ def test_every_method_gives_the_same_gradients(method, mode, dtype):
     found = ask(engine, *question, **options, dtype=dtype, method=METHODS[method])
     assert_agree(found, ask(ReferenceEngine(), *question, **options), dtype)
     assert found.stats["method"] == METHODS[method].name
-    # all that keep states find the same bits, however often they make them
+    # All methods that keep states give the same bits, however often they recompute the states.
     stored = ask(engine, *question, **options, dtype=dtype, method=METHODS["store"])
     assert method == "reverse" or np.array_equal(found.gradients, stored.gradients)
     assert np.array_equal(found.values, stored.values)
@@ -145,7 +145,7 @@ def test_checkpoints_take_the_memory_that_there_is(mode):
         sweeps.append(found.stats["sweeps"])
     assert len(set(states)) >= 4 and states[0] > passes // 2 and states[-1] <= 2
     assert sweeps[0] < sweeps[-1]
-    # down to what uncomputing takes
+    # The least limit that fits is about the bytes of methods with one state.
     for name in ("one state", "reverse"):
         least = ask(engine_with(limit_that_fits), *question, **options, method=METHODS[name])
         assert np.allclose(least.gradients, whole.gradients)
@@ -183,7 +183,7 @@ def test_states_that_do_not_fit_are_refused_with_their_number_and_the_cure(metho
     assert kept in text and cure in text, text
     for other in (REVERSE, Method("checkpoint")):
         ask(engine, *question, gradient=True, method=other)
-    # without gradients nothing is kept
+    # Without gradients, no state is kept.
     ask(engine, *question, method=METHODS[method])
 
 
@@ -218,11 +218,11 @@ def test_a_prediction_keeps_to_a_limit_or_says_that_nothing_fits():
     assert predict(plan, 8, Method("store"), "complex64", limit=1000).num_chunks == 0
 
 
-# Planted bugs of schedules.
+# The tests below plant bugs in schedules.
 
 
 def plant(monkeypatch, edit):
-    """Let the engine follow a schedule whose actions were edited."""
+    """Make the engine follow a schedule whose actions ``edit`` has changed."""
     choose = cuda_run.choose_schedule
 
     def wrong(*arguments):
@@ -263,7 +263,7 @@ def test_a_state_from_the_wrong_place_is_noticed(method, monkeypatch):
             assert not agrees(question, METHODS[method]), (actions[k], shift)
 
 
-# Progress and stopping.
+# The tests below are about progress and stopping.
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -307,7 +307,10 @@ def test_an_evaluation_that_begins_again_goes_on_counting():
 
 @pytest.mark.parametrize(("speed", "longest"), [(1e8, 1.4), (3e10, 0.25), (1e12, 0.25)])
 def test_the_host_waits_often_for_any_device(speed, longest, monkeypatch):
-    """A clock that only waiting moves: waits of a slow device shorten to one sweep, those of a fast one grow."""
+    """The device has a given speed, in amplitudes per second of a simulated clock.
+
+    The host waits for a slow device after every sweep, and for a fast device after more and more sweeps.
+    """
     clock, queued, waits = [0.0], [0], []
 
     class Device:
@@ -326,5 +329,5 @@ def test_the_host_waits_often_for_any_device(speed, longest, monkeypatch):
     between = np.diff(waits)
     assert between.max() <= max(longest, 2 * 2**28 / speed)
     assert len(waits) <= sweeps + 1
-    if speed > 1e9:  # waits are rare
+    if speed > 1e9:  # the host seldom waits for a fast device
         assert np.median(between) > 0.02

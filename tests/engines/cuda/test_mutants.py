@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bugs planted in the CUDA kernels are found: as an error of the emulation, or as a result that differs from NumPy's.
+"""Bugs planted in the CUDA kernels are found: the emulation reports an error, or a result differs from NumPy's.
 
-Every barrier and every guard of stores is taken out in turn; other bugs are listed. A pattern that matches nothing any
-more is an error of this file: plant the bug anew.
+The tests remove every barrier and every guard of a store in turn; `MUTANTS` lists the other bugs. A pattern that no
+longer matches the kernel is an error of this file; write a pattern for the changed kernel.
 """
 
 import functools
@@ -32,7 +32,7 @@ pytestmark = [
 
 
 class Mutant(NamedTuple):
-    """A planted bug: the match of a pattern with this number is replaced; scenarios that reach it, best first."""
+    """A planted bug: match ``number`` of a pattern is replaced. The scenarios reach the bug, the most likely first."""
 
     file: str
     pattern: str
@@ -67,7 +67,8 @@ def plant_everywhere(label, file, pattern, replacement, *scenarios, first=0):
     return [Mutant(file, pattern, replacement, scenarios, f"{label} {k}", k) for k in range(first, count)]
 
 
-# What runs the kernels. Tiles of less than a warp, the last block not full; of two warps; fewer amplitudes than a warp.
+# The functions below run the kernels with tiles of less than a warp and a last block that is not full, with tiles of
+# two warps, and with fewer amplitudes than a warp has threads.
 
 
 @functools.cache
@@ -77,10 +78,11 @@ def thorough_question(num_qubits):
     varying, q = circuit.parameters[0], ParameterVector("q", 6)
     for layer in range(2):
         for qubit in range(n):
-            circuit.rx(varying, qubit)  # alone between diagonals that do not commute with it, and 0 in the last row
+            # The run of this RX has no other gate, and its angle is 0 in the last row.
+            circuit.rx(varying, qubit)
             circuit.cz(qubit, (qubit + 1) % n)
         if n >= 5:
-            # sums that neither bits nor pairs of bits give
+            # The gradients of these terms need sums of more than two bits.
             circuit.mcp(q[layer], [0, 1, 2, n // 2], n - 1)
             circuit.mcp(q[2 + layer], [n - 1, n - 2, 2, 1], 0)
             circuit.rzz(q[layer], 0, n - 1)
@@ -101,7 +103,7 @@ def run_engine(runtime, num_qubits, tile_qubits, dtype, method=REVERSE):
 
 
 def run_sums(runtime):
-    """Launch the sums over tiles and chunks with fewer blocks than tasks, and blocks of several warps."""
+    """Sum over tiles and over chunks, with fewer blocks than tasks, and with blocks of several warps."""
     rng = np.random.default_rng(0)
     units, num_tiles, num_slots, num_outputs = 3, 64, 21, 19
     partial = rng.normal(size=(units, num_tiles, num_slots))
@@ -124,7 +126,7 @@ def run_sums(runtime):
 
 
 def run_summed(runtime):
-    """Sum gradients over more rows than one sum of `combine` takes, but for those of some columns."""
+    """Sum the gradients of some columns over more rows than one sum of `combine` takes."""
     circuit = random_circuit(3, 60, seed=3)
     plan, operators = plan_of(circuit, random_observables(3, 1))
     num_rows = UNITS_PER_SUM + 6
@@ -139,7 +141,7 @@ def run_summed(runtime):
 
 
 def run_real(runtime):
-    """Run sweeps over real amplitudes: signs of every kind, tiles of several warps, the last block not full."""
+    """Run sweeps over real amplitudes: all kinds of signs, tiles of several warps, a last block that is not full."""
     circuit = QuantumCircuit(10)
     for layer in range(3):
         for qubit, parameter in enumerate(ParameterVector(f"p{layer}", 10)):
@@ -175,7 +177,7 @@ SCENARIOS = {
 
 BARRIER = r"__syncthreads\(\);"
 STORE_GUARD = r"(?<=[( ])(?:here|place)\.valid(?=\) (?:state|store|partial|\{))"
-IN_HEADER = len(re.findall(BARRIER, kernel_source("threads.cuh")))  # of block_sums, which no sweep calls
+IN_HEADER = len(re.findall(BARRIER, kernel_source("threads.cuh")))  # barriers of block_sums, which no sweep calls
 MUTANTS = [
     *plant_everywhere("no barrier", "gradients.cu", BARRIER, "", "sums"),
     *plant_everywhere("no barrier", "observe.cu", BARRIER, "", "warps"),
@@ -190,7 +192,7 @@ MUTANTS = [
     plant("sweeps.cu", r"\(s & 1\) \*", "0 *", "warps"),
     plant("sweeps.cu", r"(?<=num_stages \? stages\[s\]\.arrangement : )LOAD_ARRANGEMENT", "arrangement", "lanes"),
     plant("sweeps.cu", r"(?<=s >= 0 \? stages\[s\]\.arrangement : )LOAD_ARRANGEMENT", "arrangement", "warps"),
-    # states: one of each row, which its units share, or one of each unit; read only, or uncomputed
+    # states: either the units of a row share one state, which is read only, or each unit uncomputes its own state
     plant("sweeps.cu", r"psi_of_rows \? row : here\.unit", "here.unit", "kept"),
     plant("sweeps.cu", r"psi_of_rows \? row : here\.unit", "row", "lanes"),
     plant(
@@ -253,7 +255,7 @@ MUTANTS = [
 
 
 def find(mutant, scenario):
-    """Run a planted bug; return how it was found, or None."""
+    """Run a scenario with a planted bug; return the error that it causes, or None."""
     try:
         SCENARIOS[scenario](EmulatedRuntime(check=True, seed=1, source_edit=mutant.edit))
     except EmulationError as error:
@@ -269,7 +271,7 @@ def find_by_any(mutant):
 
 @pytest.fixture(scope="module")
 def findings(request):
-    """What is found of each mutant that is tested: two threads compile while this one waits."""
+    """The error of each mutant that is tested, as a future: two threads compile and run the mutants."""
     tested = [
         item.callspec.params
         for item in request.session.items

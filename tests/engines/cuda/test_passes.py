@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedProgram -> passes: what every record says, replayed with NumPy, is the circuit; and it takes few passes.
+"""FusedProgram -> passes: the records, replayed with NumPy, give the circuit's final state, and the passes are few.
 
 `replay` follows the records as kernels/cuda/records.cuh describes them, on the whole state, without tiles or threads.
 """
@@ -91,7 +91,7 @@ def piece_argument(passes, slots, piece, index, angle_of):
 def replay(plan, passes, slots, columns):
     """Return the final state (2^N,) and how often each run was executed."""
     num_bits = passes.num_address_bits
-    runs = [run_angles(plan, run, columns) for run in slots.run_order]  # by slot
+    runs = [run_angles(plan, run, columns) for run in slots.run_order]  # in the order of the slots
     terms = [
         plan.term_offset[term] + (plan.term_coefficient[term] * columns[plan.term_column[term]] if varying else 0.0)
         for term, varying in zip(slots.term_order, (plan.term_column >= 0)[slots.term_order])
@@ -140,7 +140,7 @@ def test_the_records_replayed_with_numpy_are_the_circuit(circuit, tile, data):
     psi, executed = replay(plan, passes, place_slots(plan, passes, varies), columns)
     assert (executed == 1).all()
     assert not psi[1 << plan.num_qubits :].any()
-    # The reference moves data where the plan has renamed qubits.
+    # A swap moves amplitudes in the reference engine, but only renames qubits in a plan.
     index = np.arange(1 << plan.num_qubits)
     moved = np.zeros_like(index)
     for start, end in zip(program.wires, plan.wires):
@@ -205,7 +205,7 @@ def test_a_frontier_counts_at_any_time_what_its_runs_and_terms_say(circuit, tile
 
 
 def layers(num_qubits, num_layers, ring):
-    """RY and RZ on every qubit, then CZ between neighbours."""
+    """Return a circuit of layers, each of RY and RZ on every qubit and CZ between neighbours."""
     angles = iter(ParameterVector("a", 2 * num_qubits * num_layers))
     circuit = QuantumCircuit(num_qubits)
     for _ in range(num_layers):
@@ -217,7 +217,7 @@ def layers(num_qubits, num_layers, ring):
     return circuit
 
 
-# Passes of 30 layers with tiles of 12 qubits.
+# The number of passes for 30 layers with tiles of 12 qubits, by number of qubits and shape of the layers.
 PASSES = {
     (12, "ladder"): 1, (16, "ladder"): 12, (20, "ladder"): 18, (24, "ladder"): 23,
     (12, "ring"): 1, (16, "ring"): 12, (20, "ring"): 16, (24, "ring"): 23,
@@ -300,7 +300,7 @@ def test_slots_of_what_all_rows_share_come_first_and_tables_lie_side_by_side(cir
         assert [of[k] for k in order] == sorted(of)
         assert (record[f"shared_{name}"], record[f"varying_{name}"]) == (of.count(False), of.count(True))
 
-    # Pieces with a part that varies have tables of their own for each row.
+    # A piece with a part that varies has its own tables for each row.
     piece_varies = np.zeros(len(slots.pieces), dtype=bool)
     for parts, piece in ((slots.items, passes.item_piece), (slots.extras, passes.extra_piece)):
         shared = np.where(parts["source"] == Source.TERM, record["shared_terms"], record["shared_runs"])

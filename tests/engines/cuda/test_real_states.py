@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real states on the CUDA engine: half of the memory, the same answers, the same kernels with real amplitudes."""
+"""Real states on the CUDA engine: half of the memory, the same results, the same kernels with real amplitudes."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_states_take_half_the_memory_and_their_bytes_are_predicted(dtype):
         assert 0.85 * predicted <= count.peak - before <= predicted
         forget_last_states(engine)
         assert count.live == before
-        # states of 2 Im <psi|O|d psi>, and those that are returned, are complex
+        # The states for 2 Im <psi|O|d psi>, and returned states, are complex.
         whole_options = {"gradient": True, "imaginary": True} if gradient else {"ends": Ends(final=True)}
         whole = ask(engine, *question, **whole_options, dtype=dtype).stats["bytes"]
         assert predicted < 0.6 * whole
@@ -150,5 +150,5 @@ def test_imaginary_derivatives_of_a_real_circuit_are_those_of_the_reference(smal
     assert plan.is_real
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
     expected = ask(ReferenceEngine(), *question, gradient=True, imaginary=True)
-    ask(small_tiles, *question, dtype=dtype)  # whose states are real
+    ask(small_tiles, *question, dtype=dtype)  # this evaluation has real states, the next one complex states
     assert_agree(ask(small_tiles, *question, gradient=True, imaginary=True, dtype=dtype), expected, dtype)

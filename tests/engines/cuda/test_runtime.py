@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA runtime: devices, streams, memory and kernels, with a fake CuPy."""
+"""The CUDA runtime uses devices, streams, memory and kernels of CuPy as it should; a fake CuPy records the calls."""
 
 import fake_cupy
 import numpy as np
@@ -49,7 +49,7 @@ def test_shared_memory_beyond_the_default_is_asked_for_once(world):
     world(cupy := make_cupy())
     launch = usable_gpu()[0].module("bind.cu").function("sweep")
     kernel = cupy.kernels[-1]
-    for size in (0, 47 << 10, 48 << 10, 60 << 10, 50 << 10, 64 << 10):  # 1 KiB of 48 is static
+    for size in (0, 47 << 10, 48 << 10, 60 << 10, 50 << 10, 64 << 10):  # 1 KiB of the default 48 KiB is static
         launch(7, 128, (), size)
     assert kernel.limits == [48 << 10, 60 << 10, 64 << 10]
     assert kernel.launches[-1] == ((7,), (128,), 64 << 10)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures and explanations of plans: they show what engines do, all of it once, and stay readable."""
+"""Pictures of plans show every operation of an engine exactly once, and stay readable."""
 
 import pickle
 import re
@@ -25,7 +25,7 @@ from qiskit_fused.options.method import Method
 
 pytest.importorskip("matplotlib")
 
-ALL = 10**6  # layers
+ALL = 10**6  # a number of layers that shows every circuit of these tests whole
 BELL_PAIR = """\
 2 qubits: 3 rotations in 2 layers, 2 terms in 3 phases
 3 sweeps forward, as many back
@@ -114,7 +114,7 @@ def test_a_full_graph_is_one_box():
     plan = fuse(full_graph(16), total_z(16))
     (mark,) = make_layout(plan.fused_program).columns[3].terms
     assert mark.is_box and mark.label == "120 terms" and mark.bits == tuple(range(16))
-    assert plan.draw("text").count("120 terms") == 2  # in the title, too
+    assert plan.draw("text").count("120 terms") == 2  # once in the phase, and once in the title
     assert "120 terms" in texts_of(plan.draw())
 
 
@@ -197,7 +197,7 @@ def test_kept_states_and_recomputed_steps_are_those_of_the_schedule(method, devi
     again = {position for kind, position, _, _ in actions[turn:] if kind == FORWARD}
     held = {target: position for _, position, _, target in actions[:turn]}
     columns = layout.columns
-    if device == "cpu":  # from |0...0>, position p is the state behind step p - 1
+    if device == "cpu":  # rows start in |0...0>, so position p is the state after step p - 1
         made = {column.number + 1 for column in columns if column.is_recomputed}
         kept = {column.number for column in columns if column.is_kept}
     else:
