@@ -26,25 +26,37 @@ from qiskit_fused.program.observables import Observables
 
 
 class Expectations:
-    """Expectation values of K observables after one circuit, as a function of inputs (B, I) and weights (W,).
+    """Expectation values of K observables after one circuit, as a function of inputs x (B, I) and weights w (W,).
 
-    The circuit is compiled when this is made. Observables are looked at in each call, which sees them as they are then.
+    Value k of row b is ``E_k(x_b, w) = <0|U(x_b, w)^+ O_k U(x_b, w)|0>``, where U is the circuit, ``U^+`` its adjoint,
+    ``|0>`` the state of all qubits in 0 (or an initial state of the row), and O_k the k-th observable.
+
+    The circuit is compiled when this object is made. Each call reads the observables, so it sees an observable that was
+    changed in place.
+
+    >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
+    >>> _ = circuit.ry(x + w, 0)
+    >>> function = Expectations(circuit, ["Z", "X"], [x], [w])
+    >>> function.values([[0.0], [0.5]], [0.5]).round(3).tolist()
+    [[0.878, 0.479], [0.54, 0.841]]
 
     Args:
-        circuit: the circuit, or what `compile_circuit` made of it.
+        circuit: the circuit, or the result of `compile_circuit`.
         observables: one observable or a list of K; None is Z on all qubits.
-        input_params: I parameters of the circuit that each row has values of its own for.
-        weight_params: W parameters that all rows share; with the inputs, all parameters of the circuit.
-        options: how the engine runs: `FusedOptions`, which are kept, not copied, or a mapping.
+        input_params: the I parameters of which each row has its own values.
+        weight_params: the W parameters whose values all rows share. Each parameter of the circuit is one input or one
+            weight.
+        options: `FusedOptions`, which are kept, not copied, or a mapping.
         keywords: single options, which override ``options``.
 
     Attributes:
-        parameters: inputs and weights.
+        parameters: the input parameters and the weight parameters, two tuples.
 
     Raises:
-        UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+        UnsupportedInstruction: if the circuit has an instruction that no engine can simulate.
         TypeError: for a circuit or an observable of a wrong type, or an unknown option.
-        ValueError: for parameters that are not those of the circuit, or observables on other qubits.
+        ValueError: for a parameter that is not in the circuit, a parameter of the circuit that is not one input or one
+            weight, or observables on another number of qubits.
     """
 
     parameters: tuple[tuple[Parameter, ...], tuple[Parameter, ...]]
@@ -85,11 +97,11 @@ class Expectations:
 
     @property
     def operators(self) -> Observables:
-        """The observables as they are now."""
+        """The observables as they are now, converted to bit masks."""
         return self._observables.now()
 
     def frozen(self) -> Expectations:
-        """Return this function with the observables as they are now, which later changes of them do not reach."""
+        """Return this function with the observables as they are now. Later changes of them do not reach it."""
         if isinstance(self._observables, FixedObservables):
             return self
         operators, known = self.operators, self._frozen
@@ -109,31 +121,32 @@ class Expectations:
 
     @property
     def num_inputs(self) -> int:
-        """I, inputs of a row."""
+        """I, the number of inputs of a row."""
         return len(self._inputs)
 
     @property
     def num_weights(self) -> int:
-        """W, weights."""
+        """W, the number of weights."""
         return len(self._weights)
 
     @property
     def num_observables(self) -> int:
-        """K, observables."""
+        """K, the number of observables."""
         return self._observables.num_observables
 
     def values(self, inputs: Any, weights: Any, *, initial_states: Any = None) -> np.ndarray:
-        """Return expectation values, float64 (B, K).
+        """Return expectation values, float64 (B, K): row b, observable k. A row takes one forward sweep.
 
         Args:
-            inputs: (B, I), in the order of ``input_params``; or a dict or ``BindingsArray`` of values by name.
-            weights: (W,), in the order of ``weight_params``, or values by name.
-            initial_states: real or complex (B, 2**n), in which the qubits of each row start instead of ``|0...0>``; of
-                norm 1. The circuit must not need ``|0>``.
+            inputs: real (B, I), in the order of ``input_params``; or a dict or ``BindingsArray`` of values by name.
+            weights: real (W,), in the order of ``weight_params``, or values by name.
+            initial_states: real or complex (B, 2^n) of norm 1, in which the n qubits of the circuit start instead of
+                ``|0...0>``.
 
         Raises:
-            ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
-            MemoryError: when a row does not fit the memory limit.
+            UnsupportedInstruction: with ``initial_states``, if an instruction needs its qubits in ``|0>``.
+            ValueError: for shapes that do not fit, values that are not finite, or a state whose norm is not 1.
+            MemoryError: if a row does not fit the memory limit.
         """
         values: np.ndarray = self.evaluate(RowBatch(*self._ordered(inputs, weights), initial_states)).values
         return values
@@ -149,38 +162,41 @@ class Expectations:
         weight_gradients: bool = True,
         state_gradients: bool = True,
     ) -> Vjp:
-        """Return values and the gradient of the sum of cotangents times values: one sweep back for all observables.
+        """Return values and a vector-Jacobian product, by one adjoint sweep per row for all observables.
 
-        Rows go through in blocks: memory does not depend on rows times weights.
+        The product is the gradient of ``sum_bk g[b, k] E_k(x_b, w)`` with the cotangents g kept constant. If
+        ``g = dL/dE`` for a loss L of the values, it is the gradient of the loss.
 
-        >>> from qiskit.circuit import Parameter, QuantumCircuit
         >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
         >>> _ = circuit.ry(x + w, 0)
         >>> function = Expectations(circuit, "Z", [x], [w])
         >>> targets = np.array([[1.0], [0.0]])
-        >>> squares = lambda values: 2 * (values - targets) / len(targets)  # of the mean squared error
-        >>> values, of_inputs, of_weights, _ = function.value_and_vjp([[0.0], [0.5]], [0.5], squares)
+        >>> slope = lambda values: 2 * (values - targets) / len(targets)  # the loss is the mean squared error
+        >>> values, of_inputs, of_weights, _ = function.value_and_vjp([[0.0], [0.5]], [0.5], slope)
         >>> values.round(3).tolist(), of_inputs.round(3).tolist(), of_weights.round(3).tolist()
         ([[0.878], [0.54]], [[0.059], [-0.455]], [-0.396])
 
         Args:
-            inputs: (B, I).
-            weights: (W,).
-            cotangents: (B, K), the derivative of a loss with respect to each value. Or a function that maps the values
-                (B, K) to it, which is called once with the values of all rows, in this process, however the rows are
-                cut into blocks or go to workers; it costs another forward sweep.
+            inputs: real (B, I), or values by name.
+            weights: real (W,), or values by name.
+            cotangents: g, real (B, K). Or a function that maps the values (B, K) to g; it is called once with the
+                values of all rows, in this process, and costs another forward sweep.
             initial_states: see `values`.
-            input_gradients: whether gradients of the inputs are wanted.
-            weight_gradients: whether gradients of the weights are wanted; if not, some may be NaN.
-            state_gradients: whether gradients of the initial states are wanted, where they are given.
+            input_gradients: whether gradients of the inputs are computed.
+            weight_gradients: whether gradients of the weights are computed; if not, some may be NaN.
+            state_gradients: whether gradients of the initial states are computed, if there are initial states.
 
         Returns:
-            Values (B, K), the gradient of the inputs (B, I) or None, that of the weights (W,), summed over all rows,
-            and that of the initial states or None, in this order; see `Vjp`.
+            A `Vjp`: values (B, K), the gradient of the inputs (B, I) or None, the gradient of the weights (W,), which
+            is summed over all rows, and the gradient of the initial states or None, in this order.
 
         Raises:
-            ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
-            MemoryError: when a row does not fit the memory limit.
+            TypeError: if the cotangents are a tuple of a loss and its derivatives.
+            ValueError: for shapes that do not fit, values that are not finite, or a state whose norm is not 1.
+            MemoryError: if a row does not fit the memory limit.
+
+        Cost: one forward and one adjoint sweep per row. Rows run in blocks, so memory does not depend on the number of
+        rows times the number of weights.
         """
         inputs, weights = self._ordered(inputs, weights)
         if not callable(cotangents):
@@ -191,31 +207,35 @@ class Expectations:
     def value_and_jacobian(
         self, inputs: Any, weights: Any, *, initial_states: Any = None, input_gradients: bool = True
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Return values (B, K) and their gradients with respect to inputs (B, K, I), or None, and weights (B, K, W).
+        """Return values and the gradient of each value, by one adjoint sweep per row and observable.
 
         Args:
-            inputs: (B, I).
-            weights: (W,).
+            inputs: real (B, I), or values by name.
+            weights: real (W,), or values by name.
             initial_states: see `values`.
-            input_gradients: whether gradients of the inputs are wanted.
+            input_gradients: whether gradients of the inputs are computed.
+
+        Returns:
+            Values ``E_k(x_b, w)``, (B, K); ``dE_k(x_b, w)/dx_i``, (B, K, I), or None; and ``dE_k(x_b, w)/dw_j``, (B, K,
+            W).
 
         Raises:
-            ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
-            MemoryError: when a row does not fit the memory limit.
+            ValueError: for shapes that do not fit, values that are not finite, or a state whose norm is not 1.
+            MemoryError: if a row does not fit the memory limit.
         """
         inputs, weights = self._ordered(inputs, weights)
         found = self.evaluate(RowBatch(inputs, weights, initial_states, None, True, input_gradients))
         return found.values, found.inputs, found.weights
 
     def evaluate(self, batch: RowBatch) -> Vjp:
-        """Check and evaluate rows: arrays of the host, or of the CUDA device that `device_runtime` has named.
+        """Check and evaluate rows: arrays of the host, or of the CUDA device of `device_runtime`.
 
-        What comes from a device to the host: whether all numbers are finite, the norms of initial states, and which
-        columns vary.
+        Of arrays on a device, only these facts come to the host: whether all numbers are finite, the norms of initial
+        states, and which columns vary.
 
         Raises:
-            ValueError: for shapes that do not fit, values that are not finite, or a start whose norm is wrong.
-            MemoryError: when a row does not fit the memory limit.
+            ValueError: for shapes that do not fit, values that are not finite, or a state whose norm is not 1.
+            MemoryError: if a row does not fit the memory limit.
         """
         function, batch = self._function, self._checked(batch)
         num_adjoint_states = batch.num_adjoint_states(self.num_observables)
@@ -225,7 +245,13 @@ class Expectations:
             return function.evaluate(batch, progress.watch)
 
     def device_runtime(self, num_rows: int, *, gradient: bool, any_start: bool) -> Any:
-        """Return the runtime of the current CUDA device where rows on it can be evaluated without the host, or None."""
+        """Return the runtime of the current CUDA device; None if its rows cannot be evaluated without the host.
+
+        Args:
+            num_rows: number of rows.
+            gradient: whether gradients are computed.
+            any_start: whether rows have initial states.
+        """
         return self._function.device_runtime(num_rows, gradient=gradient, any_start=any_start)
 
     def _ordered(self, inputs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:

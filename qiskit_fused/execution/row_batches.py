@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that `Expectations` evaluates, and what it finds for them."""
+"""The rows that `Expectations` evaluates, and the values and gradients that it returns for them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ Cotangents = np.ndarray | Callable[[np.ndarray], np.ndarray]
 
 
 class Vjp(NamedTuple):
-    """Values and a vector-Jacobian product.
+    """Values and a vector-Jacobian product, the gradient of ``S = sum_bk g[b, k] E_k(x_b, w)`` for constant g.
+
+    >>> from qiskit.circuit import Parameter, QuantumCircuit
+    >>> from qiskit_fused.execution.expectations import Expectations
+    >>> circuit, w = QuantumCircuit(1), Parameter("w")
+    >>> _ = circuit.ry(w, 0)
+    >>> vjp = Expectations(circuit, "Z", [], [w]).value_and_vjp(np.zeros((1, 0)), [0.5], [[1.0]])
+    >>> vjp.values.round(3).tolist(), vjp.weights.round(3).tolist()
+    ([[0.878]], [-0.479])
 
     Attributes:
-        values: float64 (B, K).
-        inputs: float64 (B, I), or None where not asked for.
-        weights: float64 (W,), the sum over all rows.
-        initial_states: complex128 (B, 2**n), G with ``d sum = Re sum conj(G) d psi`` (what torch calls a gradient), or
-            None where no states were given or this was not asked for.
+        values: float64 (B, K), ``E_k(x_b, w)``.
+        inputs: float64 (B, I), ``dS/dx[b, i]``, or None if it was not computed.
+        weights: float64 (W,), ``dS/dw[j]``, summed over all rows.
+        initial_states: complex128 (B, 2^n), the array G with ``dS = Re sum(conj(G) dpsi)`` for initial states psi,
+            which PyTorch calls the gradient. None if there are no initial states or G was not computed.
     """
 
     values: Any
@@ -94,7 +102,12 @@ def join_rows(batch: RowBatch, parts: Iterable[tuple[slice, Vjp]]) -> Vjp:
 
 
 def check_cotangents(cotangents: Any, shape: tuple[int, int]) -> Any:
-    """Return cotangents as an array (B, K); a ValueError names the first that is not finite."""
+    """Return cotangents as an array (B, K).
+
+    Raises:
+        TypeError: for a tuple of a loss and its derivatives.
+        ValueError: for another shape, or a cotangent that is not finite. The text names the first such cotangent.
+    """
     if isinstance(cotangents, tuple) and cotangents and np.ndim(cotangents[0]) == 0:  # (loss, dloss/dvalue)
         raise TypeError(
             f"cotangents are a tuple of {len(cotangents)} with a number at 0; allowed: an array of shape {shape}. A "

@@ -31,35 +31,46 @@ from qiskit_fused.primitives.objective import Objective
 
 
 class FusedEstimatorGradient(BaseEstimatorGradient):
-    """Gradients of expectation values with respect to all parameters, from one adjoint sweep per row and observable.
+    """Exact gradients of expectation values with respect to all parameters, by adjoint sweeps.
 
-    Goes where ``ParamShiftEstimatorGradient`` goes: ``EstimatorQNN(gradient=FusedEstimatorGradient())``,
-    ``VQE(gradient=...)``. Any ``ParameterExpression`` may be an angle. Where an angle has no finite derivative, as the
-    square root at 0, asking for it is an error; the derivative of ``abs`` at 0 is 0. Gradients are exact; they are
-    those of the circuit as the estimator runs it, so circuits that would fall back to another estimator are refused.
-    Global phases do not count: IMAG and COMPLEX derivatives follow ``LinCombEstimatorGradient``.
+    For ``psi = U(theta)|0>`` and an observable O, a gradient computes ``dE/dtheta_p = 2 Re <psi|O|dpsi/dtheta_p>`` of
+    ``E = <psi|O|psi>``. The adjoint sweep brings psi and ``lam = O psi`` back through the gates. At a rotation
+    ``exp(-i alpha/2 P)``, ``dE/dalpha = Im <lam|P|psi>``, and the chain rule leads from the angles alpha to the
+    parameters.
+
+    It takes the place of ``ParamShiftEstimatorGradient``: ``EstimatorQNN(gradient=FusedEstimatorGradient())``,
+    ``VQE(gradient=...)``. Any ``ParameterExpression`` may be an angle. If an angle has no finite derivative, such as
+    the square root at 0, asking for the derivative is an error; the derivative of ``abs`` at 0 is 0. A circuit that an
+    estimator would run with ``StatevectorEstimator`` is refused. Global phases do not count: IMAG and COMPLEX
+    derivatives follow ``LinCombEstimatorGradient``.
 
     >>> from qiskit import QuantumCircuit
     >>> from qiskit.circuit import Parameter
-    >>> from qiskit.quantum_info import SparsePauliOp
     >>> circuit = QuantumCircuit(1)
     >>> _ = circuit.ry(Parameter("a"), 0)
-    >>> values, gradients = FusedEstimatorGradient().value_and_gradient(circuit, SparsePauliOp("Z"), [0.0])
-    >>> values.tolist(), abs(gradients.round(12)).tolist()
-    ([[1.0]], [[[0.0]]])
+    >>> job = FusedEstimatorGradient().run(circuit, "Z", [0.5])
+    >>> job.result().gradients[0].round(3).tolist()
+    [-0.479]
 
     Args:
         estimator: a `FusedEstimator`, whose options are used, or any other estimator, which is not used.
         options: `FusedOptions` or a mapping of options; other entries of a mapping are kept for ``result.options``.
-        derivative_type: ``REAL`` 2 Re, ``IMAG`` 2 Im, ``COMPLEX`` 2 times ``<psi|O|d psi>``.
-        pass_manager: accepted and not used: an exact gradient does not depend on how a circuit is transpiled.
+        derivative_type: ``REAL`` is ``2 Re <psi|O|dpsi>``, ``IMAG`` is ``2 Im <psi|O|dpsi>``, ``COMPLEX`` is
+            ``2 <psi|O|dpsi>``.
+        pass_manager: accepted and not used, because an exact gradient does not depend on how a circuit is transpiled.
         keywords: single options, which override ``options``.
 
     Raises:
-        TypeError: for an unknown option, entries of ``options`` that look like a mistyped one included, or for an
-            estimator that is none.
+        TypeError: for an unknown option, for an entry of ``options`` that looks like a mistyped option, or if
+            ``estimator`` is no estimator.
         ValueError: for a bad value of an option.
         RuntimeError: for a device that cannot be used.
+
+    Cost: a row takes one forward sweep, and one adjoint sweep per observable, for any number of parameters. With
+    ``method="reverse"``, a row takes the memory of two states of 2^n amplitudes, beside tables and observables.
+
+    Source: adjoint differentiation, arXiv:2009.02823; gates fused in both directions, and states recomputed segment by
+    segment, arXiv:2603.02804.
     """
 
     @checks_keywords()
@@ -104,7 +115,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
 
     @property
     def fused_options(self) -> FusedOptions:
-        """The options of the engine, those of the estimator unless own ones were given."""
+        """The options of the engine: the gradient's own options if it has any, else the estimator's options."""
         if self._own_options is not None:
             return self._own_options
         assert isinstance(self._estimator, FusedEstimator)
@@ -112,15 +123,15 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
 
     @property
     def options(self) -> GradientOptions:
-        """Options of the engine and options of others; ``gradient.options.dtype = "complex64"`` changes one.
+        """The options of the engine, and all other options. ``gradient.options.dtype = "complex64"`` changes one.
 
-        A gradient that used the options of its estimator has its own from the first change on, and the estimator keeps
-        its options.
+        A gradient that used the options of its estimator has its own options from the first change on, and the
+        estimator keeps its options.
         """
         return GradientOptions(self._default_options, lambda: self.fused_options, self.update_default_options)
 
     def update_default_options(self, **options: Any) -> None:
-        """Change options: those of the engine by their names; all others are kept for ``result.options``.
+        """Change options by name. Names that are no options of the engine are kept for ``result.options``.
 
         Raises:
             TypeError: for a name that looks like a mistyped option.
@@ -156,34 +167,49 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         *,
         initial_states: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return values and gradients of all pairs of rows and observables: the fast path for training loops.
+        """Return values and gradients of all pairs of rows and observables. This is the fast way for training loops.
+
+        With row b of the parameter values, ``values[b, k] = <psi_b|O_k|psi_b>`` and
+        ``gradients[b, k, p] = 2 Re <psi_b|O_k|dpsi_b/dtheta_p>``, or another part of it by ``derivative_type``.
 
         A call makes no job and no lists of rows. It takes about 30 us of Python beside the sweeps, and compares the
-        circuit with what was compiled (0.3 us per gate). Observables are
-        recognised by identity, so keep the objects. `objective` makes the function of one point that SciPy wants.
+        circuit with its compiled form, in 0.3 us per gate. Observables are recognised by identity, so keep the objects.
+        `objective` makes a function of one point for SciPy.
+
+        >>> circuit = QuantumCircuit(1)
+        >>> _ = circuit.ry(Parameter("a"), 0)
+        >>> values, gradients = FusedEstimatorGradient().value_and_gradient(circuit, ["Z", "X"], [[0.0], [0.5]])
+        >>> values.round(3).tolist()
+        [[1.0, 0.0], [0.878, 0.479]]
+        >>> gradients[1].round(3).tolist()
+        [[-0.479], [0.878]]
 
         Args:
-            circuit: the circuit, with P parameters, or what `compile_circuit` made of it.
-            observables: one observable or a list of K (anything ``ObservablesArray`` takes); None is Z on all qubits.
-            parameter_values: (B, P), or (P,) for B = 1, in the order of ``circuit.parameters``, which Qiskit sorts by
-                name: ``w10`` comes before ``w2``, and only elements of a ``ParameterVector`` are sorted by index. Or
+            circuit: the circuit, with P parameters, or the result of `compile_circuit`.
+            observables: one observable or a list of K, of any type that ``ObservablesArray`` takes; None is Z on all
+                qubits.
+            parameter_values: real (B, P), or (P,) for B = 1, in the order of ``circuit.parameters``, which Qiskit sorts
+                by name: ``w10`` comes before ``w2``, and only elements of a ``ParameterVector`` are sorted by index. Or
                 values by name in any order, a dict or ``BindingsArray``: ``{weights: w, inputs: x}`` with
                 ``ParameterVector`` objects, tuples of parameters, single parameters or names as keys. Leading axes are
                 broadcast: w (W,) and x (B, I) are B rows.
-            parameters: the parameters to differentiate, in the order wanted; None is all, in circuit order.
+            parameters: the parameters to differentiate, in the order of the last axis of the gradients; None is all, in
+                the order of ``circuit.parameters``.
             initial_states: real or complex (B, 2^n) of norm 1, in which all n qubits of the circuit start instead of
                 ``|0...0>``. One row of values is taken for all states, and one state for all rows of values.
 
         Returns:
-            Values (B, K) and gradients (B, K, P), both also for B = 1 and K = 1. Gradients are complex128 when
-            the derivative type is COMPLEX, else float64.
+            Values, float64 (B, K), and gradients (B, K, P), where P counts ``parameters`` if they are given. Both have
+            these dimensions for B = 1 and K = 1 too. Gradients are complex128 if the derivative type is COMPLEX, else
+            float64.
 
         Raises:
-            UnsupportedInstruction: when the circuit holds an instruction no sweep can do, or one that needs its qubits
-                in ``|0>`` where there are ``initial_states``.
+            UnsupportedInstruction: if the circuit has an instruction that no engine can simulate, or, with
+                ``initial_states``, an instruction that needs its qubits in ``|0>``.
             TypeError: for a circuit, observable or values of a wrong type.
-            ValueError: for shapes that do not fit, foreign parameters, values or derivatives that are not finite, or
-                states whose norm is not 1; it names the row.
+            ValueError: for shapes that do not fit, parameters that are not in the circuit, values or derivatives that
+                are not finite, or states whose norm is not 1; the text names the row.
+            MemoryError: if a row does not fit the memory limit.
         """
         if parameters is not None and not isinstance(parameters, Parameter):
             parameters = list(parameters)
@@ -211,8 +237,8 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         ``objective.value``. This package computes no Hessians: trust-ncg and trust-krylov need ``hess="2-point"``, with
         which SciPy takes differences of gradients, and dogleg and trust-exact need a function of your own.
 
-        The circuit is compiled now, and later changes of it do not reach the function. Options are those of this object
-        at each call. A call takes a few microseconds more than `value_and_gradient` with a compiled circuit.
+        The circuit is compiled now, and later changes of it do not reach the function. Each call reads the options of
+        this gradient. A call takes a few microseconds more than `value_and_gradient` with a compiled circuit.
 
         >>> from qiskit.circuit.library import real_amplitudes
         >>> from scipy.optimize import minimize
@@ -221,19 +247,20 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         -1.0
 
         Args:
-            circuit: the circuit, or what `compile_circuit` made of it.
-            observable: one observable, sums of terms included; None is Z on all qubits.
+            circuit: the circuit, or the result of `compile_circuit`.
+            observable: one observable, which may be a sum of terms; None is Z on all qubits.
             fixed: values by name, as `value_and_gradient` takes them, of parameters that keep one value. The point has
                 no values of them, and the gradient no derivatives.
 
         Returns:
-            An `Objective`, whose ``parameters`` say in which order the point holds values: by name, as
-            ``circuit.parameters``.
+            An `Objective`. Its ``parameters`` are the parameters of the point, in the order of ``circuit.parameters``
+            without the fixed parameters.
 
         Raises:
-            UnsupportedInstruction: when the circuit holds an instruction no sweep can do.
+            UnsupportedInstruction: if the circuit has an instruction that no engine can simulate.
             TypeError: for a circuit, observable or values of a wrong type.
-            ValueError: for several observables, an observable on other qubits, or values of foreign parameters.
+            ValueError: for several observables, an observable on another number of qubits, or values of parameters that
+                are not in the circuit.
         """
         return Objective(self, circuit, observable, fixed)
 
@@ -245,26 +272,26 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         parameters: Sequence[Sequence[Parameter] | None] | None = None,
         **options: Any,
     ) -> FusedJob:
-        """Differentiate the i-th observable in the i-th circuit at the i-th parameter values.
+        """Start a job that differentiates the i-th observable in the i-th circuit at the i-th parameter values.
 
-        Repeated objects are validated once, and equal rows of one circuit are simulated once for all their observables
-        (``EstimatorQNN`` sends its batch once per observable).
+        Objects that occur several times are validated once. Equal rows of one circuit are simulated once for all their
+        observables; ``EstimatorQNN`` sends its batch once per observable.
 
         Args:
             circuits: N circuits, or one; compiled ones too.
             observables: N observables, or one; strings too. None is Z on all qubits of each circuit.
             parameter_values: (N, P), or N sequences, or N mappings of values by name, as `value_and_gradient` takes
                 them. The values of a single circuit may be one sequence or mapping.
-            parameters: per circuit the parameters to differentiate, in the order wanted, or None for all.
+            parameters: for each circuit the parameters to differentiate, in the order of its gradient, or None for all.
             options: options of the engine, which hold for this job, and others; all are kept in ``result.options``.
 
         Returns:
-            A job whose result is an ``EstimatorGradientResult``.
+            A job whose result is an ``EstimatorGradientResult``: ``gradients[i]`` is the i-th gradient, an array (P,).
 
         Raises:
             TypeError: for a circuit, observable or values of a wrong type, or a name that looks like a mistyped option.
-            ValueError: for arguments that do not fit together, values that are not finite included, or a bad value of
-                an option.
+            ValueError: for arguments that do not fit together, values that are not finite, or a bad value of an option.
+                An error that occurs later is raised by ``job.result()``.
         """
         chosen = self._with_options(split_options(options)[0])
         batches, count = make_batches(circuits, observables, parameter_values, parameters)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The job that runs beside the caller and holds a result and what ran."""
+"""`FusedJob`: a job that runs in a thread beside the caller, and holds its result and metrics."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ _SIGNAL_SECONDS = 0.25  # between two looks of a waiting thread at whether Ctrl-
 
 
 class FusedJob(AlgorithmJob):
-    """A ``PrimitiveJob`` that also says what ran. Its function returns the result and a dict of metrics.
+    """A ``PrimitiveJob`` that also tells what ran. Estimators and gradients return it.
 
-    Eight jobs compute at a time; the others are QUEUED. A job that waits for another one, or whose progress callback
-    takes long, makes way for one of them, so that jobs may wait for each other.
+    Eight jobs compute at a time, and all other jobs are QUEUED. A job that waits for another job, or whose progress
+    callback takes long, lets a queued job compute meanwhile, so jobs may wait for each other.
 
-    ``cancel()`` and Ctrl-C in ``result()`` stop a job within a second, also one that runs. ``if not job.cancel():``
-    then means that the job was too fast: its result is there.
+    ``cancel()`` stops a job within a second, even a running job; Ctrl-C during ``result()`` does the same. If
+    ``cancel()`` returns False, the job had already ended.
+
+    >>> from qiskit import QuantumCircuit
+    >>> from qiskit_fused import FusedEstimator
+    >>> job = FusedEstimator(device="cpu").run([(QuantumCircuit(1), "Z")])
+    >>> job.result()[0].data.evs.item()
+    1.0
+    >>> job.status().name, job.metrics()["rows"]
+    ('DONE', 1)
     """
 
     _metrics: dict[str, Any]
@@ -44,7 +52,11 @@ class FusedJob(AlgorithmJob):
         return f"FusedJob({self.job_id()!r}, {self.status().name if is_submitted else 'not submitted'})"
 
     def submit(self) -> None:
-        """Start the job, on the CUDA device and stream that are current in this thread."""
+        """Start the job. It runs on the CUDA device and stream that are current in the calling thread.
+
+        Raises:
+            JobError: if the job was submitted before.
+        """
         if self._future is not None:
             raise JobError("Primitive job has been submitted already.")
         wants_gpu = any(
@@ -63,8 +75,8 @@ class FusedJob(AlgorithmJob):
         """Wait for the job and return its result.
 
         Raises:
-            RuntimeError: "the evaluation was cancelled.", once its thread has stopped.
-            Exception: what the job raised.
+            RuntimeError: "the evaluation was cancelled.", as soon as the thread of a cancelled job has stopped.
+            Exception: any error that the job raised.
         """
         if self._result is None:
             self._check_submitted()
@@ -105,9 +117,10 @@ class FusedJob(AlgorithmJob):
             raise
 
     def status(self) -> JobStatus:
-        """Return the status: CANCELLED as soon as ``cancel()`` has returned True, QUEUED before the job has a thread.
+        """Return the status of the job.
 
-        (For a ``PrimitiveJob`` of Qiskit, waiting for a thread is an ERROR for good.)
+        It is CANCELLED as soon as ``cancel()`` has returned True, and QUEUED before the job has a thread. A
+        ``PrimitiveJob`` of Qiskit that waits for a thread has the status ERROR, and keeps it.
         """
         if self._status is None and self._future is not None:
             assert self._cancellation is not None
@@ -121,8 +134,8 @@ class FusedJob(AlgorithmJob):
         """Cancel the job: it does not begin, or stops within a second.
 
         Returns:
-            True when the job is cancelled: ``cancelled()`` is true from now on, and ``result()`` raises a RuntimeError.
-            False when the job has ended already, with a result or an error.
+            True if the job is cancelled: ``cancelled()`` is true from now on, and ``result()`` raises a RuntimeError.
+            False if the job had already ended, with a result or an error.
         """
         self._check_submitted()
         assert self._cancellation is not None
@@ -132,9 +145,17 @@ class FusedJob(AlgorithmJob):
         return is_cancelled
 
     def metrics(self) -> dict[str, Any]:
-        """Wait for the job and return what ran: device, dtype, kernels, sweeps, chunks, bytes, rows, pairs, seconds.
+        """Wait for the job and return what ran, by name.
 
-        Where workers of an executor shared it, also portions; bytes are then the most that one worker used.
+        Returns:
+            A dict, whose entries depend on what ran. The main ones are the ``device``, the ``dtype``, the name of the
+            ``kernels``, the numbers of ``rows``, of (row, observable) ``pairs``, of ``sweeps`` and of ``chunks`` of a
+            state, the peak ``bytes``, and the ``seconds``. If workers of an executor shared the rows, ``portions`` is
+            the number of parts, and ``bytes`` is the largest peak of a worker.
+
+        Raises:
+            RuntimeError: if the job was cancelled.
+            Exception: any error that the job raised.
         """
         self.result()
         return dict(self._metrics)

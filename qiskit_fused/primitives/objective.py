@@ -29,10 +29,20 @@ class _HasOptions(Protocol):
 
 
 class Objective:
-    """An expectation value as a function of x (P,), made by `FusedEstimatorGradient.objective`.
+    """An expectation value as a function of one point, made by `FusedEstimatorGradient.objective`.
 
-    ``objective(x)`` returns the value, a float, and its gradient, float64 (P,), from the same sweeps;
-    ``objective.value(x)`` and ``objective.gradient(x)`` return one of both. The value alone takes one forward sweep.
+    ``objective(x)`` returns ``E(x) = <0|U(x)^+ O U(x)|0>``, a float, and its gradient ``dE/dx_p``, float64 (P,), by the
+    same sweeps. ``objective.value(x)`` returns the value alone, by one forward sweep. ``objective.gradient(x)`` returns
+    the gradient alone.
+
+    >>> from qiskit import QuantumCircuit
+    >>> from qiskit_fused import FusedEstimatorGradient
+    >>> circuit = QuantumCircuit(1)
+    >>> _ = circuit.ry(Parameter("a"), 0)
+    >>> objective = FusedEstimatorGradient().objective(circuit, "Z")
+    >>> value, gradient = objective([0.5])
+    >>> round(value, 3), gradient.round(3).tolist()
+    (0.878, [-0.479])
 
     Attributes:
         parameters: the P parameters, in the order of x.
@@ -68,14 +78,16 @@ class Objective:
         self.parameters = tuple(known[column] for column in self._free)
 
     def __call__(self, x: Any) -> tuple[float, np.ndarray]:
-        """Return the value, and the gradient (P,).
+        """Return the value, and the gradient float64 (P,).
 
         Args:
             x: real numbers (P,), in the order of ``parameters``; or a dict of values by name.
 
         Raises:
             TypeError: for values that are not real numbers.
-            ValueError: for another number of values, or values that are not finite.
+            ValueError: for another number of values, or values or derivatives that are not finite.
+
+        Cost: one forward and one adjoint sweep.
         """
         values, gradients = differentiate_rows(
             self._engine.fused_options,
@@ -88,7 +100,7 @@ class Objective:
         return float(values[0, 0]), gradients[0, 0]
 
     def value(self, x: Any) -> float:
-        """Return the value alone."""
+        """Return the value alone, by one forward sweep. The argument and the errors are as in a call."""
         row, options, compiled = self._row_of(x), self._engine.fused_options, self._compiled
         with Progress(options.progress, (Part.of(compiled, 1) for _ in range(1))) as progress:
             progress.next_part()
@@ -97,7 +109,7 @@ class Objective:
         return float(found.values[0])
 
     def gradient(self, x: Any) -> np.ndarray:
-        """Return the gradient (P,) alone."""
+        """Return the gradient alone, float64 (P,). The argument, the errors and the cost are as in a call."""
         return self(x)[1]
 
     def __repr__(self) -> str:
