@@ -72,8 +72,8 @@ def _same_number(values: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np
             states = np.broadcast_to(states, (len(values), states.shape[1]))
         else:
             raise ValueError(
-                f"there are {len(states)} initial_states and {len(values)} rows of parameter_values; allowed: as many "
-                "of both, or one of either."
+                f"there are {len(states)} initial_states and {len(values)} rows of parameter_values; allowed: equal "
+                "numbers, one state, or one row."
             )
     return values, states
 

@@ -57,7 +57,7 @@ class Objective:
         if self._observables.shape not in ((), (1,)):
             raise ValueError(
                 f"objective takes one observable, and observable holds {self._observables.now().num_observables}; "
-                "add them up to one, or use value_and_gradient."
+                "add them up to one observable, or use value_and_gradient."
             )
         known = self._compiled.parameters
         self.parameters = known
