@@ -51,24 +51,24 @@ def assert_equal_up_to_phase(states, expected, dtype):
 @every_size
 def test_final_states_are_those_of_qiskits_statevector(make_engine, num_qubits, dtype):
     plan, operators, columns = question(num_qubits)
-    found = ask(make_engine(2), plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(final=True))
+    actual = ask(make_engine(2), plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(final=True))
     circuit = circuit_of(num_qubits)
     expected = np.array([Statevector(circuit.assign_parameters(row[: circuit.num_parameters])).data for row in columns])
     order = np.zeros(1, np.int64)
     for bit in np.argsort(plan.wires):  # the circuit qubit of bit 0, of bit 1, ...
         order = np.concatenate([order, order | 1 << bit])
-    assert_equal_up_to_phase(found.final_states, expected[:, order], dtype)
-    assert found.values.shape == (0,)
+    assert_equal_up_to_phase(actual.final_states, expected[:, order], dtype)
+    assert actual.values.shape == (0,)
 
 
 @every_size
 def test_final_states_come_with_values_of_pairs(make_engine, num_qubits, dtype):
     plan, operators, columns = question(num_qubits)
     pairs = all_pairs(3, 2)
-    found = ask(make_engine(2), plan, operators, columns, pairs, dtype=dtype, ends=Ends(final=True))
+    actual = ask(make_engine(2), plan, operators, columns, pairs, dtype=dtype, ends=Ends(final=True))
     terms = operators.restrict(plan.wires)
-    expected = [np.vdot(psi, apply_observable(terms, k, psi)).real for psi in found.final_states for k in range(2)]
-    np.testing.assert_allclose(found.values, expected, atol=10 * TOLERANCE[dtype])
+    expected = [np.vdot(psi, apply_observable(terms, k, psi)).real for psi in actual.final_states for k in range(2)]
+    np.testing.assert_allclose(actual.values, expected, atol=10 * TOLERANCE[dtype])
 
 
 @every_size
@@ -83,7 +83,7 @@ def test_cotangents_of_final_states_give_the_gradients_of_what_they_come_from(
     psi = ask(engine, plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(initial, final=True)).final_states
     terms = operators.restrict(plan.wires)
     cotangents = np.array([2 * sum(w * apply_observable(terms, k, row) for k, w in enumerate(weights)) for row in psi])
-    found = ask(
+    actual = ask(
         engine,
         plan,
         operators,
@@ -105,9 +105,9 @@ def test_cotangents_of_final_states_give_the_gradients_of_what_they_come_from(
         ends=Ends(initial, from_states),
     )
     scale = 4 * max(1.0, np.abs(expected.gradients).max(initial=0))
-    np.testing.assert_allclose(found.gradients, expected.gradients, rtol=0, atol=scale * TOLERANCE[dtype])
+    np.testing.assert_allclose(actual.gradients, expected.gradients, rtol=0, atol=scale * TOLERANCE[dtype])
     if from_states:
-        np.testing.assert_allclose(found.state_gradients, expected.state_gradients, atol=4 * TOLERANCE[dtype])
+        np.testing.assert_allclose(actual.state_gradients, expected.state_gradients, atol=4 * TOLERANCE[dtype])
 
 
 def test_the_reference_engine_takes_and_gives_states_at_the_end():
@@ -115,10 +115,10 @@ def test_the_reference_engine_takes_and_gives_states_at_the_end():
     engine, terms = ReferenceEngine(), operators.restrict(plan.wires)
     psi = ask(engine, plan, operators, columns, NO_PAIRS, ends=Ends(final=True)).final_states
     cotangents = np.array([2 * apply_observable(terms, 0, row) for row in psi])
-    found = ask(engine, plan, operators, columns, NO_PAIRS, gradient=True, ends=Ends(final_cotangents=cotangents))
+    actual = ask(engine, plan, operators, columns, NO_PAIRS, gradient=True, ends=Ends(final_cotangents=cotangents))
     pairs = np.arange(3, dtype=np.int32), np.zeros(3, np.int32)
     expected = ask(engine, plan, operators, columns, pairs, gradient=True)
-    np.testing.assert_allclose(found.gradients, expected.gradients, atol=1e-12)
+    np.testing.assert_allclose(actual.gradients, expected.gradients, atol=1e-12)
 
 
 @every_size

@@ -116,10 +116,10 @@ def test_very_many_strings_on_states_cut_into_chunks_turn_amplitudes_by_their_su
 
     plan, operators = plan_of(many_strings(num_qubits, layers=1), total_z(num_qubits))
     angles, step = np.array([0.3, 0.7, -0.4]), 1e-5
-    found = ask(make_engine(2), plan, operators, angles[None], all_pairs(1, 1), gradient=True, dtype=dtype)
+    actual = ask(make_engine(2), plan, operators, angles[None], all_pairs(1, 1), gradient=True, dtype=dtype)
     slopes = [(energy(angles + step * unit) - energy(angles - step * unit)) / (2 * step) for unit in np.eye(3)]
-    assert found.values[0] == pytest.approx(energy(angles), abs=num_qubits * TOLERANCE[dtype])
-    np.testing.assert_allclose(found.gradients[0], slopes, atol=max(1e-7, 100 * TOLERANCE[dtype]))
+    assert actual.values[0] == pytest.approx(energy(angles), abs=num_qubits * TOLERANCE[dtype])
+    np.testing.assert_allclose(actual.gradients[0], slopes, atol=max(1e-7, 100 * TOLERANCE[dtype]))
 
 
 @pytest.mark.parametrize("angle", [0.0, np.pi, -np.pi, 2 * np.pi, np.pi / 2])
@@ -200,9 +200,9 @@ def test_one_plan_may_be_evaluated_from_several_threads_at_once(make_engine, eng
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda question: answer(engine, question), questions * repeats))
     expected = [answer(make_engine(1), question) for question in questions]
-    for result, wanted in zip(results, expected * repeats):
-        assert np.array_equal(result.values, wanted.values)
-        assert wanted.gradients is None or np.array_equal(result.gradients, wanted.gradients)
+    for result, reference in zip(results, expected * repeats):
+        assert np.array_equal(result.values, reference.values)
+        assert reference.gradients is None or np.array_equal(result.gradients, reference.gradients)
 
 
 def test_only_the_pairs_asked_for_are_evaluated(make_engine):
@@ -246,14 +246,14 @@ def test_cotangents_give_the_weighted_sum_of_the_jacobian_of_each_row(make_engin
     jacobian = ask(make_engine(), *question, **options, dtype=dtype)
     expected = ask(ReferenceEngine(), *question, **options, cotangents=WEIGHTS)
     for num_threads in (1, 2):
-        found = ask(make_engine(num_threads), *question, **options, dtype=dtype, cotangents=WEIGHTS)
-        assert found.gradients.shape == (4, plan.program.num_columns)
-        assert not found.gradients[2].any()
-        assert_agree(found, expected, dtype)
-        summed = np.zeros_like(found.gradients)
+        actual = ask(make_engine(num_threads), *question, **options, dtype=dtype, cotangents=WEIGHTS)
+        assert actual.gradients.shape == (4, plan.program.num_columns)
+        assert not actual.gradients[2].any()
+        assert_agree(actual, expected, dtype)
+        summed = np.zeros_like(actual.gradients)
         np.add.at(summed, WEIGHTED_PAIRS[0], WEIGHTS[:, None] * jacobian.gradients)
-        np.testing.assert_allclose(found.gradients, summed, rtol=0, atol=4 * TOLERANCE[dtype])
-        np.testing.assert_allclose(found.values, jacobian.values, rtol=0, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(actual.gradients, summed, rtol=0, atol=4 * TOLERANCE[dtype])
+        np.testing.assert_allclose(actual.values, jacobian.values, rtol=0, atol=TOLERANCE[dtype])
 
 
 def test_cotangents_of_random_circuits_agree_with_the_reference(engine_name, make_engine):
@@ -264,8 +264,8 @@ def test_cotangents_of_random_circuits_agree_with_the_reference(engine_name, mak
         question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
         expected = ask(ReferenceEngine(), *question, gradient=True, cotangents=weights)
         for dtype in TOLERANCE:
-            found = ask(make_engine(), *question, gradient=True, cotangents=weights, dtype=dtype)
-            assert_agree(found, expected, dtype)
+            actual = ask(make_engine(), *question, gradient=True, cotangents=weights, dtype=dtype)
+            assert_agree(actual, expected, dtype)
 
     check_random_circuits(engine_name, check, max_examples=30)
 
@@ -273,6 +273,6 @@ def test_cotangents_of_random_circuits_agree_with_the_reference(engine_name, mak
 def test_zero_cotangents_give_zero_gradients_and_all_values(make_engine, dtype):
     plan, operators = plan_of(random_circuit(4, 12, seed=9), random_observables(4, 9))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    found = ask(make_engine(), *question, gradient=True, cotangents=np.zeros(6), dtype=dtype)
-    assert not found.gradients.any()
-    np.testing.assert_allclose(found.values, ask(ReferenceEngine(), *question).values, atol=TOLERANCE[dtype])
+    actual = ask(make_engine(), *question, gradient=True, cotangents=np.zeros(6), dtype=dtype)
+    assert not actual.gradients.any()
+    np.testing.assert_allclose(actual.values, ask(ReferenceEngine(), *question).values, atol=TOLERANCE[dtype])

@@ -43,8 +43,8 @@ def assert_method_agrees(engine, circuit, method, dtype="complex128", *, imagina
     options = {"gradient": True, "imaginary": imaginary}
     options["cotangents"] = np.linspace(-1, 1, len(pairs[0])) if weighted else None
     expected = ask(ReferenceEngine(), plan, operators, columns, pairs, **options)
-    found = ask(engine, plan, operators, columns, pairs, **options, dtype=dtype, method=method)
-    assert_agree(found, expected, dtype)
+    actual = ask(engine, plan, operators, columns, pairs, **options, dtype=dtype, method=method)
+    assert_agree(actual, expected, dtype)
 
 
 @every_method

@@ -66,8 +66,8 @@ def expectation(circuit, operator, values):
 @settings(max_examples=40, deadline=None)
 def test_values_and_gradients_are_those_of_statevector(circuit):
     operators, values = random_operators(circuit.num_qubits), values_of(circuit)
-    found, gradients = evaluate(circuit, operators, values, gradient=True)
-    np.testing.assert_allclose(found, [expectation(circuit, operator, values) for operator in operators], atol=1e-10)
+    actual, gradients = evaluate(circuit, operators, values, gradient=True)
+    np.testing.assert_allclose(actual, [expectation(circuit, operator, values) for operator in operators], atol=1e-10)
     for column in range(circuit.num_parameters):
         step = np.zeros(circuit.num_parameters)
         step[column] = 1e-5

@@ -141,16 +141,16 @@ def test_a_job_runs_on_the_device_and_stream_it_was_submitted_from(world):
         job = FusedJob(where, FusedOptions(device="cuda"))
         job.submit()
         run(SMALL, device="cuda").result()
-    device, found, thread = job.result()
-    assert (device, found) == (1, stream) and thread is not threading.current_thread()
+    device, current_stream, thread = job.result()
+    assert (device, current_stream) == (1, stream) and thread is not threading.current_thread()
     assert [key[1].name for key in execution._engines] == ["Fake 1"]
     run(SMALL, device="cuda").result()
     assert [key[1].name for key in execution._engines] == ["Fake 1", "Fake 0"]
 
 
 def test_a_job_of_the_cpu_does_not_ask_cuda_anything(world):
-    asked = []
-    world(cupy := make_cupy(getDevice=lambda: asked.append("device"), getDeviceCount=lambda: asked.append("count")))
-    cupy.cuda.get_current_stream = cupy.cuda.Device = lambda *_: asked.append("stream or device")
+    calls = []
+    world(cupy := make_cupy(getDevice=lambda: calls.append("device"), getDeviceCount=lambda: calls.append("count")))
+    cupy.cuda.get_current_stream = cupy.cuda.Device = lambda *_: calls.append("stream or device")
     assert run(SMALL, device="cpu").metrics()["device"] == "cpu"
-    assert not asked
+    assert not calls

@@ -133,8 +133,10 @@ def test_neighbouring_terms_of_sixty_qubits_take_one_call():
     gradient = FusedEstimatorGradient()
     evs, gradients = gradient.value_and_gradient(circuit, observables, values)
     np.testing.assert_allclose(evs[0], one_by_one, atol=1e-10)
-    for observable, found in zip(observables[::20], gradients[0, ::20]):
-        np.testing.assert_allclose(found, gradient.value_and_gradient(circuit, observable, values)[1][0, 0], atol=1e-10)
+    for observable, actual in zip(observables[::20], gradients[0, ::20]):
+        np.testing.assert_allclose(
+            actual, gradient.value_and_gradient(circuit, observable, values)[1][0, 0], atol=1e-10
+        )
     of_total = gradient.value_and_gradient(circuit, total, values)[1]
     np.testing.assert_allclose(of_total[0, 0], gradients[0].sum(axis=0), atol=1e-9)
 
@@ -149,10 +151,10 @@ def test_more_than_64_qubits_are_simulated_where_observables_see_few(num_qubits)
     last = np.arange(num_qubits - 8, num_qubits)
     values_of_last = values.reshape(3, -1)[:, last].ravel()
     gradient = FusedEstimatorGradient()
-    found = gradient.value_and_gradient(circuit, at_the_end(num_qubits), values)
+    actual = gradient.value_and_gradient(circuit, at_the_end(num_qubits), values)
     expected = gradient.value_and_gradient(small, at_the_end(8), values_of_last)
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-12)
-    gradients = found[1].reshape(3, -1)
+    np.testing.assert_allclose(actual[0], expected[0], atol=1e-12)
+    gradients = actual[1].reshape(3, -1)
     np.testing.assert_allclose(gradients[:, last], expected[1].reshape(3, -1), atol=1e-12)
     assert not gradients[:, : last[0]].any()
 
@@ -160,11 +162,11 @@ def test_more_than_64_qubits_are_simulated_where_observables_see_few(num_qubits)
 def test_the_reference_engine_runs_the_cones_of_wide_circuits():
     circuit, observables = brickwork(80, 2), neighbours(80)[::9]
     values = angles_of(circuit)
-    found = [
+    actual = [
         FusedEstimatorGradient(device=device).value_and_gradient(circuit, observables, values)
         for device in ("cpu", "reference")
     ]
-    for ours, expected in zip(*found):
+    for ours, expected in zip(*actual):
         np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
@@ -279,8 +281,8 @@ def test_networks_jobs_and_gradients_of_lists_run_in_cones():
             executor=executor,
             progress=lambda done, total: steps.append(done / total),
         )
-        found, of_inputs, of_weights = qnn.value_and_vjp(values[:, :10], values[0, 10:], cotangents)
-        np.testing.assert_allclose(found, evs, atol=1e-11)
+        actual, of_inputs, of_weights = qnn.value_and_vjp(values[:, :10], values[0, 10:], cotangents)
+        np.testing.assert_allclose(actual, evs, atol=1e-11)
         np.testing.assert_allclose(of_inputs, expected[:, :10], atol=1e-10)
         np.testing.assert_allclose(of_weights, expected[:, 10:].sum(axis=0), atol=1e-10)
         np.testing.assert_allclose(qnn.backward(values[:, :10], values[0, 10:])[1], gradients[:, :, 10:], atol=1e-10)
@@ -288,8 +290,8 @@ def test_networks_jobs_and_gradients_of_lists_run_in_cones():
     assert all(0.0 <= step <= 1.0 for step in steps)
     # The job evaluates observable k in row k only.
     job = FusedEstimatorGradient().run([circuit] * 3, observables[:3], values)
-    for k, found in enumerate(job.result().gradients):
-        np.testing.assert_allclose(found, gradients[k, k], atol=1e-11)
+    for k, actual in enumerate(job.result().gradients):
+        np.testing.assert_allclose(actual, gradients[k, k], atol=1e-11)
     assert job.metrics()["pairs"] == 3
 
 
@@ -303,9 +305,9 @@ def test_constants_and_terms_on_idle_qubits_cost_nothing():
     expected = float(values_of(circuit, active, values)) + 7.0
     assert values_of(circuit, operator, values) == pytest.approx(expected, abs=1e-12)
     each = [SparsePauliOp.from_sparse_list([term], 90) for term in terms]
-    found = values_of(circuit, each, values)
-    np.testing.assert_allclose(found[-3:], [5.0, 2.0, 0.0], atol=1e-12)
-    assert found.sum() == pytest.approx(expected, abs=1e-12)
+    actual = values_of(circuit, each, values)
+    np.testing.assert_allclose(actual[-3:], [5.0, 2.0, 0.0], atol=1e-12)
+    assert actual.sum() == pytest.approx(expected, abs=1e-12)
 
 
 def test_results_of_all_cones_count_beside_the_states_of_a_block_of_rows():

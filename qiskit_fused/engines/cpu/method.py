@@ -278,7 +278,7 @@ class Options:
         if of_states <= self.limit:
             figures += f", with tables, sums and arrays {format_bytes(total)}"
         # All bytes that do not grow with the batch double with each qubit.
-        needed = max(total - arrays, of_states)
+        needed = max(total - arrays, of_states + 1)  # tables take bytes beside the states
         missing = (-(-needed // max(int(self.limit), 1)) - 1).bit_length()
         if (smaller := plan.num_qubits - missing) > 0:
             limit += f", enough for {count_text(smaller, 'qubit')}"

@@ -83,12 +83,12 @@ def test_gradients_after_values_are_those_of_an_engine_that_knows_nothing(change
     ask(engine, plan, operators, columns, pairs, dtype=dtype)
     columns = columns.copy()
     columns[{"nothing": [], "a row": [3], "all rows": slice(None)}[change]] += 0.1
-    found, expected = (
+    actual, expected = (
         ask(one, plan, operators, columns, pairs, gradient=True, imaginary=imaginary, dtype=dtype)
         for one in (engine, CpuEngine())
     )
-    np.testing.assert_array_equal(found.values, expected.values)
-    np.testing.assert_array_equal(found.gradients, expected.gradients)
+    np.testing.assert_array_equal(actual.values, expected.values)
+    np.testing.assert_array_equal(actual.gradients, expected.gradients)
 
 
 def test_calls_of_several_threads_at_once_have_workers_of_their_own():
@@ -100,9 +100,9 @@ def test_calls_of_several_threads_at_once_have_workers_of_their_own():
         return [ask(engine, plan, operators, columns + k, pairs, gradient=True) for _ in range(10)]
 
     with ThreadPoolExecutor(4) as pool:
-        for found, one in zip(pool.map(repeat, range(4)), expected):
-            assert all(np.array_equal(again.values, one.values) for again in found)
-            assert all(np.array_equal(again.gradients, one.gradients) for again in found)
+        for actual, reference in zip(pool.map(repeat, range(4)), expected):
+            assert all(np.array_equal(repeated.values, reference.values) for repeated in actual)
+            assert all(np.array_equal(repeated.gradients, reference.gradients) for repeated in actual)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -230,21 +230,21 @@ def test_gradients_that_begin_from_the_states_of_a_call_for_values_have_the_same
     columns = rows_of(plan.program)
     others, pairs = columns[::-1].copy(), all_pairs(3, 2)
     engine = CpuEngine(2)
-    wanted = ask(CpuEngine(), plan, operators, columns, pairs, gradient=True, dtype=dtype)
+    expected = ask(CpuEngine(), plan, operators, columns, pairs, gradient=True, dtype=dtype)
     for before in (columns, others, columns[:2]):
         ask(engine, plan, operators, before, all_pairs(len(before), 2), dtype=dtype)
         for _ in range(2):
-            found = ask(engine, plan, operators, columns, pairs, gradient=True, dtype=dtype)
-            np.testing.assert_array_equal(found.gradients, wanted.gradients)
-            np.testing.assert_array_equal(found.values, wanted.values)
+            actual = ask(engine, plan, operators, columns, pairs, gradient=True, dtype=dtype)
+            np.testing.assert_array_equal(actual.gradients, expected.gradients)
+            np.testing.assert_array_equal(actual.values, expected.values)
 
 
 def test_states_of_a_call_for_some_rows_serve_a_call_for_all_of_them():
     plan, operators = plan_of(random_circuit(5, 20, seed=4), random_observables(5, 4))
     columns, engine = rows_of(plan.program), CpuEngine()
     ask(engine, plan, operators, columns, (np.array([1], dtype=np.int32), np.array([0], dtype=np.int32)))
-    found = ask(engine, plan, operators, columns, all_pairs(3, 2), gradient=True)
-    assert_agree(found, ask(CpuEngine(), plan, operators, columns, all_pairs(3, 2), gradient=True), "complex128")
+    actual = ask(engine, plan, operators, columns, all_pairs(3, 2), gradient=True)
+    assert_agree(actual, ask(CpuEngine(), plan, operators, columns, all_pairs(3, 2), gradient=True), "complex128")
 
 
 def test_rounding_of_norms_does_not_add_up_over_equal_layers():

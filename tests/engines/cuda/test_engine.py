@@ -49,10 +49,10 @@ def make_question(num_qubits=8, num_rows=6, num_observables=2, num_gates=20):
     return plan, operators, rows_of(plan.program, num_rows=num_rows), all_pairs(num_rows, num_observables)
 
 
-def assert_equal_bits(found, expected):
-    assert np.array_equal(found.values, expected.values)
-    assert (found.gradients is None) == (expected.gradients is None)
-    assert expected.gradients is None or np.array_equal(found.gradients, expected.gradients)
+def assert_equal_bits(actual, expected):
+    assert np.array_equal(actual.values, expected.values)
+    assert (actual.gradients is None) == (expected.gradients is None)
+    assert expected.gradients is None or np.array_equal(actual.gradients, expected.gradients)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -67,12 +67,12 @@ def test_results_do_not_depend_on_chunks_bit_for_bit(mode, dtype):
     while True:
         memory = int(memory * 0.7)
         try:
-            found = ask(engine_on(memory=memory), *question, **options)
+            actual = ask(engine_on(memory=memory), *question, **options)
         except MemoryError:
             break
-        assert_equal_bits(found, whole)
-        assert found.stats["bytes"] <= 0.9 * memory
-        chunks.append(found.stats["chunks"])
+        assert_equal_bits(actual, whole)
+        assert actual.stats["bytes"] <= 0.9 * memory
+        chunks.append(actual.stats["chunks"])
     assert chunks == sorted(chunks)
     # With the least memory, a chunk has the states of one row, or of one pair.
     assert 2 in chunks and chunks[-1] >= (12 if mode == "jacobian" else 6)
@@ -81,15 +81,15 @@ def test_results_do_not_depend_on_chunks_bit_for_bit(mode, dtype):
 def test_a_row_with_many_observables_is_split(dtype):
     question = make_question(num_rows=2, num_observables=7)
     whole = ask(engine_on(), *question, gradient=True, dtype=dtype)
-    found = ask(engine_on(memory_limit=whole.stats["bytes"] // 3), *question, gradient=True, dtype=dtype)
-    assert found.stats["chunks"] >= 4
-    assert_equal_bits(found, whole)
+    actual = ask(engine_on(memory_limit=whole.stats["bytes"] // 3), *question, gradient=True, dtype=dtype)
+    assert actual.stats["chunks"] >= 4
+    assert_equal_bits(actual, whole)
     weights = WEIGHTS[np.arange(14) % 12]
     whole = ask(engine_on(), *question, gradient=True, cotangents=weights, dtype=dtype)
     limit = int(0.7 * whole.stats["bytes"])
-    found = ask(engine_on(memory_limit=limit), *question, gradient=True, cotangents=weights, dtype=dtype)
-    assert found.stats["chunks"] == 2
-    assert_equal_bits(found, whole)
+    actual = ask(engine_on(memory_limit=limit), *question, gradient=True, cotangents=weights, dtype=dtype)
+    assert actual.stats["chunks"] == 2
+    assert_equal_bits(actual, whole)
 
 
 def test_chunks_stay_in_the_l2_cache_where_they_still_fill_the_device():
@@ -180,9 +180,9 @@ def test_bytes_of_start_states_are_predicted(mode, method, dtype):
     question = question[0], question[1], np.random.default_rng(1).normal(size=question[2].shape), question[3]
     if mode != "cotangents":
         options = {**MODES[mode], **starts, "dtype": dtype, "method": method}
-        found = ask(CudaEngine(EmulatedRuntime(num_multiprocessors=1000)), *question, **options).stats["bytes"]
+        actual = ask(CudaEngine(EmulatedRuntime(num_multiprocessors=1000)), *question, **options).stats["bytes"]
         foreseen = predict(question[0], 3, method, dtype, gradient=mode != "values", num_observables=2)
-        assert foreseen.bytes == found
+        assert foreseen.bytes == actual
 
 
 @pytest.mark.parametrize("method", ["reverse", "checkpoint"])
@@ -197,11 +197,11 @@ def test_start_states_do_not_depend_on_chunks_bit_for_bit(mode, method, dtype):
     engine = engine_on(runtime)
     ask(engine, *question, **options)
     count.peak = before = count.live  # the plan and the observables
-    found = ask(engine, *question, **options)
-    assert found.stats["chunks"] >= 3
-    assert_equal_bits(found, whole)
-    assert mode == "values" or np.array_equal(found.state_gradients, whole.state_gradients)
-    assert count.peak - before <= found.stats["bytes"]
+    actual = ask(engine, *question, **options)
+    assert actual.stats["chunks"] >= 3
+    assert_equal_bits(actual, whole)
+    assert mode == "values" or np.array_equal(actual.state_gradients, whole.state_gradients)
+    assert count.peak - before <= actual.stats["bytes"]
 
 
 class OutOfMemory(Exception):
@@ -231,9 +231,9 @@ def test_a_device_that_runs_out_of_memory_is_asked_again_for_less(mode, failing,
     ask(engine, *question, **MODES[mode])
     fail_allocations(runtime, lambda size: next(allocations) == failing)
     with caplog.at_level(logging.WARNING, logger="qiskit_fused"):
-        found = ask(engine, *question, **MODES[mode])
-    assert_equal_bits(found, expected)
-    assert found.stats["chunks"] >= 2 and found.stats["bytes"] <= expected.stats["bytes"] // 2
+        actual = ask(engine, *question, **MODES[mode])
+    assert_equal_bits(actual, expected)
+    assert actual.stats["chunks"] >= 2 and actual.stats["bytes"] <= expected.stats["bytes"] // 2
     (record,) = caplog.records
     assert "out of memory" in record.message and str(expected.stats["bytes"] // 2) in record.message
 
@@ -256,13 +256,13 @@ def test_a_device_that_never_has_enough_memory_ends_with_its_error(mode, num_obs
 
 
 def test_statistics_name_device_kernels_sweeps_chunks_and_bytes(dtype):
-    found = ask(engine_on(), *make_question(), gradient=True, dtype=dtype)
-    assert found.stats["gpu"] == "emulated"
-    assert f"2^5 amplitudes, {16 if dtype == 'complex64' else 8} a thread" in found.stats["kernels"]
-    assert {"sweeps", "chunks", "bytes"} <= set(found.stats)
-    assert found.stats["sweeps"] > 3 and found.stats["chunks"] == 1 and found.stats["bytes"] > 0
+    actual = ask(engine_on(), *make_question(), gradient=True, dtype=dtype)
+    assert actual.stats["gpu"] == "emulated"
+    assert f"2^5 amplitudes, {16 if dtype == 'complex64' else 8} a thread" in actual.stats["kernels"]
+    assert {"sweeps", "chunks", "bytes"} <= set(actual.stats)
+    assert actual.stats["sweeps"] > 3 and actual.stats["chunks"] == 1 and actual.stats["bytes"] > 0
     values = ask(engine_on(), *make_question(), dtype=dtype)
-    assert values.stats["sweeps"] < found.stats["sweeps"]
+    assert values.stats["sweeps"] < actual.stats["sweeps"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -270,10 +270,10 @@ def test_watch_ends_an_evaluation_with_an_error_wherever_it_is(mode, monkeypatch
     monkeypatch.setattr(pacing, "FIRST_AHEAD", 1)
     monkeypatch.setattr(pacing, "LEAST_WAIT", 0)  # makes the host wait for every sweep
     question = make_question()
-    engine, asked = engine_on(memory_limit=60_000), []
-    expected = ask(engine, *question, **MODES[mode], watch=lambda done, total: asked.append(0))
-    assert len(asked) > expected.stats["sweeps"]
-    for last in {0, len(asked) // 2, len(asked) - 1}:
+    engine, watched = engine_on(memory_limit=60_000), []
+    expected = ask(engine, *question, **MODES[mode], watch=lambda done, total: watched.append(0))
+    assert len(watched) > expected.stats["sweeps"]
+    for last in {0, len(watched) // 2, len(watched) - 1}:
         answers = iter([False] * last + [True])
         with pytest.raises(RuntimeError, match="cancelled"):
             ask(engine, *question, **MODES[mode], watch=lambda done, total, answers=answers: next(answers))
@@ -299,10 +299,10 @@ def test_threads_share_an_engine_with_little_memory():
     questions = [(make_question(n, num_rows=rows), mode) for n, rows in ((3, 6), (6, 6), (8, 6)) for mode in MODES]
     expected = [ask(engine_on(), *question, **MODES[mode]) for question, mode in questions]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda asked: ask(engine, *asked[0], **MODES[asked[1]]), questions * 3))
-    for result, wanted in zip(found, expected * 3):
-        assert_equal_bits(result, wanted)
-    assert max(result.stats["chunks"] for result in found) > 1
+        actual = list(pool.map(lambda case: ask(engine, *case[0], **MODES[case[1]]), questions * 3))
+    for result, reference in zip(actual, expected * 3):
+        assert_equal_bits(result, reference)
+    assert max(result.stats["chunks"] for result in actual) > 1
 
 
 @pytest.mark.parametrize(("shared_memory", "passes"), [(232448, 1), (65536, 2)])
@@ -311,9 +311,9 @@ def test_a_state_of_one_qubit_more_than_a_tile_is_one_tile_where_it_fits(shared_
     num_qubits = 13 if dtype == "complex64" else 12
     plan, operators = plan_of(random_circuit(num_qubits, 10, seed=4), total_z(num_qubits))
     question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 1)
-    found = ask(engine, *question, gradient=True, dtype=dtype)
-    assert (found.stats["sweeps"] == 2) == (passes == 1)
-    assert_agree(found, ask(ReferenceEngine(), *question, gradient=True), dtype)
+    actual = ask(engine, *question, gradient=True, dtype=dtype)
+    assert (actual.stats["sweeps"] == 2) == (passes == 1)
+    assert_agree(actual, ask(ReferenceEngine(), *question, gradient=True), dtype)
 
 
 @pytest.mark.parametrize(("shared_memory", "tile_qubits"), [(65536, (11, 10)), (49152, (11, 10)), (232448, (12, 11))])
@@ -324,9 +324,9 @@ def test_tiles_fit_the_shared_memory_of_the_device(shared_memory, tile_qubits, d
     # The emulated device refuses a launch that requests more shared memory than it has.
     plan, operators = plan_of(random_circuit(14, 10, seed=4), total_z(14))
     question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 1)
-    found = ask(engine, *question, gradient=True, dtype=dtype)
-    assert f"2^{expected} amplitudes" in found.stats["kernels"]
-    assert_agree(found, ask(ReferenceEngine(), *question, gradient=True), dtype)
+    actual = ask(engine, *question, gradient=True, dtype=dtype)
+    assert f"2^{expected} amplitudes" in actual.stats["kernels"]
+    assert_agree(actual, ask(ReferenceEngine(), *question, gradient=True), dtype)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -337,11 +337,11 @@ def test_rows_that_no_pair_names_are_never_looked_at(mode, dtype):
     options = dict(MODES[mode])
     if "cotangents" in options:
         options["cotangents"] = np.array([1.0, -2.0, 0.5])
-    found = ask(engine_on(), plan, operators, columns, (rows, chosen), **options, dtype=dtype)
+    actual = ask(engine_on(), plan, operators, columns, (rows, chosen), **options, dtype=dtype)
     expected = ask(ReferenceEngine(), plan, operators, columns, (rows, chosen), **options)
-    assert_agree(found, expected, dtype)
+    assert_agree(actual, expected, dtype)
     if "cotangents" in options:
-        assert not found.gradients[[0, 2, 3]].any()
+        assert not actual.gradients[[0, 2, 3]].any()
 
 
 def test_nothing_is_read_that_was_not_written(dtype):
@@ -350,8 +350,8 @@ def test_nothing_is_read_that_was_not_written(dtype):
     for tile_qubits in (4, 5, 6):
         engine = engine_on(check=True, tile_qubits=tile_qubits)
         for mode in ("values", "jacobian"):
-            found = ask(engine, *question, **MODES[mode], dtype=dtype)
-            assert_agree(found, ask(ReferenceEngine(), *question, **MODES[mode]), dtype)
+            actual = ask(engine, *question, **MODES[mode], dtype=dtype)
+            assert_agree(actual, ask(ReferenceEngine(), *question, **MODES[mode]), dtype)
     assert set(TOLERANCE) == {"complex64", "complex128"}
 
 

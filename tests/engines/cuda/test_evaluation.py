@@ -34,14 +34,14 @@ def every_second(num_columns):
     return np.arange(num_columns) % 2 == 0
 
 
-def assert_sums_agree(found, expected, summed, dtype):
+def assert_sums_agree(actual, expected, summed, dtype):
     """Compare the sums of summed columns, and the other columns row by row."""
     scale = TOLERANCE[dtype] * max(1.0, np.abs(expected.gradients).max()) * np.sqrt(len(expected.gradients))
-    assert found.gradients.shape == expected.gradients.shape
-    np.testing.assert_allclose(found.gradients[:, ~summed], expected.gradients[:, ~summed], rtol=0, atol=scale)
-    sums, wanted = (one.gradients[:, summed].sum(axis=0) for one in (found, expected))
-    np.testing.assert_allclose(sums, wanted, rtol=0, atol=scale)
-    np.testing.assert_allclose(found.values, expected.values, rtol=0, atol=scale)
+    assert actual.gradients.shape == expected.gradients.shape
+    np.testing.assert_allclose(actual.gradients[:, ~summed], expected.gradients[:, ~summed], rtol=0, atol=scale)
+    sums, expected_sums = (evaluation.gradients[:, summed].sum(axis=0) for evaluation in (actual, expected))
+    np.testing.assert_allclose(sums, expected_sums, rtol=0, atol=scale)
+    np.testing.assert_allclose(actual.values, expected.values, rtol=0, atol=scale)
 
 
 @pytest.mark.parametrize("which", ["some", "all", "none"])
@@ -52,13 +52,13 @@ def test_columns_are_summed_over_rows(which, num_rows, dtype):
     summed = {"some": every_second(num_columns), "all": np.ones(num_columns, bool), "none": np.zeros(num_columns, bool)}
     engine, turned = (CudaEngine(EmulatedRuntime(check=True, seed=seed)) for seed in (0, 5))
     expected = ask(engine, *question, **options, dtype=dtype)
-    found = ask(engine, *question, **options, dtype=dtype, sum_columns=summed[which])
-    assert_sums_agree(found, expected, summed[which], dtype)
-    assert np.array_equal(found.gradients[:, ~summed[which]], expected.gradients[:, ~summed[which]])
+    actual = ask(engine, *question, **options, dtype=dtype, sum_columns=summed[which])
+    assert_sums_agree(actual, expected, summed[which], dtype)
+    assert np.array_equal(actual.gradients[:, ~summed[which]], expected.gradients[:, ~summed[which]])
     if which != "none":
-        assert not found.gradients[1:, summed[which]].any()
+        assert not actual.gradients[1:, summed[which]].any()
     again = ask(turned, *question, **options, dtype=dtype, sum_columns=summed[which])
-    assert np.array_equal(again.gradients, found.gradients)
+    assert np.array_equal(again.gradients, actual.gradients)
 
 
 def test_sums_of_chunks_add_up(dtype):
@@ -68,19 +68,19 @@ def test_sums_of_chunks_add_up(dtype):
     whole = ask(engine_on(), *question, **options, dtype=dtype, sum_columns=summed)
     for share in (0.6, 0.2):
         limit = int(share * whole.stats["bytes"])
-        found = ask(engine_on(memory_limit=limit), *question, **options, dtype=dtype, sum_columns=summed)
-        assert found.stats["chunks"] > 1
-        assert_sums_agree(found, expected, summed, dtype)
+        actual = ask(engine_on(memory_limit=limit), *question, **options, dtype=dtype, sum_columns=summed)
+        assert actual.stats["chunks"] > 1
+        assert_sums_agree(actual, expected, summed, dtype)
         scale = np.abs(whole.gradients).max()
-        np.testing.assert_allclose(found.gradients, whole.gradients, rtol=0, atol=1e-14 * scale)
+        np.testing.assert_allclose(actual.gradients, whole.gradients, rtol=0, atol=1e-14 * scale)
 
 
 def test_sums_are_asked_for_with_cotangents_only():
     question, options = weighted_question(num_rows=3)
     summed = every_second(question[2].shape[1])
     expected = ask(CudaEngine(EmulatedRuntime()), *question, gradient=True)
-    found = ask(CudaEngine(EmulatedRuntime()), *question, gradient=True, sum_columns=summed)
-    assert np.array_equal(found.gradients, expected.gradients)
+    actual = ask(CudaEngine(EmulatedRuntime()), *question, gradient=True, sum_columns=summed)
+    assert np.array_equal(actual.gradients, expected.gradients)
     plan, operators, columns, _ = question
     options["cotangents"] = np.zeros(0)
     nothing = ask(CudaEngine(EmulatedRuntime()), plan, operators, columns, NO_PAIRS, **options, sum_columns=summed)
@@ -136,10 +136,10 @@ def test_states_at_the_end_do_not_depend_on_chunks_bit_for_bit(kind, pairs, meth
     assert np.array_equal(whole.final_states, alone.final_states)
     if len(pairs[0]):
         assert_agree(whole, ask(engine_on(), *question, **options), dtype)
-    found = ask(engine_on(memory_limit=int(0.4 * whole.stats["bytes"])), *question, **options, ends=ends)
-    assert found.stats["chunks"] > 1
+    actual = ask(engine_on(memory_limit=int(0.4 * whole.stats["bytes"])), *question, **options, ends=ends)
+    assert actual.stats["chunks"] > 1
     for name in ("values", "gradients", "final_states"):
-        one, other = getattr(found, name), getattr(whole, name)
+        one, other = getattr(actual, name), getattr(whole, name)
         assert (one is None) == (other is None) and (one is None or np.array_equal(one, other)), name
 
 
@@ -177,9 +177,9 @@ def test_bytes_of_states_at_both_ends_are_predicted(kind, method, dtype):
         if kind == "cotangents":
             options["ends"] = Ends(final_cotangents=random_states(2, 14))
         engine = CudaEngine(EmulatedRuntime(num_multiprocessors=1000))
-        found = ask(engine, plan, operators, columns, NO_PAIRS, **options).stats["bytes"]
+        actual = ask(engine, plan, operators, columns, NO_PAIRS, **options).stats["bytes"]
         gradient = kind == "cotangents"
-        assert predict(plan, 2, method, dtype, gradient=gradient, num_observables=0, per_row=gradient).bytes == found
+        assert predict(plan, 2, method, dtype, gradient=gradient, num_observables=0, per_row=gradient).bytes == actual
 
 
 def test_steps_of_rows_without_pairs_are_counted(monkeypatch):
@@ -213,9 +213,9 @@ def test_gradients_begin_with_the_last_states_of_values_of_the_same_rows(kind, n
     expected = ask(engine_on(check=True), *question, **options)
     engine, told = engine_on(check=True), []
     values = ask(engine, *question, dtype=dtype)
-    found = ask(engine, *question, **options, watch=lambda *steps: told.append(steps))
-    assert np.array_equal(found.gradients, expected.gradients) and np.array_equal(found.values, expected.values)
-    assert found.stats["sweeps"] == expected.stats["sweeps"] - values.stats["sweeps"]
+    actual = ask(engine, *question, **options, watch=lambda *steps: told.append(steps))
+    assert np.array_equal(actual.gradients, expected.gradients) and np.array_equal(actual.values, expected.values)
+    assert actual.stats["sweeps"] == expected.stats["sweeps"] - values.stats["sweeps"]
     assert told[-1][0] == told[-1][1]
     # That gradient has overwritten the cached final states, so the next evaluation makes them again.
     again = ask(engine, *question, **options)
@@ -242,9 +242,9 @@ def test_last_states_serve_no_other_question():
         arguments, options = after
         expected = ask(engine_on(), *arguments, gradient=True, **options)
         ask(engine, *question)
-        found = ask(engine, *arguments, gradient=True, **options)
-        assert np.array_equal(found.gradients, expected.gradients)
-        assert found.stats["sweeps"] == (sweeps or expected.stats["sweeps"])
+        actual = ask(engine, *arguments, gradient=True, **options)
+        assert np.array_equal(actual.gradients, expected.gradients)
+        assert actual.stats["sweeps"] == (sweeps or expected.stats["sweeps"])
 
 
 def test_columns_that_the_caller_changes_are_noticed():
@@ -300,8 +300,8 @@ def test_last_states_of_another_stream_are_left_alone():
     ask(engine, *question)
     engine.runtime.current_stream = lambda: 1
     whole = ask(engine_on(), *question, gradient=True)
-    found = ask(engine, *question, gradient=True)
-    assert found.stats["sweeps"] == whole.stats["sweeps"]
+    actual = ask(engine, *question, gradient=True)
+    assert actual.stats["sweeps"] == whole.stats["sweeps"]
 
 
 @pytest.mark.parametrize("kind", ["jacobian", "cotangents"])
@@ -323,14 +323,14 @@ def test_last_states_of_chunks_that_stay_in_the_l2_cache_serve_chunks_too(kind, 
     assert values.stats["chunks"] > 1 and count.live - before >= states
     assert count.peak - before <= values.stats["bytes"]
     count.peak = count.live
-    found = ask(cached, *question, **options)
-    assert found.stats["chunks"] == alone.stats["chunks"] > 1 and count.live == before
+    actual = ask(cached, *question, **options)
+    assert actual.stats["chunks"] == alone.stats["chunks"] > 1 and count.live == before
     for name in ("values", "gradients"):
-        assert np.array_equal(getattr(found, name), getattr(whole, name))
-    split = kind == "jacobian" and found.stats["sweeps"] == alone.stats["sweeps"]
+        assert np.array_equal(getattr(actual, name), getattr(whole, name))
+    split = kind == "jacobian" and actual.stats["sweeps"] == alone.stats["sweeps"]
     if not split:
-        assert found.stats["sweeps"] == alone.stats["sweeps"] // 2
-        assert count.peak - before <= found.stats["bytes"] <= alone.stats["bytes"] + 2 * states
+        assert actual.stats["sweeps"] == alone.stats["sweeps"] // 2
+        assert count.peak - before <= actual.stats["bytes"] <= alone.stats["bytes"] + 2 * states
     assert kind == "jacobian" or not split
     # other columns in a later chunk
     ask(cached, *question, dtype=dtype)
@@ -348,6 +348,6 @@ def test_a_row_in_two_chunks_is_uncomputed_from_a_state_of_its_own():
     for l2_bytes in range(states // 4, 3 * states, states // 4):
         engine = engine_on(l2_bytes=l2_bytes, num_multiprocessors=1)
         ask(engine, plan, operators, columns, pairs)
-        found = ask(engine, plan, operators, columns, pairs, gradient=True)
+        actual = ask(engine, plan, operators, columns, pairs, gradient=True)
         expected = ask(engine_on(), plan, operators, columns, pairs, gradient=True)
-        assert np.array_equal(found.gradients, expected.gradients)
+        assert np.array_equal(actual.gradients, expected.gradients)

@@ -83,7 +83,7 @@ def complaints(instance, compiled):
     expected = REGISTERS[instance.file]
     if set(compiled.kernels) != set(expected):
         return [f"{instance.file} has the kernels {sorted(compiled.kernels)}, expected {sorted(expected)}"]
-    found = list(compiled.warnings)
+    faults = list(compiled.warnings)
     for name, kernel in compiled.kernels.items():
         registers = expected[name][FORMATS.index(instance.dtype)]
         few = 1 + (instance.dtype in REAL_FORMAT.values())
@@ -91,14 +91,14 @@ def complaints(instance, compiled):
             registers = SMALL_TILE_REGISTERS
         spills = SPILLS.get((name, instance.dtype), 0)
         if kernel.registers > registers:
-            found.append(f"{name}: {kernel.registers} registers, expected {registers} at most")
+            faults.append(f"{name}: {kernel.registers} registers, expected {registers} at most")
         if kernel.spills > spills or (kernel.stack and not spills):
-            found.append(
+            faults.append(
                 f"{name}: {kernel.spills} bytes of spills and {kernel.stack} of stack, expected {spills} at most"
             )
         if kernel.shared > MOST_SHARED:
-            found.append(f"{name}: {kernel.shared} bytes of static shared memory, expected {MOST_SHARED} at most")
-    return found
+            faults.append(f"{name}: {kernel.shared} bytes of static shared memory, expected {MOST_SHARED} at most")
+    return faults
 
 
 class Table:
@@ -151,9 +151,9 @@ def table(request):
 def test_every_kernel_compiles_within_its_registers(architecture, table):
     started = time.perf_counter()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        wanted = instances(architecture)
-        modules = list(pool.map(compile_instance, wanted, itertools.repeat(architecture)))
-    table.results[architecture] = list(zip(wanted, modules))
+        selected = instances(architecture)
+        modules = list(pool.map(compile_instance, selected, itertools.repeat(architecture)))
+    table.results[architecture] = list(zip(selected, modules))
     table.seconds[architecture] = time.perf_counter() - started
     wrong = [
         f"{instance}: {line}"

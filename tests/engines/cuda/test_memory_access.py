@@ -51,8 +51,8 @@ def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE, is_r
     runtime = EmulatedRuntime(check=True, source_edit=source_edit)
     with runtime.trace():
         engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
-        found = ask(engine, *question, gradient=True, dtype=dtype, method=method)
-    assert_agree(found, expected, dtype)
+        measured = ask(engine, *question, gradient=True, dtype=dtype, method=method)
+    assert_agree(measured, expected, dtype)
     return [site for site in runtime.sites() if site.instructions]
 
 
@@ -106,27 +106,27 @@ def table(request):
 
 def note(table, sites, num_qubits, tile_qubits, dtype):
     """Add the ratios of a size to the table, print the lines with a ratio above 1, and return the ratios."""
-    found = ratios(sites, dtype)
-    table.columns[f"{dtype[0]}{dtype[7:]} {num_qubits}/{tile_qubits}"] = found
+    measured = ratios(sites, dtype)
+    table.columns[f"{dtype[0]}{dtype[7:]} {num_qubits}/{tile_qubits}"] = measured
     for site in sites:
         if site.passes > site.fewest:
             place = f"{site.file}:{site.line} {site.space} {'write' if site.write else 'read'} of {site.size}"
             print(f"{site.passes / site.fewest:6.2f} {site.instructions:7d} {place:<40}{site.code[:80]}")  # noqa: T201
-    return found
+    return measured
 
 
 @pytest.mark.parametrize(("num_qubits", "tile_qubits"), SIZES)
 def test_states_take_the_fewest_sectors_and_exchanges_the_fewest_passes(num_qubits, tile_qubits, dtype, table):
     sites = trace(num_qubits, tile_qubits, dtype)
-    found = note(table, sites, num_qubits, tile_qubits, dtype)
+    measured = note(table, sites, num_qubits, tile_qubits, dtype)
     states = [site for site in sites if "state[" in site.code and site.file == "sweeps.cu"]
     assert {site.write for site in states} == {False, True}
-    assert found["states"] == 1 and found["exchanges"] == 1
+    assert measured["states"] == 1 and measured["exchanges"] == 1
     # observe.cu reads states and diagonals of observables, and writes cotangents.
-    assert found["observe.cu"] == 1
-    assert found["Walsh sums"] <= 2
-    assert found["sums of a stage"] <= 2
-    assert found["tables and records"] <= 1.5
+    assert measured["observe.cu"] == 1
+    assert measured["Walsh sums"] <= 2
+    assert measured["sums of a stage"] <= 2
+    assert measured["tables and records"] <= 1.5
 
 
 def test_a_kept_state_is_read_and_not_written(dtype):
@@ -168,11 +168,11 @@ def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, is_rea
     amplitudes = REAL_FORMAT[dtype] if is_real else dtype
     t = MAX_TILE_QUBITS[amplitudes] if tile_qubits == "most" else tile_qubits
     sites = trace(max(t, 10), t, dtype, is_real=is_real)
-    found = ratios(sites, amplitudes)
+    measured = ratios(sites, amplitudes)
     assert len(visited) == t - REGISTER_QUBITS[amplitudes] + 1
     exchanges = [site for site in sites if group_of(site, amplitudes) == "exchanges"]
     assert {site.write for site in exchanges} == {False, True} and sum(site.instructions for site in exchanges) > 1000
-    assert found["exchanges"] == 1 and found["states"] == 1
+    assert measured["exchanges"] == 1 and measured["states"] == 1
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, is_rea
 def test_a_wrong_swizzle_shows_as_bank_conflicts(wrong, dtype):
     right = "index ^ (index >> REGISTER_QUBITS & (SLOTS - 1))"
     edit = planted("sweeps.cu", f"return {right};", f"return {wrong};")
-    found = ratios(trace(10, 9, dtype, edit), dtype)
-    assert found["exchanges"] > 1.2 and found["states"] == 1
+    measured = ratios(trace(10, 9, dtype, edit), dtype)
+    assert measured["exchanges"] > 1.2 and measured["states"] == 1
 
 
 @pytest.mark.parametrize(("num_qubits", "tile_qubits"), [(8, 4), (8, 6)])
@@ -191,9 +191,9 @@ def test_tiny_tiles_cost_no_more_than_a_sector_for_each_amplitude(num_qubits, ti
 
     The engine takes such tiles only for circuits of 4 qubits, whose states are a few sectors in all.
     """
-    found = note(table, trace(num_qubits, tile_qubits, dtype), num_qubits, tile_qubits, dtype)
-    assert found["states"] <= 32 / ITEM[dtype]
+    measured = note(table, trace(num_qubits, tile_qubits, dtype), num_qubits, tile_qubits, dtype)
+    assert measured["states"] <= 32 / ITEM[dtype]
     whole = note(table, trace(tile_qubits, tile_qubits, dtype), tile_qubits, tile_qubits, dtype)
     assert whole["states"] <= 32 / ITEM[dtype]
-    for ratios_of in (found, whole):
+    for ratios_of in (measured, whole):
         assert ratios_of.get("exchanges", 1) == 1 and ratios_of["Walsh sums"] <= 2

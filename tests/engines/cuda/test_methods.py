@@ -74,13 +74,13 @@ def test_every_method_gives_the_same_gradients(method, mode, dtype):
     question, options = deep_question(), options_of(mode)
     assert num_passes(question) >= 6
     engine = engine_on(EmulatedRuntime(check=True, seed=3))
-    found = ask(engine, *question, **options, dtype=dtype, method=METHODS[method])
-    assert_agree(found, ask(ReferenceEngine(), *question, **options), dtype)
-    assert found.stats["method"] == METHODS[method].name
+    actual = ask(engine, *question, **options, dtype=dtype, method=METHODS[method])
+    assert_agree(actual, ask(ReferenceEngine(), *question, **options), dtype)
+    assert actual.stats["method"] == METHODS[method].name
     # All methods that keep states give the same bits, however often they recompute the states.
     stored = ask(engine, *question, **options, dtype=dtype, method=METHODS["store"])
-    assert method == "reverse" or np.array_equal(found.gradients, stored.gradients)
-    assert np.array_equal(found.values, stored.values)
+    assert method == "reverse" or np.array_equal(actual.gradients, stored.gradients)
+    assert np.array_equal(actual.values, stored.values)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -90,8 +90,8 @@ def test_a_start_state_is_made_again(method, dtype):
     circuit.compose(random_circuit(7, 25, seed=5), inplace=True)
     plan, operators = plan_of(circuit, random_observables(7, 8))
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
-    found = ask(engine_on(), *question, gradient=True, imaginary=False, dtype=dtype, method=METHODS[method])
-    assert_agree(found, ask(ReferenceEngine(), *question, gradient=True), dtype)
+    actual = ask(engine_on(), *question, gradient=True, imaginary=False, dtype=dtype, method=METHODS[method])
+    assert_agree(actual, ask(ReferenceEngine(), *question, gradient=True), dtype)
 
 
 def test_steps_and_states_are_those_of_the_schedule():
@@ -113,17 +113,17 @@ def test_steps_and_states_are_those_of_the_schedule():
 
 def test_a_circuit_of_one_pass_keeps_its_only_state_whatever_the_method():
     question = deep_question(num_qubits=5)
-    found = [ask(engine_on(), *question, gradient=True, method=method) for method in METHODS.values()]
-    assert {one.stats["states"] for one in found} == {1} and {one.stats["sweeps"] for one in found} == {2}
-    assert len({one.stats["bytes"] for one in found}) == 1
-    assert all(np.array_equal(one.gradients, found[0].gradients) for one in found)
+    actual = [ask(engine_on(), *question, gradient=True, method=method) for method in METHODS.values()]
+    assert {one.stats["states"] for one in actual} == {1} and {one.stats["sweeps"] for one in actual} == {2}
+    assert len({one.stats["bytes"] for one in actual}) == 1
+    assert all(np.array_equal(one.gradients, actual[0].gradients) for one in actual)
 
 
 def test_a_circuit_without_gates_has_no_states_to_keep():
     plan, operators = plan_of(QuantumCircuit(2), total_z(2))
     for method in METHODS.values():
-        found = ask(engine_on(), plan, operators, np.zeros((1, 0)), all_pairs(1, 1), gradient=True, method=method)
-        assert found.values == [2.0] and found.gradients.shape == (1, 0)
+        actual = ask(engine_on(), plan, operators, np.zeros((1, 0)), all_pairs(1, 1), gradient=True, method=method)
+        assert actual.values == [2.0] and actual.gradients.shape == (1, 0)
 
 
 @pytest.mark.parametrize("mode", ["jacobian", "cotangents"])
@@ -136,13 +136,13 @@ def test_checkpoints_take_the_memory_that_there_is(mode):
     while True:
         limit_that_fits, limit = limit, int(limit * 0.8)
         try:
-            found = ask(engine_with(limit, num_multiprocessors=1), *question, **options, method=Method("checkpoint"))
+            actual = ask(engine_with(limit, num_multiprocessors=1), *question, **options, method=Method("checkpoint"))
         except DoesNotFit:
             break
-        assert found.stats["bytes"] <= limit
-        assert np.array_equal(found.gradients, whole.gradients)
-        states.append(found.stats["states"])
-        sweeps.append(found.stats["sweeps"])
+        assert actual.stats["bytes"] <= limit
+        assert np.array_equal(actual.gradients, whole.gradients)
+        states.append(actual.stats["states"])
+        sweeps.append(actual.stats["sweeps"])
     assert len(set(states)) >= 4 and states[0] > passes // 2 and states[-1] <= 2
     assert sweeps[0] < sweeps[-1]
     # The least limit that fits is about the bytes of methods with one state.
@@ -158,9 +158,9 @@ def test_results_do_not_depend_on_chunks_bit_for_bit(mode, method):
     options = options_of(mode, 12) | {"method": METHODS[method]}
     whole = ask(engine_on(), *question, **options)
     for share in (0.7, 0.5):
-        found = ask(engine_with(int(share * whole.stats["bytes"])), *question, **options)
-        assert found.stats["chunks"] > 1 or method == "what fits"
-        assert np.array_equal(found.gradients, whole.gradients) and np.array_equal(found.values, whole.values)
+        actual = ask(engine_with(int(share * whole.stats["bytes"])), *question, **options)
+        assert actual.stats["chunks"] > 1 or method == "what fits"
+        assert np.array_equal(actual.gradients, whole.gradients) and np.array_equal(actual.values, whole.values)
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,11 @@ def test_a_prediction_without_a_device_says_what_the_engine_says(method, num_qub
     runtime = EmulatedRuntime(num_multiprocessors=132)
     for gradient in (False, True):
         options = {"gradient": gradient, "method": METHODS[method]}
-        found = ask(CudaEngine(runtime), plan, operators, columns, all_pairs(2, 2), **options, dtype=dtype).stats
+        actual = ask(CudaEngine(runtime), plan, operators, columns, all_pairs(2, 2), **options, dtype=dtype).stats
         foreseen = predict(plan, 2, METHODS[method], dtype, gradient=gradient, num_observables=2)
-        assert (foreseen.bytes, foreseen.num_chunks) == (found["bytes"], 1)
-        assert foreseen.num_states == found.get("states", 1)
-        assert foreseen.num_steps + foreseen.num_positions * gradient == found["sweeps"]
+        assert (foreseen.bytes, foreseen.num_chunks) == (actual["bytes"], 1)
+        assert foreseen.num_states == actual.get("states", 1)
+        assert foreseen.num_steps + foreseen.num_positions * gradient == actual["sweeps"]
 
 
 def test_a_prediction_keeps_to_a_limit_or_says_that_nothing_fits():
@@ -234,9 +234,9 @@ def plant(monkeypatch, edit):
 
 def agrees(question, method):
     expected = ask(ReferenceEngine(), *question, gradient=True)
-    found = ask(engine_on(EmulatedRuntime(check=True)), *question, gradient=True, method=method)
+    actual = ask(engine_on(EmulatedRuntime(check=True)), *question, gradient=True, method=method)
     try:
-        assert_agree(found, expected, "complex128")
+        assert_agree(actual, expected, "complex128")
     except AssertionError:
         return False
     return True
@@ -278,11 +278,11 @@ def test_steps_grow_to_their_total_sweep_by_sweep(method, monkeypatch):
         told.append((done, total))
         return False
 
-    found = ask(engine_with(limit), *question, gradient=True, method=METHODS[method], watch=watch)
+    actual = ask(engine_with(limit), *question, gradient=True, method=METHODS[method], watch=watch)
     (total,) = {total for _, total in told}
     done = [done for done, _ in told]
     assert done == sorted(done) and done[0] == 0 and done[-1] == total
-    assert len(told) > found.stats["sweeps"]
+    assert len(told) > actual.stats["sweeps"]
 
 
 def test_an_evaluation_that_begins_again_goes_on_counting():
@@ -299,8 +299,8 @@ def test_an_evaluation_that_begins_again_goes_on_counting():
         return empty(*arguments, **options)
 
     runtime.xp.empty = failing
-    found = ask(engine, *question, gradient=True, watch=lambda *steps: told.append(steps))
-    assert next(failures, None) is None and found.stats["chunks"] > 1
+    actual = ask(engine, *question, gradient=True, watch=lambda *steps: told.append(steps))
+    assert next(failures, None) is None and actual.stats["chunks"] > 1
     assert told[0][0] == 0 and told[-1][0] == told[-1][1] > told[0][1]
     assert all(now[0] >= before[0] and now[1] >= before[1] for before, now in itertools.pairwise(told))
 

@@ -135,9 +135,9 @@ def run_summed(runtime):
     options = {"gradient": True, "cotangents": np.linspace(-1, 2, num_rows)}
     expected = ask(ReferenceEngine(), *question, **options).gradients
     summed = np.arange(columns.shape[1]) % 3 > 0
-    found = ask(CudaEngine(runtime), *question, **options, sum_columns=summed).gradients
-    np.testing.assert_allclose(found[:, ~summed], expected[:, ~summed], atol=1e-10)
-    np.testing.assert_allclose(found[0, summed], expected[:, summed].sum(axis=0), atol=1e-10)
+    actual = ask(CudaEngine(runtime), *question, **options, sum_columns=summed).gradients
+    np.testing.assert_allclose(actual[:, ~summed], expected[:, ~summed], atol=1e-10)
+    np.testing.assert_allclose(actual[0, summed], expected[:, summed].sum(axis=0), atol=1e-10)
 
 
 def run_real(runtime):

@@ -103,7 +103,7 @@ def test_a_prediction_without_a_device_says_what_the_engine_says(dtype):
     plan, operators = plan_of(real_amplitudes(14, reps=1), total_z(14))
     columns = np.random.default_rng(1).normal(size=(2, plan.program.num_columns))
     for gradient in (False, True):
-        found = ask(
+        actual = ask(
             CudaEngine(EmulatedRuntime(num_multiprocessors=132)),
             plan,
             operators,
@@ -112,7 +112,7 @@ def test_a_prediction_without_a_device_says_what_the_engine_says(dtype):
             gradient=gradient,
             dtype=dtype,
         )
-        assert predict(plan, 2, REVERSE, dtype, gradient=gradient).bytes == found.stats["bytes"]
+        assert predict(plan, 2, REVERSE, dtype, gradient=gradient).bytes == actual.stats["bytes"]
 
 
 def test_kernels_with_real_amplitudes_run_where_they_may(small_tiles, dtype):
