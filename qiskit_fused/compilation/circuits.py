@@ -35,6 +35,12 @@ _PLANS: BoundedCache[FusedProgram] = BoundedCache(MAX_PLAN_BYTES)
 class CompiledCircuit:
     """A circuit as it was when it was compiled. `compile_circuit` makes it, and it takes the place of a circuit.
 
+    >>> circuit = QuantumCircuit(1)
+    >>> compiled = compile_circuit(circuit)
+    >>> _ = circuit.x(0)
+    >>> compiled.describes(circuit), compiled.circuit.size()
+    (False, 0)
+
     Attributes:
         num_qubits: number of qubits of the circuit.
         num_instructions: number of instructions of the circuit.

@@ -49,6 +49,11 @@ class Plan(ShownAsText):
     of diagonal gates. A run is the product of one-qubit gates that became one rotation of a layer; a term is one
     diagonal gate of a phase. `fuse` makes plans.
 
+    >>> circuit = QuantumCircuit(1)
+    >>> _ = circuit.ry(Parameter("a"), 0)
+    >>> fuse(circuit).num_runs, fuse(circuit).flops(gradient=False)
+    (1, 4)
+
     Attributes:
         fused_program: the fused program, which engines read.
         inputs: bool (C,), True for columns that differ between the rows of a batch; None shows no shared parts. The C

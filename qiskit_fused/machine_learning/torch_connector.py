@@ -38,6 +38,10 @@ class FusedTorchConnector(TorchConnector):
     >>> module(torch.tensor([[0.0], [0.5]])).sum().backward()
     >>> round(module.weight.grad.item(), 3)
     -1.321
+
+    Args:
+        neural_network: the `FusedEstimatorQNN`, with W weights.
+        initial_weights: real (W,); None is uniform in [-1, 1).
     """
 
     def extra_repr(self) -> str:
