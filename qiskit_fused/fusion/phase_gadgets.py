@@ -72,7 +72,13 @@ def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
 
 @lru_cache(maxsize=1024)
 def _is_cx(before: tuple[float, ...], offset: float, after: tuple[float, ...]) -> bool:
-    """Say whether a phase of ``offset``, between two rotations of the target, turns the target by X."""
+    """Return whether three ops are a CX: a controlled phase by ``offset`` between two rotations of the target.
+
+    Args:
+        before: quaternion of the rotation before the phase.
+        offset: angle of the phase, in radians.
+        after: quaternion of the rotation after the phase.
+    """
     a, b, c, d = before
     # The sine is compared, which is linear in the error of the angle. A cosine near -1 is quadratic in the error: the
     # tolerance _ROUNDING of the cosine would accept angles that are wrong by its square root.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schedules of recomputation, replayed on a chain whose states know their position."""
+"""Schedules of recomputation are possible, complete and as short as they can be; a replay checks every position."""
 
 from functools import cache
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fused programs in the C++ extension."""
+"""FusedProgram -> native plan: the C++ object from which the CPU engine runs a fused program, made once and cached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NativePlan(NamedTuple):
     num_sweeps: int
 
 
-# For engines of any number of threads. The bound counts the arrays of the fused program as well.
+# Engines with any number of threads share the native plans. The bound in bytes counts the fused program's arrays, too.
 _PLANS: BoundedCache[NativePlan] = BoundedCache(1 << 30)
 
 
