@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluate observables by their light cones: groups of terms one after the other, whose values and gradients add up."""
+"""Evaluates observables by their light cones.
+
+Terms of observables are evaluated in groups, one group after the other. Values and gradients of all groups are added.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +22,30 @@ from qiskit_fused.fusion.light_cones import Grouping
 from qiskit_fused.program.observables import Observables
 
 
-class Run(Protocol):
-    """Evaluates some terms of the observables with a plan of the gates that they see."""
+class EvaluateGroup(Protocol):
+    """Evaluates a group of terms with the fused program of their light cone."""
 
     def __call__(
-        self, plan: FusedProgram, operators: Observables, request: Request, watch: Watch | None, held: int = 0
+        self, fused: FusedProgram, operators: Observables, request: Request, watch: Watch | None, result_bytes: int = 0
     ) -> Evaluation:
-        """Return values and gradients of the pairs of these terms.
+        """Return values and gradients of the pairs of this group.
 
         Args:
-            plan: what they see.
-            operators: the terms, as observables.
-            request: rows, and pairs of rows and numbers of these observables.
-            watch: hears of these terms.
-            held: bytes of the results of all terms, which are there meanwhile.
+            fused: the gates that the terms of the group see.
+            operators: the terms of the group, as observables.
+            request: rows, and pairs of a row and a position in ``operators``.
+            watch: told the progress of this group.
+            result_bytes: bytes of the results of all groups, which are in memory at the same time.
         """
 
 
 def evaluate_cones(
-    run: Run, compiled: CompiledCircuit, operators: Observables, request: Request, watch: Watch | None
+    evaluate: EvaluateGroup, compiled: CompiledCircuit, operators: Observables, request: Request, watch: Watch | None
 ) -> tuple[Evaluation, int]:
-    """Evaluate a batch whose rows start as the circuit says; return also in how many light cones.
+    """Evaluate a batch whose rows bring no initial states; return the evaluation and the number of light cones.
 
-    Terms are simulated together where that takes less time, and apart where their statevector would not fit.
+    Terms are simulated together where one statevector takes less time, and in groups where the statevector of all
+    terms does not fit the memory.
 
     Raises:
         TooManyQubits: when the qubits that a single term sees do not fit; it names the term.
@@ -50,16 +54,16 @@ def evaluate_cones(
     grouping = compiled.light_cones.groups(operators, request.num_rows, has_gradient_per_pair)
     try:
         if grouping is None:
-            return run(compiled.plan(operators.support(compiled.num_qubits)), operators, request, watch), 1
-        return _evaluate_groups(run, grouping, operators, request, watch), len(grouping.groups)
+            return evaluate(compiled.plan(operators.support(compiled.num_qubits)), operators, request, watch), 1
+        return _evaluate_groups(evaluate, grouping, operators, request, watch), len(grouping.groups)
     except TooManyQubits as error:
-        if request.is_on_device:  # the caller has the arrays on the host too, which has more memory
+        if request.is_on_device:  # the caller then evaluates the rows from arrays on the host, which has more memory
             raise
-        return _evaluate_finer(run, compiled, operators, request, watch, grouping, error)
+        return _evaluate_finer(evaluate, compiled, operators, request, watch, grouping, error)
 
 
 def _evaluate_finer(
-    run: Run,
+    evaluate: EvaluateGroup,
     compiled: CompiledCircuit,
     operators: Observables,
     request: Request,
@@ -67,56 +71,61 @@ def _evaluate_finer(
     grouping: Grouping | None,
     error: TooManyQubits,
 ) -> tuple[Evaluation, int]:
-    """Evaluate a batch in smaller groups than those of which the first, which has the most qubits, does not fit."""
+    """Evaluate a batch in groups of fewer qubits, after the widest group of ``grouping`` did not fit the memory.
+
+    Groups are sorted by their number of qubits, the widest first. A ``grouping`` of None is one group of all terms.
+    """
     cones = compiled.light_cones
-    together, most, term = cones.widest(operators)
-    size = together if grouping is None else grouping.groups[0].num_qubits
-    if most == size:
+    all_terms_qubits, widest_term_qubits, term = cones.widest(operators)
+    num_qubits = all_terms_qubits if grouping is None else grouping.groups[0].num_qubits
+    if widest_term_qubits == num_qubits:
         name = f"{operators.term_text(term)} of observable {operators.observable[term]}"
-        raise TooManyQubits(f"{error} The term {name} alone sees {count_text(most, 'qubit')} of the circuit.") from None
-    finer = cones.groups(operators, request.num_rows, False, size - 1)
+        seen = count_text(widest_term_qubits, "qubit")
+        raise TooManyQubits(f"{error} The term {name} alone sees {seen} of the circuit.") from None
+    finer = cones.groups(operators, request.num_rows, False, num_qubits - 1)
     assert finer is not None
     try:
-        return _evaluate_groups(run, finer, operators, request, watch), len(finer.groups)
+        return _evaluate_groups(evaluate, finer, operators, request, watch), len(finer.groups)
     except TooManyQubits as next_error:
-        return _evaluate_finer(run, compiled, operators, request, watch, finer, next_error)
+        return _evaluate_finer(evaluate, compiled, operators, request, watch, finer, next_error)
 
 
 def _evaluate_groups(
-    run: Run, grouping: Grouping, operators: Observables, request: Request, watch: Watch | None
+    evaluate: EvaluateGroup, grouping: Grouping, operators: Observables, request: Request, watch: Watch | None
 ) -> Evaluation:
-    """Add up the evaluations of all groups."""
+    """Evaluate all groups, one after the other, and return the sum of their values and gradients."""
     groups, num_pairs = grouping.groups, request.num_pairs
-    held = 8 * (num_pairs + request.num_gradients * request.num_columns)
+    result_bytes = 8 * (num_pairs + request.num_gradients * request.num_columns)
     values, gradients = np.zeros(num_pairs), None
     costs = np.cumsum([0, *(int(group.cost) + 1 for group in groups)]).tolist()
     for number, (group, terms) in enumerate(zip(groups, grouping.parts(operators))):
         if number:
             check_cancelled(watch, costs[number], costs[-1])
-        mine, part = _request_of(group.observables, len(operators), request)
-        found = run(group.plan, terms, part, share(watch, costs[number], costs[number + 1], costs[-1]), held)
-        values[mine] += found.values
-        if found.gradients is None:
+        pairs, group_request = _request_of(group.observables, len(operators), request)
+        group_watch = share(watch, costs[number], costs[number + 1], costs[-1])
+        evaluation = evaluate(group.plan, terms, group_request, group_watch, result_bytes)
+        values[pairs] += evaluation.values
+        if evaluation.gradients is None:
             continue
-        place: Any = slice(None) if request.gradients_are_per_row else mine
+        gradient_rows: Any = slice(None) if request.gradients_are_per_row else pairs
         if gradients is None:
-            if isinstance(place, slice):
-                gradients = found.gradients
+            if isinstance(gradient_rows, slice):
+                gradients = evaluation.gradients
                 continue
-            gradients = np.zeros((num_pairs, found.gradients.shape[1]))
-        gradients[place] += found.gradients
+            gradients = np.zeros((num_pairs, evaluation.gradients.shape[1]))
+        gradients[gradient_rows] += evaluation.gradients
     return Evaluation(values, gradients)
 
 
 def _request_of(observables: np.ndarray, count: int, request: Request) -> tuple[Any, Request]:
-    """Return which pairs ask for some of the ``count`` observables, and the request of these pairs."""
+    """Return the indices of the pairs of some of the ``count`` observables, and the request of these pairs alone."""
     if len(observables) == count:
         return slice(None), request
-    place = np.full(count, -1, dtype=np.int32)
-    place[observables] = np.arange(len(observables), dtype=np.int32)
+    position = np.full(count, -1, dtype=np.int32)  # the position in the group of each observable; -1: not in the group
+    position[observables] = np.arange(len(observables), dtype=np.int32)
     row, observable = request.pairs
-    mine = np.flatnonzero(place[observable] >= 0)
+    indices = np.flatnonzero(position[observable] >= 0)
     gradient = request.gradient
     if gradient is not None and gradient.cotangents is not None:
-        gradient = gradient._replace(cotangents=gradient.cotangents[mine])
-    return mine, request._replace(pairs=Pairs(row[mine], place[observable[mine]]), gradient=gradient)
+        gradient = gradient._replace(cotangents=gradient.cotangents[indices])
+    return indices, request._replace(pairs=Pairs(row[indices], position[observable[indices]]), gradient=gradient)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chain rule: from gradients with respect to a program's columns to those with respect to its parameters."""
+"""The chain rule: turns gradients with respect to a program's columns into gradients with respect to its parameters."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def pull_back(
 ) -> np.ndarray:
     """Turn gradients (N, C) with respect to columns into gradients (N, P) with respect to parameters.
 
-    They are NaN where an expression has no finite derivative; see `check_derivatives`. Expressions of gates that none
-    of the observables can see do not count; without ``operators``, those of all gates do.
+    A gradient is NaN where an expression has no finite derivative; see `check_derivatives`. With ``operators``, only
+    expressions in the light cone of some observable can make a gradient NaN; without them, all expressions can.
     """
     program = compiled.program
     if not program.expressions.num_expressions:
@@ -37,11 +37,11 @@ def pull_back(
         shaped = gradients.reshape(len(values), per_row, -1)
     else:
         values = values[rows]
-    found = program.expressions.pull_back(values, shaped)
-    if operators is not None and not np.isfinite(found).all():
+    pulled_back = program.expressions.pull_back(values, shaped)
+    if operators is not None and not np.isfinite(pulled_back).all():
         seen = seen_columns(program, operators.support(compiled.num_qubits))
-        found = program.expressions.pull_back(values, shaped, ~seen[program.num_parameters :])
-    return found.reshape(count, program.num_parameters)
+        pulled_back = program.expressions.pull_back(values, shaped, ~seen[program.num_parameters :])
+    return pulled_back.reshape(count, program.num_parameters)
 
 
 def check_derivatives(
@@ -51,14 +51,14 @@ def check_derivatives(
     columns: np.ndarray | None = None,
     rows: np.ndarray | None = None,
 ) -> None:
-    """Raise a RowError if a gradient that a caller asked for is not finite because of an expression.
+    """Raise a RowError if a requested gradient is not finite because of an expression. The error names its position.
 
     Args:
         compiled: the circuit.
-        values: (B, P).
-        gradients: (N, ..., P), real or complex.
-        columns: the parameters that were asked for; None is all.
-        rows: int (N,), the row of values of each gradient; None is the same number. The error names the gradient.
+        values: parameter values (B, P).
+        gradients: gradients (N, ..., P), real or complex.
+        columns: positions of the parameters whose gradients are requested; None is all parameters.
+        rows: int (N,), the row of ``values`` of each gradient; None: gradient i belongs to row i.
     """
     expressions = compiled.program.expressions
     if not expressions.num_expressions or np.isfinite(gradients).all():
@@ -72,4 +72,5 @@ def check_derivatives(
 
 
 def _constant(number: int, _: int) -> int:
+    """Return the number, whatever row an error names."""
     return number

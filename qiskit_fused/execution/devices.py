@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which device a batch runs on, and the engines of all devices, one each for as long as the process lives."""
+"""Chooses the device of a batch, and keeps the engines.
+
+There is one engine for each device and its settings, for as long as the process lives.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,21 @@ _engines: dict[tuple[Any, ...], Engine] = {}
 _engines_of_parents: list[dict[tuple[Any, ...], Engine]] = []
 _lock = new_lock()
 _log = logging.getLogger("qiskit_fused")
-_said: set[str] = set()
+_logged: set[str] = set()  # texts of the warnings that `say_once` has logged
 
 
 @in_child
 def _forget_engines() -> None:
     global _engines
-    _engines_of_parents.append(_engines)  # kept: a child cannot free the device memory of its parent
+    _engines_of_parents.append(_engines)  # a child process cannot free the device memory of its parent
     _engines = {}
 
 
 def engine_for(device: str, options: FusedOptions, num_threads: int = 1) -> Engine:
-    """Return the engine of a device: one per number of CPU threads, or per CUDA device and memory limit.
+    """Return the engine of a device. A CPU has one for each number of threads, a GPU one for each memory limit.
 
     Raises:
-        RuntimeError: when the device cannot be used, with the reason.
+        RuntimeError: when the device cannot be used; it gives the reason.
     """
     runtime = require_gpu() if device == "cuda" else None
     key = (device, num_threads) if runtime is None else (device, runtime, options.memory_limit)
@@ -49,16 +52,23 @@ def engine_for(device: str, options: FusedOptions, num_threads: int = 1) -> Engi
 
 
 def check_device(options: FusedOptions) -> None:
-    """Raise now, not at the first run, when the device that is asked for cannot be used; workers have their own."""
+    """Raise a RuntimeError when the device of the options cannot be used: here, and not only at the first run.
+
+    With an executor nothing is checked, since workers use the devices of their own machines.
+    """
     if options.device != "auto" and options.executor is None:
         engine_for(options.device, options, options.resolve_num_threads())
 
 
-def choose_device(options: FusedOptions, plan: FusedProgram, num_rows: int, num_pairs: int, gradient: bool) -> str:
-    """Return the device for a batch; "auto" is the GPU where it is usable, worth it and large enough, else the CPU."""
+def choose_device(options: FusedOptions, fused: FusedProgram, num_rows: int, num_pairs: int, gradient: bool) -> str:
+    """Return the device for a batch.
+
+    "auto" is the GPU where a GPU is usable, the work is large enough for a GPU, and the GPU has memory for the states
+    of one row. Else "auto" is the CPU.
+    """
     if options.device != "auto":
         return options.device
-    if not suits_gpu(plan.num_qubits, plan.num_runs, max(num_rows, num_pairs) if gradient else num_rows):
+    if not suits_gpu(fused.num_qubits, fused.num_runs, max(num_rows, num_pairs) if gradient else num_rows):
         return "cpu"
     runtime, reason = availability.usable_gpu()
     if runtime is None:
@@ -67,23 +77,23 @@ def choose_device(options: FusedOptions, plan: FusedProgram, num_rows: int, num_
         return "cpu"
     free = runtime.free_memory()
     limit = free if options.memory_limit is None else min(free, options.resolve_memory_limit(free))
-    needed = bytes_of_states(plan, options.dtype, gradient)
+    needed = bytes_of_states(fused, options.dtype, gradient)
     if needed > limit:
         say_once(
-            f"device='auto' runs {plan.num_qubits} qubits on the CPU: they need {format_bytes(needed)}, and "
+            f"device='auto' runs {fused.num_qubits} qubits on the CPU: they need {format_bytes(needed)}, and "
             f"{runtime.name} has {format_bytes(limit)}."
         )
         return "cpu"
     return "cuda"
 
 
-def bytes_of_states(plan: FusedProgram, dtype: str, gradient: bool) -> int:
-    """Return the bytes of psi and, with gradient, lam."""
-    return (1 + gradient) * np.dtype(dtype).itemsize << plan.num_qubits
+def bytes_of_states(fused: FusedProgram, dtype: str, gradient: bool) -> int:
+    """Return the bytes of the state psi of one row and, with ``gradient``, of its adjoint state lam."""
+    return (1 + gradient) * np.dtype(dtype).itemsize << fused.num_qubits
 
 
 def say_once(text: str) -> None:
     """Log a warning, unless it was logged before."""
-    if text not in _said:
-        _said.add(text)
+    if text not in _logged:
+        _logged.add(text)
         _log.warning(text)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The option ``executor``: the rows of a batch go in portions to the workers of a `concurrent.futures.Executor`.
+"""The option ``executor``: sends the rows of a batch in portions to the workers of a `concurrent.futures.Executor`.
 
-How rows are cut depends on the work alone, not on how many workers there are or who is fast, so that sums over portions
-are the same in every run. What all portions share, the circuit and the observables, is sent by name: workers keep what
-they have received, and one that lacks something, because it is new, says so and is sent the portion with all of it.
+The cuts between portions depend on the work alone, not on the number of workers or on their speed, so that sums over
+portions are the same bits in every run. All portions share the circuit and the observables. These shared objects are
+sent by name, since workers keep the objects that they have received. A worker that lacks an object of that name returns
+`_Missing`, and the portion is sent again together with the shared objects.
 """
 
 from __future__ import annotations
@@ -27,32 +28,33 @@ from qiskit_fused.execution.progress import Part
 from qiskit_fused.execution.row_cuts import cut_into
 from qiskit_fused.options import FusedOptions
 
-# Work is counted in gates times amplitudes, 0.3 ns each on one core. A portion is 20 ms, since a Dask task takes 2.5 ms
-# and a pool's 0.3 ms beside its work, or more where there would be very many, up to a second.
+# The unit of work is one gate applied to one amplitude, about 0.3 ns on one core. A portion has at least _MIN_WORK, 20
+# ms, since a task costs 2.5 ms beside its work with Dask and 0.3 ms with a pool of processes. A batch that would have
+# more than _MANY_PORTIONS portions gets larger ones, up to _MAX_WORK, 0.6 s.
 _MIN_WORK, _MAX_WORK = 1 << 26, 1 << 31
 _MANY_PORTIONS = 256
-_GPU_FACTOR = 256  # a GPU does in that time, about
-_IN_FLIGHT = 256  # portions at most that wait for a worker, run, or are done before their turn: memory is theirs
-_GUESSED_WORKERS = 8  # where an executor does not say
-_KEPT_BYTES = 256 << 20  # of circuits and observables that a worker keeps
-_UNPICKLED = 3  # times the bytes of its pickle that an object takes, about
-_POLL_SECONDS = 0.05  # between two looks at whether the work was cancelled
+_GPU_FACTOR = 256  # estimated ratio of the work per second of a GPU to the work per second of one core
+_IN_FLIGHT = 256  # largest number of portions whose arguments or results are in memory at the same time
+_GUESSED_WORKERS = 8  # assumed number of workers of an executor that does not tell its number
+_CACHE_BYTES = 256 << 20  # largest size of the circuits and observables that a worker keeps, in bytes
+_UNPICKLED = 3  # estimated ratio of the bytes of an object to the bytes of its pickle
+_POLL_SECONDS = 0.05  # seconds between two checks whether the work was cancelled
 
 
 def cut_portions(
     options: FusedOptions, compiled: CompiledCircuit, num_rows: int, num_adjoint_states: int | None
 ) -> list[slice]:
-    """Return the portions of a batch, none where it is to run in this process.
+    """Return the portions of a batch; an empty list means that the batch runs in this process.
 
-    Portions are cut before all other cuts: each is work for a process of its own, whose memory limit and blocks are its
-    own too, and only the portion decides how many rows travel at a time.
+    A batch is cut into portions before all other cuts. A worker evaluates a portion as a batch of its own: it applies
+    its own memory limit, and cuts the portion into blocks.
 
     Args:
-        options: without an executor there are no portions; nor in a child of the process that uses the executor, which
-            does not outlive a fork, as it is not pickled either.
+        options: options with or without an executor. There are no portions without an executor, or in a forked child of
+            the process that uses the executor, since an executor loses its threads in a fork.
         compiled: the circuit.
         num_rows: B.
-        num_adjoint_states: cotangents to go back with, None where no gradients are wanted.
+        num_adjoint_states: number of adjoint states of a backward sweep; None where no gradients are requested.
     """
     if options.executor is None or not num_rows or options.executor in _of_parents:
         return []
@@ -62,13 +64,13 @@ def cut_portions(
     if options.device == "cuda":
         size *= _GPU_FACTOR
     count = min(max(work // size, 1), num_rows)
-    if count == 1 and options.device != "cuda":  # which this machine may not have
+    if count == 1 and options.device != "cuda":  # with "cuda", this machine may lack the GPU that a worker has
         return []
     return cut_into(count, num_rows)
 
 
 def options_of_workers(options: FusedOptions) -> FusedOptions:
-    """Return the options that hold on a worker."""
+    """Return the options with which a worker evaluates a portion: one thread, unless num_threads is set."""
     return replace(options, executor=None, progress=False, num_threads=options.num_threads or 1, seed=None)
 
 
@@ -80,36 +82,37 @@ def run_portions(
     portions: Sequence[slice],
     watch: Watch | None = None,
 ) -> Iterator[Any]:
-    """Call ``function(*shared, cancelled, *arguments(number))`` on workers for each portion, and yield what it returns.
+    """Call ``function(*shared, cancelled, *arguments(number))`` on a worker for each portion, and yield the results.
 
-    Results come in the order of portions, each when those before it have come.
+    Results are yielded in the order of portions.
 
     Args:
-        executor: whose workers.
-        function: of a module; ``cancelled`` is set where a thread of this process should end early.
-        shared: what all portions share, kept by workers. Objects that do not change, compared by identity.
-        arguments: the others of a portion, by its number.
-        portions: of the rows.
-        watch: told how many rows are done, of how many; True ends the work.
+        executor: the executor whose workers run the portions.
+        function: a function of a module, since it is pickled. Its argument ``cancelled`` is a `Cancellation`, which is
+            set when the work is cancelled and the worker is a thread of this process.
+        shared: the arguments that all portions share: objects that never change. Workers keep them.
+        arguments: called with the number of a portion; returns the other arguments of this portion.
+        portions: the rows of each portion.
+        watch: told how many rows are done, of how many; it returns True to end the work.
 
     Raises:
         RuntimeError: when the executor is broken or shut down, or the work was cancelled.
-        Exception: what the first portion raised that raised anything, in the order of portions.
+        Exception: the error of the first portion, in the order of portions, that raised an error.
     """
     assert executor is not None
-    run = _Run(executor, function, shared, arguments, portions)
-    num_whole = 0 if run.is_known() else getattr(executor, "_max_workers", None) or _GUESSED_WORKERS
+    sender = _PortionSender(executor, function, shared, arguments, portions)
+    num_whole = 0 if sender.was_sent() else getattr(executor, "_max_workers", None) or _GUESSED_WORKERS
     begun = done = 0
-    results: dict[int, Any] = {}  # that came before their turn
+    results: dict[int, Any] = {}  # results of portions that ended before their turn
     try:
         for turn in range(len(portions)):
             while begun < min(turn + _IN_FLIGHT, len(portions)):
-                run.submit(begun, whole=begun < num_whole)
+                sender.submit(begun, whole=begun < num_whole)
                 begun += 1
             while turn not in results:
-                for number, result in run.next_results():
+                for number, result in sender.next_results():
                     if isinstance(result, _Missing):
-                        run.submit(number, whole=True)
+                        sender.submit(number, whole=True)
                     else:
                         results[number] = result
                         done += portions[number].stop - portions[number].start
@@ -120,17 +123,17 @@ def run_portions(
                 raise result.error
             yield result
     finally:
-        run.end()
+        sender.end()
 
 
 class _Raised(NamedTuple):
-    """The error of a portion, raised at its turn: which error is raised does not depend on who is fast."""
+    """The error of a portion. It is raised at the turn of the portion, so that fast workers do not change the error."""
 
     error: Exception
 
 
-class _Run:
-    """The portions of one call that are with an executor."""
+class _PortionSender:
+    """Sends the portions of one call of `run_portions` to an executor, and receives their results."""
 
     def __init__(
         self,
@@ -140,32 +143,32 @@ class _Run:
         arguments: Callable[[int], tuple[Any, ...]],
         portions: Sequence[slice],
     ):
-        self.flying: dict[Future[Any], int] = {}
+        self._pending: dict[Future[Any], int] = {}  # the numbers of portions that were sent and not yet received
         self._executor, self._function, self._arguments, self._portions = executor, function, arguments, portions
         self._shared = [_Shared(value) for value in shared]
         self._cancelled = _Cancelled()
         self._ready: SimpleQueue[Future[Any]] = SimpleQueue()
 
-    def is_known(self) -> bool:
-        """Say whether workers of this executor have been sent all that is shared; from now on they have."""
-        known = _sent.setdefault(self._executor, WeakSet())
-        missing = [one.value for one in self._shared if one.value not in known]
-        known.update(missing)
+    def was_sent(self) -> bool:
+        """Say whether all shared objects were sent to this executor before, and note them as sent."""
+        sent = _sent.setdefault(self._executor, WeakSet())
+        missing = [shared.value for shared in self._shared if shared.value not in sent]
+        sent.update(missing)
         return not missing
 
     def submit(self, number: int, whole: bool = False) -> None:
-        """Give a portion to the executor, together with all that is shared, or with the names of that."""
-        shared = [_Reference(one, whole) for one in self._shared]
-        call = _Call(self._function, shared, self._cancelled, self._arguments(number))
+        """Send a portion to the executor, with the names of the shared objects and, if ``whole``, their pickles."""
+        references = [_Reference(shared, whole) for shared in self._shared]
+        call = _Call(self._function, references, self._cancelled, self._arguments(number))
         try:
             future = self._executor.submit(run_portion, call)
         except RuntimeError as error:  # broken, or shut down
             raise self._failure(error) from error
-        self.flying[future] = number
+        self._pending[future] = number
         future.add_done_callback(self._ready.put)
 
     def next_results(self) -> list[tuple[int, Any]]:
-        """Return numbers and results of portions that are done, none when that takes long."""
+        """Return the numbers and results of portions that have ended; an empty list if none ends within 0.05 s."""
         try:
             futures = [self._ready.get(timeout=_POLL_SECONDS)]
             while not self._ready.empty():
@@ -178,7 +181,8 @@ class _Run:
             raise self._failure(error) from error
 
     def _result(self, future: Future[Any]) -> tuple[int, Any]:
-        number = self.flying.pop(future)
+        """Return the number of a portion and its result, which is `_Raised` after an error of the portion."""
+        number = self._pending.pop(future)
         try:
             with shifted(self._portions[number].start):
                 return number, future.result()
@@ -188,28 +192,29 @@ class _Run:
             return number, _Raised(error)
 
     def end(self) -> None:
-        """Take back what has not begun, and tell threads to end."""
+        """Cancel the portions that have not begun, and set the cancellation for portions that run on threads."""
         self._cancelled.cancellation.set()
-        for future in self.flying:
+        for future in self._pending:
             future.cancel()
 
     def _failure(self, error: Exception) -> RuntimeError:
-        what = type(self._executor).__name__
+        """Return an error that says that the executor is broken or shut down, and what to do."""
+        executor = type(self._executor).__name__
         if isinstance(error, BrokenExecutor):
             return RuntimeError(
-                f"a worker of the executor ({what}) has died, of too little memory perhaps, and the executor with it: "
-                f"{error} Make a new one, with fewer workers if memory was short; Dask's client.get_executor() "
+                f"a worker of the executor ({executor}) has died, of too little memory perhaps, and the executor with "
+                f"it: {error} Make a new one, with fewer workers if memory was short; Dask's client.get_executor() "
                 "replaces workers and repeats what they were doing."
             )
         reason = f": {error}" if str(error) else ""
-        return RuntimeError(f"the executor ({what}) was shut down{reason}; make a new one, or set executor=None.")
+        return RuntimeError(f"the executor ({executor}) was shut down{reason}; make a new one, or set executor=None.")
 
 
-# Which objects the workers of an executor have been sent. A new worker lacks them; it says so.
+# The shared objects that were sent to each executor. A worker that joined later lacks them and returns `_Missing`.
 _sent: WeakKeyDictionary[Executor, WeakSet[Any]] = WeakKeyDictionary()
 _of_parents: WeakSet[Executor] = WeakSet()  # executors that lost their threads when this process was forked
-_names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-_received: BoundedCache[Any] = BoundedCache(_KEPT_BYTES)  # on a worker
+_names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the name of each shared object
+_received: BoundedCache[Any] = BoundedCache(_CACHE_BYTES)  # on a worker: shared objects by their names
 _lock = new_lock()
 
 
@@ -219,7 +224,7 @@ def _after_fork() -> None:
 
 
 class _Shared:
-    """An object that many portions share, its name, and its pickle, made when it is first needed."""
+    """A shared object, its name, and its pickle, which is made when it is first needed."""
 
     def __init__(self, value: Any):
         self.value = value
@@ -229,14 +234,15 @@ class _Shared:
     def pickled(self) -> bytes:
         value = self.value
         if isinstance(value, CompiledCircuit):
-            value = value._keeping(None)  # a worker runs the program, and has no use for the circuit
+            value = value._keeping(None)  # a worker runs the program and does not need the circuit
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 
 class _Reference:
-    """A shared object on its way to a worker: itself to a thread, else its name, with ``whole`` also its pickle.
+    """A shared object on the caller's side. A worker that is a thread gets the object itself.
 
-    Nothing is looked up or unpickled before a worker asks, as Dask unpickles and pickles again on the way.
+    Pickling a reference makes a `_Parcel`: the name of the object and, if ``whole``, its pickle. The worker looks up or
+    unpickles the object only when the portion begins, since Dask unpickles and pickles a parcel on its way.
     """
 
     def __init__(self, shared: _Shared, whole: bool):
@@ -250,13 +256,13 @@ class _Reference:
 
 
 class _Parcel:
-    """What a `_Reference` is when it was unpickled."""
+    """A shared object on the worker's side: found by name in the worker's cache, or unpickled from attached bytes."""
 
     def __init__(self, name: str, pickled: bytes | None):
         self._name, self._pickled = name, pickled
 
     def open(self) -> Any:
-        """Return the object, None if it has never come here."""
+        """Return the object; None if this worker does not have it."""
         with _lock:
             value = _received.get(self._name)
             if value is None and self._pickled is not None:
@@ -266,11 +272,11 @@ class _Parcel:
 
 
 class _Missing:
-    """The result of a portion whose worker lacks something that it was sent the name of."""
+    """The result of a portion whose worker lacks a shared object."""
 
 
 class _Cancelled:
-    """A cancellation that threads share with the caller; other processes get one of their own, which is never set."""
+    """A cancellation. Threads share it with the caller. A worker in another process gets one that is never set."""
 
     def __init__(self) -> None:
         self.cancellation = Cancellation()
@@ -280,7 +286,7 @@ class _Cancelled:
 
 
 class _Call:
-    """What a worker is to do; see `run_portion`."""
+    """The call of a function for one portion, which a worker runs; see `run_portion`."""
 
     def __init__(
         self,
@@ -299,10 +305,10 @@ class _Call:
         return cancellation.run(self._function, *values, cancellation, *self._arguments)
 
     def __dask_tokenize__(self) -> str:
-        """Name the call for Dask, which would else hash its arrays to see whether it has done it before."""
+        """Return a new name for Dask. Without a name, Dask would hash all arrays to look for an earlier equal call."""
         return uuid4().hex
 
 
 def run_portion(call: _Call) -> Any:
-    """Do one portion, on a worker."""
+    """Evaluate one portion, on a worker."""
     return call.run()

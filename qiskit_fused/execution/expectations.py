@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expectation values as a differentiable function of inputs and weights, for training: block by block of rows."""
+"""Expectation values as a differentiable function of inputs and weights, for training."""
 
 from __future__ import annotations
 
@@ -81,15 +81,17 @@ class Expectations:
         self._observables: LiveObservables | FixedObservables = LiveObservables(observables, compiled.num_qubits)
         self._inputs = compiled.find_columns("input_params", input_params)
         self._weights = compiled.find_columns("weight_params", weight_params)
-        inputs, weights = ([compiled.parameters[one] for one in columns] for columns in (self._inputs, self._weights))
+        inputs, weights = (
+            [compiled.parameters[column] for column in columns] for columns in (self._inputs, self._weights)
+        )
         self.parameters = tuple(inputs), tuple(weights)
         self._columns = ParameterColumns(compiled.program, self._inputs, self._weights)
-        given = np.bincount(np.concatenate([self._inputs, self._weights]), minlength=len(compiled.parameters))
-        if (given != 1).any():
-            name = compiled.parameters[int(np.flatnonzero(given != 1)[0])].name
+        uses = np.bincount(np.concatenate([self._inputs, self._weights]), minlength=len(compiled.parameters))
+        if (uses != 1).any():
+            name = compiled.parameters[int(np.flatnonzero(uses != 1)[0])].name
             raise ValueError(
                 f"parameter '{name}' of the circuit must be one input parameter or one weight parameter, not "
-                f"{'both' if given.max() > 1 else 'neither'}."
+                f"{'both' if uses.max() > 1 else 'neither'}."
             )
 
     def __repr__(self) -> str:
@@ -106,12 +108,12 @@ class Expectations:
         """Return this function with the observables as they are now. Later changes of them do not reach it."""
         if isinstance(self._observables, FixedObservables):
             return self
-        operators, known = self.operators, self._frozen
-        if known is None or known.operators is not operators:
-            known = copy(self)
-            known._observables = FixedObservables(operators)
-            self._frozen = known
-        return known
+        operators, frozen = self.operators, self._frozen
+        if frozen is None or frozen.operators is not operators:
+            frozen = copy(self)
+            frozen._observables = FixedObservables(operators)
+            self._frozen = frozen
+        return frozen
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_frozen"}
@@ -203,8 +205,8 @@ class Expectations:
         inputs, weights = self._ordered(inputs, weights)
         if not callable(cotangents):
             cotangents = check_cotangents(cotangents, (len(inputs), self.num_observables))
-        wanted = input_gradients, weight_gradients, state_gradients and initial_states is not None
-        return self.evaluate(RowBatch(inputs, weights, initial_states, cotangents, False, *wanted))
+        gradients = input_gradients, weight_gradients, state_gradients and initial_states is not None
+        return self.evaluate(RowBatch(inputs, weights, initial_states, cotangents, False, *gradients))
 
     def value_and_jacobian(
         self, inputs: Any, weights: Any, *, initial_states: Any = None, input_gradients: bool = True
@@ -226,8 +228,8 @@ class Expectations:
             MemoryError: if a row does not fit the memory limit.
         """
         inputs, weights = self._ordered(inputs, weights)
-        found = self.evaluate(RowBatch(inputs, weights, initial_states, None, True, input_gradients))
-        return found.values, found.inputs, found.weights
+        result = self.evaluate(RowBatch(inputs, weights, initial_states, None, True, input_gradients))
+        return result.values, result.inputs, result.weights
 
     def evaluate(self, batch: RowBatch) -> Vjp:
         """Check and evaluate rows: arrays of the host, or of the CUDA device of `device_runtime`.
@@ -258,15 +260,15 @@ class Expectations:
 
     def _ordered(self, inputs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs and weights as arrays, in the order of their parameters."""
-        one_row = is_by_name(inputs)
+        are_by_name = is_by_name(inputs)
         inputs = ordered_values(inputs, self.parameters[0], "inputs")
         weights = ordered_values(weights, self.parameters[1], "weights")
-        if one_row and inputs.ndim == 1:
+        if are_by_name and inputs.ndim == 1:  # one row of inputs by name
             inputs = inputs[None]
         return inputs, weights
 
     def _checked(self, batch: RowBatch) -> RowBatch:
-        """Return rows that can be evaluated; errors name what cannot."""
+        """Check shapes and numbers of a batch, and return the batch with its initial states as an array."""
         inputs, weights, states, cotangents = batch[:4]
         if inputs.ndim != 2 or inputs.shape[1] != self.num_inputs:
             raise ValueError(f"inputs have shape {inputs.shape}; allowed: (rows, {self.num_inputs}).")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The check that values of parameters are finite numbers, for arrays of the host and of a CUDA device."""
+"""Checks that values of parameters are finite numbers, in arrays on the host and on a CUDA device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qiskit_fused.common.row_errors import RowError
 
 
 def is_finite(array: Any) -> bool:
-    """Say whether no number is NaN or infinite; of an array of a device, the answer alone comes to the host."""
+    """Say whether no number is NaN or infinite. An array on a CUDA device is checked there."""
     if isinstance(array, np.ndarray):
         return all_finite(array)
     return bool(array_module(array).isfinite(array).all())
@@ -23,8 +23,8 @@ def check_finite(values: Any, parameters: tuple[Any, ...]) -> None:
     """Raise a ValueError that names the parameter and the row of the first value that is NaN or infinite.
 
     Args:
-        values: (B, P), or (P,) for values that all rows share, which have no row.
-        parameters: what they are values of.
+        values: (B, P); or (P,) for values that all rows share, then the error names no row.
+        parameters: the P parameters.
     """
     if is_finite(values):
         return

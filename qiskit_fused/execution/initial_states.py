@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that start in states of their own: states that are given, or made from parameters, block by block."""
+"""Evaluates rows that start in different states: states that the caller gives, or states made from parameters."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from qiskit_fused.program.amplitude_encoding import rows_at_once
 if TYPE_CHECKING:
     from qiskit_fused.fusion.fused_program import FusedProgram
 
-_TOLERANCE = 1e-5  # of norms: states that were normalised in single precision are taken as they are
-_AT_ONCE = 1 << 24  # amplitudes whose squares are made at a time
+_TOLERANCE = 1e-5  # largest difference of a norm from 1; states normalised in single precision must pass
+_AT_ONCE = 1 << 24  # number of amplitudes whose squares are computed at a time on a CUDA device, 128 MiB of float64
 
 
 def check_states(states: Any, num_qubits: int) -> Any:
-    """Return initial states as an array of floating-point numbers (B, 2**n), real or complex; one state is one row.
+    """Return initial states as an array of floating-point numbers (B, 2**n), real or complex.
+
+    A single state (2**n,) becomes one row.
 
     Raises:
         ValueError: for another shape, or a row whose norm is not 1; it names the row and the norm.
@@ -51,7 +53,7 @@ def check_states(states: Any, num_qubits: int) -> Any:
 def check_device_states(states: Any) -> None:
     """Raise a ValueError that names the first row of states (B, 2**n) on a CUDA device whose norm is not 1.
 
-    Norms alone come to the host. The squares that are made at a time take little memory.
+    Only the norms are copied to the host. Squares are computed for a few columns at a time, which takes little memory.
     """
     num_rows, size = states.shape
     step = max(_AT_ONCE // num_rows, 1)
@@ -63,6 +65,7 @@ def check_device_states(states: Any) -> None:
 
 
 def _check_norms(norms: np.ndarray) -> None:
+    """Raise a RowError that names the first row whose norm is not 1."""
     wrong = ~(np.abs(norms - 1) <= _TOLERANCE)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
@@ -70,65 +73,67 @@ def _check_norms(norms: np.ndarray) -> None:
         raise RowError("the state of ", row, after)
 
 
-def evaluate_from_states(plan: FusedProgram, request: Request, run: Evaluate, watch: Watch | None) -> Evaluation:
-    """Evaluate a plan that takes states, from states on the qubits of the circuit or from parameters as amplitudes.
+def evaluate_from_states(fused: FusedProgram, request: Request, run: Evaluate, watch: Watch | None) -> Evaluation:
+    """Evaluate a fused program whose rows start in different states.
 
-    On the host rows go block by block, since states on the bits of the plan are a copy; on a device they are cut by
-    the engine.
+    The states are on the qubits of the circuit, or are made from parameters that are amplitudes. They are copied to the
+    bits of the fused program. On the host, rows are evaluated in blocks, which bounds the memory of the copies. On a
+    CUDA device, the engine cuts the rows.
 
     Args:
-        plan: the plan.
-        request: rows, and the states they bring; without states, the plan makes them from columns.
-        run: evaluates the plan for rows with states on its bits.
-        watch: hears of all rows.
+        fused: the fused program.
+        request: rows and their initial states. Without initial states, the fused program makes them from columns.
+        run: evaluates the fused program for rows with states on its bits.
+        watch: told the progress of all rows.
 
     Returns:
-        Gradients include those with respect to parameters that are amplitudes; gradients with respect to states that
-        were given are on the qubits of the circuit.
+        The evaluation. Its gradients include gradients with respect to parameters that are amplitudes. Gradients with
+        respect to initial states of the request are on the qubits of the circuit.
     """
     num_rows = request.num_rows
     size = num_rows
     if not request.is_on_device:
-        size = rows_at_once(plan.num_qubits, num_rows, request.num_state_gradients)
+        size = rows_at_once(fused.num_qubits, num_rows, request.num_state_gradients)
 
     def evaluate(part: Request, watch: Watch | None) -> Evaluation:
-        if plan.starts is not None:
-            return _from_amplitudes(plan, part, run, watch)
-        return _from_given_states(plan, part, run, watch)
+        if fused.starts is not None:
+            return _from_amplitudes(fused, part, run, watch)
+        return _from_circuit_states(fused, part, run, watch)
 
     return evaluate_slices(request, cut_evenly(num_rows, size), evaluate, watch)
 
 
-def _from_amplitudes(plan: FusedProgram, request: Request, run: Evaluate, watch: Watch | None) -> Evaluation:
-    """Evaluate rows whose states the plan makes from columns."""
-    starts = plan.starts
+def _from_amplitudes(fused: FusedProgram, request: Request, run: Evaluate, watch: Watch | None) -> Evaluation:
+    """Evaluate rows whose initial states the fused program makes from columns."""
+    starts = fused.starts
     assert starts is not None
     states = starts.states(request.columns)
-    found = run(request._replace(boundary=request.boundary._replace(initial=states)), watch)
-    if found.state_gradients is None:
-        return found
+    evaluation = run(request._replace(boundary=request.boundary._replace(initial=states)), watch)
+    if evaluation.state_gradients is None:
+        return evaluation
     row_of = np.arange(request.num_rows) if request.gradients_are_per_row else request.pairs.row
-    starts.add_gradients(request.columns, row_of, found.state_gradients, found.gradients)
-    return replace(found, state_gradients=None)
+    starts.add_gradients(request.columns, row_of, evaluation.state_gradients, evaluation.gradients)
+    return replace(evaluation, state_gradients=None)
 
 
-def _from_given_states(plan: FusedProgram, request: Request, run: Evaluate, watch: Watch | None) -> Evaluation:
-    """Evaluate rows that bring states on the qubits of the circuit."""
-    order, given = circuit_order(plan), request.boundary.initial
-    xp = array_module(given)
+def _from_circuit_states(fused: FusedProgram, request: Request, run: Evaluate, watch: Watch | None) -> Evaluation:
+    """Evaluate rows that bring initial states on the qubits of the circuit."""
+    order, states = circuit_order(fused), request.boundary.initial
+    xp = array_module(states)
     if order is not None:
-        given = given[:, xp.asarray(order)]
+        states = states[:, xp.asarray(order)]
     if not request.is_on_device:
-        given = np.ascontiguousarray(given, dtype=np.complex128)
-    found = run(request._replace(boundary=request.boundary._replace(initial=given, on_circuit_qubits=False)), watch)
-    if found.state_gradients is None or order is None:
-        return found
-    return replace(found, state_gradients=found.state_gradients[:, xp.asarray(np.argsort(order))])
+        states = np.ascontiguousarray(states, dtype=np.complex128)
+    boundary = request.boundary._replace(initial=states, on_circuit_qubits=False)
+    evaluation = run(request._replace(boundary=boundary), watch)
+    if evaluation.state_gradients is None or order is None:
+        return evaluation
+    return replace(evaluation, state_gradients=evaluation.state_gradients[:, xp.asarray(np.argsort(order))])
 
 
-def circuit_order(plan: FusedProgram) -> np.ndarray | None:
-    """Return the amplitude of the circuit that each amplitude of the plan is, or None where all are the same."""
-    bits = plan.start_bits[plan.program.wires]
+def circuit_order(fused: FusedProgram) -> np.ndarray | None:
+    """Return int (2**n,): the circuit's index of each amplitude of the fused program; None where all are equal."""
+    bits = fused.start_bits[fused.program.wires]
     if np.array_equal(bits, np.arange(len(bits))):
         return None
     return spread(np.argsort(bits).tolist())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Observables whose coefficients are out of the range of a number format are evaluated as multiples of others."""
+"""Evaluates observables whose coefficients are out of the range of a number format, by scaling with powers of two."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.request import Request
 from qiskit_fused.program.observables import Observables
 
-_LARGE = 2.0**50  # a cotangent; times an observable in range it is in the range of float32
+_LARGE = 2.0**50  # largest cotangent whose product with a scaled observable is in the range of float32
 
 
 def is_out_of_range(operators: Observables, request: Request) -> bool:
-    """Say whether to evaluate multiples of the observables, or of their weighted sums."""
+    """Say whether the coefficients of the observables, or the cotangents, have to be scaled."""
     if operators.scaled is not None:
         return True
     cotangents = request.cotangents
@@ -26,39 +26,40 @@ def is_out_of_range(operators: Observables, request: Request) -> bool:
 
 
 class Scaling:
-    """Multiples of observables and cotangents that are in range, and what multiplies their results in float64.
+    """Observables and cotangents scaled into range by powers of two, which later multiply the results in float64.
 
     Args:
-        operators: observables; these or the cotangents are not in range.
-        request: the request.
+        operators: the observables.
+        request: the request. Its cotangents or the coefficients of the observables are out of range.
 
     Attributes:
-        operators, request: what to evaluate in the place of both.
+        operators: the scaled observables.
+        request: the request with scaled cotangents.
     """
 
     def __init__(self, operators: Observables, request: Request):
         scaled, exponents = operators.scaled or (operators, np.zeros(len(operators), dtype=np.int64))
         self.operators, self.request = scaled, request
-        self._of_pair = self._of_gradients = exponents[request.pairs.observable]
+        self._value_exponents = self._gradient_exponents = exponents[request.pairs.observable]
         gradient, cotangents = request.gradient, request.cotangents
         if gradient is not None and cotangents is not None:
-            # one power of two for all: gradients are sums over the observables of a row
-            largest = int((np.frexp(cotangents)[1] + self._of_pair)[cotangents != 0].max(initial=0))
-            in_range = np.ldexp(cotangents, self._of_pair - largest)
-            self._of_gradients = np.array(largest)
+            # All cotangents share one power of two, since gradients are sums over the observables of a row.
+            largest = int((np.frexp(cotangents)[1] + self._value_exponents)[cotangents != 0].max(initial=0))
+            in_range = np.ldexp(cotangents, self._value_exponents - largest)
+            self._gradient_exponents = np.array(largest)
             self.request = request._replace(gradient=gradient._replace(cotangents=in_range))
 
-    def multiplied(self, found: Evaluation) -> Evaluation:
-        """Return the evaluation of the observables that were asked for.
+    def multiplied(self, evaluation: Evaluation) -> Evaluation:
+        """Return the evaluation of the unscaled observables, from the evaluation of the scaled observables.
 
         Raises:
             RowError: when a value or a derivative is larger than the largest float64.
         """
         pairs = self.request.pairs
         with np.errstate(over="ignore"):
-            values = np.ldexp(found.values, self._of_pair)
-            gradients = _multiplied(found.gradients, self._of_gradients)
-            state_gradients = _multiplied(found.state_gradients, self._of_gradients)
+            values = np.ldexp(evaluation.values, self._value_exponents)
+            gradients = _multiplied(evaluation.gradients, self._gradient_exponents)
+            state_gradients = _multiplied(evaluation.state_gradients, self._gradient_exponents)
         wrong = ~np.isfinite(values)
         if gradients is not None:
             is_wrong = ~np.isfinite(gradients).all(axis=1)
@@ -71,11 +72,11 @@ class Scaling:
                 f", or a derivative of it, is larger than {np.finfo(float).max:.3g}, the largest number of float64; "
                 "divide the coefficients by a number.",
             )
-        return replace(found, values=values, gradients=gradients, state_gradients=state_gradients)
+        return replace(evaluation, values=values, gradients=gradients, state_gradients=state_gradients)
 
 
 def _multiplied(numbers: np.ndarray | None, exponents: np.ndarray) -> np.ndarray | None:
-    """Multiply (N, C) real or complex numbers by powers of two, one for each row or one for all."""
+    """Multiply real or complex numbers (N, C) by powers of two: one power for each row, or one for all rows."""
     if numbers is None:
         return None
     shape = exponents.reshape(-1, 1) if exponents.ndim else exponents

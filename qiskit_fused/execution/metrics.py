@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of a job: what ran, added up over evaluations."""
+"""Adds the stats of evaluations to the metrics of a job."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 
 def add_metrics(total: dict[str, Any], stats: dict[str, Any]) -> None:
-    """Add what one evaluation did to the total.
+    """Add the stats of one evaluation to the total.
 
-    Counts and seconds add up; of bytes, states, threads and light cones the total is the maximum. Different names, such
-    as devices, are joined: "cpu + cuda".
+    Counts and seconds are added. The total of bytes, states, threads and light cones is their maximum. Different texts,
+    such as the names of devices, are joined: "cpu + cuda".
     """
     for name, value in stats.items():
         if isinstance(value, str):
-            known = total.setdefault(name, value)
-            if known != value and value not in known.split(" + "):
-                total[name] = f"{known} + {value}"
+            text = total.setdefault(name, value)
+            if text != value and value not in text.split(" + "):
+                total[name] = f"{text} + {value}"
         elif not isinstance(value, (int, float)):
             total[name] = value
         elif name in ("bytes", "states", "num_threads", "cones"):

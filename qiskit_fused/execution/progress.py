@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job tells while it runs, and how it hears that it was cancelled: the option ``progress``."""
+"""The option ``progress``: shows how much of a job is done, and ends the job when it was cancelled."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from qiskit_fused.common.cancellation import current, uninterrupted
 from qiskit_fused.common.job_threads import job_threads
 from qiskit_fused.compilation.circuits import CompiledCircuit
 
-_INTERVAL = 0.05  # seconds between two calls of a callback or changes of the bar, at least
-_BAR_AFTER = 0.5  # seconds of work, before which no bar is shown
+_INTERVAL = 0.05  # least time between two calls of a callback, or two changes of the bar, in seconds
+_BAR_AFTER = 0.5  # the bar is shown when the work has taken 0.5 seconds
 
 
 class Part(NamedTuple):
-    """Some of the work of a job: rows of one circuit.
+    """A part of the work of a job: rows of one circuit.
 
     Attributes:
-        num_adjoint_states: cotangents to go back with, None where no gradients are wanted.
+        num_qubits: number of qubits that are simulated.
+        num_gates: number of gates of the circuit.
+        num_rows: number of rows.
+        num_adjoint_states: number of adjoint states of a backward sweep; None where no gradients are requested.
     """
 
     num_qubits: int
@@ -34,7 +37,10 @@ class Part(NamedTuple):
         return cls(program.num_qubits, len(program.gates), num_rows, num_adjoint_states)
 
     def num_steps(self, num_qubits: int) -> int:
-        """Return the gates to apply to statevectors, at least 1; a gate on fewer than ``num_qubits`` counts less."""
+        """Return the number of steps, at least 1: a step is a gate applied to a statevector of ``num_qubits`` qubits.
+
+        A gate on a statevector of n fewer qubits counts as 2**-n steps.
+        """
         num_sweeps = self.num_rows if self.num_adjoint_states is None else 2 * self.num_rows + self.num_adjoint_states
         return max(1, (self.num_gates * num_sweeps) >> (num_qubits - self.num_qubits))
 
@@ -43,38 +49,39 @@ class Part(NamedTuple):
 
 
 class Progress:
-    """The work of one job, or of one call without a job, done part by part.
+    """The progress of one job, or of one call without a job, whose work is done part by part.
 
-    It is shown as the option ``progress`` asks, and ends early when the job is cancelled. One step is one gate of the
-    circuit on one statevector, forward or backward; one of a circuit narrower than the widest counts less. Steps never
-    go backwards. Their total is known beforehand: what engines merge, leave out or recompute changes the pace alone.
+    The option ``progress`` decides how progress is shown. The work ends early when the job is cancelled. A step is one
+    gate of the circuit on one statevector, forward or backward; see `Part.num_steps` for narrower circuits. The number
+    of steps that are done never falls. The total is known beforehand: gates that engines merge, leave out or recompute
+    change only the time that a step takes.
 
-    A function is called when the work begins, when it ends without an error, and in between every 50 ms or less often.
+    A callback is called when the work begins, when the work ends without an error, and in between at most every 50 ms.
     A bar is made when the work has taken half a second.
 
     Args:
-        show: False, True for a bar, or a function that is called with ``(done, total)``, in steps.
-        parts: all the work; looked at where it is shown.
+        show: False, True for a bar, or a callback that is called with ``(done, total)``, in steps.
+        parts: all parts of the work; read only if progress is shown.
 
     Raises:
-        ImportError: for True without tqdm, on entry.
+        ImportError: on entry, for ``show=True`` without tqdm.
     """
 
-    # before anything is shown; small calls make many of these objects
+    # Default values are attributes of the class, since every small call makes one of these objects.
     _bar: Any = None
-    _row = ""  # which row is worked on, in words
-    _next = 0  # part
-    _begin = _end = _done = _total = 0  # steps
-    _quiet_until = 0.0
+    _row = ""  # the row in work, as the bar shows it: "row 3/10"
+    _next = 0  # number of the next part
+    _begin = _end = _done = _total = 0  # steps: the begin and end of the current part, steps done, all steps
+    _quiet_until = 0.0  # time before which no callback is called, in seconds of time.monotonic()
 
     def __init__(self, show: bool | Callable[[int, int], Any], parts: Iterable[Part]):
         self._cancellation = current()
-        self._show, self._given = show, parts
+        self._show, self._all_parts = show, parts
 
     def __enter__(self) -> Progress:
         if self._show is False:
             return self
-        self._parts = list(self._given)
+        self._parts = list(self._all_parts)
         if self._parts:
             num_qubits = max(part.num_qubits for part in self._parts)
             self._steps = [part.num_steps(num_qubits) for part in self._parts]
@@ -95,7 +102,7 @@ class Progress:
                     self._bar.close()
 
     def next_part(self) -> None:
-        """Go on to the next part; the one before it is done.
+        """Begin the next part; the part before it is done.
 
         Raises:
             RuntimeError: when the job was cancelled.
@@ -109,7 +116,7 @@ class Progress:
             self._tell(self._begin)
 
     def watch(self, done: int, total: int) -> bool:
-        """Hear from an engine how much of the part is done; say whether to end it (see `engines.Watch`)."""
+        """Take from an engine how much of the current part is done; return whether to end it (see `Watch`)."""
         if self._cancellation is not None and self._cancellation.is_set():
             return True
         if self._total:
@@ -121,12 +128,14 @@ class Progress:
         return False
 
     def _tell(self, done: int) -> None:
+        """Call the callback or draw the bar, unless the last call was less than 50 ms ago."""
         now = time.monotonic()
         if now < self._quiet_until and done < self._total:
             return
         self._quiet_until = now + _INTERVAL
-        self._done = max(self._done, done)  # less is done when an engine gives up and another one begins again
-        # The function may do anything; tqdm holds locks of its own. An exception that stops them half-way would harm.
+        # The number falls when an engine gives up and another engine begins again: the larger number is shown.
+        self._done = max(self._done, done)
+        # A cancellation must not stop a callback or tqdm half-way: a callback may do anything, and tqdm holds locks.
         with uninterrupted():
             if callable(self._show):
                 with job_threads().in_foreign_code():
@@ -135,6 +144,7 @@ class Progress:
                 self._draw(now - self._started)
 
     def _draw(self, seconds: float) -> None:
+        """Draw the bar of work that began so many seconds ago."""
         if self._bar is None:
             self._bar = _bar_class()(total=self._total, unit="step", unit_scale=True, miniters=1)
             self._bar.start_t -= seconds

@@ -43,16 +43,19 @@ class Vjp(NamedTuple):
 
 
 class RowBatch(NamedTuple):
-    """B rows of inputs, the weights that all rows share, and what is wanted: arrays of the host, or of a CUDA device.
+    """B rows of inputs, the weights that all rows share, and the requested gradients.
+
+    All arrays are on the host, or all on one CUDA device.
 
     Attributes:
         inputs: float64 (B, I).
         weights: float64 (W,).
         initial_states: (B, 2**n) on the qubits of the circuit, or None.
-        cotangents: float64 (B, K), where the gradient of the sum of cotangents times values is wanted; or a function
-            of the values that returns them.
-        jacobian: whether the gradient of each value is wanted.
-        input_gradients, weight_gradients, state_gradients: which gradients matter.
+        cotangents: float64 (B, K), which requests the gradient of the sum of cotangents times values; or a function of
+            the values that returns this array; or None.
+        jacobian: whether the gradient of each value is requested.
+        input_gradients, weight_gradients, state_gradients: whether gradients of inputs, weights and initial states are
+            requested.
     """
 
     inputs: Any
@@ -79,25 +82,25 @@ class RowBatch(NamedTuple):
         return self._replace(inputs=self.inputs[rows], initial_states=states, cotangents=cotangents)
 
     def num_adjoint_states(self, num_observables: int) -> int | None:
-        """Return the cotangents to go back with, None where no gradients are wanted."""
+        """Return the number of adjoint states of a backward sweep; None where no gradients are requested."""
         if self.jacobian:
             return self.num_rows * num_observables
         return None if self.cotangents is None else self.num_rows
 
 
 def join_rows(batch: RowBatch, parts: Iterable[tuple[slice, Vjp]]) -> Vjp:
-    """Put what was found for slices of a batch together; gradients of weights add up, but for those of a Jacobian."""
+    """Join the results of slices of a batch. Gradients of weights are added, except in a Jacobian."""
     joined, num_rows = JoinedArrays(), batch.num_rows
-    of_weights: Any = None
-    for rows, found in parts:
-        joined.put("values", found.values, rows, num_rows)
-        joined.put("inputs", found.inputs, rows, num_rows)
-        joined.put("initial_states", found.initial_states, rows, num_rows)
+    weight_gradients: Any = None
+    for rows, part in parts:
+        joined.put("values", part.values, rows, num_rows)
+        joined.put("inputs", part.inputs, rows, num_rows)
+        joined.put("initial_states", part.initial_states, rows, num_rows)
         if batch.jacobian:
-            joined.put("weights", found.weights, rows, num_rows)
-        elif found.weights is not None:
-            of_weights = found.weights if of_weights is None else of_weights + found.weights
-    weights = joined["weights"] if batch.jacobian else of_weights
+            joined.put("weights", part.weights, rows, num_rows)
+        elif part.weights is not None:
+            weight_gradients = part.weights if weight_gradients is None else weight_gradients + part.weights
+    weights = joined["weights"] if batch.jacobian else weight_gradients
     return Vjp(joined["values"], joined["inputs"], weights, joined["initial_states"])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Observables after a circuit as a function of rows: what evaluates a `RowBatch` in this process and on workers."""
+"""Evaluates a `RowBatch`, in this process or on the workers of an executor."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.observables import Observables
 from qiskit_fused.program.program import Program
 
-_BLOCK_BYTES = 1 << 26  # bytes of the values and gradients of a block of rows
-_BLOCKS_IN_LIMIT = 8  # the values and gradients of a block take at most this part of memory_limit
-_MIN_BLOCK_ROWS = 16  # rows of a block at least, where a row alone takes many bytes: threads run rows side by side
-_GRADIENT_TIME = 4  # a gradient takes about as long as this many forward sweeps, one of which finds the values
+_BLOCK_BYTES = 1 << 26  # columns, values and gradients of a block of rows take at most 64 MiB
+_BLOCKS_IN_LIMIT = 8  # columns, values and gradients of a block of rows take at most memory_limit / 8
+_MIN_BLOCK_ROWS = 16  # least number of rows of a block, also if it exceeds _BLOCK_BYTES: each thread needs a row
+_GRADIENT_TIME = 4  # estimated time of the values and a gradient, in forward sweeps; the values take 1 of them
 
 
 class ParameterColumns:
-    """Where inputs and weights stand among the parameters of a circuit.
+    """The positions of inputs and weights among the parameters of a circuit.
 
     Args:
         program: the circuit.
-        inputs: int (I,), columns of the inputs.
-        weights: int (W,), columns of the weights.
+        inputs: int (I,), positions of the inputs.
+        weights: int (W,), positions of the weights.
     """
 
     def __init__(self, program: Program, inputs: np.ndarray, weights: np.ndarray):
@@ -47,32 +47,36 @@ class ParameterColumns:
 
     @cached_property
     def index(self) -> tuple[Any, Any]:
-        """Columns of inputs and of weights, as slices where they are consecutive: these select without a copy."""
+        """Positions of inputs and of weights. Consecutive positions are a slice, which selects without a copy."""
         return _as_slice(self.inputs), _as_slice(self.weights)
 
     @cached_property
     def depend_on_inputs(self) -> np.ndarray:
-        """Bool (C,): columns of the program that depend on inputs, and so may vary between rows."""
-        of_inputs = np.zeros(self._program.num_parameters, bool)
-        of_inputs[self.inputs] = True
-        return self._program.depends_on(of_inputs)
+        """Bool (C,): whether a column of the program depends on inputs, and so may vary between rows."""
+        is_input = np.zeros(self._program.num_parameters, bool)
+        is_input[self.inputs] = True
+        return self._program.depends_on(is_input)
 
     @cached_property
     def shared(self) -> np.ndarray:
-        """Bool (C,): columns that depend on weights alone."""
+        """Bool (C,): whether a column does not depend on inputs, and so is the same in all rows."""
         return ~self.depend_on_inputs
 
     @cached_property
     def unused_without_input_gradients(self) -> np.ndarray:
-        """Bool (C,): columns that do not depend on weights."""
-        of_weights = np.zeros(self._program.num_parameters, bool)
-        of_weights[self.weights] = True
-        return ~self._program.depends_on(of_weights)
+        """Bool (C,): whether a column does not depend on weights."""
+        is_weight = np.zeros(self._program.num_parameters, bool)
+        is_weight[self.weights] = True
+        return ~self._program.depends_on(is_weight)
 
     def places(self, is_summed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return where gradients of inputs and of weights are, if summed and other columns are apart in their order."""
-        place = np.where(is_summed, np.cumsum(is_summed), np.cumsum(~is_summed)) - 1
-        return place[self.inputs], place[self.weights]
+        """Return the positions of the gradients of inputs and of weights on a CUDA device, int (I,) and int (W,).
+
+        There, the gradients of summed columns are one array and the gradients of the other columns another array, both
+        in the order of the columns.
+        """
+        position = np.where(is_summed, np.cumsum(is_summed), np.cumsum(~is_summed)) - 1
+        return position[self.inputs], position[self.weights]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +86,8 @@ class RowFunction:
     Attributes:
         compiled: the circuit.
         operators: the observables.
-        options: how engines run.
-        columns: which parameters are inputs and weights.
+        options: options of the engine.
+        columns: the positions of inputs and weights among the parameters.
     """
 
     compiled: CompiledCircuit
@@ -92,7 +96,7 @@ class RowFunction:
     columns: ParameterColumns
 
     def evaluate(self, batch: RowBatch, watch: Watch | None) -> Vjp:
-        """Evaluate rows that were checked: by workers, or block by block in this process."""
+        """Evaluate rows that were checked: on the workers of an executor, or block by block in this process."""
         if callable(batch.cotangents):
             whole = _GRADIENT_TIME
             values = self.evaluate(batch._replace(cotangents=None), share(watch, 0, 1, whole)).values
@@ -101,12 +105,12 @@ class RowFunction:
         return join_rows(batch, self._parts(batch, watch))
 
     def _parts(self, batch: RowBatch, watch: Watch | None) -> Iterable[tuple[slice, Vjp]]:
-        """Yield slices of the rows and what was found for them, one after the other."""
+        """Yield slices of the rows and their results, one after the other."""
         options, num_adjoint_states = self.options, batch.num_adjoint_states(len(self.operators))
         if options.executor is not None:
             portions = cut_portions(options, self.compiled, batch.num_rows, num_adjoint_states)
             if portions:
-                columns, given = (self.columns.inputs, self.columns.weights), options_of_workers(options)
+                columns, worker_options = (self.columns.inputs, self.columns.weights), options_of_workers(options)
                 shared = self.compiled, self.operators
                 return zip(
                     portions,
@@ -114,7 +118,7 @@ class RowFunction:
                         options.executor,
                         _evaluate_portion,
                         shared,
-                        lambda number: (given, columns, batch.rows(portions[number])),
+                        lambda number: (worker_options, columns, batch.rows(portions[number])),
                         portions,
                         watch,
                     ),
@@ -122,34 +126,38 @@ class RowFunction:
         return ((rows, evaluate_slice(batch, rows, self._evaluate_block, watch)) for rows in self._blocks(batch))
 
     def _blocks(self, batch: RowBatch) -> list[slice]:
-        """Cut rows so that the columns, values and gradients of a block are few bytes; a GPU engine cuts by itself."""
+        """Cut rows so that the columns, values and gradients of a block take at most _BLOCK_BYTES.
+
+        Rows on a CUDA device are one block, which the CUDA engine cuts.
+        """
         if not isinstance(batch.inputs, np.ndarray):
             return cut_evenly(batch.num_rows, batch.num_rows)
         count = len(self.operators)
-        row = 8 * (self.compiled.program.num_columns * (count if batch.jacobian else 1) + count)
-        size = rows_that_fit(_BLOCK_BYTES, row, _MIN_BLOCK_ROWS)
+        row_bytes = 8 * (self.compiled.program.num_columns * (count if batch.jacobian else 1) + count)
+        size = rows_that_fit(_BLOCK_BYTES, row_bytes, _MIN_BLOCK_ROWS)
         if self.options.memory_limit is not None:
-            size = min(size, rows_that_fit(self.options.resolve_memory_limit() // _BLOCKS_IN_LIMIT, row))
+            size = min(size, rows_that_fit(self.options.resolve_memory_limit() // _BLOCKS_IN_LIMIT, row_bytes))
         return cut_evenly(batch.num_rows, size)
 
     def _evaluate_block(self, batch: RowBatch, watch: Watch | None) -> Vjp:
+        """Evaluate a block of rows in this process."""
         request = self._request(batch)
-        found = evaluate(self.options, self.compiled, self.operators, request, watch=watch)
-        values = found.values.reshape(batch.num_rows, len(self.operators))
+        evaluation = evaluate(self.options, self.compiled, self.operators, request, watch=watch)
+        values = evaluation.values.reshape(batch.num_rows, len(self.operators))
         if request.gradient is None:
             return Vjp(values)
         if request.is_on_device:
-            inputs, weights = self._gradients_on_device(batch, request, found)
+            inputs, weights = self._gradients_on_device(batch, request, evaluation)
         else:
-            inputs, weights = self._gradients(batch, request, found)
-        return Vjp(values, inputs if batch.input_gradients else None, weights, found.state_gradients)
+            inputs, weights = self._gradients(batch, request, evaluation)
+        return Vjp(values, inputs if batch.input_gradients else None, weights, evaluation.state_gradients)
 
     def _request(self, batch: RowBatch) -> Request:
         """Return the request of a block of rows."""
         xp, columns, num_rows = array_module(batch.inputs), self.columns, batch.num_rows
         values = xp.empty((num_rows, len(self.compiled.parameters)), dtype=np.float64)
-        for index, given in zip(columns.index, (batch.inputs, batch.weights)):
-            values[:, index if isinstance(index, slice) else xp.asarray(index)] = given
+        for index, numbers in zip(columns.index, (batch.inputs, batch.weights)):
+            values[:, index if isinstance(index, slice) else xp.asarray(index)] = numbers
         boundary, states = NO_STATES, batch.initial_states
         if states is not None:
             boundary = BoundaryStates(states, on_circuit_qubits=True)
@@ -165,38 +173,41 @@ class RowFunction:
         pairs = all_pairs(num_rows, len(self.operators))
         return Request(values, pairs, gradient, boundary, self.options.dtype, may_vary=columns.depend_on_inputs)
 
-    def _gradients(self, batch: RowBatch, request: Request, found: Evaluation) -> tuple[np.ndarray, np.ndarray]:
-        """Return gradients of inputs and of weights: (b, I) and (W,), or (b, K, I) and (b, K, W) of a Jacobian."""
+    def _gradients(self, batch: RowBatch, request: Request, evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+        """Return gradients of inputs and weights for a block of b rows.
+
+        Their shapes are (b, I) and (W,). A Jacobian has the shapes (b, K, I) and (b, K, W).
+        """
         columns, num_rows, values = self.columns, batch.num_rows, request.columns
         pairs = request.pairs if batch.jacobian else all_pairs(num_rows, 1)
-        gradients = pull_back(self.compiled, values, found.gradients, pairs, self.operators)
+        gradients = pull_back(self.compiled, values, evaluation.gradients, pairs, self.operators)
         if batch.cotangents is not None and not np.isfinite(gradients).all():
-            gradients[~batch.cotangents.any(axis=1)] = 0.0  # a row of weight 0 has no part in the sum
-        asked = [columns.inputs] * batch.input_gradients + [columns.weights] * batch.weight_gradients
+            gradients[~batch.cotangents.any(axis=1)] = 0.0  # a row whose cotangents are 0 adds nothing to the sum
+        requested = [columns.inputs] * batch.input_gradients + [columns.weights] * batch.weight_gradients
         per_row = len(gradients) // max(num_rows, 1)
         shaped = gradients.reshape(num_rows, per_row, values.shape[1])
-        check_derivatives(self.compiled, values, shaped, np.concatenate([np.zeros(0, np.intp), *asked]))
-        of_inputs, of_weights = columns.index
+        check_derivatives(self.compiled, values, shaped, np.concatenate([np.zeros(0, np.intp), *requested]))
+        inputs, weights = columns.index
         if batch.jacobian:
             shaped = gradients.reshape(-1, len(self.operators), values.shape[1])
-            return shaped[:, :, of_inputs], shaped[:, :, of_weights]
-        return gradients[:, of_inputs], gradients[:, of_weights].sum(axis=0)
+            return shaped[:, :, inputs], shaped[:, :, weights]
+        return gradients[:, inputs], gradients[:, weights].sum(axis=0)
 
-    def _gradients_on_device(self, batch: RowBatch, request: Request, found: Evaluation) -> tuple[Any, Any]:
-        """Return gradients of inputs (b, I), where these are not summed away, and of weights (W,)."""
-        xp, is_summed = array_module(found.sums), request.summed_columns
+    def _gradients_on_device(self, batch: RowBatch, request: Request, evaluation: Evaluation) -> tuple[Any, Any]:
+        """Return gradients of inputs (b, I), or None where they are not requested, and of weights (W,)."""
+        xp, is_summed = array_module(evaluation.sums), request.summed_columns
         assert is_summed is not None
         inputs, weights = self.columns.places(is_summed)
-        of_inputs = found.gradients[:, xp.asarray(inputs)] if batch.input_gradients else None
-        return of_inputs, found.sums[xp.asarray(weights)]
+        input_gradients = evaluation.gradients[:, xp.asarray(inputs)] if batch.input_gradients else None
+        return input_gradients, evaluation.sums[xp.asarray(weights)]
 
     def device_runtime(self, num_rows: int, *, gradient: bool, any_start: bool) -> Any:
-        """Return the runtime of the current CUDA device where rows on it are evaluated without the host, else None.
+        """Return the runtime of the current CUDA device if it can evaluate rows without the host, else None.
 
-        The host is needed where the sweeps do not run on the GPU, where an executor shares the rows, where coefficients
-        of observables are out of range, where columns or initial states are made by NumPy (expressions that are not
-        affine in one parameter, and amplitude encodings), where light cones are evaluated one by one, and where what
-        all rows have in common is worth simulating once, see `Sharing`.
+        The host is needed in these cases: the sweeps do not run on the GPU; an executor gets the rows; coefficients of
+        observables are out of range; NumPy computes columns or initial states, for expressions that are not affine in
+        one parameter and for amplitude encodings; light cones are evaluated one after the other; or gates that all
+        rows share are simulated once, see `Sharing`.
 
         Raises:
             UnsupportedInstruction: with ``any_start``, when an instruction needs its qubits in |0>.
@@ -209,11 +220,11 @@ class RowFunction:
             return None
         if not any_start and compiled.light_cones.groups(operators, num_rows, per_pair=False) is not None:
             return None
-        plan = compiled.plan(operators.support(compiled.num_qubits), any_start=any_start)
-        if choose_device(options, plan, num_rows, num_rows, gradient) != "cuda":
+        fused = compiled.plan(operators.support(compiled.num_qubits), any_start=any_start)
+        if choose_device(options, fused, num_rows, num_rows, gradient) != "cuda":
             return None
-        if may_share(plan, num_rows):
-            sharing = find_sharing(plan, self.columns.depend_on_inputs)
+        if may_share(fused, num_rows):
+            sharing = find_sharing(fused, self.columns.depend_on_inputs)
             if sharing.choose(num_rows, len(operators), gradient) != ROWS:
                 return None
         engine: Any = engine_for("cuda", options)
@@ -234,7 +245,7 @@ def _evaluate_portion(
 
 
 def _as_slice(columns: np.ndarray) -> Any:
-    """Return a slice that selects the same columns, or these."""
+    """Return a slice that selects the same columns; the columns themselves where no slice does."""
     if len(columns) and (columns == columns[0] + np.arange(len(columns))).all():
         return slice(int(columns[0]), int(columns[0]) + len(columns))
     return columns

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The number of segments that a gradient is asked to keep, held against the layers of the fused circuit."""
+"""Checks the option ``num_segments`` against the number of layers of the fused program."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from qiskit_fused.program.observables import Observables
 def check_option(
     options: FusedOptions, compiled: CompiledCircuit, operators: Observables, *, imaginary: bool, any_start: bool
 ) -> None:
-    """Raise a ValueError where the option ``num_segments`` is more than the layers of the fused circuit.
+    """Raise a ValueError when the option ``num_segments`` is larger than the number of layers of the fused program.
 
-    The circuit that counts is the one of all observables together, on every device. Its light cones and the parts that
-    rows share may have fewer layers, and a GPU goes through several layers in one pass: there, each layer or pass is a
-    segment. Observables that see more than 64 qubits together have no such circuit and no limit.
+    On every device, the limit is the number of layers of the fused program of all observables together. Light cones and
+    the parts that rows share may have fewer layers, and a pass of a GPU may apply several layers: then each layer or
+    pass is a segment. Observables that see more than 64 qubits together have no such fused program, and no limit.
 
     Args:
         options: the options.
         compiled: the circuit.
         operators: the observables.
         imaginary: whether gradients are 2 Im <psi|O|d psi>, which need all gates.
-        any_start: whether rows bring start states.
+        any_start: whether rows bring initial states.
     """
     if options.num_segments is None:
         return

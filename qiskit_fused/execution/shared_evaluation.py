@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluate a batch by the parts that `Sharing` names: the prefix once, the suffix as evolved observables."""
+"""Evaluates a batch whose rows share gates: simulates the prefix once, pulls observables back through the suffix."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import Observables, TermMasks
 from qiskit_fused.program.program import OpKind
 
-MOST_BYTES = 1 << 28  # bytes of states and matrices at a time, at most
-LIMIT_SHARE = 4  # states and matrices take at most this part of memory_limit
-_FEW_FLIPS = 8  # sets of flipped bits of an observable; one with more is applied as a matrix product
+MOST_BYTES = 1 << 28  # states and matrices of a batch take at most 256 MiB at a time
+LIMIT_SHARE = 4  # states and matrices of a batch take at most memory_limit / 4
+_FEW_FLIPS = 8  # an observable with more than 8 different sets of flipped bits is applied as a matrix product
 
 
-class Run(Protocol):
-    """Evaluates a plan on the device of the batch."""
+class EvaluateProgram(Protocol):
+    """Evaluates a fused program on the device of the batch."""
 
-    def __call__(self, plan: FusedProgram, request: Request, watch: Watch | None) -> Evaluation:
-        """Return what an engine returns."""
+    def __call__(self, fused: FusedProgram, request: Request, watch: Watch | None) -> Evaluation:
+        """Return the evaluation of the request by the engine of the device."""
 
 
 class SharedBatch(NamedTuple):
     """A batch in which rows share some gates.
 
     Attributes:
-        sharing: the parts of the plan.
+        sharing: the parts of the fused program.
         operators: the observables.
         request: rows and pairs.
-        room: bytes of states and matrices at a time.
-        mode: PREFIX or OBSERVABLE, or ROWS before that is decided.
+        room: bytes that states and matrices may take at a time.
+        mode: PREFIX or OBSERVABLE; ROWS before the mode is chosen.
     """
 
     sharing: Sharing
@@ -48,28 +48,27 @@ class SharedBatch(NamedTuple):
 
     @property
     def gradient(self) -> bool:
-        """Whether gradients are wanted."""
+        """Whether gradients are requested."""
         return self.request.gradient is not None
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of the states of a row that are held at a time."""
-        return (64 if self.gradient else 32) << self.sharing.plan.num_qubits
+        """Bytes of all states of one row that are in memory at the same time."""
+        return (64 if self.gradient else 32) << self.sharing.fused.num_qubits
 
     @property
     def matrix_bytes(self) -> int:
-        """Bytes of observables as matrices, and of the columns of the suffix."""
-        size = 1 << self.sharing.plan.num_qubits
+        """Bytes of the observables as matrices, and of the columns of the suffix."""
+        size = 1 << self.sharing.fused.num_qubits
         matrices = (3 if self.gradient else 2) * len(self.operators) * np.dtype(self.request.dtype).itemsize
         return size * (size * (matrices + 48) + 16 * self.request.num_columns)
 
 
 def find_mode(batch: SharedBatch) -> str:
-    """Return the mode that takes least of those that the batch allows; ROWS where nothing is shared."""
-    goes_back = _goes_back(batch.sharing, batch.request)
-    question = batch.request.num_rows, len(batch.operators), batch.gradient, goes_back
+    """Return the mode of the least estimated cost among the modes that the batch allows."""
+    back = _goes_back(batch.sharing, batch.request)
     for evolve in (True, False):
-        mode = batch.sharing.choose(*question, evolve)
+        mode = batch.sharing.choose(batch.request.num_rows, len(batch.operators), batch.gradient, back, evolve)
         if mode == ROWS or _allows(batch, mode):
             return mode
     return ROWS
@@ -96,64 +95,66 @@ def _is_product(batch: SharedBatch) -> bool:
     num_rows, count = batch.request.num_rows, len(batch.operators)
     if batch.request.num_pairs != num_rows * count:
         return False
-    rows, chosen = (part.reshape(num_rows, count) for part in batch.request.pairs)
-    return bool((chosen == np.arange(count)).all() and (rows == np.arange(num_rows)[:, None]).all())
+    rows, observables = (part.reshape(num_rows, count) for part in batch.request.pairs)
+    return bool((observables == np.arange(count)).all() and (rows == np.arange(num_rows)[:, None]).all())
 
 
-def evaluate_shared(run: Run, batch: SharedBatch, watch: Watch | None = None) -> Evaluation:
-    """Evaluate a batch in the mode PREFIX or OBSERVABLE; the stats of its parts are for ``run`` to keep.
+def evaluate_shared(run: EvaluateProgram, batch: SharedBatch, watch: Watch | None = None) -> Evaluation:
+    """Evaluate a batch in the mode PREFIX or OBSERVABLE; the returned evaluation has no stats.
 
-    For columns of which only the sum over rows matters, row 0 of the gradients has what comes from prefix and suffix.
+    For columns of which only the sum over rows matters, row 0 of the gradients also has the gradients of the prefix and
+    of the suffix.
     """
     sharing, request = batch.sharing, batch.request
-    prefix, start, backwards = sharing.prefix, None, None
-    first = Request(request.columns[:1], NO_PAIRS, dtype=request.dtype)
+    prefix, start, prefix_cotangent = sharing.prefix, None, None
+    first_row = Request(request.columns[:1], NO_PAIRS, dtype=request.dtype)
     if prefix is not None:
-        start = _final_states(run, prefix, first, share(watch, 0, 0, 1))
+        start = _final_states(run, prefix, first_row, share(watch, 0, 0, 1))
         if batch.gradient and _columns_used(prefix).any():
-            backwards = np.zeros_like(start)
-    evolved = _Evolved(run, batch, watch) if batch.mode == OBSERVABLE else None
+            prefix_cotangent = np.zeros_like(start)
+    evolved = _EvolvedObservables(run, batch, watch) if batch.mode == OBSERVABLE else None
 
     def evaluate(part: Request, watch: Watch | None) -> Evaluation:
         if start is not None:
             part = part._replace(boundary=BoundaryStates(start))
         if part.gradient is not None and start is not None:
-            part = part._replace(gradient=part.gradient._replace(of_initial_states=backwards is not None))
-        found = run(sharing.rest, part, watch) if evolved is None else evolved.evaluate(part, watch)
-        if backwards is None:
-            return found
-        backwards[...] += found.state_gradients.sum(axis=0)
-        return replace(found, state_gradients=None)
+            part = part._replace(gradient=part.gradient._replace(of_initial_states=prefix_cotangent is not None))
+        evaluation = run(sharing.rest, part, watch) if evolved is None else evolved.evaluate(part, watch)
+        if prefix_cotangent is None:
+            return evaluation
+        prefix_cotangent[...] += evaluation.state_gradients.sum(axis=0)
+        return replace(evaluation, state_gradients=None)
 
     slices = cut_evenly(request.num_rows, rows_that_fit(batch.room, batch.row_bytes))
-    found = evaluate_slices(request, slices, evaluate, watch)
+    evaluation = evaluate_slices(request, slices, evaluate, watch)
     if batch.gradient and evolved is not None:
-        found.gradients[0] += evolved.gradient(share(watch, 1, 1, 1))
-    if prefix is not None and backwards is not None:
-        back = first._replace(gradient=GradientRequest(), boundary=BoundaryStates(final_cotangents=backwards))
-        found.gradients[0] += run(prefix, back, share(watch, 1, 1, 1)).gradients[0]
-    return Evaluation(found.values, found.gradients, state_gradients=found.state_gradients)
+        evaluation.gradients[0] += evolved.gradient(share(watch, 1, 1, 1))
+    if prefix is not None and prefix_cotangent is not None:
+        boundary = BoundaryStates(final_cotangents=prefix_cotangent)
+        prefix_request = first_row._replace(gradient=GradientRequest(), boundary=boundary)
+        evaluation.gradients[0] += run(prefix, prefix_request, share(watch, 1, 1, 1)).gradients[0]
+    return Evaluation(evaluation.values, evaluation.gradients, state_gradients=evaluation.state_gradients)
 
 
-def _final_states(run: Run, plan: FusedProgram, request: Request, watch: Watch | None) -> np.ndarray:
-    """Return the states of rows behind a plan; the request keeps only its columns and initial states."""
+def _final_states(run: EvaluateProgram, fused: FusedProgram, request: Request, watch: Watch | None) -> np.ndarray:
+    """Return the final states of rows. Only the columns and the initial states of the request are used."""
     boundary = request.boundary._replace(final=True)
-    found = run(plan, request._replace(pairs=NO_PAIRS, gradient=None, boundary=boundary), watch)
-    assert found.final_states is not None
-    return found.final_states
+    states = run(fused, request._replace(pairs=NO_PAIRS, gradient=None, boundary=boundary), watch).final_states
+    assert states is not None
+    return states
 
 
-class _Evolved:
-    """The observables O_k pulled back through the suffix U: H_k = U^+ O_k U, as matrices, and what a gradient needs.
+class _EvolvedObservables:
+    """The observables O_k pulled back through the suffix U, as the matrices H_k = U^+ O_k U.
 
-    With phi_b the state in which row b reaches the suffix, ``value[b, k] = <phi_b|H_k|phi_b>``. Of the sum of
-    ``weights[b, k] value[b, k]``, phi_b has the cotangent ``2 sum_k weights[b, k] H_k phi_b``, and column j of U, in
-    which U takes the j-th basis state, ``2 sum_k sum_i R_k[j, i] O_k U|i>``, R_k[j, i] = sum_b weights[b, k]
-    conj(phi_b[j]) phi_b[i].
+    Let phi_b be the state in which row b reaches the suffix. Then ``value[b, k] = <phi_b|H_k|phi_b>``. The gradient is
+    the one of the loss ``sum_bk weights[b, k] value[b, k]``. The cotangent of phi_b is
+    ``2 sum_k weights[b, k] H_k phi_b``. The cotangent of U|j>, column j of U, is
+    ``2 sum_k sum_i R_k[j, i] O_k U|i>``, with ``R_k[j, i] = sum_b weights[b, k] conj(phi_b[j]) phi_b[i]``.
     """
 
-    def __init__(self, run: Run, batch: SharedBatch, watch: Watch | None):
-        sharing, dtype, size = batch.sharing, batch.request.dtype, 1 << batch.sharing.plan.num_qubits
+    def __init__(self, run: EvaluateProgram, batch: SharedBatch, watch: Watch | None):
+        sharing, dtype, size = batch.sharing, batch.request.dtype, 1 << batch.sharing.fused.num_qubits
         assert sharing.suffix is not None
         self._run, self._sharing, self._suffix = run, sharing, sharing.suffix
         columns = np.repeat(batch.request.columns[:1], size, axis=0)
@@ -165,7 +166,7 @@ class _Evolved:
         self._weighted = [np.zeros_like(states) for _ in self._moved] if batch.gradient else []  # R_k
 
     def evaluate(self, part: Request, watch: Watch | None) -> Evaluation:
-        """Evaluate some rows, which differ in the middle only; the gradient is without that of the suffix."""
+        """Evaluate some rows, which differ only in the middle. The gradient lacks the gradient of the suffix."""
         middle = self._sharing.middle
         assert middle is not None
         goes_back = part.gradient is not None and _goes_back(self._sharing, part)
@@ -185,7 +186,7 @@ class _Evolved:
         if not goes_back:
             return Evaluation(values.ravel(), None if part.gradient is None else np.zeros(part.columns.shape))
         assert part.gradient is not None
-        found = self._run(
+        evaluation = self._run(
             middle,
             part._replace(
                 pairs=NO_PAIRS,
@@ -194,10 +195,10 @@ class _Evolved:
             ),
             share(watch, 1, 3, 3),
         )
-        return replace(found, values=values.ravel())
+        return replace(evaluation, values=values.ravel())
 
     def gradient(self, watch: Watch | None) -> np.ndarray:
-        """Return what the suffix adds to the gradient, (C,), once all rows were evaluated."""
+        """Return the gradient of the suffix, float64 (C,). It is complete when all rows have been evaluated."""
         cotangents = sum(2 * weighted @ moved for weighted, moved in zip(self._weighted, self._moved))
         boundary = self._basis.boundary._replace(final_cotangents=np.asarray(cotangents, dtype=np.complex128))
         request = self._basis._replace(gradient=GradientRequest(), boundary=boundary)
@@ -206,15 +207,16 @@ class _Evolved:
 
 
 def apply_observable(terms: TermMasks, observable: int, states: np.ndarray) -> np.ndarray:
-    """Return O psi for each row psi of states (B, 2**n); see `observables` for the masks.
+    """Return O psi for each row psi of states (B, 2**n); see `observables` for the masks of terms.
 
-    Cost: 2**n for each term, and B 2**n for each distinct set of flipped bits, or a matrix product if these are many.
+    Cost: 2**n operations for each term, and B 2**n operations for each distinct set of flipped bits. An observable with
+    more than 8 distinct sets of flipped bits takes a matrix product, B 4**n operations.
     """
-    chosen = terms.observable == observable
+    is_chosen = terms.observable == observable
     index = np.arange(states.shape[1], dtype=np.uint64)
-    flips, group = np.unique(terms.x[chosen], return_inverse=True)
+    flips, group = np.unique(terms.x[is_chosen], return_inverse=True)
     diagonals = np.zeros((len(flips), len(index)), dtype=np.complex128)
-    masks = (part[chosen] for part in (terms.z, terms.care, terms.value, terms.real, terms.imag))
+    masks = (part[is_chosen] for part in (terms.z, terms.care, terms.value, terms.real, terms.imag))
     for number, z, care, value, real, imag in zip(group.tolist(), *masks):
         signs = 1.0 - 2.0 * (np.bitwise_count(index & z) & 1)
         diagonals[number] += (real + 1j * imag) * signs * ((index & care) == value)
@@ -231,7 +233,7 @@ def apply_observable(terms: TermMasks, observable: int, states: np.ndarray) -> n
 
 
 def _goes_back(sharing: Sharing, request: Request) -> bool:
-    """Say whether some gradient of the middle, or of the states it starts in, matters."""
+    """Say whether a gradient of the middle, or of the initial states of the middle, is needed."""
     middle, gradient = sharing.middle, request.gradient
     if middle is None or gradient is None or gradient.unused is None or sharing.prefix is not None:
         return True
@@ -240,10 +242,10 @@ def _goes_back(sharing: Sharing, request: Request) -> bool:
     return bool((_columns_used(middle) & ~gradient.unused).any())
 
 
-def _columns_used(plan: FusedProgram) -> np.ndarray:
-    """Say which columns the gates of a plan depend on."""
-    used = np.zeros(plan.program.num_columns + 1, bool)  # column -1 is a constant
-    used[plan.leaf_column] = used[plan.term_column] = True
-    vectors = plan.leaf_column[plan.leaf_kind == OpKind.RV]
+def _columns_used(fused: FusedProgram) -> np.ndarray:
+    """Return bool (C,): whether some gate of a fused program depends on a column."""
+    used = np.zeros(fused.program.num_columns + 1, bool)  # the last entry is for column -1, which means a constant
+    used[fused.leaf_column] = used[fused.term_column] = True
+    vectors = fused.leaf_column[fused.leaf_kind == OpKind.RV]
     used[vectors + 1] = used[vectors + 2] = True
     return used[:-1]

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gates that all rows of a batch share are simulated once: which parts of a circuit they are, when it pays.
+"""Splits a circuit into the parts that all rows of a batch share, and decides when sharing saves time.
 
-The *prefix* is the gates before all angles that differ. It gives one state from which all rows start. In the backward
-sweep, the cotangents of all rows are added at its end, since gradients are linear in the cotangent.
+The *prefix* is all gates before the first angle that differs between rows. It is simulated once and gives one state,
+from which all rows start. In the backward sweep, the cotangents of all rows are added at the end of the prefix, since
+gradients are linear in the cotangent.
 
-The *suffix* is the gates behind these angles, one unitary U. With its 2^n columns, an observable O becomes the matrix
-U^+ O U, and a row that reaches the suffix in the state phi has the value <phi|U^+ O U|phi>. The gradient of the suffix
-is that of Tr(U^+ O U R), where R is the weighted sum of |phi><phi| over all rows. It takes as many sweeps for any
-number of rows.
+The *suffix* is all gates behind the last angle that differs between rows, one unitary U. Sweeps of the 2^n basis states
+give the columns of U, and an observable O becomes the matrix U^+ O U. A row that reaches the suffix in the state phi
+has the value <phi|U^+ O U|phi>. The gradient of the suffix is the gradient of Tr(U^+ O U R), where R is the weighted
+sum of |phi><phi| over all rows. The number of sweeps of the suffix does not depend on the number of rows.
+
+There are three modes: ROWS simulates every row on its own, PREFIX simulates the prefix once, and OBSERVABLE simulates
+the prefix, where there is one, and the suffix once.
 """
 
 from __future__ import annotations
@@ -23,26 +27,26 @@ from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.partition import split
 
-# Costs are counted in flops of a sweep, which runs at about the rate of a matrix product.
-FLOPS_PER_COPIED_AMPLITUDE = 150  # the cost of copying one amplitude between an engine and NumPy
-SHARE_BELOW = 0.75  # share only if it is estimated to take less than 0.75 of the plain time: times are estimates
-MOST_COLUMNS = 1 << 11  # columns of a suffix as a matrix, at most
-ROWS_SEARCH_BOUND = 1 << 40  # rows at most, in the search for the number from which on sharing pays
-CACHED_DECISIONS = 256  # answers of `Sharing.choose` that are kept for each set of columns
-MIN_WORK = 1 << 22  # amplitude-rotations, 1 ms; of less, looking for what is shared costs more than it saves
-SPLIT_FACTOR = 64  # times MIN_WORK, 0.1 s; a batch of so much work is split at first sight
+# Costs are estimated in flops. Sweeps and matrix products are taken to run at the same number of flops per second.
+FLOPS_PER_COPIED_AMPLITUDE = 150  # cost of copying one amplitude between an engine and NumPy, in flops
+SHARE_BELOW = 0.75  # rows share gates only if the estimated time is less than 0.75 of the time of ROWS
+MOST_COLUMNS = 1 << 11  # largest number of columns of a suffix that is made a matrix
+ROWS_SEARCH_BOUND = 1 << 40  # largest number of rows in the search for the least number of rows that share a part
+CACHED_DECISIONS = 256  # largest number of modes that are cached for each fused program and set of columns
+MIN_WORK = 1 << 22  # amplitudes times rotations, about 1 ms of work; batches with less work do not share gates
+SPLIT_FACTOR = 64  # a batch of at least SPLIT_FACTOR * MIN_WORK, about 0.1 s of work, is split when first seen
 
 ROWS, PREFIX, OBSERVABLE = "nothing", "prefix", "observable"
 
 
 class Parts(NamedTuple):
-    """The parts of a fused program, each a fused program of its own, or None where there is none.
+    """The parts of a fused program. Each part is a fused program.
 
     Attributes:
-        prefix: what all rows begin with.
-        rest: what follows the prefix; None where this is the whole.
+        prefix: the gates with which all rows begin; None where there is no prefix.
+        rest: the gates behind the prefix; None where there is no prefix.
         middle: the rest without the suffix; None where there is no suffix.
-        suffix: what all rows end with.
+        suffix: the gates with which all rows end; None where there is no suffix.
     """
 
     prefix: FusedProgram | None = None
@@ -52,11 +56,11 @@ class Parts(NamedTuple):
 
 
 class SharedParts:
-    """What is kept of a `Sharing`: no reference to its plan, which would keep the plan alive.
+    """The cached results of a `Sharing`. They hold no reference to the fused program, which would keep it alive.
 
     Attributes:
-        parts: once they are made.
-        modes: answers of `Sharing.choose`.
+        parts: the parts of the fused program; None before they are made.
+        modes: the modes that `Sharing.choose` returned, by its arguments.
     """
 
     def __init__(self) -> None:
@@ -66,44 +70,44 @@ class SharedParts:
 
 @dataclass(frozen=True, eq=False)
 class Sharing:
-    """The parts of a plan for a batch in which only some columns differ between rows.
+    """The parts of a fused program for a batch in which only some columns differ between rows.
 
     Attributes:
-        plan: the whole, as one row runs it.
-        varies: bool (C,), the columns that differ.
-        kept: the parts and answers of earlier objects for the same plan and columns.
+        fused: the whole fused program.
+        varies: bool (C,), whether a column differs between rows.
+        cache: the parts and modes that earlier objects found for the same fused program and columns.
     """
 
-    plan: FusedProgram
+    fused: FusedProgram
     varies: np.ndarray
-    kept: SharedParts = field(default_factory=SharedParts)
+    cache: SharedParts = field(default_factory=SharedParts)
 
     @property
     def _parts(self) -> Parts:
-        if self.kept.parts is None:
-            self.kept.parts = self._split()
-        return self.kept.parts
+        if self.cache.parts is None:
+            self.cache.parts = self._split()
+        return self.cache.parts
 
     def _split(self) -> Parts:
-        plan = self.plan
-        if plan.num_qubits != plan.program.num_qubits:  # states between parts are of all qubits
+        fused = self.fused
+        if fused.num_qubits != fused.program.num_qubits:  # states between parts need all qubits of the program
             return Parts()
-        parts = split(plan.program, self.varies)
+        parts = split(fused.program, self.varies)
         prefix, middle, suffix = (
             None if program is None else fuse_program(program) for program in (parts.prefix, parts.middle, parts.suffix)
         )
-        rest = None if prefix is None else fuse_program(parts.rest, plan.support)
+        rest = None if prefix is None else fuse_program(parts.rest, fused.support)
         return Parts(prefix, rest, middle, suffix)
 
     @property
     def prefix(self) -> FusedProgram | None:
-        """What all rows begin with, or None."""
+        """The gates with which all rows begin, or None."""
         return self._parts.prefix
 
     @property
     def rest(self) -> FusedProgram:
-        """What follows the prefix."""
-        return self._parts.rest or self.plan
+        """The gates behind the prefix; all gates where there is no prefix."""
+        return self._parts.rest or self.fused
 
     @property
     def middle(self) -> FusedProgram | None:
@@ -112,28 +116,28 @@ class Sharing:
 
     @property
     def suffix(self) -> FusedProgram | None:
-        """What all rows end with, or None."""
+        """The gates with which all rows end, or None."""
         return self._parts.suffix
 
     def cost(self, mode: str, num_rows: int, num_observables: int, gradient: bool, back: bool = True) -> float:
-        """Estimate the flops of a batch, values alone or with the gradient of a weighted sum.
+        """Estimate the flops of a batch: of its values alone, or with the gradient of their weighted sum.
 
         Args:
-            mode: ROWS, every row on its own; PREFIX; or OBSERVABLE, a prefix included where there is one.
+            mode: ROWS, PREFIX or OBSERVABLE.
             num_rows: B.
             num_observables: K.
-            gradient: whether the gradient is wanted.
-            back: whether it is wanted of the middle.
+            gradient: whether the gradient is needed.
+            back: whether the gradient of the middle is needed.
         """
         if mode == ROWS:
-            return float(num_rows) * flops(self.plan, gradient)
-        total, move = 0.0, float(FLOPS_PER_COPIED_AMPLITUDE << self.plan.num_qubits)
+            return float(num_rows) * flops(self.fused, gradient)
+        total, move = 0.0, float(FLOPS_PER_COPIED_AMPLITUDE << self.fused.num_qubits)
         if self.prefix is not None:
             total += _flops(self.prefix, False) + gradient * _flops(self.prefix, True) + 2 * move
         if mode == PREFIX:
             return total + num_rows * (_flops(self.rest, gradient) + (1 + gradient) * move)
         assert self.middle is not None and self.suffix is not None
-        size = 1 << self.plan.num_qubits
+        size = 1 << self.fused.num_qubits
         total += num_rows * (_flops(self.middle, False) + move)
         total += size * (_flops(self.suffix, False) + 2 * move)
         product = 8.0 * num_observables * (num_rows + size) * size * size
@@ -145,36 +149,36 @@ class Sharing:
     def choose(
         self, num_rows: int, num_observables: int, gradient: bool, back: bool = True, evolve: bool = True
     ) -> str:
-        """Return the mode that takes least, ROWS unless another one is clearly less.
+        """Return the mode of the least estimated cost; ROWS unless another mode costs less than SHARE_BELOW of it.
 
         Args:
-            num_rows: see `cost`.
-            num_observables: likewise.
-            gradient: likewise.
-            back: likewise.
+            num_rows: B.
+            num_observables: K.
+            gradient: whether the gradient is needed.
+            back: whether the gradient of the middle is needed.
             evolve: whether OBSERVABLE may be chosen.
         """
-        question = num_rows, num_observables, gradient, back
-        key = *question, evolve
-        mode = self.kept.modes.get(key)
+        batch = num_rows, num_observables, gradient, back
+        key = *batch, evolve
+        mode = self.cache.modes.get(key)
         if mode is None:
             modes = [ROWS]
             if self.prefix is not None:
                 modes.append(PREFIX)
-            if evolve and self.suffix is not None and 1 << self.plan.num_qubits <= min(num_rows, MOST_COLUMNS):
+            if evolve and self.suffix is not None and 1 << self.fused.num_qubits <= min(num_rows, MOST_COLUMNS):
                 modes.append(OBSERVABLE)
-            best = min(modes, key=lambda one: self.cost(one, *question))
-            mode = best if self.cost(best, *question) < SHARE_BELOW * self.cost(ROWS, *question) else ROWS
-            if len(self.kept.modes) >= CACHED_DECISIONS:
-                self.kept.modes.clear()
-            self.kept.modes[key] = mode
+            best = min(modes, key=lambda mode: self.cost(mode, *batch))
+            mode = best if self.cost(best, *batch) < SHARE_BELOW * self.cost(ROWS, *batch) else ROWS
+            if len(self.cache.modes) >= CACHED_DECISIONS:
+                self.cache.modes.clear()
+            self.cache.modes[key] = mode
         return mode
 
     def rows_for(self, part: str, num_observables: int, gradient: bool) -> int | None:
-        """Return from how many rows on the prefix or the suffix is shared, or None where it never is."""
+        """Return the least number of rows that share the prefix or the suffix; None where no number of rows does."""
 
         def is_shared(num_rows: int) -> bool:
-            if not may_share(self.plan, num_rows):
+            if not may_share(self.fused, num_rows):
                 return False
             mode = self.choose(num_rows, num_observables, gradient)
             return mode == OBSERVABLE or (mode == PREFIX and part == "prefix")
@@ -188,39 +192,43 @@ class Sharing:
         return many
 
 
-_PARTS: BoundedCache[SharedParts] = BoundedCache(128 << 20)  # by plan and columns
-_MET: BoundedCache[bool] = BoundedCache(1 << 20)  # sets of columns that `is_worth_splitting` was asked about once
+# Both caches have the keys (id of the fused program, columns that differ) and bound their size in bytes.
+_PARTS: BoundedCache[SharedParts] = BoundedCache(128 << 20)
+_SEEN: BoundedCache[bool] = BoundedCache(1 << 20)  # True for the keys that `is_worth_splitting` has seen
 
 
-def find_sharing(plan: FusedProgram, varies: np.ndarray) -> Sharing:
-    """Return what rows share that differ in some columns of the program only, bool (C,); the parts are made once."""
-    key = id(plan), varies.tobytes()
+def find_sharing(fused: FusedProgram, varies: np.ndarray) -> Sharing:
+    """Return the parts of a fused program for rows that differ only in the columns ``varies``, bool (C,).
+
+    The parts are made once and cached.
+    """
+    key = id(fused), varies.tobytes()
     parts = _PARTS.get(key)
     if parts is None:
-        parts = _PARTS.put(key, SharedParts(), 2 * plan.num_bytes, plan)
-    return Sharing(plan, varies, parts)
+        parts = _PARTS.put(key, SharedParts(), 2 * fused.num_bytes, fused)
+    return Sharing(fused, varies, parts)
 
 
-def is_worth_splitting(plan: FusedProgram, varies: np.ndarray, num_rows: int) -> bool:
-    """Say whether to ask for `find_sharing` where nobody says which columns differ in every batch.
+def is_worth_splitting(fused: FusedProgram, varies: np.ndarray, num_rows: int) -> bool:
+    """Say whether to split a fused program for columns that were found to differ between the rows of one batch.
 
-    Splitting takes as long as many gates. Rows of sparse data differ in other columns each time. So a batch is split
-    where its rows are many, or when the same columns differ again.
+    Splitting takes as long as the simulation of many gates, and batches of sparse data differ in other columns each
+    time. A fused program is therefore split only for a batch of much work, or when the same columns differ again.
     """
-    if num_rows * plan.num_runs << plan.num_qubits >= SPLIT_FACTOR * MIN_WORK:
+    if num_rows * fused.num_runs << fused.num_qubits >= SPLIT_FACTOR * MIN_WORK:
         return True
-    key = id(plan), varies.tobytes()
-    if _MET.get(key):
+    key = id(fused), varies.tobytes()
+    if _SEEN.get(key):
         return True
-    _MET.put(key, True, len(key[1]), plan)
+    _SEEN.put(key, True, len(key[1]), fused)
     return False
 
 
-def may_share(plan: FusedProgram, num_rows: int) -> bool:
-    """Say whether rows are worth looking at for what they share."""
-    return num_rows > 1 and num_rows * plan.num_runs << plan.num_qubits >= MIN_WORK
+def may_share(fused: FusedProgram, num_rows: int) -> bool:
+    """Say whether a batch has enough work to look for gates that its rows share."""
+    return num_rows > 1 and num_rows * fused.num_runs << fused.num_qubits >= MIN_WORK
 
 
-def _flops(plan: FusedProgram, gradient: bool) -> int:
-    """Count what an engine does for states that go in or come out, which it takes as complex."""
-    return flops(plan, gradient, is_real=False)
+def _flops(fused: FusedProgram, gradient: bool) -> int:
+    """Return the flops of one row. States that go into an engine or come out of it are complex, never real."""
+    return flops(fused, gradient, is_real=False)

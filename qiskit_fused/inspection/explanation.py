@@ -115,7 +115,7 @@ def tabulate(fused: FusedProgram, cones: Sequence[int], shared: Sequence[tuple[s
 def shared_texts(sharing: Sharing, num_observables: int) -> list[tuple[str, str]]:
     """Return (name, text) of each part of the circuit that rows share: its size, and when sharing it saves time."""
     texts = []
-    size = 1 << sharing.plan.num_qubits
+    size = 1 << sharing.fused.num_qubits
     for name, part, what in (
         ("prefix", sharing.prefix, "once for all rows"),
         ("suffix", sharing.suffix, f"on the observable, by {size:,} columns"),

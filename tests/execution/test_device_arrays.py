@@ -22,7 +22,7 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 from qiskit_fused import accelerate
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.interface import DoesNotFit
-from qiskit_fused.execution import plan_runs, row_functions
+from qiskit_fused.execution import program_evaluation, row_functions
 from qiskit_fused.execution.expectations import Expectations
 
 torch = pytest.importorskip("torch")
@@ -53,8 +53,8 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=HANDLE))
     monkeypatch.setattr(row_functions, "choose_device", lambda *_: "cuda")
-    real = plan_runs.engine_for
-    for module in (row_functions, plan_runs):
+    real = program_evaluation.engine_for
+    for module in (row_functions, program_evaluation):
         monkeypatch.setattr(
             module, "engine_for", lambda device, *rest: engine if device == "cuda" else real(device, *rest)
         )

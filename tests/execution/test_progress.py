@@ -17,7 +17,7 @@ from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions
 from qiskit_fused.common.cancellation import Cancellation, uninterrupted
 from qiskit_fused.engines.interface import DoesNotFit, Evaluation
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.execution import plan_runs as execution
+from qiskit_fused.execution import program_evaluation as execution
 from qiskit_fused.execution.progress import Part, Progress
 
 CIRCUITS = [real_amplitudes(2, reps=1), real_amplitudes(3, reps=2)]

@@ -24,7 +24,7 @@ from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.engines.reference import apply_observable as apply_one
 from qiskit_fused.engines.request import GradientRequest, Request, all_pairs
 from qiskit_fused.execution import evaluate as execution
-from qiskit_fused.execution import plan_runs, shared_evaluation
+from qiskit_fused.execution import program_evaluation, shared_evaluation
 from qiskit_fused.execution import shared_parts as sharing
 from qiskit_fused.execution.derivatives import pull_back
 from qiskit_fused.execution.expectations import Expectations
@@ -106,14 +106,14 @@ def test_a_prefix_and_a_suffix_hold_all_gates_that_the_inputs_cannot_tell_apart(
 @pytest.fixture
 def modes(monkeypatch):
     """Share what can be shared, however small; the modes that ran."""
-    seen, original = [], plan_runs.evaluate_shared
+    seen, original = [], program_evaluation.evaluate_shared
 
     def watched(run, batch, *others):
         seen.append(batch.mode)
         return original(run, batch, *others)
 
     monkeypatch.setattr(sharing, "MIN_WORK", 0)
-    monkeypatch.setattr(plan_runs, "evaluate_shared", watched)
+    monkeypatch.setattr(program_evaluation, "evaluate_shared", watched)
     return seen
 
 
@@ -211,7 +211,7 @@ def test_blocks_of_rows_add_up(monkeypatch, modes):
         always(monkeypatch, mode)
         found = []
         for room in (1 << 20, 70_000):
-            monkeypatch.setattr(plan_runs, "MOST_BYTES", room)
+            monkeypatch.setattr(program_evaluation, "MOST_BYTES", room)
             found.append(function.value_and_vjp(rows, point, cotangents))
         for whole, blocks in zip(*(one[:3] for one in found)):
             np.testing.assert_allclose(whole, blocks, atol=1e-11)
@@ -220,7 +220,7 @@ def test_blocks_of_rows_add_up(monkeypatch, modes):
 
 def test_rows_without_pairs_keep_their_place_in_blocks(monkeypatch, modes):
     always(monkeypatch, PREFIX)
-    monkeypatch.setattr(plan_runs, "MOST_BYTES", 64 << 5)  # two rows
+    monkeypatch.setattr(program_evaluation, "MOST_BYTES", 64 << 5)  # two rows
     circuit, inputs, weights = encoding_first()
     rows, pairs = rows_that_differ(circuit, inputs, 4), all_pairs(2, 1)  # none of the last two rows
     compiled, operators = compile_circuit(circuit), coerce_observables("ZZZZ").operators

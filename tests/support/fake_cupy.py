@@ -162,7 +162,7 @@ def world(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(availability, "_forked", False)
     monkeypatch.setattr(execution, "_engines", {})
-    monkeypatch.setattr(execution, "_said", set())
+    monkeypatch.setattr(execution, "_logged", set())
     monkeypatch.setitem(sys.modules, "qiskit_fused.engines.cuda.engine", SimpleNamespace(CudaEngine=FakeCudaEngine))
     change()
     yield change

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluates fused programs for a batch whose rows are all in memory: chooses the device, and keeps the memory limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from qiskit_fused.common.byte_sizes import LEAST_LIMIT, format_bytes
+from qiskit_fused.common.free_memory import ALWAYS_FREE
+from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.engines.cpu.costs import chunk_bits
+from qiskit_fused.engines.cpu.method import Choice, choose
+from qiskit_fused.engines.evaluation import Evaluation
+from qiskit_fused.engines.interface import DoesNotFit, Watch
+from qiskit_fused.engines.request import Request
+from qiskit_fused.execution.devices import bytes_of_states, choose_device, engine_for, say_once
+from qiskit_fused.execution.initial_states import evaluate_from_states
+from qiskit_fused.execution.shared_evaluation import LIMIT_SHARE, MOST_BYTES, SharedBatch, evaluate_shared, find_mode
+from qiskit_fused.execution.shared_parts import ROWS, find_sharing, is_worth_splitting, may_share
+from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.fusion.light_cones import with_seen_gates
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.program.observables import Observables
+
+
+class _Record(NamedTuple):
+    """A record of one evaluation by an engine.
+
+    Attributes:
+        device: the device of the engine.
+        fused: the fused program that the engine ran.
+        mode: the mode of sharing, see `shared_parts`: ROWS, PREFIX or OBSERVABLE.
+        stats: the stats of the engine.
+    """
+
+    device: str
+    fused: FusedProgram
+    mode: str
+    stats: dict[str, Any]
+
+
+class ProgramEvaluator:
+    """Evaluates fused programs of one circuit, and keeps a record of each evaluation by an engine.
+
+    Args:
+        options: device, threads and memory limit.
+        compiled: the circuit.
+    """
+
+    def __init__(self, options: FusedOptions, compiled: CompiledCircuit):
+        self.options, self.compiled = options, compiled
+        self._records: list[_Record] = []
+
+    def stats(self, request: Request) -> Iterator[dict[str, Any]]:
+        """Yield the stats of each evaluation by an engine. Entries that the engine left out get default values."""
+        for device, fused, mode, stats in self._records:
+            num_bytes = bytes_of_states(fused, request.dtype, request.gradient is not None)
+            names = {"device": device, "dtype": request.dtype, "shared": mode}
+            yield {"kernels": device, "chunks": 1, "bytes": num_bytes, **stats, **names}
+
+    def evaluate(
+        self, fused: FusedProgram, operators: Observables, request: Request, watch: Watch | None, result_bytes: int = 0
+    ) -> Evaluation:
+        """Evaluate some terms of the observables. Gates that all rows share are simulated once where that saves time.
+
+        Args:
+            fused: the gates that the terms see.
+            operators: the terms.
+            request: rows and pairs.
+            watch: told the progress of this evaluation.
+            result_bytes: bytes of results of other terms, which are in memory at the same time.
+
+        Raises:
+            MemoryError: when the batch does not fit the memory limit.
+        """
+        options = self.options
+        num_adjoint_states = request.num_adjoint_states or 0
+        gradient = request.gradient is not None
+        device = "cuda"  # arrays on a CUDA device are evaluated there
+        if not request.is_on_device:
+            device = choose_device(options, fused, request.num_rows, num_adjoint_states, gradient)
+        shared = self._find_shared(device, fused, operators, request)
+        try:
+            return self._evaluate_on(device, fused, operators, request, watch, result_bytes, shared)
+        except DoesNotFit as error:
+            if options.device != "auto" or request.is_on_device:
+                raise
+            say_once(f"device='auto' runs on the CPU: {error}")
+            return self._evaluate_on("cpu", fused, operators, request, watch, result_bytes, shared)
+
+    def _evaluate_on(
+        self,
+        device: str,
+        fused: FusedProgram,
+        operators: Observables,
+        request: Request,
+        watch: Watch | None,
+        result_bytes: int,
+        shared: SharedBatch | None,
+    ) -> Evaluation:
+        """Evaluate on one device."""
+        if device == "reference":
+            fused = with_seen_gates(fused)
+        mode = ROWS if shared is None else shared.mode
+        on_device = _OnDevice(device, _beside(result_bytes, self.options), operators, mode, self._records)
+        if shared is not None:
+            return evaluate_shared(on_device.evaluate, shared, watch)
+        return on_device.evaluate(fused, request, watch)
+
+    def _find_shared(
+        self, device: str, fused: FusedProgram, operators: Observables, request: Request
+    ) -> SharedBatch | None:
+        """Return the batch with its mode of sharing, or None where every row is simulated on its own."""
+        if not may_share(fused, request.num_rows) or device == "reference" or request.imaginary or request.is_on_device:
+            return None
+        options, varies = self.options, request.may_vary
+        if varies is None:
+            varies = request.varying_columns
+            if not is_worth_splitting(fused, varies, request.num_rows):
+                return None
+        room = MOST_BYTES
+        if options.memory_limit is not None:
+            room = min(room, options.resolve_memory_limit() // LIMIT_SHARE)
+        batch = SharedBatch(find_sharing(fused, varies), operators, request, room)
+        mode = find_mode(batch)
+        return None if mode == ROWS else batch._replace(mode=mode)
+
+
+class _OnDevice(NamedTuple):
+    """Evaluates fused programs on one device.
+
+    Attributes:
+        device: name of the device.
+        options: options whose memory limit is lowered by the bytes of results that are in memory already.
+        operators: the observables.
+        mode: the mode of sharing, see `shared_parts`.
+        records: the list to which a record of each evaluation is appended.
+    """
+
+    device: str
+    options: FusedOptions
+    operators: Observables
+    mode: str
+    records: list[_Record]
+
+    def evaluate(self, fused: FusedProgram, request: Request, watch: Watch | None) -> Evaluation:
+        """Evaluate a fused program. Rows start in the states of the request, or where the fused program starts them."""
+        options = self.options
+        if self.device == "cuda":
+            engine, method = engine_for(self.device, options), options.gpu_method()
+        else:
+            choice = choose_method(options, fused, self.operators, request)
+            engine, method = engine_for(self.device, options, choice.num_threads), choice.method
+
+        def run_on_engine(part: Request, watch: Watch | None) -> Evaluation:
+            evaluation = engine.evaluate(fused, self.operators, part, watch)
+            self.records.append(_Record(self.device, fused, self.mode, evaluation.stats))
+            return evaluation
+
+        columns, pairs, gradient, boundary, dtype, _, may_vary = request
+        if gradient is not None and gradient.of_initial_states and not fused.takes_states:
+            gradient = gradient._replace(of_initial_states=False)  # no qubit with an initial state is in the light cone
+        request = Request(columns, pairs, gradient, boundary, dtype, method, may_vary)
+        if fused.takes_states and (boundary.initial is None or boundary.on_circuit_qubits):
+            return evaluate_from_states(fused, request, run_on_engine, watch)
+        return run_on_engine(request, watch)
+
+
+def _beside(result_bytes: int, options: FusedOptions) -> FusedOptions:
+    """Return options whose memory limit is lower by the bytes of results that are in memory already.
+
+    Raises:
+        MemoryError: when less than the least allowed memory limit would be left.
+    """
+    if not result_bytes or (options.memory_limit is None and result_bytes <= ALWAYS_FREE):
+        return options
+    limit = options.resolve_memory_limit()
+    if limit - result_bytes < LEAST_LIMIT:
+        raise MemoryError(
+            f"values and gradients take {format_bytes(result_bytes)}, memory_limit is {format_bytes(limit)}; ask for "
+            "fewer rows or observables at a time or raise memory_limit."
+        )
+    return replace(options, memory_limit=limit - result_bytes)
+
+
+def choose_method(options: FusedOptions, fused: FusedProgram, operators: Observables, request: Request) -> Choice:
+    """Return the method and the number of threads for a request on the CPU.
+
+    Raises:
+        MemoryError: when the request does not fit the memory limit.
+        ValueError: for options that exclude each other.
+    """
+    options.check_method()
+    # Threads share a batch row by row, or share one row chunk by chunk. A single row of one chunk runs on one thread:
+    # then the environment is not asked for the number of threads, which would take 2 us.
+    is_for_one_thread = request.num_rows == 1 and not chunk_bits(fused.num_qubits)
+    choice = choose(
+        fused,
+        request,
+        operators.restrict(fused.wires),
+        method=options.method,
+        num_segments=options.num_segments,
+        num_threads=1 if is_for_one_thread else options.resolve_num_threads(),
+        limit_of=options.limit_for,
+        limit_name="80 % of the free memory" if options.memory_limit is None else "memory_limit",
+    )
+    if choice.advice:
+        say_once(choice.advice)
+    return choice
