@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values and gradients of batches that were checked: what `FusedEstimatorGradient` and its objectives share."""
+"""Evaluates values and gradients of checked batches, for `FusedEstimatorGradient` and `Objective`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.gradient_requests import Batch
 from qiskit_fused.program.observables import Observables
 
-# Which parts of a derivative to evaluate, imaginary or not. The keys are names: qiskit-algorithms has its own enum.
+# The parts of a derivative to evaluate: False is the real part, True the imaginary part. The keys are the names of the
+# members of DerivativeType, since qiskit-algorithms has an enum of its own with the same names.
 _IMAGINARY_PARTS = {"REAL": (False,), "IMAG": (True,), "COMPLEX": (False, True)}
 
 
@@ -37,12 +38,12 @@ def differentiate_rows(
     """Return values (B, K) and gradients (B, K, P) of all pairs of rows and observables.
 
     Args:
-        options: how the engine runs.
-        derivative_type: which parts of the derivative.
+        options: options of the engine.
+        derivative_type: the real part, the imaginary part or both parts of the derivative.
         compiled: the circuit.
-        operators: K observables on its qubits.
-        values: finite numbers (B, P).
-        columns: the parameters to differentiate; None is all.
+        operators: K observables on the qubits of the circuit.
+        values: finite parameter values (B, P).
+        columns: positions of the parameters to differentiate; None is all parameters. P counts these in the result.
         initial_states: see `FusedEstimatorGradient.value_and_gradient`.
     """
     boundary, encodes = NO_STATES, compiled.program.encodes(columns)
@@ -85,7 +86,7 @@ def run_batches(
     derivative_type: DerivativeType,
     result_options: Options,
 ) -> tuple[EstimatorGradientResult, dict[str, Any]]:
-    """Do the requests of a job; return its result, with the gradients in the order of the requests, and metrics."""
+    """Evaluate all requests of a job; return its result, with gradients in the order of the requests, and metrics."""
     metrics: dict[str, Any] = {}
     gradients: list[Any] = [None] * count
     metadata: list[Any] = [None] * count
@@ -105,23 +106,23 @@ def run_batches(
             with renumbered(batch.request_of):
                 gradient = GradientRequest(of_initial_states=True)
                 request = Request(batch.values, batch.pairs, gradient, dtype=options.dtype)
-                _, found = _differentiate(
+                _, pair_gradients = _differentiate(
                     options, imaginary, batch.compiled, batch.operators, request, progress, metrics
                 )
-            for given, columns, requests in batch.subsets:
+            for parameters, columns, requests in batch.subsets:
                 pairs = batch.back[requests]
-                part = take_rows(found, pairs)
+                part = take_rows(pair_gradients, pairs)
                 with renumbered(batch.index[requests].item):
                     check_derivatives(batch.compiled, batch.values, part, columns, batch.pairs.row[pairs])
                 if columns is not None:
                     part = part[:, columns]
                 if len(requests) == count:
                     gradients = list(part)
-                    metadata = [{"parameters": given} for _ in range(count)]
+                    metadata = [{"parameters": parameters} for _ in range(count)]
                     continue
                 for position, gradient in zip(batch.index[requests].tolist(), part):
                     gradients[position] = gradient
-                    metadata[position] = {"parameters": given}
+                    metadata[position] = {"parameters": parameters}
     return EstimatorGradientResult(gradients=gradients, metadata=metadata, options=result_options), metrics
 
 
@@ -134,15 +135,15 @@ def _differentiate(
     progress: Progress,
     metrics: dict[str, Any] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return values (N,) and gradients (N, P) of the pairs, real or imaginary parts or both."""
+    """Return values (N,) and gradients (N, P) of the pairs: real parts, imaginary parts, or complex numbers."""
     gradient, parts = request.gradient, []
     assert gradient is not None
     for imaginary in imaginary_parts:
         progress.next_part()
         if imaginary:
             request = request._replace(gradient=gradient._replace(imaginary=True))
-        found = evaluate(options, compiled, operators, request, metrics=metrics, watch=progress.watch)
-        seen = None if imaginary else operators  # 2 Im <psi|O|d psi> depends on all gates
-        parts.append(pull_back(compiled, request.columns, found.gradients, request.pairs, seen))
+        evaluation = evaluate(options, compiled, operators, request, metrics=metrics, watch=progress.watch)
+        cone_operators = None if imaginary else operators  # 2 Im <psi|O|d psi> depends on gates outside the light cone
+        parts.append(pull_back(compiled, request.columns, evaluation.gradients, request.pairs, cone_operators))
     gradients = parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
-    return found.values, gradients
+    return evaluation.values, gradients

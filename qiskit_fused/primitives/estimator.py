@@ -41,9 +41,9 @@ from qiskit_fused.primitives.estimator_batches import Task, join_tasks, name_own
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.pub_errors import name_row, not_broadcastable, unbound, wrong_values
 
-_POLL_SECONDS = 0.05  # for which the thread of a job waits before it looks whether the job was cancelled
+_POLL_SECONDS = 0.05  # seconds between two checks of a fallback's thread whether its job was cancelled
 
-# The original, even where a test or a user puts another class in its place later.
+# Qiskit's class, also after a test or a user has replaced ``qiskit.primitives.StatevectorEstimator``.
 _FALLBACK = StatevectorEstimator
 
 
@@ -94,12 +94,12 @@ class FusedEstimator(BaseEstimatorV2):
         options: FusedOptions | Mapping[str, Any] | None = None,
         **keywords: Unpack[EngineOptionsDict],
     ):
-        given: dict[str, Any] = {**keywords}
+        changes: dict[str, Any] = {**keywords}
         if default_precision is not None:
-            given["default_precision"] = default_precision
+            changes["default_precision"] = default_precision
         if seed is not None:
-            given["seed"] = seed
-        self._options = FusedOptions.coerce(options, **given)
+            changes["seed"] = seed
+        self._options = FusedOptions.coerce(options, **changes)
         check_device(self._options)
 
     def __repr__(self) -> str:
@@ -165,10 +165,10 @@ class FusedEstimator(BaseEstimatorV2):
 
 
 def _make_task(pub: Any, precision: Any, number: int) -> Task:
-    """Validate a PUB.
+    """Validate a PUB and return its task.
 
-    What `EstimatorPub.coerce` does, without turning observables into labels and back; it is asked for its own error
-    texts whenever a check fails.
+    The checks are the checks of `EstimatorPub.coerce`, without its conversion of observables to labels and back. A PUB
+    of a wrong form, or with a wrong precision, goes to `EstimatorPub.coerce`, which raises Qiskit's errors.
     """
     if isinstance(pub, EstimatorPub):
         if pub.precision is None:
@@ -180,8 +180,8 @@ def _make_task(pub: Any, precision: Any, number: int) -> Task:
         parts = pub
     else:
         return _make_task(_upstreams_pub(pub, precision), precision, number)
-    circuit, given_observables = parts[:2]
-    given_values = parts[2] if len(parts) > 2 else None
+    circuit, pub_observables = parts[:2]
+    pub_values = parts[2] if len(parts) > 2 else None
     target = parts[3] if len(parts) > 3 and parts[3] is not None else precision
     if not (_is_precision(target) and _is_precision(precision)):
         _upstreams_pub(pub, precision)
@@ -192,11 +192,11 @@ def _make_task(pub: Any, precision: Any, number: int) -> Task:
     numbers: np.ndarray | None = None
     try:
         compiled, numbers = find_template(circuit) or (COMPILED.get(circuit), None)
-    except Exception as exc:  # errors of a circuit are raised by job.result(), as upstream
+    except Exception as exc:  # as in Qiskit, job.result() raises the errors of circuits
         error = exc
     parameters = tuple(circuit.parameters) if compiled is None else compiled.parameters
-    observables = coerce_observables(given_observables)
-    array, values_shape = _bind(given_values, parameters)
+    observables = coerce_observables(pub_observables)
+    array, values_shape = _bind(pub_values, parameters)
     if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
         raise wrong_width(circuit.num_qubits, observables.operators.num_qubits)
     shape = observables.shape
@@ -208,15 +208,15 @@ def _make_task(pub: Any, precision: Any, number: int) -> Task:
     if parameters:
         with renumbered(lambda row: name_row(row, values_shape, number)):
             check_finite(array, parameters)
-    if numbers is not None:  # these are the values, in the same row for each row without values
-        array = given_values = np.repeat(numbers[None], len(array), axis=0) if values_shape else numbers[None]
+    if numbers is not None:  # the values of the template's parameters, the same in all rows of the PUB
+        array = pub_values = np.repeat(numbers[None], len(array), axis=0) if values_shape else numbers[None]
     task = Task(
         circuit=circuit,
         compiled=compiled,
         error=error,
         observables=observables,
         values=array,
-        values_key=id(given_values),
+        values_key=id(pub_values),
         shape=shape,
         values_shape=values_shape,
         precision=target,
@@ -227,7 +227,7 @@ def _make_task(pub: Any, precision: Any, number: int) -> Task:
     if fallback is not None:
         task.pub = EstimatorPub(
             fallback,
-            _as_paulis(ObservablesArray.coerce(given_observables)),
+            _as_paulis(ObservablesArray.coerce(pub_observables)),
             BindingsArray(
                 {parameters: array.reshape(*values_shape, len(parameters))} if parameters else None, values_shape
             ),
@@ -238,7 +238,10 @@ def _make_task(pub: Any, precision: Any, number: int) -> Task:
 
 
 def _upstreams_pub(pub: Any, precision: Any) -> EstimatorPub:
-    """Return what `EstimatorPub` makes of a PUB, or raise its error; for it, compiled circuits become circuits."""
+    """Return the `EstimatorPub` of a PUB, or raise the error of `EstimatorPub.coerce`.
+
+    A compiled circuit is replaced by its circuit first.
+    """
     if isinstance(pub, CompiledCircuit):
         pub = pub.circuit
     elif isinstance(pub, (tuple, list)) and pub and isinstance(pub[0], CompiledCircuit):
@@ -264,7 +267,7 @@ def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, tuple[i
         named = ordered_values(values, parameters)
         rows = prod(named.shape[:-1])
         return named.reshape(rows, len(parameters)), named.shape[:-1]
-    # Qiskit would drop imaginary parts with no more than a warning of NumPy
+    # Complex values are refused here: `BindingsArray` would drop imaginary parts with a warning of NumPy only.
     array = copy_rows(real_values(values))
     if len(parameters) > 1 and array.ndim and array.shape[-1] == len(parameters):
         return array.reshape(-1, len(parameters)), array.shape[:-1]
@@ -277,7 +280,7 @@ def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, tuple[i
 
 
 def _as_paulis(observables: ObservablesArray) -> ObservablesArray:
-    """Expand projectors, which ``StatevectorEstimator`` refuses or takes for phases ('1Z', '+X')."""
+    """Expand projectors into Paulis: ``StatevectorEstimator`` refuses projectors or reads '1Z', '+X' as phases."""
     array = np.empty(observables.shape, dtype=object)
     for index, observable in np.ndenumerate(observables.sparse_observables_array(copy=False)):
         array[index] = observable.as_paulis().simplify()
@@ -285,6 +288,7 @@ def _as_paulis(observables: ObservablesArray) -> ObservablesArray:
 
 
 def _run(tasks: list[Task], options: FusedOptions) -> tuple[PrimitiveResult[PubResult], dict[str, Any]]:
+    """Run all PUBs of a job; return its result and its metrics."""
     metrics: dict[str, Any] = {"fallback": 0}
     groups: dict[int, list[Task]] = {}
     for task in tasks:
@@ -297,12 +301,13 @@ def _run(tasks: list[Task], options: FusedOptions) -> tuple[PrimitiveResult[PubR
     with Progress(options.progress, parts) as progress:
         for group in groups.values():
             _run_group(group, options, metrics, progress)
-        # in the order of the PUBs: a Generator as seed advances from one to the next
+        # PUBs are finished in their order, since a Generator as seed advances from PUB to PUB.
         results = [_finish(task, options, metrics, progress) for task in tasks]
     return PrimitiveResult(results, metadata={"version": 2}), metrics
 
 
 def _part(group: list[Task]) -> Part:
+    """Return the part of the progress of the PUBs of one circuit."""
     num_rows = sum(len(values) for values in {task.values_key: task.values for task in group}.values())
     first = group[0]
     if first.compiled is None:
@@ -317,7 +322,7 @@ def _run_group(group: list[Task], options: FusedOptions, metrics: dict[str, Any]
     compiled, back = task.compiled, None
     assert compiled is not None
     if len(group) == len(task.values) == 1 and task.shape == task.observables.shape:
-        # one row with each observable once: the pairs are known
+        # The only PUB has one row and each observable once: its pairs are all pairs, in order.
         operators, array, owners = task.observables.operators, task.values, [(0, task)]
         pairs = all_pairs(1, operators.num_observables)
     else:
@@ -337,6 +342,7 @@ def _run_group(group: list[Task], options: FusedOptions, metrics: dict[str, Any]
 
 
 def _finish(task: Task, options: FusedOptions, metrics: dict[str, Any], progress: Progress) -> PubResult:
+    """Return the result of a PUB: run its fallback, or add emulated noise to its values."""
     noise = task.precision if options.adds_noise else 0.0
     if task.pub is not None:
         progress.next_part()
@@ -352,12 +358,13 @@ def _finish(task: Task, options: FusedOptions, metrics: dict[str, Any], progress
 
 
 def _fall_back(task: Task, seed: Any, noise: float) -> np.ndarray:
+    """Return the values of a PUB from ``StatevectorEstimator``; its failure raises the error of the circuit."""
     assert task.pub is not None and task.error is not None
     pub = EstimatorPub(task.pub.circuit, task.pub.observables, task.pub.parameter_values, noise, validate=False)
     try:
         job = _FALLBACK(seed=seed).run([pub])
         while current() is not None and not wait([job._future], _POLL_SECONDS).done:
-            pass  # here `Stopped` is raised
+            pass  # a cancelled job raises `Stopped` in this loop
         return job.result()[0].data.evs
     except Exception as exc:
         raise task.error from exc

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The PUBs of one circuit -> one batch: each array of values and each observable once, and the pairs asked for."""
+"""Joins the PUBs of one circuit to one batch: its rows of values, its observables, and the requested pairs of both."""
 
 from __future__ import annotations
 
@@ -20,9 +20,25 @@ from qiskit_fused.program.observables import Observables
 
 @dataclass(eq=False)
 class Task:
-    """A PUB, ready to run: rows of values, flat observables, and the shapes that broadcast them."""
+    """A validated PUB.
 
-    circuit: Any  # a circuit, or a compiled one
+    Attributes:
+        circuit: the circuit or compiled circuit of the PUB.
+        compiled: the compiled circuit; None after an error.
+        error: the error of compiling the circuit, or None.
+        observables: the observables, as a flat list and a shape.
+        values: float64 (rows, P), the rows of parameter values.
+        values_key: id of the object that holds the values in the PUB; equal ids may share rows.
+        shape: shape of the result, the broadcast shape of observables and values.
+        values_shape: shape of the rows of values.
+        precision: target precision.
+        metadata: metadata of the circuit.
+        number: number of the PUB, for errors.
+        pub: the PUB for ``StatevectorEstimator``, if the circuit needs a fallback.
+        evs: the values, once they are evaluated.
+    """
+
+    circuit: Any
     compiled: CompiledCircuit | None
     error: Exception | None
     observables: CoercedObservables
@@ -38,7 +54,7 @@ class Task:
 
     @property
     def falls_back(self) -> bool:
-        """Whether another estimator is to run it."""
+        """Whether the PUB needs a fallback to ``StatevectorEstimator``."""
         return self.pub is not None
 
 
@@ -46,8 +62,8 @@ def join_tasks(group: list[Task]) -> tuple[Observables, np.ndarray, list[tuple[i
     """Join the PUBs of one circuit.
 
     Returns:
-        The observables, the rows, the first row of each PUB that has rows of its own, the pairs that are asked for, and
-        for each value of all PUBs its pair.
+        The observables; the rows of values; (first row, PUB) for each PUB that added rows; the pairs; and for each
+        value of all PUBs the index of its pair.
     """
     values: dict[int, tuple[int, np.ndarray]] = {}
     operators: dict[int, tuple[int, Any]] = {}
@@ -56,8 +72,8 @@ def join_tasks(group: list[Task]) -> tuple[Observables, np.ndarray, list[tuple[i
     owners: list[tuple[int, Task]] = []
     for task in group:
         part = task.observables.operators
-        known = values.get(task.values_key)
-        if known is None or not are_equal(known[1], task.values):
+        added = values.get(task.values_key)
+        if added is None or not are_equal(added[1], task.values):
             values[task.values_key] = (num_rows, task.values)
             owners.append((num_rows, task))
             num_rows += len(task.values)
@@ -67,7 +83,7 @@ def join_tasks(group: list[Task]) -> tuple[Observables, np.ndarray, list[tuple[i
         rows.append(_spread(values[task.values_key][0], task.values_shape, task.shape))
         columns.append(_spread(operators[id(part)][0], task.observables.shape, task.shape))
     row, observable = (np.concatenate(parts) for parts in (rows, columns))
-    # the engine wants pairs sorted by row, and each only once
+    # Engines need pairs that are sorted by row, each pair once.
     count = max(num_observables, 1)
     key, back = unique_sorted(row * count + observable)
     pairs = Pairs((key // count).astype(np.int32), (key % count).astype(np.int32))
@@ -76,12 +92,12 @@ def join_tasks(group: list[Task]) -> tuple[Observables, np.ndarray, list[tuple[i
 
 
 def name_owner(row: int, owners: list[tuple[int, Task]]) -> str:
-    """Name a row of several PUBs, of which each begins at some row, as a row of its PUB."""
+    """Return the name of a row of the batch for errors: its index in its PUB, and the number of the PUB."""
     first, task = next(owner for owner in reversed(owners) if owner[0] <= row)
     return name_row(row - first, task.values_shape, task.number)
 
 
-def _spread(offset: int, own: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """Return the flat index into an array of shape ``own`` of each element of the broadcast ``shape``."""
-    index = np.arange(offset, offset + prod(own))
-    return index if own == shape else np.broadcast_to(index.reshape(own), shape).ravel()
+def _spread(offset: int, part_shape: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Return for each element of the broadcast ``shape`` its flat index in an array of ``part_shape``, plus offset."""
+    index = np.arange(offset, offset + prod(part_shape))
+    return index if part_shape == shape else np.broadcast_to(index.reshape(part_shape), shape).ravel()

@@ -87,22 +87,23 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             raise TypeError(
                 f"estimator must be an estimator or None, not {given_type}; options go into options=... or keywords."
             )
-        chosen: dict[str, Any] = {**keywords}
-        others: dict[str, Any] = {}
-        shared = isinstance(estimator, FusedEstimator)
-        own = options if isinstance(options, FusedOptions) else None
-        if options is not None and own is None:
-            given, others = split_options(options if isinstance(options, Mapping) else options.__dict__)
-            chosen = given | chosen
-        if own is not None or chosen or not shared:
-            base = own if own is not None else (estimator._options if isinstance(estimator, FusedEstimator) else None)
-            self._own_options: FusedOptions | None = FusedOptions.coerce(base, **chosen)
+        changes: dict[str, Any] = {**keywords}
+        result_options: dict[str, Any] = {}
+        base = estimator._options if isinstance(estimator, FusedEstimator) else None
+        has_own_options = base is None or isinstance(options, FusedOptions)
+        if isinstance(options, FusedOptions):
+            base = options
+        elif options is not None:
+            entries, result_options = split_options(options if isinstance(options, Mapping) else options.__dict__)
+            changes = entries | changes
+        # Without options of its own, a gradient uses the options of its estimator, also after later changes of them.
+        self._own_options: FusedOptions | None = None
+        if has_own_options or changes:
+            self._own_options = FusedOptions.coerce(base, **changes)
             check_device(self._own_options)
-        else:
-            self._own_options = None
         super().__init__(
             estimator,
-            options=Options(**others),
+            options=Options(**result_options),
             derivative_type=derivative_type,
             pass_manager=pass_manager,
         )
@@ -138,18 +139,18 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             ValueError: for a bad value of an option. No option is changed then.
             RuntimeError: for a device that cannot be used.
         """
-        given, others = split_options(options)
-        changed = self._with_options(given)
-        self._default_options.update_options(**others)
-        if given:
+        changes, result_options = split_options(options)
+        changed = self._with_options(changes)
+        self._default_options.update_options(**result_options)
+        if changes:
             self._own_options = changed
 
-    def _with_options(self, given: Mapping[str, Any]) -> FusedOptions:
-        """Return a copy of the engine's options with some of them changed and checked."""
+    def _with_options(self, changes: Mapping[str, Any]) -> FusedOptions:
+        """Return a copy of the engine's options with some options changed and checked."""
         changed = copy(self.fused_options)
-        for name, value in given.items():
+        for name, value in changes.items():
             setattr(changed, name, value)
-        if given:
+        if changes:
             check_device(changed)
         return changed
 
@@ -293,14 +294,14 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             ValueError: for arguments that do not fit together, values that are not finite, or a bad value of an option.
                 An error that occurs later is raised by ``job.result()``.
         """
-        chosen = self._with_options(split_options(options)[0])
+        engine_options = self._with_options(split_options(options)[0])
         batches, count = make_batches(circuits, observables, parameter_values, parameters)
-        merged = copy(self._default_options)
-        merged.update_options(**options)
-        job = FusedJob(run_batches, batches, count, chosen, self._derivative_type, merged)
+        result_options = copy(self._default_options)
+        result_options.update_options(**options)
+        job = FusedJob(run_batches, batches, count, engine_options, self._derivative_type, result_options)
         job.submit()
         return job
 
     def _run(self, circuits: Any, observables: Any, parameter_values: Any, parameters: Any, **options: Any) -> Any:
-        """Do what the base class asks of `_run`; `run` does not go this way."""
+        """Return the result of `run`. The base class requires this method; `run` does not call it."""
         return FusedEstimatorGradient.run(self, circuits, observables, parameter_values, parameters, **options).result()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of gradient requests -> batches: one per circuit, each distinct object validated and simulated once."""
+"""Turns lists of gradient requests into batches, one batch for each circuit.
+
+Each distinct object is validated once, and each distinct pair of a row and an observable is simulated once.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,16 @@ class Batch:
     """The requests that share a circuit.
 
     Attributes:
-        index: the requests, as positions in the arguments of `run`.
-        values: (rows, P), each row once.
-        pairs: row and observable of each request that is not a repetition, sorted by row.
-        back: for each request its pair.
+        circuit: the circuit or compiled circuit.
+        index: positions of the requests in the arguments of `run`.
+        compiled: the compiled circuit; None after an error.
+        error: the error of compiling the circuit, or None.
+        parameters: the P parameters of the circuit.
+        subsets: (parameters, their columns or None for all, requests): the requests with the same list of parameters.
+        operators: the distinct observables.
+        values: float64 (rows, P). Equal rows are kept once, if there are several observables.
+        pairs: the distinct pairs of a row and an observable, sorted by row.
+        back: for each request the index of its pair.
     """
 
     def __init__(self, circuit: QuantumCircuit | CompiledCircuit, index: np.ndarray):
@@ -39,7 +48,7 @@ class Batch:
         self.error: Exception | None = None
         try:
             self.compiled = COMPILED.get(circuit)
-        except Exception as exc:  # errors of a circuit are raised by job.result(), as upstream
+        except Exception as exc:  # as in Qiskit, job.result() raises the errors of circuits
             self.error = exc
         self.parameters = tuple(circuit.parameters) if self.compiled is None else self.compiled.parameters
         self.subsets: list[tuple[Any, np.ndarray | None, np.ndarray]] = []
@@ -49,12 +58,14 @@ class Batch:
         self.back: np.ndarray = index
 
     def request_of(self, row: int) -> int:
-        """Return the first request that a row of `values` is of, for errors."""
+        """Return the first request that has a row of ``values``, for errors."""
         return int(self.index[np.flatnonzero(self.pairs.row[self.back] == row)[0]])
 
 
 def make_batches(circuits: Any, observables: Any, parameter_values: Any, parameters: Any) -> tuple[list[Batch], int]:
-    """Validate the arguments of `run`, each distinct object once, with upstream's texts; group them by circuit.
+    """Validate the arguments of `run`, each distinct object once, and group the requests by circuit.
+
+    Errors have the texts of ``BaseEstimatorGradient``.
 
     Returns:
         The batches, and the number of requests.
@@ -94,9 +105,9 @@ def make_batches(circuits: Any, observables: Any, parameter_values: Any, paramet
 
 
 def _list_of_values(values: Any, count: int) -> Any:
-    """Return a sequence of rows; those of a single circuit may have come as the row itself."""
+    """Return a sequence of rows. For a single circuit, ``values`` may be the row itself or a mapping."""
     if values is None:
-        real_values(None)  # raises
+        real_values(None)  # raises the error for None
     if is_by_name(values):
         if count != 1:
             raise ValueError(
@@ -110,7 +121,7 @@ def _list_of_values(values: Any, count: int) -> Any:
 
 
 def _list_of_observables(observables: Any, count: int) -> Any:
-    """Return a sequence of observables; one may have come without a list, and None is Z on all qubits."""
+    """Return a sequence of observables. A single observable may come without a list; None is Z on all qubits."""
     if observables is None:
         return [None] * count
     observables = as_list(observables)
@@ -129,6 +140,7 @@ def _by_identity(things: Sequence[Any]) -> list[np.ndarray]:
 
 
 def _take_values(batch: Batch, parameter_values: Any) -> None:
+    """Set the rows of values of a batch, checked."""
     num_parameters = len(batch.parameters)
     if not num_parameters:
         raise ValueError(f"The {batch.index[0]}-th circuit is not parameterised.")
@@ -151,6 +163,7 @@ def _take_values(batch: Batch, parameter_values: Any) -> None:
 
 
 def _one_row(i: int, row: Any, parameters: tuple[Parameter, ...]) -> np.ndarray:
+    """Return the values of the i-th circuit in the order of the parameters, (P,)."""
     values = ordered_values(row, parameters)
     if values.ndim == 2 and len(values) == 1:
         values = values[0]
@@ -160,12 +173,13 @@ def _one_row(i: int, row: Any, parameters: tuple[Parameter, ...]) -> np.ndarray:
 
 
 def _take_observables(batch: Batch, observables: Any) -> None:
-    chosen = observables if len(batch.index) == len(observables) else [observables[i] for i in batch.index]
-    groups = _by_identity(chosen)
+    """Set the observables and the pairs of a batch, checked."""
+    requested = observables if len(batch.index) == len(observables) else [observables[i] for i in batch.index]
+    groups = _by_identity(requested)
     parts = []
     for group in groups:
         i = batch.index[group[0]]
-        operators = coerce_observables(or_all_z(chosen[group[0]], batch.circuit.num_qubits)).operators
+        operators = coerce_observables(or_all_z(requested[group[0]], batch.circuit.num_qubits)).operators
         if operators.num_observables != 1:
             raise ValueError(
                 f"The {i}-th observable is a list of {operators.num_observables}; allowed: one observable."
@@ -175,9 +189,9 @@ def _take_observables(batch: Batch, observables: Any) -> None:
         parts.append(operators)
     batch.operators = stack_observables(parts)
     if len(groups) == 1:
-        batch.pairs, batch.back = all_pairs(len(chosen), 1), groups[0]
+        batch.pairs, batch.back = all_pairs(len(requested), 1), groups[0]
         return
-    number = np.empty(len(chosen), dtype=np.int64)
+    number = np.empty(len(requested), dtype=np.int64)
     for k, group in enumerate(groups):
         number[group] = k
     row, batch.values = _distinct_rows(batch.values, number, len(groups))
@@ -186,43 +200,47 @@ def _take_observables(batch: Batch, observables: Any) -> None:
 
 
 def _distinct_rows(values: np.ndarray, number: np.ndarray, num_observables: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each request its row, and the rows; equal rows under several observables become one."""
+    """Return for each request the number of its row, and the rows. Equal rows of different observables become one."""
     count = len(values)
     block = count // num_observables
     if block * num_observables == count and np.array_equal(number, np.repeat(np.arange(num_observables), block)):
         tiles = values.reshape(num_observables, block, -1)
-        if (tiles == tiles[0]).all():  # EstimatorQNN: the batch once per observable
+        if (tiles == tiles[0]).all():  # EstimatorQNN sends its rows once for each observable
             return np.tile(np.arange(block), num_observables), tiles[0]
     first: dict[bytes, int] = {}
-    row = np.array([first.setdefault(one.tobytes(), len(first)) for one in values])
+    row = np.array([first.setdefault(values_of_row.tobytes(), len(first)) for values_of_row in values])
     return row, values[np.unique(row, return_index=True)[1]]
 
 
 def _take_parameters(batch: Batch, parameters: Any) -> None:
-    everything = ParameterView(batch.parameters)  # equals `circuit.parameters`, which takes 13 us to make for 120
+    """Set the subsets of a batch: the requests with the same parameters to differentiate, checked."""
+    # This view equals `circuit.parameters`, which takes 13 us to make for 120 parameters.
+    all_parameters = ParameterView(batch.parameters)
     if parameters is None:
-        batch.subsets = [(everything, None, np.arange(len(batch.index)))]
+        batch.subsets = [(all_parameters, None, np.arange(len(batch.index)))]
         return
-    chosen = [parameters[i] for i in batch.index]
-    for group in _by_identity(chosen):
-        given = chosen[group[0]]
-        if given is None:
-            batch.subsets.append((everything, None, group))
+    requested = [parameters[i] for i in batch.index]
+    for group in _by_identity(requested):
+        subset = requested[group[0]]
+        if subset is None:
+            batch.subsets.append((all_parameters, None, group))
             continue
-        if isinstance(given, Parameter):
-            given = [given]
+        if isinstance(subset, Parameter):
+            subset = [subset]
         i = batch.index[group[0]]
-        columns = columns_of(batch.parameters, batch.compiled, given)
+        columns = columns_of(batch.parameters, batch.compiled, subset)
         if columns is None:
             raise ValueError(f"The {i}-th parameters contains parameters not present in the {i}-th circuit.")
-        batch.subsets.append((given, columns, group))
+        batch.subsets.append((subset, columns, group))
 
 
-def columns_of(known: tuple[Parameter, ...], compiled: CompiledCircuit | None, parameters: Iterable[Parameter]) -> Any:
-    """Return the columns of parameters in the order given, None if one is not of the circuit."""
+def columns_of(
+    circuit_parameters: tuple[Parameter, ...], compiled: CompiledCircuit | None, parameters: Iterable[Parameter]
+) -> Any:
+    """Return the columns of parameters, in the order of ``parameters``; None if the circuit lacks one of them."""
     try:
         if compiled is not None:
             return compiled.columns_of(parameters)
-        return np.array([known.index(parameter) for parameter in parameters], dtype=np.intp)
+        return np.array([circuit_parameters.index(parameter) for parameter in parameters], dtype=np.intp)
     except (KeyError, ValueError):
         return None

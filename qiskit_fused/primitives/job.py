@@ -17,9 +17,9 @@ from qiskit_fused.common.job_threads import job_threads
 from qiskit_fused.engines.cuda import availability
 from qiskit_fused.options import FusedOptions
 
-STOP_SECONDS = 1.0  # that Ctrl-C waits for the thread of its job to end
-_POLL_SECONDS = 0.1  # between two looks of the thread of a job that waits at whether its job was cancelled
-_SIGNAL_SECONDS = 0.25  # between two looks of a waiting thread at whether Ctrl-C was pressed
+STOP_SECONDS = 1.0  # after Ctrl-C, `result` waits at most 1 s for the thread of its job to end
+_POLL_SECONDS = 0.1  # seconds between two checks of a job that waits for another job whether it was cancelled
+_SIGNAL_SECONDS = 0.25  # seconds between two checks of a waiting thread whether Ctrl-C was pressed
 
 
 class FusedJob(AlgorithmJob):
@@ -45,7 +45,7 @@ class FusedJob(AlgorithmJob):
     _result: Any
     _status: JobStatus | None
     _cancellation: Cancellation | None = None
-    _submitter: Cancellation | None = None  # of the job whose thread submitted this one
+    _submitter: Cancellation | None = None  # the cancellation of the job whose thread submitted this job
 
     def __repr__(self) -> str:
         is_submitted = self._future is not None or self._status is not None
@@ -85,26 +85,26 @@ class FusedJob(AlgorithmJob):
                     self._wait_in_job()
                 self._wait()
                 self._result, self._metrics = self._future.result()
-            except CancelledError:  # before it began
+            except CancelledError:  # the job was cancelled before it began
                 raise RuntimeError(CANCELLED) from None
             except KeyboardInterrupt:
                 self.cancel()
-                wait([self._future], STOP_SECONDS)  # its memory is free again, and its bar closed
+                wait([self._future], STOP_SECONDS)  # a thread that has ended has freed its memory and closed its bar
                 raise
         return self._result
 
     def _wait(self) -> None:
-        """Wait for the end of the job, and hear Ctrl-C meanwhile.
+        """Wait for the end of the job. Ctrl-C interrupts the wait.
 
-        A wait without an end would not hear Ctrl-C where a library has asked the system to restart calls that a signal
-        interrupts, as asyncio does.
+        The wait is made of short waits, since Ctrl-C does not interrupt a wait without a time limit after a library,
+        such as asyncio, has asked the system to restart calls that a signal interrupts.
         """
         while not self._future.done():
             with suppress(TimeoutError):
                 self._future.exception(_SIGNAL_SECONDS)
 
     def _wait_in_job(self) -> None:
-        """Wait for the end of this job in the thread of another job, until that one is cancelled."""
+        """Wait in the thread of another job for the end of this job, or for the cancellation of the other job."""
         waiter, threads = current(), job_threads()
         try:
             with threads.waiting() if threads.is_current() else nullcontext():
@@ -171,5 +171,6 @@ class FusedJob(AlgorithmJob):
 
 
 def _run_in(place: AbstractContextManager[Any], function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    """Call a function inside a context, such as the current CUDA device and stream."""
     with place:
         return function(*args, **keywords)

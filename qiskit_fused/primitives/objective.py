@@ -21,7 +21,7 @@ from qiskit_fused.primitives.differentiation import differentiate_rows
 
 
 class _HasOptions(Protocol):
-    """A gradient, of which an objective reads the options at each call."""
+    """A gradient object. An objective reads its options at each call."""
 
     @property
     def fused_options(self) -> FusedOptions:
@@ -59,23 +59,23 @@ class Objective:
                 f"objective takes one observable, and observable holds {self._observables.now().num_observables}; "
                 "add them up to one observable, or use value_and_gradient."
             )
-        known = self._compiled.parameters
-        self.parameters = known
-        self._row = np.zeros(len(known))
-        self._free: np.ndarray | None = None  # columns of x, where something is fixed
+        self.parameters = self._compiled.parameters
+        self._row = np.zeros(len(self.parameters))  # the values of fixed parameters, and 0 for the others
+        self._free: np.ndarray | None = None  # positions of the parameters of x; None if no parameter is fixed
         if fixed is not None:
-            self._fix(fixed, known)
+            self._fix(fixed, self._compiled.parameters)
 
-    def _fix(self, fixed: Any, known: tuple[Parameter, ...]) -> None:
+    def _fix(self, fixed: Any, parameters: tuple[Parameter, ...]) -> None:
+        """Fix the values of some parameters of the circuit."""
         if not is_by_name(fixed):
             raise TypeError(f"fixed is of type {type(fixed).__name__}; allowed: a dict of parameters and their values.")
-        columns, values = values_by_name(fixed, known, "fixed")
+        columns, values = values_by_name(fixed, parameters, "fixed")
         if values.ndim != 1:
             raise ValueError(f"fixed has values of shape {values.shape[:-1]}; allowed: one value for each parameter.")
-        check_finite(values[None], tuple(known[column] for column in columns))
+        check_finite(values[None], tuple(parameters[column] for column in columns))
         self._row[columns] = values
-        self._free = np.delete(np.arange(len(known)), columns)
-        self.parameters = tuple(known[column] for column in self._free)
+        self._free = np.delete(np.arange(len(parameters)), columns)
+        self.parameters = tuple(parameters[column] for column in self._free)
 
     def __call__(self, x: Any) -> tuple[float, np.ndarray]:
         """Return the value, and the gradient float64 (P,).
@@ -105,8 +105,8 @@ class Objective:
         with Progress(options.progress, (Part.of(compiled, 1) for _ in range(1))) as progress:
             progress.next_part()
             request = Request(row, all_pairs(1, 1), dtype=options.dtype)
-            found = evaluate(options, compiled, self._observables.now(), request, watch=progress.watch)
-        return float(found.values[0])
+            evaluation = evaluate(options, compiled, self._observables.now(), request, watch=progress.watch)
+        return float(evaluation.values[0])
 
     def gradient(self, x: Any) -> np.ndarray:
         """Return the gradient alone, float64 (P,). The argument, the errors and the cost are as in a call."""
@@ -116,9 +116,10 @@ class Objective:
         return f"Objective({len(self.parameters)} parameters, {self._compiled.num_qubits} qubits)"
 
     def _row_of(self, x: Any) -> np.ndarray:
+        """Return the parameter values of the circuit at the point x, checked, as one row (1, P)."""
         values = ordered_values(x, self.parameters, "x")
         count = len(self.parameters)
-        if count == 1 and values.ndim == 0:  # what scipy.optimize.minimize_scalar gives
+        if count == 1 and values.ndim == 0:  # scipy.optimize.minimize_scalar gives a number
             values = values[None]
         if values.shape != (count,):
             raise ValueError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors for PUBs whose parts do not go together: Qiskit's statement, and what to do about it."""
+"""Makes the errors for PUBs whose parts do not fit together. Each error has Qiskit's text and a cure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def unbound(parameters: Sequence[Any]) -> ValueError:
 
 
 def wrong_values(shape: tuple[int, ...], parameters: Sequence[Any]) -> ValueError:
-    """Return the error for another number of values than parameters."""
+    """Return the error for a number of values that is not the number of parameters."""
     count = len(parameters)
     allowed = f"(..., {count}), in {order_of(parameters)}" if count else "none"
     return ValueError(
