@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The format of numbers and amplitudes, and the arithmetic of amplitudes. A number is Real, float or double. An
-// amplitude is Complex, or Real where states stay real: then rotations and signs are all there is, of the sums only
-// those of Y are not zero, and of an observable the real part of d matters.
+// The number format, and the arithmetic of amplitudes. A number is Real: float or double. An amplitude is Complex, or
+// Real for circuits whose states stay real. Such circuits consist of rotations and signs, only their Y sums are
+// nonzero, and only the real part of an observable's diagonals contributes.
 //
-// Compiled with -DQF_DOUBLE=0|1 -DQF_REAL=0|1.
+// Compile with -DQF_DOUBLE=0|1 (float or double) and -DQF_REAL=0|1 (complex or real amplitudes).
 #pragma once
 
 #if QF_DOUBLE
@@ -37,7 +37,7 @@ __device__ __forceinline__ Complex multiply_conjugate(Complex a, Complex b) {  /
     return make_complex(a.x * b.x + a.y * b.y, a.y * b.x - a.x * b.y);
 }
 
-// What amplitudes have in common: overloads for Complex and Real, whose imaginary part is 0.
+// Each function below has one overload for Complex and one for Real. The imaginary part of a Real amplitude is 0.
 
 __device__ __forceinline__ Real multiply(Real a, Real b) {
     return a * b;
@@ -65,9 +65,10 @@ __device__ __forceinline__ void add_multiple(Real& a, Real s, Real b) {
     a += s * b;
 }
 
+// Re(conj(a) b)
 __device__ __forceinline__ Real real_product(Complex a, Complex b) {
     return a.x * b.x + a.y * b.y;
-}  // Re(conj(a) b)
+}
 
 __device__ __forceinline__ Real real_product(Real a, Real b) {
     return a * b;
@@ -83,7 +84,7 @@ __device__ __forceinline__ void add_real_product(Real& sum, Real a, Real b) {
     sum += a * b;
 }
 
-// plus - minus += Im(conj(a) b)
+// plus - minus += Im(conj(a) b). The first product is added to `plus` and the second product to `minus`.
 __device__ __forceinline__ void add_imaginary_product(Real& plus, Real& minus, Complex a, Complex b) {
     plus += a.x * b.y;
     minus += a.y * b.x;
@@ -103,11 +104,12 @@ __device__ __forceinline__ Complex times_i(Complex a) {
     return make_complex(-a.y, a.x);
 }
 
+// No kernel evaluates this overload: real amplitudes are never multiplied by i. It exists so that the code compiles.
 __device__ __forceinline__ Real times_i(Real a) {
     return a;
-}  // never asked for
+}
 
-// Change the sign if the lowest bit is set.
+// Change the sign of the number if the lowest bit of `bit` is 1.
 __device__ __forceinline__ float negate_if(float value, unsigned bit) {
     return __uint_as_float(__float_as_uint(value) ^ bit << 31);
 }
@@ -120,7 +122,7 @@ __device__ __forceinline__ Complex negate_if(Complex a, unsigned bit) {
     return make_complex(negate_if(a.x, bit), negate_if(a.y, bit));
 }
 
-// The inverse of a number of modulus 1 if the lowest bit is set.
+// Return a number of modulus 1, or its inverse if the lowest bit of `bit` is 1.
 __device__ __forceinline__ Complex invert_if(Complex a, unsigned bit) {
     return make_complex(a.x, negate_if(a.y, bit));
 }

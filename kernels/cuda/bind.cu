@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Parameter values -> rotations, angles and tables of phases, all computed in double precision.
+// Parameter values -> rotations, angles and tables of phases. All computation is in double precision.
 //
-//   bind_runs    the gates of a run = Rz(phi) Ry(2 a) Rz(lambda) up to a global phase, 0 <= a <= pi/2:
-//                run_angles = (lambda, phi), rotations = (tan(a/2), sin(a))
+// Equation:
+//   bind_runs    gates of a run = Rz(phi) Ry(2 a) Rz(lambda) up to a global phase, with 0 <= a <= pi/2;
+//                run_angles = (lambda, phi) in radians, rotations = (tan(a/2), sin(a))
 //   bind_terms   term_angles = coefficient * column + offset, in radians
-//   bind_tables  exp(i sum of coefficient * angle * g(p)), one entry for each thread, register bit, register and extra
-//
-// Layout: columns [rows][num_columns]; run_angles, rotations, term_angles and tables: by slot and row as in `place`;
-// run_order, term_order, piece_order: what has one value for all rows first, in order of slots.
-// Launch: 1-D, any block. bind_runs, bind_terms: a thread for each of num_shared + rows * num_varying entries;
-// bind_tables: exactly a block for each of shared_pieces + rows * varying_pieces.
-// Work: about 30 multiply-adds per gate of a run; 2 multiply-adds and a population count per item and table entry.
-// Determinism: every entry is one thread's sum in the order of the plan.
-// Source: kernels/README.md, normal form. sincospi instead of sincos, whose reduction of large arguments needs a stack;
-// dividing by pi costs one rounding of the angle, which has one already.
+//   bind_tables  entry = exp(i sum of coefficient * angle * g(p)), for each thread, register bit and extra of a piece
+// Layout: columns [rows][num_columns]; run_angles, rotations, term_angles and tables are indexed by slot and row as
+// `place` says; run_order, term_order and piece_order list runs, terms and pieces in the order of their slots, the ones
+// that are the same in all rows first. run_angles and term_angles are double; rotations and tables have the format of
+// amplitudes.
+// Launch: 1-D, blocks of any size. bind_runs and bind_terms take one thread for each of num_shared + rows * num_varying
+// entries. bind_tables takes exactly one block for each of shared_pieces + rows * varying_pieces.
+// Work: about 30 multiply-adds, one sine and one cosine for each gate of a run; 2 multiply-adds and one population
+// count for each item and table entry.
+// Traffic: no amplitude is read; each entry is written once.
+// Determinism: one thread computes an entry, and adds in the order of the plan.
+// Source: kernels/README.md, section Normal form. The kernels call sincospi, because sincos needs a stack to reduce
+// large arguments. The division by pi adds one rounding to the angle.
 #include "cuda/amplitude.cuh"
 #include "cuda/records.cuh"
 #include "cuda/tile.cuh"
@@ -24,7 +28,7 @@ __device__ __forceinline__ Quaternion product(const Quaternion& p, const Quatern
             p.a * q.c - p.b * q.d + p.c * q.a + p.d * q.b, p.a * q.d + p.b * q.c - p.c * q.b + p.d * q.a};
 }
 
-// Slot and row of an entry: the inverse of `place`.
+// Find the slot and the row of an entry: the inverse of `place`.
 __device__ __forceinline__ void locate(long long entry, long long num_shared, long long num_varying, int& slot,
                                        int& row) {
     row = entry < num_shared ? 0 : static_cast<int>((entry - num_shared) / num_varying);
@@ -44,7 +48,7 @@ extern "C" __global__ void bind_runs(const double* columns, int num_columns, int
     Quaternion u{1, 0, 0, 0};
     for (int i = run.first_leaf; i < run.end_leaf; ++i) u = product(leaf_quaternion(leaves[i], values), u);
 
-    if (IS_REAL) {  // the matrix is real up to a phase: it is real, or i times real, and nothing but a sign is left
+    if (IS_REAL) {  // The matrix is real, or i times a real matrix: set its rounding errors to 0.
         const bool imaginary = u.b * u.b + u.d * u.d > u.a * u.a + u.c * u.c;
         u = imaginary ? Quaternion{0, u.b, 0, u.d} : Quaternion{u.a, 0, u.c, 0};
     }
@@ -52,21 +56,23 @@ extern "C" __global__ void bind_runs(const double* columns, int num_columns, int
     // beta = c - i b = sin(a) exp(i(phi - lambda)/2).
     const double cos2 = u.a * u.a + u.d * u.d, sin2 = u.b * u.b + u.c * u.c;
     const double alpha = atan2(-u.d, u.a), beta = atan2(-u.b, u.c);
-    constexpr double tiny = 1e-300;  // below this a component has no direction
+    constexpr double tiny = 1e-300;  // a squared modulus below this bound counts as 0
     double lambda, phi;
     if (sin2 >= tiny && cos2 >= tiny) {
         lambda = -alpha - beta;
         phi = beta - alpha;
     } else {
-        // Only phi + lambda or phi - lambda is defined: take the lambda that the run has at every other angle.
+        // If sin or cos is 0, only phi + lambda or phi - lambda matters. A run of RX gates has lambda = pi/2 at every
+        // other angle, so it has lambda = pi/2 here too. All other runs take lambda = 0.
         lambda = run.only_rx && !IS_REAL ? 0.5 / INVERSE_PI : 0;
         phi = sin2 < tiny ? -2 * alpha - lambda : 2 * beta + lambda;
     }
     run_angles[entry] = make_double2(lambda, phi);
-    // The rounding of constant gates leaves cos2 + sin2 near 1; shears want sine and tangent of one angle.
+    // Constant gates are rounded, so cos2 + sin2 is only close to 1. The division makes sine and cosine consistent,
+    // because the three shears need the sine and the tangent of one angle.
     const double sine = sqrt(sin2 / (cos2 + sin2)), cosine = sqrt(cos2 / (cos2 + sin2));
     const Real half_tan = static_cast<Real>(sine / (1 + cosine));
-    const double h = half_tan;  // the sine of the rounded tangent: the three shears stay closer to a rotation
+    const double h = half_tan;  // The sine belongs to the rounded tangent, which keeps the shears closer to a rotation.
     rotations[entry] = make_complex(half_tan, static_cast<Real>(2 * h / (1 + h * h)));
 }
 
@@ -81,7 +87,8 @@ extern "C" __global__ void bind_terms(const double* columns, int num_columns, in
     term_angles[entry] = angle_of(term, values);
 }
 
-struct Angles {  // all angles, seen from one row
+// The angles of all runs and terms in one row.
+struct Angles {
     const Slots& slots;
     const double2* of_runs;
     const double* of_terms;

@@ -1,24 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sums that the adjoint sweep left for each tile -> gradients of the columns, all computed in double precision.
+// Sums of the adjoint sweep over each tile -> gradients of the columns. All computation is in double precision.
 //
+// Equation:
 //   sum_tiles      totals[u][output.total] = sum over tiles of (-1)^popcount(tile & outside) partial[u][tile][slot]
 //   sum_chunks     values[k] = sum of partial[k][...]
-//   run_gradients  w = Im <lam|(X, Y, Z)|psi> between Rz(lambda) and Ry of a run, turned as a 3-vector to the place
-//                  after each of its gates; the gradient of a gate about an axis is that component of w
-//   combine        gradient of a column = sum of weight * (leaf gradient or total) over what depends on it, for each
-//                  unit, or summed over units_per_sum units at a time
-//
-// Layout: a unit is a pair, or a row where cotangents are given. partial [units][num_tiles][num_slots] (sum_tiles),
-// [count][num_chunks] (sum_chunks); totals [units][num_totals]; leaf_gradients [units][num_leaf_outputs], with respect
-// to the angle of a leaf or to the three columns of a rotation vector; columns [rows][num_columns] (run_gradients). Of
-// combine, chosen [num_chosen] are columns; gradient k of sum s is gradients[s * sum_stride + k * chosen_stride].
-// Launch: 1-D. sum_tiles, sum_chunks: blocks of 32 .. 1024 threads, a multiple of 32, any grid; best are
-// units * ceil(num_outputs / 8) and count blocks. run_gradients, combine: one thread per (unit, run), (sum, column).
-// Traffic: partial is read once. Outputs should be sorted by slot: 8 neighbours are one sector of 32 bytes in float.
-// Determinism: sums are trees that depend on the number of tiles and on the block size only; those over units follow
-// their order.
-// Source: kernels/README.md, gradients.
+//   run_gradients  w = Im <lam|(X, Y, Z)|psi> between Rz(lambda) and Ry of a run is turned as a 3-vector to the place
+//                  after each gate of the run; the gradient of a gate about an axis is the component of w on this axis
+//   combine        gradient of a column = sum of weight * (leaf gradient or total) over the leaves and terms of this
+//                  column, for each unit, or added over units_per_sum units at a time
+// Layout: a unit is a (row, observable) pair, or a row if cotangents are given. partial is
+// [units][num_tiles][num_slots] for sum_tiles and [count][num_chunks] for sum_chunks; totals [units][num_totals];
+// leaf_gradients [units][num_leaf_outputs], with respect to the angle of a leaf or to the three components of a
+// rotation vector; columns [rows][num_columns]. In combine, chosen [num_chosen] lists columns; column c has the entries
+// column_begin[c] .. column_begin[c + 1] - 1 of index and weight; gradient k of sum s is
+// gradients[s * sum_stride + k * chosen_stride].
+// Launch: 1-D. sum_tiles and sum_chunks take blocks of 32 .. 1024 threads, a multiple of 32, and grids of any size; the
+// best grids have units * ceil(num_outputs / 8) and count blocks. run_gradients takes one thread for each (unit, run),
+// combine one thread for each (sum, chosen column); both take blocks of any size.
+// Work: one addition for each partial sum; about 20 multiply-adds, one sine and one cosine for each gate of a run; one
+// multiply-add for each entry of index and unit.
+// Traffic: partial is read once, and no amplitude is read. If outputs are sorted by slot, 8 neighbouring outputs in
+// float are one memory sector of 32 bytes.
+// Determinism: the sum over tiles or chunks is a fixed tree that depends on their number and on the block size only.
+// combine adds units in order.
+// Source: kernels/README.md, section Gradients.
 #include "cuda/amplitude.cuh"
 #include "cuda/records.cuh"
 #include "cuda/threads.cuh"
@@ -71,7 +77,7 @@ extern "C" __global__ void run_gradients(const double* totals, int num_totals, c
         x = ((1 - 2 * s * s) * z - sums[run.sum_z_after]) / (2 * s * c);
     }
 
-    // Back through Rz(lambda): the frame of the run's input. Then forward gate by gate.
+    // Turn w back through Rz(lambda) to the input of the run, then forward through the gates.
     double sine, cosine;
     const double lambda = run_angles[slot].x;
     sincospi(lambda * INVERSE_PI, &sine, &cosine);

@@ -1,25 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expectation values and the start of the adjoint sweep:
+// Expectation values, and lam at the start of the adjoint sweep.
 //
+// Equation:
 //   (O psi)[i] = sum over groups of O of d[i] psi[i ^ flip]
 //   d[i] = sum over terms of (re + i im) [(i & care) == value] (-1)^popcount(i & sign)
 //   value = Re <psi|O|psi>
-//   lam = O psi, or with cotangents the sum of cotangent * O psi over the pairs of a row; times i if imaginary
-//
-// Layout: psi [rows][2^N]; lam [pairs][2^N], or [rows][2^N] with cotangents [pairs]; diagonals [groups][2^N] or null:
-// d is then made from the terms; partial [pairs][num_chunks], num_chunks = 2^N / min(2^N, 1024). The pairs of a row are
-// row_begin[row] .. row_begin[row + 1], the groups of an observable observable_begin[o] .. observable_begin[o + 1].
-// Launch: 1-D, exact grids. observe: rows * num_chunks blocks of 2^k threads, 32 <= 2^k <= 256; best is a quarter of a
-// chunk. fill_diagonals: ceil(2^N / block) blocks for each group, any block.
-// Traffic per amplitude, pair and group: reads of one amplitude and one diagonal; one write of lam per pair, or per row
-// with cotangents. A flip permutes aligned groups of 32 amplitudes, and each within itself: reads coalesce.
-// Determinism: sums of a chunk are a tree that depends on the number of threads only.
+//   lam = O psi of each pair, or with cotangents lam = sum over the pairs of a row of cotangent * O psi;
+//   lam is multiplied by i if `imaginary` is 1
+// Layout: psi [rows][2^N]; lam [pairs][2^N], or [rows][2^N] with cotangents [pairs], or null: values only; diagonals
+// [groups][2^N], or null: the kernel then computes d from the terms; partial [pairs][num_chunks] in double, with
+// num_chunks = 2^N / min(2^N, 1024). The pairs of a row are row_begin[row] .. row_begin[row + 1] - 1; the groups of
+// observable o are observable_begin[o] .. observable_begin[o + 1] - 1.
+// Launch: 1-D, exact grids. observe takes rows * num_chunks blocks of 2^k threads, 32 <= 2^k <= 256; the best block has
+// a quarter as many threads as a chunk has amplitudes. fill_diagonals takes ceil(2^N / block) blocks for each group,
+// blocks of any size.
+// Work per amplitude, pair and group: 4 multiply-adds and 2 additions. With null diagonals each term adds 2
+// multiply-adds and one population count.
+// Traffic per amplitude, pair and group: one amplitude and one number of a diagonal are read. lam is written once for
+// each pair, or once for each row with cotangents. A flip permutes aligned blocks of 32 amplitudes and the amplitudes
+// inside each block, so the reads of a warp coalesce.
+// Determinism: the sum over a chunk is a fixed tree that depends on the number of threads only.
+// Source: kernels/README.md, section CUDA engine.
 #include "cuda/amplitude.cuh"
 #include "cuda/records.cuh"
 #include "cuda/threads.cuh"
 
-constexpr int HELD = 4;  // amplitudes of a thread at a time: their loads overlap
+constexpr int HELD = 4;  // Each thread holds 4 amplitudes at a time, so that their loads overlap.
 
 extern "C" __global__ void fill_diagonals(const Group* groups, const ObservableTerm* terms, int num_address_bits,
                                           Amplitude* diagonals) {
@@ -80,7 +87,7 @@ extern "C" __global__ void observe(const Amplitude* psi, Amplitude* lam, const i
             const int local = first + j * blockDim.x + threadIdx.x;
             inside[j] = local < chunk_size;
             index[j] = static_cast<Mask>(chunk) * chunk_size + (inside[j] ? local : 0);
-            own[j] = inside[j] ? psi[index[j]] : Amplitude{};  // 0: adds nothing to values
+            own[j] = inside[j] ? psi[index[j]] : Amplitude{};  // an amplitude outside the chunk adds 0 to the value
             weighted[j] = Amplitude{};
         }
         for (long long pair = row_begin[row]; pair < row_begin[row + 1]; ++pair) {

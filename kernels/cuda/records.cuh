@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The records of a plan as the device reads them. qiskit_fused/engines/cuda/passes.py writes them; their fields are the
-// fields of its NumPy dtypes, in this order.
+// The records of a plan as the device reads them. qiskit_fused/engines/cuda/passes.py writes the records;
+// qiskit_fused/engines/cuda/records.py declares NumPy dtypes with the same fields in the same order.
 //
-// Slots. What has one value for all rows comes first; what differs from row to row follows, row by row (`place`).
+// Layout of bound values: a *slot* numbers a rotation, a term or a table entry. The shared slots, whose value is the
+// same in all rows, come first. The varying slots follow, row by row. `place` maps (slot, row) to an array index.
 #pragma once
 
 #include "cuda/amplitude.cuh"
@@ -16,95 +17,109 @@ using namespace qf;
 
 constexpr double INVERSE_PI = 0.31830988618379067154;
 
-struct Run {  // gates of one qubit: Rz(phi) Ry(2 a) Rz(lambda)
+// The gates of one qubit between two terms, as one matrix Rz(phi) Ry(2 a) Rz(lambda).
+struct Run {
     int first_leaf, end_leaf;
-    int slot;                 // of its rotation and its angles
-    int only_rx;              // all leaves are RX: lambda is pi/2 where it is not defined
-    int sum_x, sum_y, sum_z;  // index in the totals of a pair, -1: zero
-    int sum_z_after;          // Im<lam|Z|psi> behind the rotation
+    int slot;                 // slot of the rotation and of its angles
+    int only_rx;              // 1: all gates are RX, and lambda is pi/2 if the matrix does not define it
+    int sum_x, sum_y, sum_z;  // index of Im<lam|X|psi>, Y and Z before the rotation in the totals; -1: the sum is zero
+    int sum_z_after;          // index of Im<lam|Z|psi> after the rotation in the totals
 };
 
-struct Term {  // exp(-i angle/2 g) of a diagonal g
+// exp(-i angle/2 g) of a diagonal generator g.
+struct Term {
     double coefficient, offset;
     int column, slot;
 };
 
-struct Item {  // adds coefficient * angle * g(p) to the argument of a table entry at tile index p
+// An item adds coefficient * angle * g(p) to the argument of the table entry at tile index p.
+struct Item {
     double coefficient;
     unsigned care, value, sign;
     int source, slot, unused;
 };
 
-// A part of a piece that no table of threads or of registers alone can hold; masks over local indices.
-//   EXTRA_THREAD: a factor where the index matches    EXTRA_REGISTER: the same for |1> of a register bit
-//   EXTRA_TERM: factor^g for every amplitude
+// A factor of a piece that depends on more bits than a table of threads or of registers covers. Masks are over local
+// indices (tile.cuh).
+//   EXTRA_THREAD    the factor multiplies all amplitudes of a thread whose local index matches (care, value)
+//   EXTRA_REGISTER  the same, but only the amplitudes in which register bit `bit` is 1
+//   EXTRA_TERM      factor^g(local index) multiplies every amplitude
 struct Extra {
     Mask care, value, sign;
     double coefficient;
     int source, slot, kind, bit;
 };
 
-struct Direct {  // sum over the tile of p g, for a g whose Walsh series is long; masks over local indices
+// A sum of p g over the tile, for a generator g whose Walsh series is long. Masks are over local indices.
+struct Direct {
     Mask care, value, sign;
 };
 
-// A piece of a phase: diagonal gates executed together. Its tables start at `table`:
-//   [2^(t-r) factors by thread | r factors of |1> of each register bit | extras]
-// Its gradients are sums of p = Im(conj(lam) psi) over the tile.
+// A piece of a phase: the diagonal gates that one stage applies together. Its table starts at `table`:
+//   [2^(t-r) factors, one for each thread | r factors, one for |1> of each register bit | one factor for each extra]
+// The gradients of a piece are sums of p = Im(conj(lam) psi) over the tile.
 struct Piece {
     long long table;
     Mask signs[MAX_REGISTER_QUBITS];  // |1> of register bit b gets -1 where popcount(local index & signs[b]) is odd
     int arrangement;
-    unsigned register_signs;  // bit j: sign of register j
+    unsigned register_signs;  // bit j is 1 if register j changes sign
     int first_thread_item, first_register_item, end_item;
     int first_extra, end_extra;
-    int z_slot;                                 // sums of p (-1)^bit of every tile bit, then of p; -1: not wanted
+    int z_slot;                                 // sums of p (-1)^bit for each tile bit, then the sum of p; -1: no sums
     int walsh_slot, first_walsh, end_walsh;     // sums of p (-1)^popcount(index & mask) for a list of masks
-    int direct_slot, first_direct, end_direct;  // sums of p g
+    int direct_slot, first_direct, end_direct;  // sums of p g for a list of Direct records
 };
 
-struct Stage {  // [exchange] [piece] [rotations of some register bits]
-    int arrangement, piece;
-    int rotate, sum_x;  // masks of register bits; every rotated bit has its Y summed
-    int y_slot, x_slot;
-    int slot[MAX_REGISTER_QUBITS];  // of the rotation of each register bit
+// A stage does three steps, each optional: exchange amplitudes between threads, apply a piece, rotate register bits.
+struct Stage {
+    int arrangement, piece;         // piece -1: the stage has no piece
+    int rotate, sum_x;              // masks of register bits: the rotated bits, and the bits whose X sum may be needed
+    int y_slot, x_slot;             // slot of the Y and X sums of register bit 0 in the partial sums of a tile
+    int slot[MAX_REGISTER_QUBITS];  // slot of the rotation of each register bit
 };
 
-struct Slots {  // of rotations, terms and table entries: for all rows, and for each row
+// The number of shared and of varying slots of rotations, terms and table entries.
+struct Slots {
     long long shared_runs, varying_runs, shared_terms, varying_terms, shared_entries, varying_entries;
 };
 
-struct Output {  // totals[total] = sum over tiles of (-1)^popcount(tile & outside) partial[tile][slot]
+// totals[total] = sum over tiles of (-1)^popcount(tile & outside) partial[tile][slot]
+struct Output {
     Mask outside;
     int slot, total;
 };
 
-struct Group {  // terms of an observable that flip the same bits: (O psi)[i] = sum of d[i] psi[i ^ flip]
+// The terms of an observable that flip the same bits: (O psi)[i] = sum over groups of d[i] psi[i ^ flip].
+struct Group {
     Mask flip;
     int first_term, end_term;
 };
 
-struct ObservableTerm {  // (re + i im) [(i & care) == value] (-1)^popcount(i & sign) in d[i]
+// The summand (re + i im) [(i & care) == value] (-1)^popcount(i & sign) of the diagonal d[i] of a group.
+struct ObservableTerm {
     Mask care, value, sign;
     double re, im;
 };
 
-struct Window {  // address bit of each tile bit, and of each bit of the tile number
+// The address bit of each tile bit, and of each bit of the tile number.
+struct Window {
     unsigned char tile[MAX_WINDOW_QUBITS], outside[MAX_OUTSIDE_QUBITS];
 };
 
-// Ry turns (Z, X) of w, so that X before it is (cos Z_before - Z_after)/sin. Only where this sine is below about 1/8 is
-// X summed. Plain comparisons: all kernels must decide alike. rotation: (tan(a/2), sin(a)), the sine is that of 2 a.
+// Say whether the X sum of a run is taken from the amplitudes. `rotation` is (tan(a/2), sin(a)). Ry(2 a) turns (Z, X)
+// of w, so X before the rotation is (cos(2 a) Z_before - Z_after)/sin(2 a). The kernels sum X only where sin(2 a) is
+// below about 1/8, because the division would lose digits there. Comparisons with constants make all kernels decide
+// alike.
 __device__ __forceinline__ bool is_x_summed(Complex rotation) {
     return rotation.y < Real(0.0627) || rotation.y > Real(0.998);
 }
 
-// Index of a slot for a row: the first num_shared slots are the same for all rows.
+// Return the array index of a slot in a row. The first num_shared slots have one value for all rows.
 __device__ __forceinline__ long long place(long long slot, long long row, long long num_shared, long long num_varying) {
     return slot < num_shared ? slot : slot + row * num_varying;
 }
 
-// The matrix of a leaf; columns: those of its row.
+// Return the matrix of a leaf. `columns` are the parameter values of one row.
 __device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const double* columns) {
     if (leaf.kind == LEAF_SU2) return leaf.quaternion;
     double sine, cosine;

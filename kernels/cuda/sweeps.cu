@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One sweep over all amplitudes: every tile is read once, taken through the stages of a pass, and written once.
-// States are read from one array and written to another, or to the same.
-//   forward  psi <- R_m D_m .. R_1 D_1 psi             D: diagonals of a piece, R: rotations of some register bits
-//   adjoint  psi, lam <- D_1^-1 R_1^-1 .. D_m^-1 R_m^-1 (psi, lam), and the sums over the tile that gradients need:
-//            Im<lam|Y|psi>, Im<lam|X|psi> where R_k is undone, sums of p = Im(conj(lam) psi) where D_k is undone
-// Layout   source, target, lam [units][2^N]; partial [units][tiles][slots]; records: records.cuh. In the adjoint,
-// source
-//          is [rows][2^N] with psi_of_rows: units of one row share its psi, which is then not written in place. Where
-//          target is null psi is not written at all, and without store_lam neither is lam.
-// Launch   blocks of BLOCK_THREADS, ceil(units * tiles / TILES_PER_BLOCK) of them; dynamic shared memory:
-//          TILES_PER_BLOCK << TILE_QUBITS amplitudes of each state, and for the adjoint 2 * TILES_PER_BLOCK *
-//          WARPS_PER_TILE * NUM_ENTRIES more Reals
-// Work     per amplitude: a rotation 3 multiply-adds, its adjoint 6 and 2 for each of Y and X; a piece about 8, its
-//          adjoint 12 and 2 for p. Traffic: one read and one write of each state a pass; an exchange between threads is
-//          one write and one read of shared memory without bank conflicts.
-// Same input, same bits: sums have a fixed order and there are no atomics.
-// Source   arXiv:2603.02804 fuses gates in both directions; rotations as three shears are lifting steps.
+// One sweep over all amplitudes: a kernel reads each tile once, applies the stages of a pass, and writes the tile once.
+//
+// Equation: R_k are the rotations of register bits of stage k, and D_k is the diagonal of its piece.
+//   forward_sweep  psi <- R_m D_m .. R_1 D_1 psi
+//   adjoint_sweep  psi, lam <- D_1^-1 R_1^-1 .. D_m^-1 R_m^-1 (psi, lam). Where the sweep undoes R_k, it sums
+//                  Im<lam|Y|psi> and Im<lam|X|psi> over each tile; where it undoes D_k, it sums p = Im(conj(lam) psi).
+// Layout: source, target, lam [units][2^N]; partial [units][tiles][slots]; rotations and tables as in bind.cu; records
+// as in records.cuh. source and target may be the same array. In adjoint_sweep with psi_of_rows, source is [rows][2^N]:
+// the units of a row share psi, and target must be another array or null. A null target leaves psi unwritten, and
+// store_lam = 0 leaves lam unwritten.
+// Launch: 1-D, ceil(units * tiles / TILES_PER_BLOCK) blocks of BLOCK_THREADS threads. Dynamic shared memory holds
+// TILES_PER_BLOCK << TILE_QUBITS amplitudes of each state; adjoint_sweep needs 2 * TILES_PER_BLOCK * WARPS_PER_TILE *
+// NUM_ENTRIES numbers more.
+// Work per complex amplitude, in multiply-adds: 3 for a rotation; 6 for its adjoint on psi and lam, and 2 for each sum
+// of Y or X; about 8 for a piece; 12 for its adjoint, and 2 for p.
+// Traffic per amplitude: each pass reads and writes each state once. An exchange between threads writes and reads
+// shared memory once, without bank conflicts.
+// Determinism: sums have a fixed order and there are no atomics, so the same input gives the same bits.
+// Source: arXiv:2603.02804 fuses gates in both directions. Three shears that make a rotation are lifting steps.
 #include "cuda/amplitude.cuh"
 #include "cuda/records.cuh"
 #include "cuda/threads.cuh"
@@ -25,17 +27,17 @@
 constexpr int BLOCK_THREADS = THREADS_PER_TILE < MIN_SWEEP_THREADS ? MIN_SWEEP_THREADS : THREADS_PER_TILE;
 constexpr int TILES_PER_BLOCK = BLOCK_THREADS / THREADS_PER_TILE;
 constexpr unsigned TILE_BYTES = sizeof(Amplitude) << TILE_QUBITS;
-constexpr int SLOTS = 128 / sizeof(Amplitude);  // amplitudes that all banks of shared memory give at a time
+constexpr int SLOTS = 128 / sizeof(Amplitude);  // number of amplitudes that the 32 banks of shared memory read at once
 constexpr int LANE_QUBITS = THREAD_QUBITS < WARP_QUBITS ? THREAD_QUBITS : WARP_QUBITS;  // thread bits inside a warp
 constexpr int WARPS_PER_TILE = 1 << (THREAD_QUBITS - LANE_QUBITS);
 constexpr int LOAD_ARRANGEMENT = TILE_QUBITS - REGISTER_QUBITS;  // neighbouring threads take neighbouring amplitudes
-// 128 registers a thread, which hold two states without spills (168 where one or two threads hold a tile, or four one
-// of real amplitudes).
+// The compiler may use 128 registers for each thread, which hold two states without spills. It may use 168 registers if
+// one or two threads hold a tile, and for real amplitudes also if four threads hold a tile.
 constexpr int MIN_BLOCKS = THREAD_QUBITS <= (IS_REAL ? 2 : 1) ? 3 : BLOCK_THREADS > 512 ? 1 : 512 / BLOCK_THREADS;
 
-// What each warp contributes to the sums of a stage.
-constexpr int WIDTH =
-    MAX_REGISTER_QUBITS;  // register bits at most; values that a reduction takes at once, a power of two
+// Layout of the sums that each warp stores at a stage. WIDTH bounds the number of register bits and is the number of
+// values that one reduction over lanes takes, a power of two.
+constexpr int WIDTH = MAX_REGISTER_QUBITS;
 constexpr int Y_ENTRY = 0, X_ENTRY = WIDTH, REGISTER_Z_ENTRY = 2 * WIDTH, LANE_Z_ENTRY = 3 * WIDTH;
 constexpr int NUM_ENTRIES = WARP_ENTRIES + LANE_QUBITS;
 static_assert(WARP_ENTRIES == LANE_Z_ENTRY + 1, "every sum has a place");
@@ -43,10 +45,11 @@ static_assert(REGISTER_QUBITS <= WIDTH && REGISTER_QUBITS <= TILE_QUBITS, "a sta
 
 typedef Amplitude State[NUM_REGISTERS];
 
-struct Place {  // of this thread
+// The work of this thread: its number inside the tile, the tile inside the block and inside the state, and the unit.
+struct Place {
     int tile_in_block, thread, tile;
     int unit;
-    bool valid;  // false for threads beyond the last tile, which take part in barriers only
+    bool valid;  // false: the thread lies beyond the last tile; it joins barriers and reductions but stores nothing
 };
 
 __device__ __forceinline__ Place find_place(int units, int num_tiles) {
@@ -62,7 +65,7 @@ __device__ __forceinline__ Place find_place(int units, int num_tiles) {
     return place;
 }
 
-// Index of register 0 of this thread, in the arrangement of loads, among states of which this is one.
+// Return the index of register 0 of this thread in an array of states, in the arrangement of loads and stores.
 __device__ __forceinline__ Mask first_address(int state, const Place& place, const Window* window,
                                               int num_address_bits) {
     const int num_tiles = 1 << (num_address_bits - TILE_QUBITS);
@@ -73,7 +76,8 @@ __device__ __forceinline__ Mask first_address(int state, const Place& place, con
     return address;
 }
 
-// Call visit(j, index of register j). The address is computed anew each time: kept, it would take two registers.
+// Call visit(j, index of register j in an array of states) for all registers. Each call computes the address again,
+// because an address kept across the sweep would occupy two registers.
 template <class Visit>
 __device__ __forceinline__ void for_each_address(int state, const Place& place, const Window* window,
                                                  int num_address_bits, Visit visit) {
@@ -91,7 +95,7 @@ __device__ __forceinline__ void for_each_address(int state, const Place& place, 
     }
 }
 
-// Read the registers of a thread from one of many states, or write them.
+// Load the registers of this thread from state `number` of an array of states. `store` below writes the registers back.
 __device__ __forceinline__ void load(State& a, const Amplitude* state, int number, const Place& place,
                                      const Window* window, int num_address_bits) {
     for_each_address(number, place, window, num_address_bits,
@@ -110,19 +114,20 @@ __device__ __forceinline__ Number& at(void* memory, unsigned bytes) {
     return *reinterpret_cast<Number*>(static_cast<char*>(memory) + bytes);
 }
 
-// Tile indices in shared memory: XOR-linear, and without bank conflicts in every arrangement, since the lanes that
-// differ in the lowest bits of the thread number always differ in the lowest bits of the place (see README.md).
+// Return the place of a tile index in shared memory. The map is linear over XOR. It has no bank conflicts in any
+// arrangement, because lanes that differ in the lowest bits of the thread number also differ in the lowest bits of the
+// place (kernels/README.md, section Exchange).
 __device__ __forceinline__ int swizzle(int index) {
     return index ^ (index >> REGISTER_QUBITS & (SLOTS - 1));
 }
 
-// What is exclusive-ored into the places of a tile, so that tiles of one warp do not meet in the same banks.
+// Return the number that is exclusive-ored into all places of a tile, so that tiles of one warp use different banks.
 __device__ __forceinline__ unsigned skew(const Place& place) {
     return TILES_PER_BLOCK == 1 ? 0 : place.tile_in_block << THREAD_QUBITS & (SLOTS - 1);
 }
 
-// Call visit(j, place of register j) for all registers, places counted in bytes; region: start of the tile and skew.
-// Gray code: one exclusive or per register.
+// Call visit(j, place of register j) for all registers. Places are in bytes; `region` is the start of the tile with the
+// skew. The loop visits registers in Gray code, so that each step costs one exclusive or.
 template <class Number, class Visit>
 __device__ __forceinline__ void for_each_place(int thread, int arrangement, unsigned region, Visit visit) {
     unsigned column[REGISTER_QUBITS];
@@ -138,7 +143,7 @@ __device__ __forceinline__ void for_each_place(int thread, int arrangement, unsi
     }
 }
 
-// Rotation of one register bit by the angle a as three shears, coefficients tan(a/2) and sin(a).
+// Rotate one register bit by the angle a, as three shears with the coefficients tan(a/2) and sin(a).
 template <int BIT>
 __device__ __forceinline__ void rotate(State& a, Real half_tan, Real sine) {
 #pragma unroll
@@ -151,7 +156,7 @@ __device__ __forceinline__ void rotate(State& a, Real half_tan, Real sine) {
     }
 }
 
-// Call visit.template operator()<BIT>() for every register bit.
+// Call visit.at<BIT>() for every register bit.
 template <int BIT = 0, class Visit>
 __device__ __forceinline__ void for_each_bit(Visit& visit) {
     if constexpr (BIT < REGISTER_QUBITS) {
@@ -160,10 +165,11 @@ __device__ __forceinline__ void for_each_bit(Visit& visit) {
     }
 }
 
-struct Rotations {  // of one stage, for one row
+// The rotations of one stage in one row.
+struct Rotations {
     const Stage& stage;
     const Complex* __restrict__ coefficients;
-    int shared_runs, of_row;  // slots; what the row adds to the others
+    int shared_runs, of_row;  // number of shared slots; offset of the row, added to varying slots
     __device__ __forceinline__ Rotations(const Stage& stage, const Complex* __restrict__ coefficients,
                                          const Slots& slots, int row)
         : stage(stage),
@@ -187,11 +193,12 @@ struct RotateForward {
     }
 };
 
-struct RotateBack {  // and the sums Im<lam|Y|psi>
+// Undo the rotations of a stage on psi and lam, and sum Im<lam|Y|psi> for each rotated bit.
+struct RotateBack {
     State &psi, &lam;
     const Rotations& rotations;
     Real (&sums)[WIDTH];
-    bool sums_x;  // of some bit
+    bool sums_x;  // true: at least one bit needs its X sum from the amplitudes
     template <int BIT>
     __device__ __forceinline__ void at() {
         if (!(rotations.stage.rotate >> BIT & 1)) return;
@@ -211,13 +218,14 @@ struct RotateBack {  // and the sums Im<lam|Y|psi>
     }
 };
 
-struct SumX {  // Im<lam|X|psi>
+// Sum Im<lam|X|psi> for each register bit of a mask.
+struct SumX {
     const State &psi, &lam;
-    int wanted;
+    int summed_bits;
     Real (&sums)[WIDTH];
     template <int BIT>
     __device__ __forceinline__ void at() {
-        if (!(wanted >> BIT & 1)) return;
+        if (!(summed_bits >> BIT & 1)) return;
         Real plus = 0, minus = 0;
 #pragma unroll
         for (int j = 0; j < NUM_REGISTERS; ++j) {
@@ -227,11 +235,13 @@ struct SumX {  // Im<lam|X|psi>
     }
 };
 
-struct PieceFactors {  // of one thread: head * product of ratio[b] over the register bits that are set
+// The factors of a piece in one thread: register j gets head * product of ratio[b] over the bits b that are set in j.
+struct PieceFactors {
     Amplitude head, ratio[REGISTER_QUBITS];
 };
 
-// Parity of local index & mask. Exclusive or keeps the parity of the number of bits.
+// Return a number whose lowest bit is the parity of the set bits of local index & mask. The two halves of the local
+// index are joined by exclusive or, which keeps the parity.
 __device__ __forceinline__ unsigned local_parity(int index, int tile, Mask mask) {
     return __popc((index & static_cast<unsigned>(mask)) ^ (tile & static_cast<unsigned>(mask >> TILE_QUBITS)));
 }
@@ -262,7 +272,8 @@ __device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const 
     return factors;
 }
 
-// A generator g on the registers of one thread: (j & care) == value and the parity of j & sign, if the thread matches.
+// A generator g on the registers of one thread. If `matches`, register j has g = 0 unless (j & care) == value; else the
+// sign of g is the parity of `odd` plus the set bits of j & sign. If not `matches`, g is 0 on all registers.
 struct RegisterMasks {
     unsigned care, value, sign, odd;
     bool matches;
@@ -297,13 +308,14 @@ __device__ __forceinline__ void apply_term(State& psi, State* lam, const Registe
     }
 }
 
-// Multiply psi (and lam) by the diagonal of a piece, or by its inverse.
+// Multiply psi by the diagonal of a piece. With INVERSE, multiply psi and lam by the inverse of the diagonal.
 template <bool INVERSE>
 __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece& piece,
                                             const Extra* __restrict__ extras, const Amplitude* __restrict__ table,
                                             const Place& place) {
     PieceFactors factors = piece_factors(piece, extras, table, place);
-    // Four factors at a time, in Gray code of the other register bits: with two states there is no room for all.
+    // The loop makes four factors at a time, in Gray code of the higher register bits. Two states leave no registers
+    // for all factors.
     Amplitude factor[4];
     factor[0] = factors.head;
     factor[1] = multiply(factor[0], factors.ratio[0]);
@@ -319,7 +331,7 @@ __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece&
             const Amplitude f = negate_if(factor[k], odd);
             times(psi[j], f, INVERSE);
             if (INVERSE) times((*lam)[j], f, INVERSE);
-            // Factors have modulus 1: the inverse of a ratio is its conjugate.
+            // Factors have modulus 1, so the inverse of a ratio is its conjugate.
             const int flipped = high ^ ((i + 1) ^ (i + 1) >> 1);
 #pragma unroll
             for (int b = 2; b < REGISTER_QUBITS; ++b)
@@ -351,7 +363,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     for (int s = 0; s <= num_stages; ++s) {
         const int next = s < num_stages ? stages[s].arrangement : LOAD_ARRANGEMENT;
         if (next != arrangement) {
-            // One barrier is enough: the next exchange writes what the same thread has read in this one.
+            // One barrier is enough: in the next exchange each thread writes only the places that it read in this one.
             for_each_place<Amplitude>(here.thread, arrangement, region,
                                       [&](int j, unsigned place) { at<Amplitude>(shared_memory, place) = psi[j]; });
             __syncthreads();
@@ -374,8 +386,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     store(psi, target, here.unit, here, window, num_address_bits);
 }
 
-// Add up values over the threads of a warp that share a tile. While there are several, each step halves the number that
-// a lane holds: of two lanes one goes on with the first half, the other with the second.
+// Add each of COUNT values over the threads of a warp that hold one tile, and store the sums to `entries`. While a lane
+// holds several values, each step halves their number: of two lanes, one keeps the first half, the other the second.
 template <int COUNT>
 __device__ __forceinline__ void reduce_lanes(Real (&value)[COUNT], int thread, Real* entries) {
     constexpr int HELD = COUNT >> LANE_QUBITS ? COUNT >> LANE_QUBITS : 1;
@@ -401,12 +413,12 @@ __device__ __forceinline__ void reduce_lanes(Real (&value)[COUNT], int thread, R
         if (writes) entries[first + i] = value[i];
 }
 
-// p of register j.
+// Return p = Im(conj(lam) psi) of register j.
 __device__ __forceinline__ Real imaginary_product(const State& psi, const State& lam, int j) {
     return imaginary_product(lam[j], psi[j]);
 }
 
-// Sums of p over the threads of a warp: of p (-1)^bit for every register bit and every lane bit, and of p.
+// Sum p (-1)^bit over the threads of a warp for every register bit and every lane bit, and sum p itself.
 __device__ __forceinline__ void reduce_z(const State& psi, const State& lam, int thread, Real* entries) {
     Real z[WIDTH] = {}, p[NUM_REGISTERS / 2];
 #pragma unroll
@@ -424,7 +436,7 @@ __device__ __forceinline__ void reduce_z(const State& psi, const State& lam, int
         }
     }
     reduce_lanes(z, thread, entries + REGISTER_Z_ENTRY);
-    // A Walsh-Hadamard transform over the lanes: lane m holds the sum of p (-1)^popcount(lane & m).
+    // After a Walsh-Hadamard transform over the lanes, lane m holds the sum of p (-1)^popcount(lane & m).
     Real walsh = p[0];
 #pragma unroll
     for (int q = 0; q < LANE_QUBITS; ++q) {
@@ -435,7 +447,9 @@ __device__ __forceinline__ void reduce_z(const State& psi, const State& lam, int
     if ((lane & (lane - 1)) == 0) entries[LANE_Z_ENTRY + __ffs(lane)] = walsh;
 }
 
-struct SumBuffer {  // entries of all warps of one tile; two halves in turn, see the barrier in adjoint_sweep
+// The sums of all warps of one tile at one stage. Stages use two buffers in turn, so that one barrier for each stage is
+// enough (see the end of the loop in adjoint_sweep).
+struct SumBuffer {
     Real* entries;
     __device__ __forceinline__ Real* of_warp(int warp) const { return entries + warp * NUM_ENTRIES; }
     __device__ __forceinline__ Real total(int entry, int signs = 0) const {
@@ -449,10 +463,10 @@ struct SumBuffer {  // entries of all warps of one tile; two halves in turn, see
     }
 };
 
-// Add the warps' entries and store the sums of a stage.
+// Add the sums of all warps of a tile, and store the sums of a stage.
 __device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& stage, bool sums_x, int z_slot,
                                            const Place& place, Real* partial) {
-    // THREADS_PER_TILE may be 1: every thread takes several sums.
+    // A tile may have a single thread, so a thread may store several sums.
     for (int k = place.thread; k < 2 * REGISTER_QUBITS + TILE_QUBITS + 1; k += THREADS_PER_TILE) {
         if (k < REGISTER_QUBITS) {
             if (stage.rotate >> k & 1) partial[stage.y_slot + k] = sums.total(Y_ENTRY + k);
@@ -479,8 +493,8 @@ __device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& s
     }
 }
 
-// Replace values [2^t], in swizzled places, by sums over i of (-1)^popcount(i & m) values[i]. Begins and ends behind a
-// barrier.
+// Replace values[m] by the sum over i of (-1)^popcount(i & m) values[i]. The 2^t values lie in swizzled places. All
+// threads must have passed a barrier before the call, and have passed one when it returns.
 __device__ __forceinline__ void walsh_hadamard(Real* values, const Place& place) {
     const unsigned region = skew(place) * sizeof(Real);
     for (int first = 0; first < TILE_QUBITS; first += REGISTER_QUBITS) {
@@ -490,7 +504,7 @@ __device__ __forceinline__ void walsh_hadamard(Real* values, const Place& place)
                              [&](int j, unsigned where) { v[j] = at<Real>(values, where); });
 #pragma unroll
         for (int b = 0; b < REGISTER_QUBITS; ++b) {
-            if (arrangement + b < first) continue;  // done by the arrangement before
+            if (arrangement + b < first) continue;  // the previous arrangement has transformed this bit
 #pragma unroll
             for (int j = 0; j < NUM_REGISTERS; ++j) {
                 if (j >> b & 1) continue;
@@ -505,11 +519,12 @@ __device__ __forceinline__ void walsh_hadamard(Real* values, const Place& place)
     }
 }
 
-// Sums of p that single bits do not give: Walsh sums of a list of masks, and sums of p g. scratch: 2^t Reals.
+// Sum p over a tile for masks of several bits (Walsh sums), and sum p g for a list of generators g. scratch holds 2^t
+// numbers.
 __device__ __forceinline__ void long_sums(const State& psi, const State& lam, const Piece& piece, const unsigned* masks,
                                           const Direct* directs, const Place& place, Real* scratch, Real* partial) {
     if (piece.walsh_slot >= 0) {
-        __syncthreads();  // scratch may still be read
+        __syncthreads();  // before this barrier, threads may still read scratch
         for_each_place<Real>(place.thread, piece.arrangement, skew(place) * sizeof(Real),
                              [&](int j, unsigned where) { at<Real>(scratch, where) = imaginary_product(psi, lam, j); });
         __syncthreads();
@@ -584,7 +599,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
             RotateBack back{psi, lam, coefficients, y, false};
             for_each_bit(back);
             reduce_lanes(y, here.thread, mine + Y_ENTRY);
-            // Rows of one warp may differ, and all of its lanes take part in sums.
+            // The tiles of one warp may belong to different rows, but all lanes must join the reduction.
             sums_x = !IS_REAL && __any_sync(ALL_LANES, back.sums_x);
             if (sums_x) {
                 SumX sum{psi, lam, stage.sum_x, x};
@@ -602,7 +617,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
             const Amplitude* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
             apply_piece<true>(psi, &lam, piece, extras, table, here);
         }
-        // Behind this barrier the sums are complete, and the buffers of the exchange may be written again.
+        // After this barrier the sums are complete, and the next stage may write the buffers of the exchange.
         __syncthreads();
         if (here.valid) store_sums(sums, stage, sums_x, z_slot, here, partial);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parts of a plan that both engines read alike: gates, and the angles of gates and terms. How runs and terms are
-// scheduled differs: those records are in cpu/plan.hpp and cuda/records.cuh. Python takes the kinds from here, by way
-// of _cpu.constants().
+// The records of a plan that both engines share: the gates, and the angles of gates and terms. Each engine schedules
+// runs and terms differently, so cpu/plan.hpp and cuda/records.cuh define the records of runs and terms. Python reads
+// the kinds of gates through _cpu.constants().
 #pragma once
 
 #include "shared/host_device.h"
@@ -10,25 +10,27 @@
 
 namespace qf {
 
-// RX, RY, RZ: exp(-i angle/2 P). SU2: a constant matrix. RV: exp(-i/2 (x X + y Y + z Z)) of three columns in a row.
+// The kinds of gates. RX, RY and RZ are exp(-i angle/2 P) of the Pauli matrix P. SU2 is a constant matrix. RV is
+// exp(-i/2 (x X + y Y + z Z)), whose x, y and z are three consecutive columns.
 enum LeafKind : int { LEAF_RX = 0, LEAF_RY = 1, LEAF_RZ = 2, LEAF_SU2 = 3, LEAF_RV = 4 };
 
-struct Leaf {  // one gate of a run
-    double coefficient, offset;
-    Quaternion quaternion;  // of SU2
-    int kind;               // LeafKind
-    int column;             // -1: the angle is constant; of RV, the first of three
-    int output;             // CUDA: its first number among the gradients of leaves, -1: it has none
+// A leaf is one gate of a run.
+struct Leaf {
+    double coefficient, offset;  // angle = coefficient * column + offset, in radians
+    Quaternion quaternion;       // the matrix of an SU2 gate
+    int kind;                    // a LeafKind
+    int column;                  // column of the angle, or the first of the three columns of RV; -1: constant angle
+    int output;                  // CUDA only: index of the first gradient of this leaf; -1: the leaf has no gradient
     int unused;
 };
 
-// The angle of a leaf or a term, in radians.
+// Return the angle of a leaf or of a term, in radians.
 template <class Gate>
 QF_SHARED double angle_of(const Gate& gate, const double* columns) {
     return gate.column < 0 ? gate.offset : gate.coefficient * columns[gate.column] + gate.offset;
 }
 
-// The rotation vector of a leaf RV.
+// Return the rotation vector of an RV gate, in radians.
 QF_SHARED Vector3 vector_of(const Leaf& leaf, const double* columns) {
     return {columns[leaf.column], columns[leaf.column + 1], columns[leaf.column + 2]};
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One-qubit matrices as quaternions, gates about any axis as rotation vectors, and the gradients of these. The callers
-// bring sines and cosines, which C++ and CUDA compute by different functions.
+// One-qubit matrices as quaternions, gates about any axis as rotation vectors, and the gradients of these gates. The
+// caller passes sines and cosines, because C++ and CUDA compute them with different functions.
+//
+// Source: the left Jacobian of the rotation group SO(3); kernels/README.md, section Gradients.
 #pragma once
 
 #include "shared/host_device.h"
@@ -16,31 +18,31 @@ struct Quaternion {  // the matrix a - i (b X + c Y + d Z)
     double a, b, c, d;
 };
 
-// Below these angles, in radians, series replace quotients that lose digits. The terms that the series leave out change
-// no gradient by more than 2e-16 of w.
+// Below these angles, in radians, power series replace the quotients sin(t/2)/t, (1 - cos t)/t^2 and (t - sin t)/t^3,
+// which lose digits at small t. The omitted terms of the series change no gradient by more than 2e-16 of |w|.
 constexpr double HALF_SINE_SERIES = 1e-4, COSINE_SERIES = 1e-3, SINE_SERIES = 1e-2;
 
 QF_SHARED double dot(Vector3 u, Vector3 v) {
     return u.x * v.x + u.y * v.y + u.z * v.z;
 }
 
-// The gate exp(-i/2 v.sigma), for the sine and the cosine of t/2 with t = |v|.
+// Return the gate exp(-i/2 v.sigma). The caller passes t = |v| and the sine and cosine of t/2.
 QF_SHARED Quaternion rotation_of(Vector3 v, double t, double half_sine, double half_cosine) {
     const double s = t < HALF_SINE_SERIES ? 0.5 - t * t / 48 : half_sine / t;
     return {half_cosine, s * v.x, s * v.y, s * v.z};
 }
 
-// The vector w of Im <lam|(X, Y, Z)|psi> before a gate, turned to the one after it: conjugation with q rotates w, to
-// w + 2 a (u x w) + 2 u x (u x w) with u = (b, c, d).
+// Turn w = Im <lam|(X, Y, Z)|psi> from the place before the gate q to the place after it. Conjugation with q rotates w
+// to w + 2 a (u x w) + 2 u x (u x w) with u = (b, c, d).
 QF_SHARED Vector3 turn(const Quaternion& q, const Vector3& w) {
     const Vector3 t{2 * (q.c * w.z - q.d * w.y), 2 * (q.d * w.x - q.b * w.z), 2 * (q.b * w.y - q.c * w.x)};
     return {w.x + q.a * t.x + q.c * t.z - q.d * t.y, w.y + q.a * t.y + q.d * t.x - q.b * t.z,
             w.z + q.a * t.z + q.b * t.y - q.c * t.x};
 }
 
-// The gradient of the gate exp(-i/2 v.sigma) with respect to v, for w taken after the gate: the left Jacobian of the
-// rotation group, w - p v x w + q v x (v x w) with p = (1 - cos t)/t^2, q = (t - sin t)/t^3, t = |v|. Row j of the
-// Jacobian is e_j + p v x e_j + q v x (v x e_j).
+// Return the gradient of the gate exp(-i/2 v.sigma) with respect to v, given w after the gate. The gradient is the left
+// Jacobian of the rotation group applied to w: w - p v x w + q v x (v x w) with p = (1 - cos t)/t^2,
+// q = (t - sin t)/t^3 and t = |v|. Row j of the Jacobian is e_j + p v x e_j + q v x (v x e_j).
 QF_SHARED Vector3 rotation_vector_gradient(const Vector3& v, double t, double sine, double cosine, const Vector3& w) {
     const double t2 = dot(v, v);
     const double p = t < COSINE_SERIES ? 0.5 - t2 / 24 : (1 - cosine) / t2;
