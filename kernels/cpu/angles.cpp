@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Binding of angles to rotations and phase factors, and gradients of runs.
 #include "cpu/angles.hpp"
 
 #include <algorithm>
@@ -61,7 +63,7 @@ std::vector<int> runs_without(const PlanData& plan, const std::vector<char>& col
     for (std::size_t r = 0; r < plan.runs.size(); ++r) {
         const auto leaf = plan.leaves.begin() + plan.runs[r].first_leaf,
                    end = plan.leaves.begin() + plan.runs[r].end_leaf;
-        if (std::none_of(leaf, end, [&](const Leaf& one) { return depends(one, columns); }))
+        if (std::none_of(leaf, end, [&](const Leaf& gate) { return depends(gate, columns); }))
             runs.push_back(static_cast<int>(r));
     }
     return runs;
@@ -79,7 +81,7 @@ Quaternion rotation_of(const Vector3& v) {
     return rotation_of(v, t, std::sin(t / 2), std::cos(t / 2));
 }
 
-// First column (alpha, beta) of the run's SU(2) matrix [[alpha, -conj(beta)], [beta, conj(alpha)]].
+// Make the rotor of a run. (alpha, beta) is the first column of its matrix [[alpha, -conj(beta)], [beta, conj(alpha)]].
 Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
     Complex alpha{1, 0}, beta{0, 0};
     for (int i = run.first_leaf; i < run.end_leaf; ++i) {
@@ -111,9 +113,9 @@ Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
     const double cos2 = norm2(alpha), sin2 = norm2(beta);
     bool constant = true;
     for (int i = run.first_leaf; i < run.end_leaf; ++i) constant = constant && plan.leaves[i].column < 0;
-    constexpr double tiny = 1e-300;  // below this the direction of a component is not representable
-    // Where only phi + lambda or phi - lambda is defined, take the lambda that the run has at every other angle;
-    // constants have none, and with lambda = 0 what is real stays real.
+    constexpr double tiny = 1e-300;  // a squared modulus below this bound counts as 0
+    // If sin(a) or cos(a) is 0, only phi + lambda or phi - lambda matters. A run of RX gates has lambda = pi/2 at every
+    // other angle, so it has lambda = pi/2 here too. Constant runs take lambda = 0, which keeps real circuits real.
     const bool about_x = run.single_axis && plan.leaves[run.first_leaf].kind == LEAF_RX;
     Complex out, in = about_x && !constant ? Complex{0, 1} : Complex{};
     if (sin2 < tiny) {
@@ -162,7 +164,7 @@ void add_run_gradients(const PlanData& plan, const std::vector<int>& runs, const
                        const std::array<double, 3>* w, double* gradient) {
     for (const int r : runs) {
         const Run& run = plan.runs[r];
-        // Back through Rz(lambda): the frame of the run's input. Then forward gate by gate.
+        // Turn w back through Rz(lambda) to the input of the run, then forward through the gates.
         const Complex in = bound.rotor[r].in;
         std::array<double, 3> v{in.re * w[r][0] + in.im * w[r][1], in.re * w[r][1] - in.im * w[r][0], w[r][2]};
         for (int i = run.first_leaf; i < run.end_leaf; ++i) {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Binding: from the angles of one row to the numbers the sweeps need, and from the sums of the adjoint sweep back to
-// gradients of the angles. Double precision throughout; no transcendental function but one sine and cosine per angle.
+// Binding turns the angles of one row into rotations and phase factors, and turns the sums of the adjoint sweep into
+// gradients of the angles. All numbers are double. Each angle costs one sine and one cosine, and no other
+// transcendental function.
+//
+// Source: kernels/README.md, sections Normal form and Gradients.
 #pragma once
 
 #include <cmath>
@@ -11,7 +14,8 @@
 
 namespace qf {
 
-struct Complex {  // std::complex multiplies with NaN recovery, which costs more than the product
+// A complex number. std::complex checks each product for NaN, which takes longer than the product itself.
+struct Complex {
     double re = 1, im = 0;
 };
 inline Complex operator*(Complex a, Complex b) {
@@ -33,15 +37,16 @@ inline Complex power(Complex unit, int exponent) {
     return result;
 }
 
-struct Rotor {  // a run, see Rotation<T>
+// A bound run: the rotation T(tau) X^flip (see Rotation<T>), and factors of the phases around the rotation.
+struct Rotor {
     double tau;
-    double scale;  // the real factor T(tau) X^flip leaves out
+    double scale;  // the real factor that T(tau) X^flip leaves out
     bool flip;
-    Complex out;  // exp(i phi), and -1 for the diag(-1, 1) of a flip: factor of |1> in the phase after
-    Complex in;   // exp(i lambda): factor of |1> in the phase before
+    Complex out;  // factor of |1> in the phase after the rotation: exp(i phi), negated for a flip
+    Complex in;   // factor of |1> in the phase before the rotation: exp(i lambda)
 };
 
-// With t = tau, tan(beta/2) is t, or 1/t where the rows are exchanged.
+// tan(beta/2) is tau without a flip, and 1/tau with a flip.
 inline double sin_beta(const Rotor& rotor) {
     return 2 * rotor.tau / (1 + rotor.tau * rotor.tau);
 }
@@ -56,8 +61,8 @@ struct HalfAngle {
 
 // All bound values of one row.
 struct Bound {
-    std::vector<HalfAngle> leaf;      // [leaves]; unused for SU2 and RV
-    std::vector<Quaternion> leaf_rv;  // [leaves] only if the plan has RV leaves: its matrix
+    std::vector<HalfAngle> leaf;      // [leaves]; SU2 and RV leaves do not use it
+    std::vector<Quaternion> leaf_rv;  // [leaves], the matrices of RV leaves; empty if the plan has no RV leaf
     std::vector<Rotor> rotor;         // [runs]
     std::vector<Complex> term;        // [terms]: exp(-i angle/2)
 
@@ -65,18 +70,19 @@ struct Bound {
     std::size_t bytes() const;
 };
 
-// What of a plan has to be bound: everything, or what depends on columns that vary over the batch.
+// The leaves, runs and terms to bind: all of a plan, or only the ones that depend on columns that vary over the batch.
 struct BindList {
     std::vector<int> leaves, runs, terms;
 };
 BindList everything(const PlanData& plan);
 BindList varying(const PlanData& plan, const std::vector<char>& column_varies);
-// The runs that depend on none of those columns.
+// Return the runs that depend on no column marked with 1.
 std::vector<int> runs_without(const PlanData& plan, const std::vector<char>& columns);
 
 void bind(const PlanData& plan, const BindList& list, const double* columns, Bound& bound);
 
-// Add the gradients of all leaves of some runs. w[run] = (Im<lam|X|psi>, Y, Z) between Rz(lambda) and Ry(beta).
+// Add the gradients of all leaves of the runs to gradient [num_columns]. w[run] = Im <lam|(X, Y, Z)|psi> between
+// Rz(lambda) and Ry(beta).
 void add_run_gradients(const PlanData& plan, const std::vector<int>& runs, const Bound& bound, const double* columns,
                        const std::array<double, 3>* w, double* gradient);
 

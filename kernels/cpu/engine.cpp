@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A batch: what its rows share, which rows run side by side, and what is kept between calls.
+// The evaluation of a batch: bind what rows share, run rows at the same time or one after the other, and keep memory
+// between calls.
+//
+// Determinism: rows are summed in fixed blocks of rows, so results are the same bits for any number of threads.
 #include "cpu/plan.hpp"
 
 #include <chrono>
@@ -18,7 +21,7 @@ double seconds_since(Clock::time_point start) {
 }
 
 constexpr std::size_t most_kept = MOST_KEPT_BYTES;
-// Bytes of a workspace that is kept; of a larger one the states alone are kept.
+// A workspace of at most 4 MiB is kept whole. Of a larger workspace only the states are kept.
 constexpr std::size_t kept_whole = std::size_t(4) << 20;
 
 }  // namespace
@@ -105,7 +108,7 @@ void Engine<T>::keep(std::shared_ptr<Workspace> ws, std::size_t most_bytes) {
 
 template <class T>
 Shelf& Engine<T>::kept_states() {
-    static Shelf* const shelf = new Shelf;  // never destroyed, as the shelves of the process
+    static Shelf* const shelf = new Shelf;  // never destroyed, because plans may outlive all other statics
     return *shelf;
 }
 
@@ -116,7 +119,7 @@ Buffer<T> Engine<T>::take_state(std::size_t size) {
     return kept ? std::move(kept->buffer) : Buffer<T>(size);
 }
 
-// Bind with the norms of tau as it is rounded.
+// Bind a list of leaves, runs and terms. The norm of a rotation is computed from tau rounded to the number format.
 template <class T>
 void Engine<T>::bind_row(const BindList& list, const double* columns, Bound& bound) const {
     bind(plan_, list, columns, bound);
@@ -131,7 +134,8 @@ void Engine<T>::bind_row(const BindList& list, const double* columns, Bound& bou
 template void Engine<float>::bind_row(const BindList&, const double*, Bound&) const;
 template void Engine<double>::bind_row(const BindList&, const double*, Bound&) const;
 
-// Angles of the first row, what varies over the others, and the tables that do not.
+// Bind the first row, find the leaves, runs, terms and phases that vary over the rows, and make the tables of all other
+// phases.
 template <class T>
 auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Shared> {
     const Request& request = call.request;
@@ -201,8 +205,9 @@ void Engine<T>::add_summed_runs(const Call& call) const {
                       call.request.gradients);
 }
 
-// A training step asks for values, then for gradients of the same rows: angles and tables are made, and the forward
-// sweeps, once for both. This finds the last states of a call for values, or their memory.
+// Find what an earlier call for values left. A training step asks for values and then for gradients of the same rows.
+// The call for gradients uses the bound values, tables and last states of the call for values. A call for values uses
+// only the memory of the last states.
 template <class T>
 void Engine<T>::recall(Call& call) {
     const Request& request = call.request;
@@ -240,7 +245,8 @@ void Engine<T>::bind_or_recall(Call& call) {
     if (call.finals) call.bytes += state_bytes;
 }
 
-// Of tables that each row makes for itself: all of them where they are resident, else the largest.
+// Return the bytes of the tables that a row makes for itself: all of them if the row keeps its tables, else the
+// largest.
 template <class T>
 std::size_t Engine<T>::bytes_of_row_tables(const Call& call) const {
     std::vector<char> of_row(phases_.size());
@@ -268,8 +274,9 @@ std::int64_t Engine<T>::count_steps(const Call& call) const {
     return total;
 }
 
-// What all rows need: angles and tables that they share, their workspaces, and diagonals, made once, before threads ask
-// for them. What is there is found first; other things that are kept then make room for what is not.
+// Prepare what all rows need: shared angles and tables, workspaces, and diagonals of observables. The call first takes
+// the kept items that it can use. Then other kept items are freed until at most kept_bytes are left. Then the call
+// allocates the rest.
 template <class T>
 void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& workspaces) {
     const Request& request = call.request;
@@ -339,7 +346,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     std::atomic<int> next{0};
     Team team(threading.threads);
     team.run([&](int thread) {
-        if (thread == 0) {  // while the others wake
+        if (thread == 0) {  // the other threads wake meanwhile
             prepare(call, threading, workspaces);
             sweep_begin = Clock::now();
         }
@@ -377,7 +384,7 @@ Object& Plan::made(std::unique_ptr<Object>& object, const Argument& argument) {
         const std::lock_guard<std::mutex> lock(Shelves::mutex());
         if (object) return *object;
     }
-    auto fresh = std::make_unique<Object>(argument);  // without the lock: this takes long
+    auto fresh = std::make_unique<Object>(argument);  // made without the lock, because it may take long
     const std::lock_guard<std::mutex> lock(Shelves::mutex());
     if (!object) object = std::move(fresh);
     return *object;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine of one plan and number format: what it keeps between calls, and the parts of an evaluation. engine.cpp has
-// the batch, row_sweep.cpp the sweeps over one row.
+// The engine of one plan and one number format. engine.cpp evaluates a batch of rows and keeps memory between calls;
+// row_sweep.cpp sweeps over one row.
 //
-// A row's states are a chain of boundaries: b_k between the rotations of layer k - 1 and phase k, b_(D+1) after phase
-// D. Forward step k is phase k and the rotations of layer k, from b_k to b_(k+1). Adjoint step k undoes the rotations
-// of layer k on what phase k meets, phase k, and leaves the sums of phase k and of layer k - 1.
+// A row has a chain of states at the boundaries b_0, ..., b_(D+1). b_k lies between the rotations of layer k - 1 and
+// phase k; b_(D+1) lies after phase D. Forward step k applies phase k and the rotations of layer k, from b_k to
+// b_(k+1). Adjoint step k takes lam back through the rotations of layer k, if they are still to be undone, and through
+// phase k. It stores the sums of phase k and of layer k - 1.
 #pragma once
 
 #include <algorithm>
@@ -26,54 +27,60 @@ class Engine {
 
   private:
     struct State {
-        T *re, *im;  // im null: the state is real
+        T *re, *im;  // im is null if the state is real
     };
 
-    struct Member {  // scratch of one thread of a team
+    // The scratch memory of one thread of a team.
+    struct Member {
         Buffer<T> block, low_sums;
         std::vector<double> reduce;
         Buffer<T> diagonal;
     };
 
-    struct Workspace : Kept {        // of one row at a time
-        std::vector<Buffer<T>> psi;  // one, or the states of a schedule
-        Buffer<T> lam, saved;
-        bool real = false;                              // its states are
-        const std::complex<double>* initial = nullptr;  // of the row, null: as the plan says
+    // The memory that evaluates one row at a time.
+    struct Workspace : Kept {
+        std::vector<Buffer<T>> psi;  // one state, or the states of a schedule
+        Buffer<T> lam, saved;        // saved: a copy of the last state, for the pairs of a row after the first
+        bool real = false;           // true: the states have no imaginary parts
+        const std::complex<double>* initial = nullptr;  // start state of the row; null: the row starts as the plan says
         Bound bound;
-        std::vector<double> layer_scale;              // of the rotations of a layer together
-        std::vector<T> forward_scale, adjoint_scale;  // that phase k multiplies in, forward and back
-        std::vector<PhaseTables<T>> tables;           // per phase where they are resident, else tables[0] only
-        std::vector<char> built;
+        std::vector<double> layer_scale;              // product of the norms that the rotations of a layer leave out
+        std::vector<T> forward_scale, adjoint_scale;  // factor of the table of phase k, forward and back
+        std::vector<PhaseTables<T>> tables;           // [phases] if rows keep their tables, else only tables[0] is used
+        std::vector<char> built;                      // [phases]: 1 if the tables of the phase belong to this row
         PhaseScratch<T> scratch;
         std::vector<Member> members;
-        std::vector<double> total, linear, cross;                    // raw sums of a phase, by h
-        std::vector<double> run_sums, z_sums, pair_sums, many_sums;  // [chunk][...], then added into chunk 0
+        std::vector<double> total, linear, cross;                    // raw sums of a phase for each h (PhaseSums)
+        std::vector<double> run_sums, z_sums, pair_sums, many_sums;  // [chunk][...]; add_chunks() sums into chunk 0
         std::vector<double> values;                                  // [chunk][pair]
-        std::vector<std::array<double, 3>> w;
-        std::int64_t steps = 0;       // made, and not yet in Progress
-        std::size_t fixed_bytes = 0;  // without tables, which rows make
+        std::vector<std::array<double, 3>> w;                        // [runs]: Im <lam|(X, Y, Z)|psi>
+        std::int64_t steps = 0;                                      // steps that Progress does not count yet
+        std::size_t fixed_bytes = 0;                                 // bytes without the tables that rows make
     };
 
     using Workspaces = std::vector<std::shared_ptr<Workspace>>;
 
-    struct KeptState : Kept {  // memory of a state, for any plan
+    // The memory of a state, which any plan with as many qubits may use.
+    struct KeptState : Kept {
         Buffer<T> buffer;
     };
 
-    struct Shared {   // by the rows of a call
-        Bound bound;  // angles of the first row
-        BindList varying;
-        std::vector<char> phase_varies;
-        std::vector<PhaseTables<T>> tables;  // of phases that do not vary, where they are stored
-        bool without_first = false;          // see Layout::skips_first_phase
+    // Bound values and tables that the rows of a call share.
+    struct Shared {
+        Bound bound;                     // values of the first row
+        BindList varying;                // runs, terms and leaves whose angle differs between rows
+        std::vector<char> phase_varies;  // [phases]
+        // Tables of the phases that are the same in all rows; empty if rows make all tables.
+        std::vector<PhaseTables<T>> tables;
+        bool without_first = false;  // true: phase 0 has no table (Layout::skips_first_phase)
         std::size_t bytes = 0;
         bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
     };
 
     struct Call;
-    struct Finals : Kept {  // of the latest call for values alone: a call for gradients of the same rows begins there
-        std::shared_ptr<const Shared> shared;  // where it is small
+    // The last states of the latest call for values alone. A call for gradients of the same rows starts from them.
+    struct Finals : Kept {
+        std::shared_ptr<const Shared> shared;  // null if it has more than most_finals bytes
         std::vector<double> columns;
         int rows = 0;
         bool real = false;
@@ -87,23 +94,25 @@ class Engine {
         }
     };
 
-    struct Call {  // shared by all threads of one evaluate
+    // The data of one call of evaluate(), which all its threads share.
+    struct Call {
         Call(const Request& request, Observables& observables) : request(request), observables(observables) {}
         const Request& request;
         BatchShape shape;
         Observables& observables;
         std::shared_ptr<const Shared> shared;
-        // Runs that are the same in all rows, where only sums over rows matter: their w are added up in blocks of rows,
-        // which do not depend on threads, [block][run], and turned to gradients once.
+        // summed_runs are the same in all rows, and the caller uses only their gradients summed over rows. Their w are
+        // added over blocks of rows, block_w[block][run], and turned to gradients once for each call. Blocks do not
+        // depend on the number of threads. own_runs are all other runs.
         std::vector<int> own_runs, summed_runs;
         int rows_per_block = 1;
         std::vector<std::array<double, 3>> block_w;
-        std::shared_ptr<const Diagonals<T>> diagonals;  // of observables asked for; null: made block by block
+        std::shared_ptr<const Diagonals<T>> diagonals;  // of the observables; null: blocks compute their own diagonals
         bool zero_start = false, skip_first_adjoint = false, real = false;
-        int first_boundary = 0;         // of position 1 of a schedule
-        bool keeps_all_states = false;  // the schedule never makes a position twice
+        int first_boundary = 0;         // the boundary of position 1 of a schedule
+        bool keeps_all_states = false;  // true: the schedule makes no state twice
         std::size_t bytes = 0;
-        std::shared_ptr<Finals> finals;  // to be filled without gradient, or to begin from
+        std::shared_ptr<Finals> finals;  // a call for values fills it, a call for gradients starts from it; or null
     };
 
     State view(Buffer<T>& state, bool real) const {
@@ -112,16 +121,17 @@ class Engine {
         if (real) return {end - part, nullptr};
         return {end - 2 * part - Layout<T>::stagger, end - part};
     }
-    // Threads that count every step of a small state in one place would wait for each other.
+    // Count a step. A thread adds its steps to the shared counter once for each 2^20 amplitudes, because threads with
+    // small states would wait for each other at the counter.
     void count_step(const Call& call, Workspace& ws) const {
-        constexpr std::int64_t counted_at_once = 1 << 20;  // amplitudes
+        constexpr std::int64_t counted_at_once = 1 << 20;  // number of amplitudes
         if (++ws.steps << bits_ >= counted_at_once) count_steps_made(call, ws);
     }
     static void count_steps_made(const Call& call, Workspace& ws) {
         call.request.progress->done += ws.steps;
         ws.steps = 0;
     }
-    // function(chunk) on this thread's share of the chunks, until the evaluation is stopped.
+    // Call function(chunk) for the share of this thread of the chunks. Throws when the evaluation is stopped.
     template <class F>
     void for_each_chunk(const Call& call, const Team& team, int thread, F&& function) const {
         team.for_each(num_chunks(), thread, [&](int chunk) {
@@ -192,7 +202,7 @@ class Engine {
     const std::vector<int>& layer_begin_;
     const Groups &forward_, &adjoint_, &sums_;
     const std::vector<std::size_t>&pair_begin_, &many_begin_;
-    const bool rows_keep_tables_;  // those they make, all of them
+    const bool rows_keep_tables_;  // true: a row keeps the tables of all phases that it makes
     Shelf workspaces_, finals_;
 };
 

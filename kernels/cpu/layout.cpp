@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The sizes of buffers, the groups of runs that one pass rotates, the choice of threads, and the prediction of memory.
 #include "cpu/layout.hpp"
 
 #include <algorithm>
@@ -10,8 +12,8 @@
 namespace qf {
 namespace {
 
-constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // bytes per thread
-constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // bytes, for a batch
+constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // most bytes of tables that one row keeps
+constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // most bytes of tables that a batch shares
 
 std::size_t bytes_of(const PlanData& plan) {
     return plan.leaves.size() * sizeof(Leaf) + plan.runs.size() * sizeof(Run) + plan.terms.size() * sizeof(Term) +
@@ -31,7 +33,8 @@ std::size_t bytes_of(const Phase& phase, int low_bits) {
     return bytes;
 }
 
-// Counted as if each run were a group of its own: predictions do not depend on the vectors of a CPU.
+// Count the bytes of the groups as if each run were its own group, so that predictions do not depend on the vector
+// width of the CPU.
 std::size_t bytes_of_groups(const PlanData& plan) {
     constexpr int num_lists = 3;
     return num_lists *
@@ -88,7 +91,7 @@ Layout<T>::Layout(const PlanData& plan)
         max_variants = std::max(max_variants, phase.num_variants());
         table_bytes_.push_back(table_sizes(phase, plan.num_qubits, low_bits).numbers() * sizeof(T));
         all_tables_ += table_bytes_.back();
-        plan_bytes += bytes_without_tables(phase) + bytes_of(phase, low_bits);  // here and in the engine
+        plan_bytes += bytes_without_tables(phase) + bytes_of(phase, low_bits);  // the copies of layout and engine
         any_whole_ = any_whole_ || phase.whole;
         any_linear_ = any_linear_ || (phase.per_block && phase.want_pairs);
         if (phase.per_block && phase.want_many) most_cross_ = std::max(most_cross_, phase.many_body.size());
@@ -130,8 +133,10 @@ Groups Layout<T>::make_groups(int size, bool is_adjoint) const {
 
 template <class T>
 Threading Layout<T>::threading(std::int64_t rows, int num_threads) const {
-    constexpr double worth_a_thread = 2e5;  // amplitude-runs, about 0.1 ms: a thread takes some 30 us to wake
-    constexpr int most_bits = 20;           // of states of which several are in work
+    // A batch gets one more thread for each 2e5 amplitudes times runs. So much work takes about 0.1 ms, and a thread
+    // takes about 30 us to wake.
+    constexpr double worth_a_thread = 2e5;
+    constexpr int most_bits = 20;  // rows with more than 20 qubits are not in work at the same time
     const double work = std::ldexp(static_cast<double>(rows), bits) * static_cast<double>(plan.runs.size() + 1);
     const int worth = static_cast<int>(std::min(work / worth_a_thread, 1e6)) + 1;
     const int threads = std::max(1, std::min(num_threads, worth));
@@ -143,7 +148,8 @@ Threading Layout<T>::threading(std::int64_t rows, int num_threads) const {
 
 template <class T>
 bool Layout<T>::is_real(const BatchShape& shape) const {
-    // two vectors a chunk at least, as the sweeps over real states need; states that go in or out have a global phase
+    // The sweeps over real states need two vectors in each chunk. States that the caller passes or takes are complex,
+    // because they have a global phase.
     return plan.is_real && !shape.has_states && !shape.imaginary && plan.num_qubits > sweeps.lane_bits;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pauli sums grouped by the bits they flip: (O psi)[i] = sum over groups of d_x[i] psi[i ^ x].
+// Groups of Pauli terms that flip the same bits, and the diagonals of the groups.
 #include <algorithm>
 #include <map>
 
@@ -46,7 +46,8 @@ void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std
     for (int part = 0; part < 2; ++part) {
         T* out = part ? im : re;
         if (!out) continue;
-        // Terms without projectors on low bits are a Walsh series in l; the others are added where they are not zero.
+        // Terms without projectors on low bits are summed as a Walsh series in l. Each of the other terms is added to
+        // the entries where it is not zero.
         scratch.assign(2 * size, 0.0);
         double *series = scratch.data(), *values = series + size;
         for (const auto& term : group.terms) {

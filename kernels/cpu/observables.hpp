@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Observables: Pauli sums, with the terms that flip the same bits in one group, and the diagonals of the groups.
+//
+// Equation: (O psi)[i] = sum over groups of d_x[i] psi[i ^ x].
+// Layout: a diagonal d_x is two arrays re[2^n] and im[2^n]; an array is empty if all its numbers are 0.
 #pragma once
 
 #include <memory>
@@ -11,24 +16,25 @@
 
 namespace qf {
 
-struct ObservableTerm {  // (real + i imag) [(i & care) == value] (-1)^popcount(i & z) psi[i ^ x]
+// The summand (real + i imag) [(i & care) == value] (-1)^popcount(i & z) psi[i ^ x] of (O psi)[i].
+struct ObservableTerm {
     index_t x, z, care, value;
     double real, imag;
 };
 
 template <class T>
-struct DiagonalTables {  // per group [2^n]; empty where the part is zero
+struct DiagonalTables {  // [groups][2^n]
     std::vector<Buffer<T>> re, im;
     std::size_t bytes = 0;
 };
 
 template <class T>
-struct Diagonals : Kept {  // null where an observable has not been asked for yet
-    std::vector<std::shared_ptr<const DiagonalTables<T>>> of;
+struct Diagonals : Kept {
+    std::vector<std::shared_ptr<const DiagonalTables<T>>> of;  // [observables]; null before its first evaluation
 };
 
-// The diagonals of observables are stored where those of all groups, in double precision, take few enough bytes; else
-// they are made block by block.
+// Diagonals are stored if the state has at most 23 qubits and the diagonals of all groups, one double for each
+// amplitude and group, take at most 64 MiB. Otherwise each block computes its diagonals.
 constexpr std::size_t most_diagonal_bytes = std::size_t(1) << 26;
 constexpr int most_diagonal_qubits = 23;
 inline bool stores_diagonals(int num_qubits, std::size_t num_groups) {
@@ -37,7 +43,8 @@ inline bool stores_diagonals(int num_qubits, std::size_t num_groups) {
 
 class Observables {
   public:
-    struct Group {  // the terms of one observable that share x
+    // The terms of one observable that flip the same bits x.
+    struct Group {
         index_t x = 0;
         bool has_real = false, has_imag = false;
         std::vector<ObservableTerm> terms;
@@ -46,11 +53,11 @@ class Observables {
     Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables);
     int size() const { return static_cast<int>(groups_.size()); }
     const std::vector<Group>& groups(int observable) const { return groups_[observable]; }
-    // Diagonals that earlier calls have made, or null.
+    // Return the diagonals that earlier calls have made, or null.
     template <class T>
     std::shared_ptr<const Diagonals<T>> find_tables();
-    // These and those of further observables, which are kept; null where all of them would take too much memory.
-    // Throws on `stop`.
+    // Return the diagonals made before together with the diagonals of the observables marked in `observed`, and keep
+    // them. Return null if diagonals are not stored. Throws when `stop` is set.
     template <class T>
     std::shared_ptr<const Diagonals<T>> make_tables(std::shared_ptr<const Diagonals<T>> made_before,
                                                     const std::vector<char>& observed, int padded_bits,
@@ -67,10 +74,10 @@ class Observables {
     Shelf float_tables_, double_tables_;
 };
 
-// values[m] <- sum over i of (-1)^popcount(i & m) values[i], in place; size is a power of two.
+// Replace values[m] by the sum over i of (-1)^popcount(i & m) values[i]. size is a power of two.
 void walsh_hadamard(double* values, std::size_t size);
 
-// d_x over the block h of 2^low_bits amplitudes; re or im may be null.
+// Compute d_x over block h of 2^low_bits amplitudes, into re and im [2^low_bits]. Either may be null.
 template <class T>
 void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std::vector<double>& scratch, T* re,
                    T* im);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Tables of phases from bound values, and gradients of terms from sums of p.
 #include "cpu/phases.hpp"
 
 #include <algorithm>
@@ -30,8 +32,8 @@ void add_few_body(Phase& phase, int index, const Term& term, int low_bits) {
     const index_t support = term.care | term.sign;
     const int a = lowest_bit(support), b = 63 - __builtin_clzll(support);
     const bool constant = term.column < 0;
-    // Values of the generator at (x_a, x_b), then its coefficients over 1, x_a, x_b, x_a x_b and over Z_a, Z_b, Z_a
-    // Z_b.
+    // g(x_a, x_b) is the value of the generator. As a polynomial in x_a and x_b it has the coefficients g10 - g00 of
+    // x_a, g01 - g00 of x_b, and g11 - g10 - g01 + g00 of x_a x_b.
     auto g = [&](int xa, int xb) {
         return generator(term.care, term.value, term.sign, index_t(xa) << a | index_t(xb) << b);
     };
@@ -63,8 +65,10 @@ void add_many_body(Phase& phase, int index, const Term& term, int low_bits) {
     phase.many_body.push_back(std::move(many));
 }
 
-// A Z string costs a few multiply-adds per amplitude; the transform, some n per amplitude however many there are: with
-// 8 n strings it took half the time at n = 10, and about as long at n = 16 to 20.
+// Decide whether a phase is one table of all amplitudes. Without the table, each Z string that joins low and high bits
+// costs a few multiply-adds for each amplitude. The Walsh transform that makes the table costs about n for each
+// amplitude, for any number of strings. Measured with 8 n strings: the table takes half the time at n = 10, and about
+// the same time at n = 16 to 20.
 void choose_whole(const PlanData& plan, int high_bits, Phase& phase) {
     constexpr int strings_per_qubit = 8;
     auto joins = [&](const ManyBody& many) { return many.has_low && many.has_high && !plan.terms[many.term].care; };
@@ -76,7 +80,8 @@ void choose_whole(const PlanData& plan, int high_bits, Phase& phase) {
     for (int b = 0; b < high_bits; ++b) phase.variant_bits.push_back(b);
 }
 
-// table[i] = prod_m table[m]^((-1)^popcount(i & m)), for unit numbers, by real and imaginary parts [size].
+// Replace u[i] by the product over m of u[m]^((-1)^popcount(i & m)), for numbers u of modulus 1 with the real and
+// imaginary parts re and im [size].
 void walsh_product(double* re, double* im, std::size_t size) {
     for (std::size_t step = 1; step < size; step *= 2)
         for (std::size_t i = 0; i < size; i += 2 * step)
@@ -90,7 +95,7 @@ void walsh_product(double* re, double* im, std::size_t size) {
             }
 }
 
-// numbers: re then im.
+// Multiply one number by a factor. The array holds all real parts, then all imaginary parts.
 void multiply_at(std::vector<double>& numbers, index_t index, Complex factor) {
     double &re = numbers[index], &im = numbers[numbers.size() / 2 + index];
     const Complex product = Complex{re, im} * factor;
@@ -113,7 +118,7 @@ Complex pair_factor(const Pair& pair, const std::vector<Complex>& term) {
     return factor;
 }
 
-// The same constants stand in every layer of most circuits: keep one table of each.
+// Most circuits have the same constants in every layer, so equal constants share one table.
 using TableKey = std::vector<std::tuple<index_t, index_t, index_t, double>>;
 using TableCache = std::map<std::pair<int, TableKey>, std::shared_ptr<const ConstantTable>>;
 
@@ -146,7 +151,7 @@ std::vector<Complex> values_of(const PlanData& plan, const ConstantTable& table)
         for (const auto& source : pair.sources) factor = factor * power(unit(source.term), source.exponent);
         multiply_pair(values.data(), size, pair.low - shift, pair.high - shift, factor);
     }
-    // More Z strings than bits are gathered by their masks and transformed together.
+    // If there are more Z strings than bits, one Walsh transform computes the product of all strings.
     const auto is_string = [&](int t) { return !(plan.terms[t].care >> shift); };
     const bool by_walsh = std::count_if(table.many_terms.begin(), table.many_terms.end(), is_string) > table.bits;
     std::vector<double> strings(by_walsh ? 2 * size : 0, 0.0);
@@ -213,7 +218,7 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
                 for (int b = 0; b < high_bits; ++b)
                     if ((many.high_care | many.high_sign) >> b & 1) bits.insert(b);
         choose_whole(plan, high_bits, phase);
-        // Storing all variants pays while they are few and well below the number of blocks.
+        // All variants are stored if they are few and far fewer than the blocks; else each block computes its table.
         const int count = static_cast<int>(bits.size());
         phase.per_block = !phase.whole && count > 2 && (count > 5 || count + 3 > high_bits);
         if (!phase.per_block && !phase.whole) phase.variant_bits.assign(bits.begin(), bits.end());
@@ -297,7 +302,8 @@ Diagonal<T> PhaseTables<T>::view(const Phase& phase, int low_bits, T scale) cons
 
 namespace {
 
-// Factor of |1> of every bit: runs on both sides of the phase and terms on one qubit, or the one-qubit part of pairs.
+// Compute the factor of |1> of every bit: from the runs before and after the phase, from terms on one qubit, and from
+// the one-qubit parts of terms on two qubits.
 void fill_factors(const PlanData& plan, const Phase& phase, const Bound& bound, std::vector<Complex>& factor) {
     factor.assign(plan.num_qubits, Complex{});
     for (int r = phase.first_out; r < phase.end_out; ++r)
@@ -308,7 +314,8 @@ void fill_factors(const PlanData& plan, const Phase& phase, const Bound& bound, 
         factor[one.bit] = factor[one.bit] * power(bound.term[one.term], one.exponent);
 }
 
-// What all versions of the low table share: constants, pairs and many-body terms inside the low bits. False: all ones.
+// Compute the part that all versions of the low table share: constants, pairs and many-body terms inside the low bits.
+// Return false if all its entries are 1.
 bool fill_base(const Phase& phase, int low_bits, const Bound& bound, std::vector<Complex>& base) {
     bool any = static_cast<bool>(phase.constant_low);
     for (const auto& pair : phase.low_pairs) any = any || !pair.constant;
@@ -327,7 +334,8 @@ bool fill_base(const Phase& phase, int low_bits, const Bound& bound, std::vector
     return true;
 }
 
-// linear[h][b] = factor[b] * product of the cross pairs of b that are set in h, by doubling over the bits of h.
+// linear[h][b] = factor[b] * product of the factors of the pairs of low bit b and a high bit that is set in h. The
+// table is computed by doubling over the bits of h.
 template <class T>
 void fill_linear(const Phase& phase, int low_bits, int high_bits, const Bound& bound,
                  const std::vector<Complex>& factor, std::vector<Complex>& linear, PhaseTables<T>& tables) {
@@ -355,7 +363,8 @@ void fill_linear(const Phase& phase, int low_bits, int high_bits, const Bound& b
         }
 }
 
-// Every version of the low table; base: re then im, or null.
+// Compute every version of the low table. base holds all real parts, then all imaginary parts of the shared part, or is
+// null.
 template <class T>
 void fill_variants(const Phase& phase, int bits, int low_bits, const Bound& bound, const std::vector<Complex>& factor,
                    const Sweeps<T>& sweeps, const T* base, std::vector<double>& strings, PhaseTables<T>& tables) {
@@ -455,8 +464,9 @@ void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const 
 
 namespace {
 
-// The sums of one phase over one chunk of h, from raw sums of p by l (for each version of the low table) and by h. The
-// parts of reduce() read the raw sums alone, and write to places of their own.
+// Reduces the raw sums of p of one phase over one chunk to the sums of PhaseGradient. Raw sums are given for each l
+// (and each version of the low table) and for each h. Each step of reduce() reads raw sums only and writes its own
+// outputs.
 template <class T>
 class Reduction {
   public:
@@ -490,7 +500,7 @@ class Reduction {
   private:
     double* cross_pairs() const { return out_.pair + phase_.low_pairs.size() + phase_.high_pairs.size(); }
 
-    // The bits of h that a version of the low table stands for.
+    // Return the bits of h that select a version of the low table.
     index_t high_of(index_t variant) const {
         index_t h = 0;
         for (std::size_t b = 0; b < phase_.variant_bits.size(); ++b)
@@ -498,13 +508,13 @@ class Reduction {
         return h;
     }
 
-    // A Walsh sum over h inside the chunk; the bits of h above the chunk only give a sign.
+    // Return the Walsh sum over h inside the chunk for a mask of h. The bits of h above the chunk give a sign.
     double high_sum(const std::vector<double>& walsh, index_t mask) const {
         const double sum = walsh[mask & (blocks_ - 1)];
         return parity(chunk_.begin & mask) ? -sum : sum;
     }
 
-    // Z of the low bits, and pairs that join one of them to a bit that selects the version. Returns the sum of p.
+    // Sum Z of the low bits, and of pairs of a low bit and a bit that selects the version. Return the sum of p.
     double sum_low_bits(const Sweeps<T>& sweeps) {
         double z_of_variant[64];
         double everything = 0;
@@ -544,7 +554,7 @@ class Reduction {
         }
     }
 
-    // Pairs of a low bit b and a high one, where each block makes its own table: Walsh sums over h of the sums of Z_b.
+    // Sum pairs of a low bit b and a high bit if each block computes its own table: Walsh sums over h of the Z_b sums.
     void sum_cross_pairs_of_blocks() {
         for (int b = 0; b < bits_; ++b) {
             bool made = false;
@@ -585,12 +595,13 @@ class Reduction {
         }
     }
 
-    double sum_of_string(const ManyBody& many) const {  // scratch: the Walsh sums over the chunk
+    // scratch_ must hold the Walsh sums over the chunk.
+    double sum_of_string(const ManyBody& many) const {
         const double sum = scratch_[many.sign & (blocks_ * size_ - 1)];
         return parity((chunk_.begin << low_bits_) & many.sign) ? -sum : sum;
     }
 
-    // The sum of g_high(h) sums[h], sums being `stride` numbers apart.
+    // Return the sum over h of g_high(h) sums[h * stride].
     double sum_over_high(const ManyBody& many, const double* sums, std::size_t stride) const {
         double sum = 0;
         for (index_t h = chunk_.begin; h < chunk_.end; ++h)
@@ -610,7 +621,7 @@ class Reduction {
     const Phase& phase_;
     const int num_qubits_, low_bits_, bits_, high_bits_;
     const std::size_t size_, blocks_;
-    const index_t first_, end_;  // versions of the low table; in a phase that is whole, block h has version h
+    const index_t first_, end_;  // range of versions of the low table; in a whole phase, block h has version h
     const T* const low_;
     const ChunkSums& chunk_;
     std::vector<double>& scratch_;
@@ -630,14 +641,14 @@ void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGra
         const Term& term = plan.terms[index];
         if (term.column >= 0) gradient[term.column] += term.coefficient * value;
     };
-    // The generator is g0 - (exponent/2) Z on one qubit, the same coefficient as in its x form with x = (1 - Z)/2 ...
+    // A generator g0 + exponent x on one qubit is a constant - (exponent/2) Z, because x = (1 - Z)/2.
     for (const auto& one : phase.one_body) add(one.term, -0.5 * one.exponent * sums.z[one.bit]);
     if (phase.want_pairs) {
         std::size_t j = 0;
         for (const auto* pairs : {&phase.low_pairs, &phase.high_pairs, &phase.cross_pairs})
             for (const auto& pair : *pairs) {
                 for (const auto& source : pair.sources) {
-                    // ... and x_a x_b = (1 - Z_a - Z_b + Z_a Z_b)/4 adds to the one-body part.
+                    // x_a x_b = (1 - Z_a - Z_b + Z_a Z_b)/4.
                     const double quarter = 0.25 * source.exponent;
                     add(source.term, quarter * (sums.pair[j] - sums.z[pair.low] - sums.z[pair.high]));
                 }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Phases: all diagonal gates between two layers, as one multiplication.
+// A phase is the product of all diagonal gates between two layers, applied as one multiplication for each amplitude.
 //
-// A phase is a product over l (low bits of the index) and h (high bits). Terms on one or two qubits become factors of
-// |1> and |11>; constant factors inside the low or the high bits are tabulated once per plan. Pairs that join a low and
-// a high bit make the low table depend on h: by a few bits of h (`variants`: all versions are stored), or, where more
-// bits of h take part, through linear factors from which each block makes its table on the fly (`per_block`). Where
-// very many Z strings join low and high bits, the whole table is stored, made by a Walsh transform (`whole`).
+// The index of an amplitude has low bits l and high bits h. The factor of an amplitude is a number of the low table
+// times a number of the high table. Terms on one or two qubits are factors of |1> and |11>. Constant factors inside the
+// low or the high bits are tabulated once for each plan. Terms that join low and high bits make the low table depend on
+// h. There are three ways to store such a phase:
+//   variants   a few bits of h join low bits: all versions of the low table are stored
+//   per_block  many bits of h join low bits: each block computes its low table from one factor for each low bit
+//   whole      very many Z strings join low and high bits: a table of all amplitudes, made by a Walsh transform
+// Source: kernels/README.md, section Normal form.
 #pragma once
 
 #include <memory>
@@ -17,67 +20,71 @@
 
 namespace qf {
 
-struct OneBody {  // factor term^exponent of |1> of `bit`; gradient z * sum of Z
+// The factor term^exponent of |1> of a bit. Its gradient is -exponent/2 times the sum of p Z.
+struct OneBody {
     int bit, term, exponent;
 };
 
-struct Pair {  // |11> of bits low < high
+// The factor of |11> of two bits, low < high: the product of term^exponent over the sources.
+struct Pair {
     struct Source {
         int term, exponent;
     };
     int low, high;
-    bool constant;  // no source depends on a column
+    bool constant;  // true: no source depends on a column
     std::vector<Source> sources;
 };
 
-struct ManyBody {  // a term on three or more qubits
+// A term on three or more qubits.
+struct ManyBody {
     int term;
-    bool has_low, has_high;
-    bool by_walsh;                             // a Z string of a phase that is `whole`; `low` is then empty
+    bool has_low, has_high;                    // the generator depends on low bits, on high bits
+    bool by_walsh;                             // true: a Z string of a `whole` phase; `low` is then empty
     index_t sign;                              // mask over the index
     index_t high_care, high_value, high_sign;  // masks over h
-    std::vector<double> low;                   // values over l, in {-1, 0, 1}
-    double mean;                               // trace of the generator over its dimension
+    std::vector<double> low;                   // [2^low_bits]: the factor of the generator over l, -1, 0 or 1
+    double mean;                               // trace of the generator divided by its dimension
 };
 
-// A diagonal of constants inside the low or the high bits, made once per plan however many phases have it.
+// A diagonal of constant terms inside the low or the high bits. Phases with equal constants share one table.
 struct ConstantTable {
-    int shift, bits;  // its bits of the index
+    int shift, bits;  // the table covers the index bits shift .. shift + bits - 1
     std::vector<Pair> pairs;
     std::vector<int> many_terms;
     std::vector<Complex> values;  // [2^bits]; empty before with_constants()
 };
 
-struct TableSizes {  // numbers in the tables of a phase
+// The number of elements in the tables of a phase.
+struct TableSizes {
     std::size_t low = 0, high = 0, linear = 0, cross = 0;
     std::size_t numbers() const { return low + high + linear + cross; }
 };
 
 struct Phase {
-    int first_in = 0, end_in = 0;    // runs of the layer after: their Rz(lambda)
-    int first_out = 0, end_out = 0;  // runs of the layer before: their Rz(phi)
+    int first_in = 0, end_in = 0;    // runs of the layer after the phase, whose Rz(lambda) is part of the phase
+    int first_out = 0, end_out = 0;  // runs of the layer before the phase, whose Rz(phi) is part of the phase
     std::vector<OneBody> one_body;
     std::vector<Pair> low_pairs, high_pairs, cross_pairs;
     std::vector<ManyBody> many_body;
-    std::vector<int> variant_bits;  // bits of h
+    std::vector<int> variant_bits;  // bits of h that select the version of the low table
     bool per_block = false, whole = false;
-    bool want_pairs = false, want_many = false;                        // a pair or a many-body term has a gradient
-    bool want_sums = false;                                            // anything has: Z of a run or of a term
-    std::shared_ptr<const ConstantTable> constant_low, constant_high;  // null: all ones
+    bool want_pairs = false, want_many = false;                        // a pair, or a many-body term, has a gradient
+    bool want_sums = false;                                            // a term, or a run that needs Z, has a gradient
+    std::shared_ptr<const ConstantTable> constant_low, constant_high;  // null: all entries are 1
 
     int num_variants() const { return 1 << variant_bits.size(); }
 };
 
-// What the phases of a plan consist of, without the tables that an engine keeps.
+// Return the phases of a plan without constant tables.
 std::vector<Phase> make_phases(const PlanData& plan, int low_bits);
-// The same phases with these tables: constants, and the low parts of terms on three or more qubits.
+// Return the phases with constant tables, and with the low parts of terms on three or more qubits.
 std::vector<Phase> with_constants(const PlanData& plan, int low_bits, std::vector<Phase> phases);
 TableSizes table_sizes(const Phase& phase, int num_qubits, int low_bits);
 
-// Tables of one phase for one row.
+// The tables of one phase in one row. Each buffer holds all real parts, then all imaginary parts.
 template <class T>
 struct PhaseTables {
-    Buffer<T> low, high, linear;  // re then im
+    Buffer<T> low, high, linear;
     std::vector<CrossTerm<T>> cross;
     std::vector<Buffer<T>> cross_low;
 
@@ -93,7 +100,7 @@ struct PhaseTables {
 template <class T>
 struct PhaseScratch {
     std::vector<Complex> factor, values;
-    std::vector<double> strings;  // re then im of the factors of Z strings together
+    std::vector<double> strings;  // product of the factors of all Z strings: all real parts, then all imaginary parts
     Buffer<T> base;
 };
 
@@ -103,23 +110,24 @@ template <class T>
 void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const Bound& bound, const Sweeps<T>& sweeps,
                   PhaseScratch<T>& scratch, PhaseTables<T>& tables);
 
-// Sums of one phase over one chunk of h, reduced to what gradients need.
+// Output: the sums of p that the gradients of one phase need, over one chunk of h.
 struct PhaseGradient {
-    double* z;     // [num_qubits]
-    double* pair;  // [low, then high, then cross pairs]
+    double* z;     // [num_qubits]: sum of p Z
+    double* pair;  // [low pairs, then high pairs, then cross pairs]: sum of p Z Z
     double* many;  // [many_body]: sum of (g - mean) p
 };
-struct ChunkSums {  // raw sums, see PhaseSums
+// Input: the raw sums of p of one phase (PhaseSums). The chunk is the blocks h = begin .. end - 1.
+struct ChunkSums {
     const double* total;
     const double* linear;
     const double* cross;
-    index_t begin, end;  // chunk of h
+    index_t begin, end;
 };
 template <class T>
 void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<T>& sweeps, const T* low,
                  const ChunkSums& chunk, std::vector<double>& scratch, PhaseGradient out);
 
-// Add the gradients of the phase's terms.
+// Add the gradients of the terms of a phase to gradient [num_columns].
 void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGradient& sums, double* gradient);
 
 }  // namespace qf

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The CPU engine: a Plan (fixed structure) and observables, evaluated for rows of angles.
+// The data of the CPU engine: the plan of a circuit, the request of a call, and the class Plan, which evaluates a plan
+// for rows of angles.
 //
-// A plan is phases and layers in turn: phase 0, layer 0, phase 1, layer 1, ..., phase D. A layer holds at most one
-// rotation per qubit. A run is a product of one-qubit gates U = Rz(phi) Ry(beta) Rz(lambda); its Ry is a rotation of
-// layer k, Rz(lambda) joins phase k and Rz(phi) phase k + 1.
+// A plan consists of phases and layers in turn: phase 0, layer 0, phase 1, layer 1, ..., phase D. A layer holds at most
+// one rotation for each qubit. A run is a product of one-qubit gates, U = Rz(phi) Ry(beta) Rz(lambda). For a run of
+// layer k, Ry is a rotation of layer k, Rz(lambda) is part of phase k, and Rz(phi) is part of phase k + 1.
 #pragma once
 
 #include <array>
@@ -25,10 +26,11 @@ namespace qf {
 struct Run {
     int first_leaf, end_leaf;
     int bit, layer;
-    bool single_axis;  // all leaves RX, or all RY: the gradient needs Im<lam|Y|psi> only
+    bool single_axis;  // all leaves are RX, or all are RY; the gradient then needs Im<lam|Y|psi> only
 };
 
-struct Term {  // exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign)) in phase `phase`
+// A diagonal gate of phase `phase`: exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign)).
+struct Term {
     int phase;
     int column;
     double coefficient, offset;
@@ -37,47 +39,50 @@ struct Term {  // exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign)) 
 
 struct PlanData {
     int num_qubits, num_columns, num_layers;
-    int chunk_bits;  // highest bits that cut the state into chunks; 0: one chunk
-    bool is_real;    // from a real start, states stay real up to a global phase
+    int chunk_bits;  // the highest `chunk_bits` index bits cut the state into chunks; 0: the state is one chunk
+    bool is_real;    // true: a state that starts real stays real up to a global phase
     std::vector<Leaf> leaves;
-    std::vector<Run> runs;                       // by layer
-    std::vector<Term> terms;                     // by phase
-    std::vector<double> initial_re, initial_im;  // empty: |0...0>
+    std::vector<Run> runs;                       // sorted by layer
+    std::vector<Term> terms;                     // sorted by phase
+    std::vector<double> initial_re, initial_im;  // the start state [2^num_qubits]; empty: |0...0>
 };
 
-struct Action {  // of a schedule, see qiskit_fused/engines/checkpointing.py
+// A step of a checkpointing schedule (qiskit_fused/engines/checkpointing.py).
+struct Action {
     enum Kind : std::int32_t { forward, back };
     std::int32_t kind, position, source, target;
 };
 
 struct Progress {
-    StopFlag stop{false};                         // true: evaluate() throws
-    std::atomic<std::int64_t> done{0}, total{0};  // steps
+    StopFlag stop{false};                         // evaluate() throws soon after the flag is set
+    std::atomic<std::int64_t> done{0}, total{0};  // number of forward and adjoint steps
 };
 
 struct Request {
     const double* columns;  // [rows][num_columns]
     int rows;
-    const std::int32_t* pair_observable;  // by row
-    const std::int64_t* row_pairs;        // [rows + 1]: pairs of row r are row_pairs[r] .. row_pairs[r + 1]
-    bool gradient, imaginary;
-    const double* cotangents;  // [pairs], or null; with gradient: one lam per row, the pairs' O psi with these weights
-    const std::uint8_t* sum_columns;  // [num_columns], or null; by_row(): 1 where only the sum over the rows matters
-    const Action* actions;            // with gradient: how each row gets its states; null: by uncomputing
+    const std::int32_t* pair_observable;  // [pairs], sorted by row: the observable of each pair
+    const std::int64_t* row_pairs;        // [rows + 1]: the pairs of row r are row_pairs[r] .. row_pairs[r + 1] - 1
+    bool gradient, imaginary;             // imaginary: the gradient is 2 Im <psi|O|d psi>
+    // Weights of the pairs, [pairs], or null. With weights, one lam for each row sums O psi of its pairs.
+    const double* cotangents;
+    // [num_columns], or null. 1 marks a column of which the caller uses only the gradient summed over rows; by_row().
+    const std::uint8_t* sum_columns;
+    const Action* actions;  // the schedule of states of each row; null: psi is uncomputed
     std::int64_t num_actions;
-    int num_states;  // of the schedule
+    int num_states;  // states that the schedule holds
     int num_threads;
     const std::complex<double>* initial_states;    // [rows][2^num_qubits], or null: all rows start as the plan says
-    bool shared_start;                             // there is one initial state, for all rows
-    const std::complex<double>* final_cotangents;  // [rows][2^num_qubits], 2 lam at the end in place of pairs, or null
-    std::complex<double>* final_states;            // [rows][2^num_qubits], or null
-    std::complex<double>* state_gradients;         // 2 lam of the start, [pairs or rows][2^num_qubits], or null
-    double* values;                                // [pairs]
-    double* gradients;                             // [pairs or rows][num_columns]
-    std::size_t kept_bytes;                        // that the process may keep meanwhile, beside what the call uses
+    bool shared_start;                             // true: initial_states holds one state for all rows
+    const std::complex<double>* final_cotangents;  // [rows][2^num_qubits]: 2 lam at the end, instead of pairs; or null
+    std::complex<double>* final_states;            // output [rows][2^num_qubits], or null
+    std::complex<double>* state_gradients;         // output [pairs or rows][2^num_qubits]: 2 lam at the start; or null
+    double* values;                                // output [pairs]
+    double* gradients;                             // output [pairs or rows][num_columns]
+    std::size_t kept_bytes;                        // bytes of other kept items that may stay allocated during the call
     Progress* progress;
 
-    // Whether gradients are those of rows: of the weighted sum of a row's pairs, or of its final state.
+    // Say whether a gradient belongs to a row (to its weighted sum of pairs, or to its final state), not to a pair.
     bool by_row() const { return cotangents || final_cotangents; }
     std::int64_t pairs_of(int row) const { return row_pairs[row + 1] - row_pairs[row]; }
     bool asks_for(int row) const { return pairs_of(row) > 0 || final_states || final_cotangents; }
@@ -85,10 +90,10 @@ struct Request {
 
 struct Stats {
     int threads;
-    int rows;              // side by side, each with states of its own
-    std::size_t bytes;     // of the call and what its plan and observables keep
-    double bind_seconds;   // angles, runs and shared tables of the first row
-    double sweep_seconds;  // all sweeps of all rows on the critical thread, binding of rows included
+    int rows;              // rows in work at the same time, each with its own states
+    std::size_t bytes;     // bytes that the call, its plan and its observables hold
+    double bind_seconds;   // time to bind the first row and to make the tables that rows share
+    double sweep_seconds;  // time of all sweeps of all rows, including the binding of the other rows
 };
 
 template <class T>
@@ -101,7 +106,7 @@ class Plan {
     explicit Plan(PlanData data);
     ~Plan();
     template <class T>
-    const Layout<T>& layout();  // made at the first call
+    const Layout<T>& layout();  // the first call makes the layout
     template <class T>
     Stats evaluate(const Request& request, Observables& observables);
 

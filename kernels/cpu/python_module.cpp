@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// qiskit_fused._cpu: arrays in, arrays out. All checks of the caller's input are made in Python.
+// The Python module qiskit_fused._cpu. It takes NumPy arrays and writes NumPy arrays. Python checks all input before
+// the call, so this file checks none.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/complex.h>
@@ -86,7 +87,7 @@ qf::Observables* make_observables(int num_qubits, int num_observables, Array1<st
     return new qf::Observables(num_qubits, std::move(terms));
 }
 
-// Call a function with the layout of a plan in a number format.
+// Call function(layout) with the layout of a plan in one number format.
 template <class F>
 auto with_layout(qf::Plan& plan, bool single_precision, F&& function) {
     return single_precision ? function(plan.layout<float>()) : function(plan.layout<double>());
@@ -174,7 +175,7 @@ nb::dict constants() {
     return all;
 }
 
-constexpr std::chrono::milliseconds watch_interval{50};
+constexpr std::chrono::milliseconds watch_interval{50};  // time between two looks at signals and at progress
 
 nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> columns, Array1<std::int64_t> row_pairs,
                    Array1<std::int32_t> pair_observable, std::optional<Array1<double>> cotangents,
@@ -250,7 +251,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
 
 NB_MODULE(_cpu, m) {
     nb::set_leak_warnings(false);  // plans live in caches of the package until the interpreter ends
-    qf::make_pool();               // now, so that no fork meets a thread in the middle of it
+    qf::make_pool();               // made now, so that a fork never happens while a thread makes the pool
     qf::Shelves::bytes();
     m.doc() = "CPU engine of qiskit_fused; see kernels/README.md";
     nb::class_<qf::Plan>(m, "Plan");
@@ -267,26 +268,27 @@ NB_MODULE(_cpu, m) {
         "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "kept_bytes"_a,
         "initial_states"_a.none(), "final_cotangents"_a.none(), "final_states"_a.none(), "state_gradients"_a.none(),
         "meanwhile"_a.none(), "watch"_a.none(),
-        "Evaluate pairs of rows and observables; gradients must come in as zeros. With meanwhile or watch another "
-        "thread sweeps: meanwhile() is called here, its answer is the last item returned; signals are looked at every "
-        "50 ms, and watch(steps done, all steps) called, which ends the evaluation where it is true. Of "
-        "earlier calls the process keeps at most kept_bytes beside what this call finds of its own.");
+        "Evaluate pairs of rows and observables. gradients must come in as zeros, because rows without pairs write "
+        "nothing. With meanwhile or watch, another thread sweeps and this thread calls meanwhile() once, whose result "
+        "is the last item returned. Every 50 ms this "
+        "thread handles signals and calls watch(steps done, all steps); a true result ends the evaluation. During the "
+        "call the process keeps at most kept_bytes of earlier calls, beside the items that this call uses.");
     m.def("release_memory", &qf::Shelves::release, "most_bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
-          "Free what is kept between calls and not in use, until at most so many bytes are left.");
+          "Free kept items that no call uses, until at most most_bytes are left.");
     m.def("kept_bytes", &qf::Shelves::bytes, "Count the bytes that are kept between calls.");
     m.def("predict", &predict, "plan"_a, "single_precision"_a, nb::kw_only(), "num_rows"_a, "values_per_row"_a,
           "gradient"_a, "imaginary"_a, "has_states"_a, "starts_given"_a, "saves_psi"_a, "num_states"_a, "num_threads"_a,
           "varying_tables"_a, "largest_varying_table"_a, "num_flips"_a, "num_diagonals"_a,
-          "Return the bytes that evaluate() holds at its peak, but for the arrays of the caller.");
+          "Return the most bytes that evaluate() holds, without the arrays of the caller.");
     m.def("varying_tables", &varying_tables, "plan"_a, "single_precision"_a, "columns"_a.none(),
-          "Return the bytes of the tables of phases that differ between rows, all of them and the largest.");
+          "Return the bytes of the tables of phases that differ between rows: the sum, and the largest table.");
     m.def("most_shared_bytes", &most_shared_bytes, "plan"_a, "single_precision"_a, "num_terms"_a,
-          "Return the most bytes that shared tables and diagonals of so many terms add to a prediction without them.");
+          "Return the most bytes that shared tables and the diagonals of num_terms terms add to a prediction.");
     m.def("state_bytes", &state_bytes, "plan"_a, "single_precision"_a, "imaginary"_a, "has_states"_a,
           "Return the bytes of one state.");
     m.def("side_by_side", &side_by_side, "plan"_a, "single_precision"_a, "num_rows"_a, "num_threads"_a,
-          "Return the rows that run side by side, and the threads that work.");
-    m.def("constants", &constants, "Return the constants that kernels and Python have in common.");
+          "Return the number of rows in work at the same time, and the number of threads.");
+    m.def("constants", &constants, "Return the constants that kernels and Python share.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");
-    m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add flop/s.");
+    m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add speed in flop/s.");
 }

@@ -1,37 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One row: forward, observables, adjoint, gradients. Chunks are fixed by the number of qubits, and everything summed
-// over them is added in chunk order, so results do not depend on the number of threads.
+// The sweeps over one row: forward, observables, adjoint, gradients.
 //
-// forward step: [phase k, rotations of layer k on chunk-local qubits] | [rotations on the other qubits]
-// adjoint step: the same backwards on psi and lam, with the sums of "Gradients" in kernels/README.md.
-// "|" is a barrier between sweeps; one chunk needs none.
+// Forward step k: each thread applies phase k and the rotations of layer k on qubits inside a chunk, chunk by chunk. If
+// layer k rotates chunk bits, the threads meet at a barrier and rotate these bits in chunks cut along other bits.
+// Adjoint step k: the same in reverse order on psi and lam, with the sums of kernels/README.md, section Gradients.
+// Determinism: the number of qubits decides the chunks, and sums over chunks are added in chunk order. Results are the
+// same bits for any number of threads.
 #include <cmath>
 
 #include "cpu/engine.hpp"
 
 namespace qf {
 
-// Ry(beta) turns (Z, X) of w by beta: X before it is (cos(beta) Z_before - Z_after)/sin(beta). That costs nothing but
-// up to a factor 1/sin(beta) in accuracy, so X is summed for the whole group where a sine is small.
+// Say whether the X sums of a group are taken from the amplitudes. Ry(beta) turns (Z, X) of w by beta, so X before the
+// rotation is (cos(beta) Z_before - Z_after)/sin(beta). This formula needs no sum, but multiplies rounding errors by
+// 1/sin(beta). X is summed for the whole group if sin(beta) of one of its runs is below 1/8.
 template <class T>
 bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
     constexpr double smallest_sine = 0.125;
-    if (!group.needs_x || ws.real) return false;  // Im<lam|X|psi> of real states is 0
+    if (!group.needs_x || ws.real) return false;  // for real states, Im<lam|X|psi> is 0
     for (const int r : group.runs)
         if (!plan_.runs[r].single_axis && sin_beta(ws.bound.rotor[r]) < smallest_sine) return true;
     return false;
 }
 
-// Tables of phase k for the workspace's row: stored for the call, stored for the row, or made now.
+// Return the tables of phase k for the row of a workspace: the tables that rows share, the tables that the row keeps,
+// or tables made now.
 template <class T>
 const PhaseTables<T>& Engine<T>::phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const {
     if (call.shared->has_tables(k)) return call.shared->tables[k];
     const std::size_t slot = rows_keep_tables_ ? k : 0;
     if (rows_keep_tables_ && team.size() == 1 && ws.built[k]) return ws.tables[k];
-    team.barrier();  // nobody reads the slot any more
+    team.barrier();  // after this barrier, no thread reads the tables of this slot
     if (thread == 0 && !(rows_keep_tables_ && ws.built[k])) {
-        if (!rows_keep_tables_ || !ws.tables[slot].low) {  // else it has those of another row
+        if (!rows_keep_tables_ || !ws.tables[slot].low) {  // else the memory of another row's tables is used again
             ws.tables[slot] = PhaseTables<T>();
             allocate(phases_[k], plan_.num_qubits, low_bits_, ws.tables[slot]);
         }
@@ -53,7 +56,7 @@ int Engine<T>::rotations(const Workspace& ws, const Group& group, bool adjoint, 
     return count;
 }
 
-// Turn one state by the rotations of a layer, or back, without their norms.
+// Apply the rotations of a layer to one state, or their inverses, without their norms.
 template <class T>
 void Engine<T>::rotate_groups(Workspace& ws, int layer, bool outside_chunk, bool adjoint, State state,
                               int chunk) const {
@@ -66,7 +69,7 @@ void Engine<T>::rotate_groups(Workspace& ws, int layer, bool outside_chunk, bool
     }
 }
 
-// Turn psi and lam back, with the sums of each run after that.
+// Undo the rotations of a layer on psi and lam, and store the Y and X sums of each run.
 template <class T>
 void Engine<T>::rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const {
     const Range range = outside_chunk ? outside(chunk) : inside(chunk);
@@ -84,7 +87,9 @@ void Engine<T>::rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chu
             for (int j = 0; j < count; j += step)
                 sweeps_.rotate_adjoint(range, list + j, std::min(step, count - j), with_x, psi.re, psi.im, lam.re,
                                        lam.im, sums + 2 * j);
-            double norm2 = 1;  // assemble() takes all sums of a group as made after its last rotation
+            // set_run_sums() multiplies each sum by the squared norms of all rotations of the group. A sum of run j was
+            // taken before the later rotations were undone, so their squared norms are divided out here.
+            double norm2 = 1;
             for (int j = count - 1; step < count && j >= 0; --j) {
                 sums[2 * j] /= norm2;
                 sums[2 * j + 1] /= norm2;
@@ -99,8 +104,8 @@ void Engine<T>::rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chu
     }
 }
 
-// Im<lam|(Y, X)|psi> after each run of a layer, both states as they are: psi without the norm of the layer, and both
-// without the sign diag(-1, 1) of a flip, which turns Y and X round.
+// Sum Im<lam|(Y, X)|psi> after each run of a layer, and leave both states as they are. psi lacks the norm of the layer.
+// Both states lack the sign diag(-1, 1) of a flip, which changes the signs of Y and X. The factor `norm` corrects both.
 template <class T>
 void Engine<T>::sum_groups(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const {
     const Range range = outside_chunk ? outside(chunk) : inside(chunk);
@@ -124,7 +129,7 @@ void Engine<T>::sum_groups(Workspace& ws, int layer, bool outside_chunk, State p
     }
 }
 
-// One chunk of b_0 or, from |0...0>, of b_1: a product of real columns.
+// Fill one chunk of the start state b_0. From |0...0> the function can fill b_1 instead, a product of real columns.
 template <class T>
 void Engine<T>::start(Workspace& ws, int boundary, State psi, int chunk) const {
     const std::size_t size = std::size_t(1) << (bits_ - chunk_bits_), begin = chunk * size;
@@ -186,7 +191,7 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
     const index_t begin = block_begin(chunk), end = begin + (index_t(1) << (bits_ - chunk_bits_ - low_bits_));
     const bool has_sums = phase.want_sums && !(k == 0 && call.skip_first_adjoint);
     const State lam = view(ws.lam, ws.real);
-    if (ws.real) {  // there is nothing imaginary to add up, and the inverse of a sign is the sign
+    if (ws.real) {  // p is 0 for real states, and the inverse of a sign is the sign itself
         sweeps_.phase(d, begin, end, lam.re, nullptr, lam.re, nullptr, member.block.data());
         if (moves_psi) sweeps_.phase(d, begin, end, psi.re, nullptr, psi.re, nullptr, member.block.data());
         return;
@@ -198,7 +203,7 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
         sums.total = ws.total.data();
         sums.linear = phase.per_block && phase.want_pairs ? ws.linear.data() : nullptr;
         sums.cross = phase.per_block && phase.want_many ? ws.cross.data() : nullptr;
-        if (phase.whole) {  // each block has sums of its own
+        if (phase.whole) {  // each block has its own sums
             sums.low = low;
             std::fill(low + begin * size, low + end * size, T(0));
         }
@@ -222,7 +227,7 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
     const ChunkSums raw{ws.total.data(), ws.linear.data(), ws.cross.data(), begin, end};
     reduce_sums<T>(phase, plan_.num_qubits, low_bits_, sweeps_, low, raw, member.reduce, out);
     if (moves_psi || k == 0) return;
-    const double norm = ws.layer_scale[k - 1];  // psi is without it before the phase
+    const double norm = ws.layer_scale[k - 1];  // psi before phase k lacks the norm of layer k - 1
     auto scale = [&](double* sums, std::size_t count) {
         for (std::size_t i = 0; i < count; ++i) sums[i] *= norm;
     };
@@ -231,8 +236,9 @@ void Engine<T>::adjoint_phase(Call& call, Workspace& ws, Member& member, int k, 
     scale(out.many, many_begin_[k + 1] - many_begin_[k]);
 }
 
-// With moves_psi, psi is what phase k made; it is undone beside lam. Else psi is b_k and stays so: the sums of layer k
-// - 1 are taken before that layer is undone, and step k - 1 undoes what of it stays inside chunks.
+// With moves_psi, psi is the state after phase k, and the step undoes phase k and layer k - 1 on psi and lam. Without
+// moves_psi, psi is the kept state b_k and stays as it is: the step takes the sums of layer k - 1 before lam is taken
+// back through layer k - 1, and step k - 1 undoes the rotations of layer k - 1 inside chunks.
 template <class T>
 void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi,
                              bool moves_psi) const {
@@ -286,7 +292,8 @@ double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observa
             value += sweeps_.observe(i, i + block, group.x, d_re, d_im, psi.re, psi.im, lam.re, lam.im, g > 0);
         }
     }
-    if (with_lam && call.request.imaginary)  // Im<i lam|P|psi> = -Re<lam|P|psi>: the same sums, for 2 Im<psi|O|d psi>
+    // With i lam instead of lam, the same sums give 2 Im<psi|O|d psi>, because Im<i lam|P|psi> = -Re<lam|P|psi>.
+    if (with_lam && call.request.imaginary)
         for (index_t i = begin; i < end; ++i) {
             const T old = lam.re[i];
             lam.re[i] = -lam.im[i];
@@ -295,7 +302,8 @@ double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observa
     return value;
 }
 
-// The value of a pair over one chunk and, for gradients, lam = O psi; with cotangents lam (+)= weight O psi.
+// Return the part of one chunk in the value of a pair. For gradients, also set lam = O psi over the chunk. With
+// cotangents, set lam = weight O psi, or add to lam if `accumulate` is true.
 template <class T>
 double Engine<T>::observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,
                                int chunk) const {
@@ -310,7 +318,8 @@ double Engine<T>::observe_pair(Call& call, Workspace& ws, Member& member, std::i
     const State whole = view(ws.lam, ws.real);
     const int parts = whole.im ? 2 : 1;
     double value = 0;
-    for (index_t i = begin; i < begin + size; i += block) {  // in L1: O psi is made in lam's place, then added
+    // One block at a time fits the L1 cache: O psi replaces lam, and the saved block of lam is then added.
+    for (index_t i = begin; i < begin + size; i += block) {
         T* const lam[2] = {whole.re + i, whole.im ? whole.im + i : nullptr};
         std::fill_n(before, 2 * block, T(0));
         for (int part = 0; accumulate && part < parts; ++part) std::copy_n(lam[part], block, before + part * block);
@@ -321,7 +330,8 @@ double Engine<T>::observe_pair(Call& call, Workspace& ws, Member& member, std::i
     return value;
 }
 
-// Chunk by chunk, psi to where the caller wants it, and lam from what he brings.
+// Copy psi to final_states, and set lam = G/2 from the cotangents G in final_cotangents, if the caller passes these
+// arrays.
 template <class T>
 void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int thread, int row, State psi) const {
     const Request& request = call.request;
@@ -341,11 +351,11 @@ void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int
     });
 }
 
-// Values of pairs that share a backward sweep, and its lam.
+// Compute the values of the pairs that share one backward sweep, and lam at the start of this sweep.
 template <class T>
 void Engine<T>::observe_pairs(Call& call, Workspace& ws, Team& team, int thread, int row, std::int64_t first,
                               std::int64_t count, State psi) const {
-    team.barrier();  // all of psi is there
+    team.barrier();  // after this barrier, psi is complete
     if (call.request.final_states || call.request.final_cotangents)
         exchange_final_states(call, ws, team, thread, row, psi);
     for (std::int64_t p = 0; p < count; ++p)
@@ -374,10 +384,11 @@ void Engine<T>::copy_state_gradient(Workspace& ws, std::complex<double>* out) co
     for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i) out[i] = {2.0 * lam.re[i], 2.0 * lam.im[i]};
 }
 
-// w = Im <lam|(X, Y, Z)|psi> of the runs of a layer, between Rz(lambda) and Ry. There are two conventions:
-//   in place       psi was undone beside lam: sums were taken before each rotation, and both states carry the norms of
-//                  all rotations undone so far, whose square is `length2`;
-//   from a kept psi  sums were taken after the rotations, with the norms that sum_groups() put in: X is turned back.
+// Set w = Im <lam|(X, Y, Z)|psi> between Rz(lambda) and Ry of each run of a layer. The sums have two conventions:
+//   in_place   psi was uncomputed in place. Sums were taken before each rotation, and psi and lam lack the norms of all
+//              rotations undone so far; `length2` is the square of these norms.
+//   otherwise  psi was kept. Sums were taken after the rotations, and sum_groups() has multiplied in the norms. X is
+//              turned back through the rotation.
 template <class T>
 void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in_place) const {
     const double* z_before = ws.z_sums.data() + static_cast<std::size_t>(layer) * plan_.num_qubits;
@@ -404,8 +415,8 @@ void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in
 
 template <class T>
 void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, int row, double* gradient) const {
-    // Written first, not read: memory that comes as zeros from the system would be mapped once to be read, and again
-    // for the first addition, which stops all threads.
+    // Write zeros before the first addition. The system maps fresh memory twice if it is read first and written later,
+    // and each mapping stops all threads.
     std::fill_n(gradient, plan_.num_columns, 0.0);
     add_chunks(ws);
     const bool in_place = !call.request.actions;
@@ -424,7 +435,7 @@ void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, int r
                                gradient);
 }
 
-// The chain of states of a row as its schedule says, from the forward sweep to the last sums.
+// Evaluate pairs of a row with a schedule of kept states: the forward steps, the observables and the adjoint steps.
 template <class T>
 void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, int row, bool states_are_kept,
                             std::int64_t first, std::int64_t count) const {
@@ -450,7 +461,8 @@ void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, i
     team.barrier();
 }
 
-// The same with one state that is uncomputed; `saved` brings it back for the pairs after the first.
+// Evaluate pairs of a row with one state psi that is uncomputed in place. `saved` restores psi for the pairs after the
+// first.
 template <class T>
 void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, int row, bool first_of_row,
                              std::int64_t first, std::int64_t count) const {
@@ -487,8 +499,8 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
     team.barrier();
 }
 
-// The norms that rotations leave out. Rounding errors of the factors that bring them back go into the next factor:
-// where all layers are alike they would add up.
+// Compute the norms that rotations leave out, and the factors of the phases that restore the norms. The rounding error
+// of a factor is multiplied into the next factor, because the errors of many equal layers would add up.
 template <class T>
 void Engine<T>::set_scales(Workspace& ws) const {
     for (int k = 0; k < plan_.num_layers; ++k) {
@@ -514,7 +526,8 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
     const double* columns = request.columns + static_cast<std::size_t>(row) * plan_.num_columns;
     const std::int64_t first = request.row_pairs[row], end = request.row_pairs[row + 1];
     if (!request.asks_for(row)) return;
-    const std::int64_t pairs_at_once = request.gradient && !request.by_row() ? 1 : end - first;  // share all sweeps
+    // Pairs that share all sweeps: all pairs of the row, or one pair if each pair has its own gradient.
+    const std::int64_t pairs_at_once = request.gradient && !request.by_row() ? 1 : end - first;
     if (thread == 0) {
         ws.values.resize(num_chunks() * pairs_at_once);
         ws.initial = request.initial_states;
@@ -525,7 +538,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
     }
     team.barrier();
     std::int64_t pair = first;
-    do {  // also for a row without pairs
+    do {  // a row without pairs takes one turn
         if (request.actions)
             run_actions(call, ws, team, thread, row, pair > first && call.keeps_all_states, pair, pairs_at_once);
         else

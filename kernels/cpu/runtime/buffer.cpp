@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Allocation of aligned memory: from malloc, or for large buffers as a mapping of huge pages.
 #include "cpu/runtime/buffer.hpp"
 
 #include "cpu/runtime/kept.hpp"
@@ -15,7 +17,7 @@
 namespace qf {
 namespace {
 
-constexpr std::size_t huge_page = std::size_t(1) << 21;
+constexpr std::size_t huge_page = std::size_t(1) << 21;  // bytes
 
 std::size_t alignment_of(std::size_t bytes) {
     return bytes >= huge_page ? huge_page : bytes >= 4096 ? 4096 : 64;
@@ -26,9 +28,9 @@ std::size_t rounded(std::size_t bytes, std::size_t unit) {
 }
 
 #if defined(__linux__)
-// Large memory is a mapping of its own: where it is freed, it goes back to the system at once, which malloc may put off
-// for good. Of one huge page more than is needed, what lies outside the alignment is given back.
-constexpr std::size_t page = std::size_t(1) << 16;  // a multiple of the pages of all systems
+// A buffer of at least 4 MiB is its own mapping. Its memory goes back to the system as soon as it is freed, while
+// malloc might keep it. The mapping is first one huge page too long; the parts outside the aligned range are unmapped.
+constexpr std::size_t page = std::size_t(1) << 16;  // bytes, a multiple of the page size of every system
 constexpr std::size_t mapped_from = 2 * huge_page;  // bytes
 
 void* map(std::size_t bytes) {
@@ -58,7 +60,7 @@ void* allocate(std::size_t bytes) {
 
 void* aligned_allocate(std::size_t bytes) {
     void* p = allocate(bytes);
-    if (!p) {  // what is kept for later calls makes room
+    if (!p) {  // free the items that are kept for later calls, and try again
         Shelves::release(0);
         p = allocate(bytes);
     }

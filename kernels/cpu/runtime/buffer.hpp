@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Arrays of numbers in aligned memory.
 #pragma once
 
 #include <cstddef>
@@ -7,10 +9,11 @@
 namespace qf {
 
 void* aligned_allocate(std::size_t bytes);
-void aligned_release(void* p, std::size_t bytes);  // as many as were asked for
+void aligned_release(void* p, std::size_t bytes);  // bytes: the same number as in aligned_allocate()
 
+// An array without initial values, aligned to 64 bytes or more. An array of 2 MiB or more asks for huge pages.
 template <class T>
-class Buffer {  // 64-byte aligned, uninitialised; on huge pages where it is large
+class Buffer {
   public:
     Buffer() = default;
     explicit Buffer(std::size_t size)

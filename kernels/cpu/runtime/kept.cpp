@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The shelves of the process, and the return of free memory to the system.
 #include "cpu/runtime/kept.hpp"
 
 #include <algorithm>
@@ -16,7 +18,9 @@
 namespace qf {
 namespace {
 
-constexpr std::size_t much = std::size_t(16) << 20;  // bytes: to look for free pages takes up to a millisecond
+// The allocator gives free pages back to the system after each 16 MiB of dropped items, because one search for free
+// pages takes up to a millisecond.
+constexpr std::size_t much = std::size_t(16) << 20;
 
 void give_back() {
 #if defined(__GLIBC__)
@@ -26,7 +30,7 @@ void give_back() {
 
 }  // namespace
 
-// Never destroyed: plans may outlive all other statics.
+// The state is never destroyed, because plans may outlive all other statics.
 Shelves::State& Shelves::state() {
     static State* const state = [] {
         auto* made = new State;
@@ -69,7 +73,8 @@ void Shelves::trim(std::size_t most_bytes) {
         }
     }
     dropped.clear();
-    // Many small items leave as much with the allocator as a large one does.
+    // The bytes of small items are added up, because many small items leave as much memory with the allocator as a
+    // large item does.
     static std::atomic<std::size_t> left_with_allocator{0};
     if (left_with_allocator.fetch_add(dropped_bytes) + dropped_bytes >= much) {
         left_with_allocator = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory that is kept between calls. Plans and observables keep it on shelves of their own; all shelves of the process
-// share one bound, and what was used least recently is freed first.
+// Memory that is kept between calls. Each plan and each set of observables keeps its items on its own shelves. All
+// shelves of the process share one bound in bytes; the least recently used item is freed first.
 #pragma once
 
 #include <cstddef>
@@ -19,16 +19,16 @@ struct Kept {
 
 class Shelf;
 
-// The shelves of the process. Its mutex is locked across a fork, so that a child finds all of them as they should be:
-// it is held while pointers move, never while an item is made, filled or freed.
+// The shelves of the process. One mutex guards all of them. The mutex is locked while pointers move, never while an
+// item is made, filled or freed. It is also locked across a fork, so that the child process finds all shelves complete.
 class Shelves {
   public:
     static std::mutex& mutex();
     static std::size_t bytes();
-    // Free the least recently used items until at most so many bytes are left, but no item that a call uses now. What
-    // the allocator then holds goes back to the system where it is much.
+    // Free the least recently used items until at most most_bytes are left. Items that a call uses now stay. After each
+    // 16 MiB of freed items, the allocator gives its free pages back to the system.
     static void trim(std::size_t most_bytes);
-    // Likewise, and give the system what the allocator holds.
+    // Trim, and always give the free pages of the allocator back to the system.
     static void release(std::size_t most_bytes);
 
   private:
@@ -37,7 +37,7 @@ class Shelves {
         std::shared_ptr<Kept> item;
         Shelf* shelf;
     };
-    using Places = std::list<Place>;  // the least recently used first
+    using Places = std::list<Place>;  // the least recently used item comes first
     struct State {
         std::mutex mutex;
         Places places;
@@ -46,7 +46,7 @@ class Shelves {
     static State& state();
 };
 
-// What one plan or one set of observables keeps.
+// The items of one kind that one plan or one set of observables keeps.
 class Shelf {
   public:
     Shelf() = default;
@@ -56,7 +56,7 @@ class Shelf {
 
     void put(std::shared_ptr<Kept> item);
     void clear();
-    // The latest item of which fits(item) is true, or null; take removes it from the shelf.
+    // Return the latest item for which fits(item) is true, or null. `take` also removes the item from the shelf.
     template <class Item, class F>
     std::shared_ptr<Item> find(F&& fits) {
         return std::static_pointer_cast<Item>(search(fits, false));
@@ -78,7 +78,7 @@ class Shelf {
     std::shared_ptr<Kept> removed(std::size_t i);
     std::shared_ptr<Kept> touched(std::size_t i);
 
-    std::vector<Shelves::Places::iterator> places_;  // the latest last
+    std::vector<Shelves::Places::iterator> places_;  // the most recently used item comes last
 };
 
 }  // namespace qf

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The pool of idle threads: a worker sleeps until it gets a job.
 #include "cpu/runtime/pool.hpp"
 
 #include <atomic>
@@ -30,7 +32,7 @@ class Worker {
     }
 
     void wait() {
-        // Threads of a call end soon after each other: to sleep until then takes longer than most of them wait.
+        // Spin first: the threads of a call end soon after each other, and most waits are shorter than falling asleep.
         for (int turns = 0; turns < 8192 && busy_.load(std::memory_order_acquire); ++turns)
             if (turns >= 4096) std::this_thread::yield();
         if (!busy_.load(std::memory_order_acquire)) return;
@@ -57,7 +59,7 @@ class Worker {
     std::condition_variable changed_;
     std::function<void()> job_;
     std::atomic<bool> busy_{false};
-    std::thread thread_;  // the last member: it uses the others
+    std::thread thread_;  // declared last, because the thread uses all other members
 };
 
 namespace {
@@ -69,7 +71,8 @@ struct Idle {
 
 std::atomic<Idle*> current{nullptr};
 
-// Never destroyed: its threads sleep until the process ends. A fork has none of them, and begins anew.
+// Return the idle threads. The pool is never destroyed; its threads sleep until the process ends. A forked process has
+// no threads of its parent, so it starts with an empty pool.
 Idle& idle() {
     static const bool made = [] {
         current = new Idle;

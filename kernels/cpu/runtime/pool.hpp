@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Threads that outlive a call: to start one and to end it takes as long as the sweeps of a small batch.
+// Threads that sleep between calls. Starting and ending a thread takes as long as the sweeps of a small batch.
 #pragma once
 
 #include <functional>
@@ -10,11 +10,12 @@ namespace qf {
 
 class Worker;
 
-// A thread for one job, woken where one is idle, else started. The destructor waits for the end of the job; the thread
-// then sleeps until it is needed again, unless as many as there are CPUs do that already.
+// A thread that does one job. The constructor wakes an idle thread, or starts a thread if none is idle. The destructor
+// waits for the end of the job. The thread then sleeps in the pool; if the pool has as many threads as the machine has
+// CPUs, the thread ends.
 class PooledThread {
   public:
-    // The job must not throw. Throws std::system_error where no thread can be started.
+    // The job must not throw. The constructor throws std::system_error if no thread can be started.
     explicit PooledThread(std::function<void()> job);
 
   private:
@@ -24,7 +25,7 @@ class PooledThread {
     std::unique_ptr<Worker, Finish> worker_;
 };
 
-// Make what holds idle threads, so that no fork finds it half made.
+// Make the pool. The module makes it at import, so that a fork never happens while a thread makes the pool.
 void make_pool();
 
 }  // namespace qf

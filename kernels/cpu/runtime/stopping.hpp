@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How long work ends early: another thread sets a flag, and the work looks at it every few milliseconds or more often.
+// Early end of an evaluation: another thread sets a flag, and the sweeps check the flag at least every few
+// milliseconds.
 #pragma once
 
 #include <atomic>
@@ -10,7 +11,7 @@ namespace qf {
 
 using StopFlag = std::atomic<bool>;
 
-// Throw when the work is to end.
+// Throw std::runtime_error if the flag is set.
 inline void check_stop(const StopFlag& stop) {
     if (stop.load(std::memory_order_relaxed)) throw std::runtime_error("the evaluation was cancelled.");
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Threads of one call.
+// The threads of one call, and their barrier.
 #pragma once
 
 #include <atomic>
@@ -17,14 +17,14 @@
 
 namespace qf {
 
-// Threads that work together, chunk by chunk, with barriers between sweeps.
+// A team of threads that sweep over the chunks of one state, or over rows, with barriers between sweeps.
 class Team {
   public:
     explicit Team(int size) : size_(size) {}
     int size() const { return size_; }
     bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
-    // Wait for all threads. Where one has failed it throws instead: that thread will never arrive.
+    // Wait until all threads have arrived. Throws if a thread has failed, because the failed thread will never arrive.
     void barrier() {
         if (size_ == 1) return;
         const unsigned phase = phase_.load(std::memory_order_relaxed);
@@ -33,7 +33,7 @@ class Team {
             phase_.store(phase + 1, std::memory_order_release);
             return;
         }
-        // Spin for about as long as a sweep may differ between threads, then leave the core to whoever needs it.
+        // Spin for about as long as the time of a sweep differs between threads; then yield the core to other threads.
         for (int spins = 0; phase_.load(std::memory_order_acquire) == phase;) {
             if (cancelled()) throw Cancelled{};
             if (spins < 4096)
@@ -43,14 +43,14 @@ class Team {
         }
     }
 
-    // Thread `thread` takes its share of [0, count).
+    // Call function(i) for the share of thread `thread` of i = 0 .. count - 1.
     template <class F>
     void for_each(int count, int thread, F&& function) const {
         for (int i = count * thread / size_; i < count * (thread + 1) / size_; ++i) function(i);
     }
 
-    // Call function(thread) on every thread, the caller being thread 0. The first exception is rethrown once all have
-    // ended; the others end at their next barrier.
+    // Call function(thread) on every thread; the caller is thread 0. If a thread throws, the other threads end at their
+    // next barrier. After all threads have ended, the first exception is rethrown.
     template <class F>
     void run(F&& function) {
         if (size_ == 1) return function(0);
@@ -64,7 +64,7 @@ class Team {
         auto guarded = [&](int thread) {
             try {
                 function(thread);
-            } catch (const Cancelled&) {  // the thread that failed has the reason
+            } catch (const Cancelled&) {  // the thread that failed has stored its exception
             } catch (...) {
                 fail(std::current_exception());
             }
@@ -82,7 +82,7 @@ class Team {
             fail(std::current_exception());
         }
         if (!cancelled()) guarded(0);
-        threads.clear();  // waits for them
+        threads.clear();  // waits until all threads have ended
         if (error) std::rethrow_exception(error);
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which instruction set to run: the best one that was compiled in and that this CPU has. QISKIT_FUSED_ISA names another
-// (baseline, avx2, avx512), to test or to compare.
+// The choice of the instruction set: the best set that is compiled in and that this CPU has. The environment variable
+// QISKIT_FUSED_ISA (baseline, avx2 or avx512) forces another set, for tests and comparisons.
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -32,11 +32,11 @@ namespace {
 
 #if defined(QF_X86_64)
 struct Features {
-    bool avx2, avx512;  // with all that sweeps.cpp is compiled for beside them
+    bool avx2, avx512;  // including the extensions (fma, bmi2, dq, vl, bw) for which sweeps.cpp is compiled
 };
 #if defined(_WIN32)
-// Visual Studio does not link Clang's own library, which __builtin_cpu_supports needs. Windows says what it saves at a
-// switch of threads, CPUID the rest.
+// __builtin_cpu_supports needs Clang's own library, which Visual Studio does not link. Windows tells which registers it
+// saves at a switch of threads; CPUID tells the other features.
 Features find_features() {
     int leaf1[4], leaf7[4];  // eax, ebx, ecx, edx
     __cpuid(leaf1, 1);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rotations of one or two states, and the sums of their adjoints. Only for sweeps.cpp, as simd.hpp. A real state has no
-// im.
+// Rotations of one or two states, and the sums of their adjoints. Only sweeps.cpp includes this header. The contracts
+// are in sweeps.hpp. A real state has a null pointer for im.
 #pragma once
 
 #include <type_traits>
@@ -15,7 +15,7 @@ namespace qf {
 namespace QF_ISA {
 namespace {
 
-// Walks the vectors of a chunk whose group bits are 0: spreads a counter by inserting zero bits.
+// Maps a counter to the index of a vector of the chunk in which all group bits are 0, by inserting zero bits.
 template <int Holes>
 struct Walk {
     index_t below[Holes > 0 ? Holes : 1];
@@ -28,13 +28,13 @@ struct Walk {
     }
 };
 
-// Amplitude index of the j-th vector; bits of the group are strided and ascending.
+// Make the walk of a group of rotations. The bits of the rotations are strided and ascending.
 template <class T, int Holes>
 Walk<Holes> make_walk(const Range& range, const Rotation<T>* rotations, int count) {
     Walk<Holes> walk{};
     walk.base = range.value << range.position;
     int hole = 0;
-    bool range_done = Holes == count;  // chunk bits on top need no hole
+    bool range_done = Holes == count;  // chunk bits that are the highest bits need no hole
     for (int j = 0; j < count; ++j) {
         if (!range_done && range.position < rotations[j].bit) {
             walk.below[hole] = (index_t(1) << range.position) - 1;
@@ -51,14 +51,14 @@ Walk<Holes> make_walk(const Range& range, const Rotation<T>* rotations, int coun
     return walk;
 }
 
-// Keep a loaded vector in its register: the compiler would rather load it again as a memory operand.
+// Keep a loaded vector in its register. Without this macro the compiler loads the vector again as a memory operand.
 #if defined(__x86_64__)
 #define QF_KEEP(v) asm("" : "+v"(v))
 #else
 #define QF_KEEP(v) (void)0
 #endif
 
-// K strided rotations of 2^K vectors. Bit j of Flips: rotation j is T(tau) X, else T(tau).
+// K strided rotations of 2^K vectors. If bit j of Flips is 1, rotation j is T(tau) X, else T(tau).
 template <class T, int K, int Flips>
 struct Rotator {
     using S = Simd<T>;
@@ -101,7 +101,7 @@ struct Rotator {
     }
 };
 
-// The 2^K rows of one step: pairs of vectors that are rotations[0] apart.
+// The places of the 2^K vectors of one step, as pairs whose indices differ in the bit of rotations[0].
 template <class T, int K, int Holes>
 struct Rows {
     Walk<Holes> walk;
@@ -156,8 +156,8 @@ void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* 
     (on_top<T>(range) ? on_top_table : hole_table)[flips_of(rotations, K)](range, rotations, re, im);
 }
 
-// Register counts decide the group sizes: 32 vectors hold 16 rows, or psi and lam of two qubits with real and imaginary
-// parts; 16 vectors (AVX2, SSE2) half of that.
+// The number of vector registers decides how many qubits one pass rotates. 32 registers (AVX-512, NEON) hold 16 vectors
+// of one state, or real and imaginary parts of psi and lam for two qubits. 16 registers (AVX2, SSE2) hold half as many.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int max_rotate = WIDEST_BLOCK_QUBITS, max_adjoint = 2, max_adjoint_with_x = 2, max_sums = 3,
               max_sums_with_x = 2;
@@ -165,7 +165,7 @@ constexpr int max_rotate = WIDEST_BLOCK_QUBITS, max_adjoint = 2, max_adjoint_wit
 constexpr int max_rotate = 3, max_adjoint = 2, max_adjoint_with_x = 1, max_sums = 2, max_sums_with_x = 1;
 #endif
 
-// Call f with the constant that `count` is.
+// Call f with `count`, 1 to Max, as a compile-time constant.
 template <int Max, class F>
 QF_INLINE inline void with_constant(int count, F&& f) {
     unroll<Max>([&](auto k) QF_INLINE {
@@ -180,14 +180,15 @@ void rotate(const Range& range, const Rotation<T>* rotations, int count, T* re, 
     });
 }
 
-// Sums are made in short pieces in the format of the amplitudes and added up in double: in single precision a long sum
-// of equal numbers loses digits with its length.
+// At most 512 steps are summed in the format of the amplitudes; these partial sums are then added in double. In single
+// precision a long sum of equal numbers loses digits with its length.
 constexpr index_t steps_per_sum = 512;
 inline index_t end_of_sum(index_t begin, index_t end, index_t length) {
     return end - begin < length ? end : begin + length;
 }
 
-// Y_j from real arrays: sum over pairs of l1 p0 - l0 p1, real and imaginary parts added.
+// Add to y[j] the sum over pairs of amplitudes (0, 1) of qubit j of lam_1 psi_0 - lam_0 psi_1, for the real parts or
+// for the imaginary parts. Both parts together give Im<lam|Y_j|psi>.
 template <class T, int K>
 QF_INLINE inline void add_y(const typename Simd<T>::V* psi, const typename Simd<T>::V* lam, typename Simd<T>::V* y) {
     unroll<K>([&](auto j) QF_INLINE {
@@ -219,7 +220,9 @@ void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T*
     for (int j = 0; j < K; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
     for (index_t step = 0; step < rows.count;) {
         const index_t stop = end_of_sum(step, rows.count, steps_per_sum);
-        V y[K] = {}, z[K] = {}, x[K] = {};  // two sums of Y where nothing else fills the time of an addition
+        // y and z together sum Y. Without rotations there is no other work between two additions to the same vector, so
+        // two vectors take turns.
+        V y[K] = {}, z[K] = {}, x[K] = {};
         for (; step < stop; ++step) {
             const index_t i = rows.walk(step << S::lane_bits);
             V p[1 << K], l[1 << K];
@@ -283,7 +286,7 @@ void rotation_sums(const Range& range, const Rotation<T>* rotations, int count, 
         with_constant<max_sums>(count, [&](auto k) { run(k, std::false_type{}); });
 }
 
-// Rotations of all lane qubits at once, held per lane bit: mode 0 none, 1 plain, 2 flipped.
+// Rotations of all lane qubits at once. mode[b] is 0 without a rotation of lane bit b, 1 for T(tau), 2 for T(tau) X.
 template <class T>
 struct Lanes {
     using S = Simd<T>;
@@ -306,8 +309,8 @@ struct Lanes {
             unroll<N>([&](auto i) QF_INLINE { v[i] = S::template flip_lanes<1 << Bit>(v[i]) + tau[Bit] * v[i]; });
         }
     }
-    // The same for psi and lam (re and im of each), adding Im<lam|Y|psi> before the rotation: as Y commutes with it,
-    // only a factor differs, and the permuted psi serves both.
+    // Rotate psi and lam (v holds re and im of psi, then of lam), and add Im<lam|Y|psi> before the rotation to y. Y
+    // commutes with the rotation, so the sum after the rotation differs by a factor only. The permuted psi serves both.
     template <int Bit>
     void apply_with_y(V* v, V* y) const {
         if constexpr (Bit < S::lane_bits) {
@@ -338,8 +341,8 @@ void chunk_vectors(const Range& range, index_t& begin, index_t& end) {
     end = begin + size;
 }
 
-// Two vectors at a time are turned by the same lanes: re and im of the same amplitudes or, of a real state, two vectors
-// of re. Returns how far apart pairs are.
+// Lane rotations take two vectors at a time: re and im of the same amplitudes, or two vectors of re of a real state,
+// for which im is set to the second vector. Return the distance from one pair to the next, in numbers.
 template <class T>
 index_t pair_vectors(T* re, T*& im) {
     if (im) return Simd<T>::width;
@@ -424,7 +427,7 @@ void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int 
         }
     }
     if (WithX || !Moves) return;
-    double norm2 = 1;  // of the rotations that a sum was made before
+    double norm2 = 1;  // squared norm of the rotations that followed a sum
     for (int j = count - 1; j >= 0; --j) {
         norm2 *= 1 + static_cast<double>(rotations[j].tau) * rotations[j].tau;
         sums[2 * j] *= rotations[j].flip ? -norm2 : norm2;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Vectors of the instruction set that this is compiled for, QF_ISA, and loops over registers. Only for sweeps.cpp: all
-// of it has internal linkage, see CMakeLists.txt.
+// Vectors of the instruction set QF_ISA for which sweeps.cpp is compiled, and loops over registers. Only sweeps.cpp
+// and rotations.hpp include this header. All functions have internal linkage; CMakeLists.txt says why.
 #pragma once
 
 #include <cstddef>
@@ -27,8 +27,8 @@ namespace qf {
 namespace QF_ISA {
 namespace {
 
-// Call f(0), ..., f(N - 1) with constants. Loops over registers are written so: the compiler keeps an array of vectors
-// in memory if any index into it is a variable when it decides.
+// Call f(0), ..., f(N - 1) with compile-time constants. All loops over registers use `unroll`, because the compiler
+// keeps an array of vectors in memory if an index into the array is a variable.
 template <class F, int... I>
 QF_INLINE inline void unroll(F&& f, std::integer_sequence<int, I...>) {
     (f(std::integral_constant<int, I>{}), ...);
@@ -54,7 +54,7 @@ struct Simd {
     static void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
     static V splat(T x) { return x - V{}; }
 
-    // v[i ^ Flip]
+    // Return the vector whose lane i is v[i ^ Flip].
     template <int Flip, std::size_t... I>
     static V flip_lanes(V v, std::index_sequence<I...>) {
 #if defined(__clang__)
@@ -77,14 +77,15 @@ struct Simd {
             if (flip & 8) v = flip_lanes<8>(v);
         return v;
     }
-    // Halves are added again and again: one lane after the other, each sum would wait for the one before it.
+    // Return the sum of all lanes. The halves of the vector are added again and again; if lanes were added one after
+    // the other, each addition would wait for the previous one.
     static T sum(V v) {
         if constexpr (lane_bits > 3) v += flip_lanes<8>(v);
         if constexpr (lane_bits > 2) v += flip_lanes<4>(v);
         if constexpr (lane_bits > 1) v += flip_lanes<2>(v);
         return v[0] + v[1];
     }
-    // at1 where bit `bit` of the lane is 1, at0 elsewhere
+    // Return the vector that has at1 in each lane whose number has bit `bit` set, and at0 in all other lanes.
     static V by_bit(int bit, T at0, T at1) {
         const Mask at_bit = (lane_numbers(std::make_index_sequence<width>{}) & (Int(1) << bit)) != 0;
         return at_bit ? splat(at1) : splat(at0);

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rotations, diagonals and observables on one chunk of a statevector; interface and layout: sweeps.hpp.
+// Rotations, diagonals and observables on one chunk of a statevector. sweeps.hpp has the layout and the contracts.
 //
-//   rotate          psi <- T(tau) X^flip psi              1 FMA per real number and qubit
-//   rotate_adjoint  the same on psi and lam, then Im<lam|Y|psi> (and X): 1 FMA more for each sum
-//   phase           psi <- low[l] high[h] psi             8 multiply-adds per amplitude (6 where n <= low_bits)
-//   phase_adjoint   conj of it on psi and lam, p = Im(conj(lam) psi): 14 multiply-adds and 2 additions
-//
-// Compiled once per instruction set; QF_ISA names the namespace. Determinism: no sum crosses a chunk, and the order of
-// additions inside a chunk depends on the vector width only.
-// Source of the mathematics: arXiv:2603.02804 for fusing both directions; kernels/README.md for the normal form.
+// Equation, and multiply-adds:
+//   rotate          psi <- T(tau) X^flip psi: 1 for each real number and qubit
+//   rotate_adjoint  the same for psi and lam, then Im<lam|Y|psi> and Im<lam|X|psi>: 1 more for each sum
+//   phase           psi <- low[l] high[h] psi: 8 for each amplitude, 6 if the index has no high bits
+//   phase_adjoint   psi, lam <- conj(low[l] high[h]) psi, lam and p = Im(conj(lam) psi): 14 and 2 additions for each
+//                   amplitude
+// Contract: the file is compiled once for each instruction set; the macro QF_ISA names the namespace.
+// Determinism: no sum crosses a chunk. The order of additions inside a chunk depends on the vector width only.
+// Source: arXiv:2603.02804 fuses gates in both directions; kernels/README.md, section Normal form.
 #include "cpu/simd/sweeps.hpp"
 
 #include <chrono>
@@ -56,7 +57,7 @@ void linear_table(const T* factor_re, const T* factor_im, int bits, T root, cons
     }
 }
 
-// The low table of block h: read where it is stored, else made in scratch.
+// Return the low table of block h in re and im: a stored table, or a table computed in scratch.
 template <class T>
 void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const T*& im) {
     using S = Simd<T>;
@@ -87,7 +88,7 @@ void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const 
     im = table_im;
 }
 
-// The same where both are real, and so is D.
+// to <- D from, for real states and a real diagonal.
 template <class T>
 void real_phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from, T* to, T* scratch) {
     using S = Simd<T>;
@@ -142,7 +143,7 @@ template <class T>
 double z_sums(const T* values, int bits, double* z) {
     using S = Simd<T>;
     using V = typename S::V;
-    // Fold the highest bit away again and again; V folded[] holds the sums over the bits already gone.
+    // Each step sums over the highest remaining bit. folded[] holds the sums over the bits that are already summed.
     const int vector_bits = bits > S::lane_bits ? bits - S::lane_bits : 0;
     alignas(64) T folded[1 << 10];
     const T* from = values;
@@ -158,7 +159,7 @@ double z_sums(const T* values, int bits, double* z) {
         from = folded;
     }
     V rest = S::load(from);
-    unroll<S::lane_bits>([&](auto step) {  // the same in lanes
+    unroll<S::lane_bits>([&](auto step) {  // sum over the lane bits in the same way
         constexpr int b = S::lane_bits - 1 - step;
         const V other = S::template flip_lanes<1 << b>(rest);
         V difference = rest - other;

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The inner loops of the CPU engine, as a table of functions: one table per instruction set and number format.
+// The inner loops of the CPU engine, as a table of functions. There is one table for each instruction set and number
+// format.
 //
-// State layout: a statevector is two arrays re[2^n], im[2^n], 64-byte aligned; amplitude i has qubit q in bit q of i.
-// "Lane qubits" are the lowest log2(W) bits, W being the numbers in a SIMD vector; the others are "strided".
-//
-// A real state has no im: its pointer is null. Its diagonals are real too, and its chunks are two vectors or more.
-//
-// Every function works on a *chunk*: the amplitudes whose chunk bits have one value (see Range). Chunks are disjoint,
-// so several threads may run the same sweep; sums are returned per chunk and added in chunk order by the caller,
-// which makes results independent of the number of threads.
+// Layout: a statevector is two arrays re[2^n] and im[2^n], aligned to 64 bytes. Amplitude i has qubit q in bit q of i.
+// With W numbers in a SIMD vector, the lowest log2(W) qubits are *lane* qubits; the other qubits are *strided*. A real
+// state has a null pointer for im, real diagonals, and chunks of at least two vectors.
+// Contract: every function works on one *chunk*, the amplitudes whose chunk bits have one value (see Range). Chunks are
+// disjoint, so several threads may run the same sweep.
+// Work and traffic: kernels/README.md, section Contracts of the CPU sweeps.
+// Determinism: sums are returned for each chunk, and the caller adds them in chunk order, so results are the same bits
+// for any number of threads.
+// Source: kernels/README.md, sections Normal form and Gradients.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +21,8 @@ namespace qf {
 
 using index_t = std::uint64_t;
 
-// The rotation of one qubit, up to a real factor: T(tau) X^flip with T(tau) = [[1, -tau], [tau, 1]] and |tau| <= 1.
-// Ry(beta) = cos(a) T(tan a) with a = beta/2; beyond a quarter turn, Ry(beta) = sin(a) diag(-1, 1) T(cot a) X.
+// The rotation of one qubit up to a real factor: T(tau) X^flip with T(tau) = [[1, -tau], [tau, 1]] and |tau| <= 1. With
+// a = beta/2, Ry(beta) = cos(a) T(tan a) for a <= pi/4, and Ry(beta) = sin(a) diag(-1, 1) T(cot a) X for a > pi/4.
 template <class T>
 struct Rotation {
     int bit;
@@ -30,93 +32,95 @@ struct Rotation {
 
 // The amplitudes of one chunk: all indices with the `width` bits from `position` equal to `value`.
 struct Range {
-    int num_bits;  // of the whole index
+    int num_bits;  // number of bits of the whole index
     int position, width;
     index_t value;
 };
 
-constexpr int max_variant_bits = 12;  // bits of h that select a version of the low table
+constexpr int max_variant_bits = 12;  // most bits of h that select a version of the low table
 
+// A factor exp(-i phi/2 g) with g = g_high(h) g_low(l), which is -1, 0 or 1.
 template <class T>
-struct CrossTerm {              // exp(-i phi/2 g), g = g_high(h) g_low(l) with values in {-1, 0, 1}
+struct CrossTerm {
     const T* low;               // g_low, [2^low_bits]
-    index_t care, value, sign;  // g_high, masks over h
-    T cos_minus_one, sin;       // of phi/2
+    index_t care, value, sign;  // the masks of g_high over h
+    T cos_minus_one, sin;       // cos(phi/2) - 1 and sin(phi/2)
 };
 
-// A diagonal over one chunk: T[i] = scale * low[variant(h)][l] * high[h], with l the low_bits lowest bits of i.
-// Where `linear` is given, the low table is made per h instead: base[l] * prod over set bits b of l of linear[h][b],
-// times every cross term that is active at h.
+// A diagonal D over one chunk: D[i] = scale * low[variant(h)][l] * high[h], where l is the low_bits lowest bits of i
+// and h is the other bits. If `linear` is not null, the sweep computes the low table of each h: base[l] * product of
+// linear[h][b] over the set bits b of l, times every cross term whose g_high(h) is not 0.
 template <class T>
 struct Diagonal {
     int low_bits;
-    const T *low_re, *low_im;    // [variants][2^low_bits], or base [2^low_bits] where linear is given
-    const T *high_re, *high_im;  // [2^high_bits], or null where low_bits reach over the whole index
+    const T *low_re, *low_im;    // [variants][2^low_bits], or base [2^low_bits] if linear is not null
+    const T *high_re, *high_im;  // [2^high_bits], or null if the index has no high bits
     T scale;
-    int variant_bit[max_variant_bits];  // bits of h that select the variant, ascending
+    int variant_bit[max_variant_bits];  // the bits of h that select the variant, in ascending order
     int num_variant_bits;
     const T *linear_re, *linear_im;  // [2^high_bits][low_bits] or null
     const CrossTerm<T>* cross;
     int num_cross;
 };
 
-// Sums of p_i = Im(conj(lam_i) psi_i) that the adjoint of a diagonal collects.
+// The sums of p_i = Im(conj(lam_i) psi_i) that the adjoint of a diagonal stores. z_b(l) is (-1)^(bit b of l).
 template <class T>
 struct PhaseSums {
-    T* low;          // [variants][2^low_bits], added over h; null: no sums wanted
-    double* total;   // [2^high_bits], sum over l; null where high_bits == 0
-    double* linear;  // [2^high_bits][low_bits], sum over l of z_b(l) p; only with Diagonal::linear, null: not wanted
-    double* cross;   // [2^high_bits][num_cross], sum over l of g_low(l) p; likewise
+    T* low;          // [variants][2^low_bits]: sum over h, added to the array; null: the sweep stores no sums
+    double* total;   // [2^high_bits]: sum over l; not used if the index has no high bits
+    double* linear;  // [2^high_bits][low_bits]: sum over l of z_b(l) p; only with Diagonal::linear; may be null
+    double* cross;   // [2^high_bits][num_cross]: sum over l of g_low(l) p; only with Diagonal::linear; may be null
 };
 
 template <class T>
 struct Sweeps {
     const char* isa;
-    int lane_bits;           // log2 of the vector width
-    int max_rotate;          // strided qubits per pass of `rotate`
-    int max_adjoint;         // strided qubits per pass of `rotate_adjoint` without, and
-    int max_adjoint_with_x;  // with the X sums
-    int max_sums;            // strided qubits per pass of `rotation_sums` without, and
-    int max_sums_with_x;     // with the X sums
+    int lane_bits;           // log2 of the vector width in numbers
+    int max_rotate;          // most strided qubits in one call of `rotate`
+    int max_adjoint;         // most strided qubits in one call of `rotate_adjoint` without X sums
+    int max_adjoint_with_x;  // most strided qubits in one call of `rotate_adjoint` with X sums
+    int max_sums;            // most strided qubits in one call of `rotation_sums` without X sums
+    int max_sums_with_x;     // most strided qubits in one call of `rotation_sums` with X sums
 
-    // psi <- rotations psi. All bits strided (>= lane_bits) and ascending, count <= max_rotate.
+    // psi <- rotations psi. All bits are strided (>= lane_bits) and ascending; count <= max_rotate.
     void (*rotate)(const Range&, const Rotation<T>*, int count, T* re, T* im);
-    // The same for lane qubits, any number of them; the chunk bits must be the highest ones.
+    // psi <- rotations psi, for any number of lane qubits. The chunk bits must be the highest bits of the index.
     void (*rotate_lanes)(const Range&, const Rotation<T>*, int count, T* re, T* im);
-    // psi, lam <- rotations psi, lam; then sums[2j] = Im<lam|Y_j|psi> and sums[2j + 1] = Im<lam|X_j|psi> (0 without
-    // with_x).
+    // psi <- rotations psi and lam <- rotations lam; then sums[2j] = Im<lam|Y_j|psi> and, with with_x, sums[2j + 1] =
+    // Im<lam|X_j|psi>, else 0. rotate_lanes_adjoint does the same for lane qubits.
     void (*rotate_adjoint)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
                            T* lam_im, double* sums);
     void (*rotate_lanes_adjoint)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im,
                                  T* lam_re, T* lam_im, double* sums);
-    // The same sums of psi and lam as they are; of the rotations only the bits matter.
+    // Compute the same sums for the given psi and lam without rotating them. Only the bits of the rotations are used.
     void (*rotation_sums)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
                           T* lam_im, double* sums);
     void (*lane_sums)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
                       T* lam_im, double* sums);
 
-    // to <- D from over high indices [begin, end); both may be the same state. scratch: 2 * 2^low_bits.
+    // to <- D from, over the blocks h = begin .. end - 1. Both may be the same state. scratch is [2 * 2^low_bits].
     void (*phase)(const Diagonal<T>&, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re,
                   T* to_im, T* scratch);
-    // lam <- conj(D) lam and, with moves_psi, psi <- conj(D) psi; then the sums of p. scratch: 3 * 2^low_bits.
+    // lam <- conj(D) lam and, with moves_psi, psi <- conj(D) psi; then the sums of p. scratch is [3 * 2^low_bits].
     void (*phase_adjoint)(const Diagonal<T>&, index_t begin, index_t end, bool moves_psi, T* psi_re, T* psi_im,
                           T* lam_re, T* lam_im, const PhaseSums<T>&, T* scratch);
-    // table[l] = root * prod over set bits b of l of factor[b], times base[l] if given. Entries past 2^bits are zeroed
-    // up to a whole vector.
+    // table[l] = root * product of factor[b] over the set bits b of l, times base[l] if base is not null. If 2^bits is
+    // less than a vector, the rest of the vector is set to 0.
     void (*linear_table)(const T* factor_re, const T* factor_im, int bits, T root, const T* base_re, const T* base_im,
                          T* re, T* im);
-    // z[b] = sum over l of (-1)^{bit b of l} values[l]; returns sum of values.
+    // z[b] = sum over l of (-1)^(bit b of l) values[l]. Returns the sum of all values.
     double (*z_sums)(const T* values, int bits, double* z);
 
-    // lam (+)= d psi[i ^ flip] over vectors of the chunk, d = d_re + i d_im (either may be null: zero); returns the
-    // chunk's Re <psi|contribution>. lam null: only the value. The chunk bits must be the highest ones.
+    // lam[i] = d[i] psi[i ^ flip] for i = begin .. end - 1, or lam[i] += with `accumulate`. d = d_re + i d_im, with one
+    // number for each i; a null part is 0. A null lam is not written. Returns the sum over i of
+    // Re(conj(psi[i]) d[i] psi[i ^ flip]). The chunk bits must be the highest bits of the index.
     double (*observe)(index_t begin, index_t end, index_t flip, const T* d_re, const T* d_im, const T* psi_re,
                       const T* psi_im, T* lam_re, T* lam_im, bool accumulate);
 
-    double (*fma_peak)();  // flop/s of one thread, multiply-adds on registers
+    double (*fma_peak)();  // measures the flop/s of one thread that does multiply-adds on registers
 };
 
-// The functions of the instruction set in use, see dispatch.cpp.
+// Return the functions of the instruction set in use (dispatch.cpp chooses it).
 template <class T>
 const Sweeps<T>& best_sweeps();
 const char* isa_name();
