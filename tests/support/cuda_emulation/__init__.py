@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run CUDA kernels on a host without a GPU. See `emulation.py`."""
+"""Run CUDA kernels on a host without a GPU; `emulation.py` says how."""
 
 from .emulation import CompilationError, EmulatedModule, EmulatedRuntime, EmulationError, Site, missing_tools, planted
 

@@ -64,7 +64,7 @@ def kernels_of(text: str) -> dict[str, tuple[str, list[str]]]:
     """Return the kernels of a text: for each name its launch bound (an expression) and the names of its parameters."""
     kernels = {}
     code = _COMMENT.sub(" ", text)
-    # Their parentheses would be mistaken for the parentheses of the parameters.
+    # The launch bounds are taken out first, because their parentheses would be read as the list of parameters.
     bounds: list[str] = []
 
     def take_bounds(match: re.Match) -> str:

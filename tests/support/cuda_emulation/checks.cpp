@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory checks. g++ -fsanitize=thread calls the functions at the end for every load and store of a kernel; libtsan is
-// not linked. Two accesses to the same 4 bytes, one of them a write, race unless they are of one thread, lie on two
-// sides of a barrier of their block, or are ordered by __syncwarp (vector clocks of the lanes of a warp).
+// Memory checks. g++ -fsanitize=thread calls the __tsan functions of this file for every load and store of a kernel;
+// libtsan is not linked. Two accesses to the same 4 bytes, at least one of them a write, are a race, unless one thread
+// makes both, a barrier of their block lies between them, or __syncwarp orders them (vector clocks of the lanes of a
+// warp).
 #include "runtime.hpp"
 
 #if CUDA_ON_HOST_CHECK
@@ -25,12 +26,13 @@ void atomic_access(const void*, int) {}
 
 namespace {
 
+// The last access of a kind to a cell. Block numbers go on over all launches, so that old cells need no clearing.
 struct Access {
-    uint32_t block, epoch, clock;  // blocks are numbered on over all launches, so that old cells need no clearing
+    uint32_t block, epoch, clock;
     uint16_t thread;
     bool atomic, used;
 };
-struct Cell {  // of 4 bytes
+struct Cell {  // the last accesses to 4 bytes of memory
     Access write, reads[3];
 };
 
@@ -47,7 +49,8 @@ AddressRange stack_range, library_range;
 uint32_t block_number, first_block_of_launch, epoch;
 bool tracing;
 
-// One mapping for all regions of a launch. Pages come with their first use; cells of earlier launches count as unused.
+// The cells of all regions of a launch lie in one mapping. The system provides a page at its first use. Cells of
+// earlier launches count as unused.
 Cell* all_cells;
 size_t num_cells, used_cells;
 
@@ -72,7 +75,8 @@ void add_region(Space space, uintptr_t begin, size_t bytes, const char* name) {
     used_cells += cells_of(bytes);
 }
 
-// ---- access patterns: the k-th access of each lane from one instruction is taken as one instruction of the warp
+// ---- access patterns: the k-th accesses of all lanes from one machine instruction count as one instruction of the
+// warp
 struct Site {
     uint64_t instructions = 0, passes = 0, fewest = 0;
     Space space = Space::global;
@@ -83,7 +87,7 @@ struct WarpAccess {
     uint64_t addresses[WARP];
     uint32_t lanes = 0;
 };
-struct OpenSite {  // what one block has done so far
+struct OpenSite {  // the accesses of the current block so far
     std::vector<uint32_t> count = std::vector<uint32_t>(MAX_THREADS);
     std::vector<WarpAccess> accesses[MAX_WARPS];
 };
@@ -103,7 +107,7 @@ void trace(Space space, uintptr_t address, int size, bool write, const void* ins
     accesses[number].lanes |= 1u << me.lane;
 }
 
-// Global memory: sectors of 32 bytes against the fewest that hold as many bytes.
+// Global memory: count the sectors of 32 bytes that an access touches, and the fewest sectors that hold as many bytes.
 void count_sectors(Site& site, const WarpAccess& access) {
     std::set<uint64_t> sectors, addresses;
     for (unsigned lane = 0; lane < WARP; ++lane) {
@@ -116,7 +120,8 @@ void count_sectors(Site& site, const WarpAccess& access) {
     site.fewest += (addresses.size() * site.size + 31) / 32;
 }
 
-// Shared memory: passes over 32 banks of 4 bytes; accesses of 8 and 16 bytes go by half and quarter warps.
+// Shared memory: count the passes over 32 banks of 4 bytes. Accesses of 8 bytes are made by half a warp at a time, and
+// accesses of 16 bytes by a quarter of a warp.
 void count_bank_passes(Site& site, const WarpAccess& access) {
     const unsigned together = site.size >= 16 ? 8 : site.size == 8 ? 16 : 32;
     for (unsigned first = 0; first < WARP; first += together) {
@@ -152,7 +157,7 @@ void close_sites() {
     open_sites.clear();
 }
 
-// ---- races, bounds, values that were never written
+// ---- races, bounds, and reads of memory that was never written
 bool ordered(const Access& before, const Fiber& me) {
     if (before.block != block_number) return false;
     if (before.thread == me.linear || before.epoch < epoch) return true;
@@ -202,7 +207,7 @@ const Region& find_region(const Attempt& attempt) {
          attempt.verb(), attempt.size, reinterpret_cast<void*>(attempt.address), attempt.instruction);
 }
 
-// Takes the place of a read that says nothing more, or else of the oldest.
+// Return the slot for a new read: an unused slot, a slot whose read cannot race any more, or else the oldest read.
 Access& slot_for_read(Cell& cell, uint32_t oldest_block, const Fiber& me) {
     Access* oldest = &cell.reads[0];
     for (Access& read : cell.reads) {
@@ -238,7 +243,7 @@ void check_cell(const Region& region, Cell& cell, uintptr_t address, const Attem
 void check(const Attempt& attempt, bool aligned) {
     const uintptr_t address = attempt.address;
     if (stack_range.contains(address) || library_range.contains(address)) {
-        // Dynamic shared memory lies in the library.
+        // Dynamic shared memory lies inside the library and is checked; other memory of the library is not.
         const uintptr_t shared = reinterpret_cast<uintptr_t>(dynamic_shared);
         if (address < shared || address >= shared + MAX_DYNAMIC_SHARED) return;
     }
@@ -262,7 +267,7 @@ void check(const Attempt& attempt, bool aligned) {
         check_cell(region, region.cells[(word - origin) / 4], word, attempt, me);
 }
 
-// Copies of structs: as loads or stores of 8 bytes where they are aligned to that.
+// Check the copy of a struct as loads or stores of 8 bytes if it is aligned to 8 bytes, else of 4 bytes or 1 byte.
 void check_range(const void* begin, size_t bytes, bool write, const void* instruction) {
     uintptr_t address = reinterpret_cast<uintptr_t>(begin);
     const size_t step = ((address | bytes) & 7) == 0 ? 8 : ((address | bytes) & 3) == 0 ? 4 : 1;
@@ -335,7 +340,7 @@ struct SiteRow {
     uint64_t instruction, shared, size, write, instructions, passes, fewest;
 };
 
-// The accesses of the last launch, at most `most` of them. Returns how many there are.
+// Write at most `most` sites of the last launch to rows. Returns the number of all sites.
 extern "C" __attribute__((visibility("default"))) int read_sites(SiteRow* rows, int most) {
     int number = 0;
     for (const auto& [instruction, site] : sites) {
@@ -383,7 +388,7 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_init() {}
 
-// g++ -fsanitize=undefined: our handlers in place of libubsan's, so that the error names the CUDA thread.
+// These handlers of g++ -fsanitize=undefined replace the handlers of libubsan, so that an error names the CUDA thread.
 struct SourcePlace {
     const char* file;
     uint32_t line, column;

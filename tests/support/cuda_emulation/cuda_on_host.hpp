@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What CUDA gives a kernel without any #include, for g++: included before the text of a kernel file, which is otherwise
-// compiled as it is. Each CUDA thread is a fiber (runtime.cpp); all of them run in one thread of the system.
+// The names that CUDA provides to a kernel without any #include, for g++. This header is included before the text of a
+// kernel file, which is compiled unchanged. Each CUDA thread is a fiber (runtime.cpp); one thread of the system runs
+// all fibers.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -45,17 +46,18 @@ typedef uint3 dim3;
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(bytes) alignas(bytes)
-// Static shared memory is the thread-local block of the library: the run time can find it, and clear it for each block.
-// (`extern __shared__` arrays become pointers to `dynamic_shared` before the text comes here.)
+// Static shared memory is the thread-local block of the library. The run time can find this block and clears it before
+// each CUDA block. building.py turns `extern __shared__` arrays into pointers to `dynamic_shared`.
 #define __shared__ thread_local
-// Other fibers do change what such a pointer shows, and g++ would keep loads over a barrier.
+// __restrict__ means nothing here: other fibers change the memory behind such a pointer, and with __restrict__ g++
+// would keep a loaded value across a barrier.
 #undef __restrict__
 #define __restrict__
 
 // ---- run time
 namespace cuda_on_host {
 
-constexpr size_t MAX_DYNAMIC_SHARED = 232448;  // of compute capability 9.0, the most there is
+constexpr size_t MAX_DYNAMIC_SHARED = 232448;  // bytes of a block on compute capability 9.0, the largest of all devices
 
 struct Thread {
     void* stack_pointer;
@@ -70,12 +72,13 @@ extern unsigned char dynamic_shared[MAX_DYNAMIC_SHARED];
 enum class Collective : int { sync, shuffle, ballot };
 
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
-int barrier(int predicate, const char* file, int line);  // number of threads whose predicate is not 0
+int barrier(int predicate, const char* file, int line);  // returns the number of threads whose predicate is not 0
 uint64_t collective(unsigned mask, Collective operation, int source_lane, uint64_t value, const char* file, int line);
 unsigned active_lanes();
 void atomic_access(const void* address, int size);
 
-// kind: 'p' pointer, 'c' pointer to const, 'v' value. element: 'f' float, 'i' integer, 'b' bool, 's' struct, 'v' void.
+// The type of a kernel parameter. kind is 'p' (pointer), 'c' (pointer to const) or 'v' (value). element is 'f'
+// (floating point), 'i' (integer), 'b' (bool), 's' (struct) or 'v' (void). size is the bytes of an element.
 struct Parameter {
     int kind, element, size;
 };
@@ -162,7 +165,7 @@ inline Type shuffle(unsigned mask, Type value, int source_lane, const char* file
 #define gridDim (::cuda_on_host::grid_size)
 constexpr int warpSize = 32;
 
-// ---- barriers and warp collectives: the place of the call tells one barrier from another
+// ---- barriers and warp collectives: file and line of the call distinguish one barrier from another
 #define CUDA_ON_HOST_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 inline void __syncthreads(CUDA_ON_HOST_PLACE) {
@@ -181,7 +184,7 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, CUDA_ON_HOST_PLACE) {
     cuda_on_host::collective(mask, cuda_on_host::Collective::sync, 0, 0, file, line);
 }
 
-// A source lane outside the segment of `width` lanes gives back the thread's own value.
+// If the source lane lies outside the segment of `width` lanes, a shuffle returns the thread's own value.
 template <class Type>
 inline Type __shfl_sync(unsigned mask, Type value, int source, int width = 32, CUDA_ON_HOST_PLACE) {
     const int lane = cuda_on_host::current->lane;
@@ -220,7 +223,8 @@ inline void __threadfence() {}
 inline void __threadfence_block() {}
 #define __trap() ::cuda_on_host::fail("__trap() at %s:%d", __FILE__, __LINE__)
 
-// ---- memory: macros, so that an access has the line of the kernel. One thread of the system: plain code is atomic.
+// ---- memory: these are macros, so that an access has the line of the kernel. One thread of the system runs all
+// fibers, so plain code is atomic.
 #define __ldg(...) (*(__VA_ARGS__))
 #define __ldcs(...) (*(__VA_ARGS__))
 #define __ldca(...) (*(__VA_ARGS__))

@@ -61,7 +61,7 @@ MAX_THREADS = 1024
 MAX_GRID = 2**31 - 1
 POOL_ALIGNMENT = 512
 MAX_SITES = 1 << 16
-# A library's blocks, threads and messages are static variables.
+# One launch runs at a time, because a library keeps its blocks, threads and messages in static variables.
 _LAUNCH_LOCK = threading.Lock()
 
 
@@ -98,8 +98,10 @@ class EmulatedRuntime:
         source: returns the text of a kernel file; by default the text that the CuPy runtime compiles.
         source_edit: ``source_edit(file, text)`` returns the changed text of a file before it is compiled; see
             `planted`.
-        shared_memory_per_block: bytes, at most 232448.
-        memory: the bytes that free_memory() returns.
+        shared_memory_per_block: bytes of shared memory that a block may use, at most 232448.
+        num_multiprocessors: number of multiprocessors that the runtime reports.
+        l2_bytes: bytes of the L2 cache that the runtime reports.
+        memory: bytes that free_memory() returns.
     """
 
     name = "emulated"

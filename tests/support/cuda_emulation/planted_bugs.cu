@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kernels with one error each, for tests/engines/cuda/test_emulation.py. `x` has 1024 numbers; launched with blocks of
-// 64 or fewer threads and 256 bytes of dynamic shared memory.
+// Kernels with one error each, for tests/engines/cuda/test_emulation.py. The array x has 1024 numbers. Launches have
+// blocks of at most 64 threads and 256 bytes of dynamic shared memory.
 
 extern "C" __global__ void different_barriers(float* x) {
     if (threadIdx.x < 32)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kernels without errors, and access patterns whose costs are known, for tests/engines/cuda/test_emulation.py.
+// Kernels without errors, and access patterns with known costs, for tests/engines/cuda/test_emulation.py.
 #ifndef BLOCK
 #define BLOCK 64
 #endif
@@ -19,7 +19,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) block_sums(const float* _
     y[blockIdx.x] = sum;
 }
 
-// x[i] <-> x[i ^ 32] within a block, twice through the same shared memory.
+// Swap x[i] and x[i ^ 32] inside a block, three times through the same shared memory.
 extern "C" __global__ void __launch_bounds__(64) swap_halves(float* x) {
     __shared__ float values[64];
     float* const mine = x + blockIdx.x * 64 + threadIdx.x;
@@ -90,7 +90,8 @@ extern "C" __global__ void copy_vectors(float* x) {
     vectors[threadIdx.x] = vectors[threadIdx.x + 64];
 }
 
-// Column t of 32 x 32 numbers in shared memory, with rows of 32 and of 33.
+// Thread t sums row t of a matrix of 32 x 32 numbers in shared memory. Rows lie ROW numbers apart: with 32 all threads
+// read one bank at a time, with 33 they read different banks.
 template <int ROW>
 __device__ __forceinline__ void sum_columns(float* x, float* matrix) {
     const int t = threadIdx.x;

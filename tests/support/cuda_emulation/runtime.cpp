@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs a kernel block after block, one fiber per CUDA thread. A fiber runs until it waits at a barrier or a warp
-// collective, or returns; the next one is then taken from the same warp, or else from the next warp.
+// Runs a kernel block after block, with one fiber for each CUDA thread. A fiber runs until it waits at a barrier or at
+// a warp collective, or returns. Then the next ready fiber of the same warp runs, or else a fiber of the next warp.
 #include "runtime.hpp"
 
 #include <link.h>
@@ -23,12 +23,13 @@ namespace {
 
 constexpr const char* COLLECTIVE_NAMES[] = {"__syncwarp", "__shfl", "vote"};
 constexpr int MAX_KERNELS = 256;
-constexpr size_t MAX_ARGUMENT_BYTES = 4096;  // CUDA's own limit
+constexpr size_t MAX_ARGUMENT_BYTES = 4096;  // the limit of CUDA
 constexpr uint64_t STACK_MARK = 0x6b636174735f6663ull;
 
 Fiber fibers[MAX_THREADS];
 unsigned num_threads, num_warps, num_returned, num_at_barrier, current_warp;
-// Of each warp: bit i of `ready` is the lane that runs in place i; `waiting` are lanes at a collective.
+// For each warp: bit i of `ready` says whether the lane in place i of the order of lanes can run; bit l of `waiting`
+// says whether lane l waits at a collective.
 unsigned ready[MAX_WARPS], waiting[MAX_WARPS];
 uint8_t lane_of_place[MAX_WARPS][WARP], place_of_lane[MAX_WARPS][WARP];
 
@@ -43,7 +44,7 @@ char message[4096];
 bool failed;
 Kernel kernels[MAX_KERNELS];
 int num_kernels;
-// Only there so that a library without static shared arrays has a thread-local block too.
+// This variable gives a library without static shared arrays a thread-local block too.
 thread_local volatile char shared_anchor;
 
 uint64_t random_state;
@@ -54,7 +55,8 @@ uint32_t random_below(uint32_t bound) {
     return static_cast<uint32_t>(random_state >> 33) % bound;
 }
 
-// ---- switching from one stack to another: what a called function must preserve is saved on the old stack
+// ---- switching from one stack to another: the registers that a called function must preserve are saved on the old
+// stack
 #ifdef CUDA_ON_HOST_UCONTEXT
 void transfer(Fiber* from, Fiber* to) {
     swapcontext(&from->context, &to->context);
@@ -141,7 +143,7 @@ void prepare_stack(Fiber& fiber, void (*start)()) {
     fiber.context.uc_stack.ss_size = STACK_BYTES;
     makecontext(&fiber.context, start, 0);
 #else
-    // Staggered, or all stacks would fall into the same sets of the cache.
+    // The tops are staggered, because all stacks would otherwise use the same sets of the cache.
     char* const top = stack_of(fiber.linear) + STACK_BYTES - (fiber.linear % 61) * 64;
     void** slot = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(top) & ~uintptr_t(63));
 #if defined(__x86_64__)
@@ -209,10 +211,10 @@ std::string describe_wait(const Fiber& fiber) {
     leave_launch();
 }
 
-// Run others until this fiber, which is not ready, is ready again.
+// Run other fibers until this fiber is ready again. The fiber is not ready when it calls wait().
 void wait() {
     Fiber* const me = &self();
-    // Before the next fiber runs, whose stack may lie under this one.
+    // Check for a stack overflow before the next fiber runs, because its stack may lie below the stack of this fiber.
     if (memcmp(stack_of(me->linear), &STACK_MARK, sizeof STACK_MARK) != 0)
         fail("stack overflow: local variables need more than %zu bytes", STACK_BYTES);
     Fiber* const next = next_ready();
@@ -265,7 +267,7 @@ void start_block(unsigned seed) {
 
 bool run_block(const Launch& launch, unsigned block) {
     block_index = {block, 0, 0};
-    // All bits set is NaN: what was never written shows in the result.
+    // All bits set is NaN, so a number that was never written shows in the result.
     memset(dynamic_shared, 0xff, launch.shared_bytes);
     const AddressRange arrays = static_shared();
     memset(reinterpret_cast<void*>(arrays.begin), 0xff, arrays.end - arrays.begin);
@@ -319,7 +321,7 @@ int add_segments(dl_phdr_info* info, size_t, void* data) {
     return 1;
 }
 
-Segments segments;  // of this library, for the thread that launches
+Segments segments;  // the segments of this library, for the thread that launches
 
 }  // namespace
 
@@ -367,7 +369,7 @@ int barrier(int predicate, const char* file, int line) {
     barrier_result = barrier_count;
     checker_sees_barrier();
     for (unsigned thread = 0; thread < num_threads; ++thread) make_ready(fibers[thread]);
-    not_ready(me);  // it runs already
+    not_ready(me);  // this fiber runs already
     current_warp = me.warp;
     return barrier_result;
 }
@@ -391,7 +393,7 @@ uint64_t collective(unsigned mask, Collective operation, int source_lane, uint64
         wait();
         return me.result;
     }
-    // The last lane does the work of all.
+    // The last lane to arrive computes the results of all lanes.
     uint64_t votes = 0;
     for (unsigned rest = mask; rest; rest &= rest - 1) {
         const Fiber& other = warp[__builtin_ctz(rest)];
@@ -416,7 +418,7 @@ uint64_t collective(unsigned mask, Collective operation, int source_lane, uint64
         Fiber& other = warp[__builtin_ctz(rest)];
         if (&other != &me) make_ready(other);
     }
-    // Votes and shuffles order no memory accesses; only __syncwarp does.
+    // Only __syncwarp orders memory accesses; votes and shuffles do not.
     if (operation == Collective::sync) checker_sees_warp_sync(warp, mask);
     waiting[me.warp] &= ~mask;
     return me.result;
@@ -449,7 +451,7 @@ EXPORTED uintptr_t library_address() {
     return segments.library.begin;
 }
 
-// Run a kernel. Returns null, or what is wrong.
+// Run a kernel. Returns null, or the message of the error.
 EXPORTED const char* launch_kernel(const Kernel* kernel, const void* const* arguments, const Launch* launch) {
     num_threads = launch->block;
     num_warps = (num_threads + WARP - 1) / WARP;
@@ -462,7 +464,7 @@ EXPORTED const char* launch_kernel(const Kernel* kernel, const void* const* argu
         if (memory == MAP_FAILED) return "no memory for the stacks of the threads";
         stacks = static_cast<char*>(memory) + STACK_ROOM;
     }
-    shared_anchor = 0;  // so that this thread of the system has its thread-local block
+    shared_anchor = 0;  // the access makes the thread-local block of this thread of the system
     dl_iterate_phdr(add_segments, &segments);
     entry = kernel->call;
     copy_arguments(*kernel, arguments);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Shared by the run time (runtime.cpp) and the memory checker (checks.cpp); neither is compiled with sanitizers.
+// Declarations that the run time (runtime.cpp) and the memory checker (checks.cpp) share. Both files are compiled
+// without sanitizers.
 #pragma once
 #include "cuda_on_host.hpp"
 #undef threadIdx
@@ -11,7 +12,7 @@
 #include <cstdlib>
 #include <vector>
 #if !defined(__x86_64__) && !defined(__aarch64__)
-#define CUDA_ON_HOST_UCONTEXT 1  // portable switching of fibers, which is much slower: it asks the system each time
+#define CUDA_ON_HOST_UCONTEXT 1  // ucontext switches fibers on any processor, but each switch takes a system call
 #endif
 #ifdef CUDA_ON_HOST_UCONTEXT
 #include <ucontext.h>
@@ -20,28 +21,28 @@
 namespace cuda_on_host {
 
 constexpr unsigned MAX_THREADS = 1024, WARP = 32, MAX_WARPS = MAX_THREADS / WARP;
-constexpr size_t STACK_BYTES = 64 * 1024;
-constexpr size_t STACK_ROOM = 16 * STACK_BYTES;  // under the first stack, so that its overflow is reported too
+constexpr size_t STACK_BYTES = 64 * 1024;        // stack of one fiber
+constexpr size_t STACK_ROOM = 16 * STACK_BYTES;  // unused bytes below the first stack, so that its overflow is reported
 
 enum class State : uint8_t { ready, at_barrier, at_collective, returned };
 
 struct Fiber : Thread {
     State state;
-    // What it waits at, and what it brings to and takes from a collective.
+    // The line where the fiber waits, and the arguments and the result of its collective.
     const char* file;
     int line;
     Collective operation;
     unsigned mask;
     int source_lane;
     uint64_t value, result;
-    // Clock of each lane of its warp, as far as this thread has synchronised with it.
+    // The vector clock of this thread: for each lane of its warp, the clock at the last synchronisation with the lane.
     uint32_t clocks[WARP];
 #ifdef CUDA_ON_HOST_UCONTEXT
     ucontext_t context;
 #endif
 };
 
-struct Buffer {  // memory a launch may touch
+struct Buffer {  // memory that a launch may access
     uintptr_t begin;
     size_t bytes;
     const char* name;
@@ -61,12 +62,12 @@ struct AddressRange {
     bool contains(uintptr_t address) const { return address >= begin && address < end; }
 };
 
-extern Fiber launcher;  // the context that starts the blocks
+extern Fiber launcher;  // the context of launch_kernel(), which starts the blocks
 extern char* stacks;
 AddressRange library_segments();
 AddressRange static_shared();
 
-// The checker; without it (checks.cpp compiled with CUDA_ON_HOST_CHECK=0) these do nothing.
+// The functions of the checker. They do nothing if checks.cpp is compiled with CUDA_ON_HOST_CHECK=0.
 void checker_starts_launch(const Launch& launch);
 void checker_starts_block();
 void checker_ends_block();
