@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The evaluation of a batch: bind what rows share, run rows at the same time or one after the other, and keep memory
-// between calls.
+// The evaluation of a batch: bind the values that rows share, run rows at the same time or one after the other, and
+// keep memory between calls.
 //
 // Determinism: rows are summed in fixed blocks of rows, so results are the same bits for any number of threads.
 #include "cpu/plan.hpp"
@@ -205,9 +205,9 @@ void Engine<T>::add_summed_runs(const Call& call) const {
                       call.request.gradients);
 }
 
-// Find what an earlier call for values left. A training step asks for values and then for gradients of the same rows.
-// The call for gradients uses the bound values, tables and last states of the call for values. A call for values uses
-// only the memory of the last states.
+// Find the last states of an earlier call for values. A training step asks for values and then for gradients of the
+// same rows. The call for gradients uses the bound values, tables and last states of the call for values. A call for
+// values uses only the memory of the last states.
 template <class T>
 void Engine<T>::recall(Call& call) {
     const Request& request = call.request;
@@ -274,7 +274,7 @@ std::int64_t Engine<T>::count_steps(const Call& call) const {
     return total;
 }
 
-// Prepare what all rows need: shared angles and tables, workspaces, and diagonals of observables. The call first takes
+// Prepare the shared angles and tables, the workspaces, and the diagonals of observables. The call first takes
 // the kept items that it can use. Then other kept items are freed until at most kept_bytes are left. Then the call
 // allocates the rest.
 template <class T>
