@@ -191,7 +191,7 @@ class Expectations:
             state_gradients: whether gradients of the initial states are computed, if there are initial states.
 
         Returns:
-            A `Vjp`: values (B, K), the gradient of the inputs (B, I) or None, the gradient of the weights (W,), which
+            A `Vjp` of values (B, K), the gradient of the inputs (B, I) or None, the gradient of the weights (W,), which
             is summed over all rows, and the gradient of the initial states or None, in this order.
 
         Raises:

@@ -93,7 +93,7 @@ class Plan(ShownAsText):
 
     @property
     def num_qubits(self) -> int:
-        """n, the number of simulated qubits: the qubits that some observable can see."""
+        """n, the number of simulated qubits, which are the qubits that some observable can see."""
         return self.fused_program.num_qubits
 
     @property
@@ -128,7 +128,7 @@ class Plan(ShownAsText):
 
     @property
     def support(self) -> np.ndarray | None:
-        """Action of the observables on each circuit qubit: 0 none, 1 a diagonal, 2 any other. None: all gates stay."""
+        """Action of the observables on each qubit, 0 for none, 1 for diagonal, 2 for other; None if all gates stay."""
         return self.fused_program.support
 
     @property

@@ -57,9 +57,9 @@ class FusedEstimator(BaseEstimatorV2):
     end in measurements, circuits transpiled for large devices (idle qubits are not simulated), and observables with
     projectors ``0 1 + - r l``. ``job.metrics()`` tells what ran.
 
-    Values are exact, so they meet every target precision that a call asks for. Normal noise whose standard deviation is
-    the target precision is added only if ``default_precision`` is not zero or ``precision_mode`` is ``"emulate"``, see
-    `FusedOptions`.
+    Values are exact, so they meet every target precision that a call asks for. An estimator
+    adds normal noise, whose standard deviation is the target precision, only if ``precision_mode`` is ``"emulate"``, or
+    is ``"auto"`` and ``default_precision`` is above zero, see `FusedOptions`.
 
     >>> from qiskit import QuantumCircuit
     >>> circuit = QuantumCircuit(2)
@@ -132,9 +132,10 @@ class FusedEstimator(BaseEstimatorV2):
 
         Args:
             pubs: PUBs ``(circuit, observables[, parameter_values[, precision]])``. The circuit may be the result of
-                `compile_circuit`. Parameter values are an array (..., P), in the order of ``circuit.parameters``, which
-                Qiskit sorts by name (``w10`` before ``w2``), or a mapping of parameters, names or tuples of them to
-                values. The leading dimensions of the values are broadcast with the shape of the observables.
+                `compile_circuit`. Parameter values are an array (..., P) for P parameters, in the order of
+                ``circuit.parameters``, which Qiskit sorts by name (``w10`` before ``w2``), or a mapping of parameters,
+                names or tuples of them to values. The leading dimensions of the values are broadcast with the shape of
+                the observables.
             precision: target precision of PUBs that do not state one; None is ``default_precision``.
 
         Returns:

@@ -35,8 +35,8 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
 
     For ``psi = U(theta)|0>`` and an observable O, a gradient computes ``dE/dtheta_p = 2 Re <psi|O|dpsi/dtheta_p>`` of
     ``E = <psi|O|psi>``. The adjoint sweep brings psi and ``lam = O psi`` back through the gates. At a rotation
-    ``exp(-i alpha/2 P)``, ``dE/dalpha = Im <lam|P|psi>``, and the chain rule leads from the angles alpha to the
-    parameters.
+    ``exp(-i alpha/2 S)`` about a Pauli string S, the derivative is ``dE/dalpha = Im <lam|S|psi>``. The chain rule gives
+    the derivatives by the parameters from the derivatives by all angles alpha.
 
     It takes the place of ``ParamShiftEstimatorGradient``: ``EstimatorQNN(gradient=FusedEstimatorGradient())``,
     ``VQE(gradient=...)``. Any ``ParameterExpression`` may be an angle. If an angle has no finite derivative, such as
@@ -116,7 +116,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
 
     @property
     def fused_options(self) -> FusedOptions:
-        """The options of the engine: the gradient's own options if it has any, else the estimator's options."""
+        """The options of the engine, which are the gradient's own options if it has any, else the estimator's."""
         if self._own_options is not None:
             return self._own_options
         assert isinstance(self._estimator, FusedEstimator)
@@ -287,7 +287,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             options: options of the engine, which hold for this job, and others; all are kept in ``result.options``.
 
         Returns:
-            A job whose result is an ``EstimatorGradientResult``: ``gradients[i]`` is the i-th gradient, an array (P,).
+            A job. Its result is an ``EstimatorGradientResult``, in which ``gradients[i]`` is an array (P,).
 
         Raises:
             TypeError: for a circuit, observable or values of a wrong type, or a name that looks like a mistyped option.

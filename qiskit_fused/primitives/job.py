@@ -134,8 +134,8 @@ class FusedJob(AlgorithmJob):
         """Cancel the job: it does not begin, or stops within a second.
 
         Returns:
-            True if the job is cancelled: ``cancelled()`` is true from now on, and ``result()`` raises a RuntimeError.
-            False if the job had already ended, with a result or an error.
+            True if the job is cancelled. Then ``cancelled()`` is true, and ``result()`` raises a RuntimeError. False if
+            the job had already ended, with a result or an error.
         """
         self._check_submitted()
         assert self._cancellation is not None

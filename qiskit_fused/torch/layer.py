@@ -229,7 +229,7 @@ def expectation_values(
         shape: the dimensions of which the B rows were made, for errors.
 
     Returns:
-        Values (B, K): row b, observable k.
+        Values (B, K) for row b and observable k.
 
     Raises:
         TypeError: if ``expectations`` is no `Expectations`, or weights or inputs are no tensors.
