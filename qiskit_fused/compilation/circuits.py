@@ -197,6 +197,11 @@ class CompileCache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def candidate(self, circuit: QuantumCircuit) -> CompiledCircuit | None:
+        """Return the cached compiled circuit of an object of unchanged size; the caller has to call `describes`."""
+        entry = self._entries.get(id(circuit))
+        return entry if entry is not None and entry._fits(circuit) else None
+
     def get(self, circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
         """Compile a circuit, or return its cached compiled circuit if the circuit has not changed.
 

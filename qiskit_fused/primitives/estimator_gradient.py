@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeT
 from qiskit_fused.common.display import arguments_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
+from qiskit_fused.engines.cpu.work_beside import WorkBeside
 from qiskit_fused.execution.arguments import ordered_rows
 from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.finite_values import check_finite
@@ -28,6 +30,11 @@ from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.gradient_requests import make_batches
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.objective import Objective
+
+# A circuit is compared with its compiled form beside the sweeps if the comparison takes longer than the start of a
+# thread does, about 0.1 ms, and if a processor is idle: from 14 qubits on, all threads share a row.
+_FEWEST_GATES = 400
+_MOST_QUBITS = 13
 
 
 class FusedEstimatorGradient(BaseEstimatorGradient):
@@ -174,7 +181,8 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         ``gradients[b, k, p] = 2 Re <psi_b|O_k|dpsi_b/dtheta_p>``, or another part of it by ``derivative_type``.
 
         A call makes no job and no lists of rows. It takes about 30 us of Python beside the sweeps, and compares the
-        circuit with its compiled form, in 0.3 us per gate. Observables are recognised by identity, so keep the objects.
+        circuit with its compiled form, in 0.3 us per gate; a large circuit is compared while the engine sweeps.
+        Observables are recognised by identity, so keep the objects.
         `objective` makes a function of one point for SciPy.
 
         >>> circuit = QuantumCircuit(1)
@@ -214,7 +222,36 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         """
         if parameters is not None and not isinstance(parameters, Parameter):
             parameters = list(parameters)
-        compiled = COMPILED.get(circuit)
+        arguments = observables, parameter_values, initial_states
+        compiled = None if isinstance(circuit, CompiledCircuit) else self._compared_beside_sweeps(circuit)
+        if compiled is None:
+            return self._value_and_gradient(COMPILED.get(circuit), arguments, parameters)
+        with WorkBeside(partial(compiled.describes, circuit)) as comparison:
+            try:
+                results = self._value_and_gradient(compiled, arguments, parameters)
+            except Exception:
+                if comparison.result():
+                    raise  # else the error may come from the circuit as it was before
+            else:
+                if comparison.result():
+                    return results
+        return self._value_and_gradient(COMPILED.get(circuit), arguments, parameters)
+
+    def _compared_beside_sweeps(self, circuit: QuantumCircuit) -> CompiledCircuit | None:
+        """Return the compiled form of a circuit that is to be compared with it while the engine sweeps, or None."""
+        compiled = COMPILED.candidate(circuit)
+        if compiled is None or compiled.num_instructions < _FEWEST_GATES or compiled.num_qubits > _MOST_QUBITS:
+            return None
+        # A progress bar cannot begin again if the circuit has changed.
+        return compiled if self.fused_options.progress is False else None
+
+    def _value_and_gradient(
+        self,
+        compiled: CompiledCircuit,
+        arguments: tuple[Any, Any, Any],
+        parameters: Iterable[Parameter] | Parameter | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        observables, parameter_values, initial_states = arguments
         operators = circuit_observables(observables, compiled.num_qubits).operators
         values = ordered_rows(parameter_values, compiled.parameters)
         check_finite(values, compiled.parameters)

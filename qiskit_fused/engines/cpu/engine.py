@@ -15,6 +15,7 @@ from qiskit_fused.common.free_memory import free_memory, reclaimable
 from qiskit_fused.engines.checkpointing import Schedule, schedule_of
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.native_plan import native_plan
+from qiskit_fused.engines.cpu.work_beside import take_work
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import NO_STATES, Request
@@ -103,7 +104,7 @@ class CpuEngine:
             num_states,
             request.method.kept_bytes,
             *states,
-            None,
+            take_work(),
             (watch or _never) if is_long else None,
         )
         arrays = (request.columns, found.values, found.gradients, actions, *states)
