@@ -78,6 +78,12 @@ def test_every_public_name_has_an_entry_in_the_api_reference(html):
         assert known[f"qiskit_fused.{name}"].startswith("tutorials/api/")
 
 
+def test_no_docstring_of_a_property_is_cut_at_a_colon(html):
+    """Sphinx shows the words before a colon in the first line of a property's docstring as the type of the property."""
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (html / "tutorials" / "api").glob("*.html")}
+    assert pages and [name for name, text in pages.items() if re.search(r">Type<span class=.colon.>", text)] == []
+
+
 def test_pictures_and_results_of_the_benchmarks_are_in_the_html(html):
     page = (html / "benchmarks" / "README.html").read_text(encoding="utf-8")
     pictures = re.findall(r'<img [^>]*src="([^"]+\.png)"', page)
