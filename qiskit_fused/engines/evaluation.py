@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An evaluation: what an engine returns for a request, and how the evaluations of some rows are put together."""
+"""An evaluation, the result that an engine returns for a request. Evaluations of consecutive rows can be joined."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 
 
-@dataclass(eq=False)  # each call makes one of these; to make a frozen one takes 1 us more
+@dataclass(eq=False)  # not frozen, because each call makes an evaluation and a frozen one takes 1 us longer
 class Evaluation:
-    """What an engine returns for a `Request`; nobody changes it.
+    """The result of a `Request`. After an engine has returned an evaluation, it is never changed.
 
     Attributes:
         values: float64 (N,), the expectation value of each pair of a row and an observable.
-        gradients: float64 (N, C), 2 Re <psi|O|d psi/d column> (with ``imaginary``: 2 Im), or None if not asked for;
-            (B, C) where `Request.gradients_are_per_row`. On a CUDA device, without the columns that are summed.
-        stats: what ran: kernels, sweeps, chunks, bytes allocated (on a GPU: predicted for the largest chunk) and, with
-            gradient, the name of the method and the states it kept per row (1 with "reverse").
-        state_gradients: complex128 (N, 2**n) or (B, 2**n), as gradients: G with d value = Re sum conj(G) d psi of the
-            initial state; None if not asked for. On a CUDA device, in the number format of the request.
-        final_states: complex128 (B, 2**n) on the host, or None if not asked for.
-        sums: float64 (columns that are summed,), for a request on a CUDA device: gradients summed over all rows. For a
-            request on the host, the sums are in a row of ``gradients``, and this is None.
+        gradients: float64 (N, C), 2 Re <psi|O|d psi/d column>, or 2 Im for an ``imaginary`` request; (B, C) if
+            `Request.gradients_are_per_row`. On a CUDA device, the summed columns are left out. None without gradients.
+        stats: what the engine ran: kernels, sweeps, chunks, bytes allocated (on a GPU: predicted for the largest
+            chunk). With gradients also the name of the method, and the states it kept per row (1 with "reverse").
+        state_gradients: (N, 2**n) or (B, 2**n), like ``gradients``: G with d value = Re sum conj(G) d psi of the
+            initial state; complex128 on the host, the number format of the request on a CUDA device. None if the
+            request does not ask for them.
+        final_states: complex128 (B, 2**n) on the host; None if the request does not ask for them.
+        sums: float64 (number of summed columns,), the gradients summed over all rows, for a request on a CUDA device.
+            None for a request on the host, where a row of ``gradients`` has the sums.
     """
 
     values: Any
@@ -35,7 +36,10 @@ class Evaluation:
 
 
 def join(evaluations: list[Evaluation]) -> Evaluation:
-    """Put the evaluations of rows that follow each other one behind the other; stats are those of the first."""
+    """Return the evaluation of all rows, from evaluations of consecutive blocks of rows.
+
+    The stats are the stats of the first block.
+    """
     if len(evaluations) == 1:
         return evaluations[0]
     joined: dict[str, Any] = {}

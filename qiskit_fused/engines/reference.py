@@ -1,17 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference engine: one original gate at a time, with NumPy. Slow and meant to be obviously right.
+"""The reference engine: the definition of values and gradients, one original gate at a time, with NumPy.
 
-Values: ``psi = U_G ... U_1 psi_0``, ``value = <psi|O|psi>``. Gradients (adjoint): with ``lam = O psi`` and both pulled
-back gate by gate, an angle v of gate g with ``dU_g/dv = -i/2 G U_g`` adds
+The engine is slow and meant to be obviously right; tests compare the fast engines with it. A row of angles sets the
+gates U_1 ... U_G of a circuit, and observable k is a sum of terms. The states and the value are
 
-    2 <psi|O|d psi/dv> = -i <lam_g| G - mean(G) |psi_g>
+    psi_0 = |0...0> or an initial state,    psi_g = U_g psi_(g-1),    value = <psi_G| O_k |psi_G>.
 
-to its column, where ``psi_g, lam_g`` are the states just after gate g; the mean drops global phases.
+Gradients follow from the adjoint states, which start from the final state and go back gate by gate:
+
+    lambda_G = O_k psi_G,    lambda_(g-1) = U_g^dagger lambda_g.
+
+An angle v of gate g has a generator A, defined by ``d U_g / dv = -i/2 A U_g``. Its complex derivative is
+
+    2 <psi_G| O_k |d psi_G / dv> = -i <lambda_g| A - mean(A) |psi_g>,    mean(A) = trace(A) / 2**num_qubits.
+
+The mean of a generator moves the global phase of the state alone, so the definition leaves it out. An angle is an
+offset plus a coefficient times a column; the derivative for a column sums coefficient times derivative over its angles.
+The gradient of the value is the real part of this sum, and an ``imaginary`` gradient is the imaginary part.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -19,127 +29,41 @@ from qiskit_fused.common.bits import spread
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import Request
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.lowering.gate_table import apply_gate, gate_generators, gate_matrix
 from qiskit_fused.options.method import REVERSE
+from qiskit_fused.program.observables import Observables, TermMasks
 from qiskit_fused.program.program import Gate, Program
-
-if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import FusedProgram
-    from qiskit_fused.program.observables import Observables, TermMasks
 
 
 class ReferenceEngine:
-    """The oracle of the test-suite. It uncomputes, whatever the method."""
+    """The slow engine of the tests. It holds one state of a row, and uncomputes it under every method."""
 
     def evaluate(
         self, plan: FusedProgram, observables: Observables, request: Request, watch: Watch | None = None
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
-        program, columns, pairs = plan.program, request.columns, request.pairs
+        program, pairs = plan.program, request.pairs
         terms = observables.restrict(program.wires)
-        found, rows = _empty_evaluation(plan, request), _simulated_rows(request)
+        evaluation, rows = _empty_evaluation(plan, request), _simulated_rows(request)
         steps = _Steps(watch, len(program.gates) * _count_sweeps(request, len(rows)))
         for row in rows:
-            mine = np.flatnonzero(pairs.row == row)
-            psi = final_state(program, columns[row], request.dtype, steps, _initial_state(plan, request, row))
-            lams = [apply_observable(terms, observable, psi) for observable in pairs.observable[mine]]
-            found.values[mine] = [np.vdot(psi, lam).real for lam in lams]
-            if found.final_states is not None:
-                found.final_states[row] = psi[_final_order(plan)]
-            if request.gradient is None:
-                continue
-            place = [row] if request.gradients_are_per_row else mine
-            lams = _adjoint_states(plan, request, row, mine, psi, lams)
-            derivatives, lams = _pull_back(program, columns[row], psi, lams, steps)
-            found.gradients[place] = derivatives.imag if request.imaginary else derivatives.real
-            if found.state_gradients is not None:
-                seen = spread(_simulated(plan))
-                found.state_gradients[place] = [(2j if request.imaginary else 2) * lam[seen] for lam in lams]
-        found.stats = {
-            "device": "reference",
-            "kernels": "numpy",
-            "dtype": request.dtype,
-            "rows": len(rows),
-            "sweeps": 1,
-        }
-        if request.gradient is not None:
-            found.stats |= {"sweeps": 3, "method": REVERSE.name, "states": 1}
-        return found
+            columns, pairs_of_row = request.columns[row], np.flatnonzero(pairs.row == row)
+            psi = final_state(program, columns, request.dtype, steps, _initial_state(plan, request, row))
+            lams = [apply_observable(terms, observable, psi) for observable in pairs.observable[pairs_of_row]]
+            evaluation.values[pairs_of_row] = [np.vdot(psi, lam).real for lam in lams]
+            if evaluation.final_states is not None:
+                evaluation.final_states[row] = psi[_final_order(plan)]
+            if request.gradient is not None:
+                lams = _adjoint_states(plan, request, row, pairs_of_row, psi, lams)
+                derivatives, initial_lams = _pull_back(program, columns, psi, lams, steps)
+                places = [row] if request.gradients_are_per_row else pairs_of_row
+                _store_gradients(evaluation, plan, request, places, derivatives, initial_lams)
+        evaluation.stats = _stats(request, len(rows))
+        return evaluation
 
 
-def _empty_evaluation(plan: FusedProgram, request: Request) -> Evaluation:
-    """Return an evaluation whose arrays are zeros; values and gradients of rows without pairs stay so."""
-    found = Evaluation(np.zeros(request.num_pairs))
-    if request.gradient is not None:
-        found.gradients = np.zeros((request.num_gradients, request.num_columns))
-    if request.wants_state_gradients:
-        found.state_gradients = np.zeros((request.num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
-    if request.boundary.final:
-        found.final_states = np.zeros((request.num_rows, 1 << plan.num_qubits), dtype=np.complex128)
-    return found
-
-
-def _simulated_rows(request: Request) -> list[int]:
-    """Return the rows with pairs, or all where final states go in or come out."""
-    if request.boundary.final or request.boundary.final_cotangents is not None:
-        return list(range(request.num_rows))
-    return np.unique(request.pairs.row).tolist()
-
-
-def _count_sweeps(request: Request, num_rows: int) -> int:
-    """Count the states that are swept over all gates: psi there, and with gradients psi and each lam back."""
-    if request.gradient is None:
-        return num_rows
-    return 2 * num_rows + (num_rows if request.gradients_are_per_row else request.num_pairs)
-
-
-def _initial_state(plan: FusedProgram, request: Request, row: int) -> np.ndarray | None:
-    """Return the state of all active qubits that a row brings, with qubits that the plan leaves out in |0>."""
-    given = request.boundary.initial
-    if given is None:
-        return None
-    state = given[row if len(given) > 1 else 0]
-    psi = np.zeros(1 << plan.program.num_qubits, dtype=state.dtype)
-    psi[spread(_simulated(plan))] = state
-    return psi
-
-
-def _adjoint_states(
-    plan: FusedProgram, request: Request, row: int, mine: np.ndarray, psi: np.ndarray, lams: list[np.ndarray]
-) -> list[np.ndarray]:
-    """Return what is pulled back: O psi of each pair, their weighted sum, or half the cotangent of the final state."""
-    if request.cotangents is not None:
-        weights = request.cotangents[mine].astype(psi.real.dtype)
-        return [np.sum([weight * lam for weight, lam in zip(weights, lams)], axis=0)]
-    cotangents = request.boundary.final_cotangents
-    if cotangents is None:
-        return lams
-    lam = np.zeros_like(psi)  # lam = O psi makes 2 Re <lam|d psi>; a cotangent G of the state, Re <G|d psi>
-    lam[_final_order(plan)] = cotangents[row] / 2
-    return [lam]
-
-
-class _Steps:
-    """Tells a watch about gates applied to states."""
-
-    def __init__(self, watch: Watch | None = None, total: int = 0):
-        self._watch, self._total, self._done = watch, total, 0
-
-    def count(self, number: int) -> None:
-        self._done += number
-        if self._watch is not None and self._watch(self._done, self._total):
-            raise RuntimeError("the evaluation was cancelled.")
-
-
-def _simulated(plan: FusedProgram) -> list[int]:
-    """Return the active qubit of each bit of the plan."""
-    return [int(np.flatnonzero(plan.start_bits == bit)[0]) for bit in range(plan.num_qubits)]
-
-
-def _final_order(plan: FusedProgram) -> np.ndarray:
-    """Return the amplitude of the program's final state that each amplitude of the plan's is."""
-    bits = plan.wires[plan.wires >= 0]
-    return spread(plan.program.wires[plan.wires >= 0][np.argsort(bits)].tolist())
+# The mathematics: one row, and states on the wires of the program.
 
 
 def final_state(
@@ -147,13 +71,21 @@ def final_state(
     columns: np.ndarray,
     dtype: str = "complex128",
     steps: _Steps | None = None,
-    start: np.ndarray | None = None,
+    initial: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the statevector (2**num_qubits,) for one row of columns (C,), on the wires `Program.wires`."""
-    if start is None:
-        start = program.initial_state
-    if start is not None:
-        psi = start.astype(dtype)
+    """Return ``psi_G = U_G ... U_1 psi_0``, complex (2**num_qubits,), on the wires `Program.wires`.
+
+    Args:
+        program: the circuit.
+        columns: float64 (C,), the columns of one row.
+        dtype: number format of the amplitudes.
+        steps: counts the gates.
+        initial: psi_0, (2**num_qubits,); None is the initial state of the program, by default ``|0...0>``.
+    """
+    if initial is None:
+        initial = program.initial_state
+    if initial is not None:
+        psi = initial.astype(dtype)
     else:
         psi = np.zeros(1 << program.num_qubits, dtype=dtype)
         psi[0] = 1.0
@@ -165,7 +97,7 @@ def final_state(
 
 
 def angle_values(gate: Gate, columns: np.ndarray) -> list[float]:
-    """Return the angles of a gate in radians for one row of columns (C,)."""
+    """Return ``offset + coefficient * column`` for each angle of a gate, in radians, for one row of columns (C,)."""
     return [
         angle.offset + (angle.coefficient * float(columns[angle.column]) if angle.column >= 0 else 0.0)
         for angle in gate.angles
@@ -194,14 +126,18 @@ def parity(words: np.ndarray) -> np.ndarray:
 def _pull_back(
     program: Program, columns: np.ndarray, psi: np.ndarray, lams: list[np.ndarray], steps: _Steps
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return 2 <psi|O_k|d psi/d column>, complex (len(lams), C), and the lams at the start."""
+    """Pull psi_G and the adjoint states lambda_G back to the start of the circuit, and sum the derivatives.
+
+    Returns:
+        The derivatives, complex128 (len(lams), C): for each adjoint state and each column, the sum over the angles v of
+        the column of ``coefficient * -i <lambda_g| A - mean(A) |psi_g>``. Then the adjoint states lambda_0.
+    """
     derivatives = np.zeros((len(lams), len(columns)), dtype=complex)
     for gate in reversed(program.gates):
         values = angle_values(gate, columns)
         for angle, generator in zip(gate.angles, gate_generators(gate, values)):
             if angle.column >= 0:
-                mean = np.trace(generator).real / len(generator) / 2 ** len(gate.controls)
-                moved = apply_gate(psi, generator, gate, elsewhere=0.0) - psi.dtype.type(mean) * psi
+                moved = _apply_generator(generator, gate, psi)
                 overlaps = [np.vdot(lam, moved) for lam in lams]
                 derivatives[:, angle.column] += angle.coefficient * -1j * np.array(overlaps)
         inverse = gate_matrix(gate, values).conj().T
@@ -209,3 +145,135 @@ def _pull_back(
         lams = [apply_gate(lam, inverse, gate) for lam in lams]
         steps.count(1 + len(lams))
     return derivatives, lams
+
+
+def _apply_generator(generator: np.ndarray, gate: Gate, psi: np.ndarray) -> np.ndarray:
+    """Return ``(A - mean(A)) psi``. The generator of a controlled gate is zero where a control is not in its state."""
+    mean = np.trace(generator).real / len(generator) / 2 ** len(gate.controls)
+    return apply_gate(psi, generator, gate, elsewhere=0.0) - psi.dtype.type(mean) * psi
+
+
+# The bookkeeping: which rows are simulated, which adjoint states a row has, and where its gradients are stored.
+
+
+class _Steps:
+    """Counts the gates applied to states, and reports them to a watch."""
+
+    def __init__(self, watch: Watch | None = None, total: int = 0):
+        self._watch, self._total, self._done = watch, total, 0
+
+    def count(self, number: int) -> None:
+        self._done += number
+        if self._watch is not None and self._watch(self._done, self._total):
+            raise RuntimeError("the evaluation was cancelled.")
+
+
+def _simulated_rows(request: Request) -> list[int]:
+    """Return the rows that have pairs; all rows if the request has final states or their cotangents."""
+    if request.boundary.final or request.boundary.final_cotangents is not None:
+        return list(range(request.num_rows))
+    return np.unique(request.pairs.row).tolist()
+
+
+def _count_sweeps(request: Request, num_rows: int) -> int:
+    """Count how often a state goes through all gates: psi forward, and with gradients psi and each lambda back."""
+    if request.gradient is None:
+        return num_rows
+    return 2 * num_rows + (num_rows if request.gradients_are_per_row else request.num_pairs)
+
+
+def _empty_evaluation(plan: FusedProgram, request: Request) -> Evaluation:
+    """Return an evaluation whose arrays are zeros. The gradients of rows without pairs remain zeros."""
+    evaluation = Evaluation(np.zeros(request.num_pairs))
+    if request.gradient is not None:
+        evaluation.gradients = np.zeros((request.num_gradients, request.num_columns))
+    if request.wants_state_gradients:
+        evaluation.state_gradients = np.zeros((request.num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
+    if request.boundary.final:
+        evaluation.final_states = np.zeros((request.num_rows, 1 << plan.num_qubits), dtype=np.complex128)
+    return evaluation
+
+
+def _initial_state(plan: FusedProgram, request: Request, row: int) -> np.ndarray | None:
+    """Return the initial state of a row on all wires of the program, or None if the request has no initial states.
+
+    Wires that the plan leaves out are in |0>.
+    """
+    initial = request.boundary.initial
+    if initial is None:
+        return None
+    state = initial[row if len(initial) > 1 else 0]
+    psi = np.zeros(1 << plan.program.num_qubits, dtype=state.dtype)
+    psi[_initial_order(plan)] = state
+    return psi
+
+
+def _adjoint_states(
+    plan: FusedProgram,
+    request: Request,
+    row: int,
+    pairs_of_row: np.ndarray,
+    psi: np.ndarray,
+    applied: list[np.ndarray],
+) -> list[np.ndarray]:
+    """Return the adjoint states lambda_G of one row.
+
+    Without cotangents these are ``O_k psi_G``, one for each pair. Cotangents w of pairs make one adjoint state, ``sum_k
+    w_k O_k psi_G``. A cotangent G of the final state makes ``G / 2``, because ``lambda_G = O psi_G`` stands for the
+    derivative ``2 Re <lambda_G|d psi_G>``, and G stands for ``Re <G|d psi_G>``.
+
+    Args:
+        plan: the fused program.
+        request: all rows and pairs.
+        row: the row.
+        pairs_of_row: the indices of its pairs.
+        psi: psi_G.
+        applied: ``O_k psi_G`` for each pair of the row.
+    """
+    if request.cotangents is not None:
+        weights = request.cotangents[pairs_of_row].astype(psi.real.dtype)
+        return [np.sum([weight * state for weight, state in zip(weights, applied)], axis=0)]
+    final_cotangents = request.boundary.final_cotangents
+    if final_cotangents is None:
+        return applied
+    lam = np.zeros_like(psi)
+    lam[_final_order(plan)] = final_cotangents[row] / 2
+    return [lam]
+
+
+def _store_gradients(
+    evaluation: Evaluation,
+    plan: FusedProgram,
+    request: Request,
+    places: list[int] | np.ndarray,
+    derivatives: np.ndarray,
+    initial_lams: list[np.ndarray],
+) -> None:
+    """Write the gradients of one row to their places, which are its row or the indices of its pairs.
+
+    The gradient of the initial state is ``G = 2 lambda_0``, so that ``d value = Re sum conj(G) d psi_0``.
+    """
+    evaluation.gradients[places] = derivatives.imag if request.imaginary else derivatives.real
+    if evaluation.state_gradients is not None:
+        factor = 2j if request.imaginary else 2
+        order = _initial_order(plan)
+        evaluation.state_gradients[places] = [factor * lam[order] for lam in initial_lams]
+
+
+def _initial_order(plan: FusedProgram) -> np.ndarray:
+    """Return int (2**num_qubits of the plan,): amplitude i of a plan's initial state is amplitude order[i] of psi_0."""
+    qubit_of_bit = [int(np.flatnonzero(plan.start_bits == bit)[0]) for bit in range(plan.num_qubits)]
+    return spread(qubit_of_bit)
+
+
+def _final_order(plan: FusedProgram) -> np.ndarray:
+    """Return int (2**num_qubits of the plan,): amplitude i of a plan's final state is amplitude order[i] of psi_G."""
+    bits = plan.wires[plan.wires >= 0]
+    return spread(plan.program.wires[plan.wires >= 0][np.argsort(bits)].tolist())
+
+
+def _stats(request: Request, num_rows: int) -> dict[str, Any]:
+    stats = {"device": "reference", "kernels": "numpy", "dtype": request.dtype, "rows": num_rows, "sweeps": 1}
+    if request.gradient is not None:
+        stats |= {"sweeps": 3, "method": REVERSE.name, "states": 1}
+    return stats

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request: what one evaluation is asked, from the primitives down to the engines, and what an engine can tell of it.
+"""The request of one evaluation, from the primitives down to the engines.
 
 Primitives make a request, execution cuts it into rows and observables, and an engine answers it with an `Evaluation`.
-Which columns differ between rows, what a gradient belongs to, and which pairs belong to which rows is decided here.
+This module alone decides which columns differ between rows, whether a gradient belongs to a row or to a pair, and which
+pairs belong to a block of rows.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ from qiskit_fused.options.method import REVERSE, Method
 
 
 class Pairs(NamedTuple):
-    """Pairs of a row and an observable, sorted by row, each pair once.
+    """N pairs of a row and an observable, sorted by row; each pair occurs once.
 
     Attributes:
-        row: int32 (N,), ascending.
-        observable: int32 (N,).
+        row: int32 (N,), the row of each pair, ascending.
+        observable: int32 (N,), the observable of each pair.
     """
 
     row: np.ndarray
     observable: np.ndarray
 
     def of_rows(self, rows: slice) -> slice:
-        """Return which pairs belong to some rows."""
+        """Return the slice of the pairs that belong to a slice of the rows."""
         begin, end = np.searchsorted(self.row, (rows.start, rows.stop)).tolist()
         return slice(begin, end)
 
 
 NO_PAIRS = Pairs(np.zeros(0, np.int32), np.zeros(0, np.int32))
-_ALL_PAIRS: BoundedCache[Pairs] = BoundedCache(32 << 20)
+_ALL_PAIRS: BoundedCache[Pairs] = BoundedCache(32 << 20)  # results of `all_pairs`; the bound is in bytes
 
 
 def all_pairs(num_rows: int, num_observables: int) -> Pairs:
-    """Return all pairs of rows and observables, as read-only arrays; small ones are kept."""
+    """Return all pairs of rows and observables, as read-only arrays. The pairs of small batches are cached."""
     key = num_rows, num_observables
     pairs = _ALL_PAIRS.get(key)
     if pairs is None:
@@ -52,17 +53,19 @@ def all_pairs(num_rows: int, num_observables: int) -> Pairs:
 
 
 class GradientRequest(NamedTuple):
-    """Which gradients are wanted.
+    """The gradients of a request.
 
     Attributes:
-        cotangents: float64 (N,), a weight for each pair; gradients are then those of the weighted sum of the pairs of
-            each row (a vector-Jacobian product), zero for rows without pairs. None: each pair has a gradient.
-        imaginary: 2 Im <psi|O|d psi> in the place of 2 Re <psi|O|d psi>; generators are taken as traceless.
-        summed: bool (C,), columns of which only the sum of the gradients over all rows matters, where each row has one
-            gradient. An engine may give the sum to any row, and zeros to the others. None: no column.
-        unused: bool (C,), columns whose gradients do not matter. None: no column.
-        of_initial_states: whether gradients of the initial states of rows are wanted too, and those of parameters that
-            are amplitudes of initial states.
+        cotangents: float64 (N,), a weight for each pair. Each row then has one gradient, the gradient of the weighted
+            sum of the values of its pairs (a vector-Jacobian product); it is zero for rows without pairs. None: each
+            pair has one gradient.
+        imaginary: whether gradients are 2 Im <psi|O|d psi>, with traceless generators, instead of 2 Re <psi|O|d psi>.
+        summed: bool (C,), columns for which the caller uses only the sum of the gradients over all rows. This has a
+            meaning only where each row has one gradient. An engine may give the sum to any row, and zeros to the other
+            rows. None: no column.
+        unused: bool (C,), columns whose gradients the caller does not use. None: no column.
+        of_initial_states: whether gradients of the initial states of rows are returned too, and gradients of parameters
+            that are amplitudes of initial states.
     """
 
     cotangents: Any = None
@@ -73,19 +76,21 @@ class GradientRequest(NamedTuple):
 
 
 class BoundaryStates(NamedTuple):
-    """Statevectors at both ends of a circuit: states that rows bring, and states that are wanted.
+    """Statevectors at both ends of a circuit: initial states of rows, and final states or their cotangents.
 
-    Engines take and return states complex128 on the bits of the plan.
+    Engines take and return complex128 states on the n bits of the plan. Final states and their cotangents need a plan
+    that leaves no gate out.
 
     Attributes:
-        initial: (B, 2**n), or (1, 2**n) for all rows, normalised: where rows start, for a plan that takes states.
-        final: return ``Evaluation.final_states``, up to a global phase that is the same whenever an engine runs this
-            plan from this start. For a plan that leaves no gate out.
-        final_cotangents: (B, 2**n), with a gradient, without pairs, and not with ``imaginary``: G of the final state of
-            each row, in the place of observables. Gradients are then those of ``Re sum conj(G) psi``, one for each
-            row. For a plan that leaves no gate out; G has the global phase of ``final``.
-        on_circuit_qubits: whether ``initial`` is as users give it, real or complex and on all qubits of the circuit.
-            `execution.initial_states` brings such states to the bits of the plan; engines never see them.
+        initial: (B, 2**n), the normalised initial state of each row, or (1, 2**n), the initial state of all rows. It is
+            given if and only if `FusedProgram.takes_states` is true.
+        final: whether ``Evaluation.final_states`` is returned. Its global phase is arbitrary, but always the same when
+            an engine runs this plan from this initial state.
+        final_cotangents: (B, 2**n), a cotangent G of the final state psi of each row, in the place of observables. Each
+            row then has one gradient, the gradient of ``Re sum conj(G) psi``, where psi has the global phase of
+            ``final``. Such a request has a gradient, no pairs, and no ``imaginary``.
+        on_circuit_qubits: whether ``initial`` has the form of the user: real or complex, on all qubits of the circuit.
+            `execution.initial_states` converts such states to the bits of the plan; engines never see them.
     """
 
     initial: Any = None
@@ -98,7 +103,7 @@ NO_STATES = BoundaryStates()
 
 
 class _Fields(NamedTuple):
-    """The fields of a `Request`: a NamedTuple takes 0.4 us to make, a frozen dataclass 1.2 us."""
+    """The fields of a `Request`. Making a NamedTuple takes 0.4 us; making a frozen dataclass takes 1.2 us."""
 
     columns: Any
     pairs: Pairs
@@ -110,39 +115,40 @@ class _Fields(NamedTuple):
 
 
 class Request(_Fields):
-    """B rows of numbers, N pairs of a row and an observable, and what is wanted of them. Nobody changes a request.
+    """B rows of numbers and N pairs of a row and an observable. A request is never changed.
 
     Attributes:
-        columns: float64 (B, C), the columns of the program in each row (see `Program.columns`): an array of the host,
-            or of a CUDA device. Then cotangents and states are on this device too, and so are the answers. Where
-            a request comes from, columns are the P parameters; those of expressions follow once its rows are cut.
-        pairs: the values that are wanted.
-        gradient: the gradients that are wanted, or None.
-        boundary: states that come in and go out.
+        columns: float64 (B, C), the columns of the program in each row (see `Program.columns`), on the host or on a
+            CUDA device. Cotangents, states and results are on the same device. In a request of a primitive, the columns
+            are the P parameters; execution appends the columns of expressions after it has cut the rows.
+        pairs: the pairs whose values are returned.
+        gradient: the gradients that are returned, or None.
+        boundary: the states at both ends of the circuit.
         dtype: number format of the amplitudes, "complex64" or "complex128".
-        method: how a backward sweep gets its states; gradients are equal up to rounding.
-        may_vary: bool (C,), columns that may differ between rows where it is known beforehand, as of inputs and
-            weights. Rows then share the same gates in all batches, also where sparse inputs happen to be equal.
+        method: how a backward sweep gets its states. All methods give the same gradients, up to rounding.
+        may_vary: bool (C,), columns that may differ between rows; None if only the numbers tell. A layer knows them:
+            inputs vary and weights do not. Rows then share the same gates in all batches, even in a batch whose inputs
+            happen to be equal.
     """
 
     @property
     def num_rows(self) -> int:
-        """B, rows."""
+        """B, the number of rows."""
         return len(self.columns)
 
     @property
     def num_pairs(self) -> int:
-        """N, pairs of a row and an observable, each with a value."""
+        """N, the number of pairs; each pair has one value."""
         return len(self.pairs.row)
 
     @property
     def num_columns(self) -> int:
-        """C, columns of each row."""
+        """C, the number of columns."""
         return int(self.columns.shape[1])
 
     @property
     def is_on_device(self) -> bool:
-        """Whether arrays are on a CUDA device."""
+        """Whether the arrays of the request are on a CUDA device."""
         return not isinstance(self.columns, np.ndarray)
 
     @property
@@ -157,35 +163,35 @@ class Request(_Fields):
 
     @property
     def gradients_are_per_row(self) -> bool:
-        """Whether each row has one gradient; else each pair has one."""
+        """Whether each row has one gradient; otherwise each pair has one gradient."""
         gradient = self.gradient
         return gradient is not None and (gradient.cotangents is not None or self.boundary.final_cotangents is not None)
 
     @property
     def num_gradients(self) -> int:
-        """Rows of the array of gradients: B, N, or 0 where none are wanted."""
+        """Number of gradients: B if they are per row, N if they are per pair, 0 without gradients."""
         if self.gradient is None:
             return 0
         return self.num_rows if self.gradients_are_per_row else self.num_pairs
 
     @property
     def num_adjoint_states(self) -> int | None:
-        """The cotangents that are pulled back through the circuit, None where no gradients are wanted."""
+        """Number of adjoint states of the backward sweep, one for each gradient; None without gradients."""
         return None if self.gradient is None else self.num_gradients
 
     @property
     def wants_state_gradients(self) -> bool:
-        """Whether gradients of the initial states are wanted."""
+        """Whether gradients of the initial states are returned."""
         return self.gradient is not None and self.gradient.of_initial_states
 
     @property
     def num_state_gradients(self) -> int:
-        """Rows of the array of gradients of initial states."""
+        """Number of gradients of initial states."""
         return self.num_gradients if self.wants_state_gradients else 0
 
     @cached_property
     def summed_columns(self) -> np.ndarray | None:
-        """Bool (C,): an engine may sum the gradients of these columns over all rows. None: of no column."""
+        """Bool (C,), the columns whose gradients an engine may sum over all rows; None: no column."""
         gradient = self.gradient
         if gradient is None or gradient.summed is None or not self.gradients_are_per_row:
             return None
@@ -193,14 +199,17 @@ class Request(_Fields):
 
     @cached_property
     def varying_columns(self) -> np.ndarray:
-        """Bool (C,): columns in which some row differs from the first one. Asked of a device once."""
+        """Bool (C,), the columns in which some row differs from the first row. A device computes them once."""
         if self.num_rows <= 1 or not self.num_columns:
             return np.zeros(self.num_columns, dtype=bool)
         columns = self.columns
         return to_numpy((columns != columns[:1]).any(axis=0)) if self.is_on_device else columns_that_differ(columns)
 
     def rows(self, rows: slice) -> Request:
-        """Return the request of some rows: their pairs, counted from the first of them, cotangents and states."""
+        """Return the request of a block of rows, with their pairs, cotangents and states.
+
+        The new request numbers its rows from 0.
+        """
         if rows.start == 0 and rows.stop == self.num_rows:
             return self
         pairs = self.pairs.of_rows(rows)
