@@ -224,7 +224,7 @@ def test_what_is_kept_makes_room_where_free_memory_is_short(monkeypatch):
     kept = _cpu.kept_bytes()
     assert kept > 20 * MB
     monkeypatch.setattr(cpu, "free_memory", lambda: 16 * MB)
-    monkeypatch.setattr(cpu, "_next_look", 0.0)
+    monkeypatch.setattr(cpu, "_next_check", 0.0)
     FusedEstimator(num_threads=1).run([question(3)]).result()
     assert _cpu.kept_bytes() <= 9 * MB
 

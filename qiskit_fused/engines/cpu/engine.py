@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CPU engine: hands plans and arrays to the C++ extension and keeps what it made of them."""
+"""The CPU engine: passes plans and arrays to the C++ extension, and caches the observables that the extension made."""
 
 from __future__ import annotations
 
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,38 +19,38 @@ from qiskit_fused.engines.cpu.work_beside import take_work
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import NO_STATES, Request
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.options.method import REVERSE
-
-if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import FusedProgram
-    from qiskit_fused.program.observables import Observables, TermMasks
+from qiskit_fused.program.observables import Observables, TermMasks
 
 isa = _cpu.isa
 
 reclaimable.append(_cpu.kept_bytes)
 on_release(partial(_cpu.release_memory, 0))
 
-# Observables in the extension, for engines of any number of threads. The bound counts their arrays as well.
+# Observables of the extension, shared by all engines. The bound, in bytes, counts the arrays of the terms as well.
 _OBSERVABLES: BoundedCache[Any] = BoundedCache(1 << 30)
-_LITTLE = 16 << 20  # bytes that are kept whatever is free
-_LOOK_SECONDS = 1.0  # between two looks at the free memory, which take 0.1 ms
-_next_look = 0.0
+# Results of `_begin_of_rows` for read-only arrays; the bound is in bytes.
 _ROW_BEGINS: BoundedCache[tuple[np.ndarray, int]] = BoundedCache(32 << 20)
 
-# Longer calls than 0.1 s or so look out for Ctrl-C, beside a second thread that computes. Work is counted in rotations
-# of one amplitude, 1 ns each on one core.
-_WATCHED_WORK = 10**8
-_WORK_OF_ROW = 1000  # to begin a row, or the gradient of a pair
-_WORK_OF_ANGLE = 30  # to take the sine and cosine of one angle of one row, and to add up its gradient
-_WORK_OF_DIAGONAL = 8  # to make one element of the diagonal table of an observable
+_ALWAYS_KEPT = 16 << 20  # bytes of workspaces that the extension keeps even if no memory is free
+_CHECK_SECONDS = 1.0  # least time between two checks of the free memory, in seconds; a check takes 0.1 ms
+_next_check = 0.0
+
+# Work is counted in rotations of one amplitude; a rotation takes 1 ns on one core.
+_WATCHED_WORK = 10**8  # above this work, 0.1 s, a second thread computes, and this thread calls the watch
+_WORK_OF_ROW = 1000  # work to begin a row, or the gradient of a pair
+_WORK_OF_ANGLE = 30  # work of the sine and cosine of one angle of one row, and of the sum of its gradient
+_WORK_OF_DIAGONAL = 8  # work of one element of the diagonal table of an observable
 
 
-def _never(done: int, total: int) -> bool:
+def _watch_nothing(done: int, total: int) -> bool:
+    """Let an evaluation go on. With this watch, Ctrl-C still ends a long evaluation."""
     return False
 
 
 def fma_peak(dtype: str = "complex64", num_threads: int = 1) -> float:
-    """Measure the flop/s of multiply-adds on registers, in the real format of ``dtype``; takes about 0.1 s."""
+    """Measure the flop/s of multiply-adds on registers, in the real format of ``dtype``. Cost: about 0.1 s."""
     return float(_cpu.fma_peak(dtype == "complex64", num_threads))
 
 
@@ -58,8 +58,8 @@ class CpuEngine:
     """Fused sweeps on the CPU.
 
     Args:
-        num_threads: threads at most. Rows run side by side; a single row of 14 or more qubits is shared by threads.
-            Results do not depend on it.
+        num_threads: largest number of threads. Several rows run side by side; threads share a single row of 14 or more
+            qubits. Results are the same bits for any number of threads.
     """
 
     name = "cpu"
@@ -71,7 +71,7 @@ class CpuEngine:
         self, plan: FusedProgram, observables: Observables, request: Request, watch: Watch | None = None
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
-        _mind_free_memory()
+        _release_if_memory_is_short()
         terms = observables.restrict(plan.wires)
         gradient, boundary = request.gradient, request.boundary
         begin, num_rows_with_pairs = _begin_of_rows(request.pairs.row, request.num_rows)
@@ -82,8 +82,8 @@ class CpuEngine:
         if gradient is not None and request.method.name != REVERSE.name:
             schedule = schedule_of(request.method, num_positions(plan, imaginary=gradient.imaginary))
         num_states = 1 if schedule is None else schedule.num_states
-        found = _empty_evaluation(plan, request)
-        states = boundary.initial, boundary.final_cotangents, found.final_states, found.state_gradients
+        evaluation = _empty_evaluation(plan, request)
+        states = boundary.initial, boundary.final_cotangents, evaluation.final_states, evaluation.state_gradients
         actions = None if schedule is None else schedule.actions
         is_long = _work(plan, request, schedule, len(terms)) > _WATCHED_WORK
         native = native_plan(plan)
@@ -95,8 +95,8 @@ class CpuEngine:
             request.pairs.observable,
             request.cotangents,
             request.summed_columns,
-            found.values,
-            found.gradients,
+            evaluation.values,
+            evaluation.gradients,
             request.imaginary,
             request.dtype == "complex64",
             self.num_threads,
@@ -105,11 +105,11 @@ class CpuEngine:
             request.method.kept_bytes,
             *states,
             take_work(),
-            (watch or _never) if is_long else None,
+            (watch or _watch_nothing) if is_long else None,
         )
-        arrays = (request.columns, found.values, found.gradients, actions, *states)
+        arrays = (request.columns, evaluation.values, evaluation.gradients, actions, *states)
         num_sweeps_back = num_rows_with_pairs if request.cotangents is not None else request.num_gradients
-        found.stats = {
+        evaluation.stats = {
             "kernels": isa(),
             "num_threads": threads,
             "sweeps": native.num_sweeps * (request.num_rows + num_sweeps_back),
@@ -119,37 +119,40 @@ class CpuEngine:
             "sweep_seconds": sweep_seconds,
         }  # fmt: skip
         if gradient is not None:
-            found.stats |= {"method": request.method.name, "states": num_states}
-        return found
+            evaluation.stats |= {"method": request.method.name, "states": num_states}
+        return evaluation
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CpuEngine, (self.num_threads,)
 
 
-def _mind_free_memory() -> None:
-    """Keep no more than is free, where other processes want the memory; looks for that once a second at most."""
-    global _next_look
+def _release_if_memory_is_short() -> None:
+    """Release workspaces of the extension if it keeps more bytes than are free, because other processes need memory.
+
+    The function checks the free memory at most once in `_CHECK_SECONDS`.
+    """
+    global _next_check
     now = monotonic()
-    if now < _next_look:
+    if now < _next_check:
         return
-    _next_look = now + _LOOK_SECONDS
-    kept = _cpu.kept_bytes()
-    if kept > _LITTLE:
+    _next_check = now + _CHECK_SECONDS
+    num_bytes = _cpu.kept_bytes()
+    if num_bytes > _ALWAYS_KEPT:
         free = free_memory()
-        if free is not None and kept > free:
+        if free is not None and num_bytes > free:
             _cpu.release_memory(free // 2)
 
 
 def _empty_evaluation(plan: FusedProgram, request: Request) -> Evaluation:
-    """Return the arrays of an evaluation, for the extension to fill; gradients of rows without pairs stay zeros."""
-    found = Evaluation(np.empty(request.num_pairs))
+    """Return an evaluation whose arrays the extension fills. It leaves the gradients of rows without pairs at zero."""
+    evaluation = Evaluation(np.empty(request.num_pairs))
     if request.gradient is not None:
-        found.gradients = np.zeros((request.num_gradients, request.num_columns))
+        evaluation.gradients = np.zeros((request.num_gradients, request.num_columns))
     if request.wants_state_gradients:
-        found.state_gradients = np.zeros((request.num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
+        evaluation.state_gradients = np.zeros((request.num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
     if request.boundary.final:
-        found.final_states = np.empty((request.num_rows, 1 << plan.num_qubits), dtype=np.complex128)
-    return found
+        evaluation.final_states = np.empty((request.num_rows, 1 << plan.num_qubits), dtype=np.complex128)
+    return evaluation
 
 
 def _work(plan: FusedProgram, request: Request, schedule: Schedule | None, num_terms: int) -> int:
@@ -163,18 +166,27 @@ def _work(plan: FusedProgram, request: Request, schedule: Schedule | None, num_t
 
 
 def _begin_of_rows(rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:
-    """Return int64 (B + 1,), the pairs of row b are begin[b]:begin[b + 1], and the rows that have some."""
+    """Find the pairs of each row.
+
+    Args:
+        rows: int32 (N,), the row of each pair, ascending. Results for a read-only array are cached.
+        num_rows: B.
+
+    Returns:
+        begin, int64 (B + 1,), and the number of rows that have pairs. The pairs of row b are begin[b]:begin[b + 1].
+    """
     key = id(rows), num_rows
-    kept = None if rows.flags.writeable else _ROW_BEGINS.get(key)
-    if kept is None:
+    result = None if rows.flags.writeable else _ROW_BEGINS.get(key)
+    if result is None:
         begin = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64)
-        kept = begin, int(np.count_nonzero(np.diff(begin)))
+        result = begin, int(np.count_nonzero(np.diff(begin)))
         if not rows.flags.writeable and begin.nbytes < _ROW_BEGINS.max_bytes // 4:
-            _ROW_BEGINS.put(key, kept, begin.nbytes, rows)
-    return kept
+            _ROW_BEGINS.put(key, result, begin.nbytes, rows)
+    return result
 
 
 def _native_observables(plan: FusedProgram, terms: TermMasks) -> Any:
+    """Return the observables in the form of the extension; they are made once for each plan and set of terms."""
     key = id(terms), plan.num_qubits
     native = _OBSERVABLES.get(key)
     if native is None:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes that the CPU engine holds for a batch, known before anything is allocated.
+"""Memory of the CPU engine: the bytes of an evaluation, predicted before anything is allocated.
 
-The C++ extension counts what it allocates by the functions that allocate it: states, tables of phases, sums of
-gradients, diagonals of observables, and what it keeps of the plan. The arrays that come in and go out, and the list of
-steps of a schedule, are Python's; they are added here.
+The C++ extension predicts the bytes of its own arrays, with the functions that allocate them: states, tables of phases,
+sums of gradients, diagonals of observables, and the plan. This module adds the bytes of the arrays that Python
+allocates: the arguments, the results, and the list of steps of a schedule.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,30 +17,31 @@ from qiskit_fused import _cpu
 from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.native_plan import native_plan
+from qiskit_fused.engines.request import Request
+from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.amplitude_encoding import rows_at_once
+from qiskit_fused.program.observables import TermMasks
 
-if TYPE_CHECKING:
-    from qiskit_fused.engines.request import Request
-    from qiskit_fused.fusion.fused_program import FusedProgram
-    from qiskit_fused.program.observables import TermMasks
-
-_ACTION = 16  # bytes of an action of a schedule
-_COUNTED_QUBITS = 48  # the extension counts in 64 bits; of wider states, which no machine holds, the states alone count
+_ACTION_BYTES = 16  # bytes of one action of a schedule
+# Largest number of qubits for which the extension counts bytes, in 64-bit integers. No machine holds wider states, so
+# for wider states the prediction counts the states alone.
+_COUNTED_QUBITS = 48
 
 
 class Counts(NamedTuple):
-    """Counts of a batch, as far as its memory depends on them.
+    """The counts of a batch that determine the bytes of its evaluation.
 
     Attributes:
-        num_rows: rows of angles.
-        num_pairs: pairs of a row and an observable; some row has several where there are more than rows.
+        num_rows: number of rows of angles.
+        num_pairs: number of gradients if there are gradients, otherwise number of pairs of a row and an observable. If
+            it exceeds ``num_rows``, some row has several pairs.
         dtype: number format of the amplitudes.
-        gradient: whether gradients are wanted, float64 (num_pairs, columns).
-        imaginary: whether these are ``2 Im <psi|O|d psi>``.
-        num_flips, num_diagonals: of all observables, see `count_diagonals`.
-        state_gradients: whether gradients of start states are wanted, where rows bring them.
-        num_ends: final states, and cotangents of these, that come out or in.
-        num_values: values that come out, where a row has several and the gradient of their weighted sum.
+        gradient: whether gradients are returned, float64 (num_pairs, columns).
+        imaginary: whether gradients are ``2 Im <psi|O|d psi>``.
+        num_flips, num_diagonals: counts over all observables, see `count_diagonals`.
+        state_gradients: whether gradients of the initial states are returned, if rows have initial states.
+        num_ends: number of final states that are returned, plus number of cotangents of final states.
+        num_values: number of values if each row has one gradient, of the weighted sum of its values; otherwise 0.
     """
 
     num_rows: int = 1
@@ -56,7 +57,7 @@ class Counts(NamedTuple):
 
     @classmethod
     def of(cls, request: Request) -> Counts:
-        """Count what the request of an evaluation holds."""
+        """Return the counts of a request."""
         num_rows, num_pairs, boundary = request.num_rows, request.num_pairs, request.boundary
         return cls(
             num_rows,
@@ -70,24 +71,31 @@ class Counts(NamedTuple):
         )
 
     def part(self, num_rows: int) -> Counts:
-        """Return what a block of that many of the rows asks for."""
+        """Return the counts of a block of ``num_rows`` rows."""
         counts = ("num_pairs", "num_ends", "num_values")
         shares = {name: -(-getattr(self, name) * num_rows // self.num_rows) for name in counts}
         return self._replace(num_rows=num_rows, **shares)
 
     @property
     def most_values(self) -> int:
-        """Values that come out."""
+        """Number of values that are returned."""
         return max(self.num_pairs, self.num_values)
 
     @classmethod
     def full(cls, num_rows: int, observables: int, dtype: str, gradient: bool = True) -> Counts:
-        """Ask for all observables, each of one diagonal, in every row."""
+        """Return the counts of a request of all observables in every row, if each observable is one diagonal."""
         return cls(num_rows, num_rows * observables, dtype, gradient, False, observables, observables)
 
 
 def count_diagonals(terms: TermMasks) -> tuple[int, int]:
-    """Count the sets of flipped bits of observables, and their diagonals: a real and an imaginary one if not zero."""
+    """Count the diagonals of observables.
+
+    The terms of an observable that flip the same bits form a group. A group has a real diagonal if some coefficient has
+    a real part, and an imaginary diagonal if some coefficient has an imaginary part.
+
+    Returns:
+        The number of groups, and the number of diagonals.
+    """
     if not len(terms):
         return 0, 0
     first = np.ones(len(terms), bool)
@@ -98,7 +106,7 @@ def count_diagonals(terms: TermMasks) -> tuple[int, int]:
 
 
 class Footprint:
-    """The bytes of a plan in one number format.
+    """Predicts the bytes of evaluations of a plan in one number format.
 
     Args:
         plan: the fused program.
@@ -115,10 +123,10 @@ class Footprint:
         return _cpu.most_shared_bytes(self._native, self._is_single, num_terms)
 
     def varying_phases(self, columns: np.ndarray | None) -> tuple[int, int]:
-        """Return the bytes of the tables of phases that differ between rows, all of them and the largest.
+        """Return the bytes of all tables of phases that differ between rows, and the bytes of the largest table.
 
         Args:
-            columns: bool (C,), columns of the program that differ; None is all.
+            columns: bool (C,), the columns of the program that differ between rows; None is all columns.
         """
         return _cpu.varying_tables(self._native, self._is_single, columns)
 
@@ -127,22 +135,24 @@ class Footprint:
         return self.varying_phases(None)
 
     def side_by_side(self, num_rows: int, num_threads: int) -> tuple[int, int]:
-        """Return the rows that run side by side, each with states of its own, and the threads that work."""
+        """Return the number of rows that run side by side, each with its own states, and the number of threads used."""
         return _cpu.side_by_side(self._native, self._is_single, num_rows, num_threads)
 
     def count_states(self, counts: Counts, num_states: int = 0) -> int:
-        """Count the states of one row, lam included.
+        """Count the states of one row, the adjoint state included.
 
         Args:
-            counts: the batch.
-            num_states: states of a schedule; 0 is method "reverse", where further pairs start from a copy of psi.
+            counts: the counts of the batch.
+            num_states: number of states of a schedule; 0 is method "reverse". This method saves a copy of the final
+                state if a row has several pairs, because the sweep of each pair uncomputes the state.
         """
-        several = counts.num_pairs > counts.num_rows
-        held = num_states + 1 if num_states else 2 + several
-        return held if counts.gradient else 1
+        if not counts.gradient:
+            return 1
+        has_several_pairs = counts.num_pairs > counts.num_rows
+        return num_states + 1 if num_states else 2 + has_several_pairs
 
     def state_bytes(self, counts: Counts) -> int:
-        """Return the bytes of one state: half where it is real."""
+        """Return the bytes of one state; a real state has half the bytes of a complex one."""
         if self.plan.num_qubits > _COUNTED_QUBITS:
             return np.dtype(counts.dtype).itemsize << self.plan.num_qubits
         return _cpu.state_bytes(self._native, self._is_single, counts.imaginary, self._has_states(counts))
@@ -151,7 +161,7 @@ class Footprint:
         return self.plan.takes_states or counts.num_ends > 0
 
     def arrays(self, counts: Counts) -> int:
-        """Return the bytes of columns, values and gradients, and of start states that rows bring and theirs."""
+        """Return the bytes of the columns, values and gradients, and of the states that come in or go out."""
         columns, num_adjoint_states = self.plan.program.num_columns, counts.num_pairs * counts.gradient
         num_bytes = 8 * (counts.num_rows * columns + counts.most_values + num_adjoint_states * columns)
         num_bytes += 16 * counts.num_ends << self.plan.num_qubits
@@ -161,7 +171,7 @@ class Footprint:
         rows = rows_at_once(self.plan.num_qubits, counts.num_rows, num_adjoint_states)
         states = rows + -(-num_adjoint_states * rows // max(counts.num_rows, 1))
         if self.plan.starts is None and rows < counts.num_rows:
-            states += num_adjoint_states  # the answer, beside that of a block
+            states += num_adjoint_states  # the result of the whole batch exists beside the result of one block
         return num_bytes + (16 * states << self.plan.num_qubits)
 
     def total(
@@ -170,30 +180,30 @@ class Footprint:
         """Return the bytes of an evaluation at its peak.
 
         Args:
-            counts: the batch.
-            num_threads: threads at most.
-            num_states: states of a schedule, per row; 0 is method "reverse".
-            varying: see `varying_phases`; None takes all columns as different in each row.
+            counts: the counts of the batch.
+            num_threads: largest number of threads.
+            num_states: number of states of a schedule, per row; 0 is method "reverse".
+            varying: the result of `varying_phases`; None assumes that all columns differ in each row.
         """
-        own = self.arrays(counts)
+        num_bytes = self.arrays(counts)
         if num_states:
             positions = num_positions(self.plan, imaginary=counts.imaginary)
-            own += _ACTION * (num_steps(positions, num_states) + positions)
+            num_bytes += _ACTION_BYTES * (num_steps(positions, num_states) + positions)
         if self.plan.num_qubits > _COUNTED_QUBITS:
-            return own + self.count_states(counts, num_states) * self.state_bytes(counts)
-        of_row = -(-counts.most_values // max(counts.num_rows, 1))
-        one_by_one = counts.gradient and not counts.num_values
+            return num_bytes + self.count_states(counts, num_states) * self.state_bytes(counts)
+        values_of_row = -(-counts.most_values // max(counts.num_rows, 1))
+        gradient_per_pair = counts.gradient and not counts.num_values
         all_tables, largest_table = varying or self._all_varying
-        return own + _cpu.predict(
+        return num_bytes + _cpu.predict(
             self._native,
             self._is_single,
             num_rows=counts.num_rows,
-            values_per_row=1 if one_by_one else of_row,
+            values_per_row=1 if gradient_per_pair else values_of_row,
             gradient=counts.gradient,
             imaginary=counts.imaginary,
             has_states=self._has_states(counts),
             starts_given=self.plan.takes_states,
-            saves_psi=one_by_one and not num_states and of_row > 1,
+            saves_psi=gradient_per_pair and not num_states and values_of_row > 1,
             num_states=max(num_states, 1),
             num_threads=num_threads,
             varying_tables=all_tables,

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from qiskit_fused import _cpu
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.engines.cpu.costs import chunk_bits, num_sweeps
-
-if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.fusion.fused_program import FusedProgram
 
 
 class NativePlan(NamedTuple):
-    """A fused program in the extension, and the sweeps of its forward pass."""
+    """A fused program in the form of the extension.
+
+    Attributes:
+        plan: the object of the extension.
+        num_sweeps: number of sweeps of a forward pass.
+    """
 
     plan: Any
     num_sweeps: int
@@ -25,7 +28,7 @@ _PLANS: BoundedCache[NativePlan] = BoundedCache(1 << 30)
 
 
 def native_plan(plan: FusedProgram) -> NativePlan:
-    """Return a fused program as the extension keeps it, made once."""
+    """Return a fused program in the form of the extension; it is made once for each fused program."""
     native = _PLANS.get(id(plan))
     if native is None:
         made = _cpu.make_plan(
