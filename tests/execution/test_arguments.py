@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every entry point takes: compiled circuits, values by name, one observable or a list, none for Z on all."""
+"""Every entry point takes compiled circuits, values by name, and one observable, a list of observables or None."""
 
 import copy
 import pickle
@@ -39,7 +39,7 @@ def make_circuit():
 CIRCUIT, OBSERVABLE = make_circuit(), SparsePauliOp(["ZZ", "XI"], [1.0, 0.5])
 ROWS = np.random.default_rng(0).normal(size=(3, 14))
 GRADIENT = FusedEstimatorGradient()
-# circuit.parameters: w0, w1, w10, w11, w2, ..., w9, x[0], x[1]
+# The order of circuit.parameters is w0, w1, w10, w11, w2, ..., w9, x[0], x[1].
 BY_ORDER = {parameter: ROWS[:, column] for column, parameter in enumerate(CIRCUIT.parameters)}
 
 
@@ -47,7 +47,7 @@ def network(circuit):
     return FusedEstimatorQNN(circuit=circuit, observables=[OBSERVABLE], input_params=X, weight_params=W)
 
 
-# Each calls an entry point with a circuit, and returns arrays.
+# Each function calls one entry point with a circuit, and returns arrays.
 ENTRY_POINTS = {
     "value_and_gradient": lambda circuit: GRADIENT.value_and_gradient(circuit, OBSERVABLE, ROWS),
     "run": lambda circuit: GRADIENT.run([circuit] * 3, [OBSERVABLE] * 3, ROWS).result().gradients,
@@ -67,18 +67,19 @@ ENTRY_POINTS = {
 }
 
 
-def assert_same(found, expected):
+def assert_same(actual, expected):
     """Compare arrays, or tuples of arrays."""
-    for mine, theirs in zip(*(one if isinstance(one, tuple) else (one,) for one in (found, expected))):
-        np.testing.assert_array_equal(mine, theirs)
+    pairs = zip(actual, expected) if isinstance(actual, tuple) else [(actual, expected)]
+    for array, expected_array in pairs:
+        np.testing.assert_array_equal(array, expected_array)
 
 
 @pytest.mark.parametrize("copies", [None, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
 @pytest.mark.parametrize("call", ENTRY_POINTS.values(), ids=ENTRY_POINTS)
-def test_a_compiled_circuit_goes_where_a_circuit_goes(call, copies):
+def test_a_compiled_circuit_is_taken_wherever_a_circuit_is(call, copies):
     circuit = make_circuit()
     compiled = compile_circuit(circuit)
-    circuit.x(0)  # a change that does not reach it
+    circuit.x(0)  # the compiled circuit does not change
     if copies is not None:
         compiled = copies(compiled)
     assert_same(call(compiled), call(CIRCUIT))
@@ -94,7 +95,7 @@ def test_subclasses_of_circuits_are_circuits():
         assert_same(call(circuit), call(CIRCUIT))
 
 
-def test_a_pub_of_a_compiled_circuit_has_its_metadata_and_upstreams_refusals():
+def test_a_pub_of_a_compiled_circuit_has_the_metadata_and_the_errors_of_its_circuit():
     compiled = compile_circuit(CIRCUIT)
     result = FusedEstimator().run([(compiled, "ZZ", ROWS)]).result()[0]
     assert result.metadata["circuit_metadata"] == {"name": "test"}
@@ -124,14 +125,14 @@ def test_a_worker_is_not_sent_the_circuit():
     assert compiled.circuit == CIRCUIT and sent.metadata == {}
     with pytest.raises(ValueError, match=r"CompiledCircuit\(2 qubits.* holds no circuit; give the QuantumCircuit"):
         network(sent)
-    found = GRADIENT.value_and_gradient(sent, OBSERVABLE, ROWS)[1]
-    np.testing.assert_array_equal(found, GRADIENT.value_and_gradient(CIRCUIT, OBSERVABLE, ROWS)[1])
+    actual = GRADIENT.value_and_gradient(sent, OBSERVABLE, ROWS)[1]
+    np.testing.assert_array_equal(actual, GRADIENT.value_and_gradient(CIRCUIT, OBSERVABLE, ROWS)[1])
 
 
 # --- values by name ---
 
 
-def test_names_decide_and_the_order_of_a_circuit_is_by_name():
+def test_values_by_name_need_no_order_and_parameters_of_a_circuit_are_sorted_by_name():
     assert [parameter.name for parameter in CIRCUIT.parameters][:4] == ["w0", "w1", "w10", "w11"]
     weights = np.arange(12.0)
     by_name = GRADIENT.value_and_gradient(CIRCUIT, OBSERVABLE, {tuple(W): weights, X: ROWS[:, :2]})
@@ -150,24 +151,24 @@ NAMED = {
 
 
 @pytest.mark.parametrize("named", NAMED.values(), ids=NAMED)
-def test_values_by_name_go_where_values_go(named):
-    for found, expected in zip(
+def test_values_by_name_are_taken_wherever_arrays_of_values_are(named):
+    for actual, expected in zip(
         GRADIENT.value_and_gradient(CIRCUIT, OBSERVABLE, named), GRADIENT.value_and_gradient(CIRCUIT, OBSERVABLE, ROWS)
     ):
-        np.testing.assert_array_equal(found, expected)
-    found = FusedEstimator().run([(CIRCUIT, OBSERVABLE, named)]).result()[0].data.evs
-    np.testing.assert_array_equal(found, ENTRY_POINTS["estimator"](CIRCUIT))
+        np.testing.assert_array_equal(actual, expected)
+    actual = FusedEstimator().run([(CIRCUIT, OBSERVABLE, named)]).result()[0].data.evs
+    np.testing.assert_array_equal(actual, ENTRY_POINTS["estimator"](CIRCUIT))
 
 
 def test_a_job_takes_a_mapping_for_each_circuit():
     expected = ENTRY_POINTS["run"](CIRCUIT)
     rows = [{parameter: values[row] for parameter, values in BY_ORDER.items()} for row in range(3)]
-    found = GRADIENT.run([CIRCUIT] * 3, [OBSERVABLE] * 3, rows).result().gradients
-    np.testing.assert_array_equal(found, expected)
+    actual = GRADIENT.run([CIRCUIT] * 3, [OBSERVABLE] * 3, rows).result().gradients
+    np.testing.assert_array_equal(actual, expected)
     mixed = [rows[0], ROWS[1], BindingsArray(rows[2])]
     np.testing.assert_array_equal(GRADIENT.run([CIRCUIT] * 3, [OBSERVABLE] * 3, mixed).result().gradients, expected)
-    for one in (rows[0], [rows[0]], ROWS[0], ROWS[0].tolist(), ROWS[:1]):
-        np.testing.assert_array_equal(GRADIENT.run(CIRCUIT, OBSERVABLE, one).result().gradients, expected[:1])
+    for values in (rows[0], [rows[0]], ROWS[0], ROWS[0].tolist(), ROWS[:1]):
+        np.testing.assert_array_equal(GRADIENT.run(CIRCUIT, OBSERVABLE, values).result().gradients, expected[:1])
     with pytest.raises(ValueError, match=r"values of the 0-th circuit have the shape \(3,\); allowed: one row"):
         GRADIENT.run(CIRCUIT, OBSERVABLE, BY_ORDER)
     with pytest.raises(ValueError, match="parameter_values is one dict for 3 circuits; allowed: a list of 3"):
@@ -177,30 +178,30 @@ def test_a_job_takes_a_mapping_for_each_circuit():
 def test_a_single_parameter_needs_no_list_of_rows():
     circuit = QuantumCircuit(1)
     circuit.ry(Parameter("a"), 0)
-    for one in ([0.3], np.array([0.3]), [[0.3]], {"a": 0.3}, {"a": [0.3]}):
-        assert_allclose(GRADIENT.run(circuit, "Z", one).result().gradients, [[-np.sin(0.3)]])
+    for values in ([0.3], np.array([0.3]), [[0.3]], {"a": 0.3}, {"a": [0.3]}):
+        assert_allclose(GRADIENT.run(circuit, "Z", values).result().gradients, [[-np.sin(0.3)]])
 
 
 def test_inputs_and_weights_of_a_function_or_network_may_be_named():
     function = Expectations(CIRCUIT, OBSERVABLE, X, W)
     weights = dict(zip(reversed(W), ROWS[0, 13:1:-1]))
     expected = function.values(ROWS[:, :2], ROWS[0, 2:])
-    found = network(CIRCUIT).forward({X: ROWS[:, :2]}, weights)
-    np.testing.assert_array_equal(found, expected)
-    found = network(CIRCUIT).backward({X: ROWS[:, :2]}, weights)[1]
-    np.testing.assert_array_equal(found, network(CIRCUIT).backward(ROWS[:, :2], ROWS[0, 2:])[1])
+    actual = network(CIRCUIT).forward({X: ROWS[:, :2]}, weights)
+    np.testing.assert_array_equal(actual, expected)
+    actual = network(CIRCUIT).backward({X: ROWS[:, :2]}, weights)[1]
+    np.testing.assert_array_equal(actual, network(CIRCUIT).backward(ROWS[:, :2], ROWS[0, 2:])[1])
     with pytest.raises(ValueError, match="weights has no values of 'w1', 'w2'"):
         network(CIRCUIT).forward(ROWS[:, :2], {"w0": 0.1})
     np.testing.assert_array_equal(function.values({X: ROWS[:, :2]}, weights), expected)
-    one = function.values({"x[1]": ROWS[0, 1], "x[0]": ROWS[0, 0]}, weights)
-    assert_allclose(one, expected[:1], atol=1e-14)
+    row = function.values({"x[1]": ROWS[0, 1], "x[0]": ROWS[0, 0]}, weights)
+    assert_allclose(row, expected[:1], atol=1e-14)
     with pytest.raises(ValueError, match=r"placement for parameter 'w0' of inputs; allowed: the parameters 'x\[0\]'"):
         function.values({"w0": 1.0}, weights)
     with pytest.raises(ValueError, match="weights has no values of 'w0', 'w1'"):
         function.values(ROWS[:, :2], {"w2": 1.0})
 
 
-def test_the_name_of_a_vector_is_refused_with_what_is_meant():
+def test_the_name_of_a_vector_is_refused_with_a_name_that_is_allowed():
     circuit = QuantumCircuit(1)
     vector = ParameterVector("θ", 2)
     circuit.ry(vector[0], 0)
@@ -229,7 +230,7 @@ def test_the_name_of_a_vector_is_refused_with_what_is_meant():
         ({"a": [1.0, np.nan], "b": 1.0}, "the value of parameter 'a' in row 1( of PUB 0)? is nan"),
     ],
 )
-def test_names_that_do_not_fit_are_told(named, text):
+def test_errors_tell_names_that_do_not_fit(named, text):
     circuit = QuantumCircuit(1)
     circuit.ry(Parameter("a"), 0)
     circuit.rz(Parameter("b"), 0)
@@ -250,8 +251,8 @@ def test_keys_and_values_of_other_types_are_refused():
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_values_are_placed_as_bindings_arrays_place_them(data):
-    """Wherever `BindingsArray` understands a mapping, it is understood alike."""
+def test_values_by_name_are_ordered_as_by_bindings_arrays(data):
+    """A mapping that `BindingsArray` accepts gives the same array in both."""
     names = [f"p{number}" for number in range(data.draw(st.integers(1, 5)))]
     order = data.draw(st.permutations(names))
     shape = tuple(data.draw(st.lists(st.integers(0, 3), max_size=2)))
@@ -281,8 +282,8 @@ def test_lists_of_observables_have_any_form():
     forms = [PauliList(["ZZ", "XI"]), ObservablesArray.coerce(["ZZ", "XI"]), ("ZZ", "XI"), np.array(["ZZ", "XI"])]
     for form in forms:
         np.testing.assert_array_equal(GRADIENT.run([CIRCUIT] * 2, form, ROWS[:2]).result().gradients, expected)
-        found = GRADIENT.value_and_gradient(CIRCUIT, form, ROWS[:2])[1]
-        assert_allclose(found[[0, 1], [0, 1]], expected, atol=1e-14)
+        actual = GRADIENT.value_and_gradient(CIRCUIT, form, ROWS[:2])[1]
+        assert_allclose(actual[[0, 1], [0, 1]], expected, atol=1e-14)
 
 
 def test_another_number_of_observables_is_refused_each_time():
@@ -298,8 +299,8 @@ def test_another_number_of_observables_is_refused_each_time():
     np.testing.assert_array_equal(function.values(ROWS[:, :2], ROWS[0, 2:]), expected)
 
 
-def test_circuits_count_as_they_were_and_observables_as_they_are():
-    """One rule for all objects that outlive a call."""
+def test_later_changes_of_circuits_have_no_effect_and_those_of_observables_have():
+    """Objects that outlive a call keep the circuit, and read the observables at each call."""
     circuit, observable = make_circuit(), OBSERVABLE.copy()
     compiled, network = (
         compile_circuit(circuit),
@@ -328,11 +329,11 @@ def test_circuits_count_as_they_were_and_observables_as_they_are():
 
 
 @pytest.mark.parametrize("observables", [None, "ZZ", ["ZZ"], ("ZZ",), Pauli("ZZ"), SparseObservable("ZZ"), {"ZZ": 1.0}])
-def test_one_observable_is_one_in_a_list_or_not_and_none_is_z_on_all_qubits(observables):
+def test_one_observable_needs_no_list_and_none_is_z_on_all_qubits(observables):
     expected = GRADIENT.value_and_gradient(CIRCUIT, [SparsePauliOp("ZZ")], ROWS)
-    found = GRADIENT.value_and_gradient(CIRCUIT, observables, ROWS)
-    np.testing.assert_array_equal(found[1], expected[1])
-    found = GRADIENT.run(CIRCUIT, observables, ROWS[:1]).result().gradients
-    assert_allclose(found, expected[1][:1, 0], atol=1e-14)
-    found = Expectations(CIRCUIT, observables, X, W).values(ROWS[:, -2:], np.zeros(12))
-    assert_allclose(found, Expectations(CIRCUIT, "ZZ", X, W).values(ROWS[:, -2:], np.zeros(12)), atol=1e-14)
+    actual = GRADIENT.value_and_gradient(CIRCUIT, observables, ROWS)
+    np.testing.assert_array_equal(actual[1], expected[1])
+    actual = GRADIENT.run(CIRCUIT, observables, ROWS[:1]).result().gradients
+    assert_allclose(actual, expected[1][:1, 0], atol=1e-14)
+    actual = Expectations(CIRCUIT, observables, X, W).values(ROWS[:, -2:], np.zeros(12))
+    assert_allclose(actual, Expectations(CIRCUIT, "ZZ", X, W).values(ROWS[:, -2:], np.zeros(12)), atol=1e-14)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Derivatives of angles at the edges of their domains: the right number, or an error for whoever asked for it."""
+"""Derivatives of angles at the edges of their domains are right, or a request for them is an error."""
 
 import math
 
@@ -27,7 +27,7 @@ def circuit_of(expression):
 
 
 def derivatives(expression, values):
-    """Return the derivatives of an expression with respect to its parameters, NaN where there is none."""
+    """Return the derivatives of an expression with respect to its parameters; NaN where no derivative exists."""
     program = lower(circuit_of(expression))
     incoming = np.zeros((1, 1, program.num_columns))
     incoming[..., -1] = 1.0
@@ -80,7 +80,7 @@ def test_the_derivative_is_the_limit_where_there_is_one(expression, values, expe
 @given(st.sampled_from([1.0, 1.25, 1.5, 2.0, 2.5, 3.0]), st.sampled_from([-2.0, -0.5, 0.5, 3.0]))
 @settings(max_examples=20, deadline=None)
 def test_powers_of_roots_have_the_derivative_of_the_power(exponent, factor):
-    # ((f a)^(1/2))^(2 e) is (f a)^e, where it is defined
+    # ((f a)^(1/2))^(2 e) is (f a)^e wherever the root is defined.
     expression = ((factor * A) ** 0.5) ** (2 * exponent)
     assert derivatives(expression, (0,))[0] == pytest.approx(factor if exponent == 1 else 0.0, abs=1e-10)
 
@@ -102,15 +102,15 @@ def test_gradients_are_refused_with_parameter_expression_and_row():
             call()
 
 
-def test_a_derivative_that_nobody_asked_for_refuses_nothing():
+def test_an_infinite_derivative_that_is_not_requested_is_no_error():
     values, circuit, gradient = np.array([[0.5, 2.0], [0.0, 0.5]]), circuit_of(A**B), FusedEstimatorGradient()
     of_b = -np.sin(0.25 + 0.3) * 0.25 * np.log(0.5), 0.0
     np.testing.assert_allclose(gradient.value_and_gradient(circuit, "Z", values, B)[1][:, 0, 0], of_b, atol=1e-12)
-    found = gradient.run([circuit] * 2, ["Z"] * 2, values, [[B], [B]]).result().gradients
-    np.testing.assert_allclose(np.concatenate(found), of_b, atol=1e-12)
-    # the second request asks for b alone
-    found = gradient.run([circuit] * 2, ["Z"] * 2, values, [[A], [B]]).result().gradients
-    np.testing.assert_allclose(np.concatenate(found), [-np.sin(0.25 + 0.3), 0.0], atol=1e-12)
+    actual = gradient.run([circuit] * 2, ["Z"] * 2, values, [[B], [B]]).result().gradients
+    np.testing.assert_allclose(np.concatenate(actual), of_b, atol=1e-12)
+    # Only the first request has the derivative with respect to a.
+    actual = gradient.run([circuit] * 2, ["Z"] * 2, values, [[A], [B]]).result().gradients
+    np.testing.assert_allclose(np.concatenate(actual), [-np.sin(0.25 + 0.3), 0.0], atol=1e-12)
 
     function = Expectations(circuit, "Z", [A], [B], FusedOptions())
     inputs = np.array([[0.5], [0.0]])
@@ -119,8 +119,8 @@ def test_a_derivative_that_nobody_asked_for_refuses_nothing():
     assert np.isfinite(function.value_and_vjp(inputs, [0.5], ones, input_gradients=False).weights).all()
     assert np.isfinite(function.value_and_jacobian(inputs, [0.5], input_gradients=False)[2]).all()
     turned = Expectations(circuit, "Z", [B], [A], FusedOptions())
-    found = turned.value_and_vjp([[0.5]], [0.0], [[1.0]], weight_gradients=False)
-    np.testing.assert_allclose(found.inputs, 0, atol=1e-12)
+    actual = turned.value_and_vjp([[0.5]], [0.0], [[1.0]], weight_gradients=False)
+    np.testing.assert_allclose(actual.inputs, 0, atol=1e-12)
     for call in (
         lambda: function.value_and_vjp(inputs, [0.5], ones),
         lambda: function.value_and_jacobian(inputs, [0.5]),
@@ -131,14 +131,14 @@ def test_a_derivative_that_nobody_asked_for_refuses_nothing():
             call()
 
 
-def test_a_row_of_weight_zero_has_no_part_in_the_gradient():
+def test_a_row_whose_cotangents_are_zero_adds_nothing_to_the_gradient():
     function = Expectations(circuit_of(A**0.5), "Z", [A], [], FusedOptions())
-    found = function.value_and_vjp([[0.0], [1.0]], [], [[0.0], [1.0]]).inputs
-    np.testing.assert_allclose(found, [[0.0], [-0.5 * np.sin(1.3)]], atol=1e-12)
+    actual = function.value_and_vjp([[0.0], [1.0]], [], [[0.0], [1.0]]).inputs
+    np.testing.assert_allclose(actual, [[0.0], [-0.5 * np.sin(1.3)]], atol=1e-12)
 
 
 def test_a_gradient_of_zero_times_an_infinite_derivative_is_refused():
-    # cos(sqrt(a)) has the derivative -1/2 at 0, where that of the cosine is 0 and that of the root is infinite
+    # cos(sqrt(a)) has the derivative -1/2 at 0: the derivative of the cosine is 0 there, and the root's is infinite.
     circuit = QuantumCircuit(1)
     circuit.rx(A**0.5, 0)
     with pytest.raises(ValueError, match="'a' in row 0"):
@@ -149,7 +149,7 @@ def test_gates_that_no_observable_sees_need_no_derivative():
     circuit = QuantumCircuit(3)
     circuit.rx(A**0.5, 0)
     circuit.rx(B + 0.3, 1)
-    circuit.rzz(A.log() * 0 + A**0.5, 1, 2)  # commutes with what is measured
+    circuit.rzz(A.log() * 0 + A**0.5, 1, 2)  # commutes with the observables
     gradients = FusedEstimatorGradient().value_and_gradient(circuit, ["IZI", "ZII"], [0.0, 0.2])[1]
     np.testing.assert_allclose(gradients[0], [[0, -np.sin(0.5)], [0, 0]], atol=1e-12)
     function = Expectations(circuit, "IZI", [A], [B], FusedOptions())
@@ -159,7 +159,7 @@ def test_gates_that_no_observable_sees_need_no_derivative():
             FusedEstimatorGradient(derivative_type=derivative_type).value_and_gradient(circuit, observables, [0.0, 0.2])
 
 
-def test_networks_and_layers_ask_for_what_they_need():
+def test_networks_and_layers_request_only_the_derivatives_that_they_need():
     torch = pytest.importorskip("torch")
     from qiskit_fused.torch import FusedLayer
 

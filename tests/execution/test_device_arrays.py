@@ -45,7 +45,7 @@ def _same_numbers_every_time():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Take tensors of the CPU for tensors of a GPU, which is a strict one, and its engine for that of "cuda"."""
+    """Treat tensors of the CPU as tensors of an emulated GPU, which refuses arrays of the host."""
     runtime = strict_device.StrictRuntime()
     engine = CudaEngine(runtime, max_tile_qubits=5)
     for module in (torch_module, connector_module):
@@ -63,7 +63,7 @@ def gpu(monkeypatch):
 
 @pytest.fixture
 def host_calls(monkeypatch):
-    """What `Expectations` was asked for arrays of the host: "values" or "value_and_vjp"."""
+    """A list of the evaluations of `Expectations` with arrays of the host: "values" or "value_and_vjp"."""
     made, evaluate = [], Expectations.evaluate
 
     def watched(self, batch):
@@ -76,7 +76,7 @@ def host_calls(monkeypatch):
 
 
 def make_layer(dtype, affine=True, **options):
-    """Return a layer whose input parameters are not in the order of the circuit's."""
+    """Return a layer whose inputs and weights are not in the order of the circuit's parameters."""
     x, w = ParameterVector("x", 2), ParameterVector("w", 6)
     circuit = QuantumCircuit(3)
     circuit.ry(x[0], 0)
@@ -96,7 +96,7 @@ def random_states(*shape, dtype=torch.float64):
 
 
 def run(layer, inputs, states=None, cotangents=None):
-    """Return values and the gradients of weights, inputs and states, as tensors that know of nothing."""
+    """Return values and the gradients of weights, inputs and states, as detached tensors."""
     leaves = [layer.weight, inputs.detach().requires_grad_()]
     if states is not None:
         leaves.append(states.detach().requires_grad_())
@@ -106,17 +106,17 @@ def run(layer, inputs, states=None, cotangents=None):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("with_states", [False, True], ids=["zero", "states"])
-def test_values_and_gradients_are_those_of_the_host(gpu, host_calls, monkeypatch, dtype, with_states):
+def test_values_and_gradients_are_equal_to_the_host(gpu, host_calls, monkeypatch, dtype, with_states):
     layer, inputs, cotangents = make_layer(dtype), torch.randn(5, 2, dtype=dtype), torch.randn(5, 2, dtype=dtype)
     states = random_states(5, dtype=dtype) if with_states else None
-    found = run(layer, inputs, states, cotangents)
+    actual = run(layer, inputs, states, cotangents)
     assert host_calls == [] and gpu.runtime.streams == [HANDLE, HANDLE]
     monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
     expected = run(layer, inputs, states, cotangents)
     assert host_calls == ["values", "value_and_vjp"]
-    for one, other in zip(found, expected):
-        assert one.dtype == other.dtype and one.shape == other.shape
-        torch.testing.assert_close(one, other, atol=TOLERANCE[dtype], rtol=0)
+    for result, reference in zip(actual, expected):
+        assert result.dtype == reference.dtype and result.shape == reference.shape
+        torch.testing.assert_close(result, reference, atol=TOLERANCE[dtype], rtol=0)
 
 
 def test_the_strict_device_refuses_arrays_of_the_host():
@@ -139,49 +139,54 @@ def test_the_strict_device_refuses_arrays_of_the_host():
     assert np.array_equal(runtime.to_host(runtime.xp.asarray(host) + array), host)
 
 
-def test_only_what_is_said_visits_the_host(gpu):
+def test_only_norms_and_flags_of_columns_are_copied_to_the_host(gpu):
     layer = make_layer(torch.float64)
     run(layer, torch.randn(50, 2, dtype=torch.float64), random_states(50), torch.randn(50, 2, dtype=torch.float64))
-    # flags of 8 columns, and 50 norms, forward and backward
+    # 50 norms of 8 bytes and 8 flags of columns, in bytes, forward and backward.
     assert gpu.runtime.copied == [400, 8, 400, 8]
 
 
-def test_double_tensors_and_answers_share_their_memory_with_the_engine(gpu, monkeypatch):
+def test_double_tensors_and_results_share_their_memory_with_the_engine(gpu, monkeypatch):
     layer, inputs = make_layer(torch.float64), torch.randn(4, 2, dtype=torch.float64)
     states, cotangents = random_states(4), torch.randn(4, 2, dtype=torch.float64)
-    taken, found = [], []
+    taken, evaluations = [], []
     from_dlpack, evaluate = gpu.runtime.from_dlpack, gpu.engine.evaluate
     monkeypatch.setattr(
         gpu.runtime, "from_dlpack", lambda tensor: taken.append(tensor.data_ptr()) or from_dlpack(tensor)
     )
-    monkeypatch.setattr(gpu.engine, "evaluate", lambda *a, **k: found.append(evaluate(*a, **k)) or found[-1])
+    monkeypatch.setattr(
+        gpu.engine, "evaluate", lambda *a, **k: evaluations.append(evaluate(*a, **k)) or evaluations[-1]
+    )
     values = layer(inputs, states)
     assert taken == [tensor.data_ptr() for tensor in (inputs, layer.weight, states)]
-    assert values.data_ptr() == found[0].values._memory.ctypes.data
+    assert values.data_ptr() == evaluations[0].values._memory.ctypes.data
     values.backward(cotangents)
     assert cotangents.data_ptr() in taken
 
 
-def test_gradients_that_nobody_needs_are_summed_away(gpu, monkeypatch):
+def test_gradients_of_inputs_that_are_not_requested_are_no_array(gpu, monkeypatch):
     layer, inputs = make_layer(torch.float64), torch.randn(4, 2, dtype=torch.float64)
-    found, evaluate = [], gpu.engine.evaluate
-    monkeypatch.setattr(gpu.engine, "evaluate", lambda *a, **k: found.append(evaluate(*a, **k)) or found[-1])
+    evaluations, evaluate = [], gpu.engine.evaluate
+    monkeypatch.setattr(
+        gpu.engine, "evaluate", lambda *a, **k: evaluations.append(evaluate(*a, **k)) or evaluations[-1]
+    )
     layer(inputs).sum().backward()
-    assert found[0].gradients is None and found[1].gradients.shape == (4, 0) and found[1].sums.shape == (8,)
+    assert evaluations[0].gradients is None
+    assert evaluations[1].gradients.shape == (4, 0) and evaluations[1].sums.shape == (8,)
     layer(inputs.requires_grad_()).sum().backward()
-    assert found[3].gradients.shape == (4, 2) and found[3].sums.shape == (6,)
+    assert evaluations[3].gradients.shape == (4, 2) and evaluations[3].sums.shape == (6,)
 
 
-def test_chunks_of_a_small_device_give_the_same_answers(gpu, monkeypatch):
+def test_chunks_of_a_small_device_give_the_same_results(gpu, monkeypatch):
     layer, inputs, states = make_layer(torch.float64), torch.randn(40, 2, dtype=torch.float64), random_states(40)
     expected = run(layer, inputs, states, torch.ones(40, 2, dtype=torch.float64))
     gpu.runtime.memory = 25_000
     chunks, evaluate = [], gpu.engine.evaluate
     monkeypatch.setattr(gpu.engine, "evaluate", lambda *a, **k: chunks.append(evaluate(*a, **k)) or chunks[-1])
-    found = run(layer, inputs, states, torch.ones(40, 2, dtype=torch.float64))
+    actual = run(layer, inputs, states, torch.ones(40, 2, dtype=torch.float64))
     assert chunks[-1].stats["chunks"] > 1
-    for one, other in zip(found, expected):
-        torch.testing.assert_close(one, other, atol=1e-13, rtol=0)
+    for result, reference in zip(actual, expected):
+        torch.testing.assert_close(result, reference, atol=1e-13, rtol=0)
 
 
 def test_half_precision_strided_and_conjugated_tensors_are_converted_on_the_gpu(gpu, host_calls):
@@ -194,7 +199,7 @@ def test_half_precision_strided_and_conjugated_tensors_are_converted_on_the_gpu(
     assert host_calls == []
 
 
-def test_what_numpy_makes_goes_by_way_of_the_host(gpu, host_calls):
+def test_expressions_encodings_and_empty_batches_are_evaluated_from_the_host(gpu, host_calls):
     inputs = torch.randn(3, 2, dtype=torch.float64)
     make_layer(torch.float64, affine=False)(inputs)
     ansatz = real_amplitudes(2, reps=1)
@@ -204,7 +209,7 @@ def test_what_numpy_makes_goes_by_way_of_the_host(gpu, host_calls):
     assert host_calls == ["values"] * 3 and gpu.runtime.streams == []
 
 
-def test_what_rows_share_is_simulated_once_by_way_of_the_host(gpu, host_calls):
+def test_batches_that_share_gates_are_evaluated_from_the_host(gpu, host_calls):
     weights, x = ParameterVector("w", 80), ParameterVector("x", 1)
     circuit = QuantumCircuit(4)
     for k, weight in enumerate(weights):
@@ -222,11 +227,11 @@ def test_real_states_stay_on_the_device_too(gpu, host_calls, monkeypatch):
     circuit = real_amplitudes(6, reps=2)
     layer = FusedLayer(circuit, ["ZZIXXI", "IIZIIY"], circuit.parameters[:2], circuit.parameters[2:]).double()
     inputs = torch.randn(3, 2, dtype=torch.float64)
-    found = run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))
+    actual = run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))
     assert host_calls == []
     monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
-    for one, other in zip(found, run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+    for result, reference in zip(actual, run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))):
+        torch.testing.assert_close(result, reference, atol=1e-12, rtol=0)
 
 
 def test_a_device_that_is_too_small_leaves_the_work_to_the_host(gpu, host_calls, monkeypatch):
@@ -239,7 +244,7 @@ def test_a_device_that_is_too_small_leaves_the_work_to_the_host(gpu, host_calls,
     assert host_calls == ["values", "value_and_vjp"]
 
 
-def test_errors_are_those_of_the_host(gpu):
+def test_errors_are_the_errors_of_the_host(gpu):
     layer = make_layer(torch.float64)
     inputs = torch.zeros(2, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"'x\[0\]' in row 1 is nan"):
@@ -267,27 +272,27 @@ def test_an_accelerated_connector_stays_on_the_gpu(gpu, host_calls, monkeypatch,
     def answers(inputs):
         inputs = inputs.detach().requires_grad_()
         values = module(inputs)
-        wanted = [module.weight, *([inputs] if input_gradients else [])]
-        return [values.detach(), *torch.autograd.grad(values.square().sum(), wanted)]
+        leaves = [module.weight, *([inputs] if input_gradients else [])]
+        return [values.detach(), *torch.autograd.grad(values.square().sum(), leaves)]
 
     for shape in ((4, 2), (2, 3, 2), (2,)):
         inputs = torch.randn(*shape)
-        found = answers(inputs)
+        actual = answers(inputs)
         assert host_calls == []
         with monkeypatch.context() as patch:
             patch.setattr(connector_module, "is_on_gpu", lambda tensor: False)
             expected = answers(inputs)
         assert host_calls == ["values", "value_and_vjp"]
         host_calls.clear()
-        for one, other in zip(found, expected):
-            assert one.dtype == other.dtype
-            torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+        for result, reference in zip(actual, expected):
+            assert result.dtype == reference.dtype
+            torch.testing.assert_close(result, reference, atol=1e-6, rtol=0)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("own_stream", [False, True], ids=["default stream", "own stream"])
 @pytest.mark.parametrize("with_states", [False, True], ids=["zero", "states"])
-def test_a_real_gpu_gives_the_answers_of_the_host(host_calls, with_states, own_stream):
+def test_a_real_gpu_gives_the_results_of_the_host(host_calls, with_states, own_stream):
     from qiskit_fused.engines.cuda.availability import usable_gpu
 
     if not torch.cuda.is_available() or usable_gpu()[0] is None:
@@ -301,12 +306,12 @@ def test_a_real_gpu_gives_the_answers_of_the_host(host_calls, with_states, own_s
     expected = run(on_host, inputs, states, cotangents)
     host_calls.clear()
     with torch.cuda.stream(torch.cuda.Stream() if own_stream else None):
-        given = [None if tensor is None else tensor.cuda() for tensor in (inputs, states, cotangents)]
+        tensors = [None if tensor is None else tensor.cuda() for tensor in (inputs, states, cotangents)]
         for _ in range(3):
-            # work of torch that is not done when the engine is called, and when its answers are read
-            scaled = 2 * (given[0] / 2)
-            found = [tensor * 1 for tensor in run(layer, scaled, *given[1:])]
-        found = [tensor.cpu() for tensor in found]
+            # Torch is still computing its tensors when the engine is called, and when the results are read.
+            scaled = 2 * (tensors[0] / 2)
+            actual = [tensor * 1 for tensor in run(layer, scaled, *tensors[1:])]
+        actual = [tensor.cpu() for tensor in actual]
     assert host_calls == []
-    for one, other in zip(found, expected):
-        torch.testing.assert_close(one, other, atol=1e-11, rtol=0)
+    for result, reference in zip(actual, expected):
+        torch.testing.assert_close(result, reference, atol=1e-11, rtol=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A batch without rows: values (0, K) and gradients (0, K, P) at every entry point, as the last mini-batch may be."""
+"""A batch without rows gives values (0, K) and gradients (0, K, P) at every entry point."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQ
 from qiskit_fused.execution.expectations import Expectations
 
 INPUTS, ANSATZ = ParameterVector("x", 2), real_amplitudes(2, reps=1)
-K, N, W = 3, 2, ANSATZ.num_parameters  # outputs, inputs of a row, weights
+K, N, W = 3, 2, ANSATZ.num_parameters  # numbers of outputs, inputs of a row, and weights
 P = N + W
 OBSERVABLES = [SparsePauliOp(label) for label in ("ZZ", "XI", "IY")]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The option ``executor``: workers share the rows of a batch, and the answer is what one process finds."""
+"""The option ``executor``: workers share the rows of a batch, and the results are equal to those of one process."""
 
 import copy
 import multiprocessing
@@ -33,7 +33,7 @@ OBSERVABLES = ["ZZZ", SparsePauliOp(["XII", "IYZ"], [0.5, -1.0])]
 
 
 class PicklingExecutor(Executor):
-    """Runs calls at once, from their pickles, as a worker in another process would; remembers the pickles."""
+    """Runs each call at once from its pickle, as a worker in another process does, and keeps the pickles."""
 
     def __init__(self):
         self.pickles = []
@@ -50,7 +50,7 @@ class PicklingExecutor(Executor):
 
 
 class UnsteadyExecutor(ThreadPoolExecutor):
-    """Some workers dawdle."""
+    """A pool of threads that begin each call after a random delay of up to 3 ms."""
 
     def submit(self, function, /, *args, **keywords):
         def dawdle():
@@ -68,7 +68,7 @@ def processes():
 
 @pytest.fixture(params=["threads", "processes", "pickles"])
 def executor(request):
-    """An executor of each kind."""
+    """A pool of threads, a pool of processes, or a `PicklingExecutor`."""
     if request.param == "processes":
         yield request.getfixturevalue("processes")
     elif request.param == "pickles":
@@ -80,14 +80,14 @@ def executor(request):
 
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch):
-    """Cut small work too, and do not remember what earlier tests sent."""
+    """Cut small work into portions too, and empty the worker's cache of shared objects."""
     monkeypatch.setattr(workers, "_MIN_WORK", 1)
     monkeypatch.setattr(workers, "_received", BoundedCache(1 << 28))
 
 
 @pytest.fixture
 def every_step(monkeypatch):
-    """Tell all progress, not only now and then."""
+    """Call a progress callback at every step, without a least time between two calls."""
     monkeypatch.setattr("qiskit_fused.execution.progress._INTERVAL", 0)
 
 
@@ -101,61 +101,61 @@ def rows(num_rows, circuit, seed=0):
 
 
 def long_work(num_rows=2000):
-    """A gradient that takes a second or so; it is cancelled, or something dies, meanwhile."""
+    """Return circuit, observable and rows of a gradient that takes about a second."""
     circuit = real_amplitudes(10, reps=12)
     return circuit, "Z" * 10, rows(num_rows, circuit)
 
 
-def assert_same(found, expected):
-    """Check that values or gradients are the same up to rounding."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
+def assert_same(actual, expected):
+    """Assert that values or gradients are equal up to rounding."""
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-11)
 
 
 def expectations(circuit, **options):
     parameters = list(circuit.parameters)
-    inputs = [one for one in parameters if one.name.startswith("x")]
-    weights = [one for one in parameters if not one.name.startswith("x")]
+    inputs = [parameter for parameter in parameters if parameter.name.startswith("x")]
+    weights = [parameter for parameter in parameters if not parameter.name.startswith("x")]
     return Expectations(circuit, OBSERVABLES, inputs, weights, FusedOptions(**options))
 
 
 # --- the answer ---
 
 
-def test_an_estimator_finds_the_same(executor, circuit):
+def test_an_estimator_gives_the_same_values(executor, circuit):
     pubs = [
         (circuit, [["ZZZ"], ["XIX"]], rows(7, circuit)),
         (circuit, "ZII", rows(5, circuit, 1)),
         (QuantumCircuit(1), "Z"),
     ]
     job = FusedEstimator(executor=executor).run(pubs)
-    for found, expected in zip(job.result(), FusedEstimator().run(pubs).result()):
-        assert_same(found.data.evs, expected.data.evs)
+    for actual, expected in zip(job.result(), FusedEstimator().run(pubs).result()):
+        assert_same(actual.data.evs, expected.data.evs)
     metrics = job.metrics()
     assert (metrics["rows"], metrics["pairs"], metrics["portions"], metrics["device"]) == (13, 20, 12, "cpu")
     assert metrics["seconds"] > 0
 
 
 @pytest.mark.parametrize("derivative_type", DerivativeType)
-def test_a_gradient_finds_the_same(executor, circuit, derivative_type):
+def test_a_gradient_is_the_same(executor, circuit, derivative_type):
     values = rows(20, circuit)
     expected = FusedEstimatorGradient(derivative_type=derivative_type).value_and_gradient(circuit, OBSERVABLES, values)
     gradient = FusedEstimatorGradient(executor=executor, derivative_type=derivative_type)
-    for found, one in zip(gradient.value_and_gradient(circuit, OBSERVABLES, values), expected):
-        assert_same(found, one)
+    for actual, reference in zip(gradient.value_and_gradient(circuit, OBSERVABLES, values), expected):
+        assert_same(actual, reference)
 
 
-def test_a_gradient_job_finds_the_same_for_pairs_that_are_not_all(executor, circuit):
+def test_a_gradient_job_is_the_same_for_a_part_of_all_pairs(executor, circuit):
     arguments = [circuit] * 9, [OBSERVABLES[number % 2] for number in (0, 0, 1, 0, 1, 1, 1, 0, 0)], rows(9, circuit)
-    found = FusedEstimatorGradient(executor=executor).run(*arguments).result().gradients
+    actual = FusedEstimatorGradient(executor=executor).run(*arguments).result().gradients
     expected = FusedEstimatorGradient().run(*arguments).result().gradients
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 @pytest.mark.parametrize("with_states", [False, True], ids=["from zero", "from states"])
 def test_expectations_and_all_their_derivatives_are_the_same(executor, circuit, with_states):
-    here, there = expectations(circuit), expectations(circuit, executor=executor)
+    in_process, on_workers = expectations(circuit), expectations(circuit, executor=executor)
     generator = np.random.default_rng(3)
-    inputs, weights = generator.normal(size=(50, here.num_inputs)), generator.normal(size=here.num_weights)
+    inputs, weights = generator.normal(size=(50, in_process.num_inputs)), generator.normal(size=in_process.num_weights)
     cotangents = generator.normal(size=(50, 2))
     states = None
     if with_states:
@@ -167,40 +167,40 @@ def test_expectations_and_all_their_derivatives_are_the_same(executor, circuit, 
         jacobian = function.value_and_jacobian(inputs, weights, initial_states=states)
         return [function.values(inputs, weights, initial_states=states), *vjp, *jacobian]
 
-    for found, expected in zip(ask(there), ask(here)):
+    for actual, expected in zip(ask(on_workers), ask(in_process)):
         if expected is None:
-            assert found is None
+            assert actual is None
         else:
-            assert_same(found, expected)
-    without = there.value_and_vjp(inputs, weights, cotangents, initial_states=states, input_gradients=False)
+            assert_same(actual, expected)
+    without = on_workers.value_and_vjp(inputs, weights, cotangents, initial_states=states, input_gradients=False)
     assert without.inputs is None
-    assert there.value_and_jacobian(inputs, weights, input_gradients=False)[1] is None
+    assert on_workers.value_and_jacobian(inputs, weights, input_gradients=False)[1] is None
 
 
 def test_a_function_of_values_gives_the_cotangents_of_one_row_after_the_other(executor, circuit):
-    there = expectations(circuit, executor=executor)
-    inputs, weights = rows(50, circuit)[:, :3], np.zeros(there.num_weights)
+    on_workers = expectations(circuit, executor=executor)
+    inputs, weights = rows(50, circuit)[:, :3], np.zeros(on_workers.num_weights)
     targets = iter(np.arange(50))
 
     def derivative(values):
-        """Return what a loss that reads its targets from a stream has."""
+        """Return the derivative of a squared error whose targets are read one after the other."""
         return 2 * (values - np.array([[next(targets)] for _ in values]))
 
-    found = there.value_and_vjp(inputs, weights, derivative)
+    actual = on_workers.value_and_vjp(inputs, weights, derivative)
     values = expectations(circuit).values(inputs, weights)
     expected = expectations(circuit).value_and_vjp(inputs, weights, 2 * (values - np.arange(50)[:, None]))
-    assert_same(found.weights, expected.weights)
-    assert_same(found.inputs, expected.inputs)
+    assert_same(actual.weights, expected.weights)
+    assert_same(actual.inputs, expected.inputs)
 
 
 def test_a_batch_with_cotangents_can_be_shared_too(executor, circuit):
     compiled, operators = compile_circuit(circuit), coerce_observables(OBSERVABLES).operators
     cotangents = np.random.default_rng(5).normal(size=20)
     request = Request(rows(10, circuit), all_pairs(10, 2), GradientRequest(cotangents))
-    found, expected = (
+    actual, expected = (
         evaluate(options, compiled, operators, request) for options in (FusedOptions(executor=executor), FusedOptions())
     )
-    assert_same(found.gradients, expected.gradients)
+    assert_same(actual.gradients, expected.gradients)
 
 
 def test_sums_do_not_depend_on_workers_or_timing(circuit):
@@ -208,36 +208,37 @@ def test_sums_do_not_depend_on_workers_or_timing(circuit):
     sums = []
     for num_workers in (1, 3, 4):
         with UnsteadyExecutor(num_workers) as pool:
-            there = expectations(circuit, executor=pool)
-            sums += [there.value_and_vjp(inputs, weights, cotangents).weights for _ in range(3)]
-    for one in sums[1:]:
-        np.testing.assert_array_equal(one, sums[0])
+            on_workers = expectations(circuit, executor=pool)
+            sums += [on_workers.value_and_vjp(inputs, weights, cotangents).weights for _ in range(3)]
+    for later_sum in sums[1:]:
+        np.testing.assert_array_equal(later_sum, sums[0])
 
 
 def test_errors_name_the_row_of_the_batch(executor):
     circuit = raw_feature_vector(4).compose(real_amplitudes(2, reps=1, parameter_prefix="w"))
     values = np.ones((60, circuit.num_parameters))
-    amplitudes = [one for one in circuit.parameters if not one.name.startswith("w")]
-    weights = [one for one in circuit.parameters if one.name.startswith("w")]
-    values[41] = [one in weights for one in circuit.parameters]
+    amplitudes = [parameter for parameter in circuit.parameters if not parameter.name.startswith("w")]
+    weights = [parameter for parameter in circuit.parameters if parameter.name.startswith("w")]
+    values[41] = [parameter in weights for parameter in circuit.parameters]
     with pytest.raises(ValueError, match=r"norm 0\.0 in row 41"):
         FusedEstimatorGradient(executor=executor).value_and_gradient(circuit, "ZZ", values)
-    there = Expectations(circuit, "ZZ", amplitudes, weights, FusedOptions(executor=executor))
+    on_workers = Expectations(circuit, "ZZ", amplitudes, weights, FusedOptions(executor=executor))
     inputs = np.ones((60, 4))
     inputs[41] = 0
     with pytest.raises(ValueError, match=r"norm 0\.0 in row 41"):
-        there.value_and_vjp(inputs, np.ones(len(weights)), np.ones((60, 1)))
+        on_workers.value_and_vjp(inputs, np.ones(len(weights)), np.ones((60, 1)))
 
 
-def test_a_circuit_that_has_changed_is_noticed_before_workers_work(executor):
+def test_a_change_of_a_circuit_reaches_the_workers(executor):
     circuit = real_amplitudes(5, reps=100).decompose()
     gradient, values = FusedEstimatorGradient(executor=executor), rows(3, circuit)
     gradient.value_and_gradient(circuit, "ZZZZZ", values)
     place = [instruction.name for instruction in circuit.data].index("cx")
     circuit.data[place] = circuit.data[place].replace(operation=CZGate())
-    found = gradient.value_and_gradient(circuit, "ZZZZZ", values)
-    for one, expected in zip(found, FusedEstimatorGradient().value_and_gradient(circuit.copy(), "ZZZZZ", values)):
-        assert_same(one, expected)
+    actual = gradient.value_and_gradient(circuit, "ZZZZZ", values)
+    expected = FusedEstimatorGradient().value_and_gradient(circuit.copy(), "ZZZZZ", values)
+    for result, reference in zip(actual, expected):
+        assert_same(result, reference)
 
 
 # --- how work is cut and sent ---
@@ -246,19 +247,19 @@ def test_a_circuit_that_has_changed_is_noticed_before_workers_work(executor):
 def test_portions_are_all_rows_in_order_and_depend_on_the_work_alone(monkeypatch, circuit):
     monkeypatch.undo()
     compiled = compile_circuit(real_amplitudes(12, reps=3))
-    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(7) as seven:
-        cuts = [workers.cut_portions(FusedOptions(executor=pool), compiled, 3000, 3000) for pool in (one, seven)]
+    with ThreadPoolExecutor(1) as single, ThreadPoolExecutor(7) as seven:
+        cuts = [workers.cut_portions(FusedOptions(executor=pool), compiled, 3000, 3000) for pool in (single, seven)]
         assert cuts[0] == cuts[1] and len(cuts[0]) > 1
         assert [row for portion in cuts[0] for row in range(3000)[portion]] == list(range(3000))
         for num_rows in (5, 10**6):
-            cut = workers.cut_portions(FusedOptions(executor=one), compiled, num_rows, None)
+            cut = workers.cut_portions(FusedOptions(executor=single), compiled, num_rows, None)
             assert len(cut) == 0 if num_rows == 5 else 100 < len(cut) < 10**4
         huge = compile_circuit(real_amplitudes(20, reps=3))
-        cut = workers.cut_portions(FusedOptions(executor=one), huge, 3, 3)
+        cut = workers.cut_portions(FusedOptions(executor=single), huge, 3, 3)
         assert [part.stop - part.start for part in cut] == [1] * 3
 
 
-def test_small_work_stays_here(monkeypatch, circuit):
+def test_small_work_stays_in_this_process(monkeypatch, circuit):
     monkeypatch.undo()
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
@@ -272,31 +273,31 @@ def test_circuits_and_observables_are_sent_once_to_each_worker(circuit):
     size, large = len(pickle.dumps(CompiledCircuit(circuit))), []
     for seed in range(3):
         gradient.value_and_gradient(circuit, OBSERVABLES, rows(30, circuit, seed))
-        large.append(sum(len(one) > size for one in executor.pickles))
+        large.append(sum(len(pickled) > size for pickled in executor.pickles))
         assert len(executor.pickles) == 30
         executor.pickles.clear()
     assert large == [workers._GUESSED_WORKERS, 0, 0]
-    workers._received.clear()  # a worker was replaced
-    found, _ = gradient.value_and_gradient(circuit, OBSERVABLES, rows(30, circuit))
-    assert len(executor.pickles) == 30 + sum(len(one) > size for one in executor.pickles) > 30
+    workers._received.clear()  # as if a new worker had replaced the worker
+    actual, _ = gradient.value_and_gradient(circuit, OBSERVABLES, rows(30, circuit))
+    assert len(executor.pickles) == 30 + sum(len(pickled) > size for pickled in executor.pickles) > 30
     np.testing.assert_array_equal(
-        found, FusedEstimatorGradient().value_and_gradient(circuit, OBSERVABLES, rows(30, circuit))[0]
+        actual, FusedEstimatorGradient().value_and_gradient(circuit, OBSERVABLES, rows(30, circuit))[0]
     )
 
 
-def test_a_worker_keeps_circuits_of_so_many_bytes_and_compiles_them_once(monkeypatch, circuit):
+def test_a_worker_unpickles_a_circuit_once_and_bounds_the_bytes_of_its_circuits(monkeypatch, circuit):
     received = BoundedCache(1 << 28)
     monkeypatch.setattr(workers, "_received", received)
     executor, opened = PicklingExecutor(), []
     monkeypatch.setattr(CompiledCircuit, "__setstate__", _counting(opened, CompiledCircuit.__setstate__))
     gradient = FusedEstimatorGradient(executor=executor)
     circuits = [circuit, circuit.copy(), circuit.copy()]
-    for one in circuits:
-        gradient.value_and_gradient(one, OBSERVABLES, rows(30, circuit))
+    for copied in circuits:
+        gradient.value_and_gradient(copied, OBSERVABLES, rows(30, circuit))
     assert len(opened) == 3
     gradient.value_and_gradient(circuits[0], OBSERVABLES, rows(30, circuit))
     assert len(opened) == 3
-    received.max_bytes = received.num_bytes - 1  # one more pushes others out
+    received.max_bytes = received.num_bytes - 1  # a further circuit evicts others
     for _ in range(10):
         gradient.value_and_gradient(circuit.copy(), OBSERVABLES, rows(30, circuit))
         assert received.num_bytes <= received.max_bytes
@@ -322,7 +323,7 @@ def test_many_portions_are_not_sent_all_at_once(monkeypatch, circuit):
 
     class Counting(ThreadPoolExecutor):
         def submit(self, *args):
-            most.append(sum(not one.done() for one in futures))
+            most.append(sum(not future.done() for future in futures))
             futures.append(super().submit(*args))
             return futures[-1]
 
@@ -332,18 +333,18 @@ def test_many_portions_are_not_sent_all_at_once(monkeypatch, circuit):
     assert len(futures) == 60 and max(most) <= 3
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, 1), (3, 3)])
-def test_a_worker_uses_one_thread_unless_told(given, expected):
+@pytest.mark.parametrize(("num_threads", "expected"), [(None, 1), (3, 3)])
+def test_a_worker_uses_one_thread_unless_num_threads_is_set(num_threads, expected):
     with ThreadPoolExecutor(1) as pool:
         options = FusedOptions(
-            executor=pool, num_threads=given, dtype="complex64", memory_limit="1GB", progress=print, seed=3
+            executor=pool, num_threads=num_threads, dtype="complex64", memory_limit="1GB", progress=print, seed=3
         )
         assert workers.options_of_workers(options) == FusedOptions(
             num_threads=expected, dtype="complex64", memory_limit="1GB"
         )
 
 
-def test_workers_may_have_devices_that_this_process_has_not(monkeypatch, circuit):
+def test_workers_may_have_devices_that_this_process_lacks(monkeypatch, circuit):
     monkeypatch.setenv("QISKIT_FUSED_DISABLE_CUDA", "1")
     with ThreadPoolExecutor(1) as pool:
         gradient = FusedEstimatorGradient(executor=pool, device="cuda")
@@ -357,19 +358,19 @@ def test_workers_may_have_devices_that_this_process_has_not(monkeypatch, circuit
 
 
 def test_progress_is_told_for_each_portion(executor, circuit, every_step):
-    told = []
-    gradient = FusedEstimatorGradient(executor=executor, progress=lambda *steps: told.append(steps))
+    steps = []
+    gradient = FusedEstimatorGradient(executor=executor, progress=lambda *step: steps.append(step))
     gradient.value_and_gradient(circuit, OBSERVABLES, rows(10, circuit))
-    done, totals = zip(*told)
+    done, totals = zip(*steps)
     assert done[0] == 0 and done[-1] == totals[0] and list(done) == sorted(done) and len(set(totals)) == 1
-    told.clear()
-    there = expectations(circuit, executor=executor, progress=lambda *steps: told.append(steps))
-    there.value_and_vjp(np.zeros((10, 3)), np.zeros(9), lambda values: values)
-    done, totals = zip(*told)
+    steps.clear()
+    on_workers = expectations(circuit, executor=executor, progress=lambda *step: steps.append(step))
+    on_workers.value_and_vjp(np.zeros((10, 3)), np.zeros(9), lambda values: values)
+    done, totals = zip(*steps)
     assert done[0] == 0 and done[-1] == totals[0] and list(done) == sorted(done) and len(set(totals)) == 1
 
 
-def test_an_exception_in_a_function_that_is_told_ends_the_work(executor, circuit, every_step):
+def test_an_exception_in_a_progress_callback_ends_the_work(executor, circuit, every_step):
     def fail(done, total):
         if done:
             raise ValueError(f"no more than {done} steps")
@@ -391,12 +392,12 @@ def test_a_cancelled_job_ends_soon_and_leaves_executor_and_gradient_usable(kind,
         with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
             job.result()
         assert time.perf_counter() - start < 3
-        found, _ = gradient.value_and_gradient(circuit, observable, values[:5])
+        actual, _ = gradient.value_and_gradient(circuit, observable, values[:5])
         expected, _ = FusedEstimatorGradient().value_and_gradient(circuit, observable, values[:5])
-        assert_same(found, expected)
+        assert_same(actual, expected)
 
 
-def test_portions_that_have_not_begun_are_taken_back(circuit):
+def test_portions_that_have_not_begun_are_cancelled_with_their_job(circuit):
     futures, begun, end = [], threading.Event(), threading.Event()
 
     class Remembering(ThreadPoolExecutor):
@@ -413,13 +414,13 @@ def test_portions_that_have_not_begun_are_taken_back(circuit):
         job.cancel()
         with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
             job.result()
-        assert [one.cancelled() for one in futures] == [False] + [True] * 20
+        assert [future.cancelled() for future in futures] == [False] + [True] * 20
         end.set()
 
 
 def test_threads_that_work_for_a_cancelled_job_end_soon(monkeypatch):
     monkeypatch.setattr(workers, "_MIN_WORK", 1 << 34)
-    monkeypatch.setattr(workers, "_MAX_WORK", 1 << 34)  # several seconds
+    monkeypatch.setattr(workers, "_MAX_WORK", 1 << 34)  # a portion of several seconds
     circuit = real_amplitudes(12, reps=40)
     values = rows(5000, circuit)
     with ThreadPoolExecutor(2) as pool:
@@ -430,7 +431,7 @@ def test_threads_that_work_for_a_cancelled_job_end_soon(monkeypatch):
         with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
             job.result()
         start = time.perf_counter()
-    assert time.perf_counter() - start < 2  # to wait for the threads
+    assert time.perf_counter() - start < 2  # the threads ended within 2 s of the job
 
 
 def test_an_error_of_a_worker_is_raised_and_ends_the_others(executor, circuit):
@@ -453,7 +454,7 @@ def test_a_broken_pool_is_one_clear_error():
         text = (
             r"a worker of the executor \(ProcessPoolExecutor\) has died, .* Make a new one, .* client.get_executor\(\)"
         )
-        for _ in range(2):  # and again when it is used again
+        for _ in range(2):  # each use of the broken pool raises the error
             with pytest.raises(RuntimeError, match=text):
                 gradient.value_and_gradient(circuit, observable, values)
 
@@ -509,15 +510,15 @@ def test_options_are_pickled_without_their_executor_and_copied_with_it():
         assert FusedEstimator(options=FusedEstimator(executor=pool).options).options.executor is pool
 
 
-def test_a_forked_child_works_alone(monkeypatch, circuit):
+def test_a_forked_child_does_not_use_the_executor(monkeypatch, circuit):
     monkeypatch.setattr(workers, "_of_parents", type(workers._of_parents)())
     with ThreadPoolExecutor(1) as pool:
         gradient = FusedEstimatorGradient(executor=pool)
-        found, _ = gradient.value_and_gradient(circuit, OBSERVABLES, rows(20, circuit))
+        actual, _ = gradient.value_and_gradient(circuit, OBSERVABLES, rows(20, circuit))
         workers._after_fork()
         pool.shutdown()
         again, _ = gradient.value_and_gradient(circuit, OBSERVABLES, rows(20, circuit))
-        assert_same(again, found)
+        assert_same(again, actual)
 
 
 # --- Dask ---
@@ -535,15 +536,15 @@ def client():
         yield client
 
 
-def test_a_dask_cluster_finds_the_same(client, circuit):
+def test_a_dask_cluster_gives_the_same_results(client, circuit):
     inputs, weights, cotangents = rows(300, circuit)[:, :3], rows(1, circuit)[0, 3:], rows(300, circuit, 1)[:, :2]
-    there = expectations(circuit, executor=client.get_executor())
-    for found, expected in zip(
-        there.value_and_vjp(inputs, weights, cotangents),
+    on_workers = expectations(circuit, executor=client.get_executor())
+    for actual, expected in zip(
+        on_workers.value_and_vjp(inputs, weights, cotangents),
         expectations(circuit).value_and_vjp(inputs, weights, cotangents),
     ):
         if expected is not None:
-            assert_same(found, expected)
+            assert_same(actual, expected)
 
 
 def test_dask_repeats_the_work_of_a_worker_that_was_killed(client, monkeypatch):
@@ -559,15 +560,16 @@ def test_dask_repeats_the_work_of_a_worker_that_was_killed(client, monkeypatch):
             os.kill(victim, signal.SIGKILL)
 
     gradient = FusedEstimatorGradient(executor=client.get_executor(), progress=kill)
-    found = gradient.value_and_gradient(circuit, observable, values)
+    actual = gradient.value_and_gradient(circuit, observable, values)
     assert len(killed) == 1 and killed[0] < 0.5
-    for one, expected in zip(found, FusedEstimatorGradient().value_and_gradient(circuit, observable, values)):
-        assert_same(one, expected)
+    expected = FusedEstimatorGradient().value_and_gradient(circuit, observable, values)
+    for result, reference in zip(actual, expected):
+        assert_same(result, reference)
     removed = [event for _, event in client.get_events(address) if event["action"] == "remove-worker"]
-    assert removed[0]["processing-tasks"]  # it was at work
+    assert removed[0]["processing-tasks"]  # the worker was killed during its work
     assert victim not in client.run(os.getpid).values()
 
 
-def test_the_client_itself_is_no_executor_and_the_error_says_what_is(client):
+def test_a_dask_client_is_refused_and_the_error_names_its_executor(client):
     with pytest.raises(ValueError, match=r"client.get_executor\(\) of a Dask client is one"):
         FusedEstimator(executor=client)

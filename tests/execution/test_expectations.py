@@ -27,7 +27,7 @@ def make(**options):
 
 
 def blocks_of(monkeypatch):
-    """Return a list that fills with the rows of each evaluation."""
+    """Return a list to which each evaluation appends its number of rows."""
     sizes, evaluate = [], training.evaluate
 
     def watched(options, compiled, operators, request, **keywords):
@@ -42,22 +42,22 @@ def blocks_of(monkeypatch):
 def test_a_vjp_is_the_jacobian_times_cotangents(function):
     values, of_inputs, of_weights = make().value_and_jacobian(INPUTS, WEIGHTS)
     cotangents = values**2 if function else COTANGENTS
-    found = make().value_and_vjp(INPUTS, WEIGHTS, np.square if function else COTANGENTS)
-    assert_allclose(found.values, values, atol=1e-14)
-    assert_allclose(found.inputs, np.einsum("bk,bki->bi", cotangents, of_inputs), atol=1e-12)
-    assert_allclose(found.weights, np.einsum("bk,bkw->w", cotangents, of_weights), atol=1e-12)
+    actual = make().value_and_vjp(INPUTS, WEIGHTS, np.square if function else COTANGENTS)
+    assert_allclose(actual.values, values, atol=1e-14)
+    assert_allclose(actual.inputs, np.einsum("bk,bki->bi", cotangents, of_inputs), atol=1e-12)
+    assert_allclose(actual.weights, np.einsum("bk,bkw->w", cotangents, of_weights), atol=1e-12)
     assert_allclose(make().values(INPUTS, WEIGHTS), values, atol=1e-14)
 
 
 def test_blocks_shrink_with_the_memory_limit_and_change_nothing(monkeypatch):
     inputs, cotangents = RNG.random((3000, 3)), RNG.normal(size=(3000, 2))
-    wanted = make().value_and_vjp(inputs, WEIGHTS, cotangents)
+    expected = make().value_and_vjp(inputs, WEIGHTS, cotangents)
     sizes = blocks_of(monkeypatch)
-    found = make(memory_limit="400kB", num_threads=1).value_and_vjp(inputs, WEIGHTS, cotangents)
+    actual = make(memory_limit="400kB", num_threads=1).value_and_vjp(inputs, WEIGHTS, cotangents)
     assert sum(sizes) == 3000
     assert max(sizes) * 8 * make().compiled.program.num_columns <= 400_000 / 8
-    assert_allclose(found.weights, wanted.weights, atol=1e-11)
-    assert_allclose(found.inputs, wanted.inputs, atol=1e-12)
+    assert_allclose(actual.weights, expected.weights, atol=1e-11)
+    assert_allclose(actual.inputs, expected.inputs, atol=1e-12)
 
 
 def test_without_a_limit_a_batch_of_few_bytes_is_one_block(monkeypatch):
@@ -74,15 +74,15 @@ def test_a_function_sees_the_values_of_all_rows_at_once_however_these_are_cut(ho
         seen.append(values.shape)
         return 2 * (values - targets) / len(targets)
 
-    wanted = make().value_and_vjp(inputs, WEIGHTS, squares)
+    expected = make().value_and_vjp(inputs, WEIGHTS, squares)
     pools = {"threads": ThreadPoolExecutor, "processes": ProcessPoolExecutor}
     with pools.get(how, ThreadPoolExecutor)(2) as pool:
         monkeypatch.setattr(workers, "_MIN_WORK", 1 << 18)
         options = {"memory_limit": "400kB"} if how == "blocks" else {"executor": pool}
-        found = make(**options, num_threads=1).value_and_vjp(inputs, WEIGHTS, squares)
+        actual = make(**options, num_threads=1).value_and_vjp(inputs, WEIGHTS, squares)
     assert seen == [(3000, 2)] * 2
-    for one, other in zip(found[:3], wanted):
-        assert_allclose(one, other, atol=1e-12)
+    for result, reference in zip(actual[:3], expected):
+        assert_allclose(result, reference, atol=1e-12)
 
 
 def test_cotangents_of_none_are_one_for_each_value():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coefficients of any size have right values and gradients in every number format, or an error says why not."""
+"""Coefficients of any size give right values and gradients in every number format, or an error that names the cause."""
 
 import numpy as np
 import pytest
@@ -39,8 +39,8 @@ def test_large_coefficients_scale_values_and_gradients(factor, dtype, device):
     mixed = [OPERATORS[0], OPERATORS[1] * factor, OPERATORS[2] * factor]
     factors = np.array([1.0, factor, factor])
     expected = estimator.run([(ansatz(), [[operator] for operator in OPERATORS], POINTS)]).result()[0].data.evs
-    found = estimator.run([(ansatz(), [[operator] for operator in mixed], POINTS)]).result()[0].data.evs
-    np.testing.assert_allclose(found / factors[:, None], expected, rtol=1e-5, atol=1e-6)
+    actual = estimator.run([(ansatz(), [[operator] for operator in mixed], POINTS)]).result()[0].data.evs
+    np.testing.assert_allclose(actual / factors[:, None], expected, rtol=1e-5, atol=1e-6)
     values, gradients = gradient.value_and_gradient(ansatz(), OPERATORS, POINTS)
     large_values, large = gradient.value_and_gradient(ansatz(), mixed, POINTS)
     np.testing.assert_allclose(large_values / factors, values, rtol=1e-5, atol=1e-6)
@@ -53,7 +53,7 @@ def test_weighted_sums_of_large_observables_have_gradients():
     small = coerce_observables(OPERATORS).operators
     pairs = np.repeat(np.arange(3, dtype=np.int32), 3), np.tile(np.arange(3, dtype=np.int32), 3)
     options = FusedOptions(dtype="complex64")
-    found, expected = (
+    actual, expected = (
         evaluate(
             options,
             compiled,
@@ -62,7 +62,7 @@ def test_weighted_sums_of_large_observables_have_gradients():
         )
         for operators, cotangents in ((large, weights), (small, np.array([0.5, -2.0, 1.0] * 3)))
     )
-    np.testing.assert_allclose(found.gradients, expected.gradients, atol=1e-5)
+    np.testing.assert_allclose(actual.gradients, expected.gradients, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
@@ -78,7 +78,7 @@ def test_large_weights_scale_gradients(dtype):
     np.testing.assert_allclose(ask(weights * 1e60).gradients / 1e60, ask(weights).gradients, atol=1e-5)
 
 
-def test_what_is_larger_than_any_float_is_an_error_that_names_row_and_observable():
+def test_a_result_larger_than_any_float_is_an_error_that_names_row_and_observable():
     operators = [SparsePauliOp(["III"]), SparsePauliOp(["III", "ZII", "IZI"], [1.7e308] * 3)]
     with pytest.raises(ValueError, match=r"observable 1 in row 2.*larger than 1\.8e\+308.*divide the coefficients"):
         FusedEstimatorGradient().value_and_gradient(ansatz(), operators, [[3.1, 0, 0], [3.1, 0, 0], [0, 0, 0]])

@@ -46,20 +46,22 @@ def question(function, num_rows, seed=0):
     st.sampled_from(["complex64", "complex128"]),
 )
 @settings(max_examples=60, deadline=None)
-def test_values_fit_wherever_a_gradient_does_and_are_those_without_a_limit(n, count, num_rows, power, threads, dtype):
+def test_values_fit_wherever_a_gradient_fits_and_a_limit_does_not_change_them(
+    n, count, num_rows, power, threads, dtype
+):
     options = {"num_threads": threads, "dtype": dtype}
     function = network(n, count, **options, memory_limit=int(10**power))
     inputs, weights = question(function, num_rows)
     try:
-        found = function.value_and_vjp(inputs, weights, np.ones((num_rows, count)))
+        actual = function.value_and_vjp(inputs, weights, np.ones((num_rows, count)))
     except MemoryError:
-        with pytest.raises(MemoryError):  # rows are never the cause
+        with pytest.raises(MemoryError):  # if many rows do not fit, one row does not fit either
             function.value_and_vjp(inputs[:1], weights, np.ones((1, count)))
         return
     values = function.values(inputs, weights)
     tolerance = {"complex64": 1e-4, "complex128": 1e-11}[dtype]
     assert_allclose(values, network(n, count, **options).values(inputs, weights), atol=tolerance)
-    assert_allclose(found.values, values, atol=tolerance)
+    assert_allclose(actual.values, values, atol=tolerance)
 
 
 @pytest.mark.parametrize(("num_qubits", "num_rows", "limit"), [(4, 20_000, 500_000), (8, 600, "1MB")])
@@ -70,11 +72,11 @@ def test_a_job_a_gradient_and_a_jacobian_are_cut_too(num_qubits, num_rows, limit
     job = FusedEstimator(memory_limit=limit).run([pub])
     assert_allclose(job.result()[0].data.evs, FusedEstimator().run([pub]).result()[0].data.evs, atol=1e-12)
     assert job.metrics()["rows"] == num_rows
-    found = FusedEstimatorGradient(memory_limit=limit).value_and_gradient(*pub)
-    for one, other in zip(found, FusedEstimatorGradient().value_and_gradient(*pub)):
-        assert_allclose(one, other, atol=1e-12)
-    for one, other in zip(*(each.value_and_jacobian(*question(function, 300)) for each in (limited, function))):
-        assert_allclose(one, other, atol=1e-12)
+    actual = FusedEstimatorGradient(memory_limit=limit).value_and_gradient(*pub)
+    for result, reference in zip(actual, FusedEstimatorGradient().value_and_gradient(*pub)):
+        assert_allclose(result, reference, atol=1e-12)
+    for result, reference in zip(*(each.value_and_jacobian(*question(function, 300)) for each in (limited, function))):
+        assert_allclose(result, reference, atol=1e-12)
 
 
 def test_start_states_of_a_batch_that_is_cut_have_their_gradients():
@@ -97,16 +99,16 @@ def test_terms_of_several_light_cones_are_cut_too():
     rows = RNG.random((200, circuit.num_parameters))
     whole = FusedEstimatorGradient().value_and_gradient(circuit, observables, rows)
     cut = FusedEstimatorGradient(memory_limit="400kB").value_and_gradient(circuit, observables, rows)
-    for one, other in zip(cut, whole):
-        assert_allclose(one, other, atol=1e-12)
+    for result, reference in zip(cut, whole):
+        assert_allclose(result, reference, atol=1e-12)
 
 
 def test_progress_of_blocks_goes_up_to_the_end():
-    told = []
-    function = network(4, memory_limit=500_000, progress=lambda done, total: told.append((done, total)))
+    steps = []
+    function = network(4, memory_limit=500_000, progress=lambda done, total: steps.append((done, total)))
     function.values(*question(function, 20_000))
-    assert told == sorted(told)
-    assert told[-1][0] == told[-1][1]
+    assert steps == sorted(steps)
+    assert steps[-1][0] == steps[-1][1]
 
 
 def test_an_error_about_a_row_of_a_later_block_names_the_row_of_the_caller():
@@ -138,7 +140,7 @@ def test_arrays_that_exceed_the_free_memory_are_refused_with_the_rows_that_would
     FusedEstimator(memory_limit="1MB", num_threads=1).run([pub]).result()
 
 
-def test_options_of_a_batch_that_is_cut_stay_those_of_the_caller():
+def test_a_batch_that_is_cut_leaves_the_options_of_the_caller_unchanged():
     options = FusedOptions(memory_limit="1MB")
     function = network(8, options=options)
     function.values(*question(function, 600))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The option ``progress``: one bar, or one function called, for all the work of a job."""
+"""The option ``progress``: one bar or one callback for all the work of a job."""
 
 import re
 import sys
@@ -24,8 +24,8 @@ CIRCUITS = [real_amplitudes(2, reps=1), real_amplitudes(3, reps=2)]
 PUBS = [(CIRCUITS[0], "ZZ", np.zeros((5, 4))), (CIRCUITS[1], ["ZZZ", "XII"], np.zeros(9))]
 
 
-class Told:
-    """A callback that remembers what it was told, and by which thread."""
+class Callback:
+    """A progress callback that keeps its arguments and the names of the threads that called it."""
 
     def __init__(self):
         self.calls, self.threads = [], set()
@@ -35,7 +35,7 @@ class Told:
         self.threads.add(threading.current_thread().name)
 
     def check(self):
-        """Check that steps never went back, that their total stayed, and that they came to their end."""
+        """Assert that the steps rise from 0 to their total, and that the total is always the same."""
         done, totals = zip(*self.calls)
         assert done[0] == 0 and done[-1] == totals[0] > 0
         assert list(done) == sorted(done) and len(set(totals)) == 1
@@ -43,15 +43,15 @@ class Told:
 
 @pytest.fixture
 def every_step(monkeypatch):
-    """Tell everything, not only now and then."""
+    """Call a progress callback at every step, without a least time between two calls."""
     monkeypatch.setattr("qiskit_fused.execution.progress._INTERVAL", 0)
 
 
 @pytest.fixture
 def engine(monkeypatch, every_step):
-    """An engine that finds zeros, in ten steps for each circuit; ``engine.at(k)`` is called before step k."""
+    """An engine whose results are zeros, in ten steps for each circuit; it calls ``engine.at(k)`` before step k."""
 
-    def evaluate(plan, observables, request, watch=None):
+    def evaluate(fused, observables, request, watch=None):
         engine.num_evaluations += 1
         for step in range(11):
             engine.at(step)
@@ -67,7 +67,7 @@ def engine(monkeypatch, every_step):
 
 @pytest.fixture
 def bars(monkeypatch):
-    """The bars that were made, at once, each with the lines it showed."""
+    """A list of the bars, which are shown without delay, each with the lines that it showed."""
     import tqdm.auto
 
     monkeypatch.setattr("qiskit_fused.execution.progress._BAR_AFTER", 0)
@@ -91,52 +91,52 @@ def bars(monkeypatch):
     return made
 
 
-# --- a function ---
+# --- the callback ---
 
 
-def test_a_function_is_told_all_steps_by_the_thread_of_the_job(device, every_step):
-    told = Told()
-    job = FusedEstimator(device=device, progress=told).run(PUBS)
+def test_the_thread_of_the_job_tells_a_callback_all_steps(device, every_step):
+    callback = Callback()
+    job = FusedEstimator(device=device, progress=callback).run(PUBS)
     plain = FusedEstimator(device=device).run(PUBS).result()
-    for one, other in zip(job.result(), plain):
-        np.testing.assert_array_equal(one.data.evs, other.data.evs)
-    told.check()
-    [name] = told.threads
+    for result, reference in zip(job.result(), plain):
+        np.testing.assert_array_equal(result.data.evs, reference.data.evs)
+    callback.check()
+    [name] = callback.threads
     assert name.startswith("qiskit-fused")
 
 
-def test_a_function_is_told_all_steps_of_gradients(device, every_step):
-    told = Told()
-    gradient = FusedEstimatorGradient(device=device, progress=told)
+def test_a_callback_is_told_all_steps_of_gradients(device, every_step):
+    callback = Callback()
+    gradient = FusedEstimatorGradient(device=device, progress=callback)
     gradient.run(CIRCUITS, ["ZZ", "ZZZ"], [np.zeros(4), np.zeros(9)]).result()
-    told.check()
-    told.calls.clear()
+    callback.check()
+    callback.calls.clear()
     gradient.value_and_gradient(CIRCUITS[1], ["ZZZ", "XII"], np.zeros((3, 9)))
-    told.check()
+    callback.check()
 
 
 @pytest.mark.parametrize("derivative_type", DerivativeType)
-def test_real_and_imaginary_parts_are_one_work(engine, derivative_type):
-    told = Told()
-    gradient = FusedEstimatorGradient(progress=told, derivative_type=derivative_type)
+def test_real_and_imaginary_parts_have_one_total_of_steps(engine, derivative_type):
+    callback = Callback()
+    gradient = FusedEstimatorGradient(progress=callback, derivative_type=derivative_type)
     gradient.value_and_gradient(CIRCUITS[0], "ZZ", np.zeros(4))
-    told.check()
+    callback.check()
     assert engine.num_evaluations == (2 if derivative_type is DerivativeType.COMPLEX else 1)
 
 
-def test_a_function_is_called_seldom(engine, monkeypatch):
+def test_a_callback_is_not_called_at_every_step(engine, monkeypatch):
     monkeypatch.setattr("qiskit_fused.execution.progress._INTERVAL", 1000)
-    told = Told()
-    FusedEstimator(progress=told).run(PUBS).result()
-    told.check()
-    assert len(told.calls) == 2
+    callback = Callback()
+    FusedEstimator(progress=callback).run(PUBS).result()
+    callback.check()
+    assert len(callback.calls) == 2
 
 
 @pytest.mark.parametrize("when", [0, 1, -1], ids=["begin", "middle", "end"])
-def test_an_exception_in_a_function_ends_the_job_and_is_its_result(engine, when):
-    told, calls = Told(), []
-    FusedEstimator(progress=told).run(PUBS).result()
-    last = when % len(told.calls)
+def test_an_exception_in_a_callback_ends_the_job_and_is_raised_by_its_result(engine, when):
+    callback, calls = Callback(), []
+    FusedEstimator(progress=callback).run(PUBS).result()
+    last = when % len(callback.calls)
 
     def fail(done, total):
         calls.append(done)
@@ -151,7 +151,7 @@ def test_an_exception_in_a_function_ends_the_job_and_is_its_result(engine, when)
     assert len(estimator.run(PUBS).result()) == 2
 
 
-def test_an_exception_in_a_function_ends_real_work_of_each_engine(device, every_step):
+def test_an_exception_in_a_callback_ends_the_work_of_each_engine(device, every_step):
     num_qubits, calls = 10, []
     circuit = real_amplitudes(num_qubits, reps=10)
 
@@ -178,7 +178,7 @@ def test_an_error_is_not_tried_again_when_the_circuit_is_the_same(engine):
 
 
 @pytest.mark.parametrize("value", [None, 1, "yes"])
-def test_progress_is_yes_no_or_a_function(value):
+def test_progress_is_true_false_or_a_callback(value):
     with pytest.raises(
         ValueError, match=r"option progress is .*; allowed: True, False, a function of done and total steps"
     ):
@@ -231,7 +231,7 @@ def test_work_of_more_than_half_a_second_shows_a_bar_that_counts_from_its_begin(
     assert "0%" not in bar.shown[-1].split("|")[0].replace("100%", "")
 
 
-def test_the_bar_closes_where_it_is_when_the_work_fails(engine, bars):
+def test_the_bar_closes_without_reaching_its_end_when_the_work_fails(engine, bars):
     def fail(step):
         if step == 5:
             raise MemoryError("no more")
@@ -242,7 +242,7 @@ def test_the_bar_closes_where_it_is_when_the_work_fails(engine, bars):
     assert bars[0].closed and 0 < bars[0].n < bars[0].total
 
 
-def test_the_bar_closes_where_it_is_when_the_job_is_cancelled(engine, bars):
+def test_the_bar_closes_without_reaching_its_end_when_the_job_is_cancelled(engine, bars):
     begun, cancelled = threading.Event(), threading.Event()
 
     def hold(step):
@@ -260,46 +260,46 @@ def test_the_bar_closes_where_it_is_when_the_job_is_cancelled(engine, bars):
     assert bars[0].closed and 0 < bars[0].n < bars[0].total
 
 
-def test_without_tqdm_the_bar_is_an_error_that_says_so_and_a_function_is_none(monkeypatch):
+def test_without_tqdm_the_bar_is_an_error_that_names_tqdm_and_a_callback_works(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(ImportError, match=r"option progress=True needs tqdm; pip install tqdm\."):
         FusedEstimator(progress=True).run(PUBS).result()
-    told = Told()
-    FusedEstimator(progress=told).run(PUBS).result()
-    told.check()
+    callback = Callback()
+    FusedEstimator(progress=callback).run(PUBS).result()
+    callback.check()
 
 
 # --- steps ---
 
 
 def test_steps_are_gates_on_statevectors_of_the_widest_circuit():
-    assert Part(4, 10, 3).num_steps(4) == 30  # forward
-    assert Part(4, 10, 3, 5).num_steps(4) == 10 * (3 + 3 + 5)  # psi there and back, lam back
+    assert Part(4, 10, 3).num_steps(4) == 30  # a forward sweep of 3 rows
+    assert Part(4, 10, 3, 5).num_steps(4) == 10 * (3 + 3 + 5)  # psi forward and backward, lam backward
     assert Part(4, 10, 3).num_steps(5) == 15
     assert Part(4, 0, 3).num_steps(4) == Part(2, 10, 3).num_steps(60) == 1
 
 
 def test_steps_do_not_go_back_when_another_engine_begins_again(every_step):
-    told = Told()
-    with Progress(told, [Part(2, 10, 10)]) as progress:
+    callback = Callback()
+    with Progress(callback, [Part(2, 10, 10)]) as progress:
         progress.next_part()
-        assert progress.watch(0, 0) is False  # an engine that has not counted its steps yet
+        assert progress.watch(0, 0) is False  # the total is 0 before an engine has counted its steps
         for done in (0, 5, 9, 0, 5, 9, 10):
             assert progress.watch(done, 10) is False
-    told.check()
-    assert [done for done, _ in told.calls] == [0, 0, 0, 0, 50, 90, 90, 90, 90, 100]
+    callback.check()
+    assert [done for done, _ in callback.calls] == [0, 0, 0, 0, 50, 90, 90, 90, 90, 100]
 
 
-def test_an_engine_that_gives_up_for_another_one_is_one_work(engine, monkeypatch):
-    told = Told()
+def test_steps_have_one_total_when_an_engine_gives_up_and_another_engine_begins(engine, monkeypatch):
+    callback = Callback()
 
     def give_up(step):
         if step == 5 and engine.num_evaluations == 1:
             raise DoesNotFit("too large")
 
     engine.at = give_up
-    FusedEstimator(progress=told).run(PUBS[:1]).result()
-    told.check()
+    FusedEstimator(progress=callback).run(PUBS[:1]).result()
+    callback.check()
     assert engine.num_evaluations == 2
 
 
@@ -308,20 +308,20 @@ def test_circuits_that_fall_back_are_part_of_the_work(engine):
     circuit.h(0)
     circuit.cx(0, 1)
     circuit.reset(0)
-    told = Told()
+    callback = Callback()
     with pytest.warns(UserWarning, match="StatevectorEstimator"):
-        job = FusedEstimator(progress=told).run([(circuit, "ZZ"), PUBS[0], (circuit, "ZI")])
+        job = FusedEstimator(progress=callback).run([(circuit, "ZZ"), PUBS[0], (circuit, "ZI")])
     assert job.metrics()["fallback"] == 2
-    told.check()
-    assert len({done for done, _ in told.calls}) > 10  # of the sweeps in between
+    callback.check()
+    assert len({done for done, _ in callback.calls}) > 10  # the PUB between the two fallbacks tells its steps
 
 
-def test_no_work_tells_nothing(every_step):
-    told = Told()
-    assert len(FusedEstimator(progress=told).run([]).result()) == 0
-    assert told.calls == []
-    FusedEstimator(progress=told).run([(CIRCUITS[0], "ZZ", np.zeros((0, 4)))]).result()
-    told.check()
+def test_a_job_without_pubs_does_not_call_the_callback(every_step):
+    callback = Callback()
+    assert len(FusedEstimator(progress=callback).run([]).result()) == 0
+    assert callback.calls == []
+    FusedEstimator(progress=callback).run([(CIRCUITS[0], "ZZ", np.zeros((0, 4)))]).result()
+    callback.check()
 
 
 def test_a_job_that_was_cancelled_does_not_begin_its_next_part():
@@ -339,7 +339,7 @@ def test_a_job_that_was_cancelled_does_not_begin_its_next_part():
     with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
         cancellation.run(work)
     assert parts == [False, True]
-    assert Progress(False, []).watch(0, 1) is False  # this thread's next work is not of that job
+    assert Progress(False, []).watch(0, 1) is False  # the cancellation does not reach the thread's next work
 
 
 def test_the_reference_engine_counts_gates_on_states():
@@ -349,8 +349,8 @@ def test_the_reference_engine_counts_gates_on_states():
     calls = []
 
     class Engine(ReferenceEngine):
-        def evaluate(self, plan, observables, request, watch=None):
-            return super().evaluate(plan, observables, request, lambda *steps: calls.append(steps) or watch(*steps))
+        def evaluate(self, fused, observables, request, watch=None):
+            return super().evaluate(fused, observables, request, lambda *steps: calls.append(steps) or watch(*steps))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "engine_for", lambda *_: Engine())

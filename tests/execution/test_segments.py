@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The option num_segments is at most the number of layers of the fused circuit, on every device."""
+"""The option num_segments is at most the number of layers of the fused program, on every device."""
 
 import re
 
@@ -42,20 +42,20 @@ def test_more_segments_than_layers_are_refused_with_both_numbers_and_the_cure(de
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])
-def test_a_gradient_of_too_many_segments_is_an_error_and_of_as_many_as_layers_is_not(device):
+def test_a_gradient_takes_as_many_segments_as_layers_and_no_more(device):
     with pytest.raises(ValueError, match=re.escape(TEXT)):
         FusedEstimatorGradient(options=options_of(7, device)).value_and_gradient(CIRCUIT, OBSERVABLE, VALUES)
     with pytest.raises(ValueError, match=re.escape(TEXT)):
         FusedEstimatorGradient(options=options_of(7, device)).run([CIRCUIT], [OBSERVABLE], VALUES).result()
-    found = FusedEstimatorGradient(options=options_of(6, device)).value_and_gradient(CIRCUIT, OBSERVABLE, VALUES)
+    actual = FusedEstimatorGradient(options=options_of(6, device)).value_and_gradient(CIRCUIT, OBSERVABLE, VALUES)
     expected = FusedEstimatorGradient(device="reference").value_and_gradient(CIRCUIT, OBSERVABLE, VALUES)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-12)
+    np.testing.assert_allclose(actual[1], expected[1], atol=1e-12)
 
 
 def test_values_need_no_segments():
-    found = FusedEstimator(options=options_of(7)).run([(CIRCUIT, OBSERVABLE, VALUES)]).result()[0].data.evs
+    actual = FusedEstimator(options=options_of(7)).run([(CIRCUIT, OBSERVABLE, VALUES)]).result()[0].data.evs
     expected = FusedEstimator(device="cpu").run([(CIRCUIT, OBSERVABLE, VALUES)]).result()[0].data.evs
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_the_limit_counts_the_layers_of_the_gates_that_are_simulated():
@@ -73,19 +73,19 @@ def test_the_limit_counts_the_layers_of_the_gates_that_are_simulated():
     check(options_of(many), circuit, "IZ", imaginary=True)
 
 
-def test_parts_with_fewer_layers_than_segments_are_cut_into_as_many_as_they_have(monkeypatch):
+def test_parts_with_fewer_layers_than_segments_have_a_segment_for_each_layer(monkeypatch):
     monkeypatch.setattr(shared_parts, "MIN_WORK", 0)
     monkeypatch.setattr(shared_parts.Sharing, "choose", lambda *_: shared_parts.PREFIX)
     circuit = hardware_efficient(6, 12)
     weights, inputs = circuit.parameters[:-18], circuit.parameters[-18:]  # the inputs are in the last layer
     rng = np.random.default_rng(0)
     question = rng.normal(size=(40, 18)), rng.normal(size=len(weights)), np.ones((40, 1))
-    found, expected = (
+    actual, expected = (
         Expectations(circuit, total_z(6), inputs, weights, options).value_and_vjp(*question)
         for options in (options_of(12), FusedOptions(device="reference"))
     )
-    np.testing.assert_allclose(found.weights, expected.weights, atol=1e-11)
-    np.testing.assert_allclose(found.inputs, expected.inputs, atol=1e-11)
+    np.testing.assert_allclose(actual.weights, expected.weights, atol=1e-11)
+    np.testing.assert_allclose(actual.inputs, expected.inputs, atol=1e-11)
 
 
 def test_a_circuit_without_layers_takes_any_number():

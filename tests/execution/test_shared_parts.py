@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all rows of a batch have in common: simulated once, with the values and gradients of row by row."""
+"""Gates that all rows of a batch share are simulated once, with the values and gradients of every row on its own."""
 
 import pickle
 
@@ -79,17 +79,17 @@ def test_the_parts_of_a_circuit_one_after_the_other_are_the_circuit(engine):
     assert lengths == {1, 2, 3}
 
 
-def test_a_prefix_and_a_suffix_hold_all_gates_that_the_inputs_cannot_tell_apart():
+def test_the_prefix_is_all_gates_before_the_inputs_and_the_suffix_all_gates_behind_them():
     x, w = ParameterVector("x", 2), ParameterVector("w", 5)
     circuit = QuantumCircuit(3)
     circuit.ry(w[0], 0)
     circuit.ry(x[0], 1)
-    circuit.rz(w[1], 2)  # beside the input
+    circuit.rz(w[1], 2)  # no input acts on qubit 2
     circuit.cx(0, 2)
     circuit.cx(1, 0)
-    circuit.ry(w[2], 2)  # only q0 and q1 have met an input
+    circuit.ry(w[2], 2)  # the input x[0] acts on qubit 1, and through CX on qubit 0
     circuit.rx(x[1], 1)
-    circuit.ry(w[3], 0)  # after the last input of q0
+    circuit.ry(w[3], 0)  # no later gate of qubit 0 depends on an input
     circuit.cx(1, 2)
     circuit.rx(w[4], 2)
     program = lower(circuit)
@@ -105,7 +105,7 @@ def test_a_prefix_and_a_suffix_hold_all_gates_that_the_inputs_cannot_tell_apart(
 
 @pytest.fixture
 def modes(monkeypatch):
-    """Share what can be shared, however small; the modes that ran."""
+    """Let batches of any size share gates, and return a list of the modes of all shared batches."""
     seen, original = [], program_evaluation.evaluate_shared
 
     def watched(run, batch, *others):
@@ -162,7 +162,7 @@ CIRCUITS = {"encoding": encoding_first, "around": weights_around, "swaps": expre
 
 
 def rows_that_differ(circuit, inputs, num_rows):
-    """Return values of all parameters; those that are no inputs have the same in every row."""
+    """Return rows of values of all parameters, in which only the inputs differ between rows."""
     rows = np.random.default_rng(0).normal(size=(num_rows, circuit.num_parameters))
     shared = [parameter not in inputs for parameter in circuit.parameters]
     rows[:, shared] = rows[0, shared]
@@ -177,7 +177,7 @@ def question(circuit, inputs, weights, num_rows=19):
 
 
 @pytest.mark.parametrize("input_gradients", [False, True], ids=["weights", "inputs"])
-@pytest.mark.parametrize(  # a circuit that starts in its inputs has no prefix
+@pytest.mark.parametrize(  # the circuit "data" begins with its inputs and has no prefix
     ("name", "mode"),
     [(name, mode) for name in CIRCUITS for mode in (PREFIX, OBSERVABLE) if (name, mode) != ("data", PREFIX)],
 )
@@ -192,14 +192,14 @@ def test_shared_batches_have_the_values_and_gradients_of_the_reference(
         for options in ({"dtype": dtype, "device": "cpu"}, {"device": "reference"})
     )
     np.testing.assert_allclose(shared.values(rows, point), reference.values(rows, point), atol=10 * TOLERANCE[dtype])
-    found, expected = (
+    actual, expected = (
         function.value_and_vjp(rows, point, cotangents, input_gradients=input_gradients)
         for function in (shared, reference)
     )
     scale = max(1.0, np.abs(expected.weights).max(), *(np.abs(expected.inputs).max() for _ in range(input_gradients)))
     for name in ("values", "weights", "inputs")[: 2 + input_gradients]:
-        actual, wanted = getattr(found, name), getattr(expected, name)
-        np.testing.assert_allclose(actual, wanted, rtol=0, atol=10 * TOLERANCE[dtype] * scale)
+        atol = 10 * TOLERANCE[dtype] * scale
+        np.testing.assert_allclose(getattr(actual, name), getattr(expected, name), rtol=0, atol=atol)
     assert modes == [mode, mode]
 
 
@@ -209,34 +209,34 @@ def test_blocks_of_rows_add_up(monkeypatch, modes):
     function = Expectations(circuit, observables, inputs, weights, FusedOptions())
     for mode in (PREFIX, OBSERVABLE):
         always(monkeypatch, mode)
-        found = []
+        actual = []
         for room in (1 << 20, 70_000):
             monkeypatch.setattr(program_evaluation, "MOST_BYTES", room)
-            found.append(function.value_and_vjp(rows, point, cotangents))
-        for whole, blocks in zip(*(one[:3] for one in found)):
+            actual.append(function.value_and_vjp(rows, point, cotangents))
+        for whole, blocks in zip(*(vjp[:3] for vjp in actual)):
             np.testing.assert_allclose(whole, blocks, atol=1e-11)
     assert modes == [PREFIX, PREFIX, OBSERVABLE, OBSERVABLE]
 
 
 def test_rows_without_pairs_keep_their_place_in_blocks(monkeypatch, modes):
     always(monkeypatch, PREFIX)
-    monkeypatch.setattr(program_evaluation, "MOST_BYTES", 64 << 5)  # two rows
+    monkeypatch.setattr(program_evaluation, "MOST_BYTES", 64 << 5)  # the states of two rows fit
     circuit, inputs, weights = encoding_first()
-    rows, pairs = rows_that_differ(circuit, inputs, 4), all_pairs(2, 1)  # none of the last two rows
+    rows, pairs = rows_that_differ(circuit, inputs, 4), all_pairs(2, 1)  # the last two rows have no pairs
     compiled, operators = compile_circuit(circuit), coerce_observables("ZZZZ").operators
     columns = ParameterColumns(compiled.program, compiled.columns_of(inputs), compiled.columns_of(weights))
     gradient = GradientRequest(np.ones(2), summed=columns.shared)
     request = Request(rows, pairs, gradient, may_vary=columns.depend_on_inputs)
-    found, expected = (
+    actual, expected = (
         execution.evaluate(FusedOptions(device=device), compiled, operators, request) for device in ("cpu", "reference")
     )
-    np.testing.assert_allclose(found.values, expected.values, atol=1e-12)
-    assert found.gradients.shape == expected.gradients.shape
-    np.testing.assert_allclose(found.gradients.sum(axis=0), expected.gradients.sum(axis=0), atol=1e-12)
+    np.testing.assert_allclose(actual.values, expected.values, atol=1e-12)
+    assert actual.gradients.shape == expected.gradients.shape
+    np.testing.assert_allclose(actual.gradients.sum(axis=0), expected.gradients.sum(axis=0), atol=1e-12)
     assert modes == [PREFIX]
 
 
-def test_what_is_shared_takes_a_part_of_the_memory_limit(monkeypatch, modes):
+def test_states_and_matrices_of_shared_parts_fit_a_part_of_the_memory_limit(monkeypatch, modes):
     circuit, inputs, weights = weights_around()
     observables, rows, point, cotangents = question(circuit, inputs, weights)
     always(monkeypatch, OBSERVABLE)
@@ -246,25 +246,25 @@ def test_what_is_shared_takes_a_part_of_the_memory_limit(monkeypatch, modes):
     assert modes == [OBSERVABLE, PREFIX]
 
 
-def test_given_states_meet_the_evolved_observable(monkeypatch, modes):
+def test_evolved_observables_have_the_values_and_gradients_of_initial_states(monkeypatch, modes):
     always(monkeypatch, OBSERVABLE)
     ansatz = efficient_su2(3, reps=2)
     states = np.random.default_rng(5).normal(size=(20, 8, 2)) @ [1, 1j]
     states /= np.linalg.norm(states, axis=1, keepdims=True)
     cotangents, point = np.linspace(-1, 1, 20)[:, None], np.linspace(0, 1, 18)
     question = np.zeros((20, 0)), point, cotangents
-    found, expected = (
+    actual, expected = (
         Expectations(ansatz, "XYZ", [], ansatz.parameters, FusedOptions(device=device)).value_and_vjp(
             *question, initial_states=states
         )
         for device in ("cpu", "reference")
     )
     for name in ("values", "weights", "initial_states"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-12)
+        np.testing.assert_allclose(getattr(actual, name), getattr(expected, name), atol=1e-12)
     assert modes == [OBSERVABLE]
 
 
-def test_a_constant_prefix_serves_jacobians_and_one_with_parameters_does_not(monkeypatch, modes):
+def test_a_jacobian_shares_a_constant_prefix_but_no_prefix_with_parameters(monkeypatch, modes):
     always(monkeypatch, PREFIX)
     for number, gates in enumerate((lambda q: q.h(0), lambda q: q.ry(ParameterVector("a", 1)[0], 0))):
         circuit = QuantumCircuit(2)
@@ -273,41 +273,43 @@ def test_a_constant_prefix_serves_jacobians_and_one_with_parameters_does_not(mon
         circuit.rx(ParameterVector("x", 1)[0], 1)
         rows = np.random.default_rng(0).normal(size=(5, circuit.num_parameters))
         rows[:, :-1] = rows[0, :-1]
-        found, expected = (
+        actual, expected = (
             FusedEstimatorGradient(device=device).value_and_gradient(circuit, ["ZZ", "XY"], rows)
             for device in ("cpu", "reference")
         )
-        for one, other in zip(found, expected):
-            np.testing.assert_allclose(one, other, atol=1e-12)
-        assert modes == [PREFIX]  # the first circuit's
+        for result, reference in zip(actual, expected):
+            np.testing.assert_allclose(result, reference, atol=1e-12)
+        assert modes == [PREFIX]  # only the first circuit shares its prefix
         assert number < 2
 
 
 def test_gradients_of_single_rows_are_not_summed(monkeypatch, modes):
-    """Without weights that all rows share, every row keeps its gradient."""
+    """A request without summed columns needs the gradient of every row, and the rows share no gates."""
     always(monkeypatch, OBSERVABLE)
     circuit, inputs, _ = encoding_first()
     rows = rows_that_differ(circuit, inputs, 20)
     compiled, operators, pairs = compile_circuit(circuit), coerce_observables("ZZZZ").operators, all_pairs(20, 1)
     request = Request(rows, pairs, GradientRequest(np.ones(20)))
-    found = execution.evaluate(FusedOptions(), compiled, operators, request).gradients
-    found = pull_back(compiled, rows, found, pairs)
+    actual = execution.evaluate(FusedOptions(), compiled, operators, request).gradients
+    actual = pull_back(compiled, rows, actual, pairs)
     expected = FusedEstimatorGradient(device="reference").value_and_gradient(circuit, "ZZZZ", rows)[1][:, 0]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(actual, expected, atol=1e-12)
     assert modes == []
 
 
-def test_pairs_that_are_no_product_are_evaluated_row_by_row(monkeypatch, modes):
+def test_pairs_that_are_not_all_pairs_do_not_evolve_the_observable(monkeypatch, modes):
     always(monkeypatch, OBSERVABLE)
     circuit, inputs, _ = encoding_first()
     rows = rows_that_differ(circuit, inputs, 4)
-    pub = circuit, ["ZZZZ", "XXXX", "ZIIZ", "IYYI"], rows  # observable k of row k
-    found, expected = (FusedEstimator(device=device).run([pub]).result()[0].data.evs for device in ("cpu", "reference"))
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert modes == [PREFIX]  # the Hadamards of the feature map
+    pub = circuit, ["ZZZZ", "XXXX", "ZIIZ", "IYYI"], rows  # the PUB asks for observable k of row k only
+    actual, expected = (
+        FusedEstimator(device=device).run([pub]).result()[0].data.evs for device in ("cpu", "reference")
+    )
+    np.testing.assert_allclose(actual, expected, atol=1e-12)
+    assert modes == [PREFIX]  # the prefix is the Hadamard gates of the feature map
 
 
-def test_a_prefix_that_is_not_worth_it_is_not_shared_where_the_observable_cannot_be_evolved(modes):
+def test_a_jacobian_does_not_share_a_short_prefix_and_a_gradient_of_the_sum_evolves_the_observable(modes):
     circuit, inputs = QuantumCircuit(4), ParameterVector("x", 4)
     circuit.h(range(4))  # the prefix
     for qubit, angle in enumerate(inputs):
@@ -336,13 +338,13 @@ def test_batches_of_sparse_inputs_are_split_once(monkeypatch, modes):
     assert len(calls) == 1
 
 
-def test_small_batches_are_not_looked_at(monkeypatch):
+def test_small_batches_do_not_look_for_shared_gates(monkeypatch):
     monkeypatch.setattr(Sharing, "choose", lambda *question: pytest.fail("looked at"))
     circuit, *_ = encoding_first(2)
     FusedEstimator().run([(circuit, "ZZ", np.zeros((3, circuit.num_parameters)))]).result()
 
 
-def test_metrics_say_what_was_shared(monkeypatch, modes):
+def test_metrics_have_the_mode_of_sharing(monkeypatch, modes):
     circuit, inputs, _ = encoding_first()
     rows = rows_that_differ(circuit, inputs, 40)
     for mode in (ROWS, PREFIX, OBSERVABLE):
@@ -356,11 +358,11 @@ def test_progress_of_shared_batches_goes_up_to_its_total(monkeypatch, modes):
     always(monkeypatch, OBSERVABLE)
     circuit, inputs, weights = weights_around()
     observables, rows, point, cotangents = question(circuit, inputs, weights)
-    heard = []
-    options = FusedOptions(progress=lambda done, total: heard.append((done, total)))
+    steps = []
+    options = FusedOptions(progress=lambda done, total: steps.append((done, total)))
     Expectations(circuit, observables, inputs, weights, options).value_and_vjp(rows, point, cotangents)
-    assert heard == sorted(heard)
-    assert heard[-1][0] == heard[-1][1]
+    assert steps == sorted(steps)
+    assert steps[-1][0] == steps[-1][1]
 
 
 @pytest.mark.parametrize("num_terms", [1, 40])
@@ -371,8 +373,8 @@ def test_observables_apply_to_many_states_as_to_one(num_terms, dtype):
     terms = operators.restrict(np.arange(4))
     states = (rng.normal(size=(3, 16, 2)) @ [1, 1j]).astype(dtype)
     for k in range(2):
-        found = shared_evaluation.apply_observable(terms, k, states)
-        np.testing.assert_allclose(found, [apply_one(terms, k, state) for state in states], atol=20 * TOLERANCE[dtype])
+        actual = shared_evaluation.apply_observable(terms, k, states)
+        np.testing.assert_allclose(actual, [apply_one(terms, k, state) for state in states], atol=20 * TOLERANCE[dtype])
 
 
 # The choice.
@@ -397,7 +399,7 @@ def test_deep_weights_before_inputs_are_shared_and_weights_behind_them_where_row
     assert shared.choose(rows, 1, True) == OBSERVABLE != shared.choose(rows - 1, 1, True)
 
 
-def test_what_no_observable_sees_is_not_simulated_for_the_sake_of_sharing():
+def test_sharing_does_not_add_gates_outside_the_light_cone():
     circuit, inputs, _ = weights_around(4)
     wide = QuantumCircuit(6)
     wide.compose(circuit, range(4), inplace=True)
@@ -407,7 +409,7 @@ def test_what_no_observable_sees_is_not_simulated_for_the_sake_of_sharing():
     assert "nothing" in str(plan)
 
 
-def test_columns_that_differ_once_are_not_split_and_when_they_do_again_they_are():
+def test_a_program_is_split_when_the_same_columns_differ_for_the_second_time():
     circuit, inputs, _ = encoding_first(8)
     plan = fuse(circuit, "ZZZZZZZZ", inputs)
     fused, varies = plan.fused_program, plan.inputs
@@ -415,7 +417,7 @@ def test_columns_that_differ_once_are_not_split_and_when_they_do_again_they_are(
     assert is_worth_splitting(fused, ~varies, 10**6)
 
 
-def test_pickled_plans_are_without_what_is_made_again():
+def test_pickled_plans_lack_the_parts_that_can_be_made_again():
     circuit, inputs, _ = encoding_first()
     plan = fuse(circuit, "ZZZZ", inputs)
     before = len(pickle.dumps(plan))
@@ -446,7 +448,7 @@ def test_random_circuits_with_any_split_of_parameters_agree_with_the_reference(m
             plan = fuse(circuit, observables, inputs)
             if mode == OBSERVABLE and plan.sharing(plan.inputs).suffix is None:
                 continue
-            found = function.value_and_vjp(rows, point, cotangents)
-            for one, other in zip(found[:3], expected[:3]):
-                np.testing.assert_allclose(one, other, atol=1e-11)
+            actual = function.value_and_vjp(rows, point, cotangents)
+            for result, reference in zip(actual[:3], expected[:3]):
+                np.testing.assert_allclose(result, reference, atol=1e-11)
     assert PREFIX in modes and OBSERVABLE in modes

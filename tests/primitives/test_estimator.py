@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedEstimator against StatevectorEstimator: the PUB contract, caching, precision, fallback, errors."""
+"""FusedEstimator gives the results of StatevectorEstimator: PUBs, caching, precision, fallback and errors."""
 
 import gc
 import re
@@ -37,7 +37,7 @@ def rows(circuit, *shape, seed=0):
 
 
 def same(estimator, pubs, atol=1e-12, **keywords):
-    """Assert that ours gives what StatevectorEstimator gives, and return ours."""
+    """Assert that an estimator gives the results of StatevectorEstimator, and return its result."""
     ours, theirs = estimator.run(pubs, **keywords).result(), StatevectorEstimator().run(pubs).result()
     assert isinstance(ours, PrimitiveResult) and len(ours) == len(theirs) and ours.metadata == theirs.metadata
     for our, their in zip(ours, theirs):
@@ -119,14 +119,14 @@ def test_projector_letters_are_projectors(estimator, label):
 def test_every_form_of_values_is_taken(estimator, circuit):
     names = [parameter.name for parameter in circuit.parameters]
     values = rows(circuit, 3)
-    for given in (
+    for form in (
         values.tolist(),
         values.astype(np.float32).astype(float),
         BindingsArray({tuple(names): values}),
         dict(zip(circuit.parameters, values.T)),
         {tuple(names[::-1]): values[:, ::-1]},
     ):
-        same(estimator, [(circuit, "ZZZ", given)])
+        same(estimator, [(circuit, "ZZZ", form)])
     same(estimator, [EstimatorPub.coerce((circuit, "ZZZ", values))])
 
 
@@ -163,7 +163,7 @@ def test_pubs_may_be_a_generator_and_none(estimator, circuit):
     assert len(estimator.run([]).result()) == 0
 
 
-def test_metadata_is_exactly_upstreams(estimator, circuit):
+def test_metadata_is_equal_to_qiskits(estimator, circuit):
     circuit.metadata = {"mine": 1}
     job = estimator.run([(circuit, "ZZZ", rows(circuit)), (circuit, "ZZZ", rows(circuit), 0.25)], precision=0.5)
     assert [pub.metadata for pub in job.result()] == [
@@ -205,7 +205,7 @@ def test_pubs_of_one_circuit_and_values_share_rows(estimator, circuit):
     assert (job.metrics()["rows"], job.metrics()["pairs"]) == (5, 15)
 
 
-def test_pubs_of_one_circuit_are_one_batch_in_any_mixture(estimator, circuit):
+def test_pubs_of_one_circuit_are_one_batch_in_any_order_of_pubs(estimator, circuit):
     first, second = rows(circuit, 2, 2), rows(circuit, 3, seed=1)
     other = real_amplitudes(3, reps=1)
     pubs = [
@@ -218,7 +218,7 @@ def test_pubs_of_one_circuit_are_one_batch_in_any_mixture(estimator, circuit):
     same(estimator, pubs)
 
 
-def test_a_pair_asked_twice_is_computed_once(estimator, circuit):
+def test_a_pair_in_two_pubs_is_computed_once(estimator, circuit):
     values, op = rows(circuit, 3), SparsePauliOp("ZZZ")
     job = estimator.run([(circuit, op, values), (circuit, op, values)])
     assert job.metrics()["pairs"] == 3
@@ -255,8 +255,8 @@ def test_a_change_inside_an_instruction_is_noticed(estimator):
     second = same(estimator, [(circuit, ["ZX", "YZ", "XX"], [0.4])])
     circuit.data[3].operation.params[1] = -1
     third = same(estimator, [(circuit, ["ZX", "YZ", "XX"], [0.4])])
-    for one, other in ((first, second), (second, third)):
-        assert np.abs(one[0].data.evs - other[0].data.evs).max() > 1e-3
+    for before, after in ((first, second), (second, third)):
+        assert np.abs(before[0].data.evs - after[0].data.evs).max() > 1e-3
 
 
 def test_a_change_inside_a_nested_definition_is_noticed(estimator):
@@ -290,7 +290,7 @@ def test_circuits_that_look_alike_are_kept_apart(estimator):
     same(estimator, [(circuit, "X", [0.3, 1.1]) for circuit in circuits])
 
 
-def test_a_dead_circuit_leaves_no_trace_for_a_new_one_with_its_id(estimator):
+def test_a_new_circuit_with_the_id_of_a_deleted_circuit_is_compiled(estimator):
     for turns in range(1, 30):
         circuit = QuantumCircuit(1)
         circuit.rx(0.1 * turns, 0)
@@ -366,7 +366,7 @@ def test_emulated_precision_reproduces_statevector_estimator(estimator, circuit,
         assert not our.data.stds.any()
 
 
-def test_a_precision_asked_per_call_is_met_by_exact_values(estimator, circuit):
+def test_a_precision_of_a_call_adds_no_noise_to_exact_values(estimator, circuit):
     pub = (circuit, "ZZZ", rows(circuit, 3))
     result = same(estimator, [pub], precision=0.5)
     assert result[0].metadata["target_precision"] == 0.5
@@ -385,7 +385,7 @@ def test_precision_modes(device, circuit):
 
 
 class ShotsExecutor:
-    """What the Executor of sQUlearn does to an estimator: it reads shots from it, and sets its precision from them."""
+    """Changes an estimator as the Executor of sQUlearn does: it computes shots from the precision, and sets both."""
 
     def __init__(self, estimator):
         precision = getattr(estimator.options, "default_precision", None)
@@ -403,8 +403,8 @@ def test_software_that_sets_a_precision_adds_no_noise_to_exact_values(device, ci
     result = ShotsExecutor(FusedEstimator(device=device)).run([pub])[0]
     np.testing.assert_array_equal(result.data.evs, expected)
     assert result.metadata["target_precision"] == 1 / 32
-    asked = ShotsExecutor(FusedEstimator(device=device, default_precision=0.1, seed=4)).run([pub])[0].data.evs
-    np.testing.assert_allclose(asked, np.random.default_rng(4).normal(expected, 0.1), rtol=0, atol=1e-12)
+    noisy = ShotsExecutor(FusedEstimator(device=device, default_precision=0.1, seed=4)).run([pub])[0].data.evs
+    np.testing.assert_allclose(noisy, np.random.default_rng(4).normal(expected, 0.1), rtol=0, atol=1e-12)
 
 
 # --- fallback ---
@@ -419,7 +419,7 @@ def entangled_reset():
     return circuit
 
 
-def test_what_the_sweeps_cannot_run_falls_back_with_one_warning(device):
+def test_circuits_that_no_sweep_can_run_fall_back_with_one_warning(device):
     circuit = entangled_reset()
     pubs = [(circuit, ["ZZ", "IX"], [0.3]), (circuit, "IZ", [[0.1], [0.2]])]
     with pytest.warns(UserWarning, match="reset.*StatevectorEstimator") as record:
@@ -456,7 +456,7 @@ def test_without_fallback_the_job_raises(device):
         job.result()
 
 
-def test_what_nobody_can_run_raises_our_error_without_a_warning(device):
+def test_a_circuit_without_a_fallback_raises_an_error_without_a_warning(device):
     circuit = QuantumCircuit(2, 1)
     circuit.h(0)
     circuit.measure(0, 0)
@@ -488,9 +488,9 @@ def test_what_nobody_can_run_raises_our_error_without_a_warning(device):
     ],
     ids=["width", "unbound", "few", "order", "broadcast"],
 )
-def test_parts_of_a_pub_that_do_not_go_together_are_refused_with_the_cure(estimator, circuit, rest, text):
-    given = {"values": rows(circuit), "rows": rows(circuit, 3)}
-    parts = [given[part] if isinstance(part, str) and part in given else part for part in rest]
+def test_parts_of_a_pub_that_do_not_fit_together_are_refused_with_the_cure(estimator, circuit, rest, text):
+    arrays = {"values": rows(circuit), "rows": rows(circuit, 3)}
+    parts = [arrays[part] if isinstance(part, str) and part in arrays else part for part in rest]
     with pytest.raises(ValueError, match=re.escape(text)):
         estimator.run([(circuit, *parts)])
 
@@ -500,7 +500,7 @@ def test_values_for_a_circuit_without_parameters_are_refused(estimator):
         estimator.run([(QuantumCircuit(1), "Z", [0.1])])
 
 
-def test_refusals_are_upstreams(estimator, circuit):
+def test_errors_have_the_type_and_text_of_qiskits(estimator, circuit):
     values = rows(circuit)
     bad = [
         (circuit, "ZZZ", values, -1),
@@ -510,7 +510,7 @@ def test_refusals_are_upstreams(estimator, circuit):
         ("circuit", "ZZZ"),
     ]
     for pub in bad:
-        with pytest.raises(Exception) as theirs:  # noqa: PT011 - whatever upstream raises
+        with pytest.raises(Exception) as theirs:  # noqa: PT011 - the error is Qiskit's
             StatevectorEstimator().run([pub])
         with pytest.raises(type(theirs.value)) as ours:
             estimator.run([pub])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedEstimatorGradient against qiskit-machine-learning's gradients, upstream's bugs included."""
+"""FusedEstimatorGradient is right, also where gradients of qiskit-machine-learning are wrong."""
 
 import copy
 import pickle
@@ -49,13 +49,13 @@ def rows(circuit, *shape, seed=0):
 
 
 def shift(circuit, operator, values, parameters=None):
-    """The parameter-shift gradient of one row."""
+    """Return the parameter-shift gradient of one row."""
     gradient = ParamShiftEstimatorGradient(StatevectorEstimator())
     return gradient.run([circuit], [operator], [values], [parameters]).result().gradients[0]
 
 
 def numeric(circuit, operator, values, step=1e-3):
-    """2 <psi|O|d psi> by central differences of fourth order; global phases are removed."""
+    """Return 2 <psi|O|d psi>, float or complex (P,), by central differences of fourth order."""
     operator = (
         Operator(operator)
         if not isinstance(operator, SparseObservable)
@@ -126,7 +126,7 @@ def test_imaginary_derivatives_see_gates_outside_the_light_cone(gradient):
     )
 
 
-def test_parameter_subsets_keep_the_order_asked(gradient, circuit):
+def test_parameter_subsets_keep_the_order_of_the_request(gradient, circuit):
     p = list(circuit.parameters)
     subsets = [[p[2], p[0]], None, [], [p[-1], p[3], p[1]], [p[0], p[0]]]
     values = rows(circuit, 5)
@@ -151,11 +151,11 @@ def test_shared_parameters_and_expressions_follow_the_chain_rule(gradient):
     circuit.u(a, b, a / 3, 0)
     operator = SparsePauliOp(["XZ", "YI", "IZ"], [1.0, 2.0, -0.5])
     values = rows(circuit, 4)
-    found = gradient.value_and_gradient(circuit, operator, values)[1][:, 0]
-    for mine, row in zip(found, values):
+    actual = gradient.value_and_gradient(circuit, operator, values)[1][:, 0]
+    for mine, row in zip(actual, values):
         np.testing.assert_allclose(mine, numeric(circuit, operator, row).real, atol=1e-8)
     result = gradient.run([circuit] * 4, [operator] * 4, values).result()
-    np.testing.assert_allclose(result.gradients, found, atol=1e-12)
+    np.testing.assert_allclose(result.gradients, actual, atol=1e-12)
 
 
 def test_different_circuits_may_be_mixed(gradient, circuit):
@@ -203,12 +203,12 @@ def test_one_row_keeps_its_axis(gradient, circuit):
 
 def test_projectors_have_gradients(gradient, circuit):
     values = rows(circuit)
-    _, found = gradient.value_and_gradient(circuit, ["0+1", "rIl"], values)
+    _, actual = gradient.value_and_gradient(circuit, ["0+1", "rIl"], values)
     for k, label in enumerate(("0+1", "rIl")):
-        np.testing.assert_allclose(found[0, k], numeric(circuit, SparseObservable(label), values).real, atol=1e-8)
+        np.testing.assert_allclose(actual[0, k], numeric(circuit, SparseObservable(label), values).real, atol=1e-8)
 
 
-def test_value_and_gradient_names_what_does_not_fit(gradient, circuit):
+def test_value_and_gradient_names_arguments_that_do_not_fit(gradient, circuit):
     with pytest.raises(
         ValueError, match=r"parameter_values has shape \(2, 3\); the circuit has 9 parameters, allowed: \(r"
     ):
@@ -273,8 +273,8 @@ def test_values_that_are_none_or_complex_are_refused(gradient, circuit):
 def test_run_takes_observables_as_strings_and_dicts_and_refuses_lists_of_lists(gradient, circuit):
     values = rows(circuit, 2)
     expected = gradient.run([circuit] * 2, [SparsePauliOp("ZZI"), SparsePauliOp("XIX", 0.5)], values).result().gradients
-    found = gradient.run([circuit] * 2, ["ZZI", {"XIX": 0.5}], values).result().gradients
-    np.testing.assert_allclose(found, expected, atol=1e-14)
+    actual = gradient.run([circuit] * 2, ["ZZI", {"XIX": 0.5}], values).result().gradients
+    np.testing.assert_allclose(actual, expected, atol=1e-14)
     np.testing.assert_allclose(gradient.run(circuit, "ZZI", values[:1]).result().gradients, expected[:1], atol=1e-14)
     with pytest.raises(ValueError, match="The 0-th observable is a list of 2; allowed: one observable"):
         gradient.run([circuit], [["ZZI", "XIX"]], values[:1])
@@ -292,7 +292,7 @@ def test_one_parameter_needs_no_list(gradient, circuit):
         assert result.metadata == [{"parameters": [parameter]}]
 
 
-def test_refusals_are_upstreams(gradient, circuit):
+def test_errors_begin_with_the_text_of_qiskit_machine_learnings(gradient, circuit):
     plain = QuantumCircuit(3)
     operator, values = OPERATORS[0], rows(circuit, 2)
     bad = [
@@ -311,7 +311,7 @@ def test_refusals_are_upstreams(gradient, circuit):
             ParamShiftEstimatorGradient(StatevectorEstimator()).run(*arguments)
         with pytest.raises(ValueError, match="The ") as ours:
             gradient.run(*arguments)
-        assert str(ours.value).startswith(str(theirs.value).removesuffix("."))  # and the cure, where there is one
+        assert str(ours.value).startswith(str(theirs.value).removesuffix("."))  # some errors of ours add a cure
 
 
 def test_options_are_merged_into_the_result(gradient, circuit):
@@ -323,7 +323,7 @@ def test_options_are_merged_into_the_result(gradient, circuit):
     assert gradient.options.__dict__ == {} or dict(gradient.options.items()) == {}
 
 
-def test_metrics_say_what_ran(device, circuit):
+def test_metrics_count_rows_and_pairs(device, circuit):
     job = FusedEstimatorGradient(FusedEstimator(device=device, dtype="complex64")).run(
         [circuit] * 2, [OPERATORS[0]] * 2, rows(circuit, 2)
     )
@@ -339,7 +339,7 @@ def test_a_gradient_survives_pickle_and_deepcopy(device, circuit):
     assert copy.deepcopy(gradient).fused_options.device == device
 
 
-def test_the_gradient_uses_what_the_estimator_compiled(device):
+def test_the_gradient_uses_the_circuit_that_the_estimator_compiled(device):
     circuit = real_amplitudes(2, reps=1)
     estimator = FusedEstimator(device=device)
     estimator.run([(circuit, "ZZ", rows(circuit))]).result()
@@ -353,8 +353,8 @@ def test_progress_changes_nothing(device, circuit, capsys, monkeypatch):
     values = rows(circuit, 60)
     plain = FusedEstimatorGradient(device=device).value_and_gradient(circuit, OPERATORS, values)
     shown = FusedEstimatorGradient(device=device, progress=True).value_and_gradient(circuit, OPERATORS, values)
-    for one, other in zip(shown, plain):
-        np.testing.assert_array_equal(one, other)
+    for result, reference in zip(shown, plain):
+        np.testing.assert_array_equal(result, reference)
     assert "100%" in capsys.readouterr().err
 
 
@@ -363,7 +363,7 @@ def test_progress_changes_nothing(device, circuit, capsys, monkeypatch):
 
 @pytest.mark.parametrize("input_gradients", [False, True])
 @pytest.mark.parametrize("num_outputs", [1, 3])
-def test_a_network_is_the_same_with_ours(device, circuit, input_gradients, num_outputs):
+def test_a_network_gives_the_same_results_with_this_gradient(device, circuit, input_gradients, num_outputs):
     def make(**keywords):
         return EstimatorQNN(
             circuit=circuit,
@@ -405,7 +405,7 @@ def test_equal_rows_in_any_order_are_simulated_once(gradient, circuit):
         np.testing.assert_allclose(mine, shift(circuit, operator, row), atol=1e-10)
 
 
-# --- what goes wrong with the originals ---
+# --- circuits whose gradients by qiskit-machine-learning are wrong or fail ---
 
 
 def test_parameters_of_equal_names_in_two_circuits(gradient):
@@ -478,7 +478,7 @@ def test_weights_after_an_amplitude_encoding(device):
 # --- qiskit-algorithms ---
 
 
-def test_vqe_takes_ours_as_it_is(device):
+def test_vqe_takes_this_gradient(device):
     algorithms = pytest.importorskip("qiskit_algorithms")
     optimizers = pytest.importorskip("qiskit_algorithms.optimizers")
     hamiltonian = SparsePauliOp(["ZZ", "XI", "IX"], [1.0, 0.5, 0.5])
@@ -490,8 +490,8 @@ def test_vqe_takes_ours_as_it_is(device):
         gradient=FusedEstimatorGradient(estimator),
         initial_point=np.full(6, 0.3),
     )
-    found = vqe.compute_minimum_eigenvalue(hamiltonian).eigenvalue
-    assert found == pytest.approx(np.linalg.eigvalsh(hamiltonian.to_matrix())[0], abs=1e-5)
+    actual = vqe.compute_minimum_eigenvalue(hamiltonian).eigenvalue
+    assert actual == pytest.approx(np.linalg.eigvalsh(hamiltonian.to_matrix())[0], abs=1e-5)
 
 
 def test_derivative_types_of_qiskit_algorithms_are_understood(device):

@@ -30,7 +30,7 @@ def rows(circuit, *shape, seed=0):
     return np.random.default_rng(seed).normal(size=(*shape, circuit.num_parameters))
 
 
-def test_metrics_say_what_ran(device, dtype, circuit):
+def test_metrics_count_rows_pairs_and_sweeps(device, dtype, circuit):
     job = FusedEstimator(device=device, dtype=dtype, num_threads=2).run([(circuit, "ZZZ", rows(circuit, 3))])
     metrics = job.metrics()
     assert (metrics["device"], metrics["dtype"]) == (device, dtype)
@@ -141,6 +141,6 @@ def test_progress_changes_nothing(device, circuit, capsys, monkeypatch):
     pubs = [(circuit, [["ZZZ"], ["XII"]], rows(circuit, 120)), (circuit, "IIZ", rows(circuit, 2))]
     plain = FusedEstimator(device=device).run(pubs).result()
     job = FusedEstimator(device=device, progress=True).run(pubs)
-    for one, other in zip(job.result(), plain):
-        np.testing.assert_array_equal(one.data.evs, other.data.evs)
+    for result, reference in zip(job.result(), plain):
+        np.testing.assert_array_equal(result.data.evs, reference.data.evs)
     assert "100%" in capsys.readouterr().err

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`FusedEstimatorGradient.objective`: what SciPy's optimisers take."""
+"""`FusedEstimatorGradient.objective` makes functions that SciPy's optimisers take."""
 
 import copy
 import pickle
@@ -24,7 +24,7 @@ from qiskit_fused import FusedEstimatorGradient, compile_circuit
 CIRCUIT = real_amplitudes(3, reps=2)
 OBSERVABLE = SparsePauliOp(["ZZI", "IZZ", "XII", "IXI", "IIX"], [1.0, 1.0, 0.5, 0.5, 0.5])
 START = np.random.default_rng(3).normal(scale=0.5, size=CIRCUIT.num_parameters)
-# CG, BFGS, ... take the gradient; methods that need a Hessian beside it are not among them
+# These methods of SciPy take a gradient and need no Hessian.
 METHODS = ["CG", "BFGS", "Newton-CG", "L-BFGS-B", "TNC", "SLSQP", "trust-constr"]
 
 
@@ -39,25 +39,25 @@ def exact(x, circuit=CIRCUIT):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_that_takes_a_gradient_finds_a_minimum(method):
     objective = make()
-    found = minimize(objective, START, jac=True, method=method)
-    assert_allclose(found.fun, exact(found.x), atol=1e-12)
-    assert np.abs(objective.gradient(found.x)).max() < 0.05
-    assert found.fun < exact(START) - 0.5
+    optimum = minimize(objective, START, jac=True, method=method)
+    assert_allclose(optimum.fun, exact(optimum.x), atol=1e-12)
+    assert np.abs(objective.gradient(optimum.x)).max() < 0.05
+    assert optimum.fun < exact(START) - 0.5
 
 
 @pytest.mark.parametrize("method", ["L-BFGS-B", "TNC", "SLSQP", "trust-constr"])
 def test_bounds_are_kept(method):
     bounds = Bounds(-0.3, 0.3)
-    found = minimize(make(), np.clip(START, -0.3, 0.3), jac=True, method=method, bounds=bounds)
-    assert (np.abs(found.x) <= 0.3 + 1e-9).all()
-    assert_allclose(found.fun, exact(found.x), atol=1e-12)
+    optimum = minimize(make(), np.clip(START, -0.3, 0.3), jac=True, method=method, bounds=bounds)
+    assert (np.abs(optimum.x) <= 0.3 + 1e-9).all()
+    assert_allclose(optimum.fun, exact(optimum.x), atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["trust-krylov", "trust-ncg", "Newton-CG", "trust-constr"])
 def test_scipy_takes_hessians_from_differences_of_gradients(method):
     objective = make()
-    found = minimize(objective, START, jac=True, hess="2-point", method=method)
-    assert np.abs(objective.gradient(found.x)).max() < 1e-2
+    optimum = minimize(objective, START, jac=True, hess="2-point", method=method)
+    assert np.abs(objective.gradient(optimum.x)).max() < 1e-2
 
 
 def test_methods_that_want_a_matrix_take_a_hessian_of_differences():
@@ -66,20 +66,20 @@ def test_methods_that_want_a_matrix_take_a_hessian_of_differences():
         return np.array([(objective.gradient(x + step) - objective.gradient(x - step)) / 2e-5 for step in steps])
 
     objective = make()
-    found = minimize(objective, START, jac=True, hess=hessian, method="trust-exact")
-    assert np.abs(objective.gradient(found.x)).max() < 1e-3
+    optimum = minimize(objective, START, jac=True, hess=hessian, method="trust-exact")
+    assert np.abs(objective.gradient(optimum.x)).max() < 1e-3
 
 
-def test_global_and_scalar_searches_take_it():
-    found = basinhopping(make(), START, niter=2, minimizer_kwargs={"jac": True, "method": "BFGS"})
-    assert_allclose(found.fun, exact(found.x), atol=1e-12)
+def test_global_and_scalar_searches_take_an_objective():
+    optimum = basinhopping(make(), START, niter=2, minimizer_kwargs={"jac": True, "method": "BFGS"})
+    assert_allclose(optimum.fun, exact(optimum.x), atol=1e-12)
     objective = make()
-    found = dual_annealing(objective.value, [(-1, 1)] * len(START), maxiter=3)
-    assert_allclose(found.fun, exact(found.x), atol=1e-12)
+    optimum = dual_annealing(objective.value, [(-1, 1)] * len(START), maxiter=3)
+    assert_allclose(optimum.fun, exact(optimum.x), atol=1e-12)
     circuit = QuantumCircuit(1)
     circuit.ry(Parameter("a"), 0)
-    one = FusedEstimatorGradient().objective(circuit, "Z")
-    assert_allclose(minimize_scalar(one.value, bounds=(0, 5)).x, np.pi, atol=1e-4)
+    objective = FusedEstimatorGradient().objective(circuit, "Z")
+    assert_allclose(minimize_scalar(objective.value, bounds=(0, 5)).x, np.pi, atol=1e-4)
 
 
 def test_values_and_gradients_are_those_of_value_and_gradient():
@@ -99,8 +99,8 @@ def test_values_and_gradients_are_those_of_value_and_gradient():
 
 @pytest.mark.parametrize("kind", [DerivativeType.IMAG, DerivativeType.COMPLEX])
 def test_the_gradient_is_real_whatever_the_derivative_type(kind):
-    found = FusedEstimatorGradient(derivative_type=kind).objective(CIRCUIT, OBSERVABLE)(START)[1]
-    np.testing.assert_array_equal(found, make()(START)[1])
+    optimum = FusedEstimatorGradient(derivative_type=kind).objective(CIRCUIT, OBSERVABLE)(START)[1]
+    np.testing.assert_array_equal(optimum, make()(START)[1])
 
 
 def test_fixed_parameters_are_left_out_of_the_point():
@@ -120,11 +120,11 @@ def test_fixed_parameters_are_left_out_of_the_point():
 
 def test_a_point_may_be_given_by_name():
     order = list(CIRCUIT.parameters)
-    given = dict(zip(reversed(order), START[::-1]))
-    np.testing.assert_array_equal(make()(given)[1], make()(START)[1])
+    point = dict(zip(reversed(order), START[::-1]))
+    np.testing.assert_array_equal(make()(point)[1], make()(START)[1])
 
 
-def test_later_changes_of_the_circuit_do_not_reach_it_and_those_of_the_observable_do():
+def test_later_changes_of_the_circuit_have_no_effect_and_those_of_the_observable_have():
     circuit, observable = CIRCUIT.copy(), OBSERVABLE.copy()
     objective = FusedEstimatorGradient().objective(circuit, observable)
     before = objective(START)[0]
@@ -134,11 +134,11 @@ def test_later_changes_of_the_circuit_do_not_reach_it_and_those_of_the_observabl
     assert_allclose(objective(START)[0], 2 * before, atol=1e-12)
 
 
-@pytest.mark.parametrize("given", [CIRCUIT, compile_circuit(CIRCUIT)], ids=["circuit", "compiled"])
-def test_no_observable_is_z_on_all_qubits(given):
+@pytest.mark.parametrize("circuit", [CIRCUIT, compile_circuit(CIRCUIT)], ids=["circuit", "compiled"])
+def test_no_observable_is_z_on_all_qubits(circuit):
     gradient = FusedEstimatorGradient()
-    assert gradient.objective(given)(START)[0] == gradient.objective(CIRCUIT, "ZZZ")(START)[0]
-    assert gradient.objective(given, ["ZZZ"])(START)[0] == gradient.objective(CIRCUIT, "ZZZ")(START)[0]
+    assert gradient.objective(circuit)(START)[0] == gradient.objective(CIRCUIT, "ZZZ")(START)[0]
+    assert gradient.objective(circuit, ["ZZZ"])(START)[0] == gradient.objective(CIRCUIT, "ZZZ")(START)[0]
 
 
 @pytest.mark.parametrize("copies", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
@@ -175,7 +175,7 @@ def test_copies_give_the_same(copies):
         (ValueError, r"x has no values of 'θ\[1\]'", lambda: make(fixed={"θ[0]": 0.1})({"θ[2]": 0.1})),
     ],
 )
-def test_what_does_not_fit_is_named(error, text, call):
+def test_errors_name_arguments_that_do_not_fit(error, text, call):
     with pytest.raises(error, match=text):
         call()
 
@@ -187,8 +187,8 @@ def objective_of(observable):
 def test_methods_without_gradients_take_the_value():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = minimize(make().value, START, method="COBYLA", options={"maxiter": 50})
-    assert_allclose(found.fun, exact(found.x), atol=1e-12)
+        optimum = minimize(make().value, START, method="COBYLA", options={"maxiter": 50})
+    assert_allclose(optimum.fun, exact(optimum.x), atol=1e-12)
 
 
 def test_encoded_features_may_be_fixed():
@@ -213,8 +213,8 @@ def test_gradients_agree_with_finite_differences_whatever_is_fixed(seed, num_fix
     parameters = [Parameter(f"p{number}") for number in range(6)]
     circuit = QuantumCircuit(3)
     for _ in range(10):
-        one, other = rng.choice(6, 2)
-        angle = parameters[one] * parameters[other] + rng.normal() if rng.random() < 0.5 else parameters[one]
+        first, second = rng.choice(6, 2)
+        angle = parameters[first] * parameters[second] + rng.normal() if rng.random() < 0.5 else parameters[first]
         getattr(circuit, rng.choice(["rx", "ry", "rz", "p"]))(angle, int(rng.integers(3)))
         circuit.cx(*map(int, rng.choice(3, 2, replace=False)))
     point = dict(zip(circuit.parameters, rng.normal(size=circuit.num_parameters)))
@@ -230,10 +230,10 @@ def test_gradients_agree_with_finite_differences_whatever_is_fixed(seed, num_fix
 
 
 @pytest.mark.parametrize(
-    "optimizer", [L_BFGS_B(), SLSQP(), ADAM(maxiter=50, lr=0.1)], ids=lambda one: type(one).__name__
+    "optimizer", [L_BFGS_B(), SLSQP(), ADAM(maxiter=50, lr=0.1)], ids=lambda optimizer: type(optimizer).__name__
 )
 def test_optimizers_of_qiskit_take_value_and_gradient(optimizer):
     objective = make()
-    found = optimizer.minimize(fun=objective.value, x0=START, jac=objective.gradient)
-    assert_allclose(found.fun, exact(found.x), atol=1e-12)
-    assert found.fun < exact(START) - 0.5
+    optimum = optimizer.minimize(fun=objective.value, x0=START, jac=objective.gradient)
+    assert_allclose(optimum.fun, exact(optimum.x), atol=1e-12)
+    assert optimum.fun < exact(START) - 0.5
