@@ -72,5 +72,5 @@ def check_derivatives(
 
 
 def _constant(number: int, _: int) -> int:
-    """Return the number, whatever row an error names."""
+    """Return ``number`` as the row that an error names."""
     return number

@@ -39,8 +39,8 @@ def evaluate(
         options: device, threads and memory limit.
         compiled: the circuit.
         operators: the K observables.
-        request: rows of the P parameters. Values are finite, the number format is the one of the options, and initial
-            states are on the qubits of the circuit.
+        request: rows of the P parameters. Values are finite, the number format is ``options.dtype``, and initial states
+            are on the qubits of the circuit.
         metrics: a dict to which the metrics of this evaluation are added.
         watch: told the progress; see `Progress.watch`.
 

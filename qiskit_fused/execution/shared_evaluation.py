@@ -147,10 +147,10 @@ def _final_states(run: EvaluateProgram, fused: FusedProgram, request: Request, w
 class _EvolvedObservables:
     """The observables O_k pulled back through the suffix U, as the matrices H_k = U^+ O_k U.
 
-    Let phi_b be the state in which row b reaches the suffix. Then ``value[b, k] = <phi_b|H_k|phi_b>``. The gradient is
-    the one of the loss ``sum_bk weights[b, k] value[b, k]``. The cotangent of phi_b is
-    ``2 sum_k weights[b, k] H_k phi_b``. The cotangent of U|j>, column j of U, is
-    ``2 sum_k sum_i R_k[j, i] O_k U|i>``, with ``R_k[j, i] = sum_b weights[b, k] conj(phi_b[j]) phi_b[i]``.
+    Let phi_b be the state in which row b reaches the suffix. Then ``value[b, k] = <phi_b|H_k|phi_b>``. Let the loss be
+    ``sum_bk weights[b, k] value[b, k]``. Then the cotangent of phi_b is ``2 sum_k weights[b, k] H_k phi_b``, and the
+    cotangent of U|j>, column j of U, is ``2 sum_k sum_i R_k[j, i] O_k U|i>``, with
+    ``R_k[j, i] = sum_b weights[b, k] conj(phi_b[j]) phi_b[i]``.
     """
 
     def __init__(self, run: EvaluateProgram, batch: SharedBatch, watch: Watch | None):

@@ -554,7 +554,7 @@ def test_a_statevector_over_the_memory_limit_is_refused_before_it_is_allocated(d
     with pytest.raises(MemoryError) as error:
         job.result()
     text = (
-        "the statevector of 34 qubits needs 256 GiB in complex128, memory_limit is 16 GiB, enough for 30 qubits; use "
+        "the statevector of 34 qubits needs 256 GiB in complex128, memory_limit is 16 GiB, enough for 29 qubits; use "
         "fewer qubits( or raise memory_limit)?. The term Z0 Z1 Z2 Z3 Z4 Z5 ... Z33 of observable 0 alone sees 34 qubits"
     )
     assert re.match(text, str(error.value))
