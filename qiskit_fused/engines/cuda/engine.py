@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA engine: launches the kernels of ``kernels/cuda/*.cu`` on a runtime.
+"""The CUDA engine: launches the kernels of ``kernels/cuda/*.cu`` on a CUDA device.
 
-Everything stays on the device until the answers are copied. No pair writes what another one reads, so results do not
-depend on chunks, bit for bit.
+All data stay on the device until the results are copied. No pair writes numbers that another pair reads, so the values
+and gradients of a pair or row are the same bits however a batch is cut into chunks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -28,16 +28,15 @@ from qiskit_fused.engines.cuda.work_items import CachedFinalStates
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import DoesNotFit, Watch
 from qiskit_fused.engines.request import Request
+from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.program.observables import Observables, TermMasks
 
-if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import FusedProgram
-    from qiskit_fused.program.observables import Observables, TermMasks
-
-_BLOCK = 128  # threads of `fill_diagonals`
-_MEMORY_SHARE = 0.9  # of what is free, for one evaluation; all but this many bytes at least:
+_BLOCK = 128  # number of threads of a block of the kernel `fill_diagonals`
+# An evaluation may use max(_MEMORY_SHARE * free, free - _MEMORY_RESERVE) bytes of the free device memory.
+_MEMORY_SHARE = 0.9
 _MEMORY_RESERVE = 1 << 30
-_KEPT_OBSERVABLES = 64
-_KEPT_DIAGONALS = 1 << 28  # bytes
+_MAX_OBSERVABLES = 64  # largest number of observables that an engine keeps on the device
+_MAX_DIAGONALS = 1 << 28  # largest number of bytes of their stored diagonals
 
 _log = logging.getLogger("qiskit_fused")
 
@@ -49,10 +48,10 @@ class CudaEngine:
     """Fused sweeps on a CUDA device.
 
     Args:
-        runtime: the device (`CupyRuntime`).
-        memory_limit: bytes of device memory at most; None takes what is free.
-        max_tile_qubits: t at most; None takes the most that the shared memory of a block holds, up to 12 for
-            complex64 and 11 for complex128, or one more where that is the whole state.
+        runtime: the device, a `CupyRuntime`.
+        memory_limit: largest number of bytes of device memory; None is all free memory.
+        max_tile_qubits: largest number of qubits t of a tile. None is the largest t that fits the shared memory of a
+            block, at most 12 for complex64 and 11 for complex128, or one more if the tile then is the whole state.
     """
 
     name = "cuda"
@@ -64,9 +63,9 @@ class CudaEngine:
         self._plans: WeakKeyDictionary[FusedProgram, dict[str, DevicePlan]] = WeakKeyDictionary()
         self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables] = OrderedDict()
         self._cached_states: CachedFinalStates | None = None
-        self._mark: Any = None  # of the work that was launched last, maybe in another stream
+        self._mark: Any = None  # an event after the work that was launched last, in any stream
         self._lock = new_lock()
-        self._running = new_rlock()  # one evaluation at a time: each counts on the memory that is free
+        self._running = new_rlock()  # one evaluation at a time, because each one plans to use all free memory
         _made.add(self)
 
     def evaluate(
@@ -74,14 +73,14 @@ class CudaEngine:
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`).
 
-        Arrays of the request may be on the device, of work in the current stream: then answers stay there, and of the
-        numbers only one bool for each column comes to the host, whether it varies between rows. Gradients of columns
-        that are summed are summed on the device, in the order of rows and in double precision; for a request on the
-        host, row 0 has these sums.
+        The arrays of the request may be on the device; work in the current stream has then filled them. In this case
+        the results stay on the device, and the only numbers copied to the host are one bool for each column: whether
+        the column varies between rows. Gradients of summed columns are summed on the device, in the order of the rows,
+        in double precision; for a request on the host, row 0 of the gradients has the sums.
 
         Raises:
             DoesNotFit: when the states of one pair exceed the memory limit, before anything is allocated.
-            RuntimeError: when ``watch`` ended it.
+            RuntimeError: "the evaluation was cancelled.", when ``watch`` returned True.
         """
         boundary = request.boundary
         final_states = boundary.final or boundary.final_cotangents is not None
@@ -94,7 +93,12 @@ class CudaEngine:
     def _evaluate(
         self, plan: FusedProgram, observables: Observables, request: Request, watch: Watch | None
     ) -> Evaluation:
-        """Evaluate in the current stream; where the device has less memory than it says, again in smaller chunks."""
+        """Evaluate in the current stream; if the device runs out of memory, evaluate again in smaller chunks.
+
+        An allocation can fail although the bytes were predicted to fit, if the device has less memory than it reports.
+        Each attempt bounds a chunk by half of the bytes of the chunk that failed, but never below a chunk of one pair.
+        The loop ends with the error of the device if the chunks cannot become smaller.
+        """
         device_plan = self._device_plan(plan, request.dtype)
         terms = self._device_observables(
             observables.restrict(plan.wires), device_plan.passes.num_address_bits, request.dtype
@@ -102,32 +106,35 @@ class CudaEngine:
         pace = Pace(self.runtime, watch)
         cached = self._take_cached_states(device_plan, request)
         limit = self._memory_for(cached, terms)
-        smallest_failure: float = np.inf
+        failed_bytes: float = np.inf  # bytes of the largest chunk of the last attempt, which failed
         while True:
             evaluation = DeviceEvaluation(self.runtime, plan, device_plan, terms, request, pace, cached)
-            # The evaluation alone refers to these states now, so that it can free them where it has no use for them.
+            # The evaluation now has the only reference to the cached states, so it can free them before it allocates.
             cached = None
             try:
-                found = evaluation.evaluate(limit)
+                result = evaluation.evaluate(limit)
                 self._cached_states = evaluation.cached
-                return found
+                return result
             except self.runtime.out_of_memory as error:
-                if isinstance(error, DoesNotFit) or evaluation.chunk_bytes >= smallest_failure:
+                if isinstance(error, DoesNotFit) or evaluation.chunk_bytes >= failed_bytes:
                     raise
-                smallest_failure = evaluation.chunk_bytes
+                failed_bytes = evaluation.chunk_bytes
                 limit = max(evaluation.chunk_bytes // 2, evaluation.smallest)
                 self._forget_observables(0)
                 _log.warning("the device ran out of memory; trying again with chunks of at most %d bytes", limit)
 
     def _take_cached_states(self, device_plan: DevicePlan, request: Request) -> CachedFinalStates | None:
-        """Return the last states of the call before where they may serve this one; the engine forgets them."""
+        """Return the final states of the last call if this request may start from them, else None.
+
+        The engine drops its own reference in both cases, so that their memory can be freed.
+        """
         cached, self._cached_states = self._cached_states, None
         if cached is None or not cached.may_serve(device_plan, self.runtime.current_stream(), request):
             return None
         return cached
 
     def _memory_for(self, cached: CachedFinalStates | None, terms: DeviceObservables) -> int:
-        """Return the bytes that an evaluation may use: max(0.9 x free, free - 1 GiB), and no more than the limit."""
+        """Return the bytes that an evaluation may use: a share of the free memory, and at most the memory limit."""
         free = self.runtime.free_memory() + (cached.num_bytes if cached else 0)
         limit = max(int(free * _MEMORY_SHARE), free - _MEMORY_RESERVE)
         if self.memory_limit is not None:
@@ -136,7 +143,7 @@ class CudaEngine:
 
     @contextmanager
     def _behind_earlier_work(self) -> Iterator[None]:
-        """Let the current stream wait for what other evaluations have launched in theirs: they share plans."""
+        """Let the current stream wait for earlier evaluations in other streams, which use the same arrays of plans."""
         if self._mark is not None:
             self.runtime.wait_for(self._mark)
         try:
@@ -145,7 +152,7 @@ class CudaEngine:
             self._mark = self.runtime.mark()
 
     def release_memory(self) -> None:
-        """Free the device memory that is kept between calls: plans, observables, and the last states."""
+        """Free the device memory that is kept between calls: plans, observables, and cached final states."""
         with self._running, self._lock, self.runtime.context():
             self._plans.clear()
             self._observables.clear()
@@ -153,7 +160,7 @@ class CudaEngine:
             self.runtime.free_unused_memory()
 
     def tile_qubits(self, dtype: str, num_qubits: int) -> int:
-        """Return t, the most qubits of a tile, for a state of that many qubits."""
+        """Return t, the largest number of qubits of a tile, for a state of ``num_qubits`` qubits."""
         if self.max_tile_qubits is not None:
             return self.max_tile_qubits
         return choose_tile_qubits(num_qubits, dtype, self.runtime.shared_memory_per_block)
@@ -170,24 +177,29 @@ class CudaEngine:
     def _device_observables(self, masks: TermMasks, num_address_bits: int, dtype: str) -> DeviceObservables:
         with self._lock:
             key = (masks, dtype, num_address_bits)
-            found = self._observables.get(key)
-            if found is None:
-                room = _KEPT_DIAGONALS if self.memory_limit is None else min(_KEPT_DIAGONALS, self.memory_limit // 4)
-                found = device_observables(self.runtime.xp, masks, num_address_bits, dtype, room)
-                if found.diagonals is not None and found.num_groups:
-                    blocks = -(-(1 << num_address_bits) // _BLOCK) * found.num_groups
-                    fill = kernel(self.runtime, "observe.cu", "fill_diagonals", dtype)
-                    fill(blocks, _BLOCK, (found.groups, found.terms, np.int32(num_address_bits), found.diagonals))
-                self._forget_observables(room - found.num_bytes)
-                self._observables[key] = found
+            observables = self._observables.get(key)
+            if observables is None:
+                room = _MAX_DIAGONALS if self.memory_limit is None else min(_MAX_DIAGONALS, self.memory_limit // 4)
+                observables = device_observables(self.runtime.xp, masks, num_address_bits, dtype, room)
+                self._fill_diagonals(observables, num_address_bits, dtype)
+                self._forget_observables(room - observables.num_bytes)
+                self._observables[key] = observables
             self._observables.move_to_end(key)
-            return found
+            return observables
+
+    def _fill_diagonals(self, observables: DeviceObservables, num_address_bits: int, dtype: str) -> None:
+        """Compute the diagonals of the groups of terms, if the device stores them."""
+        if observables.diagonals is None or not observables.num_groups:
+            return
+        blocks = -(-(1 << num_address_bits) // _BLOCK) * observables.num_groups
+        args = observables.groups, observables.terms, np.int32(num_address_bits), observables.diagonals
+        kernel(self.runtime, "observe.cu", "fill_diagonals", dtype)(blocks, _BLOCK, args)
 
     def _forget_observables(self, room: int) -> None:
-        """Forget the least recent observables until the diagonals of the others take at most ``room`` bytes."""
-        kept = self._observables
-        while kept and (len(kept) >= _KEPT_OBSERVABLES or sum(one.num_bytes for one in kept.values()) > room):
-            kept.popitem(last=False)
+        """Drop the least recently used observables until the diagonals of the others take at most ``room`` bytes."""
+        cached = self._observables
+        while cached and (len(cached) >= _MAX_OBSERVABLES or sum(part.num_bytes for part in cached.values()) > room):
+            cached.popitem(last=False)
 
 
 @on_release
@@ -198,4 +210,4 @@ def _release_all() -> None:
 
 @in_child
 def _forget_all() -> None:
-    _made.clear()  # a child cannot free the device memory of its parent
+    _made.clear()  # a forked child cannot free the device memory of its parent

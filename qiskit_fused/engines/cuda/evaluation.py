@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One evaluation on a CUDA device: chunks that fit its memory, one after the other."""
+"""One evaluation on a CUDA device: a request is cut into chunks that fit the memory, and the chunks run in order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from qiskit_fused.engines.checkpointing import Schedule
-from qiskit_fused.engines.cuda.chunk import Chunk, Setting
+from qiskit_fused.engines.cuda.chunk import Chunk
 from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, DeviceSlots
 from qiskit_fused.engines.cuda.memory import (
     BLOCKS_AT_ONCE,
@@ -19,34 +19,34 @@ from qiskit_fused.engines.cuda.memory import (
     find_demand,
     takes_what_fits,
 )
+from qiskit_fused.engines.cuda.setting import Setting
 from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkResult, is_summed, take_rows, work_items
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.engines.request import Request
+from qiskit_fused.fusion.fused_program import FusedProgram
 
-if TYPE_CHECKING:
-    from qiskit_fused.fusion.fused_program import FusedProgram
-
-_MAX_ROWS_TIMES_RUNS = 1 << 31  # kernels count rotations in 32 bits
-_FINALS_SHARE = 8  # last states are kept where this many times as much may be used
+_MAX_ROWS_TIMES_RUNS = 1 << 31  # bound of rows times runs of a chunk; kernels count rotations in 32 bits
+_CACHE_FRACTION = 8  # final states are cached if they take at most 1/8 of the bytes that the evaluation may use
 
 
 class DeviceEvaluation:
-    """One evaluation: chunks of pairs and rows that fit the memory of the device, one after the other.
+    """One evaluation, which cuts a request into chunks and runs them one after the other.
 
     Args:
         runtime: the device.
-        plan: the plan.
+        plan: the fused program.
         device_plan, observables: the plan and the observables on the device.
-        request: rows and pairs, in the number format of the amplitudes.
+        request: the request; its dtype is the number format of the amplitudes on the device.
         pace: counts the sweeps.
-        cached: last states of these rows, maybe; see `CachedFinalStates.may_serve`. The evaluation becomes their owner.
+        cached: final states from which the request may start (see `CachedFinalStates.may_serve`), or None. The
+            evaluation becomes their owner.
 
     Attributes:
-        cached: the last states of these rows, where a call for their gradients may begin there.
-        chunk_bytes: bytes of the largest chunk.
-        smallest: bytes of a chunk of one pair.
+        cached: after `evaluate`, the final states of its rows if a later call for gradients may start from them.
+        chunk_bytes: predicted bytes of the largest chunk.
+        smallest: predicted bytes of a chunk of one pair.
     """
 
     def __init__(
@@ -71,55 +71,66 @@ class DeviceEvaluation:
         self.cached = cached
 
     def evaluate(self, limit: int) -> Evaluation:
-        """Answer within ``limit`` bytes of device memory.
+        """Evaluate the request with at most ``limit`` bytes of device memory.
 
-        States take nearly all the memory, and each array of them has one owner, which drops it before the next one is
-        made. Cached states go to the chunks that begin with them, or are dropped before the first chunk. The arrays of
-        a chunk are dropped at its end, but for the last states of a single chunk, which become the cached ones. Last
-        states of several chunks are written to one array, ``kept``, which is made before the first chunk.
+        Statevectors take nearly all of the memory, so each array of them has one owner, which frees it before the next
+        array is allocated:
+
+        * Cached states belong to this function, or to the chunk if there is only one. They are freed before the first
+          chunk if the chunks cannot start from them.
+        * The arrays of a chunk are freed before the next chunk allocates its own.
+        * Final states that the engine caches are the array of the chunk if there is only one. Several chunks write
+          their final states to one array, which is allocated before the first chunk.
         """
         request, runtime = self.request, self.runtime
         chunks = self._chunks(limit)
+        is_single = len(chunks) == 1
         setting = self._setting()
         collection = _Collection(runtime, request, self.is_summed, 1 << self.num_qubits)
         self.pace.expect(sum(self._num_steps(items) for items in chunks))
         cached, self.cached = self._cached_states_for(chunks, limit), None
-        rows, kept = np.unique(self.items.row), None
-        keeps = self._keeps_last_states(len(rows), len(chunks), limit)
-        if keeps and len(chunks) > 1:
-            kept = runtime.xp.empty((len(rows), 1 << self.passes.num_address_bits), dtype=request.dtype)
+        rows, final_states = np.unique(self.items.row), None
+        caches_final_states = self._caches_final_states(len(rows), len(chunks), limit)
+        if caches_final_states and not is_single:
+            final_states = runtime.xp.empty((len(rows), 1 << self.passes.num_address_bits), dtype=request.dtype)
         for items in chunks:
             chunk = Chunk(setting, items)
-            here = slice(*np.searchsorted(rows, [chunk.rows[0], chunk.rows[-1] + 1]))
-            chunk.cached = None if cached is None else cached.part(here)
-            chunk.room = None if kept is None else kept[here]
-            if len(chunks) == 1:
-                cached = None  # the chunk drops them where their columns are others
+            rows_of_chunk = slice(*np.searchsorted(rows, [chunk.rows[0], chunk.rows[-1] + 1]))
+            chunk.cached = None if cached is None else cached.part(rows_of_chunk)
+            chunk.final_states_out = None if final_states is None else final_states[rows_of_chunk]
+            if is_single:
+                # The chunk has the only reference, so it frees the states before it allocates, if the columns differ.
+                cached = None
             result = chunk.evaluate()
             collection.add(result)
-            if not request.is_on_device:  # else nothing has waited
-                self.pace.arrive()
-            if len(chunks) == 1 and keeps:
-                kept = result.last_states
-            del result, chunk  # before the arrays of the next chunk are made
-        if kept is not None:
+            if not request.is_on_device:
+                self.pace.arrive()  # copying the result to the host has waited for all launched work
+            if is_single and caches_final_states:
+                final_states = result.device_final_states
+            # Without this line, both names would hold the arrays of this chunk while the next chunk allocates its own.
+            del result, chunk
+        if final_states is not None:
             columns = runtime.xp.array(take_rows(request.columns, rows))
-            self.cached = CachedFinalStates(self.plan, runtime.current_stream(), rows, columns, kept)
+            self.cached = CachedFinalStates(self.plan, runtime.current_stream(), rows, columns, final_states)
         return collection.evaluation(self._stats(len(chunks)))
 
     def _setting(self) -> Setting:
-        """Return what all chunks share."""
-        kept, summed = (
+        """Return the data that all chunks share."""
+        separate_columns, summed_columns = (
             self.runtime.xp.asarray(np.flatnonzero(columns).astype(np.int32))
             for columns in (~self.is_summed, self.is_summed)
         )
         return Setting(
             self.runtime, self.plan, self.slots, self.observables, self.num_qubits, self.num_runs, self.request,
-            self.items, self.schedule, self.pace, kept, summed,
+            self.items, self.schedule, self.pace, separate_columns, summed_columns,
         )  # fmt: skip
 
     def _cached_states_for(self, chunks: list[slice], limit: int) -> CachedFinalStates | None:
-        """Return last states that chunks may begin with: each row is in one of them, and uncomputes its only state."""
+        """Return the cached final states if the chunks may start from them, else None.
+
+        A chunk overwrites the final states of its rows. So each row must be in one chunk, and its schedule must hold a
+        single state, which the backward sweep uncomputes.
+        """
         cached = self.cached
         if cached is None or (self._num_states or 1) > 1:
             return None
@@ -130,16 +141,19 @@ class DeviceEvaluation:
             self.chunk_bytes += cached.num_bytes
         return cached
 
-    def _keeps_last_states(self, num_rows: int, num_chunks: int, limit: int) -> bool:
-        """Say whether last states are kept for gradients: where they are small beside the memory there is."""
+    def _caches_final_states(self, num_rows: int, num_chunks: int, limit: int) -> bool:
+        """Return whether the final states are cached for a call for gradients; they must be small beside ``limit``.
+
+        The array that several chunks write to is added to ``chunk_bytes``.
+        """
         request = self.request
         if request.gradient is not None or request.boundary.initial is not None or not num_chunks:
             return False
-        state = np.dtype(request.dtype).itemsize << self.passes.num_address_bits
-        kept = num_rows * (state + 8 * request.num_columns)
-        if kept > limit // _FINALS_SHARE or (num_chunks > 1 and self.chunk_bytes + kept > limit):
+        state_bytes = np.dtype(request.dtype).itemsize << self.passes.num_address_bits
+        cache_bytes = num_rows * (state_bytes + 8 * request.num_columns)
+        if cache_bytes > limit // _CACHE_FRACTION or (num_chunks > 1 and self.chunk_bytes + cache_bytes > limit):
             return False
-        self.chunk_bytes += kept * (num_chunks > 1)
+        self.chunk_bytes += cache_bytes * (num_chunks > 1)
         return True
 
     def _stats(self, num_chunks: int) -> dict[str, Any]:
@@ -159,10 +173,11 @@ class DeviceEvaluation:
     def _num_states(self) -> int | None:
         return self.schedule.num_states if self.schedule else None
 
-    # Chunks.
-
     def _chunks(self, limit: int) -> list[slice]:
-        """Cut the pairs into chunks that fit the memory, and the L2 cache where that still fills the device."""
+        """Choose the schedule, and cut the work items into chunks that fit the memory.
+
+        Chunks are cut smaller, so that their states stay in the L2 cache, if such chunks still keep the device busy.
+        """
         request, rows, record = self.request, self.items.row, self.slots.host.record[0]
         starts, num_summed = request.boundary.initial, int(np.count_nonzero(self.is_summed))
         shape = request.num_columns, self.plan.num_leaf_outputs
@@ -177,8 +192,8 @@ class DeviceEvaluation:
             num_multiprocessors = self.runtime.num_multiprocessors
             self.schedule = choose_schedule(request.method, demand, self.passes, rows, limit, num_multiprocessors)
         size, cut_at = demand.chunk_bytes(self._num_states, limit)
-        fewest = 1 if self._num_states and takes_what_fits(request.method) else self._num_states
-        self.smallest = demand.chunk_bytes(fewest, 0)[0].smallest
+        min_states = 1 if self._num_states and takes_what_fits(request.method) else self._num_states
+        self.smallest = demand.chunk_bytes(min_states, 0)[0].smallest
         if self.smallest > limit:
             raise DoesNotFit(self._refusal(limit))
         resident = self._resident_bytes(size)
@@ -187,47 +202,53 @@ class DeviceEvaluation:
         return [pairs for pairs, _ in chunks]
 
     def _returned_bytes(self, num_summed: int) -> int:
-        """Count the bytes of answers that stay on the device."""
+        """Count the bytes of the results that stay on the device."""
         request = self.request
         if not request.is_on_device:
             return 0
-        of_gradient = 8 * (request.num_columns - num_summed)
-        of_gradient += request.wants_state_gradients * np.dtype(request.dtype).itemsize << self.num_qubits
-        return 8 * (request.num_pairs + num_summed) + request.num_gradients * of_gradient
+        gradient_bytes = 8 * (request.num_columns - num_summed)
+        gradient_bytes += request.wants_state_gradients * np.dtype(request.dtype).itemsize << self.num_qubits
+        return 8 * (request.num_pairs + num_summed) + request.num_gradients * gradient_bytes
 
     def _resident_bytes(self, size: ChunkBytes) -> int:
-        """Return the bytes of a chunk whose states, without those that are kept, stay in half of the L2 cache.
+        """Return the largest number of bytes of a chunk whose running states stay in half of the L2 cache.
 
-        A wave is the blocks that run at once: whole waves, and no bound where the cache holds less than two.
+        The running states of a unit are its state, and with gradients its adjoint state; states that a schedule keeps
+        are not counted. A wave is the number of blocks that run at the same time. The bound is a whole number of waves.
+        If the cache holds less than two waves, or a circuit has one pass, only `_MAX_ROWS_TIMES_RUNS` bounds the chunk.
+
+        Args:
+            size: the bytes of a row and of a pair.
         """
         passes, states = self.passes, 1 + (self.request.gradient is not None)
         unit = size.row + size.pair
         varying_runs = int(self.slots.host.record["varying_runs"][0])
-        most = unit * (_MAX_ROWS_TIMES_RUNS // (varying_runs + 1))
+        max_bytes = unit * (_MAX_ROWS_TIMES_RUNS // (varying_runs + 1))
         unit_states = (states << passes.num_address_bits) * np.dtype(self.request.dtype).itemsize
         wave = BLOCKS_AT_ONCE * self.runtime.num_multiprocessors
         waves = self.runtime.l2_bytes // 2 // unit_states * passes.num_tiles // wave
         if waves < 2 or len(passes.passes) == 1:
-            return most
-        return min(max(waves * wave // passes.num_tiles, 1) * unit, most)
+            return max_bytes
+        return min(max(waves * wave // passes.num_tiles, 1) * unit, max_bytes)
 
     def _refusal(self, limit: int) -> str:
+        """Return the text of the error for a request whose smallest chunk exceeds ``limit`` bytes."""
         n, dtype, method = self.num_qubits, self.request.dtype, self.request.method.name
         cures = ["fewer qubits", "device='cpu'", "a larger memory_limit"]
-        what = "statevector and cotangent" if self.request.gradient is not None else "statevector"
+        states = "statevector and cotangent" if self.request.gradient is not None else "statevector"
         if np.finfo(dtype).bits == 64:
             cures.insert(0, "dtype='complex64'")
         if (self._num_states or 1) > 1 and not takes_what_fits(self.request.method):
-            what = f"{self._num_states} statevectors that method='{method}' keeps and the cotangent"
+            states = f"{self._num_states} statevectors that method='{method}' keeps and the cotangent"
             cures.insert(0, "method='reverse'")
             cures.insert(0, "method='checkpoint'" if method == "store" else "method='checkpoint' without num_segments")
         return (
-            f"the {what} of {n} qubits with their sums and tables take {self.smallest / 2**30:.3g} GiB in {dtype}, of "
-            f"{self.runtime.name} {limit / 2**30:.3g} GiB may be used; use {', '.join(cures[:-1])} or {cures[-1]}."
+            f"the {states} of {n} qubits with their sums and tables take {self.smallest / 2**30:.3g} GiB in {dtype}, "
+            f"of {self.runtime.name} {limit / 2**30:.3g} GiB may be used; use {', '.join(cures[:-1])} or {cures[-1]}."
         )
 
     def _num_steps(self, items: slice) -> int:
-        """Count the steps of a chunk: states swept, a step back for two."""
+        """Count the steps of a chunk: one for each pass over a state; a pass back over two states counts as two."""
         request, num_positions = self.request, len(self.passes.passes)
         rows, pairs_before = self.items.row[items], self.items.pairs_before
         num_rows = 1 + int((rows[1:] != rows[:-1]).sum())
@@ -241,12 +262,19 @@ class DeviceEvaluation:
 
 
 class _Collection:
-    """The results of chunks in their places in the arrays of all rows, on the host or on the device."""
+    """Collects the results of chunks in the arrays of all rows, on the host or on the device.
+
+    Args:
+        runtime: the device.
+        request: the request of all rows.
+        is_summed: bool (C,), the columns whose gradients are summed over rows.
+        state_size: number of amplitudes of a returned state.
+    """
 
     def __init__(self, runtime: Any, request: Request, is_summed: np.ndarray, state_size: int):
         self._request, self._is_summed, self._state_size = request, is_summed, state_size
         self._xp: Any = runtime.xp if request.is_on_device else np
-        self._bring: Callable[[Any], Any] = (lambda array: array) if request.is_on_device else runtime.to_host
+        self._fetch: Callable[[Any], Any] = (lambda array: array) if request.is_on_device else runtime.to_host
         amplitude = request.dtype if request.is_on_device else np.complex128
         num_summed = int(np.count_nonzero(is_summed))
         units, num_columns = request.num_gradients, request.num_columns
@@ -261,39 +289,40 @@ class _Collection:
         self._arrays: dict[str, Any] = {}
 
     def add(self, result: ChunkResult) -> None:
-        """Copy the result of a chunk to its place."""
+        """Copy the arrays of a chunk to their places, and add its sums to the sums of earlier chunks."""
         units = result.rows if self._request.gradients_are_per_row else result.pairs
-        self._place("values", self._bring(result.values), result.pairs)
-        for name, found in (("gradients", result.gradients), ("state_gradients", result.state_gradients)):
-            if found is not None:
-                self._place(name, self._bring(found), units)
+        self._place("values", self._fetch(result.values), result.pairs)
+        for name, gradients in (("gradients", result.gradients), ("state_gradients", result.state_gradients)):
+            if gradients is not None:
+                self._place(name, self._fetch(gradients), units)
         if result.sums is not None:
-            found, known = self._bring(result.sums), self._arrays.get("sums")
-            self._arrays["sums"] = found if known is None else known + found
+            sums, earlier_sums = self._fetch(result.sums), self._arrays.get("sums")
+            self._arrays["sums"] = sums if earlier_sums is None else earlier_sums + sums
         if result.final_states is not None:
             self._place("final_states", result.final_states[:, : self._state_size], result.rows)
 
-    def _place(self, name: str, found: Any, where: slice | np.ndarray) -> None:
+    def _place(self, name: str, part: Any, places: slice | np.ndarray) -> None:
+        """Write a part of an array to its places; a part that is the whole array becomes the array without a copy."""
         shape, dtype = self._shapes[name]
-        if len(found) == shape[0]:
-            self._arrays[name] = found.astype(dtype, copy=False)
+        if len(part) == shape[0]:
+            self._arrays[name] = part.astype(dtype, copy=False)
             return
         if name not in self._arrays:
             self._arrays[name] = self._xp.zeros(shape, dtype=dtype)
-        if isinstance(where, np.ndarray):
-            where = self._xp.asarray(where)
-        self._arrays[name][where] = found
+        if isinstance(places, np.ndarray):
+            places = self._xp.asarray(places)
+        self._arrays[name][places] = part
 
     def evaluation(self, stats: dict[str, Any]) -> Evaluation:
-        """Return everything; zeros for what no chunk has found."""
+        """Return the evaluation of all rows. Arrays to which no chunk has written are zeros."""
         arrays = {
             name: self._arrays[name] if name in self._arrays else self._xp.zeros(shape, dtype=dtype)
             for name, (shape, dtype) in self._shapes.items()
         }
         if "sums" in arrays and not self._request.is_on_device:
-            sums, of_others = arrays.pop("sums"), arrays["gradients"]
+            sums, separate_gradients = arrays.pop("sums"), arrays["gradients"]
             if len(sums):
                 gradients = arrays["gradients"] = np.zeros((self._request.num_gradients, self._request.num_columns))
-                gradients[:, ~self._is_summed] = of_others
+                gradients[:, ~self._is_summed] = separate_gradients
                 gradients[:1, self._is_summed] = sums
         return Evaluation(**arrays, stats=stats)

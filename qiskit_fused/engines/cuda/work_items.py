@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a request that are cut into chunks, what a chunk returns, and states that are kept for the next call."""
+"""Work items, which are cut into chunks; the result of a chunk; and final states cached for the next call."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qiskit_fused.common.array_modules import array_module
+from qiskit_fused.engines.cuda.device_data import DevicePlan
 from qiskit_fused.engines.request import Request
-
-if TYPE_CHECKING:
-    from qiskit_fused.engines.cuda.device_data import DevicePlan
 
 
 class WorkItems(NamedTuple):
-    """One item for each pair, and one for each row without pairs that is simulated for its final state.
+    """The work items of a request: one for each pair, and one for each row that is simulated without pairs.
 
     Attributes:
-        row: the row of each item, ascending.
-        pairs_before: how many pairs there are before each item, and in all.
+        row: int (items,), the row of each item, ascending.
+        pairs_before: int (items + 1,), the number of pairs before each item, then the number of all pairs.
     """
 
     row: np.ndarray
@@ -28,7 +26,7 @@ class WorkItems(NamedTuple):
 
 
 def work_items(request: Request) -> WorkItems:
-    """Return what a request is cut into."""
+    """Return the work items of a request. Rows without pairs have an item if final states go in or come out."""
     row, boundary = request.pairs.row, request.boundary
     if not boundary.final and boundary.final_cotangents is None:
         return WorkItems(row, np.arange(len(row) + 1))
@@ -39,7 +37,12 @@ def work_items(request: Request) -> WorkItems:
 
 
 def take_rows(array: Any, rows: np.ndarray) -> Any:
-    """Return some rows, ascending, of an array (B, ...) of a request: a view where they are neighbours."""
+    """Return rows of an array (B, ...) of a request, as a view if the rows are consecutive.
+
+    Args:
+        array: an array on the host or on the device.
+        rows: the numbers of the rows, ascending.
+    """
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows):
         return array[first : last + 1]
@@ -47,23 +50,23 @@ def take_rows(array: Any, rows: np.ndarray) -> Any:
 
 
 def is_summed(request: Request) -> np.ndarray:
-    """Return bool (C,): gradients of these columns are summed over rows on the device."""
+    """Return bool (C,), the columns whose gradients the device sums over rows."""
     summed = request.summed_columns
     return np.zeros(request.num_columns, dtype=bool) if summed is None else summed
 
 
 class ChunkResult(NamedTuple):
-    """What a chunk found: arrays of the device, but for the final states; None for what was not asked for.
+    """The result of a chunk. Arrays are on the device unless stated; an array is None if the request needs none.
 
     Attributes:
         rows: the rows of the chunk, ascending.
         pairs: the pairs of the chunk.
         values: float64 (pairs,).
-        gradients: float64 (units, columns that are not summed), see `chunk` for units.
-        sums: float64 (columns that are summed,), over the units.
-        state_gradients: complex (units, 2^n), derivatives with respect to the initial states.
-        final_states: complex (rows, 2^N) on the host.
-        last_states: complex (rows, 2^N), the states behind the last gate, where no gradients are asked for.
+        gradients: float64 (units, columns that are not summed); `chunk` defines units.
+        sums: float64 (summed columns,), the gradients summed over the units.
+        state_gradients: complex (units, 2^n), the gradients of the initial states.
+        final_states: complex (rows, 2^N), the final states on the host.
+        device_final_states: complex (rows, 2^N), the final states on the device; None if the request has gradients.
     """
 
     rows: np.ndarray
@@ -73,19 +76,20 @@ class ChunkResult(NamedTuple):
     sums: Any = None
     state_gradients: Any = None
     final_states: np.ndarray | None = None
-    last_states: Any = None
+    device_final_states: Any = None
 
 
 @dataclass(frozen=True, eq=False)
 class CachedFinalStates:
-    """The last states of the rows of a call for values alone: a call for gradients of the same rows begins there.
+    """The final states of a call for values. A call for gradients of the same rows starts from them.
 
     Attributes:
-        plan: on the device.
-        stream: handle of the stream that made them; in another one their memory could be given away too early.
-        rows: int (b,), ascending.
-        columns: float64 (b, C), a copy.
-        states: complex (b, 2^N).
+        plan: the plan on the device.
+        stream: handle of the stream in which the states were computed. Only a call in the same stream may use them; the
+            memory pool could give their memory to later work of their stream while another stream still reads it.
+        rows: int (b,), the rows, ascending.
+        columns: float64 (b, C), a copy of the columns of these rows.
+        states: complex (b, 2^N), the final states.
     """
 
     plan: DevicePlan
@@ -96,15 +100,15 @@ class CachedFinalStates:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes on the device."""
+        """Bytes of device memory."""
         return int(self.columns.nbytes + self.states.nbytes)
 
     def part(self, rows: slice) -> CachedFinalStates:
-        """Return the same for some of the rows; states are views."""
+        """Return the final states of a slice of the rows, as views."""
         return replace(self, rows=self.rows[rows], columns=self.columns[rows], states=self.states[rows])
 
     def may_serve(self, plan: DevicePlan, stream: int, request: Request) -> bool:
-        """Say whether a request may be about these rows; their columns are still to be compared."""
+        """Return whether a request may start from these states. The chunk still has to compare the columns."""
         return (
             request.gradient is not None
             and self.plan is plan

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data that all chunks of an evaluation on a CUDA device share, and the numbers that are bound for one chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from qiskit_fused.engines.checkpointing import BACK, FORWARD, Schedule
+from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, DeviceSlots
+from qiskit_fused.engines.cuda.launch import kernel
+from qiskit_fused.engines.cuda.throttle import Pace
+from qiskit_fused.engines.cuda.work_items import WorkItems
+from qiskit_fused.engines.request import Request
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The data that all chunks of an evaluation share.
+
+    Attributes:
+        runtime: the device.
+        plan, slots, observables: the plan, its bound numbers and the observables on the device.
+        num_qubits: number of qubits of the plan.
+        num_runs: number of runs of the plan.
+        request: the request of all chunks.
+        items: the work items of all chunks.
+        schedule: the schedule of kept states, or None if a single state is uncomputed.
+        pace: counts the sweeps.
+        separate_columns: int32 on the device, the columns that have one gradient for each unit.
+        summed_columns: int32 on the device, the columns whose gradients are summed over rows.
+    """
+
+    runtime: Any
+    plan: DevicePlan
+    slots: DeviceSlots
+    observables: DeviceObservables
+    num_qubits: int
+    num_runs: int
+    request: Request
+    items: WorkItems
+    schedule: Schedule | None
+    pace: Pace
+    separate_columns: Any
+    summed_columns: Any
+
+    def actions(self) -> list[list[int]]:
+        """Return the actions in the form of `Schedule.actions`. Without a schedule, all of them use state 0."""
+        if self.schedule is not None:
+            return self.schedule.actions.tolist()
+        positions = range(1, len(self.plan.passes.passes) + 1)
+        forward = [[FORWARD, position, 0 if position > 1 else -1, 0] for position in positions]
+        return forward + [
+            [BACK, position, 0, -1] for position in reversed(positions) if self.request.gradient is not None
+        ]
+
+    def launch(
+        self, file: str, name: str, grid: int, block: int, args: tuple[Any, ...], shared_memory: int = 0
+    ) -> None:
+        """Launch a kernel.
+
+        Args:
+            file: the file of the kernel in kernels/cuda.
+            name: name of the kernel.
+            grid: number of blocks.
+            block: number of threads of a block.
+            args: arguments of the kernel.
+            shared_memory: bytes of dynamic shared memory of a block.
+        """
+        # Sweeps are compiled for the qubits of a tile, and bindings too, because their tables have the shape of a tile.
+        tile_qubits = self.plan.passes.tile_qubits if file in ("sweeps.cu", "bind.cu") else None
+        kernel(self.runtime, file, name, self.request.dtype, tile_qubits)(grid, block, args, shared_memory)
+
+
+class Bound(NamedTuple):
+    """The numbers that the kernels of `bind.cu` compute from the columns of a chunk.
+
+    Attributes:
+        run_angles: float64 (runs, 2), two angles of each run.
+        rotations: real (runs, 2), the coefficients with which a sweep rotates.
+        tables: complex (entries,), the tables of the pieces of phases.
+    """
+
+    run_angles: Any
+    rotations: Any
+    tables: Any
