@@ -46,11 +46,11 @@ class Schedule:
         return int((self.actions[:, 0] == FORWARD).sum())
 
 
-def check_segments(what: str, num_segments: int, num_layers: int) -> None:
+def check_segments(name: str, num_segments: int, num_layers: int) -> None:
     """Check that a fused circuit has at least as many layers as segments; a circuit without layers takes any number.
 
     Args:
-        what: name of the number of segments in the error.
+        name: name of the number of segments in the error.
         num_segments: number of segments.
         num_layers: D, number of layers of the fused circuit.
 
@@ -59,7 +59,7 @@ def check_segments(what: str, num_segments: int, num_layers: int) -> None:
     """
     if 0 < num_layers < num_segments:
         raise ValueError(
-            f"{what} is {num_segments}, and the fused circuit has {count_text(num_layers, 'layer')}; use a number of "
+            f"{name} is {num_segments}, and the fused circuit has {count_text(num_layers, 'layer')}; use a number of "
             f"at most {num_layers}, or None, which keeps as many states as fit in memory_limit."
         )
 

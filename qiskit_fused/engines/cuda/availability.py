@@ -148,11 +148,11 @@ def _find_runtime(device: int) -> tuple[CupyRuntime | None, str]:
         runtime = CupyRuntime(cupy, device)
         nvrtc = "{}.{}".format(*cupy.cuda.nvrtc.getVersion())
         # CuPy compiles to the machine code of one architecture, which newer generations of GPUs cannot run.
-        known: tuple[int, ...] = getattr(cupy.cuda.nvrtc, "getSupportedArchs", tuple)()
-        if known and int(runtime.architecture) not in known and not os.environ.get("CUPY_COMPILE_WITH_PTX"):
+        supported: tuple[int, ...] = getattr(cupy.cuda.nvrtc, "getSupportedArchs", tuple)()
+        if supported and int(runtime.architecture) not in supported and not os.environ.get("CUPY_COMPILE_WITH_PTX"):
             built = cupy.cuda.runtime.runtimeGetVersion() // 1000
             cure = install_command(built, upgrade=True)
-            if int(runtime.architecture) < min(known):
+            if int(runtime.architecture) < min(supported):
                 cure = f"pip uninstall cupy-cuda{built}x, then {install_command(12)}"
             return None, f"NVRTC {nvrtc} cannot compile for {runtime.name} (sm_{runtime.architecture}); {cure}"
     except Exception as error:

@@ -239,17 +239,12 @@ class Chunk:
         begin = np.searchsorted(self.row_of_pair, np.arange(num_rows + 1)).astype(np.int32)
         lam = cotangents = None
         if request.gradient is not None:
-            lam = xp.empty(
-                (num_rows if request.gradients_are_per_row else num_pairs, self.state_size), dtype=request.dtype
-            )
+            num_units = num_rows if request.gradients_are_per_row else num_pairs
+            lam = xp.empty((num_units, self.state_size), dtype=request.dtype)
         if request.cotangents is not None:
             cotangents = xp.asarray(request.cotangents[self.pairs], dtype=np.float64)
-        args: tuple[Any, ...] = (
-            psi,
-            lam,
-            xp.asarray(begin),
-            xp.asarray(request.pairs.observable[self.pairs], dtype=np.int32),
-        )
+        observable = xp.asarray(request.pairs.observable[self.pairs], dtype=np.int32)
+        args: tuple[Any, ...] = (psi, lam, xp.asarray(begin), observable)
         args += (terms.observable_begin, terms.groups, terms.terms, terms.diagonals, cotangents)
         args += (np.int32(self.passes.num_address_bits), np.int32(request.imaginary), partial)
         block = min(max(self.state_size // 4, 32), 256)
