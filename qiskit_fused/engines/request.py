@@ -170,9 +170,11 @@ class Request(_Fields):
     @property
     def num_gradients(self) -> int:
         """Number of gradients: B if they are per row, N if they are per pair, 0 without gradients."""
-        if self.gradient is None:
+        gradient = self.gradient
+        if gradient is None:
             return 0
-        return self.num_rows if self.gradients_are_per_row else self.num_pairs
+        is_per_row = gradient.cotangents is not None or self.boundary.final_cotangents is not None
+        return len(self.columns if is_per_row else self.pairs.row)
 
     @property
     def num_adjoint_states(self) -> int | None:

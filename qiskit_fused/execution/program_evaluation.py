@@ -76,11 +76,10 @@ class ProgramEvaluator:
             MemoryError: when the batch does not fit the memory limit.
         """
         options = self.options
-        num_adjoint_states = request.num_adjoint_states or 0
-        gradient = request.gradient is not None
+        has_gradient = request.gradient is not None
         device = "cuda"  # arrays on a CUDA device are evaluated there
         if not request.is_on_device:
-            device = choose_device(options, fused, request.num_rows, num_adjoint_states, gradient)
+            device = choose_device(options, fused, request.num_rows, request.num_gradients, has_gradient)
         shared = self._find_shared(device, fused, operators, request)
         try:
             return self._evaluate_on(device, fused, operators, request, watch, result_bytes, shared)
@@ -159,10 +158,11 @@ class _OnDevice(NamedTuple):
             self.records.append(_Record(self.device, fused, self.mode, evaluation.stats))
             return evaluation
 
-        columns, pairs, gradient, boundary, dtype, _, may_vary = request
+        columns, pairs, gradient, boundary, dtype, former_method, may_vary = request
         if gradient is not None and gradient.of_initial_states and not fused.takes_states:
             gradient = gradient._replace(of_initial_states=False)  # no qubit with an initial state is in the light cone
-        request = Request(columns, pairs, gradient, boundary, dtype, method, may_vary)
+        if method is not former_method or gradient is not request.gradient:
+            request = Request(columns, pairs, gradient, boundary, dtype, method, may_vary)
         if fused.takes_states and (boundary.initial is None or boundary.on_circuit_qubits):
             return evaluate_from_states(fused, request, run_on_engine, watch)
         return run_on_engine(request, watch)

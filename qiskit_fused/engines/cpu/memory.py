@@ -59,15 +59,16 @@ class Counts(NamedTuple):
     def of(cls, request: Request) -> Counts:
         """Return the counts of a request."""
         num_rows, num_pairs, boundary = request.num_rows, request.num_pairs, request.boundary
+        gradients_are_per_row = request.gradients_are_per_row
         return cls(
             num_rows,
-            num_pairs if request.gradient is None else request.num_gradients,
+            num_rows if gradients_are_per_row else num_pairs,
             request.dtype,
             request.gradient is not None,
             request.imaginary,
             state_gradients=request.wants_state_gradients,
             num_ends=num_rows * (boundary.final + (boundary.final_cotangents is not None)),
-            num_values=num_pairs if request.gradients_are_per_row else 0,
+            num_values=num_pairs if gradients_are_per_row else 0,
         )
 
     def part(self, num_rows: int) -> Counts:
