@@ -73,14 +73,15 @@ class CpuEngine:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         _release_if_memory_is_short()
         terms = observables.restrict(plan.wires)
-        gradient, boundary = request.gradient, request.boundary
-        begin, num_rows_with_pairs = _begin_of_rows(request.pairs.row, request.num_rows)
+        columns, pairs, gradient, boundary, dtype, method, _ = request
+        num_rows, cotangents = len(columns), request.cotangents
+        begin, num_rows_with_pairs = _begin_of_rows(pairs.row, num_rows)
         takes_cotangents_of_pairs = gradient is not None and boundary.final_cotangents is None
-        if takes_cotangents_of_pairs and boundary.final and num_rows_with_pairs < request.num_rows:
+        if takes_cotangents_of_pairs and boundary.final and num_rows_with_pairs < num_rows:
             raise ValueError("final states and gradients together need pairs in every row, or final cotangents.")
         schedule = None
-        if gradient is not None and request.method.name != REVERSE.name:
-            schedule = schedule_of(request.method, num_positions(plan, imaginary=gradient.imaginary))
+        if gradient is not None and method.name != REVERSE.name:
+            schedule = schedule_of(method, num_positions(plan, imaginary=gradient.imaginary))
         num_states = 1 if schedule is None else schedule.num_states
         evaluation = _empty_evaluation(plan, request)
         states = boundary.initial, boundary.final_cotangents, evaluation.final_states, evaluation.state_gradients
@@ -90,36 +91,36 @@ class CpuEngine:
         threads, _, num_bytes, bind_seconds, sweep_seconds, _ = _cpu.evaluate(
             native.plan,
             _native_observables(plan, terms),
-            request.columns,
+            columns,
             begin,
-            request.pairs.observable,
-            request.cotangents,
+            pairs.observable,
+            cotangents,
             request.summed_columns,
             evaluation.values,
             evaluation.gradients,
             request.imaginary,
-            request.dtype == "complex64",
+            dtype == "complex64",
             self.num_threads,
             actions,
             num_states,
-            request.method.kept_bytes,
+            method.kept_bytes,
             *states,
             take_work(),
             (watch or _watch_nothing) if is_long else None,
         )
-        arrays = (request.columns, evaluation.values, evaluation.gradients, actions, *states)
-        num_sweeps_back = num_rows_with_pairs if request.cotangents is not None else request.num_gradients
+        arrays = (columns, evaluation.values, evaluation.gradients, actions, *states)
+        num_sweeps_back = num_rows_with_pairs if cotangents is not None else request.num_gradients
         evaluation.stats = {
             "kernels": isa(),
             "num_threads": threads,
-            "sweeps": native.num_sweeps * (request.num_rows + num_sweeps_back),
+            "sweeps": native.num_sweeps * (num_rows + num_sweeps_back),
             "chunks": 1,
             "bytes": num_bytes + sum([array.nbytes for array in arrays if array is not None]),
             "bind_seconds": bind_seconds,
             "sweep_seconds": sweep_seconds,
         }  # fmt: skip
         if gradient is not None:
-            evaluation.stats |= {"method": request.method.name, "states": num_states}
+            evaluation.stats |= {"method": method.name, "states": num_states}
         return evaluation
 
     def __reduce__(self) -> tuple[Any, ...]:
