@@ -3,14 +3,15 @@
 // Sums of the adjoint sweep over each tile -> gradients of the columns. All computation is in double precision.
 //
 // Equation:
-//   sum_tiles      totals[u][output.total] = sum over tiles of (-1)^popcount(tile & outside) partial[u][tile][slot]
+//   sum_tiles      totals[u][output.total] = sum over tiles of
+//                  (-1)^popcount(tile & outside) partial[u][tile][output.partial]
 //   sum_chunks     values[k] = sum of partial[k][...]
 //   run_gradients  w = Im <lam|(X, Y, Z)|psi> between Rz(lambda) and Ry of a run is turned as a 3-vector to the place
 //                  after each gate of the run; the gradient of a gate about an axis is the component of w on this axis
 //   combine        gradient of a column = sum of weight * (leaf gradient or total) over the leaves and terms of this
 //                  column, for each unit, or added over units_per_sum units at a time
 // Layout: a unit is a (row, observable) pair, or a row if cotangents are given. partial is
-// [units][num_tiles][num_slots] for sum_tiles and [count][num_chunks] for sum_chunks; totals [units][num_totals];
+// [units][num_tiles][num_partials] for sum_tiles and [count][num_chunks] for sum_chunks; totals [units][num_totals];
 // leaf_gradients [units][num_leaf_outputs], with respect to the angle of a leaf or to the three components of a
 // rotation vector; columns [rows][num_columns]. In combine, chosen [num_chosen] lists columns; column c has the entries
 // column_begin[c] .. column_begin[c + 1] - 1 of index and weight; gradient k of sum s is
@@ -20,7 +21,7 @@
 // combine one thread for each (sum, chosen column); both take blocks of any size.
 // Work: one addition for each partial sum; about 20 multiply-adds, one sine and one cosine for each gate of a run; one
 // multiply-add for each entry of index and unit.
-// Traffic: partial is read once, and no amplitude is read. If outputs are sorted by slot, 8 neighbouring outputs in
+// Traffic: partial is read once, and no amplitude is read. If outputs are sorted by partial, 8 neighbouring outputs in
 // float are one memory sector of 32 bytes.
 // Determinism: the sum over tiles or chunks is a fixed tree that depends on their number and on the block size only.
 // combine adds units in order.
@@ -29,7 +30,7 @@
 #include "cuda/records.cuh"
 #include "cuda/threads.cuh"
 
-extern "C" __global__ void sum_tiles(const Real* partial, int units, int num_tiles, int num_slots,
+extern "C" __global__ void sum_tiles(const Real* partial, int units, int num_tiles, int num_partials,
                                      const Output* outputs, int num_outputs, double* totals, int num_totals) {
     const int lane = threadIdx.x % OUTPUT_LANES, step = blockDim.x / OUTPUT_LANES;
     const int groups = (num_outputs + OUTPUT_LANES - 1) / OUTPUT_LANES;
@@ -38,10 +39,10 @@ extern "C" __global__ void sum_tiles(const Real* partial, int units, int num_til
         const int o = static_cast<int>(task % groups) * OUTPUT_LANES + lane;
         // Threads beyond the last output repeat it: all of them meet at the barriers of block_sums.
         const Output output = outputs[o < num_outputs ? o : num_outputs - 1];
-        const Real* of_unit = partial + unit * num_tiles * num_slots + output.slot;
+        const Real* of_unit = partial + unit * num_tiles * num_partials + output.partial;
         double sum = 0;
         for (int tile = threadIdx.x / OUTPUT_LANES; tile < num_tiles; tile += step) {
-            const double x = of_unit[static_cast<long long>(tile) * num_slots];
+            const double x = of_unit[static_cast<long long>(tile) * num_partials];
             sum += parity(tile & output.outside) ? -x : x;
         }
         sum = block_sums<OUTPUT_LANES>(sum);

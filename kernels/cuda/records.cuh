@@ -65,16 +65,16 @@ struct Piece {
     unsigned register_signs;  // bit j is 1 if register j changes sign
     int first_thread_item, first_register_item, end_item;
     int first_extra, end_extra;
-    int z_slot;                                 // sums of p (-1)^bit for each tile bit, then the sum of p; -1: no sums
-    int walsh_slot, first_walsh, end_walsh;     // sums of p (-1)^popcount(index & mask) for a list of masks
-    int direct_slot, first_direct, end_direct;  // sums of p g for a list of Direct records
+    int z_partial;                              // sums of p (-1)^bit for each tile bit, then the sum of p; -1: no sums
+    int walsh_partial, first_walsh, end_walsh;  // sums of p (-1)^popcount(index & mask) for a list of masks
+    int direct_partial, first_direct, end_direct;  // sums of p g for a list of Direct records
 };
 
 // A stage does three steps, each optional: exchange amplitudes between threads, apply a piece, rotate register bits.
 struct Stage {
     int arrangement, piece;         // piece -1: the stage has no piece
     int rotate, sum_x;              // masks of register bits: the rotated bits, and the bits whose X sum may be needed
-    int y_slot, x_slot;             // slot of the Y and X sums of register bit 0 in the partial sums of a tile
+    int y_partial, x_partial;       // index of the Y and X sums of register bit 0 in the partial sums of a tile
     int slot[MAX_REGISTER_QUBITS];  // slot of the rotation of each register bit
 };
 
@@ -83,10 +83,10 @@ struct Slots {
     long long shared_runs, varying_runs, shared_terms, varying_terms, shared_entries, varying_entries;
 };
 
-// totals[total] = sum over tiles of (-1)^popcount(tile & outside) partial[tile][slot]
+// totals[total] = sum over tiles of (-1)^popcount(tile & outside) partial[tile][output.partial]
 struct Output {
     Mask outside;
-    int slot, total;
+    int partial, total;
 };
 
 // The terms of an observable that flip the same bits: (O psi)[i] = sum over groups of d[i] psi[i ^ flip].

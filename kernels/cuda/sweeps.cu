@@ -6,7 +6,7 @@
 //   forward_sweep  psi <- R_m D_m .. R_1 D_1 psi
 //   adjoint_sweep  psi, lam <- D_1^-1 R_1^-1 .. D_m^-1 R_m^-1 (psi, lam). Where the sweep undoes R_k, it sums
 //                  Im<lam|Y|psi> and Im<lam|X|psi> over each tile; where it undoes D_k, it sums p = Im(conj(lam) psi).
-// Layout: source, target, lam [units][2^N]; partial [units][tiles][slots]; rotations and tables as in bind.cu; records
+// Layout: source, target, lam [units][2^N]; partial [units][tiles][sums]; rotations and tables as in bind.cu; records
 // as in records.cuh. source and target may be the same array. In adjoint_sweep with psi_of_rows, source is [rows][2^N]:
 // the units of a row share psi, and target must be another array or null. A null target leaves psi unwritten, and
 // store_lam = 0 leaves lam unwritten.
@@ -464,20 +464,20 @@ struct SumBuffer {
 };
 
 // Add the sums of all warps of a tile, and store the sums of a stage.
-__device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& stage, bool sums_x, int z_slot,
+__device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& stage, bool sums_x, int z_partial,
                                            const Place& place, Real* partial) {
     // A tile may have a single thread, so a thread may store several sums.
     for (int k = place.thread; k < 2 * REGISTER_QUBITS + TILE_QUBITS + 1; k += THREADS_PER_TILE) {
         if (k < REGISTER_QUBITS) {
-            if (stage.rotate >> k & 1) partial[stage.y_slot + k] = sums.total(Y_ENTRY + k);
+            if (stage.rotate >> k & 1) partial[stage.y_partial + k] = sums.total(Y_ENTRY + k);
             continue;
         }
         if (k < 2 * REGISTER_QUBITS) {
             const int b = k - REGISTER_QUBITS;
-            if (sums_x && stage.sum_x >> b & 1) partial[stage.x_slot + b] = sums.total(X_ENTRY + b);
+            if (sums_x && stage.sum_x >> b & 1) partial[stage.x_partial + b] = sums.total(X_ENTRY + b);
             continue;
         }
-        if (z_slot < 0) continue;
+        if (z_partial < 0) continue;
         const int bit = k - 2 * REGISTER_QUBITS, b = bit - stage.arrangement;
         const int thread_bit = bit < stage.arrangement ? bit : bit - REGISTER_QUBITS;
         Real sum;
@@ -489,7 +489,7 @@ __device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& s
             sum = sums.total(LANE_Z_ENTRY + 1 + thread_bit);
         else
             sum = sums.total(LANE_Z_ENTRY, 1 << (thread_bit - LANE_QUBITS));
-        partial[z_slot + bit] = sum;
+        partial[z_partial + bit] = sum;
     }
 }
 
@@ -523,7 +523,7 @@ __device__ __forceinline__ void walsh_hadamard(Real* values, const Place& place)
 // numbers.
 __device__ __forceinline__ void long_sums(const State& psi, const State& lam, const Piece& piece, const unsigned* masks,
                                           const Direct* directs, const Place& place, Real* scratch, Real* partial) {
-    if (piece.walsh_slot >= 0) {
+    if (piece.walsh_partial >= 0) {
         __syncthreads();  // before this barrier, threads may still read scratch
         for_each_place<Real>(place.thread, piece.arrangement, skew(place) * sizeof(Real),
                              [&](int j, unsigned where) { at<Real>(scratch, where) = imaginary_product(psi, lam, j); });
@@ -531,7 +531,7 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
         walsh_hadamard(scratch, place);
         for (int k = piece.first_walsh + place.thread; k < piece.end_walsh; k += THREADS_PER_TILE)
             if (place.valid)
-                partial[piece.walsh_slot + k - piece.first_walsh] = scratch[swizzle(masks[k]) ^ skew(place)];
+                partial[piece.walsh_partial + k - piece.first_walsh] = scratch[swizzle(masks[k]) ^ skew(place)];
     }
 #pragma unroll 1
     for (int k = piece.first_direct; k < piece.end_direct; ++k) {
@@ -548,7 +548,7 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
         if (place.thread == 0 && place.valid) {
             Real total = 0;
             for (int warp = 0; warp < WARPS_PER_TILE; ++warp) total += scratch[warp];
-            partial[piece.direct_slot + k - piece.first_direct] = total;
+            partial[piece.direct_partial + k - piece.first_direct] = total;
         }
     }
 }
@@ -560,14 +560,14 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
                   const Piece* __restrict__ pieces, const Extra* __restrict__ extras,
                   const unsigned* __restrict__ masks, const Direct* __restrict__ directs,
                   const Slots* __restrict__ slots, const Complex* __restrict__ rotations,
-                  const Amplitude* __restrict__ tables, Real* partial, int num_slots) {
+                  const Amplitude* __restrict__ tables, Real* partial, int num_partials) {
     extern __shared__ double shared_memory[];
     const Place here = find_place(units, num_tiles);
     const int row = row_of_unit[here.unit];
     const unsigned region = 2 * TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Amplitude);
     Real* const entries = &at<Real>(shared_memory, 2 * TILE_BYTES * TILES_PER_BLOCK) +
                           2 * WARPS_PER_TILE * NUM_ENTRIES * here.tile_in_block;
-    partial += (static_cast<long long>(here.unit) * num_tiles + here.tile) * num_slots;
+    partial += (static_cast<long long>(here.unit) * num_tiles + here.tile) * num_partials;
     State psi, lam;
     load(psi, source, psi_of_rows ? row : here.unit, here, window, num_address_bits);
     load(lam, lam_state, here.unit, here, window, num_address_bits);
@@ -592,7 +592,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         const SumBuffer sums{entries + (s & 1) * WARPS_PER_TILE * NUM_ENTRIES};
         Real* const mine = sums.of_warp(here.thread >> LANE_QUBITS);
         bool sums_x = false;
-        int z_slot = -1;
+        int z_partial = -1;
         if (stage.rotate) {
             const Rotations coefficients{stage, rotations, *slots, row};
             Real y[WIDTH] = {}, x[WIDTH] = {};
@@ -609,17 +609,17 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         }
         if (stage.piece >= 0) {
             const Piece& piece = pieces[stage.piece];
-            if (!IS_REAL && (piece.walsh_slot >= 0 || piece.direct_slot >= 0))
+            if (!IS_REAL && (piece.walsh_partial >= 0 || piece.direct_partial >= 0))
                 long_sums(psi, lam, piece, masks, directs, here,
                           &at<Real>(shared_memory, 2 * TILE_BYTES * here.tile_in_block), partial);
-            z_slot = IS_REAL ? -1 : piece.z_slot;
-            if (z_slot >= 0) reduce_z(psi, lam, here.thread, mine);
+            z_partial = IS_REAL ? -1 : piece.z_partial;
+            if (z_partial >= 0) reduce_z(psi, lam, here.thread, mine);
             const Amplitude* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
             apply_piece<true>(psi, &lam, piece, extras, table, here);
         }
         // After this barrier the sums are complete, and the next stage may write the buffers of the exchange.
         __syncthreads();
-        if (here.valid) store_sums(sums, stage, sums_x, z_slot, here, partial);
+        if (here.valid) store_sums(sums, stage, sums_x, z_partial, here, partial);
     }
     if (target) store(psi, target, here.unit, here, window, num_address_bits);
     if (store_lam) store(lam, lam_state, here.unit, here, window, num_address_bits);

@@ -275,14 +275,14 @@ class Chunk:
         args: tuple[Any, ...] = (source, target, np.int32(of_rows), back.lam, np.int32(store_lam))
         args += (np.int32(passes.num_address_bits), back.row_of_unit, *counts, plan.windows[k], slots.stages[k])
         args += (np.int32(sweep.stages.stop - sweep.stages.start), slots.pieces, slots.extras, plan.masks, plan.directs)
-        args += (slots.record, bound.rotations, bound.tables, back.sums, np.int32(sweep.num_slots))
+        args += (slots.record, bound.rotations, bound.tables, back.sums, np.int32(sweep.num_partials))
         grid, threads, shared = sweep_shape(passes, self.request.dtype, num_units, adjoint=True)
         self.setting.launch("sweeps.cu", "adjoint_sweep", grid, threads, args, shared)
         num_outputs = sweep.outputs.stop - sweep.outputs.start
         if num_outputs:
             tasks = num_units * -(-num_outputs // CONSTANTS.output_lanes)
             block = 32 if passes.num_tiles <= 4 else _BLOCK if passes.num_tiles < 1024 else 1024
-            args = (back.sums, *counts, np.int32(sweep.num_slots), plan.outputs[k], np.int32(num_outputs))
+            args = (back.sums, *counts, np.int32(sweep.num_partials), plan.outputs[k], np.int32(num_outputs))
             args += (back.totals, np.int32(back.totals.shape[1]))
             self.setting.launch("gradients.cu", "sum_tiles", min(tasks, 1 << 16), block, args)
 
@@ -377,6 +377,6 @@ class _Backward:
         else:
             self.row_of_unit = xp.asarray(chunk.row_of_pair)
         self.totals = xp.empty((num_units, max(passes.num_totals, 1)), dtype=np.float64)
-        most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
-        num_sums = max(num_units * passes.num_tiles * most_slots, 1)
+        most_partials = max((sweep.num_partials for sweep in passes.passes), default=0)
+        num_sums = max(num_units * passes.num_tiles * most_partials, 1)
         self.sums = xp.empty(num_sums, dtype=real_type(chunk.request.dtype))

@@ -122,8 +122,8 @@ def find_demand(
     row = 8 * num_columns + bound("varying")
     pair = 8 * max(state_size // CONSTANTS.observed_amplitudes, 1) + _PAIR_BYTES
     if gradient:
-        most_slots = max((sweep.num_slots for sweep in passes.passes), default=0)
-        unit = state_size * item + passes.num_tiles * most_slots * real_type(dtype).itemsize
+        most_partials = max((sweep.num_partials for sweep in passes.passes), default=0)
+        unit = state_size * item + passes.num_tiles * most_partials * real_type(dtype).itemsize
         unit += 8 * (passes.num_totals + num_leaf_outputs + num_columns - summed + -(-summed // UNITS_PER_SUM))
         # 8 bytes for each summed gradient, and 8 for the last partial sum, which covers fewer than UNITS_PER_SUM units.
         fixed += 16 * summed

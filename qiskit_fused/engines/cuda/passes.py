@@ -27,12 +27,12 @@ class Pass:
     Attributes:
         stages: slice of the stages of all passes.
         outputs: slice of the outputs of all passes; an output adds the sums of all tiles to a total.
-        num_slots: number of sums that every tile stores.
+        num_partials: number of sums that every tile stores.
     """
 
     stages: slice
     outputs: slice
-    num_slots: int
+    num_partials: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ class _PassBuilder:
         needs_all: for each run, whether its gradients need the sums of X, Y and Z; other runs need Y or no sum.
         due: for each qubit, the run whose last factor Rz(phi) has still to be applied, or -1.
         local: for each qubit, its bit in the window that is being added: tile bits first, then bits of the tile number.
-        num_slots: number of sums that each tile of this window stores so far.
+        num_partials: number of sums that each tile of this window stores so far.
     """
 
     def __init__(self, fused: FusedProgram, tile_qubits: int, register_qubits: int, is_real: bool):
@@ -147,7 +147,7 @@ class _PassBuilder:
             bool(trained) and not (single or is_real) for trained, single in zip(self.trained, self.single_axis)
         ]
         self.local: dict[int, int] = {}
-        self.num_slots = 0
+        self.num_partials = 0
 
     def add(self, window: Window) -> None:
         """Append the pass of a window."""
@@ -155,7 +155,7 @@ class _PassBuilder:
         outside = [q for q in range(self.fused.num_qubits) if q not in window.qubits]
         self.local = {qubit: bit for bit, qubit in enumerate([*held, *outside])}
         self.windows.append((held, outside))
-        self.num_slots = 0
+        self.num_partials = 0
         first_stage, first_output = len(self.stages), len(self.outputs)
         arrangement = self.t - self.r
         for step in window.steps:
@@ -166,32 +166,32 @@ class _PassBuilder:
                 self._stage(first, piece, [(bit - first, run_at[bit]) for bit in bits])
             arrangement = groups[-1][0]
         stages, outputs = slice(first_stage, len(self.stages)), slice(first_output, len(self.outputs))
-        self.passes.append(Pass(stages, outputs, self.num_slots))
+        self.passes.append(Pass(stages, outputs, self.num_partials))
 
-    def _slots(self, count: int) -> int:
+    def _partials(self, count: int) -> int:
         """Reserve ``count`` sums in every tile of the window and return the index of the first one."""
-        self.num_slots += count
-        return self.num_slots - count
+        self.num_partials += count
+        return self.num_partials - count
 
-    def _total(self, slot: int, outside: int = 0) -> int:
+    def _total(self, partial: int, outside: int = 0) -> int:
         """Add an output: the total of a sum over all tiles, each with the sign (-1)^popcount(tile number & outside)."""
-        self.outputs.append((outside, slot, len(self.outputs)))
+        self.outputs.append((outside, partial, len(self.outputs)))
         return len(self.outputs) - 1
 
     def _stage(self, arrangement: int, piece: int, runs: list[tuple[int, int]]) -> None:
         """Append a stage: a piece, or -1 for none, then rotations; ``runs`` are pairs of a register bit and its run."""
         rotate = sum(1 << bit for bit, _ in runs)
         sum_x = sum(1 << bit for bit, run in runs if self.needs_all[run])
-        y_slot = self._slots(self.r) if runs else 0
-        x_slot = self._slots(self.r) if sum_x else 0
+        y_partial = self._partials(self.r) if runs else 0
+        x_partial = self._partials(self.r) if sum_x else 0
         of_bit = [-1] * records.MAX_REGISTER_QUBITS
         for bit, run in runs:
             of_bit[bit] = run
             if self.trained[run]:
-                self.run_sums[run, 1] = self._total(y_slot + bit)
+                self.run_sums[run, 1] = self._total(y_partial + bit)
                 if sum_x >> bit & 1:
-                    self.run_sums[run, 0] = self._total(x_slot + bit)
-        self.stages.append((arrangement, piece, rotate, sum_x, y_slot, x_slot, (0,) * len(of_bit)))
+                    self.run_sums[run, 0] = self._total(x_partial + bit)
+        self.stages.append((arrangement, piece, rotate, sum_x, y_partial, x_partial, (0,) * len(of_bit)))
         self.stage_run.append(of_bit)
 
     def _piece(self, step: Step, arrangement: int) -> int:
@@ -269,23 +269,23 @@ class _PassBuilder:
         self.masks += long
         self.directs += [self._local_masks(term) for term in direct]
         fields |= {"end_walsh": len(self.masks), "end_direct": len(self.directs)}
-        z_slot = self._slots(self.t + 1) if direct or len(long) < len(insides) else -1
-        walsh_slot = self._slots(len(long)) if long else -1
-        direct_slot = self._slots(len(direct)) if direct else -1
-        slot_of = {0: z_slot + self.t} | {1 << bit: z_slot + bit for bit in range(self.t)}
-        slot_of |= {inside: walsh_slot + k for k, inside in enumerate(long)}
+        z_partial = self._partials(self.t + 1) if direct or len(long) < len(insides) else -1
+        walsh_partial = self._partials(len(long)) if long else -1
+        direct_partial = self._partials(len(direct)) if direct else -1
+        partial_of = {0: z_partial + self.t} | {1 << bit: z_partial + bit for bit in range(self.t)}
+        partial_of |= {inside: walsh_partial + k for k, inside in enumerate(long)}
         totals = {}
         for (inside, outside), uses in strings.items():
-            total = totals[inside, outside] = self._total(slot_of[inside], outside)
+            total = totals[inside, outside] = self._total(partial_of[inside], outside)
             self.term_sums += [(term, total, weight) for term, weight in uses]
         for bit, run, which in z_uses:
             self.run_sums[run, which] = totals[1 << bit, 0]
         if direct:
-            mean_total = self._total(slot_of[0])
+            mean_total = self._total(partial_of[0])
             for k, term in enumerate(direct):
-                self.term_sums.append((term, self._total(direct_slot + k), 1.0))
+                self.term_sums.append((term, self._total(direct_partial + k), 1.0))
                 self.term_sums.append((term, mean_total, -mean(*self._local_masks(term))))
-        return fields | {"z_slot": z_slot, "walsh_slot": walsh_slot, "direct_slot": direct_slot}
+        return fields | {"z_partial": z_partial, "walsh_partial": walsh_partial, "direct_partial": direct_partial}
 
     def _strings(self, step: Step) -> tuple[dict[tuple[int, int], list[tuple[int, float]]], list[int]]:
         """Return the Z strings whose sums give the gradients of terms, and the terms that need too many strings.

@@ -47,14 +47,15 @@ DIRECT = _record(care="u8", value="u8", sign="u8")
 PIECE = _record(
     table="i8", signs=("u8", MAX_REGISTER_QUBITS), arrangement="i4", register_signs="u4",
     first_thread_item="i4", first_register_item="i4", end_item="i4", first_extra="i4",
-    end_extra="i4", z_slot="i4", walsh_slot="i4", first_walsh="i4", end_walsh="i4", direct_slot="i4",
+    end_extra="i4", z_partial="i4", walsh_partial="i4", first_walsh="i4", end_walsh="i4", direct_partial="i4",
     first_direct="i4", end_direct="i4",
 )  # fmt: skip
 STAGE = _record(
-    arrangement="i4", piece="i4", rotate="i4", sum_x="i4", y_slot="i4", x_slot="i4", slot=("i4", MAX_REGISTER_QUBITS)
+    arrangement="i4", piece="i4", rotate="i4", sum_x="i4", y_partial="i4", x_partial="i4",
+    slot=("i4", MAX_REGISTER_QUBITS),
 )  # fmt: skip
 WINDOW = _record(tile=("u1", CONSTANTS.max_window_qubits), outside=("u1", CONSTANTS.max_outside_qubits))
-OUTPUT = _record(outside="u8", slot="i4", total="i4")
+OUTPUT = _record(outside="u8", partial="i4", total="i4")
 SLOTS = _record(
     shared_runs="i8", varying_runs="i8", shared_terms="i8", varying_terms="i8", shared_entries="i8",
     varying_entries="i8",

@@ -105,18 +105,21 @@ def run_engine(runtime, num_qubits, tile_qubits, dtype, method=REVERSE):
 def run_sums(runtime):
     """Sum over tiles and over chunks, with fewer blocks than tasks, and with blocks of several warps."""
     rng = np.random.default_rng(0)
-    units, num_tiles, num_slots, num_outputs = 3, 64, 21, 19
-    partial = rng.normal(size=(units, num_tiles, num_slots))
+    units, num_tiles, num_partials, num_outputs = 3, 64, 21, 19
+    partial = rng.normal(size=(units, num_tiles, num_partials))
     outputs = np.zeros(num_outputs, records.OUTPUT)
-    outputs["slot"], outputs["outside"] = rng.integers(0, num_slots, num_outputs), rng.integers(0, 64, num_outputs)
+    outputs["partial"], outputs["outside"] = (
+        rng.integers(0, num_partials, num_outputs),
+        rng.integers(0, 64, num_outputs),
+    )
     outputs["total"] = rng.permutation(num_outputs)
     totals = np.zeros((units, num_outputs))
-    sizes = [np.int32(size) for size in (units, num_tiles, num_slots)]
+    sizes = [np.int32(size) for size in (units, num_tiles, num_partials)]
     arguments = (partial, *sizes, outputs, np.int32(num_outputs), totals, np.int32(num_outputs))
     kernel(runtime, "gradients.cu", "sum_tiles", "complex128")(2, 128, arguments)
     odd = np.bitwise_count(np.arange(num_tiles)[:, None] & outputs["outside"].astype(np.int64)) & 1
     expected = np.zeros_like(totals)
-    expected[:, outputs["total"]] = (partial[:, :, outputs["slot"]] * (1.0 - 2.0 * odd)).sum(1)
+    expected[:, outputs["total"]] = (partial[:, :, outputs["partial"]] * (1.0 - 2.0 * odd)).sum(1)
     np.testing.assert_allclose(totals, expected, atol=1e-12)
 
     chunks, values = rng.normal(size=(7, 300)), np.zeros(7)
@@ -206,7 +209,7 @@ MUTANTS = [
     plant("sweeps.cu", r"if \(store_lam\) store", "if (target) store", "kept"),
     plant("sweeps.cu", r"load\(psi, source, here\.unit", "load(psi, target, here.unit", "kept"),
     # sums
-    plant("sweeps.cu", r"partial\[stage\.y_slot \+ k\]", "partial[stage.y_slot + k + 1]", "lanes"),
+    plant("sweeps.cu", r"partial\[stage\.y_partial \+ k\]", "partial[stage.y_partial + k + 1]", "lanes"),
     plant("sweeps.cu", r"step < LANE_QUBITS", "step < LANE_QUBITS - 1", "lanes"),
     plant("sweeps.cu", r"q < LANE_QUBITS", "q < LANE_QUBITS - 1", "lanes"),
     plant("sweeps.cu", r"__shfl_xor_sync\(ALL_LANES, walsh", "__shfl_xor_sync(0x7fffffffu, walsh", "lanes"),
