@@ -143,7 +143,7 @@ def _rate(device: str) -> float:
         gradient.value_and_gradient(circuit, observable, points)
         calls += 1
     seconds = time.perf_counter() - start
-    return calls * num_rows * circuit.plan(None).num_runs * 2.0**num_qubits / seconds
+    return calls * num_rows * circuit.fused_program(None).num_runs * 2.0**num_qubits / seconds
 
 
 if __name__ == "__main__":

@@ -64,9 +64,9 @@ def evaluate(
     final_cotangents: NDArray[np.complex128] | None,
     final_states: NDArray[np.complex128] | None,
     state_gradients: NDArray[np.complex128] | None,
-    meanwhile: Callable[[], Any] | None,
+    work_beside: Callable[[], Any] | None,
     watch: Callable[[int, int], bool] | None,
-) -> tuple[int, int, int, float, float, Any]: ...
+) -> tuple[int, int, int, float, float]: ...
 def predict(
     plan: Plan,
     single_precision: bool,

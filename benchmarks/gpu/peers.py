@@ -79,7 +79,7 @@ class Fused(GpuContender):
         circuit, _, _ = qiskit_circuit(workload)
         compiled = compile_circuit(circuit)
         self.operators = coerce_observables(sum_of_z(workload.num_qubits)).operators
-        self.program, self.plan = compiled.program, compiled.plan(self.operators.support(workload.num_qubits))
+        self.program, self.plan = compiled.program, compiled.fused_program(self.operators.support(workload.num_qubits))
         self.engine: Any = select_engine(self.device, self.num_threads)
         self.num_inputs, self.rows = workload.num_inputs, workload.batch
 

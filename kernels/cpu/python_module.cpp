@@ -184,7 +184,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                    int num_states, std::size_t kept_bytes, std::optional<Array2<std::complex<double>>> initial_states,
                    std::optional<Array2<std::complex<double>>> final_cotangents,
                    std::optional<Out2<std::complex<double>>> final_states,
-                   std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> meanwhile,
+                   std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> work_beside,
                    std::optional<nb::callable> watch) {
     qf::Request request{};
     request.columns = columns.data();
@@ -216,8 +216,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                                 : plan.evaluate<double>(request, observables);
     };
     qf::Stats stats{};
-    nb::object answer = nb::none();
-    if (meanwhile || watch) {
+    if (work_beside || watch) {
         std::packaged_task<qf::Stats()> task(sweep);
         auto result = task.get_future();
         std::thread beside(std::move(task));
@@ -226,7 +225,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
             return result.wait_for(time) == std::future_status::ready;
         };
         try {
-            if (meanwhile) answer = (*meanwhile)();
+            if (work_beside) (*work_beside)();
             while (!wait(watch_interval)) {
                 if (PyErr_CheckSignals() != 0) throw nb::python_error();
                 if (watch && nb::cast<bool>((*watch)(progress.done.load(), progress.total.load())))
@@ -244,7 +243,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
         nb::gil_scoped_release release;
         stats = sweep();
     }
-    return nb::make_tuple(stats.threads, stats.rows, stats.bytes, stats.bind_seconds, stats.sweep_seconds, answer);
+    return nb::make_tuple(stats.threads, stats.rows, stats.bytes, stats.bind_seconds, stats.sweep_seconds);
 }
 
 }  // namespace
@@ -262,17 +261,17 @@ NB_MODULE(_cpu, m) {
           "term_offset"_a, "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
     m.def("make_observables", &make_observables, "num_qubits"_a, "num_observables"_a, "observable"_a, "x"_a, "z"_a,
           "care"_a, "value"_a, "real"_a, "imag"_a);
-    m.def(
-        "evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
-        "cotangents"_a.none(), "sum_columns"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a,
-        "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "kept_bytes"_a,
-        "initial_states"_a.none(), "final_cotangents"_a.none(), "final_states"_a.none(), "state_gradients"_a.none(),
-        "meanwhile"_a.none(), "watch"_a.none(),
-        "Evaluate pairs of rows and observables. gradients must come in as zeros, because rows without pairs write "
-        "nothing. With meanwhile or watch, another thread sweeps and this thread calls meanwhile() once, whose result "
-        "is the last item returned. Every 50 ms this "
-        "thread handles signals and calls watch(steps done, all steps); a true result ends the evaluation. During the "
-        "call the process keeps at most kept_bytes of earlier calls, beside the items that this call uses.");
+    m.def("evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
+          "cotangents"_a.none(), "sum_columns"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a,
+          "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "kept_bytes"_a,
+          "initial_states"_a.none(), "final_cotangents"_a.none(), "final_states"_a.none(), "state_gradients"_a.none(),
+          "work_beside"_a.none(), "watch"_a.none(),
+          "Evaluate pairs of rows and observables. gradients must come in as zeros, because rows without pairs write "
+          "nothing. With work_beside or watch, another thread sweeps and this thread calls work_beside() once. Every "
+          "50 ms "
+          "this thread handles signals and calls watch(steps done, all steps); a true result ends the evaluation. "
+          "During the "
+          "call the process keeps at most kept_bytes of earlier calls, beside the items that this call uses.");
     m.def("release_memory", &qf::Shelves::release, "most_bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
           "Free kept items that no call uses, until at most most_bytes are left.");
     m.def("kept_bytes", &qf::Shelves::bytes, "Count the bytes that are kept between calls.");

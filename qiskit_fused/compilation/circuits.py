@@ -29,7 +29,7 @@ MAX_CIRCUIT_BYTES = 256 << 20  # bound of all cached compiled circuits in bytes,
 MAX_PLAN_BYTES = 256 << 20  # bound of all cached fused programs in bytes, with the CPU engine's copies of them
 _INSTRUCTION_BYTES = 1000  # estimated bytes of a compiled circuit: this for each instruction, and once for the circuit
 
-_PLANS: BoundedCache[FusedProgram] = BoundedCache(MAX_PLAN_BYTES)
+_FUSED_PROGRAMS: BoundedCache[FusedProgram] = BoundedCache(MAX_PLAN_BYTES)
 
 
 class CompiledCircuit:
@@ -131,7 +131,7 @@ class CompiledCircuit:
                 "there (equal names are not enough)."
             ) from None
 
-    def plan(self, support: np.ndarray | None, any_start: bool = False) -> FusedProgram:
+    def fused_program(self, support: np.ndarray | None, any_start: bool = False) -> FusedProgram:
         """Return the fused program for observables with a certain support.
 
         Args:
@@ -142,16 +142,16 @@ class CompiledCircuit:
             UnsupportedInstruction: with ``any_start``, if an instruction needs its qubits in ``|0>``.
         """
         key = id(self._owner), None if support is None else support.tobytes(), any_start
-        plan = _PLANS.get(key)
-        if plan is None:
+        fused = _FUSED_PROGRAMS.get(key)
+        if fused is None:
             program = self.program
             if any_start:
                 if program.needs_zero is not None:
                     raise UnsupportedInstruction(*program.needs_zero, _NEEDS_ZERO, fallback=False)
                 program = with_prefix(program).from_any_state()
-            plan = fuse_program(program, support)
-            plan = _PLANS.put(key, plan, plan.num_bytes, self._owner)
-        return plan
+            fused = fuse_program(program, support)
+            fused = _FUSED_PROGRAMS.put(key, fused, fused.num_bytes, self._owner)
+        return fused
 
     @property
     def num_bytes(self) -> int:

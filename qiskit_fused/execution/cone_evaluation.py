@@ -54,7 +54,9 @@ def evaluate_cones(
     grouping = compiled.light_cones.groups(operators, request.num_rows, has_gradient_per_pair)
     try:
         if grouping is None:
-            return evaluate(compiled.plan(operators.support(compiled.num_qubits)), operators, request, watch), 1
+            return evaluate(
+                compiled.fused_program(operators.support(compiled.num_qubits)), operators, request, watch
+            ), 1
         return _evaluate_groups(evaluate, grouping, operators, request, watch), len(grouping.groups)
     except TooManyQubits as error:
         if request.is_on_device:  # the caller then evaluates the rows from arrays on the host, which has more memory
@@ -103,7 +105,7 @@ def _evaluate_groups(
             check_cancelled(watch, costs[number], costs[-1])
         pairs, group_request = _request_of(group.observables, len(operators), request)
         group_watch = share(watch, costs[number], costs[number + 1], costs[-1])
-        evaluation = evaluate(group.plan, terms, group_request, group_watch, result_bytes)
+        evaluation = evaluate(group.fused, terms, group_request, group_watch, result_bytes)
         values[pairs] += evaluation.values
         if evaluation.gradients is None:
             continue

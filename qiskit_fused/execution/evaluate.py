@@ -105,7 +105,7 @@ def _evaluate_together(
     if request.imaginary or any_start:
         # Gates outside the light cone do not change Re <psi|O|d psi>, but they do change Im <psi|O|d psi>.
         support = None if request.imaginary else operators.support(compiled.num_qubits)
-        evaluation = evaluator.evaluate(compiled.plan(support, any_start=any_start), operators, request, watch)
+        evaluation = evaluator.evaluate(compiled.fused_program(support, any_start=any_start), operators, request, watch)
     else:
         evaluation, num_cones = evaluate_cones(evaluator.evaluate, compiled, operators, request, watch)
     if metrics is not None:

@@ -220,7 +220,7 @@ class RowFunction:
             return None
         if not any_start and compiled.light_cones.groups(operators, num_rows, per_pair=False) is not None:
             return None
-        fused = compiled.plan(operators.support(compiled.num_qubits), any_start=any_start)
+        fused = compiled.fused_program(operators.support(compiled.num_qubits), any_start=any_start)
         if choose_device(options, fused, num_rows, num_rows, gradient) != "cuda":
             return None
         if may_share(fused, num_rows):

@@ -32,4 +32,6 @@ def check_option(
         return
     support = None if imaginary else operators.support(compiled.num_qubits)
     with suppress(TooManyQubits):
-        check_segments("option num_segments", options.num_segments, compiled.plan(support, any_start).num_layers)
+        check_segments(
+            "option num_segments", options.num_segments, compiled.fused_program(support, any_start).num_layers
+        )

@@ -42,7 +42,7 @@ _MOST_REFERENCE_QUBITS = 30  # largest number of qubits that gates cut for the r
 _MOST_CONES = 1024  # largest number of cones whose pairs are all compared at once
 _BLOCK = 1 << 13  # number of ops whose sets are transposed at a time
 
-_OP_BYTES, _GROUP_BYTES = 300, 1 << 14  # estimated bytes of a group with its plan: per op, and besides the ops
+_OP_BYTES, _GROUP_BYTES = 300, 1 << 14  # estimated bytes of a group with its fused program: per op, and besides the ops
 _GROUPINGS: BoundedCache[Grouping] = BoundedCache(64 << 20)
 _CONES: BoundedCache[tuple[Ops, np.ndarray, np.ndarray]] = BoundedCache(32 << 20)
 
@@ -70,7 +70,7 @@ class Group:
     cone: Cone
 
     @cached_property
-    def plan(self) -> FusedProgram:
+    def fused(self) -> FusedProgram:
         """The fused program of the common light cone of the terms, made once."""
         return fuse_program(self.program, self.support, self.cone)
 
@@ -84,7 +84,7 @@ class Grouping:
 
     @property
     def num_bytes(self) -> int:
-        """Estimated bytes of the groups and their plans."""
+        """Estimated bytes of the groups and their fused programs."""
         return sum(_GROUP_BYTES + _OP_BYTES * len(group.cone.kept) for group in self.groups)
 
     def parts(self, operators: Observables) -> list[Observables]:
@@ -211,17 +211,20 @@ class LightCones:
         )
 
 
-def with_seen_gates(plan: FusedProgram) -> FusedProgram:
-    """Return the plan with only the gates that observables see, for the reference engine, which applies whole gates.
+def with_seen_gates(fused: FusedProgram) -> FusedProgram:
+    """Return the fused program with only the gates that observables see.
+
+    The reference engine needs such a program, because it applies whole gates.
 
     A gate is seen if it acts on a qubit that an observable acts on, or that a later gate which is seen acts on.
 
     Raises:
-        TooManyQubits: when the gates that are seen act on more than 30 qubits and on more than the plan simulates.
+        TooManyQubits: when the gates that are seen act on more than 30 qubits, and on more qubits than the fused
+            program simulates.
     """
-    program, support = plan.program, plan.support
+    program, support = fused.program, fused.support
     if support is None or program.any_start or program.num_qubits < _MIN_QUBITS:
-        return plan
+        return fused
     reached = set(program.wires[support > 0].tolist()) - {-1}
     kept = []
     for gate in reversed(program.gates):
@@ -231,7 +234,7 @@ def with_seen_gates(plan: FusedProgram) -> FusedProgram:
     pieces = [piece for piece in program.pieces if not reached.isdisjoint(piece.qubits)]
     for piece in pieces:
         reached.update(piece.qubits)
-    if len(reached) > max(_MOST_REFERENCE_QUBITS, plan.num_qubits):
+    if len(reached) > max(_MOST_REFERENCE_QUBITS, fused.num_qubits):
         raise TooManyQubits(
             f"device='reference' applies whole gates, to {len(reached)} qubits at once, the limit is "
             f"{_MOST_REFERENCE_QUBITS}; use device='cpu'."
@@ -245,7 +248,7 @@ def with_seen_gates(plan: FusedProgram) -> FusedProgram:
         gates=tuple([gate.on(place) for gate in reversed(kept)]),
         pieces=tuple([replace(piece, qubits=tuple([place[qubit] for qubit in piece.qubits])) for piece in pieces]),
     )
-    return replace(plan, program=seen, start_bits=plan.start_bits[order])
+    return replace(fused, program=seen, start_bits=fused.start_bits[order])
 
 
 @dataclass(eq=False)

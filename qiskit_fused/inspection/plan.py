@@ -389,7 +389,7 @@ def fuse(
         count, support = operators.num_observables, operators.support(compiled.num_qubits)
         grouping = compiled.light_cones.groups(operators, 1, per_pair=False)
     cones = () if grouping is None else tuple(group.num_qubits for group in grouping.groups)
-    fused = compiled.plan(support) if grouping is None else grouping.groups[0].plan
+    fused = compiled.fused_program(support) if grouping is None else grouping.groups[0].fused
     if inputs is None:
         return _PLANS.setdefault(id(fused), Plan(fused, cones=cones))
     differs = np.zeros(len(compiled.parameters), bool)

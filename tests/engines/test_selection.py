@@ -80,7 +80,7 @@ def test_auto_counts_the_sweeps_of_gradients_by_pairs(world, quick):
     world(make_cupy())
     circuit = qiskit_fused.compile_circuit(real_amplitudes(8, reps=1))
     for gradient, expected in ((False, "cpu"), (True, "cuda")):
-        assert execution.choose_device(FusedOptions(), circuit.plan(None), SMALL, 20, gradient) == expected
+        assert execution.choose_device(FusedOptions(), circuit.fused_program(None), SMALL, 20, gradient) == expected
 
 
 @pytest.mark.parametrize("switch", ["", "1"])

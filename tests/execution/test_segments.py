@@ -98,5 +98,5 @@ def test_observables_that_see_too_many_qubits_together_have_no_limit():
     circuit.cz(range(69), range(1, 70))
     circuit.ry(0.2, range(70))
     with pytest.raises(TooManyQubits):
-        compile_circuit(circuit).plan(np.full(70, 2, np.uint8))
+        compile_circuit(circuit).fused_program(np.full(70, 2, np.uint8))
     check(options_of(7), circuit, total_z(70))

@@ -67,7 +67,7 @@ def is_supported(circuit: QuantumCircuit) -> bool:
     return True
 
 
-compile_circuit(circuit).plan("all")  # type: ignore[arg-type]
+compile_circuit(circuit).fused_program("all")  # type: ignore[arg-type]
 fuse(circuit).memory("many")  # type: ignore[arg-type]
 estimator.run(circuit, precision="exact")  # type: ignore[arg-type]
 FusedEstimator(devcie="cpu")  # type: ignore[call-arg]

@@ -88,7 +88,7 @@ class CpuEngine:
         actions = None if schedule is None else schedule.actions
         is_long = _work(plan, request, schedule, len(terms)) > _WATCHED_WORK
         native = native_plan(plan)
-        threads, _, num_bytes, bind_seconds, sweep_seconds, _ = _cpu.evaluate(
+        threads, _, num_bytes, bind_seconds, sweep_seconds = _cpu.evaluate(
             native.plan,
             _native_observables(plan, terms),
             columns,
