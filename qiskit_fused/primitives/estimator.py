@@ -168,8 +168,52 @@ class FusedEstimator(BaseEstimatorV2):
 def _make_task(pub: Any, precision: Any, number: int) -> Task:
     """Validate a PUB and return its task.
 
-    The checks are the checks of `EstimatorPub.coerce`, without its conversion of observables to labels and back. A PUB
-    of a wrong form, or with a wrong precision, goes to `EstimatorPub.coerce`, which raises Qiskit's errors.
+    The checks are the checks of `EstimatorPub.coerce`, without its conversion of observables to labels and back.
+    """
+    circuit, pub_observables, pub_values, precision = _parts_of(pub, precision)
+    error: Exception | None = None
+    compiled: CompiledCircuit | None = None
+    numbers: np.ndarray | None = None
+    try:
+        compiled, numbers = find_template(circuit) or (COMPILED.get(circuit), None)
+    except Exception as exc:  # as in Qiskit, job.result() raises the errors of circuits
+        error = exc
+    parameters = tuple(circuit.parameters) if compiled is None else compiled.parameters
+    observables = coerce_observables(pub_observables)
+    values, values_shape = _bind(pub_values, parameters)
+    if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
+        raise wrong_width(circuit.num_qubits, observables.operators.num_qubits)
+    shape = _broadcast(observables.shape, values_shape, len(parameters))
+    if parameters:
+        with renumbered(lambda row: name_row(row, values_shape, number)):
+            check_finite(values, parameters)
+    if numbers is not None:  # the values of the template's parameters, the same in all rows of the PUB
+        values = pub_values = np.repeat(numbers[None], len(values), axis=0) if values_shape else numbers[None]
+    task = Task(
+        circuit=circuit,
+        compiled=compiled,
+        error=error,
+        observables=observables,
+        values=values,
+        values_key=id(pub_values),
+        shape=shape,
+        values_shape=values_shape,
+        precision=precision,
+        metadata=circuit.metadata,
+        number=number,
+    )
+    fallback = fallback_circuit(circuit, error)
+    if fallback is not None:
+        rows = {parameters: values.reshape(*values_shape, len(parameters))} if parameters else None
+        paulis = _as_paulis(ObservablesArray.coerce(pub_observables))
+        task.pub = EstimatorPub(fallback, paulis, BindingsArray(rows, values_shape), precision, validate=False)
+    return task
+
+
+def _parts_of(pub: Any, precision: Any) -> tuple[Any, Any, Any, float]:
+    """Return circuit, observables, values and precision of a PUB; ``precision`` is for a PUB without one.
+
+    A PUB of a wrong form, or with a wrong precision, goes to `EstimatorPub.coerce`, which raises Qiskit's errors.
     """
     if isinstance(pub, EstimatorPub):
         if pub.precision is None:
@@ -180,62 +224,24 @@ def _make_task(pub: Any, precision: Any, number: int) -> Task:
     ):
         parts = pub
     else:
-        return _make_task(_upstreams_pub(pub, precision), precision, number)
-    circuit, pub_observables = parts[:2]
-    pub_values = parts[2] if len(parts) > 2 else None
-    target = parts[3] if len(parts) > 3 and parts[3] is not None else precision
+        return _parts_of(_upstreams_pub(pub, precision), precision)
+    circuit, observables, values, target = (*parts, None, None)[:4]
+    if target is None:
+        target = precision
     if not (_is_precision(target) and _is_precision(precision)):
         _upstreams_pub(pub, precision)
         raise ValueError(f"precision is {target!r}; allowed: a number >= 0.")
+    return circuit, observables, values, target
 
-    error: Exception | None = None
-    compiled: CompiledCircuit | None = None
-    numbers: np.ndarray | None = None
+
+def _broadcast(shape: tuple[int, ...], values_shape: tuple[int, ...], num_parameters: int) -> tuple[int, ...]:
+    """Return the shape of the results of observables and rows of values."""
+    if not values_shape:
+        return shape
     try:
-        compiled, numbers = find_template(circuit) or (COMPILED.get(circuit), None)
-    except Exception as exc:  # as in Qiskit, job.result() raises the errors of circuits
-        error = exc
-    parameters = tuple(circuit.parameters) if compiled is None else compiled.parameters
-    observables = coerce_observables(pub_observables)
-    array, values_shape = _bind(pub_values, parameters)
-    if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
-        raise wrong_width(circuit.num_qubits, observables.operators.num_qubits)
-    shape = observables.shape
-    if values_shape:
-        try:
-            shape = np.broadcast_shapes(shape, values_shape)
-        except ValueError:
-            raise not_broadcastable(shape, values_shape, len(parameters)) from None
-    if parameters:
-        with renumbered(lambda row: name_row(row, values_shape, number)):
-            check_finite(array, parameters)
-    if numbers is not None:  # the values of the template's parameters, the same in all rows of the PUB
-        array = pub_values = np.repeat(numbers[None], len(array), axis=0) if values_shape else numbers[None]
-    task = Task(
-        circuit=circuit,
-        compiled=compiled,
-        error=error,
-        observables=observables,
-        values=array,
-        values_key=id(pub_values),
-        shape=shape,
-        values_shape=values_shape,
-        precision=target,
-        metadata=circuit.metadata,
-        number=number,
-    )
-    fallback = fallback_circuit(circuit, error)
-    if fallback is not None:
-        task.pub = EstimatorPub(
-            fallback,
-            _as_paulis(ObservablesArray.coerce(pub_observables)),
-            BindingsArray(
-                {parameters: array.reshape(*values_shape, len(parameters))} if parameters else None, values_shape
-            ),
-            target,
-            validate=False,
-        )
-    return task
+        return np.broadcast_shapes(shape, values_shape)
+    except ValueError:
+        raise not_broadcastable(shape, values_shape, num_parameters) from None
 
 
 def _upstreams_pub(pub: Any, precision: Any) -> EstimatorPub:
