@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# All arrays are C-contiguous and have these dtypes: nanobind converts inputs, but not what is written to.
+# All arrays are C-contiguous. nanobind converts input arrays to these dtypes, but it never converts output arrays.
 from collections.abc import Callable
 from typing import Any
 

@@ -346,7 +346,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     std::atomic<int> next{0};
     Team team(threading.threads);
     team.run([&](int thread) {
-        if (thread == 0) {  // the other threads wake meanwhile
+        if (thread == 0) {  // the other threads wake while this thread prepares
             prepare(call, threading, workspaces);
             sweep_begin = Clock::now();
         }
@@ -384,7 +384,7 @@ Object& Plan::made(std::unique_ptr<Object>& object, const Argument& argument) {
         const std::lock_guard<std::mutex> lock(Shelves::mutex());
         if (object) return *object;
     }
-    auto fresh = std::make_unique<Object>(argument);  // made without the lock, because it may take long
+    auto fresh = std::make_unique<Object>(argument);  // without the lock, because the constructor may take long
     const std::lock_guard<std::mutex> lock(Shelves::mutex());
     if (!object) object = std::move(fresh);
     return *object;

@@ -250,7 +250,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
 
 NB_MODULE(_cpu, m) {
     nb::set_leak_warnings(false);  // plans live in caches of the package until the interpreter ends
-    qf::make_pool();               // made now, so that a fork never happens while a thread makes the pool
+    qf::make_pool();               // at import, so that a fork never happens while a thread makes the pool
     qf::Shelves::bytes();
     m.doc() = "CPU engine of qiskit_fused; see kernels/README.md";
     nb::class_<qf::Plan>(m, "Plan");

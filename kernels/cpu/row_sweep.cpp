@@ -26,7 +26,7 @@ bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
 }
 
 // Return the tables of phase k for the row of a workspace: the tables that rows share, the tables that the row keeps,
-// or tables made now.
+// or tables that this call makes.
 template <class T>
 const PhaseTables<T>& Engine<T>::phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const {
     if (call.shared->has_tables(k)) return call.shared->tables[k];

@@ -15,9 +15,9 @@ def array_module(array: Any) -> Any:
         return np
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
-    return sys.modules[type(array).__module__.partition(".")[0]]  # arrays of CuPy before 14 do not say
+    return sys.modules[type(array).__module__.partition(".")[0]]  # arrays of CuPy before version 14
 
 
 def to_numpy(array: Any) -> np.ndarray:
-    """Return a copy of an array of a device in the memory of the host; an array of the host itself."""
+    """Return a copy of a CUDA array in the memory of the host. An array of NumPy is returned itself."""
     return array if isinstance(array, np.ndarray) else array_module(array).asnumpy(array)

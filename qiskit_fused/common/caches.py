@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Caches that are bounded in bytes, and the function that empties all of them.
 
-Everything that is kept between calls is in a `BoundedCache`. Each cache has a bound in bytes. When a new entry exceeds
-the bound, the cache drops entries at random. If a loop visits slightly more values than fit, one after the other, a
+Large results that Python keeps between calls are in `BoundedCache` objects. Engines keep their own workspaces, and
+register functions that free them (see `on_release`). Each cache has a bound in bytes. When a new entry exceeds the
+bound, the cache drops entries at random. If a loop visits slightly more values than fit, one after the other, a
 random choice still finds most of them; dropping the least recently used entry would drop each just before its use.
 """
 

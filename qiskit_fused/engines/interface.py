@@ -23,7 +23,7 @@ class DoesNotFit(TooManyQubits):
 Watch = Callable[[int, int], bool]
 """``watch(done, total)``: an engine reports that ``done`` of ``total`` steps of an evaluation are finished.
 
-The engine ends the evaluation if the watch returns True. A watch may raise an exception, which ends it too.
+The engine ends the evaluation if the watch returns True. An exception that a watch raises ends the evaluation too.
 """
 
 

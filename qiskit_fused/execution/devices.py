@@ -37,7 +37,7 @@ def engine_for(device: str, options: FusedOptions, num_threads: int = 1) -> Engi
     """Return the engine of a device. A CPU has one for each number of threads, a GPU one for each memory limit.
 
     Raises:
-        RuntimeError: when the device cannot be used; it gives the reason.
+        RuntimeError: when the device cannot be used; the error gives the reason.
     """
     runtime = require_gpu() if device == "cuda" else None
     key = (device, num_threads) if runtime is None else (device, runtime, options.memory_limit)
@@ -52,7 +52,7 @@ def engine_for(device: str, options: FusedOptions, num_threads: int = 1) -> Engi
 
 
 def check_device(options: FusedOptions) -> None:
-    """Raise a RuntimeError when the device of the options cannot be used: here, and not only at the first run.
+    """Raise a RuntimeError when the device of the options cannot be used, before the first run needs the device.
 
     With an executor nothing is checked, since workers use the devices of their own machines.
     """

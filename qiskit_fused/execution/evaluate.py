@@ -45,8 +45,8 @@ def evaluate(
         watch: told the progress; see `Progress.watch`.
 
     Returns:
-        The evaluation. Gradients are with respect to the program's columns (see `derivatives.pull_back`), gradients of
-        initial states are on the qubits of the circuit.
+        The evaluation. Gradients are with respect to the program's columns (see `derivatives.pull_back`).
+        Gradients with respect to initial states are on the qubits of the circuit.
 
     Raises:
         ValueError: when the amplitudes in which a row starts have the norm 0 or a norm that is not finite, when a
@@ -95,7 +95,7 @@ def _evaluate_together(
 ) -> Evaluation:
     """Evaluate with all rows in memory at the same time."""
     start = time.perf_counter()
-    # Rows on a device are of circuits without expressions: the columns of their program are the parameters.
+    # Rows are on a device only if the circuit has no expressions. The columns of its program are then its parameters.
     if not request.is_on_device:
         columns = compiled.program.columns(request.columns)
         if columns is not request.columns:

@@ -144,7 +144,7 @@ class Progress:
                 self._draw(now - self._started)
 
     def _draw(self, seconds: float) -> None:
-        """Draw the bar of work that began so many seconds ago."""
+        """Draw the bar of work that began ``seconds`` ago."""
         if self._bar is None:
             self._bar = _bar_class()(total=self._total, unit="step", unit_scale=True, miniters=1)
             self._bar.start_t -= seconds

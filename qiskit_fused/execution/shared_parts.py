@@ -149,7 +149,7 @@ class Sharing:
     def choose(
         self, num_rows: int, num_observables: int, gradient: bool, back: bool = True, evolve: bool = True
     ) -> str:
-        """Return the mode of the least estimated cost; ROWS unless another mode costs less than SHARE_BELOW of it.
+        """Return the mode of the least estimated cost, or ROWS if no mode costs less than SHARE_BELOW times ROWS.
 
         Args:
             num_rows: B.

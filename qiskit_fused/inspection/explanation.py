@@ -25,7 +25,8 @@ from qiskit_fused.program.program import OpKind
 
 _WIDTH, _MARGIN = 110, 12  # characters of a line, and of the name before its text
 _MOST_NAMES = 6  # largest number of kinds of gates that are listed by name
-_SMALL = 9  # qubits; with more, sweeps take at least twice the time of the sines and cosines of a row's angles
+# In states of more qubits, sweeps take at least twice the time of the sines and cosines of a row's angles.
+_SMALL = 9
 # Bytes of the second-level cache of a core and of the shared cache of the machine (AMD Zen 4) on which the constants of
 # engines/cpu/costs.py were measured.
 _CORE_CACHE, _SHARED_CACHE = 1 << 20, 32 << 20

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate table: the matrix of every gate, its generators (derivatives) and its normal form.
 
-To add a gate, add one entry to `GATES`. Conventions: a matrix is little endian as in Qiskit (the first qubit is the
-least significant bit); ``dU/dv_j = -i/2 G_j U`` defines the generator of angle j. Controlled gates are not in the
-table. Controls are handled in one place: by `NormalForm.controlled` here, and by index selection in the reference
-engine. Under controls a global phase becomes a relative phase, so `exact_generators` keeps the trace of a generator.
+To add a gate, add one entry to `_RULES`, from which `GATES` is made. A gate that is no standard gate of Qiskit needs
+further steps; see tutorials/gates.md.
+
+Conventions: a matrix is little endian as in Qiskit (the first qubit is the least significant bit).
+``dU/dv_j = -i/2 G_j U`` defines the generator of angle j. Controlled gates are not in the table. Controls are handled
+in one place: by `NormalForm.controlled` here, and by index selection in the reference engine. Under controls a global
+phase becomes a relative phase, so `exact_generators` keeps the trace of a generator.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ _SIGNAL_SECONDS = 0.25  # seconds between two checks of a waiting thread whether
 class FusedJob(AlgorithmJob):
     """A ``PrimitiveJob`` that also tells what ran. Estimators and gradients return it.
 
-    Eight jobs compute at a time, and all other jobs are QUEUED. A job that waits for another job, or whose progress
-    callback takes long, lets a queued job compute meanwhile, so jobs may wait for each other.
+    Eight jobs compute at a time, and all other jobs are QUEUED. While a job waits for another job, or
+    for its progress callback, a queued job computes in its place, so jobs may wait for each other.
 
     ``cancel()`` stops a job within a second, even a running job; Ctrl-C during ``result()`` does the same. If
     ``cancel()`` returns False, the job had already ended.

@@ -18,12 +18,12 @@ def is_on_gpu(tensor: Tensor) -> bool:
 
 
 def to_array(tensor: Tensor | None, runtime: Any, dtype: torch.dtype = torch.float64) -> Any:
-    """Return a tensor as an array, which shares its memory where that has the same dtype and is in the same place.
+    """Return a tensor as an array. Both share memory if they have the same dtype and are on the same device.
 
     Args:
         tensor: any tensor; None stays None.
-        runtime: that of the CUDA device the tensor and the array are on; None makes an array of NumPy.
-        dtype: of the array.
+        runtime: runtime of the CUDA device that holds the tensor and the array; None makes an array of NumPy.
+        dtype: dtype of the array.
     """
     if tensor is None:
         return None

@@ -62,7 +62,7 @@ def evaluate_on_gpu(expectations: Expectations, rows: TensorRows) -> Vjp | None:
 
 
 def _evaluate(expectations: Expectations, rows: TensorRows, runtime: Any) -> Vjp:
-    """Evaluate arrays of the CUDA device of a runtime, or of the host where it is None."""
+    """Evaluate arrays on the CUDA device of ``runtime``, or on the host if ``runtime`` is None."""
     weight, inputs, states, cotangents, needed = rows
     states_dtype = torch.complex128 if runtime is None else getattr(torch, expectations.options.dtype)
     with ExitStack() as contexts:

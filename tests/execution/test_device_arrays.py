@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tensors of a GPU go through the engine and come back without the host, in torch's stream.
 
-Tensors of the CPU stand for those of a GPU, and an emulated device whose arrays NumPy refuses for CuPy. What only a
-device can show, that streams and DLPack do what their documents say, the last test asks.
+Tensors of the CPU stand for tensors of a GPU. An emulated device, whose arrays NumPy refuses, stands for CuPy. The last
+test needs a real GPU: it checks that streams and DLPack do what their documentation says.
 """
 
 from contextlib import nullcontext

@@ -306,7 +306,7 @@ def make_connector(torch):
 
 
 def step(torch, model, inputs):
-    """Return the outputs, the gradients of a loss with respect to the inputs, and those of the parameters."""
+    """Return the outputs, and the gradients of a loss with respect to the inputs and to the parameters."""
     inputs = torch.tensor(inputs, dtype=torch.float32, requires_grad=True)
     outputs = model(inputs)
     model.zero_grad()

@@ -34,7 +34,7 @@ def test_the_quick_benchmark_agrees_with_a_numpy_adjoint_and_prints_its_tables()
 
 @pytest.fixture
 def deep(monkeypatch):
-    """The modules of the benchmark of deep circuits, which is no package."""
+    """The modules of the benchmark of deep circuits, found by their path because the benchmarks are no package."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from deep import report, run
 

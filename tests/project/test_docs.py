@@ -73,7 +73,7 @@ def test_every_public_name_has_an_entry_in_the_api_reference(html):
         name: item.uri for kind, items in inventory.items() if kind.startswith("py:") for name, item in items.items()
     }
     for name in [*qiskit_fused.__all__, *BEYOND_ALL]:
-        if name == "__version__":  # autodoc has no entries for it
+        if name == "__version__":  # autodoc makes no entry for __version__
             continue
         assert known[f"qiskit_fused.{name}"].startswith("tutorials/api/")
 

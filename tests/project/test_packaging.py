@@ -47,7 +47,7 @@ def test_the_package_has_its_types_and_the_sources_of_the_kernels():
 
 
 class WithoutItems(ast.NodeTransformer):
-    """Drops what the compiled module does not know: the items of tuples and dicts, and the signatures of callables."""
+    """Drops the items of tuples and dicts and the signatures of callables, which the compiled module does not have."""
 
     def visit_Subscript(self, node):
         self.generic_visit(node)
@@ -84,7 +84,7 @@ def test_code_of_users_passes_a_strict_type_check(tmp_path):
             *("--config-file=", "--cache-dir", tmp_path / "cache", ROOT / "tests" / "project" / "typed_user.py"),
         ],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        cwd=tmp_path,  # mypy looks there first, and would take a checkout for what is installed
+        cwd=tmp_path,  # mypy looks in its working directory first, and would find a checkout there
         capture_output=True,
         text=True,
         check=False,

@@ -108,7 +108,7 @@ def test_the_figures_of_the_readme_are_those_of_the_results_it_links_to():
 
 
 def times(contenders):
-    """Return the milliseconds of qiskit-fused in complex64, then those of others in the fastest number format."""
+    """Return the milliseconds of qiskit-fused in complex64, then of each other library in its fastest format."""
     best = {}
     for contender in contenders:
         label = contender["label"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests of tests of engines, from keyword arguments: what is not named is not asked for."""
+"""Makes requests for tests of engines. A request asks only for the results that its keyword arguments name."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from qiskit_fused.options.method import REVERSE
 
 
 class Ends(NamedTuple):
-    """States at both ends of a circuit, and whether gradients of the initial ones are wanted."""
+    """States at both ends of a circuit, and whether gradients with respect to the initial states are requested."""
 
     initial: Any = None
     initial_gradients: bool = False
@@ -40,7 +40,7 @@ def make_request(
 
 
 def ask(engine, plan, observables, columns, pairs, *, watch=None, **options):
-    """Return the evaluation of an engine; options are those of `make_request`."""
+    """Return the evaluation of an engine; ``options`` are keyword arguments of `make_request`."""
     return engine.evaluate(plan, observables, make_request(columns, pairs, **options), watch)
 
 

@@ -13,7 +13,7 @@ REAL_FORMAT = {"complex64": "float32", "complex128": "float64"}
 REGISTER_QUBITS = {"complex64": 4, "complex128": 3, "float32": 4, "float64": 4}
 # t by format, for states of several tiles: tiles of 2^t amplitudes let two blocks share a multiprocessor.
 USUAL_TILE_QUBITS = {"complex64": 12, "complex128": 11, "float32": 12, "float64": 12}
-# The largest t by format: a state of so many qubits is a single tile, whose block has a multiprocessor to itself.
+# The largest t by format: a state of t qubits is a single tile, and its block has a multiprocessor to itself.
 MAX_TILE_QUBITS = {"complex64": 13, "complex128": 12, "float32": 13, "float64": 12}
 
 
@@ -33,7 +33,7 @@ def choose_tile_qubits(num_qubits: int, dtype: str, shared_memory_per_block: int
     Args:
         num_qubits: n.
         dtype: format of the amplitudes.
-        shared_memory_per_block: bytes of shared memory that a block can have; None is enough for any tile.
+        shared_memory_per_block: bytes of shared memory that a block can have; None means enough for any tile.
     """
     t = num_qubits if num_qubits == MAX_TILE_QUBITS[dtype] else USUAL_TILE_QUBITS[dtype]
     while shared_memory_per_block is not None and shared_memory(t, dtype) > shared_memory_per_block:
