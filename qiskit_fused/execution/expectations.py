@@ -203,6 +203,7 @@ class Expectations:
         rows times the number of weights.
         """
         inputs, weights = self._ordered(inputs, weights)
+        self._check_shapes(inputs, weights)  # the inputs determine which shape of cotangents is allowed
         if not callable(cotangents):
             cotangents = check_cotangents(cotangents, (len(inputs), self.num_observables))
         gradients = input_gradients, weight_gradients, state_gradients and initial_states is not None
@@ -267,13 +268,17 @@ class Expectations:
             inputs = inputs[None]
         return inputs, weights
 
-    def _checked(self, batch: RowBatch) -> RowBatch:
-        """Check shapes and numbers of a batch, and return the batch with its initial states as an array."""
-        inputs, weights, states, cotangents = batch[:4]
+    def _check_shapes(self, inputs: Any, weights: Any) -> None:
+        """Raise a ValueError for inputs that are not (B, I), or weights that are not (W,)."""
         if inputs.ndim != 2 or inputs.shape[1] != self.num_inputs:
             raise ValueError(f"inputs have shape {inputs.shape}; allowed: (rows, {self.num_inputs}).")
         if weights.shape != (self.num_weights,):
             raise ValueError(f"weights have shape {weights.shape}; allowed: ({self.num_weights},).")
+
+    def _checked(self, batch: RowBatch) -> RowBatch:
+        """Check shapes and numbers of a batch, and return the batch with its initial states as an array."""
+        inputs, weights, states, cotangents = batch[:4]
+        self._check_shapes(inputs, weights)
         check_finite(inputs, self.parameters[0])
         check_finite(weights, self.parameters[1])
         if states is not None:

@@ -108,6 +108,13 @@ def test_wrong_shapes_and_numbers_are_named():
         make().values(np.where(np.arange(21).reshape(7, 3) == 9, np.inf, INPUTS), WEIGHTS)
 
 
+@pytest.mark.parametrize("inputs", [INPUTS[0], INPUTS[None], 1.0], ids=["row", "rows of rows", "number"])
+@pytest.mark.parametrize("cotangents", [COTANGENTS, np.square], ids=["array", "function"])
+def test_a_wrong_shape_of_the_inputs_is_named_before_a_wrong_shape_of_the_cotangents(inputs, cotangents):
+    with pytest.raises(ValueError, match=r"inputs have shape \((3,|1, 7, 3|)\); allowed: \(rows, 3\)"):
+        make().value_and_vjp(inputs, WEIGHTS, cotangents)
+
+
 def test_a_parameter_that_is_neither_input_nor_weight_is_named():
     with pytest.raises(
         ValueError, match=r"parameter 'x\[2\]' of the circuit must be one input parameter or one weight"
