@@ -91,7 +91,7 @@ class Workload:
         rng = np.random.default_rng([seed, self.num_qubits, self.num_layers])
         values = np.empty((self.batch, self.num_parameters))
         values[:, self.num_inputs :] = rng.uniform(-pi, pi, self.num_weights)
-        # The inputs of a smaller batch are the first rows of those of a larger one.
+        # The inputs of a smaller batch are the first rows of the inputs of a larger batch.
         values[:, : self.num_inputs] = rng.uniform(-pi, pi, (self.batch, self.num_inputs))
         return values
 

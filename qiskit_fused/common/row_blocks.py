@@ -52,7 +52,7 @@ def join_arrays(arrays: list[np.ndarray]) -> np.ndarray:
 
 def all_finite(array: np.ndarray) -> bool:
     """Say whether all numbers are finite."""
-    # For few numbers, the sum of squares takes a quarter of the time. It is not finite if one of them is not finite.
+    # For few numbers, the sum of squares takes a quarter of the time. If a number is not finite, the sum is not finite.
     if array.nbytes <= _FEW_BYTES and isfinite(np.vdot(array, array).real):
         return True
     if array.nbytes <= BLOCK_BYTES:

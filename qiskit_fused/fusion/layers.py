@@ -62,7 +62,7 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
 
 
 def _snapped(column: int, offset: float) -> float:
-    """Return the offset of an angle; round a constant to a multiple of pi if it is within the rounding error of one.
+    """Return the offset of an angle. A constant angle within its rounding error of a multiple of pi is this multiple.
 
     A rounding error in the place of a zero matrix element would have an arbitrary phase, which later phases would have
     to cancel.

@@ -345,7 +345,8 @@ def _counts(batch_size: int, observables: int, dtype: str, gradient: bool = True
     return Counts.full(rows, per_row, check_dtype("dtype", dtype), gradient)
 
 
-# Plans by the id of their fused program, which they keep alive: `fuse` returns the same plan while somebody holds it.
+# Plans by the id of their fused program. A plan keeps its fused program alive, so the id stays unique. `fuse` returns
+# the same plan as long as some variable refers to the plan.
 _PLANS: WeakValueDictionary[int, Plan] = WeakValueDictionary()
 
 

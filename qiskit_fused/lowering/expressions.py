@@ -225,7 +225,7 @@ def translate(
 
 
 def _key(expression: ParameterExpression) -> Key | None:
-    """Return a key that two expressions of a circuit share only if they are the same; None if Qiskit cannot hash one.
+    """Return a key that only equal expressions of a circuit share, or None if Qiskit cannot hash the expression.
 
     Qiskit's comparison of two expressions rounds their numbers, and takes seconds for long expressions. Qiskit's hash
     depends on the structure. The text has all numbers and names, and names are unique in a circuit. The hash of some

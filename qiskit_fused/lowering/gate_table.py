@@ -332,9 +332,9 @@ _RULES = [
 GATES: dict[str, GateRule] = {rule.name: rule for rule in _RULES}
 
 
-# A Gate of a Program is an entry of the table, or a gate with a matrix. There are three kinds of the latter: "unitary"
-# with the matrix of the gate; "diagonal" with the diagonal alone, (2**num_qubits,); and "evolution", exp(-i t H), with
-# the matrix of H and the only angle t.
+# A Gate of a Program is an entry of the table, or a gate with a matrix. A gate with a matrix has one of three names:
+# "unitary" has the matrix of the gate; "diagonal" has the diagonal alone, (2**num_qubits,); "evolution", exp(-i t H),
+# has the matrix of H and one angle, t.
 
 
 def gate_matrix(gate: Gate, values: Sequence[float]) -> np.ndarray:

@@ -16,7 +16,7 @@ from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.matrices import MAX_DENSE_QUBITS, Qubits, apply_matrix, unitary_matrix
 from qiskit_fused.lowering.unitaries import nearest_unitary
 
-_MOST_REPEATED = 16  # a constant gate is repeated at most so often; its higher powers are powers of its matrix
+_MOST_REPEATED = 16  # a constant gate is repeated at most 16 times; its higher powers are powers of its matrix
 _BRANCH = 1e-12 * math.pi  # radians; roots of eigenvalues e^{i phi} are taken with phi in (_BRANCH - pi, _BRANCH + pi]
 
 # A power of these gates scales their first angle. The eigenvalues of _ROTATIONS are e^{-i angle/2}, e^{i angle/2} and

@@ -24,8 +24,9 @@ from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 
 _Model = TypeVar("_Model")
 
-# Names of attributes that hold a model within a model. Classifiers and regressors have the first, EffectiveDimension
-# the second, meta-estimators of scikit-learn, such as searches, the next two, and AdaptVQE the last.
+# Names of attributes that hold a model within a model. Classifiers and regressors have neural_network, and
+# EffectiveDimension has _model. Meta-estimators of scikit-learn, such as searches, have estimator and best_estimator_.
+# AdaptVQE has solver.
 _INNER_MODELS = ("neural_network", "_model", "estimator", "best_estimator_", "solver")
 
 

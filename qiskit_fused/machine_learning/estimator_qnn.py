@@ -133,7 +133,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         return f"{type(self).__name__}({', '.join(filter(None, texts))})"
 
     def _validate_input(self, input_data: Any) -> tuple[np.ndarray | None, tuple[int, ...] | None]:
-        """Return inputs as rows (B, I), and their shape before; (None, None) for None.
+        """Return inputs as rows (B, I), and the shape in which they came; (None, None) if they are None.
 
         Raises:
             ValueError: for None if the network has inputs.
@@ -149,7 +149,7 @@ class FusedEstimatorQNN(EstimatorQNN):
         return super()._validate_input(array)
 
     def _validate_weights(self, weights: Any) -> np.ndarray | None:
-        """Return weights (W,); None for None.
+        """Return weights (W,), or None if they are None.
 
         Raises:
             ValueError: for another number of weights, and for None if the network has weights.

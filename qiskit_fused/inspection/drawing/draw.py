@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _TEXT_WIDTH = 118  # characters of a line
 _TEXT_SIGNS = {"run": "[ ]", "block": "░", "box": "▒", "sweep": "┊", "cut": "═", "kept": "┃", "recomputed": "~"}
 
-# Okabe and Ito's palette, whose colours stay apart for colour-blind readers, and tints of it.
+# Okabe and Ito's palette, whose colours differ for colour-blind readers, and tints of these colours.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#A0508C"
 _RUN, _CONSTANT, _BLOCK, _BOX, _AGAIN = "#9CCDEE", "#FFFFFF", "#D8ECF9", "#F6CBA8", "#CDEBE1"
 _BANDS, _WIRE, _FADED, _INK = ("#F3F3F3", "#E2E2E2"), "#707070", "#8A8A8A", "#1A1A1A"

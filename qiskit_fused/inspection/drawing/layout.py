@@ -23,7 +23,7 @@ from qiskit_fused.inspection.explanation import fused_text
 from qiskit_fused.options.method import REVERSE, Method
 
 _MOST_PLACES = 6  # largest number of marks side by side in a phase; a phase with more marks is drawn as one box
-_MOST_WIRES = 4  # largest number of qubits not simulated that have a line each; more of them share one line
+_MOST_WIRES = 4  # up to 4 qubits that are not simulated have a line each; more such qubits share one line
 _DETAILED_QUBITS = 10  # largest number of simulated qubits for which runs name their gates
 
 ON, OFF, SIGN = "●", "○", "■"

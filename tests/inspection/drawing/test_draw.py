@@ -25,7 +25,7 @@ from qiskit_fused.options.method import Method
 
 pytest.importorskip("matplotlib")
 
-ALL = 10**6  # a number of layers that shows every circuit of these tests whole
+ALL = 10**6  # more layers than any circuit of these tests has, so that pictures show whole circuits
 BELL_PAIR = """\
 2 qubits: 3 rotations in 2 layers, 2 terms in 3 phases
 3 sweeps forward, as many back
