@@ -79,8 +79,8 @@ class Layout {
     // adjoint never visits phase 0.
     bool skips_first_phase(const BatchShape& shape) const;
     // Return the number of elements of a state of a row; index 0 is psi, index 1 is lam. The four arrays of psi and lam
-    // start a quarter of a page apart from each other, modulo pages. Rows of a group lie powers of two apart, so
-    // without the stagger they would fall into one set of the L1 cache and evict each other.
+    // start a quarter of a page apart from each other, modulo pages. The vectors that one rotation joins lie powers of
+    // two apart, so without the stagger they would fall into one set of the L1 cache and evict each other.
     std::size_t state_size(int index, bool real) const {
         return (std::size_t(real ? 1 : 2) << bits) + (2 * index + 1) * stagger;
     }
