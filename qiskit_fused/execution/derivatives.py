@@ -39,9 +39,39 @@ def pull_back(
         values = values[rows]
     pulled_back = program.expressions.pull_back(values, shaped)
     if operators is not None and not np.isfinite(pulled_back).all():
-        seen = seen_columns(program, operators.support(compiled.num_qubits))
-        pulled_back = program.expressions.pull_back(values, shaped, ~seen[program.num_parameters :])
+        pulled_back = program.expressions.pull_back(values, shaped, _unseen_expressions(compiled, operators))
     return pulled_back.reshape(count, program.num_parameters)
+
+
+def pull_back_zero(
+    compiled: CompiledCircuit,
+    values: np.ndarray,
+    gradients: np.ndarray,
+    depend_on_inputs: np.ndarray,
+    operators: Observables,
+) -> np.ndarray:
+    """Do what `pull_back` does for rows whose cotangents are all 0.
+
+    Such rows need no derivatives of expressions of the inputs, because their gradients with respect to these columns
+    are 0. But an engine may have given such a row the gradients that are summed over all rows: the gradients with
+    respect to columns that do not depend on inputs.
+
+    Args:
+        compiled: the circuit.
+        values: parameter values of these rows (B, P).
+        gradients: gradients of these rows with respect to columns (B, C).
+        depend_on_inputs: bool (C,), whether a column depends on inputs.
+        operators: the observables.
+    """
+    program = compiled.program
+    unused = depend_on_inputs[program.num_parameters :] | _unseen_expressions(compiled, operators)
+    return program.expressions.pull_back(values, gradients[:, None, :], unused)[:, 0]
+
+
+def _unseen_expressions(compiled: CompiledCircuit, operators: Observables) -> np.ndarray:
+    """Return bool (E,): whether an expression is outside the light cones of all observables."""
+    seen: np.ndarray = seen_columns(compiled.program, operators.support(compiled.num_qubits))
+    return ~seen[compiled.program.num_parameters :]
 
 
 def check_derivatives(

@@ -16,7 +16,7 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import NO_STATES, BoundaryStates, GradientRequest, Request, all_pairs
-from qiskit_fused.execution.derivatives import check_derivatives, pull_back
+from qiskit_fused.execution.derivatives import check_derivatives, pull_back, pull_back_zero
 from qiskit_fused.execution.devices import choose_device, engine_for
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
@@ -182,7 +182,17 @@ class RowFunction:
         pairs = request.pairs if batch.jacobian else all_pairs(num_rows, 1)
         gradients = pull_back(self.compiled, values, evaluation.gradients, pairs, self.operators)
         if batch.cotangents is not None and not np.isfinite(gradients).all():
-            gradients[~batch.cotangents.any(axis=1)] = 0.0  # a row whose cotangents are 0 adds nothing to the sum
+            is_zero = ~batch.cotangents.any(axis=1)
+            if is_zero.all():
+                gradients = np.zeros_like(gradients)
+            else:
+                gradients[is_zero] = pull_back_zero(
+                    self.compiled,
+                    values[is_zero],
+                    evaluation.gradients[is_zero],
+                    columns.depend_on_inputs,
+                    self.operators,
+                )
         requested = [columns.inputs] * batch.input_gradients + [columns.weights] * batch.weight_gradients
         per_row = len(gradients) // max(num_rows, 1)
         shaped = gradients.reshape(num_rows, per_row, values.shape[1])

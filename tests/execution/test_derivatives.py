@@ -137,6 +137,41 @@ def test_a_row_whose_cotangents_are_zero_adds_nothing_to_the_gradient():
     np.testing.assert_allclose(actual, [[0.0], [-0.5 * np.sin(1.3)]], atol=1e-12)
 
 
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize("input_gradients", [False, True])
+@pytest.mark.parametrize("num_rows", [3, 20_000])
+def test_sums_of_weight_gradients_are_kept_where_a_row_without_cotangents_has_no_derivative(
+    device, input_gradients, num_rows
+):
+    # All engines may give the sums to row 0, which has no cotangents. With many rows, gates are simulated once.
+    num_rows = min(num_rows, 50) if device == "reference" else num_rows
+    circuit = QuantumCircuit(4)
+    for layer in range(2):
+        circuit.ry(B + layer, 0)
+        circuit.rx(B * B, 1)
+        for qubit in range(3):
+            circuit.cx(qubit, qubit + 1)
+        if layer == 0:
+            circuit.rx(A**0.5, 0)
+    inputs = np.linspace(0.0, 2.0, num_rows)[:, None]
+    cotangents = np.ones((num_rows, 1))
+    cotangents[0] = 0
+    function = Expectations(circuit, "ZZZZ", [A], [B], device=device)
+    actual = function.value_and_vjp(inputs, [0.4], cotangents, input_gradients=input_gradients)
+    expected = function.value_and_vjp(inputs[1:], [0.4], cotangents[1:], input_gradients=input_gradients)
+    np.testing.assert_allclose(actual.weights, expected.weights, rtol=1e-10)
+    assert not input_gradients or actual.inputs[0] == 0.0
+    zeros = np.zeros_like(cotangents)
+    assert function.value_and_vjp(inputs, [0.4], zeros, input_gradients=input_gradients).weights == 0.0
+
+
+def test_an_infinite_derivative_of_a_weight_is_refused_although_a_row_has_no_cotangents():
+    function = Expectations(circuit_of(A + B**0.5), "Z", [A], [B], device="cpu")
+    with pytest.raises(ValueError, match="no finite derivative with respect to 'b'"):
+        function.value_and_vjp([[0.0], [1.0]], [0.0], [[0.0], [1.0]])
+    assert function.value_and_vjp([[0.0], [1.0]], [0.0], [[0.0], [0.0]]).weights == 0.0
+
+
 def test_a_gradient_of_zero_times_an_infinite_derivative_is_refused():
     # cos(sqrt(a)) has the derivative -1/2 at 0: the derivative of the cosine is 0 there, and the root's is infinite.
     circuit = QuantumCircuit(1)
