@@ -103,7 +103,7 @@ class ProgramEvaluator:
         if device == "reference":
             fused = with_seen_gates(fused)
         mode = ROWS if shared is None else shared.mode
-        on_device = _OnDevice(device, _beside(result_bytes, self.options), operators, mode, self._records)
+        on_device = _DeviceEvaluator(device, _beside(result_bytes, self.options), operators, mode, self._records)
         if shared is not None:
             return evaluate_shared(on_device.evaluate, shared, watch)
         return on_device.evaluate(fused, request, watch)
@@ -127,7 +127,7 @@ class ProgramEvaluator:
         return None if mode == ROWS else batch._replace(mode=mode)
 
 
-class _OnDevice(NamedTuple):
+class _DeviceEvaluator(NamedTuple):
     """Evaluates fused programs on one device.
 
     Attributes:

@@ -23,8 +23,7 @@ from qiskit.circuit import (
 )
 from qiskit.circuit.library import Initialize, StatePreparation, UGate, UnitaryGate
 
-from qiskit_fused.lowering import matrices
-from qiskit_fused.lowering import rules as synthesis
+from qiskit_fused.lowering import matrices, rules
 from qiskit_fused.lowering.constant_prefix import without_folded
 from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.standard_gates import STANDARD, TABLE_CLASSES, stored_operation
@@ -154,7 +153,7 @@ class _Lowering(LoweringContext):
             self.require_fresh(op, qubits)
         elif isinstance(op, Initialize):
             self.require_fresh(op, qubits)
-            synthesis.prepare(self, op, qubits)
+            rules.prepare(self, op, qubits)
         elif isinstance(op, ControlFlowOp):
             raise self.unsupported(
                 op.name,
@@ -165,9 +164,9 @@ class _Lowering(LoweringContext):
         elif isinstance(op, ControlledGate) and self._controlled(op, qubits, controls, state):
             pass
         elif isinstance(op, StatePreparation) and not controls and self._is_start_state(op, qubits):
-            synthesis.prepare(self, op, qubits)
-        elif kind in synthesis.RULES:
-            synthesis.RULES[kind](self, op, qubits, controls, state)
+            rules.prepare(self, op, qubits)
+        elif kind in rules.RULES:
+            rules.RULES[kind](self, op, qubits, controls, state)
         elif isinstance(op, UnitaryGate):  # an object of a subclass is lowered by its matrix
             matrices.unitary(self, op, qubits, controls, state)
         elif (definition := self.definition(op)) is not None:
@@ -189,7 +188,7 @@ class _Lowering(LoweringContext):
             self.gate("u", targets, (theta, phi, lam), controls, state)
             return True
         kind = getattr(base, "base_class", type(base))
-        if kind not in TABLE_CLASSES and kind not in synthesis.RULES and not isinstance(base, ControlledGate):
+        if kind not in TABLE_CLASSES and kind not in rules.RULES and not isinstance(base, ControlledGate):
             definition = getattr(base, "definition", None)
             if definition is not None and definition.parameters:
                 return False  # assign_parameters() updates the definition of the controlled gate, not of its base gate

@@ -17,9 +17,9 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions
 from qiskit_fused.common.row_errors import RowError, renumbered, row_index, shifted
 from qiskit_fused.execution import executor as workers
-from qiskit_fused.execution import row_functions as training
+from qiskit_fused.execution import row_functions
 from qiskit_fused.execution.expectations import Expectations
-from qiskit_fused.program import amplitude_encoding as starts
+from qiskit_fused.program import amplitude_encoding
 
 A, B = Parameter("a"), Parameter("b")
 BAD = 77
@@ -54,9 +54,9 @@ def processes():
 def keywords(request, monkeypatch):
     """Return options for one process with small blocks of rows, and for executors with small portions of rows."""
     monkeypatch.setattr(workers, "_MIN_WORK", 1)
-    monkeypatch.setattr(training, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(row_functions, "_BLOCK_BYTES", 1)
     monkeypatch.setattr("qiskit_fused.program.tapes._MAX_NUMBERS", 1)
-    monkeypatch.setattr(starts, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(amplitude_encoding, "_BLOCK_BYTES", 1)
     if request.param == "here":
         yield {}
     elif request.param == "processes":

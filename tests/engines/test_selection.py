@@ -18,7 +18,7 @@ from qiskit_fused import FusedEstimator, FusedJob, FusedOptions
 from qiskit_fused.engines.cuda.availability import SWITCH
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.engines.selection import suits_gpu
-from qiskit_fused.execution import devices as execution
+from qiskit_fused.execution import devices
 
 GIB = 1 << 30
 world = fake_cupy.world
@@ -80,7 +80,7 @@ def test_auto_counts_the_sweeps_of_gradients_by_pairs(world, quick):
     world(make_cupy())
     circuit = qiskit_fused.compile_circuit(real_amplitudes(8, reps=1))
     for gradient, expected in ((False, "cpu"), (True, "cuda")):
-        assert execution.choose_device(FusedOptions(), circuit.fused_program(None), SMALL, 20, gradient) == expected
+        assert devices.choose_device(FusedOptions(), circuit.fused_program(None), SMALL, 20, gradient) == expected
 
 
 @pytest.mark.parametrize("switch", ["", "1"])
@@ -126,7 +126,7 @@ def test_a_memory_limit_is_one_of_the_device(world):
     world(make_cupy())
     for limit, expected in ((None, None), ("1GiB", GIB), (0.5, (FREE + GIB) // 2)):
         run(SMALL, device="cuda", memory_limit=limit).result()
-        [engine] = [engine for key, engine in execution._engines.items() if key[-1] == limit]
+        [engine] = [engine for key, engine in devices._engines.items() if key[-1] == limit]
         assert engine.memory_limit == expected
 
 
@@ -143,9 +143,9 @@ def test_a_job_runs_on_the_device_and_stream_it_was_submitted_from(world):
         run(SMALL, device="cuda").result()
     device, current_stream, thread = job.result()
     assert (device, current_stream) == (1, stream) and thread is not threading.current_thread()
-    assert [key[1].name for key in execution._engines] == ["Fake 1"]
+    assert [key[1].name for key in devices._engines] == ["Fake 1"]
     run(SMALL, device="cuda").result()
-    assert [key[1].name for key in execution._engines] == ["Fake 1", "Fake 0"]
+    assert [key[1].name for key in devices._engines] == ["Fake 1", "Fake 0"]
 
 
 def test_a_job_of_the_cpu_does_not_ask_cuda_anything(world):

@@ -10,7 +10,7 @@ from qiskit.circuit.library import real_amplitudes, zz_feature_map
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused.execution import executor as workers
-from qiskit_fused.execution import row_functions as training
+from qiskit_fused.execution import row_functions
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.options import FusedOptions
 
@@ -28,13 +28,13 @@ def make(**options):
 
 def blocks_of(monkeypatch):
     """Return a list to which each evaluation appends its number of rows."""
-    sizes, evaluate = [], training.evaluate
+    sizes, evaluate = [], row_functions.evaluate
 
     def watched(options, compiled, operators, request, **keywords):
         sizes.append(request.num_rows)
         return evaluate(options, compiled, operators, request, **keywords)
 
-    monkeypatch.setattr(training, "evaluate", watched)
+    monkeypatch.setattr(row_functions, "evaluate", watched)
     return sizes
 
 

@@ -17,7 +17,7 @@ from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions
 from qiskit_fused.common.cancellation import Cancellation, uninterrupted
 from qiskit_fused.engines.interface import DoesNotFit, Evaluation
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.execution import program_evaluation as execution
+from qiskit_fused.execution import program_evaluation
 from qiskit_fused.execution.progress import Part, Progress
 
 CIRCUITS = [real_amplitudes(2, reps=1), real_amplitudes(3, reps=2)]
@@ -61,7 +61,7 @@ def engine(monkeypatch, every_step):
         return Evaluation(np.zeros(request.num_pairs), gradients)
 
     engine = SimpleNamespace(evaluate=evaluate, num_evaluations=0, at=lambda step: None)
-    monkeypatch.setattr(execution, "engine_for", lambda *_: engine)
+    monkeypatch.setattr(program_evaluation, "engine_for", lambda *_: engine)
     return engine
 
 
@@ -353,6 +353,6 @@ def test_the_reference_engine_counts_gates_on_states():
             return super().evaluate(fused, observables, request, lambda *steps: calls.append(steps) or watch(*steps))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "engine_for", lambda *_: Engine())
+        patch.setattr(program_evaluation, "engine_for", lambda *_: Engine())
         FusedEstimatorGradient().value_and_gradient(circuit, ["ZZ", "ZI"], np.zeros((2, 1)))
     assert calls == [(done, 16) for done in (1, 2, 5, 8, 9, 10, 13, 16)]

@@ -24,8 +24,7 @@ from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.engines.reference import apply_observable as apply_one
 from qiskit_fused.engines.request import GradientRequest, Request, all_pairs
 from qiskit_fused.execution import evaluate as execution
-from qiskit_fused.execution import program_evaluation, shared_evaluation
-from qiskit_fused.execution import shared_parts as sharing
+from qiskit_fused.execution import program_evaluation, shared_evaluation, shared_parts
 from qiskit_fused.execution.derivatives import pull_back
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.execution.row_functions import ParameterColumns
@@ -112,7 +111,7 @@ def modes(monkeypatch):
         seen.append(batch.mode)
         return original(run, batch, *others)
 
-    monkeypatch.setattr(sharing, "MIN_WORK", 0)
+    monkeypatch.setattr(shared_parts, "MIN_WORK", 0)
     monkeypatch.setattr(program_evaluation, "evaluate_shared", watched)
     return seen
 
@@ -326,8 +325,8 @@ def test_a_jacobian_does_not_share_a_short_prefix_and_a_gradient_of_the_sum_evol
 
 
 def test_batches_of_sparse_inputs_are_split_once(monkeypatch, modes):
-    calls, original = [], sharing.split
-    monkeypatch.setattr(sharing, "split", lambda *question: calls.append(question) or original(*question))
+    calls, original = [], shared_parts.split
+    monkeypatch.setattr(shared_parts, "split", lambda *question: calls.append(question) or original(*question))
     circuit, inputs, weights = weights_around()
     observables, rows, point, cotangents = question(circuit, inputs, weights)
     function = Expectations(circuit, observables, inputs, weights, FusedOptions())
@@ -381,7 +380,7 @@ def test_observables_apply_to_many_states_as_to_one(num_terms, dtype):
 
 
 def test_deep_weights_before_inputs_are_shared_and_weights_behind_them_where_rows_are_many(monkeypatch):
-    monkeypatch.setattr(sharing, "MIN_WORK", 0)
+    monkeypatch.setattr(shared_parts, "MIN_WORK", 0)
     circuit, inputs, _ = weights_around(4)
     deep = real_amplitudes(4, reps=40, parameter_prefix="d").compose(circuit)
     shown = str(fuse(deep, "ZZZZ", inputs))

@@ -27,7 +27,7 @@ from qiskit_fused.inspection.plan import Plan
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.options.method import REVERSE, Method
-from qiskit_fused.program import amplitude_encoding as starts
+from qiskit_fused.program import amplitude_encoding
 
 METHODS = [REVERSE, Method("store"), Method("checkpoint", num_states=1), Method("checkpoint", num_states=2)]
 OBSERVABLES = [SparsePauliOp(["ZXI", "IYZ", "III"], [1.0, -0.7, 0.3]), SparsePauliOp(["IZI", "XXX"], [0.4, 1.1])]
@@ -213,7 +213,7 @@ def test_features_that_are_not_differentiated_cost_no_state_gradients(monkeypatc
     circuit, values = encoded(whole_register)
     weights = list(circuit.parameters)[:6]
     expected = FusedEstimatorGradient().value_and_gradient(circuit, OBSERVABLES, values)[1][:, :, :6]
-    monkeypatch.delattr(starts.Starts, "add_gradients")
+    monkeypatch.delattr(amplitude_encoding.Starts, "add_gradients")
     found = FusedEstimatorGradient().value_and_gradient(circuit, OBSERVABLES, values, weights)[1]
     np.testing.assert_allclose(found, expected, atol=1e-14)
     inputs = [parameter for parameter in circuit.parameters if parameter.name.startswith("x")]
@@ -450,8 +450,8 @@ def test_blocks_of_rows_change_nothing(weighted, device, monkeypatch):
         ]
 
     whole = run()
-    monkeypatch.setattr(starts, "_BLOCK_BYTES", 1)
-    monkeypatch.setattr(starts, "_MIN_BLOCK_ROWS", 2)
+    monkeypatch.setattr(amplitude_encoding, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(amplitude_encoding, "_MIN_BLOCK_ROWS", 2)
     told.clear()
     for mine, expected in zip(run(), whole):
         np.testing.assert_allclose(mine, expected, atol=1e-13)

@@ -11,7 +11,7 @@ import pytest
 
 from qiskit_fused.engines.cuda import availability
 from qiskit_fused.engines.reference import ReferenceEngine
-from qiskit_fused.execution import devices as execution
+from qiskit_fused.execution import devices
 
 FREE, TOTAL = 3 << 30, 4 << 30
 
@@ -161,8 +161,8 @@ def world(monkeypatch):
     monkeypatch.delenv(availability.SWITCH, raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(availability, "_forked", False)
-    monkeypatch.setattr(execution, "_engines", {})
-    monkeypatch.setattr(execution, "_logged", set())
+    monkeypatch.setattr(devices, "_engines", {})
+    monkeypatch.setattr(devices, "_logged", set())
     monkeypatch.setitem(sys.modules, "qiskit_fused.engines.cuda.engine", SimpleNamespace(CudaEngine=FakeCudaEngine))
     change()
     yield change

@@ -21,7 +21,7 @@ from engine_cases import (
 )
 from qiskit.quantum_info import SparsePauliOp
 
-from qiskit_fused.engines.cuda import throttle as pacing
+from qiskit_fused.engines.cuda import throttle
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import predict
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -267,8 +267,8 @@ def test_statistics_name_device_kernels_sweeps_chunks_and_bytes(dtype):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_watch_ends_an_evaluation_with_an_error_wherever_it_is(mode, monkeypatch):
-    monkeypatch.setattr(pacing, "FIRST_AHEAD", 1)
-    monkeypatch.setattr(pacing, "LEAST_WAIT", 0)  # makes the host wait for every sweep
+    monkeypatch.setattr(throttle, "FIRST_AHEAD", 1)
+    monkeypatch.setattr(throttle, "LEAST_WAIT", 0)  # makes the host wait for every sweep
     question = make_question()
     engine, watched = engine_on(memory_limit=60_000), []
     expected = ask(engine, *question, **MODES[mode], watch=lambda done, total: watched.append(0))

@@ -183,10 +183,10 @@ def test_bytes_of_states_at_both_ends_are_predicted(kind, method, dtype):
 
 
 def test_steps_of_rows_without_pairs_are_counted(monkeypatch):
-    from qiskit_fused.engines.cuda import throttle as pacing
+    from qiskit_fused.engines.cuda import throttle
 
-    monkeypatch.setattr(pacing, "FIRST_AHEAD", 1)
-    monkeypatch.setattr(pacing, "LEAST_WAIT", 0)
+    monkeypatch.setattr(throttle, "FIRST_AHEAD", 1)
+    monkeypatch.setattr(throttle, "LEAST_WAIT", 0)
     plan, operators, columns = ends_question(7, 6)
     for pairs, cotangents in (
         (NO_PAIRS, None),

@@ -14,7 +14,7 @@ from qiskit.quantum_info import random_statevector
 
 from qiskit_fused.engines.checkpointing import BACK, FORWARD, num_steps, schedule_of
 from qiskit_fused.engines.cuda import evaluation as cuda_run
-from qiskit_fused.engines.cuda import throttle as pacing
+from qiskit_fused.engines.cuda import throttle
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import predict
 from qiskit_fused.engines.cuda.throttle import Pace
@@ -268,8 +268,8 @@ def test_a_state_from_the_wrong_place_is_noticed(method, monkeypatch):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_steps_grow_to_their_total_sweep_by_sweep(method, monkeypatch):
-    monkeypatch.setattr(pacing, "FIRST_AHEAD", 1)
-    monkeypatch.setattr(pacing, "LEAST_WAIT", 0)
+    monkeypatch.setattr(throttle, "FIRST_AHEAD", 1)
+    monkeypatch.setattr(throttle, "LEAST_WAIT", 0)
     question, told = deep_question(), []
     whole = ask(engine_on(), *question, gradient=True, method=METHODS[method])
     limit = int(0.6 * whole.stats["bytes"])
@@ -318,7 +318,7 @@ def test_the_host_waits_often_for_any_device(speed, longest, monkeypatch):
             clock[0] += queued[0] / speed
             queued[0] = 0
 
-    monkeypatch.setattr(pacing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(throttle.time, "perf_counter", lambda: clock[0])
     pace = Pace(Device(), lambda *steps: waits.append(clock[0]))
     sweeps = 3000
     pace.expect(sweeps)
