@@ -282,10 +282,8 @@ class Expectations:
         check_finite(inputs, self.parameters[0])
         check_finite(weights, self.parameters[1])
         if states is not None:
-            if isinstance(inputs, np.ndarray):
-                states = check_states(states, self.compiled.num_qubits)
-            else:
-                check_device_states(states)
+            check = check_states if isinstance(inputs, np.ndarray) else check_device_states
+            states = check(states, self.compiled.num_qubits)
             if len(states) != len(inputs):
                 raise ValueError(
                     f"there are {len(states)} initial_states; allowed: {len(inputs)}, one for each row of inputs."

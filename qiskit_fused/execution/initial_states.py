@@ -33,14 +33,7 @@ def check_states(states: Any, num_qubits: int) -> Any:
     Raises:
         ValueError: for another shape, or a row whose norm is not 1; it names the row and the norm.
     """
-    array = as_numbers(states, "initial_states")
-    if array.ndim == 1:
-        array = array[None]
-    if array.ndim != 2 or array.shape[1] != 1 << num_qubits:
-        raise ValueError(
-            f"initial_states have shape {np.shape(states)}; the circuit has {num_qubits} qubits, allowed: (rows, "
-            f"{1 << num_qubits}) or ({1 << num_qubits},)."
-        )
+    array = _as_rows(as_numbers(states, "initial_states"), num_qubits)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     squares = np.zeros(len(array))
@@ -50,18 +43,36 @@ def check_states(states: Any, num_qubits: int) -> Any:
     return array
 
 
-def check_device_states(states: Any) -> None:
-    """Raise a ValueError that names the first row of states (B, 2**n) on a CUDA device whose norm is not 1.
+def check_device_states(states: Any, num_qubits: int) -> Any:
+    """Return initial states on a CUDA device as (B, 2**n). A single state (2**n,) becomes one row.
 
     Only the norms are copied to the host. Squares are computed for a few columns at a time, which takes little memory.
+
+    Raises:
+        ValueError: as `check_states`.
     """
+    states = _as_rows(states, num_qubits)
     num_rows, size = states.shape
-    step = max(_AT_ONCE // num_rows, 1)
+    step = max(_AT_ONCE // max(num_rows, 1), 1)
     squares = array_module(states).zeros(num_rows, dtype=np.float64)
     for begin in range(0, size, step):
         part = abs(states[:, begin : begin + step])
         squares += (part * part).sum(axis=1, dtype=np.float64)
     _check_norms(np.sqrt(to_numpy(squares)))
+    return states
+
+
+def _as_rows(states: Any, num_qubits: int) -> Any:
+    """Return states as rows (B, 2**n); raise a ValueError for another shape."""
+    shape = states.shape
+    if len(shape) == 1:
+        states = states[None]
+    if states.ndim != 2 or states.shape[1] != 1 << num_qubits:
+        raise ValueError(
+            f"initial_states have shape {shape}; the circuit has {num_qubits} qubits, allowed: (rows, "
+            f"{1 << num_qubits}) or ({1 << num_qubits},)."
+        )
+    return states
 
 
 def _check_norms(norms: np.ndarray) -> None:

@@ -28,7 +28,7 @@ from qiskit_fused.execution.expectations import Expectations
 torch = pytest.importorskip("torch")
 strict_device = pytest.importorskip("strict_device")
 from qiskit_fused.machine_learning import torch_connector as connector_module  # noqa: E402
-from qiskit_fused.torch import FusedLayer  # noqa: E402
+from qiskit_fused.torch import FusedLayer, expectation_values  # noqa: E402
 from qiskit_fused.torch import evaluation as torch_module  # noqa: E402
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
@@ -253,6 +253,23 @@ def test_errors_are_the_errors_of_the_host(gpu):
         layer(inputs, torch.tensor([[1.0], [2.0]]) * torch.eye(8)[0])
     with pytest.raises(ValueError, match="cotangent of observable 1 in row 0 is inf"):
         layer(inputs).backward(torch.tensor([[0.0, np.inf], [0.0, 0.0]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 16), (1, 2, 8), (8,), (3, 8), (0, 8)])
+def test_wrong_shapes_of_states_are_the_errors_of_the_host(gpu, host_calls, monkeypatch, shape):
+    layer = make_layer(torch.float64)
+    states = torch.zeros(shape, dtype=torch.float64)
+    states[..., 0] = 1.0
+
+    def error():
+        with pytest.raises(ValueError, match="initial_states") as caught:
+            expectation_values(layer._double, layer.weight, torch.zeros(2, 2, dtype=torch.float64), states)
+        return str(caught.value)
+
+    actual = error()
+    assert host_calls == []
+    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    assert actual == error()
 
 
 @pytest.mark.parametrize("input_gradients", [False, True])
