@@ -12,7 +12,7 @@ from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.request import Request
 from qiskit_fused.program.observables import Observables
 
-_LARGE = 2.0**50  # largest cotangent whose product with a scaled observable is in the range of float32
+LARGEST_COTANGENT = 2.0**50  # largest cotangent whose product with a scaled observable is in the range of float32
 
 
 def is_out_of_range(operators: Observables, request: Request) -> bool:
@@ -22,7 +22,7 @@ def is_out_of_range(operators: Observables, request: Request) -> bool:
     cotangents = request.cotangents
     if cotangents is None or request.dtype != "complex64" or request.is_on_device:
         return False
-    return bool(np.abs(cotangents).max(initial=0.0) > _LARGE)
+    return bool(np.abs(cotangents).max(initial=0.0) > LARGEST_COTANGENT)
 
 
 class Scaling:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.execution.magnitudes import LARGEST_COTANGENT
 from qiskit_fused.execution.row_batches import RowBatch, Vjp
 from qiskit_fused.torch.conversion import device_of, is_on_gpu, to_array, to_tensor
 
@@ -51,7 +52,7 @@ def evaluate_on_gpu(expectations: Expectations, rows: TensorRows) -> Vjp | None:
     with torch.cuda.device(weight.device):
         gradient, any_start = rows.cotangents is not None, rows.initial_states is not None
         runtime = expectations.device_runtime(len(inputs), gradient=gradient, any_start=any_start)
-        if runtime is None:
+        if runtime is None or _has_large_cotangents(expectations, rows):
             return None
         try:
             return _evaluate(expectations, rows, runtime)
@@ -59,6 +60,14 @@ def evaluate_on_gpu(expectations: Expectations, rows: TensorRows) -> Vjp | None:
             if expectations.options.device != "auto":
                 raise
             return None  # the host has more memory; the evaluation there says why it is asked
+
+
+def _has_large_cotangents(expectations: Expectations, rows: TensorRows) -> bool:
+    """Say whether cotangents are so large that the host has to scale them (see `magnitudes`)."""
+    cotangents = rows.cotangents
+    if cotangents is None or expectations.options.dtype != "complex64":
+        return False
+    return bool((cotangents.abs() > LARGEST_COTANGENT).any())
 
 
 def _evaluate(expectations: Expectations, rows: TensorRows, runtime: Any) -> Vjp:

@@ -272,6 +272,19 @@ def test_wrong_shapes_of_states_are_the_errors_of_the_host(gpu, host_calls, monk
     assert actual == error()
 
 
+def test_large_cotangents_of_complex64_are_scaled_on_the_host(gpu, host_calls, monkeypatch):
+    layer = make_layer(torch.float64)
+    layer._double = Expectations(
+        layer._double.compiled, [SparsePauliOp("ZZZ", [1e10])], *layer._double.parameters, dtype="complex64"
+    )
+    inputs, cotangents = torch.full((2, 2), 0.3, dtype=torch.float64), torch.full((2, 1), 1e30, dtype=torch.float64)
+    actual = run(layer, inputs, cotangents=cotangents)
+    assert host_calls == ["value_and_vjp"]
+    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    for result, reference in zip(actual[1:], run(layer, inputs, cotangents=cotangents)[1:]):
+        assert torch.isfinite(result).all() and torch.equal(result, reference)
+
+
 @pytest.mark.parametrize("input_gradients", [False, True])
 def test_an_accelerated_connector_stays_on_the_gpu(gpu, host_calls, monkeypatch, input_gradients):
     features, x, ansatz = QuantumCircuit(2), ParameterVector("x", 2), real_amplitudes(2, reps=1)
