@@ -266,16 +266,24 @@ def other_than(value):
     return None
 
 
+def write(owner, key, value):
+    if isinstance(owner, (list, dict, np.ndarray)):
+        owner[key] = value
+    else:
+        setattr(owner, key, value)
+
+
 def change(owner, key):
-    is_attribute = not isinstance(owner, (list, dict, np.ndarray))
-    other = other_than(getattr(owner, key) if is_attribute else owner[key])
+    """Change one attribute, and return a function that changes it back; None where it cannot be changed."""
+    before = owner[key] if isinstance(owner, (list, dict, np.ndarray)) else getattr(owner, key)
+    other = other_than(before)
     if other is None:
-        return False
+        return None
     try:
-        setattr(owner, key, other) if is_attribute else owner.__setitem__(key, other)
+        write(owner, key, other)
     except (ValueError, TypeError, AttributeError, NotImplementedError, QiskitError):
-        return False
-    return True
+        return None
+    return lambda: write(owner, key, before)
 
 
 def outcome(circuit):
@@ -298,7 +306,8 @@ def test_every_attribute_of_an_instruction_counts(kind):
         place = next(itertools.islice(places_in(operation), number, None), None)
         if place is None:
             break
-        if not change(*place):
+        change_back = change(*place)
+        if change_back is None:
             continue
         mine = outcome(circuit)
         COMPILED.clear()
@@ -306,6 +315,7 @@ def test_every_attribute_of_an_instruction_counts(kind):
             assert len(mine) == len(expected)
             for one, other in zip(mine, expected):
                 np.testing.assert_equal(one, other, err_msg=f"{kind}: {place}")
+        change_back()  # gates of one kind share their definition in all circuits of the process
 
 
 # Changes of the circuit itself, not of an instruction.

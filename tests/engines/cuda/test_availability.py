@@ -164,6 +164,7 @@ def test_a_child_of_a_process_that_used_cuda_does_not():
     for before, expected in (("used", 1), ("unused", 2)):
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", code, before],
+            cwd=Path(__file__).parent,  # python -c looks there first, and a checkout has no extension module
             env=os.environ | {"PYTHONPATH": path, SWITCH: ""},
             check=False,
         )
