@@ -8,12 +8,12 @@ allocates: the arguments, the results, and the list of steps of a schedule.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from qiskit_fused import _cpu
+from qiskit_fused.common.forks import cached_property
 from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.native_plan import native_plan
