@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An evaluation, the result that an engine returns for a request. Evaluations of consecutive rows can be joined."""
+"""An evaluation, the result that an engine returns for a request."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from qiskit_fused.engines.request import Request
 
 
 @dataclass(eq=False)  # not frozen, because each call makes an evaluation and a frozen one takes 1 us longer
@@ -35,15 +37,20 @@ class Evaluation:
     sums: Any = None
 
 
-def join(evaluations: list[Evaluation]) -> Evaluation:
-    """Return the evaluation of all rows, from evaluations of consecutive blocks of rows.
+def empty_evaluation(request: Request, num_qubits: int) -> Evaluation:
+    """Return an evaluation whose arrays an engine on the host fills. They are zeros.
 
-    The stats are the stats of the first block.
+    An engine leaves the gradients of rows without pairs at zero.
+
+    Args:
+        request: the request.
+        num_qubits: n, the qubits of the states that go in and out.
     """
-    if len(evaluations) == 1:
-        return evaluations[0]
-    joined: dict[str, Any] = {}
-    for name in ("values", "gradients", "state_gradients", "final_states"):
-        parts = [getattr(evaluation, name) for evaluation in evaluations]
-        joined[name] = None if parts[0] is None else np.concatenate(parts)
-    return replace(evaluations[0], **joined)
+    evaluation = Evaluation(np.zeros(request.num_pairs))
+    if request.gradient is not None:
+        evaluation.gradients = np.zeros((request.num_gradients, request.num_columns))
+    if request.wants_state_gradients:
+        evaluation.state_gradients = np.zeros((request.num_gradients, 1 << num_qubits), dtype=np.complex128)
+    if request.boundary.final:
+        evaluation.final_states = np.zeros((request.num_rows, 1 << num_qubits), dtype=np.complex128)
+    return evaluation

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from qiskit_fused.common.bits import spread
-from qiskit_fused.engines.evaluation import Evaluation
+from qiskit_fused.engines.evaluation import Evaluation, empty_evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import Request
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -45,7 +45,7 @@ class ReferenceEngine:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         program, pairs = plan.program, request.pairs
         terms = observables.restrict(program.wires)
-        evaluation, rows = _empty_evaluation(plan, request), _simulated_rows(request)
+        evaluation, rows = empty_evaluation(request, plan.num_qubits), _simulated_rows(request)
         steps = _Steps(watch, len(program.gates) * _count_sweeps(request, len(rows)))
         for row in rows:
             columns, pairs_of_row = request.columns[row], np.flatnonzero(pairs.row == row)
@@ -180,18 +180,6 @@ def _count_sweeps(request: Request, num_rows: int) -> int:
     if request.gradient is None:
         return num_rows
     return 2 * num_rows + (num_rows if request.gradients_are_per_row else request.num_pairs)
-
-
-def _empty_evaluation(plan: FusedProgram, request: Request) -> Evaluation:
-    """Return an evaluation whose arrays are zeros. The gradients of rows without pairs remain zeros."""
-    evaluation = Evaluation(np.zeros(request.num_pairs))
-    if request.gradient is not None:
-        evaluation.gradients = np.zeros((request.num_gradients, request.num_columns))
-    if request.wants_state_gradients:
-        evaluation.state_gradients = np.zeros((request.num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
-    if request.boundary.final:
-        evaluation.final_states = np.zeros((request.num_rows, 1 << plan.num_qubits), dtype=np.complex128)
-    return evaluation
 
 
 def _initial_state(plan: FusedProgram, request: Request, row: int) -> np.ndarray | None:

@@ -137,11 +137,6 @@ class Group:
         for begin in range(0, num_rows, size):
             yield slice(begin, min(begin + size, num_rows))
 
-    def columns(self) -> Iterator[np.ndarray]:
-        """Yield arrays (E,) of parameters, one for each tape; together they hold all parameters of the tapes."""
-        for leaf in self._leaves.values():
-            yield from leaf.columns
-
     def values(self, values: np.ndarray) -> np.ndarray:
         """Return the values (B, E) of the tapes at parameter values (B, P).
 

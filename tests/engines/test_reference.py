@@ -52,7 +52,14 @@ def evaluate(circuit, operators, values, **options):
     program = lower(circuit)
     columns = program.columns(values[None])
     pairs = np.zeros(len(operators), dtype=np.int32), np.arange(len(operators), dtype=np.int32)
-    result = ask(ENGINE, SimpleNamespace(program=program), observables_of(operators), columns, pairs, **options)
+    result = ask(
+        ENGINE,
+        SimpleNamespace(program=program, num_qubits=program.num_qubits),
+        observables_of(operators),
+        columns,
+        pairs,
+        **options,
+    )
     if result.gradients is None:
         return result.values, None
     return result.values, program.expressions.pull_back(values[None], result.gradients[None])[0]
@@ -114,7 +121,13 @@ def test_pairs_choose_rows_and_observables():
     program = lower(circuit)
     pairs = np.array([0, 1, 1, 2]), np.array([1, 0, 1, 0])
     observables = observables_of([SparsePauliOp("Z"), SparsePauliOp("X")])
-    result = ask(ENGINE, SimpleNamespace(program=program), observables, np.array([[0.1], [0.2], [0.3]]), pairs)
+    result = ask(
+        ENGINE,
+        SimpleNamespace(program=program, num_qubits=program.num_qubits),
+        observables,
+        np.array([[0.1], [0.2], [0.3]]),
+        pairs,
+    )
     np.testing.assert_allclose(result.values, [np.sin(0.1), np.cos(0.2), np.sin(0.2), np.cos(0.3)])
     assert result.gradients is None
 

@@ -4,8 +4,7 @@
 import re
 
 import pytest
-from layered_circuits import total_z
-from qiskit.circuit import ParameterVector, QuantumCircuit
+from layered_circuits import rx_ry_layers, total_z
 
 from qiskit_fused import fuse
 from qiskit_fused.engines.checkpointing import num_steps
@@ -13,21 +12,8 @@ from qiskit_fused.engines.checkpointing import num_steps
 MB = 10**6
 
 
-def ladder(num_qubits, num_layers):
-    """Return a circuit of layers, each of RX and RY on every qubit and CZ between neighbours."""
-    angles = iter(ParameterVector("a", 2 * num_qubits * num_layers))
-    circuit = QuantumCircuit(num_qubits)
-    for _ in range(num_layers):
-        for qubit in range(num_qubits):
-            circuit.rx(next(angles), qubit)
-            circuit.ry(next(angles), qubit)
-        for qubit in range(num_qubits - 1):
-            circuit.cz(qubit, qubit + 1)
-    return circuit
-
-
 def test_a_report_compares_methods_within_a_limit():
-    plan = fuse(ladder(16, 100), total_z(16))
+    plan = fuse(rx_ry_layers(16, 100), total_z(16))
     report = plan.report(1, "20MB", dtype="complex64")
     by_name = {(cost.device, cost.method, cost.num_states): cost for cost in report.costs}
     reverse, store = by_name["cpu", "reverse", 1], by_name["cpu", "store", 101]
@@ -44,7 +30,9 @@ def test_a_report_compares_methods_within_a_limit():
 
 
 def test_a_printed_report_is_a_table():
-    lines = str(fuse(ladder(16, 100), total_z(16)).report(10, "1GB", dtype="complex64", num_threads=2)).splitlines()
+    lines = str(
+        fuse(rx_ry_layers(16, 100), total_z(16)).report(10, "1GB", dtype="complex64", num_threads=2)
+    ).splitlines()
     assert lines[0] == "Values and gradients of 10 rows of 16 qubits in complex64, within 954 MiB"
     assert re.fullmatch(
         r"  device  method +states +memory +forward +time  fits, and what method='auto' takes on each device", lines[1]
@@ -57,4 +45,4 @@ def test_a_report_refuses_what_is_no_limit():
     with pytest.raises(
         ValueError, match=r"memory_limit is '8 apples'; allowed: None, a number of bytes from 1,000 on, a string such"
     ):
-        fuse(ladder(4, 1)).report(1, "8 apples")
+        fuse(rx_ry_layers(4, 1)).report(1, "8 apples")

@@ -8,25 +8,11 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from layered_circuits import hardware_efficient, total_z
-from qiskit.circuit import ParameterVector, QuantumCircuit
+from layered_circuits import hardware_efficient, rx_ry_layers, total_z
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import Plan, compile_circuit, fuse
 from qiskit_fused.fusion.fused_program import FusedProgram
-
-
-def ladder(num_qubits, num_layers):
-    """Return a circuit of layers, each of RX and RY on every qubit and CZ between neighbours."""
-    angles = iter(ParameterVector("a", 2 * num_qubits * num_layers))
-    circuit = QuantumCircuit(num_qubits)
-    for _ in range(num_layers):
-        for qubit in range(num_qubits):
-            circuit.rx(next(angles), qubit)
-            circuit.ry(next(angles), qubit)
-        for qubit in range(num_qubits - 1):
-            circuit.cz(qubit, qubit + 1)
-    return circuit
 
 
 def test_fuse_returns_one_plan_per_circuit_and_support():
@@ -62,7 +48,7 @@ def test_plans_are_equal_only_to_themselves_and_survive_pickling():
 
 
 def test_memory_grows_by_a_state_for_each_state_that_is_kept():
-    plan = fuse(ladder(16, 10), total_z(16))
+    plan = fuse(rx_ry_layers(16, 10), total_z(16))
     kept = [plan.memory(1, "checkpoint", "complex64", num_states=c) for c in (3, 5)]
     assert kept[1] - kept[0] == pytest.approx(2 * (2**16 * 8), rel=0.01)
     assert plan.memory(method="checkpoint", num_states=100) == plan.memory(method="store")
@@ -84,7 +70,7 @@ def test_memory_grows_by_a_state_for_each_state_that_is_kept():
     ],
 )
 def test_counts_that_are_none_are_refused_by_name(name, value, error):
-    plan = fuse(ladder(4, 1))
+    plan = fuse(rx_ry_layers(4, 1))
     for ask in [plan.memory] if name == "num_states" else [plan.memory, plan.report]:
         with pytest.raises(ValueError, match=re.escape(error)):
             ask(**{name: value})

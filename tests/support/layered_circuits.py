@@ -19,3 +19,16 @@ def hardware_efficient(num_qubits, num_layers):
 
 def total_z(num_qubits):
     return SparsePauliOp.from_sparse_list([("Z", [q], 1.0) for q in range(num_qubits)], num_qubits)
+
+
+def rx_ry_layers(num_qubits, num_layers):
+    """Return a circuit of layers, each of RX and RY on every qubit and CZ between neighbours."""
+    angles = iter(ParameterVector("a", 2 * num_qubits * num_layers))
+    circuit = QuantumCircuit(num_qubits)
+    for _ in range(num_layers):
+        for qubit in range(num_qubits):
+            circuit.rx(next(angles), qubit)
+            circuit.ry(next(angles), qubit)
+        for qubit in range(num_qubits - 1):
+            circuit.cz(qubit, qubit + 1)
+    return circuit

@@ -16,7 +16,7 @@ from qiskit_fused.engines.checkpointing import Schedule, schedule_of
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.native_plan import native_plan
 from qiskit_fused.engines.cpu.work_beside import take_work
-from qiskit_fused.engines.evaluation import Evaluation
+from qiskit_fused.engines.evaluation import Evaluation, empty_evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import NO_STATES, Request
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -83,7 +83,7 @@ class CpuEngine:
         if gradient is not None and method.name != REVERSE.name:
             schedule = schedule_of(method, num_positions(plan, imaginary=gradient.imaginary))
         num_states = 1 if schedule is None else schedule.num_states
-        evaluation = _empty_evaluation(plan, request)
+        evaluation = empty_evaluation(request, plan.num_qubits)
         states = boundary.initial, boundary.final_cotangents, evaluation.final_states, evaluation.state_gradients
         actions = None if schedule is None else schedule.actions
         is_long = _work(plan, request, schedule, len(terms)) > _WATCHED_WORK
@@ -142,18 +142,6 @@ def _release_if_memory_is_short() -> None:
         free = free_memory()
         if free is not None and num_bytes > free:
             _cpu.release_memory(free // 2)
-
-
-def _empty_evaluation(plan: FusedProgram, request: Request) -> Evaluation:
-    """Return an evaluation whose arrays the extension fills. It leaves the gradients of rows without pairs at zero."""
-    evaluation = Evaluation(np.empty(request.num_pairs))
-    if request.gradient is not None:
-        evaluation.gradients = np.zeros((request.num_gradients, request.num_columns))
-    if request.wants_state_gradients:
-        evaluation.state_gradients = np.zeros((request.num_gradients, 1 << plan.num_qubits), dtype=np.complex128)
-    if request.boundary.final:
-        evaluation.final_states = np.empty((request.num_rows, 1 << plan.num_qubits), dtype=np.complex128)
-    return evaluation
 
 
 def _work(plan: FusedProgram, request: Request, schedule: Schedule | None, num_terms: int) -> int:

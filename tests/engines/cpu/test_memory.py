@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from asking import ask, make_request, request_of
 from engine_cases import all_pairs, many_strings, rows_of, total_z
+from layered_circuits import rx_ry_layers
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
@@ -30,19 +31,6 @@ from qiskit_fused.lowering.lower import lower
 from qiskit_fused.options.method import REVERSE, Method
 
 MB = 10**6
-
-
-def ladder(num_qubits, num_layers):
-    """Return a circuit of layers, each of RX and RY on every qubit and CZ between neighbours."""
-    angles = iter(ParameterVector("a", 2 * num_qubits * num_layers))
-    circuit = QuantumCircuit(num_qubits)
-    for _ in range(num_layers):
-        for qubit in range(num_qubits):
-            circuit.rx(next(angles), qubit)
-            circuit.ry(next(angles), qubit)
-        for qubit in range(num_qubits - 1):
-            circuit.cz(qubit, qubit + 1)
-    return circuit
 
 
 def full_graph(num_qubits, num_layers):
@@ -109,7 +97,7 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
     # The tolerance is 15 %, and 1 MB for the heap and the stacks of threads.
     num_qubits, num_layers, request, method, num_threads = MEASURED[case]
     observables = [total_z(num_qubits), SparsePauliOp("X" * num_qubits)][: request.num_pairs // request.num_rows]
-    plan, operators = planned(ladder(num_qubits, num_layers), observables)
+    plan, operators = planned(rx_ry_layers(num_qubits, num_layers), observables)
     columns = rows_of(plan.program, num_rows=request.num_rows) + np.linspace(0, 1, request.num_rows)[:, None]
     request = Counts.full(request.num_rows, len(observables), request.dtype, request.gradient)
     predicted = Footprint(plan, request.dtype).total(request, num_threads, states_of(plan, method))
@@ -126,10 +114,10 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
 @pytest.mark.parametrize(
     ("circuit", "num_threads"),
     [
-        (ladder(15, 10), 2),
+        (rx_ry_layers(15, 10), 2),
         (full_graph(14, 6), 1),
         (full_graph(16, 1), 2),
-        (ladder(16, 2), 3),
+        (rx_ry_layers(16, 2), 3),
         (many_strings(15, 3), 2),
         (many_strings(17, 1), 2),
     ],
@@ -165,7 +153,7 @@ def test_diagonals_are_counted_by_flipped_bits_and_parts():
 
 @pytest.fixture
 def deep():
-    return planned(ladder(10, 40))
+    return planned(rx_ry_layers(10, 40))
 
 
 def test_auto_stores_states_that_are_few_bytes_and_fit(deep, monkeypatch):
@@ -174,7 +162,7 @@ def test_auto_stores_states_that_are_few_bytes_and_fit(deep, monkeypatch):
     assert chosen(plan, operators, Counts(), None).method == Method("store")
     assert chosen(plan, operators, Counts(), Plan(plan).memory(method="reverse") + 10**5).method == REVERSE
     assert chosen(plan, operators, Counts(gradient=False), None).method == REVERSE
-    plan, operators = planned(ladder(10, 40))
+    plan, operators = planned(rx_ry_layers(10, 40))
     monkeypatch.setattr(methods, "STORE_MAX_BYTES", 2**10)
     assert chosen(plan, operators, Counts(), None).method == REVERSE
 
@@ -202,7 +190,7 @@ def test_checkpoints_take_all_states_where_they_fit(deep):
 
 
 def test_checkpoints_that_leave_the_cache_are_no_more_than_make_no_step_three_times():
-    plan, operators = planned(ladder(14, 60))
+    plan, operators = planned(rx_ry_layers(14, 60))
     choice = chosen(plan, operators, Counts(), None, method="checkpoint")
     schedule = schedule_of(choice.method, num_positions(plan))
     assert np.bincount(schedule.actions[schedule.actions[:, 0] == FORWARD, 1]).max() == 2
@@ -265,13 +253,13 @@ def test_a_long_recomputation_is_told_with_the_limit_that_halves_it(deep):
     ],
 )
 def test_too_small_a_limit_is_refused_with_figures_and_cure(asked, states, text):
-    plan, operators = planned(ladder(16, 20))
+    plan, operators = planned(rx_ry_layers(16, 20))
     with pytest.raises(MemoryError, match=re.escape(text)):
         chosen(plan, operators, Counts(), int(states * 2**20), **asked)
 
 
 def test_several_observables_fit_by_checkpoints_where_a_copy_of_psi_does_not():
-    plan, operators = planned(ladder(16, 20), [total_z(16), SparsePauliOp("X" * 16)])
+    plan, operators = planned(rx_ry_layers(16, 20), [total_z(16), SparsePauliOp("X" * 16)])
     limit = Plan(plan).memory(observables=2) - 2**19
     with pytest.raises(MemoryError, match="use dtype='complex64', method='checkpoint', fewer qubits or raise"):
         chosen(plan, operators, Counts(1, 2), limit)
@@ -300,7 +288,7 @@ def test_an_answer_that_does_not_fit_is_refused_by_its_size(deep):
     ],
 )
 def test_all_methods_give_equal_gradients(options, method, states, dtype):
-    circuit = ladder(9, 30)
+    circuit = rx_ry_layers(9, 30)
     values = np.random.default_rng(0).normal(size=(1, circuit.num_parameters))
     if "memory_limit" in options:
         limit = fuse(circuit, total_z(9)).memory(1, method, dtype, num_states=states) + 100
@@ -317,7 +305,7 @@ def test_all_methods_give_equal_gradients(options, method, states, dtype):
 
 
 def test_a_limit_that_makes_work_long_is_logged_once(caplog):
-    circuit = ladder(10, 45)
+    circuit = rx_ry_layers(10, 45)
     limit = fuse(circuit, total_z(10)).memory(method="checkpoint")
     gradient = FusedEstimatorGradient(device="cpu", num_threads=1, method="checkpoint", memory_limit=limit)
     with caplog.at_level(logging.WARNING, "qiskit_fused"):
