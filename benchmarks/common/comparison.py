@@ -94,7 +94,7 @@ def _is_out(entry: Record) -> bool:
 
 
 def compare_with_ours(workload: Workload, answers: Answers) -> None:
-    """Compare rows with those of qiskit-fused in double precision, else of the first contender in the list."""
+    """Compare rows with the rows of qiskit-fused in double precision, or of the first contender if ours is missing."""
     if not answers:
         return
     reference = min(answers, key=lambda one: one.dtype)  # "complex128" is less than "complex64"

@@ -68,7 +68,7 @@ class FusedOther(Fused):
         super().prepare(workload)
         found = Path(sys.modules["qiskit_fused"].__file__ or "").parent
         if found != Path(folder, "qiskit_fused"):
-            raise ImportError(f"qiskit_fused is that of {found}, not of {folder}")
+            raise ImportError(f"qiskit_fused was imported from {found}, not from {folder}")
 
 
 class FusedDropIn(Fused):

@@ -157,7 +157,7 @@ def first_calls(calls: int = 1, rows: int | None = None) -> tuple[float, np.ndar
     """Call with the seeds 0 to calls - 1; return seconds of the first call, all values and all gradients.
 
     The seconds include compilation. The arrays have the calls as their first axis. `rows` is the number of rows of a
-    call, by default that of the workload.
+    call; None takes the rows of the workload.
     """
     contender, workload = _current["contender"], _current["workload"]
     if rows is not None:

@@ -6,7 +6,7 @@
 Needs the packages of the tests, and nvdisasm: pip install nvidia-cuda-nvdisasm
 
 A row is a call, with all code that the compiler inlined into it. The rows below it with more dots are the calls inside.
-The instructions of the program text are counted, not those of a run: skipped code counts, a loop that was not
+The counts are of instructions in the program text, not in a run: skipped code counts, a loop that was not
 unrolled counts once, and merged code counts for one of its origins. If the compiler wrote code several times, such as
 a template for all register bits, the count is divided by `copies`. Figures are per amplitude in sweeps.cu and per
 thread elsewhere. Bytes are the bytes that the instructions of one thread read or write: if a warp reads one address

@@ -18,7 +18,7 @@ from common.report import (
 )
 from common.tables import Column, Record, Table, number, tabulate, text
 
-# The colours are those of Okabe and Ito, which colour-blind people can tell apart; each has its own marker.
+# Okabe and Ito chose these colours, which colour-blind people can tell apart; each colour has its own marker.
 STYLES = {
     "lightning.qubit": ("#E69F00", "s"),
     "tensorcircuit-ng": ("#0072B2", "^"),
