@@ -70,8 +70,8 @@ def planning():
 
 
 def fusing():
-    circuit = gates(8, 60_000)
-    return lambda: [str(fuse(circuit.copy(), "Z" * 8)) for _ in range(5)]
+    circuit = gates(8, 30_000)
+    return lambda: [str(fuse(circuit.copy(), "Z" * 8)) for _ in range(10)]
 
 
 def expressions():
