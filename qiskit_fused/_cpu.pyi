@@ -44,6 +44,7 @@ def make_observables(
     real: NDArray[np.float64],
     imag: NDArray[np.float64],
 ) -> Observables: ...
+def make_outcomes(num_qubits: int, num_outcomes: int, outcome: NDArray[np.int32]) -> Observables: ...
 def evaluate(
     plan: Plan,
     observables: Observables,
@@ -73,6 +74,7 @@ def predict(
     *,
     num_rows: int,
     values_per_row: int,
+    num_outcomes: int,
     gradient: bool,
     imaginary: bool,
     has_states: bool,

@@ -296,6 +296,10 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
         ws->bound = call.shared->bound;
         call.bytes += ws->fixed_bytes + bytes_of_row_tables(call);
     }
+    if (!call.observables.slots().empty()) {
+        call.bytes += call.observables.slots().size() * sizeof(std::int32_t);
+        return;
+    }
     std::vector<char> observed(call.observables.size());
     for (std::int64_t pair = request.row_pairs[0]; pair < request.row_pairs[request.rows]; ++pair)
         observed[request.pair_observable[pair]] = 1;
@@ -306,13 +310,14 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
 }
 
 template <class T>
-BatchShape Engine<T>::shape_of(const Request& request) {
+BatchShape Engine<T>::shape_of(const Request& request, const Observables& observables) {
     std::int64_t most_pairs = 0;
     for (int row = 0; row < request.rows; ++row) most_pairs = std::max(most_pairs, request.pairs_of(row));
     const bool one_by_one = request.gradient && !request.by_row();
     BatchShape shape;
     shape.rows = request.rows;
     shape.values_per_row = one_by_one ? 1 : most_pairs;
+    if (!observables.slots().empty()) shape.num_outcomes = observables.size();
     shape.num_threads = request.num_threads;
     shape.num_states = request.actions ? request.num_states : 1;
     shape.gradient = request.gradient;
@@ -330,7 +335,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     stats.threads = stats.rows = 1;
     if (request.rows == 0) return stats;
     Call call{request, observables};
-    call.shape = shape_of(request);
+    call.shape = shape_of(request, observables);
     call.zero_start = plan_.initial_re.empty() && !request.initial_states;
     call.skip_first_adjoint = layout_.skips_first_phase(call.shape);
     call.real = layout_.is_real(call.shape);

@@ -52,7 +52,8 @@ class Engine {
         std::vector<Member> members;
         std::vector<double> total, linear, cross;                    // raw sums of a phase for each h (PhaseSums)
         std::vector<double> run_sums, z_sums, pair_sums, many_sums;  // [chunk][...]; add_chunks() sums into chunk 0
-        std::vector<double> values;                                  // [chunk][pair]
+        std::vector<double> values;                                  // [chunk][pair], or [part][slot] of outcomes
+        std::vector<double> weights;                                 // [slot] of outcomes: factor of psi in lam
         std::vector<std::array<double, 3>> w;                        // [runs]: Im <lam|(X, Y, Z)|psi>
         std::int64_t steps = 0;                                      // steps that Progress does not count yet
         std::size_t fixed_bytes = 0;                                 // bytes without the tables that rows make
@@ -149,7 +150,7 @@ class Engine {
     }
     index_t block_begin(int chunk) const { return static_cast<index_t>(chunk) << (bits_ - chunk_bits_ - low_bits_); }
 
-    static BatchShape shape_of(const Request& request);
+    static BatchShape shape_of(const Request& request, const Observables& observables);
     std::shared_ptr<Workspace> make_workspace(const WorkspaceSizes& sizes, const Call& call) const;
     std::shared_ptr<Workspace> take_workspace(const WorkspaceSizes& sizes, const Call& call);
     void keep(std::shared_ptr<Workspace> ws, std::size_t most_bytes);
@@ -180,6 +181,8 @@ class Engine {
     void exchange_final_states(Call& call, Workspace& ws, Team& team, int thread, int row, State psi) const;
     void observe_pairs(Call& call, Workspace& ws, Team& team, int thread, int row, std::int64_t first,
                        std::int64_t count, State psi) const;
+    void observe_outcomes(Call& call, Workspace& ws, Team& team, int thread, std::int64_t first, std::int64_t count,
+                          State psi) const;
     void set_scales(Workspace& ws) const;
     void add_chunks(Workspace& ws) const;
     void copy_state_gradient(Workspace& ws, std::complex<double>* out) const;

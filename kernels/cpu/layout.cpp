@@ -176,6 +176,8 @@ WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) co
     sizes.reduce = any_whole_ && shape.gradient ? std::max(2 * low, std::size_t(1) << (bits - chunk_bits))
                                                 : std::max(2 * low, blocks / chunks);
     sizes.values = chunks * shape.values_per_row;
+    // for each outcome, and for no outcome: the sums of all parts, and a weight
+    if (shape.num_outcomes) sizes.values = (outcome_parts(shape.num_outcomes) + 1) * (shape.num_outcomes + 1);
     sizes.table_values = std::max(low, high) + plan.num_qubits;
     sizes.table_strings = any_whole_ ? std::size_t(2) << plan.num_qubits : 0;
     sizes.table_base = 2 * low;
@@ -192,6 +194,13 @@ WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) co
     sizes.many_sums = chunks * many_begin.back();
     sizes.w = plan.runs.size();
     return sizes;
+}
+
+template <class T>
+int Layout<T>::outcome_parts(std::int64_t num_outcomes) const {
+    int parts = 1 << chunk_bits;
+    while (parts > 1 && parts * (num_outcomes + 1) > std::int64_t(1) << bits) parts /= 2;
+    return parts;
 }
 
 template <class T>
@@ -238,7 +247,8 @@ std::size_t Layout<T>::predict(const BatchShape& shape, TableBytes varying, std:
     const std::size_t row = workspace(shape, work.threads / work.rows).template bytes<T>() +
                             (rows_keep_tables() ? of_row.all : of_row.largest);
     return work.rows * row + shared + bound_bytes + plan_bytes + finals_bytes(shape) +
-           diagonals_bytes(num_flips, num_diagonals);
+           diagonals_bytes(num_flips, num_diagonals) +
+           (shape.num_outcomes ? sizeof(std::int32_t) << std::max(plan.num_qubits, MAX_LOW_BITS) : 0);
 }
 
 template <class T>

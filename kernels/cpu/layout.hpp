@@ -21,6 +21,7 @@ constexpr std::size_t most_finals = std::size_t(4) << 20;
 struct BatchShape {
     std::int64_t rows = 1;
     std::int64_t values_per_row = 1;  // most expectation values that one pass over the state of a row computes
+    std::int64_t num_outcomes = 0;    // for projectors onto outcomes: their number; 0 for other observables
     int num_threads = 1;              // most threads that the batch may use
     int num_states = 1;               // states psi that a row holds: 1, or the states of a schedule
     bool gradient = false, imaginary = false;
@@ -85,6 +86,9 @@ class Layout {
         return (std::size_t(real ? 1 : 2) << bits) + (2 * index + 1) * stagger;
     }
     WorkspaceSizes workspace(const BatchShape& shape, int num_threads) const;
+    // Return the number of equal parts of a state whose probabilities are added apart, so that threads share the parts.
+    // The sums of all parts take at most as many doubles as the state has amplitudes, unless there is only one part.
+    int outcome_parts(std::int64_t num_outcomes) const;
     // Tables are made once for all rows if the tables of all phases take at most 64 MiB (2 MiB for one row). A row
     // keeps the tables that it makes if all of them take at most 2 MiB; else it makes each table when a sweep needs it.
     bool shares_tables(std::int64_t rows) const;

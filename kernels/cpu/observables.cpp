@@ -20,7 +20,8 @@ void walsh_hadamard(double* values, std::size_t size) {
             }
 }
 
-Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables) {
+Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables)
+    : size_(static_cast<int>(observables.size())) {
     std::size_t num_groups = 0;
     for (auto& terms : observables) {
         std::map<index_t, Group> by_flip;
@@ -36,6 +37,13 @@ Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>
         num_groups += groups_.back().size();
     }
     store_tables_ = stores_diagonals(num_qubits, num_groups);
+}
+
+Observables::Observables(int num_qubits, int num_outcomes, const std::int32_t* outcome)
+    : size_(num_outcomes), store_tables_(false) {
+    // A state of few qubits is padded with amplitudes that are 0. They have slot 0.
+    slots_.resize(std::size_t(1) << std::max(num_qubits, MAX_LOW_BITS));
+    for (std::size_t i = 0; i < std::size_t(1) << num_qubits; ++i) slots_[i] = outcome[i] + 1;
 }
 
 template <class T>

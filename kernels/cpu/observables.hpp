@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Observables: Pauli sums, with the terms that flip the same bits in one group, and the diagonals of the groups.
+// Observables: Pauli sums, with the terms that flip the same bits in one group, and the diagonals of the groups. Or the
+// projectors onto the outcomes of a measurement, with the outcome of each amplitude.
 //
 // Equation: (O psi)[i] = sum over groups of d_x[i] psi[i ^ x].
 // Layout: a diagonal d_x is two arrays re[2^n] and im[2^n]; an array is empty if all its numbers are 0.
+// Equation of the projector onto outcome k: (P_k psi)[i] = [slots[i] == k + 1] psi[i]. Slot 0 belongs to no outcome.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -51,7 +54,11 @@ class Observables {
     };
 
     Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables);
-    int size() const { return static_cast<int>(groups_.size()); }
+    // The projectors onto outcomes. outcome[2^num_qubits] is the outcome of each amplitude, or -1 for none.
+    Observables(int num_qubits, int num_outcomes, const std::int32_t* outcome);
+    int size() const { return size_; }
+    // Return the slot of each amplitude, its outcome plus 1, for projectors onto outcomes. Else the array is empty.
+    const std::vector<std::int32_t>& slots() const { return slots_; }
     const std::vector<Group>& groups(int observable) const { return groups_[observable]; }
     // Return the diagonals that earlier calls have made, or null.
     template <class T>
@@ -69,8 +76,10 @@ class Observables {
     template <class T>
     std::shared_ptr<const DiagonalTables<T>> make(int observable, int padded_bits, const StopFlag& stop) const;
 
+    int size_;
     bool store_tables_;
     std::vector<std::vector<Group>> groups_;
+    std::vector<std::int32_t> slots_;
     Shelf float_tables_, double_tables_;
 };
 

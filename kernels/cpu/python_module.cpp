@@ -87,6 +87,10 @@ qf::Observables* make_observables(int num_qubits, int num_observables, Array1<st
     return new qf::Observables(num_qubits, std::move(terms));
 }
 
+qf::Observables* make_outcomes(int num_qubits, int num_outcomes, Array1<std::int32_t> outcome) {
+    return new qf::Observables(num_qubits, num_outcomes, outcome.data());
+}
+
 // Call function(layout) with the layout of a plan in one number format.
 template <class F>
 auto with_layout(qf::Plan& plan, bool single_precision, F&& function) {
@@ -104,11 +108,12 @@ qf::BatchShape shape_of(std::int64_t rows, bool gradient, bool imaginary, bool h
 }
 
 std::size_t predict(qf::Plan& plan, bool single_precision, std::int64_t num_rows, std::int64_t values_per_row,
-                    bool gradient, bool imaginary, bool has_states, bool starts_given, bool saves_psi, int num_states,
-                    int num_threads, std::size_t varying_tables, std::size_t largest_varying_table,
-                    std::size_t num_flips, std::size_t num_diagonals) {
+                    std::int64_t num_outcomes, bool gradient, bool imaginary, bool has_states, bool starts_given,
+                    bool saves_psi, int num_states, int num_threads, std::size_t varying_tables,
+                    std::size_t largest_varying_table, std::size_t num_flips, std::size_t num_diagonals) {
     qf::BatchShape shape = shape_of(num_rows, gradient, imaginary, has_states, starts_given);
     shape.values_per_row = values_per_row;
+    shape.num_outcomes = num_outcomes;
     shape.saves_psi = saves_psi;
     shape.num_states = num_states;
     shape.num_threads = num_threads;
@@ -261,6 +266,7 @@ NB_MODULE(_cpu, m) {
           "term_offset"_a, "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
     m.def("make_observables", &make_observables, "num_qubits"_a, "num_observables"_a, "observable"_a, "x"_a, "z"_a,
           "care"_a, "value"_a, "real"_a, "imag"_a);
+    m.def("make_outcomes", &make_outcomes, "num_qubits"_a, "num_outcomes"_a, "outcome"_a);
     m.def("evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
           "cotangents"_a.none(), "sum_columns"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a,
           "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "kept_bytes"_a,
@@ -276,9 +282,9 @@ NB_MODULE(_cpu, m) {
           "Free kept items that no call uses, until at most most_bytes are left.");
     m.def("kept_bytes", &qf::Shelves::bytes, "Count the bytes that are kept between calls.");
     m.def("predict", &predict, "plan"_a, "single_precision"_a, nb::kw_only(), "num_rows"_a, "values_per_row"_a,
-          "gradient"_a, "imaginary"_a, "has_states"_a, "starts_given"_a, "saves_psi"_a, "num_states"_a, "num_threads"_a,
-          "varying_tables"_a, "largest_varying_table"_a, "num_flips"_a, "num_diagonals"_a,
-          "Return the most bytes that evaluate() holds, without the arrays of the caller.");
+          "num_outcomes"_a, "gradient"_a, "imaginary"_a, "has_states"_a, "starts_given"_a, "saves_psi"_a,
+          "num_states"_a, "num_threads"_a, "varying_tables"_a, "largest_varying_table"_a, "num_flips"_a,
+          "num_diagonals"_a, "Return the most bytes that evaluate() holds, without the arrays of the caller.");
     m.def("varying_tables", &varying_tables, "plan"_a, "single_precision"_a, "columns"_a.none(),
           "Return the bytes of the tables of phases that differ between rows: the sum, and the largest table.");
     m.def("most_shared_bytes", &most_shared_bytes, "plan"_a, "single_precision"_a, "num_terms"_a,

@@ -358,6 +358,8 @@ void Engine<T>::observe_pairs(Call& call, Workspace& ws, Team& team, int thread,
     team.barrier();  // after this barrier, psi is complete
     if (call.request.final_states || call.request.final_cotangents)
         exchange_final_states(call, ws, team, thread, row, psi);
+    if (count > 0 && !call.observables.slots().empty())
+        return observe_outcomes(call, ws, team, thread, first, count, psi);
     for (std::int64_t p = 0; p < count; ++p)
         for_each_chunk(call, team, thread, [&](int chunk) {
             ws.values[chunk * count + p] = observe_pair(call, ws, ws.members[thread], first + p, p > 0, psi, chunk);
@@ -367,6 +369,51 @@ void Engine<T>::observe_pairs(Call& call, Workspace& ws, Team& team, int thread,
     double* values = call.request.values + first;
     std::fill_n(values, count, 0.0);
     for (std::int64_t i = 0; i < num_chunks() * count; ++i) values[i % count] += ws.values[i];
+}
+
+// The same as observe_pairs() for projectors onto outcomes, whatever their number: one pass over psi adds up the
+// probabilities of all outcomes, and one pass sets lam = sum over the pairs of weight * P psi.
+template <class T>
+void Engine<T>::observe_outcomes(Call& call, Workspace& ws, Team& team, int thread, std::int64_t first,
+                                 std::int64_t count, State psi) const {
+    const Request& request = call.request;
+    const std::int32_t* slots = call.observables.slots().data();
+    const std::size_t num_slots = static_cast<std::size_t>(call.observables.size()) + 1;
+    const int parts = layout_.outcome_parts(call.observables.size());
+    if (thread == 0) {
+        ws.values.assign(parts * num_slots, 0.0);
+        ws.weights.assign(num_slots, 0.0);
+        for (std::int64_t pair = first; pair < first + count; ++pair)
+            ws.weights[request.pair_observable[pair] + 1] += request.cotangents ? request.cotangents[pair] : 1;
+    }
+    team.barrier();
+    const std::size_t length = (std::size_t(1) << bits_) / parts;
+    team.for_each(parts, thread, [&](int part) {
+        check_stop(request.progress->stop);
+        double* const sums = ws.values.data() + part * num_slots;
+        for (std::size_t i = part * length; i < (part + 1) * length; ++i) {
+            const double re = psi.re[i], im = psi.im ? psi.im[i] : 0;
+            sums[slots[i]] += re * re + im * im;
+        }
+    });
+    if (request.gradient) {
+        const State lam = view(ws.lam, ws.real);
+        for_each_chunk(call, team, thread, [&](int chunk) {
+            const std::size_t size = std::size_t(1) << (bits_ - chunk_bits_);
+            for (std::size_t i = chunk * size; i < (chunk + 1) * size; ++i) {
+                const T weight = static_cast<T>(ws.weights[slots[i]]);
+                lam.re[i] = weight * (request.imaginary ? -psi.im[i] : psi.re[i]);
+                if (lam.im) lam.im[i] = weight * (request.imaginary ? psi.re[i] : psi.im[i]);
+            }
+        });
+    }
+    team.barrier();
+    for (std::int64_t pair = first; thread == 0 && pair < first + count; ++pair) {
+        double value = 0;
+        for (int part = 0; part < parts; ++part)
+            value += ws.values[part * num_slots + request.pair_observable[pair] + 1];
+        request.values[pair] = value;
+    }
 }
 
 template <class T>
@@ -529,7 +576,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
     // Pairs that share all sweeps: all pairs of the row, or one pair if each pair has its own gradient.
     const std::int64_t pairs_at_once = request.gradient && !request.by_row() ? 1 : end - first;
     if (thread == 0) {
-        ws.values.resize(num_chunks() * pairs_at_once);
+        if (call.observables.slots().empty()) ws.values.resize(num_chunks() * pairs_at_once);
         ws.initial = request.initial_states;
         if (ws.initial && !request.shared_start) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
         if (row > 0) bind_row(call.shared->varying, columns, ws.bound);

@@ -105,7 +105,12 @@ def angle_values(gate: Gate, columns: np.ndarray) -> list[float]:
 
 
 def apply_observable(terms: TermMasks, observable: int, psi: np.ndarray) -> np.ndarray:
-    """Return ``(O psi)[i] = sum_t c_t [(i & care_t) == value_t] (-1)^popcount(i & z_t) psi[i ^ x_t]``."""
+    """Return ``(O psi)[i] = sum_t c_t [(i & care_t) == value_t] (-1)^popcount(i & z_t) psi[i ^ x_t]``.
+
+    The projector onto outcome k is ``(P_k psi)[i] = [outcome[i] == k] psi[i]``.
+    """
+    if terms.outcome is not None:
+        return np.where(terms.outcome == observable, psi, 0)
     indices = np.arange(len(psi), dtype=np.uint64)
     result = np.zeros_like(psi)
     for term in np.flatnonzero(terms.observable == observable):

@@ -61,6 +61,8 @@ def evaluate_cones(
     except TooManyQubits as error:
         if request.is_on_device:  # the caller then evaluates the rows from arrays on the host, which has more memory
             raise
+        if not operators.have_terms:  # one state must hold all measured qubits
+            raise
         return _evaluate_finer(evaluate, compiled, operators, request, watch, grouping, error)
 
 

@@ -42,7 +42,8 @@ class Expectations:
 
     Args:
         circuit: the circuit, or the result of `compile_circuit`.
-        observables: one observable or a list of K; None is Z on all qubits.
+        observables: one observable or a list of K; None is Z on all qubits. Or the `Outcomes` of a measurement: then
+            value k is the probability of outcome k.
         input_params: the I parameters of which each row has its own values.
         weight_params: the W parameters whose values all rows share. Each parameter of the circuit is one input or one
             weight.
@@ -78,7 +79,11 @@ class Expectations:
         if keywords or not isinstance(options, FusedOptions):
             options = FusedOptions.coerce(options, **keywords)
         self.options = options
-        self._observables: LiveObservables | FixedObservables = LiveObservables(observables, compiled.num_qubits)
+        self._observables: LiveObservables | FixedObservables
+        if isinstance(observables, Observables):
+            self._observables = FixedObservables(observables)
+        else:
+            self._observables = LiveObservables(observables, compiled.num_qubits)
         self._inputs = compiled.find_columns("input_params", input_params)
         self._weights = compiled.find_columns("weight_params", weight_params)
         inputs, weights = (

@@ -235,7 +235,7 @@ class RowFunction:
             return None
         if may_share(fused, num_rows):
             sharing = find_sharing(fused, self.columns.depend_on_inputs)
-            if sharing.choose(num_rows, len(operators), gradient) != ROWS:
+            if sharing.choose(num_rows, len(operators), gradient, evolve=operators.have_terms) != ROWS:
                 return None
         engine: Any = engine_for("cuda", options)
         return engine.runtime

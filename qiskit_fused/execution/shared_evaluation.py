@@ -67,7 +67,7 @@ class SharedBatch(NamedTuple):
 def find_mode(batch: SharedBatch) -> str:
     """Return the mode of the least estimated cost among the modes that the batch allows."""
     back = _goes_back(batch.sharing, batch.request)
-    for evolve in (True, False):
+    for evolve in (True, False) if batch.operators.have_terms else (False,):  # outcomes are not made matrices
         mode = batch.sharing.choose(batch.request.num_rows, len(batch.operators), batch.gradient, back, evolve)
         if mode == ROWS or _allows(batch, mode):
             return mode

@@ -120,8 +120,8 @@ class LightCones:
         Cost: one look-up for observables whose groups are cached. Otherwise O(ops + terms), and the square of the
         number of different cones.
         """
-        if self._program.num_qubits < _MIN_QUBITS and most_qubits is None:
-            return None
+        if (self._program.num_qubits < _MIN_QUBITS and most_qubits is None) or not operators.have_terms:
+            return None  # the outcomes of one measurement depend on one state of all measured qubits
         rows = 1 if num_rows < _SEVERAL else _SEVERAL if num_rows < _MANY else _MANY
         key = (id(self), rows, per_pair, most_qubits, operators.structure)
         grouping = _GROUPINGS.get(key)

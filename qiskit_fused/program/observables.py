@@ -54,6 +54,9 @@ class TermMasks:
         value: uint64 (M,), the bits of care that must be 1.
         real: float64 (M,), real part of the coefficient times (-i)^(number of Y).
         imag: float64 (M,), imaginary part of the coefficient times (-i)^(number of Y).
+        outcome: int32 (2^n,), for the projectors onto the outcomes of a measurement (see `outcomes`): the observable
+            whose projector keeps amplitude i, or -1 if no observable keeps it. There are no terms then. None for
+            observables that are sums of terms.
     """
 
     num_observables: int
@@ -64,6 +67,7 @@ class TermMasks:
     value: np.ndarray
     real: np.ndarray
     imag: np.ndarray
+    outcome: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.observable)
@@ -109,6 +113,11 @@ class Observables:
 
     def __len__(self) -> int:
         return self.num_observables
+
+    @property
+    def have_terms(self) -> bool:
+        """Whether the observables are sums of terms; False for the projectors onto outcomes (see `outcomes`)."""
+        return True
 
     @property
     def num_terms(self) -> int:

@@ -86,7 +86,7 @@ class CpuEngine:
         evaluation = empty_evaluation(request, plan.num_qubits)
         states = boundary.initial, boundary.final_cotangents, evaluation.final_states, evaluation.state_gradients
         actions = None if schedule is None else schedule.actions
-        is_long = _work(plan, request, schedule, len(terms)) > _WATCHED_WORK
+        is_long = _work(plan, request, schedule, terms) > _WATCHED_WORK
         native = native_plan(plan)
         threads, _, num_bytes, bind_seconds, sweep_seconds = _cpu.evaluate(
             native.plan,
@@ -144,12 +144,15 @@ def _release_if_memory_is_short() -> None:
             _cpu.release_memory(free // 2)
 
 
-def _work(plan: FusedProgram, request: Request, schedule: Schedule | None, num_terms: int) -> int:
+def _work(plan: FusedProgram, request: Request, schedule: Schedule | None, terms: TermMasks) -> int:
     """Estimate the nanoseconds that an evaluation takes on one core."""
     num_rows = request.num_rows
     repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
-    units = max(request.num_pairs, num_rows * (request.boundary is not NO_STATES))
-    work = (plan.num_runs * repeated * units + num_terms * (num_rows + _WORK_OF_DIAGONAL)) << plan.num_qubits
+    if terms.outcome is not None:  # one pass over a state gives the values of all outcomes
+        units = max(request.num_gradients, num_rows)
+    else:
+        units = max(request.num_pairs, num_rows * (request.boundary is not NO_STATES))
+    work = (plan.num_runs * repeated * units + len(terms) * (num_rows + _WORK_OF_DIAGONAL)) << plan.num_qubits
     of_unit = _WORK_OF_ROW + _WORK_OF_ANGLE * (len(plan.leaf_kind) + len(plan.term_phase))
     return work + of_unit * units + int(request.columns.size)
 
@@ -178,7 +181,10 @@ def _native_observables(plan: FusedProgram, terms: TermMasks) -> Any:
     """Return the observables in the form of the extension; they are made once for each plan and set of terms."""
     key = id(terms), plan.num_qubits
     native = _OBSERVABLES.get(key)
-    if native is None:
+    if native is None and terms.outcome is not None:
+        native = _cpu.make_outcomes(plan.num_qubits, terms.num_observables, terms.outcome)
+        native = _OBSERVABLES.put(key, native, array_bytes(terms), terms)
+    elif native is None:
         native = _cpu.make_observables(
             plan.num_qubits,
             terms.num_observables,

@@ -42,6 +42,7 @@ class Counts(NamedTuple):
         state_gradients: whether gradients of the initial states are returned, if rows have initial states.
         num_ends: number of final states that are returned, plus number of cotangents of final states.
         num_values: number of values if each row has one gradient, of the weighted sum of its values; otherwise 0.
+        num_outcomes: number of outcomes, if the observables are the projectors onto outcomes; otherwise 0.
     """
 
     num_rows: int = 1
@@ -54,6 +55,7 @@ class Counts(NamedTuple):
     state_gradients: bool = True
     num_ends: int = 0
     num_values: int = 0
+    num_outcomes: int = 0
 
     @classmethod
     def of(cls, request: Request) -> Counts:
@@ -200,6 +202,7 @@ class Footprint:
             self._is_single,
             num_rows=counts.num_rows,
             values_per_row=1 if gradient_per_pair else values_of_row,
+            num_outcomes=counts.num_outcomes,
             gradient=counts.gradient,
             imaginary=counts.imaginary,
             has_states=self._has_states(counts),

@@ -103,6 +103,8 @@ def choose(
         MemoryError: when the rows and the results do not fit beside the states; the text says how many rows would.
     """
     counts = Counts.of(request)
+    if terms.outcome is not None:
+        counts = counts._replace(num_outcomes=terms.num_observables)
     key = id(plan), counts, method, num_segments, num_threads, len(terms)
     unlimited = _CHOICES.get(key)
     if unlimited is None:
