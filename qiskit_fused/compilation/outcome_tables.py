@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measurements of a circuit and a user's ``interpret`` function -> the `Outcomes` whose probabilities are computed.
+
+``interpret`` is a Python function. It is called once for each integer that the classical bits can have, and its
+results are kept in a table, so an evaluation calls no Python code for a bitstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import prod
+from operator import index
+from typing import Any
+
+import numpy as np
+from qiskit.circuit import QuantumCircuit
+
+from qiskit_fused.common.text import count_text
+from qiskit_fused.compilation.circuits import CompiledCircuit, check_circuit
+from qiskit_fused.compilation.measurements import find_measurements, integers_of
+from qiskit_fused.program.outcomes import DROPPED, Outcomes
+
+MAX_OUTCOMES = 1 << 30  # outcomes are stored as int32
+
+Interpret = Callable[[int], "int | Iterable[int]"]
+"""A function of the integer of the classical bits; it returns the index of an outcome, an int or a tuple of ints."""
+
+
+def find_outcomes(
+    circuit: QuantumCircuit | CompiledCircuit,
+    interpret: Interpret | None = None,
+    output_shape: int | Iterable[int] | None = None,
+) -> tuple[Outcomes, tuple[int, ...]]:
+    """Return the outcomes of the final measurements of a circuit, and the shape of their probabilities.
+
+    The outcome of a bitstring is ``interpret(z)``, where z is the integer of all classical bits of the circuit; the
+    first bit is the least significant one. A bit that nothing is measured into is 0. If the circuit has no classical
+    bits, all its qubits are measured in their order; if it was transpiled for a device, the qubits that it had before.
+
+    >>> circuit = QuantumCircuit(2)
+    >>> outcomes, shape = find_outcomes(circuit, lambda z: z.bit_count() % 2, 2)  # the parity of the bits
+    >>> outcomes.table.tolist(), shape
+    ([0, 1, 1, 0], (2,))
+
+    Args:
+        circuit: the circuit, or the result of `compile_circuit`.
+        interpret: a function of z that returns the index of the outcome, an int or a tuple of ints. None: z itself.
+        output_shape: the shape of the outcomes, an int or a tuple of ints; needed with ``interpret``, and refused
+            without it. Without ``interpret`` the shape is ``(2^c,)`` for c classical bits, or c measured qubits if the
+            circuit has no classical bits.
+
+    Returns:
+        The outcomes, numbered in row-major order of the shape; and the shape.
+
+    Raises:
+        TypeError: if the circuit is no circuit, or interpret no function.
+        ValueError: if the circuit has classical bits and no final measurement; see also `tabulate`.
+        MemoryError: for more than 30 measured qubits, or more than 2^30 outcomes.
+
+    Cost: one call of ``interpret`` for each of the 2^k bitstrings of k measured qubits.
+    """
+    check_circuit(circuit)
+    if isinstance(circuit, CompiledCircuit):
+        circuit = circuit.circuit
+    if interpret is None and output_shape is not None:
+        raise ValueError(
+            f"output_shape is {output_shape}, and there is no interpret; allowed: both or neither. Without interpret, "
+            "there is one outcome for each integer of the classical bits."
+        )
+    qubits, bits = _measured_qubits(circuit)
+    outcomes = Outcomes(circuit.num_qubits, qubits)  # refuses too many qubits before their bitstrings are tabulated
+    if interpret is None:
+        if np.array_equal(bits, np.arange(len(qubits))):
+            return outcomes, (outcomes.num_observables,)
+        output_shape = 1 << len(bits)
+    table, shape = tabulate(interpret, output_shape, integers_of(bits, len(qubits)))
+    return Outcomes(circuit.num_qubits, qubits, table, prod(shape)), shape
+
+
+def _measured_qubits(circuit: QuantumCircuit) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k measured qubits, and for each classical bit the position of its qubit among them, or -1.
+
+    If each bit has a qubit of its own, the qubits are in the order of the bits: their bitstring is the integer.
+    """
+    if circuit.num_clbits:
+        qubits, _, bits = find_measurements(circuit)
+        if not len(qubits):
+            raise ValueError(
+                f"the circuit has {count_text(circuit.num_clbits, 'classical bit')}, and no qubit is measured into "
+                "them at the end of the circuit; measure qubits, or remove the classical bits to measure all qubits."
+            )
+        if len(bits) > len(qubits) or bits.min() < 0:
+            return qubits, bits
+        qubits = qubits[bits]
+    elif circuit.layout is not None:
+        qubits = np.array(circuit.layout.final_index_layout(filter_ancillas=True))
+    else:
+        qubits = np.arange(circuit.num_qubits)
+    return qubits, np.arange(len(qubits))
+
+
+def tabulate(
+    interpret: Interpret | None, output_shape: int | Iterable[int] | None, integers: np.ndarray
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return the outcome of each bitstring, and the shape of the outcomes.
+
+    >>> tabulate(lambda z: (z & 1, z >> 1), (2, 2), np.arange(4))
+    (array([0, 2, 1, 3], dtype=int32), (2, 2))
+
+    Args:
+        interpret: a function of an integer that returns the index of its outcome, an int or a tuple of ints; it is
+            called once for each different integer. None: the integer itself.
+        output_shape: the shape of the outcomes, an int or a tuple of ints.
+        integers: int (2^m,), the integer of each bitstring, see `integers_of`; a negative integer belongs to no
+            outcome.
+
+    Returns:
+        The table, int32 (2^m,): the number of the outcome in row-major order of the shape, or `DROPPED`. And the shape,
+        a tuple.
+
+    Raises:
+        TypeError: if interpret is no function.
+        ValueError: if output_shape is missing or is no shape, or interpret returns something else than an index in that
+            shape. The text names the integer and the result.
+        MemoryError: for more than 2^30 outcomes.
+    """
+    if interpret is not None and not callable(interpret):
+        raise TypeError(f"interpret must be a function of an integer, or None, not {type(interpret).__name__}.")
+    shape = _checked_shape(output_shape)
+    distinct, places = np.unique(integers, return_inverse=True)
+    if interpret is None:
+        outcomes = [_number(z, z, shape) if z >= 0 else DROPPED for z in distinct.tolist()]
+    else:
+        outcomes = [_number(z, interpret(z), shape) if z >= 0 else DROPPED for z in distinct.tolist()]
+    return np.array(outcomes, dtype=np.int32)[places], shape
+
+
+def _checked_shape(output_shape: Any) -> tuple[int, ...]:
+    """Return a shape as a tuple of ints, or raise an error."""
+    if output_shape is None:
+        raise ValueError(
+            "interpret is given without output_shape; give the shape of the outcomes too, such as output_shape=2 for "
+            "two classes."
+        )
+    shape = _as_index(output_shape)
+    if not shape or min(shape) < 1:
+        raise ValueError(
+            f"output_shape is {output_shape!r}; allowed: an integer of at least 1, or a tuple of such integers."
+        )
+    if prod(shape) > MAX_OUTCOMES:
+        raise MemoryError(
+            f"{prod(shape)} outcomes are asked for; allowed: at most 2^30. Give an interpret function that returns "
+            "fewer, and its output_shape."
+        )
+    return shape
+
+
+def _as_index(value: Any) -> tuple[int, ...] | None:
+    """Return an int or several ints as a tuple of ints; None for anything else."""
+    try:
+        return (_as_int(value),)
+    except TypeError:
+        pass
+    try:
+        return tuple([_as_int(item) for item in value])
+    except TypeError:
+        return None
+
+
+def _as_int(value: Any) -> int:
+    """Return a bool or an integer of Python or NumPy as an int, or raise a TypeError."""
+    return int(value) if isinstance(value, np.bool_) else index(value)
+
+
+def _number(integer: int, value: Any, shape: tuple[int, ...]) -> int:
+    """Return the number of the outcome with an index, in row-major order."""
+    found = _as_index(value)
+    number = 0
+    if found is not None and len(found) == len(shape):
+        for position, size in zip(found, shape):
+            if not 0 <= position < size:
+                break
+            number = number * size + position
+        else:
+            return number
+    if len(shape) == 1:
+        allowed = f"integers from 0 to {shape[0] - 1}"
+    else:
+        allowed = f"tuples of {len(shape)} integers, from {(0,) * len(shape)} to {tuple(size - 1 for size in shape)}"
+    raise ValueError(
+        f"interpret({integer}) is {value!r}; allowed for output_shape {shape}: {allowed}. Give another interpret or "
+        "another output_shape."
+    )

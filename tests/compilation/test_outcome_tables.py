@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ``interpret`` function is called once for each integer, and its results become the outcomes of a measurement."""
+
+import re
+
+import numpy as np
+import pytest
+from qiskit import transpile
+from qiskit.circuit import ClassicalRegister, QuantumCircuit, QuantumRegister
+
+from qiskit_fused import compile_circuit
+from qiskit_fused.compilation.outcome_tables import find_outcomes, tabulate
+from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.program.outcomes import DROPPED
+
+
+def probabilities(circuit, *arguments):
+    """Return the probabilities of outcomes, in their shape."""
+    outcomes, shape = find_outcomes(circuit, *arguments)
+    return Expectations(circuit, outcomes).values(np.zeros((1, 0)), []).reshape(shape)
+
+
+def test_interpret_is_called_once_for_each_integer_with_a_python_int():
+    calls = []
+    table, shape = tabulate(lambda z: calls.append(z) or z % 2, 2, np.array([3, 1, 3, 0]))
+    assert calls == [0, 1, 3] and {type(call) for call in calls} == {int}
+    assert table.dtype == np.int32 and table.tolist() == [1, 1, 1, 0] and shape == (2,)
+
+
+def test_outcomes_of_several_dimensions_are_numbered_in_row_major_order():
+    table, shape = tabulate(lambda z: (z % 2, z // 2), (2, 3), np.arange(6))
+    assert table.tolist() == [np.ravel_multi_index((z % 2, z // 2), (2, 3)) for z in range(6)] and shape == (2, 3)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, np.int8(1), np.array(1), (1,), [np.True_], np.array([1])])
+def test_interpret_may_return_every_kind_of_integer(value):
+    table, shape = tabulate(lambda _: value, np.int64(2), np.arange(2))
+    assert table.tolist() == [1, 1] and shape == (2,) and type(shape[0]) is int
+
+
+def test_negative_integers_belong_to_no_outcome_and_no_interpret_is_the_integer():
+    integers = np.array([2, -1, 0, 2])
+    assert tabulate(None, 3, integers)[0].tolist() == [2, DROPPED, 0, 2]
+    assert tabulate(lambda z: z // 2, 2, integers)[0].tolist() == [1, DROPPED, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "text"),
+    [
+        (2, 2, "interpret(0) is 2; allowed for output_shape (2,): integers from 0 to 1."),
+        (-1, 2, "interpret(0) is -1; allowed"),
+        (10**30, 2, "allowed for output_shape (2,)"),
+        (0.0, 2, "interpret(0) is 0.0; allowed"),
+        ("1", 2, "interpret(0) is '1'; allowed"),
+        (None, 2, "interpret(0) is None; allowed"),
+        (1, (2, 3), "allowed for output_shape (2, 3): tuples of 2 integers, from (0, 0) to (1, 2)."),
+        ((0, 3), (2, 3), "interpret(0) is (0, 3); allowed"),
+        ((0, 0.5), (2, 3), "interpret(0) is (0, 0.5); allowed"),
+        (0, None, "interpret is given without output_shape"),
+        (0, 0, "output_shape is 0; allowed: an integer of at least 1"),
+        (0, (), "output_shape is (); allowed"),
+        (0, "two", "output_shape is 'two'; allowed"),
+        (0, (2, 1.5), "output_shape is (2, 1.5); allowed"),
+    ],
+)
+def test_errors_name_the_integer_the_result_and_what_is_allowed(value, shape, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        tabulate(lambda _: value, shape, np.arange(2))
+
+
+def test_other_errors_name_their_cure():
+    circuit = QuantumCircuit(1, 1)
+    with pytest.raises(TypeError, match="interpret must be a function of an integer, or None, not int"):
+        find_outcomes(QuantumCircuit(1), 3, 2)
+    with pytest.raises(ValueError, match="output_shape is 2, and there is no interpret"):
+        find_outcomes(QuantumCircuit(1), None, 2)
+    with pytest.raises(ValueError, match="has 1 classical bit, and no qubit is measured into them"):
+        find_outcomes(circuit)
+    with pytest.raises(TypeError, match="circuit must be a QuantumCircuit, not int"):
+        find_outcomes(3)
+    with pytest.raises(MemoryError, match="31 qubits are measured together"):
+        find_outcomes(QuantumCircuit(31), lambda z: 0, 1)
+    circuit = QuantumCircuit(1, 40)
+    circuit.measure(0, 0)
+    with pytest.raises(MemoryError, match=r"at most 2\^30\. Give an interpret function"):
+        find_outcomes(circuit)
+
+
+def test_integers_are_those_of_all_classical_bits_in_their_order():
+    circuit = QuantumCircuit(QuantumRegister(3), ClassicalRegister(2, "b"), ClassicalRegister(1, "a"))
+    circuit.x(0)
+    circuit.measure([2, 0], [0, 2])  # nothing is measured into the second bit
+    np.testing.assert_allclose(probabilities(circuit), np.eye(8)[0b100], atol=1e-15)
+    np.testing.assert_allclose(probabilities(circuit, lambda z: z >> 2, 2), [0, 1], atol=1e-15)
+    np.testing.assert_allclose(probabilities(compile_circuit(circuit)), np.eye(8)[0b100], atol=1e-15)
+
+
+def test_bits_with_a_qubit_each_need_no_table():
+    circuit = QuantumCircuit(3, 2)
+    circuit.x(2)
+    circuit.measure([2, 1], [0, 1])
+    outcomes, shape = find_outcomes(circuit)
+    assert outcomes.table is None and outcomes.measured.tolist() == [2, 1] and shape == (4,)
+    np.testing.assert_allclose(probabilities(circuit), np.eye(4)[0b01], atol=1e-15)
+
+
+def test_a_circuit_without_classical_bits_is_measured_on_the_qubits_before_transpilation():
+    circuit = QuantumCircuit(2)
+    circuit.x(1)
+    np.testing.assert_allclose(probabilities(circuit), np.eye(4)[0b10], atol=1e-15)
+    transpiled = transpile(circuit, coupling_map=[[0, 1], [1, 2], [2, 3]], initial_layout=[3, 1])
+    np.testing.assert_allclose(probabilities(transpiled), np.eye(4)[0b10], atol=1e-15)
+    circuit.measure_all()
+    transpiled = transpile(circuit, coupling_map=[[0, 1], [1, 2], [2, 3]], initial_layout=[3, 1])
+    np.testing.assert_allclose(probabilities(transpiled), np.eye(4)[0b10], atol=1e-15)
