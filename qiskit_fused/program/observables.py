@@ -54,9 +54,6 @@ class TermMasks:
         value: uint64 (M,), the bits of care that must be 1.
         real: float64 (M,), real part of the coefficient times (-i)^(number of Y).
         imag: float64 (M,), imaginary part of the coefficient times (-i)^(number of Y).
-        outcome: int32 (2^n,), for the projectors onto the outcomes of a measurement (see `outcomes`): the observable
-            whose projector keeps amplitude i, or -1 if no observable keeps it. There are no terms then. None for
-            observables that are sums of terms.
     """
 
     num_observables: int
@@ -67,10 +64,19 @@ class TermMasks:
     value: np.ndarray
     real: np.ndarray
     imag: np.ndarray
-    outcome: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.observable)
+
+    @property
+    def outcome(self) -> np.ndarray | None:
+        """The outcome of each amplitude, for the projectors onto outcomes (see `outcomes`); None for sums of terms."""
+        return None
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the masks, and of the arrays that engines make of them."""
+        return 2 * array_bytes(self)
 
 
 _RESTRICTIONS: BoundedCache[TermMasks] = BoundedCache(_MAX_MASK_BYTES)
@@ -118,6 +124,11 @@ class Observables:
     def have_terms(self) -> bool:
         """Whether the observables are sums of terms; False for the projectors onto outcomes (see `outcomes`)."""
         return True
+
+    @property
+    def sum_to_one(self) -> bool:
+        """Whether the observables add up to the identity, so that the values of each row add up to 1."""
+        return False
 
     @property
     def num_terms(self) -> int:
@@ -232,8 +243,7 @@ class Observables:
             masks = _RESTRICTIONS.get(key)
             if masks is None:
                 masks = self._restrict(np.asarray(wires, dtype=np.int64))
-                # The factor 2 counts the arrays that engines make of the masks.
-                masks = _RESTRICTIONS.put(key, masks, 2 * array_bytes(masks), self)
+                masks = _RESTRICTIONS.put(key, masks, masks.num_bytes, self)
             self._latest = (wires, ref(masks))
         return masks
 

@@ -12,11 +12,13 @@ qubits. An engine reads one array instead: the outcome of each amplitude.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.forks import cached_property
 from qiskit_fused.program.observables import Observables, TermMasks
 
 DROPPED = -1
@@ -55,7 +57,12 @@ class Outcomes(Observables):
         """Whether the observables are sums of terms: False."""
         return False
 
-    @property
+    @cached_property
+    def sum_to_one(self) -> bool:
+        """Whether each bitstring has an outcome, so that the probabilities of each row add up to 1."""
+        return self.table is None or bool((self.table != DROPPED).all())
+
+    @cached_property
     def structure(self) -> bytes:
         """A SHA-256 digest of the measured qubits and of the table."""
         table = b"" if self.table is None else self.table.tobytes()
@@ -69,15 +76,41 @@ class Outcomes(Observables):
         return support
 
     def _restrict(self, wires: np.ndarray) -> TermMasks:
-        """Return masks without terms, with the outcome of each amplitude. A qubit whose wire is -1 has the value 0."""
-        masks = super()._restrict(wires)
-        weights = np.zeros(int(wires.max(initial=-1)) + 1, dtype=np.int32)  # of each engine bit, in a bitstring
+        """Return masks without terms, which tell the outcome of each amplitude."""
+        weights = np.zeros(int(wires.max(initial=-1)) + 1, dtype=np.int32)
         bits = wires[self.measured]
         weights[bits[bits >= 0]] = np.int32(1) << np.flatnonzero(bits >= 0).astype(np.int32)
+        return OutcomeMasks(**vars(super()._restrict(wires)), weights=weights, table=self.table)
+
+
+@dataclass(frozen=True, eq=False)
+class OutcomeMasks(TermMasks):
+    """The projectors onto K outcomes on n engine bits. There are no terms.
+
+    Attributes:
+        weights: int32 (n,), the weight of each engine bit in a bitstring: 2^j for the bit of measured qubit j, and 0
+            for a bit that is not measured. A measured qubit that is not simulated stays in |0>, and adds 0.
+        table: int32 (2^m,), the outcome of each bitstring; None if the bitstring is the outcome.
+    """
+
+    weights: np.ndarray
+    table: np.ndarray | None
+
+    @cached_property
+    def outcome(self) -> np.ndarray:
+        """Int32 (2^n,), the outcome of each amplitude, or `DROPPED`.
+
+        It is made at its first use, because the memory for states of n qubits is checked before.
+        """
         outcome = np.zeros(1, dtype=np.int32)
-        for weight in weights:
+        for weight in self.weights:
             outcome = np.concatenate([outcome, outcome + weight])
         if self.table is not None:
             outcome = self.table[outcome]
         outcome.setflags(write=False)
-        return TermMasks(**{**vars(masks), "outcome": outcome})
+        return outcome
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the outcomes of all amplitudes here and in an engine."""
+        return 2 * self.weights.itemsize << len(self.weights)

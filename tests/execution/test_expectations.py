@@ -13,6 +13,7 @@ from qiskit_fused.execution import executor as workers
 from qiskit_fused.execution import row_functions
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.options import FusedOptions
+from qiskit_fused.program.outcomes import Outcomes
 
 FEATURES, ANSATZ = zz_feature_map(3), real_amplitudes(3, reps=2)
 RNG = np.random.default_rng(0)
@@ -132,3 +133,75 @@ def test_old_names_of_inputs_and_weights_still_work():
     )
     assert len(record) == 2
     np.testing.assert_array_equal(old.values(INPUTS, WEIGHTS), new.values(INPUTS, WEIGHTS))
+
+
+PARITY = [bin(bitstring).count("1") % 2 for bitstring in range(8)]
+
+
+def outcomes_of(table, num_outcomes, **options):
+    return Expectations(
+        FEATURES.compose(ANSATZ),
+        Outcomes(3, [0, 1, 2], table, num_outcomes),
+        FEATURES.parameters,
+        ANSATZ.parameters,
+        FusedOptions(**options),
+    )
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+def test_probabilities_of_outcomes_and_their_derivatives_are_those_of_the_same_projectors(device):
+    projectors = [SparsePauliOp(["III", "ZZZ"], [0.5, sign]) for sign in (0.5, -0.5)]
+    parameters = FEATURES.parameters, ANSATZ.parameters
+    expected = Expectations(FEATURES.compose(ANSATZ), projectors, *parameters)
+    actual = outcomes_of(PARITY, 2, device=device)
+    for found, wanted in zip(
+        actual.value_and_jacobian(INPUTS, WEIGHTS), expected.value_and_jacobian(INPUTS, WEIGHTS), strict=True
+    ):
+        assert_allclose(found, wanted, atol=1e-12)
+    vjps = (function.value_and_vjp(INPUTS, WEIGHTS, COTANGENTS)[:3] for function in (actual, expected))
+    for found, wanted in zip(*vjps, strict=True):
+        assert_allclose(found, wanted, atol=1e-12)
+
+
+def test_a_jacobian_of_outcomes_that_add_up_to_one_takes_one_backward_sweep_less(monkeypatch):
+    pairs, evaluate = [], row_functions.evaluate
+
+    def counted(options, compiled, operators, request, **keywords):
+        pairs.append(request.num_pairs)
+        return evaluate(options, compiled, operators, request, **keywords)
+
+    monkeypatch.setattr(row_functions, "evaluate", counted)
+    dropped = [-1 if bitstring == 5 else outcome for bitstring, outcome in enumerate(PARITY)]
+    complete, incomplete = outcomes_of(PARITY, 2), outcomes_of(dropped, 2)
+    values, _, weights = complete.value_and_jacobian(INPUTS, WEIGHTS)
+    incomplete.value_and_jacobian(INPUTS, WEIGHTS)
+    assert pairs == [7, 14]
+    assert_allclose(values.sum(axis=1), 1, atol=1e-14)
+    assert_allclose(weights.sum(axis=1), 0, atol=1e-12)
+
+
+def test_outcomes_of_many_rows_keep_the_memory_limit_and_share_gates_without_a_change():
+    inputs, cotangents = RNG.random((2000, 3)), RNG.normal(size=(2000, 8))
+    expected = outcomes_of(None, None).value_and_vjp(inputs, WEIGHTS, cotangents)
+    actual = outcomes_of(None, None, memory_limit="400kB").value_and_vjp(inputs, WEIGHTS, cotangents)
+    assert_allclose(actual.values, expected.values, atol=1e-13)
+    assert_allclose(actual.weights, expected.weights, atol=1e-11)
+
+
+def test_only_qubits_that_the_measured_qubits_see_are_simulated():
+    circuit = real_amplitudes(60, reps=1, entanglement="linear")
+    function = Expectations(circuit, Outcomes(60, [0, 1]), [], circuit.parameters)
+    weights = RNG.random(120)
+    few = real_amplitudes(
+        3, reps=1, entanglement="linear"
+    )  # qubit 1 sees qubit 2, since a CX joins them before the last rotations
+    expected = Expectations(few, Outcomes(3, [0, 1]), [], few.parameters)
+    actual = function.values(np.zeros((1, 0)), weights)
+    assert_allclose(actual, expected.values(np.zeros((1, 0)), weights[[0, 1, 2, 60, 61, 62]]), atol=1e-13)
+
+
+def test_measured_qubits_that_see_too_many_qubits_together_are_refused():
+    circuit = real_amplitudes(60, reps=1, entanglement="linear")
+    function = Expectations(circuit, Outcomes(60, [0, 59]), [], circuit.parameters)
+    with pytest.raises(MemoryError, match="60 qubits"):
+        function.values(np.zeros((1, 0)), RNG.random(120))

@@ -94,7 +94,7 @@ def test_each_folder_imports_the_packages_of_the_table_and_no_others():
 # Tests of a whole folder, which cross its modules. All others are named for the module they test.
 TOPICS = {
     "lowering": {"hash_seeds"},
-    "engines": {"engines", "boundary_states", "cancelling", "real_states", "recomputation"},
+    "engines": {"engines", "boundary_states", "cancelling", "outcomes", "real_states", "recomputation"},
     "engines/cuda": {"emulation", "kernels", "memory_access", "methods", "mutants", "real_states"},
     "execution": {"device_arrays", "empty_batches", "memory_blocks"},
 }

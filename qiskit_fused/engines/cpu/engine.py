@@ -183,7 +183,7 @@ def _native_observables(plan: FusedProgram, terms: TermMasks) -> Any:
     native = _OBSERVABLES.get(key)
     if native is None and terms.outcome is not None:
         native = _cpu.make_outcomes(plan.num_qubits, terms.num_observables, terms.outcome)
-        native = _OBSERVABLES.put(key, native, array_bytes(terms), terms)
+        native = _OBSERVABLES.put(key, native, terms.num_bytes, terms)
     elif native is None:
         native = _cpu.make_observables(
             plan.num_qubits,

@@ -22,6 +22,7 @@ from qiskit_fused.engines.request import Request
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.options.method import REVERSE, Method, methods_to_try
 from qiskit_fused.program.observables import TermMasks
+from qiskit_fused.program.outcomes import OutcomeMasks
 
 # Measured on one core of an AMD Zen 4 (1 MiB of L2 cache): within these bounds "store" takes 0.93 to 1.0 of the time of
 # "reverse"; with more bytes 1.0 to 1.1, with fewer qubits 1.0 to 1.03.
@@ -103,7 +104,7 @@ def choose(
         MemoryError: when the rows and the results do not fit beside the states; the text says how many rows would.
     """
     counts = Counts.of(request)
-    if terms.outcome is not None:
+    if isinstance(terms, OutcomeMasks):
         counts = counts._replace(num_outcomes=terms.num_observables)
     key = id(plan), counts, method, num_segments, num_threads, len(terms)
     unlimited = _CHOICES.get(key)
