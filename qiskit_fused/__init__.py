@@ -17,6 +17,7 @@ from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 from qiskit_fused.primitives.job import FusedJob
+from qiskit_fused.primitives.sampler import FusedSampler
 
 __all__ = [
     "CompiledCircuit",
@@ -25,6 +26,7 @@ __all__ = [
     "FusedEstimatorQNN",
     "FusedJob",
     "FusedOptions",
+    "FusedSampler",
     "Plan",
     "UnsupportedInstruction",
     "__version__",

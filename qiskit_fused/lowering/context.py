@@ -145,7 +145,7 @@ class LoweringContext(ABC):
                 index,
                 where,
                 f"is a mid-circuit measurement: instruction {self.index}, '{self.name}', follows on the same qubit; a "
-                "statevector has no classical outcomes, move the measurement to the end (there it is dropped)",
+                "statevector has no classical outcomes, move the measurement to the end",
                 fallback=False,
             )
 
@@ -162,8 +162,9 @@ class LoweringContext(ABC):
         if self.touched & mask:
             raise self.unsupported(
                 op.name,
-                "resets a qubit that is in use: this is not unitary; use a fresh qubit or StatevectorEstimator, which "
-                "draws the outcome of the reset at random: its value is that of one trajectory, not the mean",
+                "resets a qubit that is in use: this is not unitary; use a fresh qubit, StatevectorEstimator or "
+                "StatevectorSampler, which draw the outcome of the reset at random, once for each row: their result is "
+                "that of one trajectory, not the mean",
             )
 
     def definition(self, op: Instruction) -> QuantumCircuit | None:

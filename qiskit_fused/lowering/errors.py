@@ -34,19 +34,25 @@ class UnsupportedInstruction(QiskitError):
         fallback: whether ``StatevectorEstimator`` may be able to run the circuit.
     """
 
-    def __init__(self, name: str, index: int, qubits: Sequence[int], reason: str, fallback: bool = True):
+    def __init__(
+        self, name: str, index: int, qubits: Sequence[int], reason: str, fallback: bool = True, preface: str = ""
+    ):
         self.name = name
         self.index = index
         self.qubits = tuple(qubits)
         self.fallback = fallback
-        self._reason = reason
-        super().__init__(f"instruction {index}, '{name}' on qubits {list(self.qubits)}, {reason}")
+        self._reason, self._preface = reason, preface
+        super().__init__(f"{preface}instruction {index}, '{name}' on qubits {list(self.qubits)}, {reason}")
 
     def __str__(self) -> str:
         return self.message  # QiskitError.__str__ would put quotes around the message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.index, self.qubits, self._reason, self.fallback)
+        return type(self), (self.name, self.index, self.qubits, self._reason, self.fallback, self._preface)
+
+    def prefaced(self, preface: str) -> UnsupportedInstruction:
+        """Return the error with a sentence before its text."""
+        return UnsupportedInstruction(self.name, self.index, self.qubits, self._reason, self.fallback, f"{preface}: ")
 
 
 def fallback_circuit(circuit: Any, error: Exception | None) -> QuantumCircuit | None:

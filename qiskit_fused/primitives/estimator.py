@@ -19,17 +19,14 @@ from qiskit.primitives.containers.bindings_array import BindingsArray
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.observables_array import ObservablesArray
 
-from qiskit_fused.common.arrays import real_values
 from qiskit_fused.common.cancellation import current
 from qiskit_fused.common.display import arguments_text
-from qiskit_fused.common.row_blocks import copy_rows
 from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observable_errors import wrong_width
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.compilation.templates import find_template
 from qiskit_fused.engines.request import Request, all_pairs
-from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.finite_values import check_finite
@@ -39,7 +36,8 @@ from qiskit_fused.options.fused_options import EngineOptionsDict, FusedOptions, 
 from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.estimator_batches import Task, join_tasks, name_owner
 from qiskit_fused.primitives.job import FusedJob
-from qiskit_fused.primitives.pub_errors import name_row, not_broadcastable, unbound, wrong_values
+from qiskit_fused.primitives.pub_errors import name_row, not_broadcastable
+from qiskit_fused.primitives.pub_values import bind_values
 
 _POLL_SECONDS = 0.05  # seconds between two checks of a fallback's thread whether its job was cancelled
 
@@ -180,7 +178,7 @@ def _make_task(pub: Any, precision: Any, number: int) -> Task:
         error = exc
     parameters = tuple(circuit.parameters) if compiled is None else compiled.parameters
     observables = coerce_observables(pub_observables)
-    values, values_shape = _bind(pub_values, parameters)
+    values, values_shape = bind_values(pub_values, parameters)
     if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
         raise wrong_width(circuit.num_qubits, observables.operators.num_qubits)
     shape = _broadcast(observables.shape, values_shape, len(parameters))
@@ -258,32 +256,6 @@ def _upstreams_pub(pub: Any, precision: Any) -> EstimatorPub:
 
 def _is_precision(value: Any) -> bool:
     return isinstance(value, Real) and value >= 0  # type: ignore[operator]
-
-
-def _bind(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return values as an array (rows, P) in circuit order, and the shape of the rows.
-
-    Raises:
-        ValueError: for another number of values than parameters.
-    """
-    if values is None:
-        if parameters:
-            raise unbound(parameters)
-        return np.zeros((1, 0)), ()
-    if is_by_name(values):
-        named = ordered_values(values, parameters)
-        rows = prod(named.shape[:-1])
-        return named.reshape(rows, len(parameters)), named.shape[:-1]
-    # Complex values are refused here: `BindingsArray` would drop imaginary parts with a warning of NumPy only.
-    array = copy_rows(real_values(values))
-    if len(parameters) > 1 and array.ndim and array.shape[-1] == len(parameters):
-        return array.reshape(-1, len(parameters)), array.shape[:-1]
-    try:
-        bindings = BindingsArray.coerce({parameters: array})
-    except ValueError:
-        raise wrong_values(array.shape, parameters) from None
-    rows = prod(bindings.shape)
-    return bindings.as_array(parameters).reshape(rows, len(parameters)), bindings.shape
 
 
 def _as_paulis(observables: ObservablesArray) -> ObservablesArray:

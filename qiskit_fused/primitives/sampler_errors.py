@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of circuits that a sampler cannot run, and errors of bad PUBs. Each error has Qiskit's text and a cure."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+from qiskit.circuit import ControlFlowOp, QuantumCircuit
+
+from qiskit_fused.lowering.errors import UnsupportedInstruction
+
+NO_REGISTERS = (
+    "One of your circuits has no output classical registers and so the result will be empty. Did you mean to add "
+    "measurement instructions?"
+)
+
+
+def check_shots(shots: Any, name: str = "shots", may_be_none: bool = False) -> int | None:
+    """Return a number of shots.
+
+    Raises:
+        TypeError, ValueError: as in Qiskit, for shots that are no integer, or not positive.
+    """
+    if shots is None and may_be_none:
+        return None
+    also = ", or None for exact probabilities" if may_be_none else ""
+    if isinstance(shots, bool) or not isinstance(shots, Integral):
+        raise TypeError(f"{name} must be an integer, not {shots!r}{also}.")
+    if shots <= 0:
+        raise ValueError(f"{name} must be positive, not {shots!r}{also}.")
+    return int(shots)
+
+
+def explain(error: Exception, circuit: Any) -> Exception:
+    """Return the error of a circuit that no engine can run, in the words of Qiskit's sampler where it has any."""
+    if not isinstance(error, UnsupportedInstruction) or not isinstance(circuit, QuantumCircuit):
+        return error
+    instruction = circuit.data[error.index]
+    if isinstance(instruction.operation, ControlFlowOp):
+        return error.prefaced("StatevectorSampler cannot handle ControlFlowOp")
+    if "mid-circuit measurement" in str(error):
+        return error.prefaced("StatevectorSampler cannot handle mid-circuit measurements")
+    return error
+
+
+def hidden_measurement(circuit: QuantumCircuit, index: int) -> UnsupportedInstruction:
+    """Return the error for an instruction that measures inside its definition."""
+    instruction = circuit.data[index]
+    qubits = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
+    reason = "writes classical bits inside its definition; circuit.decompose() it, so that the circuit itself measures"
+    return UnsupportedInstruction(instruction.name, index, qubits, reason, fallback=False)
