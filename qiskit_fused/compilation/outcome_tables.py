@@ -22,7 +22,7 @@ from qiskit_fused.program.outcomes import DROPPED, Outcomes
 
 MAX_OUTCOMES = 1 << 30  # outcomes are stored as int32
 
-Interpret = Callable[[int], "int | Iterable[int]"]
+Interpret = Callable[[int], int | Iterable[int]]
 """A function of the integer of the classical bits; it returns the index of an outcome, an int or a tuple of ints."""
 
 

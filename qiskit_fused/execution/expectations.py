@@ -42,7 +42,7 @@ class Expectations:
 
     Args:
         circuit: the circuit, or the result of `compile_circuit`.
-        observables: one observable or a list of K; None is Z on all qubits. Or the `Outcomes` of a measurement: then
+        observables: one observable or a list of K; None is Z on all qubits. Or the ``Outcomes`` of a measurement: then
             value k is the probability of outcome k.
         input_params: the I parameters of which each row has its own values.
         weight_params: the W parameters whose values all rows share. Each parameter of the circuit is one input or one

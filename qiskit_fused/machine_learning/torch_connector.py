@@ -16,7 +16,7 @@ from qiskit_fused.execution.row_batches import Vjp
 from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
 from qiskit_fused.torch.conversion import is_on_gpu
 from qiskit_fused.torch.evaluation import TensorRows, evaluate_on_gpu
-from qiskit_fused.torch.layer import apply
+from qiskit_fused.torch.functions import apply
 
 
 class FusedTorchConnector(TorchConnector):
@@ -90,7 +90,7 @@ class _NetworkFunction(torch.autograd.Function):
 class _NetworkGradients(torch.autograd.Function):
     """Gradients of a network as a separate function, so that a second derivative is an error.
 
-    See ``qiskit_fused.torch.layer._Gradients``.
+    See ``qiskit_fused.torch.functions._Gradients``.
     """
 
     @staticmethod

@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expectation values of circuits as PyTorch modules and functions. Importing this package imports torch.
+"""Expectation values and probabilities of circuits as PyTorch modules and functions. Importing this imports torch.
 
 Tensors come in, and tensors with a backward pass go out. May import ``primitives`` and the folders before it.
 """
 
-from qiskit_fused.torch.layer import FusedLayer, expectation_values
+try:
+    import torch  # noqa: F401  (the modules below need it, and this is the place that says so)
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        "qiskit_fused.torch needs PyTorch, which is not installed; use: pip install torch",
+        name="torch",
+    ) from error
 
-__all__ = ["FusedLayer", "expectation_values"]
+from qiskit_fused.torch.functions import expectation_values
+from qiskit_fused.torch.layer import FusedLayer
+from qiskit_fused.torch.probability_layer import FusedProbabilityLayer
+
+__all__ = ["FusedLayer", "FusedProbabilityLayer", "expectation_values"]

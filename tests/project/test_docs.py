@@ -24,6 +24,7 @@ BEYOND_ALL = [
     "execution.expectations.Expectations",
     "execution.expectations.Vjp",
     "torch.FusedLayer",
+    "torch.FusedProbabilityLayer",
     "machine_learning.torch_connector.FusedTorchConnector",
 ]
 

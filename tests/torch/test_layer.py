@@ -420,9 +420,9 @@ import sys
 import torch
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
-from qiskit_fused.torch import FusedLayer
+from qiskit_fused.torch import FusedLayer, FusedProbabilityLayer
 
-rank, folder = int(sys.argv[1]), sys.argv[2]
+rank, folder, kind = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 x, w = ParameterVector("x", 2), ParameterVector("w", 2)
 circuit = QuantumCircuit(2)
@@ -430,7 +430,11 @@ for qubit in range(2):
     circuit.rx(x[qubit], qubit)
     circuit.ry(w[qubit], qubit)
 circuit.cx(0, 1)
-layer = FusedLayer(circuit, ["ZZ", "IX"], x, w, [0.1 * rank, 0.2], num_threads=1)  # rank 0 has the weights
+given = [0.1 * rank, 0.2]  # rank 0 has the weights
+if kind == "FusedLayer":
+    layer = FusedLayer(circuit, ["ZZ", "IX"], x, w, given, num_threads=1)
+else:
+    layer = FusedProbabilityLayer(circuit, x, w, given, num_threads=1)
 data = torch.linspace(-1, 1, 8).reshape(4, 2)
 alone = torch.nn.parallel.DistributedDataParallel(layer)
 alone(data[2 * rank : 2 * rank + 2]).square().sum(1).mean().backward()
@@ -444,9 +448,10 @@ print("agreed")
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
-def test_two_distributed_processes_average_their_gradients(tmp_path):
+@pytest.mark.parametrize("kind", ["FusedLayer", "FusedProbabilityLayer"])
+def test_two_distributed_processes_average_their_gradients(tmp_path, kind):
     with ThreadPoolExecutor() as threads:  # each thread waits for the other
-        for worker in threads.map(lambda rank: run_python(DISTRIBUTED, str(rank), str(tmp_path)), range(2)):
+        for worker in threads.map(lambda rank: run_python(DISTRIBUTED, str(rank), str(tmp_path), kind), range(2)):
             assert worker.stdout.strip() == "agreed", worker.stderr
 
 

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base class of all layers: the weights of a circuit as a Parameter, and its values as a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from qiskit.circuit import Parameter, QuantumCircuit
+from torch import Tensor, nn
+
+from qiskit_fused.common.display import arguments_text
+from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.execution.arguments import is_by_name, ordered_values
+from qiskit_fused.execution.devices import check_device
+from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.options.fused_options import FusedOptions
+from qiskit_fused.torch.conversion import as_rows
+from qiskit_fused.torch.functions import expectation_values
+
+
+class BaseLayer(nn.Module):
+    """A module that evaluates `Expectations`, whose weights are one Parameter.
+
+    A subclass decides which values these are, and which shape the values of a row have.
+
+    Args:
+        circuit: the circuit, or the result of `compile_circuit`.
+        observables: see `Expectations`.
+        input_params: the parameters whose values are the inputs.
+        weight_params: the parameters whose values are the weights.
+        initial_weights: see `FusedLayer`.
+        options: `FusedOptions` or a mapping.
+        keywords: single options by name, which override ``options``.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(
+        self,
+        circuit: QuantumCircuit | CompiledCircuit,
+        observables: Any,
+        input_params: Iterable[Parameter],
+        weight_params: Iterable[Parameter],
+        initial_weights: Any,
+        options: FusedOptions | Mapping[str, Any] | None,
+        keywords: Mapping[str, Any],
+    ):
+        super().__init__()
+        says_dtype = "dtype" in keywords or isinstance(options, FusedOptions) or "dtype" in (options or {})
+        options = FusedOptions.coerce(options, **keywords)
+        check_device(options)
+        expectations = Expectations(circuit, observables, input_params, weight_params, options)
+        self._double = expectations if says_dtype else _with_dtype(expectations, "complex128")
+        self._single = expectations if says_dtype else _with_dtype(expectations, "complex64")
+        if is_by_name(initial_weights):
+            initial_weights = ordered_values(initial_weights, expectations.parameters[1], "initial_weights")
+        self._initial_weights = initial_weights
+        self.weight = nn.Parameter(_empty_weights(initial_weights, expectations.num_weights))
+        self.reset_parameters()
+
+    def _value_shape(self) -> tuple[int, ...]:
+        """Return the shape of the values of one row."""
+        raise NotImplementedError
+
+    def _shown_shape(self) -> dict[str, Any]:
+        """Return the shape of the values as ``print(module)`` shows it, by its name."""
+        raise NotImplementedError
+
+    def reset_parameters(self) -> None:
+        """Give the weights their initial values. Random initial values are drawn anew."""
+        initial = self._initial_weights
+        with torch.no_grad():
+            if initial is None:
+                nn.init.uniform_(self.weight, -1.0, 1.0)
+            elif callable(initial):
+                initial(self.weight)
+            else:
+                self.weight.copy_(torch.as_tensor(initial))
+
+    def forward(self, inputs: Tensor | None = None, initial_states: Tensor | None = None) -> Tensor:
+        """Return values of the dtype and device of ``weight``.
+
+        A `FusedLayer` returns expectation values (..., K), and a `FusedProbabilityLayer` returns probabilities ``(...,
+        *output_shape)``.
+
+        Args:
+            inputs: real (..., I), with any number of leading dimensions; may be left out if I is 0.
+            initial_states: real or complex (..., 2^n), n the number of qubits of the circuit: the state of norm 1 in
+                which each row starts instead of ``|0...0>``. Its leading dimensions are broadcast with the leading
+                dimensions of ``inputs``.
+
+        Raises:
+            TypeError: for an argument that is no tensor, or complex inputs.
+            ValueError: for shapes that do not fit, tensors on several devices, values that are not finite, or states
+                whose norm is not 1; the text names the row.
+            MemoryError: if a row does not fit the memory limit.
+            RuntimeError: inside a transform of ``torch.func``.
+        """
+        expectations = self._double if self.weight.dtype == torch.float64 else self._single
+        inputs, initial_states, shape = self._broadcast(inputs, initial_states)
+        values = expectation_values(expectations, self.weight, inputs, initial_states, shape)
+        shape += self._value_shape()
+        return values if values.shape == shape else values.reshape(shape)
+
+    def _broadcast(self, inputs: Tensor | None, states: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+        """Return inputs (B, I), states (B, 2^n) or None, and the leading dimensions before, whose product is B."""
+        count = self._double.num_inputs
+        if inputs is None:
+            if count:
+                raise TypeError(f"inputs are None; allowed: a tensor of shape (..., {count}).")
+            inputs = self.weight.new_empty(0)
+        for name, tensor in (("inputs", inputs), ("initial_states", states)):
+            if tensor is not None:
+                self._check(name, tensor)
+        if inputs.is_complex():
+            if bool((inputs.imag != 0).any()):
+                raise TypeError("inputs are complex; allowed: real numbers, one for each input parameter.")
+            inputs = inputs.real
+        if inputs.shape[-1] != count:
+            raise ValueError(f"inputs have shape {tuple(inputs.shape)}; allowed: (..., {count}).")
+        shape = tuple(inputs.shape[:-1])
+        if states is not None:
+            try:
+                shape = tuple(torch.broadcast_shapes(shape, states.shape[:-1]))
+            except RuntimeError:
+                raise ValueError(
+                    f"initial_states of shape {tuple(states.shape)} do not go with inputs of shape "
+                    f"{tuple(inputs.shape)}; allowed: (..., 2^n) whose leading dimensions broadcast with theirs."
+                ) from None
+            states = as_rows(states, shape)
+        return as_rows(inputs, shape), states, shape
+
+    def _check(self, name: str, tensor: Any) -> None:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
+        if tensor.device != self.weight.device:
+            raise ValueError(
+                f"{name} are on device '{tensor.device}', the weights on '{self.weight.device}'; "
+                f"use layer.to('{tensor.device}')."
+            )
+        if not tensor.ndim:
+            raise ValueError(f"{name} have shape (); allowed: at least one dimension.")
+
+    def extra_repr(self) -> str:
+        """Return the numbers of inputs, values, weights and qubits as text, for ``print(module)``."""
+        expectations = self._double
+        options = self._single.options.changed() if self._single is expectations else {}
+        weights_and_qubits = {"num_weights": expectations.num_weights, "num_qubits": expectations.compiled.num_qubits}
+        return arguments_text(
+            {"num_inputs": expectations.num_inputs} | self._shown_shape() | weights_and_qubits | options
+        )
+
+
+def _empty_weights(initial_weights: Any, count: int) -> Tensor:
+    """Return a tensor (W,) without values, with the dtype and device of initial weights that are a float tensor."""
+    if initial_weights is None or callable(initial_weights):
+        return torch.empty(count)
+    shape = tuple(np.shape(initial_weights))
+    if shape != (count,):
+        raise ValueError(f"initial_weights have shape {shape}; allowed: ({count},), one for each weight parameter.")
+    if isinstance(initial_weights, Tensor) and initial_weights.is_floating_point():
+        return torch.empty_like(initial_weights, requires_grad=False)
+    return torch.empty(count)
+
+
+def _with_dtype(expectations: Expectations, dtype: str) -> Expectations:
+    result = copy(expectations)
+    result.options = replace(expectations.options, dtype=dtype)
+    return result
