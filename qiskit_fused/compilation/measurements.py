@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,6 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 
 _MEASUREMENTS: BoundedCache[_Found] = BoundedCache(8 << 20)  # by the id of the compiled circuit; the bound is in bytes
 _BYTES_PER_BIT = 200  # estimated bytes of cached measurements for each classical bit
-
-_TRANSPARENT = frozenset(("barrier", "delay"))  # names of instructions behind which a measurement is still final
 
 
 class MeasuredRegister(NamedTuple):
@@ -48,29 +46,23 @@ class Measurements(NamedTuple):
 
 
 def find_measurements(circuit: QuantumCircuit) -> Measurements:
-    """Return the measurements that no later instruction but barriers, delays and measurements follows on their qubit.
+    """Return the measurements of a circuit that compiles, also those inside the definition of an instruction.
 
-    If several measurements write a classical bit, the last one counts, as in a run of the circuit.
+    All of them are final: lowering refuses a circuit in which a gate or a reset follows a measurement on its qubit. If
+    several measurements write a classical bit, the last one counts, as in a run of the circuit.
 
-    Cost: 0.3 us for each instruction from the first final measurement to the end of the circuit.
+    Cost: 0.3 us for each instruction from the first measurement that counts to the end of the circuit; if nothing is
+    measured into a classical bit, for each instruction of the circuit.
     """
-    qubit_of_bit: dict[int, int] = {}
-    blocked: set[int] = set()  # qubits on which a later instruction acts
-    num_qubits, num_clbits = circuit.num_qubits, circuit.num_clbits
     index_of = {bit: index for index, bit in enumerate(circuit.qubits)}
     index_of_clbit = {bit: index for index, bit in enumerate(circuit.clbits)}
-    for instruction in reversed(circuit._data):
-        if len(qubit_of_bit) == num_clbits or len(blocked) == num_qubits:
+    qubit_of_bit: dict[int, int] = {}
+    for qubit, clbit in _measurements_from_the_end(circuit, index_of, index_of_clbit):
+        qubit_of_bit.setdefault(clbit, qubit)
+        if len(qubit_of_bit) == circuit.num_clbits:
             break
-        name = instruction.name
-        if name == "measure":
-            qubit, clbit = index_of[instruction.qubits[0]], index_of_clbit[instruction.clbits[0]]
-            if qubit not in blocked:
-                qubit_of_bit.setdefault(clbit, qubit)
-        elif name not in _TRANSPARENT:
-            blocked.update([index_of[bit] for bit in instruction.qubits])
     qubits = np.array(sorted(set(qubit_of_bit.values())), dtype=np.int64)
-    bits = np.full(num_clbits, -1, dtype=np.int64)
+    bits = np.full(circuit.num_clbits, -1, dtype=np.int64)
     for clbit, qubit in qubit_of_bit.items():
         bits[clbit] = np.searchsorted(qubits, qubit)
     registers = tuple(
@@ -78,6 +70,27 @@ def find_measurements(circuit: QuantumCircuit) -> Measurements:
         for register in circuit.cregs
     )
     return Measurements(qubits, registers, bits)
+
+
+def _measurements_from_the_end(
+    circuit: QuantumCircuit, qubits: Mapping[Any, int], clbits: Mapping[Any, int]
+) -> Iterator[tuple[int, int]]:
+    """Yield the qubit and the classical bit of each measurement, the last measurement first.
+
+    Args:
+        circuit: a circuit, or the definition of an instruction.
+        qubits: the number of each of its qubits.
+        clbits: the number of each of its classical bits.
+    """
+    for instruction in reversed(circuit._data):
+        if not instruction.clbits:
+            continue
+        if instruction.name == "measure":
+            yield qubits[instruction.qubits[0]], clbits[instruction.clbits[0]]
+        elif (definition := instruction.operation.definition) is not None:
+            inner_qubits = zip(definition.qubits, [qubits[bit] for bit in instruction.qubits])
+            inner_clbits = zip(definition.clbits, [clbits[bit] for bit in instruction.clbits])
+            yield from _measurements_from_the_end(definition, dict(inner_qubits), dict(inner_clbits))
 
 
 class _Found(NamedTuple):
