@@ -162,6 +162,12 @@ class Request(_Fields):
         return self.gradient is not None and self.gradient.imaginary
 
     @property
+    def needs_all_gates(self) -> bool:
+        """Whether the results depend on gates that no observable sees: imaginary gradients and final states do."""
+        boundary = self.boundary
+        return self.imaginary or boundary.final or boundary.final_cotangents is not None
+
+    @property
     def gradients_are_per_row(self) -> bool:
         """Whether each row has one gradient; otherwise each pair has one gradient."""
         gradient = self.gradient

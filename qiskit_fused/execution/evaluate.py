@@ -57,7 +57,7 @@ def evaluate(
     """
     if request.gradient is not None:
         any_start = request.boundary.initial is not None
-        segments.check_option(options, compiled, operators, imaginary=request.imaginary, any_start=any_start)
+        segments.check_option(options, compiled, operators, whole=request.needs_all_gates, any_start=any_start)
     if is_out_of_range(operators, request):
         scaling = Scaling(operators, request)
         evaluation = evaluate(options, compiled, scaling.operators, scaling.request, metrics=metrics, watch=watch)
@@ -102,9 +102,9 @@ def _evaluate_together(
             request = request._replace(columns=columns)
     evaluator, num_cones = ProgramEvaluator(options, compiled), 1
     any_start = request.boundary.initial is not None
-    if request.imaginary or any_start:
-        # Gates outside the light cone do not change Re <psi|O|d psi>, but they do change Im <psi|O|d psi>.
-        support = None if request.imaginary else operators.support(compiled.num_qubits)
+    if request.needs_all_gates or any_start:
+        # Gates outside the light cone do not change Re <psi|O|d psi>. They do change Im <psi|O|d psi> and final states.
+        support = None if request.needs_all_gates else operators.support(compiled.num_qubits)
         evaluation = evaluator.evaluate(compiled.fused_program(support, any_start=any_start), operators, request, watch)
     else:
         evaluation, num_cones = evaluate_cones(evaluator.evaluate, compiled, operators, request, watch)
@@ -139,6 +139,7 @@ def _evaluate_blocks(
     """
     num_rows = request.num_rows
     num_numbers = request.num_pairs + request.num_gradients * compiled.program.num_columns
+    num_numbers += 2 * num_rows * request.boundary.final << compiled.program.num_qubits
     if num_rows < 2 or request.is_on_device or 8 * num_numbers > resolve_limit(None):
         raise refusal
 

@@ -112,7 +112,9 @@ class ProgramEvaluator:
         self, device: str, fused: FusedProgram, operators: Observables, request: Request
     ) -> SharedBatch | None:
         """Return the batch with its mode of sharing, or None where every row is simulated on its own."""
-        if not may_share(fused, request.num_rows) or device == "reference" or request.imaginary or request.is_on_device:
+        if not may_share(fused, request.num_rows) or device == "reference" or request.is_on_device:
+            return None
+        if request.needs_all_gates:
             return None
         options, varies = self.options, request.may_vary
         if varies is None:

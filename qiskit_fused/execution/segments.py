@@ -13,7 +13,7 @@ from qiskit_fused.program.observables import Observables
 
 
 def check_option(
-    options: FusedOptions, compiled: CompiledCircuit, operators: Observables, *, imaginary: bool, any_start: bool
+    options: FusedOptions, compiled: CompiledCircuit, operators: Observables, *, whole: bool, any_start: bool
 ) -> None:
     """Raise a ValueError when the option ``num_segments`` is larger than the number of layers of the fused program.
 
@@ -25,12 +25,12 @@ def check_option(
         options: the options.
         compiled: the circuit.
         operators: the observables.
-        imaginary: whether gradients are 2 Im <psi|O|d psi>, which need all gates.
+        whole: whether all gates are needed (see `Request.needs_all_gates`).
         any_start: whether rows bring initial states.
     """
     if options.num_segments is None:
         return
-    support = None if imaginary else operators.support(compiled.num_qubits)
+    support = None if whole else operators.support(compiled.num_qubits)
     with suppress(TooManyQubits):
         check_segments(
             "option num_segments", options.num_segments, compiled.fused_program(support, any_start).num_layers

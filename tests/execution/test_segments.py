@@ -30,7 +30,7 @@ def options_of(num_segments, device="cpu"):
 
 def check(options, circuit=CIRCUIT, observable=OBSERVABLE, **keywords):
     operators = coerce_observables(observable).operators
-    flags = {"imaginary": False, "any_start": False} | keywords
+    flags = {"whole": False, "any_start": False} | keywords
     segments.check_option(options, compile_circuit(circuit), operators, **flags)
 
 
@@ -70,7 +70,7 @@ def test_the_limit_counts_the_layers_of_the_gates_that_are_simulated():
     assert few < many
     with pytest.raises(ValueError, match=f"has {few} layers"):
         check(options_of(many), circuit, "IZ")
-    check(options_of(many), circuit, "IZ", imaginary=True)
+    check(options_of(many), circuit, "IZ", whole=True)
 
 
 def test_parts_with_fewer_layers_than_segments_have_a_segment_for_each_layer(monkeypatch):

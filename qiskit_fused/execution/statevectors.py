@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The final states of a circuit as a function of parameter values, and the vector-Jacobian product of this function.
+
+A row x of parameter values gives the final state ``psi(x) = U(x) |0...0>``. A loss L of the states of all rows has a
+cotangent G, the array with ``dL = Re sum conj(G) dpsi``. The vector-Jacobian product turns G into the gradient
+``dL/dx`` by one backward sweep for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qiskit_fused.common.bits import spread
+from qiskit_fused.common.byte_sizes import format_bytes
+from qiskit_fused.common.cancellation import Cancellation
+from qiskit_fused.common.forks import cached_property
+from qiskit_fused.common.free_memory import resolve_limit
+from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.engines.interface import Watch
+from qiskit_fused.engines.request import NO_PAIRS, BoundaryStates, GradientRequest, Request, all_pairs
+from qiskit_fused.execution.derivatives import check_derivatives, pull_back
+from qiskit_fused.execution.evaluate import evaluate
+from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
+from qiskit_fused.execution.row_cuts import JoinedArrays, cut_evenly, evaluate_slice, rows_that_fit
+from qiskit_fused.options import FusedOptions
+from qiskit_fused.program.observables import Observables
+
+_BLOCK_BYTES = 1 << 26  # the states and cotangents of a block of rows take at most 64 MiB
+_BLOCKS_IN_LIMIT = 4  # the states and cotangents of a block of rows take at most memory_limit / 4
+_MIN_BLOCK_ROWS = 16  # least number of rows of a block, also if it exceeds _BLOCK_BYTES: each thread needs a row
+
+
+class StatesVjp(NamedTuple):
+    """Final states and a vector-Jacobian product.
+
+    Attributes:
+        states: complex (B, 2^n) in the number format of the options, or None if they were not requested.
+        gradients: float64 (B, P), ``d/dx[b, p] Re sum conj(G[b]) psi(x_b)``, or None without cotangents.
+    """
+
+    states: Any = None
+    gradients: Any = None
+
+
+class StateBatch(NamedTuple):
+    """B rows of parameter values, and the results that are requested for them.
+
+    Attributes:
+        values: float64 (B, P), finite.
+        cotangents: complex (B, 2^n), the cotangents G of the states; None requests no gradients.
+        wants_states: whether the states are requested.
+    """
+
+    values: np.ndarray
+    cotangents: Any = None
+    wants_states: bool = True
+
+    @property
+    def num_rows(self) -> int:
+        """B, rows."""
+        return len(self.values)
+
+    def rows(self, rows: slice) -> StateBatch:
+        """Return some of the rows."""
+        cotangents = None if self.cotangents is None else self.cotangents[rows]
+        return self._replace(values=self.values[rows], cotangents=cotangents)
+
+    @property
+    def num_adjoint_states(self) -> int | None:
+        """Number of adjoint states of a backward sweep; None where no gradients are requested."""
+        return None if self.cotangents is None else self.num_rows
+
+
+@dataclass(frozen=True, eq=False)
+class FinalStates:
+    """The final states of one circuit as a function of rows of parameter values.
+
+    Rows are evaluated in blocks within the memory limit, or on the workers of the executor of the options. The arrays
+    of all rows belong to the caller: they must fit the free memory, and may exceed the memory limit.
+
+    Attributes:
+        compiled: the circuit.
+        options: the options of the engine. The option ``dtype`` is the number format of the states.
+        only_active: whether idle qubits are left out of the states. The k-th bit of the index of an amplitude is then
+            the k-th qubit on which some gate acts. Otherwise idle qubits are in |0>.
+    """
+
+    compiled: CompiledCircuit
+    options: FusedOptions
+    only_active: bool = False
+
+    @property
+    def num_qubits(self) -> int:
+        """n, the number of qubits of the states."""
+        return self.compiled.program.num_qubits if self.only_active else self.compiled.num_qubits
+
+    def states(self, values: np.ndarray, watch: Watch | None = None) -> np.ndarray:
+        """Return final states, complex (B, 2^n), for finite parameter values (B, P). A row takes one forward sweep."""
+        states: np.ndarray = self.evaluate(StateBatch(values), watch).states
+        return states
+
+    def vjp(self, values: np.ndarray, cotangents: np.ndarray, watch: Watch | None = None) -> np.ndarray:
+        """Return the gradients, float64 (B, P), of ``Re sum conj(G[b]) psi(x_b)`` for cotangents G, complex (B, 2^n).
+
+        A row takes one forward and one adjoint sweep.
+        """
+        gradients: np.ndarray = self.evaluate(StateBatch(values, cotangents, False), watch).gradients
+        return gradients
+
+    def evaluate(self, batch: StateBatch, watch: Watch | None = None) -> StatesVjp:
+        """Evaluate rows: on the workers of an executor, or block by block in this process.
+
+        Args:
+            batch: the rows.
+            watch: told the progress of all rows.
+
+        Raises:
+            MemoryError: when the states of all rows do not fit the free memory, or a row does not fit the memory limit.
+        """
+        joined, num_rows = JoinedArrays(), batch.num_rows
+        self._check_memory(batch)
+        for rows, part in self._parts(batch, watch):
+            joined.put("states", part.states, rows, num_rows)
+            joined.put("gradients", part.gradients, rows, num_rows)
+        return StatesVjp(joined["states"], joined["gradients"])
+
+    def _check_memory(self, batch: StateBatch) -> None:
+        """Raise a MemoryError where the states of all rows do not fit the free memory."""
+        if not batch.wants_states:
+            return
+        state_bytes = np.dtype(self.options.dtype).itemsize << self.num_qubits
+        room = resolve_limit(None)
+        if batch.num_rows * state_bytes > room:
+            raise MemoryError(
+                f"the states of {batch.num_rows} rows and {self.num_qubits} qubits take "
+                f"{format_bytes(batch.num_rows * state_bytes)} in {self.options.dtype}, {format_bytes(room)} are free; "
+                f"ask for at most {room // state_bytes} rows at a time."
+            )
+
+    def _parts(self, batch: StateBatch, watch: Watch | None) -> Iterable[tuple[slice, StatesVjp]]:
+        """Yield slices of the rows and their results, one after the other."""
+        options = self.options
+        if options.executor is not None:
+            portions = cut_portions(options, self.compiled, batch.num_rows, batch.num_adjoint_states)
+            if portions:
+                arguments = options_of_workers(options), self.only_active
+                return zip(
+                    portions,
+                    run_portions(
+                        options.executor,
+                        _evaluate_portion,
+                        (self.compiled,),
+                        lambda number: (*arguments, batch.rows(portions[number])),
+                        portions,
+                        watch,
+                    ),
+                )
+        slices = cut_evenly(batch.num_rows, self._rows_of_block(batch))
+        return ((rows, evaluate_slice(batch, rows, self._evaluate_block, watch)) for rows in slices)
+
+    def _rows_of_block(self, batch: StateBatch) -> int:
+        """Return the largest number of rows of a block.
+
+        A block has states and cotangents of the engine, complex128, and a copy of either in another order.
+        """
+        num_states = batch.wants_states + (batch.cotangents is not None)
+        row_bytes = (32 * num_states << self.num_qubits) + 8 * self.compiled.program.num_columns
+        size = rows_that_fit(_BLOCK_BYTES, row_bytes, _MIN_BLOCK_ROWS)
+        if self.options.memory_limit is not None:
+            room = self.options.resolve_memory_limit() // _BLOCKS_IN_LIMIT
+            size = min(size, rows_that_fit(room, row_bytes))
+        return size
+
+    def _evaluate_block(self, batch: StateBatch, watch: Watch | None) -> StatesVjp:
+        """Evaluate a block of rows in this process."""
+        compiled, options, gradient = self.compiled, self.options, None
+        boundary = BoundaryStates(final=batch.wants_states)
+        if batch.cotangents is not None:
+            gradient = GradientRequest(of_initial_states=compiled.program.encodes(None))
+            boundary = boundary._replace(final_cotangents=self._order.to_engine(batch.cotangents))
+        request = Request(batch.values, NO_PAIRS, gradient, boundary, options.dtype)
+        evaluation = evaluate(options, compiled, _no_observables(compiled.num_qubits), request, watch=watch)
+        states = gradients = None
+        if evaluation.final_states is not None:
+            states = self._order.from_engine(evaluation.final_states, options.dtype)
+        if evaluation.gradients is not None:
+            pairs = all_pairs(batch.num_rows, 1)
+            gradients = pull_back(compiled, batch.values, evaluation.gradients, pairs)
+            check_derivatives(compiled, batch.values, gradients)
+        return StatesVjp(states, gradients)
+
+    @cached_property
+    def _order(self) -> _Order:
+        return _Order(self.compiled, self.only_active)
+
+
+class _Order:
+    """The place of each amplitude of the engine in the states of this module.
+
+    Args:
+        compiled: the circuit.
+        only_active: whether idle qubits are left out.
+    """
+
+    def __init__(self, compiled: CompiledCircuit, only_active: bool):
+        wires = compiled.fused_program(None).wires
+        active = np.flatnonzero(wires >= 0)
+        self.num_qubits = len(active) if only_active else compiled.num_qubits
+        # Amplitude i of the active qubits is amplitude `bits[i]` of the engine and amplitude `qubits[i]` of the result.
+        self._bits = _unless_ascending(wires[active].tolist(), len(active))
+        self._qubits = None if only_active else _unless_ascending(active.tolist(), compiled.num_qubits)
+
+    def from_engine(self, states: np.ndarray, dtype: str) -> np.ndarray:
+        """Return the states of an engine, complex128 (B, 2^m) on the m active qubits, as complex (B, 2^n)."""
+        if self._bits is not None:
+            states = states[:, self._bits]
+        if self._qubits is None:
+            return states.astype(dtype, copy=False)
+        placed = np.zeros((len(states), 1 << self.num_qubits), dtype)
+        placed[:, self._qubits] = states
+        return placed
+
+    def to_engine(self, cotangents: np.ndarray) -> np.ndarray:
+        """Return cotangents of states (B, 2^n) as cotangents of the states of an engine, complex128 (B, 2^m)."""
+        if self._qubits is not None:
+            cotangents = cotangents[:, self._qubits]
+        if self._bits is None:
+            return np.ascontiguousarray(cotangents, dtype=np.complex128)
+        placed = np.empty(cotangents.shape, dtype=np.complex128)
+        placed[:, self._bits] = cotangents
+        return placed
+
+
+def _unless_ascending(positions: list[int], num_bits: int) -> np.ndarray | None:
+    """Return `spread` of positions; None where bit k stays bit k and no other bit exists."""
+    return None if positions == list(range(num_bits)) else spread(positions)
+
+
+def _no_observables(num_qubits: int) -> Observables:
+    return Observables(num_qubits, 0, (), (), (0,), (), ())
+
+
+def _evaluate_portion(
+    compiled: CompiledCircuit, cancelled: Cancellation, options: FusedOptions, only_active: bool, batch: StateBatch
+) -> StatesVjp:
+    """Evaluate a portion of the rows, on a worker."""
+    return FinalStates(compiled, options, only_active).evaluate(batch, lambda done, total: cancelled.is_set())
