@@ -17,6 +17,7 @@
 #include "cpu/plan.hpp"
 #include "cpu/runtime/kept.hpp"
 #include "cpu/runtime/pool.hpp"
+#include "cpu/sampling.hpp"
 #include "shared/plan_records.h"
 #include "shared/tuning.h"
 
@@ -30,9 +31,13 @@ using Array1 = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <class T>
 using Array2 = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 template <class T>
+using Array3 = nb::ndarray<const T, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+template <class T>
 using Out1 = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <class T>
 using Out2 = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Out3 = nb::ndarray<T, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
 qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_bits, bool is_real,
                     Array1<std::uint8_t> leaf_kind, Array1<std::int32_t> leaf_column, Array1<double> leaf_coefficient,
@@ -251,6 +256,30 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     return nb::make_tuple(stats.threads, stats.rows, stats.bytes, stats.bind_seconds, stats.sweep_seconds);
 }
 
+void draw_shots(Array2<double> probabilities, Array1<std::int64_t> sources, Array1<std::uint64_t> streams,
+                Array1<std::uint64_t> key, std::int64_t first_shot, Array3<std::uint64_t> tables, int chunk_bits,
+                Out3<std::uint8_t> shots, int num_threads) {
+    qf::Draws draws{};
+    draws.probabilities = probabilities.data();
+    draws.num_outcomes = static_cast<std::int64_t>(probabilities.shape(1));
+    draws.sources = sources.data();
+    draws.streams = streams.data();
+    draws.num_draws = static_cast<std::int64_t>(sources.size());
+    draws.key[0] = key(0);
+    draws.key[1] = key(1);
+    draws.first_shot = first_shot;
+    draws.num_shots = static_cast<std::int64_t>(shots.shape(1));
+    draws.num_threads = num_threads;
+    draws.tables = tables.data();
+    draws.num_chunks = static_cast<int>(tables.shape(0));
+    draws.chunk_bits = chunk_bits;
+    draws.num_words = static_cast<int>(tables.shape(2));
+    draws.num_bytes = static_cast<std::int64_t>(shots.shape(2));
+    draws.shots = shots.data();
+    nb::gil_scoped_release release;
+    qf::draw_shots(draws);
+}
+
 }  // namespace
 
 NB_MODULE(_cpu, m) {
@@ -278,6 +307,8 @@ NB_MODULE(_cpu, m) {
           "this thread handles signals and calls watch(steps done, all steps); a true result ends the evaluation. "
           "During the "
           "call the process keeps at most kept_bytes of earlier calls, beside the items that this call uses.");
+    m.def("draw_shots", &draw_shots, "probabilities"_a, "sources"_a, "streams"_a, "key"_a, "first_shot"_a, "tables"_a,
+          "chunk_bits"_a, "shots"_a, "num_threads"_a, "Draw shots from rows of probabilities; see cpu/sampling.hpp.");
     m.def("release_memory", &qf::Shelves::release, "most_bytes"_a, nb::call_guard<nb::gil_scoped_release>(),
           "Free kept items that no call uses, until at most most_bytes are left.");
     m.def("kept_bytes", &qf::Shelves::bytes, "Count the bytes that are kept between calls.");

@@ -70,9 +70,13 @@ class CompiledCircuit:
         Raises:
             ValueError: if this object was not made by `compile_circuit`.
         """
+        return self._held().copy()
+
+    def _held(self) -> QuantumCircuit:
+        """Return the copy that this object holds. Nobody may change it."""
         if self._kept is None:
             raise ValueError(f"{self!r} holds no circuit; give the QuantumCircuit, or compile_circuit(circuit).")
-        return self._kept.copy()
+        return self._kept
 
     @property
     def metadata(self) -> dict[str, Any]:

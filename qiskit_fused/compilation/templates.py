@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-from qiskit.circuit import Barrier, Gate, Instruction, QuantumCircuit
+from qiskit.circuit import Barrier, Gate, Instruction, Measure, QuantumCircuit
 
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.compilation.circuits import CompiledCircuit
@@ -43,7 +43,8 @@ def find_template(circuit: Any) -> tuple[CompiledCircuit, np.ndarray] | None:
 
     Returns:
         None for a circuit that has no template. A circuit has a template if it is not compiled, has no parameters, and
-        consists of standard gates with finite numbers, barriers, and gates made of circuits (``circuit.to_gate()``).
+        consists of standard gates with finite numbers, barriers, gates made of circuits (``circuit.to_gate()``), and
+        measurements that no gate follows. A template has no measurements.
 
     Cost: 1 us for each gate; the first circuit of a structure is also compiled.
     """
@@ -51,7 +52,7 @@ def find_template(circuit: Any) -> tuple[CompiledCircuit, np.ndarray] | None:
         return None
     structure: list[Any] = [circuit.num_qubits]
     numbers: list[float] = []
-    if not _collect(circuit, range(circuit.num_qubits), structure, numbers):
+    if not _collect(circuit, range(circuit.num_qubits), structure, numbers, set()):
         return None
     try:
         if not all(isinstance(number, (float, int)) and isfinite(number) for number in numbers):
@@ -65,7 +66,13 @@ def find_template(circuit: Any) -> tuple[CompiledCircuit, np.ndarray] | None:
     return template, np.array(numbers, dtype=np.float64)
 
 
-def _collect(circuit: QuantumCircuit, qubits: Sequence[int], structure: list[Any], numbers: list[float]) -> bool:
+def _collect(
+    circuit: QuantumCircuit,
+    qubits: Sequence[int],
+    structure: list[Any],
+    numbers: list[float],
+    measured: set[int] | None = None,
+) -> bool:
     """Append the gates of a circuit to a structure and to its numbers, in the order of lowering.
 
     Args:
@@ -73,6 +80,7 @@ def _collect(circuit: QuantumCircuit, qubits: Sequence[int], structure: list[Any
         qubits: the qubit of the outermost circuit for each qubit of ``circuit``.
         structure: the names and qubits of the gates, with brackets around definitions.
         numbers: the numbers of the gates.
+        measured: the qubits that were measured; None for a definition, which may not measure.
 
     Returns:
         False for a circuit that has no template.
@@ -84,12 +92,19 @@ def _collect(circuit: QuantumCircuit, qubits: Sequence[int], structure: list[Any
             structure += [name, *targets]
             numbers += instruction.params
         elif not isinstance(operation := instruction.operation, Barrier):
+            if measured is not None and isinstance(operation, Measure):
+                measured.update(targets)
+                continue
             if type(operation) not in (Gate, Instruction) or name in PASSIVE or operation.definition is None:
                 return False
             structure += ["(", *targets]
             if not _collect(operation.definition, targets, structure, numbers):
                 return False
             structure.append(")")
+        else:
+            continue
+        if measured and not measured.isdisjoint(targets):  # a mid-circuit measurement, which lowering refuses
+            return False
         if len(structure) > MAX_ENTRIES:
             return False
     return True

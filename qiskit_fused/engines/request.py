@@ -45,7 +45,8 @@ def all_pairs(num_rows: int, num_observables: int) -> Pairs:
     key = num_rows, num_observables
     pairs = _ALL_PAIRS.get(key)
     if pairs is None:
-        row, observable = np.divmod(np.arange(num_rows * num_observables, dtype=np.int32), max(num_observables, 1))
+        row = np.repeat(np.arange(num_rows, dtype=np.int32), num_observables)
+        observable = np.tile(np.arange(num_observables, dtype=np.int32), num_rows)
         row.setflags(write=False)
         observable.setflags(write=False)
         pairs = _ALL_PAIRS.put(key, Pairs(row, observable), row.nbytes + observable.nbytes)

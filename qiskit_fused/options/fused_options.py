@@ -33,7 +33,7 @@ PRECISION_MODES = ("auto", "emulate", "exact")
 
 @dataclass
 class FusedOptions:
-    """The options of `FusedEstimator` and `FusedEstimatorGradient`. Each value is checked when it is assigned.
+    """The options of estimators, samplers and gradients. Each value is checked when it is assigned.
 
     >>> options = FusedOptions(dtype="complex64", memory_limit="8 GB")
     >>> options.num_threads = 4
@@ -63,7 +63,8 @@ class FusedOptions:
             at the starts of all segments, and all states of one segment at a time, are kept. The limit is the number of
             layers of the fused circuit, ``fuse(circuit, observables).num_layers``; one segment for each layer keeps all
             states.
-        seed: seed, an integer from 0 on, or NumPy generator of the noise of emulated precision. None is a random seed.
+        seed: seed, an integer from 0 on, or NumPy generator of the shots of a sampler, and of the noise of emulated
+            precision. None is a random seed.
         default_precision: target precision of PUBs that do not state one: the standard deviation of a value.
         precision_mode: ``"emulate"`` adds normal noise whose standard deviation is the target precision, as
             ``StatevectorEstimator`` does. ``"exact"`` never adds noise. ``"auto"`` emulates if the options are made
@@ -71,8 +72,8 @@ class FusedOptions:
             whether noise is added: the assignment first turns ``"auto"`` into ``"exact"`` or ``"emulate"``, whichever
             was in effect. Software that sets a precision by itself, such as the ``Executor`` of sQUlearn, thus adds no
             noise to exact values.
-        fallback: whether circuits that only ``StatevectorEstimator`` can run are run there, with a warning. If False,
-            ``job.result()`` raises an `UnsupportedInstruction`.
+        fallback: whether circuits that only ``StatevectorEstimator`` or ``StatevectorSampler`` can run are run there,
+            with a warning. If False, ``job.result()`` raises an `UnsupportedInstruction`.
         progress: True shows a progress bar (needs tqdm) for each job or call that takes more than half a second. A
             function is called with two numbers of steps, ``(done, total)``, by the thread that works: when the work
             begins, when it ends without an error, and in between every 50 ms or less often. The function may wait for
@@ -161,6 +162,16 @@ class FusedOptions:
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from the defaults, by name."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+
+    def update_options(self, **values: Any) -> None:
+        """Assign options by name. ``ComputeUncompute`` of qiskit-machine-learning calls this method on a copy.
+
+        Raises:
+            TypeError: for an unknown option.
+            ValueError: for a bad value.
+        """
+        for name, value in values.items():
+            setattr(self, name, value)
 
     @property
     def adds_noise(self) -> bool:

@@ -178,7 +178,7 @@ def _make_task(pub: Any, precision: Any, number: int) -> Task:
         error = exc
     parameters = tuple(circuit.parameters) if compiled is None else compiled.parameters
     observables = coerce_observables(pub_observables)
-    values, values_shape = bind_values(pub_values, parameters)
+    values, values_shape = bind_values(pub_values, parameters, "third")
     if observables.operators.num_observables and observables.operators.num_qubits != circuit.num_qubits:
         raise wrong_width(circuit.num_qubits, observables.operators.num_qubits)
     shape = _broadcast(observables.shape, values_shape, len(parameters))

@@ -26,13 +26,13 @@ class ExactProbabilities:
 
     Args:
         joint: float64 (*shape, 2^k), the probabilities of the bitstrings of k measured qubits.
-        sources: int (bits,), for each bit, the least significant first, the position of its qubit among the k measured
-            qubits; -1 for a bit that is always 0.
+        sources: for each bit, the least significant first, the position of its qubit among the k measured qubits; -1
+            for a bit that is always 0.
     """
 
     __slots__ = ("_joint", "_sources")
 
-    def __init__(self, joint: np.ndarray, sources: np.ndarray):
+    def __init__(self, joint: np.ndarray, sources: tuple[int, ...]):
         self._joint, self._sources = joint, sources
 
     def __repr__(self) -> str:
@@ -125,19 +125,19 @@ class ExactProbabilities:
     @staticmethod
     def join(parts: Sequence[ExactProbabilities]) -> ExactProbabilities:
         """Return the joint probabilities of several registers of a PUB; the first register has the lowest bits."""
-        return ExactProbabilities(parts[0]._joint, np.concatenate([part._sources for part in parts]))
+        return ExactProbabilities(parts[0]._joint, sum([part._sources for part in parts], ()))
 
     def _marginal(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the probabilities (*shape, 2^m) of the m qubits that decide the bits, and the integers of the bits."""
         num_measured = (self._joint.shape[-1]).bit_length() - 1
-        seen = sorted(set(self._sources.tolist()) - {-1})
+        seen = sorted(set(self._sources) - {-1})
         marginal = self._joint
         if len(seen) < num_measured:
             # Axis ndim + j of the split array is measured qubit num_measured - 1 - j.
             split = marginal.reshape(*self.shape, *[2] * num_measured)
             left_out = [self.ndim + num_measured - 1 - qubit for qubit in range(num_measured) if qubit not in seen]
             marginal = split.sum(axis=tuple(left_out)).reshape(*self.shape, 1 << len(seen))
-        sources = [seen.index(source) if source >= 0 else -1 for source in self._sources.tolist()]
+        sources = [seen.index(source) if source >= 0 else -1 for source in self._sources]
         return marginal, integers_of(sources, len(seen))
 
 

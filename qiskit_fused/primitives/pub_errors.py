@@ -11,11 +11,11 @@ from qiskit_fused.common.text import count_text
 from qiskit_fused.execution.arguments import order_of
 
 
-def unbound(parameters: Sequence[Any]) -> ValueError:
-    """Return the error for a PUB without values of its parameters."""
+def unbound(parameters: Sequence[Any], part: str) -> ValueError:
+    """Return the error for a PUB without values of its parameters, which are the second or third part of a PUB."""
     return ValueError(
         f"The number of values (0) does not match the number of parameters ({len(parameters)}) for the circuit; give "
-        f"values as the third part of the PUB, in {order_of(parameters)}, or as a mapping {{parameter: value}}."
+        f"values as the {part} part of the PUB, in {order_of(parameters)}, or as a mapping {{parameter: value}}."
     )
 
 

@@ -15,13 +15,14 @@ from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.primitives.pub_errors import unbound, wrong_values
 
 
-def bind_values(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
+def bind_values(values: Any, parameters: tuple[Any, ...], part: str) -> tuple[np.ndarray, tuple[int, ...]]:
     """Return the values of a PUB as a new array (rows, P) in circuit order, and the shape of the rows.
 
     Args:
         values: an array (..., P), a mapping, a ``BindingsArray``, or None. For a single parameter the last axis may be
             missing: as in Qiskit, a last axis of length 1 is the axis of the parameter.
         parameters: the P parameters of the circuit.
+        part: "second" or "third", the part of the PUB that holds the values, for errors.
 
     Raises:
         TypeError: for values that are not real numbers.
@@ -32,8 +33,12 @@ def bind_values(values: Any, parameters: tuple[Any, ...]) -> tuple[np.ndarray, t
     count = len(parameters)
     if values is None:
         if count:
-            raise unbound(parameters)
+            raise unbound(parameters, part)
         return np.zeros((1, 0)), ()
+    if isinstance(values, BindingsArray) and not values.data:  # rows without parameters, which only have a shape
+        if count:
+            raise unbound(parameters, part)
+        return np.zeros((prod(values.shape), 0)), values.shape
     if is_by_name(values):
         named = ordered_values(values, parameters)
         return named.reshape(prod(named.shape[:-1]), count), named.shape[:-1]

@@ -32,21 +32,12 @@ def check_shots(shots: Any, name: str = "shots", may_be_none: bool = False) -> i
     return int(shots)
 
 
-def explain(error: Exception, circuit: Any) -> Exception:
-    """Return the error of a circuit that no engine can run, in the words of Qiskit's sampler where it has any."""
-    if not isinstance(error, UnsupportedInstruction) or not isinstance(circuit, QuantumCircuit):
+def explain(error: Exception, circuit: QuantumCircuit) -> Exception:
+    """Return the error of a circuit that no engine can run, after the text of Qiskit's sampler where it has one."""
+    if not isinstance(error, UnsupportedInstruction):
         return error
-    instruction = circuit.data[error.index]
-    if isinstance(instruction.operation, ControlFlowOp):
+    if isinstance(circuit.data[error.index].operation, ControlFlowOp):
         return error.prefaced("StatevectorSampler cannot handle ControlFlowOp")
     if "mid-circuit measurement" in str(error):
         return error.prefaced("StatevectorSampler cannot handle mid-circuit measurements")
     return error
-
-
-def hidden_measurement(circuit: QuantumCircuit, index: int) -> UnsupportedInstruction:
-    """Return the error for an instruction that measures inside its definition."""
-    instruction = circuit.data[index]
-    qubits = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
-    reason = "writes classical bits inside its definition; circuit.decompose() it, so that the circuit itself measures"
-    return UnsupportedInstruction(instruction.name, index, qubits, reason, fallback=False)
