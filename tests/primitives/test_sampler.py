@@ -126,7 +126,7 @@ def test_every_form_of_a_pub_is_taken(sampler, circuit):
     ]
     same_form(sampler, pubs)
     assert len(sampler.run(iter(pubs[:2])).result()) == 2
-    assert sampler.run([]).result() == StatevectorSampler().run([]).result()
+    assert len(sampler.run([]).result()) == 0
 
 
 def test_a_single_parameter_needs_no_last_axis(sampler):
