@@ -4,8 +4,8 @@
 // M equal intervals of [0, 1), an outcome from which the search goes upwards. The intervals of M >= K take fewer than 2
 // steps on average, whatever the probabilities are (Chen and Asau, AIIE Transactions 6, 163 (1974)).
 //
-// Uniform numbers come from Philox4x64-10 (Salmon et al., SC 2011), in the order of numpy.random.Philox with the counter
-// {0, 0, stream, 0}. The generator computes the number at any index directly, so it has no state to share.
+// Uniform numbers come from Philox4x64-10 (Salmon et al., SC 2011), in the order of numpy.random.Philox with the
+// counter {0, 0, stream, 0}. The generator computes the number at any index directly, so it has no state to share.
 #include "cpu/sampling.hpp"
 
 #include <algorithm>
@@ -146,7 +146,8 @@ void pack_in_words(const Draws& draws, const std::int32_t* outcomes, int count, 
         for (int w = 0; w < draws.num_words; ++w) {
             std::uint64_t word = 0;
             for (int c = 0; c < draws.num_chunks; ++c) {
-                const std::int64_t entry = std::int64_t(c) * (mask + 1) + (outcomes[i] >> (c * draws.chunk_bits) & mask);
+                const std::int64_t entry =
+                    std::int64_t(c) * (mask + 1) + (outcomes[i] >> (c * draws.chunk_bits) & mask);
                 word |= draws.tables[entry * draws.num_words + w];
             }
             std::memcpy(out + 8 * w, &word, std::min<std::int64_t>(draws.num_bytes - 8 * w, 8));
@@ -155,11 +156,16 @@ void pack_in_words(const Draws& draws, const std::int32_t* outcomes, int count, 
 
 void pack(const Draws& draws, const std::int32_t* outcomes, int count, std::uint8_t* out) {
     switch (draws.num_bytes) {
-        case 1: return pack_in_word<1>(draws, outcomes, count, out);
-        case 2: return pack_in_word<2>(draws, outcomes, count, out);
-        case 3: return pack_in_word<3>(draws, outcomes, count, out);
-        case 4: return pack_in_word<4>(draws, outcomes, count, out);
-        default: return pack_in_words(draws, outcomes, count, out);
+        case 1:
+            return pack_in_word<1>(draws, outcomes, count, out);
+        case 2:
+            return pack_in_word<2>(draws, outcomes, count, out);
+        case 3:
+            return pack_in_word<3>(draws, outcomes, count, out);
+        case 4:
+            return pack_in_word<4>(draws, outcomes, count, out);
+        default:
+            return pack_in_words(draws, outcomes, count, out);
     }
 }
 
@@ -187,8 +193,8 @@ void draw_row(const Draws& draws, std::int64_t draw, const Table& table, std::in
 
 void draw_shots(const Draws& draws) {
     const std::int64_t work = draws.num_draws * (draws.num_outcomes * outcome_work + draws.num_shots * shot_work);
-    const int size = static_cast<int>(
-        std::max<std::int64_t>(std::min<std::int64_t>(work / thread_work, draws.num_threads), 1));
+    const int size =
+        static_cast<int>(std::max<std::int64_t>(std::min<std::int64_t>(work / thread_work, draws.num_threads), 1));
     Team team(size);
     const auto share = [&](std::int64_t count, int thread) { return count * thread / size; };
     const auto row = [&](std::int64_t draw) { return draws.probabilities + draws.sources[draw] * draws.num_outcomes; };

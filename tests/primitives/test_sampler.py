@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FusedSampler keeps the contract of StatevectorSampler: PUBs, shots, registers, metadata, seeds, errors and fallback."""
+"""FusedSampler keeps the contract of StatevectorSampler: PUBs, shots, registers, seeds, errors and fallback."""
 
 import copy
 import pickle
@@ -110,7 +110,7 @@ def test_shots_of_a_pub_beat_those_of_run_which_beat_the_default(circuit):
 
 def test_every_form_of_a_pub_is_taken(sampler, circuit):
     values = rows(circuit, 2)
-    by_name = {parameter: column for parameter, column in zip(circuit.parameters, values.T)}
+    by_name = dict(zip(circuit.parameters, values.T))
     bindings = BindingsArray({tuple(circuit.parameters): values})
     bound = circuit.assign_parameters(values[0])
     pubs = [
@@ -287,7 +287,7 @@ def test_too_many_measured_qubits_are_refused_with_the_cure():
     circuit = QuantumCircuit(31)
     circuit.h(range(31))
     circuit.measure_all()
-    with pytest.raises(MemoryError, match="31 qubits are measured together.*measure fewer qubits"):
+    with pytest.raises(MemoryError, match=r"31 qubits are measured together.*measure fewer qubits"):
         FusedSampler().run([circuit]).result()
 
 
@@ -366,7 +366,9 @@ def test_a_copy_of_a_sampler_continues_its_stream(circuit, copied):
 
 
 def test_bound_circuits_that_differ_in_numbers_are_one_batch(device):
-    circuits = [real_amplitudes(2, reps=1).assign_parameters(values) for values in np.random.rand(6, 4)]
+    circuits = [
+        real_amplitudes(2, reps=1).assign_parameters(values) for values in np.random.default_rng(0).random((6, 4))
+    ]
     measured = [circuit.measure_all(inplace=False) for circuit in circuits[:3]]
     for number, circuit in enumerate(circuits[3:]):
         circuit.add_register(ClassicalRegister(2, f"name{number}"))
@@ -387,7 +389,7 @@ def test_a_bound_circuit_with_a_mid_circuit_measurement_has_no_template():
     circuit.h(0)
     circuit.measure(0, 0)
     circuit.cx(0, 1)
-    with pytest.raises(QiskitError, match="instruction 1, 'measure' on qubits .0., .*instruction 2, 'cx', follows"):
+    with pytest.raises(QiskitError, match=r"instruction 1, 'measure' on qubits .0., .*instruction 2, 'cx', follows"):
         FusedSampler().run([circuit]).result()
 
 
@@ -400,29 +402,27 @@ def test_mid_circuit_measurements_and_control_flow_are_refused_with_qiskits_text
     circuit.measure(0, 0)
     with circuit.if_test((0, 1)):
         circuit.x(0)
-    with pytest.raises(QiskitError, match="^StatevectorSampler cannot handle ControlFlowOp: instruction 2, 'if_else'"):
+    with pytest.raises(QiskitError, match=r"^StatevectorSampler cannot handle ControlFlowOp: instruction 2, 'if_else'"):
         FusedSampler().run([circuit]).result()
     circuit = QuantumCircuit(1, 1)
     circuit.measure(0, 0)
     circuit.x(0)
     job = FusedSampler().run([circuit])
     with pytest.raises(
-        QiskitError, match="^StatevectorSampler cannot handle mid-circuit measurements: inst.*end$"
+        QiskitError, match=r"^StatevectorSampler cannot handle mid-circuit measurements: inst.*end$"
     ) as error:
         job.result()
     assert (error.value.name, error.value.index, error.value.qubits) == ("measure", 0, (0,))
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
 
 
-def test_a_measurement_inside_a_composite_instruction_is_refused():
-    inner = QuantumCircuit(1, 1, name="inner")
-    inner.h(0)
-    inner.measure(0, 0)
-    circuit = QuantumCircuit(2, 1)
-    circuit.append(inner.to_instruction(), [1], [0])
-    with pytest.raises(UnsupportedInstruction, match=r"instruction 0, 'inner' on qubits \[1\], writes.*decompose\(\)"):
-        FusedSampler().run([circuit]).result()
-    assert FusedSampler().run([circuit.decompose()]).result()[0].data.c.num_bits == 1
+def test_a_measurement_inside_an_instruction_is_read(sampler):
+    inner = QuantumCircuit(2, 2, name="inner")
+    inner.x(0)
+    inner.measure([0, 1], [1, 0])
+    circuit = QuantumCircuit(3, 3)
+    circuit.append(inner.to_instruction(), [2, 1], [2, 1])
+    assert sampler.run([circuit]).result()[0].data.c.get_counts() == {"010": 1024}
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,7 @@ def test_a_bad_row_is_named(circuit):
 
 
 def test_unknown_and_bad_options_are_refused():
-    with pytest.raises(TypeError, match="unknown option 'shots'.*default_shots"):
+    with pytest.raises(TypeError, match=r"unknown option 'shots'.*default_shots"):
         FusedSampler(shots=10)
     with pytest.raises(ValueError, match="option device is 'gpu'"):
         FusedSampler(device="gpu")
@@ -497,7 +497,7 @@ def test_a_reset_in_use_falls_back_with_a_warning(reset_in_use):
     fine = QuantumCircuit(1)
     fine.x(0)
     fine.measure_all()
-    with pytest.warns(UserWarning, match="instruction 2, 'reset'.*Running it with StatevectorSampler.*fallback=False"):
+    with pytest.warns(UserWarning, match=r"instruction 2, 'reset'.*Running it with StatevectorSampler.*fallback=False"):
         job = FusedSampler(seed=1).run([(reset_in_use, np.array([[0.0, np.pi]]).T, 10), fine])
     result = job.result()
     assert [result[0].data.c[row].get_counts() for row in (0, 1)] == [{"00": 10}, {"01": 10}]
