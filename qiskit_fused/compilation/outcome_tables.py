@@ -3,6 +3,10 @@
 
 ``interpret`` is a Python function. It is called once for each integer that the classical bits can have, and its
 results are kept in a table, so an evaluation calls no Python code for a bitstring.
+
+The integer of a measurement is the integer of the register "meas", which ``measure_all`` adds, if the circuit has one,
+else the integer of all registers joined in the order of the circuit, the first one least significant. ``SamplerQNN``
+reads the same integer.
 """
 
 from __future__ import annotations
@@ -33,9 +37,10 @@ def find_outcomes(
 ) -> tuple[Outcomes, tuple[int, ...]]:
     """Return the outcomes of the final measurements of a circuit, and the shape of their probabilities.
 
-    The outcome of a bitstring is ``interpret(z)``, where z is the integer of all classical bits of the circuit; the
-    first bit is the least significant one. A bit that nothing is measured into is 0. If the circuit has no classical
-    bits, all its qubits are measured in their order; if it was transpiled for a device, the qubits that it had before.
+    The outcome of a bitstring is ``interpret(z)``, where z is the integer of the register "meas" if the circuit has
+    one, else of all classical registers joined; the first bit is the least significant one. A bit that nothing is
+    measured into is 0. If the circuit has no classical bits, all its qubits are measured in their order; if it was
+    transpiled for a device, the qubits that it had before.
 
     >>> circuit = QuantumCircuit(2)
     >>> outcomes, shape = find_outcomes(circuit, lambda z: z.bit_count() % 2, 2)  # the parity of the bits
@@ -46,8 +51,7 @@ def find_outcomes(
         circuit: the circuit, or the result of `compile_circuit`.
         interpret: a function of z that returns the index of the outcome, an int or a tuple of ints. None: z itself.
         output_shape: the shape of the outcomes, an int or a tuple of ints; needed with ``interpret``, and refused
-            without it. Without ``interpret`` the shape is ``(2^c,)`` for c classical bits, or c measured qubits if the
-            circuit has no classical bits.
+            without it. Without ``interpret`` the shape is ``(2^c,)`` for the c bits of z.
 
     Returns:
         The outcomes, numbered in row-major order of the shape; and the shape.
@@ -67,36 +71,103 @@ def find_outcomes(
             f"output_shape is {output_shape}, and there is no interpret; allowed: both or neither. Without interpret, "
             "there is one outcome for each integer of the classical bits."
         )
-    qubits, bits = _measured_qubits(circuit)
+    return outcomes_of_bits(circuit.num_qubits, measured_bits(circuit), interpret, output_shape)
+
+
+def find_integers(circuit: QuantumCircuit | CompiledCircuit) -> tuple[Outcomes, list[int]]:
+    """Return one outcome for each integer z that a measurement can give, see `find_outcomes`; and these integers.
+
+    >>> circuit = QuantumCircuit(2, 3)
+    >>> _ = circuit.measure([0, 1], [0, 2])
+    >>> find_integers(circuit)[1]
+    [0, 1, 4, 5]
+
+    Args:
+        circuit: the circuit, or the result of `compile_circuit`.
+
+    Returns:
+        The outcomes, and the integer of each outcome, ascending.
+
+    Raises:
+        TypeError, ValueError, MemoryError: as `find_outcomes`.
+    """
+    check_circuit(circuit)
+    if isinstance(circuit, CompiledCircuit):
+        circuit = circuit.circuit
+    qubits, sources = _sources(measured_bits(circuit))
     outcomes = Outcomes(circuit.num_qubits, qubits)  # refuses too many qubits before their bitstrings are tabulated
+    integers, table = np.unique(integers_of(sources, len(qubits)), return_inverse=True)
+    if np.array_equal(table, np.arange(len(table))):  # each bitstring is an outcome, in the same order
+        return outcomes, integers.tolist()
+    return Outcomes(circuit.num_qubits, qubits, table, len(integers)), integers.tolist()
+
+
+def measured_bits(circuit: QuantumCircuit) -> np.ndarray:
+    """Return the circuit qubit that is measured into each bit of the integer z of `find_outcomes`, int (c,), or -1.
+
+    Raises:
+        ValueError: if the circuit has classical bits and no final measurement into the bits of z.
+    """
+    if not circuit.num_clbits:
+        if circuit.layout is not None:
+            return np.array(circuit.layout.final_index_layout(filter_ancillas=True), dtype=np.int64)
+        return np.arange(circuit.num_qubits)
+    qubits, registers, bits = find_measurements(circuit)
+    sources = {register.name: register.sources for register in registers}
+    if "meas" in sources:
+        bits = sources["meas"]
+    elif sources:
+        bits = np.concatenate(list(sources.values()))
+    if bits.max(initial=-1) < 0:
+        raise ValueError(
+            f"the circuit has {count_text(circuit.num_clbits, 'classical bit')}, and no qubit is measured into "
+            "them at the end of the circuit; measure qubits, or remove the classical bits to measure all qubits."
+        )
+    return np.where(bits < 0, -1, qubits[bits])
+
+
+def outcomes_of_bits(
+    num_qubits: int,
+    qubit_of_bit: np.ndarray,
+    interpret: Interpret | None,
+    output_shape: int | Iterable[int] | None,
+    num_integers: int | None = None,
+) -> tuple[Outcomes, tuple[int, ...]]:
+    """Return the outcomes of an integer whose bits are qubits, and the shape of their probabilities.
+
+    Args:
+        num_qubits: number of qubits of the circuit.
+        qubit_of_bit: int (c,), the qubit that is measured into each bit of the integer, or -1, see `measured_bits`.
+        interpret: a function of the integer, see `tabulate`; None is the integer.
+        output_shape: the shape of the outcomes; None without ``interpret`` is ``(2^c,)``.
+        num_integers: larger or equal integers belong to no outcome. None: every integer has an outcome.
+
+    Raises:
+        TypeError, ValueError, MemoryError: as `find_outcomes`.
+    """
+    qubits, sources = _sources(qubit_of_bit)
+    outcomes = Outcomes(num_qubits, qubits)  # refuses too many qubits before their bitstrings are tabulated
     if interpret is None:
-        if np.array_equal(bits, np.arange(len(qubits))):
+        output_shape = 1 << len(sources) if output_shape is None else output_shape
+        is_identity = np.array_equal(sources, np.arange(len(qubits)))
+        if is_identity and output_shape in (outcomes.num_observables, (outcomes.num_observables,)):
             return outcomes, (outcomes.num_observables,)
-        output_shape = 1 << len(bits)
-    table, shape = tabulate(interpret, output_shape, integers_of(bits, len(qubits)))
-    return Outcomes(circuit.num_qubits, qubits, table, prod(shape)), shape
+    integers = integers_of(sources, len(qubits))
+    if num_integers is not None:
+        integers = np.where(integers < num_integers, integers, -1)
+    table, shape = tabulate(interpret, output_shape, integers)
+    return Outcomes(num_qubits, qubits, table, prod(shape)), shape
 
 
-def _measured_qubits(circuit: QuantumCircuit) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k measured qubits, and for each classical bit the position of its qubit among them, or -1.
+def _sources(qubit_of_bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the measured qubits, and for each bit the position of its qubit among them, or -1.
 
     If each bit has a qubit of its own, the qubits are in the order of the bits: their bitstring is the integer.
     """
-    if circuit.num_clbits:
-        qubits, _, bits = find_measurements(circuit)
-        if not len(qubits):
-            raise ValueError(
-                f"the circuit has {count_text(circuit.num_clbits, 'classical bit')}, and no qubit is measured into "
-                "them at the end of the circuit; measure qubits, or remove the classical bits to measure all qubits."
-            )
-        if len(bits) > len(qubits) or bits.min() < 0:
-            return qubits, bits
-        qubits = qubits[bits]
-    elif circuit.layout is not None:
-        qubits = np.array(circuit.layout.final_index_layout(filter_ancillas=True))
-    else:
-        qubits = np.arange(circuit.num_qubits)
-    return qubits, np.arange(len(qubits))
+    qubits = np.unique(qubit_of_bit[qubit_of_bit >= 0])
+    if len(qubits) == len(qubit_of_bit):
+        return qubit_of_bit, np.arange(len(qubit_of_bit))
+    return qubits, np.where(qubit_of_bit < 0, -1, np.searchsorted(qubits, qubit_of_bit))
 
 
 def tabulate(
@@ -126,16 +197,16 @@ def tabulate(
     """
     if interpret is not None and not callable(interpret):
         raise TypeError(f"interpret must be a function of an integer, or None, not {type(interpret).__name__}.")
-    shape = _checked_shape(output_shape)
+    shape = as_shape(output_shape)
+    if interpret is None and len(shape) == 1 and integers.max(initial=0) < shape[0]:
+        return np.where(integers < 0, DROPPED, integers).astype(np.int32), shape
     distinct, places = np.unique(integers, return_inverse=True)
-    if interpret is None:
-        outcomes = [_number(z, z, shape) if z >= 0 else DROPPED for z in distinct.tolist()]
-    else:
-        outcomes = [_number(z, interpret(z), shape) if z >= 0 else DROPPED for z in distinct.tolist()]
+    index_of = (lambda z: z) if interpret is None else interpret
+    outcomes = [_number(z, index_of(z), shape) if z >= 0 else DROPPED for z in distinct.tolist()]
     return np.array(outcomes, dtype=np.int32)[places], shape
 
 
-def _checked_shape(output_shape: Any) -> tuple[int, ...]:
+def as_shape(output_shape: Any) -> tuple[int, ...]:
     """Return a shape as a tuple of ints, or raise an error."""
     if output_shape is None:
         raise ValueError(

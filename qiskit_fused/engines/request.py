@@ -53,6 +53,14 @@ def all_pairs(num_rows: int, num_observables: int) -> Pairs:
     return pairs
 
 
+def pairs_of(num_rows: int, observables: np.ndarray) -> Pairs:
+    """Return the pairs of all rows with some observables, int32, ascending."""
+    row, position = all_pairs(num_rows, len(observables))
+    if len(observables) and observables[-1] == len(observables) - 1:  # the first observables, in order
+        return Pairs(row, position)
+    return Pairs(row, observables[position])
+
+
 class GradientRequest(NamedTuple):
     """The gradients of a request.
 

@@ -15,6 +15,38 @@ from qiskit_fused.program.observables import Observables
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
+def differentiated(operators: Observables) -> np.ndarray:
+    """Return the observables whose values and gradients are computed for a Jacobian, int32 (D,), ascending.
+
+    A Jacobian takes one backward sweep for each observable. `completed` adds what needs no sweep: the gradient of an
+    observable that is 0, and the last gradient if the values of a row add up to 1.
+    """
+    swept = np.arange(len(operators)) if operators.not_zero is None else operators.not_zero
+    if operators.sum_to_one and len(swept) > 1:
+        swept = swept[:-1]
+    return swept.astype(np.int32)
+
+
+def completed(operators: Observables, swept: np.ndarray, array: np.ndarray, total: float) -> np.ndarray:
+    """Return an array (b, K, ...) of all observables.
+
+    Args:
+        operators: the K observables.
+        swept: the observables of `differentiated`, int (D,).
+        array: (b, D, ...), the values or gradients of these observables.
+        total: the sum of the values or gradients of a row, if the values of a row add up to 1.
+    """
+    if len(swept) == len(operators):
+        return array
+    complete = np.zeros((len(array), len(operators), *array.shape[2:]))
+    complete[:, swept] = array
+    not_zero = operators.not_zero
+    last = len(operators) - 1 if not_zero is None else int(not_zero[-1]) if len(not_zero) else -1
+    if operators.sum_to_one and last != swept[-1]:
+        complete[:, last] = total - array.sum(axis=1)
+    return complete
+
+
 def pull_back(
     compiled: CompiledCircuit,
     values: np.ndarray,

@@ -15,8 +15,14 @@ from qiskit_fused.common.forks import cached_property
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import Watch
-from qiskit_fused.engines.request import NO_STATES, BoundaryStates, GradientRequest, Request, all_pairs
-from qiskit_fused.execution.derivatives import check_derivatives, pull_back, pull_back_zero
+from qiskit_fused.engines.request import NO_STATES, BoundaryStates, GradientRequest, Request, all_pairs, pairs_of
+from qiskit_fused.execution.derivatives import (
+    check_derivatives,
+    completed,
+    differentiated,
+    pull_back,
+    pull_back_zero,
+)
 from qiskit_fused.execution.devices import choose_device, engine_for
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
@@ -143,25 +149,23 @@ class RowFunction:
         """Evaluate a block of rows in this process."""
         request = self._request(batch)
         evaluation = evaluate(self.options, self.compiled, self.operators, request, watch=watch)
-        values = evaluation.values.reshape(batch.num_rows, self._num_evaluated(batch))
+        values = evaluation.values.reshape(batch.num_rows, len(self._evaluated(batch)))
         if request.gradient is None:
             return Vjp(values)
         if request.is_on_device:
             inputs, weights = self._gradients_on_device(batch, request, evaluation)
         else:
             inputs, weights = self._gradients(batch, request, evaluation)
-        if values.shape[1] < len(self.operators):
-            values, inputs, weights = _with_last(values, 1), _with_last(inputs, 0), _with_last(weights, 0)
+        if batch.jacobian:
+            values, inputs, weights = (
+                completed(self.operators, self._evaluated(batch), array, total)
+                for array, total in ((values, 1), (inputs, 0), (weights, 0))
+            )
         return Vjp(values, inputs if batch.input_gradients else None, weights, evaluation.state_gradients)
 
-    def _num_evaluated(self, batch: RowBatch) -> int:
-        """Return the number of observables that are evaluated.
-
-        A Jacobian takes one backward sweep for each observable. If the values of a row add up to 1, the last value and
-        its gradient follow from the others.
-        """
-        count = len(self.operators)
-        return count - 1 if batch.jacobian and count > 1 and self.operators.sum_to_one else count
+    def _evaluated(self, batch: RowBatch) -> np.ndarray:
+        """Return the observables that the engine evaluates: for a Jacobian, fewer than all, see `differentiated`."""
+        return differentiated(self.operators) if batch.jacobian else np.arange(len(self.operators), dtype=np.int32)
 
     def _request(self, batch: RowBatch) -> Request:
         """Return the request of a block of rows."""
@@ -181,7 +185,7 @@ class RowFunction:
             needs_inputs = batch.jacobian or batch.input_gradients
             unused = None if needs_inputs else columns.unused_without_input_gradients
             gradient = GradientRequest(cotangents, False, columns.shared, unused, of_states)
-        pairs = all_pairs(num_rows, self._num_evaluated(batch))
+        pairs = pairs_of(num_rows, self._evaluated(batch))
         return Request(values, pairs, gradient, boundary, self.options.dtype, may_vary=columns.depend_on_inputs)
 
     def _gradients(self, batch: RowBatch, request: Request, evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
@@ -205,12 +209,11 @@ class RowFunction:
                     self.operators,
                 )
         requested = [columns.inputs] * batch.input_gradients + [columns.weights] * batch.weight_gradients
-        per_row = len(gradients) // max(num_rows, 1)
+        per_row = len(self._evaluated(batch)) if batch.jacobian else 1
         shaped = gradients.reshape(num_rows, per_row, values.shape[1])
         check_derivatives(self.compiled, values, shaped, np.concatenate([np.zeros(0, np.intp), *requested]))
         inputs, weights = columns.index
         if batch.jacobian:
-            shaped = gradients.reshape(num_rows, self._num_evaluated(batch), values.shape[1])
             return shaped[:, :, inputs], shaped[:, :, weights]
         return gradients[:, inputs], gradients[:, weights].sum(axis=0)
 
@@ -263,11 +266,6 @@ def _evaluate_portion(
     """Evaluate a portion of the rows, on a worker."""
     function = RowFunction(compiled, operators, options, ParameterColumns(compiled.program, *columns))
     return function.evaluate(batch, lambda done, total: cancelled.is_set())
-
-
-def _with_last(array: np.ndarray, total: float) -> np.ndarray:
-    """Return an array (b, K - 1, ...) with a last entry for each row, such that the K entries add up to ``total``."""
-    return np.concatenate([array, total - array.sum(axis=1, keepdims=True)], axis=1)
 
 
 def _as_slice(columns: np.ndarray) -> Any:

@@ -131,6 +131,11 @@ class Observables:
         return False
 
     @property
+    def not_zero(self) -> np.ndarray | None:
+        """Int (R,), ascending, the observables that are not the operator 0; None: all observables."""
+        return None
+
+    @property
     def num_terms(self) -> int:
         """T, the number of terms of all observables, before equal terms are merged."""
         return len(self.coefficients)

@@ -63,6 +63,14 @@ class Outcomes(Observables):
         return self.table is None or bool((self.table != DROPPED).all())
 
     @cached_property
+    def not_zero(self) -> np.ndarray | None:
+        """Int (R,), ascending, the outcomes that some bitstring has; None: all outcomes."""
+        if self.table is None:
+            return None
+        outcomes = np.unique(self.table[self.table != DROPPED])
+        return outcomes if len(outcomes) < self.num_observables else None
+
+    @cached_property
     def structure(self) -> bytes:
         """A SHA-256 digest of the measured qubits and of the table."""
         table = b"" if self.table is None else self.table.tobytes()

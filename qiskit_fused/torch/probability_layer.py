@@ -22,10 +22,11 @@ class FusedProbabilityLayer(BaseLayer):
 
         ``p_k(x, w) = sum over all z with interpret(z) = k of P(z)``,
 
-    where z is the integer of the classical bits of the circuit, the first bit the least significant, and P(z) its
-    probability after the circuit: the sum of ``|psi_y|^2`` over all bitstrings y of the measured qubits that give z. A
-    circuit without classical bits is measured on all qubits. A classical bit that nothing is measured into is 0. A
-    backward pass computes the vector-Jacobian products of the inputs and weights, as a `FusedLayer` does, and there are
+    where z is the integer of a measurement, and P(z) its probability after the circuit: the sum of ``|psi_y|^2`` over
+    all bitstrings y of the measured qubits that give z. The bits of z are the register ``meas``, which ``measure_all``
+    adds, or all classical registers if there is no such register, the first bit the least significant. A circuit
+    without classical bits is measured on all qubits. A classical bit that nothing is measured into is 0. A backward
+    pass computes the vector-Jacobian products of the inputs and weights, as a `FusedLayer` does, and there are
     no second derivatives. These are the outputs of a ``SamplerQNN`` with an exact sampler.
 
     The ``weight``, number formats, devices, and the gradients of inputs and initial states are as in `FusedLayer`. The
@@ -63,8 +64,7 @@ class FusedProbabilityLayer(BaseLayer):
         interpret: a function of the integer z that returns the index k, an int, or a tuple of ints if there are several
             dimensions. It is called once for each z that can occur. None: the index is z.
         output_shape: the shape of the outcomes, an int or a tuple of ints; needed with ``interpret``, and refused
-            without it. Without ``interpret`` it is ``(2^c,)`` for c classical bits, or c qubits if there are no
-            classical bits.
+            without it. Without ``interpret`` it is ``(2^c,)`` for the c bits of z.
         options: `FusedOptions`, which decide the number format too, or a mapping; copied.
         keywords: single options, which override ``options``.
 
