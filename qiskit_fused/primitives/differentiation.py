@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluates values and gradients of checked batches, for `FusedEstimatorGradient` and `Objective`."""
+"""Evaluates values and gradients of checked batches, for the gradients and for `Objective`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from qiskit.providers import Options
-from qiskit_machine_learning.gradients import DerivativeType, EstimatorGradientResult
+from qiskit_machine_learning.gradients import DerivativeType, EstimatorGradientResult, SamplerGradientResult
 
 from qiskit_fused.common.row_blocks import take_rows
 from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.engines.request import NO_STATES, BoundaryStates, GradientRequest, Request, all_pairs
-from qiskit_fused.execution.derivatives import check_derivatives, pull_back
+from qiskit_fused.engines.request import NO_STATES, BoundaryStates, GradientRequest, Request, pairs_of
+from qiskit_fused.execution.derivatives import check_derivatives, completed, differentiated, pull_back
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.initial_states import check_states
 from qiskit_fused.execution.progress import Part, Progress
@@ -50,18 +50,20 @@ def differentiate_rows(
     if initial_states is not None:
         values, states = _same_number(values, check_states(initial_states, compiled.num_qubits))
         boundary, encodes = BoundaryStates(states, on_circuit_qubits=True), False
-    pairs = all_pairs(len(values), operators.num_observables)
+    swept = differentiated(operators)
+    pairs = pairs_of(len(values), swept)
     gradient = GradientRequest(of_initial_states=encodes)
     request = Request(values, pairs, gradient, boundary, options.dtype)
     imaginary = _IMAGINARY_PARTS[derivative_type.name]
     parts = (Part.of(compiled, request.num_rows, request.num_pairs) for _ in imaginary)
     with Progress(options.progress, parts) as progress:
         evs, gradients = _differentiate(options, imaginary, compiled, operators, request, progress)
-    gradients = gradients.reshape(len(values), operators.num_observables, len(compiled.parameters))
+    shape = len(values), len(swept)
+    evs, gradients = evs.reshape(shape), gradients.reshape(*shape, len(compiled.parameters))
     check_derivatives(compiled, values, gradients, columns)
     if columns is not None:
         gradients = gradients[:, :, columns]
-    return evs.reshape(len(values), operators.num_observables), gradients
+    return completed(operators, swept, evs, 1), completed(operators, swept, gradients, 0)
 
 
 def _same_number(values: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,24 +93,10 @@ def run_batches(
     gradients: list[Any] = [None] * count
     metadata: list[Any] = [None] * count
     imaginary = _IMAGINARY_PARTS[derivative_type.name]
-    for batch in batches:
-        if batch.error is not None:
-            raise batch.error
-    parts = (
-        Part.of(batch.compiled, len(batch.values), len(batch.pairs.row))
-        for batch in batches
-        for _ in imaginary
-        if batch.compiled is not None
-    )
-    with Progress(options.progress, parts) as progress:
+    with _progress_of(batches, options, len(imaginary)) as progress:
         for batch in batches:
-            assert batch.compiled is not None and batch.operators is not None
-            with renumbered(batch.request_of):
-                gradient = GradientRequest(of_initial_states=True)
-                request = Request(batch.values, batch.pairs, gradient, dtype=options.dtype)
-                _, pair_gradients = _differentiate(
-                    options, imaginary, batch.compiled, batch.operators, request, progress, metrics
-                )
+            pair_gradients = _differentiate_batch(batch, options, imaginary, progress, metrics)
+            assert batch.compiled is not None
             for parameters, columns, requests in batch.subsets:
                 pairs = batch.back[requests]
                 part = take_rows(pair_gradients, pairs)
@@ -124,6 +112,59 @@ def run_batches(
                     gradients[position] = gradient
                     metadata[position] = {"parameters": parameters}
     return EstimatorGradientResult(gradients=gradients, metadata=metadata, options=result_options), metrics
+
+
+def run_sampler_batches(
+    batches: list[Batch], count: int, options: FusedOptions, result_options: Options
+) -> tuple[SamplerGradientResult, dict[str, Any]]:
+    """Evaluate all requests of a job of a sampler gradient; return its result and metrics as `run_batches` does."""
+    metrics: dict[str, Any] = {}
+    gradients: list[Any] = [None] * count
+    metadata: list[Any] = [None] * count
+    with _progress_of(batches, options) as progress:
+        for batch in batches:
+            pair_gradients = _differentiate_batch(batch, options, (False,), progress, metrics)
+            assert batch.compiled is not None
+            by_row = pair_gradients.reshape(len(batch.values), len(batch.integers), -1)
+            for parameters, columns, rows in batch.subsets:
+                part = by_row[rows]
+                with renumbered(batch.index[rows].item):
+                    check_derivatives(batch.compiled, batch.values, part, columns, rows)
+                if columns is not None:
+                    part = part[:, :, columns]
+                for position, of_row in zip(batch.index[rows].tolist(), part.transpose(0, 2, 1).tolist()):
+                    gradients[position] = [dict(zip(batch.integers, numbers)) for numbers in of_row]
+                    metadata[position] = [{"parameters": parameters}]
+    return SamplerGradientResult(gradients=gradients, metadata=metadata, options=result_options), metrics
+
+
+def _progress_of(batches: list[Batch], options: FusedOptions, num_parts: int = 1) -> Progress:
+    """Return the progress of batches, with ``num_parts`` evaluations for each. Raise the error of the first circuit."""
+    for batch in batches:
+        if batch.error is not None:
+            raise batch.error
+    parts = (
+        Part.of(batch.compiled, len(batch.values), len(batch.pairs.row))
+        for batch in batches
+        for _ in range(num_parts)
+        if batch.compiled is not None
+    )
+    return Progress(options.progress, parts)
+
+
+def _differentiate_batch(
+    batch: Batch,
+    options: FusedOptions,
+    imaginary_parts: tuple[bool, ...],
+    progress: Progress,
+    metrics: dict[str, Any],
+) -> np.ndarray:
+    """Return the gradients (N, P) of the pairs of a batch."""
+    assert batch.compiled is not None and batch.operators is not None
+    with renumbered(batch.request_of):
+        gradient = GradientRequest(of_initial_states=True)
+        request = Request(batch.values, batch.pairs, gradient, dtype=options.dtype)
+        return _differentiate(options, imaginary_parts, batch.compiled, batch.operators, request, progress, metrics)[1]
 
 
 def _differentiate(

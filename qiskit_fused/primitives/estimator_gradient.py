@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,28 +14,21 @@ from qiskit.providers import Options
 from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeType
 
 from qiskit_fused.common.display import arguments_text
-from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
+from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
-from qiskit_fused.engines.cpu.work_beside import WorkBeside
 from qiskit_fused.execution.arguments import ordered_rows
-from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
-from qiskit_fused.options.gradient_options import GradientOptions, split_options
 from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.differentiation import differentiate_rows, run_batches
 from qiskit_fused.primitives.estimator import FusedEstimator
+from qiskit_fused.primitives.fused_gradient import FusedGradient, check_primitive
 from qiskit_fused.primitives.gradient_requests import make_batches
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.objective import Objective
 
-# A circuit is compared with its compiled form beside the sweeps if the comparison takes longer than the start of a
-# thread does, about 0.1 ms, and if a processor is idle: from 14 qubits on, all threads share a row.
-_FEWEST_GATES = 400
-_MOST_QUBITS = 13
 
-
-class FusedEstimatorGradient(BaseEstimatorGradient):
+class FusedEstimatorGradient(FusedGradient, BaseEstimatorGradient):
     """Exact gradients of expectation values with respect to all parameters, by adjoint sweeps.
 
     For ``psi = U(theta)|0>`` and an observable O, a gradient computes ``dE/dtheta_p = 2 Re <psi|O|dpsi/dtheta_p>`` of
@@ -89,28 +80,12 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         pass_manager: Any = None,
         **keywords: Unpack[FusedOptionsDict],
     ):
-        if estimator is not None and (isinstance(estimator, type) or not hasattr(estimator, "run")):
-            given_type = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
-            raise TypeError(
-                f"estimator must be an estimator or None, not {given_type}; options go into options=... or keywords."
-            )
-        changes: dict[str, Any] = {**keywords}
-        result_options: dict[str, Any] = {}
-        base = estimator._options if isinstance(estimator, FusedEstimator) else None
-        has_own_options = base is None or isinstance(options, FusedOptions)
-        if isinstance(options, FusedOptions):
-            base = options
-        elif options is not None:
-            entries, result_options = split_options(options if isinstance(options, Mapping) else options.__dict__)
-            changes = entries | changes
-        # Without options of its own, a gradient uses the options of its estimator, also after later changes of them.
-        self._own_options: FusedOptions | None = None
-        if has_own_options or changes:
-            self._own_options = FusedOptions.coerce(base, **changes)
-            check_device(self._own_options)
+        check_primitive(estimator, "estimator")
+        fused = estimator if isinstance(estimator, FusedEstimator) else None
+        result_options = self._take_options(fused, options, keywords)
         super().__init__(
             estimator,
-            options=Options(**result_options),
+            options=result_options,
             derivative_type=derivative_type,
             pass_manager=pass_manager,
         )
@@ -120,46 +95,6 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         if self._derivative_type.name != "REAL":
             changed["derivative_type"] = self._derivative_type
         return f"FusedEstimatorGradient({arguments_text(changed)})"
-
-    @property
-    def fused_options(self) -> FusedOptions:
-        """The options of the engine, which are the gradient's own options if it has any, else the estimator's."""
-        if self._own_options is not None:
-            return self._own_options
-        assert isinstance(self._estimator, FusedEstimator)
-        return self._estimator._options
-
-    @property
-    def options(self) -> GradientOptions:
-        """The options of the engine, and all other options. ``gradient.options.dtype = "complex64"`` changes one.
-
-        A gradient that used the options of its estimator has its own options from the first change on, and the
-        estimator keeps its options.
-        """
-        return GradientOptions(self._default_options, lambda: self.fused_options, self.update_default_options)
-
-    def update_default_options(self, **options: Any) -> None:
-        """Change options by name. Names that are no options of the engine are kept for ``result.options``.
-
-        Raises:
-            TypeError: for a name that looks like a mistyped option.
-            ValueError: for a bad value of an option. No option is changed then.
-            RuntimeError: for a device that cannot be used.
-        """
-        changes, result_options = split_options(options)
-        changed = self._with_options(changes)
-        self._default_options.update_options(**result_options)
-        if changes:
-            self._own_options = changed
-
-    def _with_options(self, changes: Mapping[str, Any]) -> FusedOptions:
-        """Return a copy of the engine's options with some options changed and checked."""
-        changed = copy(self.fused_options)
-        for name, value in changes.items():
-            setattr(changed, name, value)
-        if changes:
-            check_device(changed)
-        return changed
 
     @BaseEstimatorGradient.derivative_type.setter
     def derivative_type(self, derivative_type: DerivativeType) -> None:
@@ -223,27 +158,7 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
         if parameters is not None and not isinstance(parameters, Parameter):
             parameters = list(parameters)
         arguments = observables, parameter_values, initial_states
-        compiled = None if isinstance(circuit, CompiledCircuit) else self._compared_beside_sweeps(circuit)
-        if compiled is None:
-            return self._value_and_gradient(COMPILED.get(circuit), arguments, parameters)
-        with WorkBeside(partial(compiled.describes, circuit)) as comparison:
-            try:
-                results = self._value_and_gradient(compiled, arguments, parameters)
-            except Exception:
-                if comparison.result():
-                    raise  # else the error may come from the circuit as it was before
-            else:
-                if comparison.result():
-                    return results
-        return self._value_and_gradient(COMPILED.get(circuit), arguments, parameters)
-
-    def _compared_beside_sweeps(self, circuit: QuantumCircuit) -> CompiledCircuit | None:
-        """Return the compiled form of a circuit that is to be compared with it while the engine sweeps, or None."""
-        compiled = COMPILED.candidate(circuit)
-        if compiled is None or compiled.num_instructions < _FEWEST_GATES or compiled.num_qubits > _MOST_QUBITS:
-            return None
-        # A progress bar cannot begin again if the circuit has changed.
-        return compiled if self.fused_options.progress is False else None
+        return self._evaluate(circuit, lambda compiled: self._value_and_gradient(compiled, arguments, parameters))
 
     def _value_and_gradient(
         self,
@@ -331,10 +246,8 @@ class FusedEstimatorGradient(BaseEstimatorGradient):
             ValueError: for arguments that do not fit together, values that are not finite, or a bad value of an option.
                 An error that occurs later is raised by ``job.result()``.
         """
-        engine_options = self._with_options(split_options(options)[0])
+        engine_options, result_options = self._job_options(options)
         batches, count = make_batches(circuits, observables, parameter_values, parameters)
-        result_options = copy(self._default_options)
-        result_options.update_options(**options)
         job = FusedJob(run_batches, batches, count, engine_options, self._derivative_type, result_options)
         job.submit()
         return job

@@ -19,6 +19,7 @@ from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit, check_circuit
 from qiskit_fused.compilation.observable_errors import wrong_width
 from qiskit_fused.compilation.observables import as_list, coerce_observables, or_all_z, stack_observables
+from qiskit_fused.compilation.outcome_tables import find_integers
 from qiskit_fused.engines.request import Pairs, all_pairs
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.finite_values import check_finite
@@ -35,10 +36,11 @@ class Batch:
         error: the error of compiling the circuit, or None.
         parameters: the P parameters of the circuit.
         subsets: (parameters, their columns or None for all, requests): the requests with the same list of parameters.
-        operators: the distinct observables.
+        operators: the distinct observables, or the outcomes of a measurement.
+        integers: the integer of each outcome of a measurement.
         values: float64 (rows, P). Equal rows are kept once, if there are several observables.
-        pairs: the distinct pairs of a row and an observable, sorted by row.
-        back: for each request the index of its pair.
+        pairs: the distinct pairs of a row and an observable, sorted by row; of outcomes, all pairs.
+        back: for each request the index of its pair; of outcomes, the index of its row.
     """
 
     def __init__(self, circuit: QuantumCircuit | CompiledCircuit, index: np.ndarray):
@@ -53,13 +55,15 @@ class Batch:
         self.parameters = tuple(circuit.parameters) if self.compiled is None else self.compiled.parameters
         self.subsets: list[tuple[Any, np.ndarray | None, np.ndarray]] = []
         self.operators: Observables | None = None
+        self.integers: list[int] = []
         self.values = np.zeros((0, 0))
         self.pairs: Pairs = all_pairs(0, 0)
         self.back: np.ndarray = index
 
     def request_of(self, row: int) -> int:
         """Return the first request that has a row of ``values``, for errors."""
-        return int(self.index[np.flatnonzero(self.pairs.row[self.back] == row)[0]])
+        rows = self.back if self.integers else self.pairs.row[self.back]
+        return int(self.index[np.flatnonzero(rows == row)[0]])
 
 
 def make_batches(circuits: Any, observables: Any, parameter_values: Any, parameters: Any) -> tuple[list[Batch], int]:
@@ -70,6 +74,34 @@ def make_batches(circuits: Any, observables: Any, parameter_values: Any, paramet
     Returns:
         The batches, and the number of requests.
     """
+    batches, count = _make_batches(circuits, parameter_values)
+    observables = _list_of_observables(observables, count)
+    if count != len(observables):
+        raise ValueError(
+            f"The number of circuits ({count}) does not match the number of observables ({len(observables)})."
+        )
+    for batch in batches:
+        _take_observables(batch, observables)
+    _take_all_parameters(batches, parameters, count)
+    return batches, count
+
+
+def make_sampler_batches(circuits: Any, parameter_values: Any, parameters: Any) -> tuple[list[Batch], int]:
+    """Do what `make_batches` does for a sampler gradient: each row has all outcomes of its circuit.
+
+    Returns:
+        The batches, and the number of requests.
+    """
+    batches, count = _make_batches(circuits, parameter_values)
+    for batch in batches:
+        batch.operators, batch.integers = find_integers(batch.circuit)
+        batch.pairs, batch.back = all_pairs(len(batch.index), len(batch.integers)), np.arange(len(batch.index))
+    _take_all_parameters(batches, parameters, count)
+    return batches, count
+
+
+def _make_batches(circuits: Any, parameter_values: Any) -> tuple[list[Batch], int]:
+    """Group requests by circuit, with their rows of values. Return the batches and the number of requests."""
     if isinstance(circuits, str) or not isinstance(circuits, (Sequence, np.ndarray)):
         circuits = (circuits,)
     groups = _by_identity(circuits)
@@ -77,9 +109,6 @@ def make_batches(circuits: Any, observables: Any, parameter_values: Any, paramet
         check_circuit(circuits[group[0]])
     count = len(circuits)
     parameter_values = _list_of_values(parameter_values, count)
-    observables = _list_of_observables(observables, count)
-    if isinstance(parameters, Parameter):
-        parameters = [[parameters]]
     if count != len(parameter_values):
         raise ValueError(
             f"The number of circuits ({count}) does not match the number of parameter value sets "
@@ -88,19 +117,6 @@ def make_batches(circuits: Any, observables: Any, parameter_values: Any, paramet
     batches = [Batch(circuits[group[0]], group) for group in groups]
     for batch in batches:
         _take_values(batch, parameter_values)
-    if count != len(observables):
-        raise ValueError(
-            f"The number of circuits ({count}) does not match the number of observables ({len(observables)})."
-        )
-    for batch in batches:
-        _take_observables(batch, observables)
-    if parameters is not None and count != len(parameters):
-        raise ValueError(
-            f"The number of circuits ({count}) does not match the number of the list of specified parameters "
-            f"({len(parameters)})."
-        )
-    for batch in batches:
-        _take_parameters(batch, parameters)
     return batches, count
 
 
@@ -210,6 +226,19 @@ def _distinct_rows(values: np.ndarray, number: np.ndarray, num_observables: int)
     first: dict[bytes, int] = {}
     row = np.array([first.setdefault(values_of_row.tobytes(), len(first)) for values_of_row in values])
     return row, values[np.unique(row, return_index=True)[1]]
+
+
+def _take_all_parameters(batches: list[Batch], parameters: Any, count: int) -> None:
+    """Set the subsets of all batches, checked."""
+    if isinstance(parameters, Parameter):
+        parameters = [[parameters]]
+    if parameters is not None and count != len(parameters):
+        raise ValueError(
+            f"The number of circuits ({count}) does not match the number of the list of specified parameters "
+            f"({len(parameters)})."
+        )
+    for batch in batches:
+        _take_parameters(batch, parameters)
 
 
 def _take_parameters(batch: Batch, parameters: Any) -> None:

@@ -114,7 +114,7 @@ class FusedSampler(BaseSamplerV2):
 
     @property
     def default_shots(self) -> int | None:
-        """The number of shots where neither a PUB nor `run` gives one; None: exact probabilities."""
+        """The number of shots where neither a PUB nor `run` gives one, or None for exact probabilities."""
         return self._default_shots
 
     @property
