@@ -13,11 +13,13 @@ from qiskit_fused.inspection.plan import Plan, fuse
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.accelerate import accelerate
 from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
+from qiskit_fused.machine_learning.sampler_qnn import FusedSamplerQNN
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.sampler import FusedSampler
+from qiskit_fused.primitives.sampler_gradient import FusedSamplerGradient
 
 __all__ = [
     "CompiledCircuit",
@@ -27,6 +29,8 @@ __all__ = [
     "FusedJob",
     "FusedOptions",
     "FusedSampler",
+    "FusedSamplerGradient",
+    "FusedSamplerQNN",
     "Plan",
     "UnsupportedInstruction",
     "__version__",

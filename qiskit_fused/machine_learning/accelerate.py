@@ -4,23 +4,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Literal, TypeVar
 
 from qiskit.circuit import QuantumCircuit
-from qiskit.primitives import BaseEstimatorV2, StatevectorEstimator
+from qiskit.primitives import BaseEstimatorV2, StatevectorEstimator, StatevectorSampler
 from qiskit_machine_learning.gradients import DerivativeType
 from qiskit_machine_learning.kernels import BaseKernel
 from qiskit_machine_learning.neural_networks import EstimatorQNN, NeuralNetwork, SamplerQNN
-from qiskit_machine_learning.primitives import QMLEstimator
+from qiskit_machine_learning.primitives import QMLEstimator, QMLSampler
 
 from qiskit_fused.compilation.circuits import COMPILED
 from qiskit_fused.compilation.observables import as_list
+from qiskit_fused.compilation.outcome_tables import measured_bits
 from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN, make_function
+from qiskit_fused.machine_learning.fused_network import FusedNetwork
+from qiskit_fused.machine_learning.sampler_qnn import FusedSamplerQNN, identity
 from qiskit_fused.options.fused_options import FusedOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
+from qiskit_fused.primitives.sampler import FusedSampler
+from qiskit_fused.primitives.sampler_gradient import FusedSamplerGradient
 
 _Model = TypeVar("_Model")
 
@@ -30,23 +35,33 @@ _Model = TypeVar("_Model")
 _INNER_MODELS = ("neural_network", "_model", "estimator", "best_estimator_", "solver")
 
 
+_UPSTREAMS_IDENTITY = "SamplerQNN.set_interpret.<locals>.<lambda>"  # which cannot be pickled
+
+# Options that only estimators read. ``default_shots`` decides for samplers.
+_OPTIONS_OF_ESTIMATORS = ("precision_mode", "default_precision")
+
+
 @checks_keywords()
-def accelerate(model: _Model, **options: Unpack[FusedOptionsDict]) -> _Model:
+def accelerate(
+    model: _Model, *, default_shots: int | Literal["keep"] | None = "keep", **options: Unpack[FusedOptionsDict]
+) -> _Model:
     """Switch a model over to fused sweeps, in place, and return it: same weights, same outputs, same exact gradients.
 
     For example, ``accelerate(model, dtype="complex64").fit(x, y)`` trains a model in complex64. An ``EstimatorQNN``
-    becomes a `FusedEstimatorQNN`. A ``TorchConnector`` becomes a connector whose backward pass is a vector-Jacobian
-    product. A subclass of these may have methods of its own, so only its estimator and its gradient are replaced. An
-    algorithm such as ``VQE`` gets a `FusedEstimator` and a `FusedEstimatorGradient`, even if it had no gradient. Any
-    other gradient, such as a ``SPSAEstimatorGradient``, is replaced by the exact one. If an error is raised, the model
-    has not changed.
+    becomes a `FusedEstimatorQNN`, and a ``SamplerQNN`` a `FusedSamplerQNN`. A ``TorchConnector`` becomes a connector
+    whose backward pass is a vector-Jacobian product, unless its outputs are sparse. A subclass of these may have
+    methods of its own, so only its primitive and its gradient are replaced. An algorithm such as ``VQE`` gets a
+    `FusedEstimator` and a `FusedEstimatorGradient`, even if it had no gradient. Any other gradient, such as a
+    ``SPSAEstimatorGradient``, is replaced by the exact one. If an error is raised, the model has not changed.
 
-    An exact ``QMLEstimator``, the default of ``EstimatorQNN``, is replaced by an exact `FusedEstimator`. A
-    ``StatevectorEstimator`` is replaced by an estimator that adds the same noise, or by an exact one with
-    ``precision_mode="exact"``. Gradients never have noise.
+    An exact ``QMLEstimator`` or ``QMLSampler``, the defaults of the networks, is replaced by an exact `FusedEstimator`
+    or `FusedSampler`. A ``StatevectorEstimator`` is replaced by an estimator that adds the same noise, or by an exact
+    one with ``precision_mode="exact"``. A ``StatevectorSampler`` is replaced by a sampler with as many shots and the
+    same seed, or by an exact one with ``default_shots=None``. Gradients never have noise.
 
-    A network keeps its outputs. ``EstimatorQNN`` splits a string such as ``"ZZZ"`` into letters, and cannot run them as
-    observables; here, the string becomes one output.
+    A network keeps its outputs, except where upstream's outputs are wrong. ``EstimatorQNN`` splits a string such as
+    ``"ZZZ"`` into letters, and cannot run them as observables; here, the string becomes one output. `FusedSamplerQNN`
+    lists the outputs of ``SamplerQNN`` that are wrong.
 
     >>> from qiskit.circuit.library import real_amplitudes
     >>> circuit = real_amplitudes(2, reps=1)
@@ -55,24 +70,31 @@ def accelerate(model: _Model, **options: Unpack[FusedOptionsDict]) -> _Model:
     FusedEstimatorQNN(2 qubits, 0 inputs, 4 weights, 1 output)
 
     Args:
-        model: an ``EstimatorQNN``; a model with an ``EstimatorQNN`` inside, such as a ``NeuralNetworkClassifier``,
-            ``NeuralNetworkRegressor`` or ``VQR``, an ``EffectiveDimension``, a ``Pipeline`` or ``GridSearchCV`` of
-            scikit-learn; a ``TorchConnector``, or a torch module with some of them in it; an algorithm with an
-            estimator, such as ``VQE``, ``AdaptVQE`` and ``VQD``.
-        options: options of the estimator, see `FusedOptions`.
+        model: an ``EstimatorQNN`` or ``SamplerQNN``; a model with one of them inside, such as a
+            ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor``, ``VQC`` or ``VQR``, an ``EffectiveDimension``, a
+            ``Pipeline`` or ``GridSearchCV`` of scikit-learn; a ``TorchConnector``, or a torch module with some of them
+            in it; an algorithm with an estimator, such as ``VQE``, ``AdaptVQE`` and ``VQD``.
+        default_shots: number of shots of samplers. None is exact probabilities, and "keep" is the number that the
+            sampler has.
+        options: options of the primitives, see `FusedOptions`.
 
     Returns:
         The same object as ``model``.
 
     Raises:
-        TypeError: for another model, for ``SamplerQNN``, ``VQC`` and quantum kernels, for an unknown option, and for an
-            estimator that is not one of Qiskit's exact simulators, unless ``precision_mode`` is among the options.
+        TypeError: for another model, for quantum kernels, for an unknown option, for an option of estimators or
+            samplers if the model has none; for an estimator that is not one of Qiskit's exact simulators, unless
+            ``precision_mode`` is among the options; and for a sampler that is not one of them, unless ``default_shots``
+            is given.
+        ValueError: for a bad value of an option, or a ``SamplerQNN`` whose circuit has classical bits into which
+            nothing is measured.
         UnsupportedInstruction: if the circuit has an instruction that the engines cannot run.
     """
     parts = {id(part): part for part in _find_parts(model, frozenset())}
     if not parts:
         raise _nothing_found(model)
-    switches = [_prepare(part, {**options}) for part in parts.values()]
+    _check_options(parts.values(), default_shots, options)
+    switches = [_prepare(part, default_shots, {**options}) for part in parts.values()]
     for switch in switches:
         switch()
     return model
@@ -119,29 +141,46 @@ def _nothing_found(model: Any) -> TypeError:
         return TypeError(f"accelerate found no TorchConnector in the {name}.")
     if isinstance(model, BaseKernel) or isinstance(getattr(model, "quantum_kernel", None), BaseKernel):
         return TypeError(
-            f"accelerate takes models of expectation values, not {name}: quantum kernels are built on samplers or on "
-            "statevectors, see the page on limits. A fidelity is also the expectation value of the projector '00...0' "
-            "after one feature map and the inverse of another, which FusedEstimator gives exactly."
+            f"accelerate takes networks and algorithms with estimators, not {name}; a FidelityQuantumKernel runs on a "
+            "FusedSampler: fidelity=ComputeUncompute(FusedSampler(default_shots=None))."
         )
-    return TypeError(
-        f"accelerate takes an EstimatorQNN, or a model made of one, not {name}; a network of expectation values, "
-        "EstimatorQNN(circuit=..., observables=...), can be accelerated."
-    )
+    return TypeError(f"accelerate takes an EstimatorQNN, a SamplerQNN, or a model made of one, not {name}.")
 
 
-def _prepare(part: Any, options: dict[str, Any]) -> Callable[[], None]:
+def _check_options(parts: Collection[Any], default_shots: Any, options: Mapping[str, Any]) -> None:
+    """Raise a TypeError for options that no part of a model reads."""
+    if default_shots != "keep" and not any(isinstance(part, SamplerQNN) for part in parts):
+        raise TypeError(
+            "default_shots is given, and the model has no sampler; precision_mode and default_precision decide for "
+            "estimators."
+        )
+    of_estimators = [name for name in _OPTIONS_OF_ESTIMATORS if name in options]
+    if of_estimators and not any(hasattr(part, "estimator") for part in parts):
+        raise TypeError(
+            f"{of_estimators[0]} is given, and the model has no estimator; default_shots decides for samplers: None "
+            "is exact probabilities."
+        )
+
+
+def _prepare(part: Any, default_shots: Any, options: dict[str, Any]) -> Callable[[], None]:
     """Check a network, connector or algorithm, and return a function that switches it over and raises no error."""
     if _is_torch_module(part):
         return lambda: _switch_connector(part)
+    if isinstance(part, SamplerQNN):
+        return _prepare_sampler_network(part, default_shots, options)
     if isinstance(part, NeuralNetwork) and not isinstance(part, EstimatorQNN):
-        raise _refusal_of_network(part)
+        raise _nothing_found(part)
     estimator = _make_estimator(part.estimator, options)
     observables = None
     if isinstance(part, EstimatorQNN):
         observables = _outputs_of(part)
         make_function(part, observables, COMPILED.get(part._circuit), estimator.options)  # raises any error now
     has_gradient = hasattr(part, "gradient")
-    gradient = _make_gradient(part.gradient, estimator, options) if has_gradient else None
+    gradient = None
+    if has_gradient:
+        derivative_type = getattr(part.gradient, "derivative_type", DerivativeType.REAL)
+        primitives = part.estimator, estimator
+        gradient = _make_gradient(FusedEstimatorGradient, part.gradient, primitives, options, derivative_type)
     circuit = getattr(part, "ansatz", None)
     if has_gradient and isinstance(circuit, QuantumCircuit):
         COMPILED.get(circuit)  # raises any error now
@@ -158,6 +197,26 @@ def _prepare(part: Any, options: dict[str, Any]) -> Callable[[], None]:
     return switch
 
 
+def _prepare_sampler_network(network: SamplerQNN, default_shots: Any, options: dict[str, Any]) -> Callable[[], None]:
+    """Check a ``SamplerQNN``, and return a function that switches it over and raises no error.
+
+    ``interpret`` is not called now: the ``fit`` of a ``VQC`` gives the network another one.
+    """
+    sampler = _make_sampler(network.sampler, default_shots, options)
+    gradient = _make_gradient(FusedSamplerGradient, network.gradient, (network.sampler, sampler), options)
+    measured_bits(network._circuit)  # raises any error now
+    COMPILED.get(network._circuit)
+
+    def switch() -> None:
+        network.sampler, network.gradient = sampler, gradient
+        if type(network) is SamplerQNN:
+            network.__class__ = FusedSamplerQNN
+            if network._interpret.__qualname__ == _UPSTREAMS_IDENTITY:
+                network._interpret = identity
+
+    return switch
+
+
 def _outputs_of(network: EstimatorQNN) -> Any:
     """Return the observables of a network, with one output for each.
 
@@ -168,23 +227,24 @@ def _outputs_of(network: EstimatorQNN) -> Any:
     return observables if in_parts or isinstance(observables, Mapping) else as_list(observables)
 
 
-def _refusal_of_network(network: NeuralNetwork) -> TypeError:
-    name, cure = type(network).__name__, "a network of expectation values can be"
-    if isinstance(network, SamplerQNN):
-        cure = "the probabilities of a sampler are expectation values of the projectors '00', '01', ... as well"
-    return TypeError(
-        f"accelerate takes an EstimatorQNN, or a model made of one, not {name}; {cure}: "
-        "EstimatorQNN(circuit=..., observables=...)."
-    )
+def _make_gradient(
+    kind: Any, gradient: Any, primitives: tuple[Any, Any], options: dict[str, Any], *derivative_type: DerivativeType
+) -> Any:
+    """Return the gradient that replaces a model's gradient. Options override the options of a fused gradient.
 
-
-def _make_gradient(gradient: Any, estimator: FusedEstimator, options: dict[str, Any]) -> FusedEstimatorGradient:
-    """Return the gradient that replaces a model's gradient. Options override the options of a fused gradient."""
-    if isinstance(gradient, FusedEstimatorGradient) and not options:
+    Args:
+        kind: the class of the new gradient.
+        gradient: the model's gradient.
+        primitives: the model's primitive, and the primitive that replaces it.
+        options: options of the engine.
+        derivative_type: the derivative type of the new gradient, if its class has one.
+    """
+    old, new = primitives
+    is_fused = isinstance(gradient, kind)
+    if is_fused and not options and (new is old or gradient._primitive is not old):
         return gradient
-    gradient_options = gradient._own_options if isinstance(gradient, FusedEstimatorGradient) else None
-    kind = getattr(gradient, "derivative_type", DerivativeType.REAL)
-    return FusedEstimatorGradient(estimator, gradient_options, kind, **({} if gradient_options is None else options))
+    own_options = gradient._own_options if is_fused else None
+    return kind(new, own_options, *derivative_type, **({} if own_options is None else options))
 
 
 def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:
@@ -211,11 +271,48 @@ def _make_estimator(estimator: Any, options: dict[str, Any]) -> FusedEstimator:
     return FusedEstimator(**options)
 
 
+def _make_sampler(sampler: Any, default_shots: Any, options: dict[str, Any]) -> FusedSampler:
+    """Return the sampler that replaces a model's sampler. Options override the options of a fused sampler.
+
+    Args:
+        sampler: the model's sampler.
+        default_shots: number of shots; None is exact probabilities, "keep" the number that the sampler has.
+        options: options of the engine.
+
+    Raises:
+        TypeError: for a sampler that is not a simulator of Qiskit, if ``default_shots`` is "keep".
+    """
+    changes = dict(options)
+    if isinstance(sampler, FusedSampler):
+        if not options and default_shots in ("keep", sampler.default_shots):
+            return sampler
+        shots, changes["options"] = sampler.default_shots, sampler.options
+    elif type(sampler) is QMLSampler and sampler._exact_mode:
+        shots = None
+    elif type(sampler) in (QMLSampler, StatevectorSampler):
+        shots, changes = sampler.default_shots, {"seed": sampler.seed} | changes
+    elif default_shots == "keep":
+        kind = type(sampler)
+        raise TypeError(
+            "accelerate cannot tell whether the samples of this model have the noise of a device: its sampler, of "
+            f"{kind.__module__.partition('.')[0]}, is {kind.__name__}; default_shots=None replaces it by exact "
+            "probabilities, and default_shots=1024 by a sampler without noise that draws 1024 shots."
+        )
+    else:
+        shots = default_shots
+    return FusedSampler(default_shots=shots if default_shots == "keep" else default_shots, **changes)
+
+
 def _switch_connector(connector: Any) -> None:
     # These imports need torch; see `_find_parts`.
     from qiskit_machine_learning.connectors import TorchConnector
 
     from qiskit_fused.machine_learning.torch_connector import FusedTorchConnector
 
-    if type(connector) is TorchConnector and isinstance(connector.neural_network, FusedEstimatorQNN):
+    # A sparse connector has sparse cotangents, which a vector-Jacobian product does not take.
+    if (
+        type(connector) is TorchConnector
+        and isinstance(connector.neural_network, FusedNetwork)
+        and not connector._sparse
+    ):
         connector.__class__ = FusedTorchConnector

@@ -13,24 +13,25 @@ from qiskit_machine_learning.connectors import TorchConnector
 
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.execution.row_batches import Vjp
-from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
+from qiskit_fused.machine_learning.fused_network import FusedNetwork
 from qiskit_fused.torch.conversion import is_on_gpu
 from qiskit_fused.torch.evaluation import TensorRows, evaluate_on_gpu
 from qiskit_fused.torch.functions import apply
 
 
 class FusedTorchConnector(TorchConnector):
-    """A ``TorchConnector`` of a `FusedEstimatorQNN` whose backward pass is one vector-Jacobian product.
+    """A ``TorchConnector`` of a fused network whose backward pass is one vector-Jacobian product.
 
     For the outputs ``f_k(x_b, w)`` of samples b, the backward pass computes ``sum_bk g[b, k] df_k(x_b, w)/dw_j``, where
     g is the gradient of the loss with respect to the outputs: one adjoint sweep per sample, without the Jacobian.
-    `accelerate` makes it of a ``TorchConnector``.
+    `accelerate` makes it of a ``TorchConnector``. If the network is sparse, its outputs become dense tensors.
 
     Everything else is as in ``TorchConnector``: the parameter is ``weight``, outputs are float32, and gradients of the
     inputs exist only with the network's ``input_gradients``. The engine computes gradients in float64. There are no
     second derivatives. Tensors of a GPU on which the sweeps run stay there, as with `FusedLayer`.
 
     >>> from qiskit.circuit import Parameter, QuantumCircuit
+    >>> from qiskit_fused import FusedEstimatorQNN
     >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
     >>> _ = circuit.ry(x + w, 0)
     >>> qnn = FusedEstimatorQNN(circuit=circuit, input_params=[x], weight_params=[w])
@@ -40,7 +41,7 @@ class FusedTorchConnector(TorchConnector):
     -1.321
 
     Args:
-        neural_network: the `FusedEstimatorQNN`, with W weights.
+        neural_network: the `FusedEstimatorQNN` or `FusedSamplerQNN`, with W weights.
         initial_weights: real (W,); None is uniform in [-1, 1).
     """
 
@@ -49,7 +50,7 @@ class FusedTorchConnector(TorchConnector):
         return repr(self.neural_network)
 
     def forward(self, input_data: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the outputs of the network, float32 (..., K).
+        """Return the outputs of the network, float32 ``(..., *output_shape)``.
 
         Args:
             input_data: real (..., I), I the number of inputs of the network; None for a network without inputs.
@@ -65,7 +66,7 @@ class FusedTorchConnector(TorchConnector):
 
 class _NetworkFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: torch.Tensor, weights: torch.Tensor, network: FusedEstimatorQNN) -> torch.Tensor:
+    def forward(ctx: Any, inputs: torch.Tensor, weights: torch.Tensor, network: FusedNetwork) -> torch.Tensor:
         if inputs.shape[-1] != network.num_inputs:
             raise QiskitMachineLearningError(
                 f"Invalid input dimension! Received {inputs.shape} and expected input compatible to "
@@ -78,8 +79,9 @@ class _NetworkFunction(torch.autograd.Function):
             found = _evaluate_on_gpu(network._outputs, TensorRows(weights, inputs))
         if found is not None:
             values = found.values.float()
-            return values[0] if inputs.ndim == 1 else values.reshape(*inputs.shape[:-1], -1)
-        values = torch.as_tensor(network.forward(_array(inputs), _array(weights)), dtype=torch.float)
+            return values.reshape(*inputs.shape[:-1], *network.output_shape)
+        outputs = network.forward(_array(inputs), _array(weights))
+        values = torch.as_tensor(outputs.todense() if network.sparse else outputs, dtype=torch.float)
         return (values[0] if inputs.ndim == 1 else values).to(inputs.device)
 
     @staticmethod
@@ -96,7 +98,7 @@ class _NetworkGradients(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        network: FusedEstimatorQNN,
+        network: FusedNetwork,
         needed: tuple[bool, bool],
         cotangents: torch.Tensor,
         inputs: torch.Tensor,

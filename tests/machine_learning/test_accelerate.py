@@ -9,22 +9,23 @@ import pytest
 from numpy.testing import assert_allclose
 from qiskit.circuit import QuantumCircuit
 from qiskit.circuit.library import real_amplitudes, zz_feature_map
-from qiskit.primitives import BackendEstimatorV2, StatevectorEstimator
+from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2, StatevectorEstimator, StatevectorSampler
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit_algorithms import VQE, AdaptVQE, TrotterQRTE
 from qiskit_algorithms import optimizers as algorithms_optimizers
 from qiskit_machine_learning.algorithms import QSVC, VQC, VQR, NeuralNetworkClassifier, NeuralNetworkRegressor
-from qiskit_machine_learning.gradients import LinCombEstimatorGradient
+from qiskit_machine_learning.gradients import LinCombEstimatorGradient, SPSASamplerGradient
 from qiskit_machine_learning.kernels import FidelityQuantumKernel
 from qiskit_machine_learning.neural_networks import EffectiveDimension, EstimatorQNN, SamplerQNN
 from qiskit_machine_learning.optimizers import L_BFGS_B
-from qiskit_machine_learning.primitives import QMLEstimator
+from qiskit_machine_learning.primitives import QMLEstimator, QMLSampler
+from qiskit_machine_learning.state_fidelities import ComputeUncompute
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 
-from qiskit_fused import FusedEstimatorQNN, accelerate
+from qiskit_fused import FusedEstimatorQNN, FusedSampler, FusedSamplerGradient, FusedSamplerQNN, accelerate
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
@@ -38,7 +39,7 @@ def make_network(kind=EstimatorQNN, observables=OBSERVABLES, **keywords):
     features, ansatz = zz_feature_map(2, reps=1), real_amplitudes(2, reps=1)
     return kind(
         circuit=features.compose(ansatz),
-        observables=observables,
+        **({} if issubclass(kind, SamplerQNN) else {"observables": observables}),
         input_params=features.parameters,
         weight_params=ansatz.parameters,
         **keywords,
@@ -173,15 +174,10 @@ def test_subclasses_keep_their_methods():
     assert_allclose(network.forward(ROWS, WEIGHTS), expected, atol=1e-12)
 
 
-def test_samplers_and_other_models_are_refused():
-    circuit = QuantumCircuit(1)
-    with pytest.raises(TypeError, match=r"an EstimatorQNN, or a model made of one, not SamplerQNN; .*observables"):
-        accelerate(SamplerQNN(circuit=circuit))
-    with pytest.raises(TypeError, match="not SamplerQNN"):
-        accelerate(VQC(2))
-    with pytest.raises(TypeError, match="not QuantumCircuit"):
-        accelerate(circuit)
-    with pytest.raises(TypeError, match="unknown option 'dtyp'"):
+def test_other_models_are_refused():
+    with pytest.raises(TypeError, match="an EstimatorQNN, a SamplerQNN, or a model made of one, not QuantumCircuit"):
+        accelerate(QuantumCircuit(1))
+    with pytest.raises(TypeError, match=r"unknown option 'dtyp'; allowed: device, .* default_shots"):
         accelerate(make_network(), dtyp="complex64")
 
 
@@ -189,8 +185,15 @@ def test_samplers_and_other_models_are_refused():
     "make", [lambda kernel: kernel, lambda kernel: QSVC(quantum_kernel=kernel)], ids=["kernel", "svc"]
 )
 def test_kernels_are_refused_with_what_serves_them(make):
-    with pytest.raises(TypeError, match=r"quantum kernels are built on samplers .*projector '00...0'.* FusedEstimator"):
+    with pytest.raises(TypeError, match=r"fidelity=ComputeUncompute\(FusedSampler\(default_shots=None\)\)"):
         accelerate(make(FidelityQuantumKernel(feature_map=zz_feature_map(2))))
+
+
+def test_a_kernel_runs_on_a_fused_sampler():
+    features = zz_feature_map(2, reps=1)
+    expected = FidelityQuantumKernel(feature_map=features).evaluate(ROWS)
+    kernel = FidelityQuantumKernel(feature_map=features, fidelity=ComputeUncompute(FusedSampler(default_shots=None)))
+    assert_allclose(kernel.evaluate(ROWS), expected, atol=1e-9)
 
 
 def test_a_class_is_refused():
@@ -293,141 +296,171 @@ def test_a_circuit_no_sweep_can_do_stays_as_it_was():
     assert type(network) is EstimatorQNN and type(network.estimator) is QMLEstimator
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
+# --- networks of samplers ---
 
 
-@pytest.fixture
-def make_connector(torch):
-    from qiskit_machine_learning.connectors import TorchConnector
-
-    return lambda **keywords: TorchConnector(make_network(**keywords), initial_weights=WEIGHTS)
+def parity(integer):
+    return integer.bit_count() % 2
 
 
-def step(torch, model, inputs):
-    """Return the outputs, and the gradients of a loss with respect to the inputs and to the parameters."""
-    inputs = torch.tensor(inputs, dtype=torch.float32, requires_grad=True)
-    outputs = model(inputs)
-    model.zero_grad()
-    (outputs * torch.linspace(1, 2, outputs.numel()).reshape(outputs.shape)).sum().backward()
-    gradients = [inputs.grad, *(parameter.grad for parameter in model.parameters())]
-    return outputs.detach().numpy(), [None if one is None else one.numpy().copy() for one in gradients]
+def make_sampler_network(kind=SamplerQNN, **keywords):
+    return make_network(kind, None, **({"interpret": parity, "output_shape": 2} | keywords))
 
 
-def assert_same_step(found, expected):
-    for one, other in zip([found[0], *found[1]], [expected[0], *expected[1]], strict=True):
-        assert type(one) is type(other)
-        if one is not None:
-            assert one.shape == other.shape and one.dtype == other.dtype
-            assert_allclose(one, other, atol=1e-6)
+def test_a_sampler_network_is_switched_in_place():
+    network = make_sampler_network(input_gradients=True)
+    outputs, gradients = network.forward(ROWS, WEIGHTS), network.backward(ROWS, WEIGHTS)
+    assert accelerate(network) is network
+    assert type(network) is FusedSamplerQNN and isinstance(network, SamplerQNN)
+    assert network.sampler.default_shots is None and network.gradient.fused_options is network.sampler.options
+    assert_allclose(network.forward(ROWS, WEIGHTS), outputs, atol=1e-9)
+    for found, expected in zip(network.backward(ROWS, WEIGHTS), gradients):
+        assert_allclose(found, expected, atol=1e-9)
+    assert network.vjp(ROWS, WEIGHTS, np.ones((3, 2)))[0].shape == (3, 2)
+    assert_allclose(pickle.loads(pickle.dumps(network)).forward(ROWS, WEIGHTS), outputs, atol=1e-9)
 
 
-@pytest.mark.parametrize("inputs", [ROWS, ROWS[0]], ids=["rows", "one"])
-@pytest.mark.parametrize("input_gradients", [False, True])
-def test_connectors_go_back_without_the_jacobian(torch, make_connector, input_gradients, inputs, monkeypatch):
-    connector = make_connector(input_gradients=input_gradients)
-    keys, expected = list(connector.state_dict()), step(torch, connector, inputs)
-    weight = connector.weight
-    assert accelerate(connector) is connector and accelerate(connector) is connector
-    monkeypatch.setattr(FusedEstimatorQNN, "backward", None)
-    assert list(connector.state_dict()) == keys and connector.weight is weight
-    assert_same_step(step(torch, connector, inputs), expected)
+def test_a_network_without_interpret_can_be_pickled_after_it_was_switched():
+    network = make_sampler_network(interpret=None, output_shape=None)
+    outputs = network.forward(ROWS, WEIGHTS)
+    accelerate(network)
+    assert_allclose(network.forward(ROWS, WEIGHTS), outputs, atol=1e-9)
+    assert_allclose(pickle.loads(pickle.dumps(network)).forward(ROWS, WEIGHTS), outputs, atol=1e-9)
 
 
-def test_connectors_take_any_leading_shape(torch, make_connector):
-    grid = np.random.default_rng(3).normal(size=(2, 3, 2))
-    connector = accelerate(make_connector(input_gradients=True))
-    outputs, gradients = step(torch, connector, grid)
-    flat_outputs, flat_gradients = step(torch, connector, grid.reshape(6, 2))
-    assert_allclose(outputs.reshape(6, 2), flat_outputs)
-    assert_allclose(gradients[0].reshape(6, 2), flat_gradients[0], atol=1e-7)
-    assert_allclose(gradients[1], flat_gradients[1], atol=1e-6)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: StatevectorSampler(default_shots=50, seed=3),
+        lambda: QMLSampler(shots=50, seed=3),
+        lambda: FusedSampler(default_shots=50, seed=3),
+    ],
+    ids=["statevector", "qml", "fused"],
+)
+def test_a_sampler_with_shots_keeps_them_and_its_seed_until_others_are_given(make):
+    network = accelerate(make_sampler_network(sampler=make()))
+    assert type(network.sampler) is FusedSampler
+    assert (network.sampler.default_shots, network.sampler.seed) == (50, 3)
+    outputs = network.forward(ROWS, WEIGHTS)
+    assert_allclose(outputs * 50, np.rint(outputs * 50), atol=1e-12)
+    sampler = network.sampler
+    assert accelerate(network).sampler is sampler
+    accelerate(network, default_shots=7, dtype="complex64")
+    assert (network.sampler.default_shots, network.sampler.seed) == (7, 3)
+    assert network.gradient.fused_options.dtype == network.sampler.options.dtype == "complex64"
+    accelerate(network, default_shots=None)
+    assert_allclose(network.forward(ROWS, WEIGHTS), make_sampler_network().forward(ROWS, WEIGHTS), atol=1e-5)
+    assert network.gradient.fused_options is network.sampler.options
 
 
-def test_double_precision_gradients_are_not_rounded(torch, make_connector):
-    connector = accelerate(make_connector(input_gradients=True)).double()
-    inputs = torch.tensor(ROWS, requires_grad=True)
-    connector(inputs).sum().backward()
-    expected = connector.neural_network.vjp(ROWS, connector.weight.detach().numpy(), np.ones((3, 2)))
-    assert inputs.grad.dtype == torch.float64
-    assert_allclose(inputs.grad.numpy(), expected[0], rtol=1e-15)
+def test_other_samplers_are_replaced_only_on_demand():
+    network = make_sampler_network(sampler=BackendSamplerV2(backend=GenericBackendV2(2, seed=1)))
+    with pytest.raises(TypeError, match=r"its sampler, of qiskit, is BackendSamplerV2; default_shots=None replaces it"):
+        accelerate(network)
+    assert type(network) is SamplerQNN
+    accelerate(network, default_shots=None)
+    assert_allclose(network.forward(ROWS, WEIGHTS), make_sampler_network().forward(ROWS, WEIGHTS), atol=1e-9)
 
 
-def test_all_connectors_of_a_module_are_switched_or_none(torch, make_connector):
+def test_options_that_no_part_of_a_model_reads_are_refused():
+    with pytest.raises(TypeError, match="default_shots is given, and the model has no sampler; precision_mode"):
+        accelerate(make_network(), default_shots=None)
+    with pytest.raises(TypeError, match="precision_mode is given, and the model has no estimator; default_shots"):
+        accelerate(make_sampler_network(), precision_mode="exact")
+    with pytest.raises(TypeError, match="default_shots must be an integer, not 'all', or None"):
+        accelerate(make_sampler_network(), default_shots="all")
+
+
+@pytest.mark.parametrize("gradient", [SPSASamplerGradient(QMLSampler(), 0.1), FusedSamplerGradient(num_threads=1)])
+def test_gradients_become_exact_and_fused_gradients_stay(gradient):
+    expected = make_sampler_network().backward(ROWS, WEIGHTS)[1]
+    network = accelerate(make_sampler_network(gradient=gradient))
+    assert_allclose(network.backward(ROWS, WEIGHTS)[1], expected, atol=1e-9)
+    assert (network.gradient is gradient) == isinstance(gradient, FusedSamplerGradient)
+
+
+class DoubledSampler(SamplerQNN):
+    def _forward(self, input_data, weights):
+        return 2 * super()._forward(input_data, weights)
+
+
+def test_subclasses_of_sampler_networks_keep_their_methods():
+    network = make_sampler_network(DoubledSampler)
+    outputs, gradients = network.forward(ROWS, WEIGHTS), network.backward(ROWS, WEIGHTS)[1]
+    accelerate(network)
+    assert type(network) is DoubledSampler and type(network.sampler) is FusedSampler
+    assert_allclose(network.forward(ROWS, WEIGHTS), outputs, atol=1e-9)
+    assert_allclose(network.backward(ROWS, WEIGHTS)[1], gradients, atol=1e-9)
+
+
+def test_nothing_of_a_sampler_network_changes_if_a_sweep_cannot_do_its_circuit():
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    circuit.reset(0)
+    for one, error in ((circuit, UnsupportedInstruction), (QuantumCircuit(1, 1), ValueError)):
+        network = SamplerQNN(circuit=one)
+        with pytest.raises(error, match=r"reset|no qubit is measured"):
+            accelerate(network)
+        assert type(network) is SamplerQNN and type(network.sampler) is QMLSampler
+
+
+LABELS = {
+    "one-hot": np.eye(2)[[0, 1, 0]],
+    "strings": np.array(["A", "B", "A"]),
+    "numbers": np.array([0, 1, 0]),
+    "three classes": np.array([0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_classifiers_of_two_and_three_classes_train_as_before(labels):
     def make():
-        torch.manual_seed(5)
-        return torch.nn.Sequential(
-            torch.nn.Linear(3, 2), make_connector(input_gradients=True), torch.nn.Tanh(), torch.nn.Linear(2, 1)
+        return VQC(2, optimizer=L_BFGS_B(maxiter=2), initial_point=np.linspace(0, 1, 8))
+
+    expected = make().fit(ROWS, LABELS[labels])
+    model = accelerate(make())
+    assert type(model.neural_network) is FusedSamplerQNN
+    model.fit(ROWS, LABELS[labels])
+    assert_allclose(model.weights, expected.weights, atol=1e-6)
+    assert_allclose(model.predict_proba(ROWS), expected.predict_proba(ROWS), atol=1e-6)
+    assert np.array_equal(model.predict(ROWS), expected.predict(ROWS))
+    assert model.score(ROWS, LABELS[labels]) == expected.score(ROWS, LABELS[labels])
+
+
+def test_a_trained_classifier_keeps_its_weights_and_trains_on(tmp_path):
+    def make():
+        model = VQC(
+            2,
+            ansatz=real_amplitudes(2, reps=1),
+            optimizer=L_BFGS_B(maxiter=2),
+            initial_point=WEIGHTS,
+            warm_start=True,
+            interpret=lambda integer: integer % 3,
+            output_shape=3,
         )
+        return model.fit(ROWS, np.array(["A", "B", "C"]))
 
-    model, inputs = make(), np.random.default_rng(4).normal(size=(5, 3))
-    expected = step(torch, model, inputs)
-    assert accelerate(model) is model and type(model[1]).__name__ == "FusedTorchConnector"
-    assert_same_step(step(torch, model, inputs), expected)
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert_same_step(step(torch, other, inputs), expected)
-
-    fresh = make()
-    fresh.load_state_dict(model.state_dict())
-    fresh.append(make_connector(estimator=BackendEstimatorV2(backend=GenericBackendV2(2, seed=1))))
-    with pytest.raises(TypeError, match="BackendEstimatorV2"):
-        accelerate(fresh)
-    assert type(fresh[1]).__name__ == "TorchConnector" and type(fresh[1].neural_network) is EstimatorQNN
-
-
-def test_an_optimizer_made_before_trains_the_same_weights(torch, make_connector):
-    connector = make_connector()
-    optimizer = torch.optim.Adam(connector.parameters(), lr=0.1)
-    accelerate(connector)
-    before = connector.weight.detach().clone()
-    connector(torch.tensor(ROWS, dtype=torch.float32)).sum().backward()
-    optimizer.step()
-    assert not torch.equal(before, connector.weight)
-    with torch.no_grad():
-        assert not connector(torch.tensor(ROWS)).requires_grad
+    model, expected = make(), make()
+    weights, scores = model.weights.copy(), model.predict_proba(ROWS)
+    accelerate(model)
+    assert_allclose(model.weights, weights)
+    assert_allclose(model.predict_proba(ROWS), scores, atol=1e-9)
+    for one in (model, expected):
+        one.fit(ROWS, np.array(["A", "B", "C"]))
+    assert not np.array_equal(model.weights, weights)
+    assert_allclose(model.weights, expected.weights, atol=1e-5)
+    model.to_dill(tmp_path / "model")
+    assert_allclose(VQC.from_dill(tmp_path / "model").predict_proba(ROWS), model.predict_proba(ROWS), atol=1e-12)
 
 
-def test_connectors_without_inputs_and_wrong_inputs(torch):
-    from qiskit_machine_learning.connectors import TorchConnector
-    from qiskit_machine_learning.exceptions import QiskitMachineLearningError
+def test_a_network_of_a_classifier_and_of_an_effective_dimension_is_switched():
+    classifier = NeuralNetworkClassifier(make_sampler_network(), optimizer=L_BFGS_B(maxiter=1), initial_point=WEIGHTS)
+    assert type(accelerate(classifier).neural_network) is FusedSamplerQNN
+    assert classifier.fit(ROWS, np.array([0, 1, 0])).predict(ROWS).shape == (3,)
 
-    ansatz = real_amplitudes(2, reps=1)
-    network = EstimatorQNN(circuit=ansatz, weight_params=ansatz.parameters)
-    connector = TorchConnector(network, initial_weights=WEIGHTS)
-    expected = connector().detach().numpy()
-    accelerate(connector)
-    assert_allclose(connector().detach().numpy(), expected, atol=1e-6)
-    connector().sum().backward()
-    assert connector.weight.grad.shape == (4,)
-    with pytest.raises(QiskitMachineLearningError, match="Invalid input dimension"):
-        connector(torch.zeros(3, 2))
+    def make():
+        return EffectiveDimension(make_sampler_network(), weight_samples=WEIGHTS[None], input_samples=ROWS)
 
-
-@pytest.mark.parametrize("loss", [lambda values: values.square().sum(), lambda values: values.sum()])
-def test_a_second_derivative_is_refused(torch, make_connector, loss):
-    connector = accelerate(make_connector(input_gradients=True))
-    inputs = torch.tensor(ROWS, dtype=torch.float32, requires_grad=True)
-    (gradient,) = torch.autograd.grad(loss(connector(inputs)), inputs, create_graph=True)
-    with pytest.raises(RuntimeError, match="no second derivatives"):
-        gradient.sum().backward()
-
-
-def test_connectors_of_subclasses_keep_their_methods(torch):
-    from qiskit_machine_learning.connectors import TorchConnector
-
-    connector = TorchConnector(make_network(Doubled), initial_weights=WEIGHTS)
-    expected = step(torch, connector, ROWS)
-    assert type(accelerate(connector)) is TorchConnector
-    assert_same_step(step(torch, connector, ROWS), expected)
-
-
-def test_modules_without_connectors_and_with_samplers_are_refused(torch):
-    from qiskit_machine_learning.connectors import TorchConnector
-
-    with pytest.raises(TypeError, match="no TorchConnector in the Linear"):
-        accelerate(torch.nn.Linear(2, 2))
-    circuit = real_amplitudes(1)
-    network = SamplerQNN(circuit=circuit, weight_params=circuit.parameters)
-    with pytest.raises(TypeError, match="not SamplerQNN"):
-        accelerate(TorchConnector(network))
+    expected, model = make().get_effective_dimension([100, 1000]), accelerate(make())
+    assert type(model._model) is FusedSamplerQNN
+    assert_allclose(model.get_effective_dimension([100, 1000]), expected, atol=1e-6)

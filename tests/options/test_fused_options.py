@@ -14,7 +14,15 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import real_amplitudes
 from qiskit_machine_learning.gradients import DerivativeType
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions, accelerate
+from qiskit_fused import (
+    FusedEstimator,
+    FusedEstimatorGradient,
+    FusedEstimatorQNN,
+    FusedOptions,
+    FusedSamplerGradient,
+    FusedSamplerQNN,
+    accelerate,
+)
 from qiskit_fused.common import free_memory
 from qiskit_fused.common.caches import release_memory
 from qiskit_fused.execution.expectations import Expectations
@@ -365,7 +373,9 @@ def test_unknown_keywords_are_refused_with_the_arguments_there_are():
             lambda **given: FusedEstimatorGradient(**given),
         ),
         ("FusedEstimatorQNN", "circuit, estimator", lambda **given: FusedEstimatorQNN(circuit=circuit, **given)),
-        ("accelerate", "model of", lambda **given: accelerate(FusedEstimator(), **given)),
+        ("FusedSamplerGradient", "sampler, options, pass_manager", lambda **given: FusedSamplerGradient(**given)),
+        ("FusedSamplerQNN", "circuit, sampler", lambda **given: FusedSamplerQNN(circuit=circuit, **given)),
+        ("accelerate", "model, default_shots of", lambda **given: accelerate(FusedEstimator(), **given)),
     ]:
         with pytest.raises(
             TypeError, match=f"unknown option 'bogus'; allowed: device, .*and the arguments {arguments}"
@@ -378,6 +388,7 @@ def test_unknown_keywords_are_refused_with_the_arguments_there_are():
 
 
 def test_the_types_of_arguments_can_be_read_when_the_code_runs():
-    for owner in (FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, Expectations):
+    networks = FusedEstimatorQNN, FusedSamplerQNN
+    for owner in (FusedEstimator, FusedEstimatorGradient, FusedSamplerGradient, *networks, Expectations):
         assert "options" in get_type_hints(owner.__init__)
     assert "model" in get_type_hints(accelerate)

@@ -30,6 +30,7 @@ THIRD_PARTY = {
     "qiskit_fused._cpu": {"common", "engines"},
     "cupy": {"engines"},
     "torch": {"torch", "machine_learning"},
+    "sparse": {"machine_learning"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
