@@ -13,6 +13,7 @@ from qiskit_fused.inspection.plan import Plan, fuse
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.accelerate import accelerate
 from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
+from qiskit_fused.machine_learning.fidelity_kernel import FusedQuantumKernel
 from qiskit_fused.machine_learning.sampler_qnn import FusedSamplerQNN
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.estimator import FusedEstimator
@@ -28,6 +29,7 @@ __all__ = [
     "FusedEstimatorQNN",
     "FusedJob",
     "FusedOptions",
+    "FusedQuantumKernel",
     "FusedSampler",
     "FusedSamplerGradient",
     "FusedSamplerQNN",

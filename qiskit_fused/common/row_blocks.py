@@ -93,3 +93,42 @@ def take_rows(array: np.ndarray, places: np.ndarray) -> np.ndarray:
     for rows in row_blocks(taken):
         taken[rows] = array[places[rows]]
     return taken
+
+
+def distinct_rows(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the distinct rows of an array of finite float64 numbers (N, P).
+
+    Returns:
+        The index of each of the U distinct rows where it occurs first, ascending (U,); and the number, among these, of
+        each row of the array (N,). The number of a row is never larger than its index.
+    """
+    count = len(array)
+    if count < 2 or (array.shape[1] and _all_differ(array[:, 0])):
+        return np.arange(count), np.arange(count)
+    if not array.shape[1]:
+        return np.zeros(1, np.intp), np.zeros(count, np.intp)
+    array = np.ascontiguousarray(array + 0.0)  # -0.0 becomes 0.0, so that equal rows are equal bytes
+    rows = array.view(np.dtype((np.void, array.itemsize * array.shape[1])))[:, 0]
+    _, first, places = np.unique(rows, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    return first[order], number[places]
+
+
+def _all_differ(numbers: np.ndarray) -> bool:
+    ordered = np.sort(numbers)
+    return bool((ordered[1:] != ordered[:-1]).all())
+
+
+def repeat_in_place(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Fill a matrix (N, M) from its upper left corner: element ij becomes the element (rows[i], columns[j]) of it.
+
+    Args:
+        matrix: float64 (N, M), changed in place.
+        rows: int (N,), ``rows[i] <= i``.
+        columns: int (M,).
+    """
+    # The last rows are filled first, since the rows that they are filled from are before them.
+    for part in reversed(list(row_blocks(matrix))):
+        matrix[part] = matrix[rows[part]][:, columns]

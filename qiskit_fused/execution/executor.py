@@ -50,23 +50,34 @@ def cut_portions(
     its own memory limit, and cuts the portion into blocks.
 
     Args:
-        options: options with or without an executor. There are no portions without an executor, or in a forked child of
-            the process that uses the executor, since an executor loses its threads in a fork.
+        options: options with or without an executor. There are no portions unless `has_workers`.
         compiled: the circuit.
         num_rows: B.
         num_adjoint_states: number of adjoint states of a backward sweep; None where no gradients are requested.
     """
-    if options.executor is None or not num_rows or options.executor in _of_parents:
+    if not num_rows or not has_workers(options):
         return []
     part = Part.of(compiled, num_rows, num_adjoint_states)
-    work = part.num_steps(part.num_qubits) << part.num_qubits
-    size = min(max(work // _MANY_PORTIONS, _MIN_WORK), _MAX_WORK)
-    if options.device == "cuda":
-        size *= _GPU_FACTOR
-    count = min(max(work // size, 1), num_rows)
+    count = min(count_portions(options, part.num_steps(part.num_qubits) << part.num_qubits), num_rows)
     if count == 1 and options.device != "cuda":  # with "cuda", this machine may lack the GPU that a worker has
         return []
     return cut_into(count, num_rows)
+
+
+def has_workers(options: FusedOptions) -> bool:
+    """Say whether there is an executor, and this process may use it.
+
+    A forked child of the process that uses the executor may not, since an executor loses its threads in a fork.
+    """
+    return options.executor is not None and options.executor not in _of_parents
+
+
+def count_portions(options: FusedOptions, work: int) -> int:
+    """Return the number of portions, at least 1, for some work in units of one gate applied to one amplitude."""
+    size = min(max(work // _MANY_PORTIONS, _MIN_WORK), _MAX_WORK)
+    if options.device == "cuda":
+        size *= _GPU_FACTOR
+    return max(work // size, 1)
 
 
 def options_of_workers(options: FusedOptions) -> FusedOptions:

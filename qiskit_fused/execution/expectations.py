@@ -84,20 +84,11 @@ class Expectations:
             self._observables = FixedObservables(observables)
         else:
             self._observables = LiveObservables(observables, compiled.num_qubits)
-        self._inputs = compiled.find_columns("input_params", input_params)
-        self._weights = compiled.find_columns("weight_params", weight_params)
+        self._columns = columns = ParameterColumns.of(compiled, input_params, weight_params)
         inputs, weights = (
-            [compiled.parameters[column] for column in columns] for columns in (self._inputs, self._weights)
+            [compiled.parameters[column] for column in part] for part in (columns.inputs, columns.weights)
         )
         self.parameters = tuple(inputs), tuple(weights)
-        self._columns = ParameterColumns(compiled.program, self._inputs, self._weights)
-        uses = np.bincount(np.concatenate([self._inputs, self._weights]), minlength=len(compiled.parameters))
-        if (uses != 1).any():
-            name = compiled.parameters[int(np.flatnonzero(uses != 1)[0])].name
-            raise ValueError(
-                f"parameter '{name}' of the circuit must be one input parameter or one weight parameter, not "
-                f"{'both' if uses.max() > 1 else 'neither'}."
-            )
 
     def __repr__(self) -> str:
         counts = (self.compiled.num_qubits, "qubit"), (self.num_inputs, "input"), (self.num_weights, "weight")
@@ -131,12 +122,12 @@ class Expectations:
     @property
     def num_inputs(self) -> int:
         """I, the number of inputs of a row."""
-        return len(self._inputs)
+        return len(self._columns.inputs)
 
     @property
     def num_weights(self) -> int:
         """W, the number of weights."""
-        return len(self._weights)
+        return len(self._columns.weights)
 
     @property
     def num_observables(self) -> int:

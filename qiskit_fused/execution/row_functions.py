@@ -51,6 +51,25 @@ class ParameterColumns:
     def __init__(self, program: Program, inputs: np.ndarray, weights: np.ndarray):
         self._program, self.inputs, self.weights = program, inputs, weights
 
+    @classmethod
+    def of(cls, compiled: CompiledCircuit, input_params: Any, weight_params: Any) -> ParameterColumns:
+        """Return the positions of the inputs and weights of a circuit.
+
+        Raises:
+            ValueError: for a parameter that is not in the circuit, or a parameter of the circuit that is not one input
+                or one weight.
+        """
+        inputs = compiled.find_columns("input_params", input_params)
+        weights = compiled.find_columns("weight_params", weight_params)
+        uses = np.bincount(np.concatenate([inputs, weights]), minlength=len(compiled.parameters))
+        if (uses != 1).any():
+            name = compiled.parameters[int(np.flatnonzero(uses != 1)[0])].name
+            raise ValueError(
+                f"parameter '{name}' of the circuit must be one input parameter or one weight parameter, not "
+                f"{'both' if uses.max() > 1 else 'neither'}."
+            )
+        return cls(compiled.program, inputs, weights)
+
     @cached_property
     def index(self) -> tuple[Any, Any]:
         """Positions of inputs and of weights. Consecutive positions are a slice, which selects without a copy."""

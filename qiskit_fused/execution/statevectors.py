@@ -18,7 +18,7 @@ from qiskit_fused.common.bits import spread
 from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.cancellation import Cancellation
 from qiskit_fused.common.forks import cached_property
-from qiskit_fused.common.free_memory import resolve_limit
+from qiskit_fused.common.free_memory import ALWAYS_FREE, resolve_limit
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import NO_PAIRS, BoundaryStates, GradientRequest, Request, all_pairs
@@ -133,6 +133,8 @@ class FinalStates:
         if not batch.wants_states:
             return
         state_bytes = np.dtype(self.options.dtype).itemsize << self.num_qubits
+        if batch.num_rows * state_bytes <= ALWAYS_FREE:
+            return
         room = resolve_limit(None)
         if batch.num_rows * state_bytes > room:
             raise MemoryError(

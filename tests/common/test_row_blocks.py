@@ -47,3 +47,24 @@ def test_places_lead_back_to_all_keys(keys, ascending):
     distinct, places = row_blocks.unique_sorted(keys)
     np.testing.assert_array_equal(distinct, np.unique(keys))
     np.testing.assert_array_equal(row_blocks.take_rows(distinct[:, None], places)[:, 0], keys)
+
+
+@given(arrays(np.float64, SHAPES, elements=st.sampled_from([0.0, -0.0, 1.0, -2.5])))
+def test_distinct_rows_are_numbered_by_their_first_occurrence(array):
+    first, places = row_blocks.distinct_rows(array)
+    assert len(first) == len(np.unique(array + 0.0, axis=0)) if array.shape[1] else len(first) == min(len(array), 1)
+    np.testing.assert_array_equal(array[first][places], array)
+    np.testing.assert_array_equal(places[first], np.arange(len(first)))
+    assert (np.diff(first) > 0).all() and (places <= np.arange(len(array))).all()
+
+
+@given(st.lists(st.integers(0, 3), max_size=9), st.lists(st.integers(0, 3), max_size=9))
+def test_a_matrix_is_repeated_in_its_own_memory(row_kinds, column_kinds):
+    rows, columns = (
+        row_blocks.distinct_rows(np.array(kinds, float)[:, None])[1] for kinds in (row_kinds, column_kinds)
+    )
+    corner = np.random.default_rng(0).random((len(set(row_kinds)), len(set(column_kinds))))
+    matrix = np.full((len(rows), len(columns)), np.nan)
+    matrix[: corner.shape[0], : corner.shape[1]] = corner
+    row_blocks.repeat_in_place(matrix, rows, columns)
+    np.testing.assert_array_equal(matrix, corner[rows][:, columns])

@@ -23,6 +23,8 @@ NEEDED = ("sphinx", "myst_nb", "qiskit_sphinx_theme")
 BEYOND_ALL = [
     "execution.expectations.Expectations",
     "execution.expectations.Vjp",
+    "execution.fidelities.Fidelities",
+    "execution.fidelity_pairs.KernelVjp",
     "torch.FusedLayer",
     "torch.FusedProbabilityLayer",
     "machine_learning.torch_connector.FusedTorchConnector",

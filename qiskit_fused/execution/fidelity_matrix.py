@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fidelities of all pairs of two sets of rows of one circuit, and their gradients, within the memory limit.
+
+Each row of parameter values v makes a state psi(v). The matrix has the elements ``K_ij = |<psi(v_i)|psi(u_j)>|^2`` for
+left rows v and right rows u. In a symmetric matrix, the right rows are the left rows.
+
+If all states fit the memory limit, each row is simulated once. Otherwise some states are kept at a time, and all others
+are simulated block by block beside them. The matrix itself belongs to the caller and does not count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qiskit_fused.common.cancellation import Cancellation
+from qiskit_fused.common.row_errors import shifted
+from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.engines.interface import Watch
+from qiskit_fused.execution.blas_threads import limited_products
+from qiskit_fused.execution.executor import options_of_workers, run_portions
+from qiskit_fused.execution.fidelity_sizes import Meter, choose_sizes, cut_for_workers, num_gates
+from qiskit_fused.execution.overlaps import (
+    cotangents_of_states,
+    cut_lower_tiles,
+    cut_tiles,
+    mirror,
+    overlaps_of,
+    squared,
+)
+from qiskit_fused.execution.row_cuts import cut_evenly
+from qiskit_fused.execution.statevectors import FinalStates
+from qiskit_fused.options import FusedOptions
+
+_GRADIENT_SWEEPS = 3  # a gradient of a state takes a forward sweep and two backward sweeps
+
+
+class _Side:
+    """The left or the right rows of a matrix, and their states where they are kept.
+
+    Args:
+        rows: the final states as a function of parameter values.
+        values: parameter values (N, P).
+    """
+
+    def __init__(self, rows: FinalStates, values: np.ndarray):
+        self._rows, self.values = rows, values
+        self._kept: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def states(self, part: slice, meter: Meter) -> np.ndarray:
+        """Return the states of some rows, kept or simulated."""
+        if self._kept is not None:
+            return self._kept[part]
+        watch = meter.begin((part.stop - part.start) * num_gates(self._rows))
+        with shifted(part.start):
+            return self._rows.states(self.values[part], watch)
+
+    def keep(self, meter: Meter) -> None:
+        """Simulate all rows, and keep their states."""
+        self._kept = self.states(slice(0, len(self)), meter)
+
+    def gradients(self, part: slice, cotangents: np.ndarray, meter: Meter) -> np.ndarray:
+        """Return the gradients of some rows for the cotangents of their states."""
+        watch = meter.begin(_GRADIENT_SWEEPS * len(cotangents) * num_gates(self._rows))
+        with shifted(part.start):
+            return self._rows.vjp(self.values[part], cotangents, watch)
+
+
+class FidelityMatrix:
+    """The fidelities of all pairs of left and right rows.
+
+    Args:
+        rows: the final states as a function of parameter values, without idle qubits.
+        left: parameter values of the left rows, (N, P).
+        right: parameter values of the right rows, (M, P); None for a symmetric matrix.
+        gradient: whether gradients are computed after the values. Then the states, and the overlaps too, are kept if
+            they fit the memory limit.
+    """
+
+    def __init__(self, rows: FinalStates, left: np.ndarray, right: np.ndarray | None = None, gradient: bool = False):
+        self._rows, self._is_symmetric = rows, right is None
+        self._size = 1 << rows.num_qubits
+        num_right = len(left) if right is None else len(right)
+        self._sizes = choose_sizes(rows, len(left), num_right, self._is_symmetric, gradient)
+        self._left = _Side(rows, left)
+        self._right = self._left if right is None else _Side(rows, right)
+        self._overlaps: np.ndarray | None = None
+        self._portions = [] if gradient else cut_for_workers(rows, self._sizes, num_right, len(left))
+
+    @property
+    def work(self) -> int:
+        """The estimated work of `fill`, in the unit of `Meter`."""
+        num_left, num_right = len(self._left), len(self._right)
+        pairs = num_left * num_right
+        if not self._is_symmetric:
+            return self._num_states(num_right, num_left) * num_gates(self._rows) + pairs
+        num_states = num_left if self._sizes.together else self._num_states(num_right, num_left) // 2
+        return num_states * num_gates(self._rows) + pairs // 2
+
+    def work_of_gradients(self, of_right: bool) -> int:
+        """Return the estimated work of `gradients`, in the unit of `Meter`."""
+        sides = [(len(self._left), len(self._right))]
+        if of_right:
+            sides.append((len(self._right), len(self._left)))
+        num_sweeps = sum(_GRADIENT_SWEEPS * count for count, _ in sides)
+        if not self._sizes.together:
+            num_sweeps += sum(self._num_states(*side) for side in sides)
+        return num_sweeps * num_gates(self._rows) + sum(count * num_others for count, num_others in sides)
+
+    def _num_states(self, num_kept: int, num_others: int) -> int:
+        """Return the number of states that are simulated to compare each state of one side with each of the other."""
+        return num_kept + num_others * -(-num_kept // self._sizes.kept)
+
+    def fill(self, matrix: np.ndarray, watch: Watch | None = None) -> None:
+        """Fill a matrix, float64 (N, M). A symmetric matrix equals its transpose, and its diagonal is exactly 1."""
+        if self._portions:
+            self._fill_on_workers(matrix, watch)
+        else:
+            with limited_products(self._rows.options.num_threads):
+                self._fill_here(matrix, Meter(watch, self.work))
+
+    def _fill_here(self, matrix: np.ndarray, meter: Meter) -> None:
+        """Compute the matrix in this process."""
+        left, right, sizes = self._left, self._right, self._sizes
+        if sizes.together:
+            left.keep(meter)
+            if not self._is_symmetric:
+                right.keep(meter)
+        if sizes.overlaps:
+            self._overlaps = np.empty(matrix.shape, self._rows.options.dtype)
+        for kept in cut_evenly(len(right), sizes.kept):
+            states, begin = right.states(kept, meter), 0
+            if self._is_symmetric:
+                self._fill_square(matrix, kept.start, states, meter)
+                begin = kept.stop
+            for block in cut_evenly(len(left) - begin, len(left) if sizes.together else sizes.block):
+                rows = _moved(block, begin)
+                if rows.stop > rows.start:
+                    self._fill_rectangle(matrix, (rows.start, kept.start), left.states(rows, meter), states, meter)
+
+    def _fill_square(self, matrix: np.ndarray, begin: int, states: np.ndarray, meter: Meter) -> None:
+        """Compute the square of a symmetric matrix that begins at the row and column ``begin``."""
+        for tile in cut_lower_tiles(len(states), self._size, states.itemsize):
+            overlaps = overlaps_of(states[tile.rows], states[tile.columns])
+            if tile.rows == tile.columns:
+                mirror(overlaps)
+            self._put(matrix, _moved(tile.rows, begin), _moved(tile.columns, begin), overlaps)
+            meter.add(overlaps.size)
+
+    def _fill_rectangle(
+        self, matrix: np.ndarray, begin: tuple[int, int], left: np.ndarray, right: np.ndarray, meter: Meter
+    ) -> None:
+        """Compute the rectangle that begins at a row and a column, and its mirror image if the matrix is symmetric."""
+        for tile in cut_tiles(len(left), len(right), self._size, right.itemsize):
+            overlaps = overlaps_of(left[tile.rows], right[tile.columns])
+            self._put(matrix, _moved(tile.rows, begin[0]), _moved(tile.columns, begin[1]), overlaps)
+            meter.add(overlaps.size)
+
+    def _put(self, matrix: np.ndarray, rows: slice, columns: slice, overlaps: np.ndarray) -> None:
+        """Put the squares of overlaps into the matrix, and keep the overlaps for gradients."""
+        squares, kept = squared(overlaps), self._overlaps
+        matrix[rows, columns] = squares
+        if kept is not None:
+            kept[rows, columns] = overlaps
+        if self._is_symmetric and rows != columns:
+            matrix[columns, rows] = squares.T
+            if kept is not None:
+                kept[columns, rows] = overlaps.conj().T
+
+    def _fill_on_workers(self, matrix: np.ndarray, watch: Watch | None) -> None:
+        """Compute the matrix on the workers of the executor. A portion is some of the columns."""
+        left, right, options = self._left.values, self._right.values, self._rows.options
+        is_symmetric, worker_options = self._is_symmetric, options_of_workers(options)
+
+        def arguments(number: int) -> tuple[Any, ...]:
+            columns = self._portions[number]
+            rows = left[columns.start :] if is_symmetric else left
+            return worker_options, rows, right[columns]
+
+        shared = (self._rows.compiled,)
+        parts = run_portions(options.executor, _evaluate_portion, shared, arguments, self._portions, watch)
+        for columns, part in zip(self._portions, parts):
+            if is_symmetric:
+                mirror(part[: columns.stop - columns.start])
+                matrix[columns, columns.start :] = part.T
+            matrix[columns.start if is_symmetric else 0 :, columns] = part
+
+    def gradients(
+        self, weights: np.ndarray, of_right: bool = False, watch: Watch | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return gradients with respect to the parameter values of each row.
+
+        Args:
+            weights: real (N, M). The gradient of left row i is the gradient of ``sum_j w_ij K_ij`` for constant right
+                states. A symmetric matrix whose elements have the cotangents C has the weights ``C + C^T``, since row i
+                has an element for each row and for each column. Its diagonal is 1 and has no gradient.
+            of_right: whether gradients of the right rows are returned too, for constant left states.
+            watch: told the progress.
+
+        Returns:
+            The gradients of the left rows (N, P), and the gradients of the right rows (M, P) or None.
+        """
+        meter = Meter(watch, self.work_of_gradients(of_right))
+        left, right, overlaps = self._left, self._right, self._overlaps
+        with limited_products(self._rows.options.num_threads):
+            of_left = self._gradients_of(left, right, weights, overlaps, meter)
+            if not of_right:
+                return of_left, None
+            transposed = None if overlaps is None else overlaps.conj().T
+            return of_left, self._gradients_of(right, left, weights.T, transposed, meter)
+
+    def _gradients_of(
+        self, side: _Side, others: _Side, weights: np.ndarray, kept_overlaps: np.ndarray | None, meter: Meter
+    ) -> np.ndarray:
+        """Return the gradients (N, P) of the rows of one side. Weights and overlaps are (N, M) for M other rows."""
+        sizes, gradients = self._sizes, np.empty(side.values.shape)
+        for rows in cut_evenly(len(side), sizes.block if sizes.together else sizes.kept):
+            states = None if kept_overlaps is not None else side.states(rows, meter)
+            cotangents = np.zeros((rows.stop - rows.start, self._size), self._rows.options.dtype)
+            for columns in cut_evenly(len(others), len(others) if sizes.together else sizes.block):
+                other_states = others.states(columns, meter)
+                for tile in cut_tiles(len(cotangents), len(other_states), self._size, other_states.itemsize):
+                    right = other_states[tile.columns]
+                    place = _moved(tile.rows, rows.start), _moved(tile.columns, columns.start)
+                    if kept_overlaps is not None:
+                        overlaps = kept_overlaps[place]
+                    else:
+                        assert states is not None
+                        overlaps = overlaps_of(states[tile.rows], right)
+                    cotangents[tile.rows] += cotangents_of_states(weights[place], overlaps, right)
+                    meter.add(overlaps.size)
+            gradients[rows] = side.gradients(rows, cotangents, meter)
+        return gradients
+
+
+def _moved(part: slice, begin: int) -> slice:
+    """Return a slice that begins ``begin`` later."""
+    return slice(part.start + begin, part.stop + begin)
+
+
+def _evaluate_portion(
+    compiled: CompiledCircuit,
+    cancelled: Cancellation,
+    options: FusedOptions,
+    left: np.ndarray,
+    right: np.ndarray,
+) -> np.ndarray:
+    """Compute a rectangle of the matrix, on a worker."""
+    part = np.empty((len(left), len(right)))
+    matrix = FidelityMatrix(FinalStates(compiled, options, only_active=True), left, right)
+    matrix.fill(part, lambda done, total: cancelled.is_set())
+    return part
