@@ -13,7 +13,7 @@ CPP_FILES := $(shell find kernels tests/support/cuda_emulation -name '*.[ch]pp' 
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
-	@echo "make tutorials  run the notebooks in tutorials/ (installs PyTorch, which one of them needs)"
+	@echo "make tutorials  run the notebooks in tutorials/ (installs PyTorch, which two of them need)"
 	@echo "make test      run the tests against an installed build"
 	@echo "make test-all  run the slow tests too"
 	@echo "make test-torch  run the tests that need PyTorch, which it installs"

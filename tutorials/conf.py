@@ -8,7 +8,7 @@ host. Notebooks are shown with their saved outputs. The build executes no code a
 from importlib.util import find_spec
 
 import qiskit_fused
-from qiskit_fused.primitives import estimator
+from qiskit_fused.primitives import estimator, sampler
 
 project = "qiskit-fused"
 author = "the qiskit-fused developers"
@@ -29,7 +29,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
-estimator.EstimatorPubLike = type("EstimatorPubLike", (), {})  # the full text of this type alias takes twenty lines
+# The full text of each of these type aliases takes twenty lines.
+estimator.EstimatorPubLike = type("EstimatorPubLike", (), {})
+sampler.SamplerPubLike = type("SamplerPubLike", (), {})
 toc_object_entries_show_parents = "hide"
 if find_spec("torch") is None:
     autodoc_mock_imports = ["torch"]

@@ -124,7 +124,7 @@ def _explain_one(place: str, item: Any) -> str:
         return (
             f"{place} is an array of numbers of shape {item.shape}; a PUB of an estimator is (circuit, observables, "
             "parameter_values), observables first. (An estimator cannot take the place of a sampler, whose PUBs have "
-            "no observables.)"
+            "no observables; a FusedSampler can.)"
         )
     if isinstance(item, (BaseOperator, np.ndarray)) or hasattr(item, "toarray"):
         return (

@@ -25,7 +25,7 @@ class ExactProbabilities:
     qiskit-machine-learning. A register with unmeasured bits has its full width, and these bits are 0.
 
     Args:
-        joint: float64 (*shape, 2^k), the probabilities of the bitstrings of k measured qubits.
+        joint: float64 ``(*shape, 2^k)``, the probabilities of the bitstrings of k measured qubits.
         sources: for each bit, the least significant first, the position of its qubit among the k measured qubits; -1
             for a bit that is always 0.
     """
@@ -60,12 +60,12 @@ class ExactProbabilities:
 
     @property
     def num_shots(self) -> None:
-        """None: no shots were drawn."""
+        """None, because no shots were drawn."""
         return None
 
     @property
     def probabilities(self) -> np.ndarray:
-        """The probabilities as a new array, float64 (*shape, 2^bits): the last index is the integer of the bits.
+        """The probabilities as a new array, float64 ``(*shape, 2^bits)``, whose last index is the integer of the bits.
 
         Raises:
             MemoryError: for more than 30 bits.
