@@ -139,9 +139,13 @@ class Batch:
         budget = _BLOCK_BYTES if options.executor is None else _SHARED_BLOCK_BYTES
         if options.memory_limit is not None:
             budget = min(budget, options.resolve_memory_limit())
+        # A gate with a parameter counts as different in all rows, whether or not its values differ in this batch. So
+        # the probabilities of a row, with their rounding, do not depend on other rows, nor do the shots.
+        may_vary = np.ones(self.values.shape[1], dtype=bool)
         bytes_per_row = _PROBABILITY_BYTES * num_outcomes + sum(sink.bytes_per_row(num_outcomes) for sink in sinks)
         for rows in cut_evenly(num_rows, rows_that_fit(budget, bytes_per_row)) if num_rows else ():
-            request = Request(self.values[rows], all_pairs(rows.stop - rows.start, num_outcomes), dtype=options.dtype)
+            pairs = all_pairs(rows.stop - rows.start, num_outcomes)
+            request = Request(self.values[rows], pairs, dtype=options.dtype, may_vary=may_vary)
             watch = share(progress.watch, rows.start, rows.stop, num_rows)
             with renumbered(self._name_owner), shifted(rows.start):
                 values = evaluate(options, self.compiled, self._outcomes, request, metrics=metrics, watch=watch).values
