@@ -101,6 +101,18 @@ struct ObservableTerm {
     double re, im;
 };
 
+// The list of the amplitudes of an outcome: the entries begin .. end - 1 of all amplitudes sorted by outcome. If
+// has_parts is 1, the list is cut, and begin .. end - 1 are its parts.
+struct OutcomeList {
+    unsigned begin, end;
+    int has_parts;
+};
+
+// A part of a long list: the entries begin .. end - 1 of all amplitudes sorted by outcome.
+struct ListPart {
+    unsigned begin, end;
+};
+
 // The address bit of each tile bit, and of each bit of the tile number.
 struct Window {
     unsigned char tile[MAX_WINDOW_QUBITS], outside[MAX_OUTSIDE_QUBITS];

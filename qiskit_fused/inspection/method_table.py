@@ -121,6 +121,7 @@ def report(fused: FusedProgram, counts: Counts, num_threads: int, limit: int) ->
         counts.num_rows,
         dtype=counts.dtype,
         num_observables=counts.num_pairs // max(counts.num_rows, 1),
+        num_outcomes=counts.num_outcomes,
         limit=limit,
     )
     fits = on_gpu.num_chunks > 0

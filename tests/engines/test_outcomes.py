@@ -4,7 +4,15 @@
 import numpy as np
 import pytest
 from asking import Ends, ask, make_request
-from engine_cases import TOLERANCE, all_pairs, on_engines, random_circuit, rows_of
+from engine_cases import (
+    TOLERANCE,
+    all_pairs,
+    assert_agree,
+    check_random_circuits,
+    on_engines,
+    random_circuit,
+    rows_of,
+)
 from qiskit.circuit.library import real_amplitudes
 
 from qiskit_fused.engines.cpu.engine import CpuEngine
@@ -21,8 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWa
 METHODS = [REVERSE, Method("store"), Method("checkpoint", 2)]
 NO_PAIRS = np.zeros(0, np.int32), np.zeros(0, np.int32)
 
-every_size = on_engines(cpu=[1, 2, 5, 10, 15], emulated=[], tiles=[])
-small_size = on_engines(cpu=[1, 2, 5, 8], emulated=[], tiles=[])
+every_size = on_engines(cpu=[1, 2, 5, 10, 15], emulated=[1, 5, 12], tiles=[4, 8])
+small_size = on_engines(cpu=[1, 2, 5, 8], emulated=[1, 5], tiles=[4, 7], cuda=[1, 2, 5, 8, 12])
 
 
 def question(num_qubits, num_outcomes=3, *, imaginary=False, num_measured=None, drops=True):
@@ -52,6 +60,29 @@ def test_values_are_the_sums_of_squared_amplitudes(make_engine, num_qubits, num_
     for row in range(3):
         np.add.at(expected[row], of_amplitude, np.abs(states[row]) ** 2)  # outcome -1 is the last entry
     np.testing.assert_allclose(actual.reshape(3, -1), expected[:, :-1], atol=TOLERANCE[dtype])
+
+
+def test_outcomes_of_random_circuits_agree_with_the_reference(engine_name, make_engine):
+    """Measured qubits may be idle, outcomes may have no bitstring, and only some pairs are evaluated."""
+
+    def check(circuit):
+        n, rng = circuit.num_qubits, np.random.default_rng(circuit.size())
+        measured = rng.permutation(n)[: rng.integers(1, n + 1)]
+        num_outcomes = int(rng.integers(1, 2 + 2 ** len(measured)))
+        outcomes = Outcomes(n, measured, rng.integers(-1, num_outcomes, 2 ** len(measured)), num_outcomes)
+        program, imaginary = lower(circuit), bool(rng.integers(2))
+        plan = fuse_program(program, None if imaginary else outcomes.support(n))
+        rows, observable = all_pairs(3, num_outcomes)
+        chosen = np.flatnonzero(rng.random(len(rows)) < 0.7)
+        question = plan, outcomes, rows_of(program), (rows[chosen], observable[chosen])
+        options = {"gradient": True, "imaginary": imaginary}
+        if rng.integers(2):
+            options["cotangents"] = rng.normal(size=len(chosen))
+        expected = ask(ReferenceEngine(), *question, **options)
+        for dtype in TOLERANCE:
+            assert_agree(ask(make_engine(2), *question, **options, dtype=dtype), expected, dtype)
+
+    check_random_circuits(engine_name, check, max_examples=40)
 
 
 @small_size

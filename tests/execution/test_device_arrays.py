@@ -24,6 +24,7 @@ from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.execution import program_evaluation, row_functions
 from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.program.outcomes import Outcomes
 
 torch = pytest.importorskip("torch")
 strict_device = pytest.importorskip("strict_device")
@@ -232,6 +233,28 @@ def test_real_states_stay_on_the_device_too(gpu, host_calls, monkeypatch):
     monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
     for result, reference in zip(actual, run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))):
         torch.testing.assert_close(result, reference, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("table", [None, [0, 1, 1, -1]], ids=["bitstrings", "table"])
+@pytest.mark.parametrize("dtype", ["complex128", "complex64"])
+def test_probabilities_of_outcomes_stay_on_the_device(gpu, host_calls, monkeypatch, table, dtype):
+    expected = make_layer(torch.float64)._double
+    outcomes = Outcomes(3, [2, 0], table, 4 if table is None else 2)
+    function = Expectations(expected.compiled, outcomes, *expected.parameters, dtype=dtype)
+    leaves = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((6,), (5, 2))]
+    cotangents = torch.randn(5, len(outcomes), dtype=torch.float64)
+
+    def answers():
+        values = expectation_values(function, *leaves)
+        return [values.detach(), *torch.autograd.grad(values, leaves, cotangents)]
+
+    actual = answers()
+    assert host_calls == []
+    # The flags of 8 columns, one byte each, forward and backward; no value and no state is copied to the host.
+    assert gpu.runtime.copied == [8, 8]
+    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    for result, reference in zip(actual, answers()):
+        torch.testing.assert_close(result, reference, atol=1e-12 if dtype == "complex128" else 1e-5, rtol=0)
 
 
 def test_a_device_that_is_too_small_leaves_the_work_to_the_host(gpu, host_calls, monkeypatch):

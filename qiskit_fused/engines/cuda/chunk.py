@@ -18,8 +18,9 @@ from qiskit_fused.engines.checkpointing import BACK, FORWARD
 from qiskit_fused.engines.cuda.formats import real_type
 from qiskit_fused.engines.cuda.launch import sweep_shape
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
+from qiskit_fused.engines.cuda.observation import ChunkPairs, observe
 from qiskit_fused.engines.cuda.setting import Bound, Setting
-from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkResult, take_rows
+from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkResult, distinct_rows, take_rows
 
 _BLOCK = 128  # number of threads of a block, for kernels in which a thread computes one number
 
@@ -45,9 +46,11 @@ class Chunk:
         self.setting = setting
         self.xp, self.request, self.passes = setting.runtime.xp, setting.request, setting.plan.passes
         row_of_item, pairs_before = setting.items
-        self.rows = np.unique(row_of_item[items])
+        self.rows = distinct_rows(row_of_item[items])
         self.pairs = slice(int(pairs_before[items.start]), int(pairs_before[items.stop]))
-        self.row_of_pair = np.searchsorted(self.rows, self.request.pairs.row[self.pairs]).astype(np.int32)
+        begins = np.searchsorted(self.request.pairs.row[self.pairs], self.rows)
+        num_pairs = np.diff(begins, append=self.pairs.stop - self.pairs.start)
+        self.row_of_pair = np.repeat(np.arange(len(self.rows), dtype=np.int32), num_pairs)
         self.state_size = 1 << self.passes.num_address_bits
         self.initial: Any = None  # initial states of the rows on the device, or None
         self.cached: CachedFinalStates | None = None
@@ -225,33 +228,15 @@ class Chunk:
         Args:
             psi: (rows, 2^N), the final states.
         """
-        xp, request, terms = self.xp, self.request, self.setting.observables
-        num_rows, num_pairs = len(self.rows), len(self.row_of_pair)
+        xp, request = self.xp, self.request
         if request.boundary.final_cotangents is not None:
             # An adjoint state lam = O psi stands for the derivative 2 Re <lam|d psi>. A cotangent G of the final state
             # stands for Re <G|d psi>, so its adjoint state is G / 2.
             lam = self._upload_states(self._of_rows(request.boundary.final_cotangents), 0.5)
             return xp.empty(0, dtype=np.float64), lam
-        if not num_pairs:  # the rows of this chunk have no pairs; the request asks for their final states
+        if not len(self.row_of_pair):  # the rows of this chunk have no pairs; the request asks for their final states
             return xp.empty(0, dtype=np.float64), None
-        num_sums = max(self.state_size // CONSTANTS.observed_amplitudes, 1)
-        partial = xp.empty((num_pairs, num_sums), dtype=np.float64)
-        begin = np.searchsorted(self.row_of_pair, np.arange(num_rows + 1)).astype(np.int32)
-        lam = cotangents = None
-        if request.gradient is not None:
-            num_units = num_rows if request.gradients_are_per_row else num_pairs
-            lam = xp.empty((num_units, self.state_size), dtype=request.dtype)
-        if request.cotangents is not None:
-            cotangents = xp.asarray(request.cotangents[self.pairs], dtype=np.float64)
-        observable = xp.asarray(request.pairs.observable[self.pairs], dtype=np.int32)
-        args: tuple[Any, ...] = (psi, lam, xp.asarray(begin), observable)
-        args += (terms.observable_begin, terms.groups, terms.terms, terms.diagonals, cotangents)
-        args += (np.int32(self.passes.num_address_bits), np.int32(request.imaginary), partial)
-        block = min(max(self.state_size // 4, 32), 256)
-        self.setting.launch("observe.cu", "observe", num_rows * num_sums, block, args)
-        values = xp.empty(num_pairs, dtype=np.float64)
-        self._sum_chunks(partial, values)
-        return values, lam
+        return observe(self.setting, ChunkPairs(len(self.rows), self.row_of_pair, self.pairs), psi)
 
     def _step_back(self, back: _Backward, position: int, psi: Any, bound: Bound) -> None:
         """Pull all adjoint states back through the pass that ends at a position, and sum its derivatives.
@@ -302,7 +287,7 @@ class Chunk:
         if num_sums == 1:
             return gradients, partial[:, 0]
         sums = xp.empty(num_summed, dtype=np.float64)
-        self._sum_chunks(partial, sums)
+        setting.sum_chunks(partial, sums)
         return gradients, sums
 
     def _leaf_gradients(self, back: _Backward, columns: Any, bound: Bound) -> Any:
@@ -342,13 +327,6 @@ class Chunk:
         args += (back.totals, np.int32(num_totals), columns, np.int32(len(columns)), np.int32(num_units))
         args += (np.int32(units_per_sum), *map(np.int32, strides), result)
         self.setting.launch("gradients.cu", "combine", -(-num_sums * len(columns) // _BLOCK), _BLOCK, args)
-
-    def _sum_chunks(self, partial: Any, sums: Any) -> None:
-        """Add up each row of partial sums, float64 (sums, partial sums)."""
-        count, num_chunks = partial.shape
-        args = (partial, np.int32(count), np.int32(num_chunks), sums)
-        block = 32 if num_chunks <= 32 else _BLOCK
-        self.setting.launch("gradients.cu", "sum_chunks", min(count, 1 << 16), block, args)
 
 
 class _Backward:

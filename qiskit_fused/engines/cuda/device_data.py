@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data on the device: the records of plans, cut into passes, and of observables."""
+"""Data on the device: the records of plans, cut into passes, and of observables or of the outcomes of a measurement."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from qiskit_fused.common.caches import BoundedCache, array_bytes
 from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.formats import REAL_FORMAT
+from qiskit_fused.engines.cuda.outcome_lists import make_lists
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.value_layout import Slots, leaf_records, place_slots
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -167,4 +168,50 @@ def device_observables(xp: Any, masks: TermMasks, num_address_bits: int, dtype: 
         num_groups=len(first),
         num_bytes=num_bytes if stored else 0,
         diagonals=xp.empty((max(len(first), 1), 1 << num_address_bits), dtype=dtype) if stored else None,
+    )
+
+
+@dataclass(frozen=True)
+class DeviceOutcomes:
+    """The projectors onto the outcomes of a measurement on the device, in the place of `DeviceObservables`.
+
+    Attributes:
+        outcome: int32 (2^N,), the outcome of each amplitude, or -1 for none.
+        order, lists, parts, log_lanes: the lists of the outcomes (see `OutcomeLists`).
+        num_outcomes: K.
+        num_parts: number of parts of long lists.
+        num_bytes: bytes of all arrays.
+    """
+
+    outcome: Any
+    order: Any
+    lists: Any
+    parts: Any
+    log_lanes: int
+    num_outcomes: int
+    num_parts: int
+    num_bytes: int
+
+
+def device_outcomes(xp: Any, outcome: np.ndarray, num_outcomes: int, num_address_bits: int) -> DeviceOutcomes:
+    """Sort the amplitudes by their outcomes, and copy the lists to the device.
+
+    Args:
+        xp: the array module.
+        outcome: int32 (2^n,), the outcome of each amplitude, or -1 for none.
+        num_outcomes: K.
+        num_address_bits: N. Amplitudes at the addresses 2^n and above are always 0 and have no outcome.
+    """
+    host = make_lists(outcome, num_outcomes)
+    padded = np.pad(outcome, (0, (1 << num_address_bits) - len(outcome)), constant_values=-1)
+    outcome, order, lists, parts = arrays = [upload(xp, array) for array in (padded, *host[:3])]
+    return DeviceOutcomes(
+        outcome=outcome,
+        order=order,
+        lists=lists,
+        parts=parts,
+        log_lanes=host.log_lanes,
+        num_outcomes=num_outcomes,
+        num_parts=len(host.parts),
+        num_bytes=sum(int(array.nbytes) for array in arrays),
     )

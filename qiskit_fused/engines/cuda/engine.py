@@ -19,10 +19,17 @@ import numpy as np
 from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.common.caches import on_release
 from qiskit_fused.common.forks import in_child, new_lock, new_rlock
-from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, device_observables
+from qiskit_fused.engines.cuda.device_data import (
+    DeviceObservables,
+    DeviceOutcomes,
+    DevicePlan,
+    device_observables,
+    device_outcomes,
+)
 from qiskit_fused.engines.cuda.evaluation import DeviceEvaluation
 from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits
 from qiskit_fused.engines.cuda.launch import kernel
+from qiskit_fused.engines.cuda.outcome_lists import MAX_QUBITS, most_bytes
 from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.cuda.work_items import CachedFinalStates
 from qiskit_fused.engines.evaluation import Evaluation
@@ -30,13 +37,14 @@ from qiskit_fused.engines.interface import DoesNotFit, Watch
 from qiskit_fused.engines.request import Request
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import Observables, TermMasks
+from qiskit_fused.program.outcomes import OutcomeMasks
 
 _BLOCK = 128  # number of threads of a block of the kernel `fill_diagonals`
 # An evaluation may use max(_MEMORY_SHARE * free, free - _MEMORY_RESERVE) bytes of the free device memory.
 _MEMORY_SHARE = 0.9
 _MEMORY_RESERVE = 1 << 30
 _MAX_OBSERVABLES = 64  # largest number of observables that an engine keeps on the device
-_MAX_DIAGONALS = 1 << 28  # largest number of bytes of their stored diagonals
+_MAX_OBSERVABLE_BYTES = 1 << 28  # largest number of bytes of their diagonals and lists, unless one alone takes more
 
 _log = logging.getLogger("qiskit_fused")
 
@@ -61,7 +69,7 @@ class CudaEngine:
         self.memory_limit = memory_limit
         self.max_tile_qubits = max_tile_qubits
         self._plans: WeakKeyDictionary[FusedProgram, dict[str, DevicePlan]] = WeakKeyDictionary()
-        self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables] = OrderedDict()
+        self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables | DeviceOutcomes] = OrderedDict()
         self._cached_states: CachedFinalStates | None = None
         self._mark: Any = None  # an event after the work that was launched last, in any stream
         self._lock = new_lock()
@@ -100,15 +108,14 @@ class CudaEngine:
         The loop ends with the error of the device if the chunks cannot become smaller.
         """
         device_plan = self._device_plan(plan, request.dtype)
-        terms = self._device_observables(
-            observables.restrict(plan.wires), device_plan.passes.num_address_bits, request.dtype
-        )
+        masks = observables.restrict(plan.wires)
+        kept = self._device_observables(masks, request, device_plan.passes.num_address_bits)
         pace = Pace(self.runtime, watch)
         cached = self._take_cached_states(device_plan, request)
-        limit = self._memory_for(cached, terms)
+        limit = self._memory_for(cached, kept.num_bytes)
         failed_bytes: float = np.inf  # bytes of the largest chunk of the last attempt, which failed
         while True:
-            evaluation = DeviceEvaluation(self.runtime, plan, device_plan, terms, request, pace, cached)
+            evaluation = DeviceEvaluation(self.runtime, plan, device_plan, kept, request, pace, cached)
             # The evaluation now has the only reference to the cached states, so it can free them before it allocates.
             cached = None
             try:
@@ -133,12 +140,17 @@ class CudaEngine:
             return None
         return cached
 
-    def _memory_for(self, cached: CachedFinalStates | None, terms: DeviceObservables) -> int:
-        """Return the bytes that an evaluation may use: a share of the free memory, and at most the memory limit."""
+    def _memory_for(self, cached: CachedFinalStates | None, num_bytes: int) -> int:
+        """Return the bytes that an evaluation may use: a share of the free memory, and at most the memory limit.
+
+        Args:
+            cached: final states that the evaluation frees, or None.
+            num_bytes: bytes of the observables, which are on the device already.
+        """
         free = self.runtime.free_memory() + (cached.num_bytes if cached else 0)
         limit = max(int(free * _MEMORY_SHARE), free - _MEMORY_RESERVE)
         if self.memory_limit is not None:
-            limit = min(limit, self.memory_limit - terms.num_bytes)
+            limit = min(limit, self.memory_limit - num_bytes)
         return limit
 
     @contextmanager
@@ -174,18 +186,52 @@ class CudaEngine:
                 )
             return by_dtype[dtype]
 
-    def _device_observables(self, masks: TermMasks, num_address_bits: int, dtype: str) -> DeviceObservables:
+    def _device_observables(
+        self, masks: TermMasks, request: Request, num_address_bits: int
+    ) -> DeviceObservables | DeviceOutcomes:
         with self._lock:
-            key = (masks, dtype, num_address_bits)
+            key = (masks, request.dtype, num_address_bits)
             observables = self._observables.get(key)
             if observables is None:
-                room = _MAX_DIAGONALS if self.memory_limit is None else min(_MAX_DIAGONALS, self.memory_limit // 4)
-                observables = device_observables(self.runtime.xp, masks, num_address_bits, dtype, room)
-                self._fill_diagonals(observables, num_address_bits, dtype)
+                limit, dtype = self.memory_limit, request.dtype
+                room = _MAX_OBSERVABLE_BYTES if limit is None else min(_MAX_OBSERVABLE_BYTES, limit // 4)
+                if isinstance(masks, OutcomeMasks):
+                    observables = self._device_outcomes(masks, request, num_address_bits, room)
+                else:
+                    observables = device_observables(self.runtime.xp, masks, num_address_bits, dtype, room)
+                    self._fill_diagonals(observables, num_address_bits, dtype)
                 self._forget_observables(room - observables.num_bytes)
                 self._observables[key] = observables
             self._observables.move_to_end(key)
             return observables
+
+    def _device_outcomes(
+        self, masks: OutcomeMasks, request: Request, num_address_bits: int, room: int
+    ) -> DeviceOutcomes:
+        """Make the lists of outcomes and copy them to the device, after a check of the memory.
+
+        Raises:
+            DoesNotFit: when the lists and the states of one row exceed the memory limit.
+        """
+        n, runtime, cures = len(masks.weights), self.runtime, "fewer qubits, device='cpu'"
+        if n > MAX_QUBITS:
+            raise DoesNotFit(
+                f"device='cuda' computes probabilities of states of at most {MAX_QUBITS} qubits, and the measured "
+                f"qubits see {n} qubits; use {cures.replace(',', ' or')}."
+            )
+        num_bytes = most_bytes(num_address_bits, masks.num_observables)
+        self._forget_observables(room - num_bytes)
+        needed = num_bytes + (
+            (1 + (request.gradient is not None)) * np.dtype(request.dtype).itemsize << num_address_bits
+        )
+        limit = self._memory_for(self._cached_states, 0)
+        if needed > limit:
+            raise DoesNotFit(
+                f"the statevector of {n} qubits and the outcomes of its amplitudes take {needed / 2**30:.3g} GiB in "
+                f"{request.dtype}, of {runtime.name} {limit / 2**30:.3g} GiB may be used; use {cures} or a larger "
+                "memory_limit."
+            )
+        return device_outcomes(runtime.xp, masks.outcome, masks.num_observables, num_address_bits)
 
     def _fill_diagonals(self, observables: DeviceObservables, num_address_bits: int, dtype: str) -> None:
         """Compute the diagonals of the groups of terms, if the device stores them."""
@@ -196,7 +242,7 @@ class CudaEngine:
         kernel(self.runtime, "observe.cu", "fill_diagonals", dtype)(blocks, _BLOCK, args)
 
     def _forget_observables(self, room: int) -> None:
-        """Drop the least recently used observables until the diagonals of the others take at most ``room`` bytes."""
+        """Drop the least recently used observables until the others take at most ``room`` bytes."""
         cached = self._observables
         while cached and (len(cached) >= _MAX_OBSERVABLES or sum(part.num_bytes for part in cached.values()) > room):
             cached.popitem(last=False)

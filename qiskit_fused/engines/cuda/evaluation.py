@@ -10,10 +10,11 @@ import numpy as np
 
 from qiskit_fused.engines.checkpointing import Schedule
 from qiskit_fused.engines.cuda.chunk import Chunk
-from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, DeviceSlots
+from qiskit_fused.engines.cuda.device_data import DeviceObservables, DeviceOutcomes, DevicePlan, DeviceSlots
 from qiskit_fused.engines.cuda.memory import (
     BLOCKS_AT_ONCE,
     ChunkBytes,
+    OutcomeCounts,
     choose_schedule,
     cut_into_chunks,
     find_demand,
@@ -21,7 +22,14 @@ from qiskit_fused.engines.cuda.memory import (
 )
 from qiskit_fused.engines.cuda.setting import Setting
 from qiskit_fused.engines.cuda.throttle import Pace
-from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkResult, is_summed, take_rows, work_items
+from qiskit_fused.engines.cuda.work_items import (
+    CachedFinalStates,
+    ChunkResult,
+    distinct_rows,
+    is_summed,
+    take_rows,
+    work_items,
+)
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.engines.request import Request
@@ -54,7 +62,7 @@ class DeviceEvaluation:
         runtime: Any,
         plan: FusedProgram,
         device_plan: DevicePlan,
-        observables: DeviceObservables,
+        observables: DeviceObservables | DeviceOutcomes,
         request: Request,
         pace: Pace,
         cached: CachedFinalStates | None = None,
@@ -89,7 +97,7 @@ class DeviceEvaluation:
         collection = _Collection(runtime, request, self.is_summed, 1 << self.num_qubits)
         self.pace.expect(sum(self._num_steps(items) for items in chunks))
         cached, self.cached = self._cached_states_for(chunks, limit), None
-        rows, final_states = np.unique(self.items.row), None
+        rows, final_states = distinct_rows(self.items.row), None
         caches_final_states = self._caches_final_states(len(rows), len(chunks), limit)
         if caches_final_states and not is_single:
             final_states = runtime.xp.empty((len(rows), 1 << self.passes.num_address_bits), dtype=request.dtype)
@@ -186,7 +194,7 @@ class DeviceEvaluation:
             self.passes, record, shape, request.dtype,
             gradient=request.gradient is not None, per_row=request.gradients_are_per_row, several=several,
             starts=starts is not None, shared_start=starts is not None and len(starts) < request.num_rows,
-            summed=num_summed, returned=self._returned_bytes(num_summed),
+            summed=num_summed, returned=self._returned_bytes(num_summed), outcomes=self._outcome_counts,
         )  # fmt: skip
         if request.gradient is not None:
             num_multiprocessors = self.runtime.num_multiprocessors
@@ -200,6 +208,13 @@ class DeviceEvaluation:
         chunks = list(cut_into_chunks(rows, size, cut_at, resident, whole_rows=request.gradients_are_per_row))
         self.chunk_bytes = max((taken for _, taken in chunks), default=0)
         return [pairs for pairs, _ in chunks]
+
+    @property
+    def _outcome_counts(self) -> OutcomeCounts | None:
+        outcomes = self.observables
+        return (
+            OutcomeCounts(outcomes.num_outcomes, outcomes.num_parts) if isinstance(outcomes, DeviceOutcomes) else None
+        )
 
     def _returned_bytes(self, num_summed: int) -> int:
         """Count the bytes of the results that stay on the device."""
@@ -220,16 +235,19 @@ class DeviceEvaluation:
         Args:
             size: the bytes of a row and of a pair.
         """
-        passes, states = self.passes, 1 + (self.request.gradient is not None)
-        unit = size.row + size.pair
+        request, passes, states = self.request, self.passes, 1 + (self.request.gradient is not None)
+        unit, pairs_of_unit = size.row + size.pair, 1
+        if request.gradient is None or request.gradients_are_per_row:  # a unit is a row
+            pairs_of_unit = max(-(-request.num_pairs // max(request.num_rows, 1)), 1)
         varying_runs = int(self.slots.host.record["varying_runs"][0])
         max_bytes = unit * (_MAX_ROWS_TIMES_RUNS // (varying_runs + 1))
-        unit_states = (states << passes.num_address_bits) * np.dtype(self.request.dtype).itemsize
+        unit_states = (states << passes.num_address_bits) * np.dtype(request.dtype).itemsize
         wave = BLOCKS_AT_ONCE * self.runtime.num_multiprocessors
         waves = self.runtime.l2_bytes // 2 // unit_states * passes.num_tiles // wave
         if waves < 2 or len(passes.passes) == 1:
             return max_bytes
-        return min(max(waves * wave // passes.num_tiles, 1) * unit, max_bytes)
+        num_units = max(waves * wave // passes.num_tiles, 1)
+        return min(num_units * (size.row + pairs_of_unit * size.pair), max_bytes)
 
     def _refusal(self, limit: int) -> str:
         """Return the text of the error for a request whose smallest chunk exceeds ``limit`` bytes."""
@@ -242,9 +260,11 @@ class DeviceEvaluation:
             states = f"{self._num_states} statevectors that method='{method}' keeps and the cotangent"
             cures.insert(0, "method='reverse'")
             cures.insert(0, "method='checkpoint'" if method == "store" else "method='checkpoint' without num_segments")
+        beside = " beside the outcomes of its amplitudes" if self._outcome_counts else ""
         return (
             f"the {states} of {n} qubits with their sums and tables take {self.smallest / 2**30:.3g} GiB in {dtype}, "
-            f"of {self.runtime.name} {limit / 2**30:.3g} GiB may be used; use {', '.join(cures[:-1])} or {cures[-1]}."
+            f"of {self.runtime.name} {limit / 2**30:.3g} GiB may be used{beside}; use {', '.join(cures[:-1])} or "
+            f"{cures[-1]}."
         )
 
     def _num_steps(self, items: slice) -> int:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.engines.checkpointing import Schedule, make_schedule, num_steps, schedule_of
 from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits, real_type
+from qiskit_fused.engines.cuda.outcome_lists import count_parts, most_bytes
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.value_layout import leaf_records, place_slots
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -22,7 +24,8 @@ from qiskit_fused.options.method import REVERSE, Method
 UNITS_PER_SUM = 64  # number of cotangents over which one thread of `combine` sums a gradient
 BLOCKS_AT_ONCE = 2  # number of blocks of a sweep that a multiprocessor runs at the same time
 
-_PAIR_BYTES = 32  # bytes of the value, the cotangent, the observable and the row of a pair
+_PAIR_BYTES = 32  # bytes of the value, the cotangent, the observable and the row of a pair of an observable with terms
+_OUTCOME_PAIR_BYTES = 16  # bytes of the value, the row and the outcome of a pair
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ class ChunkBytes:
     def smallest(self) -> int:
         """Bytes of a chunk of one pair."""
         return self.fixed + self.row + self.pair
+
+
+class OutcomeCounts(NamedTuple):
+    """The sizes of the lists of outcomes that fix the bytes of a chunk.
+
+    Attributes:
+        num_outcomes: K.
+        num_parts: number of parts of all long lists (see `outcome_lists`).
+    """
+
+    num_outcomes: int
+    num_parts: int
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,7 @@ def find_demand(
     shared_start: bool = False,
     summed: int = 0,
     returned: int = 0,
+    outcomes: OutcomeCounts | None = None,
 ) -> Demand:
     """Predict the bytes of an evaluation.
 
@@ -109,6 +125,7 @@ def find_demand(
         shared_start: whether all rows start in one given state.
         summed: number of columns whose gradients are summed over rows.
         returned: bytes of results that stay on the device.
+        outcomes: the sizes of the lists, for projectors onto outcomes; None for observables with terms.
     """
     item = np.dtype(dtype).itemsize
     state_size = 1 << passes.num_address_bits
@@ -120,7 +137,13 @@ def find_demand(
 
     fixed = bound("shared") + 4 * num_columns + shared_start * state_size * item + returned
     row = 8 * num_columns + bound("varying")
-    pair = 8 * max(state_size // CONSTANTS.observed_amplitudes, 1) + _PAIR_BYTES
+    if outcomes is None:
+        pair = 8 * max(state_size // CONSTANTS.observed_amplitudes, 1) + _PAIR_BYTES
+    else:
+        row += 8 * outcomes.num_parts
+        pair = _OUTCOME_PAIR_BYTES
+        if gradient and per_row:  # the cotangents, and the weights of all outcomes
+            row, pair = row + real_type(dtype).itemsize * outcomes.num_outcomes, pair + 8
     if gradient:
         most_partials = max((sweep.num_partials for sweep in passes.passes), default=0)
         unit = state_size * item + passes.num_tiles * most_partials * real_type(dtype).itemsize
@@ -167,7 +190,7 @@ def _most_states(demand: Demand, num_positions: int, rows: np.ndarray, limit: in
     counted as two steps forward.
     """
     num_pairs = max(len(rows), 1)
-    pairs_per_row = -(-num_pairs // max(len(np.unique(rows)), 1))
+    pairs_per_row = -(-num_pairs // (1 + int(np.count_nonzero(rows[1:] != rows[:-1]))))
     best, least = 1, float("inf")
     at_once = min(num_pairs, rows_at_once * pairs_per_row)
     while at_once:
@@ -198,10 +221,16 @@ def cut_into_chunks(
     Yields:
         Slice of the pairs, and bytes, of each chunk. The slices are ascending and without gaps.
     """
+    if not len(rows):
+        return
     is_first = np.append(True, rows[1:] != rows[:-1])
     begin_of_row = np.append(np.flatnonzero(is_first), len(rows))
-    ends = np.cumsum(size.pair + size.row * is_first)
     room = min(limit - size.fixed, max(resident, size.row + size.pair))
+    whole = size.pair * len(rows) + size.row * (len(begin_of_row) - 1)
+    if whole <= room:
+        yield slice(0, len(rows)), size.fixed + whole
+        return
+    ends = np.cumsum(size.pair + size.row * is_first)
     start = 0
     while start < len(rows):
         # The first pair of a chunk adds the bytes of its row, even if an earlier chunk has the first pairs of this row.
@@ -241,6 +270,7 @@ def predict(
     *,
     gradient: bool = True,
     num_observables: int = 1,
+    num_outcomes: int = 0,
     per_row: bool = False,
     summed: int = 0,
     limit: int = 1 << 62,
@@ -257,6 +287,8 @@ def predict(
         dtype: number format of the amplitudes.
         gradient: whether gradients are computed, for each observable.
         num_observables: number of observables of each row; 0 simulates rows for their final states.
+        num_outcomes: number of outcomes K if the observables are the projectors onto K outcomes, else 0. The prediction
+            takes the outcomes to have equally many amplitudes.
         per_row: with ``gradient``, whether each row has a single cotangent: of the sum of its observables, or of its
             final state.
         summed: with ``per_row``, number of columns whose gradients are summed over rows.
@@ -272,9 +304,13 @@ def predict(
     slots = place_slots(plan, passes, np.full(num_columns, batch_size > 1)).record[0]
     shape = num_columns, leaf_records(plan)[1]
     several = num_observables > 1
+    outcomes = None
+    if num_outcomes:
+        outcomes = OutcomeCounts(num_outcomes, count_parts(plan.num_qubits, num_outcomes))
+        limit -= most_bytes(passes.num_address_bits, num_outcomes)
     demand = find_demand(
         passes, slots, shape, dtype, gradient=gradient, per_row=per_row, several=several, starts=plan.takes_states,
-        summed=summed,
+        summed=summed, outcomes=outcomes,
     )  # fmt: skip
     rows = np.repeat(np.arange(batch_size), max(num_observables, 1))
     schedule = choose_schedule(method, demand, passes, rows, limit, num_multiprocessors) if gradient else None

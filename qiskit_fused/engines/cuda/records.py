@@ -62,3 +62,5 @@ SLOTS = _record(
 )  # fmt: skip
 GROUP = _record(flip="u8", first_term="i4", end_term="i4")
 OBSERVABLE_TERM = _record(care="u8", value="u8", sign="u8", re="f8", im="f8")
+OUTCOME_LIST = _record(begin="u4", end="u4", has_parts="i4")
+LIST_PART = _record(begin="u4", end="u4")

@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from qiskit_fused.engines.checkpointing import BACK, FORWARD, Schedule
-from qiskit_fused.engines.cuda.device_data import DeviceObservables, DevicePlan, DeviceSlots
+from qiskit_fused.engines.cuda.device_data import DeviceObservables, DeviceOutcomes, DevicePlan, DeviceSlots
 from qiskit_fused.engines.cuda.launch import kernel
 from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.cuda.work_items import WorkItems
@@ -34,7 +36,7 @@ class Setting:
     runtime: Any
     plan: DevicePlan
     slots: DeviceSlots
-    observables: DeviceObservables
+    observables: DeviceObservables | DeviceOutcomes
     num_qubits: int
     num_runs: int
     request: Request
@@ -70,6 +72,13 @@ class Setting:
         # Sweeps are compiled for the qubits of a tile, and bindings too, because their tables have the shape of a tile.
         tile_qubits = self.plan.passes.tile_qubits if file in ("sweeps.cu", "bind.cu") else None
         kernel(self.runtime, file, name, self.request.dtype, tile_qubits)(grid, block, args, shared_memory)
+
+    def sum_chunks(self, partial: Any, sums: Any) -> None:
+        """Add up each row of partial sums, float64 (sums, partial sums)."""
+        count, num_chunks = partial.shape
+        args = (partial, np.int32(count), np.int32(num_chunks), sums)
+        block = 32 if num_chunks <= 32 else 128
+        self.launch("gradients.cu", "sum_chunks", min(count, 1 << 16), block, args)
 
 
 class Bound(NamedTuple):

@@ -327,7 +327,7 @@ def test_processes_may_compile_at_the_same_time(tmp_path):
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".o", ".o", ".so"]
 
 
-@pytest.mark.parametrize("file", ["sweeps.cu", "bind.cu", "observe.cu", "gradients.cu"])
+@pytest.mark.parametrize("file", ["sweeps.cu", "bind.cu", "observe.cu", "outcomes.cu", "gradients.cu"])
 def test_the_engines_kernels_compile_for_the_host(file):
     definitions = {"QF_DOUBLE": 0, "QF_TILE_QUBITS": 6, "QF_REGISTER_QUBITS": 3}
     module = EmulatedRuntime(check=True).module(file, **definitions)

@@ -7,6 +7,7 @@ ratios; `pytest -rP` prints every source line with a ratio above 1.
 
 import functools
 
+import numpy as np
 import pytest
 from asking import ask
 from cuda_emulation import EmulatedRuntime, missing_tools, planted
@@ -18,7 +19,10 @@ from qiskit_fused.engines.cuda import passes
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.formats import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.fusion.layers import fuse_program
+from qiskit_fused.lowering.lower import lower
 from qiskit_fused.options.method import REVERSE, Method
+from qiskit_fused.program.outcomes import Outcomes
 
 pytestmark = [
     pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools())),
@@ -127,6 +131,23 @@ def test_states_take_the_fewest_sectors_and_exchanges_the_fewest_passes(num_qubi
     assert measured["Walsh sums"] <= 2
     assert measured["sums of a stage"] <= 2
     assert measured["tables and records"] <= 1.5
+
+
+def test_adjoint_states_of_outcomes_take_the_fewest_sectors_and_lists_of_a_parity_twice_as_many(dtype):
+    """Half of the amplitudes of a sector have an even number of ones, so the two lists read each sector twice."""
+    program, parity = lower(random_circuit(10, 5, seed=1)), np.bitwise_count(np.arange(1024)) & 1
+    question = fuse_program(program, None), Outcomes(10, range(10), parity, 2), rows_of(program), all_pairs(3, 2)
+    runtime = EmulatedRuntime(check=True)
+    with runtime.trace():
+        ask(CudaEngine(runtime), *question, gradient=True, cotangents=np.ones(6), dtype=dtype)
+    found = {"psi[entries[j]]": [], "psi[(row": [], "lam[entry]": []}
+    for site in runtime.sites():
+        for text, ratios_of_text in found.items():
+            # The line that reads psi in the order of the lists also reads this order, numbers of 4 bytes.
+            if site.file == "outcomes.cu" and text in site.code and site.size != 4:
+                ratios_of_text.append(site.passes / site.fewest)
+    assert all(found[name] and max(found[name]) == 1 for name in ("psi[(row", "lam[entry]"))
+    assert found["psi[entries[j]]"] and max(found["psi[entries[j]]"]) <= 2
 
 
 def test_a_kept_state_is_read_and_not_written(dtype):

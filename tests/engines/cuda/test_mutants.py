@@ -23,7 +23,10 @@ from qiskit_fused.engines.cuda.kernel_source import kernel_source
 from qiskit_fused.engines.cuda.launch import kernel
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.fusion.layers import fuse_program
+from qiskit_fused.lowering.lower import lower
 from qiskit_fused.options.method import REVERSE, Method
+from qiskit_fused.program.outcomes import Outcomes
 
 pytestmark = [
     pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools())),
@@ -168,6 +171,23 @@ def run_real(runtime):
         assert_agree(ask(engine, *question, gradient=True, dtype=dtype), expected, dtype)
 
 
+def run_outcomes(runtime, num_qubits, num_outcomes, dtype):
+    """Compute probabilities of outcomes, of which one has half of the bitstrings, and gradients of some or of sums."""
+    rng, n = np.random.default_rng(num_qubits), num_qubits
+    table = rng.integers(-1, num_outcomes, 1 << n)
+    table[rng.random(len(table)) < 0.5] = 1
+    program, outcomes = lower(random_circuit(n, 12, seed=n)), Outcomes(n, rng.permutation(n), table, num_outcomes)
+    question = fuse_program(program, None), outcomes, rng.normal(size=(3, program.num_columns))
+    some = np.array([0, 0, 2], np.int32), np.array([1, num_outcomes - 1, 1], np.int32)
+    every, engine = all_pairs(3, num_outcomes), CudaEngine(runtime, max_tile_qubits=min(n, 7))
+    for pairs, options in (
+        (every, {"gradient": True, "cotangents": rng.normal(size=len(every[0]))}),
+        (some, {"gradient": True, "imaginary": True}),
+    ):
+        expected = ask(ReferenceEngine(), *question, pairs, **options)
+        assert_agree(ask(engine, *question, pairs, **options, dtype=dtype), expected, dtype)
+
+
 SCENARIOS = {
     "lanes": lambda runtime: run_engine(runtime, 8, 6, "complex64"),
     "warps": lambda runtime: run_engine(runtime, 10, 9, "complex128"),
@@ -176,6 +196,8 @@ SCENARIOS = {
     "sums": run_sums,
     "summed": run_summed,
     "real": run_real,
+    "long lists": lambda runtime: run_outcomes(runtime, 11, 3, "complex128"),
+    "short lists": lambda runtime: run_outcomes(runtime, 3, 5, "complex64"),
 }
 
 BARRIER = r"__syncthreads\(\);"
@@ -245,6 +267,31 @@ MUTANTS = [
     plant("observe.cu", r"inside\[j\] \? psi\[index\[j\]\]", "true ? psi[index[j]]", "small"),
     plant("observe.cu", r"!cotangents && inside\[j\]", "!cotangents", "small"),
     plant("observe.cu", r"index\[j\] \^ group\.flip", "index[j]", "lanes"),
+    plant("outcomes.cu", r"if \(task >= [^;]*\) return;", "", "long lists"),
+    plant("outcomes.cu", r"task % num_parts", "0", "long lists"),
+    plant("outcomes.cu", r"task / num_parts << num_address_bits", "0", "long lists"),
+    plant("outcomes.cu", r"static_cast<int>\(part\.end - part\.begin\)", "1024", "long lists"),
+    plant("outcomes.cu", r"if \(lane == 0\) partial", "partial", "long lists"),
+    plant(
+        "outcomes.cu", r"= lane; j < count; j \+= num_lanes\) \{", "= 0; j < count; ++j) {", "long lists", "short lists"
+    ),
+    plant("outcomes.cu", r"offset = num_lanes / 2", "offset = num_lanes / 4", "long lists", "short lists"),
+    plant("outcomes.cu", r"ALL_LANES, x, offset(?=\);\n    return x;\n\})", "1u, x, offset", "long lists"),
+    plant(
+        "outcomes.cu", r"valid \? static_cast<int>\(([^?:]*)\) : num_pairs - 1", r"static_cast<int>(\1)", "short lists"
+    ),
+    plant("outcomes.cu", r"!valid \|\| lane", "lane", "short lists"),
+    plant("outcomes.cu", r"!valid \|\| lane", "!valid", "long lists"),
+    plant("outcomes.cu", r"row = row_of_pair\[pair\]", "row = 0", "short lists"),
+    plant("outcomes.cu", r"row \* num_parts \+ list\.begin", "list.begin", "long lists"),
+    plant("outcomes.cu", r"if \(list\.has_parts\)", "if (false)", "long lists"),
+    plant("outcomes.cu", r"row \* num_outcomes \+ pair_outcome\[pair\]\]", "pair_outcome[pair]]", "short lists"),
+    plant("outcomes.cu", r"if \(unit >= units\) return;", "", "short lists"),
+    plant("outcomes.cu", r"weights \? unit : row_of_pair\[unit\]", "unit", "short lists"),
+    plant("outcomes.cu", r"if \(k >= 0\)", "", "short lists"),
+    plant("outcomes.cu", r"k == pair_outcome\[unit\]", "k == pair_outcome[0]", "short lists"),
+    plant("outcomes.cu", r"weights\[row \* num_outcomes \+ k\]", "weights[k]", "short lists"),
+    plant("outcomes.cu", r"imaginary \? times_i\(result\) : ", "", "short lists"),
     plant("gradients.cu", r"tile & output\.outside", "tile & 0", "sums"),
     plant("gradients.cu", r" && o < num_outputs\)", ")", "sums"),
     plant("gradients.cu", r"unit \* num_leaf_outputs \+ leaf\.output", "unit * num_leaf_outputs", "lanes"),
