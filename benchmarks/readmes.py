@@ -16,6 +16,7 @@ from pathlib import Path
 import deep.report
 import gpu.report
 import main.report
+import sampling.report
 import scan.report
 import training.report
 from common.report import OURS, Report, machine_line
@@ -29,6 +30,7 @@ REPORTS: dict[str, Report] = {
     "scan": scan.report.REPORT,
     "deep": deep.report.REPORT,
     "training": training.report.REPORT,
+    "sampling": sampling.report.REPORT,
     "gpu": gpu.report.REPORT,
 }
 
@@ -134,6 +136,16 @@ def _speed(files: Files, folder: Path) -> str:
     return "\n\n".join([f"{what} {_machine(path, results, folder)}", main.report.readme_table(results)])
 
 
+def _samplers(files: Files, folder: Path) -> str:
+    """Return the table of README.md about samplers."""
+    found = newest(files, "sampling")
+    if found is None:
+        return "No results yet."
+    path, results = found
+    what = "The table shows the time of one call, or of a whole script for VQC, beside other libraries in the same run."
+    return "\n\n".join([f"{what} {_machine(path, results, folder)}", sampling.report.readme_table(results)])
+
+
 def _all_files(files: Files, folder: Path) -> str:
     """Return a list of all results, by machine."""
     lines = []
@@ -146,6 +158,7 @@ def _all_files(files: Files, folder: Path) -> str:
 
 SECTIONS: dict[str, Callable[[Files, Path], str]] = {
     "speed": _speed,
+    "samplers": _samplers,
     "files": _all_files,
     **{kind: _section(kind) for kind in REPORTS},
 }

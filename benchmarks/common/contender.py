@@ -3,7 +3,8 @@
 
 A contender is built for a precision. ``prepare(workload)`` does everything that does not depend on the angles, and
 ``contender(parameters)`` maps angles (batch, num_parameters) to values (batch,) and gradients with respect to the
-weights (batch, num_weights). A benchmark times the call alone. Libraries are imported in ``prepare``, so that each
+weights (batch, num_weights). A benchmark times the call alone. A call of a sampler returns an object of its library.
+``answer`` makes arrays of this object, outside the measured time. Libraries are imported in ``prepare``, so that each
 process loads only its own.
 """
 
@@ -64,8 +65,12 @@ class Contender:
     def prepare(self, workload: Workload) -> None:
         raise NotImplementedError
 
-    def __call__(self, parameters: np.ndarray) -> Result:
+    def __call__(self, parameters: np.ndarray) -> Any:
         raise NotImplementedError
+
+    def answer(self, result: Any) -> Result:
+        """Return the result of a call as two arrays, with which contenders are compared."""
+        return result
 
     def synchronize(self) -> None:
         """Wait until the device has finished."""

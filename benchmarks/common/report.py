@@ -166,6 +166,44 @@ def duel(
     return {"ours": ours, "peer": peer, "ratio": peer["median_ms"] / ours["median_ms"] if ours and peer else None}
 
 
+def summarize(section: Record) -> list[Record]:
+    """Return our duels in a section, one for each goal and precision.
+
+    A goal is a record: the labels of its peers, "against", our goal as a multiple of the speed of the fastest of them,
+    "required", and our precision, "dtype", if it is another one than complex64.
+    """
+    rows = []
+    for goal in section["goals"]:
+        for dtype in RIVALS:
+            found = duel(section["contenders"], dtype, goal["against"])
+            required = goal["required"] if dtype == goal.get("dtype", "complex64") else None
+            if found["ratio"] is not None:
+                is_missed = required is not None and found["ratio"] < required
+                rows.append(section | found | {"required": required, "missed": is_missed})
+    return rows
+
+
+# The columns of the duels of `summarize`, behind the name of the section.
+DUELS = (
+    Column("qiskit-fused, ms", lambda row: ms(row["ours"])),
+    Column("dtype", lambda row: row["ours"]["dtype"]),
+    Column("against", lambda row: name_of(row["peer"])),
+    Column("ms", lambda row: ms(row["peer"])),
+    figure("times", "ratio"),
+    figure("our goal", "required"),
+    Column("verdict", lambda row: "" if row["required"] is None else "missed" if row["missed"] else "met"),
+)
+
+
+def missed_goals(name: str, section: Record) -> list[str]:
+    """Return a line for each goal of a section that is missed."""
+    return [
+        f"{name}: {number(row['ratio'])} times faster than {name_of(row['peer'])}, {number(row['required'])} needed"
+        for row in summarize(section)
+        if row["missed"]
+    ]
+
+
 def failed_contenders(name: str, section: Record) -> list[str]:
     """Return a line for each contender of a section that failed or differs, and for a check that failed."""
     lines = [f"{name}: {section[key]}" for key in ("failed", "unchecked") if section.get(key)]

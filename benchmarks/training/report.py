@@ -3,7 +3,17 @@
 
 from __future__ import annotations
 
-from common.report import CONTENDER, DETAILS, Report, difference, duel, failed_contenders, ms, name_of, why_not_timed
+from common.report import (
+    CONTENDER,
+    DETAILS,
+    DUELS,
+    Report,
+    difference,
+    failed_contenders,
+    missed_goals,
+    summarize,
+    why_not_timed,
+)
 from common.tables import MB, Column, Record, Table, error, figure, number, tabulate, text
 
 JOBS = ("jacobian", "vjp", "step")
@@ -15,29 +25,7 @@ def sections(results: Record) -> list[Record]:
     return [results[name] for name in SECTIONS if name in results]
 
 
-def summarize(section: Record) -> list[Record]:
-    """Return our duels of a job, one for each goal and precision; goals are about our complex64."""
-    rows = []
-    for goal in section["goals"]:
-        for dtype in ("complex64", "complex128"):
-            found = duel(section["contenders"], dtype, goal["against"])
-            required = goal["required"] if dtype == "complex64" else None
-            if found["ratio"] is not None:
-                is_missed = required is not None and found["ratio"] < required
-                rows.append(section | found | {"required": required, "missed": is_missed})
-    return rows
-
-
-SUMMARY = (
-    text("job", "title"),
-    Column("qiskit-fused, ms", lambda row: ms(row["ours"])),
-    Column("dtype", lambda row: row["ours"]["dtype"]),
-    Column("against", lambda row: name_of(row["peer"])),
-    Column("ms", lambda row: ms(row["peer"])),
-    figure("times", "ratio"),
-    figure("our goal", "required"),
-    Column("verdict", lambda row: "" if row["required"] is None else "missed" if row["missed"] else "met"),
-)
+SUMMARY = (text("job", "title"), *DUELS)
 DIGITS = (
     text("steps", "steps"),
     figure("epoch, s (wanted)", "median_s", goal="goal_s"),
@@ -109,10 +97,7 @@ def misses(results: Record) -> list[str]:
     lines = []
     for name in (name for name in JOBS if name in results):
         lines += [f"{name}: {line}" for line in results[name]["missing"]]
-        for row in summarize(results[name]):
-            if row["missed"]:
-                times = f"{number(row['ratio'])} times faster than {name_of(row['peer'])}"
-                lines.append(f"{name}: {times}, {number(row['required'])} needed")
+        lines += missed_goals(name, results[name])
     digits = results.get("digits", {})
     if digits.get("median_s", 0.0) > digits.get("goal_s", 0.0):
         lines.append(f"digits: an epoch takes {number(digits['median_s'])} s, wanted {number(digits['goal_s'])}")
