@@ -14,6 +14,8 @@ from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.accelerate import accelerate
 from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN
 from qiskit_fused.machine_learning.fidelity_kernel import FusedQuantumKernel
+from qiskit_fused.machine_learning.kernel_losses import FusedSVCLoss, KernelAlignmentLoss
+from qiskit_fused.machine_learning.projected_kernel import FusedProjectedQuantumKernel
 from qiskit_fused.machine_learning.sampler_qnn import FusedSamplerQNN
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.estimator import FusedEstimator
@@ -29,10 +31,13 @@ __all__ = [
     "FusedEstimatorQNN",
     "FusedJob",
     "FusedOptions",
+    "FusedProjectedQuantumKernel",
     "FusedQuantumKernel",
+    "FusedSVCLoss",
     "FusedSampler",
     "FusedSamplerGradient",
     "FusedSamplerQNN",
+    "KernelAlignmentLoss",
     "Plan",
     "UnsupportedInstruction",
     "__version__",

@@ -75,6 +75,14 @@ class ParameterColumns:
         """Positions of inputs and of weights. Consecutive positions are a slice, which selects without a copy."""
         return _as_slice(self.inputs), _as_slice(self.weights)
 
+    def join(self, inputs: Any, weights: Any) -> Any:
+        """Return parameter values of the circuit, float64 (B, P), of inputs (B, I) and of weights (W,)."""
+        xp = array_module(inputs)
+        values = xp.empty((len(inputs), self._program.num_parameters), dtype=np.float64)
+        for index, numbers in zip(self.index, (inputs, weights)):
+            values[:, index if isinstance(index, slice) else xp.asarray(index)] = numbers
+        return values
+
     @cached_property
     def depend_on_inputs(self) -> np.ndarray:
         """Bool (C,): whether a column of the program depends on inputs, and so may vary between rows."""
@@ -188,10 +196,8 @@ class RowFunction:
 
     def _request(self, batch: RowBatch) -> Request:
         """Return the request of a block of rows."""
-        xp, columns, num_rows = array_module(batch.inputs), self.columns, batch.num_rows
-        values = xp.empty((num_rows, len(self.compiled.parameters)), dtype=np.float64)
-        for index, numbers in zip(columns.index, (batch.inputs, batch.weights)):
-            values[:, index if isinstance(index, slice) else xp.asarray(index)] = numbers
+        columns, num_rows = self.columns, batch.num_rows
+        values = columns.join(batch.inputs, batch.weights)
         boundary, states = NO_STATES, batch.initial_states
         if states is not None:
             boundary = BoundaryStates(states, on_circuit_qubits=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -18,33 +18,10 @@ from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.execution.arguments import listed
 from qiskit_fused.execution.devices import check_device
-from qiskit_fused.execution.fidelities import MatrixCotangents
-from qiskit_fused.execution.fidelity_pairs import KernelVjp
 from qiskit_fused.execution.finite_values import check_finite
+from qiskit_fused.execution.kernel_function import KernelFunction, MatrixCotangents
+from qiskit_fused.execution.pair_batches import KernelVjp
 from qiskit_fused.options import FusedOptions
-
-
-class KernelFunction(Protocol):
-    """A kernel matrix as a function of inputs and weights, such as `Fidelities`."""
-
-    compiled: CompiledCircuit
-    options: FusedOptions
-    parameters: tuple[tuple[Parameter, ...], tuple[Parameter, ...]]
-
-    def values(self, inputs: Any, weights: Any = (), others: Any = None) -> np.ndarray:
-        """Return the matrix."""
-
-    def value_and_vjp(
-        self,
-        inputs: Any,
-        weights: Any,
-        cotangents: MatrixCotangents,
-        others: Any = None,
-        *,
-        input_gradients: bool = True,
-        weight_gradients: bool = True,
-    ) -> KernelVjp:
-        """Return the matrix and a vector-Jacobian product."""
 
 
 class FusedKernel(TrainableKernel):

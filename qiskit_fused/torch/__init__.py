@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expectation values and probabilities of circuits as PyTorch modules and functions. Importing this imports torch.
+"""Expectation values, probabilities and kernels of circuits as PyTorch modules and functions. It imports torch.
 
 Tensors come in, and tensors with a backward pass go out. May import ``primitives`` and the folders before it.
 """
@@ -15,7 +15,17 @@ except ModuleNotFoundError as error:
     ) from error
 
 from qiskit_fused.torch.functions import expectation_values
+from qiskit_fused.torch.kernel_layer import FusedKernelLayer
+from qiskit_fused.torch.kernels import alignment_loss, kernel_matrix, svc_loss
 from qiskit_fused.torch.layer import FusedLayer
 from qiskit_fused.torch.probability_layer import FusedProbabilityLayer
 
-__all__ = ["FusedLayer", "FusedProbabilityLayer", "expectation_values"]
+__all__ = [
+    "FusedKernelLayer",
+    "FusedLayer",
+    "FusedProbabilityLayer",
+    "alignment_loss",
+    "expectation_values",
+    "kernel_matrix",
+    "svc_loss",
+]

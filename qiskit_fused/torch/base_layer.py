@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base class of all layers: the weights of a circuit as a Parameter, and its values as a forward pass."""
+"""The base classes of all layers: the weights of a circuit as a Parameter, and its values as a forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -23,8 +23,89 @@ from qiskit_fused.torch.conversion import as_rows
 from qiskit_fused.torch.functions import expectation_values
 
 
-class BaseLayer(nn.Module):
-    """A module that evaluates `Expectations`, whose weights are one Parameter.
+class WeightedModule(nn.Module):
+    """A module that evaluates a function of inputs and weights, whose weights are one Parameter.
+
+    Args:
+        make_function: makes the function with the given options.
+        initial_weights: see `FusedLayer`.
+        options: `FusedOptions` or a mapping.
+        keywords: single options by name, which override ``options``.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(
+        self,
+        make_function: Callable[[FusedOptions], Any],
+        initial_weights: Any,
+        options: FusedOptions | Mapping[str, Any] | None,
+        keywords: Mapping[str, Any],
+    ):
+        super().__init__()
+        says_dtype = "dtype" in keywords or isinstance(options, FusedOptions) or "dtype" in (options or {})
+        options = FusedOptions.coerce(options, **keywords)
+        check_device(options)
+        function = make_function(options)
+        self._double = function if says_dtype else _with_dtype(function, "complex128")
+        self._single = function if says_dtype else _with_dtype(function, "complex64")
+        if is_by_name(initial_weights):
+            initial_weights = ordered_values(initial_weights, function.parameters[1], "initial_weights")
+        self._initial_weights = initial_weights
+        self.weight = nn.Parameter(_empty_weights(initial_weights, function.num_weights))
+        self.reset_parameters()
+
+    @property
+    def _function(self) -> Any:
+        """The function in the number format for the dtype of the weights."""
+        return self._double if self.weight.dtype == torch.float64 else self._single
+
+    def reset_parameters(self) -> None:
+        """Give the weights their initial values. Random initial values are drawn anew."""
+        initial = self._initial_weights
+        with torch.no_grad():
+            if initial is None:
+                nn.init.uniform_(self.weight, -1.0, 1.0)
+            elif callable(initial):
+                initial(self.weight)
+            else:
+                self.weight.copy_(torch.as_tensor(initial))
+
+    def _check(self, name: str, tensor: Any) -> None:
+        """Check that an argument is a tensor with dimensions on the device of the weights."""
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
+        if tensor.device != self.weight.device:
+            raise ValueError(
+                f"{name} are on device '{tensor.device}', the weights on '{self.weight.device}'; "
+                f"use layer.to('{tensor.device}')."
+            )
+        if not tensor.ndim:
+            raise ValueError(f"{name} have shape (); allowed: at least one dimension.")
+
+    def _checked_inputs(self, name: str, tensor: Any) -> Tensor:
+        """Return inputs (..., I) as real numbers, checked."""
+        self._check(name, tensor)
+        if tensor.is_complex():
+            if bool((tensor.imag != 0).any()):
+                raise TypeError(f"{name} are complex; allowed: real numbers, one for each input parameter.")
+            tensor = tensor.real
+        return tensor
+
+    def _shown_shape(self) -> dict[str, Any]:
+        """Return the shape of the values as ``print(module)`` shows it, by its name."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Return the numbers of inputs, values, weights and qubits as text, for ``print(module)``."""
+        function = self._double
+        options = self._single.options.changed() if self._single is function else {}
+        weights_and_qubits = {"num_weights": function.num_weights, "num_qubits": function.compiled.num_qubits}
+        return arguments_text({"num_inputs": function.num_inputs} | self._shown_shape() | weights_and_qubits | options)
+
+
+class BaseLayer(WeightedModule):
+    """A module that evaluates `Expectations`.
 
     A subclass decides which values these are, and which shape the values of a row have.
 
@@ -38,8 +119,6 @@ class BaseLayer(nn.Module):
         keywords: single options by name, which override ``options``.
     """
 
-    weight: nn.Parameter
-
     def __init__(
         self,
         circuit: QuantumCircuit | CompiledCircuit,
@@ -50,37 +129,14 @@ class BaseLayer(nn.Module):
         options: FusedOptions | Mapping[str, Any] | None,
         keywords: Mapping[str, Any],
     ):
-        super().__init__()
-        says_dtype = "dtype" in keywords or isinstance(options, FusedOptions) or "dtype" in (options or {})
-        options = FusedOptions.coerce(options, **keywords)
-        check_device(options)
-        expectations = Expectations(circuit, observables, input_params, weight_params, options)
-        self._double = expectations if says_dtype else _with_dtype(expectations, "complex128")
-        self._single = expectations if says_dtype else _with_dtype(expectations, "complex64")
-        if is_by_name(initial_weights):
-            initial_weights = ordered_values(initial_weights, expectations.parameters[1], "initial_weights")
-        self._initial_weights = initial_weights
-        self.weight = nn.Parameter(_empty_weights(initial_weights, expectations.num_weights))
-        self.reset_parameters()
+        def make_function(options: FusedOptions) -> Expectations:
+            return Expectations(circuit, observables, input_params, weight_params, options)
+
+        super().__init__(make_function, initial_weights, options, keywords)
 
     def _value_shape(self) -> tuple[int, ...]:
         """Return the shape of the values of one row."""
         raise NotImplementedError
-
-    def _shown_shape(self) -> dict[str, Any]:
-        """Return the shape of the values as ``print(module)`` shows it, by its name."""
-        raise NotImplementedError
-
-    def reset_parameters(self) -> None:
-        """Give the weights their initial values. Random initial values are drawn anew."""
-        initial = self._initial_weights
-        with torch.no_grad():
-            if initial is None:
-                nn.init.uniform_(self.weight, -1.0, 1.0)
-            elif callable(initial):
-                initial(self.weight)
-            else:
-                self.weight.copy_(torch.as_tensor(initial))
 
     def forward(self, inputs: Tensor | None = None, initial_states: Tensor | None = None) -> Tensor:
         """Return values of the dtype and device of ``weight``.
@@ -101,9 +157,8 @@ class BaseLayer(nn.Module):
             MemoryError: if a row does not fit the memory limit.
             RuntimeError: inside a transform of ``torch.func``.
         """
-        expectations = self._double if self.weight.dtype == torch.float64 else self._single
         inputs, initial_states, shape = self._broadcast(inputs, initial_states)
-        values = expectation_values(expectations, self.weight, inputs, initial_states, shape)
+        values = expectation_values(self._function, self.weight, inputs, initial_states, shape)
         shape += self._value_shape()
         return values if values.shape == shape else values.reshape(shape)
 
@@ -114,13 +169,9 @@ class BaseLayer(nn.Module):
             if count:
                 raise TypeError(f"inputs are None; allowed: a tensor of shape (..., {count}).")
             inputs = self.weight.new_empty(0)
-        for name, tensor in (("inputs", inputs), ("initial_states", states)):
-            if tensor is not None:
-                self._check(name, tensor)
-        if inputs.is_complex():
-            if bool((inputs.imag != 0).any()):
-                raise TypeError("inputs are complex; allowed: real numbers, one for each input parameter.")
-            inputs = inputs.real
+        inputs = self._checked_inputs("inputs", inputs)
+        if states is not None:
+            self._check("initial_states", states)
         if inputs.shape[-1] != count:
             raise ValueError(f"inputs have shape {tuple(inputs.shape)}; allowed: (..., {count}).")
         shape = tuple(inputs.shape[:-1])
@@ -135,26 +186,6 @@ class BaseLayer(nn.Module):
             states = as_rows(states, shape)
         return as_rows(inputs, shape), states, shape
 
-    def _check(self, name: str, tensor: Any) -> None:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
-        if tensor.device != self.weight.device:
-            raise ValueError(
-                f"{name} are on device '{tensor.device}', the weights on '{self.weight.device}'; "
-                f"use layer.to('{tensor.device}')."
-            )
-        if not tensor.ndim:
-            raise ValueError(f"{name} have shape (); allowed: at least one dimension.")
-
-    def extra_repr(self) -> str:
-        """Return the numbers of inputs, values, weights and qubits as text, for ``print(module)``."""
-        expectations = self._double
-        options = self._single.options.changed() if self._single is expectations else {}
-        weights_and_qubits = {"num_weights": expectations.num_weights, "num_qubits": expectations.compiled.num_qubits}
-        return arguments_text(
-            {"num_inputs": expectations.num_inputs} | self._shown_shape() | weights_and_qubits | options
-        )
-
 
 def _empty_weights(initial_weights: Any, count: int) -> Tensor:
     """Return a tensor (W,) without values, with the dtype and device of initial weights that are a float tensor."""
@@ -168,7 +199,7 @@ def _empty_weights(initial_weights: Any, count: int) -> Tensor:
     return torch.empty(count)
 
 
-def _with_dtype(expectations: Expectations, dtype: str) -> Expectations:
-    result = copy(expectations)
-    result.options = replace(expectations.options, dtype=dtype)
+def _with_dtype(function: Any, dtype: str) -> Any:
+    result = copy(function)
+    result.options = replace(function.options, dtype=dtype)
     return result

@@ -25,6 +25,7 @@ THIRD_PARTY = {
     "qiskit": set(FOLDERS) - {"common", "program", "fusion", "engines"},
     "qiskit_machine_learning": {"lowering", "primitives", "machine_learning"},
     "typing_extensions": {"options"},
+    "sklearn": {"execution"},
     "threadpoolctl": {"execution"},
     "tqdm": {"execution"},
     "matplotlib": {"inspection"},
