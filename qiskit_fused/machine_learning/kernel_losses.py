@@ -57,8 +57,9 @@ class FusedKernelLoss(KernelLoss):
 
 
 class KernelAlignmentLoss(FusedKernelLoss):
-    """The loss ``1 - A``, where A is the alignment of a kernel matrix with the labels; see
-    `alignment_loss <qiskit_fused.execution.kernel_losses.alignment_loss>`.
+    """The loss ``1 - A``, where A is the alignment of a kernel matrix with the labels.
+
+    See `alignment_loss <qiskit_fused.execution.kernel_losses.alignment_loss>` for the formula.
 
     >>> from qiskit.circuit.library import real_amplitudes, zz_feature_map
     >>> from scipy.optimize import minimize
