@@ -17,6 +17,7 @@ from qiskit_fused.machine_learning.fidelity_kernel import FusedQuantumKernel
 from qiskit_fused.machine_learning.kernel_losses import FusedSVCLoss, KernelAlignmentLoss
 from qiskit_fused.machine_learning.projected_kernel import FusedProjectedQuantumKernel
 from qiskit_fused.machine_learning.sampler_qnn import FusedSamplerQNN
+from qiskit_fused.machine_learning.state_fidelity import FusedStateFidelity
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
@@ -37,6 +38,7 @@ __all__ = [
     "FusedSampler",
     "FusedSamplerGradient",
     "FusedSamplerQNN",
+    "FusedStateFidelity",
     "KernelAlignmentLoss",
     "Plan",
     "UnsupportedInstruction",
