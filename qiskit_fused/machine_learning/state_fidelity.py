@@ -45,8 +45,9 @@ class FusedStateFidelity(BaseStateFidelity):
     [1.0, 0.77]
 
     Args:
-        local: whether the fidelity is the mean over all qubits of the probability to find the qubit in |0> after the
-            circuit of psi and the inverse of the circuit of phi, instead of the probability to find all qubits in |0>.
+        local: whether the fidelity is a mean over all qubits. After the circuit of psi and the inverse of the circuit of
+            phi, the fidelity is the probability to find all qubits in ``|0>``. The local fidelity is the mean of the
+            probabilities to find single qubits in ``|0>``.
         shots: None is exact. With a number of shots, each fidelity is the mean of so many draws.
         options: `FusedOptions` or a mapping. The option ``seed`` is the seed or the generator of the draws.
         keywords: single options, which override ``options``.
@@ -203,7 +204,7 @@ class _Group(NamedTuple):
 
 
 def _mean_projector(num_qubits: int) -> SparsePauliOp:
-    """Return the mean over all qubits of the projector onto |0> of a qubit, ``1/2 + sum_q Z_q / (2 n)``."""
+    """Return the mean over all qubits of the projector onto ``|0>`` of a qubit, ``1/2 + sum_q Z_q / (2 n)``."""
     terms: list[tuple[str, list[int], float]] = [("Z", [qubit], 0.5 / num_qubits) for qubit in range(num_qubits)]
     terms.append(("", [], 0.5))
     return SparsePauliOp.from_sparse_list(terms, num_qubits)
