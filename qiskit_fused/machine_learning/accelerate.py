@@ -17,6 +17,7 @@ from qiskit_machine_learning.primitives import QMLEstimator, QMLSampler
 from qiskit_fused.compilation.circuits import COMPILED
 from qiskit_fused.compilation.observables import as_list
 from qiskit_fused.compilation.outcome_tables import measured_bits
+from qiskit_fused.machine_learning.accelerate_kernels import find_kernels, prepare_kernel
 from qiskit_fused.machine_learning.estimator_qnn import FusedEstimatorQNN, make_function
 from qiskit_fused.machine_learning.fused_network import FusedNetwork
 from qiskit_fused.machine_learning.sampler_qnn import FusedSamplerQNN, identity
@@ -48,11 +49,12 @@ def accelerate(
     """Switch a model over to fused sweeps, in place, and return it: same weights, same outputs, same exact gradients.
 
     For example, ``accelerate(model, dtype="complex64").fit(x, y)`` trains a model in complex64. An ``EstimatorQNN``
-    becomes a `FusedEstimatorQNN`, and a ``SamplerQNN`` a `FusedSamplerQNN`. A ``TorchConnector`` becomes a connector
-    whose backward pass is a vector-Jacobian product, unless its outputs are sparse. A subclass of these may have
-    methods of its own, so only its primitive and its gradient are replaced. An algorithm such as ``VQE`` gets a
-    `FusedEstimator` and a `FusedEstimatorGradient`, even if it had no gradient. Any other gradient, such as a
-    ``SPSAEstimatorGradient``, is replaced by the exact one. If an error is raised, the model has not changed.
+    becomes a `FusedEstimatorQNN`, and a ``SamplerQNN`` a `FusedSamplerQNN`. A ``FidelityQuantumKernel``, a
+    ``FidelityStatevectorKernel`` and their trainable forms become a `FusedQuantumKernel`. A ``TorchConnector`` becomes
+    a connector whose backward pass is a vector-Jacobian product, unless its outputs are sparse. A subclass of these may
+    have methods of its own, so only its primitive and its gradient, or its fidelity, are replaced. An algorithm such as
+    ``VQE`` gets a `FusedEstimator` and a `FusedEstimatorGradient`, even if it had no gradient. Any other gradient, such
+    as a ``SPSAEstimatorGradient``, is replaced by the exact one. If an error is raised, the model has not changed.
 
     An exact ``QMLEstimator`` or ``QMLSampler``, the defaults of the networks, is replaced by an exact `FusedEstimator`
     or `FusedSampler`. A ``StatevectorEstimator`` is replaced by an estimator that adds the same noise, or by an exact
@@ -73,16 +75,18 @@ def accelerate(
         model: an ``EstimatorQNN`` or ``SamplerQNN``; a model with one of them inside, such as a
             ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor``, ``VQC`` or ``VQR``, an ``EffectiveDimension``, a
             ``Pipeline`` or ``GridSearchCV`` of scikit-learn; a ``TorchConnector``, or a torch module with some of them
-            in it; an algorithm with an estimator, such as ``VQE``, ``AdaptVQE`` and ``VQD``.
+            in it; an algorithm with an estimator, such as ``VQE``, ``AdaptVQE`` and ``VQD``; a kernel, or a model with
+            a kernel, such as ``QSVC``, ``QSVR``, ``PegasosQSVC``, ``QuantumKernelTrainer`` or an ``SVC`` of
+            scikit-learn that was given the method of one.
         default_shots: number of shots of samplers. None is exact probabilities, and "keep" is the number that the
-            sampler has.
+            sampler or the kernel has.
         options: options of the primitives, see `FusedOptions`.
 
     Returns:
         The same object as ``model``.
 
     Raises:
-        TypeError: for another model, for quantum kernels, for an unknown option, for an option of estimators or
+        TypeError: for another model or another kernel, for an unknown option, for an option of estimators or
             samplers if the model has none; for an estimator that is not one of Qiskit's exact simulators, unless
             ``precision_mode`` is among the options; and for a sampler that is not one of them, unless ``default_shots``
             is given.
@@ -119,6 +123,8 @@ def _find_parts(model: Any, around: frozenset[int]) -> Iterator[Any]:
                 yield module
     elif isinstance(getattr(model, "estimator", None), BaseEstimatorV2):
         yield model
+    elif kernels := list(find_kernels(model)):
+        yield from kernels
     elif id(model) not in around and not isinstance(model, type):
         steps = getattr(model, "steps", None)
         inner = [step[-1] for step in steps] if isinstance(steps, list) else []
@@ -139,17 +145,14 @@ def _nothing_found(model: Any) -> TypeError:
         return TypeError(f"accelerate takes a model that is made, not the class {model.__name__}.")
     if _is_torch_module(model):
         return TypeError(f"accelerate found no TorchConnector in the {name}.")
-    if isinstance(model, BaseKernel) or isinstance(getattr(model, "quantum_kernel", None), BaseKernel):
-        return TypeError(
-            f"accelerate takes networks and algorithms with estimators, not {name}; a FidelityQuantumKernel runs on a "
-            "FusedSampler: fidelity=ComputeUncompute(FusedSampler(default_shots=None))."
-        )
-    return TypeError(f"accelerate takes an EstimatorQNN, a SamplerQNN, or a model made of one, not {name}.")
+    return TypeError(
+        f"accelerate takes an EstimatorQNN, a SamplerQNN, a quantum kernel, or a model made of one, not {name}."
+    )
 
 
 def _check_options(parts: Collection[Any], default_shots: Any, options: Mapping[str, Any]) -> None:
     """Raise a TypeError for options that no part of a model reads."""
-    if default_shots != "keep" and not any(isinstance(part, SamplerQNN) for part in parts):
+    if default_shots != "keep" and not any(isinstance(part, (SamplerQNN, BaseKernel)) for part in parts):
         raise TypeError(
             "default_shots is given, and the model has no sampler; precision_mode and default_precision decide for "
             "estimators."
@@ -168,6 +171,8 @@ def _prepare(part: Any, default_shots: Any, options: dict[str, Any]) -> Callable
         return lambda: _switch_connector(part)
     if isinstance(part, SamplerQNN):
         return _prepare_sampler_network(part, default_shots, options)
+    if isinstance(part, BaseKernel) or any(part is found for found in find_kernels(part)):
+        return prepare_kernel(part, default_shots, options, _make_sampler)
     if isinstance(part, NeuralNetwork) and not isinstance(part, EstimatorQNN):
         raise _nothing_found(part)
     estimator = _make_estimator(part.estimator, options)

@@ -45,8 +45,8 @@ class FusedStateFidelity(BaseStateFidelity):
     [1.0, 0.77]
 
     Args:
-        local: whether the fidelity is a mean over all qubits. After the circuit of psi and the inverse of the circuit of
-            phi, the fidelity is the probability to find all qubits in ``|0>``. The local fidelity is the mean of the
+        local: whether the fidelity is local. After the circuit of psi and the inverse of the circuit of phi, the
+            fidelity is the probability to find all qubits in ``|0>``. The local fidelity is the mean of the
             probabilities to find single qubits in ``|0>``.
         shots: None is exact. With a number of shots, each fidelity is the mean of so many draws.
         options: `FusedOptions` or a mapping. The option ``seed`` is the seed or the generator of the draws.

@@ -14,13 +14,11 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit_algorithms import VQE, AdaptVQE, TrotterQRTE
 from qiskit_algorithms import optimizers as algorithms_optimizers
-from qiskit_machine_learning.algorithms import QSVC, VQC, VQR, NeuralNetworkClassifier, NeuralNetworkRegressor
+from qiskit_machine_learning.algorithms import VQC, VQR, NeuralNetworkClassifier, NeuralNetworkRegressor
 from qiskit_machine_learning.gradients import LinCombEstimatorGradient, SPSASamplerGradient
-from qiskit_machine_learning.kernels import FidelityQuantumKernel
 from qiskit_machine_learning.neural_networks import EffectiveDimension, EstimatorQNN, SamplerQNN
 from qiskit_machine_learning.optimizers import L_BFGS_B
 from qiskit_machine_learning.primitives import QMLEstimator, QMLSampler
-from qiskit_machine_learning.state_fidelities import ComputeUncompute
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -175,25 +173,10 @@ def test_subclasses_keep_their_methods():
 
 
 def test_other_models_are_refused():
-    with pytest.raises(TypeError, match="an EstimatorQNN, a SamplerQNN, or a model made of one, not QuantumCircuit"):
+    with pytest.raises(TypeError, match="a SamplerQNN, a quantum kernel, or a model made of one, not QuantumCircuit"):
         accelerate(QuantumCircuit(1))
     with pytest.raises(TypeError, match=r"unknown option 'dtyp'; allowed: device, .* default_shots"):
         accelerate(make_network(), dtyp="complex64")
-
-
-@pytest.mark.parametrize(
-    "make", [lambda kernel: kernel, lambda kernel: QSVC(quantum_kernel=kernel)], ids=["kernel", "svc"]
-)
-def test_kernels_are_refused_with_what_serves_them(make):
-    with pytest.raises(TypeError, match=r"fidelity=ComputeUncompute\(FusedSampler\(default_shots=None\)\)"):
-        accelerate(make(FidelityQuantumKernel(feature_map=zz_feature_map(2))))
-
-
-def test_a_kernel_runs_on_a_fused_sampler():
-    features = zz_feature_map(2, reps=1)
-    expected = FidelityQuantumKernel(feature_map=features).evaluate(ROWS)
-    kernel = FidelityQuantumKernel(feature_map=features, fidelity=ComputeUncompute(FusedSampler(default_shots=None)))
-    assert_allclose(kernel.evaluate(ROWS), expected, atol=1e-9)
 
 
 def test_a_class_is_refused():

@@ -152,7 +152,7 @@ def test_what_complex64_saves_and_costs_is_in_the_results_it_links_to():
 def test_the_table_of_entry_points_names_every_class_and_function_that_computes_values():
     table = README.read_text(encoding="utf-8").split("### Which entry point is mine?")[1].split("\n## ")[0]
     entry_points = {name for name in qiskit_fused.__all__ if name.startswith("Fused")} - {"FusedJob", "FusedOptions"}
-    entry_points |= {"accelerate", "FusedLayer", "FusedProbabilityLayer", "expectation_values"}
+    entry_points |= {"accelerate", "FusedLayer", "FusedProbabilityLayer", "FusedKernelLayer", "expectation_values"}
     assert entry_points - set(re.findall(r"\w+", table)) == set()
 
 
