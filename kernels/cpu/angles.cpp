@@ -111,13 +111,10 @@ Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
     }
     // alpha = cos(a) exp(-i(phi + lambda)/2), beta = sin(a) exp(i(phi - lambda)/2) with a in [0, pi/2].
     const double cos2 = norm2(alpha), sin2 = norm2(beta);
-    bool constant = true;
-    for (int i = run.first_leaf; i < run.end_leaf; ++i) constant = constant && plan.leaves[i].column < 0;
     constexpr double tiny = 1e-300;  // a squared modulus below this bound counts as 0
     // If sin(a) or cos(a) is 0, only phi + lambda or phi - lambda matters. A run of RX gates has lambda = pi/2 at every
     // other angle, so it has lambda = pi/2 here too. Constant runs take lambda = 0, which keeps real circuits real.
-    const bool about_x = run.single_axis && plan.leaves[run.first_leaf].kind == LEAF_RX;
-    Complex out, in = about_x && !constant ? Complex{0, 1} : Complex{};
+    Complex out, in = run.about_x ? Complex{0, 1} : Complex{};
     if (sin2 < tiny) {
         out = (1 / cos2) * (conj(alpha) * conj(alpha) * conj(in));
     } else if (cos2 < tiny) {

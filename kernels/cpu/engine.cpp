@@ -31,6 +31,7 @@ Engine<T>::Engine(const Layout<T>& layout)
     : layout_(layout),
       plan_(layout.plan),
       sweeps_(layout.sweeps),
+      packs_(layout.packs),
       bits_(layout.bits),
       low_bits_(layout.low_bits),
       chunk_bits_(layout.chunk_bits),
@@ -42,12 +43,20 @@ Engine<T>::Engine(const Layout<T>& layout)
       sums_(layout.sums),
       pair_begin_(layout.pair_begin),
       many_begin_(layout.many_begin),
-      rows_keep_tables_(layout.rows_keep_tables()) {}
+      rows_keep_tables_(layout.rows_keep_tables()) {
+    make_pack_phases();
+}
 
 template <class T>
 auto Engine<T>::make_workspace(const WorkspaceSizes& sizes, const Call& call) const -> std::shared_ptr<Workspace> {
     auto ws = std::make_shared<Workspace>();
     ws->real = call.real;
+    if (call.packed) {
+        const PackSizes pack = layout_.pack_sizes(call.shape);
+        ws->pack = std::make_unique<PackMemory<T>>(plan_, pack);
+        ws->fixed_bytes = pack.template bytes<T>();
+        return ws;
+    }
     for (int s = 0; s < sizes.num_states; ++s) ws->psi.push_back(take_state(sizes.psi));
     if (sizes.lam) ws->lam = take_state(sizes.lam);
     if (sizes.saved) ws->saved = take_state(sizes.saved);
@@ -81,8 +90,10 @@ auto Engine<T>::make_workspace(const WorkspaceSizes& sizes, const Call& call) co
 
 template <class T>
 auto Engine<T>::take_workspace(const WorkspaceSizes& sizes, const Call& call) -> std::shared_ptr<Workspace> {
+    const PackSizes pack = call.packed ? layout_.pack_sizes(call.shape) : PackSizes{};
     return workspaces_.template take<Workspace>([&](const Kept& item) {
         const auto& idle = static_cast<const Workspace&>(item);
+        if (call.packed || idle.pack) return call.packed && idle.pack && idle.pack->has(pack);
         return idle.real == call.real && static_cast<int>(idle.members.size()) >= sizes.num_threads &&
                static_cast<int>(idle.psi.size()) >= sizes.num_states && (!sizes.lam || idle.lam) &&
                (!sizes.saved || idle.saved);
@@ -93,6 +104,7 @@ template <class T>
 void Engine<T>::keep(std::shared_ptr<Workspace> ws, std::size_t most_bytes) {
     ws->bytes = ws->fixed_bytes;
     for (const auto& tables : ws->tables) ws->bytes += tables.bytes();
+    if (ws->pack) ws->bytes += ws->pack->tables.size() * sizeof(T);
     if (ws->bytes <= kept_whole) return workspaces_.put(std::move(ws));
     auto keep_state = [&](Buffer<T>& buffer) {
         if (!buffer || buffer.size() * sizeof(T) > most_bytes) return;
@@ -141,20 +153,37 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
     const Request& request = call.request;
     auto shared = std::make_shared<Shared>();
     shared->without_first = call.skip_first_adjoint;
-    shared->bound.resize(plan_);
-    bind_row(everything_, request.columns, shared->bound);
     shared->phase_varies.assign(phases_.size(), 0);
+    std::vector<char> column_varies(plan_.num_columns);
     if (request.rows > 1) {
-        std::vector<char> column_varies(plan_.num_columns);
-        for (int row = 1; row < request.rows; ++row) {
+        std::vector<int> equal(plan_.num_columns);  // the columns that are the same in all rows so far
+        for (int c = 0; c < plan_.num_columns; ++c) equal[c] = c;
+        for (int row = 1; row < request.rows && !equal.empty(); ++row) {
             check_stop(request.progress->stop);
-            for (int c = 0; c < plan_.num_columns; ++c)
-                column_varies[c] |=
-                    request.columns[static_cast<std::size_t>(row) * plan_.num_columns + c] != request.columns[c];
+            const double* const columns = request.columns + static_cast<std::size_t>(row) * plan_.num_columns;
+            bool differs = false;
+            for (const int c : equal) differs = differs || columns[c] != request.columns[c];
+            if (!differs) continue;
+            for (const int c : equal) column_varies[c] = columns[c] != request.columns[c];
+            equal.erase(std::remove_if(equal.begin(), equal.end(), [&](int c) { return column_varies[c] != 0; }),
+                        equal.end());
         }
         shared->varying = varying(plan_, column_varies);
         shared->phase_varies = phases_of(plan_, shared->varying);
     }
+    if (call.packed) {
+        shared->packs = std::make_unique<PackShared<T>>();
+        for (const int i : shared->varying.leaves)  // a gate RV reads three columns
+            if (plan_.leaves[i].kind == LEAF_RV) std::fill_n(column_varies.begin() + plan_.leaves[i].column, 3, 1);
+        shared->packs->column_varies = std::move(column_varies);
+        bind_shared_packs(*shared, request.columns, call.real);
+        const auto num_tables = std::count_if(shared->packs->tables.begin(), shared->packs->tables.end(),
+                                              [](const Buffer<T>& table) { return table.size() > 0; });
+        shared->bytes = layout_.pack_shared_bytes(call.shape, num_tables);
+        return shared;
+    }
+    shared->bound.resize(plan_);
+    bind_row(everything_, request.columns, shared->bound);
     shared->bytes = layout_.bound_bytes;
     if (!layout_.shares_tables(request.rows)) return shared;
     shared->tables.resize(phases_.size());
@@ -171,7 +200,7 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
 
 template <class T>
 void Engine<T>::choose_summed_runs(Call& call) const {
-    constexpr int most_rows = 16, blocks_wanted = 32;
+    constexpr int most_units = 16, blocks_wanted = 32;
     const Request& request = call.request;
     call.own_runs = everything_.runs;
     if (!request.gradient || !request.by_row() || !request.sum_columns || request.rows < 2) return;
@@ -187,8 +216,8 @@ void Engine<T>::choose_summed_runs(Call& call) const {
     call.own_runs.erase(std::remove_if(call.own_runs.begin(), call.own_runs.end(), [&](int r) { return !varies(r); }),
                         call.own_runs.end());
     if (call.summed_runs.empty()) return;
-    call.rows_per_block = std::clamp(request.rows / blocks_wanted, 1, most_rows);
-    const int blocks = (request.rows - 1) / call.rows_per_block + 1;
+    call.units_per_block = std::clamp(call.num_units / blocks_wanted, 1, most_units);
+    const int blocks = (call.num_units - 1) / call.units_per_block + 1;
     call.block_w.assign(blocks * plan_.runs.size(), {});
     call.bytes += call.block_w.size() * sizeof(call.block_w[0]);
 }
@@ -196,6 +225,7 @@ void Engine<T>::choose_summed_runs(Call& call) const {
 template <class T>
 void Engine<T>::add_summed_runs(const Call& call) const {
     if (call.summed_runs.empty()) return;
+    if (call.packed) return add_summed_runs_of_packs(call);
     const std::size_t size = plan_.runs.size();
     std::vector<std::array<double, 3>> w(size);
     for (std::size_t block = 0; block < call.block_w.size(); block += size)
@@ -224,19 +254,22 @@ void Engine<T>::recall(Call& call) {
 template <class T>
 void Engine<T>::bind_or_recall(Call& call) {
     const Request& request = call.request;
-    const std::size_t state_bytes = request.rows * layout_.state_size(0, call.real) * sizeof(T);
+    const std::size_t state_bytes = layout_.all_states_bytes(call.shape);
     std::shared_ptr<Finals> latest;
     if (!request.gradient) latest = std::move(call.finals);
     if (!call.shared) call.shared = bind_shared(call);
     call.bytes = call.shared->bytes + layout_.plan_bytes;
     if (layout_.finals_bytes(call.shape)) {
-        if (!latest || latest.use_count() > 1 || latest->real != call.real) latest = std::make_shared<Finals>();
+        if (!latest || latest.use_count() > 1 || latest->real != call.real ||
+            latest->packed != call.packed)
+            latest = std::make_shared<Finals>();
         latest->real = call.real;
+        latest->packed = call.packed;
         latest->rows = request.rows;
-        latest->has_row.assign(request.rows, 0);
+        latest->has_row.assign(call.num_units, 0);
         latest->columns.assign(request.columns,
                                request.columns + static_cast<std::size_t>(request.rows) * plan_.num_columns);
-        latest->psi.resize(request.rows);
+        latest->psi.resize(call.num_units);
         latest->shared = call.shared->bytes <= most_finals ? call.shared : nullptr;
         latest->bytes = state_bytes + latest->columns.size() * sizeof(double);
         if (latest->shared) latest->bytes += latest->shared->bytes;
@@ -249,6 +282,7 @@ void Engine<T>::bind_or_recall(Call& call) {
 // largest.
 template <class T>
 std::size_t Engine<T>::bytes_of_row_tables(const Call& call) const {
+    if (call.packed) return call.num_pack_tables * layout_.pack_table_size(call.real) * sizeof(T);
     std::vector<char> of_row(phases_.size());
     for (std::size_t k = 0; k < phases_.size(); ++k) of_row[k] = !call.shared->has_tables(k);
     const TableBytes tables = layout_.tables_of(of_row, call.skip_first_adjoint);
@@ -261,6 +295,16 @@ std::int64_t Engine<T>::count_steps(const Call& call) const {
     const std::int64_t forward = plan_.num_layers + (call.zero_start ? 0 : 1);
     const std::int64_t back = plan_.num_layers + (call.skip_first_adjoint ? 0 : 1);
     std::int64_t total = 0;
+    if (call.packed) {
+        for (int row = 0; row < request.rows; row += packs_.width) {
+            std::int64_t most_pairs = 0;
+            for (int j = row; j < std::min(row + packs_.width, request.rows); ++j)
+                most_pairs = std::max(most_pairs, request.pairs_of(j));
+            const std::int64_t turns = !request.gradient ? 0 : request.by_row() ? 1 : most_pairs;
+            total += most_pairs > 0 ? forward + turns * back : 0;
+        }
+        return total;
+    }
     for (int row = 0; row < request.rows; ++row) {
         if (!request.asks_for(row)) continue;
         const std::int64_t units = !request.gradient ? 0 : request.by_row() ? 1 : request.pairs_of(row);
@@ -290,10 +334,17 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
 
     bind_or_recall(call);
     choose_summed_runs(call);
+    if (call.packed) prepare_packs(call);
     request.progress->total = count_steps(call);
     for (auto& ws : workspaces) {
         if (!ws) ws = make_workspace(sizes, call);
-        ws->bound = call.shared->bound;
+        if (call.packed) {
+            ws->pack->bound.copy(call.shared->packs->bound);
+            const std::size_t size = call.num_pack_tables * layout_.pack_table_size(call.real);
+            if (ws->pack->tables.size() < size) ws->pack->tables = Buffer<T>(size);
+        } else {
+            ws->bound = call.shared->bound;
+        }
         call.bytes += ws->fixed_bytes + bytes_of_row_tables(call);
     }
     if (!call.observables.slots().empty()) {
@@ -320,6 +371,7 @@ BatchShape Engine<T>::shape_of(const Request& request, const Observables& observ
     if (!observables.slots().empty()) shape.num_outcomes = observables.size();
     shape.num_threads = request.num_threads;
     shape.num_states = request.actions ? request.num_states : 1;
+    shape.scheduled = request.actions != nullptr;
     shape.gradient = request.gradient;
     shape.imaginary = request.imaginary;
     shape.saves_psi = one_by_one && !request.actions && most_pairs > 1;
@@ -341,7 +393,9 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     call.real = layout_.is_real(call.shape);
     call.first_boundary = call.skip_first_adjoint ? 1 : 0;
     call.keeps_all_states = request.num_states == plan_.num_layers + 2 - call.first_boundary;
-    const Threading threading = layout_.threading(request.rows, request.num_threads);
+    call.packed = layout_.is_packed(call.shape);
+    call.num_units = static_cast<int>(call.packed ? layout_.num_packs(request.rows) : request.rows);
+    const Threading threading = layout_.threading(request.rows, request.num_threads, call.packed);
     const bool by_rows = chunk_bits_ == 0 || threading.rows > 1;
     stats.threads = threading.threads;
     stats.rows = threading.rows;
@@ -361,10 +415,13 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
             return;
         }
         Team alone(1);
-        const int step = call.rows_per_block;
-        for (int first = next.fetch_add(step); first < request.rows && !team.cancelled(); first = next.fetch_add(step))
-            for (int row = first; row < std::min(first + step, request.rows); ++row)
-                run_row(call, *workspaces[thread], alone, 0, row);
+        const int step = call.units_per_block, end = call.num_units;
+        for (int first = next.fetch_add(step); first < end && !team.cancelled(); first = next.fetch_add(step))
+            for (int unit = first; unit < std::min(first + step, end); ++unit)
+                if (call.packed)
+                    run_pack(call, *workspaces[thread], unit);
+                else
+                    run_row(call, *workspaces[thread], alone, 0, unit);
     });
     for (auto& ws : workspaces) count_steps_made(call, *ws);
     add_summed_runs(call);

@@ -57,6 +57,7 @@ class Engine {
         std::vector<std::array<double, 3>> w;                        // [runs]: Im <lam|(X, Y, Z)|psi>
         std::int64_t steps = 0;                                      // steps that Progress does not count yet
         std::size_t fixed_bytes = 0;                                 // bytes without the tables that rows make
+        std::unique_ptr<PackMemory<T>> pack;  // of a workspace that evaluates packs; all other members are then empty
     };
 
     using Workspaces = std::vector<std::shared_ptr<Workspace>>;
@@ -73,6 +74,7 @@ class Engine {
         std::vector<char> phase_varies;  // [phases]
         // Tables of the phases that are the same in all rows; empty if rows make all tables.
         std::vector<PhaseTables<T>> tables;
+        std::unique_ptr<PackShared<T>> packs;  // instead of `bound` and `tables`, for rows that are evaluated in packs
         bool without_first = false;  // true: phase 0 has no table (Layout::skips_first_phase)
         std::size_t bytes = 0;
         bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
@@ -84,12 +86,12 @@ class Engine {
         std::shared_ptr<const Shared> shared;  // null if it has more than most_finals bytes
         std::vector<double> columns;
         int rows = 0;
-        bool real = false;
-        std::vector<Buffer<T>> psi;
-        std::vector<char> has_row;
+        bool real = false, packed = false;
+        std::vector<Buffer<T>> psi;  // [rows], or [packs]
+        std::vector<char> has_row;   // [rows], or [packs]
         bool are_of(const Call& call, int num_columns) const {
             const Request& request = call.request;
-            return request.rows == rows && real == call.real && !request.initial_states &&
+            return request.rows == rows && real == call.real && packed == call.packed && !request.initial_states &&
                    std::equal(columns.begin(), columns.end(), request.columns,
                               request.columns + static_cast<std::size_t>(rows) * num_columns);
         }
@@ -106,10 +108,15 @@ class Engine {
         // added over blocks of rows, block_w[block][run], and turned to gradients once for each call. Blocks do not
         // depend on the number of threads. own_runs are all other runs.
         std::vector<int> own_runs, summed_runs;
-        int rows_per_block = 1;
+        int units_per_block = 1;  // a unit is a row, or a pack of rows
         std::vector<std::array<double, 3>> block_w;
         std::shared_ptr<const Diagonals<T>> diagonals;  // of the observables; null: blocks compute their own diagonals
         bool zero_start = false, skip_first_adjoint = false, real = false;
+        bool packed = false;          // true: packs of rows are evaluated, not single rows
+        int num_units = 0;            // rows, or packs of rows
+        std::vector<char> has_z;      // [phases]: 1 if packs compute z of the phase
+        std::vector<int> pack_table;  // [phases]: the place of the table of a phase that varies over rows; else -1
+        int num_pack_tables = 0;
         int first_boundary = 0;         // the boundary of position 1 of a schedule
         bool keeps_all_states = false;  // true: the schedule makes no state twice
         std::size_t bytes = 0;
@@ -126,7 +133,8 @@ class Engine {
     // small states would wait for each other at the counter.
     void count_step(const Call& call, Workspace& ws) const {
         constexpr std::int64_t counted_at_once = 1 << 20;  // number of amplitudes
-        if (++ws.steps << bits_ >= counted_at_once) count_steps_made(call, ws);
+        const std::int64_t rows = call.packed ? packs_.width : 1;
+        if ((++ws.steps * rows) << bits_ >= counted_at_once) count_steps_made(call, ws);
     }
     static void count_steps_made(const Call& call, Workspace& ws) {
         call.request.progress->done += ws.steps;
@@ -196,16 +204,39 @@ class Engine {
     void run_actions(Call& call, Workspace& ws, Team& team, int thread, int row, bool states_are_kept,
                      std::int64_t first, std::int64_t count) const;
 
+    // The evaluation of packs of rows, in pack_sweep.cpp.
+    struct PackPhase {  // the constants of a phase in the form of packs; phases with equal constants share them
+        Buffer<T> values;
+        Buffer<char> negate;
+    };
+    struct PackTurn;
+    void make_pack_phases();
+    void bind_shared_packs(Shared& shared, const double* columns, bool real) const;
+    void prepare_packs(Call& call) const;
+    void bind_pack(const BindList& list, const double* angles, const PackValues<T>& values) const;
+    void make_pack_table(int k, const PackValues<T>& values, double* factor, bool real, T* table) const;
+    const T* pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
+    void run_pack(Call& call, Workspace& ws, int pack) const;
+    void start_pack(Call& call, PackMemory<T>& memory, int boundary) const;
+    void forward_pack(Call& call, Workspace& ws) const;
+    void observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
+    void observe_pack_outcomes(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
+    void adjoint_pack(Call& call, Workspace& ws) const;
+    void sum_pack_phase(PackMemory<T>& memory, int k) const;
+    void add_summed_runs_of_packs(const Call& call) const;
+
     const Layout<T>& layout_;
     const PlanData& plan_;
     const Sweeps<T>& sweeps_;
+    const PackSweeps<T>& packs_;
     const int bits_, low_bits_, chunk_bits_;
     const std::vector<Phase> phases_;
     const BindList& everything_;
     const std::vector<int>& layer_begin_;
     const Groups &forward_, &adjoint_, &sums_;
     const std::vector<std::size_t>&pair_begin_, &many_begin_;
-    const bool rows_keep_tables_;  // true: a row keeps the tables of all phases that it makes
+    std::vector<std::shared_ptr<const PackPhase>> pack_phases_;  // [phases]; null: all constants are 1
+    const bool rows_keep_tables_;                                // true: a row keeps the tables of all phases that it makes
     Shelf workspaces_, finals_;
 };
 

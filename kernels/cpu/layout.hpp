@@ -4,10 +4,15 @@
 // same sizes, so that a prediction and an evaluation agree.
 #pragma once
 
+#include "cpu/packs.hpp"
 #include "cpu/phases.hpp"
 #include "cpu/plan.hpp"
+#include "shared/tuning.h"
 
 namespace qf {
+
+// Packs of rows are evaluated up to this number of qubits. One table then holds a whole phase.
+constexpr int most_pack_qubits = MAX_LOW_BITS;
 
 // Number of blocks of 2^low_bits amplitudes whose sums are added in the format of the amplitudes. Sums over more blocks
 // would lose digits in single precision, so longer sums are added from sums of this length.
@@ -24,6 +29,7 @@ struct BatchShape {
     std::int64_t num_outcomes = 0;    // for projectors onto outcomes: their number; 0 for other observables
     int num_threads = 1;              // most threads that the batch may use
     int num_states = 1;               // states psi that a row holds: 1, or the states of a schedule
+    bool scheduled = false;           // true: a schedule decides which states a row holds
     bool gradient = false, imaginary = false;
     bool saves_psi = false;     // true: the pairs of a row are pulled back one by one, each from a saved copy of psi
     bool has_states = false;    // true: the caller passes states or cotangents of final states, or takes final states
@@ -72,9 +78,14 @@ class Layout {
   public:
     explicit Layout(const PlanData& plan);
 
-    // Choose the threads. Several rows are in work at the same time if the batch has enough rows and their states are
-    // small; else all threads share one row.
-    Threading threading(std::int64_t rows, int num_threads) const;
+    // Say whether packs of rows are evaluated (simd/packs.hpp), not single rows. The plan and the batch decide, never the
+    // number of threads, because the bits of the results depend on it. Rows with start states, final states or cotangents
+    // of them, and rows whose states are kept by a schedule, are evaluated one by one.
+    bool is_packed(const BatchShape& shape) const;
+    std::int64_t num_packs(std::int64_t rows) const { return (rows + packs.width - 1) / packs.width; }
+    // Choose the threads. Several rows, or packs of rows, are in work at the same time if the batch has enough rows and
+    // their states are small; else all threads share one row.
+    Threading threading(std::int64_t rows, int num_threads, bool packed) const;
     bool is_real(const BatchShape& shape) const;
     // Say whether phase 0 has no table. Starting from |0...0>, the state after layer 0 is a product state, and the
     // adjoint never visits phase 0.
@@ -86,6 +97,15 @@ class Layout {
         return (std::size_t(real ? 1 : 2) << bits) + (2 * index + 1) * stagger;
     }
     WorkspaceSizes workspace(const BatchShape& shape, int num_threads) const;
+    // Return the sizes of the memory of one pack, without the tables of phases that vary over rows.
+    PackSizes pack_sizes(const BatchShape& shape) const;
+    // Return the number of elements of the table of one phase that varies over the rows of a pack.
+    std::size_t pack_table_size(bool real) const {
+        return (std::size_t(real ? 1 : 2) << plan.num_qubits) * packs.width;
+    }
+    bool keeps_pack_tables(const BatchShape& shape) const;
+    // Return the bytes of the values and tables that all packs of a call share.
+    std::size_t pack_shared_bytes(const BatchShape& shape, std::size_t num_tables) const;
     // Return the number of equal parts of a state whose probabilities are added apart, so that threads share the parts.
     // The sums of all parts take at most as many doubles as the state has amplitudes, unless there is only one part.
     int outcome_parts(std::int64_t num_outcomes) const;
@@ -94,6 +114,8 @@ class Layout {
     bool shares_tables(std::int64_t rows) const;
     bool rows_keep_tables() const;
     TableBytes tables_of(const std::vector<char>& phases, bool without_first) const;
+    // Return the bytes of the states of all rows.
+    std::size_t all_states_bytes(const BatchShape& shape) const;
     // Return the bytes of the last states of a call for values; 0 if the plan does not keep them.
     std::size_t finals_bytes(const BatchShape& shape) const;
     std::size_t diagonals_bytes(std::size_t num_flips, std::size_t num_diagonals) const;
@@ -108,6 +130,7 @@ class Layout {
 
     const PlanData& plan;
     const Sweeps<T>& sweeps;
+    const PackSweeps<T>& packs;
     const int bits, low_bits, chunk_bits;
     const BindList everything;
     std::vector<int> layer_begin;  // the runs of layer k are layer_begin[k] .. layer_begin[k + 1] - 1

@@ -20,11 +20,6 @@
 
 namespace qf {
 
-// The factor term^exponent of |1> of a bit. Its gradient is -exponent/2 times the sum of p Z.
-struct OneBody {
-    int bit, term, exponent;
-};
-
 // The factor of |11> of two bits, low < high: the product of term^exponent over the sources.
 struct Pair {
     struct Source {

@@ -17,25 +17,12 @@
 #include <vector>
 
 #include "cpu/observables.hpp"
+#include "cpu/plan_records.hpp"
 #include "cpu/runtime/stopping.hpp"
 #include "cpu/simd/sweeps.hpp"
 #include "shared/plan_records.h"
 
 namespace qf {
-
-struct Run {
-    int first_leaf, end_leaf;
-    int bit, layer;
-    bool single_axis;  // all leaves are RX, or all are RY; the gradient then needs Im<lam|Y|psi> only
-};
-
-// A diagonal gate of phase `phase`: exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign)).
-struct Term {
-    int phase;
-    int column;
-    double coefficient, offset;
-    index_t care, value, sign;
-};
 
 struct PlanData {
     int num_qubits, num_columns, num_layers;

@@ -65,11 +65,13 @@ qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_b
              0,
              0});
     for (std::size_t r = 0; r < run_qubit.size(); ++r) {
-        qf::Run run{run_begin(r), run_begin(r + 1), run_qubit(r), run_layer(r), true};
+        qf::Run run{run_begin(r), run_begin(r + 1), run_qubit(r), run_layer(r), true, false};
         const auto kind = plan.leaves[run.first_leaf].kind;
         for (int i = run.first_leaf; i < run.end_leaf; ++i)
             run.single_axis =
                 run.single_axis && plan.leaves[i].kind == kind && (kind == qf::LEAF_RX || kind == qf::LEAF_RY);
+        for (int i = run.first_leaf; i < run.end_leaf; ++i)
+            run.about_x = run.about_x || (run.single_axis && kind == qf::LEAF_RX && plan.leaves[i].column >= 0);
         plan.runs.push_back(run);
     }
     for (std::size_t i = 0; i < term_phase.size(); ++i)
@@ -120,7 +122,8 @@ std::size_t predict(qf::Plan& plan, bool single_precision, std::int64_t num_rows
     shape.values_per_row = values_per_row;
     shape.num_outcomes = num_outcomes;
     shape.saves_psi = saves_psi;
-    shape.num_states = num_states;
+    shape.num_states = std::max(num_states, 1);
+    shape.scheduled = num_states > 0;
     shape.num_threads = num_threads;
     return with_layout(plan, single_precision, [&](const auto& layout) {
         return layout.predict(shape, {varying_tables, largest_varying_table}, num_flips, num_diagonals);
@@ -150,7 +153,7 @@ std::size_t state_bytes(qf::Plan& plan, bool single_precision, bool imaginary, b
 
 nb::tuple side_by_side(qf::Plan& plan, bool single_precision, std::int64_t num_rows, int num_threads) {
     return with_layout(plan, single_precision, [&](const auto& layout) {
-        const auto threading = layout.threading(num_rows, num_threads);
+        const auto threading = layout.threading(num_rows, num_threads, false);
         return nb::make_tuple(threading.rows, threading.threads);
     });
 }
@@ -183,6 +186,25 @@ nb::dict constants() {
     all["extra_register"] = static_cast<int>(qf::EXTRA_REGISTER);
     all["extra_term"] = static_cast<int>(qf::EXTRA_TERM);
     return all;
+}
+
+// Compute the sines and cosines of half of each angle with the functions that bind packs of rows.
+void half_angles(Array1<double> angles, Out2<double> cosines_and_sines) {
+    const auto& packs = qf::best_pack_sweeps<double>();
+    const qf::Leaf leaf{1, 0, {}, qf::LEAF_RY, 0, 0, 0};
+    const int list[] = {0};
+    qf::Buffer<double> columns(packs.width), out(2 * packs.width);
+    qf::PackValues<double> values{};
+    values.leaf = out.data();
+    for (std::size_t first = 0; first < angles.size(); first += packs.width) {
+        const std::size_t count = std::min<std::size_t>(packs.width, angles.size() - first);
+        for (int j = 0; j < packs.width; ++j) columns[j] = angles(first + std::min<std::size_t>(j, count - 1));
+        packs.bind_leaves(&leaf, list, 1, columns.data(), values);
+        for (std::size_t j = 0; j < count; ++j) {
+            cosines_and_sines(0, first + j) = out[j];
+            cosines_and_sines(1, first + j) = out[packs.width + j];
+        }
+    }
 }
 
 constexpr std::chrono::milliseconds watch_interval{50};  // time between two looks at signals and at progress
@@ -326,5 +348,7 @@ NB_MODULE(_cpu, m) {
           "Return the number of rows in work at the same time, and the number of threads.");
     m.def("constants", &constants, "Return the constants that kernels and Python share.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");
+    m.def("half_angles", &half_angles, "angles"_a, "cosines_and_sines"_a,
+          "Write the cosine and the sine of half of each angle to the two rows of an array, as packs of rows bind them.");
     m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add speed in flop/s.");
 }

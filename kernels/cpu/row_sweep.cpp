@@ -470,7 +470,7 @@ void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, int r
     for (int k = 0; k < plan_.num_layers; ++k) set_run_sums(call, ws, k, in_place);
     add_run_gradients(plan_, call.own_runs, ws.bound, columns, ws.w.data(), gradient);
     if (!call.summed_runs.empty()) {
-        auto* const sums = call.block_w.data() + row / call.rows_per_block * plan_.runs.size();
+        auto* const sums = call.block_w.data() + row / call.units_per_block * plan_.runs.size();
         for (const int r : call.summed_runs)
             for (int axis = 0; axis < 3; ++axis) sums[r][axis] += ws.w[r][axis];
     }

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/simd/packs.hpp"
 #include "cpu/simd/sweeps.hpp"
 
 #if defined(QF_X86_64) && defined(_WIN32)
@@ -17,10 +18,12 @@
 
 namespace qf {
 
-#define QF_DECLARE(isa)                        \
-    namespace isa {                            \
-    extern const Sweeps<float> sweeps_float;   \
-    extern const Sweeps<double> sweeps_double; \
+#define QF_DECLARE(isa)                                 \
+    namespace isa {                                     \
+    extern const Sweeps<float> sweeps_float;            \
+    extern const Sweeps<double> sweeps_double;          \
+    extern const PackSweeps<float> pack_sweeps_float;   \
+    extern const PackSweeps<double> pack_sweeps_double; \
     }
 QF_DECLARE(baseline)
 #if defined(QF_X86_64)
@@ -84,21 +87,24 @@ const char* isa_name() {
     return chosen().c_str();
 }
 
-template <>
-const Sweeps<float>& best_sweeps<float>() {
+// Define a function that returns the table `table` of the instruction set in use.
 #if defined(QF_X86_64)
-    if (chosen() == "avx512") return avx512::sweeps_float;
-    if (chosen() == "avx2") return avx2::sweeps_float;
+#define QF_CHOOSE(function, table)                               \
+    template <>                                                  \
+    decltype(function()) function() {                            \
+        if (chosen() == "avx512") return avx512::table;          \
+        return chosen() == "avx2" ? avx2::table : baseline::table; \
+    }
+#else
+#define QF_CHOOSE(function, table)    \
+    template <>                       \
+    decltype(function()) function() { \
+        return baseline::table;       \
+    }
 #endif
-    return baseline::sweeps_float;
-}
-template <>
-const Sweeps<double>& best_sweeps<double>() {
-#if defined(QF_X86_64)
-    if (chosen() == "avx512") return avx512::sweeps_double;
-    if (chosen() == "avx2") return avx2::sweeps_double;
-#endif
-    return baseline::sweeps_double;
-}
+QF_CHOOSE(best_sweeps<float>, sweeps_float)
+QF_CHOOSE(best_sweeps<double>, sweeps_double)
+QF_CHOOSE(best_pack_sweeps<float>, pack_sweeps_float)
+QF_CHOOSE(best_pack_sweeps<double>, pack_sweeps_double)
 
 }  // namespace qf

@@ -17,9 +17,9 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace qf {
+#include "cpu/plan_records.hpp"
 
-using index_t = std::uint64_t;
+namespace qf {
 
 // The rotation of one qubit up to a real factor: T(tau) X^flip with T(tau) = [[1, -tau], [tau, 1]] and |tau| <= 1. With
 // a = beta/2, Ry(beta) = cos(a) T(tan a) for a <= pi/4, and Ry(beta) = sin(a) diag(-1, 1) T(cot a) X for a > pi/4.

@@ -208,7 +208,7 @@ class Footprint:
             has_states=self._has_states(counts),
             starts_given=self.plan.takes_states,
             saves_psi=gradient_per_pair and not num_states and values_of_row > 1,
-            num_states=max(num_states, 1),
+            num_states=num_states,
             num_threads=num_threads,
             varying_tables=all_tables,
             largest_varying_table=largest_table,

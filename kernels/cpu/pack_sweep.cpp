@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The sweeps over one pack of rows (cpu/simd/packs.hpp): binding, forward, observables, adjoint, gradients. The steps are
+// those of row_sweep.cpp, and one vector holds a number of each row.
+//
+// Rotations are three shears, x -= t y, y += s x, x -= t y with t = tan(beta/4) and s = sin(beta/2), for every angle. The
+// two multiply-adds of T(tau) X^flip would need a choice for each row of a pack. Shears leave no norm out.
+// Determinism: the rows of a batch alone decide the packs, and a result of a row depends on this row alone. Sums over rows
+// are added in fixed blocks of packs.
+#include <cmath>
+#include <map>
+
+#include "cpu/engine.hpp"
+
+namespace qf {
+
+// Rows of a pack that are evaluated by one sweep, and their pairs.
+template <class T>
+struct Engine<T>::PackTurn {
+    int first_row, count;                 // the rows of the pack; count <= W
+    std::vector<std::int64_t> begin, end;  // [count]: the pairs of each row
+    int most_pairs() const {
+        std::int64_t most = 0;
+        for (int j = 0; j < count; ++j) most = std::max(most, end[j] - begin[j]);
+        return static_cast<int>(most);
+    }
+};
+
+template <class T>
+void Engine<T>::make_pack_phases() {
+    pack_phases_.resize(phases_.size());
+    if (plan_.num_qubits > most_pack_qubits) return;
+    const std::size_t size = std::size_t(1) << plan_.num_qubits;
+    std::map<const ConstantTable*, std::shared_ptr<const PackPhase>> made;
+    for (std::size_t k = 0; k < phases_.size(); ++k) {
+        const ConstantTable* table = phases_[k].constant_low.get();
+        if (!table) continue;
+        auto& entry = made[table];
+        if (!entry) {
+            auto phase = std::make_shared<PackPhase>();
+            phase->values = Buffer<T>(2 * size);
+            const Complex first = table->values[0];
+            bool are_signs = true;
+            std::vector<char> is_negative(size);
+            for (std::size_t i = 0; i < size; ++i) {
+                const Complex value = table->values[i];
+                phase->values[2 * i] = static_cast<T>(value.re);
+                phase->values[2 * i + 1] = static_cast<T>(value.im);
+                const Complex sign = value * conj(first);
+                are_signs = are_signs && std::abs(sign.im) < 1e-15;
+                is_negative[i] = sign.re < 0;
+            }
+            if (are_signs) {
+                phase->negate = Buffer<char>(size);
+                phase->negate[0] = 0;
+                for (std::size_t b = 0, half = 1; half < size; ++b, half *= 2)
+                    for (std::size_t i = half; i < 2 * half; ++i)
+                        phase->negate[i] = is_negative[i] != is_negative[i - half];
+            }
+            entry = std::move(phase);
+        }
+        pack_phases_[k] = entry;
+    }
+}
+
+template <class T>
+void Engine<T>::bind_pack(const BindList& list, const double* angles, const PackValues<T>& values) const {
+    packs_.bind_leaves(plan_.leaves.data(), list.leaves.data(), static_cast<int>(list.leaves.size()), angles, values);
+    packs_.bind_runs(plan_.runs.data(), plan_.leaves.data(), list.runs.data(), static_cast<int>(list.runs.size()),
+                     values);
+    packs_.bind_terms(plan_.terms.data(), list.terms.data(), static_cast<int>(list.terms.size()), angles, values);
+}
+
+// Bind the first row, and make the tables of the phases that are the same in all rows.
+template <class T>
+void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool real) const {
+    const int width = packs_.width, parts = real ? 1 : 2;
+    Buffer<double> angles(plan_.num_columns * width), factor(2 * plan_.num_qubits * width);
+    Buffer<T> table(layout_.pack_table_size(real));
+    const std::vector<char> all(plan_.num_columns, 1);
+    PackShared<T>& packs = *shared.packs;
+    packs.bound = PackBound<T>(plan_, width);
+    packs_.load_columns(columns, plan_.num_columns, 1, all.data(), angles.data());
+    bind_pack(everything_, angles.data(), packs.bound.view());
+    packs.tables.resize(phases_.size());
+    for (std::size_t k = 0; k < phases_.size(); ++k) {
+        if (shared.phase_varies[k] || (k == 0 && shared.without_first)) continue;
+        make_pack_table(static_cast<int>(k), packs.bound.view(), factor.data(), real, table.data());
+        const std::size_t size = std::size_t(parts) << plan_.num_qubits;
+        packs.tables[k] = Buffer<T>(size);
+        for (std::size_t i = 0; i < size; ++i) packs.tables[k][i] = table[i * width];
+    }
+}
+
+// Choose the places of the tables that vary over rows, and the phases whose sums of p Z are computed.
+template <class T>
+void Engine<T>::prepare_packs(Call& call) const {
+    const bool keeps = layout_.keeps_pack_tables(call.shape);
+    call.pack_table.assign(phases_.size(), -1);
+    call.has_z.assign(phases_.size(), 0);
+    for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k) {
+        call.has_z[k] = phases_[k].want_sums && !call.real;
+        if (!call.shared->phase_varies[k]) continue;
+        call.pack_table[k] = keeps ? call.num_pack_tables : 0;
+        call.num_pack_tables = call.pack_table[k] + 1;
+    }
+}
+
+template <class T>
+void Engine<T>::make_pack_table(int k, const PackValues<T>& values, double* factor, bool real, T* table) const {
+    const int bits = plan_.num_qubits, width = packs_.width;
+    const Phase& phase = phases_[k];
+    const PackPhase* constants = pack_phases_[k].get();
+    packs_.fill_factors(bits, plan_.runs.data(), phase.first_out, phase.end_out, phase.first_in, phase.end_in,
+                        phase.one_body.data(), static_cast<int>(phase.one_body.size()), values, factor);
+    packs_.fill_table(bits, real ? 1 : 2, factor,
+                      {constants ? constants->values.data() : nullptr, constants ? constants->negate.data() : nullptr},
+                      table);
+    for (const auto& pair : phase.low_pairs) {
+        const index_t mask = index_t(1) << pair.low | index_t(1) << pair.high;
+        for (const auto& source : pair.sources)
+            for (int i = 0; !pair.constant && i < std::abs(source.exponent); ++i) {
+                // unit^-1 on |11> is unit^g with g = -1 there: the generator -1 on care = value = mask has the sign
+                // of one bit of the mask.
+                const index_t sign = source.exponent < 0 ? index_t(1) << pair.low : 0;
+                packs_.multiply_table(bits, mask, mask, sign, values.term + source.term * 2 * width, table);
+            }
+    }
+    for (const auto& many : phase.many_body) {
+        const Term& term = plan_.terms[many.term];
+        packs_.multiply_table(bits, term.care, term.value, term.sign, values.term + many.term * 2 * width, table);
+    }
+}
+
+template <class T>
+const T* Engine<T>::pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const {
+    is_shared = !call.shared->phase_varies[k];
+    if (is_shared) return call.shared->packs->tables[k].data();
+    T* const table = memory.tables.data() + call.pack_table[k] * layout_.pack_table_size(call.real);
+    if (!memory.built[k]) {
+        make_pack_table(k, memory.bound.view(), memory.factor.data(), call.real, table);
+        memory.built[k] = layout_.keeps_pack_tables(call.shape);
+    }
+    return table;
+}
+
+// Fill the start state b_0, or b_1 from |0...0>, a product of real columns.
+template <class T>
+void Engine<T>::start_pack(Call& call, PackMemory<T>& memory, int boundary) const {
+    const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
+    if (plan_.initial_re.empty()) {
+        const T* shears[64] = {};
+        if (boundary > 0 && plan_.num_layers > 0)
+            for (int r = layer_begin_[0]; r < layer_begin_[1]; ++r)
+                shears[plan_.runs[r].bit] = memory.bound.shears.data() + r * 2 * width;
+        return packs_.start(bits, parts, shears, memory.psi.data());
+    }
+    for (std::size_t i = 0; i < plan_.initial_re.size(); ++i)
+        for (int part = 0; part < parts; ++part)
+            std::fill_n(memory.psi.data() + (i * parts + part) * width, width,
+                        static_cast<T>(part ? plan_.initial_im[i] : plan_.initial_re[i]));
+}
+
+template <class T>
+void Engine<T>::forward_pack(Call& call, Workspace& ws) const {
+    PackMemory<T>& memory = *ws.pack;
+    const int bits = plan_.num_qubits, parts = call.real ? 1 : 2, width = packs_.width;
+    const int begin = call.zero_start ? 1 : 0;
+    start_pack(call, memory, begin);
+    for (int k = begin; k <= plan_.num_layers; ++k) {
+        check_stop(call.request.progress->stop);
+        bool is_shared;
+        const T* table = pack_table(call, memory, k, is_shared);
+        packs_.phase(bits, parts, table, is_shared, memory.psi.data());
+        if (k < plan_.num_layers) {
+            const int end = layer_begin_[k + 1];
+            for (int r = layer_begin_[k]; r < end; r += packs_.max_rotate) {
+                PackRotation<T> list[8];
+                const int count = std::min(packs_.max_rotate, end - r);
+                for (int j = 0; j < count; ++j)
+                    list[j] = {plan_.runs[r + j].bit, memory.bound.shears.data() + (r + j) * 2 * width};
+                packs_.rotate(bits, parts, list, count, memory.psi.data());
+            }
+        }
+        count_step(call, ws);
+    }
+}
+
+// Compute the values of the pairs of a turn, and lam at the start of the backward sweep. The j-th pairs of all rows are
+// observed together if they have the same observable; in general, once for each observable that occurs.
+template <class T>
+void Engine<T>::observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const {
+    const Request& request = call.request;
+    const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
+    T* const lam = request.gradient ? memory.lam.data() : nullptr;
+    bool accumulate = false;
+    const int most = turn.most_pairs();
+    std::vector<char> done(turn.count);
+    for (int p = 0; p < most; ++p) {
+        std::fill(done.begin(), done.end(), 0);
+        for (int first = 0; first < turn.count; ++first) {
+            if (done[first] || turn.begin[first] + p >= turn.end[first]) continue;
+            const int observable = request.pair_observable[turn.begin[first] + p];
+            bool all = turn.count == width && !request.cotangents;
+            for (int j = 0; lam && j < width; ++j) memory.weights[j] = 0;
+            for (int j = 0; j < turn.count; ++j) {
+                const std::int64_t pair = turn.begin[j] + p;
+                done[j] = done[j] || (pair < turn.end[j] && request.pair_observable[pair] == observable) ? done[j] ? 1 : 2 : 0;
+                if (done[j] != 2) all = false;
+                if (done[j] == 2 && lam)
+                    memory.weights[j] = static_cast<T>(request.cotangents ? request.cotangents[pair] : 1);
+            }
+            double* const value = memory.values.data();
+            std::fill_n(value, width, 0.0);
+            const auto& groups = call.observables.groups(observable);
+            const auto* tables = call.diagonals ? call.diagonals->of[observable].get() : nullptr;
+            for (std::size_t g = 0; g < groups.size(); ++g) {
+                check_stop(request.progress->stop);
+                const auto& group = groups[g];
+                const bool has_imag = group.has_imag && !call.real;
+                const T *d_re = nullptr, *d_im = nullptr;
+                if (tables) {
+                    d_re = group.has_real ? tables->re[g].data() : nullptr;
+                    d_im = has_imag ? tables->im[g].data() : nullptr;
+                } else {
+                    T *re = memory.diagonal.data(), *im = re + (std::size_t(1) << low_bits_);
+                    fill_diagonal(group, 0, low_bits_, memory.scratch, group.has_real ? re : nullptr,
+                                  has_imag ? im : nullptr);
+                    d_re = group.has_real ? re : nullptr;
+                    d_im = has_imag ? im : nullptr;
+                }
+                packs_.observe(bits, parts, group.x, d_re, d_im, memory.psi.data(), lam,
+                               all ? nullptr : memory.weights.data(), accumulate, value);
+                accumulate = true;
+            }
+            for (int j = 0; j < turn.count; ++j)
+                if (done[j] == 2) {
+                    request.values[turn.begin[j] + p] = value[j];
+                    done[j] = 1;
+                }
+        }
+    }
+    if (lam && !accumulate) std::fill_n(lam, memory.lam.size(), T(0));
+}
+
+// The same for projectors onto outcomes: one pass over psi gives the values of all outcomes, and lam.
+template <class T>
+void Engine<T>::observe_pack_outcomes(Call& call, PackMemory<T>& memory, const PackTurn& turn) const {
+    const Request& request = call.request;
+    const int width = packs_.width;
+    const std::size_t num_slots = static_cast<std::size_t>(call.observables.size()) + 1;
+    std::fill_n(memory.values.data(), num_slots * width, 0.0);
+    if (request.gradient) {
+        std::fill_n(memory.weights.data(), num_slots * width, T(0));
+        for (int j = 0; j < turn.count; ++j)
+            for (std::int64_t pair = turn.begin[j]; pair < turn.end[j]; ++pair)
+                memory.weights[(request.pair_observable[pair] + 1) * width + j] =
+                    static_cast<T>(request.cotangents ? request.cotangents[pair] : 1);
+    }
+    packs_.observe_outcomes(plan_.num_qubits, call.real ? 1 : 2, call.observables.slots().data(), memory.psi.data(),
+                            request.gradient ? memory.lam.data() : nullptr, memory.weights.data(),
+                            memory.values.data());
+    for (int j = 0; j < turn.count; ++j)
+        for (std::int64_t pair = turn.begin[j]; pair < turn.end[j]; ++pair)
+            request.values[pair] = memory.values[(request.pair_observable[pair] + 1) * width + j];
+}
+
+// Compute the sums z of p Z of phase k, and add the gradients of its terms. p is overwritten.
+template <class T>
+void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
+    const int bits = plan_.num_qubits, width = packs_.width;
+    const Phase& phase = phases_[k];
+    T* const p = memory.p.data();
+    double* const z = memory.z.data() + static_cast<std::size_t>(k) * bits * width;
+    auto add = [&](int index, auto&& value) {
+        const Term& term = plan_.terms[index];
+        if (term.column < 0) return;
+        double* const gradient = memory.gradient.data() + static_cast<std::size_t>(term.column) * width;
+        for (int j = 0; j < width; ++j) gradient[j] += term.coefficient * value(j);
+    };
+    if (phase.want_many) {
+        alignas(64) double sum[64], everything[64];
+        packs_.generator_sum(bits, 0, 0, 0, p, everything);
+        for (const auto& many : phase.many_body) {
+            const Term& term = plan_.terms[many.term];
+            packs_.generator_sum(bits, term.care, term.value, term.sign, p, sum);
+            add(many.term, [&](int j) { return sum[j] - many.mean * everything[j]; });
+        }
+    }
+    if (phase.want_pairs) {
+        packs_.walsh(bits, p);
+        for (int b = 0; b < bits; ++b) std::copy_n(p + (width << b), width, z + b * width);
+    } else {
+        packs_.z_sums(bits, p, z);
+    }
+    for (const auto& one : phase.one_body)
+        add(one.term, [&](int j) { return -0.5 * one.exponent * z[one.bit * width + j]; });
+    for (const auto& pair : phase.low_pairs) {
+        if (!phase.want_pairs) break;
+        const T* const zz = p + (index_t(1) << pair.low | index_t(1) << pair.high) * width;
+        for (const auto& source : pair.sources)
+            add(source.term, [&](int j) {
+                return 0.25 * source.exponent * (zz[j] - z[pair.low * width + j] - z[pair.high * width + j]);
+            });
+    }
+}
+
+template <class T>
+void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
+    PackMemory<T>& memory = *ws.pack;
+    const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
+    T *const psi = memory.psi.data(), *const lam = memory.lam.data();
+    for (int k = plan_.num_layers; k >= (call.skip_first_adjoint ? 1 : 0); --k) {
+        check_stop(call.request.progress->stop);
+        bool is_shared;
+        const T* table = pack_table(call, memory, k, is_shared);
+        packs_.phase_adjoint(bits, parts, table, is_shared, psi, lam, call.has_z[k] ? memory.p.data() : nullptr);
+        if (call.has_z[k]) sum_pack_phase(memory, k);
+        if (k > 0) {
+            const int end = layer_begin_[k];
+            for (int r = layer_begin_[k - 1]; r < end;) {
+                PackRotation<T> list[8];
+                bool with_x = false;
+                int count = std::min(packs_.max_adjoint, end - r);
+                for (int j = 0; j < count; ++j) {
+                    with_x = with_x || (memory.bound.sums_x[r + j] && !call.real);
+                    list[j] = {plan_.runs[r + j].bit, memory.bound.shears.data() + (r + j) * 2 * width};
+                }
+                if (with_x) count = std::min(count, packs_.max_adjoint_with_x);
+                packs_.rotate_adjoint(bits, parts, list, count, with_x, psi, lam,
+                                      memory.run_sums.data() + 2 * r * width);
+                r += count;
+            }
+        }
+        count_step(call, ws);
+    }
+}
+
+template <class T>
+void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
+    const Request& request = call.request;
+    PackMemory<T>& memory = *ws.pack;
+    const int width = packs_.width, bits = plan_.num_qubits, num_columns = plan_.num_columns;
+    PackTurn turn;
+    turn.first_row = pack * width;
+    turn.count = std::min(width, request.rows - turn.first_row);
+    for (int j = 0; j < turn.count; ++j) {
+        turn.begin.push_back(request.row_pairs[turn.first_row + j]);
+        turn.end.push_back(request.row_pairs[turn.first_row + j + 1]);
+    }
+    const int most_pairs = turn.most_pairs();
+    if (most_pairs == 0) return;
+    const double* const columns = request.columns + static_cast<std::size_t>(turn.first_row) * num_columns;
+    packs_.load_columns(columns, num_columns, turn.count, call.shared->packs->column_varies.data(),
+                        memory.angles.data());
+    bind_pack(call.shared->varying, memory.angles.data(), memory.bound.view());
+    memory.built.assign(phases_.size(), 0);
+
+    const std::size_t state = layout_.pack_table_size(call.real);
+    if (call.finals && request.gradient && call.finals->has_row[pack]) {
+        std::copy_n(call.finals->psi[pack].data(), state, memory.psi.data());
+    } else {
+        forward_pack(call, ws);
+    }
+    if (call.finals && !request.gradient) {
+        Buffer<T>& kept = call.finals->psi[pack];
+        if (kept.size() != state) kept = Buffer<T>(state);
+        std::copy_n(memory.psi.data(), state, kept.data());
+        call.finals->has_row[pack] = 1;
+    }
+    const bool one_by_one = request.gradient && !request.by_row();
+    const std::vector<std::int64_t> first = turn.begin, last = turn.end;
+    if (one_by_one && most_pairs > 1) std::copy_n(memory.psi.data(), state, memory.saved.data());
+    for (int t = 0; t < (one_by_one ? most_pairs : 1); ++t) {
+        if (t > 0) std::copy_n(memory.saved.data(), state, memory.psi.data());
+        for (int j = 0; one_by_one && j < turn.count; ++j) {
+            turn.begin[j] = std::min(first[j] + t, last[j]);
+            turn.end[j] = std::min(first[j] + t + 1, last[j]);
+        }
+        if (call.observables.slots().empty())
+            observe_pack(call, memory, turn);
+        else
+            observe_pack_outcomes(call, memory, turn);
+        if (!request.gradient) return;
+        if (request.imaginary)  // i lam instead of lam, as in Engine::observe
+            for (std::size_t i = 0; i < std::size_t(1) << bits; ++i)
+                for (int j = 0; j < width; ++j) {
+                    T &re = memory.lam[2 * i * width + j], &im = memory.lam[(2 * i + 1) * width + j];
+                    const T old = re;
+                    re = -im;
+                    im = old;
+                }
+        std::fill_n(memory.gradient.data(), static_cast<std::size_t>(num_columns) * width, 0.0);
+        adjoint_pack(call, ws);
+        auto of = [](const std::vector<int>& list) { return static_cast<int>(list.size()); };
+        const PackValues<T> values = memory.bound.view();
+        packs_.set_w(plan_.runs.data(), everything_.runs.data(), of(everything_.runs), bits, call.real ? 1 : 2, values,
+                     memory.run_sums.data(), memory.z.data(), call.has_z.data(), memory.w.data());
+        packs_.add_run_gradients(plan_.runs.data(), plan_.leaves.data(), call.own_runs.data(), of(call.own_runs),
+                                 values, memory.w.data(), memory.gradient.data());
+        if (!call.summed_runs.empty())
+            packs_.add_rows(call.summed_runs.data(), of(call.summed_runs), memory.w.data(),
+                            call.block_w[pack / call.units_per_block * plan_.runs.size()].data());
+        double* rows[64] = {};
+        for (int j = 0; j < turn.count; ++j)
+            if (turn.begin[j] < turn.end[j])
+                rows[j] = request.gradients +
+                          (request.by_row() ? turn.first_row + j : turn.begin[j]) * static_cast<std::int64_t>(num_columns);
+        packs_.store_columns(memory.gradient.data(), num_columns, rows);
+    }
+}
+
+// Turn the sums of w over all rows to gradients, in the first row of a pack whose other rows are 0.
+template <class T>
+void Engine<T>::add_summed_runs_of_packs(const Call& call) const {
+    const std::size_t width = packs_.width, size = plan_.runs.size();
+    Buffer<double> w(3 * size * width), gradient(plan_.num_columns * width);
+    std::fill_n(w.data(), w.size(), 0.0);
+    std::fill_n(gradient.data(), gradient.size(), 0.0);
+    for (std::size_t block = 0; block < call.block_w.size(); block += size)
+        for (const int r : call.summed_runs)
+            for (int axis = 0; axis < 3; ++axis) w[(3 * r + axis) * width] += call.block_w[block + r][axis];
+    // The values of summed runs are only read.
+    const PackValues<T> values = const_cast<PackBound<T>&>(call.shared->packs->bound).view();
+    packs_.add_run_gradients(plan_.runs.data(), plan_.leaves.data(), call.summed_runs.data(),
+                             static_cast<int>(call.summed_runs.size()), values, w.data(), gradient.data());
+    for (int c = 0; c < plan_.num_columns; ++c) call.request.gradients[c] += gradient[c * width];
+}
+
+#define QF_INSTANTIATE(T)                                                                         \
+    template void Engine<T>::make_pack_phases();                                                  \
+    template void Engine<T>::bind_shared_packs(Shared&, const double*, bool) const;               \
+    template void Engine<T>::prepare_packs(Call&) const;                                          \
+    template void Engine<T>::run_pack(Call&, Workspace&, int) const;                              \
+    template void Engine<T>::add_summed_runs_of_packs(const Call&) const;
+QF_INSTANTIATE(float)
+QF_INSTANTIATE(double)
+
+}  // namespace qf

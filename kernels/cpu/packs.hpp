@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The memory of packs of rows (cpu/simd/packs.hpp): what a thread holds to evaluate one pack at a time, and what the packs
+// of a call share. W is the number of rows of a pack.
+#pragma once
+
+#include <cstring>
+#include <vector>
+
+#include "cpu/plan.hpp"
+#include "cpu/runtime/buffer.hpp"
+#include "cpu/simd/packs.hpp"
+
+namespace qf {
+
+// Tables of phases that vary over rows are kept from the forward sweep to the adjoint sweep of a pack if the tables of all
+// phases take at most this many bytes, a quarter of an L2 cache. Otherwise both sweeps make them.
+constexpr std::size_t most_pack_tables = std::size_t(256) << 10;
+
+// The bound values of a pack, or of the row that stands for all rows.
+template <class T>
+struct PackBound {
+    PackBound() = default;
+    PackBound(const PlanData& plan, int width)
+        : leaf(plan.leaves.size() * 2 * width),
+          vector(has_vectors(plan) ? plan.leaves.size() * 7 * width : 0),
+          run(plan.runs.size() * RUN_VALUES * width),
+          term(plan.terms.size() * 2 * width),
+          shears(plan.runs.size() * 2 * width),
+          sums_x(plan.runs.size()) {}
+
+    static bool has_vectors(const PlanData& plan) {
+        for (const auto& gate : plan.leaves)
+            if (gate.kind == LEAF_RV) return true;
+        return false;
+    }
+    static std::size_t bytes(const PlanData& plan, int width) {
+        const std::size_t vectors = has_vectors(plan) ? 7 * plan.leaves.size() : 0;
+        const std::size_t numbers =
+            2 * plan.leaves.size() + vectors + RUN_VALUES * plan.runs.size() + 2 * plan.terms.size();
+        return width * (numbers * sizeof(double) + 2 * plan.runs.size() * sizeof(T)) + plan.runs.size();
+    }
+    PackValues<T> view() {
+        return {leaf.data(), vector.data(), run.data(), term.data(), shears.data(), sums_x.data()};
+    }
+    void copy(const PackBound& other) {
+        auto copy_buffer = [](auto& to, const auto& from) {
+            if (from.size()) std::memcpy(to.data(), from.data(), from.size() * sizeof(from.data()[0]));
+        };
+        copy_buffer(leaf, other.leaf);
+        copy_buffer(vector, other.vector);
+        copy_buffer(run, other.run);
+        copy_buffer(term, other.term);
+        copy_buffer(shears, other.shears);
+        copy_buffer(sums_x, other.sums_x);
+    }
+
+    Buffer<double> leaf, vector, run, term;
+    Buffer<T> shears;
+    Buffer<char> sums_x;
+};
+
+// The number of elements in each array of a PackMemory.
+struct PackSizes {
+    int width = 0;
+    std::size_t state = 0, num_states = 0, num_tables = 0;               // T; states are psi, lam and saved
+    std::size_t p = 0, weights = 0, diagonal = 0;                        // T
+    std::size_t angles = 0, factor = 0, run_sums = 0, z = 0, w = 0, gradient = 0, values = 0;  // double
+    std::size_t bound_bytes = 0;
+
+    template <class T>
+    std::size_t bytes() const {
+        return (state * num_states + p + weights + diagonal) * sizeof(T) + bound_bytes +
+               (angles + factor + run_sums + z + w + gradient + values) * sizeof(double);
+    }
+};
+
+template <class T>
+struct PackMemory {
+    PackMemory(const PlanData& plan, const PackSizes& sizes)
+        : sizes(sizes),
+          psi(sizes.state),
+          lam(sizes.num_states > 1 ? sizes.state : 0),
+          saved(sizes.num_states > 2 ? sizes.state : 0),
+          p(sizes.p),
+          weights(sizes.weights),
+          diagonal(sizes.diagonal),
+          angles(sizes.angles),
+          factor(sizes.factor),
+          run_sums(sizes.run_sums),
+          z(sizes.z),
+          w(sizes.w),
+          gradient(sizes.gradient),
+          values(sizes.values),
+          bound(plan, sizes.width) {}
+
+    // Say whether this memory of the same plan serves a call that needs these sizes.
+    bool has(const PackSizes& needed) const {
+        return sizes.state == needed.state && sizes.num_states >= needed.num_states && sizes.values >= needed.values &&
+               sizes.weights >= needed.weights;
+    }
+
+    const PackSizes sizes;
+    Buffer<T> psi, lam, saved;
+    Buffer<T> p;         // [2^n][W]: p of the amplitudes of one phase
+    Buffer<T> weights;   // [1 or slots][W]
+    Buffer<T> diagonal;  // [2][2^low_bits]: diagonals that are not stored
+    Buffer<T> tables;    // [num_tables][2^n][parts][W]
+    Buffer<double> angles, factor;    // [columns][W], [n][2][W]
+    Buffer<double> run_sums, z, w;    // [runs][2][W], [phases][n][W], [runs][3][W]
+    Buffer<double> gradient, values;  // [columns][W], [1 or slots][W]
+    PackBound<T> bound;
+    std::vector<char> built;         // [phases]: 1 if the table of the phase belongs to this pack
+    std::vector<double> scratch;     // of fill_diagonal
+    std::vector<std::int64_t> pair;  // [W]: the next pair of each row
+};
+
+// The values that all packs of a call share: bound from the first row, and tables [2^n][parts] of the phases whose angles
+// are the same in all rows.
+template <class T>
+struct PackShared {
+    PackBound<T> bound;
+    std::vector<Buffer<T>> tables;     // [phases]
+    std::vector<char> column_varies;   // [columns]
+};
+
+}  // namespace qf

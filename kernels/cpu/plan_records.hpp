@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The records of a plan that only the CPU engine has: its runs, its terms, and the one-qubit factors of its phases. The
+// headers of simd/ include this header, so it needs no standard library but the integer types.
+#pragma once
+
+#include <cstdint>
+
+namespace qf {
+
+using index_t = std::uint64_t;
+
+struct Run {
+    int first_leaf, end_leaf;
+    int bit, layer;
+    bool single_axis;  // all leaves are RX, or all are RY; the gradient then needs Im<lam|Y|psi> only
+    bool about_x;      // all leaves are RX, and some angle is not constant; then lambda = pi/2 where it is not defined
+};
+
+// A diagonal gate of phase `phase`: exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign)).
+struct Term {
+    int phase;
+    int column;
+    double coefficient, offset;
+    index_t care, value, sign;
+};
+
+// The factor term^exponent of |1> of a bit. Its gradient is -exponent/2 times the sum of p Z.
+struct OneBody {
+    int bit, term, exponent;
+};
+
+}  // namespace qf

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Packs of rows: tables of phases, rotations, diagonals and observables. Only packs.cpp includes this header. packs.hpp has
+// the contracts.
+//
+// Multiply-adds for each amplitude: fill_table 4; phase 4; phase_adjoint 8, and 3 with p; a rotation 3 (three shears on the
+// real and on the imaginary parts); its adjoint 6, 2 for Y and 2 for X. Half as many, or fewer, for real states.
+#pragma once
+
+#include "cpu/simd/packs.hpp"
+#include "cpu/simd/simd.hpp"
+#include "shared/masks.h"
+
+namespace qf {
+namespace QF_ISA {
+namespace {
+
+// Call f with the number of parts as a compile-time constant.
+template <class F>
+QF_INLINE inline void with_parts(int parts, F&& f) {
+    if (parts == 1)
+        f(std::integral_constant<int, 1>{});
+    else
+        f(std::integral_constant<int, 2>{});
+}
+
+template <class T, int Parts>
+QF_INLINE inline void fill_table_of(int bits, const double* factor, const PackConstants<T>& constants, T* table) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    constexpr int W = S::width, step = Parts * W;
+    S::store(table, S::splat(1));
+    if (Parts == 2) S::store(table + W, V{});
+    for (int b = 0; b < bits; ++b) {
+        alignas(64) T by[2][2 * W];  // the factor, and the negative of it
+        for (int part = 0; part < Parts; ++part)
+            for_each_part<T>([&](int j) QF_INLINE {
+                const DV f = D::load(factor + (2 * b + part) * W + j);
+                store_as(by[0] + part * W + j, f);
+                store_as(by[1] + part * W + j, -f);
+            });
+        const index_t half = index_t(1) << b;
+        T* const high = table + half * step;
+        const char* const negate = constants.negate ? constants.negate + half : nullptr;
+        for (index_t i = 0; i < half; ++i) {
+            const T* const f = by[negate ? negate[i] : 0];
+            const V ar = S::load(table + i * step), fr = S::load(f);
+            if constexpr (Parts == 1) {
+                S::store(high + i * step, ar * fr);
+            } else {
+                const V ai = S::load(table + i * step + W), fi = S::load(f + W);
+                S::store(high + i * step, ar * fr - ai * fi);
+                S::store(high + i * step + W, ar * fi + ai * fr);
+            }
+        }
+    }
+    if (!constants.values || constants.negate) return;
+    for (index_t i = 0; i < index_t(1) << bits; ++i) {
+        const V fr = S::splat(constants.values[2 * i]), fi = S::splat(constants.values[2 * i + 1]);
+        const V ar = S::load(table + i * step);
+        if constexpr (Parts == 1) {
+            S::store(table + i * step, ar * fr);
+        } else {
+            const V ai = S::load(table + i * step + W);
+            S::store(table + i * step, ar * fr - ai * fi);
+            S::store(table + i * step + W, ar * fi + ai * fr);
+        }
+    }
+}
+template <class T>
+void fill_table(int bits, int parts, const double* factor, const PackConstants<T>& constants, T* table) {
+    with_parts(parts, [&](auto p) { fill_table_of<T, p>(bits, factor, constants, table); });
+}
+
+template <class T>
+void multiply_table(int bits, index_t care, index_t value, index_t sign, const double* unit, T* table) {
+    using S = Simd<T>;
+    constexpr int W = S::width;
+    alignas(64) T by[2 * W];
+    for_each_part<T>([&](int j) QF_INLINE {
+        store_as(by + j, D::load(unit + j));
+        store_as(by + W + j, D::load(unit + W + j));
+    });
+    const auto fr = S::load(by), fi = S::load(by + W);
+    for (index_t i = 0; i < index_t(1) << bits; ++i) {
+        const int g = generator(care, value, sign, i);
+        if (!g) continue;
+        T* const at = table + i * 2 * W;
+        const auto ar = S::load(at), ai = S::load(at + W), im = g > 0 ? fi : -fi;
+        S::store(at, ar * fr - ai * im);
+        S::store(at + W, ar * im + ai * fr);
+    }
+}
+
+template <class T>
+void start(int bits, int parts, const T* const* shears, T* psi) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    constexpr int W = S::width;
+    const int step = parts * W;
+    S::store(psi, S::splat(1));
+    for (int b = 0; b < bits; ++b) {
+        V at0 = S::splat(1), at1{};
+        if (shears[b]) {
+            at1 = S::load(shears[b] + W);
+            at0 -= S::load(shears[b]) * at1;  // cos(a) = 1 - tan(a/2) sin(a)
+        }
+        const index_t half = index_t(1) << b;
+        for (index_t i = 0; i < half; ++i) {
+            const V a = S::load(psi + i * step);
+            S::store(psi + i * step, a * at0);
+            S::store(psi + (half + i) * step, a * at1);
+        }
+    }
+    if (parts == 2)
+        for (index_t i = 0; i < index_t(1) << bits; ++i) S::store(psi + i * step + W, V{});
+}
+
+// Load one part of the table's factor of amplitude i.
+template <class T, int Parts, bool Shared>
+QF_INLINE inline typename Simd<T>::V table_part(const T* table, index_t i, int part) {
+    if constexpr (Shared)
+        return Simd<T>::splat(table[i * Parts + part]);
+    else
+        return Simd<T>::load(table + (i * Parts + part) * Simd<T>::width);
+}
+
+template <class T, int Parts, bool Shared>
+void phase_of(int bits, const T* table, T* psi) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    constexpr int W = S::width;
+    for (index_t i = 0; i < index_t(1) << bits; ++i) {
+        T* const at = psi + i * Parts * W;
+        const V tr = table_part<T, Parts, Shared>(table, i, 0), ar = S::load(at);
+        if constexpr (Parts == 1) {
+            S::store(at, ar * tr);
+        } else {
+            const V ti = table_part<T, Parts, Shared>(table, i, 1), ai = S::load(at + W);
+            S::store(at, ar * tr - ai * ti);
+            S::store(at + W, ar * ti + ai * tr);
+        }
+    }
+}
+template <class T>
+void phase(int bits, int parts, const T* table, bool is_shared, T* psi) {
+    with_parts(parts, [&](auto p) {
+        is_shared ? phase_of<T, p, true>(bits, table, psi) : phase_of<T, p, false>(bits, table, psi);
+    });
+}
+
+template <class T, int Parts, bool Shared, bool Sums>
+void phase_adjoint_of(int bits, const T* table, T* psi, T* lam, T* p) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    constexpr int W = S::width;
+    for (index_t i = 0; i < index_t(1) << bits; ++i) {
+        T *const a = psi + i * Parts * W, *const b = lam + i * Parts * W;
+        const V tr = table_part<T, Parts, Shared>(table, i, 0), ar = S::load(a), br = S::load(b);
+        if constexpr (Parts == 1) {  // the inverse of a sign is the sign itself
+            S::store(a, ar * tr);
+            S::store(b, br * tr);
+        } else {
+            const V ti = table_part<T, Parts, Shared>(table, i, 1), ai = S::load(a + W), bi = S::load(b + W);
+            const V psi_re = ar * tr + ai * ti, psi_im = ai * tr - ar * ti;
+            const V lam_re = br * tr + bi * ti, lam_im = bi * tr - br * ti;
+            S::store(a, psi_re);
+            S::store(a + W, psi_im);
+            S::store(b, lam_re);
+            S::store(b + W, lam_im);
+            if constexpr (Sums) S::store(p + i * W, lam_re * psi_im - lam_im * psi_re);
+        }
+    }
+}
+template <class T>
+void phase_adjoint(int bits, int parts, const T* table, bool is_shared, T* psi, T* lam, T* p) {
+    with_parts(parts, [&](auto q) {
+        constexpr int Parts = decltype(q)::value;
+        auto run = [&](auto function) { function(bits, table, psi, lam, p); };
+        if (is_shared)
+            run(p ? phase_adjoint_of<T, Parts, true, true> : phase_adjoint_of<T, Parts, true, false>);
+        else
+            run(p ? phase_adjoint_of<T, Parts, false, true> : phase_adjoint_of<T, Parts, false, false>);
+    });
+}
+
+// The places of the 2^K amplitudes that K rotations join.
+template <class T, int K>
+struct Places {
+    int bit[K];
+    index_t offset[1 << K], count;  // offsets in numbers
+
+    Places(int bits, int parts, const PackRotation<T>* rotations) : count(index_t(1) << (bits - K)) {
+        offset[0] = 0;
+        for (int j = 0; j < K; ++j) {
+            bit[j] = rotations[j].bit;
+            for (int r = 0; r < 1 << j; ++r)
+                offset[r | 1 << j] = offset[r] + (index_t(parts * Simd<T>::width) << bit[j]);
+        }
+    }
+    // Return the index of the amplitude number `step` in which all rotated bits are 0.
+    QF_INLINE index_t operator()(index_t step) const {
+        unroll<K>([&](auto j) QF_INLINE {
+            const index_t below = (index_t(1) << bit[j]) - 1;
+            step = (step & below) | (step & ~below) << 1;
+        });
+        return step;
+    }
+};
+
+template <class T, int K>
+struct Shears {
+    using S = Simd<T>;
+    using V = typename S::V;
+    V t[K], s[K];
+
+    QF_INLINE explicit Shears(const PackRotation<T>* rotations, bool inverse) {
+        unroll<K>([&](auto j) QF_INLINE {
+            t[j] = S::load(rotations[j].shears);
+            s[j] = S::load(rotations[j].shears + S::width);
+            if (inverse) t[j] = -t[j], s[j] = -s[j];
+        });
+    }
+    QF_INLINE void apply(V* a) const {
+        unroll<K>([&](auto j) QF_INLINE {
+            unroll<1 << K>([&](auto r) QF_INLINE {
+                if constexpr (!(r >> j & 1)) a[r] -= t[j] * a[r | 1 << j];
+            });
+            unroll<1 << K>([&](auto r) QF_INLINE {
+                if constexpr (!(r >> j & 1)) a[r | 1 << j] += s[j] * a[r];
+            });
+            unroll<1 << K>([&](auto r) QF_INLINE {
+                if constexpr (!(r >> j & 1)) a[r] -= t[j] * a[r | 1 << j];
+            });
+        });
+    }
+    QF_INLINE static void load(const T* p, const index_t* offset, V* a) {
+        unroll<1 << K>([&](auto r) QF_INLINE { a[r] = S::load(p + offset[r]); });
+    }
+    QF_INLINE static void store(T* p, const index_t* offset, const V* a) {
+        unroll<1 << K>([&](auto r) QF_INLINE { S::store(p + offset[r], a[r]); });
+    }
+};
+
+template <class T, int K>
+void rotate_bits(int bits, int parts, const PackRotation<T>* rotations, T* psi) {
+    constexpr int W = Simd<T>::width;
+    const Shears<T, K> shears(rotations, false);
+    const Places<T, K> places(bits, parts, rotations);
+    for (index_t step = 0; step < places.count; ++step) {
+        T* const at = psi + places(step) * parts * W;
+        for (int part = 0; part < parts; ++part) {
+            typename Simd<T>::V a[1 << K];
+            shears.load(at + part * W, places.offset, a);
+            shears.apply(a);
+            shears.store(at + part * W, places.offset, a);
+        }
+    }
+}
+
+// Bits that one pass rotates. 32 registers (AVX-512, NEON) hold psi and lam of two bits, 16 registers (AVX2, SSE2) of one.
+// Measured with 32 registers: four bits take 1.18 of the time of three (n = 8), and three bits of the adjoint 1.1 of two,
+// because vectors that lie powers of two apart share sets of the L1 cache.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int pack_rotate = 3, pack_adjoint = 2, pack_adjoint_with_x = 2;
+#else
+constexpr int pack_rotate = 3, pack_adjoint = 2, pack_adjoint_with_x = 1;
+#endif
+
+template <int Max, class F>
+QF_INLINE inline void with_count(int count, F&& f) {
+    unroll<Max>([&](auto k) QF_INLINE {
+        if (count == k + 1) f(std::integral_constant<int, k + 1>{});
+    });
+}
+
+template <class T>
+void rotate_pack(int bits, int parts, const PackRotation<T>* rotations, int count, T* psi) {
+    with_count<pack_rotate>(count, [&](auto k) { rotate_bits<T, k>(bits, parts, rotations, psi); });
+}
+
+template <class T, int K, bool WithX>
+void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, T* psi, T* lam, double* sums) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    constexpr int W = S::width;
+    const Shears<T, K> shears(rotations, true);
+    const Places<T, K> places(bits, parts, rotations);
+    V y[K] = {}, x[K] = {};
+    for (index_t step = 0; step < places.count; ++step) {
+        const index_t i = places(step) * parts * W;
+        auto turn = [&](T* p, V* a) QF_INLINE {
+            shears.load(p, places.offset, a);
+            shears.apply(a);
+            shears.store(p, places.offset, a);
+        };
+        auto add_y = [&](const V* a, const V* b) QF_INLINE {
+            unroll<K>([&](auto j) QF_INLINE {
+                unroll<1 << K>([&](auto r) QF_INLINE {
+                    if constexpr (!(r >> j & 1)) {
+                        y[j] += b[r | 1 << j] * a[r];
+                        y[j] -= b[r] * a[r | 1 << j];
+                    }
+                });
+            });
+        };
+        V a[1 << K], b[1 << K];
+        turn(psi + i, a);
+        turn(lam + i, b);
+        add_y(a, b);
+        if (parts == 1) continue;
+        V c[1 << K], d[1 << K];
+        turn(psi + i + W, c);
+        turn(lam + i + W, d);
+        add_y(c, d);
+        if constexpr (WithX)
+            unroll<K>([&](auto j) QF_INLINE {
+                unroll<1 << K>([&](auto r) QF_INLINE {
+                    x[j] += b[r] * c[r ^ 1 << j];
+                    x[j] -= d[r] * a[r ^ 1 << j];
+                });
+            });
+    }
+    alignas(64) T numbers[W];
+    auto store = [&](V v, double* to) QF_INLINE {
+        S::store(numbers, v);
+        for_each_part<T>([&](int j) QF_INLINE { D::store(to + j, load_as(numbers + j)); });
+    };
+    for (int j = 0; j < K; ++j) {
+        store(y[j], sums + 2 * j * W);
+        if (WithX) store(x[j], sums + (2 * j + 1) * W);
+    }
+}
+template <class T>
+void rotate_pack_adjoint(int bits, int parts, const PackRotation<T>* rotations, int count, bool with_x, T* psi, T* lam,
+                         double* sums) {
+    if (with_x)
+        with_count<pack_adjoint_with_x>(
+            count, [&](auto k) { rotate_bits_adjoint<T, k, true>(bits, parts, rotations, psi, lam, sums); });
+    else
+        with_count<pack_adjoint>(
+            count, [&](auto k) { rotate_bits_adjoint<T, k, false>(bits, parts, rotations, psi, lam, sums); });
+}
+
+template <class T>
+QF_INLINE inline void store_doubles(double* to, typename Simd<T>::V v, bool accumulate) {
+    alignas(64) T numbers[Simd<T>::width];
+    Simd<T>::store(numbers, v);
+    for_each_part<T>([&](int j) QF_INLINE {
+        const DV x = load_as(numbers + j);
+        D::store(to + j, accumulate ? D::load(to + j) + x : x);
+    });
+}
+
+template <class T>
+void pack_z_sums(int bits, T* p, double* z) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    constexpr int W = S::width;
+    for (int b = bits - 1; b >= 0; --b) {
+        const index_t half = index_t(1) << b;
+        V difference[4] = {};
+        index_t i = 0;
+        for (; i + 4 <= half; i += 4)
+            unroll<4>([&](auto k) QF_INLINE {
+                const V v0 = S::load(p + (i + k) * W), v1 = S::load(p + (half + i + k) * W);
+                difference[k] += v0 - v1;
+                S::store(p + (i + k) * W, v0 + v1);
+            });
+        for (; i < half; ++i) {
+            const V v0 = S::load(p + i * W), v1 = S::load(p + (half + i) * W);
+            difference[0] += v0 - v1;
+            S::store(p + i * W, v0 + v1);
+        }
+        store_doubles<T>(z + b * W, (difference[0] + difference[1]) + (difference[2] + difference[3]), false);
+    }
+}
+
+template <class T>
+void pack_walsh(int bits, T* p) {
+    using S = Simd<T>;
+    constexpr int W = S::width;
+    const index_t size = index_t(1) << bits;
+    for (index_t half = 1; half < size; half *= 2)
+        for (index_t i = 0; i < size; i += 2 * half)
+            for (index_t j = i; j < i + half; ++j) {
+                const auto a = S::load(p + j * W), b = S::load(p + (j + half) * W);
+                S::store(p + j * W, a + b);
+                S::store(p + (j + half) * W, a - b);
+            }
+}
+
+template <class T>
+void generator_sum(int bits, index_t care, index_t value, index_t sign, const T* p, double* sum) {
+    using S = Simd<T>;
+    typename S::V total{};
+    for (index_t i = 0; i < index_t(1) << bits; ++i) {
+        const int g = generator(care, value, sign, i);
+        if (g > 0) total += S::load(p + i * S::width);
+        if (g < 0) total -= S::load(p + i * S::width);
+    }
+    store_doubles<T>(sum, total, false);
+}
+
+// Sums of at most this many amplitudes are added in the number format of the amplitudes, longer sums in double.
+constexpr index_t amplitudes_per_sum = 16;
+
+template <class T, int Parts>
+void observe_parts(int bits, index_t flip, const T* d_re, const T* d_im, const T* psi, T* lam, const T* weight,
+                   bool accumulate, double* value) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    constexpr int W = S::width, step = Parts * W;
+    const index_t size = index_t(1) << bits;
+    const V w = weight ? S::load(weight) : S::splat(1);
+    for (index_t i = 0; i < size;) {
+        const index_t stop = size - i < amplitudes_per_sum ? size : i + amplitudes_per_sum;
+        V re{}, im{};
+        for (; i < stop; ++i) {
+            const T* const from = psi + (i ^ flip) * step;
+            const V fr = S::load(from), fi = Parts == 2 ? S::load(from + (Parts - 1) * W) : V{};
+            V cr{}, ci{};
+            if (d_re) {
+                const V d = S::splat(d_re[i]);
+                cr += d * fr;
+                ci += d * fi;
+            }
+            if (d_im && Parts == 2) {
+                const V d = S::splat(d_im[i]);
+                cr -= d * fi;
+                ci += d * fr;
+            }
+            re += S::load(psi + i * step) * cr;
+            if (Parts == 2) im += S::load(psi + i * step + (Parts - 1) * W) * ci;
+            if (!lam) continue;
+            T* const to = lam + i * step;
+            S::store(to, accumulate ? S::load(to) + w * cr : w * cr);
+            if (Parts == 2) S::store(to + W, accumulate ? S::load(to + W) + w * ci : w * ci);
+        }
+        store_doubles<T>(value, re + im, true);
+    }
+}
+template <class T>
+void observe_pack(int bits, int parts, index_t flip, const T* d_re, const T* d_im, const T* psi, T* lam,
+                  const T* weight, bool accumulate, double* value) {
+    with_parts(parts, [&](auto p) {
+        observe_parts<T, p>(bits, flip, d_re, d_im, psi, lam, weight, accumulate, value);
+    });
+}
+
+template <class T>
+void observe_outcomes(int bits, int parts, const std::int32_t* slots, const T* psi, T* lam, const T* weights,
+                      double* sums) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    constexpr int W = S::width;
+    for (index_t i = 0; i < index_t(1) << bits; ++i) {
+        const T* const at = psi + i * parts * W;
+        const V re = S::load(at), im = parts == 2 ? S::load(at + W) : V{};
+        store_doubles<T>(sums + slots[i] * W, re * re + im * im, true);
+        if (!lam) continue;
+        const V w = S::load(weights + slots[i] * W);
+        S::store(lam + i * parts * W, w * re);
+        if (parts == 2) S::store(lam + i * parts * W + W, w * im);
+    }
+}
+
+}  // namespace
+}  // namespace QF_ISA
+}  // namespace qf

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packs: the CPU engine evaluates many rows of few qubits side by side, one row in each number of a vector."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from asking import ask, make_request
+from circuits import circuits
+from engine_cases import (
+    all_pairs,
+    assert_agree,
+    full_graph,
+    plan_of,
+    random_circuit,
+    random_observables,
+    total_z,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layered_circuits import rx_ry_layers
+from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
+
+from qiskit_fused import _cpu
+from qiskit_fused.common.caches import release_memory
+from qiskit_fused.engines.cpu.engine import CpuEngine, isa
+from qiskit_fused.engines.cpu.memory import Counts, Footprint
+from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.program.outcomes import Outcomes
+
+pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
+
+NUM_ROWS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 64, 1000]
+WIDEST = 16  # rows of the widest pack: complex64 with AVX-512
+
+
+def rows_with(plan, num_rows, own, seed=0):
+    """Return columns: a parameter marked in ``own`` differs between rows, the others are equal. Row 0 has zeros."""
+    rng = np.random.default_rng(seed)
+    values = np.broadcast_to(rng.uniform(-3, 3, plan.program.num_parameters), (num_rows, plan.program.num_parameters))
+    values = np.where(own, rng.uniform(-3, 3, values.shape), values)
+    values[0] = np.where(own, 0.0, values[0])
+    return plan.program.columns(values)
+
+
+def some_rows(num_rows):
+    """Return the rows that the reference engine evaluates too: the first and last ones, and those at ends of packs."""
+    return np.unique(np.clip([0, 1, 3, 4, 7, 8, 15, 16, 17, num_rows // 2, num_rows - 2, num_rows - 1], 0, num_rows - 1))
+
+
+def assert_rows_agree(plan, operators, columns, dtype, *, weights=None, imaginary=False, num_threads=1):
+    """Assert that values and gradients of some rows agree with the reference engine."""
+    num_rows, count = len(columns), len(operators)
+    options = {"gradient": True, "imaginary": imaginary}
+    actual = ask(
+        CpuEngine(num_threads), plan, operators, columns, all_pairs(num_rows, count),
+        cotangents=weights, dtype=dtype, **options,
+    )  # fmt: skip
+    chosen = some_rows(num_rows)
+    pairs = (chosen[:, None] * count + np.arange(count)).ravel()
+    expected = ask(
+        ReferenceEngine(), plan, operators, columns[chosen], all_pairs(len(chosen), count),
+        cotangents=None if weights is None else weights[pairs], **options,
+    )  # fmt: skip
+    actual.values = actual.values[pairs]
+    actual.gradients = actual.gradients[pairs if weights is None else chosen]
+    assert_agree(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("num_rows", NUM_ROWS)
+@pytest.mark.parametrize("own", ["all", "some", "none"])
+def test_any_number_of_rows_agrees_with_the_reference(num_rows, own, dtype):
+    for num_qubits in (1, 2, 4, 5, 8) if num_rows < 100 else (3, 6):
+        circuit = random_circuit(num_qubits, 15, seed=num_rows) if num_qubits > 1 else full_graph(1)
+        plan, operators = plan_of(circuit, random_observables(num_qubits, num_rows))
+        marks = {"all": True, "some": np.arange(plan.program.num_parameters) % 3 == 0, "none": False}
+        columns = rows_with(plan, num_rows, marks[own])
+        assert_rows_agree(plan, operators, columns, dtype, num_threads=2)
+        weights = np.random.default_rng(1).normal(size=2 * num_rows)
+        assert_rows_agree(plan, operators, columns, dtype, weights=weights, num_threads=2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    circuit=circuits(),
+    num_rows=st.integers(2, 19),
+    own=st.lists(st.booleans(), min_size=3, max_size=3),
+    weighted=st.booleans(),
+    imaginary=st.booleans(),
+    dtype=st.sampled_from(["complex64", "complex128"]),
+)
+def test_random_circuits_of_every_gate_agree_with_the_reference(circuit, num_rows, own, weighted, imaginary, dtype):
+    plan, operators = plan_of(circuit, random_observables(circuit.num_qubits, 3), imaginary)
+    columns = rows_with(plan, num_rows, np.array(own)[: plan.program.num_parameters])
+    weights = np.random.default_rng(1).normal(size=2 * num_rows) if weighted else None
+    assert_rows_agree(plan, operators, columns, dtype, weights=weights, imaginary=imaginary)
+
+
+@pytest.mark.parametrize("num_qubits", range(1, 9))
+def test_full_graph_phases_and_projectors_of_trained_angles_agree_with_the_reference(num_qubits, dtype):
+    circuit = full_graph(num_qubits)
+    if num_qubits > 2:
+        circuit.mcp(ParameterVector("controlled", 1)[0], [0, 1], 2)
+    plan, operators = plan_of(circuit, random_observables(num_qubits, 5))
+    assert_rows_agree(plan, operators, rows_with(plan, 21, True), dtype)
+
+
+@pytest.mark.parametrize("num_qubits", [1, 3, 8])
+def test_real_states_agree_with_the_reference(num_qubits, dtype):
+    angles = ParameterVector("a", 3 * num_qubits)
+    circuit = QuantumCircuit(num_qubits)
+    for index, angle in enumerate(angles):
+        circuit.ry(angle, index % num_qubits)
+        if index % num_qubits:
+            circuit.cx(index % num_qubits - 1, index % num_qubits)
+    plan, operators = plan_of(circuit, random_observables(num_qubits, 2))
+    assert plan.is_real
+    assert_rows_agree(plan, operators, rows_with(plan, 37, True), dtype)
+    assert_rows_agree(plan, operators, rows_with(plan, 37, True), dtype, imaginary=True)
+
+
+@pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_agrees_with_the_reference(name):
+    order = ["baseline", "avx2", "avx512"]
+    if order.index(name) > order.index(isa()):
+        pytest.skip(f"this CPU or build has no {name}")
+    code = (
+        "from test_packs import *\n"
+        f"assert isa() == {name!r}\n"
+        "for n in (1, 3, 6, 8):\n"
+        "    for dtype in ('complex64', 'complex128'):\n"
+        "        for circuit in (random_circuit(n, 15, n) if n > 1 else rx_ry_layers(1, 2), full_graph(n)):\n"
+        "            plan, operators = plan_of(circuit, random_observables(n, n))\n"
+        "            for num_rows in (2, 5, 16, 35):\n"
+        "                assert_rows_agree(plan, operators, rows_with(plan, num_rows, True), dtype)\n"
+        "test_sines_and_cosines_have_the_stated_error()\n"
+    )
+    environment = os.environ | {"QISKIT_FUSED_ISA": name, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
+@pytest.mark.parametrize("own", ["all", "some"])
+def test_bits_do_not_depend_on_the_number_of_threads(own, weighted, dtype):
+    num_rows = 1000
+    plan, operators = plan_of(random_circuit(5, 30, seed=1), random_observables(5, 1))
+    marks = np.arange(plan.program.num_parameters) < 2 if own == "some" else True
+    columns, pairs = rows_with(plan, num_rows, marks), all_pairs(num_rows, 2)
+    options = {"gradient": True, "dtype": dtype}
+    if weighted:
+        options["cotangents"] = np.random.default_rng(0).normal(size=2 * num_rows)
+        options["sum_columns"] = np.ones(plan.program.num_columns, dtype=bool)
+    results = [ask(CpuEngine(threads), plan, operators, columns, pairs, **options) for threads in (1, 2, 3, 3)]
+    assert results[1].stats["num_threads"] == 2
+    for result in results[1:]:
+        assert np.array_equal(result.values, results[0].values)
+        assert np.array_equal(result.gradients, results[0].gradients)
+
+
+@pytest.mark.parametrize("num_rows", [20, 200])
+def test_gradients_of_shared_angles_may_be_summed_over_rows(num_rows, dtype):
+    plan, operators = plan_of(random_circuit(6, 40, seed=3), random_observables(6, 3))
+    columns, pairs = rows_with(plan, num_rows, np.arange(plan.program.num_parameters) < 2), all_pairs(num_rows, 2)
+    weights, summed = np.random.default_rng(0).normal(size=2 * num_rows), np.ones(plan.program.num_columns, dtype=bool)
+    question = CpuEngine(2), plan, operators, columns, pairs
+    rows = ask(*question, gradient=True, cotangents=weights, dtype=dtype)
+    sums = ask(*question, gradient=True, cotangents=weights, dtype=dtype, sum_columns=summed)
+    rows.gradients, sums.gradients = rows.gradients.sum(axis=0), sums.gradients.sum(axis=0)
+    assert_agree(sums, rows, dtype)
+
+
+def test_the_bits_of_a_row_do_not_depend_on_the_other_rows_of_its_pack(dtype):
+    num_rows = 3 * WIDEST
+    plan, operators = plan_of(random_circuit(4, 30, seed=7), random_observables(4, 7))
+    columns, pairs = rows_with(plan, num_rows, True), all_pairs(num_rows, 2)
+    order = np.random.default_rng(0).permutation(num_rows)
+    first, second = (
+        ask(CpuEngine(), plan, operators, rows, pairs, gradient=True, dtype=dtype) for rows in (columns, columns[order])
+    )
+    assert np.array_equal(second.values.reshape(-1, 2), first.values.reshape(-1, 2)[order])
+    shape = num_rows, 2, plan.program.num_columns
+    assert np.array_equal(second.gradients.reshape(shape), first.gradients.reshape(shape)[order])
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
+def test_rows_of_a_pack_may_have_different_observables_and_none(weighted, dtype):
+    num_rows = WIDEST + 5
+    plan, operators = plan_of(random_circuit(4, 30, seed=2), [*random_observables(4, 2), SparsePauliOp("XYZX")])
+    columns = rows_with(plan, num_rows, True)
+    chosen = np.random.default_rng(5).random((num_rows, 3)) < 0.5
+    chosen[3] = False
+    pairs = tuple(part.astype(np.int32) for part in np.nonzero(chosen))
+    weights = np.random.default_rng(6).normal(size=len(pairs[0])) if weighted else None
+    options = {"gradient": True, "cotangents": weights}
+    expected = ask(ReferenceEngine(), plan, operators, columns, pairs, **options)
+    actual = ask(CpuEngine(2), plan, operators, columns, pairs, dtype=dtype, **options)
+    assert_agree(actual, expected, dtype)
+    if weighted:
+        assert not actual.gradients[3].any()
+
+
+@pytest.mark.parametrize("num_outcomes", [2, 16])
+@pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
+def test_outcomes_of_many_rows_agree_with_the_reference(num_outcomes, weighted, dtype):
+    plan, _ = plan_of(random_circuit(4, 30, seed=2), SparsePauliOp("ZZZZ"), imaginary=True)
+    table = (np.arange(16) % num_outcomes).astype(np.int32)
+    outcomes = Outcomes(4, np.arange(4), table, num_outcomes)
+    columns = rows_with(plan, 21, True)
+    weights = np.random.default_rng(1).normal(size=21 * num_outcomes) if weighted else None
+    assert_rows_agree(plan, outcomes, columns, dtype, weights=weights)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own angles", "shared angles"])
+def test_gradients_after_values_of_the_same_rows_have_the_same_bits(own, dtype):
+    num_rows = 2 * WIDEST + 3
+    plan, operators = plan_of(random_circuit(5, 30, seed=4), random_observables(5, 4))
+    columns = rows_with(plan, num_rows, own if own else np.arange(plan.program.num_parameters) < 1)
+    pairs, engine = all_pairs(num_rows, 2), CpuEngine(2)
+    expected = ask(CpuEngine(), plan, operators, columns, pairs, gradient=True, dtype=dtype)
+    for before in (columns, columns[::-1].copy(), columns[:2]):
+        ask(engine, plan, operators, before, all_pairs(len(before), 2), dtype=dtype)
+        for _ in range(2):
+            actual = ask(engine, plan, operators, columns, pairs, gradient=True, dtype=dtype)
+            np.testing.assert_array_equal(actual.gradients, expected.gradients)
+            np.testing.assert_array_equal(actual.values, expected.values)
+
+
+@pytest.mark.parametrize("gradient", [False, True], ids=["values", "gradients"])
+@pytest.mark.parametrize("num_rows", [2, 9, 40, 300])
+@pytest.mark.parametrize("circuit", [rx_ry_layers(4, 10), rx_ry_layers(8, 12), full_graph(6)], ids=["4", "8", "graph"])
+def test_the_engine_allocates_what_was_predicted(circuit, num_rows, gradient, dtype):
+    observables = [total_z(circuit.num_qubits), SparsePauliOp("Y" * circuit.num_qubits)]
+    plan, operators = plan_of(circuit, observables)
+    footprint = Footprint(plan, dtype)
+    for own in (True, np.arange(plan.program.num_parameters) < 2):
+        columns = rows_with(plan, num_rows, own)
+        varying = footprint.varying_phases((columns != columns[0]).any(axis=0))
+        for count in (1, 2):
+            release_memory()
+            stats = ask(
+                CpuEngine(2), plan, operators, columns, all_pairs(num_rows, count), gradient=gradient, dtype=dtype
+            ).stats
+            counts = Counts(num_rows, num_rows * count, dtype, gradient, False, 1, 1)
+            predicted = footprint.total(counts, 2, 0, varying)
+            assert stats["bytes"] == pytest.approx(predicted, rel=0.03, abs=2000)
+
+
+def test_a_watch_sees_the_progress_of_packs_and_ends_them():
+    plan, operators = plan_of(rx_ry_layers(7, 60), total_z(7))
+    columns = np.random.default_rng(0).uniform(-3, 3, (4000, plan.program.num_columns))
+    seen = []
+
+    def watch(done, total):
+        seen.append((done, total))
+        return len(seen) > 1
+
+    request = make_request(columns, all_pairs(4000, 1), gradient=True)
+    with pytest.raises(RuntimeError, match=r"the evaluation was cancelled\."):
+        CpuEngine(1).evaluate(plan, operators, request, watch)
+    assert len(seen) == 2
+    assert 0 < seen[1][0] < seen[1][1]
+
+
+def test_sines_and_cosines_have_the_stated_error():
+    # kernels/cpu/simd/sincos.hpp states the error. Numbers of 80 bits tell it where long double has them.
+    rng = np.random.default_rng(0)
+    angles = np.concatenate(
+        [
+            rng.uniform(-7, 7, 20_000),
+            rng.uniform(-2e6, 2e6, 20_000),
+            rng.uniform(-1e9, 1e9, 1000),
+            np.pi * np.arange(-64, 65) / 4,
+            [0.0, 1e-300, 5e-324, 1e6, 2e6, np.nextafter(2e6, 3e6), 1e22, np.inf, np.nan],
+        ]
+    )
+    found = np.empty((2, len(angles)))
+    _cpu.half_angles(angles, found)
+    half = angles.astype(np.longdouble) / 2
+    with np.errstate(invalid="ignore"):
+        expected = np.array([np.cos(half), np.sin(half)])
+    finite = np.isfinite(angles)
+    error = np.abs(found - expected)[:, finite].max()
+    assert error < 2.3e-16
+    assert np.isnan(found[:, ~finite]).all()
+    exact = np.abs(expected.astype(float)) < 2e-16
+    assert (found[exact] == 0).all()
