@@ -260,8 +260,7 @@ void Engine<T>::bind_or_recall(Call& call) {
     if (!call.shared) call.shared = bind_shared(call);
     call.bytes = call.shared->bytes + layout_.plan_bytes;
     if (layout_.finals_bytes(call.shape)) {
-        if (!latest || latest.use_count() > 1 || latest->real != call.real ||
-            latest->packed != call.packed)
+        if (!latest || latest.use_count() > 1 || latest->real != call.real || latest->packed != call.packed)
             latest = std::make_shared<Finals>();
         latest->real = call.real;
         latest->packed = call.packed;

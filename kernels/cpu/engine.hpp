@@ -75,7 +75,7 @@ class Engine {
         // Tables of the phases that are the same in all rows; empty if rows make all tables.
         std::vector<PhaseTables<T>> tables;
         std::unique_ptr<PackShared<T>> packs;  // instead of `bound` and `tables`, for rows that are evaluated in packs
-        bool without_first = false;  // true: phase 0 has no table (Layout::skips_first_phase)
+        bool without_first = false;            // true: phase 0 has no table (Layout::skips_first_phase)
         std::size_t bytes = 0;
         bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
     };
@@ -236,7 +236,7 @@ class Engine {
     const Groups &forward_, &adjoint_, &sums_;
     const std::vector<std::size_t>&pair_begin_, &many_begin_;
     std::vector<std::shared_ptr<const PackPhase>> pack_phases_;  // [phases]; null: all constants are 1
-    const bool rows_keep_tables_;                                // true: a row keeps the tables of all phases that it makes
+    const bool rows_keep_tables_;  // true: a row keeps the tables of all phases that it makes
     Shelf workspaces_, finals_;
 };
 

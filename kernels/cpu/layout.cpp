@@ -50,6 +50,16 @@ std::size_t bytes_of_constants(const std::vector<Phase>& phases) {
     return bytes;
 }
 
+// Count the bytes of the constants in the form of packs (Engine::PackPhase).
+template <class T>
+std::size_t bytes_of_pack_constants(const std::vector<Phase>& phases, int num_qubits) {
+    if (num_qubits > most_pack_qubits) return 0;
+    std::set<const ConstantTable*> tables;
+    for (const auto& phase : phases)
+        if (phase.constant_low) tables.insert(phase.constant_low.get());
+    return tables.size() * ((2 * sizeof(T) + 1) << num_qubits);
+}
+
 }  // namespace
 
 template <class T>
@@ -83,6 +93,7 @@ Layout<T>::Layout(const PlanData& plan)
     adjoint = make_groups(sweeps.max_adjoint, true);
     sums = make_groups(sweeps.max_sums, true);
     plan_bytes = bytes_of(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
+                 bytes_of_pack_constants<T>(phases, plan.num_qubits) +
                  (everything.leaves.size() + everything.runs.size() + everything.terms.size()) * sizeof(int);
     for (std::size_t k = 0; k < phases.size(); ++k) {
         const Phase& phase = phases[k];
@@ -161,8 +172,8 @@ Threading Layout<T>::threading(std::int64_t rows, int num_threads, bool packed) 
 
 template <class T>
 bool Layout<T>::is_real(const BatchShape& shape) const {
-    // The sweeps over one real state need two vectors in each chunk. States that the caller passes or takes are complex,
-    // because they have a global phase.
+    // The sweeps over one real state need two vectors in each chunk. States that the caller passes or takes are
+    // complex, because they have a global phase.
     return plan.is_real && !shape.has_states && !shape.imaginary &&
            (plan.num_qubits > sweeps.lane_bits || is_packed(shape));
 }
@@ -291,8 +302,8 @@ std::size_t Layout<T>::predict(const BatchShape& shape, TableBytes varying, std:
     const Threading work = threading(shape.rows, shape.num_threads, packed);
     const TableBytes all = tables_of(std::vector<char>(phases.size(), 1), skips_first_phase(shape));
     if (shape.rows <= 1) varying = {};
-    const std::size_t common = plan_bytes + finals_bytes(shape) + diagonals_bytes(num_flips, num_diagonals) +
-                               (shape.num_outcomes ? sizeof(std::int32_t) << std::max(plan.num_qubits, MAX_LOW_BITS) : 0);
+    const std::size_t slots = shape.num_outcomes ? sizeof(std::int32_t) << std::max(plan.num_qubits, MAX_LOW_BITS) : 0;
+    const std::size_t common = plan_bytes + finals_bytes(shape) + diagonals_bytes(num_flips, num_diagonals) + slots;
     if (packed) {
         // All tables have the same size, so the bytes of the tables that vary tell their number.
         const std::size_t of_phase = table_bytes_[0], num_varying = varying.all / of_phase;

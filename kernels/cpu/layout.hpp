@@ -78,9 +78,9 @@ class Layout {
   public:
     explicit Layout(const PlanData& plan);
 
-    // Say whether packs of rows are evaluated (simd/packs.hpp), not single rows. The plan and the batch decide, never the
-    // number of threads, because the bits of the results depend on it. Rows with start states, final states or cotangents
-    // of them, and rows whose states are kept by a schedule, are evaluated one by one.
+    // Say whether packs of rows are evaluated (simd/packs.hpp), not single rows. The plan and the batch decide, never
+    // the number of threads, because the bits of the results depend on it. Rows with start states, final states or
+    // cotangents of them, and rows whose states are kept by a schedule, are evaluated one by one.
     bool is_packed(const BatchShape& shape) const;
     std::int64_t num_packs(std::int64_t rows) const { return (rows + packs.width - 1) / packs.width; }
     // Choose the threads. Several rows, or packs of rows, are in work at the same time if the batch has enough rows and

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sweeps over one pack of rows (cpu/simd/packs.hpp): binding, forward, observables, adjoint, gradients. The steps are
-// those of row_sweep.cpp, and one vector holds a number of each row.
+// The sweeps over one pack of rows (cpu/simd/packs.hpp): binding, forward, observables, adjoint, gradients. The steps
+// are those of row_sweep.cpp, and one vector holds a number of each row.
 //
-// Rotations are three shears, x -= t y, y += s x, x -= t y with t = tan(beta/4) and s = sin(beta/2), for every angle. The
-// two multiply-adds of T(tau) X^flip would need a choice for each row of a pack. Shears leave no norm out.
-// Determinism: the rows of a batch alone decide the packs, and a result of a row depends on this row alone. Sums over rows
-// are added in fixed blocks of packs.
+// Rotations are three shears, x -= t y, y += s x, x -= t y with t = tan(beta/4) and s = sin(beta/2), for every angle.
+// The two multiply-adds of T(tau) X^flip would need a choice for each row of a pack. Shears leave no norm out.
+// Determinism: the rows of a batch alone decide the packs, and a result of a row depends on this row alone. Sums over
+// rows are added in fixed blocks of packs.
 #include <cmath>
 #include <map>
 
@@ -14,10 +14,10 @@
 
 namespace qf {
 
-// Rows of a pack that are evaluated by one sweep, and their pairs.
+// The rows of a pack, and the pairs of each row that share one backward sweep.
 template <class T>
 struct Engine<T>::PackTurn {
-    int first_row, count;                 // the rows of the pack; count <= W
+    int first_row, count;                  // the rows of the pack; count <= W
     std::vector<std::int64_t> begin, end;  // [count]: the pairs of each row
     int most_pairs() const {
         std::int64_t most = 0;
@@ -120,8 +120,7 @@ void Engine<T>::make_pack_table(int k, const PackValues<T>& values, double* fact
         const index_t mask = index_t(1) << pair.low | index_t(1) << pair.high;
         for (const auto& source : pair.sources)
             for (int i = 0; !pair.constant && i < std::abs(source.exponent); ++i) {
-                // unit^-1 on |11> is unit^g with g = -1 there: the generator -1 on care = value = mask has the sign
-                // of one bit of the mask.
+                // The generator is 1 on |11>, or -1 with the sign of one of the two bits.
                 const index_t sign = source.exponent < 0 ? index_t(1) << pair.low : 0;
                 packs_.multiply_table(bits, mask, mask, sign, values.term + source.term * 2 * width, table);
             }
@@ -195,20 +194,21 @@ void Engine<T>::observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& 
     T* const lam = request.gradient ? memory.lam.data() : nullptr;
     bool accumulate = false;
     const int most = turn.most_pairs();
-    std::vector<char> done(turn.count);
+    std::vector<char> matches(turn.count), done(turn.count);
     for (int p = 0; p < most; ++p) {
         std::fill(done.begin(), done.end(), 0);
         for (int first = 0; first < turn.count; ++first) {
             if (done[first] || turn.begin[first] + p >= turn.end[first]) continue;
             const int observable = request.pair_observable[turn.begin[first] + p];
             bool all = turn.count == width && !request.cotangents;
-            for (int j = 0; lam && j < width; ++j) memory.weights[j] = 0;
+            if (lam) std::fill_n(memory.weights.data(), width, T(0));
             for (int j = 0; j < turn.count; ++j) {
                 const std::int64_t pair = turn.begin[j] + p;
-                done[j] = done[j] || (pair < turn.end[j] && request.pair_observable[pair] == observable) ? done[j] ? 1 : 2 : 0;
-                if (done[j] != 2) all = false;
-                if (done[j] == 2 && lam)
-                    memory.weights[j] = static_cast<T>(request.cotangents ? request.cotangents[pair] : 1);
+                matches[j] = pair < turn.end[j] && request.pair_observable[pair] == observable;
+                all = all && matches[j];
+                if (!matches[j]) continue;
+                done[j] = 1;
+                if (lam) memory.weights[j] = static_cast<T>(request.cotangents ? request.cotangents[pair] : 1);
             }
             double* const value = memory.values.data();
             std::fill_n(value, width, 0.0);
@@ -234,10 +234,7 @@ void Engine<T>::observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& 
                 accumulate = true;
             }
             for (int j = 0; j < turn.count; ++j)
-                if (done[j] == 2) {
-                    request.values[turn.begin[j] + p] = value[j];
-                    done[j] = 1;
-                }
+                if (matches[j]) request.values[turn.begin[j] + p] = value[j];
         }
     }
     if (lam && !accumulate) std::fill_n(lam, memory.lam.size(), T(0));
@@ -404,8 +401,8 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
         double* rows[64] = {};
         for (int j = 0; j < turn.count; ++j)
             if (turn.begin[j] < turn.end[j])
-                rows[j] = request.gradients +
-                          (request.by_row() ? turn.first_row + j : turn.begin[j]) * static_cast<std::int64_t>(num_columns);
+                rows[j] = request.gradients + (request.by_row() ? turn.first_row + j : turn.begin[j]) *
+                                                  static_cast<std::int64_t>(num_columns);
         packs_.store_columns(memory.gradient.data(), num_columns, rows);
     }
 }
@@ -427,11 +424,11 @@ void Engine<T>::add_summed_runs_of_packs(const Call& call) const {
     for (int c = 0; c < plan_.num_columns; ++c) call.request.gradients[c] += gradient[c * width];
 }
 
-#define QF_INSTANTIATE(T)                                                                         \
-    template void Engine<T>::make_pack_phases();                                                  \
-    template void Engine<T>::bind_shared_packs(Shared&, const double*, bool) const;               \
-    template void Engine<T>::prepare_packs(Call&) const;                                          \
-    template void Engine<T>::run_pack(Call&, Workspace&, int) const;                              \
+#define QF_INSTANTIATE(T)                                                           \
+    template void Engine<T>::make_pack_phases();                                    \
+    template void Engine<T>::bind_shared_packs(Shared&, const double*, bool) const; \
+    template void Engine<T>::prepare_packs(Call&) const;                            \
+    template void Engine<T>::run_pack(Call&, Workspace&, int) const;                \
     template void Engine<T>::add_summed_runs_of_packs(const Call&) const;
 QF_INSTANTIATE(float)
 QF_INSTANTIATE(double)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The memory of packs of rows (cpu/simd/packs.hpp): what a thread holds to evaluate one pack at a time, and what the packs
-// of a call share. W is the number of rows of a pack.
+// The memory of packs of rows (cpu/simd/packs.hpp): what a thread holds to evaluate one pack at a time, and what the
+// packs of a call share. W is the number of rows of a pack.
 #pragma once
 
 #include <cstring>
@@ -13,8 +13,8 @@
 
 namespace qf {
 
-// Tables of phases that vary over rows are kept from the forward sweep to the adjoint sweep of a pack if the tables of all
-// phases take at most this many bytes, a quarter of an L2 cache. Otherwise both sweeps make them.
+// Tables of phases that vary over rows are kept from the forward sweep to the adjoint sweep of a pack if the tables of
+// all phases take at most this many bytes, a quarter of an L2 cache. Otherwise both sweeps make them.
 constexpr std::size_t most_pack_tables = std::size_t(256) << 10;
 
 // The bound values of a pack, or of the row that stands for all rows.
@@ -40,9 +40,7 @@ struct PackBound {
             2 * plan.leaves.size() + vectors + RUN_VALUES * plan.runs.size() + 2 * plan.terms.size();
         return width * (numbers * sizeof(double) + 2 * plan.runs.size() * sizeof(T)) + plan.runs.size();
     }
-    PackValues<T> view() {
-        return {leaf.data(), vector.data(), run.data(), term.data(), shears.data(), sums_x.data()};
-    }
+    PackValues<T> view() { return {leaf.data(), vector.data(), run.data(), term.data(), shears.data(), sums_x.data()}; }
     void copy(const PackBound& other) {
         auto copy_buffer = [](auto& to, const auto& from) {
             if (from.size()) std::memcpy(to.data(), from.data(), from.size() * sizeof(from.data()[0]));
@@ -63,8 +61,8 @@ struct PackBound {
 // The number of elements in each array of a PackMemory.
 struct PackSizes {
     int width = 0;
-    std::size_t state = 0, num_states = 0, num_tables = 0;               // T; states are psi, lam and saved
-    std::size_t p = 0, weights = 0, diagonal = 0;                        // T
+    std::size_t state = 0, num_states = 0, num_tables = 0;  // T; states are psi, lam and saved
+    std::size_t p = 0, weights = 0, diagonal = 0;           // T
     std::size_t angles = 0, factor = 0, run_sums = 0, z = 0, w = 0, gradient = 0, values = 0;  // double
     std::size_t bound_bytes = 0;
 
@@ -102,10 +100,10 @@ struct PackMemory {
 
     const PackSizes sizes;
     Buffer<T> psi, lam, saved;
-    Buffer<T> p;         // [2^n][W]: p of the amplitudes of one phase
-    Buffer<T> weights;   // [1 or slots][W]
-    Buffer<T> diagonal;  // [2][2^low_bits]: diagonals that are not stored
-    Buffer<T> tables;    // [num_tables][2^n][parts][W]
+    Buffer<T> p;                      // [2^n][W]: p of the amplitudes of one phase
+    Buffer<T> weights;                // [1 or slots][W]
+    Buffer<T> diagonal;               // [2][2^low_bits]: diagonals that are not stored
+    Buffer<T> tables;                 // [num_tables][2^n][parts][W]
     Buffer<double> angles, factor;    // [columns][W], [n][2][W]
     Buffer<double> run_sums, z, w;    // [runs][2][W], [phases][n][W], [runs][3][W]
     Buffer<double> gradient, values;  // [columns][W], [1 or slots][W]
@@ -115,13 +113,13 @@ struct PackMemory {
     std::vector<std::int64_t> pair;  // [W]: the next pair of each row
 };
 
-// The values that all packs of a call share: bound from the first row, and tables [2^n][parts] of the phases whose angles
-// are the same in all rows.
+// The values that all packs of a call share: bound from the first row, and tables [2^n][parts] of the phases whose
+// angles are the same in all rows.
 template <class T>
 struct PackShared {
     PackBound<T> bound;
-    std::vector<Buffer<T>> tables;     // [phases]
-    std::vector<char> column_varies;   // [columns]
+    std::vector<Buffer<T>> tables;    // [phases]
+    std::vector<char> column_varies;  // [columns]
 };
 
 }  // namespace qf

@@ -348,7 +348,8 @@ NB_MODULE(_cpu, m) {
           "Return the number of rows in work at the same time, and the number of threads.");
     m.def("constants", &constants, "Return the constants that kernels and Python share.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");
-    m.def("half_angles", &half_angles, "angles"_a, "cosines_and_sines"_a,
-          "Write the cosine and the sine of half of each angle to the two rows of an array, as packs of rows bind them.");
+    m.def(
+        "half_angles", &half_angles, "angles"_a, "cosines_and_sines"_a,
+        "Write the cosine and the sine of half of each angle to the two rows of an array, as packs of rows bind them.");
     m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add speed in flop/s.");
 }

@@ -63,7 +63,8 @@ def test_exact_probabilities_do_not_depend_on_blocks(circuit, monkeypatch):
     for left, right in zip(whole, cut):
         assert left.data.shape == right.data.shape
     for number in (0, 2):
-        np.testing.assert_array_equal(whole[number].data.meas.probabilities, cut[number].data.meas.probabilities)
+        left, right = (result[number].data.meas.probabilities for result in (whole, cut))
+        np.testing.assert_allclose(left, right, rtol=0, atol=1e-14)  # blocks of few rows are not in packs
     assert whole[1].data.meas == cut[1].data.meas
 
 

@@ -98,6 +98,7 @@ def test_each_folder_imports_the_packages_of_the_table_and_no_others():
 TOPICS = {
     "lowering": {"hash_seeds"},
     "engines": {"engines", "boundary_states", "cancelling", "outcomes", "real_states", "recomputation"},
+    "engines/cpu": {"packs"},
     "engines/cuda": {"emulation", "kernels", "memory_access", "methods", "mutants", "real_states"},
     "execution": {"device_arrays", "empty_batches", "memory_blocks"},
 }

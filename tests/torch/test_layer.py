@@ -150,7 +150,7 @@ def test_leading_dimensions_are_kept(layer):
     values = layer(inputs)
     assert values.shape == (2, 3, 4, 2)
     assert torch.equal(values.reshape(24, 2), layer(inputs.reshape(24, 2)))
-    assert torch.equal(values[1, 2, 3], layer(inputs[1, 2, 3]))
+    torch.testing.assert_close(values[1, 2, 3], layer(inputs[1, 2, 3]))  # rows of a batch are in packs, one row is not
     assert torch.equal(layer(inputs.transpose(0, 2)), values.transpose(0, 2))  # not contiguous
     assert layer(torch.zeros(0, 2)).shape == (0, 2)
     empty = layer(torch.zeros(5, 0, 2))

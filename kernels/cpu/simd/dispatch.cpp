@@ -89,10 +89,10 @@ const char* isa_name() {
 
 // Define a function that returns the table `table` of the instruction set in use.
 #if defined(QF_X86_64)
-#define QF_CHOOSE(function, table)                               \
-    template <>                                                  \
-    decltype(function()) function() {                            \
-        if (chosen() == "avx512") return avx512::table;          \
+#define QF_CHOOSE(function, table)                                 \
+    template <>                                                    \
+    decltype(function()) function() {                              \
+        if (chosen() == "avx512") return avx512::table;            \
         return chosen() == "avx2" ? avx2::table : baseline::table; \
     }
 #else

@@ -178,7 +178,8 @@ QF_INLINE inline DV square_root(DV v) {
 #endif
 }
 
-// Multiply the gates of a run. (alpha, beta) is the first column of the matrix [[alpha, -conj(beta)], [beta, conj(alpha)]].
+// Multiply the gates of a run. (alpha, beta) is the first column of the matrix [[alpha, -conj(beta)], [beta,
+// conj(alpha)]].
 template <class T>
 QF_INLINE inline void multiply_gates(const Run& run, const Leaf* leaves, const PackValues<T>& values, int j,
                                      ComplexLanes& alpha, ComplexLanes& beta) {
@@ -215,8 +216,8 @@ QF_INLINE inline void multiply_gates(const Run& run, const Leaf* leaves, const P
     }
 }
 
-// alpha = cos(a) exp(-i(phi + lambda)/2), beta = sin(a) exp(i(phi - lambda)/2) with a = beta/2 in [0, pi/2]. If sin(a) or
-// cos(a) is 0, only phi + lambda or phi - lambda is defined (Normal form).
+// alpha = cos(a) exp(-i(phi + lambda)/2), beta = sin(a) exp(i(phi - lambda)/2) with a = beta/2 in [0, pi/2]. If sin(a)
+// or cos(a) is 0, only phi + lambda or phi - lambda is defined (Normal form).
 template <class T>
 void bind_runs(const Run* runs, const Leaf* leaves, const int* list, int count, const PackValues<T>& values) {
     constexpr int W = Simd<T>::width;
@@ -276,10 +277,8 @@ void fill_factors(int bits, const Run* runs, int first_out, int end_out, int fir
             D::store(at + W, f.im);
         });
     };
-    for (int r = first_out; r < end_out; ++r)
-        multiply(runs[r].bit, values.run + (r * RUN_VALUES + OUT_RE) * W, false);
-    for (int r = first_in; r < end_in; ++r)
-        multiply(runs[r].bit, values.run + (r * RUN_VALUES + IN_RE) * W, false);
+    for (int r = first_out; r < end_out; ++r) multiply(runs[r].bit, values.run + (r * RUN_VALUES + OUT_RE) * W, false);
+    for (int r = first_in; r < end_in; ++r) multiply(runs[r].bit, values.run + (r * RUN_VALUES + IN_RE) * W, false);
     for (int t = 0; t < num_one_body; ++t) {
         const OneBody& one = one_body[t];
         const int times = one.exponent < 0 ? -one.exponent : one.exponent;
@@ -310,8 +309,7 @@ void set_w(const Run* runs, const int* list, int count, int bits, int parts, con
                 const DV z_after = has_z[layer + 1] ? D::load(after + j) : DV{};
                 const DV inverse = D::load(run + INVERSE_SINE * W + j);
                 x = (D::load(run + COSINE * W + j) * z_before - z_after) * inverse;
-                if (values.sums_x[r])
-                    x = inverse > LARGEST_INVERSE_SINE ? D::load(run_sums + (2 * r + 1) * W + j) : x;
+                if (values.sums_x[r]) x = inverse > LARGEST_INVERSE_SINE ? D::load(run_sums + (2 * r + 1) * W + j) : x;
             }
             D::store(w + 3 * r * W + j, x);
             D::store(w + (3 * r + 1) * W + j, D::load(run_sums + 2 * r * W + j));

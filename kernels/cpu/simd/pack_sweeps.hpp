@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Packs of rows: tables of phases, rotations, diagonals and observables. Only packs.cpp includes this header. packs.hpp has
-// the contracts.
+// Packs of rows: tables of phases, rotations, diagonals and observables. Only packs.cpp includes this header. packs.hpp
+// has the contracts.
 //
-// Multiply-adds for each amplitude: fill_table 4; phase 4; phase_adjoint 8, and 3 with p; a rotation 3 (three shears on the
-// real and on the imaginary parts); its adjoint 6, 2 for Y and 2 for X. Half as many, or fewer, for real states.
+// Multiply-adds for each amplitude: fill_table 4; phase 4; phase_adjoint 8, and 3 with p; a rotation 3 (three shears on
+// the real and on the imaginary parts); its adjoint 6, 2 for Y and 2 for X. Half as many, or fewer, for real states.
 #pragma once
 
 #include "cpu/simd/packs.hpp"
@@ -258,9 +258,9 @@ void rotate_bits(int bits, int parts, const PackRotation<T>* rotations, T* psi) 
     }
 }
 
-// Bits that one pass rotates. 32 registers (AVX-512, NEON) hold psi and lam of two bits, 16 registers (AVX2, SSE2) of one.
-// Measured with 32 registers: four bits take 1.18 of the time of three (n = 8), and three bits of the adjoint 1.1 of two,
-// because vectors that lie powers of two apart share sets of the L1 cache.
+// Bits that one pass rotates. 32 registers (AVX-512, NEON) hold psi and lam of two bits, 16 registers (AVX2, SSE2) of
+// one. Measured with 32 registers: four bits take 1.18 of the time of three (n = 8), and three bits of the adjoint 1.1
+// of two, because vectors that lie powers of two apart share sets of the L1 cache.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int pack_rotate = 3, pack_adjoint = 2, pack_adjoint_with_x = 2;
 #else
@@ -443,9 +443,8 @@ void observe_parts(int bits, index_t flip, const T* d_re, const T* d_im, const T
 template <class T>
 void observe_pack(int bits, int parts, index_t flip, const T* d_re, const T* d_im, const T* psi, T* lam,
                   const T* weight, bool accumulate, double* value) {
-    with_parts(parts, [&](auto p) {
-        observe_parts<T, p>(bits, flip, d_re, d_im, psi, lam, weight, accumulate, value);
-    });
+    with_parts(parts,
+               [&](auto p) { observe_parts<T, p>(bits, flip, d_re, d_im, psi, lam, weight, accumulate, value); });
 }
 
 template <class T>

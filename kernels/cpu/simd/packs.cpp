@@ -16,11 +16,31 @@ namespace {
 
 template <class T>
 constexpr PackSweeps<T> make_table() {
-    return {Simd<T>::width,  pack_rotate,      pack_adjoint,           pack_adjoint_with_x,    load_columns<T>,
-            bind_leaves<T>,  bind_runs<T>,     bind_terms<T>,          fill_factors<T>,        fill_table<T>,
-            multiply_table<T>, start<T>,        phase<T>,         phase_adjoint<T>,       rotate_pack<T>,         rotate_pack_adjoint<T>,
-            pack_z_sums<T>,  pack_walsh<T>, generator_sum<T>,   observe_pack<T>,        observe_outcomes<T>,    set_w<T>,
-            add_run_gradients<T>, add_rows<T>, store_columns<T>};
+    return {Simd<T>::width,
+            pack_rotate,
+            pack_adjoint,
+            pack_adjoint_with_x,
+            load_columns<T>,
+            bind_leaves<T>,
+            bind_runs<T>,
+            bind_terms<T>,
+            fill_factors<T>,
+            fill_table<T>,
+            multiply_table<T>,
+            start<T>,
+            phase<T>,
+            phase_adjoint<T>,
+            rotate_pack<T>,
+            rotate_pack_adjoint<T>,
+            pack_z_sums<T>,
+            pack_walsh<T>,
+            generator_sum<T>,
+            observe_pack<T>,
+            observe_outcomes<T>,
+            set_w<T>,
+            add_run_gradients<T>,
+            add_rows<T>,
+            store_columns<T>};
 }
 
 }  // namespace

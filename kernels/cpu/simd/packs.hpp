@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The inner loops over packs, as a table of functions. A *pack* is W rows of a batch whose amplitudes lie side by side in
-// vectors of W numbers: number j of a vector belongs to row j of the pack. Every function does the same work for all W
-// rows, so nothing is permuted inside a vector, and each row has its own angles.
+// The inner loops over packs, as a table of functions. A *pack* is W rows of a batch whose amplitudes lie side by side
+// in vectors of W numbers: number j of a vector belongs to row j of the pack. Every function does the same work for all
+// W rows, so nothing is permuted inside a vector, and each row has its own angles.
 //
-// Layout: "[n][W]" are n vectors. A state is [2^bits][parts][W]: the real and the imaginary part of each amplitude, or the
-// real part alone (parts = 1) for states that stay real. Arrays of bound values and of gradients are double; states, their
-// tables and their sums have the number format T of the amplitudes. All arrays are aligned to 64 bytes.
+// Layout: "[n][W]" are n vectors. A state is [2^bits][parts][W]: the real and the imaginary part of each amplitude, or
+// the real part alone (parts = 1) for states that stay real. Arrays of bound values and of gradients are double;
+// states, their tables and their sums have the number format T of the amplitudes. All arrays are aligned to 64 bytes.
 // Contract: a function works on one pack, and threads work on different packs. A result of a row depends on this row
 // alone, so results are the same bits for any number of threads and for any other rows of the pack.
 // Source: kernels/README.md, sections Packs of rows, Normal form and Gradients.
@@ -17,8 +17,8 @@
 
 namespace qf {
 
-// The vectors that binding stores for each run Rz(phi) Ry(beta) Rz(lambda): the factors exp(i lambda) and exp(i phi) of |1>
-// in the phases before and after the rotation, cos(beta), and 1/sin(beta) (1e300 if sin(beta) is 0).
+// The vectors that binding stores for each run Rz(phi) Ry(beta) Rz(lambda): the factors exp(i lambda) and exp(i phi) of
+// |1> in the phases before and after the rotation, cos(beta), and 1/sin(beta) (1e300 if sin(beta) is 0).
 enum RunValue : int { IN_RE = 0, IN_IM, OUT_RE, OUT_IM, COSINE, INVERSE_SINE, RUN_VALUES };
 
 // X of a run is summed for a pack if |sin(beta)| of one of its rows is below 1/LARGEST_INVERSE_SINE.
@@ -46,18 +46,18 @@ struct PackRotation {
 template <class T>
 struct PackConstants {
     const T* values;     // [2^bits][2], or null if all factors are 1
-    const char* negate;  // [2^bits], or null: all factors are signs up to a global sign; 1 if the sign of i differs from
-                         // the sign of i without its highest bit
+    const char* negate;  // [2^bits], or null: all factors are signs up to a global sign; 1 if the sign of i differs
+                         // from the sign of i without its highest bit
 };
 
 template <class T>
 struct PackSweeps {
-    int width;                           // W
-    int max_rotate, max_adjoint;         // most bits in one call of `rotate` and of `rotate_adjoint`
-    int max_adjoint_with_x;              // most bits in one call of `rotate_adjoint` with X sums
+    int width;                    // W
+    int max_rotate, max_adjoint;  // most bits in one call of `rotate` and of `rotate_adjoint`
+    int max_adjoint_with_x;       // most bits in one call of `rotate_adjoint` with X sums
 
-    // out[column][W] <- rows[row][column] for row = 0 .. count - 1; rows after the last one repeat it. Only columns with a
-    // mark in `wanted` must be read.
+    // out[column][W] <- rows[row][column] for row = 0 .. count - 1; rows after the last one repeat it. Only columns
+    // with a mark in `wanted` must be read.
     void (*load_columns)(const double* rows, int num_columns, int count, const char* wanted, double* out);
     // The values of leaves, runs and terms in a list, from angles[column][W]. Sine and cosine have errors of at most
     // 2.3e-16 (simd/sincos.hpp).
@@ -65,13 +65,14 @@ struct PackSweeps {
     void (*bind_runs)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&);
     void (*bind_terms)(const Term*, const int* list, int count, const double* angles, const PackValues<T>&);
 
-    // factor[bits][2][W] <- the factor of |1> of each bit: from runs before and after a phase, and from one-qubit terms.
+    // factor[bits][2][W] <- the factor of |1> of each bit: from runs before and after a phase, and from one-qubit
+    // terms.
     void (*fill_factors)(int bits, const Run*, int first_out, int end_out, int first_in, int end_in, const OneBody*,
                          int num_one_body, const PackValues<T>&, double* factor);
     // table[2^bits][parts][W] <- constants * product of factor[b] over the set bits b.
     void (*fill_table)(int bits, int parts, const double* factor, const PackConstants<T>&, T* table);
-    // table[i] <- table[i] * unit^g(i) for the generator g of the masks (shared/masks.h) and unit[2][W] of modulus 1; parts
-    // is 2.
+    // table[i] <- table[i] * unit^g(i) for the generator g of the masks (shared/masks.h) and unit[2][W] of modulus 1;
+    // parts is 2.
     void (*multiply_table)(int bits, index_t care, index_t value, index_t sign, const double* unit, T* table);
 
     // psi <- the product of (cos(beta/2), sin(beta/2)) over all bits; shears[b] is null for a bit without a rotation.
@@ -93,12 +94,12 @@ struct PackSweeps {
     // sum[W] = sum over i of g(i) p[i] for the generator g of the masks.
     void (*generator_sum)(int bits, index_t care, index_t value, index_t sign, const T* p, double* sum);
 
-    // value[W] += Re<psi|D|psi> with (D psi)[i] = d[i] psi[i ^ flip] and d = d_re + i d_im, [2^bits]; a null part is 0. If
-    // lam is not null, lam = weight[W] * D psi, or lam += with `accumulate`; null weights are 1.
+    // value[W] += Re<psi|D|psi> with (D psi)[i] = d[i] psi[i ^ flip] and d = d_re + i d_im, [2^bits]; a null part is 0.
+    // If lam is not null, lam = weight[W] * D psi, or lam += with `accumulate`; null weights are 1.
     void (*observe)(int bits, int parts, index_t flip, const T* d_re, const T* d_im, const T* psi, T* lam,
                     const T* weight, bool accumulate, double* value);
-    // sums[slot][W] += probability of the amplitudes with this slot; lam[i] = weights[slots[i]][W] * psi[i] if lam is not
-    // null.
+    // sums[slot][W] += probability of the amplitudes with this slot; lam[i] = weights[slots[i]][W] * psi[i] if lam is
+    // not null.
     void (*observe_outcomes)(int bits, int parts, const std::int32_t* slots, const T* psi, T* lam, const T* weights,
                              double* sums);
 
@@ -107,8 +108,8 @@ struct PackSweeps {
     void (*set_w)(const Run*, const int* list, int count, int bits, int parts, const PackValues<T>&,
                   const double* run_sums, const double* z, const char* has_z, double* w);
     // gradient[column][W] += the gradients of all leaves of the runs.
-    void (*add_run_gradients)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&, const double* w,
-                              double* gradient);
+    void (*add_run_gradients)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&,
+                              const double* w, double* gradient);
     // sums[run][3] += the sum of w over the rows of the pack.
     void (*add_rows)(const int* list, int count, const double* w, double* sums);
     // rows[j][column] <- gradient[column][j] for all columns and the rows that are not null.

@@ -4,8 +4,8 @@
 //
 // Method: x = k pi/2 + r with |r| <= pi/4. pi/2 is subtracted in three parts; the first two have 33 bits, so their
 // products with k are exact. Polynomials in r^2 give sin(r) and cos(r), and k mod 4 exchanges them and sets the signs.
-// Error: at most 2.3e-16 for |x| <= LARGEST_ANGLE (tests/engines/cpu/test_packs.py); larger numbers, infinities and NaN go
-// to the C library.
+// Error: at most 2.3e-16 for |x| <= LARGEST_ANGLE (tests/engines/cpu/test_packs.py); larger numbers, infinities and NaN
+// go to the C library.
 // Source: fdlibm (Sun Microsystems, 1993), k_sin.c and k_cos.c, for the coefficients; Cody and Waite (1980), for the
 // reduction.
 #pragma once
