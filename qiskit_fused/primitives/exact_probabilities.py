@@ -12,6 +12,7 @@ import numpy as np
 from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.compilation.measurements import integers_of
 
+_LEAST = 1e-28  # a smaller probability is a rounding error of a zero amplitude of complex128, and is left out of dicts
 _TOLERANCE = 1e-12  # `get_counts` takes a multiple of 2^-k for a probability that is at most this far away
 _MOST_HALVINGS = 39  # every number is within 1e-12 of a multiple of 2^-39
 _KEPT_LABELS = 12  # labels of registers of at most 12 bits are cached
@@ -87,6 +88,8 @@ class ExactProbabilities:
     def get_probabilities(self, loc: int | tuple[int, ...] | None = None) -> Any:
         """Return the probabilities of the bitstrings that are possible, by bitstring.
 
+        Probabilities below 1e-28 are rounding errors, and are left out.
+
         Args:
             loc: the index of a row. None: the only row of a PUB without shape, or else all rows.
 
@@ -119,7 +122,7 @@ class ExactProbabilities:
         marginal, integers = (self if loc is None else self[loc])._marginal()
         labels = _labels_of(integers, self.num_bits)
         counts = _counts_of(marginal.reshape(-1, len(integers)), shots)
-        possible = np.flatnonzero((marginal.reshape(-1, len(integers)) > 0).any(axis=0))
+        possible = np.flatnonzero((marginal.reshape(-1, len(integers)) >= _LEAST).any(axis=0))
         return {labels[index]: int(count) for index, count in zip(possible, counts.sum(axis=0)[possible].tolist())}
 
     @staticmethod
@@ -147,7 +150,7 @@ def _rows(index: Any) -> Any:
 
 
 def _dict_of(probabilities: np.ndarray, labels: list[str]) -> dict[str, float]:
-    possible = np.flatnonzero(probabilities)
+    possible = np.flatnonzero(probabilities >= _LEAST)
     return dict(zip([labels[index] for index in possible.tolist()], probabilities[possible].tolist()))
 
 

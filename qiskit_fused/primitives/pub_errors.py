@@ -13,9 +13,15 @@ from qiskit_fused.execution.arguments import order_of
 
 def unbound(parameters: Sequence[Any], part: str) -> ValueError:
     """Return the error for a PUB without values of its parameters, which are the second or third part of a PUB."""
+    note = ""
+    if part == "second":  # a PUB of a sampler: a circuit alone may be a part of a PUB that is not in a list
+        note = (
+            " Note that if you want to run a single pub, you need to wrap it with `[]` like `sampler.run([(circuit, "
+            "param_values)])` instead of `sampler.run((circuit, param_values))`."
+        )
     return ValueError(
         f"The number of values (0) does not match the number of parameters ({len(parameters)}) for the circuit; give "
-        f"values as the {part} part of the PUB, in {order_of(parameters)}, or as a mapping {{parameter: value}}."
+        f"values as the {part} part of the PUB, in {order_of(parameters)}, or as a mapping {{parameter: value}}.{note}"
     )
 
 

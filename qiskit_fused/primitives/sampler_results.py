@@ -27,10 +27,10 @@ class SampledData(DataBin):
         The bits are the bits of the register ``meas``, or else of all registers together, as `join_data` joins them.
 
         Args:
-            loc: the index of the row; None: the only row of a PUB without a shape.
+            loc: the index of the row. The only row of a PUB without a shape has the index None, or 0.
         """
         fields = [self[_READ_ALONE]] if _READ_ALONE in self else list(self.values())
-        index = () if loc is None else loc
+        index = () if loc is None or (loc == 0 and self.shape == ()) else loc  # SamplerQNN gives 0
         if not fields:
             return {}
         if isinstance(fields[0], ExactProbabilities):

@@ -132,6 +132,16 @@ def test_unmeasured_and_repeated_bits_keep_their_places():
     np.testing.assert_allclose(register.probabilities, expected, atol=1e-14)
 
 
+def test_rounding_errors_are_no_possible_bitstrings():
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    register = exact([circuit])[0].data.meas
+    assert register.probabilities[1] < 1e-28 and set(register.get_probabilities()) == {"00", "11"}
+    assert register.get_counts() == {"00": 1, "11": 1}
+
+
 def test_registers_without_measurements_are_zero_and_are_not_joined():
     circuit = QuantumCircuit(1)
     circuit.add_register(ClassicalRegister(2, "empty"), ClassicalRegister(1, "full"), ClassicalRegister(0, "none"))

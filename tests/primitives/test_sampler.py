@@ -448,7 +448,11 @@ def test_bad_shots_are_refused_with_qiskits_text(circuit, shots, error, text):
 @pytest.mark.parametrize(
     ("pub", "error", "text"),
     [
-        (lambda circuit: (circuit,), ValueError, r"values \(0\) does not match.*\(6\).*second part of the PUB"),
+        (
+            lambda circuit: (circuit,),
+            ValueError,
+            r"values \(0\) does not match.*\(6\).*second part.*wrap it with `\[\]`",
+        ),
         (lambda circuit: (circuit, [1, 2]), ValueError, r"has shape \(2,\); the circuit has 6 parameters, allowed"),
         (lambda circuit: (circuit, [1, 2, 3, 4, 5, np.nan]), ValueError, r"'θ\[5\]' in row 0 of PUB 1 is nan"),
         (lambda circuit: (circuit, [1j] * 6), TypeError, "complex"),

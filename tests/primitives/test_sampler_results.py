@@ -47,7 +47,7 @@ def test_counts_of_a_row_are_those_of_the_joined_registers(registers):
         assert result.data.get_counts(index) == result.join_data()[index].get_counts()
         assert exact.data.get_counts(index) == exact.join_data().get_probabilities(index)
     scalar = FusedSampler().run([(circuit, values[0, 0])]).result()[0]
-    assert scalar.data.get_counts() == scalar.join_data().get_counts()
+    assert scalar.data.get_counts() == scalar.data.get_counts(0) == scalar.join_data().get_counts()
     assert type(pickle.loads(pickle.dumps(result.data))) is type(result.data)
 
 
