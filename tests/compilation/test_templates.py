@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from qiskit.circuit import Gate, Parameter, QuantumCircuit, Qubit
+from qiskit.circuit import Clbit, Gate, Parameter, QuantumCircuit, Qubit
 from qiskit.circuit import library as lib
 from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
 from qiskit.circuit.random import random_circuit
@@ -47,6 +47,19 @@ def test_circuits_that_differ_in_numbers_share_a_template():
     assert first is second
     np.testing.assert_array_equal(numbers, np.random.default_rng(1).uniform(-3, 3, 9))
     assert not np.array_equal(numbers, others)
+
+
+def test_measurements_at_the_end_are_no_part_of_a_template():
+    plain, measured, apart = bound(1), bound(2), bound(3)
+    measured.measure_all()
+    apart.add_bits([Clbit()])
+    apart.measure(1, 0)
+    assert find_template(plain)[0] is find_template(measured)[0] is find_template(apart)[0]
+    assert_like_qiskit([(plain, "ZZX"), (plain.copy(), "IYZ")])
+    apart.rz(0.3, 0)  # on another qubit
+    assert find_template(apart) is not None
+    apart.rz(0.3, 1)
+    assert find_template(apart) is None
 
 
 @pytest.mark.parametrize(

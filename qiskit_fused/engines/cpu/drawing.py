@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from qiskit_fused import _cpu
+from qiskit_fused.common.caches import keeps
 
 SHOTS_BETWEEN_CHECKS = 1 << 24
 """Most shots of one call, so that a job is cancelled within a fraction of a second: a shot takes 5 to 50 ns."""
@@ -61,8 +61,14 @@ class BitTables:
                 table_bytes[chunk, entries, byte] |= value
 
 
-find_tables = lru_cache(maxsize=64)(BitTables)
-"""Return the `BitTables` of registers (tuples); the tables of a few sets of registers are cached."""
+def _count_bytes(tables: BitTables) -> int:
+    return tables.tables.nbytes
+
+
+@keeps(8 << 20, _count_bytes)
+def find_tables(registers: tuple[tuple[int, ...], ...], num_measured: int) -> BitTables:
+    """Return the `BitTables` of registers. The results are cached."""
+    return BitTables(registers, num_measured)
 
 
 def draw_shots(
