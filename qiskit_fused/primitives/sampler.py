@@ -68,8 +68,9 @@ class FusedSampler(BaseSamplerV2):
         default_shots: number of shots where neither a PUB nor `run` gives one. None: exact probabilities.
         seed: seed, an integer from 0 on, or NumPy generator of the shots. With an integer, the sampler keeps a random
             stream: each call of `run` takes the next part, and a new sampler with the same seed repeats all calls. A
-            generator is advanced by each call. Shots do not depend on threads or on other rows. A memory limit or an
-            executor may round probabilities differently, which changes some shots in a million with complex64.
+            generator is advanced by each call. Shots do not depend on threads, nor on the values in other rows. The
+            number of rows, a memory limit or an executor may round probabilities differently. Where they do, a few
+            shots in a million differ with complex64, and none with complex128.
         options: `FusedOptions` or a mapping; copied. The options about precision have no meaning.
         keywords: single options, which override ``options``.
 

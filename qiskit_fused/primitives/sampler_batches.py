@@ -140,7 +140,7 @@ class Batch:
         if options.memory_limit is not None:
             budget = min(budget, options.resolve_memory_limit())
         # A gate with a parameter counts as different in all rows, whether or not its values differ in this batch. So
-        # the probabilities of a row, with their rounding, do not depend on other rows, nor do the shots.
+        # the rounding of the probabilities of a row, which may decide a shot, does not depend on values in other rows.
         may_vary = np.ones(self.values.shape[1], dtype=bool)
         bytes_per_row = _PROBABILITY_BYTES * num_outcomes + sum(sink.bytes_per_row(num_outcomes) for sink in sinks)
         for rows in cut_evenly(num_rows, rows_that_fit(budget, bytes_per_row)) if num_rows else ():
