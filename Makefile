@@ -2,6 +2,8 @@
 # Each command makes its own virtual environment on the first call and installs again only after a source has changed.
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
+# Two processes run the tests. The process that ends first takes over tests of the other process.
+TWO_PROCESSES := -n 2 --dist worksteal
 # PyTorch is large and comes in many builds: one that is already there stays.
 TORCH := -r benchmarks/requirements/torch.txt
 PEERS := $(wildcard benchmarks/requirements/*.txt)
@@ -38,7 +40,7 @@ tutorials: .venv/installed
 	.venv/bin/pytest -q --durations=0 --nbmake --nbmake-timeout=120 tutorials/*.ipynb
 
 test: .venv/installed
-	.venv/bin/pytest -q -m "not slow"
+	.venv/bin/pytest -q -m "not slow" $(TWO_PROCESSES)
 
 test-all: .venv/installed
 	.venv/bin/pytest -q
