@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.primitives import BaseSamplerV2, BitArray, DataBin
+from qiskit_machine_learning.exceptions import QiskitMachineLearningError
 from qiskit_machine_learning.gradients import BaseSamplerGradient
 from qiskit_machine_learning.neural_networks import SamplerQNN
 
@@ -62,7 +63,8 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
 
     ``SamplerQNN`` itself gives all samples of a batch the same, averaged outputs if the register has another name than
     ``meas``. It gives zeros for a circuit without parameters. It reads bits of other qubits if a circuit was measured
-    before it was transpiled. Here these outputs are right.
+    before it was transpiled. Its exact sampler leaves bits that nothing is measured into out of z, where a sampler with
+    shots has zeros. Here these outputs are right, and such bits are 0.
 
     >>> from qiskit import QuantumCircuit
     >>> from qiskit.circuit import Parameter
@@ -183,6 +185,14 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
             return self._function(sampler.options)
         except UnsupportedInstruction:
             return None  # the base class then calls the sampler, which falls back or raises this error
+
+    def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> Any:
+        try:
+            return super()._forward(input_data, weights)
+        except QiskitMachineLearningError as error:
+            if isinstance(error.__cause__, UnsupportedInstruction):  # wrapped by the base class
+                raise error.__cause__ from None
+            raise
 
     def _make_function(self, compiled: CompiledCircuit, options: FusedOptions) -> Expectations:
         # in the renamed circuit, "inputs[i]" come before "weights[j]"

@@ -506,11 +506,18 @@ def test_errors_name_parameters_and_rows_as_the_user_does():
             ask(None, [0.1])
 
 
-def test_a_circuit_no_sweep_can_do_has_no_gradient():
-    arguments = parts(0)
+@pytest.mark.parametrize("shots", [None, 20])
+def test_a_circuit_no_sweep_can_do_runs_forward_alone(shots):
+    arguments = parts(0) | {"sampler": FusedSampler(default_shots=shots)}
     arguments["circuit"].reset(0)
+    network = FusedSamplerQNN(**arguments)
+    with pytest.warns(UserWarning, match="resets a qubit that is in use"):
+        outputs = network.forward(None, [0.3])
+    assert outputs.shape == (1, 4) and outputs.sum() == pytest.approx(1)
     with pytest.raises(UnsupportedInstruction, match="reset"):
-        FusedSamplerQNN(**arguments).backward(None, [0.3])
+        network.backward(None, [0.3])
+    with pytest.raises(UnsupportedInstruction, match="reset"):
+        FusedSamplerQNN(**arguments, fallback=False).forward(None, [0.3])
 
 
 # --- models ---
