@@ -356,8 +356,9 @@ def test_circuits_without_parameters_have_outputs():
     assert_allclose(network.forward(None, None), [[0, 1, 0, 0]], atol=1e-15)
     assert network.backward(None, None) == (None, None)
     assert not SamplerQNN(circuit=circuit).forward(None, None).any()
-    shots = FusedSamplerQNN(circuit=circuit, sampler=FusedSampler(default_shots=5))
-    assert_allclose(shots.forward(None, None), [[0, 1, 0, 0]])
+    for kind, shots in ((FusedSamplerQNN, 5), (SamplerQNN, 5), (SamplerQNN, None)):
+        other = kind(circuit=circuit, sampler=FusedSampler(default_shots=shots))
+        assert_allclose(other.forward(None, None), [[0, 1, 0, 0]], atol=1e-12)
 
 
 LINE = [[i, i + 1] for i in range(5)]
