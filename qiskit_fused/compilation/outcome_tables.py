@@ -74,7 +74,9 @@ def find_outcomes(
     return outcomes_of_bits(circuit.num_qubits, measured_bits(circuit), interpret, output_shape)
 
 
-def find_integers(circuit: QuantumCircuit | CompiledCircuit) -> tuple[Outcomes, list[int]]:
+def find_integers(
+    circuit: QuantumCircuit | CompiledCircuit, check: Callable[[Outcomes], None] | None = None
+) -> tuple[Outcomes, list[int]]:
     """Return one outcome for each integer z that a measurement can give, see `find_outcomes`; and these integers.
 
     >>> circuit = QuantumCircuit(2, 3)
@@ -84,6 +86,7 @@ def find_integers(circuit: QuantumCircuit | CompiledCircuit) -> tuple[Outcomes, 
 
     Args:
         circuit: the circuit, or the result of `compile_circuit`.
+        check: called with outcomes of the same number, before the integers are made.
 
     Returns:
         The outcomes, and the integer of each outcome, ascending.
@@ -96,6 +99,8 @@ def find_integers(circuit: QuantumCircuit | CompiledCircuit) -> tuple[Outcomes, 
         circuit = circuit.circuit
     qubits, sources = _sources(measured_bits(circuit))
     outcomes = Outcomes(circuit.num_qubits, qubits)  # refuses too many qubits before their bitstrings are tabulated
+    if check is not None:
+        check(outcomes)
     integers, table = np.unique(integers_of(sources, len(qubits)), return_inverse=True)
     if np.array_equal(table, np.arange(len(table))):  # each bitstring is an outcome, in the same order
         return outcomes, integers.tolist()

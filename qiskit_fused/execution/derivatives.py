@@ -21,10 +21,16 @@ def differentiated(operators: Observables) -> np.ndarray:
     A Jacobian takes one backward sweep for each observable. `completed` adds what needs no sweep: the gradient of an
     observable that is 0, and the last gradient if the values of a row add up to 1.
     """
-    swept = np.arange(len(operators)) if operators.not_zero is None else operators.not_zero
-    if operators.sum_to_one and len(swept) > 1:
-        swept = swept[:-1]
-    return swept.astype(np.int32)
+    count = num_differentiated(operators)
+    if operators.not_zero is None:
+        return np.arange(count, dtype=np.int32)
+    return operators.not_zero[:count].astype(np.int32)
+
+
+def num_differentiated(operators: Observables) -> int:
+    """Return D, the number of observables of `differentiated`."""
+    count = len(operators) if operators.not_zero is None else len(operators.not_zero)
+    return count - 1 if operators.sum_to_one and count > 1 else count
 
 
 def completed(operators: Observables, swept: np.ndarray, array: np.ndarray, total: float) -> np.ndarray:

@@ -26,6 +26,7 @@ from qiskit_fused.execution.derivatives import (
 from qiskit_fused.execution.devices import choose_device, engine_for
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
+from qiskit_fused.execution.result_sizes import check_results
 from qiskit_fused.execution.row_batches import RowBatch, Vjp, check_cotangents, join_rows
 from qiskit_fused.execution.row_cuts import cut_evenly, evaluate_slice, rows_that_fit, share
 from qiskit_fused.execution.shared_parts import ROWS, find_sharing, may_share
@@ -129,7 +130,13 @@ class RowFunction:
     columns: ParameterColumns
 
     def evaluate(self, batch: RowBatch, watch: Watch | None) -> Vjp:
-        """Evaluate rows that were checked: on the workers of an executor, or block by block in this process."""
+        """Evaluate rows that were checked: on the workers of an executor, or block by block in this process.
+
+        Raises:
+            MemoryError: if a row does not fit the memory limit, or the results do not fit the memory.
+        """
+        if isinstance(batch.inputs, np.ndarray):
+            check_results(self.options, self.compiled, self.operators, batch.num_rows, gradient=batch.jacobian)
         if callable(batch.cotangents):
             whole = _GRADIENT_TIME
             values = self.evaluate(batch._replace(cotangents=None), share(watch, 0, 1, whole)).values

@@ -17,6 +17,7 @@ from qiskit_fused.execution.derivatives import check_derivatives, completed, dif
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.initial_states import check_states
 from qiskit_fused.execution.progress import Part, Progress
+from qiskit_fused.execution.result_sizes import check_results
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.gradient_requests import Batch
 from qiskit_fused.program.observables import Observables
@@ -45,11 +46,15 @@ def differentiate_rows(
         values: finite parameter values (B, P).
         columns: positions of the parameters to differentiate; None is all parameters. P counts these in the result.
         initial_states: see `FusedEstimatorGradient.value_and_gradient`.
+
+    Raises:
+        MemoryError: if the results do not fit the memory, before anything is allocated.
     """
     boundary, encodes = NO_STATES, compiled.program.encodes(columns)
     if initial_states is not None:
         values, states = _same_number(values, check_states(initial_states, compiled.num_qubits))
         boundary, encodes = BoundaryStates(states, on_circuit_qubits=True), False
+    check_results(options, compiled, operators, len(values), gradient=True)
     swept = differentiated(operators)
     pairs = pairs_of(len(values), swept)
     gradient = GradientRequest(of_initial_states=encodes)

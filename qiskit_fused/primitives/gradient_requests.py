@@ -7,6 +7,7 @@ Each distinct object is validated once, and each distinct pair of a row and an o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,12 @@ from qiskit_fused.compilation.outcome_tables import find_integers
 from qiskit_fused.engines.request import Pairs, all_pairs
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.finite_values import check_finite
+from qiskit_fused.execution.result_sizes import check_results
+from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.observables import Observables
+from qiskit_fused.program.outcomes import Outcomes
+
+_BYTES_IN_DICT = 64  # least bytes of a derivative in a dict of Python: 24 of the float, 40 of the entry
 
 
 class Batch:
@@ -86,18 +92,30 @@ def make_batches(circuits: Any, observables: Any, parameter_values: Any, paramet
     return batches, count
 
 
-def make_sampler_batches(circuits: Any, parameter_values: Any, parameters: Any) -> tuple[list[Batch], int]:
+def make_sampler_batches(
+    circuits: Any, parameter_values: Any, parameters: Any, options: FusedOptions
+) -> tuple[list[Batch], int]:
     """Do what `make_batches` does for a sampler gradient: each row has all outcomes of its circuit.
 
     Returns:
         The batches, and the number of requests.
+
+    Raises:
+        MemoryError: if the derivatives of a batch do not fit the memory; nothing was allocated for them then.
     """
     batches, count = _make_batches(circuits, parameter_values)
     for batch in batches:
-        batch.operators, batch.integers = find_integers(batch.circuit)
+        batch.operators, batch.integers = find_integers(batch.circuit, partial(_check_derivatives, batch, options))
         batch.pairs, batch.back = all_pairs(len(batch.index), len(batch.integers)), np.arange(len(batch.index))
     _take_all_parameters(batches, parameters, count)
     return batches, count
+
+
+def _check_derivatives(batch: Batch, options: FusedOptions, outcomes: Outcomes) -> None:
+    """Raise a MemoryError if the dicts of the derivatives of all rows do not fit the memory."""
+    if batch.compiled is not None:
+        num_rows = len(batch.index)
+        check_results(options, batch.compiled, outcomes, num_rows, gradient=True, number_bytes=_BYTES_IN_DICT)
 
 
 def _make_batches(circuits: Any, parameter_values: Any) -> tuple[list[Batch], int]:

@@ -139,7 +139,8 @@ class FusedSamplerGradient(FusedGradient, BaseSamplerGradient):
             ValueError: for shapes that do not fit, parameters that are not in the circuit, values or derivatives that
                 are not finite, a circuit that measures nothing into its classical bits, or an ``interpret`` that
                 returns something else than an outcome; the text names the integer.
-            MemoryError: if a row does not fit the memory limit, or for more than 30 measured qubits.
+            MemoryError: if a row does not fit the memory limit, for more than 30 measured qubits, or if the gradients
+                of all rows do not fit the free memory: then nothing was allocated for them.
         """
         if parameters is not None and not isinstance(parameters, Parameter):
             parameters = list(parameters)
@@ -204,10 +205,10 @@ class FusedSamplerGradient(FusedGradient, BaseSamplerGradient):
             ValueError: for arguments that do not fit together, values that are not finite, a circuit that measures
                 nothing into its classical bits, or a bad value of an option. An error that occurs later is raised by
                 ``job.result()``.
-            MemoryError: for more than 30 measured qubits.
+            MemoryError: for more than 30 measured qubits, or if the derivatives do not fit the free memory.
         """
         engine_options, result_options = self._job_options(options)
-        batches, count = make_sampler_batches(circuits, parameter_values, parameters)
+        batches, count = make_sampler_batches(circuits, parameter_values, parameters, engine_options)
         job = FusedJob(run_sampler_batches, batches, count, engine_options, result_options)
         job.submit()
         return job

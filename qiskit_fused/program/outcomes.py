@@ -27,6 +27,19 @@ DROPPED = -1
 MAX_MEASURED_QUBITS = 30  # outcomes are stored as int32
 
 
+def noun_of(operators: Observables) -> str:
+    """Return the word for the observables in errors: "outcomes" or "observables"."""
+    return "observables" if operators.have_terms else "outcomes"
+
+
+def ways_to_fewer(noun: str, gradient: bool) -> str:
+    """Return the cures of an error about too many results. ``noun`` is the word of `noun_of`."""
+    if noun == "observables":
+        return "ask for fewer observables at a time"
+    ways = "measure fewer qubits, or give interpret"
+    return f"{ways}, or use FusedSamplerQNN.value_and_vjp" if gradient else ways
+
+
 class Outcomes(Observables):
     """The projectors onto K outcomes of a measurement, in the place of `Observables`.
 

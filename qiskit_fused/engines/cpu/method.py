@@ -22,7 +22,7 @@ from qiskit_fused.engines.request import Request
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.options.method import REVERSE, Method, methods_to_try
 from qiskit_fused.program.observables import TermMasks
-from qiskit_fused.program.outcomes import OutcomeMasks
+from qiskit_fused.program.outcomes import OutcomeMasks, ways_to_fewer
 
 # Measured on one core of an AMD Zen 4 (1 MiB of L2 cache): within these bounds "store" takes 0.93 to 1.0 of the time of
 # "reverse"; with more bytes 1.0 to 1.1, with fewer qubits 1.0 to 1.03.
@@ -264,10 +264,15 @@ class Options:
         fitting = self._rows_that_fit(states)
         if fitting or total - arrays <= self.limit:
             most = f", {count_text(fitting, 'row')} at most," if fitting else ""
+            noun = "outcomes" if counts.num_outcomes else "observables"
+            cure = "ask for fewer rows or observables at a time" + most
+            if counts.num_outcomes:
+                rows = f"ask for fewer rows at a time{most} or " if fitting else ""
+                cure = f"{rows}{ways_to_fewer(noun, counts.gradient)},"
             return MemoryError(
                 f"the {'gradients' if counts.gradient else 'values'} of {counts.num_pairs:,} pairs of rows and "
-                f"observables, and the rows, take {format_bytes(arrays)} beside {format_bytes(total - arrays)} of "
-                f"states and tables, {limit}; ask for fewer rows or observables at a time{most} or raise memory_limit."
+                f"{noun}, and the rows, take {format_bytes(arrays)} beside {format_bytes(total - arrays)} of "
+                f"states and tables, {limit}; {cure} or raise memory_limit."
             )
         what = "statevector and cotangent" if counts.gradient else "statevector"
         if states > 1:
