@@ -14,6 +14,7 @@ import pytest
 import qiskit_fused
 from qiskit_fused.engines import selection
 from qiskit_fused.engines.cpu import method as methods
+from qiskit_fused.engines.cpu.engine import isa
 from qiskit_fused.lowering.gate_table import GATES
 from qiskit_fused.lowering.rules import RULES
 
@@ -115,6 +116,8 @@ def tables(monkeypatch):
 def test_the_tables_of_the_pages_are_those_of_the_code(tables):
     pages = {page.name: page.read_text(encoding="utf-8") for page in TUTORIALS.glob("*.md")}
     assert all(f"<!-- generated: {table.__name__} -->" in "".join(pages.values()) for table in tables.TABLES)
+    if isa() != "avx512":
+        del pages["memory.md"]  # the memory of a batch of few qubits depends on the width of the vectors
     changed = [name for name, text in pages.items() if tables.fill(text) != text]
     assert changed == [], "run: python tutorials/tables.py"
 
