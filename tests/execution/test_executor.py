@@ -485,7 +485,9 @@ def test_an_executor_that_is_shut_down_meanwhile_is_one_clear_error(circuit):
 # --- options ---
 
 
-@pytest.mark.parametrize("wrong", [4, "dask", ThreadPoolExecutor, threading.Lock()], ids=["number", "name", "class", "lock"])
+@pytest.mark.parametrize(
+    "wrong", [4, "dask", ThreadPoolExecutor, threading.Lock()], ids=["number", "name", "class", "lock"]
+)
 def test_only_executors_are_executors(wrong):
     text = "allowed: None, a concurrent.futures.Executor; client.get_executor() of a Dask client is one"
     with pytest.raises(ValueError, match=re.escape(text)):
