@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
+from qiskit.transpiler import TranspileLayout
 
 from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import CompiledCircuit, check_circuit
@@ -25,6 +26,7 @@ from qiskit_fused.compilation.measurements import find_measurements, integers_of
 from qiskit_fused.program.outcomes import DROPPED, Outcomes
 
 MAX_OUTCOMES = 1 << 30  # outcomes are stored as int32
+_MEASURE_ALL = "meas"  # the register of `QuantumCircuit.measure_all`
 
 Interpret = Callable[[int], int | Iterable[int]]
 """A function of the integer of the classical bits; it returns the index of an outcome, an int or a tuple of ints."""
@@ -114,13 +116,11 @@ def measured_bits(circuit: QuantumCircuit) -> np.ndarray:
         ValueError: if the circuit has classical bits and no final measurement into the bits of z.
     """
     if not circuit.num_clbits:
-        if circuit.layout is not None:
-            return np.array(circuit.layout.final_index_layout(filter_ancillas=True), dtype=np.int64)
-        return np.arange(circuit.num_qubits)
+        return np.arange(circuit.num_qubits) if circuit.layout is None else _places_of(circuit.layout)
     qubits, registers, bits = find_measurements(circuit)
     sources = {register.name: register.sources for register in registers}
-    if "meas" in sources:
-        bits = sources["meas"]
+    if _MEASURE_ALL in sources:
+        bits = sources[_MEASURE_ALL]
     elif sources:
         bits = np.concatenate(list(sources.values()))
     if bits.max(initial=-1) < 0:
@@ -129,6 +129,46 @@ def measured_bits(circuit: QuantumCircuit) -> np.ndarray:
             "them at the end of the circuit; measure qubits, or remove the classical bits to measure all qubits."
         )
     return np.where(bits < 0, -1, qubits[bits])
+
+
+def bits_before_transpilation(
+    circuit: QuantumCircuit, layout: TranspileLayout | None, qubit_of_bit: np.ndarray
+) -> np.ndarray:
+    """Return the qubits of the bits of z; if a circuit was measured after its transpilation, as it was before.
+
+    A circuit was measured after its transpilation if, and only if, bit i of z is measured from qubit i for all its N
+    qubits, z has no further bits, and either N is larger than the number n of qubits before the transpilation, or the
+    register is called "meas", as ``measure_all`` makes it. Then bit i of the result is read from the place of qubit i
+    of the circuit before the transpilation. In all other cases the bits mean what the circuit says. (With N > n, no
+    circuit of n qubits has N bits with a qubit each, so it was measured later.)
+
+    >>> from qiskit import transpile
+    >>> circuit = QuantumCircuit(2)
+    >>> _ = circuit.h(1)
+    >>> transpiled = transpile(circuit, coupling_map=[[0, 1], [1, 2]], basis_gates=["h"], initial_layout=[2, 0])
+    >>> transpiled.measure_all()
+    >>> bits_before_transpilation(transpiled, transpiled.layout, measured_bits(transpiled)).tolist()
+    [2, 0]
+
+    Args:
+        circuit: the circuit, with its classical registers.
+        layout: its layout; None if it was not transpiled.
+        qubit_of_bit: int (c,), the qubit that is measured into each bit of z, or -1, see `measured_bits`.
+
+    Returns:
+        Int (n,) or (c,), the qubit of each bit, or -1.
+    """
+    if layout is None or not np.array_equal(qubit_of_bit, np.arange(circuit.num_qubits)):
+        return qubit_of_bit
+    places = _places_of(layout)
+    if len(places) < circuit.num_qubits or any(register.name == _MEASURE_ALL for register in circuit.cregs):
+        return places
+    return qubit_of_bit
+
+
+def _places_of(layout: TranspileLayout) -> np.ndarray:
+    """Return the final place of each qubit that a circuit had before its transpilation, int (n,)."""
+    return np.array(layout.final_index_layout(filter_ancillas=True), dtype=np.int64)
 
 
 def outcomes_of_bits(

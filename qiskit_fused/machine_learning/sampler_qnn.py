@@ -14,7 +14,7 @@ from qiskit_machine_learning.gradients import BaseSamplerGradient
 from qiskit_machine_learning.neural_networks import SamplerQNN
 
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.compilation.outcome_tables import measured_bits, outcomes_of_bits
+from qiskit_fused.compilation.outcome_tables import bits_before_transpilation, measured_bits, outcomes_of_bits
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.fused_network import FusedNetwork
@@ -57,9 +57,10 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
 
     ``interpret`` is called once for each integer that a measurement can give, at the first pass, and again after
     ``set_interpret``. The integer z has these bits, the first one least significant: the register ``meas``, which
-    ``measure_all`` adds, or all classical registers joined. If a circuit was transpiled and then measured on all
-    qubits of the device, z has the qubits that the circuit had before. Integers from ``2^n`` on, for n qubits, belong
-    to no output.
+    ``measure_all`` adds, or all classical registers joined. A circuit counts as measured after its transpilation if
+    bit i of z, for each i, is measured from qubit i of all N qubits, and N is larger than the number n of qubits before
+    the transpilation or the register is called ``meas``; then z has the n qubits before the transpilation, and in all
+    other cases the bits mean what the circuit says. Integers from ``2^n`` on belong to no output.
 
     ``SamplerQNN`` itself gives all samples of a batch the same, averaged outputs if the register has another name than
     ``meas``. It gives zeros for a circuit without parameters. It reads bits of other qubits if a circuit was measured
@@ -221,14 +222,8 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
         circuit, found = self._circuit, self._measured
         if found is not None and found.circuit is circuit and circuit is not self._org_circuit:
             return found
-        measured = read = measured_bits(circuit)
-        layout = self._org_circuit.layout
-        if layout is not None:
-            # If bit q is the value of qubit q of the device, the integer has the qubits before the transpilation. Else
-            # the circuit was measured before it was transpiled, and its bits are the bits that the user chose.
-            qubits = np.array(layout.final_index_layout(filter_ancillas=True), dtype=np.int64)
-            if qubits.max(initial=-1) < len(measured) and np.array_equal(measured[qubits], qubits):
-                read = qubits
+        measured = measured_bits(circuit)
+        read = bits_before_transpilation(circuit, self._org_circuit.layout, measured)
         if found is None or not (np.array_equal(found.measured, measured) and np.array_equal(found.read, read)):
             found = self._measured = _Bits(circuit, measured, read)
         return found

@@ -27,7 +27,8 @@ class FusedProbabilityLayer(BaseLayer):
     adds, or all classical registers if there is no such register, the first bit the least significant. A circuit
     without classical bits is measured on all qubits. A classical bit that nothing is measured into is 0. A backward
     pass computes the vector-Jacobian products of the inputs and weights, as a `FusedLayer` does, and there are
-    no second derivatives. These are the outputs of a ``SamplerQNN`` with an exact sampler.
+    no second derivatives. These are the outputs of a ``SamplerQNN`` with an exact sampler. Only for a circuit that is
+    measured on all qubits of a device after its transpilation do they differ: there z has all qubits of the device.
 
     The ``weight``, number formats, devices, and the gradients of inputs and initial states are as in `FusedLayer`. The
     circuit and ``interpret`` are read when the module is made, and later changes of them do not count. The module keeps

@@ -5,10 +5,13 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from qiskit import transpile
-from qiskit.circuit import ClassicalRegister, QuantumCircuit, QuantumRegister
+from qiskit.circuit import ClassicalRegister, Parameter, QuantumCircuit, QuantumRegister
+from qiskit.quantum_info import Statevector
 
-from qiskit_fused import compile_circuit
+from qiskit_fused import FusedSampler, FusedSamplerQNN, compile_circuit
 from qiskit_fused.compilation.outcome_tables import find_outcomes, tabulate
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.program.outcomes import DROPPED
@@ -113,3 +116,85 @@ def test_a_circuit_without_classical_bits_is_measured_on_the_qubits_before_trans
     circuit.measure_all()
     transpiled = transpile(circuit, coupling_map=[[0, 1], [1, 2], [2, 3]], initial_layout=[3, 1])
     np.testing.assert_allclose(probabilities(transpiled), np.eye(4)[0b10], atol=1e-15)
+
+
+def distribution(circuit, qubit_of_bit):
+    """Return the probabilities of the integers below 2^n; a bit of an integer is a qubit of the circuit, or None."""
+    probabilities = np.zeros(2**circuit.num_qubits)
+    for label, probability in enumerate(Statevector(circuit).probabilities()):
+        integer = sum((label >> qubit & 1) << bit for bit, qubit in enumerate(qubit_of_bit) if qubit is not None)
+        if integer < len(probabilities):
+            probabilities[integer] += probability
+    return probabilities
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_bits_before_and_after_any_transpilation_agree_with_statevector(draws):
+    num_qubits = draws.draw(st.integers(1, 3))
+    circuit = QuantumCircuit(num_qubits)
+    for qubit in range(num_qubits):
+        circuit.ry(draws.draw(st.floats(0.3, 2.8)), qubit)
+    for _ in range(draws.draw(st.integers(0, 2)) if num_qubits > 1 else 0):
+        circuit.cx(*draws.draw(st.permutations(range(num_qubits)))[:2])
+    when = draws.draw(st.sampled_from(["before, by hand", "before, by measure_all", "after", "by the network"]))
+    bits, measured = list(range(num_qubits)), circuit.copy()
+    if when == "before, by hand":  # a qubit may have several bits, and a bit no qubit
+        bits = draws.draw(st.lists(st.sampled_from([None, *range(num_qubits)]), min_size=1, max_size=4))
+        bits[draws.draw(st.integers(0, len(bits) - 1))] = 0
+        measured.add_register(ClassicalRegister(len(bits), "c"))
+        for bit, qubit in enumerate(bits):
+            if qubit is not None:
+                measured.measure(qubit, bit)
+    elif when == "before, by measure_all":
+        measured.measure_all()
+    size = draws.draw(st.integers(max(num_qubits, 2), 5))
+    transpiled = transpile(
+        measured,
+        coupling_map=[[i, i + 1] for i in range(size - 1)],
+        basis_gates=["rz", "sx", "x", "cx"],
+        initial_layout=draws.draw(st.permutations(range(size)))[:num_qubits],
+        optimization_level=draws.draw(st.integers(0, 2)),
+        seed_transpiler=draws.draw(st.integers(0, 9)),
+    )
+    if when == "after":
+        transpiled.measure_all()
+    expected = distribution(circuit, bits)
+    for each in (measured, transpiled) if when != "after" else (transpiled,):
+        np.testing.assert_allclose(FusedSamplerQNN(circuit=each).forward(None, None)[0], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("shots", [None, 4000])
+@pytest.mark.parametrize("layout", [[0, 1], [1, 0]])
+def test_a_layout_changes_no_bits_that_were_measured_before_it(layout, shots):
+    angle = Parameter("a")
+    crosswise, many = QuantumCircuit(2, 2), QuantumCircuit(2)
+    crosswise.ry(angle, 0)
+    crosswise.measure([0, 1], [1, 0])
+    many.add_register(ClassicalRegister(3, "meas"))
+    many.ry(angle, 0)
+    many.ry(1.0, 1)
+    many.measure([0, 1, 0], [0, 1, 2])
+    one = np.sin(0.5) ** 2  # the probability that a qubit is 1
+    for circuit, outputs in (
+        (crosswise, [1 - one, 0, one, 0]),
+        (many, [(1 - one) ** 2, 0, (1 - one) * one, 0]),  # integers from 4 on belong to no output
+    ):
+        transpiled = transpile(circuit, coupling_map=[[0, 1], [1, 0]], initial_layout=layout, optimization_level=0)
+        for each in (circuit, transpiled):
+            sampler = FusedSampler(default_shots=shots, seed=1)
+            network = FusedSamplerQNN(circuit=each, input_params=[angle], sampler=sampler)
+            np.testing.assert_allclose(network.forward([[1.0]], None), [outputs], atol=1e-12 if shots is None else 0.03)
+
+
+def test_a_device_without_further_qubits_is_measured_after_transpilation_by_measure_all():
+    angle = Parameter("a")
+    circuit = QuantumCircuit(2)
+    circuit.ry(angle, 0)
+    one = np.sin(0.5) ** 2
+    for name, outputs in (("meas", [1 - one, one, 0, 0]), ("c", [1 - one, 0, one, 0])):
+        transpiled = transpile(circuit, coupling_map=[[0, 1], [1, 0]], initial_layout=[1, 0], optimization_level=0)
+        transpiled.add_register(ClassicalRegister(2, name))
+        transpiled.measure([0, 1], [0, 1])
+        network = FusedSamplerQNN(circuit=transpiled, input_params=[angle])
+        np.testing.assert_allclose(network.forward([[1.0]], None), [outputs], atol=1e-12)
