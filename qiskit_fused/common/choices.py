@@ -34,6 +34,8 @@ _MEANT = {
     "dtype": ("precision", "number_format"),
     "device": ("backend", "engine"),
     "method": ("diff_method",),
+    "default_shots": ("shots", "num_shots", "n_shots"),
+    "shots": ("default_shots", "num_shots", "n_shots"),
     "default_precision": ("shots", "default_shots"),
     "seed": ("seed_simulator", "random_seed"),
 }

@@ -25,6 +25,7 @@ from qiskit_fused.program.program import OpKind
 
 _WIDTH, _MARGIN = 110, 12  # characters of a line, and of the name before its text
 _MOST_NAMES = 6  # largest number of kinds of gates that are listed by name
+_ALL_KEPT = "all gates are kept, since no observables were given"
 # In states of more qubits, sweeps take at least twice the time of the sines and cosines of a row's angles.
 _SMALL = 9
 # Bytes of the second-level cache of a core and of the shared cache of the machine (AMD Zen 4) on which the constants of
@@ -71,6 +72,14 @@ def explain(fused: FusedProgram, dtype: str, cones: Sequence[int], shared: Seque
     return "\n".join(fill(f"{name:<{_MARGIN}}{text}", _WIDTH, subsequent_indent=indent) for name, text in texts)
 
 
+def _simulated(fused: FusedProgram) -> str:
+    """Return how many qubits are simulated, and why these."""
+    count = count_text(fused.num_qubits, "qubit")
+    if fused.support is None:
+        return f"{count}; {_ALL_KEPT}"
+    return f"{count} that the observables can see"
+
+
 def tabulate(fused: FusedProgram, cones: Sequence[int], shared: Sequence[tuple[str, str]]) -> str:
     """Return the printed plan: a table of the fused operations and of the cost of a row.
 
@@ -84,7 +93,7 @@ def tabulate(fused: FusedProgram, cones: Sequence[int], shared: Sequence[tuple[s
     rows = [
         ("circuit", f"{count_text(program.num_circuit_qubits, 'qubit')}, "
                     f"{count_text(program.num_parameters, 'parameter')}"),
-        ("simulated", f"{count_text(fused.num_qubits, 'qubit')} that the observables can see"),
+        ("simulated", _simulated(fused)),
         ("gates", f"{program.count_gates().total()}"),
         ("normal form", f"{count_text(len(program.ops) - num_terms, 'one-qubit gate')}, "
                         f"{count_text(num_terms, 'diagonal term')}"),
@@ -182,6 +191,8 @@ def _left_out(fused: FusedProgram, dtype: str) -> str:
         parts.append(count_text(program.num_qubits - fused.num_qubits, "qubit") + " that no observable sees")
     if program.num_qubits < program.num_circuit_qubits:
         parts.append(count_text(program.num_circuit_qubits - program.num_qubits, "qubit") + " without gates")
+    if fused.support is None and not parts:
+        return f"nothing: {_ALL_KEPT}."
     return f"{'; '.join(parts)}." if parts else "nothing: the observables see every gate."
 
 

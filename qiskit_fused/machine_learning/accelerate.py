@@ -46,7 +46,7 @@ _OPTIONS_OF_ESTIMATORS = ("precision_mode", "default_precision")
 def accelerate(
     model: _Model, *, default_shots: int | Literal["keep"] | None = "keep", **options: Unpack[FusedOptionsDict]
 ) -> _Model:
-    """Switch a model over to fused sweeps, in place, and return it: same weights, same outputs, same exact gradients.
+    """Switch a model over to fused sweeps, in place, and return it: same weights, same outputs, exact gradients.
 
     For example, ``accelerate(model, dtype="complex64").fit(x, y)`` trains a model in complex64. An ``EstimatorQNN``
     becomes a `FusedEstimatorQNN`, and a ``SamplerQNN`` a `FusedSamplerQNN`. A ``FidelityQuantumKernel``, a
@@ -169,10 +169,11 @@ def _prepare(part: Any, default_shots: Any, options: dict[str, Any]) -> Callable
     """Check a network, connector or algorithm, and return a function that switches it over and raises no error."""
     if _is_torch_module(part):
         return lambda: _switch_connector(part)
+    others = {name: value for name, value in options.items() if name not in _OPTIONS_OF_ESTIMATORS}
     if isinstance(part, SamplerQNN):
-        return _prepare_sampler_network(part, default_shots, options)
+        return _prepare_sampler_network(part, default_shots, others)
     if isinstance(part, BaseKernel) or any(part is found for found in find_kernels(part)):
-        return prepare_kernel(part, default_shots, options, _make_sampler)
+        return prepare_kernel(part, default_shots, others, _make_sampler)
     if isinstance(part, NeuralNetwork) and not isinstance(part, EstimatorQNN):
         raise _nothing_found(part)
     estimator = _make_estimator(part.estimator, options)

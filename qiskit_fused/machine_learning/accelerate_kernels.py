@@ -83,7 +83,8 @@ def _prepare_fused_kernel(kernel: FusedKernel, default_shots: Any, options: dict
     changed = FusedOptions.coerce(kernel.options, **options) if options else kernel.options
 
     def switch() -> None:
-        kernel.options = changed
+        if options:
+            kernel.options = changed
         if default_shots != "keep" and isinstance(kernel, FusedQuantumKernel):
             kernel._shots = default_shots
 

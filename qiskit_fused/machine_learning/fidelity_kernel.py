@@ -14,8 +14,8 @@ from qiskit_fused.common.row_blocks import row_blocks
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.fidelities import Fidelities
 from qiskit_fused.machine_learning.base_kernel import FusedKernel
-from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
-from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.options.fused_options import ExactOptionsDict, FusedOptions, Unpack
+from qiskit_fused.options.keywords import NO_PRECISION, checks_keywords
 from qiskit_fused.primitives.sampler_errors import check_shots
 
 _DUPLICATES = ("all", "off_diagonal", "none")
@@ -60,7 +60,7 @@ class FusedQuantumKernel(FusedKernel):
     samples and n qubits, or half as many for a symmetric matrix.
     """
 
-    @checks_keywords()
+    @checks_keywords(NO_PRECISION)
     def __init__(
         self,
         *,
@@ -70,7 +70,7 @@ class FusedQuantumKernel(FusedKernel):
         enforce_psd: bool = True,
         evaluate_duplicates: str = "off_diagonal",
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Unpack[FusedOptionsDict],
+        **keywords: Unpack[ExactOptionsDict],
     ):
         super().__init__(feature_map, training_parameters, enforce_psd, options, keywords)
         self._shots = check_shots(shots, may_be_none=True)

@@ -147,7 +147,7 @@ class FusedNetwork(NeuralNetwork):
             return super().forward(input_data, weights)
 
     def backward(self, input_data: Any, weights: Any) -> tuple[Any, Any]:
-        """Return the derivatives of the outputs of samples b, by one adjoint sweep per sample and output.
+        """Return the derivatives of the outputs of samples b, by one backward sweep per sample and output.
 
         Args:
             input_data: the inputs, as ``forward`` takes them.
@@ -166,7 +166,7 @@ class FusedNetwork(NeuralNetwork):
         """Return the gradient of a loss L of all outputs, with respect to inputs and weights.
 
         With the cotangent ``g[b, k] = dL/df_k(x_b, w)``, this is ``dL/dx[b, i] = sum_k g[b, k] df_k(x_b, w)/dx_i`` and
-        ``dL/dw[j] = sum_bk g[b, k] df_k(x_b, w)/dw_j``. A sample takes one forward and one adjoint sweep, for any
+        ``dL/dw[j] = sum_bk g[b, k] df_k(x_b, w)/dw_j``. A sample takes one forward and one backward sweep, for any
         number of outputs. No array of samples times weights is made.
 
         Args:

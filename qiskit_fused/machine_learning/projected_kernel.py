@@ -11,8 +11,8 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.projections import Projections, check_gamma
 from qiskit_fused.machine_learning.base_kernel import FusedKernel
-from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
-from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.options.fused_options import ExactOptionsDict, FusedOptions, Unpack
+from qiskit_fused.options.keywords import NO_PRECISION, checks_keywords
 
 
 class FusedProjectedQuantumKernel(FusedKernel):
@@ -49,7 +49,7 @@ class FusedProjectedQuantumKernel(FusedKernel):
     Source: H.-Y. Huang et al., arXiv:2011.01938.
     """
 
-    @checks_keywords()
+    @checks_keywords(NO_PRECISION)
     def __init__(
         self,
         *,
@@ -59,7 +59,7 @@ class FusedProjectedQuantumKernel(FusedKernel):
         gamma: float = 1.0,
         enforce_psd: bool = True,
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Unpack[FusedOptionsDict],
+        **keywords: Unpack[ExactOptionsDict],
     ):
         super().__init__(feature_map, training_parameters, enforce_psd, options, keywords)
         self._observables, self._gamma = observables, check_gamma(gamma)

@@ -20,8 +20,8 @@ from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.fused_network import FusedNetwork
 from qiskit_fused.machine_learning.network_parameters import as_parameters
 from qiskit_fused.machine_learning.sampled_outcomes import frequencies
-from qiskit_fused.options.fused_options import FusedOptions, NetworkOptionsDict, Unpack
-from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.options.fused_options import ExactOptionsDict, FusedOptions, Unpack
+from qiskit_fused.options.keywords import checks_keywords, no_precision
 from qiskit_fused.primitives.sampler import FusedSampler
 from qiskit_fused.primitives.sampler_gradient import FusedSamplerGradient
 from qiskit_fused.program.outcomes import Outcomes
@@ -48,19 +48,20 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
     (W,). Output k is the probability ``f_k(x, w)`` that ``interpret(z) = k``. Outputs and gradients have the values and
     shapes of ``SamplerQNN``, and gradients are exact. Classes that take a ``SamplerQNN``, such as
     ``NeuralNetworkClassifier`` and ``TorchConnector``, take this network too. `vjp` and `value_and_vjp` compute the
-    gradient of a loss by one adjoint sweep for all outputs, without the Jacobian.
+    gradient of a loss by one backward sweep for all outputs, without the Jacobian.
 
-    Outputs are exact, unless the sampler has shots: then outputs are frequencies of its shots, drawn with its seed, and
-    gradients, `vjp` and `value_and_vjp` stay exact. A circuit that only ``StatevectorSampler`` can run goes there, as
-    in `FusedSampler`, and has no gradients. A circuit without classical bits is measured on all qubits. A circuit with
-    parameters is copied.
+    Outputs are exact, unless the sampler has shots: then ``forward`` returns frequencies of its shots, drawn with its
+    seed. All else stays exact: gradients, `vjp`, and also the outputs that `value_and_vjp` returns. A circuit that only
+    ``StatevectorSampler`` can run goes there, as in `FusedSampler`, and has no gradients. A circuit without classical
+    bits is measured on all qubits. A circuit with parameters is copied.
 
     ``interpret`` is called once for each integer that a measurement can give, at the first pass, and again after
     ``set_interpret``. The integer z has these bits, the first one least significant: the register ``meas``, which
     ``measure_all`` adds, or all classical registers joined. A circuit counts as measured after its transpilation if
     bit i of z, for each i, is measured from qubit i of all N qubits, and N is larger than the number n of qubits before
     the transpilation or the register is called ``meas``; then z has the n qubits before the transpilation, and in all
-    other cases the bits mean what the circuit says. Integers from ``2^n`` on belong to no output.
+    other cases the bits mean what the circuit says. If the circuit has more classical bits than its n qubits, integers
+    from ``2^n`` on belong to no output.
 
     ``SamplerQNN`` itself gives all samples of a batch the same, averaged outputs if the register has another name than
     ``meas``. It gives zeros for a circuit without parameters. It reads bits of other qubits if a circuit was measured
@@ -102,14 +103,16 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
             returns something else than an output; the text names the integer.
         QiskitMachineLearningError: for ``interpret`` without ``output_shape``.
 
-    Cost: a forward pass takes one sweep per sample, a Jacobian one adjoint sweep per sample and output. Two outputs
-    that together have all integers take one adjoint sweep, because they add up to 1.
+    Cost: a forward pass takes one sweep per sample, a Jacobian one backward sweep per sample and output. A network
+    of two outputs takes one backward sweep, because they add up to 1.
     """
 
     _measured: _Bits | None = None  # the bits of the circuit, found at their first use
     _table: tuple[Any, Outcomes] | None = None  # what the outcomes were made of, and the outcomes
 
-    @checks_keywords()
+    @checks_keywords(
+        no_precision("sampler=FusedSampler(default_shots=100) draws 100 shots; without a sampler, outputs are exact")
+    )
     def __init__(
         self,
         *,
@@ -124,7 +127,7 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
         input_gradients: bool = False,
         pass_manager: Any = None,
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Unpack[NetworkOptionsDict],
+        **keywords: Unpack[ExactOptionsDict],
     ):
         if sampler is not None and not isinstance(sampler, FusedSampler):
             raise TypeError(

@@ -25,8 +25,8 @@ from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.pair_fidelities import pair_fidelities
 from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.execution.statevectors import FinalStates
-from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
-from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.options.fused_options import ExactOptionsDict, FusedOptions, Unpack
+from qiskit_fused.options.keywords import NO_PRECISION, checks_keywords
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.sampler_errors import check_shots
 
@@ -57,14 +57,14 @@ class FusedStateFidelity(BaseStateFidelity):
         ValueError: for a bad value of an option.
     """
 
-    @checks_keywords()
+    @checks_keywords(NO_PRECISION)
     def __init__(
         self,
         *,
         local: bool = False,
         shots: int | None = None,
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Unpack[FusedOptionsDict],
+        **keywords: Unpack[ExactOptionsDict],
     ):
         super().__init__()
         self._local, self._shots = bool(local), check_shots(shots, may_be_none=True)

@@ -235,10 +235,10 @@ class FusedOptions:
         return limit
 
 
-class EngineOptionsDict(TypedDict, total=False):
-    """Options as keywords, for type checkers and editors: `FusedOptions` without ``default_precision`` and ``seed``.
+class SamplerOptionsDict(TypedDict, total=False):
+    """Options of samplers as keywords, for type checkers and editors: no options about precision, and no ``seed``.
 
-    Functions with arguments of these two names cannot also take them as keyword options.
+    Functions with an argument ``seed`` cannot also take it as a keyword option.
     """
 
     device: str
@@ -247,10 +247,24 @@ class EngineOptionsDict(TypedDict, total=False):
     memory_limit: int | float | str | None
     method: str
     num_segments: int | None
-    precision_mode: str
     fallback: bool
     progress: bool | Callable[[int, int], Any]
     executor: Executor | None
+
+
+class ExactOptionsDict(SamplerOptionsDict, total=False):
+    """All options but the options about precision, for what has no noise or the noise of shots."""
+
+    seed: int | np.random.Generator | None
+
+
+class EngineOptionsDict(SamplerOptionsDict, total=False):
+    """Options of estimators as keywords: `FusedOptions` without ``default_precision`` and ``seed``.
+
+    Functions with arguments of these two names cannot also take them as keyword options.
+    """
+
+    precision_mode: str
 
 
 class NetworkOptionsDict(EngineOptionsDict, total=False):
@@ -265,18 +279,23 @@ class FusedOptionsDict(NetworkOptionsDict, total=False):
     default_precision: float
 
 
-def unknown_option(name: str, owner: str = "", arguments: Collection[str] = ()) -> TypeError:
-    """Return the error for an unknown keyword.
+def unknown_option(
+    name: str, owner: str = "", arguments: Collection[str] = (), refused: Mapping[str, str] | None = None
+) -> TypeError:
+    """Return the error for a keyword that is unknown, or that has no meaning for its owner.
 
     Args:
         name: the keyword.
         owner: the name of the function or class that got the keyword.
         arguments: the names of the owner's arguments.
+        refused: for names that have no meaning for the owner, the reason and the cure.
     """
+    refused = refused or {}
+    allowed = [option for option in _CHECKS if option not in refused and option not in arguments]
     also = f", and the arguments {', '.join(arguments)} of {owner}" if arguments else ""
-    return TypeError(
-        f"unknown option '{name}'; allowed: {', '.join(_CHECKS)}{also}{suggest(name, [*arguments, *_CHECKS])}"
-    )
+    what = f"{owner} has no option '{name}'" if is_option(name) else f"unknown option '{name}'"
+    end = f"; {refused[name]}." if name in refused else suggest(name, [*arguments, *allowed])
+    return TypeError(f"{what}; allowed: {', '.join(allowed)}{also}{end}")
 
 
 def is_option(name: str) -> bool:

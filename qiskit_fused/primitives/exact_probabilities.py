@@ -125,6 +125,23 @@ class ExactProbabilities:
         possible = np.flatnonzero((marginal.reshape(-1, len(integers)) >= _LEAST).any(axis=0))
         return {labels[index]: int(count) for index, count in zip(possible, counts.sum(axis=0)[possible].tolist())}
 
+    def get_int_counts(self, loc: int | tuple[int, ...] | None = None, shots: int | None = None) -> dict[int, int]:
+        """Return the counts of `get_counts` by the integers of the bits, as ``BitArray`` gives them with shots.
+
+        >>> from qiskit import QuantumCircuit
+        >>> from qiskit_fused import FusedSampler
+        >>> circuit = QuantumCircuit(2)
+        >>> _ = circuit.h(1)
+        >>> circuit.measure_all()
+        >>> FusedSampler(default_shots=None).run([circuit]).result()[0].data.meas.get_int_counts()
+        {0: 1, 2: 1}
+
+        Args:
+            loc: see `get_counts`.
+            shots: see `get_counts`.
+        """
+        return {int(label or "0", 2): count for label, count in self.get_counts(loc, shots).items()}
+
     @staticmethod
     def join(parts: Sequence[ExactProbabilities]) -> ExactProbabilities:
         """Return the joint probabilities of several registers of a PUB; the first register has the lowest bits."""

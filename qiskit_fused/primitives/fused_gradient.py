@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from qiskit.circuit import QuantumCircuit
+from qiskit.primitives import BaseEstimatorV2, BaseSamplerV2
 from qiskit.providers import Options
 
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
@@ -23,6 +24,9 @@ _Results = TypeVar("_Results")
 # thread does, about 0.1 ms, and if a processor is idle: from 14 qubits on, all threads share a row.
 _FEWEST_GATES = 400
 _MOST_QUBITS = 13
+
+
+_BASES = {"estimator": BaseEstimatorV2, "sampler": BaseSamplerV2}
 
 
 class FusedGradient:
@@ -146,10 +150,16 @@ class FusedGradient:
 
 
 def check_primitive(primitive: Any, kind: str) -> None:
-    """Raise a TypeError for an object that is neither a primitive nor None. ``kind`` is its name in the error."""
+    """Raise a TypeError for an object that is no primitive of a kind, "estimator" or "sampler", and not None."""
+    article = "an" if kind[0] in "aeiou" else "a"
+    name = primitive.__name__ if isinstance(primitive, type) else type(primitive).__name__
     if primitive is not None and (isinstance(primitive, type) or not hasattr(primitive, "run")):
-        given = primitive.__name__ if isinstance(primitive, type) else type(primitive).__name__
-        article = "an" if kind[0] in "aeiou" else "a"
         raise TypeError(
-            f"{kind} must be {article} {kind} or None, not {given}; options go into options=... or keywords."
+            f"{kind} must be {article} {kind} or None, not {name}; options go into options=... or keywords."
+        )
+    other = next(other for other in _BASES if other != kind)
+    if isinstance(primitive, _BASES[other]) and not isinstance(primitive, _BASES[kind]):
+        raise TypeError(
+            f"{kind} must be {article} {kind} or None, not {name}; give a Fused{kind.capitalize()}, or use "
+            f"Fused{other.capitalize()}Gradient."
         )

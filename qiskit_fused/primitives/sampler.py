@@ -19,8 +19,8 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.progress import Part, Progress
-from qiskit_fused.options.fused_options import EngineOptionsDict, FusedOptions, Unpack
-from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.options.fused_options import FusedOptions, SamplerOptionsDict, Unpack
+from qiskit_fused.options.keywords import checks_keywords, no_precision
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.pub_errors import name_row
 from qiskit_fused.primitives.pub_values import bind_values
@@ -71,7 +71,8 @@ class FusedSampler(BaseSamplerV2):
             generator is advanced by each call. Shots do not depend on threads, nor on the values in other rows. The
             number of rows, a memory limit or an executor may round probabilities differently. Where they do, a few
             shots in a million differ with complex64, and none with complex128.
-        options: `FusedOptions` or a mapping; copied. The options about precision have no meaning.
+        options: `FusedOptions` or a mapping; copied. Of `FusedOptions`, the options about precision are not used; in a
+            mapping or as keywords, they are errors.
         keywords: single options, which override ``options``.
 
     Raises:
@@ -83,14 +84,14 @@ class FusedSampler(BaseSamplerV2):
     probabilities of all rows are in memory at the same time only if they are the result.
     """
 
-    @checks_keywords()
+    @checks_keywords(no_precision("default_shots=None gives exact probabilities, a number gives the noise of shots"))
     def __init__(
         self,
         *,
         default_shots: int | None = 1024,
         seed: int | np.random.Generator | None = None,
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Unpack[EngineOptionsDict],
+        **keywords: Unpack[SamplerOptionsDict],
     ):
         changes: dict[str, Any] = {**keywords}
         if seed is not None:

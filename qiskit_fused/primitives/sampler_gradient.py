@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`FusedSamplerGradient`: qiskit-machine-learning's `BaseSamplerGradient` by adjoint sweeps."""
+"""`FusedSamplerGradient`: qiskit-machine-learning's `BaseSamplerGradient` by backward sweeps."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.compilation.outcome_tables import as_shape, find_outcomes
 from qiskit_fused.execution.arguments import ordered_rows
 from qiskit_fused.execution.finite_values import check_finite
-from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
-from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.options.fused_options import ExactOptionsDict, FusedOptions, Unpack
+from qiskit_fused.options.keywords import NO_PRECISION, checks_keywords
 from qiskit_fused.primitives.differentiation import differentiate_rows, run_sampler_batches
 from qiskit_fused.primitives.fused_gradient import FusedGradient, check_primitive
 from qiskit_fused.primitives.gradient_requests import make_sampler_batches
@@ -28,15 +28,16 @@ from qiskit_fused.program.outcomes import Outcomes
 
 
 class FusedSamplerGradient(FusedGradient, BaseSamplerGradient):
-    """Exact gradients of the probabilities of measured bitstrings, by adjoint sweeps.
+    """Exact gradients of the probabilities of measured bitstrings, by backward sweeps.
 
     The probability that a measurement gives the integer z is ``p_z = <psi|P_z|psi>`` for ``psi = U(theta)|0>``, where
     P_z projects onto the states of the measured qubits that give z. Its gradient is ``dp_z/dtheta_p = 2 Re
     <psi|P_z|dpsi/dtheta_p>``. All probabilities come from one forward sweep. Gradients are exact, also those of a
     sampler with shots.
 
-    It takes the place of ``ParamShiftSamplerGradient``: ``SamplerQNN(gradient=FusedSamplerGradient())``. The rules for
-    angles and derivatives are the rules of `FusedEstimatorGradient`.
+    It takes the place of ``ParamShiftSamplerGradient``: ``SamplerQNN(gradient=FusedSamplerGradient())``. An angle
+    that is an expression of parameters is differentiated by the chain rule, see `FusedEstimatorGradient`. A derivative
+    that does not exist, such as that of ``sqrt(a)`` at 0, is an error.
 
     The integer z is that of the register ``meas``, which ``measure_all`` adds, or of all classical registers joined if
     no register has this name; the first bit of the first register is the least significant bit. A bit that nothing is
@@ -64,7 +65,7 @@ class FusedSamplerGradient(FusedGradient, BaseSamplerGradient):
         ValueError: for a bad value of an option.
         RuntimeError: for a device that cannot be used.
 
-    Cost: a row takes one forward sweep, and one adjoint sweep for each outcome but the last, for any number of
+    Cost: a row takes one forward sweep, and one backward sweep for each outcome but the last, for any number of
     parameters. The memory is that of `FusedEstimatorGradient`.
 
     Source: adjoint differentiation, arXiv:2009.02823; gates fused in both directions, and states recomputed segment by
@@ -73,13 +74,13 @@ class FusedSamplerGradient(FusedGradient, BaseSamplerGradient):
 
     _latest: tuple[Any, Any] | None = None  # what the latest outcomes were made of, and the outcomes with their shape
 
-    @checks_keywords()
+    @checks_keywords(NO_PRECISION)
     def __init__(
         self,
         sampler: BaseSamplerV2 | None = None,
         options: FusedOptions | Mapping[str, Any] | Options | None = None,
         pass_manager: Any = None,
-        **keywords: Unpack[FusedOptionsDict],
+        **keywords: Unpack[ExactOptionsDict],
     ):
         check_primitive(sampler, "sampler")
         fused = sampler if isinstance(sampler, FusedSampler) else None
@@ -104,7 +105,8 @@ class FusedSamplerGradient(FusedGradient, BaseSamplerGradient):
 
         With row b, ``probabilities[b, k] = sum_z p_z(theta_b)`` over all integers z with ``interpret(z) = k``, and
         ``gradients[b, k, p]`` is its derivative by parameter p. Each possible integer is interpreted once, and again
-        only if the circuit, ``interpret`` or ``output_shape`` is another object in the next call.
+        only if the circuit, ``interpret`` or ``output_shape`` is another object in the next call. Probabilities and
+        gradients are exact, also if the sampler of this gradient has shots.
 
         >>> circuit = QuantumCircuit(2)
         >>> _ = circuit.ry(Parameter("a"), 0)

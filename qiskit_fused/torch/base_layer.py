@@ -22,6 +22,8 @@ from qiskit_fused.options.fused_options import FusedOptions
 from qiskit_fused.torch.conversion import as_rows
 from qiskit_fused.torch.functions import expectation_values
 
+ALWAYS_EXACT = "a layer is always exact, so leave it out"  # the cure of keywords about shots and noise
+
 
 class WeightedModule(nn.Module):
     """A module that evaluates a function of inputs and weights, whose weights are one Parameter.

@@ -14,9 +14,9 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.fidelities import Fidelities
 from qiskit_fused.execution.kernel_function import KernelFunction
 from qiskit_fused.execution.projections import Projections
-from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
-from qiskit_fused.options.keywords import checks_keywords
-from qiskit_fused.torch.base_layer import WeightedModule
+from qiskit_fused.options.fused_options import ExactOptionsDict, FusedOptions, Unpack
+from qiskit_fused.options.keywords import checks_keywords, no_precision
+from qiskit_fused.torch.base_layer import ALWAYS_EXACT, WeightedModule
 from qiskit_fused.torch.kernels import kernel_matrix
 
 _KERNELS = ("fidelity", "projected")
@@ -75,7 +75,7 @@ class FusedKernelLayer(WeightedModule):
     Cost: as `Fidelities` or `Projections`.
     """
 
-    @checks_keywords()
+    @checks_keywords(no_precision(ALWAYS_EXACT))
     def __init__(
         self,
         circuit: QuantumCircuit | CompiledCircuit,
@@ -87,7 +87,7 @@ class FusedKernelLayer(WeightedModule):
         observables: Any = None,
         gamma: float = 1.0,
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Unpack[FusedOptionsDict],
+        **keywords: Unpack[ExactOptionsDict],
     ):
         is_projected = check_choice("kernel", kernel, _KERNELS) == "projected"
         if not is_projected and (observables is not None or gamma != 1):

@@ -10,8 +10,8 @@ from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
-from qiskit_fused.options.keywords import checks_keywords
-from qiskit_fused.torch.base_layer import BaseLayer
+from qiskit_fused.options.keywords import checks_keywords, no_shots
+from qiskit_fused.torch.base_layer import ALWAYS_EXACT, BaseLayer
 
 
 class FusedLayer(BaseLayer):
@@ -75,7 +75,7 @@ class FusedLayer(BaseLayer):
     Source: adjoint differentiation, arXiv:2009.02823; gates fused in both directions, arXiv:2603.02804.
     """
 
-    @checks_keywords(input_parameters="input_params", weight_parameters="weight_params")
+    @checks_keywords(no_shots(ALWAYS_EXACT), input_parameters="input_params", weight_parameters="weight_params")
     def __init__(
         self,
         circuit: QuantumCircuit | CompiledCircuit,

@@ -10,9 +10,11 @@ from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.compilation.outcome_tables import Interpret, find_outcomes
-from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
-from qiskit_fused.options.keywords import checks_keywords
-from qiskit_fused.torch.base_layer import BaseLayer
+from qiskit_fused.options.fused_options import ExactOptionsDict, FusedOptions, Unpack
+from qiskit_fused.options.keywords import checks_keywords, no_precision
+from qiskit_fused.torch.base_layer import ALWAYS_EXACT, BaseLayer
+
+_LETTERS = frozenset("IXYZ01+-rl")  # the letters of the labels of observables
 
 
 class FusedProbabilityLayer(BaseLayer):
@@ -25,10 +27,10 @@ class FusedProbabilityLayer(BaseLayer):
     where z is the integer of a measurement, and P(z) its probability after the circuit: the sum of ``|psi_y|^2`` over
     all bitstrings y of the measured qubits that give z. The bits of z are the register ``meas``, which ``measure_all``
     adds, or all classical registers if there is no such register, the first bit the least significant. A circuit
-    without classical bits is measured on all qubits. A classical bit that nothing is measured into is 0. A backward
-    pass computes the vector-Jacobian products of the inputs and weights, as a `FusedLayer` does, and there are
-    no second derivatives. These are the outputs of a ``SamplerQNN`` with an exact sampler. Only for a circuit that is
-    measured on all qubits of a device after its transpilation do they differ: there z has all qubits of the device.
+    without classical bits is measured on all qubits. A classical bit that nothing is measured into is 0. These are
+    the outputs of a ``SamplerQNN`` with an exact sampler. Only for a circuit that is measured on all qubits of a device
+    after its transpilation do they differ: there z has all qubits of the device. A backward pass computes the
+    vector-Jacobian products of the inputs and weights, as a `FusedLayer` does, and there are no second derivatives.
 
     The ``weight``, number formats, devices, and the gradients of inputs and initial states are as in `FusedLayer`. The
     circuit and ``interpret`` are read when the module is made, and later changes of them do not count. The module keeps
@@ -75,7 +77,7 @@ class FusedProbabilityLayer(BaseLayer):
     Raises:
         UnsupportedInstruction: if the circuit has an instruction that no engine can simulate, such as a measurement in
             the middle.
-        TypeError: for an unknown option, or an interpret that is no function.
+        TypeError: for an unknown option, an interpret that is no function, or observables.
         ValueError: for a bad value of an option, a parameter that is not in the circuit, a parameter of the circuit
             that is neither input nor weight, another number of weights, an index outside of output_shape, or a circuit
             whose classical bits nothing is measured into.
@@ -83,11 +85,11 @@ class FusedProbabilityLayer(BaseLayer):
         RuntimeError: for a device that cannot be used.
 
     Cost: a row takes one forward sweep and one pass over the final state in a forward pass, and one forward and one
-    adjoint sweep in a backward pass, for any number of outcomes. A row has as many values as there are outcomes. Making
-    the module takes one call of ``interpret`` for each bitstring of the measured qubits.
+    backward sweep in a backward pass, for any number of outcomes. A row has as many values as there are outcomes.
+    Making the module takes one call of ``interpret`` for each bitstring of the measured qubits.
     """
 
-    @checks_keywords()
+    @checks_keywords(no_precision(ALWAYS_EXACT))
     def __init__(
         self,
         circuit: QuantumCircuit | CompiledCircuit,
@@ -98,8 +100,9 @@ class FusedProbabilityLayer(BaseLayer):
         interpret: Interpret | None = None,
         output_shape: int | Iterable[int] | None = None,
         options: FusedOptions | Mapping[str, Any] | None = None,
-        **keywords: Unpack[FusedOptionsDict],
+        **keywords: Unpack[ExactOptionsDict],
     ):
+        input_params = _without_observables(input_params)
         outcomes, shape = find_outcomes(circuit, interpret, output_shape)
         super().__init__(circuit, outcomes, input_params, weight_params, initial_weights, options, keywords)
         self.output_shape = shape
@@ -109,3 +112,17 @@ class FusedProbabilityLayer(BaseLayer):
 
     def _shown_shape(self) -> dict[str, Any]:
         return {"output_shape": self.output_shape}
+
+
+def _without_observables(input_params: Iterable[Parameter]) -> Iterable[Parameter]:
+    """Return the parameters. Raise a TypeError for observables, which stand before the parameters in a `FusedLayer`."""
+    is_one = isinstance(input_params, (str, Mapping)) or hasattr(input_params, "num_qubits")
+    found = [input_params] if is_one else list(input_params)
+    for part in found:
+        is_label = isinstance(part, str) and bool(part) and set(part) <= _LETTERS
+        if is_label or isinstance(part, Mapping) or hasattr(part, "num_qubits"):
+            raise TypeError(
+                f"input_params contains the observable {part!r}, and this layer takes no observables; allowed: "
+                "FusedProbabilityLayer(circuit, input_params, weight_params). FusedLayer takes observables."
+            )
+    return input_params if is_one else found

@@ -100,3 +100,13 @@ def test_large_states_are_bound_by_memory_and_small_ones_by_arithmetic():
     words = [fuse(hardware_efficient(n, 2)).explain("complex64") for n in (12, 20, 24)]
     bounds = [text.partition("bound by")[2].split()[:2] for text in words]
     assert bounds == [["arithmetic:", "state"], ["arithmetic,", "or"], ["memory,", "on"]]
+
+
+def test_a_plan_without_observables_does_not_speak_of_what_they_see():
+    circuit = real_amplitudes(4, reps=1)
+    circuit.measure_all()
+    plan = fuse(circuit)
+    assert "  simulated   4 qubits; all gates are kept, since no observables were given\n" in str(plan)
+    assert "nothing: all gates are kept, since no observables were given." in " ".join(plan.explain().split())
+    assert "observables can see" not in str(plan) and "the observables see" not in plan.explain()
+    assert "  simulated   2 qubits that the observables can see\n" in str(fuse(circuit, "ZIII"))

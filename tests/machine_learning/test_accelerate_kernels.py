@@ -77,6 +77,14 @@ def test_a_classifier_predicts_as_before(make, kind):
     assert_allclose(model.decision_function(SAMPLES[:4]), expected, atol=1e-6)
 
 
+def test_a_model_with_a_fused_kernel_stays_as_it_is():
+    kernel = FusedQuantumKernel(feature_map=FEATURES, shots=9, dtype="complex64")
+    model = QSVC(quantum_kernel=kernel)
+    options, method = kernel.options, model.kernel
+    assert accelerate(model) is model and model.quantum_kernel is kernel
+    assert model.kernel == method and kernel.options is options and kernel.shots == 9
+
+
 def test_other_models_with_kernels_are_taken():
     pegasos = PegasosQSVC(quantum_kernel=FidelityStatevectorKernel(feature_map=FEATURES), num_steps=20, seed=1)
     trainable = TrainableFidelityStatevectorKernel(feature_map=FEATURES, training_parameters=FEATURES.parameters[:1])

@@ -13,12 +13,15 @@ import pytest
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import real_amplitudes
 from qiskit_machine_learning.gradients import DerivativeType
+from qiskit_machine_learning.neural_networks import SamplerQNN
 
 from qiskit_fused import (
     FusedEstimator,
     FusedEstimatorGradient,
     FusedEstimatorQNN,
     FusedOptions,
+    FusedQuantumKernel,
+    FusedSampler,
     FusedSamplerGradient,
     FusedSamplerQNN,
     accelerate,
@@ -392,3 +395,45 @@ def test_the_types_of_arguments_can_be_read_when_the_code_runs():
     for owner in (FusedEstimator, FusedEstimatorGradient, FusedSamplerGradient, *networks, Expectations):
         assert "options" in get_type_hints(owner.__init__)
     assert "model" in get_type_hints(accelerate)
+
+
+def owners_without_precision():
+    """Return functions that make what has no estimator, by the name of the class."""
+    circuit = QuantumCircuit(1)
+    circuit.ry(Parameter("a"), 0)
+    return {
+        "FusedSampler": FusedSampler,
+        "FusedSamplerGradient": FusedSamplerGradient,
+        "FusedSamplerQNN": lambda **given: FusedSamplerQNN(circuit=circuit, weight_params=circuit.parameters, **given),
+        "FusedQuantumKernel": lambda **given: FusedQuantumKernel(feature_map=circuit, **given),
+    }
+
+
+@pytest.mark.parametrize("name", ["default_precision", "precision_mode"])
+@pytest.mark.parametrize("owner", owners_without_precision())
+def test_options_about_precision_are_refused_where_they_have_no_meaning(owner, name):
+    make, value = owners_without_precision()[owner], {"default_precision": 0.1, "precision_mode": "exact"}[name]
+    for given in ({name: value}, {"options": {name: value}}):
+        with pytest.raises(TypeError, match=f"{owner} has no option '{name}'; .* noise to the values of estimators"):
+            make(**given)
+    with pytest.raises(TypeError, match="unknown option 'bogus'") as error:
+        make(bogus=1)
+    assert "precision" not in str(error.value) and str(error.value).count(" seed") == 1
+    make(options=FusedOptions(default_precision=0.1))  # options that are shared with an estimator
+
+
+def test_keywords_about_shots_lead_to_the_argument_that_has_them():
+    owners = owners_without_precision()
+    circuit = QuantumCircuit(1)
+    circuit.ry(Parameter("a"), 0)
+    network = SamplerQNN(circuit=circuit, weight_params=circuit.parameters)
+    for text, call in [
+        ("; default_shots=None gives exact probabilities", lambda: owners["FusedSampler"](shots=100)),
+        (r"; sampler=FusedSampler\(default_shots=100\)", lambda: owners["FusedSamplerQNN"](shots=100)),
+        (r"; sampler=FusedSampler\(default_shots=100\)", lambda: owners["FusedSamplerQNN"](default_shots=100)),
+        (r"; did you mean 'shots'\?", lambda: owners["FusedQuantumKernel"](default_shots=100)),
+        (r"; did you mean 'default_shots'\?", lambda: accelerate(network, shots=100)),
+        (r"; did you mean 'default_precision'\?", lambda: FusedEstimator(shots=100)),
+    ]:
+        with pytest.raises(TypeError, match=r"unknown option '(default_)?shots'; .*" + text):
+            call()

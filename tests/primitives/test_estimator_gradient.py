@@ -21,7 +21,7 @@ from qiskit_machine_learning.gradients import (
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 from qiskit_machine_learning.primitives import QMLEstimator
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, UnsupportedInstruction
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedSampler, UnsupportedInstruction
 from qiskit_fused.compilation.circuits import COMPILED
 
 TOLERANCE = {"complex128": 1e-10, "complex64": 1e-5}
@@ -504,3 +504,11 @@ def test_derivative_types_of_qiskit_algorithms_are_understood(device):
         np.testing.assert_array_equal(
             theirs.value_and_gradient(circuit, "ZX", values)[1], ours.value_and_gradient(circuit, "ZX", values)[1]
         )
+
+
+def test_a_sampler_is_refused_with_the_gradient_that_takes_it():
+    text = (
+        "estimator must be an estimator or None, not FusedSampler; give a FusedEstimator, or use FusedSamplerGradient"
+    )
+    with pytest.raises(TypeError, match=text):
+        FusedEstimatorGradient(FusedSampler())

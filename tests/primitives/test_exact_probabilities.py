@@ -202,3 +202,11 @@ def test_rows_are_indexed_as_in_numpy():
         register[0, 0, 0]
     copied = pickle.loads(pickle.dumps(register))
     np.testing.assert_array_equal(copied.probabilities, dense)
+
+
+def test_integer_counts_are_the_counts_by_the_integers_of_the_bits():
+    circuit = two_registers()
+    register = exact([(circuit, rows(circuit, 3))])[0].data.low
+    for arguments in ((), (1,), (2, 100)):
+        counts = register.get_counts(*arguments)
+        assert register.get_int_counts(*arguments) == {int(label, 2): count for label, count in counts.items()}

@@ -12,12 +12,12 @@ from numpy.testing import assert_allclose
 from qiskit import transpile
 from qiskit.circuit import ClassicalRegister, Parameter, ParameterVector, QuantumCircuit, QuantumRegister
 from qiskit.circuit.library import efficient_su2, real_amplitudes, zz_feature_map
-from qiskit.primitives import StatevectorSampler
+from qiskit.primitives import StatevectorEstimator, StatevectorSampler
 from qiskit.quantum_info import Statevector
 from qiskit_machine_learning.gradients import ParamShiftSamplerGradient, SamplerGradientResult
 from qiskit_machine_learning.primitives import QMLSampler
 
-from qiskit_fused import FusedSampler, FusedSamplerGradient, UnsupportedInstruction, compile_circuit
+from qiskit_fused import FusedEstimator, FusedSampler, FusedSamplerGradient, UnsupportedInstruction, compile_circuit
 from qiskit_fused.common.row_errors import RowError
 
 TOLERANCE = {"complex128": 1e-10, "complex64": 1e-5}
@@ -378,3 +378,10 @@ def test_an_infinite_derivative_is_an_error_only_if_it_is_asked_for(gradient):
         gradient.run([circuit] * 2, rows_).result()
     dicts = gradient.run([circuit] * 2, rows_, [[vector[1]]] * 2).result().gradients
     assert_allclose([dense(one, 2) for one in dicts], gradients, atol=1e-12)
+
+
+@pytest.mark.parametrize("primitive", [FusedEstimator(), StatevectorEstimator()])
+def test_an_estimator_is_refused_with_the_gradient_that_takes_it(primitive):
+    text = rf"sampler must be a sampler or None, not {type(primitive).__name__}; give a FusedSampler, or use "
+    with pytest.raises(TypeError, match=text + "FusedEstimatorGradient"):
+        FusedSamplerGradient(primitive)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import ClassicalRegister, ParameterVector, QuantumRegister
-from qiskit.quantum_info import Statevector
+from qiskit.circuit.library import real_amplitudes
+from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import SamplerQNN
 from qiskit_machine_learning.primitives import QMLSampler
@@ -181,7 +182,7 @@ def test_leading_dimensions_are_kept(layer):
     inputs = torch.randn(2, 3, 2)
     values = layer(inputs)
     assert values.shape == (2, 3, *layer.output_shape)
-    assert torch.equal(values[1, 2], layer(inputs[1, 2]))
+    torch.testing.assert_close(values[1, 2], layer(inputs[1, 2]))  # rows in packs round differently from one row
     assert layer(torch.zeros(5, 0, 2)).shape == (5, 0, *layer.output_shape)
     assert layer(inputs[0], random_states(4, 1, dtype=torch.float32)).shape == (4, 3, *layer.output_shape)
 
@@ -340,3 +341,12 @@ def test_tensors_of_a_gpu_go_in_and_come_out(layer):
     values.square().sum().backward()
     torch.testing.assert_close(values.cpu(), expected, atol=2e-6, rtol=0)
     torch.testing.assert_close(layer.weight.grad.cpu(), on_cpu, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("observables", ["ZI", ["ZI"], SparsePauliOp("ZI"), [SparsePauliOp("ZI")], {"ZI": 1.0}])
+def test_observables_are_refused_as_such(observables):
+    circuit = real_amplitudes(2, reps=1)
+    with pytest.raises(
+        TypeError, match=r"(?s)input_params contains the observable .*takes no observables; allowed: Fused"
+    ):
+        FusedProbabilityLayer(circuit, observables, circuit.parameters[:1], circuit.parameters[1:])
