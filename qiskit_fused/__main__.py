@@ -25,6 +25,7 @@ from qiskit_fused.engines.cpu.engine import isa
 from qiskit_fused.engines.cuda import availability
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
+from qiskit_fused.primitives.sampler import FusedSampler
 
 TOLERANCE = {"complex128": 1e-12, "complex64": 1e-5}
 TIMED = {"reference": (6, 1), "cpu": (12, 32), "cuda": (12, 1000)}  # qubits and rows that take milliseconds
@@ -104,7 +105,7 @@ def _driver() -> str:
 
 
 def try_engine(device: str) -> str:
-    """Compare values and gradients of an engine with known numbers, time it, and return the outcome in a line.
+    """Compare values, gradients and shots of an engine with known ones, time it, and return the outcome in a line.
 
     In the circuit, <Z> of each qubit is the cosine of its angle times <Z> of the qubit before: RX turns Z into
     cos Z + sin Y, and CX into Z Z of control and target, whose <Z> was 1, and Z Y, whose <Y> was 0.
@@ -125,9 +126,22 @@ def try_engine(device: str) -> str:
             error = max(np.abs(values[:, 0] - expected).max(), np.abs(found[:, 0] - slopes).max())
             if not error <= tolerance:
                 return f"FAILED: {dtype} differs by {error:.1e} from known values and gradients"
+        drawn = _draw(device)
+        if drawn != {"110": 100}:
+            return f"FAILED: shots of a state that always gives 110 are {drawn}"
         return f"passed, {_rate(device):.2g} amplitude-rotations/s (values and gradients, complex64)"
     except Exception as error:
         return f"FAILED: {availability.brief(error)}"
+
+
+def _draw(device: str) -> dict[str, int]:
+    """Return the counts of 100 shots of three qubits, which are always in the state |110>."""
+    circuit = QuantumCircuit(3)
+    circuit.x([1, 2])
+    circuit.measure_all()
+    result = FusedSampler(device=device, seed=0).run([circuit], shots=100).result()[0]
+    counts: dict[str, int] = result.data["meas"].get_counts()
+    return counts
 
 
 def _rate(device: str) -> float:

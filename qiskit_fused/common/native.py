@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 try:
     from qiskit_fused import _cpu
@@ -66,10 +66,44 @@ class Constants(NamedTuple):
     extra_term: int
 
 
-try:
-    CONSTANTS = Constants(**_cpu.constants())
-except (AttributeError, TypeError) as error:
+_FUNCTIONS = (
+    "constants",
+    "draw_shots",
+    "evaluate",
+    "fma_peak",
+    "half_angles",
+    "isa",
+    "kept_bytes",
+    "make_observables",
+    "make_outcomes",
+    "make_plan",
+    "most_shared_bytes",
+    "predict",
+    "release_memory",
+    "side_by_side",
+    "state_bytes",
+    "varying_tables",
+)
+
+
+def read_constants(extension: Any) -> Constants:
+    """Return the constants of an extension.
+
+    Raises:
+        ImportError: for an extension that lacks a function or a constant, or has another constant.
+    """
+    missing = [name for name in _FUNCTIONS if not hasattr(extension, name)]
+    try:
+        if not missing:
+            return Constants(**extension.constants())
+    except TypeError as error:
+        reason = str(error)
+    else:
+        reason = f"it has no {', '.join(missing)}"
     raise ImportError(
-        f"the C++ engine in {Path(__file__).parents[1]} was compiled from other sources than the package beside it; "
-        "install qiskit-fused again, which compiles it."
-    ) from error
+        f"the C++ engine in {Path(__file__).parents[1]} was compiled from other sources than the package beside it "
+        f"({reason}); rebuild the extension: install qiskit-fused again, which compiles it."
+    )
+
+
+CONSTANTS = read_constants(_cpu)

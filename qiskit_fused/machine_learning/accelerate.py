@@ -75,7 +75,8 @@ def accelerate(
         model: an ``EstimatorQNN`` or ``SamplerQNN``; a model with one of them inside, such as a
             ``NeuralNetworkClassifier``, ``NeuralNetworkRegressor``, ``VQC`` or ``VQR``, an ``EffectiveDimension``, a
             ``Pipeline`` or ``GridSearchCV`` of scikit-learn; a ``TorchConnector``, or a torch module with some of them
-            in it; an algorithm with an estimator, such as ``VQE``, ``AdaptVQE`` and ``VQD``; a kernel, or a model with
+            in it; an algorithm with an estimator, such as ``VQE``, ``AdaptVQE`` and ``VQD``, but no algorithm with a
+            sampler, such as ``QAOA``, which takes a `FusedSampler` itself; a kernel, or a model with
             a kernel, such as ``QSVC``, ``QSVR``, ``PegasosQSVC``, ``QuantumKernelTrainer`` or an ``SVC`` of
             scikit-learn that was given the method of one.
         default_shots: number of shots of samplers. None is exact probabilities, and "keep" is the number that the

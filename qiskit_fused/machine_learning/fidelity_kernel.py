@@ -42,14 +42,14 @@ class FusedQuantumKernel(FusedKernel):
         training_parameters: the W training parameters. Give their values to ``assign_training_parameters``.
         shots: None is the exact kernel. With a number of shots, each element is the mean of so many draws that are 1
             with the probability K_ij: the noise of the compute-uncompute method. Elements ij and ji are the same draws.
-        seed: seed or NumPy generator of the draws. With a seed, equal sequences of calls give equal results.
         enforce_psd: whether a symmetric matrix with the noise of shots is replaced by the closest positive semidefinite
             matrix. A matrix without noise is positive semidefinite up to rounding errors, and is not changed.
         evaluate_duplicates: "all", "off_diagonal" or "none", as in ``FidelityQuantumKernel``. All of them give the same
             matrix, since the fidelity of equal samples is exactly 1, with and without shots.
         options: `FusedOptions` or a mapping.
-        keywords: single options, which override ``options``: ``dtype``, ``memory_limit``, ``progress``, ``executor``
-            and others. States that do not fit in ``memory_limit`` are simulated again for each block of the matrix.
+        keywords: single options, which override ``options``: ``seed``, ``dtype``, ``memory_limit`` and others. ``seed``
+            is the seed or NumPy generator of the draws: equal sequences of calls then give equal results. States that
+            do not fit in ``memory_limit`` are simulated again for each block of the matrix.
 
     Raises:
         QiskitMachineLearningError: without a feature map.

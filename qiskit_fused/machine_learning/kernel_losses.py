@@ -17,9 +17,9 @@ from qiskit_fused.machine_learning.base_kernel import FusedKernel
 class FusedKernelLoss(KernelLoss):
     """A loss of a trainable kernel with its exact gradient; the base of the losses.
 
-    A loss is a ``KernelLoss``, so ``QuantumKernelTrainer(kernel, loss=...)`` takes it with any kernel. With a kernel of
-    this package, `value_and_gradient` also returns the gradient, in the form in which ``scipy.optimize.minimize`` takes
-    it with ``jac=True``.
+    A loss is a ``KernelLoss``, so ``QuantumKernelTrainer(kernel, loss=...)`` takes it with any kernel. The trainer
+    calls `evaluate` only, and does not use gradients. With a kernel of this package, `value_and_gradient` also returns
+    the gradient, in the form in which ``scipy.optimize.minimize`` takes it with ``jac=True``.
     """
 
     @abstractmethod
@@ -59,7 +59,8 @@ class FusedKernelLoss(KernelLoss):
 class KernelAlignmentLoss(FusedKernelLoss):
     """The loss ``1 - A``, where A is the alignment of a kernel matrix with the labels.
 
-    See `alignment_loss <qiskit_fused.execution.kernel_losses.alignment_loss>` for the formula.
+    See `alignment_loss <qiskit_fused.execution.kernel_losses.alignment_loss>` for the formula. `value_and_gradient`
+    trains with exact gradients, as here; ``QuantumKernelTrainer`` calls `evaluate` only.
 
     >>> from qiskit.circuit.library import real_amplitudes, zz_feature_map
     >>> from scipy.optimize import minimize
@@ -92,7 +93,17 @@ class KernelAlignmentLoss(FusedKernelLoss):
 class FusedSVCLoss(FusedKernelLoss):
     """The loss of a support vector classifier, as ``SVCLoss`` of qiskit-machine-learning, with its gradient.
 
-    A small loss is a large margin; see `svc_loss <qiskit_fused.execution.kernel_losses.svc_loss>`.
+    A small loss is a large margin; see `svc_loss <qiskit_fused.execution.kernel_losses.svc_loss>`. `value_and_gradient`
+    gives exact gradients to an optimizer; ``QuantumKernelTrainer`` calls `evaluate` only.
+
+    >>> from qiskit.circuit.library import real_amplitudes, zz_feature_map
+    >>> from qiskit_fused import FusedQuantumKernel
+    >>> first, second = real_amplitudes(2, reps=1), zz_feature_map(2, reps=1)
+    >>> kernel = FusedQuantumKernel(feature_map=first.compose(second), training_parameters=first.parameters)
+    >>> samples = np.random.default_rng(0).random((20, 2))
+    >>> value, gradient = FusedSVCLoss(C=10.0).value_and_gradient(np.ones(4), kernel, samples, samples[:, 0] > 0.5)
+    >>> value == FusedSVCLoss(C=10.0).evaluate(np.ones(4), kernel, samples, samples[:, 0] > 0.5), gradient.shape
+    (True, (4,))
 
     Args:
         C: the bound of the multipliers.

@@ -77,6 +77,8 @@ def checks_keywords(
                 kwargs[new] = kwargs.pop(keyword)
             return function(*args, **kwargs)
 
+        if function.__doc__ is None and function.__name__ == "__init__":
+            call.__doc__ = f"Make a {name}. The class describes the arguments."  # else help() shows the base class
         return call
 
     return decorate

@@ -2,6 +2,7 @@
 """Options can be given in every documented way, and each refusal has its text."""
 
 import copy
+import inspect
 import os
 import pickle
 import re
@@ -437,3 +438,8 @@ def test_keywords_about_shots_lead_to_the_argument_that_has_them():
     ]:
         with pytest.raises(TypeError, match=r"unknown option '(default_)?shots'; .*" + text):
             call()
+
+
+def test_the_help_of_constructors_is_not_that_of_base_classes():
+    for owner in (FusedSampler, FusedSamplerQNN, FusedQuantumKernel, FusedEstimatorQNN):
+        assert inspect.getdoc(owner.__init__) == f"Make a {owner.__name__}. The class describes the arguments."

@@ -133,3 +133,9 @@ def test_an_engine_that_fails_is_shown_and_only_the_cpu_engine_fails_the_doctor(
     assert report(capsys)["CUDA engine"]["test"] == expected
     monkeypatch.setattr(cpu.CpuEngine, "evaluate", broken)
     assert report(capsys, expected=1)["CPU engine"]["test"] == "FAILED: OSError: illegal instruction"
+
+
+def test_an_engine_that_draws_wrong_shots_fails(world, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "_draw", lambda device: {"011": 100})
+    found = report(capsys, expected=1)["CPU engine"]["test"]
+    assert found == "FAILED: shots of a state that always gives 110 are {'011': 100}"

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An extension of other sources is refused when the package is imported."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import qiskit_fused
+from qiskit_fused import _cpu
+from qiskit_fused.common.native import _FUNCTIONS, CONSTANTS, read_constants
+
+PACKAGE = Path(qiskit_fused.__file__).parent
+
+
+def extension(**changes):
+    functions = {name: getattr(_cpu, name) for name in _FUNCTIONS}
+    return SimpleNamespace(**(functions | changes))
+
+
+def test_all_functions_that_the_package_calls_are_looked_for():
+    stub = (PACKAGE / "_cpu.pyi").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^def (\w+)", stub, re.M)) == list(_FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", ["draw_shots", "constants"])
+def test_an_extension_without_a_function_is_refused(name):
+    old = extension()
+    delattr(old, name)
+    with pytest.raises(ImportError, match=rf"compiled from other sources .*it has no {name}\); rebuild the extension"):
+        read_constants(old)
+
+
+def test_an_extension_with_other_constants_is_refused():
+    assert read_constants(extension()) == CONSTANTS
+    for constants in (CONSTANTS._asdict() | {"more": 1}, {"max_low_bits": 1}):
+        with pytest.raises(ImportError, match=r"compiled from other sources .*; rebuild the extension"):
+            read_constants(extension(constants=lambda given=constants: given))
