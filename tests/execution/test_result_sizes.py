@@ -10,7 +10,9 @@ from qiskit.circuit.library import real_amplitudes
 from qiskit_fused import FusedEstimatorGradient, FusedOptions, FusedSamplerGradient, FusedSamplerQNN
 from qiskit_fused.common import free_memory
 from qiskit_fused.compilation.circuits import COMPILED
+from qiskit_fused.engines.request import GradientRequest, Request, pairs_of
 from qiskit_fused.execution.derivatives import differentiated, num_differentiated
+from qiskit_fused.execution.evaluate import _evaluate_together
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.execution.result_sizes import check_results
 from qiskit_fused.program.outcomes import Outcomes
@@ -98,3 +100,15 @@ def test_the_error_about_observables_speaks_of_observables():
 def test_the_number_of_differentiated_outcomes_is_known_without_their_list(table):
     outcomes = Outcomes(2, [0, 1], table, 4)
     assert num_differentiated(outcomes) == len(differentiated(outcomes))
+
+
+@pytest.mark.parametrize(("num_rows", "cure"), [(1, CURE), (2, "ask for fewer rows at a time, 1 row at most, or ")])
+def test_the_cpu_engine_names_the_same_cures_for_outcomes(num_rows, cure):
+    circuit = circuit_of(14)
+    compiled, outcomes = COMPILED.get(circuit), Outcomes(14, range(14))
+    gradient = GradientRequest()
+    pairs = pairs_of(num_rows, differentiated(outcomes))
+    request = Request(np.zeros((num_rows, circuit.num_parameters)), pairs, gradient)
+    limit = "3MB" if num_rows == 1 else "7MB"
+    with pytest.raises(MemoryError, match=rf"pairs of rows and outcomes, .*; {cure}.*, or raise memory_limit\.$"):
+        _evaluate_together(FusedOptions(device="cpu", memory_limit=limit), compiled, outcomes, request, None, None)
