@@ -8,6 +8,8 @@ from math import inf
 from numbers import Integral, Real
 from typing import Any
 
+from qiskit_fused.common.text import whole_text
+
 LEAST_LIMIT = 1000
 """Smallest memory limit without a unit, in bytes. No evaluation fits below it, so the unit was probably forgotten."""
 
@@ -17,6 +19,7 @@ LIMIT_HELP = (
 )
 _PREFIXES = ("", "K", "M", "G", "T")
 _NUMBER = r"((?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)"  # matches text in upper case
+_MOST_BYTES = 1 << 70  # 2^20 PiB
 _LIKELY_GIGABYTES = 100  # above this number without a unit, an error suggests megabytes as well as gigabytes
 
 
@@ -76,7 +79,12 @@ def suggest_limit(value: Any) -> str:
 
 
 def format_bytes(count: float) -> str:
-    """Write a number of bytes with a binary unit and three digits: ``format_bytes(2**38) == '256 GiB'``."""
+    """Write a number of bytes with a binary unit and three digits: ``format_bytes(2**38) == '256 GiB'``.
+
+    Bytes beyond all units are written by a power of 2, because a float may not hold their number.
+    """
+    if count >= _MOST_BYTES:
+        return f"{whole_text(int(count))} bytes"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if count < 1000 or unit == "PiB":
             break

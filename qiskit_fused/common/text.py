@@ -6,7 +6,19 @@ from __future__ import annotations
 
 def count_text(number: int, noun: str) -> str:
     """Write a count with its noun: ``count_text(2, "qubit") == "2 qubits"``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{whole_text(number)} {noun}s"
+
+
+def whole_text(number: int) -> str:
+    """Write a whole number; one from 2^63 on by a power of 2, because Python refuses to write thousands of digits.
+
+    >>> whole_text(12), whole_text(2**5000), whole_text(2**5000 + 1)
+    ('12', '2^5000', 'more than 2^5000')
+    """
+    if number < 1 << 63:
+        return str(number)
+    power = int(number).bit_length() - 1
+    return f"2^{power}" if number == 1 << power else f"more than 2^{power}"
 
 
 def short_text(value: float) -> str:

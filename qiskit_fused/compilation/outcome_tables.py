@@ -20,7 +20,7 @@ import numpy as np
 from qiskit.circuit import QuantumCircuit
 from qiskit.transpiler import TranspileLayout
 
-from qiskit_fused.common.text import count_text
+from qiskit_fused.common.text import count_text, whole_text
 from qiskit_fused.compilation.circuits import CompiledCircuit, check_circuit
 from qiskit_fused.compilation.measurements import find_measurements, integers_of
 from qiskit_fused.program.outcomes import DROPPED, Outcomes
@@ -265,8 +265,8 @@ def as_shape(output_shape: Any) -> tuple[int, ...]:
         )
     if prod(shape) > MAX_OUTCOMES:
         raise MemoryError(
-            f"{prod(shape)} outcomes are asked for; allowed: at most 2^30. Give an interpret function that returns "
-            "fewer, and its output_shape."
+            f"{count_text(prod(shape), 'outcome')} are asked for; allowed: at most 2^30. Give an interpret function "
+            "that returns fewer, and its output_shape."
         )
     return shape
 
@@ -303,7 +303,8 @@ def _number(integer: int, value: Any, shape: tuple[int, ...]) -> int:
         allowed = f"integers from 0 to {shape[0] - 1}"
     else:
         allowed = f"tuples of {len(shape)} integers, from {(0,) * len(shape)} to {tuple(size - 1 for size in shape)}"
+    shown = whole_text(value) if isinstance(value, int) else repr(value)
     raise ValueError(
-        f"interpret({integer}) is {value!r}; allowed for output_shape {shape}: {allowed}. Give another interpret or "
-        "another output_shape."
+        f"interpret({whole_text(integer)}) is {shown}; allowed for output_shape {shape}: {allowed}. Give another "
+        "interpret or another output_shape."
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.compilation.measurements import integers_of
 
 _LEAST = 1e-28  # a smaller probability is a rounding error of a zero amplitude of complex128, and is left out of dicts
@@ -73,8 +72,9 @@ class ExactProbabilities:
         """
         if self.num_bits > _MOST_BITS:
             raise MemoryError(
-                f"the array of all bitstrings of {self.num_bits} bits needs {format_bytes(8 << self.num_bits)} for "
-                f"each row; allowed: {_MOST_BITS} bits. get_probabilities() returns the possible bitstrings alone."
+                f"the array of all bitstrings of {self.num_bits} bits has 2^{self.num_bits} probabilities for each "
+                f"row; allowed: 2^{_MOST_BITS}, of {_MOST_BITS} bits. get_probabilities() returns the "
+                "possible bitstrings alone."
             )
         marginal, integers = self._marginal()
         dense = np.zeros((*self.shape, 1 << self.num_bits))

@@ -68,9 +68,10 @@ class FusedSampler(BaseSamplerV2):
         default_shots: number of shots where neither a PUB nor `run` gives one. None: exact probabilities.
         seed: seed, an integer from 0 on, or NumPy generator of the shots. With an integer, the sampler keeps a random
             stream: each call of `run` takes the next part, and a new sampler with the same seed repeats all calls. A
-            generator is advanced by each call. Shots do not depend on threads, nor on the values in other rows. The
-            number of rows, a memory limit or an executor may round probabilities differently. Where they do, a few
-            shots in a million differ with complex64, and none with complex128.
+            generator is advanced by each call. The outcomes of resets of qubits in use are not repeated, because
+            Qiskit's simulators, which run them, draw these outcomes without a seed. Shots do not depend on threads, nor
+            on the values in other rows. The number of rows, a memory limit or an executor may round probabilities
+            differently. Where they do, a few shots in a million differ with complex64, and none with complex128.
         options: `FusedOptions` or a mapping; copied. Of `FusedOptions`, the options about precision are not used; in a
             mapping or as keywords, they are errors.
         keywords: single options, which override ``options``.

@@ -166,16 +166,16 @@ class _ExactSink:
 
     def __init__(self, tasks: list[Task], num_rows: int):
         self._tasks = tasks
-        self._num_rows, self._num_outcomes = num_rows, tasks[0].readout.outcomes.num_observables
+        self.num_rows, self._num_outcomes = num_rows, tasks[0].readout.outcomes.num_observables
         self._joint: np.ndarray | None = None  # float64 (R, 2^k)
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the results."""
-        return 8 * self._num_rows * self._num_outcomes
+        return 8 * self.num_rows * self._num_outcomes
 
     def __str__(self) -> str:
-        return f"probabilities of {count_text(self._num_outcomes, 'bitstring')} in {count_text(self._num_rows, 'row')}"
+        return f"probabilities of {count_text(self._num_outcomes, 'bitstring')} in {count_text(self.num_rows, 'row')}"
 
     def bytes_per_row(self, num_outcomes: int) -> int:
         """Return the bytes of temporary arrays for each row of a block."""
@@ -183,11 +183,11 @@ class _ExactSink:
 
     def take(self, rows: slice, probabilities: np.ndarray) -> Iterator[None]:
         """Take the probabilities of some rows. Yield where the job may be cancelled."""
-        if len(probabilities) == self._num_rows:
+        if len(probabilities) == self.num_rows:
             self._joint = probabilities
             return
         if self._joint is None:
-            self._joint = np.empty((self._num_rows, self._num_outcomes))
+            self._joint = np.empty((self.num_rows, self._num_outcomes))
         self._joint[rows] = probabilities
         yield
 
@@ -229,7 +229,8 @@ class _ShotSink:
         readout = tasks[0].readout
         self._tables = find_tables(readout.layout, len(readout.outcomes.measured))
         self._packed: np.ndarray | None = None  # uint8 (D, shots, bytes)
-        self.num_shots = shots * len(self._sources)
+        self.num_rows = len(self._sources)
+        self.num_shots = shots * self.num_rows
 
     @property
     def num_bytes(self) -> int:
@@ -237,7 +238,7 @@ class _ShotSink:
         return self.num_shots * self._tables.num_bytes
 
     def __str__(self) -> str:
-        return f"{count_text(self._shots, 'shot')} of {count_text(len(self._sources), 'row')}"
+        return f"{count_text(self._shots, 'shot')} of {count_text(self.num_rows, 'row')}"
 
     def bytes_per_row(self, num_outcomes: int) -> int:
         """Return the bytes of temporary arrays for each row of a block."""
@@ -289,5 +290,15 @@ def _check_memory(sinks: list[_ExactSink | _ShotSink]) -> None:
     if num_bytes > ALWAYS_FREE and num_bytes > (free := resolve_limit(None)):
         raise MemoryError(
             f"the {' and the '.join(map(str, sinks))} need {format_bytes(num_bytes)}, {format_bytes(free)} are free; "
-            "run fewer rows at a time, or measure fewer qubits."
+            f"{_cure_of(sinks)}."
         )
+
+
+def _cure_of(sinks: list[_ExactSink | _ShotSink]) -> str:
+    """Return what makes the results of sinks smaller."""
+    cures = ["run fewer rows at a time"] if any(sink.num_rows > 1 for sink in sinks) else []
+    if any(sink.num_shots for sink in sinks):
+        cures.append("draw fewer shots")
+    if not all(sink.num_shots for sink in sinks):
+        cures.append("measure fewer qubits")
+    return ", or ".join(cures)

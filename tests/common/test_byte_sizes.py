@@ -88,3 +88,8 @@ def test_a_bad_limit_is_refused_with_what_is_allowed():
 
 def test_bytes_are_written_with_binary_units():
     assert [format_bytes(n) for n in (2**38, 100, 1500, 2**34 * 1.5)] == ["256 GiB", "100 B", "1.46 KiB", "24 GiB"]
+    assert [format_bytes(n) for n in (2**70, 2**5000, 2**70 + 1)] == [
+        "2^70 bytes",
+        "2^5000 bytes",
+        "more than 2^70 bytes",
+    ]

@@ -89,6 +89,21 @@ def test_other_errors_name_their_cure():
         find_outcomes(circuit)
 
 
+@pytest.mark.parametrize("bits", [31, 5000, 20000])
+def test_registers_of_any_width_are_refused_in_one_short_sentence_or_interpreted(bits):
+    circuit = QuantumCircuit(QuantumRegister(1), ClassicalRegister(bits, "c"))
+    circuit.x(0)
+    circuit.measure(0, bits - 1)
+    count = 2**31 if bits == 31 else rf"2\^{bits}"
+    with pytest.raises(MemoryError, match=f"^{count} outcomes .* Give an interpret") as error:
+        find_outcomes(circuit)
+    assert len(str(error.value)) < 140
+    np.testing.assert_allclose(probabilities(circuit, lambda z: z >> (bits - 1), 2), [0, 1], atol=1e-15)
+    with pytest.raises(ValueError, match=r"^interpret\((2.\d+|1073741824)\) is (2.\d+|1073741824); allowed") as error:
+        find_outcomes(circuit, lambda z: z, 2)
+    assert len(str(error.value)) < 180
+
+
 def test_integers_are_those_of_all_classical_bits_in_their_order():
     circuit = QuantumCircuit(QuantumRegister(3), ClassicalRegister(2, "b"), ClassicalRegister(1, "a"))
     circuit.x(0)

@@ -3,8 +3,10 @@
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.primitives import BitArray
+from qiskit_machine_learning.neural_networks import SamplerQNN
 
 from qiskit_fused import FusedSampler, FusedSamplerQNN
 from qiskit_fused.machine_learning import sampled_outcomes
@@ -53,3 +55,18 @@ def test_a_network_counts_the_shots_of_its_sampler():
     counts = [data.meas.get_int_counts(row) for row in range(3)]
     expected = [[sum(n for integer, n in one.items() if integer // 2 == k) / 200 for k in range(2)] for one in counts]
     np.testing.assert_allclose(network.forward(angles, None), expected)
+
+
+@pytest.mark.parametrize("shots", [None, 500])
+@pytest.mark.parametrize("kind", [FusedSamplerQNN, SamplerQNN])
+@pytest.mark.parametrize("inputs", [None, np.zeros(0), np.zeros((2, 0))], ids=["none", "row", "rows"])
+def test_a_network_without_parameters_reads_results_without_a_shape(kind, shots, inputs):
+    circuit = QuantumCircuit(2, 2)
+    circuit.x(0)
+    circuit.reset(0)  # Qiskit's simulators run this circuit
+    circuit.x(0)
+    circuit.measure([0, 1], [0, 1])
+    network = kind(circuit=circuit, sampler=FusedSampler(default_shots=shots))
+    with pytest.warns(UserWarning, match="resets a qubit that is in use"):
+        outputs = network.forward(inputs, None)
+    assert_allclose(outputs, [[0, 1, 0, 0]] * (2 if np.ndim(inputs) == 2 else 1), atol=1e-12)

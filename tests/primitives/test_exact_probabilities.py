@@ -172,13 +172,14 @@ def test_names_that_cannot_be_joined_are_refused():
         result.join_data([])
 
 
-def test_wide_registers_have_dicts_and_no_dense_arrays():
-    circuit = QuantumCircuit(1, 80)
+@pytest.mark.parametrize("bits", [80, 5000, 20000])
+def test_wide_registers_have_dicts_and_no_dense_arrays(bits):
+    circuit = QuantumCircuit(1, bits)
     circuit.h(0)
-    circuit.measure([0, 0], [70, 3])
+    circuit.measure([0, 0], [bits - 10, 3])
     register = exact([circuit])[0].data.c
-    assert_close(register.get_probabilities(), {"0" * 80: 0.5, format(1 << 70 | 1 << 3, "080b"): 0.5})
-    with pytest.raises(MemoryError, match=r"80 bits.*get_probabilities"):
+    assert_close(register.get_probabilities(), {"0" * bits: 0.5, format(1 << bits - 10 | 1 << 3, f"0{bits}b"): 0.5})
+    with pytest.raises(MemoryError, match=rf"{bits} bits has 2\^{bits} prob.*allowed: 2\^30, .*get_probabilities"):
         _ = register.probabilities
 
 

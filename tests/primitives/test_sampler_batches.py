@@ -130,9 +130,13 @@ def test_workers_share_the_rows(circuit, monkeypatch):
 
 def test_results_that_do_not_fit_the_memory_are_refused(circuit, monkeypatch):
     monkeypatch.setattr(sampler_batches, "resolve_limit", lambda value: 100 << 20)
-    with pytest.raises(MemoryError, match=r"100000000 shots of 2 rows need 191 MiB, 100 MiB are free; run fewer rows"):
+    text = r"100000000 shots of 2 rows need 191 MiB, 100 MiB are free; run fewer rows at a time, or draw fewer shots\.$"
+    with pytest.raises(MemoryError, match=text):
         FusedSampler().run([(circuit, rows(circuit, 2), 10**8)]).result()
-    with pytest.raises(MemoryError, match="probabilities of 32 bitstrings in 1000000 rows need 244 MiB"):
+    for shots, text in ((10**13, "10000000000000"), (1 << 70, r"2\^70"), (10**400, r"more than 2\^1328")):
+        with pytest.raises(MemoryError, match=rf"the {text} shots of 1 row need .* free; draw fewer shots\.$"):
+            FusedSampler().run([(circuit, rows(circuit, 1), shots)]).result()
+    with pytest.raises(MemoryError, match=r"probabilities of 32 bitstrings in 1000000 rows need 244 MiB"):
         FusedSampler(default_shots=None).run([(circuit, np.zeros((10**6, circuit.num_parameters)))]).result()
 
 

@@ -385,3 +385,20 @@ def test_an_estimator_is_refused_with_the_gradient_that_takes_it(primitive):
     text = rf"sampler must be a sampler or None, not {type(primitive).__name__}; give a FusedSampler, or use "
     with pytest.raises(TypeError, match=text + "FusedEstimatorGradient"):
         FusedSamplerGradient(primitive)
+
+
+def test_a_register_with_more_outcomes_than_bitstrings_is_refused_with_a_cure_that_helps():
+    circuit = QuantumCircuit(QuantumRegister(1), ClassicalRegister(12, "c"))
+    circuit.ry(A, 0)
+    circuit.measure(0, 0)
+    gradient = FusedSamplerGradient(device="cpu", memory_limit="64 KiB")
+    text = (
+        r"1 qubit need .* sums of 4,096 outcomes.*; give interpret, use fewer classical bits or raise memory_limit\.$"
+    )
+    with pytest.raises(MemoryError, match=text):
+        gradient.value_and_gradient(circuit, [[0.1]])
+    assert gradient.value_and_gradient(circuit, [[0.1]], interpret=parity, output_shape=2)[0].shape == (1, 2)
+    with pytest.raises(MemoryError, match=r"4 KiB; raise memory_limit\.$"):  # fewer outcomes do not fit either
+        FusedSamplerGradient(device="cpu", memory_limit="4 KiB").value_and_gradient(circuit, [[0.1]])
+    raised = FusedSamplerGradient(device="cpu", memory_limit="1 MiB").value_and_gradient(circuit, [[0.1]])
+    assert_allclose(raised[1][0, :3, 0], [-np.sin(0.1) / 2, np.sin(0.1) / 2, 0], atol=1e-12)

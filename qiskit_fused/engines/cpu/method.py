@@ -278,9 +278,16 @@ class Options:
         if states > 1:
             what = f"{states:,} statevectors of method='{name}' and the cotangent"
         figures = (
-            f"the {what} of {plan.num_qubits} qubits {'need' if counts.gradient else 'needs'} "
+            f"the {what} of {count_text(plan.num_qubits, 'qubit')} {'need' if counts.gradient else 'needs'} "
             f"{format_bytes(of_states)} in {counts.dtype}"
         )
+        may_raise = total <= resolve_limit(1.0)  # the evaluation fits into all free memory
+        with_one = self._with_one_outcome().total(1, states) if counts.num_outcomes else total
+        if with_one <= self.limit or 2 * with_one <= total:  # the sums over outcomes are the cause
+            return MemoryError(
+                f"{figures}, with the sums of {counts.num_outcomes:,} outcomes, tables and arrays "
+                f"{format_bytes(total)}, {limit}; {self._cures_of_outcomes(with_one, may_raise)}."
+            )
         if of_states <= self.limit:
             figures += f", with tables, sums and arrays {format_bytes(total)}"
         # All bytes that do not grow with the batch double with each qubit.
@@ -289,10 +296,26 @@ class Options:
         if (smaller := plan.num_qubits - missing) > 0:
             limit += f", enough for {count_text(smaller, 'qubit')}"
         cures = self._cures(name, num_segments)
-        if total <= resolve_limit(1.0):  # the evaluation fits into all free memory, so a higher limit would help
+        if may_raise:
             cures.append("raise memory_limit")
         *others, last = cures
         return TooManyQubits(f"{figures}, {limit}; use {', '.join(others)}{' or ' if others else ''}{last}.")
+
+    def _cures_of_outcomes(self, with_one: int, may_raise: bool) -> str:
+        """Return the cures of an error about many outcomes, of which a single one would take ``with_one`` bytes."""
+        cures = ["raise memory_limit"] if may_raise else []
+        if with_one <= self.limit or not may_raise:
+            # A table can have more outcomes than there are bitstrings of the qubits, for a wide classical register.
+            is_wide = self.counts.num_outcomes > 1 << self.footprint.plan.num_qubits
+            cures = ["give interpret", "use fewer classical bits" if is_wide else "measure fewer qubits", *cures]
+        *others, last = cures
+        return f"{', '.join(others)}{' or ' if others else ''}{last}"
+
+    def _with_one_outcome(self) -> Options:
+        """Return the options of the same batch with one outcome."""
+        counts, rows = self.counts, self.counts.num_rows
+        pairs, values = min(counts.num_pairs, rows), min(counts.num_values, rows)
+        return replace(self, counts=counts._replace(num_pairs=pairs, num_values=values, num_outcomes=1))
 
     def _rows_that_fit(self, num_states: int) -> int:
         """Return a number of rows that fits, found by halving the number of rows; 0 if one row does not fit."""
