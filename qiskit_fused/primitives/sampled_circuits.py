@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
 
 from qiskit_fused.common.caches import BoundedCache
+from qiskit_fused.common.forks import cached_property
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.measurements import Measurements, find_measurements, measurements_of
 from qiskit_fused.compilation.templates import find_template
