@@ -24,6 +24,7 @@ from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.sampler import FusedSampler
 from qiskit_fused.primitives.sampler_gradient import FusedSamplerGradient
+from qiskit_fused.primitives.statevectors import statevectors, statevectors_and_vjp
 
 __all__ = [
     "CompiledCircuit",
@@ -47,6 +48,8 @@ __all__ = [
     "compile_circuit",
     "fuse",
     "release_memory",
+    "statevectors",
+    "statevectors_and_vjp",
 ]
 
 try:

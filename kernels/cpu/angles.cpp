@@ -81,9 +81,14 @@ Quaternion rotation_of(const Vector3& v) {
     return rotation_of(v, t, std::sin(t / 2), std::cos(t / 2));
 }
 
-// Make the rotor of a run. (alpha, beta) is the first column of its matrix [[alpha, -conj(beta)], [beta, conj(alpha)]].
-Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
+// The first column of the matrix [[alpha, -conj(beta)], [beta, conj(alpha)]] of a run.
+struct FirstColumn {
     Complex alpha{1, 0}, beta{0, 0};
+};
+
+FirstColumn multiply_gates(const PlanData& plan, const Run& run, const Bound& bound) {
+    FirstColumn column;
+    Complex &alpha = column.alpha, &beta = column.beta;
     for (int i = run.first_leaf; i < run.end_leaf; ++i) {
         const Complex a = alpha, b = beta;
         const double c = bound.leaf[i].cos, s = bound.leaf[i].sin;
@@ -109,6 +114,11 @@ Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
             }
         }
     }
+    return column;
+}
+
+Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
+    const auto [alpha, beta] = multiply_gates(plan, run, bound);
     // alpha = cos(a) exp(-i(phi + lambda)/2), beta = sin(a) exp(i(phi - lambda)/2) with a in [0, pi/2].
     const double cos2 = norm2(alpha), sin2 = norm2(beta);
     constexpr double tiny = 1e-300;  // a squared modulus below this bound counts as 0
@@ -155,6 +165,19 @@ void bind(const PlanData& plan, const BindList& list, const double* columns, Bou
         const HalfAngle h = half_angle(angle_of(term, columns));
         bound.term[i] = {h.cos, -h.sin};
     }
+}
+
+Complex phase_of_runs(const PlanData& plan, const Bound& bound) {
+    Complex product;
+    for (std::size_t r = 0; r < plan.runs.size(); ++r) {
+        const auto [alpha, beta] = multiply_gates(plan, plan.runs[r], bound);
+        // The first column of the rotor is (cos(a), sin(a) out), or (-cos(a), sin(a) out) for a flip. Its longer entry
+        // gives the phase.
+        const Rotor& rotor = bound.rotor[r];
+        const Complex entry = rotor.flip ? beta * conj(rotor.out) : alpha;
+        product = (1 / std::sqrt(norm2(entry))) * (product * entry);
+    }
+    return product;
 }
 
 void add_run_gradients(const PlanData& plan, const std::vector<int>& runs, const Bound& bound, const double* columns,

@@ -81,6 +81,9 @@ std::vector<int> runs_without(const PlanData& plan, const std::vector<char>& col
 
 void bind(const PlanData& plan, const BindList& list, const double* columns, Bound& bound);
 
+// A rotor leaves out a global phase of its run. Return the product of the phases of all runs, a number of modulus 1.
+Complex phase_of_runs(const PlanData& plan, const Bound& bound);
+
 // Add the gradients of all leaves of the runs to gradient [num_columns]. w[run] = Im <lam|(X, Y, Z)|psi> between
 // Rz(lambda) and Ry(beta).
 void add_run_gradients(const PlanData& plan, const std::vector<int>& runs, const Bound& bound, const double* columns,

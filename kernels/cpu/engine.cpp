@@ -84,6 +84,7 @@ auto Engine<T>::make_workspace(const WorkspaceSizes& sizes, const Call& call) co
     ws->many_sums.resize(sizes.many_sums);
     ws->values.reserve(sizes.values);
     ws->w.resize(sizes.w);
+    ws->overlaps.resize(sizes.overlaps);
     ws->fixed_bytes = sizes.template bytes<T>();
     return ws;
 }

@@ -55,8 +55,12 @@ class Engine {
         std::vector<double> values;                                  // [chunk][pair], or [part][slot] of outcomes
         std::vector<double> weights;                                 // [slot] of outcomes: factor of psi in lam
         std::vector<std::array<double, 3>> w;                        // [runs]: Im <lam|(X, Y, Z)|psi>
-        std::int64_t steps = 0;                                      // steps that Progress does not count yet
-        std::size_t fixed_bytes = 0;                                 // bytes without the tables that rows make
+        Complex factor;  // of the row: the final state of traceless gates is this number of modulus 1 times psi
+        // For cotangents of final states, Im <lam|psi>, which all steps keep: the parts of chunks [chunk], and the sum.
+        std::vector<double> overlaps;
+        double overlap = 0;
+        std::int64_t steps = 0;               // steps that Progress does not count yet
+        std::size_t fixed_bytes = 0;          // bytes without the tables that rows make
         std::unique_ptr<PackMemory<T>> pack;  // of a workspace that evaluates packs; all other members are then empty
     };
 
@@ -186,6 +190,7 @@ class Engine {
                    index_t end) const;
     double observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,
                         int chunk) const;
+    Complex factor_of_row(const Call& call, const Bound& bound, const double* columns) const;
     void exchange_final_states(Call& call, Workspace& ws, Team& team, int thread, int row, State psi) const;
     void observe_pairs(Call& call, Workspace& ws, Team& team, int thread, int row, std::int64_t first,
                        std::int64_t count, State psi) const;

@@ -66,7 +66,7 @@ template <class T>
 std::size_t WorkspaceSizes::bytes() const {
     const std::size_t states = num_states * psi + lam + saved;
     const std::size_t of_thread = (block + low_sums + diagonal) * sizeof(T) + reduce * sizeof(double);
-    const std::size_t sums = total + linear + cross + run_sums + z_sums + pair_sums + many_sums + values;
+    const std::size_t sums = total + linear + cross + run_sums + z_sums + pair_sums + many_sums + values + overlaps;
     const std::size_t of_phases = phases * (sizeof(PhaseTables<T>) + 1 + 2 * sizeof(T)) + layers * sizeof(double);
     const std::size_t scratch =
         table_values * sizeof(Complex) + table_strings * sizeof(double) + table_base * sizeof(T);
@@ -218,6 +218,7 @@ WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) co
     sizes.pair_sums = chunks * pair_begin.back();
     sizes.many_sums = chunks * many_begin.back();
     sizes.w = plan.runs.size();
+    sizes.overlaps = chunks;
     return sizes;
 }
 

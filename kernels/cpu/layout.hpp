@@ -55,6 +55,7 @@ struct WorkspaceSizes {
     std::size_t reduce = 0;                                                          // double, for each thread
     std::size_t total = 0, linear = 0, cross = 0;                                    // double
     std::size_t run_sums = 0, z_sums = 0, pair_sums = 0, many_sums = 0, values = 0;  // double
+    std::size_t overlaps = 0;                                                        // double
     std::size_t w = 0;                                                               // vector of three double
     std::size_t table_values = 0, table_strings = 0, table_base = 0;  // Complex, double, T: scratch to make tables
     std::size_t layers = 0, phases = 0;

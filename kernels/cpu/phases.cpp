@@ -28,6 +28,11 @@ Pair& find_pair(std::vector<Pair>& pairs, int low, int high) {
     return pairs.back();
 }
 
+// Terms on one or two qubits are applied without the constant of their polynomial, see add_few_body().
+bool is_few_body(const Term& term) {
+    return bit_count(term.care | term.sign) <= 2;
+}
+
 void add_few_body(Phase& phase, int index, const Term& term, int low_bits) {
     const index_t support = term.care | term.sign;
     const int a = lowest_bit(support), b = 63 - __builtin_clzll(support);
@@ -50,6 +55,12 @@ void add_few_body(Phase& phase, int index, const Term& term, int low_bits) {
     if (!constant) pair.constant = false;
 }
 
+// Return the trace of the generator of a term divided by its dimension.
+double mean_of(const Term& term) {
+    if (term.sign & ~term.care) return 0;
+    return std::ldexp(parity(term.value & term.sign) ? -1.0 : 1.0, -bit_count(term.care));
+}
+
 void add_many_body(Phase& phase, int index, const Term& term, int low_bits) {
     const index_t low_mask = (index_t(1) << low_bits) - 1;
     ManyBody many{};
@@ -60,8 +71,7 @@ void add_many_body(Phase& phase, int index, const Term& term, int low_bits) {
     many.high_care = term.care >> low_bits;
     many.high_value = term.value >> low_bits;
     many.high_sign = term.sign >> low_bits;
-    if ((term.sign & ~term.care) == 0)
-        many.mean = std::ldexp(parity(term.value & term.sign) ? -1.0 : 1.0, -bit_count(term.care));
+    many.mean = mean_of(term);
     phase.many_body.push_back(std::move(many));
 }
 
@@ -197,7 +207,7 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
             const int index = static_cast<int>(next);
             if (!support) continue;
             if (term.column >= 0) phase.want_sums = true;
-            if (bit_count(support) <= 2) {
+            if (is_few_body(term)) {
                 add_few_body(phase, index, term, low_bits);
                 if (term.column >= 0 && bit_count(support) == 2) phase.want_pairs = true;
             } else if (term.column < 0 && support >> low_bits == 0) {
@@ -657,6 +667,24 @@ void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGra
     }
     if (phase.want_many)
         for (std::size_t m = 0; m < phase.many_body.size(); ++m) add(phase.many_body[m].term, sums.many[m]);
+}
+
+void add_first_phase_gradients(const PlanData& plan, double overlap, double* gradient) {
+    for (const Term& term : plan.terms) {
+        if (term.phase > 0) break;
+        const double g = generator(term.care, term.value, term.sign, 0);
+        if (term.column >= 0) gradient[term.column] += term.coefficient * (g - mean_of(term)) * overlap;
+    }
+}
+
+double phase_of_terms(const PlanData& plan, const double* columns, bool without_first) {
+    double phase = 0;
+    for (const Term& term : plan.terms) {
+        const bool lacks_g0 = is_few_body(term) || (without_first && term.phase == 0);
+        const double g0 = lacks_g0 ? generator(term.care, term.value, term.sign, 0) : 0;
+        phase -= 0.5 * (g0 - mean_of(term)) * angle_of(term, columns);
+    }
+    return phase;
 }
 
 #define QF_INSTANTIATE(T)                                                                              \

@@ -8,6 +8,7 @@
 // Determinism: the number of qubits decides the chunks, and sums over chunks are added in chunk order. Results are the
 // same bits for any number of threads.
 #include <cmath>
+#include <numeric>
 
 #include "cpu/engine.hpp"
 
@@ -330,8 +331,16 @@ double Engine<T>::observe_pair(Call& call, Workspace& ws, Member& member, std::i
     return value;
 }
 
+// Return the number of modulus 1 that turns psi of a row into the final state after traceless gates.
+template <class T>
+Complex Engine<T>::factor_of_row(const Call& call, const Bound& bound, const double* columns) const {
+    const bool without_first = call.request.actions ? call.skip_first_adjoint : call.zero_start;
+    const double phase = phase_of_terms(plan_, columns, without_first);
+    return Complex{std::cos(phase), std::sin(phase)} * phase_of_runs(plan_, bound);
+}
+
 // Copy psi to final_states, and set lam = G/2 from the cotangents G in final_cotangents, if the caller passes these
-// arrays.
+// arrays. Both have the global phase of traceless gates.
 template <class T>
 void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int thread, int row, State psi) const {
     const Request& request = call.request;
@@ -339,16 +348,26 @@ void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int
     const std::size_t length = std::size_t(1) << (bits_ - chunk_bits_);
     for_each_chunk(call, team, thread, [&](int chunk) {
         const std::size_t begin = chunk * length, end = std::min(begin + length, size);
-        for (std::size_t i = begin; request.final_states && i < end; ++i)
-            request.final_states[first + i] = {psi.re[i], psi.im[i]};
+        for (std::size_t i = begin; request.final_states && i < end; ++i) {
+            const Complex amplitude = ws.factor * Complex{psi.re[i], psi.im[i]};
+            request.final_states[first + i] = {amplitude.re, amplitude.im};
+        }
         if (!request.final_cotangents) return;
         const State lam = view(ws.lam, ws.real);
+        const Complex half = 0.5 * conj(ws.factor);
+        double overlap = 0;
         for (std::size_t i = begin; i < begin + length; ++i) {
-            const std::complex<double> cotangent = i < end ? request.final_cotangents[first + i] : 0;
-            lam.re[i] = static_cast<T>(0.5 * cotangent.real());
-            lam.im[i] = static_cast<T>(0.5 * cotangent.imag());
+            const std::complex<double> given = i < end ? request.final_cotangents[first + i] : 0;
+            const Complex cotangent = half * Complex{given.real(), given.imag()};
+            lam.re[i] = static_cast<T>(cotangent.re);
+            lam.im[i] = static_cast<T>(cotangent.im);
+            overlap += cotangent.re * psi.im[i] - cotangent.im * psi.re[i];
         }
+        ws.overlaps[chunk] = overlap;
     });
+    if (!request.final_cotangents) return;
+    team.barrier();
+    if (thread == 0) ws.overlap = std::accumulate(ws.overlaps.begin(), ws.overlaps.end(), 0.0);
 }
 
 // Compute the values of the pairs that share one backward sweep, and lam at the start of this sweep.
@@ -439,7 +458,9 @@ void Engine<T>::copy_state_gradient(Workspace& ws, std::complex<double>* out) co
 template <class T>
 void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in_place) const {
     const double* z_before = ws.z_sums.data() + static_cast<std::size_t>(layer) * plan_.num_qubits;
-    const bool no_z = !phases_[layer].want_sums || (layer == 0 && call.skip_first_adjoint);
+    const bool skips_z = layer == 0 && call.skip_first_adjoint, no_z = !phases_[layer].want_sums || skips_z;
+    // Z|0...0> = |0...0>, so all Z sums before layer 0 are Im<lam|psi>. It is 0 for lam = O psi.
+    const double first_z = skips_z && call.request.final_cotangents ? ws.overlap : 0;
     double length2 = 1;
     for (const auto& group : (in_place ? adjoint_ : sums_)[layer]) {
         const bool has_x = sums_x(ws, group);
@@ -448,7 +469,7 @@ void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in
             const int bit = plan_.runs[r].bit;
             const Rotor& rotor = ws.bound.rotor[r];
             const double factor = in_place ? length2 : 1;
-            const double z = no_z ? 0 : z_before[bit], z_after = z_before[plan_.num_qubits + bit];
+            const double z = no_z ? first_z : z_before[bit], z_after = z_before[plan_.num_qubits + bit];
             double x = 0;
             if (has_x)
                 x = ws.run_sums[2 * r + 1] * factor;
@@ -474,6 +495,8 @@ void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, int r
         for (const int r : call.summed_runs)
             for (int axis = 0; axis < 3; ++axis) sums[r][axis] += ws.w[r][axis];
     }
+    if (call.skip_first_adjoint && call.request.final_cotangents)
+        add_first_phase_gradients(plan_, ws.overlap, gradient);
     for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k)
         if (phases_[k].want_sums)
             add_term_gradients(plan_, phases_[k],
@@ -581,6 +604,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
         if (ws.initial && !request.shared_start) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
         if (row > 0) bind_row(call.shared->varying, columns, ws.bound);
         set_scales(ws);
+        if (request.final_states || request.final_cotangents) ws.factor = factor_of_row(call, ws.bound, columns);
         std::fill(ws.built.begin(), ws.built.end(), 0);
     }
     team.barrier();

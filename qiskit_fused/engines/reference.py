@@ -14,7 +14,8 @@ An angle v of gate g has a generator A, defined by ``d U_g / dv = -i/2 A U_g``. 
 
     2 <psi_G| O_k |d psi_G / dv> = -i <lambda_g| A - mean(A) |psi_g>,    mean(A) = trace(A) / 2**num_qubits.
 
-The mean of a generator moves the global phase of the state alone, so the definition leaves it out. An angle is an
+The mean of a generator moves the global phase of the state alone, so the definition leaves it out. Final states, and
+their cotangents, have the global phase of gates without these means (see `global_phase`). An angle is an
 offset plus a coefficient times a column; the derivative for a column sums coefficient times derivative over its angles.
 The gradient of the value is the real part of this sum, and an ``imaginary`` gradient is the imaginary part.
 """
@@ -53,7 +54,7 @@ class ReferenceEngine:
             lams = [apply_observable(terms, observable, psi) for observable in pairs.observable[pairs_of_row]]
             evaluation.values[pairs_of_row] = [np.vdot(psi, lam).real for lam in lams]
             if evaluation.final_states is not None:
-                evaluation.final_states[row] = psi[_final_order(plan)]
+                evaluation.final_states[row] = psi[_final_order(plan)] * _factor_of_gates(plan, columns).conjugate()
             if request.gradient is not None:
                 lams = _adjoint_states(plan, request, row, pairs_of_row, psi, lams)
                 derivatives, initial_lams = _pull_back(program, columns, psi, lams, steps)
@@ -230,8 +231,13 @@ def _adjoint_states(
     if final_cotangents is None:
         return applied
     lam = np.zeros_like(psi)
-    lam[_final_order(plan)] = final_cotangents[row] / 2
+    lam[_final_order(plan)] = final_cotangents[row] / 2 * _factor_of_gates(plan, request.columns[row])
     return [lam]
+
+
+def _factor_of_gates(plan: FusedProgram, columns: np.ndarray) -> complex:
+    """Return the factor of modulus 1 by which the gates differ from the traceless runs and terms of a plan."""
+    return complex(np.exp(1j * (plan.phase_of_gates.at(columns[None])[0])))
 
 
 def _store_gradients(

@@ -93,11 +93,11 @@ class BoundaryStates(NamedTuple):
     Attributes:
         initial: (B, 2**n), the normalised initial state of each row, or (1, 2**n), the initial state of all rows. It is
             given if and only if `FusedProgram.takes_states` is true.
-        final: whether ``Evaluation.final_states`` is returned. Its global phase is arbitrary, but always the same when
-            an engine runs this plan from this initial state.
+        final: whether ``Evaluation.final_states`` is returned: the states after the traceless runs and terms of the
+            fused program. They lack a global phase (see `global_phase`), which is the same on all engines.
         final_cotangents: (B, 2**n), a cotangent G of the final state psi of each row, in the place of observables. Each
-            row then has one gradient, the gradient of ``Re sum conj(G) psi``, where psi has the global phase of
-            ``final``. Such a request has a gradient, no pairs, and no ``imaginary``.
+            row then has one gradient, the gradient of ``Re sum conj(G) psi``, where psi is the state of ``final``. Such
+            a request has a gradient, no pairs, and no ``imaginary``.
         on_circuit_qubits: whether ``initial`` has the form of the user: real or complex, on all qubits of the circuit.
             `execution.initial_states` converts such states to the bits of the plan; engines never see them.
     """

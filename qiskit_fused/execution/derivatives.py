@@ -11,6 +11,7 @@ from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.fusion.cone import seen_columns
 from qiskit_fused.program.observables import Observables
+from qiskit_fused.program.program import Expressions
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -128,7 +129,17 @@ def check_derivatives(
         columns: positions of the parameters whose gradients are requested; None is all parameters.
         rows: int (N,), the row of ``values`` of each gradient; None: gradient i belongs to row i.
     """
-    expressions = compiled.program.expressions
+    check_expressions(compiled.program.expressions, values, gradients, columns, rows)
+
+
+def check_expressions(
+    expressions: Expressions,
+    values: np.ndarray,
+    gradients: np.ndarray,
+    columns: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+) -> None:
+    """Do what `check_derivatives` does, for gradients that depend on any expressions of the parameters."""
     if not expressions.num_expressions or np.isfinite(gradients).all():
         return
     wrong = ~np.isfinite(gradients).all(axis=tuple(range(1, gradients.ndim - 1)))

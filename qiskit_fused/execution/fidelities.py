@@ -66,4 +66,6 @@ class Fidelities(KernelFunction):
         super().__init__(circuit, input_params, weight_params, options, keywords)
 
     def _pairs(self, batch: PairBatch) -> FidelityPairs:
-        return FidelityPairs(FinalStates(self.compiled, self.options, only_active=True), self._columns, batch)
+        return FidelityPairs(
+            FinalStates(self.compiled, self.options, only_active=True, with_phase=False), self._columns, batch
+        )

@@ -251,6 +251,6 @@ def _evaluate_portion(
 ) -> np.ndarray:
     """Compute a rectangle of the matrix, on a worker."""
     part = np.empty((len(left), len(right)))
-    matrix = FidelityMatrix(FinalStates(compiled, options, only_active=True), left, right)
+    matrix = FidelityMatrix(FinalStates(compiled, options, only_active=True, with_phase=False), left, right)
     matrix.fill(part, lambda done, total: cancelled.is_set())
     return part

@@ -19,13 +19,17 @@ from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.cancellation import Cancellation
 from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.free_memory import ALWAYS_FREE, resolve_limit
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import NO_PAIRS, BoundaryStates, GradientRequest, Request, all_pairs
 from qiskit_fused.execution.derivatives import check_derivatives, pull_back
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
+from qiskit_fused.execution.magnitudes import LARGEST_COTANGENT
 from qiskit_fused.execution.row_cuts import JoinedArrays, cut_evenly, evaluate_slice, rows_that_fit
+from qiskit_fused.execution.state_phases import StatePhases, phase_slopes
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.observables import Observables
 
@@ -87,11 +91,14 @@ class FinalStates:
         options: the options of the engine. The option ``dtype`` is the number format of the states.
         only_active: whether idle qubits are left out of the states. The k-th bit of the index of an amplitude is then
             the k-th qubit on which some gate acts. Otherwise idle qubits are in |0>.
+        with_phase: whether states have the global phase of the circuit. Otherwise the phase of a row is any function of
+            the row, and cotangents come from a loss that does not depend on phases.
     """
 
     compiled: CompiledCircuit
     options: FusedOptions
     only_active: bool = False
+    with_phase: bool = True
 
     @property
     def num_qubits(self) -> int:
@@ -132,15 +139,17 @@ class FinalStates:
         """Raise a MemoryError where the states of all rows do not fit the free memory."""
         if not batch.wants_states:
             return
-        state_bytes = np.dtype(self.options.dtype).itemsize << self.num_qubits
-        if batch.num_rows * state_bytes <= ALWAYS_FREE:
+        num_rows, num_qubits = batch.num_rows, self.num_qubits
+        state_bytes = np.dtype(self.options.dtype).itemsize << num_qubits
+        if num_rows * state_bytes <= ALWAYS_FREE:
             return
         room = resolve_limit(None)
-        if batch.num_rows * state_bytes > room:
+        if num_rows * state_bytes > room:
+            most = room // state_bytes
             raise MemoryError(
-                f"the states of {batch.num_rows} rows and {self.num_qubits} qubits take "
-                f"{format_bytes(batch.num_rows * state_bytes)} in {self.options.dtype}, {format_bytes(room)} are free; "
-                f"ask for at most {room // state_bytes} rows at a time."
+                f"the states of {count_text(num_rows, 'row')} and {count_text(num_qubits, 'qubit')} take "
+                f"{format_bytes(num_rows * state_bytes)} in {self.options.dtype}, {format_bytes(room)} may be used; "
+                + (f"ask for at most {count_text(most, 'row')} at a time." if most else "use fewer qubits.")
             )
 
     def _parts(self, batch: StateBatch, watch: Watch | None) -> Iterable[tuple[slice, StatesVjp]]:
@@ -149,7 +158,7 @@ class FinalStates:
         if options.executor is not None:
             portions = cut_portions(options, self.compiled, batch.num_rows, batch.num_adjoint_states)
             if portions:
-                arguments = options_of_workers(options), self.only_active
+                arguments = options_of_workers(options), self.only_active, self.with_phase
                 return zip(
                     portions,
                     run_portions(
@@ -179,25 +188,53 @@ class FinalStates:
 
     def _evaluate_block(self, batch: StateBatch, watch: Watch | None) -> StatesVjp:
         """Evaluate a block of rows in this process."""
-        compiled, options, gradient = self.compiled, self.options, None
-        boundary = BoundaryStates(final=batch.wants_states)
+        compiled, phases, values = self.compiled, self._phases, batch.values
+        factors = None if phases is None else phases.factors(values)[:, None]
+        boundary, gradient, cotangents, exponent = BoundaryStates(final=batch.wants_states), None, None, 0
         if batch.cotangents is not None:
             gradient = GradientRequest(of_initial_states=compiled.program.encodes(None))
-            boundary = boundary._replace(final_cotangents=self._order.to_engine(batch.cotangents))
-        request = Request(batch.values, NO_PAIRS, gradient, boundary, options.dtype)
-        evaluation = evaluate(options, compiled, _no_observables(compiled.num_qubits), request, watch=watch)
-        states = gradients = None
-        if evaluation.final_states is not None:
-            states = self._order.from_engine(evaluation.final_states, options.dtype)
-        if evaluation.gradients is not None:
-            pairs = all_pairs(batch.num_rows, 1)
-            gradients = pull_back(compiled, batch.values, evaluation.gradients, pairs)
-            check_derivatives(compiled, batch.values, gradients)
-        return StatesVjp(states, gradients)
+            cotangents, exponent = _scaled(self._order.to_engine(batch.cotangents), self.options.dtype)
+            if factors is not None:
+                cotangents = cotangents * factors.conj()
+            needs_states = batch.wants_states or (phases is not None and phases.vary)
+            boundary = BoundaryStates(final=needs_states, final_cotangents=cotangents)
+        request = Request(values, NO_PAIRS, gradient, boundary, self.options.dtype)
+        evaluation = evaluate(self.options, compiled, _no_observables(compiled.num_qubits), request, watch=watch)
+        gradients, states = None, evaluation.final_states
+        if cotangents is not None:
+            gradients = np.ldexp(self._gradients(values, evaluation, cotangents), exponent)
+        if not batch.wants_states:
+            return StatesVjp(None, gradients)
+        assert states is not None
+        if factors is not None:
+            states *= factors
+        return StatesVjp(self._order.from_engine(states, self.options.dtype), gradients)
+
+    def _gradients(self, values: np.ndarray, evaluation: Evaluation, cotangents: np.ndarray) -> np.ndarray:
+        """Return gradients with respect to parameters, float64 (B, P), the part of the phase included.
+
+        Args:
+            values: the parameter values, (B, P).
+            evaluation: the gradients and, if phases vary, the states of the engine.
+            cotangents: the cotangents of the states of the engine.
+        """
+        compiled, phases, gradients, slopes = self.compiled, self._phases, evaluation.gradients, None
+        if phases is not None and phases.vary:
+            slopes = phase_slopes(evaluation.final_states, cotangents)
+            phases.add_column_gradients(gradients, slopes)
+        gradients = pull_back(compiled, values, gradients, all_pairs(len(values), 1))
+        check_derivatives(compiled, values, gradients)
+        if phases is not None and slopes is not None:
+            gradients = phases.add_parameter_gradients(values, gradients, slopes)
+        return gradients
 
     @cached_property
     def _order(self) -> _Order:
         return _Order(self.compiled, self.only_active)
+
+    @cached_property
+    def _phases(self) -> StatePhases | None:
+        return StatePhases(self.compiled.fused_program(None)) if self.with_phase else None
 
 
 class _Order:
@@ -246,8 +283,23 @@ def _no_observables(num_qubits: int) -> Observables:
     return Observables(num_qubits, 0, (), (), (0,), (), ())
 
 
+def _scaled(cotangents: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
+    """Return cotangents times a power of two that are in the range of a number format, and minus its exponent."""
+    largest = float(max(np.abs(cotangents.real).max(initial=0.0), np.abs(cotangents.imag).max(initial=0.0)))
+    if dtype != "complex64" or largest <= LARGEST_COTANGENT:
+        return cotangents, 0
+    exponent = int(np.frexp(largest)[1])
+    return cotangents * np.ldexp(1.0, -exponent), exponent
+
+
 def _evaluate_portion(
-    compiled: CompiledCircuit, cancelled: Cancellation, options: FusedOptions, only_active: bool, batch: StateBatch
+    compiled: CompiledCircuit,
+    cancelled: Cancellation,
+    options: FusedOptions,
+    only_active: bool,
+    with_phase: bool,
+    batch: StateBatch,
 ) -> StatesVjp:
     """Evaluate a portion of the rows, on a worker."""
-    return FinalStates(compiled, options, only_active).evaluate(batch, lambda done, total: cancelled.is_set())
+    function = FinalStates(compiled, options, only_active, with_phase)
+    return function.evaluate(batch, lambda done, total: cancelled.is_set())

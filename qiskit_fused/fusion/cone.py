@@ -25,18 +25,20 @@ class Cone(NamedTuple):
         ops: all ops of the program, with ladders of CX merged.
         kept: int64, ascending, indices of the ops that the observables see.
         seen: int64, ascending, the active qubits that the observables see.
+        phase: the global phase of `MergedOps`.
     """
 
     ops: Ops
     kept: np.ndarray
     seen: np.ndarray
+    phase: float = 0.0
 
 
 def find_cone(program: Program, support: np.ndarray | None) -> Cone:
     """Return the light cone of observables with a support, uint8 (num_circuit_qubits,); the whole program for None."""
-    ops = merge_ladders(program.ops)
+    ops, phase = merge_ladders(program.ops)
     if support is None:
-        return Cone(ops, np.arange(len(ops)), np.arange(program.num_qubits))
+        return Cone(ops, np.arange(len(ops)), np.arange(program.num_qubits), phase)
     touched, turned = [0] * program.num_qubits, [0] * program.num_qubits
     for wire, effect in zip(program.output_wires.tolist(), support.tolist()):
         if wire >= 0:
@@ -45,12 +47,12 @@ def find_cone(program: Program, support: np.ndarray | None) -> Cone:
     seen = np.array(touched, dtype=bool)
     for qubits in map(list, program.starts_together):
         seen[qubits] |= program.any_start or seen[qubits].any()
-    return Cone(ops, kept, np.flatnonzero(seen))
+    return Cone(ops, kept, np.flatnonzero(seen), phase)
 
 
 def seen_columns(program: Program, support: np.ndarray) -> np.ndarray:
     """Return which columns, bool (C,), the values of observables with a support, uint8 per circuit qubit, depend on."""
-    ops, kept, seen = find_cone(program, support)
+    ops, kept, seen, _ = find_cone(program, support)
     cone = ops.take(kept)
     columns = [cone.column, *(cone.column[cone.kind == OpKind.RV] + further for further in (1, 2))]
     columns += [piece.column.ravel() for piece in program.pieces if np.isin(piece.qubits, seen).any()]

@@ -20,6 +20,7 @@ import numpy as np
 from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.program.amplitude_encoding import Starts
+from qiskit_fused.program.global_phase import PhaseSum, means_of_generators
 from qiskit_fused.program.program import OpKind, Program
 
 _EXACT = CONSTANTS.smallest_sine  # a constant's sine or cosine below this value counts as 0
@@ -41,6 +42,8 @@ class FusedProgram:
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
         support: uint8 (num_circuit_qubits,), the action of the observables on each circuit qubit: 0 none, 1 a
             diagonal, 2 any other. None if no gate was left out.
+        phase: 0 or pi, a global phase in radians: the ops of the program are ``exp(i phase)`` times the runs and terms,
+            if no gate was left out.
 
     The arrays of the R runs and T terms have the dtypes and meanings of the arrays of ``program.ops``:
 
@@ -73,6 +76,7 @@ class FusedProgram:
     starts: Starts | None
     start_bits: np.ndarray
     support: np.ndarray | None
+    phase: float = 0.0
 
     @property
     def takes_states(self) -> bool:
@@ -83,6 +87,18 @@ class FusedProgram:
     def starts_at_zero(self) -> bool:
         """Whether all rows start in ``|0...0>``."""
         return self.initial_state is None and not self.takes_states
+
+    @cached_property
+    def phase_of_gates(self) -> PhaseSum:
+        """The phase by which the gates of the program differ from the traceless runs and terms.
+
+        The gates are ``exp(i phase)`` times the traceless runs and terms, if no gate was left out.
+        """
+        assert self.program.phase is not None
+        factor = -0.5 * means_of_generators(self.term_care, self.term_value, self.term_sign)
+        means = PhaseSum.of(self.term_column, factor * self.term_coefficient, factor * self.term_offset)
+        phase = self.program.phase.left_out.plus(means)
+        return phase._replace(offset=phase.offset + self.phase)
 
     @property
     def num_runs(self) -> int:

@@ -42,7 +42,7 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
 
     Cost: O(gates), once per circuit and support; O(gates of the cone) if ``cone`` is given.
     """
-    ops, kept, seen = find_cone(program, support) if cone is None else cone
+    ops, kept, seen, phase = find_cone(program, support) if cone is None else cone
     if len(seen) > MAX_QUBITS:
         reason, cure = "the observables see", "observables, or gates, that connect fewer qubits"
         if support is None:  # imaginary derivatives, or a plan without observables
@@ -58,7 +58,7 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
     wires = bit_of[program.output_wires]
     builder = _LayerBuilder(program, ops if len(kept) == len(ops) else ops.take(kept), bit_of, len(seen))
     builder.add_ops()
-    return builder.finish(wires, support)
+    return builder.finish(wires, support, phase)
 
 
 def _snapped(column: int, offset: float) -> float:
@@ -224,8 +224,8 @@ class _LayerBuilder:
             "leaf_quaternion": np.array([*chain.from_iterable(quaternions)], dtype=np.float64).reshape(-1, 4),
         }
 
-    def finish(self, wires: np.ndarray, support: np.ndarray | None) -> FusedProgram:
-        """Return the fused program; ``wires`` and ``support`` become its fields of the same names."""
+    def finish(self, wires: np.ndarray, support: np.ndarray | None, phase: float) -> FusedProgram:
+        """Return the fused program; the arguments become its fields of the same names."""
         initial_state, starts = self._start()
         runs = sorted(self.runs)
         return FusedProgram(
@@ -242,6 +242,7 @@ class _LayerBuilder:
             starts=starts,
             start_bits=self.bit_of[: self.program.num_qubits],
             support=support,
+            phase=phase,
         )
 
     def _start(self) -> tuple[np.ndarray | None, Starts | None]:

@@ -145,7 +145,7 @@ class LightCones:
         cached_cones = _CONES.get(id(self))
         if cached_cones is not None:
             return cached_cones
-        program, ops = self._program, merge_ladders(self._program.ops)
+        program, ops = self._program, merge_ladders(self._program.ops).ops
         num_qubits = program.num_qubits
         touched = [3 << 2 * qubit for qubit in range(num_qubits)]
         turned = [2 << 2 * qubit for qubit in range(num_qubits)]

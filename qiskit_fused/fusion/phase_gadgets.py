@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left, insort
 from collections import defaultdict
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,20 @@ _REACH = 1000  # largest number of ops on its qubits over which a CX looks back 
 _REMOVED, _LEAF, _X_LEAF, _DIAGONAL, _CX = range(5)
 
 
-def merge_ladders(ops: Ops) -> Ops:
+class MergedOps(NamedTuple):
+    """Ops without the pairs of CX that undo each other.
+
+    Attributes:
+        ops: the other ops.
+        phase: 0 or pi, a global phase in radians: all ops together are ``exp(i phase)`` times the other ops. Three ops
+            count as a CX also if they are -1 times a CX.
+    """
+
+    ops: Ops
+    phase: float
+
+
+def merge_ladders(ops: Ops) -> MergedOps:
     """Return the ops without the pairs of CX that undo each other: only diagonals and commuting ops lie between them.
 
     Args:
@@ -38,20 +52,23 @@ def merge_ladders(ops: Ops) -> Ops:
     Cost: O(ops) in Python if there are CX gates, times the length of unbroken chains of CX and diagonals.
     """
     cx_places = _find_cx(ops)
-    if len({cx[1:] for cx in cx_places}) == len(cx_places):
-        return ops  # no two CX have the same control and target
+    if len({cx[1:3] for cx in cx_places}) == len(cx_places):
+        return MergedOps(ops, 0.0)  # no two CX have the same control and target
     walk = _Walk(ops)
     walk.add(cx_places)
-    return walk.finish() if walk.has_merged else ops
+    return MergedOps(walk.finish(), 0.0 if walk.sign > 0 else math.pi) if walk.has_merged else MergedOps(ops, 0.0)
 
 
-def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
-    """Return (first op, control, target) of each three consecutive ops that are a CX, from whatever gates they come."""
+def _find_cx(ops: Ops) -> list[tuple[int, int, int, int]]:
+    """Return (first op, control, target, sign) of each three consecutive ops that are a CX times a sign, 1 or -1.
+
+    The ops may come from any gates.
+    """
     is_term, is_constant = ops.kind == _TERM, ops.kind == _SU2
     candidates = np.flatnonzero(is_term[1:-1] & is_constant[:-2] & is_constant[2:]).tolist()
     if len(candidates) < 2:
         return []
-    cx_places: list[tuple[int, int, int]] = []
+    cx_places: list[tuple[int, int, int, int]] = []
     for row in candidates:
         target, care = ops.qubit.item(row), ops.care.item(row + 1)
         other = care ^ 1 << target
@@ -65,14 +82,16 @@ def _find_cx(ops: Ops) -> list[tuple[int, int, int]]:
             and not (cx_places and row < cx_places[-1][0] + OPS_OF_CX)
         ):
             before, after = (tuple(ops.quaternion[place].tolist()) for place in (row, row + 2))
-            if _is_cx(before, ops.offset.item(row + 1), after):
-                cx_places.append((row, other.bit_length() - 1, target))
+            if sign := _sign_of_cx(before, ops.offset.item(row + 1), after):
+                cx_places.append((row, other.bit_length() - 1, target, sign))
     return cx_places
 
 
 @lru_cache(maxsize=1024)
-def _is_cx(before: tuple[float, ...], offset: float, after: tuple[float, ...]) -> bool:
-    """Return whether three ops are a CX: a controlled phase by ``offset`` between two rotations of the target.
+def _sign_of_cx(before: tuple[float, ...], offset: float, after: tuple[float, ...]) -> int:
+    """Return 1 or -1 if three ops are this sign times a CX, and 0 if they are not.
+
+    The three ops are a controlled phase by ``offset`` between two rotations of the target.
 
     Args:
         before: quaternion of the rotation before the phase.
@@ -83,12 +102,13 @@ def _is_cx(before: tuple[float, ...], offset: float, after: tuple[float, ...]) -
     # The sine is compared, which is linear in the error of the angle. A cosine near -1 is quadratic in the error: the
     # tolerance _ROUNDING of the cosine would accept angles that are wrong by its square root.
     if abs(math.sin(offset / 2)) >= _ROUNDING or math.cos(offset / 2) >= 0:
-        return False
+        return 0
     if abs(c * d + a * b) >= _ROUNDING or abs(a * a - b * b - c * c + d * d) >= _ROUNDING:  # U^+ Z U = +-X
-        return False
+        return 0
     pairs = list(zip((a, -b, -c, -d), after))
-    sign = 1.0 if sum(left * right for left, right in pairs) >= 0 else -1.0  # q and -q are the same rotation
-    return b * d > a * c and max(abs(sign * left - right) for left, right in pairs) < _ROUNDING
+    sign = 1 if sum(left * right for left, right in pairs) >= 0 else -1  # q and -q are the same rotation, up to a sign
+    is_cx = b * d > a * c and max(abs(sign * left - right) for left, right in pairs) < _ROUNDING
+    return sign if is_cx else 0
 
 
 class _Walk:
@@ -99,9 +119,10 @@ class _Walk:
     Attributes:
         rows: for each item, the index of its first op.
         kinds: for each item, `_REMOVED`, `_LEAF`, `_X_LEAF`, `_DIAGONAL` or `_CX`.
-        masks: for each item, (care, value, sign) of a diagonal, (control, target, 0) of a CX, zeros otherwise.
+        masks: for each item, (care, value, sign) of a diagonal, (control, target, sign) of a CX, zeros otherwise.
         touching: for each qubit, the items that act on it, ascending.
         has_merged: whether some pair of CX was removed.
+        sign: the product of the signs of all CX that were removed.
     """
 
     def __init__(self, ops: Ops):
@@ -111,20 +132,21 @@ class _Walk:
         self.masks: list[tuple[int, int, int]] = []
         self.touching: defaultdict[int, list[int]] = defaultdict(list)
         self.has_merged = False
+        self.sign = 1
 
-    def add(self, cx_places: list[tuple[int, int, int]]) -> None:
+    def add(self, cx_places: list[tuple[int, int, int, int]]) -> None:
         """Add all ops; ``cx_places`` are the CX gates among them, from `_find_cx`."""
         ops = self.ops
         x_axis = (ops.kind == _RX) | ((ops.kind == _SU2) & (ops.quaternion[:, 2:] == 0).all(axis=1))
         kinds, qubits, is_x = ops.kind.tolist(), ops.qubit.tolist(), x_axis.tolist()
         care, value, sign = (part.tolist() for part in (ops.care, ops.value, ops.sign))
-        row, gates = 0, iter([*cx_places, (len(ops), -1, -1)])
-        begin, control, target = next(gates)
+        row, gates = 0, iter([*cx_places, (len(ops), -1, -1, 1)])
+        begin, *cx = next(gates)
         while row < len(ops):
             if row == begin:
-                self._add_cx(row, control, target)
+                self._add_cx(row, *cx)
                 row += OPS_OF_CX
-                begin, control, target = next(gates)
+                begin, *cx = next(gates)
                 continue
             if kinds[row] == _TERM:
                 self._append(row, _DIAGONAL, (care[row], value[row], sign[row]), care[row] | sign[row])
@@ -143,13 +165,14 @@ class _Walk:
             self.touching[(touched & -touched).bit_length() - 1].append(number)
             touched &= touched - 1
 
-    def _add_cx(self, row: int, control: int, target: int) -> None:
+    def _add_cx(self, row: int, control: int, target: int, sign_of_cx: int) -> None:
         between: list[int] = []
         partner = self._partner(control, target, between)
         if partner < 0:
-            self._append(row, _CX, (control, target, 0), 1 << control | 1 << target)
+            self._append(row, _CX, (control, target, sign_of_cx), 1 << control | 1 << target)
             return
         self.has_merged = True
+        self.sign *= sign_of_cx * self.masks[partner][2]
         self.kinds[partner] = _REMOVED
         self._leave(control, partner)
         self._leave(target, partner)

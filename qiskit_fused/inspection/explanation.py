@@ -156,7 +156,7 @@ def _fused(fused: FusedProgram, dtype: str) -> str:
     others = gates.total() - sum(number for _, number in gates.most_common(_MOST_NAMES))
     listed = ", ".join([*names, f"{others} others"] if others else names)
     text = f"{count_text(gates.total(), 'gate')} ({listed}) became {fused_text(fused)}. "
-    if undone := len(fused.program.ops) - len(merge_ladders(fused.program.ops)):
+    if undone := len(fused.program.ops) - len(merge_ladders(fused.program.ops).ops):
         text += f"{undone // OPS_OF_CX} CX undo each other around diagonals, which they make diagonals of more qubits. "
     if fused.num_runs:
         sizes = np.diff(fused.run_begin)
@@ -180,7 +180,7 @@ def _fused(fused: FusedProgram, dtype: str) -> str:
 
 def _left_out(fused: FusedProgram, dtype: str) -> str:
     program = fused.program
-    kept, count = len(fused.leaf_kind) + len(fused.term_phase), len(merge_ladders(program.ops))
+    kept, count = len(fused.leaf_kind) + len(fused.term_phase), len(merge_ladders(program.ops).ops)
     parts = []
     if kept < count:
         parts.append(

@@ -21,7 +21,8 @@ from qiskit_fused.lowering.emitter import NormalForm
 from qiskit_fused.lowering.gate_table import GATES, apply_gate, gate_matrix
 from qiskit_fused.lowering.unitaries import emit_unitary
 from qiskit_fused.program.amplitude_encoding import Encoding
-from qiskit_fused.program.program import Gate, Ops, Program
+from qiskit_fused.program.global_phase import PhaseSum
+from qiskit_fused.program.program import Angle, Gate, Ops, Program
 
 # A matrix on fewer qubits is decomposed. On 3 qubits, a first call takes 1.3 ms with a start state and 2 ms with ops
 # (two AVX-512 cores).
@@ -47,7 +48,7 @@ def start_from_gate(lowering: LoweringContext, matrix: np.ndarray) -> bool:
     dense = lowering.gates[-1]
     if len(dense.qubits) < MIN_DENSE_QUBITS or len(lowering.active) > MAX_CIRCUIT_QUBITS:
         return False
-    groups, begins = lowering.groups, [gates for gates, _ in lowering.begins] + [len(lowering.gates)]
+    groups, begins = lowering.groups, [gates for gates, _, _ in lowering.begins] + [len(lowering.gates)]
     for piece in lowering.pieces:
         groups.join(piece.qubits, piece.varies)
     groups.scan(lowering.gates, begins)
@@ -64,7 +65,7 @@ def start_from_gate(lowering: LoweringContext, matrix: np.ndarray) -> bool:
     lowering.pieces = [piece for piece in lowering.pieces if piece.qubits[0] not in group]
     lowering.pieces.append(Encoding.constant(group, vector / np.linalg.norm(vector)))
     groups.fold(group[0])
-    lowering.begins.append((len(lowering.gates), len(lowering.form)))  # further gates of this instruction stay gates
+    lowering.begins.append(lowering.place())  # further gates of this instruction stay gates
     for qubit in group:
         lowering.form.wire_of[qubit] = qubit  # the state includes the swaps of the group
     return True
@@ -126,32 +127,38 @@ def _apply(states: dict[int, _State], gate: Gate, matrix: np.ndarray) -> None:
 # Programs.
 
 
-def without_folded(lowering: LoweringContext) -> tuple[list[Gate], Ops, np.ndarray, tuple[tuple[Gate, ...], ...]]:
+def without_folded(
+    lowering: LoweringContext,
+) -> tuple[list[Gate], Ops, list[Angle], np.ndarray, tuple[tuple[Gate, ...], ...]]:
     """Return the parts of a program without its folded instructions, whose gates a start state replaces.
 
     Returns:
-        The other gates; the other ops; the array ``Program.instructions``, int64 (M + 1, 2), of the other instructions;
-        and the gates of each folded instruction.
+        The other gates; the other ops; the phases that these ops leave out; the array ``Program.instructions``, int64
+        (M + 1, 2), of the other instructions; and the gates of each folded instruction.
     """
-    instructions = np.array([*lowering.begins, (len(lowering.gates), len(lowering.form))], dtype=np.int64)
+    begins = np.array([*lowering.begins, lowering.place()], dtype=np.int64)
+    instructions, phases = begins[:, :2], lowering.form.phases
     ops, folded = lowering.form.finish(), sorted(lowering.groups.folded)
     if not folded:
-        return lowering.gates, ops, instructions, ()
+        return lowering.gates, ops, phases, instructions, ()
     stays = np.ones(len(instructions) - 1, dtype=bool)
     stays[folded] = False
     sizes = np.diff(instructions, axis=0)
     of_instructions = [lowering.gates[begin:end] for begin, end in zip(instructions[:-1, 0], instructions[1:, 0])]
     gates = [gate for number in np.flatnonzero(stays) for gate in of_instructions[number]]
     ops = ops.take(np.repeat(stays, sizes[:, 1]))
+    # All phases belong to instructions: the first instruction begins before the first phase.
+    phases = [phase for phase, is_kept in zip(phases, np.repeat(stays, np.diff(begins[:, 2]))) if is_kept]
     instructions = np.concatenate([np.zeros((1, 2), np.int64), np.cumsum(sizes[stays], axis=0)])
-    return gates, ops, instructions, tuple(tuple(of_instructions[number]) for number in folded)
+    return gates, ops, phases, instructions, tuple(tuple(of_instructions[number]) for number in folded)
 
 
 def with_prefix(program: Program) -> Program:
     """Return the program with the gates and ops of its prefix in the place of the start state."""
     if not program.prefix:
         return program
-    form = NormalForm(program.num_qubits)
+    form, phase = NormalForm(program.num_qubits), program.phase
+    assert phase is not None
     begins: list[tuple[int, int]] = []
     gates: list[Gate] = []
     decomposed: dict[bytes, CosineSine] = {}
@@ -175,6 +182,7 @@ def with_prefix(program: Program) -> Program:
         instructions=np.concatenate([np.array(begins, dtype=np.int64), moved]),
         pieces=(),
         prefix=(),
+        phase=replace(phase, left_out=phase.left_out.plus(PhaseSum.of_angles(form.phases))),
     )
 
 

@@ -7,6 +7,7 @@ further circuits and operations. The walk in `lower.py` is the subclass that imp
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +34,12 @@ class LoweringContext(ABC):
             circuit's qubit ``active[k]``.
         gates: the original gates, recorded while ``recording``.
         form: the emitter of the normal form.
-        begins: for each instruction, also inside definitions, the numbers of gates and ops before the instruction.
+        begins: for each instruction, also inside definitions, the numbers of gates, ops and phases of the normal form
+            before the instruction.
+        phases: the global phases of the circuit and of definitions, which no gate records.
+        phase_tapes: further global phases, which are not affine in the parameters.
+        phase_origins: for each of these, its expression as text, for errors.
+        unknown_phase: why a global phase cannot be translated, or "".
         groups: the groups of active qubits that the gates have joined.
         pieces: the start states of some active qubits; all other active qubits start in |0>.
         unitaries: the decompositions of matrices, by the bytes of the matrix.
@@ -58,7 +64,11 @@ class LoweringContext(ABC):
         self.unitaries: dict[bytes, Any] = {}
         self.gates: list[Gate] = []
         self.recording = True
-        self.begins: list[tuple[int, int]] = []
+        self.begins: list[tuple[int, int, int]] = []
+        self.phases: list[Angle] = []
+        self.phase_tapes: list[Tape] = []
+        self.phase_origins: list[str] = []
+        self.unknown_phase = ""
         self.pieces: list[Encoding] = []
         self.needs_zero: tuple[str, int, tuple[int, ...]] | None = None
         self.touched = 0
@@ -111,7 +121,10 @@ class LoweringContext(ABC):
         Raises:
             UnsupportedInstruction: for a gate on a measured qubit, or a gate that has no normal form under controls.
         """
-        if name == "id" or (name == "global_phase" and (not controls or angles[0] == Angle())):
+        if name == "id" or (name == "global_phase" and angles[0] == Angle()):
+            return
+        if name == "global_phase" and not controls:
+            self.phases.append(angles[0])
             return
         if name == "rv":
             angles = self._rotation_vector(angles)
@@ -128,6 +141,10 @@ class LoweringContext(ABC):
             GATES[name].lower(form, qubits, angles)
         except NotImplementedError as error:
             raise self.unsupported(name, f"cannot be lowered: {error}") from None
+
+    def place(self) -> tuple[int, int, int]:
+        """Return the numbers of gates, ops and phases of the normal form that were emitted so far."""
+        return len(self.gates), len(self.form), len(self.form.phases)
 
     def touch(self, qubits: Sequence[int]) -> None:
         """Mark active qubits as touched; raise an UnsupportedInstruction if one of them was measured."""
@@ -191,6 +208,30 @@ class LoweringContext(ABC):
         if angle is not None:
             return angle
         return self.angle_of(self.tape_of(value), value)
+
+    def add_phase(self, value: ParameterExpression | float) -> None:
+        """Add a global phase without controls. It gets no column, because only final states depend on it.
+
+        A phase that cannot be translated is no error here: expectation values do not depend on it.
+        """
+        if not isinstance(value, ParameterExpression):
+            if not math.isfinite(value):
+                self.unknown_phase = f"the global phase is {value}; it must be a finite number"
+            elif value:
+                self.phases.append(Angle(-1, 0.0, float(value)))
+            return
+        try:
+            tape = translate(value, self.columns, self.translated)
+        except (KeyError, NotImplementedError) as error:
+            self.unknown_phase = f"the global phase {shorten(value)} cannot be translated: {error}; bind it first"
+            return
+        _, terms, offset = tape[0] if len(tape) == 1 else ("", (), math.nan)
+        if is_finite_real(offset) and all(is_finite_real(factor) for _, factor in terms):
+            self.phases += [Angle(column, float(factor.real), 0.0) for column, factor in terms]
+            self.phases.append(Angle(-1, 0.0, float(offset.real)))
+        else:
+            self.phase_tapes.append(tape)
+            self.phase_origins.append(f"{shorten(value)} of the global phase")
 
     def tape_of(self, value: ParameterExpression) -> Tape:
         """Return the tape of an expression.

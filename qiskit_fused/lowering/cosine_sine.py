@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qiskit_fused.common.bits import walsh
-from qiskit_fused.lowering.emitter import FROM_Z, NormalForm, inverse
+from qiskit_fused.lowering.emitter import FROM_Z, NormalForm, constant, inverse
 from qiskit_fused.program.program import OpKind
 
 _NEGLIGIBLE = 1e-15  # radians; smaller weights are left out
@@ -144,7 +144,9 @@ def emit(form: NormalForm, qubits: Sequence[int], factors: CosineSine) -> None:
     offset[:, :size] = -2 * factors.diagonals
     offset[:-1, size + 1 : -1] = 2 * factors.rotations
     is_emitted = np.abs(offset) > 2 * _NEGLIGIBLE
-    is_emitted[-1, 0] &= form.has_controls
+    if not form.has_controls:
+        is_emitted[-1, 0] = False
+        form.phase(constant(float(factors.diagonals[-1, 0])))
     is_emitted[:, size] = is_emitted[:, -1] = is_emitted[:, size + 1 : -1].any(axis=1)
     number, column = np.nonzero(is_emitted)
     is_change, is_last = column % (size + 1) == size, column > size

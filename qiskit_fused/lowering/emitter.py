@@ -119,14 +119,18 @@ class NormalForm:
     `controlled` returns a view that emits into the same rows, with gates that act only where its controls match. `free`
     is the view without controls.
 
+    A phase without controls emits no op either: it is appended to ``phases``. The gates that were emitted are
+    ``exp(i sum of phases)`` times the ops.
+
     Args:
         num_qubits: number of active qubits.
     """
 
-    __slots__ = ("_arrays", "_care", "_value", "free", "rows", "wire_of")
+    __slots__ = ("_arrays", "_care", "_value", "free", "phases", "rows", "wire_of")
 
     def __init__(self, num_qubits: int) -> None:
         self.rows: list[tuple] = []
+        self.phases: list[Angle] = []
         self._arrays: list[tuple[int, int, Ops]] = []  # (rows before the ops, ops in arrays up to these, the ops)
         self.wire_of = list(range(num_qubits))
         self.free = self
@@ -140,6 +144,7 @@ class NormalForm:
         """Return a view under further controls. Bit ``j`` of ``ctrl_state`` is the state of ``controls[j]``."""
         view = NormalForm.__new__(NormalForm)
         view.rows, view._arrays, view.wire_of, view.free = self.rows, self._arrays, self.wire_of, self.free
+        view.phases = self.phases
         view._care, view._value = self._care, self._value
         for position, control in enumerate(controls):
             bit = 1 << self.wire_of[control]
@@ -178,11 +183,14 @@ class NormalForm:
             self._term(self._care | bit, self._value | bit, 0, scaled(angle, -2.0))
         else:
             self.rz(qubit, angle)
+            self.phases.append(scaled(angle, 0.5))
 
     def phase(self, angle: Angle) -> None:
-        """Emit the phase ``e^{i angle}``: one term on the controls, and nothing without controls."""
+        """Emit the phase ``e^{i angle}``: one term on the controls, and no op without controls."""
         if self._care:
             self._term(self._care, self._value, 0, scaled(angle, -2.0))
+        else:
+            self.phases.append(angle)
 
     def su2(self, qubit: int, quaternion: Quaternion, phase: float = 0.0) -> None:
         """Emit the constant ``e^{i phase} (a - i (b X + c Y + d Z))``."""
@@ -192,6 +200,10 @@ class NormalForm:
                 self.rows.append((_SU2, self.wire_of[qubit], -1, 0.0, 0.0, 0, 0, 0, quaternion))
             elif d:
                 self.rz(qubit, constant(2 * math.atan2(d, a)))
+            elif a < 0:
+                phase += math.pi
+            if phase:
+                self.phases.append(constant(phase))
             return
         to_axis, theta, rest = _around_axis(quaternion, phase)
         if theta is not None:
@@ -281,6 +293,7 @@ class NormalForm:
         masks = np.flatnonzero(np.abs(weights) > 1e-15)
         if len(masks) and masks[0] == 0 and not self._care:
             masks = masks[1:]
+            self.phases.append(scaled(angle, float(weights[0])))
         signs, factors = self.masks(qubits)[masks], -2 * weights[masks]
         if len(masks) >= _MANY:
             offset, coefficient = angle.offset * factors, angle.coefficient * factors

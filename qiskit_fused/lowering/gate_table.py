@@ -39,7 +39,7 @@ class GateRule:
     Attributes:
         matrix: angle values -> unitary (2**num_qubits, 2**num_qubits), with Qiskit's global phase.
         exact_generators: angle values -> Hermitian generators G_j, one per angle, global phase included.
-        lower: emits the normal form. It is exact under controls, and exact up to a global phase without controls.
+        lower: emits the normal form. It is exact together with the phases of the normal form.
     """
 
     name: str
@@ -219,6 +219,7 @@ def _lower_iswap(form: NormalForm, qubits: Sequence[int], angles: Sequence[Angle
     else:
         form.pauli_rotation([(qubits[0], "Z"), (qubits[1], "Z")], constant(math.pi / 2))
         form.swap(*qubits)
+        form.phase(constant(math.pi / 4))
 
 
 def _lower_dcx(form: NormalForm, qubits: Sequence[int], angles: Sequence[Angle]) -> None:

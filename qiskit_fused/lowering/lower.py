@@ -28,6 +28,7 @@ from qiskit_fused.lowering.constant_prefix import without_folded
 from qiskit_fused.lowering.context import LoweringContext
 from qiskit_fused.lowering.standard_gates import STANDARD, TABLE_CLASSES, stored_operation
 from qiskit_fused.program.expression_columns import CompiledExpressions
+from qiskit_fused.program.global_phase import GlobalPhase, PhaseSum
 from qiskit_fused.program.program import Program
 
 _MAX_PREPARED_QUBITS = 20  # in larger circuits a StatePreparation is synthesised instead of stored as a start state
@@ -87,7 +88,7 @@ class _Lowering(LoweringContext):
         self.walk(self.circuit, wires.tolist(), (), 0, top=True)
         output_wires = wires.copy()
         output_wires[self.active] = self.form.wire_of
-        gates, ops, instructions, prefix = without_folded(self)
+        gates, ops, left_out, instructions, prefix = without_folded(self)
         names = tuple(parameter.name for parameter in self.parameters)
         return Program(
             num_qubits=len(self.active),
@@ -103,6 +104,12 @@ class _Lowering(LoweringContext):
             pieces=tuple(self.pieces),
             prefix=prefix,
             needs_zero=self.needs_zero,
+            phase=GlobalPhase(
+                PhaseSum.of_angles(self.phases),
+                PhaseSum.of_angles(left_out),
+                CompiledExpressions(self.phase_tapes, self.phase_origins, names),
+                self.unknown_phase,
+            ),
         )
 
     # The walk.
@@ -114,10 +121,12 @@ class _Lowering(LoweringContext):
         where = dict(zip(circuit.qubits, qubits))
         if controls:
             self.gate("global_phase", (), (self.angle(circuit.global_phase),), controls, state)
+        else:
+            self.add_phase(circuit.global_phase)
         for index, instruction in enumerate(_instructions(circuit)):
             targets = tuple([where[qubit] for qubit in instruction.qubits])
             if self.recording:
-                self.begins.append((len(self.gates), len(self.form)))
+                self.begins.append(self.place())
             if top:
                 self.index, self.name, self.qubits = index, instruction.name, instruction.qubits
             if instruction.is_standard_gate():

@@ -147,8 +147,10 @@ def hamiltonian(lowering: LoweringContext, op: HamiltonianGate, qubits: Qubits, 
 def pauli_rotation(lowering: LoweringContext, pairs: Pairs, angle: Angle, controls: Qubits, state: int) -> None:
     """Lower exp(-i angle/2 P) for a Pauli string P, as one term. The recorded gates are the textbook CX ladder."""
     support = tuple(qubit for qubit, _ in pairs)
-    if support or controls:
-        lowering.touch(support + controls)
+    if not support and not controls:  # exp(-i angle/2) is a global phase
+        lowering.gate("global_phase", (), (scaled(angle, -0.5),))
+        return
+    lowering.touch(support + controls)
     if lowering.recording:
         turned = [(qubit, *_TO_Z[pauli]) for qubit, pauli in pairs if pauli != "Z"]
         ladder = [Gate("x", (target,), (), (control,), 1) for control, target in pairwise(support)]
@@ -156,7 +158,7 @@ def pauli_rotation(lowering: LoweringContext, pairs: Pairs, angle: Angle, contro
         lowering.gates += ladder
         if support:
             lowering.gates.append(Gate("rz", support[-1:], (angle,), controls, state))
-        elif controls:
+        else:
             lowering.gates.append(Gate("global_phase", (), (scaled(angle, -0.5),), controls, state))
         lowering.gates += ladder[::-1]
         lowering.gates += [Gate(name, (qubit,)) for qubit, _, name in turned]

@@ -10,7 +10,7 @@ Conventions (used everywhere):
 * an *angle* is a number in radians, ``coefficient * columns[column] + offset``; ``column == -1`` is a constant;
 * *columns* are the Qiskit parameters of the circuit, in ``circuit.parameters`` order, followed by the values of all
   expressions that are not affine in a single parameter (see `Expressions`);
-* global phases are dropped.
+* gates and ops leave out global phases, which `Program.phase` records.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.common.text import count_text
 from qiskit_fused.program.amplitude_encoding import Encoding, Starts
+from qiskit_fused.program.global_phase import GlobalPhase
 
 MAX_QUBITS = 64
 """Largest number of qubits whose masks are 64-bit words. The masks of wider programs are Python integers."""
@@ -159,6 +160,7 @@ class Program:
         any_start: whether each row brings a start state of all circuit qubits (see `from_any_state`).
         parameter_names: the names of the P parameters, for pictures.
         needs_zero: name, index and circuit qubits of the first instruction that needs its qubits in |0>, else None.
+        phase: the global phases that the gates and the ops leave out; None if nobody asks for final states.
     """
 
     num_qubits: int
@@ -175,6 +177,7 @@ class Program:
     any_start: bool = False
     needs_zero: tuple[str, int, tuple[int, ...]] | None = None
     parameter_names: tuple[str, ...] = ()
+    phase: GlobalPhase | None = None
 
     def __repr__(self) -> str:
         num_gates = self.count_gates().total()

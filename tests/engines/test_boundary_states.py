@@ -43,13 +43,12 @@ def random_states(num_rows, num_qubits):
     return states / np.linalg.norm(states, axis=1, keepdims=True)
 
 
-def assert_equal_up_to_phase(states, expected, dtype):
-    overlaps = np.einsum("bi,bi->b", expected.conj(), states)
-    np.testing.assert_allclose(states, expected * (overlaps / np.abs(overlaps))[:, None], atol=TOLERANCE[dtype])
+def random_cotangents(num_rows, num_qubits):
+    return np.random.default_rng(8).normal(size=(num_rows, 1 << num_qubits, 2)) @ [1, 1j]
 
 
 @every_size
-def test_final_states_are_those_of_qiskits_statevector(make_engine, num_qubits, dtype):
+def test_final_states_are_those_of_qiskits_statevector_but_for_the_phase_of_the_program(make_engine, num_qubits, dtype):
     plan, operators, columns = question(num_qubits)
     actual = ask(make_engine(2), plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(final=True))
     circuit = circuit_of(num_qubits)
@@ -57,7 +56,9 @@ def test_final_states_are_those_of_qiskits_statevector(make_engine, num_qubits, 
     order = np.zeros(1, np.int64)
     for bit in np.argsort(plan.wires):  # the circuit qubit of bit 0, of bit 1, ...
         order = np.concatenate([order, order | 1 << bit])
-    assert_equal_up_to_phase(actual.final_states, expected[:, order], dtype)
+    phases = plan.phase_of_gates.plus(plan.program.phase.of_circuit).at(columns)
+    found = np.exp(1j * phases)[:, None] * actual.final_states
+    np.testing.assert_allclose(found, expected[:, order], rtol=0, atol=TOLERANCE[dtype])
     assert actual.values.shape == (0,)
 
 
@@ -108,6 +109,42 @@ def test_cotangents_of_final_states_give_the_gradients_of_what_they_come_from(
     np.testing.assert_allclose(actual.gradients, expected.gradients, rtol=0, atol=scale * TOLERANCE[dtype])
     if from_states:
         np.testing.assert_allclose(actual.state_gradients, expected.state_gradients, atol=4 * TOLERANCE[dtype])
+
+
+@every_size
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("from_states", [False, True], ids=["zero", "states"])
+def test_cotangents_that_depend_on_the_global_phase_give_the_gradients_of_the_reference(
+    make_engine, num_qubits, method, from_states, dtype
+):
+    plan, operators, columns = question(num_qubits, any_start=from_states)
+    initial = random_states(3, num_qubits) if from_states else None
+    ends = Ends(initial, from_states, True, random_cotangents(3, num_qubits))
+    actual, expected = (
+        ask(engine, plan, operators, columns, NO_PAIRS, gradient=True, ends=ends, dtype=number_format, method=kept)
+        for engine, number_format, kept in ((make_engine(2), dtype, method), (ReferenceEngine(), "complex128", REVERSE))
+    )
+    np.testing.assert_allclose(actual.final_states, expected.final_states, rtol=0, atol=TOLERANCE[dtype])
+    for found, wanted in ((actual.gradients, expected.gradients), (actual.state_gradients, expected.state_gradients)):
+        if wanted is not None:
+            scale = 4 * max(1.0, np.abs(wanted).max(initial=0))
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=scale * TOLERANCE[dtype])
+
+
+def test_gradients_of_cotangents_are_finite_differences_of_the_final_states():
+    plan, operators, columns = question(4)
+    cotangents, step = random_cotangents(3, 4), 1e-6
+
+    def states(columns):
+        return ask(ReferenceEngine(), plan, operators, columns, NO_PAIRS, ends=Ends(final=True)).final_states
+
+    ends = Ends(final_cotangents=cotangents)
+    found = ask(ReferenceEngine(), plan, operators, columns, NO_PAIRS, gradient=True, ends=ends).gradients
+    for column in range(columns.shape[1]):
+        moved = np.zeros_like(columns)
+        moved[:, column] = step
+        change = (states(columns + moved) - states(columns - moved)) / (2 * step)
+        np.testing.assert_allclose(found[:, column], (cotangents.conj() * change).sum(axis=1).real, atol=1e-8)
 
 
 def test_the_reference_engine_takes_and_gives_states_at_the_end():

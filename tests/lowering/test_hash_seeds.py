@@ -62,6 +62,7 @@ def zoo():
     inner.rz((P * Q).sin() + (P - P), 0)
     angles.append(inner.to_gate().control(1), [2, 0, 1])
     angles.ry((V[0] * V[1] + V[2]).assign(V[0], 0.0), 1)
+    angles.global_phase = P * Q + selected(4)
 
     encoding = raw_feature_vector(4)
     x = list(encoding.parameters)
@@ -84,7 +85,8 @@ def fingerprint(circuit):
                 add(item)
         elif is_dataclass(part):
             for field in fields(part):
-                add(getattr(part, field.name))
+                if field.name != "expressions":
+                    add(getattr(part, field.name))
         else:
             digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
 
@@ -93,6 +95,7 @@ def fingerprint(circuit):
             add(getattr(program, field.name))
     values = np.random.default_rng(0).uniform(0.2, 1.0, (3, program.num_parameters))
     add(program.columns(values))
+    add(program.phase.expressions.evaluate(values))
     add(program.expressions.pull_back(values, np.ones((3, 2, program.num_columns))))
     add([parameter.name for parameter in circuit.parameters])
     plan = fuse_program(program, None)

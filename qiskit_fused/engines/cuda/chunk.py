@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.engines.checkpointing import BACK, FORWARD
 from qiskit_fused.engines.cuda.formats import real_type
 from qiskit_fused.engines.cuda.launch import sweep_shape
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
 from qiskit_fused.engines.cuda.observation import ChunkPairs, observe
+from qiskit_fused.engines.cuda.row_factors import factors_of_rows
 from qiskit_fused.engines.cuda.setting import Bound, Setting
 from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkResult, distinct_rows, take_rows
 
@@ -78,8 +80,9 @@ class Chunk:
         turn = next((k for k, action in enumerate(actions) if action[0] == BACK), len(actions))
         states = self._sweep_forward(actions[:turn], cached_states, bound)
         psi = states[actions[turn][2] if turn < len(actions) else 0]
-        final_states = self.setting.runtime.to_host(psi) if self.request.boundary.final else None
-        values, lam = self._observe(psi)
+        factors = self._factors(bound)
+        final_states = factors * self.setting.runtime.to_host(psi) if self.request.boundary.final else None
+        values, lam = self._observe(psi, factors)
         if lam is None or not len(lam):
             self.initial = None
             return ChunkResult(self.rows, self.pairs, values, final_states=final_states, device_final_states=psi)
@@ -160,6 +163,14 @@ class Chunk:
             self.setting.launch("bind.cu", "bind_tables", shared + num_rows * varying, _BLOCK, args)
         return Bound(run_angles, rotations, tables)
 
+    def _factors(self, bound: Bound) -> np.ndarray | None:
+        """Return the factors, complex128 (rows, 1), of states at the end (see `row_factors`); None without them."""
+        boundary, setting = self.request.boundary, self.setting
+        if not boundary.final and boundary.final_cotangents is None:
+            return None
+        columns, run_angles = to_numpy(self._of_rows(self.request.columns)), setting.runtime.to_host(bound.run_angles)
+        return factors_of_rows(setting.plan.phase_of_terms, setting.slots.host, columns, run_angles)[:, None]
+
     def _initial_states(self) -> Any:
         """Return a copy of the initial states of the rows, (rows, 2^N) on the device; None if the request has none."""
         initial = self.request.boundary.initial
@@ -167,26 +178,26 @@ class Chunk:
             return None
         return self._upload_states(initial[:1] if len(initial) == 1 else self._of_rows(initial))
 
-    def _upload_states(self, source: Any, scale: float = 1.0) -> Any:
-        """Return a copy of states, (rows, 2^N) on the device, padded with zeros and multiplied by a number.
+    def _upload_states(self, source: Any, scale: np.ndarray | None = None) -> Any:
+        """Return a copy of states, (rows, 2^N) on the device, padded with zeros and multiplied by numbers.
 
         Args:
             source: states (rows, 2^n), or one state (1, 2^n) for all rows, on the host or on the device.
-            scale: the number.
+            scale: complex128 (rows, 1), the number of each row; None multiplies by 1.
         """
         xp, dtype, (count, size) = self.xp, self.request.dtype, source.shape
         if not self.request.is_on_device:
             unused = self.state_size - size
             source = np.pad(source, ((0, 0), (0, unused))) if unused else source
             # `array` copies, even on an emulated device, whose memory is the memory of the host.
-            source = xp.array(source if scale == 1 else scale * source, dtype=dtype)
+            source = xp.array(source if scale is None else scale * source, dtype=dtype)
             if count == len(self.rows):
                 return source
             size = self.state_size
         states = xp.zeros((len(self.rows), self.state_size), dtype=dtype)
         states[:, :size] = source
-        if self.request.is_on_device and scale != 1:
-            states *= scale
+        if self.request.is_on_device and scale is not None:
+            states *= xp.asarray(scale.astype(dtype))
         return states
 
     def _start(self, states: Any) -> Any:
@@ -222,17 +233,19 @@ class Chunk:
         grid, threads, shared = sweep_shape(passes, self.request.dtype, num_rows, adjoint=False)
         self.setting.launch("sweeps.cu", "forward_sweep", grid, threads, args, shared)
 
-    def _observe(self, psi: Any) -> tuple[Any, Any]:
+    def _observe(self, psi: Any, factors: np.ndarray | None) -> tuple[Any, Any]:
         """Return the values of the pairs, and with gradients the adjoint states (units, 2^N), else None.
 
         Args:
             psi: (rows, 2^N), the final states.
+            factors: complex128 (rows, 1), see `factors_of_rows`; None without states at the end.
         """
         xp, request = self.xp, self.request
         if request.boundary.final_cotangents is not None:
             # An adjoint state lam = O psi stands for the derivative 2 Re <lam|d psi>. A cotangent G of the final state
             # stands for Re <G|d psi>, so its adjoint state is G / 2.
-            lam = self._upload_states(self._of_rows(request.boundary.final_cotangents), 0.5)
+            assert factors is not None
+            lam = self._upload_states(self._of_rows(request.boundary.final_cotangents), 0.5 * factors.conj())
             return xp.empty(0, dtype=np.float64), lam
         if not len(self.row_of_pair):  # the rows of this chunk have no pairs; the request asks for their final states
             return xp.empty(0, dtype=np.float64), None

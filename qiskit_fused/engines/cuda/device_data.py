@@ -13,6 +13,7 @@ from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.formats import REAL_FORMAT
 from qiskit_fused.engines.cuda.outcome_lists import make_lists
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
+from qiskit_fused.engines.cuda.row_factors import phase_of_terms
 from qiskit_fused.engines.cuda.value_layout import Slots, leaf_records, place_slots
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import TermMasks
@@ -43,6 +44,7 @@ class DevicePlan:
         num_leaf_outputs: number of gradients of all leaves.
         combination: column_begin, index and weight of `combine` in kernels/cuda/gradients.cu, on the device.
         initial_state: the state that all rows start in, on the device; None for |0...0>.
+        phase_of_terms: the global phase of terms that the kernels leave out.
     """
 
     def __init__(self, xp: Any, plan: FusedProgram, tile_qubits: int, register_qubits: int, dtype: str):
@@ -58,6 +60,7 @@ class DevicePlan:
         if plan.initial_state is not None:
             initial_state = plan.initial_state.real if is_real else plan.initial_state
             self.initial_state = upload(xp, initial_state.astype(dtype))
+        self.phase_of_terms = phase_of_terms(plan)
         self._xp = xp
         self._slots: BoundedCache[DeviceSlots] = BoundedCache(_MAX_SLOT_BYTES)
 
