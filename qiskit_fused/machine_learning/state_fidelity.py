@@ -199,7 +199,7 @@ class _Group(NamedTuple):
             request = Request(np.concatenate(self.values, axis=1), all_pairs(len(self.rows), 1), dtype=options.dtype)
             return evaluate(options, self.local, operators, request, watch=watch).values.clip(0, 1)
         only_active = self.compiled[0] is self.compiled[1]
-        first, second = (FinalStates(compiled, options, only_active) for compiled in self.compiled)
+        first, second = (FinalStates(compiled, options, only_active, False) for compiled in self.compiled)
         return pair_fidelities(first, second, self.values, watch)
 
 
