@@ -29,7 +29,7 @@ from qiskit_fused.execution.overlaps import (
     overlaps_of,
     squared,
 )
-from qiskit_fused.execution.row_cuts import cut_evenly
+from qiskit_fused.execution.row_cuts import JoinedArrays, cut_evenly
 from qiskit_fused.execution.statevectors import FinalStates
 from qiskit_fused.options import FusedOptions
 
@@ -42,10 +42,11 @@ class _Side:
     Args:
         rows: the final states as a function of parameter values.
         values: parameter values (N, P).
+        block: number of states that are simulated at a time.
     """
 
-    def __init__(self, rows: FinalStates, values: np.ndarray):
-        self._rows, self.values = rows, values
+    def __init__(self, rows: FinalStates, values: np.ndarray, block: int):
+        self._rows, self.values, self._block = rows, values, block
         self._kept: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -55,9 +56,14 @@ class _Side:
         """Return the states of some rows, kept or simulated."""
         if self._kept is not None:
             return self._kept[part]
-        watch = meter.begin((part.stop - part.start) * num_gates(self._rows))
-        with shifted(part.start):
-            return self._rows.states(self.values[part], watch)
+        count, states = part.stop - part.start, JoinedArrays()
+        for block in cut_evenly(count, self._block):
+            rows = _moved(block, part.start)
+            watch = meter.begin((rows.stop - rows.start) * num_gates(self._rows))
+            with shifted(rows.start):
+                states.put("states", self._rows.states(self.values[rows], watch), block, count)
+        found: np.ndarray = states["states"]
+        return found
 
     def keep(self, meter: Meter) -> None:
         """Simulate all rows, and keep their states."""
@@ -86,8 +92,10 @@ class FidelityMatrix:
         self._size = 1 << rows.num_qubits
         num_right = len(left) if right is None else len(right)
         self._sizes = choose_sizes(rows, len(left), num_right, self._is_symmetric, gradient)
-        self._left = _Side(rows, left)
-        self._right = self._left if right is None else _Side(rows, right)
+        # All states together are simulated by one call, which spreads them over the workers of an executor.
+        block = max(len(left), num_right) if self._sizes.together else self._sizes.block
+        self._left = _Side(rows, left, block)
+        self._right = self._left if right is None else _Side(rows, right, block)
         self._overlaps: np.ndarray | None = None
         self._portions = [] if gradient else cut_for_workers(rows, self._sizes, num_right, len(left))
 
