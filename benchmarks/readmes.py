@@ -15,6 +15,7 @@ from pathlib import Path
 
 import deep.report
 import gpu.report
+import kernels.report
 import main.report
 import sampling.report
 import scan.report
@@ -31,6 +32,7 @@ REPORTS: dict[str, Report] = {
     "deep": deep.report.REPORT,
     "training": training.report.REPORT,
     "sampling": sampling.report.REPORT,
+    "kernels": kernels.report.REPORT,
     "gpu": gpu.report.REPORT,
 }
 

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cases of the benchmark of kernels: feature maps, samples, who computes their matrices, and the project's goals.
+
+A feature map is a list of steps, which every contender builds in its own form. The angle of a step is a function of a
+sample x (D,) and of the weights w (W,), which all samples share:
+
+* ``("h", q)``: a Hadamard gate
+* ``("rz", q, "x", i)``: RZ with the angle 2 x_i; ``("rz", q, "w", i)`` and ``("ry", q, "w", i)``: with the angle w_i
+* ``("rzz", q, r, i, j)``: RZZ with the angle 2 (pi - x_i) (pi - x_j)
+* ``("cx", q, r)``: CX with the control q
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from math import pi
+from typing import Any
+
+import numpy as np
+
+from common.contender import Contender
+from kernels.contenders import (
+    FidelityKernel,
+    FusedAlignment,
+    FusedKernel,
+    StatevectorKernel,
+    TensorCircuitAlignment,
+    TensorCircuitKernel,
+)
+
+Step = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class KernelWorkload:
+    """A feature map and its samples.
+
+    Attributes:
+        name: The name in the tables.
+        num_qubits: The number of qubits.
+        steps: The steps of the feature map; None for the circuit of qml#547, which only Qiskit's form has.
+        num_inputs: D, the number of features.
+        num_weights: W, the number of training parameters.
+        batch: N, the number of samples.
+    """
+
+    name: str
+    num_qubits: int
+    steps: tuple[Step, ...] | None
+    num_inputs: int
+    num_weights: int
+    batch: int
+
+    def gates(self) -> Iterator[Step]:
+        """Yield the steps."""
+        yield from self.steps or ()
+
+    def parameters(self, seed: int) -> np.ndarray:
+        """Return samples in [0, 1) and weights in [-pi, pi), shape (N, D + W); the weights are the same in all rows."""
+        rng = np.random.default_rng([seed, self.num_qubits])
+        values = np.empty((self.batch, self.num_inputs + self.num_weights))
+        values[:, self.num_inputs :] = rng.uniform(-pi, pi, self.num_weights)
+        values[:, : self.num_inputs] = rng.random((self.batch, self.num_inputs))
+        return values
+
+    def labels(self) -> np.ndarray:
+        """Return a class for each sample, shape (N,): 0 and 1 in turns."""
+        return np.arange(self.batch) % 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload, the contenders that run it, and the goals that the project sets.
+
+    Attributes:
+        workload: The feature map and its samples.
+        ours: Our contender.
+        peers: The contenders of other libraries, by name.
+        goals: Triples: the name of a peer, our goal as a multiple of its speed, and our precision.
+    """
+
+    workload: KernelWorkload
+    ours: type[Contender]
+    peers: dict[str, type[Contender]]
+    goals: tuple[tuple[str, float, str], ...]
+
+    @property
+    def name(self) -> str:
+        """The name in the tables."""
+        return self.workload.name
+
+
+def zz_steps(num_qubits: int, reps: int, full: bool = True) -> tuple[Step, ...]:
+    """Return the steps of `zz_feature_map`, up to global phases."""
+    n = num_qubits
+    pairs = list(combinations(range(n), 2)) if full else [(q, q + 1) for q in range(n - 1)]
+    layer: list[Step] = [("h", q) for q in range(n)]
+    layer += [("rz", q, "x", q) for q in range(n)]
+    layer += [("rzz", q, r, q, r) for q, r in pairs]
+    return tuple(layer * reps)
+
+
+def public_script(num_features: int, batch: int) -> Case:
+    """K1: the script of qml#547, with Pauli strings of X and YZ."""
+    workload = KernelWorkload("K1", num_features, None, num_features, 0, batch)
+    peers: dict[str, type[Contender]] = {"fidelity": FidelityKernel, "statevector": StatevectorKernel}
+    goals = (("fidelity", 1000, "complex128"), ("statevector", 20, "complex128"))
+    return Case(workload, FusedKernel, peers, goals)
+
+
+def matrix(num_qubits: int, batch: int) -> Case:
+    """K2: the symmetric matrix of `zz_feature_map`."""
+    workload = KernelWorkload("K2", num_qubits, zz_steps(num_qubits, 2), num_qubits, 0, batch)
+    peers: dict[str, type[Contender]] = {"statevector": StatevectorKernel, "tensorcircuit": TensorCircuitKernel}
+    return Case(workload, FusedKernel, peers, (("statevector", 50, "complex128"), ("tensorcircuit", 3, "complex64")))
+
+
+def alignment(num_qubits: int, batch: int) -> Case:
+    """K3: kernel alignment and its gradient; two weights on each qubit between two feature maps."""
+    n = num_qubits
+    middle: list[Step] = [(name, q, "w", 2 * q + k) for q in range(n) for k, name in enumerate(("ry", "rz"))]
+    middle += [("cx", q, q + 1) for q in range(n - 1)]
+    steps = (*zz_steps(n, 1, full=False), *middle, *zz_steps(n, 1, full=False))
+    workload = KernelWorkload("K3", n, steps, n, 2 * n, batch)
+    return Case(
+        workload, FusedAlignment, {"tensorcircuit": TensorCircuitAlignment}, (("tensorcircuit", 10, "complex64"),)
+    )
+
+
+FULL = (public_script(5, 100), matrix(10, 1000), alignment(12, 200))
+QUICK = (public_script(3, 6), matrix(3, 8), alignment(3, 6))
+PEERS = tuple(dict.fromkeys(name for case in FULL for name in case.peers))
