@@ -18,21 +18,15 @@ from qiskit_fused.common.cancellation import Cancellation
 from qiskit_fused.common.row_errors import shifted
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Watch
-from qiskit_fused.execution.blas_threads import limited_products
 from qiskit_fused.execution.executor import options_of_workers, run_portions
 from qiskit_fused.execution.fidelity_sizes import Meter, choose_sizes, cut_for_workers, num_gates
-from qiskit_fused.execution.overlaps import (
-    cotangents_of_states,
-    cut_lower_tiles,
-    cut_tiles,
-    mirror,
-    overlaps_of,
-    squared,
-)
+from qiskit_fused.execution.overlaps import Tile, Tiling, cotangents_of_states, mirror, overlaps_of, squared
+from qiskit_fused.execution.product_threads import for_each_tile
 from qiskit_fused.execution.row_cuts import JoinedArrays, cut_evenly
 from qiskit_fused.execution.statevectors import FinalStates
 from qiskit_fused.options import FusedOptions
 
+_PRODUCTS_OF_ONE_THREAD = 1 << 22  # up to this number of complex multiplications, 1 ms, threads do not save time
 _GRADIENT_SWEEPS = 3  # a gradient of a state takes a forward sweep and two backward sweeps
 
 
@@ -89,7 +83,6 @@ class FidelityMatrix:
 
     def __init__(self, rows: FinalStates, left: np.ndarray, right: np.ndarray | None = None, gradient: bool = False):
         self._rows, self._is_symmetric = rows, right is None
-        self._size = 1 << rows.num_qubits
         num_right = len(left) if right is None else len(right)
         self._sizes = choose_sizes(rows, len(left), num_right, self._is_symmetric, gradient)
         # All states together are simulated by one call, which spreads them over the workers of an executor.
@@ -128,8 +121,7 @@ class FidelityMatrix:
         if self._portions:
             self._fill_on_workers(matrix, watch)
         else:
-            with limited_products(self._rows.options.num_threads):
-                self._fill_here(matrix, Meter(watch, self.work))
+            self._fill_here(matrix, Meter(watch, self.work))
 
     def _fill_here(self, matrix: np.ndarray, meter: Meter) -> None:
         """Compute the matrix in this process."""
@@ -152,21 +144,35 @@ class FidelityMatrix:
 
     def _fill_square(self, matrix: np.ndarray, begin: int, states: np.ndarray, meter: Meter) -> None:
         """Compute the square of a symmetric matrix that begins at the row and column ``begin``."""
-        for tile in cut_lower_tiles(len(states), self._size, states.itemsize):
+
+        def compute(tile: Tile) -> int:
             overlaps = overlaps_of(states[tile.rows], states[tile.columns])
             if tile.rows == tile.columns:
                 mirror(overlaps)
             self._put(matrix, _moved(tile.rows, begin), _moved(tile.columns, begin), overlaps)
-            meter.add(overlaps.size)
+            return overlaps.size
+
+        tiling = self._tiling(len(states) ** 2)
+        for_each_tile(compute, tiling.lower_tiles(len(states)), tiling.num_threads, meter.add)
 
     def _fill_rectangle(
         self, matrix: np.ndarray, begin: tuple[int, int], left: np.ndarray, right: np.ndarray, meter: Meter
     ) -> None:
         """Compute the rectangle that begins at a row and a column, and its mirror image if the matrix is symmetric."""
-        for tile in cut_tiles(len(left), len(right), self._size, right.itemsize):
+
+        def compute(tile: Tile) -> int:
             overlaps = overlaps_of(left[tile.rows], right[tile.columns])
             self._put(matrix, _moved(tile.rows, begin[0]), _moved(tile.columns, begin[1]), overlaps)
-            meter.add(overlaps.size)
+            return overlaps.size
+
+        tiling = self._tiling(len(left) * len(right))
+        for_each_tile(compute, tiling.tiles(len(left), len(right)), tiling.num_threads, meter.add)
+
+    def _tiling(self, num_overlaps: int) -> Tiling:
+        """Return how overlaps are cut into tiles. Few overlaps are computed by this thread alone."""
+        size, options = 1 << self._rows.num_qubits, self._rows.options
+        num_threads = options.resolve_num_threads() if num_overlaps * size > _PRODUCTS_OF_ONE_THREAD else 1
+        return Tiling(size, np.dtype(options.dtype).itemsize, num_threads)
 
     def _put(self, matrix: np.ndarray, rows: slice, columns: slice, overlaps: np.ndarray) -> None:
         """Put the squares of overlaps into the matrix, and keep the overlaps for gradients."""
@@ -214,12 +220,11 @@ class FidelityMatrix:
         """
         meter = Meter(watch, self.work_of_gradients(of_right))
         left, right, overlaps = self._left, self._right, self._overlaps
-        with limited_products(self._rows.options.num_threads):
-            of_left = self._gradients_of(left, right, weights, overlaps, meter)
-            if not of_right:
-                return of_left, None
-            transposed = None if overlaps is None else overlaps.conj().T
-            return of_left, self._gradients_of(right, left, weights.T, transposed, meter)
+        of_left = self._gradients_of(left, right, weights, overlaps, meter)
+        if not of_right:
+            return of_left, None
+        transposed = None if overlaps is None else overlaps.conj().T
+        return of_left, self._gradients_of(right, left, weights.T, transposed, meter)
 
     def _gradients_of(
         self, side: _Side, others: _Side, weights: np.ndarray, kept_overlaps: np.ndarray | None, meter: Meter
@@ -228,21 +233,40 @@ class FidelityMatrix:
         sizes, gradients = self._sizes, np.empty(side.values.shape)
         for rows in cut_evenly(len(side), sizes.block if sizes.together else sizes.kept):
             states = None if kept_overlaps is not None else side.states(rows, meter)
-            cotangents = np.zeros((rows.stop - rows.start, self._size), self._rows.options.dtype)
+            cotangents = np.zeros((rows.stop - rows.start, 1 << self._rows.num_qubits), self._rows.options.dtype)
             for columns in cut_evenly(len(others), len(others) if sizes.together else sizes.block):
-                other_states = others.states(columns, meter)
-                for tile in cut_tiles(len(cotangents), len(other_states), self._size, other_states.itemsize):
-                    right = other_states[tile.columns]
-                    place = _moved(tile.rows, rows.start), _moved(tile.columns, columns.start)
-                    if kept_overlaps is not None:
-                        overlaps = kept_overlaps[place]
-                    else:
-                        assert states is not None
-                        overlaps = overlaps_of(states[tile.rows], right)
-                    cotangents[tile.rows] += cotangents_of_states(weights[place], overlaps, right)
-                    meter.add(overlaps.size)
+                place = rows, columns
+                kept = None if kept_overlaps is None else kept_overlaps[place]
+                self._add_cotangents(cotangents, weights[place], kept, states, others.states(columns, meter), meter)
             gradients[rows] = side.gradients(rows, cotangents, meter)
         return gradients
+
+    def _add_cotangents(
+        self,
+        cotangents: np.ndarray,
+        weights: np.ndarray,
+        kept_overlaps: np.ndarray | None,
+        left: np.ndarray | None,
+        right: np.ndarray,
+        meter: Meter,
+    ) -> None:
+        """Add the cotangents of left states behind the fidelities with some right states, see `cotangents_of_states`.
+
+        The overlaps are ``kept_overlaps``, or the overlaps of ``left`` and ``right``.
+        """
+        tiling = self._tiling(2 * weights.size)
+
+        def compute(strip: slice) -> int:
+            for columns in tiling.columns(strip, len(right)):
+                if kept_overlaps is not None:
+                    overlaps = kept_overlaps[strip, columns]
+                else:
+                    assert left is not None
+                    overlaps = overlaps_of(left[strip], right[columns])
+                cotangents[strip] += cotangents_of_states(weights[strip, columns], overlaps, right[columns])
+            return int(weights[strip].size)
+
+        for_each_tile(compute, tiling.strips(*weights.shape), tiling.num_threads, meter.add)
 
 
 def _moved(part: slice, begin: int) -> slice:

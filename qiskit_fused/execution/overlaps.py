@@ -9,7 +9,6 @@ a call can be cancelled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +16,9 @@ import numpy as np
 from qiskit_fused.execution.row_cuts import cut_evenly
 
 _TILE_BYTES = 4 << 20  # most bytes of the overlaps of a tile
-_TILE_PRODUCTS = 1 << 31  # most complex multiplications of a tile; two cores do some 5e9 of them in a second
+_TILE_PRODUCTS = 1 << 31  # most complex multiplications of a tile; a core does some 3e9 to 6e9 of them in a second
 _LEAST_TILE_ROWS = 64  # with fewer rows, a matrix product would spend its time on copying the states
+_STRIPS_PER_THREAD = 4  # with fewer strips for each thread, some threads would end long before the others
 _LEAST_STRIPS = 8  # a symmetric matrix is cut into this number of strips, so that 7/16 of the products are left out
 
 
@@ -29,42 +29,51 @@ class Tile(NamedTuple):
     columns: slice
 
 
-def cut_tiles(num_rows: int, num_columns: int, size: int, itemsize: int) -> Iterator[Tile]:
-    """Yield the tiles of a matrix, one strip of rows after the other.
+class Tiling(NamedTuple):
+    """How matrices of the overlaps of states are cut into tiles.
 
-    Args:
-        num_rows: N.
-        num_columns: M.
+    Attributes:
         size: D, the number of amplitudes of a state.
         itemsize: bytes of an overlap.
+        num_threads: number of threads that compute tiles side by side.
     """
-    height = _height(num_columns, size, itemsize)
-    for rows in cut_evenly(num_rows, height):
-        for columns in cut_evenly(num_columns, _width(height, size)):
-            yield Tile(rows, columns)
 
+    size: int
+    itemsize: int
+    num_threads: int = 1
 
-def cut_lower_tiles(num_rows: int, size: int, itemsize: int) -> Iterator[Tile]:
-    """Yield tiles that cover the diagonal of a square matrix and all elements below it.
+    def tiles(self, num_rows: int, num_columns: int) -> list[Tile]:
+        """Return the tiles of a matrix, one strip of rows after the other."""
+        strips = self.strips(num_rows, num_columns)
+        return [Tile(rows, columns) for rows in strips for columns in self.columns(rows, num_columns)]
 
-    Tiles on the diagonal are squares, and all other tiles are below the diagonal.
-    """
-    height = max(min(_height(num_rows, size, itemsize), -(-num_rows // _LEAST_STRIPS)), _LEAST_TILE_ROWS)
-    for rows in cut_evenly(num_rows, height):
-        for columns in cut_evenly(rows.start, _width(height, size)) if rows.start else ():
-            yield Tile(rows, columns)
-        yield Tile(rows, rows)
+    def lower_tiles(self, num_rows: int) -> list[Tile]:
+        """Return tiles that cover the diagonal of a square matrix and all elements below it.
 
+        Tiles on the diagonal are squares, and all other tiles are below the diagonal.
+        """
+        height = max(min(self._height(num_rows), -(-num_rows // _LEAST_STRIPS)), _LEAST_TILE_ROWS)
+        tiles = []
+        for rows in cut_evenly(num_rows, height):
+            if rows.start:
+                tiles += [Tile(rows, columns) for columns in self.columns(rows, rows.start)]
+            tiles.append(Tile(rows, rows))
+        return tiles
 
-def _height(num_columns: int, size: int, itemsize: int) -> int:
-    """Return the number of rows of a tile."""
-    by_bytes = max(_TILE_BYTES // max(num_columns * itemsize, 1), _LEAST_TILE_ROWS)
-    return max(min(by_bytes, _TILE_PRODUCTS // (_LEAST_TILE_ROWS * size)), 1)
+    def strips(self, num_rows: int, num_columns: int) -> list[slice]:
+        """Return the slices of rows of the tiles of a matrix: several for each thread, if there are many rows."""
+        for_threads = -(-num_rows // (_STRIPS_PER_THREAD * self.num_threads)) if self.num_threads > 1 else num_rows
+        return cut_evenly(num_rows, min(self._height(num_columns), max(for_threads, _LEAST_TILE_ROWS // 2)))
 
+    def columns(self, rows: slice, num_columns: int) -> list[slice]:
+        """Return the slices of columns of the tiles of a strip of rows."""
+        height = max(rows.stop - rows.start, 1)
+        return cut_evenly(num_columns, max(_TILE_PRODUCTS // (height * self.size), _LEAST_TILE_ROWS))
 
-def _width(height: int, size: int) -> int:
-    """Return the number of columns of a tile of ``height`` rows."""
-    return max(_TILE_PRODUCTS // (height * size), _LEAST_TILE_ROWS)
+    def _height(self, num_columns: int) -> int:
+        """Return the largest number of rows of a tile."""
+        by_bytes = max(_TILE_BYTES // max(num_columns * self.itemsize, 1), _LEAST_TILE_ROWS)
+        return max(min(by_bytes, _TILE_PRODUCTS // (_LEAST_TILE_ROWS * self.size)), 1)
 
 
 def overlaps_of(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -7,16 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qiskit_fused.execution import overlaps
-from qiskit_fused.execution.overlaps import (
-    cotangents_of_states,
-    cut_lower_tiles,
-    cut_tiles,
-    mirror,
-    overlaps_of,
-    squared,
-)
+from qiskit_fused.execution.overlaps import Tiling, cotangents_of_states, mirror, overlaps_of, squared
 
-COUNTS, SIZES, ITEMS = st.integers(0, 700), st.sampled_from([1, 1 << 10, 1 << 20, 1 << 30]), st.sampled_from([8, 16])
+COUNTS = st.integers(0, 700)
+TILINGS = st.builds(
+    Tiling, st.sampled_from([1, 1 << 10, 1 << 20, 1 << 30]), st.sampled_from([8, 16]), st.integers(1, 8)
+)
 
 
 def random_states(num_states, size, seed=0):
@@ -24,30 +20,36 @@ def random_states(num_states, size, seed=0):
     return states / np.linalg.norm(states, axis=1, keepdims=True)
 
 
-@given(COUNTS, COUNTS, SIZES, ITEMS)
-def test_tiles_cover_each_element_once_and_are_bounded(num_rows, num_columns, size, itemsize):
+@given(COUNTS, COUNTS, TILINGS)
+def test_tiles_cover_each_element_once_and_are_bounded(num_rows, num_columns, tiling):
     count = np.zeros((num_rows, num_columns), int)
-    for rows, columns in cut_tiles(num_rows, num_columns, size, itemsize):
+    for rows, columns in tiling.tiles(num_rows, num_columns):
         count[rows, columns] += 1
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        assert height * width * size <= overlaps._TILE_PRODUCTS or min(height, width) <= overlaps._LEAST_TILE_ROWS
+        assert (
+            height * width * tiling.size <= overlaps._TILE_PRODUCTS or min(height, width) <= overlaps._LEAST_TILE_ROWS
+        )
     assert (count == 1).all()
 
 
-@given(COUNTS, SIZES, ITEMS)
-def test_lower_tiles_cover_each_element_below_the_diagonal_once(num_rows, size, itemsize):
+@given(COUNTS, TILINGS)
+def test_lower_tiles_cover_each_element_below_the_diagonal_once(num_rows, tiling):
     count = np.zeros((num_rows, num_rows), int)
-    for rows, columns in cut_lower_tiles(num_rows, size, itemsize):
+    for rows, columns in tiling.lower_tiles(num_rows):
         count[rows, columns] += 1
         assert rows == columns or columns.stop <= rows.start
     assert (np.tril(count) == np.tril(np.ones_like(count))).all() and count.max(initial=0) <= 1
 
 
 def test_lower_tiles_leave_out_nearly_half_of_a_large_matrix():
-    area = sum(
-        (rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in cut_lower_tiles(4000, 1, 16)
-    )
+    tiles = Tiling(1, 16).lower_tiles(4000)
+    area = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in tiles)
     assert area < 0.57 * 4000**2
+
+
+def test_each_thread_has_several_strips_of_a_large_matrix():
+    assert len(Tiling(1024, 8, 8).strips(5000, 100)) >= 32
+    assert len(Tiling(1024, 8).strips(200, 100)) == 1
 
 
 def test_a_mirrored_square_is_hermitian_with_ones_on_its_diagonal():

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matrix products of many tiles on the threads of this package: each product runs on one thread.
+
+The library behind NumPy's matrix products has threads of its own. They wait for each other in every product, and a
+product of a small tile then takes up to 100 times as long where another program uses one of the CPUs. So these threads
+are switched off while tiles are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from qiskit_fused.common.forks import in_child, new_lock
+
+_Tile = TypeVar("_Tile")
+
+_lock = new_lock()
+_controller: Any = None  # of the libraries of this process, which takes a millisecond to make
+_users = 0  # the number of `single_threaded_products` that run
+_limiter: Any = None  # the limit that they share; the last of them ends it
+
+
+@in_child
+def _after_fork() -> None:
+    global _users, _limiter
+    if _limiter is not None:
+        _limiter.restore_original_limits()
+    _users, _limiter = 0, None
+
+
+@contextmanager
+def single_threaded_products() -> Iterator[None]:
+    """Let each matrix product of NumPy run on one thread, in all threads of the process.
+
+    Several threads may be in this context at the same time. The last of them that leaves ends the limit.
+    """
+    global _controller, _users, _limiter
+    with _lock:
+        if not _users:
+            if _controller is None:
+                _controller = ThreadpoolController()
+            _limiter = _controller.limit(limits=1, user_api="blas")
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if not _users:
+                _limiter.restore_original_limits()
+                _limiter = None
+
+
+def for_each_tile(
+    function: Callable[[_Tile], int], tiles: Sequence[_Tile], num_threads: int, done: Callable[[int], None]
+) -> None:
+    """Call a function for each tile, on several threads.
+
+    Args:
+        function: computes a tile and returns its work. Results of tiles do not depend on each other.
+        tiles: the tiles.
+        num_threads: number of threads.
+        done: called with the work of each tile, in the order of tiles and by this thread. If it raises an error, tiles
+            that have not begun are left out.
+    """
+    with single_threaded_products():
+        if min(num_threads, len(tiles)) < 2:
+            for tile in tiles:
+                done(function(tile))
+            return
+        pool = ThreadPoolExecutor(min(num_threads, len(tiles)), thread_name_prefix="qiskit-fused-tiles")
+        try:
+            for work in pool.map(function, tiles):
+                done(work)
+        finally:
+            pool.shutdown(cancel_futures=True)

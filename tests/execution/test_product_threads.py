@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiles are computed on several threads, and each of their matrix products runs on one thread."""
+
+import threading
+import time
+
+import pytest
+from threadpoolctl import threadpool_info
+
+from qiskit_fused.execution.product_threads import for_each_tile, single_threaded_products
+
+
+def num_threads():
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_a_limit_holds_in_its_context_alone():
+    before = num_threads()
+    with single_threaded_products():
+        assert set(num_threads()) == {1}
+    assert num_threads() == before
+
+
+def test_a_limit_ends_with_an_error():
+    before = num_threads()
+    with pytest.raises(KeyError), single_threaded_products():
+        raise KeyError
+    assert num_threads() == before
+
+
+def test_threads_that_enter_at_the_same_time_leave_the_number_as_it_was():
+    before, inside, outside = num_threads(), threading.Barrier(2), threading.Barrier(2)
+
+    def work(leaves_first):
+        with single_threaded_products():
+            inside.wait()
+            if not leaves_first:
+                outside.wait()
+        if leaves_first:
+            outside.wait()
+
+    threads = [threading.Thread(target=work, args=(leaves_first,)) for leaves_first in (False, True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert num_threads() == before
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_tile_is_computed_once_and_counted_in_order(count):
+    threads, works = set(), []
+
+    def compute(tile):
+        threads.add(threading.get_ident())
+        assert set(num_threads()) == {1}
+        time.sleep(0.001 * (tile % 3))
+        return tile
+
+    for_each_tile(compute, range(20), count, works.append)
+    assert works == list(range(20))
+    assert threads == {threading.get_ident()} if count == 1 else threading.get_ident() not in threads
+
+
+def test_an_error_ends_the_work():
+    begun = []
+
+    def compute(tile):
+        begun.append(tile)
+        time.sleep(0.01)
+        return tile
+
+    def stop(work):
+        raise RuntimeError("cancelled")
+
+    with pytest.raises(RuntimeError, match="cancelled"):
+        for_each_tile(compute, range(100), 2, stop)
+    assert len(begun) < 20
