@@ -5,9 +5,10 @@ A feature map is a list of steps, which every contender builds in its own form. 
 sample x (D,) and of the weights w (W,), which all samples share:
 
 * ``("h", q)``: a Hadamard gate
-* ``("rz", q, "x", i)``: RZ with the angle 2 x_i; ``("rz", q, "w", i)`` and ``("ry", q, "w", i)``: with the angle w_i
+* ``("rz", q, "x", i)``: RZ with the angle 2 x_i
+* ``("ry", q, "w", i)``: RY with the angle w_i
 * ``("rzz", q, r, i, j)``: RZZ with the angle 2 (pi - x_i) (pi - x_j)
-* ``("cx", q, r)``: CX with the control q
+* ``("crz", q, r, i)``: CRZ with the control q and the angle w_i
 """
 
 from __future__ import annotations
@@ -92,14 +93,23 @@ class Case:
         return self.workload.name
 
 
-def zz_steps(num_qubits: int, reps: int, full: bool = True) -> tuple[Step, ...]:
+def zz_steps(num_qubits: int) -> tuple[Step, ...]:
     """Return the steps of `zz_feature_map`, up to global phases."""
+    layer: list[Step] = [("h", q) for q in range(num_qubits)]
+    layer += [("rz", q, "x", q) for q in range(num_qubits)]
+    layer += [("rzz", q, r, q, r) for q, r in combinations(range(num_qubits), 2)]
+    return tuple(layer * 2)
+
+
+def embedding_steps(num_qubits: int) -> tuple[Step, ...]:
+    """Return the steps of two layers of arXiv:2105.02276: H, RZ of the features, RY and a ring of CRZ of the weights.
+
+    The second layer ends with the features, because gates of the weights behind them do not change the kernel.
+    """
     n = num_qubits
-    pairs = list(combinations(range(n), 2)) if full else [(q, q + 1) for q in range(n - 1)]
-    layer: list[Step] = [("h", q) for q in range(n)]
-    layer += [("rz", q, "x", q) for q in range(n)]
-    layer += [("rzz", q, r, q, r) for q, r in pairs]
-    return tuple(layer * reps)
+    features: list[Step] = [("h", q) for q in range(n)] + [("rz", q, "x", q) for q in range(n)]
+    weights: list[Step] = [("ry", q, "w", q) for q in range(n)] + [("crz", q, (q + 1) % n, n + q) for q in range(n)]
+    return (*features, *weights, *features)
 
 
 def public_script(num_features: int, batch: int) -> Case:
@@ -112,18 +122,14 @@ def public_script(num_features: int, batch: int) -> Case:
 
 def matrix(num_qubits: int, batch: int) -> Case:
     """K2: the symmetric matrix of `zz_feature_map`."""
-    workload = KernelWorkload("K2", num_qubits, zz_steps(num_qubits, 2), num_qubits, 0, batch)
+    workload = KernelWorkload("K2", num_qubits, zz_steps(num_qubits), num_qubits, 0, batch)
     peers: dict[str, type[Contender]] = {"statevector": StatevectorKernel, "tensorcircuit": TensorCircuitKernel}
     return Case(workload, FusedKernel, peers, (("statevector", 50, "complex128"), ("tensorcircuit", 3, "complex64")))
 
 
 def alignment(num_qubits: int, batch: int) -> Case:
-    """K3: kernel alignment and its gradient; two weights on each qubit between two feature maps."""
-    n = num_qubits
-    middle: list[Step] = [(name, q, "w", 2 * q + k) for q in range(n) for k, name in enumerate(("ry", "rz"))]
-    middle += [("cx", q, q + 1) for q in range(n - 1)]
-    steps = (*zz_steps(n, 1, full=False), *middle, *zz_steps(n, 1, full=False))
-    workload = KernelWorkload("K3", n, steps, n, 2 * n, batch)
+    """K3: kernel alignment and its gradient, of a kernel with two weights for each qubit."""
+    workload = KernelWorkload("K3", num_qubits, embedding_steps(num_qubits), num_qubits, 2 * num_qubits, batch)
     return Case(
         workload, FusedAlignment, {"tensorcircuit": TensorCircuitAlignment}, (("tensorcircuit", 10, "complex64"),)
     )

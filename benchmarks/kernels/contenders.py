@@ -28,6 +28,9 @@ def qiskit_feature_map(workload: Any) -> tuple[Any, list[Any]]:
         if name == "rzz":
             first, second, i, j = places
             circuit.rzz(2 * (np.pi - x[i]) * (np.pi - x[j]), first, second)
+        elif name == "crz":
+            control, target, i = places
+            circuit.crz(w[i], control, target)
         elif name in ("rz", "ry"):
             qubit, kind, i = places
             getattr(circuit, name)(2 * x[i] if kind == "x" else w[i], qubit)
@@ -141,6 +144,9 @@ class TensorCircuitKernel(Contender):
                 if name == "rzz":
                     first, second, i, j = places
                     circuit.rzz(first, second, theta=2 * (np.pi - x[i]) * (np.pi - x[j]))
+                elif name == "crz":
+                    control, target, i = places
+                    circuit.crz(control, target, theta=weights[i])
                 elif name in ("rz", "ry"):
                     qubit, kind, i = places
                     getattr(circuit, name)(qubit, theta=2 * x[i] if kind == "x" else weights[i])
