@@ -10,12 +10,13 @@ are simulated block by block beside them. The matrix itself belongs to the calle
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from qiskit_fused.common.cancellation import Cancellation
-from qiskit_fused.common.row_errors import shifted
+from qiskit_fused.common.row_errors import renumbered, shifted
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.executor import options_of_workers, run_portions
@@ -25,6 +26,8 @@ from qiskit_fused.execution.product_threads import for_each_tile
 from qiskit_fused.execution.row_cuts import JoinedArrays, cut_evenly
 from qiskit_fused.execution.statevectors import FinalStates
 from qiskit_fused.options import FusedOptions
+
+RowName = Callable[[int], Any]
 
 _PRODUCTS_OF_ONE_THREAD = 1 << 22  # up to this number of complex multiplications, 1 ms, threads do not save time
 _GRADIENT_SWEEPS = 3  # a gradient of a state takes a forward sweep and two backward sweeps
@@ -37,10 +40,11 @@ class _Side:
         rows: the final states as a function of parameter values.
         values: parameter values (N, P).
         block: number of states that are simulated at a time.
+        name: returns the name of a row, for errors.
     """
 
-    def __init__(self, rows: FinalStates, values: np.ndarray, block: int):
-        self._rows, self.values, self._block = rows, values, block
+    def __init__(self, rows: FinalStates, values: np.ndarray, block: int, name: RowName):
+        self._rows, self.values, self._block, self.name = rows, values, block, name
         self._kept: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -54,19 +58,19 @@ class _Side:
         for block in cut_evenly(count, self._block):
             rows = _moved(block, part.start)
             watch = meter.begin((rows.stop - rows.start) * num_gates(self._rows))
-            with shifted(rows.start):
+            with renumbered(self.name), shifted(rows.start):
                 states.put("states", self._rows.states(self.values[rows], watch), block, count)
         found: np.ndarray = states["states"]
         return found
 
-    def keep(self, meter: Meter) -> None:
-        """Simulate all rows, and keep their states."""
-        self._kept = self.states(slice(0, len(self)), meter)
+    def keep(self, states: np.ndarray) -> None:
+        """Keep the states of all rows."""
+        self._kept = states
 
     def gradients(self, part: slice, cotangents: np.ndarray, meter: Meter) -> np.ndarray:
         """Return the gradients of some rows for the cotangents of their states."""
         watch = meter.begin(_GRADIENT_SWEEPS * len(cotangents) * num_gates(self._rows))
-        with shifted(part.start):
+        with renumbered(self.name), shifted(part.start):
             return self._rows.vjp(self.values[part], cotangents, watch)
 
 
@@ -79,16 +83,24 @@ class FidelityMatrix:
         right: parameter values of the right rows, (M, P); None for a symmetric matrix.
         gradient: whether gradients are computed after the values. Then the states, and the overlaps too, are kept if
             they fit the memory limit.
+        names: functions that return the names of left and of right rows, for errors.
     """
 
-    def __init__(self, rows: FinalStates, left: np.ndarray, right: np.ndarray | None = None, gradient: bool = False):
+    def __init__(
+        self,
+        rows: FinalStates,
+        left: np.ndarray,
+        right: np.ndarray | None = None,
+        gradient: bool = False,
+        names: tuple[RowName, RowName] = (int, int),
+    ):
         self._rows, self._is_symmetric = rows, right is None
         num_right = len(left) if right is None else len(right)
         self._sizes = choose_sizes(rows, len(left), num_right, self._is_symmetric, gradient)
         # All states together are simulated by one call, which spreads them over the workers of an executor.
         block = max(len(left), num_right) if self._sizes.together else self._sizes.block
-        self._left = _Side(rows, left, block)
-        self._right = self._left if right is None else _Side(rows, right, block)
+        self._left = _Side(rows, left, block, names[0])
+        self._right = self._left if right is None else _Side(rows, right, block, names[1])
         self._overlaps: np.ndarray | None = None
         self._portions = [] if gradient else cut_for_workers(rows, self._sizes, num_right, len(left))
 
@@ -127,9 +139,7 @@ class FidelityMatrix:
         """Compute the matrix in this process."""
         left, right, sizes = self._left, self._right, self._sizes
         if sizes.together:
-            left.keep(meter)
-            if not self._is_symmetric:
-                right.keep(meter)
+            self._keep_states(meter)
         if sizes.overlaps:
             self._overlaps = np.empty(matrix.shape, self._rows.options.dtype)
         for kept in cut_evenly(len(right), sizes.kept):
@@ -141,6 +151,19 @@ class FidelityMatrix:
                 rows = _moved(block, begin)
                 if rows.stop > rows.start:
                     self._fill_rectangle(matrix, (rows.start, kept.start), left.states(rows, meter), states, meter)
+
+    def _keep_states(self, meter: Meter) -> None:
+        """Simulate the rows of both sides by one call, and keep their states."""
+        left, right, count = self._left, self._right, len(self._left)
+        if self._is_symmetric:
+            left.keep(left.states(slice(0, count), meter))
+            return
+        values = np.concatenate([left.values, right.values])
+        name = lambda row: left.name(row) if row < count else right.name(row - count)  # noqa: E731
+        both = _Side(self._rows, values, len(values), name)
+        states = both.states(slice(0, len(both)), meter)
+        left.keep(states[:count])
+        right.keep(states[count:])
 
     def _fill_square(self, matrix: np.ndarray, begin: int, states: np.ndarray, meter: Meter) -> None:
         """Compute the square of a symmetric matrix that begins at the row and column ``begin``."""
@@ -193,7 +216,7 @@ class FidelityMatrix:
         def arguments(number: int) -> tuple[Any, ...]:
             columns = self._portions[number]
             rows = left[columns.start :] if is_symmetric else left
-            return worker_options, rows, right[columns]
+            return worker_options, (columns.start if is_symmetric else 0, columns.start), rows, right[columns]
 
         shared = (self._rows.compiled,)
         parts = run_portions(options.executor, _evaluate_portion, shared, arguments, self._portions, watch)
@@ -278,11 +301,15 @@ def _evaluate_portion(
     compiled: CompiledCircuit,
     cancelled: Cancellation,
     options: FusedOptions,
+    begin: tuple[int, int],
     left: np.ndarray,
     right: np.ndarray,
 ) -> np.ndarray:
-    """Compute a rectangle of the matrix, on a worker."""
-    part = np.empty((len(left), len(right)))
-    matrix = FidelityMatrix(FinalStates(compiled, options, only_active=True, with_phase=False), left, right)
+    """Compute the rectangle of the matrix that begins at a row and a column, on a worker."""
+    part, states = np.empty((len(left), len(right))), FinalStates(compiled, options, only_active=True, with_phase=False)
+    # A name that is a text is final; the caller does not change it.
+    matrix = FidelityMatrix(
+        states, left, right, names=(lambda row: str(row + begin[0]), lambda row: str(row + begin[1]))
+    )
     matrix.fill(part, lambda done, total: cancelled.is_set())
     return part

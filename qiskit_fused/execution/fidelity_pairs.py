@@ -32,7 +32,8 @@ class FidelityPairs:
             self._right = Samples(batch.others, not batch.input_gradients)
             right = columns.join(batch.others[self._right.rows], batch.weights)
         left = columns.join(batch.inputs[self._left.rows], batch.weights)
-        self._matrix = FidelityMatrix(states, left, right, batch.has_gradient)
+        names = self._left.names("inputs"), self._right.names("others")
+        self._matrix = FidelityMatrix(states, left, right, batch.has_gradient, names)
 
     @property
     def part(self) -> Part:

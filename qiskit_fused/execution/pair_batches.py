@@ -112,6 +112,11 @@ class Samples:
         """Whether some samples share a row."""
         return len(self.rows) < self.num_samples
 
+    def names(self, argument: str) -> Callable[[int], str]:
+        """Return a function that returns the name of a row in errors: "3 of inputs" for sample 3."""
+        rows = self.rows
+        return lambda row: f"{rows[row]} of {argument}"
+
     def summed(self, array: np.ndarray) -> np.ndarray:
         """Return the sums (U, ...) over the samples of each row, for an array (N, ...)."""
         if not self.share_rows:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -279,6 +280,7 @@ def _unless_ascending(positions: list[int], num_bits: int) -> np.ndarray | None:
     return None if positions == list(range(num_bits)) else spread(positions)
 
 
+@lru_cache(maxsize=64)  # engines keep the form that they make of observables as long as the observables live
 def _no_observables(num_qubits: int) -> Observables:
     return Observables(num_qubits, 0, (), (), (0,), (), ())
 

@@ -185,6 +185,16 @@ def test_bad_samples_are_named(arguments, text):
         function_of().values(*arguments)
 
 
+def test_an_error_about_an_angle_names_the_sample_and_its_set():
+    circuit = QuantumCircuit(1)
+    circuit.ry(X[0] ** 0.5, 0)
+    circuit.rz(X[1], 0)
+    samples, wrong = np.ones((4, 2)), np.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 2.0]])
+    for arguments, text in (((wrong, ()), "row 2 of inputs"), ((samples, (), wrong), "row 2 of others")):
+        with pytest.raises(ValueError, match=text):
+            Fidelities(circuit, X).values(*arguments)
+
+
 @pytest.mark.parametrize(
     ("cotangents", "error", "text"),
     [

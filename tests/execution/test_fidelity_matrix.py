@@ -122,13 +122,21 @@ def test_a_watch_ends_the_work():
         filled(matrix_of(), 90, lambda done, total: True)
 
 
-def test_a_row_error_names_the_row_of_its_side():
+@pytest.mark.parametrize("limit", [None, 8000])
+def test_a_row_error_names_the_row_of_its_side(limit):
     parameter = Parameter("a")
     circuit = QuantumCircuit(1)
-    circuit.ry((1 - parameter) ** 0.5, 0)
-    rows = FinalStates(compile_circuit(circuit), FusedOptions(memory_limit=8000), only_active=True)
-    with pytest.raises(ValueError, match="row 99 "):
-        FidelityMatrix(rows, np.r_[np.zeros(99), 2.0][:, None]).fill(np.empty((100, 100)))
+    circuit.ry(parameter**0.5, 0)
+    rows = FinalStates(compile_circuit(circuit), FusedOptions(memory_limit=limit), only_active=True, with_phase=False)
+    wrong, right = np.r_[np.ones(99), -2.0][:, None], np.ones((100, 1))
+    for sides, text in (
+        ((wrong, None), "row left 99 "),
+        ((wrong, right), "row left 99 "),
+        ((right, wrong), "row right 99 "),
+    ):
+        names = (lambda row: f"left {row}"), (lambda row: f"right {row}")
+        with pytest.raises(ValueError, match=text):
+            FidelityMatrix(rows, *sides, names=names).fill(np.empty((100, 100)))
 
 
 def test_a_matrix_that_does_not_fit_the_free_memory_is_refused():
