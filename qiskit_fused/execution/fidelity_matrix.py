@@ -256,11 +256,14 @@ class FidelityMatrix:
         sizes, gradients = self._sizes, np.empty(side.values.shape)
         for rows in cut_evenly(len(side), sizes.block if sizes.together else sizes.kept):
             states = None if kept_overlaps is not None else side.states(rows, meter)
-            cotangents = np.zeros((rows.stop - rows.start, 1 << self._rows.num_qubits), self._rows.options.dtype)
+            cotangents = np.empty((rows.stop - rows.start, 1 << self._rows.num_qubits), self._rows.options.dtype)
+            if not len(others):
+                cotangents[...] = 0
             for columns in cut_evenly(len(others), len(others) if sizes.together else sizes.block):
                 place = rows, columns
                 kept = None if kept_overlaps is None else kept_overlaps[place]
-                self._add_cotangents(cotangents, weights[place], kept, states, others.states(columns, meter), meter)
+                right = others.states(columns, meter)
+                self._add_cotangents(cotangents, weights[place], kept, (states, right), columns.start == 0, meter)
             gradients[rows] = side.gradients(rows, cotangents, meter)
         return gradients
 
@@ -269,15 +272,21 @@ class FidelityMatrix:
         cotangents: np.ndarray,
         weights: np.ndarray,
         kept_overlaps: np.ndarray | None,
-        left: np.ndarray | None,
-        right: np.ndarray,
+        states: tuple[np.ndarray | None, np.ndarray],
+        is_first: bool,
         meter: Meter,
     ) -> None:
         """Add the cotangents of left states behind the fidelities with some right states, see `cotangents_of_states`.
 
-        The overlaps are ``kept_overlaps``, or the overlaps of ``left`` and ``right``.
+        Args:
+            cotangents: (N, D), changed in place.
+            weights: real (N, M).
+            kept_overlaps: the overlaps (N, M), or None if they are computed of the states.
+            states: the left states (N, D), or None with kept overlaps; and the right states (M, D).
+            is_first: whether the cotangents have no values yet.
+            meter: told the progress.
         """
-        tiling = self._tiling(2 * weights.size)
+        (left, right), tiling = states, self._tiling(2 * weights.size)
 
         def compute(strip: slice) -> int:
             for columns in tiling.columns(strip, len(right)):
@@ -286,7 +295,11 @@ class FidelityMatrix:
                 else:
                     assert left is not None
                     overlaps = overlaps_of(left[strip], right[columns])
-                cotangents[strip] += cotangents_of_states(weights[strip, columns], overlaps, right[columns])
+                arguments = weights[strip, columns], overlaps, right[columns]
+                if is_first and columns.start == 0:
+                    cotangents_of_states(*arguments, out=cotangents[strip])
+                else:
+                    cotangents[strip] += cotangents_of_states(*arguments)
             return int(weights[strip].size)
 
         for_each_tile(compute, tiling.strips(*weights.shape), tiling.num_threads, meter.add)

@@ -97,7 +97,9 @@ def mirror(square: np.ndarray) -> None:
     np.fill_diagonal(square, 1)
 
 
-def cotangents_of_states(weights: np.ndarray, overlaps: np.ndarray, right: np.ndarray) -> np.ndarray:
+def cotangents_of_states(
+    weights: np.ndarray, overlaps: np.ndarray, right: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
     """Return the cotangents of the left states behind ``L = sum_ij w_ij |<left_i|right_j>|^2``, an array (N, D).
 
     The cotangent is ``G_i = 2 sum_j w_ij <right_j|left_i> right_j``. If the right states do not change, then ``dL = Re
@@ -107,8 +109,9 @@ def cotangents_of_states(weights: np.ndarray, overlaps: np.ndarray, right: np.nd
         weights: w, real (N, M).
         overlaps: ``<left_i|right_j>``, (N, M).
         right: (M, D).
+        out: the array that gets the cotangents; None makes one.
     """
     factors = overlaps.conj()
     factors *= 2 * weights
-    cotangents: np.ndarray = factors @ right
+    cotangents: np.ndarray = np.matmul(factors, right, out=out)
     return cotangents
