@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from common.contender import Contender
+from common.contest import Case, Goal, peers_of
 from kernels.contenders import (
     FidelityKernel,
     FusedAlignment,
@@ -71,28 +72,6 @@ class KernelWorkload:
         return np.arange(self.batch) % 2
 
 
-@dataclass(frozen=True)
-class Case:
-    """A workload, the contenders that run it, and the goals that the project sets.
-
-    Attributes:
-        workload: The feature map and its samples.
-        ours: Our contender.
-        peers: The contenders of other libraries, by name.
-        goals: Triples: the name of a peer, our goal as a multiple of its speed, and our precision.
-    """
-
-    workload: KernelWorkload
-    ours: type[Contender]
-    peers: dict[str, type[Contender]]
-    goals: tuple[tuple[str, float, str], ...]
-
-    @property
-    def name(self) -> str:
-        """The name in the tables."""
-        return self.workload.name
-
-
 def zz_steps(num_qubits: int) -> tuple[Step, ...]:
     """Return the steps of `zz_feature_map`, up to global phases."""
     layer: list[Step] = [("h", q) for q in range(num_qubits)]
@@ -116,25 +95,25 @@ def public_script(num_features: int, batch: int) -> Case:
     """K1: the script of qml#547, with Pauli strings of X and YZ."""
     workload = KernelWorkload("K1", num_features, None, num_features, 0, batch)
     peers: dict[str, type[Contender]] = {"fidelity": FidelityKernel, "statevector": StatevectorKernel}
-    goals = (("fidelity", 1000, "complex128"), ("statevector", 20, "complex128"))
-    return Case(workload, FusedKernel, peers, goals)
+    goals = (Goal(("fidelity",), 1000, "complex128"), Goal(("statevector",), 20, "complex128"))
+    return Case(workload.name, workload, (FusedKernel,), peers, goals)
 
 
 def matrix(num_qubits: int, batch: int) -> Case:
     """K2: the symmetric matrix of `zz_feature_map`."""
     workload = KernelWorkload("K2", num_qubits, zz_steps(num_qubits), num_qubits, 0, batch)
     peers: dict[str, type[Contender]] = {"statevector": StatevectorKernel, "tensorcircuit": TensorCircuitKernel}
-    return Case(workload, FusedKernel, peers, (("statevector", 50, "complex128"), ("tensorcircuit", 3, "complex64")))
+    goals = (Goal(("statevector",), 50, "complex128"), Goal(("tensorcircuit",), 3))
+    return Case(workload.name, workload, (FusedKernel,), peers, goals)
 
 
 def alignment(num_qubits: int, batch: int) -> Case:
     """K3: kernel alignment and its gradient, of a kernel with two weights for each qubit."""
     workload = KernelWorkload("K3", num_qubits, embedding_steps(num_qubits), num_qubits, 2 * num_qubits, batch)
-    return Case(
-        workload, FusedAlignment, {"tensorcircuit": TensorCircuitAlignment}, (("tensorcircuit", 10, "complex64"),)
-    )
+    peers: dict[str, type[Contender]] = {"tensorcircuit": TensorCircuitAlignment}
+    return Case(workload.name, workload, (FusedAlignment,), peers, (Goal(("tensorcircuit",), 10),))
 
 
 FULL = (public_script(5, 100), matrix(10, 1000), alignment(12, 200))
 QUICK = (public_script(3, 6), matrix(3, 8), alignment(3, 6))
-PEERS = tuple(dict.fromkeys(name for case in FULL for name in case.peers))
+PEERS = peers_of(FULL)

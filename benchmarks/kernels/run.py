@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 
-from common.comparison import compare_with_ours, make_workers, measure
-from common.harness import busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save
+from common import contest
+from common.contest import Case
+from common.harness import busy_cpus, claim_cpus, describe, progress, save
 from common.worker import Record, attempt
-from common.workloads import select
-from kernels.cases import FULL, PEERS, QUICK, Case
+from kernels.cases import FULL, PEERS, QUICK
 from kernels.large import large_matrix
 from kernels.report import REPORT
 
@@ -30,7 +30,7 @@ PACKAGES = ("qiskit-fused", "qiskit", "qiskit-machine-learning", "tensorcircuit-
 
 def main() -> int:
     """Run the benchmark."""
-    options = _parse()
+    options = contest.parse(__doc__, "workloads whose names start so, such as K1,K4", PEERS, _selected)
     cases, is_large = _selected(options)
     claim_cpus(options.threads)
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # waiting OpenMP threads of one contender do not slow the next one
@@ -49,25 +49,9 @@ def main() -> int:
     return 1 if REPORT.failures(results) else 0
 
 
-def _parse() -> argparse.Namespace:
-    parser = make_parser(__doc__, "workloads whose names start so, such as K1,K4", PEERS)
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each contender in a workload (default 2)")
-    options = parser.parse_args()
-    refuse_unknown(parser, "peer", options.peers, PEERS)
-    try:
-        _selected(options)
-    except ValueError as error:
-        parser.error(str(error))
-    if options.quick:
-        options.seconds = min(options.seconds, 0.2)
-    return options
-
-
 def _selected(options: argparse.Namespace) -> tuple[list[Case], bool]:
     """Return the cases that the options choose, and whether large matrices are computed."""
-    named = argparse.Namespace(name=LARGE)
-    chosen = select([*(QUICK if options.quick else FULL), named], options.only)
-    return [case for case in chosen if case is not named], named in chosen
+    return contest.select_cases(QUICK if options.quick else FULL, LARGE, options.only)
 
 
 def _run(case: Case, options: argparse.Namespace) -> Record:
@@ -75,17 +59,7 @@ def _run(case: Case, options: argparse.Namespace) -> Record:
     workload = case.workload
     record: Record = {"name": case.name, "num_qubits": workload.num_qubits, "num_samples": workload.batch}
     record |= {"num_weights": workload.num_weights}
-    record["goals"] = [
-        {"against": [case.peers[name].label], "required": None if options.quick else required, "dtype": dtype}
-        for name, required, dtype in case.goals
-    ]
-    contenders = [case.ours, *(peer for name, peer in case.peers.items() if name in options.peers)]
-    workers, record["missing"] = make_workers(contenders, options.threads, TIMEOUT)
-    try:
-        return record | measure(workload, workers, options.seconds, compare_with_ours, whole=True)
-    finally:
-        for one in workers:
-            one.close()
+    return record | contest.run(case, options, TIMEOUT, whole=True)
 
 
 def _measure(num_qubits: int, num_samples: int, memory_limit: int, required: float | None) -> Record:

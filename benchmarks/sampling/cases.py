@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from common.contender import Contender
+from common.contest import Case, Goal, peers_of
 from common.workloads import Gate, Workload, efficient_su2, hardware_efficient
 from sampling.networks import (
     FusedJacobian,
@@ -19,46 +18,23 @@ from sampling.networks import (
 from sampling.samplers import AerPubs, FusedPubs, NumpyProbabilities, QulacsSampling, StatevectorPubs
 
 
-@dataclass(frozen=True)
-class Case:
-    """A workload, the contenders that run it, and the goals that the project sets.
-
-    Attributes:
-        name: The name in the tables.
-        workload: The circuit and its rows.
-        check: The contender with which all others are compared.
-        ours: Our contender.
-        peers: The contenders of other libraries, by name.
-        goals: Pairs: names of peers, and our goal as a multiple of the speed of the fastest of them.
-        shots: The number of draws from each row of a sampler; None for a network.
-    """
-
-    name: str
-    workload: Workload
-    check: type[Contender]
-    ours: type[Contender]
-    peers: dict[str, type[Contender]]
-    goals: tuple[tuple[tuple[str, ...], float], ...] = ()
-    shots: int | None = None
-
-
 def networks(workload: Workload) -> tuple[Case, ...]:
     """S1: values and gradients of a network of two probabilities."""
     jacobian = Case(
         "S1 values and Jacobian",
         workload,
-        NumpyJacobian,
-        FusedJacobian,
+        (FusedJacobian,),
         {"tensorcircuit": TensorCircuitJacobian, "defaults": SamplerNetwork},
-        ((("tensorcircuit",), 12), (("defaults",), 10_000)),
+        (Goal(("tensorcircuit",), 12), Goal(("defaults",), 10_000)),
+        NumpyJacobian,
     )
     vjp = Case(
         "S1 values and VJP",
         workload,
-        NumpyVjp,
-        FusedVjp,
+        (FusedVjp,),
         {"tensorcircuit": TensorCircuitVjp},
-        ((("tensorcircuit",), 15),),
+        (Goal(("tensorcircuit",), 15),),
+        NumpyVjp,
     )
     return jacobian, vjp
 
@@ -72,7 +48,7 @@ def list_of_rows(num_qubits: int, batch: int) -> Case:
         if layer < 3:
             gates += [Gate("cx", (q, q + 1)) for q in reversed(range(n - 1))]
     peers = {"statevector": StatevectorPubs, "aer": AerPubs}
-    return _sampled(f"S2 ({n} qubits)", n, gates, 8 * n, batch, peers, ((("statevector",), 20),))
+    return _sampled(f"S2 ({n} qubits)", n, gates, 8 * n, batch, peers, (Goal(("statevector",), 20),))
 
 
 def payload(num_parameters: int, batch: int) -> Case:
@@ -80,7 +56,7 @@ def payload(num_parameters: int, batch: int) -> Case:
     gates = [Gate("rz", (0,), k) for k in range(num_parameters)]
     name = f"S3 ({num_parameters} parameter{'' if num_parameters == 1 else 's'})"
     peers = {"aer": AerPubs, "statevector": StatevectorPubs}
-    return _sampled(name, 1, gates, num_parameters, batch, peers, ((("aer",), 20),))
+    return _sampled(name, 1, gates, num_parameters, batch, peers, (Goal(("aer",), 20),))
 
 
 def many_shots(num_qubits: int, num_layers: int, shots: int) -> Case:
@@ -88,7 +64,7 @@ def many_shots(num_qubits: int, num_layers: int, shots: int) -> Case:
     workload = hardware_efficient(num_qubits, num_layers)
     name = f"S4 ({num_qubits},{num_layers})"
     peers: dict[str, type[Contender]] = {"aer": AerPubs, "qulacs": QulacsSampling}
-    return Case(name, workload, NumpyProbabilities, FusedPubs, peers, ((("aer", "qulacs"), 3),), shots)
+    return Case(name, workload, (FusedPubs,), peers, (Goal(("aer", "qulacs"), 3),), NumpyProbabilities, shots)
 
 
 def _sampled(
@@ -98,7 +74,7 @@ def _sampled(
     num_parameters: int,
     batch: int,
     peers: dict[str, type[Contender]],
-    goals: tuple[tuple[tuple[str, ...], float], ...],
+    goals: tuple[Goal, ...],
 ) -> Case:
     """Return the case of 1,024 draws from rows that differ in all parameters."""
     workload = Workload(
@@ -113,7 +89,7 @@ def _sampled(
         layer_stride=0,
         batch=batch,
     )
-    return Case(name, workload, NumpyProbabilities, FusedPubs, peers, goals, 1024)
+    return Case(name, workload, (FusedPubs,), peers, goals, NumpyProbabilities, 1024)
 
 
 FULL: tuple[Case, ...] = (
@@ -128,4 +104,4 @@ QUICK: tuple[Case, ...] = (
     payload(2, 8),
     many_shots(4, 2, 1000),
 )
-PEERS = tuple(dict.fromkeys(name for case in FULL for name in case.peers))
+PEERS = peers_of(FULL)

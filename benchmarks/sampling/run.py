@@ -13,12 +13,13 @@ import os
 
 import numpy as np
 
-from common.comparison import compare_with, make_workers, measure, summary_of
-from common.harness import busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save
+from common import contest
+from common.comparison import compare_with, summary_of
+from common.contest import Case
+from common.harness import busy_cpus, claim_cpus, describe, progress, save
 from common.report import OURS
-from common.worker import Record, Worker, attempt
-from common.workloads import select
-from sampling.cases import FULL, PEERS, QUICK, Case
+from common.worker import Record, attempt
+from sampling.cases import FULL, PEERS, QUICK
 from sampling.classifier import train_iris
 from sampling.report import REPORT
 from sampling.samplers import compare_draws_with
@@ -32,7 +33,7 @@ PACKAGES = ("qiskit-fused", "qiskit", "qiskit-machine-learning", "qiskit-aer", "
 
 def main() -> int:
     """Run the benchmark."""
-    options = _parse()
+    options = contest.parse(__doc__, "workloads whose names start so, such as S1,S4,VQC", PEERS, _selected)
     cases, train = _selected(options)
     claim_cpus(options.threads)
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # waiting OpenMP threads of one contender do not slow the next one
@@ -50,25 +51,9 @@ def main() -> int:
     return 1 if REPORT.failures(results) else 0
 
 
-def _parse() -> argparse.Namespace:
-    parser = make_parser(__doc__, "workloads whose names start so, such as S1,S4,VQC", PEERS)
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each contender in a workload (default 2)")
-    options = parser.parse_args()
-    refuse_unknown(parser, "peer", options.peers, PEERS)
-    try:
-        _selected(options)
-    except ValueError as error:
-        parser.error(str(error))
-    if options.quick:
-        options.seconds = min(options.seconds, 0.2)
-    return options
-
-
 def _selected(options: argparse.Namespace) -> tuple[list[Case], bool]:
     """Return the cases that the options choose, and whether the classifier is trained."""
-    named = argparse.Namespace(name=CLASSIFIER)
-    chosen = select([*(QUICK if options.quick else FULL), named], options.only)
-    return [case for case in chosen if case is not named], named in chosen
+    return contest.select_cases(QUICK if options.quick else FULL, CLASSIFIER, options.only)
 
 
 def _run(case: Case, options: argparse.Namespace) -> Record:
@@ -76,20 +61,7 @@ def _run(case: Case, options: argparse.Namespace) -> Record:
     workload = case.workload
     record: Record = {"name": case.name, "shots": case.shots, "rows": workload.batch}
     record |= {"num_qubits": workload.num_qubits, "num_parameters": workload.num_parameters}
-    record["goals"] = [
-        {"against": [case.peers[name].label for name in names], "required": None if options.quick else required}
-        for names, required in case.goals
-    ]
-    contenders = [case.ours, *(peer for name, peer in case.peers.items() if name in options.peers)]
-    workers, record["missing"] = make_workers(contenders, options.threads, TIMEOUT)
-    check = Worker(case.check, "complex128", options.threads, TIMEOUT)
-    compare = compare_with(check) if case.shots is None else compare_draws_with(check)
-    attributes = None if case.shots is None else {"shots": case.shots}
-    try:
-        return record | measure(workload, workers, options.seconds, compare, attributes=attributes)
-    finally:
-        for one in (check, *workers):
-            one.close()
+    return record | contest.run(case, options, TIMEOUT, compare_with if case.shots is None else compare_draws_with)
 
 
 def _train(options: argparse.Namespace) -> Record:

@@ -12,12 +12,12 @@ gates out. The angles of a call are made as in the main benchmark (see common/wo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from common.contender import Contender, Result
+from common.contest import Case, Goal
 from common.numpy_adjoint import NumpyAdjoint
 from common.workloads import Workload, qiskit_circuit
 from main.peers import TensorCircuit
@@ -360,52 +360,20 @@ class NumpyStep(NumpyJacobian):
         return np.mean(difference**2), gradient
 
 
-@dataclass(frozen=True)
-class Job:
-    """A computation, the contenders that run it, and the goals that the project sets.
-
-    Attributes:
-        title: The title in the tables.
-        check: The contender with which all others are compared.
-        ours: Our contenders, which always run; the goals are about the first.
-        peers: The contenders of other libraries, by name.
-        goals: Pairs: names of peers, and our goal as a multiple of the speed of the fastest of them.
-    """
-
-    title: str
-    check: type[Contender]
-    ours: tuple[type[Contender], ...]
-    peers: dict[str, type[Contender]]
-    goals: tuple[tuple[tuple[str, ...], float], ...]
-
-
-JOBS: dict[str, Job] = {
-    "jacobian": Job(
-        "values and Jacobian",
-        NumpyJacobian,
-        (FusedJacobian,),
-        {"tensorcircuit": TensorCircuitJacobian},
-        ((("tensorcircuit",), 10),),
-    ),
-    "vjp": Job(
-        "values and VJP",
-        NumpyVjp,
-        (FusedVjp,),
-        {"tensorcircuit": TensorCircuitVjp},
-        ((("tensorcircuit",), 10),),
-    ),
-    "step": Job(
-        "training step",
-        NumpyStep,
-        (FusedLayerStep, AcceleratedStep),
-        {
-            "default.qubit": DefaultQubitStep,
-            "lightning": LightningStep,
-            "tensorcircuit": TensorCircuitStep,
-            "reverse": ReverseConnectorStep,
-            "connector": ConnectorStep,
-        },
-        ((("connector",), 1000), (("default.qubit", "lightning", "tensorcircuit"), 5)),
-    ),
-}
-PEERS = tuple(dict.fromkeys(name for job in JOBS.values() for name in job.peers))
+def jobs(workload: Workload) -> dict[str, Case]:
+    """Return the jobs of a network, by name."""
+    tensorcircuit: dict[str, type[Contender]] = {"tensorcircuit": TensorCircuitJacobian}
+    steps: dict[str, type[Contender]] = {
+        "default.qubit": DefaultQubitStep,
+        "lightning": LightningStep,
+        "tensorcircuit": TensorCircuitStep,
+        "reverse": ReverseConnectorStep,
+        "connector": ConnectorStep,
+    }
+    ten_times = (Goal(("tensorcircuit",), 10),)
+    step_goals = (Goal(("connector",), 1000), Goal(("default.qubit", "lightning", "tensorcircuit"), 5))
+    return {
+        "jacobian": Case("values and Jacobian", workload, (FusedJacobian,), tensorcircuit, ten_times, NumpyJacobian),
+        "vjp": Case("values and VJP", workload, (FusedVjp,), {"tensorcircuit": TensorCircuitVjp}, ten_times, NumpyVjp),
+        "step": Case("training step", workload, (FusedLayerStep, AcceleratedStep), steps, step_goals, NumpyStep),
+    }

@@ -12,13 +12,15 @@ import argparse
 import os
 from dataclasses import dataclass
 
-from common.comparison import compare_with, judge, make_workers, measure
-from common.harness import busy_cpus, claim_cpus, describe, make_parser, progress, refuse_unknown, save
+from common import contest
+from common.comparison import judge
+from common.contest import Case
+from common.harness import busy_cpus, claim_cpus, describe, progress, save
 from common.tables import MB
-from common.worker import Record, Worker, attempt
-from common.workloads import Workload, efficient_su2
+from common.worker import Record, attempt
+from common.workloads import efficient_su2
 from training import measurements
-from training.peers import JOBS, PEERS, Job
+from training.peers import jobs
 from training.report import REPORT, SECTIONS
 
 TIMEOUT = 600.0  # seconds for an answer; a gradient of Qiskit takes minutes
@@ -78,19 +80,23 @@ QUICK = Sizes(
 )
 
 
+PEERS = contest.peers_of(jobs(efficient_su2(*FULL.network)).values())
+
+
 def main() -> int:
     """Run the benchmark."""
-    options = _parse()
+    options = contest.parse(__doc__, f"some of {','.join(SECTIONS)}", PEERS, _check_sections, seconds=4.0)
     sizes = QUICK if options.quick else FULL
     claim_cpus(options.threads)
     # Waiting OpenMP threads spin briefly. lightning.qubit is as fast as before on a quiet machine, and does not stall
     # beside other work.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    cases = jobs(efficient_su2(*sizes.network, batch=sizes.batch))
     results = {"kind": "training"} | describe(options, PACKAGES, PEERS)
     for name in options.only or SECTIONS:
         busy = busy_cpus()
-        if name in JOBS:
-            section = _run_job(JOBS[name], efficient_su2(*sizes.network, batch=sizes.batch), options)
+        if name in cases:
+            section = _run_job(cases[name], options)
         else:
             section = {"digits": _digits, "memory": _memory}[name](sizes, options.threads)
         results[name] = section | {"busy_cpus": busy}
@@ -100,33 +106,18 @@ def main() -> int:
     return 1 if REPORT.failures(results) else 0
 
 
-def _parse() -> argparse.Namespace:
-    parser = make_parser(__doc__, f"some of {','.join(SECTIONS)}", PEERS)
-    parser.add_argument("--seconds", type=float, default=4.0, help="time for each contender in a job (default 4)")
-    options = parser.parse_args()
-    refuse_unknown(parser, "section", options.only, SECTIONS)
-    refuse_unknown(parser, "peer", options.peers, PEERS)
-    if options.quick:
-        options.seconds = min(options.seconds, 0.2)
-    return options
+def _check_sections(options: argparse.Namespace) -> None:
+    """Raise ValueError if the options name a section that does not exist."""
+    if unknown := set(options.only) - set(SECTIONS):
+        raise ValueError(f"unknown section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
 
 
-def _run_job(job: Job, workload: Workload, options: argparse.Namespace) -> Record:
+def _run_job(case: Case, options: argparse.Namespace) -> Record:
     """Compare each contender with the check of the job, then let the contenders take turns."""
+    workload = case.workload
     record: Record = {"workload": workload.name, "batch": workload.batch, "num_outputs": workload.num_qubits // 2}
-    record |= {"title": job.title, "num_weights": workload.num_weights}
-    record["goals"] = [
-        {"against": [job.peers[name].label for name in names], "required": None if options.quick else required}
-        for names, required in job.goals
-    ]
-    contenders = [*job.ours, *(peer for name, peer in job.peers.items() if name in options.peers)]
-    workers, record["missing"] = make_workers(contenders, options.threads, TIMEOUT)
-    check = Worker(job.check, "complex128", options.threads, TIMEOUT)
-    try:
-        return record | measure(workload, workers, options.seconds, compare_with(check), calls=CHECKED_CALLS)
-    finally:
-        for one in (check, *workers):
-            one.close()
+    record |= {"title": case.name, "num_weights": workload.num_weights}
+    return record | contest.run(case, options, TIMEOUT, calls=CHECKED_CALLS)
 
 
 def _digits(sizes: Sizes, threads: int) -> Record:

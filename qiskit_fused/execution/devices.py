@@ -13,6 +13,7 @@ import numpy as np
 
 from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.forks import in_child, new_lock
+from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.cuda import availability
 from qiskit_fused.engines.interface import Engine
 from qiskit_fused.engines.selection import require_gpu, select_engine, suits_gpu
@@ -80,8 +81,8 @@ def choose_device(options: FusedOptions, fused: FusedProgram, num_rows: int, num
     needed = bytes_of_states(fused, options.dtype, gradient)
     if needed > limit:
         say_once(
-            f"device='auto' runs {fused.num_qubits} qubits on the CPU: they need {format_bytes(needed)}, and "
-            f"{runtime.name} has {format_bytes(limit)}."
+            f"device='auto' runs {count_text(fused.num_qubits, 'qubit')} on the CPU: the states take "
+            f"{format_bytes(needed)}, and {runtime.name} has {format_bytes(limit)}."
         )
         return "cpu"
     return "cuda"

@@ -12,6 +12,7 @@ from qiskit_fused.common.array_modules import array_module, to_numpy
 from qiskit_fused.common.arrays import as_numbers
 from qiskit_fused.common.bits import spread
 from qiskit_fused.common.row_errors import RowError
+from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import Request
@@ -69,7 +70,7 @@ def _as_rows(states: Any, num_qubits: int) -> Any:
         states = states[None]
     if states.ndim != 2 or states.shape[1] != 1 << num_qubits:
         raise ValueError(
-            f"initial_states have shape {shape}; the circuit has {num_qubits} qubits, allowed: (rows, "
+            f"initial_states have shape {shape}; the circuit has {count_text(num_qubits, 'qubit')}, allowed: (rows, "
             f"{1 << num_qubits}) or ({1 << num_qubits},)."
         )
     return states

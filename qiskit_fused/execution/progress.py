@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from qiskit_fused.common.cancellation import current, uninterrupted
 from qiskit_fused.common.job_threads import job_threads
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import CompiledCircuit
 
 _INTERVAL = 0.05  # least time between two calls of a callback, or two changes of the bar, in seconds
@@ -45,7 +46,7 @@ class Part(NamedTuple):
         return max(1, (self.num_gates * num_sweeps) >> (num_qubits - self.num_qubits))
 
     def __str__(self) -> str:
-        return f"{'values' if self.num_adjoint_states is None else 'gradients'}, {self.num_qubits} qubits"
+        return f"{'values' if self.num_adjoint_states is None else 'gradients'}, {count_text(self.num_qubits, 'qubit')}"
 
 
 class Progress:

@@ -128,7 +128,7 @@ def report(fused: FusedProgram, counts: Counts, num_threads: int, limit: int) ->
     costs.append(MethodCost("cuda", "reverse", 1, on_gpu.bytes, 1.0, 1.0, fits, is_auto=fits))
     rows_text = "1 row" if counts.num_rows == 1 else f"{counts.num_rows:,} rows"
     title = (
-        f"Values and gradients of {rows_text} of {fused.num_qubits} qubits in {counts.dtype}, "
+        f"Values and gradients of {rows_text} of {count_text(fused.num_qubits, 'qubit')} in {counts.dtype}, "
         f"within {format_bytes(limit)}"
     )
     return Report(title, tuple(costs))

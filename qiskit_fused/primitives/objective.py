@@ -9,6 +9,7 @@ import numpy as np
 from qiskit.circuit import Parameter
 from qiskit_machine_learning.gradients import DerivativeType
 
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED
 from qiskit_fused.compilation.observables import LiveObservables
 from qiskit_fused.engines.request import Request, all_pairs
@@ -113,7 +114,8 @@ class Objective:
         return self(x)[1]
 
     def __repr__(self) -> str:
-        return f"Objective({len(self.parameters)} parameters, {self._compiled.num_qubits} qubits)"
+        sizes = count_text(len(self.parameters), "parameter"), count_text(self._compiled.num_qubits, "qubit")
+        return f"Objective({', '.join(sizes)})"
 
     def _row_of(self, x: Any) -> np.ndarray:
         """Return the parameter values of the circuit at the point x, checked, as one row (1, P)."""

@@ -99,7 +99,10 @@ def test_auto_keeps_states_on_the_cpu_that_the_gpu_has_no_room_for(world, quick,
     for _ in range(2):
         assert run(20).metrics()["device"] == "cpu"
     [record] = caplog.records
-    assert record.getMessage() == "device='auto' runs 8 qubits on the CPU: they need 4 KiB, and Fake 0 has 0.977 KiB."
+    assert (
+        record.getMessage()
+        == "device='auto' runs 8 qubits on the CPU: the states take 4 KiB, and Fake 0 has 0.977 KiB."
+    )
 
 
 def test_auto_runs_on_the_cpu_what_the_gpu_refuses_for_its_memory(world, quick, caplog, monkeypatch):

@@ -49,7 +49,7 @@ def test_the_steps_of_a_feature_map_are_those_of_qiskit(bench):
 
 def test_the_gradient_of_the_training_step_agrees_with_finite_differences(bench):
     case, step = bench.cases.alignment(3, 6), 1e-6
-    contender = case.ours("complex128", 1)
+    contender = case.ours[0]("complex128", 1)
     contender.prepare(case.workload)
     start = case.workload.parameters(0)
     _, gradient = contender.answer(contender(start))
@@ -67,7 +67,7 @@ def test_the_contender_of_tensorcircuit_gives_the_same(bench, name):
     pytest.importorskip("tensorcircuit")
     case = next(case for case in bench.cases.QUICK if case.name == name)
     answers = []
-    for kind in (case.ours, case.peers["tensorcircuit"]):
+    for kind in (case.ours[0], case.peers["tensorcircuit"]):
         contender = kind("complex128", 1)
         contender.prepare(case.workload)
         answers.append(contender.answer(contender(case.workload.parameters(0))))

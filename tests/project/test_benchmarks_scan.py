@@ -167,7 +167,8 @@ def test_every_peer_has_a_requirements_file_that_names_its_package(bench):
     assert set(files) == set(bench.peers.PEERS)
     for name, peer in bench.peers.PEERS.items():
         assert re.search(rf"^{peer.package}\b", files[name], re.M)
-    packages = {peer.package for job in bench.training_peers.JOBS.values() for peer in job.peers.values()}
+    jobs = bench.training_peers.jobs(bench.workloads.efficient_su2(4, 1))
+    packages = {peer.package for job in jobs.values() for peer in job.peers.values()}
     known = re.findall(r"^[a-z-]+", "\n".join(files.values()), re.M)
     assert packages - {"pennylane"} <= set(known) and "pennylane-lightning" in known  # which brings pennylane
     assert "benchmarks/requirements" in (ROOT / "Makefile").read_text()
