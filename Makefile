@@ -11,13 +11,14 @@ WHEEL_TOOLS := "abi3audit==0.0.*" "auditwheel~=6.8" "build~=1.6" "check-sdist~=1
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(shell find kernels tests/support/cuda_emulation -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo tutorials test test-all test-torch test-kernels lint format bench bench-scan bench-deep bench-train bench-sampling bench-kernels bench-gpu docs wheel clean
+.PHONY: help demo tutorials test test-slow test-all test-torch test-kernels lint format bench bench-scan bench-deep bench-train bench-sampling bench-kernels bench-gpu docs wheel clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
 	@echo "make tutorials  run the notebooks in tutorials/ (installs PyTorch, which two of them need)"
 	@echo "make test      run the tests against an installed build"
-	@echo "make test-all  run the slow tests too"
+	@echo "make test-slow  run the tests that make test leaves out, among them all benchmarks in tiny sizes"
+	@echo "make test-all  run both"
 	@echo "make test-torch  run the tests that need PyTorch, which it installs"
 	@echo "make test-kernels  compile the CUDA kernels for every architecture (no GPU needed)"
 	@echo "make lint      check format, style and types"
@@ -43,8 +44,11 @@ tutorials: .venv/installed
 test: .venv/installed
 	.venv/bin/pytest -q -m "not slow" $(TWO_PROCESSES)
 
+test-slow: .venv/installed
+	.venv/bin/pytest -q -m slow $(TWO_PROCESSES)
+
 test-all: .venv/installed
-	.venv/bin/pytest -q
+	.venv/bin/pytest -q $(TWO_PROCESSES)
 
 test-torch: .venv/installed
 	.venv/bin/python -c "import torch" 2>/dev/null || .venv/bin/python -m pip install $(PIP_FLAGS) $(TORCH)
@@ -106,7 +110,7 @@ wheel: .venv-wheel/installed
 	$(PYTHON) -m venv --clear .venv-wheel/test
 	.venv-wheel/test/bin/python -m pip install $(PIP_FLAGS) dist/*.whl hypothesis mypy pytest qiskit-algorithms tqdm
 	cd .venv-wheel && test/bin/python -m qiskit_fused
-	.venv-wheel/test/bin/pytest -q -m "not slow" tests/project/test_packaging.py tests/engines/cpu/test_engine.py \
+	.venv-wheel/test/bin/pytest -q tests/project/test_packaging.py tests/engines/cpu/test_engine.py \
 		tests/primitives/test_estimator.py tests/project/test_readme.py
 
 .venv-wheel/installed: Makefile

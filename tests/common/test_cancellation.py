@@ -391,6 +391,7 @@ print("returned")
 
 @pytest.mark.parametrize("observe", ["sys.setprofile", "sys.settrace"])
 @pytest.mark.parametrize(("delay", "is_cancelled"), [(100, False), (0.01, True)])
+@pytest.mark.slow
 def test_calls_that_a_profiler_or_debugger_observes_return_after_work_has_ended(observe, delay, is_cancelled):
     program = OBSERVED.format(delay=delay, is_cancelled=is_cancelled, observe=observe)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

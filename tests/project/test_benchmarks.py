@@ -23,6 +23,7 @@ def test_a_folder_of_the_benchmarks_imports_common_and_main_only():
         assert imported <= ({"common"} if here == "common" else {"common", "main", here}), path
 
 
+@pytest.mark.slow
 def test_the_quick_benchmark_agrees_with_a_numpy_adjoint_and_prints_its_tables():
     checkout = Path(qiskit_fused.__file__).parent.parent
     done = run_benchmark("main", "--quick", "--peers", "", "--threads", "1", "--beside", checkout)
@@ -41,6 +42,7 @@ def deep(monkeypatch):
     return SimpleNamespace(main=run, report=report.REPORT)
 
 
+@pytest.mark.slow
 def test_the_quick_deep_benchmark_measures_every_section_and_draws(tmp_path):
     pytest.importorskip("matplotlib")
     output = tmp_path / "deep.json"

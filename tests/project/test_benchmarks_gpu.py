@@ -21,6 +21,7 @@ def bench(monkeypatch):
     return SimpleNamespace(**modules, comparison=comparison, worker=worker)
 
 
+@pytest.mark.slow
 def test_the_dry_run_goes_through_all_workloads_and_writes_nothing():
     before = sorted((BENCHMARKS / "results").rglob("*.json"))
     done = run_benchmark("gpu", "--dry-run", "--peers", "")
@@ -45,6 +46,7 @@ def run_with(bench, *peers):
 
 
 @pytest.mark.parametrize("spoiled", [0, 1])
+@pytest.mark.slow
 def test_a_contender_that_differs_is_not_timed(bench, spoiled):
     class Wrong(bench.peers.Fused):
         label = "wrong"
@@ -59,6 +61,7 @@ def test_a_contender_that_differs_is_not_timed(bench, spoiled):
     assert ours["median_ms"] > 0
 
 
+@pytest.mark.slow
 def test_a_contender_that_differs_in_later_rows_is_not_timed(bench):
     class Wrong(bench.peers.Fused):
         label = "wrong"
@@ -72,6 +75,7 @@ def test_a_contender_that_differs_in_later_rows_is_not_timed(bench):
     assert wrong["wrong"].startswith("DIFFERS from qiskit-fused") and "median_ms" not in wrong
 
 
+@pytest.mark.slow
 def test_contenders_that_fail_do_not_stop_the_others(bench):
     class Failing(bench.peers.Fused):
         label = "failing"
@@ -83,6 +87,7 @@ def test_contenders_that_fail_do_not_stop_the_others(bench):
     assert ours["median_ms"] > 0 and failing["failed"] == "out of memory"
 
 
+@pytest.mark.slow
 def test_fewer_rows_are_marked_and_scaled_to_the_batch(bench):
     class Half(bench.peers.Fused):
         label = "half"

@@ -18,6 +18,7 @@ def bench(monkeypatch):
     return SimpleNamespace(**{name: importlib.import_module(path) for name, path in names.items()})
 
 
+@pytest.mark.slow
 def test_the_quick_kernels_benchmark_measures_every_workload_and_prints_it_again(tmp_path):
     output = tmp_path / "kernels.json"
     done = run_benchmark("kernels", "--quick", "--peers", "statevector", "--threads", "1", "--output", output)

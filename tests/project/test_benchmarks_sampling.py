@@ -19,6 +19,7 @@ def bench(monkeypatch):
     return SimpleNamespace(**{name: importlib.import_module(path) for name, path in names.items()})
 
 
+@pytest.mark.slow
 def test_the_quick_sampling_benchmark_measures_every_workload_and_prints_it_again(tmp_path):
     pytest.importorskip("sklearn")
     output = tmp_path / "sampling.json"
@@ -124,6 +125,7 @@ def test_draws_that_are_not_random_or_impossible_or_of_another_shape_differ(benc
     assert entry == {"deviation": 0.0}
 
 
+@pytest.mark.slow
 def test_a_sampler_that_draws_wrong_bits_is_not_timed(bench):
     class Reversed(bench.samplers.FusedPubs):
         label = "reversed"
@@ -186,6 +188,7 @@ def test_what_fails_or_differs_or_misses_a_goal_is_said(bench):
 
 
 @pytest.mark.parametrize("name", ["tensorcircuit", "defaults", "statevector", "aer", "qulacs"])
+@pytest.mark.slow
 def test_peers_that_are_installed_agree_with_the_check(bench, name):
     for case in bench.cases.QUICK:
         if name not in case.peers:

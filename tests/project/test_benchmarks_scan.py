@@ -23,6 +23,7 @@ def bench(monkeypatch):
     return SimpleNamespace(**{name: importlib.import_module(path) for name, path in names.items()})
 
 
+@pytest.mark.slow
 def test_the_quick_scan_measures_every_axis_and_draws_small_pictures(tmp_path):
     pytest.importorskip("matplotlib")
     output = tmp_path / "scan.json"
@@ -66,6 +67,7 @@ def results_of(axis):
     return shared | {"ceilings": ceilings, "axes": {"qubits": axis}, "cap_s": 10.0}
 
 
+@pytest.mark.slow
 def test_a_contender_that_is_slow_or_fails_or_differs_is_not_continued_and_named(bench, monkeypatch):
     class Slow(bench.peers.Fused):
         label = "slow"
@@ -100,6 +102,7 @@ def test_a_contender_that_is_slow_or_fails_or_differs_is_not_continued_and_named
     assert "| slow c64 | 3 | a call took more than 0.1 s |" in text and "DIFFERS" in text and "no room" in text
 
 
+@pytest.mark.slow
 def test_a_scan_goes_on_without_ours_when_ours_fails(bench, monkeypatch):
     class Failing(bench.peers.Fused):
         def prepare(self, workload):
@@ -116,6 +119,7 @@ def test_a_scan_goes_on_without_ours_when_ours_fails(bench, monkeypatch):
     assert "no room" in bench.scan_report.REPORT.markdown(results_of(axis))
 
 
+@pytest.mark.slow
 def test_a_faster_peer_is_named_for_each_size(bench, monkeypatch):
     axis = scanned(bench, monkeypatch)
     for point in axis["points"]:

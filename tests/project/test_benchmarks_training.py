@@ -19,6 +19,7 @@ def bench(monkeypatch):
     return SimpleNamespace(comparison=comparison, peers=peers, report=report, worker=worker, workloads=workloads)
 
 
+@pytest.mark.slow
 def test_the_quick_training_benchmark_checks_a_vjp_and_its_memory():
     done = run_benchmark("training", "--quick", "--only", "vjp,memory", "--peers", "", "--threads", "1")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -58,6 +58,7 @@ def html(tmp_path_factory):
     return folder / "html"
 
 
+@pytest.mark.slow
 def test_the_html_builds_without_a_warning_and_its_folder_opens_the_start_page(html):
     assert 'url=tutorials/index.html"' in (html / "index.html").read_text(encoding="utf-8")
     assert (html / "tutorials" / "index.html").exists()

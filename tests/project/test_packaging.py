@@ -76,6 +76,7 @@ def test_the_stub_describes_the_compiled_module():
     assert functions == {name: compiled_signature(compiled[name]) for name in compiled.keys() - classes}
 
 
+@pytest.mark.slow
 def test_code_of_users_passes_a_strict_type_check(tmp_path):
     pytest.importorskip("mypy")
     done = subprocess.run(

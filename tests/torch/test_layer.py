@@ -449,6 +449,7 @@ print("agreed")
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 @pytest.mark.parametrize("kind", ["FusedLayer", "FusedProbabilityLayer"])
+@pytest.mark.slow
 def test_two_distributed_processes_average_their_gradients(tmp_path, kind):
     with ThreadPoolExecutor() as threads:  # each thread waits for the other
         for worker in threads.map(lambda rank: run_python(DISTRIBUTED, str(rank), str(tmp_path), kind), range(2)):

@@ -93,6 +93,7 @@ def states_of(plan, method):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("case", MEASURED)
+@pytest.mark.slow
 def test_the_process_grows_by_what_was_predicted(case, tmp_path):
     # The tolerance is 15 %, and 1 MB for the heap and the stacks of threads.
     num_qubits, num_layers, request, method, num_threads = MEASURED[case]

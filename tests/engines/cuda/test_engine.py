@@ -131,6 +131,7 @@ def test_what_does_not_fit_is_refused_with_figures_and_a_cure_before_anything_is
 
 @pytest.mark.parametrize("method", ["reverse", "store", "checkpoint"])
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.slow
 def test_bytes_are_predicted(mode, method, dtype):
     options = {**MODES[mode], "dtype": dtype, "method": Method(method, 3 if method == "checkpoint" else None)}
     for num_qubits, least in ((3, 0.0), (8, 0.85), (10, 0.85), (11, 0.85)):
@@ -281,6 +282,7 @@ def test_watch_ends_an_evaluation_with_an_error_wherever_it_is(mode, monkeypatch
 
 
 @pytest.mark.parametrize(("num_qubits", "tile_qubits"), [(3, 3), (8, 5), (10, 10)])
+@pytest.mark.slow
 def test_the_order_of_blocks_and_threads_changes_no_bit(num_qubits, tile_qubits, dtype):
     question, runtime = make_question(num_qubits, num_rows=2), EmulatedRuntime(check=True)
     for mode in ("jacobian", "cotangents"):

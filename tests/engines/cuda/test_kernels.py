@@ -149,6 +149,7 @@ def table(request):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.slow
 def test_every_kernel_compiles_within_its_registers(architecture, table):
     started = time.perf_counter()
     with ThreadPoolExecutor(os.cpu_count()) as pool:

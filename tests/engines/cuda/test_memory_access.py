@@ -170,6 +170,7 @@ def test_a_kept_state_is_read_and_not_written(dtype):
     [(8, False), (9, False), ("most", False), (8, True), (10, True)],
     ids=lambda value: ("real" if value else "complex") if isinstance(value, bool) else str(value),
 )
+@pytest.mark.slow
 def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, is_real, dtype, monkeypatch, table):
     visited, cover = set(), passes.cover
 

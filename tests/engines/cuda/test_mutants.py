@@ -338,5 +338,6 @@ def test_right_kernels_pass(scenario):
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.slow
 def test_a_planted_bug_is_found(mutant, findings):
     assert findings[mutant].result() is not None, f"{mutant.name} changes nothing that is tested"
