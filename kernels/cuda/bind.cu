@@ -7,10 +7,9 @@
 //                run_angles = (lambda, phi) in radians, rotations = (tan(a/2), sin(a))
 //   bind_terms   term_angles = coefficient * column + offset, in radians
 //   bind_tables  entry = exp(i sum of coefficient * angle * g(p)), for each thread, register bit and extra of a piece
-// Layout: columns [rows][num_columns]; run_angles, rotations, term_angles and tables are indexed by slot and row as
-// `place` says; run_order, term_order and piece_order list runs, terms and pieces in the order of their slots, the ones
-// that are the same in all rows first. run_angles and term_angles are double; rotations and tables have the format of
-// amplitudes.
+// Layout: columns, run_angles, rotations, term_angles and tables are indexed by slot and row as `place` says;
+// run_order, term_order and piece_order list runs, terms and pieces in the order of their slots, the ones that are the
+// same in all rows first. run_angles and term_angles are double; rotations and tables have the format of amplitudes.
 // Launch: 1-D, blocks of any size. bind_runs and bind_terms take one thread for each of num_shared + rows * num_varying
 // entries. bind_tables takes exactly one block for each of shared_pieces + rows * varying_pieces.
 // Work: about 30 multiply-adds, one sine and one cosine for each gate of a run; 2 multiply-adds and one population
@@ -35,15 +34,15 @@ __device__ __forceinline__ void locate(long long entry, long long num_shared, lo
     slot = static_cast<int>(entry - row * num_varying);
 }
 
-extern "C" __global__ void bind_runs(const double* columns, int num_columns, int rows, const Leaf* leaves,
-                                     const Run* runs, const int* run_order, const Slots* slots, double2* run_angles,
+extern "C" __global__ void bind_runs(const double* columns, int rows, const Leaf* leaves, const Run* runs,
+                                     const int* run_order, const Slots* slots, double2* run_angles,
                                      Complex* rotations) {
     const long long entry = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (entry >= slots->shared_runs + rows * slots->varying_runs) return;
     int slot, row;
     locate(entry, slots->shared_runs, slots->varying_runs, slot, row);
     const Run& run = runs[run_order[slot]];
-    const double* values = columns + static_cast<long long>(row) * num_columns;
+    const Columns values(columns, *slots, row);
 
     Quaternion u{1, 0, 0, 0};
     for (int i = run.first_leaf; i < run.end_leaf; ++i) u = product(leaf_quaternion(leaves[i], values), u);
@@ -76,14 +75,14 @@ extern "C" __global__ void bind_runs(const double* columns, int num_columns, int
     rotations[entry] = make_complex(half_tan, static_cast<Real>(2 * h / (1 + h * h)));
 }
 
-extern "C" __global__ void bind_terms(const double* columns, int num_columns, int rows, const Term* terms,
-                                      const int* term_order, const Slots* slots, double* term_angles) {
+extern "C" __global__ void bind_terms(const double* columns, int rows, const Term* terms, const int* term_order,
+                                      const Slots* slots, double* term_angles) {
     const long long entry = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (entry >= slots->shared_terms + rows * slots->varying_terms) return;
     int slot, row;
     locate(entry, slots->shared_terms, slots->varying_terms, slot, row);
     const Term& term = terms[term_order[slot]];
-    const double* values = columns + static_cast<long long>(row) * num_columns;
+    const Columns values(columns, *slots, row);
     term_angles[entry] = angle_of(term, values);
 }
 

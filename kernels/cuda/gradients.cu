@@ -13,7 +13,7 @@
 // Layout: a unit is a (row, observable) pair, or a row if cotangents are given. partial is
 // [units][num_tiles][num_partials] for sum_tiles and [count][num_chunks] for sum_chunks; totals [units][num_totals];
 // leaf_gradients [units][num_leaf_outputs], with respect to the angle of a leaf or to the three components of a
-// rotation vector; columns [rows][num_columns]. In combine, chosen [num_chosen] lists columns; column c has the entries
+// rotation vector; columns as `place` says. In combine, chosen [num_chosen] lists columns; column c has the entries
 // column_begin[c] .. column_begin[c + 1] - 1 of index and weight; gradient k of sum s is
 // gradients[s * sum_stride + k * chosen_stride].
 // Launch: 1-D. sum_tiles and sum_chunks take blocks of 32 .. 1024 threads, a multiple of 32, and grids of any size; the
@@ -59,7 +59,7 @@ extern "C" __global__ void sum_chunks(const double* partial, int count, int num_
     }
 }
 
-extern "C" __global__ void run_gradients(const double* totals, int num_totals, const double* columns, int num_columns,
+extern "C" __global__ void run_gradients(const double* totals, int num_totals, const double* columns,
                                          const int* row_of_unit, int units, const Leaf* leaves, const Run* runs,
                                          int num_runs, const Slots* slots, const double2* run_angles,
                                          const Complex* rotations, double* leaf_gradients, int num_leaf_outputs) {
@@ -67,7 +67,8 @@ extern "C" __global__ void run_gradients(const double* totals, int num_totals, c
     if (entry >= static_cast<long long>(units) * num_runs) return;
     const long long unit = entry / num_runs, row = row_of_unit[unit];
     const Run& run = runs[entry % num_runs];
-    const double *values = columns + row * num_columns, *sums = totals + unit * num_totals;
+    const Columns values(columns, *slots, row);
+    const double* sums = totals + unit * num_totals;
     const long long slot = place(run.slot, row, slots->shared_runs, slots->varying_runs);
     const double y = run.sum_y < 0 ? 0 : sums[run.sum_y], z = run.sum_z < 0 ? 0 : sums[run.sum_z];
     double x = 0;

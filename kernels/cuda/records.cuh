@@ -3,8 +3,8 @@
 // The records of a plan as the device reads them. qiskit_fused/engines/cuda/passes.py writes the records;
 // qiskit_fused/engines/cuda/records.py declares NumPy dtypes with the same fields in the same order.
 //
-// Layout of bound values: a *slot* numbers a rotation, a term or a table entry. The shared slots, whose value is the
-// same in all rows, come first. The varying slots follow, row by row. `place` maps (slot, row) to an array index.
+// Layout of values: a *slot* numbers a column, a rotation, a term or a table entry. The shared slots, whose value is
+// the same in all rows, come first. The varying slots follow, row by row. `place` maps (slot, row) to an array index.
 #pragma once
 
 #include "cuda/amplitude.cuh"
@@ -78,9 +78,10 @@ struct Stage {
     int slot[MAX_REGISTER_QUBITS];  // slot of the rotation of each register bit
 };
 
-// The number of shared and of varying slots of rotations, terms and table entries.
+// The number of shared and of varying slots of rotations, terms, table entries and columns.
 struct Slots {
     long long shared_runs, varying_runs, shared_terms, varying_terms, shared_entries, varying_entries;
+    long long shared_columns, varying_columns;
 };
 
 // totals[total] = sum over tiles of (-1)^popcount(tile & outside) partial[tile][output.partial]
@@ -131,8 +132,19 @@ __device__ __forceinline__ long long place(long long slot, long long row, long l
     return slot < num_shared ? slot : slot + row * num_varying;
 }
 
-// Return the matrix of a leaf. `columns` are the parameter values of one row.
-__device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const double* columns) {
+// The columns of one row: the parameter values, numbered by slot. Leaves and terms name a column by its slot.
+struct Columns {
+    const double* numbers;  // the shared columns, then the varying columns of each row
+    long long num_shared, of_row;
+    __device__ __forceinline__ Columns(const double* numbers, const Slots& slots, long long row)
+        : numbers(numbers), num_shared(slots.shared_columns), of_row(row * slots.varying_columns) {}
+    __device__ __forceinline__ double operator[](int slot) const {
+        return numbers[slot < num_shared ? slot : slot + of_row];
+    }
+};
+
+// Return the matrix of a leaf in one row.
+__device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const Columns& columns) {
     if (leaf.kind == LEAF_SU2) return leaf.quaternion;
     double sine, cosine;
     if (leaf.kind == LEAF_RV) {

@@ -353,7 +353,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
                   const Window* window, const Stage* __restrict__ stages, int num_stages,
                   const Piece* __restrict__ pieces, const Extra* __restrict__ extras, const Slots* __restrict__ slots,
                   const Complex* __restrict__ rotations, const Amplitude* __restrict__ tables) {
-    extern __shared__ double shared_memory[];
+    extern __shared__ __align__(16) double shared_memory[];
     const Place here = find_place(units, num_tiles);
     const unsigned region = TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Amplitude);
     State psi;
@@ -474,7 +474,8 @@ __device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& s
         }
         if (k < 2 * REGISTER_QUBITS) {
             const int b = k - REGISTER_QUBITS;
-            if (sums_x && stage.sum_x >> b & 1) partial[stage.x_partial + b] = sums.total(X_ENTRY + b);
+            // sum_tiles reads every sum, so a sum that run_gradients does not need is 0.
+            if (!IS_REAL && stage.sum_x >> b & 1) partial[stage.x_partial + b] = sums_x ? sums.total(X_ENTRY + b) : 0;
             continue;
         }
         if (z_partial < 0) continue;
@@ -561,7 +562,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
                   const unsigned* __restrict__ masks, const Direct* __restrict__ directs,
                   const Slots* __restrict__ slots, const Complex* __restrict__ rotations,
                   const Amplitude* __restrict__ tables, Real* partial, int num_partials) {
-    extern __shared__ double shared_memory[];
+    extern __shared__ __align__(16) double shared_memory[];
     const Place here = find_place(units, num_tiles);
     const int row = row_of_unit[here.unit];
     const unsigned region = 2 * TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Amplitude);

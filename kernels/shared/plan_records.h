@@ -24,14 +24,15 @@ struct Leaf {
     int unused;
 };
 
-// Return the angle of a leaf or of a term, in radians.
-template <class Gate>
-QF_SHARED double angle_of(const Gate& gate, const double* columns) {
+// Return the angle of a leaf or of a term, in radians. columns[k] is the number in column k of one row.
+template <class Gate, class Columns>
+QF_SHARED double angle_of(const Gate& gate, const Columns& columns) {
     return gate.column < 0 ? gate.offset : gate.coefficient * columns[gate.column] + gate.offset;
 }
 
 // Return the rotation vector of an RV gate, in radians.
-QF_SHARED Vector3 vector_of(const Leaf& leaf, const double* columns) {
+template <class Columns>
+QF_SHARED Vector3 vector_of(const Leaf& leaf, const Columns& columns) {
     return {columns[leaf.column], columns[leaf.column + 1], columns[leaf.column + 2]};
 }
 

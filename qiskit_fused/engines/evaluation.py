@@ -18,15 +18,16 @@ class Evaluation:
     Attributes:
         values: float64 (N,), the expectation value of each pair of a row and an observable.
         gradients: float64 (N, C), 2 Re <psi|O|d psi/d column>, or 2 Im for an ``imaginary`` request; (B, C) if
-            `Request.gradients_are_per_row`. On a CUDA device, the summed columns are left out. None without gradients.
+            `Request.gradients_are_per_row`. Of a request with split columns, the summed columns are left out. None
+            without gradients.
         stats: what the engine ran: kernels, sweeps, chunks, bytes allocated (on a GPU: predicted for the largest
             chunk). With gradients also the name of the method, and the states it kept per row (1 with "reverse").
         state_gradients: (N, 2**n) or (B, 2**n), like ``gradients``: G with d value = Re sum conj(G) d psi of the
             initial state; complex128 on the host, the number format of the request on a CUDA device. None if the
             request does not ask for them.
         final_states: complex128 (B, 2**n) on the host; None if the request does not ask for them.
-        sums: float64 (number of summed columns,), the gradients summed over all rows, for a request on a CUDA device.
-            None for a request on the host, where a row of ``gradients`` has the sums.
+        sums: float64 (number of summed columns,), the gradients summed over all rows, for a request with split columns.
+            None for other requests, where a row of ``gradients`` has the sums.
     """
 
     values: Any

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.row_blocks import columns_that_differ
+from qiskit_fused.engines.split_columns import SplitColumns
 from qiskit_fused.options.method import REVERSE, Method
 
 
@@ -127,9 +127,10 @@ class Request(_Fields):
     """B rows of numbers and N pairs of a row and an observable. A request is never changed.
 
     Attributes:
-        columns: float64 (B, C), the columns of the program in each row (see `Program.columns`), on the host or on a
-            CUDA device. Cotangents, states and results are on the same device. In a request of a primitive, the columns
-            are the P parameters; execution appends the columns of expressions after it has cut the rows.
+        columns: float64 (B, C), the columns of the program in each row (see `Program.columns`). In a request of a
+            primitive, the columns are the P parameters; execution appends the columns of expressions after it has cut
+            the rows. Or `SplitColumns`, on the host or on a CUDA device, for the CUDA engine alone. Cotangents, states
+            and results are on the same device.
         pairs: the pairs whose values are returned.
         gradient: the gradients that are returned, or None.
         boundary: the states at both ends of the circuit.
@@ -158,7 +159,12 @@ class Request(_Fields):
     @property
     def is_on_device(self) -> bool:
         """Whether the arrays of the request are on a CUDA device."""
-        return not isinstance(self.columns, np.ndarray)
+        return self.is_split and bool(self.columns.is_on_device)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether shared columns are stored once. The gradients of summed columns are then returned apart."""
+        return isinstance(self.columns, SplitColumns)
 
     @property
     def cotangents(self) -> Any:
@@ -216,11 +222,23 @@ class Request(_Fields):
 
     @cached_property
     def varying_columns(self) -> np.ndarray:
-        """Bool (C,), the columns in which some row differs from the first row. A device computes them once."""
+        """Bool (C,), the columns in which some row differs from the first row. A device computes the others once.
+
+        Of split columns, all columns that are stored for each row.
+        """
+        if self.is_split:
+            is_varying: np.ndarray = self.columns.is_varying
+            return is_varying
         if self.num_rows <= 1 or not self.num_columns:
             return np.zeros(self.num_columns, dtype=bool)
-        columns = self.columns
-        return to_numpy((columns != columns[:1]).any(axis=0)) if self.is_on_device else columns_that_differ(columns)
+        return columns_that_differ(self.columns)
+
+    @property
+    def split_columns(self) -> SplitColumns:
+        """The columns, with the columns that are the same in all rows stored once."""
+        if isinstance(self.columns, SplitColumns):
+            return self.columns
+        return SplitColumns.of(np.asarray(self.columns, dtype=np.float64), self.varying_columns)
 
     def rows(self, rows: slice) -> Request:
         """Return the request of a block of rows, with their pairs, cotangents and states.

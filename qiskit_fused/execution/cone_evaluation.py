@@ -59,7 +59,7 @@ def evaluate_cones(
             ), 1
         return _evaluate_groups(evaluate, grouping, operators, request, watch), len(grouping.groups)
     except TooManyQubits as error:
-        if request.is_on_device:  # the caller then evaluates the rows from arrays on the host, which has more memory
+        if request.is_split:  # the caller then evaluates the rows from columns on the host, which has more memory
             raise
         if not operators.have_terms:  # one state must hold all measured qubits
             raise

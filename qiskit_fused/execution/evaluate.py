@@ -95,8 +95,8 @@ def _evaluate_together(
 ) -> Evaluation:
     """Evaluate with all rows in memory at the same time."""
     start = time.perf_counter()
-    # Rows are on a device only if the circuit has no expressions. The columns of its program are then its parameters.
-    if not request.is_on_device:
+    # Columns are split only if the circuit has no expressions. The columns of its program are then its parameters.
+    if not request.is_split:
         columns = compiled.program.columns(request.columns)
         if columns is not request.columns:
             request = request._replace(columns=columns)
@@ -140,7 +140,7 @@ def _evaluate_blocks(
     num_rows = request.num_rows
     num_numbers = request.num_pairs + request.num_gradients * compiled.program.num_columns
     num_numbers += 2 * num_rows * request.boundary.final << compiled.program.num_qubits
-    if num_rows < 2 or request.is_on_device or 8 * num_numbers > resolve_limit(None):
+    if num_rows < 2 or request.is_split or 8 * num_numbers > resolve_limit(None):
         raise refusal
 
     def evaluate_block(part: Request, watch: Watch | None) -> Evaluation:

@@ -231,8 +231,8 @@ class Expectations:
     def evaluate(self, batch: RowBatch) -> Vjp:
         """Check and evaluate rows: arrays of the host, or of the CUDA device of `device_runtime`.
 
-        Of arrays on a device, only these facts come to the host: whether all numbers are finite, the norms of initial
-        states, and which columns vary.
+        Of arrays on a device, only these facts come to the host: whether all numbers are finite, and the norms of
+        initial states.
 
         Raises:
             ValueError: for shapes that do not fit, values that are not finite, or a state whose norm is not 1.

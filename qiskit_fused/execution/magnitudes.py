@@ -19,10 +19,14 @@ def is_out_of_range(operators: Observables, request: Request) -> bool:
     """Say whether the coefficients of the observables, or the cotangents, have to be scaled."""
     if operators.scaled is not None:
         return True
-    cotangents = request.cotangents
-    if cotangents is None or request.dtype != "complex64" or request.is_on_device:
+    if request.cotangents is None or request.is_split:
         return False
-    return bool(np.abs(cotangents).max(initial=0.0) > LARGEST_COTANGENT)
+    return has_large_cotangents(request.cotangents, request.dtype)
+
+
+def has_large_cotangents(cotangents: np.ndarray, dtype: str) -> bool:
+    """Say whether cotangents are so large that they have to be scaled in the number format ``dtype``."""
+    return dtype == "complex64" and bool(np.abs(cotangents).max(initial=0.0) > LARGEST_COTANGENT)
 
 
 class Scaling:

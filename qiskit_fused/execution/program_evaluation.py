@@ -77,14 +77,14 @@ class ProgramEvaluator:
         """
         options = self.options
         has_gradient = request.gradient is not None
-        device = "cuda"  # arrays on a CUDA device are evaluated there
-        if not request.is_on_device:
+        device = "cuda"  # split columns are for the CUDA engine
+        if not request.is_split:
             device = choose_device(options, fused, request.num_rows, request.num_gradients, has_gradient)
         shared = self._find_shared(device, fused, operators, request)
         try:
             return self._evaluate_on(device, fused, operators, request, watch, result_bytes, shared)
         except DoesNotFit as error:
-            if options.device != "auto" or request.is_on_device:
+            if options.device != "auto" or request.is_split:
                 raise
             say_once(f"device='auto' runs on the CPU: {error}")
             return self._evaluate_on("cpu", fused, operators, request, watch, result_bytes, shared)
@@ -112,7 +112,7 @@ class ProgramEvaluator:
         self, device: str, fused: FusedProgram, operators: Observables, request: Request
     ) -> SharedBatch | None:
         """Return the batch with its mode of sharing, or None where every row is simulated on its own."""
-        if not may_share(fused, request.num_rows) or device == "reference" or request.is_on_device:
+        if not may_share(fused, request.num_rows) or device == "reference" or request.is_split:
             return None
         if request.needs_all_gates:
             return None

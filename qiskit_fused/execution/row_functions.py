@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from qiskit_fused.common.cancellation import Cancellation
 from qiskit_fused.common.forks import cached_property
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.evaluation import Evaluation
-from qiskit_fused.engines.interface import Watch
+from qiskit_fused.engines.interface import DoesNotFit, Watch
 from qiskit_fused.engines.request import NO_STATES, BoundaryStates, GradientRequest, Request, all_pairs, pairs_of
+from qiskit_fused.engines.split_columns import SplitColumns
 from qiskit_fused.execution.derivatives import (
     check_derivatives,
     completed,
@@ -26,6 +28,7 @@ from qiskit_fused.execution.derivatives import (
 from qiskit_fused.execution.devices import choose_device, engine_for
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
+from qiskit_fused.execution.magnitudes import has_large_cotangents
 from qiskit_fused.execution.result_sizes import check_results
 from qiskit_fused.execution.row_batches import RowBatch, Vjp, check_cotangents, join_rows
 from qiskit_fused.execution.row_cuts import cut_evenly, evaluate_slice, rows_that_fit, share
@@ -76,13 +79,18 @@ class ParameterColumns:
         """Positions of inputs and of weights. Consecutive positions are a slice, which selects without a copy."""
         return _as_slice(self.inputs), _as_slice(self.weights)
 
-    def join(self, inputs: Any, weights: Any) -> Any:
+    def join(self, inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return parameter values of the circuit, float64 (B, P), of inputs (B, I) and of weights (W,)."""
-        xp = array_module(inputs)
-        values = xp.empty((len(inputs), self._program.num_parameters), dtype=np.float64)
+        values = np.empty((len(inputs), self._program.num_parameters))
         for index, numbers in zip(self.index, (inputs, weights)):
-            values[:, index if isinstance(index, slice) else xp.asarray(index)] = numbers
+            values[:, index] = numbers
         return values
+
+    def split(self, inputs: Any, weights: Any) -> SplitColumns:
+        """Return the parameter values of the circuit as columns, of which the weights are stored once."""
+        is_input = np.zeros(self._program.num_parameters, bool)
+        is_input[self.inputs] = True
+        return SplitColumns(_sorted(inputs, self.inputs), _sorted(weights, self.weights), is_input)
 
     @cached_property
     def depend_on_inputs(self) -> np.ndarray:
@@ -104,10 +112,10 @@ class ParameterColumns:
         return ~self._program.depends_on(is_weight)
 
     def places(self, is_summed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the positions of the gradients of inputs and of weights on a CUDA device, int (I,) and int (W,).
+        """Return the positions of the gradients of inputs and of weights of split columns, int (I,) and int (W,).
 
-        There, the gradients of summed columns are one array and the gradients of the other columns another array, both
-        in the order of the columns.
+        The gradients of summed columns are one array and the gradients of the other columns another array, both in the
+        order of the columns.
         """
         position = np.where(is_summed, np.cumsum(is_summed), np.cumsum(~is_summed)) - 1
         return position[self.inputs], position[self.weights]
@@ -163,9 +171,12 @@ class RowFunction:
                         watch,
                     ),
                 )
-        return ((rows, evaluate_slice(batch, rows, self._evaluate_block, watch)) for rows in self._blocks(batch))
+        splits_columns = self._splits_columns(batch)
+        evaluate_block = partial(self._evaluate_block, splits_columns)
+        slices = self._blocks(batch, splits_columns)
+        return ((rows, evaluate_slice(batch, rows, evaluate_block, watch)) for rows in slices)
 
-    def _blocks(self, batch: RowBatch) -> list[slice]:
+    def _blocks(self, batch: RowBatch, splits_columns: bool) -> list[slice]:
         """Cut rows so that the columns, values and gradients of a block take at most _BLOCK_BYTES.
 
         Rows on a CUDA device are one block, which the CUDA engine cuts.
@@ -173,21 +184,45 @@ class RowFunction:
         if not isinstance(batch.inputs, np.ndarray):
             return cut_evenly(batch.num_rows, batch.num_rows)
         count = len(self.operators)
-        row_bytes = 8 * (self.compiled.program.num_columns * (count if batch.jacobian else 1) + count)
+        num_columns = len(self.columns.inputs) if splits_columns else self.compiled.program.num_columns
+        row_bytes = 8 * (num_columns * (count if batch.jacobian else 1) + count)
         size = rows_that_fit(_BLOCK_BYTES, row_bytes, _MIN_BLOCK_ROWS)
         if self.options.memory_limit is not None:
             size = min(size, rows_that_fit(self.options.resolve_memory_limit() // _BLOCKS_IN_LIMIT, row_bytes))
         return cut_evenly(batch.num_rows, size)
 
-    def _evaluate_block(self, batch: RowBatch, watch: Watch | None) -> Vjp:
-        """Evaluate a block of rows in this process."""
-        request = self._request(batch)
+    def _evaluate_block(self, splits_columns: bool, batch: RowBatch, watch: Watch | None) -> Vjp:
+        """Evaluate a block of rows in this process.
+
+        Rows on the host whose states do not fit the GPU are evaluated again in the way that takes less memory.
+        """
+        if splits_columns:
+            try:
+                return self._evaluate_request(batch, self._request(batch, self.columns.split), watch)
+            except DoesNotFit:
+                if not isinstance(batch.inputs, np.ndarray):
+                    raise
+        return self._evaluate_request(batch, self._request(batch, self.columns.join), watch)
+
+    def _splits_columns(self, batch: RowBatch) -> bool:
+        """Say whether rows go to the CUDA engine as they are. It takes weights as columns that all rows share."""
+        if not isinstance(batch.inputs, np.ndarray):
+            return True
+        if batch.jacobian or batch.initial_states is not None or not batch.num_rows:
+            return False
+        gradient = batch.cotangents is not None
+        if self.device_runtime(batch.num_rows, gradient=gradient, any_start=False) is None:
+            return False
+        return not gradient or not has_large_cotangents(batch.cotangents, self.options.dtype)
+
+    def _evaluate_request(self, batch: RowBatch, request: Request, watch: Watch | None) -> Vjp:
+        """Evaluate the request of a block of rows."""
         evaluation = evaluate(self.options, self.compiled, self.operators, request, watch=watch)
         values = evaluation.values.reshape(batch.num_rows, len(self._evaluated(batch)))
         if request.gradient is None:
             return Vjp(values)
-        if request.is_on_device:
-            inputs, weights = self._gradients_on_device(batch, request, evaluation)
+        if request.is_split:
+            inputs, weights = self._gradients_of_split_columns(batch, request, evaluation)
         else:
             inputs, weights = self._gradients(batch, request, evaluation)
         if batch.jacobian:
@@ -201,10 +236,10 @@ class RowFunction:
         """Return the observables that the engine evaluates: for a Jacobian, fewer than all, see `differentiated`."""
         return differentiated(self.operators) if batch.jacobian else np.arange(len(self.operators), dtype=np.int32)
 
-    def _request(self, batch: RowBatch) -> Request:
-        """Return the request of a block of rows."""
+    def _request(self, batch: RowBatch, columns_of: Callable[[Any, Any], Any]) -> Request:
+        """Return the request of a block of rows; ``columns_of`` makes columns of inputs and weights."""
         columns, num_rows = self.columns, batch.num_rows
-        values = columns.join(batch.inputs, batch.weights)
+        values = columns_of(batch.inputs, batch.weights)
         boundary, states = NO_STATES, batch.initial_states
         if states is not None:
             boundary = BoundaryStates(states, on_circuit_qubits=True)
@@ -249,7 +284,7 @@ class RowFunction:
             return shaped[:, :, inputs], shaped[:, :, weights]
         return gradients[:, inputs], gradients[:, weights].sum(axis=0)
 
-    def _gradients_on_device(self, batch: RowBatch, request: Request, evaluation: Evaluation) -> tuple[Any, Any]:
+    def _gradients_of_split_columns(self, batch: RowBatch, request: Request, evaluation: Evaluation) -> tuple[Any, Any]:
         """Return gradients of inputs (b, I), or None where they are not requested, and of weights (W,)."""
         xp, is_summed = array_module(evaluation.sums), request.summed_columns
         assert is_summed is not None
@@ -298,6 +333,13 @@ def _evaluate_portion(
     """Evaluate a portion of the rows, on a worker."""
     function = RowFunction(compiled, operators, options, ParameterColumns(compiled.program, *columns))
     return function.evaluate(batch, lambda done, total: cancelled.is_set())
+
+
+def _sorted(numbers: Any, positions: np.ndarray) -> Any:
+    """Return numbers (..., P) in the order of their positions, as a view if they are in order."""
+    if (positions[1:] > positions[:-1]).all():
+        return numbers
+    return numbers[..., array_module(numbers).asarray(np.argsort(positions))]
 
 
 def _as_slice(columns: np.ndarray) -> Any:

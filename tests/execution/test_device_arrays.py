@@ -62,6 +62,12 @@ def gpu(monkeypatch):
     return SimpleNamespace(runtime=runtime, engine=engine)
 
 
+def evaluate_on_the_cpu(monkeypatch):
+    """Treat tensors as tensors of the CPU again, which the CPU engine evaluates."""
+    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    monkeypatch.setattr(row_functions, "choose_device", lambda *_: "cpu")
+
+
 @pytest.fixture
 def host_calls(monkeypatch):
     """A list of the evaluations of `Expectations` with arrays of the host: "values" or "value_and_vjp"."""
@@ -112,12 +118,43 @@ def test_values_and_gradients_are_equal_to_the_host(gpu, host_calls, monkeypatch
     states = random_states(5, dtype=dtype) if with_states else None
     actual = run(layer, inputs, states, cotangents)
     assert host_calls == [] and gpu.runtime.streams == [HANDLE, HANDLE]
-    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    evaluate_on_the_cpu(monkeypatch)
     expected = run(layer, inputs, states, cotangents)
     assert host_calls == ["values", "value_and_vjp"]
     for result, reference in zip(actual, expected):
         assert result.dtype == reference.dtype and result.shape == reference.shape
         torch.testing.assert_close(result, reference, atol=TOLERANCE[dtype], rtol=0)
+
+
+@pytest.mark.parametrize("input_gradients", [True, False])
+@pytest.mark.parametrize("dtype", ["complex128", "complex64"])
+def test_arrays_of_the_host_go_to_the_device_with_each_weight_once(gpu, monkeypatch, dtype, input_gradients):
+    layer = make_layer(torch.float64)._double
+    function = Expectations(layer.compiled, OBSERVABLES, *layer.parameters, dtype=dtype)
+    rng = np.random.default_rng(0)
+    rows, weights, cotangents = rng.normal(size=(50, 2)), rng.normal(size=6), rng.normal(size=(50, 2))
+    uploads, to_device = [], gpu.runtime.to_device
+    monkeypatch.setattr(gpu.runtime, "to_device", lambda array: uploads.append(array) or to_device(array))
+    actual = function.value_and_vjp(rows, weights, cotangents, input_gradients=input_gradients)
+    assert uploads[-1].shape == (50 * 2 + 6,)
+    assert gpu.runtime.copied == [8 * 100, 8 * 100 * input_gradients, 8 * (6 + 2 * (not input_gradients))]
+    evaluate_on_the_cpu(monkeypatch)
+    expected = function.value_and_vjp(rows, weights, cotangents, input_gradients=input_gradients)
+    assert (actual.inputs is None) == (not input_gradients)
+    for result, reference in zip(actual, expected):
+        if reference is not None:
+            np.testing.assert_allclose(result, reference, rtol=0, atol=1e-12 if dtype == "complex128" else 1e-4)
+
+
+def test_rows_of_the_host_that_do_not_fit_the_device_are_evaluated_on_the_cpu(gpu, monkeypatch):
+    layer = make_layer(torch.float64)._double
+    function = Expectations(layer.compiled, OBSERVABLES, *layer.parameters)
+    rows, weights = np.ones((3, 2)), np.linspace(-1, 1, 6)
+    gpu.runtime.memory = 100
+    actual = function.value_and_vjp(rows, weights, np.ones((3, 2)))
+    evaluate_on_the_cpu(monkeypatch)
+    for result, reference in zip(actual, function.value_and_vjp(rows, weights, np.ones((3, 2)))):
+        assert reference is None or np.array_equal(result, reference)
 
 
 def test_the_strict_device_refuses_arrays_of_the_host():
@@ -140,11 +177,10 @@ def test_the_strict_device_refuses_arrays_of_the_host():
     assert np.array_equal(runtime.to_host(runtime.xp.asarray(host) + array), host)
 
 
-def test_only_norms_and_flags_of_columns_are_copied_to_the_host(gpu):
+def test_only_norms_are_copied_to_the_host(gpu):
     layer = make_layer(torch.float64)
     run(layer, torch.randn(50, 2, dtype=torch.float64), random_states(50), torch.randn(50, 2, dtype=torch.float64))
-    # 50 norms of 8 bytes and 8 flags of columns, in bytes, forward and backward.
-    assert gpu.runtime.copied == [400, 8, 400, 8]
+    assert gpu.runtime.copied == [400, 400]  # bytes of 50 norms, forward and backward
 
 
 def test_double_tensors_and_results_share_their_memory_with_the_engine(gpu, monkeypatch):
@@ -230,7 +266,7 @@ def test_real_states_stay_on_the_device_too(gpu, host_calls, monkeypatch):
     inputs = torch.randn(3, 2, dtype=torch.float64)
     actual = run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))
     assert host_calls == []
-    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    evaluate_on_the_cpu(monkeypatch)
     for result, reference in zip(actual, run(layer, inputs, cotangents=torch.ones(3, 2, dtype=torch.float64))):
         torch.testing.assert_close(result, reference, atol=1e-12, rtol=0)
 
@@ -250,9 +286,8 @@ def test_probabilities_of_outcomes_stay_on_the_device(gpu, host_calls, monkeypat
 
     actual = answers()
     assert host_calls == []
-    # The flags of 8 columns, one byte each, forward and backward; no value and no state is copied to the host.
-    assert gpu.runtime.copied == [8, 8]
-    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    assert gpu.runtime.copied == []  # no value and no state is copied to the host
+    evaluate_on_the_cpu(monkeypatch)
     for result, reference in zip(actual, answers()):
         torch.testing.assert_close(result, reference, atol=1e-12 if dtype == "complex128" else 1e-5, rtol=0)
 
@@ -291,7 +326,7 @@ def test_wrong_shapes_of_states_are_the_errors_of_the_host(gpu, host_calls, monk
 
     actual = error()
     assert host_calls == []
-    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    evaluate_on_the_cpu(monkeypatch)
     assert actual == error()
 
 
@@ -303,7 +338,7 @@ def test_large_cotangents_of_complex64_are_scaled_on_the_host(gpu, host_calls, m
     inputs, cotangents = torch.full((2, 2), 0.3, dtype=torch.float64), torch.full((2, 1), 1e30, dtype=torch.float64)
     actual = run(layer, inputs, cotangents=cotangents)
     assert host_calls == ["value_and_vjp"]
-    monkeypatch.setattr(torch_module, "is_on_gpu", lambda tensor: False)
+    evaluate_on_the_cpu(monkeypatch)
     for result, reference in zip(actual[1:], run(layer, inputs, cotangents=cotangents)[1:]):
         assert torch.isfinite(result).all() and torch.equal(result, reference)
 

@@ -17,6 +17,18 @@ FREE, TOTAL = 3 << 30, 4 << 30
 
 
 class Stream:
+    """A stream; `waited` is the event for which it was told to wait last."""
+
+    def __init__(self, non_blocking=False):
+        self.non_blocking = non_blocking
+
+    @classmethod
+    def from_external(cls, stream):
+        made = cls()
+        version, made.ptr = stream.__cuda_stream__()
+        assert version == 0
+        return made
+
     def __enter__(self):
         self.outer = CURRENT.streams[CURRENT.device]
         CURRENT.streams[CURRENT.device] = self
@@ -34,11 +46,6 @@ class Event:
 
     def record(self):
         self.stream = CURRENT.streams[CURRENT.device]
-
-
-class ExternalStream(Stream):
-    def __init__(self, ptr):
-        self.ptr = ptr
 
 
 class Current(threading.local):
@@ -66,13 +73,24 @@ class Device:
         CURRENT.device = self.outer.pop()
 
 
+class Array(np.ndarray):
+    """An array of `cupy.empty`, which can be filled with an array of the host without pinned memory."""
+
+    def set(self, array):
+        assert array.flags.c_contiguous
+        self[...] = array
+
+
 class Kernel:
-    """A kernel that writes 2 i + 1, as the trial kernel does, or fails. It records launches and limits of memory."""
+    """A kernel that writes 2 i + 1, as the trial kernel does, or fails.
+
+    It records launches and limits of memory, and the arguments of the last launch.
+    """
 
     shared_size_bytes = 1024
 
     def __init__(self, fault):
-        self.__dict__.update(fault=fault, launches=[], limits=[])
+        self.__dict__.update(fault=fault, launches=[], limits=[], arguments=())
 
     def __setattr__(self, name, value):
         assert name == "max_dynamic_shared_size_bytes"
@@ -82,6 +100,7 @@ class Kernel:
         if isinstance(self.fault, Exception):
             raise self.fault
         self.launches.append((grid, block, shared_mem))
+        self.__dict__["arguments"] = args
         if args:
             args[0][:] = 2 * np.arange(len(args[0])) + (not self.fault)
 
@@ -95,11 +114,12 @@ def raises(error):
     return function
 
 
-def make_cupy(fault=None, **changes):
+def make_cupy(fault=None, version="14.0.0", **changes):
     """Make a module that looks like CuPy.
 
     Args:
         fault: the fault of all kernels: an error that launches raise, or "wrong numbers".
+        version: version of CuPy.
         changes: other functions of ``cupy.cuda.runtime`` and ``cupy.cuda.nvrtc``, by name.
     """
     cupy = ModuleType("cupy")
@@ -126,15 +146,15 @@ def make_cupy(fault=None, **changes):
         part.update({name: change for name, change in changes.items() if name in part})
     pool = SimpleNamespace(free_bytes=lambda: 1 << 30, used_bytes=lambda: 1 << 29, get_limit=lambda: cupy.pool_limit)
     cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
-    cupy.__version__ = "14.0.0"
+    cupy.__version__ = version
     cupy.compiled, cupy.kernels, cupy.pool_limit = [], [], 0
-    cupy.empty, cupy.asnumpy, cupy.from_dlpack, cupy.RawModule = np.empty, np.array, np.from_dlpack, RawModule
+    cupy.array, cupy.asnumpy, cupy.from_dlpack, cupy.RawModule = np.array, np.array, np.from_dlpack, RawModule
+    cupy.empty = lambda shape, dtype: np.empty(shape, dtype).view(Array)
     cupy.get_default_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(
         memory=SimpleNamespace(OutOfMemoryError=MemoryError),
         Device=type("Device", (Device,), {}),
         Stream=Stream,
-        ExternalStream=ExternalStream,
         Event=Event,
         runtime=SimpleNamespace(**runtime),
         nvrtc=SimpleNamespace(**nvrtc),

@@ -27,7 +27,20 @@ class DeviceArray:
         raise TypeError("implicit conversion of an array of the device to NumPy's")
 
     def __getattr__(self, name):
-        if name not in ("any", "all", "astype", "dtype", "fill", "nbytes", "ndim", "ravel", "reshape", "shape", "sum"):
+        if name not in (
+            "any",
+            "all",
+            "astype",
+            "dtype",
+            "fill",
+            "nbytes",
+            "ndim",
+            "ravel",
+            "reshape",
+            "shape",
+            "size",
+            "sum",
+        ):
             raise AttributeError(name)
         return _on_device(getattr(self._memory, name))
 

@@ -27,6 +27,8 @@ REQUIREMENTS = {
     13: ("cupy-cuda13x>=14", "nvidia-cuda-nvrtc>=13,<14", "nvidia-cuda-runtime>=13,<14"),
 }
 
+_OLDEST_CUPY = 14  # the first that has `Stream.from_external`; earlier ones pass None to kernels as 0x00000000ffffffff
+
 _lock = new_lock()
 _forked = False
 
@@ -117,6 +119,11 @@ def _find_cupy() -> tuple[Any, str]:
     if not driver:
         return None, "no NVIDIA driver was found (libcuda.so.1); install one, or give the container access to the GPU"
     built = api.runtimeGetVersion() // 1000
+    if int(cupy.__version__.partition(".")[0]) < _OLDEST_CUPY:
+        return None, (
+            f"CuPy {cupy.__version__} is too old, this package needs CuPy {_OLDEST_CUPY} or newer; "
+            f"{install_command(built, upgrade=True)}"
+        )
     if driver // 1000 < built:
         return None, (
             f"the NVIDIA driver knows CUDA {version_text(driver)}, and CuPy is built for CUDA {built}; update the "

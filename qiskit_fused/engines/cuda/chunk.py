@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.engines.checkpointing import BACK, FORWARD
 from qiskit_fused.engines.cuda.formats import real_type
@@ -23,6 +22,7 @@ from qiskit_fused.engines.cuda.observation import ChunkPairs, observe
 from qiskit_fused.engines.cuda.row_factors import factors_of_rows
 from qiskit_fused.engines.cuda.setting import Bound, Setting
 from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkResult, distinct_rows, take_rows
+from qiskit_fused.engines.split_columns import SplitColumns
 
 _BLOCK = 128  # number of threads of a block, for kernels in which a thread computes one number
 
@@ -71,8 +71,11 @@ class Chunk:
            final states, of the initial states, or of the caller. It is freed at the return, unless it is returned.
         4. ``lam`` (units, 2^N) has the adjoint states. The forward sweep needs none, so they are allocated after it.
         """
-        columns = self.xp.asarray(self._of_rows(self.request.columns))
-        cached_states = self._take_cached_states(columns)
+        split_columns = self._of_rows(self.setting.columns)
+        cached_states = self._take_cached_states(split_columns)
+        columns = split_columns.joined()
+        if not split_columns.is_on_device:
+            columns = self.setting.runtime.to_device(columns)
         bound = self._bind(columns)
         self.initial = self._initial_states()
         # The actions before the first step back are the forward sweep. The first step back starts from the final state.
@@ -116,10 +119,10 @@ class Chunk:
             else:
                 self._step_back(back, action[1], states[action[2]], bound)
 
-    def _take_cached_states(self, columns: Any) -> Any:
+    def _take_cached_states(self, columns: SplitColumns) -> Any:
         """Return the cached final states (rows, 2^N) if their columns are the same, else drop them and return None."""
         cached, self.cached = self.cached, None
-        if cached is None or not bool((columns == cached.columns).all()):
+        if cached is None or not columns.equal(cached.columns):
             return None
         return cached.states
 
@@ -141,7 +144,7 @@ class Chunk:
         return take_rows(array, self.rows)
 
     def _bind(self, columns: Any) -> Bound:
-        """Compute the angles, rotations and tables of the chunk from its columns (rows, C)."""
+        """Compute the angles, rotations and tables of the chunk from its columns (see `SplitColumns.joined`)."""
         xp, slots, dtype, num_rows = self.xp, self.setting.slots, self.request.dtype, len(self.rows)
         counts = slots.host
         num_runs, num_terms = counts.count("runs", num_rows), counts.count("terms", num_rows)
@@ -149,9 +152,9 @@ class Chunk:
         rotations = xp.empty((max(num_runs, 1), 2), dtype=real_type(dtype))
         term_angles = xp.empty(max(num_terms, 1), dtype=np.float64)
         tables = xp.empty(max(counts.count("entries", num_rows), 1), dtype=dtype)
-        shape = (columns, np.int32(columns.shape[1]), np.int32(num_rows))
+        shape = (columns, np.int32(num_rows))
         if num_runs:
-            args: tuple[Any, ...] = (*shape, self.setting.plan.leaves, slots.runs, slots.run_order, slots.record)
+            args: tuple[Any, ...] = (*shape, slots.leaves, slots.runs, slots.run_order, slots.record)
             self.setting.launch("bind.cu", "bind_runs", -(-num_runs // _BLOCK), _BLOCK, (*args, run_angles, rotations))
         if num_terms:
             args = (*shape, slots.terms, slots.term_order, slots.record, term_angles)
@@ -168,7 +171,7 @@ class Chunk:
         boundary, setting = self.request.boundary, self.setting
         if not boundary.final and boundary.final_cotangents is None:
             return None
-        columns, run_angles = to_numpy(self._of_rows(self.request.columns)), setting.runtime.to_host(bound.run_angles)
+        columns, run_angles = self._of_rows(setting.columns).dense(), setting.runtime.to_host(bound.run_angles)
         return factors_of_rows(setting.plan.phase_of_terms, setting.slots.host, columns, run_angles)[:, None]
 
     def _initial_states(self) -> Any:
@@ -189,8 +192,8 @@ class Chunk:
         if not self.request.is_on_device:
             unused = self.state_size - size
             source = np.pad(source, ((0, 0), (0, unused))) if unused else source
-            # `array` copies, even on an emulated device, whose memory is the memory of the host.
-            source = xp.array(source if scale is None else scale * source, dtype=dtype)
+            source = np.asarray(source if scale is None else scale * source, dtype=dtype)
+            source = self.setting.runtime.to_device(source)
             if count == len(self.rows):
                 return source
             size = self.state_size
@@ -309,8 +312,8 @@ class Chunk:
         num_units, num_totals = back.totals.shape
         leaf_gradients = self.xp.empty((num_units, max(plan.num_leaf_outputs, 1)), dtype=np.float64)
         if plan.num_leaf_outputs:
-            args: tuple[Any, ...] = (back.totals, np.int32(num_totals), columns, np.int32(columns.shape[1]))
-            args += (back.row_of_unit, np.int32(num_units), plan.leaves, slots.runs, np.int32(num_runs), slots.record)
+            args: tuple[Any, ...] = (back.totals, np.int32(num_totals), columns, back.row_of_unit)
+            args += (np.int32(num_units), slots.leaves, slots.runs, np.int32(num_runs), slots.record)
             args += (bound.run_angles, bound.rotations, leaf_gradients, np.int32(plan.num_leaf_outputs))
             self.setting.launch("gradients.cu", "run_gradients", -(-num_units * num_runs // _BLOCK), _BLOCK, args)
         return leaf_gradients

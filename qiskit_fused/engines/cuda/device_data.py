@@ -14,6 +14,7 @@ from qiskit_fused.engines.cuda.formats import REAL_FORMAT
 from qiskit_fused.engines.cuda.outcome_lists import make_lists
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.row_factors import phase_of_terms
+from qiskit_fused.engines.cuda.stream_order import StreamOrder
 from qiskit_fused.engines.cuda.value_layout import Slots, leaf_records, place_slots
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import TermMasks
@@ -23,15 +24,15 @@ _MAX_SLOT_BYTES = 64 << 20  # bytes of device memory for the slots of one plan, 
 _MAX_DIAGONAL_BYTES = 1 << 26  # bytes of the stored diagonals of one request; larger diagonals are computed when read
 
 
-def upload(xp: Any, array: np.ndarray) -> Any:
+def upload(runtime: Any, array: np.ndarray) -> Any:
     """Copy an array to the device. Records become bytes, for CuPy has no records; an empty array becomes one zero."""
     array = np.ascontiguousarray(array if array.size else np.zeros(1, dtype=array.dtype))
-    return xp.asarray(array.view(np.uint8) if array.dtype.names else array)
+    return runtime.to_device(array.view(np.uint8) if array.dtype.names else array)
 
 
-def upload_slices(xp: Any, array: np.ndarray, slices: list[slice]) -> list[Any]:
+def upload_slices(runtime: Any, array: np.ndarray, slices: list[slice]) -> list[Any]:
     """Copy an array of records to the device by one copy, and return its slices there."""
-    whole, size = upload(xp, array), array.dtype.itemsize
+    whole, size = upload(runtime, array), array.dtype.itemsize
     return [whole[part.start * size : part.stop * size] for part in slices]
 
 
@@ -40,29 +41,34 @@ class DevicePlan:
 
     Attributes:
         passes: the passes of the plan.
-        windows, masks, directs, outputs, leaves: records on the device.
+        windows, masks, directs, outputs: records on the device.
         num_leaf_outputs: number of gradients of all leaves.
         combination: column_begin, index and weight of `combine` in kernels/cuda/gradients.cu, on the device.
         initial_state: the state that all rows start in, on the device; None for |0...0>.
         phase_of_terms: the global phase of terms that the kernels leave out.
     """
 
-    def __init__(self, xp: Any, plan: FusedProgram, tile_qubits: int, register_qubits: int, dtype: str):
+    def __init__(self, order: StreamOrder, plan: FusedProgram, tile_qubits: int, register_qubits: int, dtype: str):
         is_real = dtype in REAL_FORMAT.values()
-        self.passes = passes = make_passes(plan, tile_qubits, register_qubits, is_real)
-        self.windows = upload_slices(xp, passes.windows, [slice(k, k + 1) for k in range(len(passes.windows))])
-        self.masks, self.directs = upload(xp, passes.masks), upload(xp, passes.directs)
-        self.outputs = upload_slices(xp, passes.outputs, [sweep.outputs for sweep in passes.passes])
+        self.passes = make_passes(plan, tile_qubits, register_qubits, is_real)
+        self.phase_of_terms = phase_of_terms(plan)
+        self._order = order
+        self._slots: BoundedCache[DeviceSlots] = BoundedCache(_MAX_SLOT_BYTES)
+        with order.kept_arrays():
+            self._upload(order.runtime, plan, dtype)
+
+    def _upload(self, runtime: Any, plan: FusedProgram, dtype: str) -> None:
+        passes = self.passes
+        self.windows = upload_slices(runtime, passes.windows, [slice(k, k + 1) for k in range(len(passes.windows))])
+        self.masks, self.directs = upload(runtime, passes.masks), upload(runtime, passes.directs)
+        self.outputs = upload_slices(runtime, passes.outputs, [sweep.outputs for sweep in passes.passes])
         leaves, self.num_leaf_outputs = leaf_records(plan)
-        self.leaves = upload(xp, leaves)
-        self.combination = [upload(xp, part) for part in combination(plan, passes, leaves, self.num_leaf_outputs)]
+        self.combination = [upload(runtime, part) for part in combination(plan, passes, leaves, self.num_leaf_outputs)]
         self.initial_state = None
         if plan.initial_state is not None:
+            is_real = dtype in REAL_FORMAT.values()
             initial_state = plan.initial_state.real if is_real else plan.initial_state
-            self.initial_state = upload(xp, initial_state.astype(dtype))
-        self.phase_of_terms = phase_of_terms(plan)
-        self._xp = xp
-        self._slots: BoundedCache[DeviceSlots] = BoundedCache(_MAX_SLOT_BYTES)
+            self.initial_state = upload(runtime, initial_state.astype(dtype))
 
     def slots(self, plan: FusedProgram, varies: np.ndarray) -> DeviceSlots:
         """Return the slots for the columns that vary, bool (C,); made once for each set of columns."""
@@ -70,14 +76,20 @@ class DevicePlan:
         slots = self._slots.get(key)
         if slots is None:
             host = place_slots(plan, self.passes, varies)
-            slots = self._slots.put(key, DeviceSlots(self._xp, self.passes, host), array_bytes(host), self)
+            with self._order.kept_arrays():
+                on_device = DeviceSlots(self._order.runtime, self.passes, host)
+            slots = self._slots.put(key, on_device, array_bytes(host), self)
         return slots
 
 
 class DeviceSlots:
-    """Slots on the device: ``host`` has the slots, other attributes their arrays; stages has one for each pass."""
+    """Slots on the device: ``host`` has the slots, other attributes their arrays; stages has one for each pass.
+
+    Only the host needs ``column_varies``.
+    """
 
     record: Any
+    leaves: Any
     runs: Any
     terms: Any
     items: Any
@@ -87,13 +99,13 @@ class DeviceSlots:
     term_order: Any
     piece_order: Any
 
-    def __init__(self, xp: Any, passes: Passes, slots: Slots):
+    def __init__(self, runtime: Any, passes: Passes, slots: Slots):
         self.host = slots
         for field in fields(slots):
             value = getattr(slots, field.name)
-            if isinstance(value, np.ndarray) and field.name != "stages":
-                setattr(self, field.name, upload(xp, value))
-        self.stages = upload_slices(xp, slots.stages, [sweep.stages for sweep in passes.passes])
+            if isinstance(value, np.ndarray) and field.name not in ("stages", "column_varies"):
+                setattr(self, field.name, upload(runtime, value))
+        self.stages = upload_slices(runtime, slots.stages, [sweep.stages for sweep in passes.passes])
 
 
 def combination(
@@ -141,11 +153,13 @@ class DeviceObservables:
     diagonals: Any
 
 
-def device_observables(xp: Any, masks: TermMasks, num_address_bits: int, dtype: str, room: int) -> DeviceObservables:
+def device_observables(
+    runtime: Any, masks: TermMasks, num_address_bits: int, dtype: str, room: int
+) -> DeviceObservables:
     """Group the terms of each observable by the bits that they flip, and copy them to the device.
 
     Args:
-        xp: the array module.
+        runtime: the device.
         masks: the terms on the plan's bits, sorted by observable and flipped bits.
         num_address_bits: N.
         dtype: format of the amplitudes.
@@ -165,12 +179,12 @@ def device_observables(xp: Any, masks: TermMasks, num_address_bits: int, dtype: 
     num_bytes = len(first) * np.dtype(dtype).itemsize << num_address_bits
     stored = num_bytes <= min(_MAX_DIAGONAL_BYTES, room)
     return DeviceObservables(
-        observable_begin=upload(xp, begin),
-        groups=upload(xp, groups),
-        terms=upload(xp, terms),
+        observable_begin=upload(runtime, begin),
+        groups=upload(runtime, groups),
+        terms=upload(runtime, terms),
         num_groups=len(first),
         num_bytes=num_bytes if stored else 0,
-        diagonals=xp.empty((max(len(first), 1), 1 << num_address_bits), dtype=dtype) if stored else None,
+        diagonals=runtime.xp.empty((max(len(first), 1), 1 << num_address_bits), dtype=dtype) if stored else None,
     )
 
 
@@ -196,18 +210,18 @@ class DeviceOutcomes:
     num_bytes: int
 
 
-def device_outcomes(xp: Any, outcome: np.ndarray, num_outcomes: int, num_address_bits: int) -> DeviceOutcomes:
+def device_outcomes(runtime: Any, outcome: np.ndarray, num_outcomes: int, num_address_bits: int) -> DeviceOutcomes:
     """Sort the amplitudes by their outcomes, and copy the lists to the device.
 
     Args:
-        xp: the array module.
+        runtime: the device.
         outcome: int32 (2^n,), the outcome of each amplitude, or -1 for none.
         num_outcomes: K.
         num_address_bits: N. Amplitudes at the addresses 2^n and above are always 0 and have no outcome.
     """
     host = make_lists(outcome, num_outcomes)
     padded = np.pad(outcome, (0, (1 << num_address_bits) - len(outcome)), constant_values=-1)
-    outcome, order, lists, parts = arrays = [upload(xp, array) for array in (padded, *host[:3])]
+    outcome, order, lists, parts = arrays = [upload(runtime, array) for array in (padded, *host[:3])]
     return DeviceOutcomes(
         outcome=outcome,
         order=order,

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
-from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.common.caches import on_release
 from qiskit_fused.common.forks import in_child, new_lock, new_rlock
 from qiskit_fused.engines.cuda.device_data import (
@@ -30,6 +27,7 @@ from qiskit_fused.engines.cuda.evaluation import DeviceEvaluation
 from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits
 from qiskit_fused.engines.cuda.launch import kernel
 from qiskit_fused.engines.cuda.outcome_lists import MAX_QUBITS, most_bytes
+from qiskit_fused.engines.cuda.stream_order import StreamOrder
 from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.cuda.work_items import CachedFinalStates
 from qiskit_fused.engines.evaluation import Evaluation
@@ -71,7 +69,7 @@ class CudaEngine:
         self._plans: WeakKeyDictionary[FusedProgram, dict[str, DevicePlan]] = WeakKeyDictionary()
         self._observables: OrderedDict[tuple[TermMasks, str, int], DeviceObservables | DeviceOutcomes] = OrderedDict()
         self._cached_states: CachedFinalStates | None = None
-        self._mark: Any = None  # an event after the work that was launched last, in any stream
+        self._order = StreamOrder(runtime)
         self._lock = new_lock()
         self._running = new_rlock()  # one evaluation at a time, because each one plans to use all free memory
         _made.add(self)
@@ -82,9 +80,9 @@ class CudaEngine:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`).
 
         The arrays of the request may be on the device; work in the current stream has then filled them. In this case
-        the results stay on the device, and the only numbers copied to the host are one bool for each column: whether
-        the column varies between rows. Gradients of summed columns are summed on the device, in the order of the rows,
-        in double precision; for a request on the host, row 0 of the gradients has the sums.
+        the results stay on the device, and no number of the request is copied to the host. Gradients of summed columns
+        are summed on the device, in the order of the rows, in double precision; for a request without split columns,
+        row 0 of the gradients has the sums.
 
         Raises:
             DoesNotFit: when the states of one pair exceed the memory limit, before anything is allocated.
@@ -94,9 +92,8 @@ class CudaEngine:
         final_states = boundary.final or boundary.final_cotangents is not None
         is_real = plan.stays_real(imaginary=request.imaginary, final_states=final_states)
         dtype = amplitude_format(request.dtype, is_real)
-        with self._running, self.runtime.context(), self._behind_earlier_work():
-            columns = array_module(request.columns).ascontiguousarray(request.columns, dtype=np.float64)
-            return self._evaluate(plan, observables, request._replace(columns=columns, dtype=dtype), watch)
+        with self._running, self.runtime.context(), self._order.behind_earlier_work():
+            return self._evaluate(plan, observables, request._replace(dtype=dtype), watch)
 
     def _evaluate(
         self, plan: FusedProgram, observables: Observables, request: Request, watch: Watch | None
@@ -153,16 +150,6 @@ class CudaEngine:
             limit = min(limit, self.memory_limit - num_bytes)
         return limit
 
-    @contextmanager
-    def _behind_earlier_work(self) -> Iterator[None]:
-        """Let the current stream wait for earlier evaluations in other streams, which use the same arrays of plans."""
-        if self._mark is not None:
-            self.runtime.wait_for(self._mark)
-        try:
-            yield
-        finally:
-            self._mark = self.runtime.mark()
-
     def release_memory(self) -> None:
         """Free the device memory that is kept between calls: plans, observables, and cached final states."""
         with self._running, self._lock, self.runtime.context():
@@ -181,9 +168,8 @@ class CudaEngine:
         with self._lock:
             by_dtype = self._plans.setdefault(plan, {})
             if dtype not in by_dtype:
-                by_dtype[dtype] = DevicePlan(
-                    self.runtime.xp, plan, self.tile_qubits(dtype, plan.num_qubits), REGISTER_QUBITS[dtype], dtype
-                )
+                tile_qubits = self.tile_qubits(dtype, plan.num_qubits)
+                by_dtype[dtype] = DevicePlan(self._order, plan, tile_qubits, REGISTER_QUBITS[dtype], dtype)
             return by_dtype[dtype]
 
     def _device_observables(
@@ -195,11 +181,12 @@ class CudaEngine:
             if observables is None:
                 limit, dtype = self.memory_limit, request.dtype
                 room = _MAX_OBSERVABLE_BYTES if limit is None else min(_MAX_OBSERVABLE_BYTES, limit // 4)
-                if isinstance(masks, OutcomeMasks):
-                    observables = self._device_outcomes(masks, request, num_address_bits, room)
-                else:
-                    observables = device_observables(self.runtime.xp, masks, num_address_bits, dtype, room)
-                    self._fill_diagonals(observables, num_address_bits, dtype)
+                with self._order.kept_arrays():
+                    if isinstance(masks, OutcomeMasks):
+                        observables = self._device_outcomes(masks, request, num_address_bits, room)
+                    else:
+                        observables = device_observables(self.runtime, masks, num_address_bits, dtype, room)
+                        self._fill_diagonals(observables, num_address_bits, dtype)
                 self._forget_observables(room - observables.num_bytes)
                 self._observables[key] = observables
             self._observables.move_to_end(key)
@@ -231,7 +218,7 @@ class CudaEngine:
                 f"{request.dtype}, of {runtime.name} {limit / 2**30:.3g} GiB may be used; use {cures} or a larger "
                 "memory_limit."
             )
-        return device_outcomes(runtime.xp, masks.outcome, masks.num_observables, num_address_bits)
+        return device_outcomes(runtime, masks.outcome, masks.num_observables, num_address_bits)
 
     def _fill_diagonals(self, observables: DeviceObservables, num_address_bits: int, dtype: str) -> None:
         """Compute the diagonals of the groups of terms, if the device stores them."""

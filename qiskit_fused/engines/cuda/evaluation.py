@@ -35,7 +35,7 @@ from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.engines.request import Request
 from qiskit_fused.fusion.fused_program import FusedProgram
 
-_MAX_ROWS_TIMES_RUNS = 1 << 31  # bound of rows times runs of a chunk; kernels count rotations in 32 bits
+_MAX_ROTATIONS = 1 << 31  # largest number of rotations of a chunk; kernels count rotations in 32 bits
 _CACHE_FRACTION = 8  # final states are cached if they take at most 1/8 of the bytes that the evaluation may use
 
 
@@ -72,7 +72,9 @@ class DeviceEvaluation:
         self.plan, self.passes = device_plan, device_plan.passes
         self.observables, self.request, self.pace = observables, request, pace
         self.items, self.is_summed = work_items(request), is_summed(request)
-        self.slots: DeviceSlots = device_plan.slots(plan, request.varying_columns)
+        columns = request.split_columns
+        self.slots: DeviceSlots = device_plan.slots(plan, columns.is_varying)
+        self.columns = columns.stored(self.slots.host.column_varies)
         self.schedule: Schedule | None = None
         self.chunk_bytes = 0
         self.smallest = 0
@@ -118,7 +120,7 @@ class DeviceEvaluation:
             # Without this line, both names would hold the arrays of this chunk while the next chunk allocates its own.
             del result, chunk
         if final_states is not None:
-            columns = runtime.xp.array(take_rows(request.columns, rows))
+            columns = take_rows(self.columns, rows).copy()
             self.cached = CachedFinalStates(self.plan, runtime.current_stream(), rows, columns, final_states)
         return collection.evaluation(self._stats(len(chunks)))
 
@@ -130,7 +132,7 @@ class DeviceEvaluation:
         )
         return Setting(
             self.runtime, self.plan, self.slots, self.observables, self.num_qubits, self.num_runs, self.request,
-            self.items, self.schedule, self.pace, separate_columns, summed_columns,
+            self.columns, self.items, self.schedule, self.pace, separate_columns, summed_columns,
         )  # fmt: skip
 
     def _cached_states_for(self, chunks: list[slice], limit: int) -> CachedFinalStates | None:
@@ -158,7 +160,9 @@ class DeviceEvaluation:
         if request.gradient is not None or request.boundary.initial is not None or not num_chunks:
             return False
         state_bytes = np.dtype(request.dtype).itemsize << self.passes.num_address_bits
-        cache_bytes = num_rows * (state_bytes + 8 * request.num_columns)
+        cache_bytes = num_rows * state_bytes
+        if request.is_on_device:
+            cache_bytes += 8 * (num_rows * self.columns.varying.shape[1] + len(self.columns.shared))
         if cache_bytes > limit // _CACHE_FRACTION or (num_chunks > 1 and self.chunk_bytes + cache_bytes > limit):
             return False
         self.chunk_bytes += cache_bytes * (num_chunks > 1)
@@ -230,7 +234,7 @@ class DeviceEvaluation:
 
         The running states of a unit are its state, and with gradients its adjoint state; states that a schedule keeps
         are not counted. A wave is the number of blocks that run at the same time. The bound is a whole number of waves.
-        If the cache holds less than two waves, or a circuit has one pass, only `_MAX_ROWS_TIMES_RUNS` bounds the chunk.
+        If the cache holds less than two waves, or a circuit has one pass, only `_MAX_ROTATIONS` bounds the chunk.
 
         Args:
             size: the bytes of a row and of a pair.
@@ -239,8 +243,9 @@ class DeviceEvaluation:
         unit, pairs_of_unit = size.row + size.pair, 1
         if request.gradient is None or request.gradients_are_per_row:  # a unit is a row
             pairs_of_unit = max(-(-request.num_pairs // max(request.num_rows, 1)), 1)
-        varying_runs = int(self.slots.host.record["varying_runs"][0])
-        max_bytes = unit * (_MAX_ROWS_TIMES_RUNS // (varying_runs + 1))
+        slots = self.slots.host.record[0]
+        max_rows = (_MAX_ROTATIONS - int(slots["shared_runs"])) // max(int(slots["varying_runs"]), 1)
+        max_bytes = unit * max(max_rows, 1)
         unit_states = (states << passes.num_address_bits) * np.dtype(request.dtype).itemsize
         wave = BLOCKS_AT_ONCE * self.runtime.num_multiprocessors
         waves = self.runtime.l2_bytes // 2 // unit_states * passes.num_tiles // wave
@@ -339,7 +344,7 @@ class _Collection:
             name: self._arrays[name] if name in self._arrays else self._xp.zeros(shape, dtype=dtype)
             for name, (shape, dtype) in self._shapes.items()
         }
-        if "sums" in arrays and not self._request.is_on_device:
+        if "sums" in arrays and not self._request.is_split:
             sums, separate_gradients = arrays.pop("sums"), arrays["gradients"]
             if len(sums):
                 gradients = arrays["gradients"] = np.zeros((self._request.num_gradients, self._request.num_columns))

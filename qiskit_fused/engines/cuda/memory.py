@@ -132,11 +132,13 @@ def find_demand(
     num_columns, num_leaf_outputs = shape
 
     def bound(which: str) -> int:
-        runs, terms, entries = (int(slots[f"{which}_{name}"]) for name in ("runs", "terms", "entries"))
-        return runs * (16 + 2 * real_type(dtype).itemsize) + 8 * terms + item * entries
+        runs, terms, entries, columns = (
+            int(slots[f"{which}_{name}"]) for name in ("runs", "terms", "entries", "columns")
+        )
+        return runs * (16 + 2 * real_type(dtype).itemsize) + 8 * (terms + columns) + item * entries
 
     fixed = bound("shared") + 4 * num_columns + shared_start * state_size * item + returned
-    row = 8 * num_columns + bound("varying")
+    row = bound("varying")
     if outcomes is None:
         pair = 8 * max(state_size // CONSTANTS.observed_amplitudes, 1) + _PAIR_BYTES
     else:

@@ -58,7 +58,7 @@ WINDOW = _record(tile=("u1", CONSTANTS.max_window_qubits), outside=("u1", CONSTA
 OUTPUT = _record(outside="u8", partial="i4", total="i4")
 SLOTS = _record(
     shared_runs="i8", varying_runs="i8", shared_terms="i8", varying_terms="i8", shared_entries="i8",
-    varying_entries="i8",
+    varying_entries="i8", shared_columns="i8", varying_columns="i8",
 )  # fmt: skip
 GROUP = _record(flip="u8", first_term="i4", end_term="i4")
 OBSERVABLE_TERM = _record(care="u8", value="u8", sign="u8", re="f8", im="f8")

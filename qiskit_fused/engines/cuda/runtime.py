@@ -13,6 +13,8 @@ from qiskit_fused.common.forks import new_lock
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
 
 _DEFAULT_SHARED_MEMORY = 48 << 10  # bytes of shared memory, static and dynamic, that a kernel has without a request
+_MOST_STAGED = 16 << 20  # largest number of bytes of an upload that goes through a pinned buffer of CuPy's pool
+_NULL = np.intp(0)
 _TRIAL = 'extern "C" __global__ void trial(int* x) { x[threadIdx.x] = 2 * threadIdx.x + 1; }'
 
 
@@ -21,6 +23,20 @@ def current(device: Any, stream: Any) -> Iterator[None]:
     """Make a device, and one of its streams, the current ones of this thread for the duration of the context."""
     with device, stream:
         yield
+
+
+class _StreamOfLibrary:
+    """A stream that another library made, in the form that CuPy takes streams of other libraries.
+
+    Args:
+        handle: address of the stream; 0 is the default stream.
+    """
+
+    def __init__(self, handle: int):
+        self._handle = handle
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._handle  # version of the protocol, address
 
 
 class CupyRuntime:
@@ -50,6 +66,7 @@ class CupyRuntime:
         self.total_memory = int(properties["totalGlobalMem"])
         self.out_of_memory: type[Exception] = cupy.cuda.memory.OutOfMemoryError
         self._modules: dict[tuple[Any, ...], CupyModule] = {}
+        self._kept_stream: Any = None
         self._lock = new_lock()
 
     def free_memory(self) -> int:
@@ -86,7 +103,19 @@ class CupyRuntime:
         Args:
             handle: address of the stream; 0 is the default stream.
         """
-        return current(self.context(), self.xp.cuda.ExternalStream(handle))
+        return current(self.context(), self.xp.cuda.Stream.from_external(_StreamOfLibrary(handle)))
+
+    def stream_of_kept_arrays(self) -> AbstractContextManager[Any]:
+        """Return a context in which a stream of this runtime is current, for arrays that are kept between calls.
+
+        CuPy's pool gives freed memory only to later work of the stream that allocated it. Nothing but kept arrays is
+        allocated in this stream, so no other work can overwrite a dropped array that an earlier kernel still reads.
+        """
+        with self._lock:
+            if self._kept_stream is None:
+                with self.context():
+                    self._kept_stream = self.xp.cuda.Stream(non_blocking=True)
+        return current(self.context(), self._kept_stream)
 
     def current_stream(self) -> int:
         """Return the handle of the stream that is current in this thread."""
@@ -105,6 +134,18 @@ class CupyRuntime:
     def from_dlpack(self, array: Any) -> Any:
         """Return a CuPy array that shares memory with an array of another library, after the work that fills it."""
         return self.xp.from_dlpack(array)
+
+    def to_device(self, array: np.ndarray) -> Any:
+        """Return a copy of an array on the device.
+
+        CuPy copies arrays through pinned host memory, which its pool keeps. Large arrays are copied from where they
+        are, through a buffer of the driver, so that a call keeps no pinned memory of their size.
+        """
+        if array.nbytes <= _MOST_STAGED:
+            return self.xp.array(array)
+        copy = self.xp.empty(array.shape, dtype=array.dtype)
+        copy.set(np.ascontiguousarray(array))
+        return copy
 
     def to_host(self, array: Any) -> np.ndarray:
         """Return a copy in host memory, after waiting for the work that fills the array."""
@@ -154,6 +195,8 @@ def _launcher(kernel: Any) -> Callable[..., None]:
                 if shared_memory > allowed:
                     kernel.max_dynamic_shared_size_bytes = shared_memory
                     allowed = shared_memory
-        kernel((grid,), (block,), args, shared_mem=shared_memory)
+        # A null pointer is passed as an integer, because not every CuPy takes None for a null pointer.
+        pointers = tuple(_NULL if argument is None else argument for argument in args)
+        kernel((grid,), (block,), pointers, shared_mem=shared_memory)
 
     return launch

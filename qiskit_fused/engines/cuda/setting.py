@@ -14,6 +14,7 @@ from qiskit_fused.engines.cuda.launch import kernel
 from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.cuda.work_items import WorkItems
 from qiskit_fused.engines.request import Request
+from qiskit_fused.engines.split_columns import SplitColumns
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Setting:
         num_qubits: number of qubits of the plan.
         num_runs: number of runs of the plan.
         request: the request of all chunks.
+        columns: the columns of all rows; the plan's slots say which are stored for each row.
         items: the work items of all chunks.
         schedule: the schedule of kept states, or None if a single state is uncomputed.
         pace: counts the sweeps.
@@ -40,6 +42,7 @@ class Setting:
     num_qubits: int
     num_runs: int
     request: Request
+    columns: SplitColumns
     items: WorkItems
     schedule: Schedule | None
     pace: Pace

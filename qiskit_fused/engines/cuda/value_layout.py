@@ -19,16 +19,18 @@ class Slots:
     """The slots of the bound numbers of one plan, for one set of columns that vary.
 
     The first slots are shared: each is stored once for all rows. The others are stored once per row (``place`` in
-    ``kernels/cuda/records.cuh``).
+    ``kernels/cuda/records.cuh``). Columns have slots too.
 
     Attributes:
         record: one record of ``records.SLOTS``.
-        runs, terms, items, extras, stages, pieces: records with their slots filled in.
+        leaves, runs, terms, items, extras, stages, pieces: records with their slots filled in.
+        column_varies: bool (C,), the columns that are stored once per row.
         run_order, term_order, piece_order: int32, the run, term or piece of each slot.
         num_shared_pieces: number of pieces whose tables are the same for all rows.
     """
 
     record: np.ndarray
+    leaves: np.ndarray
     runs: np.ndarray
     terms: np.ndarray
     items: np.ndarray
@@ -38,6 +40,7 @@ class Slots:
     run_order: np.ndarray
     term_order: np.ndarray
     piece_order: np.ndarray
+    column_varies: np.ndarray
     num_shared_pieces: int
 
     def count(self, name: str, num_rows: int) -> int:
@@ -59,6 +62,8 @@ def place_slots(plan: FusedProgram, passes: Passes, varies: np.ndarray) -> Slots
         varies: bool (C,), columns that differ between rows.
     """
     run_varies, term_varies = _runs_that_vary(plan, varies), _of_columns(varies, plan.term_column)
+    column_varies = _stored_per_row(plan, varies)
+    column_slot, _ = _shared_first(column_varies)
     run_slot, run_order = _shared_first(run_varies)
     term_slot, term_order = _shared_first(term_varies)
 
@@ -86,19 +91,21 @@ def place_slots(plan: FusedProgram, passes: Passes, varies: np.ndarray) -> Slots
     shared_entries = int(passes.piece_entries[~piece_varies].sum())
 
     record = np.zeros(1, dtype=records.SLOTS)
-    for name, varying in (("runs", run_varies), ("terms", term_varies)):
+    for name, varying in (("runs", run_varies), ("terms", term_varies), ("columns", column_varies)):
         record[f"shared_{name}"], record[f"varying_{name}"] = (~varying).sum(), varying.sum()
     record["shared_entries"] = shared_entries
     record["varying_entries"] = int(passes.piece_entries.sum()) - shared_entries
     return Slots(
         record=record,
         runs=_runs(plan, passes, run_slot),
-        terms=_terms(plan, term_slot),
+        leaves=_leaves(plan, column_slot),
+        terms=_terms(plan, term_slot, column_slot),
         stages=stages,
         pieces=pieces,
         run_order=run_order,
         term_order=term_order,
         piece_order=piece_order,
+        column_varies=column_varies,
         num_shared_pieces=int((~piece_varies).sum()),
         **slots,
     )
@@ -115,6 +122,26 @@ def leaf_records(plan: FusedProgram) -> tuple[np.ndarray, int]:
     size = np.where(plan.leaf_column < 0, 0, np.where(plan.leaf_kind == OpKind.RV, 3, 1))
     leaves["output"] = np.where(size > 0, np.cumsum(size) - size, -1)
     return leaves, int(size.sum())
+
+
+def _leaves(plan: FusedProgram, column_slot: np.ndarray) -> np.ndarray:
+    leaves, _ = leaf_records(plan)
+    leaves["column"] = np.append(column_slot, -1)[leaves["column"]]
+    return leaves
+
+
+def _stored_per_row(plan: FusedProgram, varies: np.ndarray) -> np.ndarray:
+    """Return bool (C,): the columns that vary. The three columns of a rotation vector stay neighbours.
+
+    If one of the three columns varies, all of them are stored once per row.
+    """
+    stored = varies.copy()
+    vectors = np.unique(plan.leaf_column[plan.leaf_kind == OpKind.RV])[:, None] + np.arange(3)
+    while True:
+        mixed = vectors[stored[vectors].any(axis=1) & ~stored[vectors].all(axis=1)]
+        if not len(mixed):
+            return stored
+        stored[mixed] = True
 
 
 def _runs_that_vary(plan: FusedProgram, varies: np.ndarray) -> np.ndarray:
@@ -147,8 +174,8 @@ def _runs(plan: FusedProgram, passes: Passes, slot: np.ndarray) -> np.ndarray:
     return runs
 
 
-def _terms(plan: FusedProgram, slot: np.ndarray) -> np.ndarray:
+def _terms(plan: FusedProgram, slot: np.ndarray, column_slot: np.ndarray) -> np.ndarray:
     terms = np.zeros(len(plan.term_column), dtype=records.TERM)
     terms["coefficient"], terms["offset"] = plan.term_coefficient, plan.term_offset
-    terms["column"], terms["slot"] = plan.term_column, slot
+    terms["column"], terms["slot"] = np.append(column_slot, -1)[plan.term_column], slot
     return terms

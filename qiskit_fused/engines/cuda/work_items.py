@@ -11,6 +11,7 @@ import numpy as np
 from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.engines.cuda.device_data import DevicePlan
 from qiskit_fused.engines.request import Request
+from qiskit_fused.engines.split_columns import SplitColumns
 
 
 class WorkItems(NamedTuple):
@@ -47,13 +48,13 @@ def take_rows(array: Any, rows: np.ndarray) -> Any:
     """Return rows of an array (B, ...) of a request, as a view if the rows are consecutive.
 
     Args:
-        array: an array on the host or on the device.
+        array: an array on the host or on the device, or `SplitColumns`.
         rows: the numbers of the rows, ascending.
     """
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows):
         return array[first : last + 1]
-    return array[array_module(array).asarray(rows)]
+    return array[rows] if isinstance(array, SplitColumns) else array[array_module(array).asarray(rows)]
 
 
 def is_summed(request: Request) -> np.ndarray:
@@ -95,20 +96,22 @@ class CachedFinalStates:
         stream: handle of the stream in which the states were computed. Only a call in the same stream may use them; the
             memory pool could give their memory to later work of their stream while another stream still reads it.
         rows: int (b,), the rows, ascending.
-        columns: float64 (b, C), a copy of the columns of these rows.
+        columns: a copy of the columns of these rows, on the host if the call had them on the host.
         states: complex (b, 2^N), the final states.
     """
 
     plan: DevicePlan
     stream: int
     rows: np.ndarray
-    columns: Any
+    columns: SplitColumns
     states: Any
 
     @property
     def num_bytes(self) -> int:
         """Bytes of device memory."""
-        return int(self.columns.nbytes + self.states.nbytes)
+        columns = self.columns
+        of_columns = columns.varying.nbytes + columns.shared.nbytes if columns.is_on_device else 0
+        return int(of_columns + self.states.nbytes)
 
     def part(self, rows: slice) -> CachedFinalStates:
         """Return the final states of a slice of the rows, as views."""
@@ -120,5 +123,6 @@ class CachedFinalStates:
             request.gradient is not None
             and self.plan is plan
             and self.stream == stream
+            and self.columns.is_on_device == request.is_on_device
             and np.array_equal(distinct_rows(work_items(request).row), self.rows)
         )

@@ -64,6 +64,12 @@ def test_a_gpu_that_runs_the_trial_kernel_is_usable(world):
             13000,
             "CUDA finds no GPU (RuntimeError: first line second line); nvidia-smi shows what the driver sees",
         ),
+        (
+            make_cupy(version="13.6.0", runtimeGetVersion=lambda: 12090),
+            13000,
+            "CuPy 13.6.0 is too old, this package needs CuPy 14 or newer; "
+            f"{PIP12.replace('install', 'install --upgrade')}",
+        ),
         (make_cupy(getDeviceCount=lambda: 0), 13000, "CUDA finds no GPU; nvidia-smi shows what the driver sees"),
         (
             make_cupy(getVersion=raises(BROKEN)),

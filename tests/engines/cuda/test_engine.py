@@ -3,6 +3,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from engine_cases import (
 )
 from qiskit.quantum_info import SparsePauliOp
 
-from qiskit_fused.engines.cuda import throttle
+from qiskit_fused.engines.cuda import evaluation, records, throttle
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.cuda.memory import predict
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -355,6 +356,63 @@ def test_nothing_is_read_that_was_not_written(dtype):
             actual = ask(engine, *question, **MODES[mode], dtype=dtype)
             assert_agree(actual, ask(ReferenceEngine(), *question, **MODES[mode]), dtype)
     assert set(TOLERANCE) == {"complex64", "complex128"}
+
+
+@pytest.mark.parametrize("mode", ["jacobian", "cotangents"])
+def test_sums_over_tiles_read_no_number_that_no_tile_has_written(mode, dtype):
+    """In most rows the X sum of a run is not needed, but the kernel that adds the tiles reads it for all rows."""
+
+    class Watched(EmulatedRuntime):
+        num_sums = 0
+
+        def module(self, file, **defines):
+            launched = super().module(file, **defines).function
+
+            def function(name):
+                return lambda grid, block, args, *rest: (
+                    self.look(name, args),
+                    launched(name)(grid, block, args, *rest),
+                )
+
+            return SimpleNamespace(function=function)
+
+        def look(self, name, args):
+            if name != "sum_tiles":
+                return
+            partial, units, num_tiles, num_partials, outputs, num_outputs = args[:6]
+            used = outputs.view(records.OUTPUT)["partial"][:num_outputs]
+            sums = partial[: units * num_tiles * num_partials].reshape(-1, num_partials)[:, used]
+            assert np.isfinite(sums).all()
+            self.num_sums += sums.size
+
+    runtime = Watched()
+    ask(engine_on(runtime), *make_question(), **MODES[mode], dtype=dtype)
+    assert runtime.num_sums > 0
+
+
+def test_a_chunk_has_no_more_rotations_than_32_bits_count(monkeypatch, dtype):
+    plan, *_ = question = make_question(num_rows=40)
+    whole = ask(engine_on(), *question, gradient=True, dtype=dtype)
+    rotations = []
+
+    class Watched(EmulatedRuntime):
+        def module(self, file, **defines):
+            launched = super().module(file, **defines).function
+
+            def function(name):
+                def launch(grid, block, args, *rest):
+                    if name == "bind_runs":
+                        rotations.append(args[-1].shape[0])
+                    launched(name)(grid, block, args, *rest)
+
+                return launch
+
+            return SimpleNamespace(function=function)
+
+    monkeypatch.setattr(evaluation, "_MAX_ROTATIONS", plan.num_runs + 25)
+    cut = ask(engine_on(Watched()), *question, gradient=True, dtype=dtype)
+    assert_equal_bits(cut, whole)
+    assert len(rotations) == cut.stats["chunks"] > 1 and max(rotations) <= plan.num_runs + 25
 
 
 def test_a_first_call_that_is_interrupted_leaves_nothing_half_made():

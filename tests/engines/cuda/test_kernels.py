@@ -28,10 +28,10 @@ MOST_SHARED = 48 * 1024  # bytes of static shared memory of a kernel; ptxas refu
 FORMATS = ("complex64", "complex128", "float32", "float64")
 REGISTERS = {
     "sweeps.cu": {"forward_sweep": (128, 112, 78, 116), "adjoint_sweep": (128,) * 4},
-    "bind.cu": {"bind_runs": (50,) * 4, "bind_terms": (24,) * 4, "bind_tables": (66,) * 4},
+    "bind.cu": {"bind_runs": (52,) * 4, "bind_terms": (24,) * 4, "bind_tables": (66,) * 4},
     "observe.cu": {"fill_diagonals": (58, 58, 47, 47), "observe": (80, 130, 64, 80)},
     "outcomes.cu": {"sum_parts": (30, 36, 28, 32), "outcome_values": (40,) * 4, "outcome_adjoints": (22,) * 4},
-    "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (54, 54), "combine": (60, 60)},
+    "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (60, 60), "combine": (60, 60)},
 }
 # The registers of adjoint_sweep if at most two threads hold a tile, or at most four with real amplitudes.
 SMALL_TILE_REGISTERS = 168

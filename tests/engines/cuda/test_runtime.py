@@ -31,6 +31,37 @@ def test_a_stream_of_another_library_is_current_on_the_device_of_the_runtime(wor
     assert CURRENT.device == 0 and CURRENT.streams == outer
 
 
+def test_arrays_that_are_kept_have_a_stream_of_their_own(world):
+    world(make_cupy())
+    runtime, _ = usable_gpu()
+    outer = list(CURRENT.streams)
+    with Device(1), runtime.stream_of_kept_arrays():
+        stream = CURRENT.streams[0]
+        assert CURRENT.device == 0 and stream.non_blocking and stream not in outer
+    with runtime.stream_of_kept_arrays():
+        assert CURRENT.streams[0] is stream
+    assert CURRENT.streams == outer
+
+
+def test_only_small_arrays_are_copied_through_pinned_memory(world):
+    world(cupy := make_cupy())
+    runtime, _ = usable_gpu()
+    staged, copy = [], cupy.array
+    cupy.array = lambda array: staged.append(array.nbytes) or copy(array)
+    for array in (np.arange(1 << 21), np.arange(1 << 22)[::2], np.arange((1 << 21) + 1), np.arange(1 << 23)[::2]):
+        copied = runtime.to_device(array)
+        assert np.array_equal(copied, array) and not np.shares_memory(copied, array)
+    assert staged == [1 << 24, 1 << 24]
+
+
+def test_kernels_get_null_pointers_as_integers(world):
+    world(cupy := make_cupy())
+    launch = usable_gpu()[0].module("bind.cu").function("bind_runs")
+    launch(1, 32, (np.zeros(1), None, np.int32(3)))
+    _, null, number = cupy.kernels[-1].arguments
+    assert null == 0 and null.nbytes == 8 and number == 3
+
+
 def test_kernels_are_compiled_once_per_file_and_macros(world):
     world(cupy := make_cupy())
     runtime, _ = usable_gpu()
