@@ -11,7 +11,7 @@ WHEEL_TOOLS := "abi3audit==0.0.*" "auditwheel~=6.8" "build~=1.6" "check-sdist~=1
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(shell find kernels tests/support/cuda_emulation -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo tutorials test test-slow test-all test-torch test-kernels lint format bench bench-scan bench-deep bench-train bench-sampling bench-kernels bench-gpu docs wheel clean
+.PHONY: help demo tutorials test test-slow test-all test-torch test-kernels test-cupy lint format bench bench-scan bench-deep bench-train bench-sampling bench-kernels bench-gpu docs wheel clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-all  run both"
 	@echo "make test-torch  run the tests that need PyTorch, which it installs"
 	@echo "make test-kernels  compile the CUDA kernels for every architecture (no GPU needed)"
+	@echo "make test-cupy  run the tests of a GPU with CuPy over fake devices (no GPU needed)"
 	@echo "make lint      check format, style and types"
 	@echo "make format    format all sources"
 	@echo "make bench     time qiskit-fused against other simulators (results in benchmarks/results)"
@@ -56,6 +57,18 @@ test-torch: .venv/installed
 
 test-kernels: .venv/installed
 	.venv/bin/pytest -q tests/engines/cuda/test_kernels.py
+
+# CuPy itself over fake devices: the newest CuPy runs all tests of a GPU, the oldest that is allowed runs the tests of
+# the engine. No other test sees CuPy, which has folders of its own.
+test-cupy: .venv/installed .venv/cupy-newest .venv/cupy-14.0
+	PYTHONPATH=tests/support:.venv/cupy-newest .venv/bin/pytest -q -p fake_driver.plugin -m gpu $(TWO_PROCESSES) tests
+	PYTHONPATH=tests/support:.venv/cupy-14.0 .venv/bin/pytest -q -p fake_driver.plugin -m gpu $(TWO_PROCESSES) tests/engines/cuda
+
+.venv/cupy-newest: CUPY := cupy-cuda13x
+.venv/cupy-14.0: CUPY := cupy-cuda13x==14.0.*
+.venv/cupy-%: | .venv/installed
+	.venv/bin/python -m pip install $(PIP_FLAGS) "nvidia-cuda-runtime==13.0.*"
+	.venv/bin/python -m pip install $(PIP_FLAGS) --no-deps --target $@ "$(CUPY)"
 
 lint: .venv/installed
 	.venv/bin/ruff format --check .

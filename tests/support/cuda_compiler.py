@@ -39,7 +39,7 @@ class Compiled(NamedTuple):
 
 
 def compiler_version() -> str:
-    return "NVRTC {}.{}".format(*_checked(nvrtc.nvrtcVersion()))
+    return "NVRTC {}.{}".format(*checked(nvrtc.nvrtcVersion()))
 
 
 def compile_kernels(file: str, dtype: str, tile_qubits: int | None, architecture: str, *options: str) -> Compiled:
@@ -52,20 +52,26 @@ def compile_module(source: str, defines: dict[str, int], architecture: str, *opt
     started = time.perf_counter()
     ours = [*OUR_OPTIONS, *(f"-D{name}={value}" for name, value in defines.items())]
     flags = [f"-arch={architecture}", *ours, *CUPY_OPTIONS, *REPORT_OPTIONS, *options]
-    program = _checked(nvrtc.nvrtcCreateProgram(source.encode(), b"kernels.cu", 0, [], []))[0]
+    program = checked(nvrtc.nvrtcCreateProgram(source.encode(), b"kernels.cu", 0, [], []))[0]
     try:
-        status = nvrtc.nvrtcCompileProgram(program, len(flags), [flag.encode() for flag in flags])
-        log = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program))[0])
-        _checked(nvrtc.nvrtcGetProgramLog(program, log))
-        text = log.rstrip(b"\0").decode()
-        if status[0] != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-            raise RuntimeError(f"{' '.join(flags)}\n{text}")
-        cubin = bytes(_checked(nvrtc.nvrtcGetCUBINSize(program))[0])
-        _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
+        text = compile_log(program, flags)
+        cubin = bytes(checked(nvrtc.nvrtcGetCUBINSize(program))[0])
+        checked(nvrtc.nvrtcGetCUBIN(program, cubin))
     finally:
         nvrtc.nvrtcDestroyProgram(program)
     warnings = [line for line in text.splitlines() if "warning" in line.lower()]
     return Compiled(cubin, read_log(text), warnings, time.perf_counter() - started)
+
+
+def compile_log(program, flags: list[str]) -> str:
+    """Compile a program of NVRTC and return its log; raise a RuntimeError with the log if the compiler fails."""
+    status = nvrtc.nvrtcCompileProgram(program, len(flags), [flag.encode() for flag in flags])
+    log = bytes(checked(nvrtc.nvrtcGetProgramLogSize(program))[0])
+    checked(nvrtc.nvrtcGetProgramLog(program, log))
+    text = log.rstrip(b"\0").decode()
+    if status[0] != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise RuntimeError(f"{' '.join(flags)}\n{text}")
+    return text
 
 
 def read_log(log: str) -> dict[str, Kernel]:
@@ -85,7 +91,7 @@ def read_log(log: str) -> dict[str, Kernel]:
     return kernels
 
 
-def _checked(result):
+def checked(result):
     """Return the values of a call of NVRTC, which follow the status; raise an error for a bad status."""
     status, *values = result
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:

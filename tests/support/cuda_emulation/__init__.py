@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run CUDA kernels on a host without a GPU; `emulation.py` says how."""
 
+from .building import kernels_of
 from .emulation import CompilationError, EmulatedModule, EmulatedRuntime, EmulationError, Site, missing_tools, planted
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "EmulatedRuntime",
     "EmulationError",
     "Site",
+    "kernels_of",
     "missing_tools",
     "planted",
 ]

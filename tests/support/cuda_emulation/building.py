@@ -60,8 +60,11 @@ def missing_tools() -> str | None:
     return None
 
 
-def kernels_of(text: str) -> dict[str, tuple[str, list[str]]]:
-    """Return the kernels of a text: for each name its launch bound (an expression) and the names of its parameters."""
+def kernels_of(text: str, *, whole: bool = False) -> dict[str, tuple[str, list[str]]]:
+    """Return the kernels of a text: for each name its launch bound (an expression) and the names of its parameters.
+
+    With ``whole``, the parameters come with their types.
+    """
     kernels = {}
     code = _COMMENT.sub(" ", text)
     # The launch bounds are taken out first, because their parentheses would be read as the list of parameters.
@@ -74,7 +77,9 @@ def kernels_of(text: str) -> dict[str, tuple[str, list[str]]]:
     code = _LAUNCH_BOUNDS.sub(take_bounds, code)
     for qualifiers, name, parameters in _KERNEL.findall(code):
         bound = re.search(r"\bbounds(\d+)\b", qualifiers)
-        names = [re.findall(r"\w+", part)[-1] for part in parameters.split(",") if part.strip() not in {"", "void"}]
+        names = [part.strip() for part in parameters.split(",") if part.strip() not in {"", "void"}]
+        if not whole:
+            names = [re.findall(r"\w+", part)[-1] for part in names]
         kernels[name] = (bounds[int(bound[1])] if bound else "1024", names)
     return kernels
 

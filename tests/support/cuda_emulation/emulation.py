@@ -41,6 +41,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -141,17 +142,25 @@ class EmulatedRuntime:
     def module(self, file: str, **defines: int) -> EmulatedModule:
         key = (file, tuple(sorted(defines.items())))
         if key not in self._modules:
-            text = self._source(file)
-            if self._source_edit is not None:
-                text = self._source_edit(file, text)
-            self._modules[key] = EmulatedModule(self, file, text, defines)
+            self._modules[key] = EmulatedModule(self, file, self.text_of(file), defines)
         return self._modules[key]
+
+    def text_of(self, file: str) -> str:
+        """Return the text of a kernel file, with the changes of ``source_edit``."""
+        text = self._source(file)
+        return text if self._source_edit is None else self._source_edit(file, text)
 
     def context(self):
         return nullcontext()
 
+    def to_device(self, array: np.ndarray):
+        return self.xp.array(array)
+
     def to_host(self, array) -> np.ndarray:
         return np.array(array)
+
+    def stream_of_kept_arrays(self):
+        return nullcontext()
 
     def synchronize(self) -> None:
         pass
@@ -193,19 +202,31 @@ class EmulatedRuntime:
 
 
 class EmulatedModule:
-    """The kernels of one file, compiled with one set of definitions."""
+    """The kernels of one file, compiled with one set of definitions.
 
-    def __init__(self, runtime: EmulatedRuntime, file: str, text: str, defines: dict[str, int]):
+    Args:
+        runtime: the emulated device.
+        file: name of the file.
+        text: text of the file, or C++ text that registers its own kernels.
+        defines: macros.
+        parameters: names of the parameters of each kernel of a text that registers its own kernels.
+    """
+
+    def __init__(
+        self,
+        runtime: EmulatedRuntime,
+        file: str,
+        text: str,
+        defines: dict[str, int],
+        parameters: dict[str, list[str]] | None = None,
+    ):
         self.runtime = runtime
         self.file = file
-        self.kernels = kernels_of(text)
+        self.kernels = parameters or {name: names for name, (_, names) in kernels_of(text).items()}
         self._path = build(text, file, defines, runtime.check)
         self._lines = lines_by_file(text, file)
-        self._library = library = ctypes.CDLL(str(self._path))
-        library.find_kernel.restype = ctypes.POINTER(_Kernel)
-        library.launch_kernel.restype = ctypes.c_char_p
-        library.library_address.restype = ctypes.c_size_t
-        self._address = library.library_address()
+        self._library = load_library(self._path)
+        self._address = self._library.library_address()
 
     def function(self, name: str) -> Callable[..., None]:
         """Return the function ``launch(grid, block, args, shared_memory=0)`` of a kernel.
@@ -217,7 +238,7 @@ class EmulatedModule:
         if not kernel:
             raise KeyError(f"{self.file} has no kernel {name!r}, but {sorted(self.kernels)}")
         parameters = [
-            (parameter_name, kernel.contents.parameters[i]) for i, parameter_name in enumerate(self.kernels[name][1])
+            (parameter_name, kernel.contents.parameters[i]) for i, parameter_name in enumerate(self.kernels[name])
         ]
 
         def launch(grid: int, block: int, args: tuple, shared_memory: int = 0) -> None:
@@ -232,7 +253,7 @@ class EmulatedModule:
             memory = _Copies(arrays) if self.runtime.check else _InPlace()
             with _LAUNCH_LOCK, memory:
                 values = [_value(argument, memory) for argument in args]
-                shape = _Launch(grid, block, shared_memory, self.runtime.seed, self.runtime.tracing)
+                shape = Launch(grid, block, shared_memory, self.runtime.seed, self.runtime.tracing)
                 shape.num_buffers = len(memory.buffers)
                 shape.buffers = (_Buffer * max(1, len(memory.buffers)))(*memory.buffers)
                 self._launch(name, kernel, shape, values)
@@ -258,7 +279,7 @@ class EmulatedModule:
             limit = self.runtime.shared_memory_per_block
             raise EmulationError(f"{name}: {shared_memory} bytes of dynamic shared memory; the device has {limit}")
 
-    def _launch(self, name: str, kernel, shape: _Launch, values: list[np.ndarray]) -> None:
+    def _launch(self, name: str, kernel, shape: Launch, values: list[np.ndarray]) -> None:
         pointers = (ctypes.c_void_p * max(1, len(values)))(*(value.ctypes.data for value in values))
         message = self._library.launch_kernel(kernel, pointers, ctypes.byref(shape))
         if message is not None:
@@ -274,6 +295,15 @@ class EmulatedModule:
             return f"{file}:{line} `{code}`"
 
         return re.sub(r"pc (0x[0-9a-f]+)", place, message)
+
+
+def load_library(path: Path) -> ctypes.CDLL:
+    """Load the library of a module."""
+    library = ctypes.CDLL(str(path))
+    library.find_kernel.restype = ctypes.POINTER(_Kernel)
+    library.launch_kernel.restype = ctypes.c_char_p
+    library.library_address.restype = ctypes.c_size_t
+    return library
 
 
 def planted(file: str, old: str, new: str) -> Callable[[str, str], str]:
@@ -307,7 +337,9 @@ class _Buffer(ctypes.Structure):
     _fields_ = (("begin", ctypes.c_size_t), ("bytes", ctypes.c_size_t), ("name", ctypes.c_char_p))
 
 
-class _Launch(ctypes.Structure):
+class Launch(ctypes.Structure):
+    """The shape of a launch, its order, and the arrays that a checked launch may access."""
+
     _fields_ = (
         ("grid", ctypes.c_uint),
         ("block", ctypes.c_uint),
