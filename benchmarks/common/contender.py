@@ -28,6 +28,7 @@ class Contender:
         label: The name in the tables.
         precisions: complex64, complex128 or both.
         package: The distribution whose version is recorded; the contender is left out where it is not installed.
+        needs_diagonal: True for contenders that take observables of Z and I only.
         networks: True for contenders that go through EstimatorQNN and take network workloads only.
         is_timed: False for a contender that only checks the others.
         sample_rows: The number of rows it is given where the workload has more; its time is extrapolated and marked.
@@ -42,6 +43,7 @@ class Contender:
     label: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]] = ("complex64", "complex128")
     package: ClassVar[str]
+    needs_diagonal: ClassVar[bool] = False
     networks: ClassVar[bool] = False
     is_timed: ClassVar[bool] = True
     sample_rows: ClassVar[int | None] = None
@@ -96,6 +98,8 @@ def limited(contender: type[Contender], workload: Workload) -> Workload:
 
 def too_large(contender: type[Contender], workload: Workload) -> str | None:
     """Return the reason why a contender is not given a workload; None if it is given it."""
+    if contender.needs_diagonal and getattr(workload, "is_ising", False):
+        return "left out: it is driven with observables of Z only"
     work = contender.work(workload)
     if work <= contender.most_work:
         return None

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.contender import Contender, Result
-from common.workloads import Gate, Workload, diagonal_sum_of_z
+from common.workloads import Gate, Workload
 
 
 class NumpyAdjoint(Contender):
@@ -17,7 +17,7 @@ class NumpyAdjoint(Contender):
     def prepare(self, workload: Workload) -> None:
         self.workload = workload
         self.gates = list(workload.gates())
-        self.diagonal = diagonal_sum_of_z(workload.num_qubits)
+        self.diagonal = workload.diagonal()
         self.index = np.arange(2**workload.num_qubits)
 
     def __call__(self, parameters: np.ndarray) -> Result:
@@ -30,6 +30,8 @@ class NumpyAdjoint(Contender):
         for gate in self.gates:
             psi = self._apply(gate, row, psi)
         lam = self.diagonal * psi
+        if self.workload.is_ising:
+            lam += sum(psi[self.index ^ (1 << q)] for q in range(self.workload.num_qubits))
         value, gradient = np.vdot(psi, lam).real, np.zeros(len(row))
         for gate in reversed(self.gates):
             if gate.column >= 0:
@@ -49,6 +51,8 @@ class NumpyAdjoint(Contender):
         if gate.is_rotation:
             half = direction * 0.5 * (row[gate.column] if gate.column >= 0 else gate.angle)
             return np.cos(half) * psi - 1j * np.sin(half) * self._pauli(gate, psi)
+        if gate.name == "h":
+            return (psi[self.index ^ (1 << gate.qubits[0])] + (1 - 2 * self._bit(gate.qubits[0])) * psi) / np.sqrt(2)
         control, target = gate.qubits
         if gate.name == "cz":
             return (1 - 2 * (self._bit(control) & self._bit(target))) * psi

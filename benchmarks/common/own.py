@@ -38,7 +38,7 @@ class Fused(Contender):
         self.num_inputs = workload.num_inputs
         self.circuit, _, _ = qiskit_circuit(workload)
         self.given = compile_circuit(self.circuit)
-        self.observable = sum_of_z(workload.num_qubits)
+        self.observable = workload.operator()
         self.gradient = FusedEstimatorGradient(options={"dtype": self.dtype, "num_threads": self.num_threads})
 
     def __call__(self, parameters: np.ndarray) -> Result:
@@ -190,7 +190,7 @@ def work(workload: Workload) -> dict[str, int]:
     from qiskit_fused import fuse
 
     circuit, _, _ = qiskit_circuit(workload)
-    plan = fuse(circuit, sum_of_z(workload.num_qubits))
+    plan = fuse(circuit, workload.operator())
     return {"flops": plan.flops(gradient=True), "bytes_moved": plan.bytes_moved("complex64", gradient=True)}
 
 

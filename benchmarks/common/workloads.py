@@ -3,7 +3,7 @@
 
 A workload is ``before``, then ``layer`` repeated ``num_layers`` times, then ``after``; the k-th repetition of the
 layer uses the columns ``num_inputs + k * layer_stride + ...``. A gate's angle is a parameter (by column), a
-constant, or nothing. The observable is the sum of all Z. The first ``num_inputs`` columns are data, different in
+constant, or nothing. The observable is a sum of Pauli strings. The first ``num_inputs`` columns are data, different in
 every row; the others are weights, the same in all rows of a call. Gradients are per row, with respect to the weights.
 """
 
@@ -22,7 +22,7 @@ class Gate:
     """A gate of the neutral description; ``rx ry rz rzz`` are ``exp(-i angle/2 P)``.
 
     Attributes:
-        name: The gate: rx, ry, rz, rzz, cx or cz.
+        name: The gate: rx, ry, rz, rzz, h, cx or cz.
         qubits: The qubits; the control of a cx comes first.
         column: The column of the parameter that is the angle; -1 for a constant angle or no angle.
         angle: The constant angle in radians, if column is -1.
@@ -57,6 +57,7 @@ class Workload:
         aim: Our stretch goal, as a multiple of the speed of the fastest peer.
         network: True if the workload runs through EstimatorQNN.forward and .backward, not through the contender's own
             fastest call.
+        is_ising: True if the observable is sum Z_q Z_(q+1) + sum X_q; False for the sum of all Z.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Workload:
     required: float | None = None
     aim: float | None = None
     network: bool = False
+    is_ising: bool = False
 
     @property
     def num_weights(self) -> int:
@@ -85,6 +87,28 @@ class Workload:
             for gate in self.layer:
                 yield replace(gate, column=gate.column + start) if gate.column >= 0 else gate
         yield from self.after
+
+    def terms(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Return the Pauli strings of the observable, each with its qubits; all coefficients are 1."""
+        qubits = range(self.num_qubits)
+        if not self.is_ising:
+            return [("Z", (q,)) for q in qubits]
+        return [("ZZ", (q, q + 1)) for q in qubits[:-1]] + [("X", (q,)) for q in qubits]
+
+    def operator(self):
+        """Return the observable as a SparsePauliOp."""
+        from qiskit.quantum_info import SparsePauliOp
+
+        terms = [(label, list(qubits), 1.0) for label, qubits in self.terms()]
+        return SparsePauliOp.from_sparse_list(terms, num_qubits=self.num_qubits)
+
+    def diagonal(self) -> np.ndarray:
+        """Return the diagonal of the strings of Z, shape (2**n,). It does not depend on which end the qubits start."""
+        if not self.is_ising:
+            return diagonal_sum_of_z(self.num_qubits)
+        bits = np.arange(2**self.num_qubits, dtype=np.uint64)
+        unequal = np.bitwise_count((bits ^ (bits >> np.uint64(1))) & np.uint64(2 ** (self.num_qubits - 1) - 1))
+        return self.num_qubits - 1 - 2.0 * unequal
 
     def parameters(self, seed: int) -> np.ndarray:
         """Return angles in [-pi, pi), shape (batch, num_parameters): inputs differ by row, weights do not."""
@@ -139,7 +163,7 @@ def efficient_su2(num_qubits: int, num_layers: int, batch: int = 64, **options) 
     def rotations(start: int) -> tuple[Gate, ...]:
         return tuple(Gate(name, (q,), start + k * n + q) for k, name in enumerate(("ry", "rz")) for q in range(n))
 
-    name = f"W2 ({n},{num_layers})"
+    name = f"W2 ({n},{num_layers})" if batch <= 64 else f"W2 ({n},{num_layers}) {batch:,} rows"
     return Workload(
         name=f"{name} EstimatorQNN" if options.get("network") else name,
         num_qubits=n,
@@ -171,6 +195,25 @@ def full_graph_qaoa(num_qubits: int, num_layers: int, **options) -> Workload:
         num_inputs=0,
         num_parameters=2 * num_layers,
         layer_stride=2,
+        **options,
+    )
+
+
+def ising_ansatz(num_qubits: int, num_layers: int, **options) -> Workload:
+    """TFIM: start in |+>, then layers of RZZ on neighbours and RX on every qubit, each with its own angle; one row."""
+    n = num_qubits
+    pairs = [Gate("rzz", (q, q + 1), q) for q in range(n - 1)]
+    return Workload(
+        name=f"TFIM ({n},{num_layers})",
+        num_qubits=n,
+        num_layers=num_layers,
+        layer=(*pairs, *(Gate("rx", (q,), n - 1 + q) for q in range(n))),
+        before=tuple(Gate("h", (q,)) for q in range(n)),
+        after=(),
+        num_inputs=0,
+        num_parameters=num_layers * (2 * n - 1),
+        layer_stride=2 * n - 1,
+        is_ising=True,
         **options,
     )
 
@@ -211,8 +254,11 @@ WORKLOADS: tuple[Workload, ...] = (
     hardware_efficient(22, 5, required=20, aim=40),
     efficient_su2(4, 3, required=1, aim=3),
     efficient_su2(8, 5, required=8, aim=20),
+    efficient_su2(8, 5, batch=1024, required=25, aim=40),
     efficient_su2(12, 10, required=20, aim=60),
     full_graph_qaoa(16, 5, required=15, aim=40),
+    ising_ansatz(16, 10, required=20, aim=40),
+    ising_ansatz(20, 10, required=20, aim=30),
     efficient_su2(8, 5, required=1000, aim=4000, network=True),
 )
 
@@ -220,6 +266,7 @@ QUICK: tuple[Workload, ...] = (
     hardware_efficient(3, 2),
     efficient_su2(3, 2, batch=4),
     full_graph_qaoa(4, 2),
+    ising_ansatz(4, 2),
     efficient_su2(3, 1, batch=2, network=True),
 )
 

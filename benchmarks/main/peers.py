@@ -8,58 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from common.contender import Contender, Result
 from common.own import Fused, FusedCircuit
-from common.workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit, sum_of_z
-from main.torch_peers import TorchBackprop, TritonQml
-
-
-class Lightning(Contender):
-    """PennyLane lightning.qubit: adjoint Jacobian through the device API; tapes are kept, and get new angles."""
-
-    label, package = "lightning.qubit", "pennylane-lightning"
-    _classes: ClassVar[dict[str, str]] = {"rzz": "IsingZZ", "cx": "CNOT"}
-
-    def prepare(self, workload: Workload) -> None:
-        import pennylane as qml
-        from pennylane.devices import ExecutionConfig
-
-        n = workload.num_qubits
-        self.workload = workload
-        self.device = qml.device("lightning.qubit", wires=n, c_dtype=np.dtype(self.dtype).type)
-        self.config = self.device.setup_execution_config(ExecutionConfig(gradient_method="adjoint"))
-        gates = list(workload.gates())
-        rotations = [gate for gate in gates if gate.is_rotation]
-        trainable = [i for i, gate in enumerate(rotations) if gate.column >= workload.num_inputs]
-        self.columns = np.array([rotations[i].column for i in trainable]) - workload.num_inputs
-        self.shared = len(np.unique(self.columns)) < len(self.columns)
-        self.tapes, self.slots = [], []
-        for _ in range(workload.batch):
-            operations, slots = [], []
-            for gate in gates:
-                operator = getattr(qml, self._classes.get(gate.name, gate.name.upper()))
-                operations.append(operator(*([gate.angle] if gate.is_rotation else []), wires=gate.qubits))
-                if gate.column >= 0:
-                    slots.append((operations[-1], gate.column))
-            observable = qml.Hamiltonian([1.0] * n, [qml.Z(q) for q in range(n)])
-            self.tapes.append(qml.tape.QuantumScript(operations, [qml.expval(observable)], trainable_params=trainable))
-            self.slots.append(slots)
-
-    def __call__(self, parameters: np.ndarray) -> Result:
-        for slots, row in zip(self.slots, parameters.tolist(), strict=True):
-            for operation, column in slots:
-                operation.data = (row[column],)
-        values, jacobians = self.device.execute_and_compute_derivatives(self.tapes, self.config)
-        per_gate = np.array(jacobians).reshape(len(parameters), -1)
-        if not self.shared:
-            return np.array(values).reshape(-1), per_gate
-        gradients = np.zeros((len(parameters), self.workload.num_weights))
-        np.add.at(gradients.T, self.columns, per_gate.T)
-        return np.array(values).reshape(-1), gradients
+from common.workloads import Gate, Workload, diagonal_sum_of_z, qiskit_circuit
+from main.adjoint_peers import Lightning, MindQuantum, Qulacs, Scaluq
+from main.torch_peers import FlagQuantum, TorchBackprop, TritonQml
 
 
 class TensorCircuit(Contender):
@@ -70,10 +27,18 @@ class TensorCircuit(Contender):
     def prepare(self, workload: Workload) -> None:
         state_of = self.states(workload)
         jax = self.jax
-        diagonal = jax.numpy.asarray(diagonal_sum_of_z(workload.num_qubits), dtype=self.real)
+        diagonal = jax.numpy.asarray(workload.diagonal(), dtype=self.real)
+        sum_of_z = jax.numpy.asarray(diagonal_sum_of_z(workload.num_qubits), dtype=self.real)
 
         def value(weights: Any, inputs: Any) -> Any:
-            return jax.numpy.sum(diagonal * jax.numpy.abs(state_of(weights, inputs)) ** 2)
+            state = state_of(weights, inputs)
+            total = jax.numpy.sum(diagonal * jax.numpy.abs(state) ** 2)
+            if workload.is_ising:  # the sum of X is the sum of Z behind a Hadamard gate on every qubit
+                circuit = self.tensorcircuit.Circuit(workload.num_qubits, inputs=state)
+                for q in range(workload.num_qubits):
+                    circuit.h(q)
+                total = total + jax.numpy.sum(sum_of_z * jax.numpy.abs(circuit.state()) ** 2)
+            return total
 
         # The weights are the same in all rows, so their gate matrices are computed once.
         batched = jax.vmap(jax.value_and_grad(value), in_axes=(None, 0)) if workload.batch > 1 else None
@@ -90,7 +55,7 @@ class TensorCircuit(Contender):
         tc.set_backend("jax")
         tc.set_dtype(self.dtype)
         tc.set_contractor("plain-experimental")  # up to 3x faster here than the default "greedy", never slower
-        self.jax, self.workload = jax, workload
+        self.jax, self.tensorcircuit, self.workload = jax, tc, workload
         self.real = "float32" if self.dtype == "complex64" else "float64"
         start = np.zeros(2**workload.num_qubits, dtype=self.dtype)
         start[0] = 1.0
@@ -119,53 +84,6 @@ class TensorCircuit(Contender):
         return np.asarray(values).reshape(-1), np.asarray(gradients).reshape(len(parameters), -1)
 
 
-class Qulacs(Contender):
-    """qulacs: ParametricQuantumCircuit.backprop_inner_product, one row after the other; double precision only."""
-
-    label, package, precisions = "qulacs", "qulacs", ("complex128",)
-
-    def prepare(self, workload: Workload) -> None:
-        import qulacs
-
-        n = workload.num_qubits
-        self.workload = workload
-        self.circuit = qulacs.ParametricQuantumCircuit(n)
-        columns = []
-        for gate in workload.gates():
-            name = gate.name.upper()
-            if gate.column < 0:
-                angle = (-gate.angle,) if gate.is_rotation else ()
-                getattr(self.circuit, f"add_{name if angle else {'CX': 'CNOT'}.get(name, name)}_gate")(
-                    *gate.qubits, *angle
-                )
-                continue
-            columns.append(gate.column)
-            if gate.name == "rzz":
-                self.circuit.add_parametric_multi_Pauli_rotation_gate(list(gate.qubits), [3, 3], 0.0)
-            else:
-                getattr(self.circuit, f"add_parametric_{name}_gate")(*gate.qubits, 0.0)
-        self.columns = np.array(columns)
-        self.state, self.image, self.work = (qulacs.QuantumState(n) for _ in range(3))
-        self.observable = qulacs.Observable(n)
-        for q in range(n):
-            self.observable.add_operator(1.0, f"Z {q}")
-        self.inner_product = qulacs.state.inner_product
-
-    def __call__(self, parameters: np.ndarray) -> Result:
-        values = np.empty(len(parameters))
-        gradients = np.zeros(parameters.shape)
-        for i, row in enumerate(parameters):
-            for gate, angle in enumerate((-row[self.columns]).tolist()):  # rotations of qulacs are exp(+i angle/2 P)
-                self.circuit.set_parameter(gate, angle)
-            self.state.set_zero_state()
-            self.circuit.update_quantum_state(self.state)
-            self.observable.apply_to_state(self.work, self.state, self.image)
-            values[i] = self.inner_product(self.state, self.image).real
-            # The derivative of Re <image|psi> is half the derivative of <psi|O|psi>.
-            np.add.at(gradients[i], self.columns, -2.0 * np.array(self.circuit.backprop_inner_product(self.image)))
-        return values, gradients[:, self.workload.num_inputs :]
-
-
 class Aer(Contender):
     """EstimatorV2 of qiskit-aer: parameter shift, with the values and all shifts of all rows in one PUB."""
 
@@ -191,7 +109,7 @@ class Aer(Contender):
         )
         self.circuit, _, _ = qiskit_circuit(unshared)
         self.trainable = [k for k, column in enumerate(self.columns) if column >= workload.num_inputs]
-        self.observable = sum_of_z(workload.num_qubits)
+        self.observable = workload.operator()
         # Binding parameters at run time halves the time of a call. Parallel experiments took as long as serial ones.
         backend = {"method": "statevector", "precision": "double", "runtime_parameter_bind_enable": True}
         self.estimator = EstimatorV2(options={"backend_options": backend | {"max_parallel_threads": self.num_threads}})
@@ -223,7 +141,7 @@ class Network(Contender):
         self.workload = workload
         self.network = EstimatorQNN(
             circuit=circuit,
-            observables=sum_of_z(workload.num_qubits),
+            observables=workload.operator(),
             input_params=inputs,
             weight_params=weights,
             **self.primitives(),
@@ -275,6 +193,9 @@ PEERS: dict[str, type[Contender]] = {
     "lightning": Lightning,
     "tensorcircuit": TensorCircuit,
     "qulacs": Qulacs,
+    "flagquantum": FlagQuantum,
+    "mindquantum": MindQuantum,
+    "scaluq": Scaluq,
     "torch": TorchBackprop,
     "triton-qml": TritonQml,
     "aer": Aer,

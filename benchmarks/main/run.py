@@ -24,7 +24,7 @@ from main.report import REPORT
 
 PACKAGES = ("qiskit-fused", "qiskit", "qiskit-machine-learning", "qiskit-algorithms", "pennylane",
             "pennylane-lightning", "tensorcircuit-ng", "jax", "jaxlib", "qulacs", "torch", "triton-qml", "qiskit-aer",
-            "numpy", "scipy")  # fmt: skip
+            "flagquantum", "mindquantum", "scaluq", "numpy", "scipy")  # fmt: skip
 
 
 def main() -> int:

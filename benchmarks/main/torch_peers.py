@@ -11,12 +11,13 @@ from unittest import mock
 import numpy as np
 
 from common.contender import Contender, Result
-from common.workloads import Gate, Workload, diagonal_sum_of_z
+from common.workloads import Gate, Workload
 
 
 class TorchContender(Contender):
     """Values of all rows and one backward pass; subclasses evolve the states of all rows together."""
 
+    needs_diagonal = True
     most_work = 2.0**27  # autograd keeps a state for every gate: 1 GiB in complex64
 
     def prepare(self, workload: Workload) -> None:
@@ -25,7 +26,7 @@ class TorchContender(Contender):
         torch.set_num_threads(self.num_threads)
         self.torch, self.workload, self.gates = torch, workload, list(workload.gates())
         self.real = torch.float32 if self.dtype == "complex64" else torch.float64
-        self.diagonal = torch.tensor(diagonal_sum_of_z(workload.num_qubits), dtype=self.real)
+        self.diagonal = torch.tensor(workload.diagonal(), dtype=self.real)
 
     def __call__(self, parameters: np.ndarray) -> Result:
         torch, inputs = self.torch, self.workload.num_inputs
@@ -118,3 +119,49 @@ class TritonQml(TorchContender):
             angle = [self.angle(gate, columns).expand(rows)] if gate.is_rotation else []
             operations.append([gate.name, qubits, *angle])
         return self.simulator.apply_fused_gates(self.simulator.create_initial_state(rows), operations)
+
+
+class FlagQuantum(TorchContender):
+    """FlagQuantum: a circuit with all rows and autograd, or its native adjoint, whichever was faster here.
+
+    The native adjoint takes one row, and strings of one or two Z. It was the faster form for circuits without CZ.
+    """
+
+    label, package = "FlagQuantum", "flagquantum"
+    needs_diagonal, most_work = False, 2.0**31
+
+    def prepare(self, workload: Workload) -> None:
+        super().prepare(workload)
+        import flagquantum
+        from flagquantum.algorithms.core import Hamiltonian, HamiltonianTerm
+
+        # The circuit is built once. A call writes its angles into the tensors that the circuit holds.
+        rows, torch = workload.batch, self.torch
+        self.columns = [torch.zeros(rows, dtype=self.real) for _ in range(workload.num_parameters)]
+        self.weights = [column.requires_grad_() for column in self.columns[workload.num_inputs :]]
+        self.circuit = flagquantum.Circuit(workload.num_qubits, bsz=rows, dtype=getattr(torch, self.dtype))
+        for gate in self.gates:
+            angle = [self.angle(gate, self.columns)] if gate.is_rotation else []
+            getattr(self.circuit, gate.name)(*gate.qubits, *angle)
+        has_cz = any(gate.name == "cz" for gate in workload.layer)
+        self.is_native = workload.batch == 1 and not workload.is_ising and not has_cz
+        self.hamiltonian = Hamiltonian([HamiltonianTerm(1.0, label, qubits) for label, qubits in workload.terms()])
+
+    def __call__(self, parameters: np.ndarray) -> Result:
+        torch = self.torch
+        with torch.no_grad():
+            for column, angles in zip(self.columns, torch.tensor(parameters.T, dtype=self.real), strict=True):
+                column.copy_(angles)
+        values = self.expectation_values()
+        gradients = torch.autograd.grad(values.sum(), self.weights)
+        return values.detach().numpy().reshape(-1), torch.stack(gradients).numpy().T
+
+    def expectation_values(self) -> Any:
+        """Return the expectation values of all rows."""
+        if self.is_native:
+            return self.hamiltonian.expectation(self.circuit, differentiation="adjoint")
+        psi = self.circuit.state(refresh=True).view(self.workload.batch, -1)
+        values = self.torch.linalg.vecdot(psi, self.diagonal * psi).real
+        for q in range(self.workload.num_qubits if self.workload.is_ising else 0):
+            values = values + self.circuit.expectation_ps(x=[q])
+        return values

@@ -315,6 +315,34 @@ class LightningStep(TorchLayerStep):
         return qml.device("lightning.qubit", wires=num_qubits, c_dtype=np.dtype(self.dtype).type)
 
 
+class FlagQuantumStep(TorchStep):
+    """A PyTorch module around a circuit of FlagQuantum that holds all rows."""
+
+    label, package, precisions = "FlagQuantum", "flagquantum", ("complex64", "complex128")
+
+    def module(self, workload: Workload) -> Any:
+        import flagquantum
+        import torch
+
+        gates, dtype = list(workload.gates()), getattr(torch, self.dtype)
+
+        class Network(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.zeros(workload.num_weights))
+
+            def forward(self, inputs: Any) -> Any:
+                rows = len(inputs)
+                columns = [*inputs.unbind(1), *self.weight[:, None].expand(-1, rows).unbind()]
+                circuit = flagquantum.Circuit(workload.num_qubits, bsz=rows, dtype=dtype)
+                for gate in gates:
+                    getattr(circuit, gate.name)(*gate.qubits, *([columns[gate.column]] if gate.is_rotation else []))
+                pairs = output_qubits(workload.num_qubits)
+                return torch.stack([circuit.expectation_ps(z=list(pair)) for pair in pairs], dim=1)
+
+        return Network()
+
+
 class NumpyJacobian(NumpyAdjoint):
     """The gate-by-gate adjoint in NumPy, one output after the other, with which all others are compared."""
 
@@ -367,11 +395,12 @@ def jobs(workload: Workload) -> dict[str, Case]:
         "default.qubit": DefaultQubitStep,
         "lightning": LightningStep,
         "tensorcircuit": TensorCircuitStep,
+        "flagquantum": FlagQuantumStep,
         "reverse": ReverseConnectorStep,
         "connector": ConnectorStep,
     }
     ten_times = (Goal(("tensorcircuit",), 10),)
-    step_goals = (Goal(("connector",), 1000), Goal(("default.qubit", "lightning", "tensorcircuit"), 5))
+    step_goals = (Goal(("connector",), 1000), Goal(("default.qubit", "lightning", "tensorcircuit", "flagquantum"), 5))
     return {
         "jacobian": Case("values and Jacobian", workload, (FusedJacobian,), tensorcircuit, ten_times, NumpyJacobian),
         "vjp": Case("values and VJP", workload, (FusedVjp,), {"tensorcircuit": TensorCircuitVjp}, ten_times, NumpyVjp),

@@ -26,7 +26,8 @@ from training.report import REPORT, SECTIONS
 TIMEOUT = 600.0  # seconds for an answer; a gradient of Qiskit takes minutes
 CHECKED_CALLS = 3  # number of calls that are compared, since the weights of a model change from step to step
 PACKAGES = ("qiskit-fused", "qiskit", "qiskit-machine-learning", "qiskit-algorithms", "torch", "pennylane",
-            "pennylane-lightning", "tensorcircuit-ng", "jax", "jaxlib", "scikit-learn", "numpy")  # fmt: skip
+            "pennylane-lightning", "tensorcircuit-ng", "flagquantum", "jax", "jaxlib", "scikit-learn",
+            "numpy")  # fmt: skip
 
 
 @dataclass(frozen=True)

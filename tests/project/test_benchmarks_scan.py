@@ -184,7 +184,11 @@ def test_every_peer_has_a_line_of_its_own_in_the_pictures(bench):
     assert all(len(set(kind)) == len(styles) for kind in zip(*styles.values(), strict=True))  # colours, markers
 
 
-@pytest.mark.parametrize("name", ["torch", "triton-qml", "aer", "reverse", "lightning", "qulacs", "tensorcircuit"])
+PEERS = ["torch", "triton-qml", "aer", "reverse", "lightning", "qulacs", "flagquantum", "mindquantum", "scaluq",
+         "tensorcircuit"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PEERS)
 @pytest.mark.parametrize("rows", [1, 3])
 def test_peers_that_are_installed_agree_with_a_numpy_adjoint(bench, name, rows):
     peer = bench.peers.PEERS[name]
@@ -194,6 +198,7 @@ def test_peers_that_are_installed_agree_with_a_numpy_adjoint(bench, name, rows):
     cases = [workloads.efficient_su2(3, 2, batch=rows)]
     if not peer.networks and rows == 1:
         cases += [workloads.hardware_efficient(4, 2), workloads.full_graph_qaoa(4, 2)]
+        cases += [] if peer.needs_diagonal else [workloads.ising_ansatz(4, 2)]
     for workload in cases:
         check = bench.numpy_adjoint.NumpyAdjoint("complex128", 1)
         check.prepare(workload)
