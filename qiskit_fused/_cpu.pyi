@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 class Plan: ...
 class Observables: ...
 
+class Instructions:
+    def __init__(self, functions: list[int], data: Any) -> None: ...
+    def match(self, data: Any) -> bool: ...
+    def not_whole(self) -> list[int]: ...
+
 def make_plan(
     *,
     num_qubits: int,
@@ -65,7 +70,6 @@ def evaluate(
     final_cotangents: NDArray[np.complex128] | None,
     final_states: NDArray[np.complex128] | None,
     state_gradients: NDArray[np.complex128] | None,
-    work_beside: Callable[[], Any] | None,
     watch: Callable[[int, int], bool] | None,
 ) -> tuple[int, int, int, float, float]: ...
 def predict(

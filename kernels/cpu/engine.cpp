@@ -336,6 +336,9 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
     choose_summed_runs(call);
     if (call.packed) prepare_packs(call);
     request.progress->total = count_steps(call);
+    for (int row = 0; request.gradient && request.by_row() && row < request.rows; ++row)
+        if (!request.asks_for(row))
+            std::fill_n(request.gradients + static_cast<std::size_t>(row) * plan_.num_columns, plan_.num_columns, 0.0);
     for (auto& ws : workspaces) {
         if (!ws) ws = make_workspace(sizes, call);
         if (call.packed) {
@@ -404,12 +407,13 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     auto sweep_begin = begin;
     std::atomic<int> next{0};
     Team team(threading.threads);
-    team.run([&](int thread) {
+    auto sweep = [&](int thread) {
         if (thread == 0) {  // the other threads wake while this thread prepares
             prepare(call, threading, workspaces);
             sweep_begin = Clock::now();
+            team.open();
         }
-        team.barrier();
+        team.await_open();
         if (!by_rows) {
             for (int row = 0; row < request.rows; ++row) run_row(call, *workspaces[0], team, thread, row);
             return;
@@ -422,7 +426,8 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
                     run_pack(call, *workspaces[thread], unit);
                 else
                     run_row(call, *workspaces[thread], alone, 0, unit);
-    });
+    };
+    team.run(sweep, by_rows);
     for (auto& ws : workspaces) count_steps_made(call, *ws);
     add_summed_runs(call);
     stats.bytes = call.bytes;

@@ -7,12 +7,15 @@
 #include <nanobind/stl/complex.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <future>
 #include <thread>
 
+#include "cpu/instructions.hpp"
 #include "cpu/layout.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/runtime/kept.hpp"
@@ -207,6 +210,39 @@ void half_angles(Array1<double> angles, Out2<double> cosines_and_sines) {
     }
 }
 
+// The instructions of a copy of a circuit, a CircuitData of Qiskit that the caller gives away.
+class PythonInstructions {
+  public:
+    // functions: the addresses of the functions of CircuitFunctions, in this order.
+    PythonInstructions(const std::vector<std::uintptr_t>& functions, nb::object data)
+        : functions_(read(functions)), data_(std::move(data)), instructions_(functions_, borrow(data_)) {}
+    bool match(nb::handle data) const { return instructions_.match(borrow(data)); }
+    std::vector<std::size_t> not_whole() const {
+        std::vector<std::size_t> indices;
+        for (std::size_t i = 0; i < instructions_.size(); ++i)
+            if (!instructions_.is_whole(i)) indices.push_back(i);
+        return indices;
+    }
+
+  private:
+    static qf::CircuitFunctions read(const std::vector<std::uintptr_t>& addresses) {
+        static_assert(sizeof(qf::CircuitFunctions) == 6 * sizeof(std::uintptr_t));
+        if (addresses.size() != 6) throw std::invalid_argument("functions must be 6 addresses.");
+        qf::CircuitFunctions functions;
+        std::memcpy(&functions, addresses.data(), sizeof(functions));
+        return functions;
+    }
+    const void* borrow(nb::handle data) const {
+        const void* const circuit = functions_.borrow_from_python(data.ptr());
+        if (!circuit) throw nb::python_error();
+        return circuit;
+    }
+
+    const qf::CircuitFunctions functions_;
+    const nb::object data_;
+    const qf::Instructions instructions_;
+};
+
 constexpr std::chrono::milliseconds watch_interval{50};  // time between two looks at signals and at progress
 
 nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> columns, Array1<std::int64_t> row_pairs,
@@ -216,7 +252,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                    int num_states, std::size_t kept_bytes, std::optional<Array2<std::complex<double>>> initial_states,
                    std::optional<Array2<std::complex<double>>> final_cotangents,
                    std::optional<Out2<std::complex<double>>> final_states,
-                   std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> work_beside,
+                   std::optional<Out2<std::complex<double>>> state_gradients,
                    std::optional<nb::callable> watch) {
     qf::Request request{};
     request.columns = columns.data();
@@ -248,7 +284,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                                 : plan.evaluate<double>(request, observables);
     };
     qf::Stats stats{};
-    if (work_beside || watch) {
+    if (watch) {
         std::packaged_task<qf::Stats()> task(sweep);
         auto result = task.get_future();
         std::thread beside(std::move(task));
@@ -257,11 +293,9 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
             return result.wait_for(time) == std::future_status::ready;
         };
         try {
-            if (work_beside) (*work_beside)();
             while (!wait(watch_interval)) {
                 if (PyErr_CheckSignals() != 0) throw nb::python_error();
-                if (watch && nb::cast<bool>((*watch)(progress.done.load(), progress.total.load())))
-                    progress.stop = true;
+                if (nb::cast<bool>((*watch)(progress.done.load(), progress.total.load()))) progress.stop = true;
             }
         } catch (...) {
             progress.stop = true;
@@ -311,6 +345,11 @@ NB_MODULE(_cpu, m) {
     m.doc() = "CPU engine of qiskit_fused; see kernels/README.md";
     nb::class_<qf::Plan>(m, "Plan");
     nb::class_<qf::Observables>(m, "Observables");
+    nb::class_<PythonInstructions>(m, "Instructions")
+        .def(nb::init<const std::vector<std::uintptr_t>&, nb::object>(), "functions"_a, "data"_a)
+        .def("match", &PythonInstructions::match, "data"_a,
+             "Say whether a circuit has the same instructions. Of instructions in not_whole, not all is compared.")
+        .def("not_whole", &PythonInstructions::not_whole, "Return the indices of instructions of other kinds.");
     m.def("make_plan", &make_plan, nb::kw_only(), "num_qubits"_a, "num_columns"_a, "num_layers"_a, "chunk_bits"_a,
           "is_real"_a, "leaf_kind"_a, "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a,
           "run_begin"_a, "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a,
@@ -322,13 +361,11 @@ NB_MODULE(_cpu, m) {
           "cotangents"_a.none(), "sum_columns"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a,
           "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "kept_bytes"_a,
           "initial_states"_a.none(), "final_cotangents"_a.none(), "final_states"_a.none(), "state_gradients"_a.none(),
-          "work_beside"_a.none(), "watch"_a.none(),
-          "Evaluate pairs of rows and observables. gradients must come in as zeros, because rows without pairs write "
-          "nothing. With work_beside or watch, another thread sweeps and this thread calls work_beside() once. Every "
-          "50 ms "
-          "this thread handles signals and calls watch(steps done, all steps); a true result ends the evaluation. "
-          "During the "
-          "call the process keeps at most kept_bytes of earlier calls, beside the items that this call uses.");
+          "watch"_a.none(),
+          "Evaluate pairs of rows and observables. All elements of values and gradients are written. Of final_states "
+          "and state_gradients, rows without pairs write nothing. With watch, another thread sweeps. Every 50 ms this "
+          "thread handles signals and calls watch(steps done, all steps); a true result ends the evaluation. During "
+          "the call the process keeps at most kept_bytes of earlier calls, beside the items that this call uses.");
     m.def("draw_shots", &draw_shots, "probabilities"_a, "sources"_a, "streams"_a, "key"_a, "first_shot"_a, "tables"_a,
           "chunk_bits"_a, "shots"_a, "num_threads"_a, "Draw shots from rows of probabilities; see cpu/sampling.hpp.");
     m.def("release_memory", &qf::Shelves::release, "most_bytes"_a, nb::call_guard<nb::gil_scoped_release>(),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -43,16 +44,21 @@ def parse_limit(value: Any) -> int | float | None:
     (8000000000, 8000000000, 0.5, 0.25, None)
     """
     if isinstance(value, str):
-        percent = re.fullmatch(rf"\s*{_NUMBER}\s*%\s*", value.upper())
-        if percent:
-            return float(percent[1]) / 100 if 0 < float(percent[1]) <= 100 else None
-        number = _number(value)
-        return parse_bytes(value) or None if number is None else _count_bytes(number)
+        return _parse_text(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     if not isinstance(value, Integral) and 0 < float(value) <= 1:
         return float(value)
     return _count_bytes(value)
+
+
+@lru_cache(maxsize=64)  # a call reads the limit of its options, and parsing a text takes some microseconds
+def _parse_text(text: str) -> int | float | None:
+    percent = re.fullmatch(rf"\s*{_NUMBER}\s*%\s*", text.upper())
+    if percent:
+        return float(percent[1]) / 100 if 0 < float(percent[1]) <= 100 else None
+    number = _number(text)
+    return parse_bytes(text) or None if number is None else _count_bytes(number)
 
 
 def _number(text: str) -> float | None:

@@ -61,6 +61,7 @@ class CompiledCircuit:
         self.program: Program = lower(circuit)
         self._snapshot.settle(self.program.ops.column)
         self.light_cones = LightCones(self.program)
+        self._latest_columns = _NO_COLUMNS
         self._owner = Owner()  # owns the cached fused programs; `_keeping` shares it
 
     @property
@@ -93,7 +94,7 @@ class CompiledCircuit:
     def describes(self, circuit: QuantumCircuit) -> bool:
         """Say whether ``circuit`` is the object that was compiled, and has not changed since.
 
-        Cost: up to 0.3 us for each gate.
+        Cost: 0.02 us for each standard gate, or 0.3 us with Qiskit before version 2.6.
         """
         return self._circuit() is circuit and self._snapshot is not None and self._snapshot.matches(circuit)
 
@@ -126,14 +127,21 @@ class CompiledCircuit:
         Raises:
             ValueError: for a parameter that is not in the circuit. The text names the argument and the parameter.
         """
+        listed = [parameters] if isinstance(parameters, Parameter) else list(parameters)
+        latest, columns = self._latest_columns
+        if latest == listed:  # comparing identical parameters takes 1 % of the time of looking them up
+            return columns
         try:
-            return self.columns_of([parameters] if isinstance(parameters, Parameter) else parameters)
+            columns = self.columns_of(listed)
         except KeyError as error:
             name = getattr(error.args[0], "name", error.args[0])
             raise ValueError(
                 f"{argument} contains '{name}', which is not in circuit.parameters; allowed: the Parameter objects in "
                 "there (equal names are not enough)."
             ) from None
+        columns.setflags(write=False)
+        self._latest_columns = listed, columns
+        return columns
 
     def fused_program(self, support: np.ndarray | None, any_start: bool = False) -> FusedProgram:
         """Return the fused program for observables with a certain support.
@@ -174,7 +182,7 @@ class CompiledCircuit:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy. It runs like the original, and `describes` is false for every circuit."""
         self.__dict__.update(state)
-        self._circuit, self._snapshot = _no_circuit, None
+        self._circuit, self._snapshot, self._latest_columns = _no_circuit, None, _NO_COLUMNS
         self._owner = Owner()
         self.light_cones = LightCones(self.program)
 
@@ -183,6 +191,10 @@ _NEEDS_ZERO = (
     "needs its qubits in |0>, where initial_states do not leave them; remove it from the circuit and give the states "
     "that it prepares, or circuit.decompose() it into gates"
 )
+
+
+# The latest parameters of `CompiledCircuit.find_columns` and their columns, before its first call.
+_NO_COLUMNS: tuple[list[Parameter], np.ndarray] = [], np.zeros(0, np.intp)
 
 
 def _no_circuit() -> None:
@@ -200,11 +212,6 @@ class CompileCache:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def candidate(self, circuit: QuantumCircuit) -> CompiledCircuit | None:
-        """Return the cached compiled circuit of an object of unchanged size; the caller has to call `describes`."""
-        entry = self._entries.get(id(circuit))
-        return entry if entry is not None and entry._fits(circuit) else None
 
     def get(self, circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
         """Compile a circuit, or return its cached compiled circuit if the circuit has not changed.
@@ -235,7 +242,7 @@ COMPILED = CompileCache()
 def compile_circuit(circuit: QuantumCircuit | CompiledCircuit) -> CompiledCircuit:
     """Compile a circuit as it is now. Functions and classes of this package take the result in the place of a circuit.
 
-    A call that is given a circuit compares it with its compiled form, which takes 0.3 us for each gate. A call that is
+    A call that is given a circuit compares it with its compiled form, which takes 0.02 us for each gate. A call that is
     given the compiled form compares nothing, and later changes of the circuit do not reach it. Observables are not
     compiled: each call reads them again, so it sees an observable that was changed in place.
 

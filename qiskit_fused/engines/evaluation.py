@@ -39,17 +39,19 @@ class Evaluation:
 
 
 def empty_evaluation(request: Request, num_qubits: int) -> Evaluation:
-    """Return an evaluation whose arrays an engine on the host fills. They are zeros.
+    """Return an evaluation whose arrays an engine on the host fills.
 
-    An engine leaves the gradients of rows without pairs at zero.
+    The engine writes all values and gradients: the arrays are not initialised, because writing zeros to fresh memory
+    takes as long as the sweeps of a few qubits. Final states and gradients of initial states are zeros, which an engine
+    leaves in rows without pairs.
 
     Args:
         request: the request.
         num_qubits: n, the qubits of the states that go in and out.
     """
-    evaluation = Evaluation(np.zeros(request.num_pairs))
+    evaluation = Evaluation(np.empty(len(request.pairs.row)))
     if request.gradient is not None:
-        evaluation.gradients = np.zeros((request.num_gradients, request.num_columns))
+        evaluation.gradients = np.empty((request.num_gradients, request.num_columns))
     if request.wants_state_gradients:
         evaluation.state_gradients = np.zeros((request.num_gradients, 1 << num_qubits), dtype=np.complex128)
     if request.boundary.final:

@@ -47,6 +47,8 @@ class ReferenceEngine:
         program, pairs = plan.program, request.pairs
         terms = observables.restrict(program.wires)
         evaluation, rows = empty_evaluation(request, plan.num_qubits), _simulated_rows(request)
+        if evaluation.gradients is not None:
+            evaluation.gradients.fill(0.0)  # of rows without pairs
         steps = _Steps(watch, len(program.gates) * _count_sweeps(request, len(rows)))
         for row in rows:
             columns, pairs_of_row = request.columns[row], np.flatnonzero(pairs.row == row)

@@ -55,10 +55,10 @@ def all_pairs(num_rows: int, num_observables: int) -> Pairs:
 
 def pairs_of(num_rows: int, observables: np.ndarray) -> Pairs:
     """Return the pairs of all rows with some observables, int32, ascending."""
-    row, position = all_pairs(num_rows, len(observables))
+    pairs = all_pairs(num_rows, len(observables))
     if len(observables) and observables[-1] == len(observables) - 1:  # the first observables, in order
-        return Pairs(row, position)
-    return Pairs(row, observables[position])
+        return pairs
+    return Pairs(pairs.row, observables[pairs.observable])
 
 
 class GradientRequest(NamedTuple):
@@ -155,6 +155,19 @@ class Request(_Fields):
     def num_columns(self) -> int:
         """C, the number of columns."""
         return int(self.columns.shape[1])
+
+    @property
+    def sizes(self) -> tuple[Any, ...]:
+        """What decides the bytes and the work of the request for a plan, as a key for caches of decisions."""
+        gradient, boundary = self.gradient, self.boundary
+        return (
+            len(self.columns),
+            len(self.pairs.row),
+            self.dtype,
+            gradient and (gradient.cotangents is not None, gradient.imaginary, gradient.of_initial_states),
+            boundary.final,
+            boundary.final_cotangents is not None,
+        )
 
     @property
     def is_on_device(self) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -24,8 +24,16 @@ def differentiated(operators: Observables) -> np.ndarray:
     """
     count = num_differentiated(operators)
     if operators.not_zero is None:
-        return np.arange(count, dtype=np.int32)
+        return first_observables(count)
     return operators.not_zero[:count].astype(np.int32)
+
+
+@lru_cache(maxsize=256)
+def first_observables(count: int) -> np.ndarray:
+    """Return the numbers of the first observables, int32 (count,), read-only."""
+    numbers = np.arange(count, dtype=np.int32)
+    numbers.setflags(write=False)
+    return numbers
 
 
 def num_differentiated(operators: Observables) -> int:
@@ -45,10 +53,15 @@ def completed(operators: Observables, swept: np.ndarray, array: np.ndarray, tota
     """
     if len(swept) == len(operators):
         return array
-    complete = np.zeros((len(array), len(operators), *array.shape[2:]))
+    shape, not_zero = (len(array), len(operators), *array.shape[2:]), operators.not_zero
+    if not_zero is None:  # then all observables but the last one are swept, and they add up to 1
+        complete = np.empty(shape)
+        complete[:, :-1] = array
+        np.subtract(total, array[:, 0] if len(swept) == 1 else array.sum(axis=1), out=complete[:, -1])
+        return complete
+    complete = np.zeros(shape)
     complete[:, swept] = array
-    not_zero = operators.not_zero
-    last = len(operators) - 1 if not_zero is None else int(not_zero[-1]) if len(not_zero) else -1
+    last = int(not_zero[-1]) if len(not_zero) else -1
     if operators.sum_to_one and last != swept[-1]:
         complete[:, last] = total - array.sum(axis=1)
     return complete

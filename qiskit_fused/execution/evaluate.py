@@ -94,13 +94,13 @@ def _evaluate_together(
     watch: Watch | None,
 ) -> Evaluation:
     """Evaluate with all rows in memory at the same time."""
-    start = time.perf_counter()
+    start = 0.0 if metrics is None else time.perf_counter()
     # Columns are split only if the circuit has no expressions. The columns of its program are then its parameters.
     if not request.is_split:
         columns = compiled.program.columns(request.columns)
         if columns is not request.columns:
             request = request._replace(columns=columns)
-    evaluator, num_cones = ProgramEvaluator(options, compiled), 1
+    evaluator, num_cones = ProgramEvaluator(options, compiled, keeps_records=metrics is not None), 1
     any_start = request.boundary.initial is not None
     if request.needs_all_gates or any_start:
         # Gates outside the light cone do not change Re <psi|O|d psi>. They do change Im <psi|O|d psi> and final states.

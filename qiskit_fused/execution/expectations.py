@@ -64,6 +64,7 @@ class Expectations:
 
     parameters: tuple[tuple[Parameter, ...], tuple[Parameter, ...]]
     _frozen: Expectations | None = None
+    _latest: RowFunction | None = None  # the result of `_function` for the latest observables and options
 
     @checks_keywords(input_parameters="input_params", weight_parameters="weight_params")
     def __init__(
@@ -112,12 +113,15 @@ class Expectations:
         return frozen
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_frozen"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_frozen", "_latest")}
 
     @property
     def _function(self) -> RowFunction:
         """This function of the observables as they are now."""
-        return RowFunction(self.compiled, self.operators, self.options, self._columns)
+        operators, latest = self.operators, self._latest
+        if latest is None or latest.operators is not operators or latest.options is not self.options:
+            latest = self._latest = RowFunction(self.compiled, operators, self.options, self._columns)
+        return latest
 
     @property
     def num_inputs(self) -> int:
@@ -284,6 +288,7 @@ class Expectations:
                 raise ValueError(
                     f"there are {len(states)} initial_states; allowed: {len(inputs)}, one for each row of inputs."
                 )
+            batch = batch._replace(initial_states=states)
         if cotangents is not None and not callable(cotangents):
             check_finite_cotangents(cotangents)
-        return batch._replace(initial_states=states)
+        return batch

@@ -42,20 +42,21 @@ class _Record(NamedTuple):
 
 
 class ProgramEvaluator:
-    """Evaluates fused programs of one circuit, and keeps a record of each evaluation by an engine.
+    """Evaluates fused programs of one circuit.
 
     Args:
         options: device, threads and memory limit.
         compiled: the circuit.
+        keeps_records: whether a record of each evaluation by an engine is kept, for `stats`.
     """
 
-    def __init__(self, options: FusedOptions, compiled: CompiledCircuit):
+    def __init__(self, options: FusedOptions, compiled: CompiledCircuit, *, keeps_records: bool):
         self.options, self.compiled = options, compiled
-        self._records: list[_Record] = []
+        self._records: list[_Record] | None = [] if keeps_records else None
 
     def stats(self, request: Request) -> Iterator[dict[str, Any]]:
         """Yield the stats of each evaluation by an engine. Entries that the engine left out get default values."""
-        for device, fused, mode, stats in self._records:
+        for device, fused, mode, stats in self._records or ():
             num_bytes = bytes_of_states(fused, request.dtype, request.gradient is not None)
             names = {"device": device, "dtype": request.dtype, "shared": mode}
             yield {"kernels": device, "chunks": 1, "bytes": num_bytes, **stats, **names}
@@ -137,14 +138,14 @@ class _DeviceEvaluator(NamedTuple):
         options: options whose memory limit is lowered by the bytes of results that are in memory already.
         operators: the observables.
         mode: the mode of sharing, see `shared_parts`.
-        records: the list to which a record of each evaluation is appended.
+        records: the list to which a record of each evaluation is appended; None if no records are kept.
     """
 
     device: str
     options: FusedOptions
     operators: Observables
     mode: str
-    records: list[_Record]
+    records: list[_Record] | None
 
     def evaluate(self, fused: FusedProgram, request: Request, watch: Watch | None) -> Evaluation:
         """Evaluate a fused program. Rows start in the states of the request, or where the fused program starts them."""
@@ -157,7 +158,8 @@ class _DeviceEvaluator(NamedTuple):
 
         def run_on_engine(part: Request, watch: Watch | None) -> Evaluation:
             evaluation = engine.evaluate(fused, self.operators, part, watch)
-            self.records.append(_Record(self.device, fused, self.mode, evaluation.stats))
+            if self.records is not None:
+                self.records.append(_Record(self.device, fused, self.mode, evaluation.stats))
             return evaluation
 
         columns, pairs, gradient, boundary, dtype, former_method, may_vary = request

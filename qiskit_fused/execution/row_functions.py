@@ -22,6 +22,7 @@ from qiskit_fused.execution.derivatives import (
     check_derivatives,
     completed,
     differentiated,
+    first_observables,
     pull_back,
     pull_back_zero,
 )
@@ -227,14 +228,14 @@ class RowFunction:
             inputs, weights = self._gradients(batch, request, evaluation)
         if batch.jacobian:
             values, inputs, weights = (
-                completed(self.operators, self._evaluated(batch), array, total)
+                None if array is None else completed(self.operators, self._evaluated(batch), array, total)
                 for array, total in ((values, 1), (inputs, 0), (weights, 0))
             )
-        return Vjp(values, inputs if batch.input_gradients else None, weights, evaluation.state_gradients)
+        return Vjp(values, inputs, weights, evaluation.state_gradients)
 
     def _evaluated(self, batch: RowBatch) -> np.ndarray:
         """Return the observables that the engine evaluates: for a Jacobian, fewer than all, see `differentiated`."""
-        return differentiated(self.operators) if batch.jacobian else np.arange(len(self.operators), dtype=np.int32)
+        return differentiated(self.operators) if batch.jacobian else first_observables(len(self.operators))
 
     def _request(self, batch: RowBatch, columns_of: Callable[[Any, Any], Any]) -> Request:
         """Return the request of a block of rows; ``columns_of`` makes columns of inputs and weights."""
@@ -255,14 +256,31 @@ class RowFunction:
         pairs = pairs_of(num_rows, self._evaluated(batch))
         return Request(values, pairs, gradient, boundary, self.options.dtype, may_vary=columns.depend_on_inputs)
 
-    def _gradients(self, batch: RowBatch, request: Request, evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
-        """Return gradients of inputs and weights for a block of b rows.
+    def _gradients(
+        self, batch: RowBatch, request: Request, evaluation: Evaluation
+    ) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return gradients of inputs, or None where they are not requested, and of weights, for a block of b rows.
 
         Their shapes are (b, I) and (W,). A Jacobian has the shapes (b, K, I) and (b, K, W).
         """
+        gradients = evaluation.gradients
+        if self.compiled.program.expressions.num_expressions:
+            gradients = self._pulled_back(batch, request, gradients)
+        inputs, weights = self.columns.index
+        if batch.jacobian:
+            shaped = gradients.reshape(batch.num_rows, len(self._evaluated(batch)), gradients.shape[1])
+            return shaped[:, :, inputs] if batch.input_gradients else None, shaped[:, :, weights]
+        return gradients[:, inputs] if batch.input_gradients else None, np.add.reduce(gradients[:, weights])
+
+    def _pulled_back(self, batch: RowBatch, request: Request, of_columns: np.ndarray) -> np.ndarray:
+        """Turn gradients with respect to columns into gradients (N, P) with respect to parameters.
+
+        Raises:
+            RowError: if a requested gradient is not finite.
+        """
         columns, num_rows, values = self.columns, batch.num_rows, request.columns
         pairs = request.pairs if batch.jacobian else all_pairs(num_rows, 1)
-        gradients = pull_back(self.compiled, values, evaluation.gradients, pairs, self.operators)
+        gradients = pull_back(self.compiled, values, of_columns, pairs, self.operators)
         if batch.cotangents is not None and not np.isfinite(gradients).all():
             is_zero = ~batch.cotangents.any(axis=1)
             if is_zero.all():
@@ -271,7 +289,7 @@ class RowFunction:
                 gradients[is_zero] = pull_back_zero(
                     self.compiled,
                     values[is_zero],
-                    evaluation.gradients[is_zero],
+                    of_columns[is_zero],
                     columns.depend_on_inputs,
                     self.operators,
                 )
@@ -279,10 +297,7 @@ class RowFunction:
         per_row = len(self._evaluated(batch)) if batch.jacobian else 1
         shaped = gradients.reshape(num_rows, per_row, values.shape[1])
         check_derivatives(self.compiled, values, shaped, np.concatenate([np.zeros(0, np.intp), *requested]))
-        inputs, weights = columns.index
-        if batch.jacobian:
-            return shaped[:, :, inputs], shaped[:, :, weights]
-        return gradients[:, inputs], gradients[:, weights].sum(axis=0)
+        return gradients
 
     def _gradients_of_split_columns(self, batch: RowBatch, request: Request, evaluation: Evaluation) -> tuple[Any, Any]:
         """Return gradients of inputs (b, I), or None where they are not requested, and of weights (W,)."""

@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from copy import copy, deepcopy
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, TypedDict
 
@@ -189,11 +190,9 @@ class FusedOptions:
         if self.num_threads is not None:
             return self.num_threads
         for variable in ("QISKIT_FUSED_NUM_THREADS", "OMP_NUM_THREADS"):
-            text = os.environ.get(variable, "").split(",")[0].strip()  # OMP allows one number for each nesting level
-            if text:
-                if not text.isdecimal() or int(text) < 1:
-                    raise ValueError(f"environment variable {variable} is {text!r}; allowed: an integer >= 1.")
-                return int(text)
+            num_threads = _threads_of(variable, os.environ.get(variable, ""))
+            if num_threads is not None:
+                return num_threads
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
@@ -233,6 +232,17 @@ class FusedOptions:
         if isinstance(limit, float):
             return None if num_bytes <= limit * ALWAYS_FREE else self.resolve_memory_limit()
         return limit
+
+
+@lru_cache(maxsize=16)
+def _threads_of(variable: str, text: str) -> int | None:
+    """Return the number of threads in the text of an environment variable; None for an empty text."""
+    first = text.split(",")[0].strip()  # OMP_NUM_THREADS may hold one number for each nesting level
+    if not first:
+        return None
+    if not first.isdecimal() or int(first) < 1:
+        raise ValueError(f"environment variable {variable} is {first!r}; allowed: an integer >= 1.")
+    return int(first)
 
 
 class SamplerOptionsDict(TypedDict, total=False):

@@ -14,7 +14,7 @@ from qiskit.providers import Options
 from qiskit_machine_learning.gradients import BaseEstimatorGradient, DerivativeType
 
 from qiskit_fused.common.display import arguments_text
-from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.execution.arguments import ordered_rows
 from qiskit_fused.execution.finite_values import check_finite
@@ -116,7 +116,7 @@ class FusedEstimatorGradient(FusedGradient, BaseEstimatorGradient):
         ``gradients[b, k, p] = 2 Re <psi_b|O_k|dpsi_b/dtheta_p>``, or another part of it by ``derivative_type``.
 
         A call makes no job and no lists of rows. It takes about 30 us of Python beside the sweeps, and compares the
-        circuit with its compiled form, in 0.3 us per gate; a large circuit is compared while the engine sweeps.
+        circuit with its compiled form, in 0.02 us per gate.
         Observables are recognised by identity, so keep the objects.
         `objective` makes a function of one point for SciPy.
 
@@ -155,18 +155,7 @@ class FusedEstimatorGradient(FusedGradient, BaseEstimatorGradient):
                 are not finite, or states whose norm is not 1; the text names the row.
             MemoryError: if a row does not fit the memory limit.
         """
-        if parameters is not None and not isinstance(parameters, Parameter):
-            parameters = list(parameters)
-        arguments = observables, parameter_values, initial_states
-        return self._evaluate(circuit, lambda compiled: self._value_and_gradient(compiled, arguments, parameters))
-
-    def _value_and_gradient(
-        self,
-        compiled: CompiledCircuit,
-        arguments: tuple[Any, Any, Any],
-        parameters: Iterable[Parameter] | Parameter | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        observables, parameter_values, initial_states = arguments
+        compiled = COMPILED.get(circuit)
         operators = circuit_observables(observables, compiled.num_qubits).operators
         values = ordered_rows(parameter_values, compiled.parameters)
         check_finite(values, compiled.parameters)

@@ -3,28 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import BaseEstimatorV2, BaseSamplerV2
 from qiskit.providers import Options
 
-from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
-from qiskit_fused.engines.cpu.work_beside import WorkBeside
 from qiskit_fused.execution.devices import check_device
 from qiskit_fused.options.fused_options import FusedOptions
 from qiskit_fused.options.gradient_options import GradientOptions, split_options
-
-_Results = TypeVar("_Results")
-
-# A circuit is compared with its compiled form beside the sweeps if the comparison takes longer than the start of a
-# thread does, about 0.1 ms, and if a processor is idle: from 14 qubits on, all threads share a row.
-_FEWEST_GATES = 400
-_MOST_QUBITS = 13
-
 
 _BASES = {"estimator": BaseEstimatorV2, "sampler": BaseSamplerV2}
 
@@ -116,37 +104,6 @@ class FusedGradient:
         result_options = copy(self._default_options)
         result_options.update_options(**options)
         return engine_options, result_options
-
-    def _evaluate(
-        self, circuit: QuantumCircuit | CompiledCircuit, evaluate: Callable[[CompiledCircuit], _Results]
-    ) -> _Results:
-        """Return the results of a function of a compiled circuit. A large circuit is compared while the engine sweeps.
-
-        Args:
-            circuit: the circuit, or the result of `compile_circuit`.
-            evaluate: the function. If the circuit has changed since it was compiled, it is called a second time.
-        """
-        compiled = None if isinstance(circuit, CompiledCircuit) else self._compared_beside_sweeps(circuit)
-        if compiled is None:
-            return evaluate(COMPILED.get(circuit))
-        with WorkBeside(partial(compiled.describes, circuit)) as comparison:
-            try:
-                results = evaluate(compiled)
-            except Exception:
-                if comparison.result():
-                    raise  # else the error may come from the circuit as it was before
-            else:
-                if comparison.result():
-                    return results
-        return evaluate(COMPILED.get(circuit))
-
-    def _compared_beside_sweeps(self, circuit: QuantumCircuit) -> CompiledCircuit | None:
-        """Return the compiled form of a circuit that is to be compared with it while the engine sweeps, or None."""
-        compiled = COMPILED.candidate(circuit)
-        if compiled is None or compiled.num_instructions < _FEWEST_GATES or compiled.num_qubits > _MOST_QUBITS:
-            return None
-        # A progress bar cannot begin again if the circuit has changed.
-        return compiled if self.fused_options.progress is False else None
 
 
 def check_primitive(primitive: Any, kind: str) -> None:

@@ -13,7 +13,7 @@ from qiskit.providers import Options
 from qiskit_machine_learning.gradients import BaseSamplerGradient, DerivativeType
 
 from qiskit_fused.common.display import arguments_text
-from qiskit_fused.compilation.circuits import CompiledCircuit
+from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.outcome_tables import as_shape, find_outcomes
 from qiskit_fused.execution.arguments import ordered_rows
 from qiskit_fused.execution.finite_values import check_finite
@@ -144,21 +144,16 @@ class FusedSamplerGradient(FusedGradient, BaseSamplerGradient):
             MemoryError: if a row does not fit the memory limit, for more than 30 measured qubits, or if the gradients
                 of all rows do not fit the free memory: then nothing was allocated for them.
         """
-        if parameters is not None and not isinstance(parameters, Parameter):
-            parameters = list(parameters)
-
-        def evaluate(compiled: CompiledCircuit) -> tuple[np.ndarray, np.ndarray]:
-            outcomes, shape = self._outcomes(compiled, circuit, interpret, output_shape)
-            values = ordered_rows(parameter_values, compiled.parameters)
-            check_finite(values, compiled.parameters)
-            columns = None if parameters is None else compiled.find_columns("parameters", parameters)
-            probabilities, gradients = differentiate_rows(
-                self.fused_options, DerivativeType.REAL, compiled, outcomes, values, columns
-            )
-            shape = (len(values), *shape)
-            return probabilities.reshape(shape), gradients.reshape(*shape, gradients.shape[-1])
-
-        return self._evaluate(circuit, evaluate)
+        compiled = COMPILED.get(circuit)
+        outcomes, shape = self._outcomes(compiled, circuit, interpret, output_shape)
+        values = ordered_rows(parameter_values, compiled.parameters)
+        check_finite(values, compiled.parameters)
+        columns = None if parameters is None else compiled.find_columns("parameters", parameters)
+        probabilities, gradients = differentiate_rows(
+            self.fused_options, DerivativeType.REAL, compiled, outcomes, values, columns
+        )
+        shape = (len(values), *shape)
+        return probabilities.reshape(shape), gradients.reshape(*shape, gradients.shape[-1])
 
     def _outcomes(
         self, compiled: CompiledCircuit, circuit: QuantumCircuit | CompiledCircuit, interpret: Any, output_shape: Any

@@ -221,12 +221,16 @@ class Observables:
             it, else 2.
         """
         if self._support is None or len(self._support) != num_circuit_qubits:
-            support = np.zeros(num_circuit_qubits, dtype=np.uint8)
-            support[self.qubits] = 1
-            support[self.qubits[(self.letters & X) != 0]] = 2
+            support = self._find_support(num_circuit_qubits)
             support.setflags(write=False)
             self._support = support
         return self._support
+
+    def _find_support(self, num_circuit_qubits: int) -> np.ndarray:
+        support = np.zeros(num_circuit_qubits, dtype=np.uint8)
+        support[self.qubits] = 1
+        support[self.qubits[(self.letters & X) != 0]] = 2
+        return support
 
     def restrict(self, wires: np.ndarray) -> TermMasks:
         """Write the terms as masks on engine bits.

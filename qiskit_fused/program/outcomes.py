@@ -90,8 +90,8 @@ class Outcomes(Observables):
         numbers = f"outcomes {self.num_qubits} {self.num_observables} ".encode()
         return sha256(numbers + self.measured.tobytes() + table).digest()
 
-    def support(self, num_circuit_qubits: int) -> np.ndarray:
-        """Return, uint8 (num_circuit_qubits,), 1 for each measured qubit, on which projectors are diagonal, else 0."""
+    def _find_support(self, num_circuit_qubits: int) -> np.ndarray:
+        """Return 1 for each measured qubit, on which projectors are diagonal, and 0 for the others."""
         support = np.zeros(num_circuit_qubits, dtype=np.uint8)
         support[self.measured] = 1
         return support

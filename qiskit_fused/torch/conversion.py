@@ -29,8 +29,8 @@ def to_array(tensor: Tensor | None, runtime: Any, dtype: torch.dtype = torch.flo
         return None
     if runtime is not None:
         return runtime.from_dlpack(tensor.detach().to(dtype).resolve_conj().resolve_neg().contiguous())
-    # first to the CPU: not every device has float64
-    return tensor.detach().cpu().to(dtype).resolve_conj().resolve_neg().numpy()
+    host = tensor.detach() if tensor.is_cpu else tensor.detach().cpu()  # not every device has float64
+    return host.to(dtype).numpy(force=True)
 
 
 def to_tensor(array: Any, like: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def to_tensor(array: Any, like: Tensor) -> Tensor:
     tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
     if tensor.is_complex() and not like.is_complex():
         tensor = tensor.real
-    return tensor.to(like.dtype).to(like.device)
+    return tensor.to(like)
 
 
 def device_of(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -70,14 +70,17 @@ def _has_large_cotangents(expectations: Expectations, rows: TensorRows) -> bool:
     return bool((cotangents.abs() > LARGEST_COTANGENT).any())
 
 
+def _current_stream(runtime: Any) -> AbstractContextManager[Any]:
+    """Return a context in which the engine works in torch's current stream."""
+    stream: AbstractContextManager[Any] = runtime.stream(torch.cuda.current_stream().cuda_stream)
+    return stream
+
+
 def _evaluate(expectations: Expectations, rows: TensorRows, runtime: Any) -> Vjp:
     """Evaluate arrays on the CUDA device of ``runtime``, or on the host if ``runtime`` is None."""
     weight, inputs, states, cotangents, needed = rows
     states_dtype = torch.complex128 if runtime is None else getattr(torch, expectations.options.dtype)
-    with ExitStack() as contexts:
-        contexts.enter_context(device_of(weight))
-        if runtime is not None:
-            contexts.enter_context(runtime.stream(torch.cuda.current_stream().cuda_stream))
+    with device_of(weight), nullcontext() if runtime is None else _current_stream(runtime):
         batch = RowBatch(
             to_array(inputs, runtime),
             to_array(weight, runtime),

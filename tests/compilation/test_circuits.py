@@ -131,3 +131,13 @@ def test_a_change_of_a_small_circuit_is_noticed(gradient):
     gradient.value_and_gradient(circuit, OBSERVABLE, values)
     circuit.data[0] = circuit.data[0].replace(operation=RXGate(0.3))
     assert_like_a_fresh_copy(gradient, circuit, values[:-1])
+
+
+def test_columns_of_parameters_are_found_again_in_any_order_and_after_an_error(circuit):
+    compiled, parameters = compile_circuit(circuit), list(circuit.parameters)
+    for chosen in (parameters, parameters[::-1], parameters[:3], parameters[1:4], parameters[:3]):
+        expected = [parameters.index(parameter) for parameter in chosen]
+        for _ in range(2):
+            assert compiled.find_columns("parameters", iter(chosen)).tolist() == expected
+        with pytest.raises(ValueError, match="'other'"):
+            compiled.find_columns("parameters", [*chosen[1:], Parameter("other")])

@@ -27,8 +27,17 @@ class Worker {
     void start(std::function<void()> job) {
         const std::lock_guard<std::mutex> lock(mutex_);
         job_ = std::move(job);
+        begun_ = false;
         busy_.store(true, std::memory_order_relaxed);
         changed_.notify_one();
+    }
+
+    // Take the job back if the thread has not begun it. Otherwise do nothing.
+    void withdraw() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (begun_) return;
+        job_ = nullptr;
+        busy_.store(false, std::memory_order_relaxed);
     }
 
     void wait() {
@@ -46,6 +55,7 @@ class Worker {
         for (;;) {
             changed_.wait(lock, [this] { return busy_.load(std::memory_order_relaxed); });
             if (!job_) return;
+            begun_ = true;
             lock.unlock();
             job_();
             lock.lock();
@@ -59,6 +69,7 @@ class Worker {
     std::condition_variable changed_;
     std::function<void()> job_;
     std::atomic<bool> busy_{false};
+    bool begun_ = false;  // true: the thread has begun the job
     std::thread thread_;  // declared last, because the thread uses all other members
 };
 
@@ -106,6 +117,10 @@ void make_pool() {
 
 PooledThread::PooledThread(std::function<void()> job) : worker_(take()) {
     worker_->start(std::move(job));
+}
+
+void PooledThread::withdraw() {
+    worker_->withdraw();
 }
 
 void PooledThread::Finish::operator()(Worker* worker) const {

@@ -18,6 +18,9 @@ class PooledThread {
     // The job must not throw. The constructor throws std::system_error if no thread can be started.
     explicit PooledThread(std::function<void()> job);
 
+    // Take the job back if the thread has not woken yet. Waking a thread takes up to 0.1 ms.
+    void withdraw();
+
   private:
     struct Finish {
         void operator()(Worker* worker) const;

@@ -43,6 +43,15 @@ class Team {
         }
     }
 
+    // Let all threads pass that wait in await_open(). One thread opens, and does not wait itself.
+    void open() { open_.store(true, std::memory_order_release); }
+    void await_open() {
+        for (int spins = 0; !open_.load(std::memory_order_acquire); ++spins) {
+            if (cancelled()) throw Cancelled{};
+            if (spins >= 4096) std::this_thread::yield();
+        }
+    }
+
     // Call function(i) for the share of thread `thread` of i = 0 .. count - 1.
     template <class F>
     void for_each(int count, int thread, F&& function) const {
@@ -50,9 +59,10 @@ class Team {
     }
 
     // Call function(thread) on every thread; the caller is thread 0. If a thread throws, the other threads end at their
-    // next barrier. After all threads have ended, the first exception is rethrown.
+    // next barrier. After all threads have ended, the first exception is rethrown. With may_be_fewer, a thread that has
+    // not begun when the function of the caller ends does not call the function.
     template <class F>
-    void run(F&& function) {
+    void run(F&& function, bool may_be_fewer = false) {
         if (size_ == 1) return function(0);
         std::exception_ptr error;
         std::mutex mutex;
@@ -82,6 +92,8 @@ class Team {
             fail(std::current_exception());
         }
         if (!cancelled()) guarded(0);
+        for (auto& thread : threads)
+            if (may_be_fewer) thread.withdraw();
         threads.clear();  // waits until all threads have ended
         if (error) std::rethrow_exception(error);
     }
@@ -92,7 +104,7 @@ class Team {
     const int size_;
     std::atomic<int> arrived_{0};
     std::atomic<unsigned> phase_{0};
-    std::atomic<bool> cancelled_{false};
+    std::atomic<bool> cancelled_{false}, open_{false};
 };
 
 }  // namespace qf

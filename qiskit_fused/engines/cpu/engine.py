@@ -14,8 +14,7 @@ from qiskit_fused.common.caches import BoundedCache, array_bytes, on_release
 from qiskit_fused.common.free_memory import free_memory, reclaimable
 from qiskit_fused.engines.checkpointing import Schedule, schedule_of
 from qiskit_fused.engines.cpu.costs import num_positions
-from qiskit_fused.engines.cpu.native_plan import native_plan
-from qiskit_fused.engines.cpu.work_beside import take_work
+from qiskit_fused.engines.cpu.native_plan import NativePlan, native_plan
 from qiskit_fused.engines.evaluation import Evaluation, empty_evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import NO_STATES, Request
@@ -74,7 +73,7 @@ class CpuEngine:
         _release_if_memory_is_short()
         terms = observables.restrict(plan.wires)
         columns, pairs, gradient, boundary, dtype, method, _ = request
-        num_rows, cotangents = len(columns), request.cotangents
+        num_rows, cotangents = len(columns), None if gradient is None else gradient.cotangents
         begin, num_rows_with_pairs = _begin_of_rows(pairs.row, num_rows)
         takes_cotangents_of_pairs = gradient is not None and boundary.final_cotangents is None
         if takes_cotangents_of_pairs and boundary.final and num_rows_with_pairs < num_rows:
@@ -86,8 +85,8 @@ class CpuEngine:
         evaluation = empty_evaluation(request, plan.num_qubits)
         states = boundary.initial, boundary.final_cotangents, evaluation.final_states, evaluation.state_gradients
         actions = None if schedule is None else schedule.actions
-        is_long = _work(plan, request, schedule, terms) > _WATCHED_WORK
         native = native_plan(plan)
+        is_long = _work(native, request, schedule, terms) > _WATCHED_WORK
         threads, _, num_bytes, bind_seconds, sweep_seconds = _cpu.evaluate(
             native.plan,
             _native_observables(plan, terms),
@@ -105,17 +104,21 @@ class CpuEngine:
             num_states,
             method.kept_bytes,
             *states,
-            take_work(),
             (watch or _watch_nothing) if is_long else None,
         )
-        arrays = (columns, evaluation.values, evaluation.gradients, actions, *states)
-        num_sweeps_back = num_rows_with_pairs if cotangents is not None else request.num_gradients
+        num_bytes += columns.nbytes + evaluation.values.nbytes
+        num_sweeps = num_rows
+        if gradient is not None:
+            num_sweeps += num_rows_with_pairs if cotangents is not None else len(evaluation.gradients)
+            num_bytes += evaluation.gradients.nbytes
+        if boundary is not NO_STATES or actions is not None:
+            num_bytes += sum([array.nbytes for array in (actions, *states) if array is not None])
         evaluation.stats = {
             "kernels": isa(),
             "num_threads": threads,
-            "sweeps": native.num_sweeps * (num_rows + num_sweeps_back),
+            "sweeps": native.num_sweeps * num_sweeps,
             "chunks": 1,
-            "bytes": num_bytes + sum([array.nbytes for array in arrays if array is not None]),
+            "bytes": num_bytes,
             "bind_seconds": bind_seconds,
             "sweep_seconds": sweep_seconds,
         }  # fmt: skip
@@ -144,17 +147,16 @@ def _release_if_memory_is_short() -> None:
             _cpu.release_memory(free // 2)
 
 
-def _work(plan: FusedProgram, request: Request, schedule: Schedule | None, terms: TermMasks) -> int:
+def _work(native: NativePlan, request: Request, schedule: Schedule | None, terms: TermMasks) -> int:
     """Estimate the nanoseconds that an evaluation takes on one core."""
-    num_rows = request.num_rows
+    num_rows, num_columns = request.columns.shape
     repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
     if terms.outcome is not None:  # one pass over a state gives the values of all outcomes
         units = max(request.num_gradients, num_rows)
     else:
-        units = max(request.num_pairs, num_rows * (request.boundary is not NO_STATES))
-    work = (plan.num_runs * repeated * units + len(terms) * (num_rows + _WORK_OF_DIAGONAL)) << plan.num_qubits
-    of_unit = _WORK_OF_ROW + _WORK_OF_ANGLE * (len(plan.leaf_kind) + len(plan.term_phase))
-    return work + of_unit * units + int(request.columns.size)
+        units = max(len(request.pairs.row), num_rows * (request.boundary is not NO_STATES))
+    work = native.num_rotations * repeated * units + (len(terms) * (num_rows + _WORK_OF_DIAGONAL) << native.num_qubits)
+    return work + (_WORK_OF_ROW + _WORK_OF_ANGLE * native.num_angles) * units + num_rows * num_columns
 
 
 def _begin_of_rows(rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:

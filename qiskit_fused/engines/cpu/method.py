@@ -103,12 +103,11 @@ def choose(
         TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
         MemoryError: when the rows and the results do not fit beside the states; the text says how many rows would.
     """
-    counts = Counts.of(request)
-    if isinstance(terms, OutcomeMasks):
-        counts = counts._replace(num_outcomes=terms.num_observables)
-    key = id(plan), counts, method, num_segments, num_threads, len(terms)
+    num_outcomes = terms.num_observables if isinstance(terms, OutcomeMasks) else 0
+    key = id(plan), request.sizes, method, num_segments, num_threads, len(terms), num_outcomes
     unlimited = _CHOICES.get(key)
     if unlimited is None:
+        counts = Counts.of(request)._replace(num_outcomes=num_outcomes)
         unlimited = _choose_unlimited(plan, counts, method, num_segments, num_threads, len(terms))
         _CHOICES.put(key, unlimited, _CHOICE_BYTES, plan)
     names, choice, most = unlimited
@@ -118,7 +117,7 @@ def choose(
     if most <= limit:
         return choice.keeping(limit - most)
     num_flips, num_diagonals = count_diagonals(terms)
-    counts = counts._replace(num_flips=num_flips, num_diagonals=num_diagonals)
+    counts = Counts.of(request)._replace(num_outcomes=num_outcomes, num_flips=num_flips, num_diagonals=num_diagonals)
     footprint = Footprint(plan, counts.dtype)
     options = Options(footprint, counts, num_threads, limit, footprint.varying_phases(request.varying_columns))
     for name in names:

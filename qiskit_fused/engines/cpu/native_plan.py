@@ -16,11 +16,17 @@ class NativePlan(NamedTuple):
 
     Attributes:
         plan: the object of the extension.
+        num_qubits: number of qubits.
         num_sweeps: number of sweeps of a forward pass.
+        num_rotations: number of rotations of one amplitude in a forward pass.
+        num_angles: number of angles of gates and terms.
     """
 
     plan: Any
+    num_qubits: int
     num_sweeps: int
+    num_rotations: int
+    num_angles: int
 
 
 # Engines with any number of threads share the native plans. The bound in bytes counts the fused program's arrays, too.
@@ -54,5 +60,7 @@ def native_plan(plan: FusedProgram) -> NativePlan:
             term_sign=plan.term_sign,
             initial=plan.initial_state,
         )
-        native = _PLANS.put(id(plan), NativePlan(made, num_sweeps(plan)), plan.num_bytes, plan)
+        num_angles = len(plan.leaf_kind) + len(plan.term_phase)
+        native = NativePlan(made, plan.num_qubits, num_sweeps(plan), plan.num_runs << plan.num_qubits, num_angles)
+        native = _PLANS.put(id(plan), native, plan.num_bytes, plan)
     return native

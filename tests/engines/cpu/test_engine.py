@@ -265,3 +265,26 @@ def test_rounding_of_norms_does_not_add_up_over_equal_layers():
         ask(CpuEngine(), *question, gradient=True, dtype=dtype).gradients for dtype in ("complex64", "complex128")
     )
     assert np.abs(single - double).max() < 6e-5 * np.abs(double).max()
+
+
+class _EmptyIsNan:
+    """NumPy for the module that makes the arrays of results: memory that is not initialised is NaN."""
+
+    zeros, complex128 = np.zeros, np.complex128
+
+    @staticmethod
+    def empty(shape):
+        return np.full(shape, np.nan)
+
+
+@pytest.mark.parametrize("engine", [CpuEngine(2), ReferenceEngine()], ids=["cpu", "reference"])
+@pytest.mark.parametrize("num_qubits", [3, 9], ids=["packs", "rows"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_engine_writes_all_values_and_gradients(engine, num_qubits, weighted, monkeypatch):
+    plan, operators = plan_of(random_circuit(num_qubits, 20, seed=1), random_observables(num_qubits, 1))
+    columns = rows_of(plan.program, num_rows=20)
+    pairs = np.array([2, 2, 3, 17], np.int32), np.array([0, 1, 1, 0], np.int32)
+    options = {"gradient": True, "cotangents": np.array([1.0, 2.0, -1.0, 0.5]) if weighted else None}
+    expected = ask(ReferenceEngine(), plan, operators, columns, pairs, **options)
+    monkeypatch.setattr("qiskit_fused.engines.evaluation.np", _EmptyIsNan)
+    assert_agree(ask(engine, plan, operators, columns, pairs, **options), expected, "complex128")
