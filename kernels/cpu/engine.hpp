@@ -226,6 +226,8 @@ class Engine {
     void forward_pack(Call& call, Workspace& ws) const;
     void observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
     void observe_pack_outcomes(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
+    void rotate_pack_back(const Call& call, PackMemory<T>& memory, int first, int end, int block_bits,
+                          index_t block) const;
     void adjoint_pack(Call& call, Workspace& ws) const;
     void sum_pack_phase(PackMemory<T>& memory, int k) const;
     void add_summed_runs_of_packs(const Call& call) const;

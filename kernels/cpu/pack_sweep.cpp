@@ -302,33 +302,54 @@ void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
     }
 }
 
+// Undo the runs first .. end - 1 of a layer in a block of 2^block_bits amplitudes, and sum Y and X over the block.
+template <class T>
+void Engine<T>::rotate_pack_back(const Call& call, PackMemory<T>& memory, int first, int end, int block_bits,
+                                 index_t block) const {
+    const int width = packs_.width, parts = call.real ? 1 : 2;
+    const std::size_t begin = (static_cast<std::size_t>(block) << block_bits) * parts * width;
+    for (int r = first; r < end;) {
+        PackRotation<T> list[8];
+        bool with_x = false;
+        int count = std::min(packs_.max_adjoint, end - r);
+        for (int j = 0; j < count; ++j) {
+            with_x = with_x || (memory.bound.sums_x[r + j] && !call.real);
+            list[j] = {plan_.runs[r + j].bit, memory.bound.shears.data() + (r + j) * 2 * width};
+        }
+        if (with_x) count = std::min(count, packs_.max_adjoint_with_x);
+        packs_.rotate_adjoint(block_bits, parts, list, count, with_x, block > 0, memory.psi.data() + begin,
+                              memory.lam.data() + begin, memory.run_sums.data() + 2 * r * width);
+        r += count;
+    }
+}
+
 template <class T>
 void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
     PackMemory<T>& memory = *ws.pack;
     const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
-    T *const psi = memory.psi.data(), *const lam = memory.lam.data();
+    // A block goes through the phase and through the runs on its own bits while psi and lam of the block are in the L1
+    // cache. The runs on the other bits take passes over all amplitudes.
+    const std::size_t amplitude_bytes = 2 * parts * width * sizeof(T);
+    int block_bits = bits;
+    if (amplitude_bytes << bits > most_cached_pack)
+        while (amplitude_bytes << block_bits > most_cached_pack / 2) --block_bits;
     for (int k = plan_.num_layers; k >= (call.skip_first_adjoint ? 1 : 0); --k) {
         check_stop(call.request.progress->stop);
         bool is_shared;
-        const T* table = pack_table(call, memory, k, is_shared);
-        packs_.phase_adjoint(bits, parts, table, is_shared, psi, lam, call.has_z[k] ? memory.p.data() : nullptr);
-        if (call.has_z[k]) sum_pack_phase(memory, k);
-        if (k > 0) {
-            const int end = layer_begin_[k];
-            for (int r = layer_begin_[k - 1]; r < end;) {
-                PackRotation<T> list[8];
-                bool with_x = false;
-                int count = std::min(packs_.max_adjoint, end - r);
-                for (int j = 0; j < count; ++j) {
-                    with_x = with_x || (memory.bound.sums_x[r + j] && !call.real);
-                    list[j] = {plan_.runs[r + j].bit, memory.bound.shears.data() + (r + j) * 2 * width};
-                }
-                if (with_x) count = std::min(count, packs_.max_adjoint_with_x);
-                packs_.rotate_adjoint(bits, parts, list, count, with_x, psi, lam,
-                                      memory.run_sums.data() + 2 * r * width);
-                r += count;
-            }
+        const T* const table = pack_table(call, memory, k, is_shared);
+        const int begin = k > 0 ? layer_begin_[k - 1] : 0,
+                  end = k > 0 ? layer_begin_[k] : 0;  // the runs of layer k - 1
+        int outside = begin;  // the first run on a bit outside the blocks; the bits of a layer are ascending
+        while (outside < end && plan_.runs[outside].bit < block_bits) ++outside;
+        for (index_t block = 0; block < index_t(1) << (bits - block_bits); ++block) {
+            const std::size_t first = static_cast<std::size_t>(block) << block_bits;
+            packs_.phase_adjoint(block_bits, parts, table + first * parts * (is_shared ? 1 : width), is_shared,
+                                 memory.psi.data() + first * parts * width, memory.lam.data() + first * parts * width,
+                                 call.has_z[k] ? memory.p.data() + first * width : nullptr);
+            rotate_pack_back(call, memory, begin, outside, block_bits, block);
         }
+        if (call.has_z[k]) sum_pack_phase(memory, k);
+        rotate_pack_back(call, memory, outside, end, bits, 0);
         count_step(call, ws);
     }
 }

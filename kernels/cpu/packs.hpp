@@ -17,6 +17,10 @@ namespace qf {
 // all phases take at most this many bytes, a quarter of an L2 cache. Otherwise both sweeps make them.
 constexpr std::size_t most_pack_tables = std::size_t(256) << 10;
 
+// psi and lam of a pack go back in blocks if they take more than these bytes, the smallest L1 cache of a core with wide
+// vectors. A block then takes at most half as many bytes, beside p and the table of the phase.
+constexpr std::size_t most_cached_pack = std::size_t(32) << 10;
+
 // The bound values of a pack, or of the row that stands for all rows.
 template <class T>
 struct PackBound {

@@ -252,8 +252,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                    int num_states, std::size_t kept_bytes, std::optional<Array2<std::complex<double>>> initial_states,
                    std::optional<Array2<std::complex<double>>> final_cotangents,
                    std::optional<Out2<std::complex<double>>> final_states,
-                   std::optional<Out2<std::complex<double>>> state_gradients,
-                   std::optional<nb::callable> watch) {
+                   std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> watch) {
     qf::Request request{};
     request.columns = columns.data();
     request.rows = static_cast<int>(columns.shape(0));

@@ -42,10 +42,13 @@ def check_results(
     Raises:
         MemoryError: the text names the number of results, their bytes, the limit and a cure.
     """
+    most_bytes = num_rows * len(operators) * (_NUMBER_BYTES + number_bytes * compiled.program.num_columns)
+    if most_bytes <= DEFAULT_SHARE * ALWAYS_FREE:
+        return  # such results always fit, and the free memory is not read for them
     count = num_differentiated(operators) if gradient else len(operators)
     row_bytes = count * (_NUMBER_BYTES + number_bytes * compiled.program.num_columns * gradient)
     if num_rows * row_bytes <= DEFAULT_SHARE * ALWAYS_FREE:
-        return  # such results always fit, and the free memory is not read for them
+        return
     limit, limit_name = resolve_limit(None), f"{DEFAULT_SHARE:.0%} of the free memory"
     if options.memory_limit is not None and options.executor is None and _is_on_cpu(options):
         of_row = options.resolve_memory_limit()

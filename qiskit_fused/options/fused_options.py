@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -11,7 +10,6 @@ from concurrent.futures import Executor
 from copy import copy, deepcopy
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, TypedDict
 
@@ -21,6 +19,7 @@ from qiskit_fused.common.byte_sizes import LIMIT_HELP, parse_limit, suggest_limi
 from qiskit_fused.common.choices import check_choice, check_dtype, suggest
 from qiskit_fused.common.display import arguments_text
 from qiskit_fused.common.free_memory import ALWAYS_FREE, DEFAULT_SHARE, resolve_limit
+from qiskit_fused.options.default_threads import default_num_threads
 from qiskit_fused.options.method import METHODS, Method, methods_to_try
 
 if sys.version_info >= (3, 11):
@@ -189,13 +188,7 @@ class FusedOptions:
         """
         if self.num_threads is not None:
             return self.num_threads
-        for variable in ("QISKIT_FUSED_NUM_THREADS", "OMP_NUM_THREADS"):
-            num_threads = _threads_of(variable, os.environ.get(variable, ""))
-            if num_threads is not None:
-                return num_threads
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return default_num_threads()
 
     def check_method(self) -> None:
         """Raise a ValueError if ``num_segments`` is given for another method than "checkpoint"."""
@@ -232,17 +225,6 @@ class FusedOptions:
         if isinstance(limit, float):
             return None if num_bytes <= limit * ALWAYS_FREE else self.resolve_memory_limit()
         return limit
-
-
-@lru_cache(maxsize=16)
-def _threads_of(variable: str, text: str) -> int | None:
-    """Return the number of threads in the text of an environment variable; None for an empty text."""
-    first = text.split(",")[0].strip()  # OMP_NUM_THREADS may hold one number for each nesting level
-    if not first:
-        return None
-    if not first.isdecimal() or int(first) < 1:
-        raise ValueError(f"environment variable {variable} is {first!r}; allowed: an integer >= 1.")
-    return int(first)
 
 
 class SamplerOptionsDict(TypedDict, total=False):

@@ -10,12 +10,12 @@ from qiskit.circuit import library as lib
 from qiskit_fused.compilation import native_instructions
 from qiskit_fused.compilation.circuits import COMPILED
 
-A, B, SAME_NAME = Parameter("a"), Parameter("b"), Parameter("a")
+A, B, SAME_NAME, FIRST = map(Parameter, ["a", "b", "a", "first"])
 
 
 def circuit_of(*operations):
     circuit = QuantumCircuit(3, 2)
-    circuit.rx(A, 0)
+    circuit.rx(FIRST, 0)
     for operation in operations:
         circuit.append(operation, range(operation.num_qubits))
     circuit.cx(0, 1)
@@ -69,7 +69,7 @@ def test_bits_and_order_and_number_of_instructions_count():
         lambda c: c.data.insert(1, c.data.pop(0)),
         lambda c: c.data.pop(),
         lambda c: c.x(0),
-        lambda c: c.assign_parameters({A: B}, inplace=True),
+        lambda c: c.assign_parameters({FIRST: B}, inplace=True),
     ):
         changed = circuit.copy()
         change(changed)

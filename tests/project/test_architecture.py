@@ -29,7 +29,7 @@ THIRD_PARTY = {
     "threadpoolctl": {"execution"},
     "tqdm": {"execution"},
     "matplotlib": {"inspection"},
-    "qiskit_fused._cpu": {"common", "engines"},
+    "qiskit_fused._cpu": {"common", "compilation", "engines"},
     "cupy": {"engines"},
     "torch": {"torch", "machine_learning"},
     "sparse": {"machine_learning"},

@@ -279,8 +279,19 @@ void rotate_pack(int bits, int parts, const PackRotation<T>* rotations, int coun
     with_count<pack_rotate>(count, [&](auto k) { rotate_bits<T, k>(bits, parts, rotations, psi); });
 }
 
+template <class T>
+QF_INLINE inline void store_doubles(double* to, typename Simd<T>::V v, bool accumulate) {
+    alignas(64) T numbers[Simd<T>::width];
+    Simd<T>::store(numbers, v);
+    for_each_part<T>([&](int j) QF_INLINE {
+        const DV x = load_as(numbers + j);
+        D::store(to + j, accumulate ? D::load(to + j) + x : x);
+    });
+}
+
 template <class T, int K, bool WithX>
-void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, T* psi, T* lam, double* sums) {
+void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, bool accumulate, T* psi, T* lam,
+                         double* sums) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width;
@@ -321,35 +332,22 @@ void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, 
                 });
             });
     }
-    alignas(64) T numbers[W];
-    auto store = [&](V v, double* to) QF_INLINE {
-        S::store(numbers, v);
-        for_each_part<T>([&](int j) QF_INLINE { D::store(to + j, load_as(numbers + j)); });
-    };
     for (int j = 0; j < K; ++j) {
-        store(y[j], sums + 2 * j * W);
-        if (WithX) store(x[j], sums + (2 * j + 1) * W);
+        store_doubles<T>(sums + 2 * j * W, y[j], accumulate);
+        if (WithX) store_doubles<T>(sums + (2 * j + 1) * W, x[j], accumulate);
     }
 }
 template <class T>
-void rotate_pack_adjoint(int bits, int parts, const PackRotation<T>* rotations, int count, bool with_x, T* psi, T* lam,
-                         double* sums) {
+void rotate_pack_adjoint(int bits, int parts, const PackRotation<T>* rotations, int count, bool with_x, bool accumulate,
+                         T* psi, T* lam, double* sums) {
     if (with_x)
-        with_count<pack_adjoint_with_x>(
-            count, [&](auto k) { rotate_bits_adjoint<T, k, true>(bits, parts, rotations, psi, lam, sums); });
+        with_count<pack_adjoint_with_x>(count, [&](auto k) {
+            rotate_bits_adjoint<T, k, true>(bits, parts, rotations, accumulate, psi, lam, sums);
+        });
     else
-        with_count<pack_adjoint>(
-            count, [&](auto k) { rotate_bits_adjoint<T, k, false>(bits, parts, rotations, psi, lam, sums); });
-}
-
-template <class T>
-QF_INLINE inline void store_doubles(double* to, typename Simd<T>::V v, bool accumulate) {
-    alignas(64) T numbers[Simd<T>::width];
-    Simd<T>::store(numbers, v);
-    for_each_part<T>([&](int j) QF_INLINE {
-        const DV x = load_as(numbers + j);
-        D::store(to + j, accumulate ? D::load(to + j) + x : x);
-    });
+        with_count<pack_adjoint>(count, [&](auto k) {
+            rotate_bits_adjoint<T, k, false>(bits, parts, rotations, accumulate, psi, lam, sums);
+        });
 }
 
 template <class T>

@@ -84,9 +84,9 @@ struct PackSweeps {
     // psi <- rotations psi; the bits are ascending.
     void (*rotate)(int bits, int parts, const PackRotation<T>*, int count, T* psi);
     // psi, lam <- inverse rotations psi, lam; then sums[2j] = Im<lam|Y_j|psi> and, with with_x, sums[2j + 1] =
-    // Im<lam|X_j|psi>, [2 count][W].
-    void (*rotate_adjoint)(int bits, int parts, const PackRotation<T>*, int count, bool with_x, T* psi, T* lam,
-                           double* sums);
+    // Im<lam|X_j|psi>, [2 count][W], or sums += with `accumulate`.
+    void (*rotate_adjoint)(int bits, int parts, const PackRotation<T>*, int count, bool with_x, bool accumulate, T* psi,
+                           T* lam, double* sums);
     // z[b] = sum over i of (-1)^(bit b of i) p[i], [bits][W]. p is overwritten.
     void (*z_sums)(int bits, T* p, double* z);
     // p[m] <- sum over i of (-1)^popcount(i & m) p[i].

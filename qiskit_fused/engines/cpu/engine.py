@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,8 @@ on_release(partial(_cpu.release_memory, 0))
 
 # Observables of the extension, shared by all engines. The bound, in bytes, counts the arrays of the terms as well.
 _OBSERVABLES: BoundedCache[Any] = BoundedCache(1 << 30)
-# Results of `_begin_of_rows` for read-only arrays; the bound is in bytes.
-_ROW_BEGINS: BoundedCache[tuple[np.ndarray, int]] = BoundedCache(32 << 20)
+# Setups of plans for terms and read-only pairs, which a training loop uses at each step. The bound is in bytes.
+_SETUPS: BoundedCache[_Setup] = BoundedCache(32 << 20)
 
 _ALWAYS_KEPT = 16 << 20  # bytes of workspaces that the extension keeps even if no memory is free
 _CHECK_SECONDS = 1.0  # least time between two checks of the free memory, in seconds; a check takes 0.1 ms
@@ -41,6 +41,26 @@ _WATCHED_WORK = 10**8  # above this work, 0.1 s, a second thread computes, and t
 _WORK_OF_ROW = 1000  # work to begin a row, or the gradient of a pair
 _WORK_OF_ANGLE = 30  # work of the sine and cosine of one angle of one row, and of the sum of its gradient
 _WORK_OF_DIAGONAL = 8  # work of one element of the diagonal table of an observable
+
+
+class _Setup(NamedTuple):
+    """What evaluations of a plan with the same terms and pairs share.
+
+    Attributes:
+        native: the plan in the form of the extension.
+        observables: the observables in the form of the extension.
+        begin: int64 (B + 1,); the pairs of row b are begin[b]:begin[b + 1].
+        num_rows_with_pairs: the number of rows that have pairs.
+        terms: the terms of the observables.
+        rows: int32 (N,), the row of each pair, ascending.
+    """
+
+    native: NativePlan
+    observables: Any
+    begin: np.ndarray
+    num_rows_with_pairs: int
+    terms: TermMasks
+    rows: np.ndarray
 
 
 def _watch_nothing(done: int, total: int) -> bool:
@@ -71,10 +91,10 @@ class CpuEngine:
     ) -> Evaluation:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         _release_if_memory_is_short()
-        terms = observables.restrict(plan.wires)
         columns, pairs, gradient, boundary, dtype, method, _ = request
         num_rows, cotangents = len(columns), None if gradient is None else gradient.cotangents
-        begin, num_rows_with_pairs = _begin_of_rows(pairs.row, num_rows)
+        setup = _set_up(plan, observables.restrict(plan.wires), pairs.row, num_rows)
+        native, terms, num_rows_with_pairs = setup.native, setup.terms, setup.num_rows_with_pairs
         takes_cotangents_of_pairs = gradient is not None and boundary.final_cotangents is None
         if takes_cotangents_of_pairs and boundary.final and num_rows_with_pairs < num_rows:
             raise ValueError("final states and gradients together need pairs in every row, or final cotangents.")
@@ -85,13 +105,12 @@ class CpuEngine:
         evaluation = empty_evaluation(request, plan.num_qubits)
         states = boundary.initial, boundary.final_cotangents, evaluation.final_states, evaluation.state_gradients
         actions = None if schedule is None else schedule.actions
-        native = native_plan(plan)
         is_long = _work(native, request, schedule, terms) > _WATCHED_WORK
         threads, _, num_bytes, bind_seconds, sweep_seconds = _cpu.evaluate(
             native.plan,
-            _native_observables(plan, terms),
+            setup.observables,
             columns,
-            begin,
+            setup.begin,
             pairs.observable,
             cotangents,
             request.summed_columns,
@@ -159,24 +178,19 @@ def _work(native: NativePlan, request: Request, schedule: Schedule | None, terms
     return work + (_WORK_OF_ROW + _WORK_OF_ANGLE * native.num_angles) * units + num_rows * num_columns
 
 
-def _begin_of_rows(rows: np.ndarray, num_rows: int) -> tuple[np.ndarray, int]:
-    """Find the pairs of each row.
-
-    Args:
-        rows: int32 (N,), the row of each pair, ascending. Results for a read-only array are cached.
-        num_rows: B.
-
-    Returns:
-        begin, int64 (B + 1,), and the number of rows that have pairs. The pairs of row b are begin[b]:begin[b + 1].
-    """
-    key = id(rows), num_rows
-    result = None if rows.flags.writeable else _ROW_BEGINS.get(key)
-    if result is None:
+def _set_up(plan: FusedProgram, terms: TermMasks, rows: np.ndarray, num_rows: int) -> _Setup:
+    """Return the setup of a plan for some terms and pairs. The setup of a read-only array of rows is cached."""
+    key = id(plan), id(terms), id(rows), num_rows
+    setup = _SETUPS.get(key)
+    if setup is None:
         begin = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64)
-        result = begin, int(np.count_nonzero(np.diff(begin)))
-        if not rows.flags.writeable and begin.nbytes < _ROW_BEGINS.max_bytes // 4:
-            _ROW_BEGINS.put(key, result, begin.nbytes, rows)
-    return result
+        num_rows_with_pairs = int(np.count_nonzero(np.diff(begin)))
+        observables = _native_observables(plan, terms)
+        setup = _Setup(native_plan(plan), observables, begin, num_rows_with_pairs, terms, rows)
+        num_bytes = begin.nbytes + rows.nbytes + terms.num_bytes
+        if not rows.flags.writeable and num_bytes < _SETUPS.max_bytes // 4:
+            _SETUPS.put(key, setup, num_bytes, plan)
+    return setup
 
 
 def _native_observables(plan: FusedProgram, terms: TermMasks) -> Any:
