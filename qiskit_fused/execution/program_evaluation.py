@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from qiskit_fused.common.byte_sizes import LEAST_LIMIT, format_bytes
@@ -13,7 +14,7 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.cpu.costs import chunk_bits
 from qiskit_fused.engines.cpu.method import Choice, choose
 from qiskit_fused.engines.evaluation import Evaluation
-from qiskit_fused.engines.interface import DoesNotFit, Watch
+from qiskit_fused.engines.interface import DoesNotFit, Engine, Watch
 from qiskit_fused.engines.request import Request
 from qiskit_fused.execution.devices import bytes_of_states, choose_device, engine_for, say_once
 from qiskit_fused.execution.initial_states import evaluate_from_states
@@ -156,20 +157,21 @@ class _DeviceEvaluator(NamedTuple):
             choice = choose_method(options, fused, self.operators, request)
             engine, method = engine_for(self.device, options, choice.num_threads), choice.method
 
-        def run_on_engine(part: Request, watch: Watch | None) -> Evaluation:
-            evaluation = engine.evaluate(fused, self.operators, part, watch)
-            if self.records is not None:
-                self.records.append(_Record(self.device, fused, self.mode, evaluation.stats))
-            return evaluation
-
         columns, pairs, gradient, boundary, dtype, former_method, may_vary = request
         if gradient is not None and gradient.of_initial_states and not fused.takes_states:
             gradient = gradient._replace(of_initial_states=False)  # no qubit with an initial state is in the light cone
         if method is not former_method or gradient is not request.gradient:
             request = Request(columns, pairs, gradient, boundary, dtype, method, may_vary)
         if fused.takes_states and (boundary.initial is None or boundary.on_circuit_qubits):
-            return evaluate_from_states(fused, request, run_on_engine, watch)
-        return run_on_engine(request, watch)
+            return evaluate_from_states(fused, request, partial(self._run, engine, fused), watch)
+        return self._run(engine, fused, request, watch)
+
+    def _run(self, engine: Engine, fused: FusedProgram, request: Request, watch: Watch | None) -> Evaluation:
+        """Return the evaluation of an engine, and record it."""
+        evaluation = engine.evaluate(fused, self.operators, request, watch)
+        if self.records is not None:
+            self.records.append(_Record(self.device, fused, self.mode, evaluation.stats))
+        return evaluation
 
 
 def _beside(result_bytes: int, options: FusedOptions) -> FusedOptions:

@@ -92,7 +92,10 @@ class CpuEngine:
         """Evaluate pairs of rows and observables (see `Engine.evaluate`)."""
         _release_if_memory_is_short()
         columns, pairs, gradient, boundary, dtype, method, _ = request
-        num_rows, cotangents = len(columns), None if gradient is None else gradient.cotangents
+        num_rows, cotangents, summed, imaginary = len(columns), None, None, False
+        if gradient is not None:
+            cotangents, imaginary = gradient.cotangents, gradient.imaginary
+            summed = None if gradient.summed is None else request.summed_columns
         setup = _set_up(plan, observables.restrict(plan.wires), pairs.row, num_rows)
         native, terms, num_rows_with_pairs = setup.native, setup.terms, setup.num_rows_with_pairs
         takes_cotangents_of_pairs = gradient is not None and boundary.final_cotangents is None
@@ -100,7 +103,7 @@ class CpuEngine:
             raise ValueError("final states and gradients together need pairs in every row, or final cotangents.")
         schedule = None
         if gradient is not None and method.name != REVERSE.name:
-            schedule = schedule_of(method, num_positions(plan, imaginary=gradient.imaginary))
+            schedule = schedule_of(method, num_positions(plan, imaginary=imaginary))
         num_states = 1 if schedule is None else schedule.num_states
         evaluation = empty_evaluation(request, plan.num_qubits)
         states = boundary.initial, boundary.final_cotangents, evaluation.final_states, evaluation.state_gradients
@@ -113,10 +116,10 @@ class CpuEngine:
             setup.begin,
             pairs.observable,
             cotangents,
-            request.summed_columns,
+            summed,
             evaluation.values,
             evaluation.gradients,
-            request.imaginary,
+            imaginary,
             dtype == "complex64",
             self.num_threads,
             actions,
