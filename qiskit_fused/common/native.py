@@ -66,7 +66,10 @@ class Constants(NamedTuple):
     extra_term: int
 
 
-_FUNCTIONS = (
+_NAMES = (
+    "Instructions",
+    "Observables",
+    "Plan",
     "constants",
     "draw_shots",
     "evaluate",
@@ -90,9 +93,9 @@ def read_constants(extension: Any) -> Constants:
     """Return the constants of an extension.
 
     Raises:
-        ImportError: for an extension that lacks a function or a constant, or has another constant.
+        ImportError: for an extension that lacks a name or a constant, or has another constant.
     """
-    missing = [name for name in _FUNCTIONS if not hasattr(extension, name)]
+    missing = [name for name in _NAMES if not hasattr(extension, name)]
     try:
         if not missing:
             return Constants(**extension.constants())

@@ -9,19 +9,19 @@ import pytest
 
 import qiskit_fused
 from qiskit_fused import _cpu
-from qiskit_fused.common.native import _FUNCTIONS, CONSTANTS, read_constants
+from qiskit_fused.common.native import _NAMES, CONSTANTS, read_constants
 
 PACKAGE = Path(qiskit_fused.__file__).parent
 
 
 def extension(**changes):
-    functions = {name: getattr(_cpu, name) for name in _FUNCTIONS}
+    functions = {name: getattr(_cpu, name) for name in _NAMES}
     return SimpleNamespace(**(functions | changes))
 
 
 def test_all_functions_that_the_package_calls_are_looked_for():
     stub = (PACKAGE / "_cpu.pyi").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^def (\w+)", stub, re.M)) == list(_FUNCTIONS)
+    assert sorted(re.findall(r"^(?:def|class) (\w+)", stub, re.M)) == list(_NAMES)
 
 
 @pytest.mark.parametrize("name", ["draw_shots", "constants"])
