@@ -61,6 +61,7 @@ class Engine {
         double overlap = 0;
         std::int64_t steps = 0;               // steps that Progress does not count yet
         std::size_t fixed_bytes = 0;          // bytes without the tables that rows make
+        std::int64_t shared_number = 0;       // the number of the shared values that `pack` has, or 0
         std::unique_ptr<PackMemory<T>> pack;  // of a workspace that evaluates packs; all other members are then empty
     };
 
@@ -81,6 +82,7 @@ class Engine {
         std::unique_ptr<PackShared<T>> packs;  // instead of `bound` and `tables`, for rows that are evaluated in packs
         bool without_first = false;            // true: phase 0 has no table (Layout::skips_first_phase)
         std::size_t bytes = 0;
+        std::int64_t number = 0;  // another number for each object of the process
         bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
     };
 
@@ -172,6 +174,7 @@ class Engine {
     std::shared_ptr<const Shared> bind_shared(const Call& call) const;
     void recall(Call& call);
     void bind_or_recall(Call& call);
+    void take_shared(const Call& call, Workspace& ws) const;
     std::size_t bytes_of_row_tables(const Call& call) const;
     std::int64_t count_steps(const Call& call) const;
     void prepare(Call& call, const Threading& threading, Workspaces& workspaces);
