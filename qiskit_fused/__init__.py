@@ -22,6 +22,8 @@ from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.estimator_gradient import FusedEstimatorGradient
 from qiskit_fused.primitives.job import FusedJob
+from qiskit_fused.primitives.natural_gradient import natural_gradient
+from qiskit_fused.primitives.qgt import FusedQGT
 from qiskit_fused.primitives.sampler import FusedSampler
 from qiskit_fused.primitives.sampler_gradient import FusedSamplerGradient
 from qiskit_fused.primitives.statevectors import statevectors, statevectors_and_vjp
@@ -34,6 +36,7 @@ __all__ = [
     "FusedJob",
     "FusedOptions",
     "FusedProjectedQuantumKernel",
+    "FusedQGT",
     "FusedQuantumKernel",
     "FusedSVCLoss",
     "FusedSampler",
@@ -47,6 +50,7 @@ __all__ = [
     "accelerate",
     "compile_circuit",
     "fuse",
+    "natural_gradient",
     "release_memory",
     "statevectors",
     "statevectors_and_vjp",

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qiskit_fused.common.caches import BoundedCache, Owner
+from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.snapshots import Snapshot
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -23,7 +25,9 @@ from qiskit_fused.fusion.light_cones import LightCones
 from qiskit_fused.lowering.constant_prefix import with_prefix
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.lowering.lower import lower
+from qiskit_fused.program.expression_columns import CompiledExpressions
 from qiskit_fused.program.program import Program
+from qiskit_fused.program.shift_rules import ColumnRules
 
 MAX_CIRCUIT_BYTES = 256 << 20  # bound of all cached compiled circuits in bytes, without their fused programs
 MAX_PLAN_BYTES = 256 << 20  # bound of all cached fused programs in bytes, with the CPU engine's copies of them
@@ -90,6 +94,35 @@ class CompiledCircuit:
         other.__dict__.update(self.__dict__)
         other._kept = circuit
         return other
+
+    @cached_property
+    def of_columns(self) -> CompiledCircuit:
+        """The same circuit as a function of the C columns of its program: each column is a parameter of its own.
+
+        Derivatives with respect to columns take simple rules, and the chain rule turns them into derivatives with
+        respect to parameters. It is this object if the circuit has no expressions.
+        """
+        program = self.program
+        if not program.expressions.num_expressions:
+            return self
+        names = (*program.parameter_names, *(f"expression {k}" for k in range(program.expressions.num_expressions)))
+        other = self._keeping(None)
+        other.parameters = tuple(Parameter(name) for name in names)
+        other._columns, other._snapshot, other._circuit = {}, None, _no_circuit
+        other.program = replace(
+            program,
+            num_parameters=program.num_columns,
+            expressions=CompiledExpressions((), (), names),
+            parameter_names=names,
+            phase=None,
+        )
+        other.light_cones, other._owner = LightCones(other.program), Owner()
+        return other
+
+    @cached_property
+    def column_rules(self) -> ColumnRules:
+        """How final states depend on each column of the program."""
+        return ColumnRules.of(self.program)
 
     def describes(self, circuit: QuantumCircuit) -> bool:
         """Say whether ``circuit`` is the object that was compiled, and has not changed since.

@@ -91,7 +91,7 @@ def pull_back(
         values = values[rows]
     pulled_back = program.expressions.pull_back(values, shaped)
     if operators is not None and not np.isfinite(pulled_back).all():
-        pulled_back = program.expressions.pull_back(values, shaped, _unseen_expressions(compiled, operators))
+        pulled_back = program.expressions.pull_back(values, shaped, unseen_expressions(compiled, operators))
     return pulled_back.reshape(count, program.num_parameters)
 
 
@@ -116,11 +116,11 @@ def pull_back_zero(
         operators: the observables.
     """
     program = compiled.program
-    unused = depend_on_inputs[program.num_parameters :] | _unseen_expressions(compiled, operators)
+    unused = depend_on_inputs[program.num_parameters :] | unseen_expressions(compiled, operators)
     return program.expressions.pull_back(values, gradients[:, None, :], unused)[:, 0]
 
 
-def _unseen_expressions(compiled: CompiledCircuit, operators: Observables) -> np.ndarray:
+def unseen_expressions(compiled: CompiledCircuit, operators: Observables) -> np.ndarray:
     """Return bool (E,): whether an expression is outside the light cones of all observables."""
     seen: np.ndarray = seen_columns(compiled.program, operators.support(compiled.num_qubits))
     return ~seen[compiled.program.num_parameters :]

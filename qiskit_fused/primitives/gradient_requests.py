@@ -92,6 +92,17 @@ def make_batches(circuits: Any, observables: Any, parameter_values: Any, paramet
     return batches, count
 
 
+def make_state_batches(circuits: Any, parameter_values: Any, parameters: Any) -> tuple[list[Batch], int]:
+    """Do what `make_batches` does for functions of final states: the requests have no observables.
+
+    Returns:
+        The batches, and the number of requests.
+    """
+    batches, count = _make_batches(circuits, parameter_values)
+    _take_all_parameters(batches, parameters, count)
+    return batches, count
+
+
 def make_sampler_batches(
     circuits: Any, parameter_values: Any, parameters: Any, options: FusedOptions
 ) -> tuple[list[Batch], int]:

@@ -81,6 +81,76 @@ class CompiledExpressions:
                 group.add_gradients(result[rows], gradients[rows][..., num_parameters + group.members], jacobian)
         return result
 
+    def jacobian(self, values: np.ndarray) -> np.ndarray:
+        """Return the derivatives of the expressions, float64 (B, E, P), at parameter values (B, P).
+
+        A derivative is NaN if an expression has no finite derivative with respect to a parameter on which it depends.
+        """
+        result = np.zeros((len(values), self.num_expressions, len(self._names)))
+        for group in self._groups:
+            for rows in group.blocks(len(values)):
+                entries = group.members[group.entry_member], group.entry_column
+                result[rows, entries[0], entries[1]] = group.jacobian(values[rows])
+        return result
+
+    def rates(self, values: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return first and second derivatives of the expressions along directions, float64 (B, E) each.
+
+        Args:
+            values: parameter values x (B, P).
+            directions: v, float64 (B, P).
+
+        Returns:
+            ``dc_e(x + t v)/dt`` and ``d^2c_e(x + t v)/dt^2`` at t = 0. Derivatives that are not finite count as 0.
+        """
+        first, second = np.zeros((2, len(values), self.num_expressions))
+        for group in self._groups:
+            for rows in group.blocks(len(values)):
+                along = directions[rows][:, group.entry_column]
+                members = group.members[group.entry_member]
+                parts = group.jacobian(values[rows]), group.jacobian_rates(values[rows], directions[rows])
+                for result, part in zip((first, second), parts):
+                    product = np.where(np.isfinite(part), part, 0.0) * along
+                    np.add.at(result[rows].T, members, product.T)
+        return first, second
+
+    def pull_back_rates(
+        self, values: np.ndarray, directions: np.ndarray, gradients: np.ndarray, unseen: np.ndarray
+    ) -> np.ndarray:
+        """Return ``sum_e g_e d^2 c_e/dx_p dx_q v_q``, float64 (B, K, P), the second-order part of the chain rule.
+
+        Args:
+            values: parameter values x (B, P).
+            directions: v, float64 (B, P).
+            gradients: g, gradients with respect to columns, (B, K, P + E). The part of parameters does not count.
+            unseen: bool (E,), expressions on which the results do not depend. Their derivatives do not matter.
+
+        Raises:
+            RowError: if an expression has no finite second derivative. The error names the row of ``values``.
+        """
+        num_parameters = len(self._names)
+        result = np.zeros((len(values), gradients.shape[1], num_parameters))
+        for group in self._groups:
+            for rows in group.blocks(len(values), gradients.shape[1]):
+                rates = group.jacobian_rates(values[rows], directions[rows])
+                rates[:, unseen[group.members[group.entry_member]]] = 0.0
+                self._check_rates(group, rates, values, rows.start)
+                group.add_gradients(result[rows], gradients[rows][..., num_parameters + group.members], rates)
+        return result
+
+    def _check_rates(self, group: Group, rates: np.ndarray, values: np.ndarray, start: int) -> None:
+        """Raise a RowError if a rate (b, J) of rows from ``start`` on is not finite."""
+        if np.isfinite(rates).all():
+            return
+        row, entry = np.argwhere(~np.isfinite(rates))[0].tolist()
+        origin, column = self._origins[group.members[group.entry_member[entry]]], group.entry_column[entry]
+        name, value = self._names[column], values[start + row, column]
+        raise RowError(
+            f"the angle {origin} has no finite second derivative with respect to '{name}' in ",
+            start + row,
+            f" of the parameter values, where '{name}' is {value}; move it away from there.",
+        )
+
     def check_derivatives(self, values: np.ndarray, row: int, column: int) -> None:
         """Raise an error if an expression has no finite derivative in a row with respect to a parameter.
 

@@ -135,6 +135,17 @@ class Expressions(Protocol):
         (``unseen``, bool (E,)).
         """
 
+    def jacobian(self, values: np.ndarray) -> np.ndarray:
+        """Return the derivatives of the expressions, float64 (B, E, P), at parameter values (B, P)."""
+
+    def rates(self, values: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return first and second derivatives (B, E) of the expressions along directions (B, P); 0 if not finite."""
+
+    def pull_back_rates(
+        self, values: np.ndarray, directions: np.ndarray, gradients: np.ndarray, unseen: np.ndarray
+    ) -> np.ndarray:
+        """Map gradients g (B, K, P + E) and directions v (B, P) to ``sum_e g_e d^2 c_e/dx_p dx_q v_q`` (B, K, P)."""
+
     def check_derivatives(self, values: np.ndarray, row: int, column: int) -> None:
         """Raise a RowError if an expression has no finite derivative in a row with respect to a parameter."""
 

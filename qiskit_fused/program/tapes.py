@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +82,40 @@ _DERIVATIVES: dict[str, tuple[Callable, ...]] = {
     "abs": (lambda x, r: _of_abs(x),),
     "sign": (lambda x, r: _of_sign(x),),
     "conjugate": (lambda x, r: _of_conjugate(x),),
+}
+
+
+def _rate(factor: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Return ``factor * rate``, and 0 where the rate is 0, also if the factor is not finite there."""
+    return np.where(rate == 0, 0.0, factor * rate)
+
+
+def _power_rates(x: np.ndarray, y: np.ndarray, r: np.ndarray, dx: np.ndarray, dy: np.ndarray, dr: np.ndarray) -> tuple:
+    """Return the rates of the derivatives ``y x^(y-1)`` and ``x^y log x`` of a power."""
+    second = np.where(y * (y - 1) == 0, 0.0, y * (y - 1) * np.power(x, y - 2))
+    mixed = np.power(x, y - 1) * (1 + y * np.log(x))
+    return _rate(second, dx) + _rate(mixed, dy), _rate(np.log(x), dr) + _rate(r / x, dx)
+
+
+# The rates at which the derivatives of `_DERIVATIVES` change along a direction, as functions of (*arguments, result,
+# *rates of the arguments, rate of the result).
+_RATES: dict[str, Callable[..., tuple]] = {
+    "add": lambda x, y, r, dx, dy, dr: (0.0, 0.0),
+    "subtract": lambda x, y, r, dx, dy, dr: (0.0, 0.0),
+    "multiply": lambda x, y, r, dx, dy, dr: (dy, dx),
+    "divide": lambda x, y, r, dx, dy, dr: (-dy / y**2, (r * dy / y - dr) / y),
+    "power": _power_rates,
+    "sin": lambda x, r, dx, dr: (-r * dx,),
+    "cos": lambda x, r, dx, dr: (-r * dx,),
+    "tan": lambda x, r, dx, dr: (2 * r * dr,),
+    "arcsin": lambda x, r, dx, dr: (x * dx / (1 - x * x) ** 1.5,),
+    "arccos": lambda x, r, dx, dr: (-x * dx / (1 - x * x) ** 1.5,),
+    "arctan": lambda x, r, dx, dr: (-2 * x * dx / (1 + x * x) ** 2,),
+    "exp": lambda x, r, dx, dr: (dr,),
+    "log": lambda x, r, dx, dr: (-dx / x**2,),
+    "abs": lambda x, r, dx, dr: (_of_sign(x) * dx,),
+    "sign": lambda x, r, dx, dr: (_of_sign(x) * dx,),
+    "conjugate": lambda x, r, dx, dr: (0.0 * _of_conjugate(x),),
 }
 
 
@@ -168,6 +203,19 @@ class Group:
             derivatives[rows, entry] = self._limits(values[rows], entry)
         return derivatives
 
+    def jacobian_rates(self, values: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Return the rates (B, J) at which the derivatives change at values (B, P) along directions (B, P).
+
+        A rate is NaN if the rules of differentiation give no finite real number.
+        """
+        rates = self._rates(values, directions, self._results(values))
+        wrong = ~np.isfinite(rates)
+        if wrong.any():
+            rows = np.flatnonzero(wrong.any(axis=1))
+            part = self._rates(values[rows], directions[rows], self._results(values[rows] + 0j))
+            rates[rows] = np.where(wrong[rows], part, rates[rows])
+        return rates
+
     def add_gradients(self, target: np.ndarray, gradients: np.ndarray, jacobian: np.ndarray) -> None:
         """Add gradients (B, K, E) with respect to the tapes, times the Jacobian (B, J), to ``target`` (B, K, P)."""
         if not len(self.entry_column):
@@ -221,6 +269,49 @@ class Group:
                         part = adjoint * derivative(*inputs, results[place])
                         adjoints[argument] = part if adjoints[argument] is None else adjoints[argument] + part
         return _real(derivatives)
+
+    def _rates(self, values: np.ndarray, directions: np.ndarray, results: list[np.ndarray]) -> np.ndarray:
+        """Return the rates of `_derivatives` (B, J) along directions (B, P), by tangents of its two passes."""
+        shape = len(values), len(self.members)
+        tangents: list[Any] = []
+        adjoints: list[Any] = [None] * len(results)
+        adjoints[-1] = np.ones(shape), np.zeros(shape)
+        rates = np.zeros((len(values), len(self.entry_column)), dtype=complex)
+        with np.errstate(all="ignore"):
+            for place, (operation, *arguments) in enumerate(self._steps):
+                tangent = np.zeros(shape)
+                if operation == "affine":
+                    leaf = self._leaves[place]
+                    for columns, coefficients in zip(leaf.columns, leaf.coefficients):
+                        tangent = tangent + directions[:, columns] * coefficients
+                else:
+                    inputs = [results[argument] for argument in arguments]
+                    for argument, derivative in zip(arguments, _DERIVATIVES[operation]):
+                        if self._varies[argument]:
+                            tangent = tangent + _rate(derivative(*inputs, results[place]), tangents[argument])
+                tangents.append(tangent)
+            for place in range(len(results) - 1, -1, -1):
+                operation, *arguments = self._steps[place]
+                if adjoints[place] is None:
+                    continue
+                adjoint, adjoint_rate = adjoints[place]
+                if operation == "affine":
+                    leaf = self._leaves[place]
+                    for entries, coefficients in zip(leaf.entries, leaf.coefficients):
+                        rates[:, entries] += adjoint_rate * coefficients
+                    continue
+                inputs = [results[argument] for argument in arguments]
+                derivatives = [derivative(*inputs, results[place]) for derivative in _DERIVATIVES[operation]]
+                changes = _RATES[operation](
+                    *inputs, results[place], *(tangents[argument] for argument in arguments), tangents[place]
+                )
+                for argument, derivative, change in zip(arguments, derivatives, changes):
+                    if self._varies[argument]:
+                        first, rate = adjoint * derivative, adjoint_rate * derivative + adjoint * change
+                        if adjoints[argument] is not None:
+                            first, rate = first + adjoints[argument][0], rate + adjoints[argument][1]
+                        adjoints[argument] = first, rate
+        return _real(rates)
 
     def _limits(self, values: np.ndarray, entry: int) -> np.ndarray:
         """Return the limit (B,) of a derivative as its parameter approaches its value; NaN without a limit.
