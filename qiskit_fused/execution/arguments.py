@@ -89,19 +89,19 @@ def _vector_hint(foreign: Collection[str], parameters: Sequence[Parameter]) -> s
     return ""
 
 
-def ordered_rows(values: Any, parameters: Sequence[Parameter]) -> np.ndarray:
+def ordered_rows(values: Any, parameters: Sequence[Parameter], argument: str = "parameter_values") -> np.ndarray:
     """Return values in the order of the parameters as rows, float64 (B, P). Values of shape (P,) are one row.
 
     Raises:
         TypeError, ValueError: as `ordered_values`, and for another shape.
     """
-    rows = ordered_values(values, parameters)
+    rows = ordered_values(values, parameters, argument)
     if rows.ndim == 1:
         rows = rows[None]
     if rows.ndim != 2 or rows.shape[1] != len(parameters):
         shape = np.shape(values) if not is_by_name(values) else rows.shape
         raise ValueError(
-            f"parameter_values has shape {shape}; the circuit has {len(parameters)} parameters, allowed: (rows, "
+            f"{argument} has shape {shape}; the circuit has {len(parameters)} parameters, allowed: (rows, "
             f"{len(parameters)}) or ({len(parameters)},), in {order_of(parameters)}."
         )
     return rows

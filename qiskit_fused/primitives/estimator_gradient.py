@@ -20,15 +20,16 @@ from qiskit_fused.execution.arguments import ordered_rows
 from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords
+from qiskit_fused.primitives.curvature import CurvatureMethods
 from qiskit_fused.primitives.differentiation import differentiate_rows, run_batches
 from qiskit_fused.primitives.estimator import FusedEstimator
-from qiskit_fused.primitives.fused_gradient import FusedGradient, check_primitive
+from qiskit_fused.primitives.fused_gradient import check_primitive
 from qiskit_fused.primitives.gradient_requests import make_batches
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.objective import Objective
 
 
-class FusedEstimatorGradient(FusedGradient, BaseEstimatorGradient):
+class FusedEstimatorGradient(CurvatureMethods, BaseEstimatorGradient):
     """Exact gradients of expectation values with respect to all parameters, by adjoint sweeps.
 
     For ``psi = U(theta)|0>`` and an observable O, a gradient computes ``dE/dtheta_p = 2 Re <psi|O|dpsi/dtheta_p>`` of
@@ -83,8 +84,9 @@ class FusedEstimatorGradient(FusedGradient, BaseEstimatorGradient):
         check_primitive(estimator, "estimator")
         fused = estimator if isinstance(estimator, FusedEstimator) else None
         result_options = self._take_options(fused, options, keywords)
+        # Algorithms that take a gradient evaluate values with its estimator, such as VarQRTE.
         super().__init__(
-            estimator,
+            FusedEstimator(options=self.fused_options) if estimator is None else estimator,
             options=result_options,
             derivative_type=derivative_type,
             pass_manager=pass_manager,
@@ -176,8 +178,9 @@ class FusedEstimatorGradient(FusedGradient, BaseEstimatorGradient):
         ``scipy.optimize.minimize(gradient.objective(circuit, observable), x0, jac=True, method="BFGS")``: the function
         returns the value, a float, and its gradient (P,). All methods that ask for a gradient take it (CG, BFGS,
         Newton-CG, L-BFGS-B, TNC, SLSQP, trust-constr), ``basinhopping`` too. Methods without gradients take
-        ``objective.value``. This package computes no Hessians: trust-ncg and trust-krylov need ``hess="2-point"``, with
-        which SciPy takes differences of gradients, and dogleg and trust-exact need a function of your own.
+        ``objective.value``. Methods with second derivatives take ``hess=objective.hessian`` (Newton-CG, trust-exact,
+        dogleg, trust-constr) or, for many parameters, ``hessp=objective.hessian_product`` (Newton-CG, trust-ncg,
+        trust-krylov).
 
         The circuit is compiled now, and later changes of it do not reach the function. Each call reads the options of
         this gradient. A call takes a few microseconds more than `value_and_gradient` with a compiled circuit.

@@ -18,6 +18,7 @@ from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.options import FusedOptions
+from qiskit_fused.primitives.curvature import hessians_of_rows, products_of_rows
 from qiskit_fused.primitives.differentiation import differentiate_rows
 
 
@@ -112,6 +113,30 @@ class Objective:
     def gradient(self, x: Any) -> np.ndarray:
         """Return the gradient alone, float64 (P,). The argument, the errors and the cost are as in a call."""
         return self(x)[1]
+
+    def hessian(self, x: Any) -> np.ndarray:
+        """Return the Hessian, float64 (P, P), for SciPy's ``hess``; see `value_gradient_and_hessian`.
+
+        The argument and the errors are as in a call. It costs two to four gradients for each parameter.
+        """
+        arguments = self._engine.fused_options, self._compiled, self._observables.now(), self._row_of(x)
+        hessian: np.ndarray = hessians_of_rows(*arguments, self._free)[2][0, 0]
+        return hessian
+
+    def hessian_product(self, x: Any, vector: Any) -> np.ndarray:
+        """Return the product of the Hessian with a vector, float64 (P,), for SciPy's ``hessp``.
+
+        The point x is as in a call, and the vector (P,) has the order of ``parameters``. It costs five gradients; see
+        `hessian_vector_product`.
+        """
+        row, along = self._row_of(x), ordered_values(vector, self.parameters, "vector")
+        if along.shape != (len(self.parameters),) or not np.isfinite(along).all():
+            raise ValueError(f"vector must be {len(self.parameters)} finite numbers, one for each of the parameters.")
+        vectors = np.zeros(row.shape)
+        vectors[0, slice(None) if self._free is None else self._free] = along
+        arguments = self._engine.fused_options, self._compiled, self._observables.now(), row, vectors
+        product: np.ndarray = products_of_rows(*arguments)[2][0, 0]
+        return product if self._free is None else product[self._free]
 
     def __repr__(self) -> str:
         sizes = count_text(len(self.parameters), "parameter"), count_text(self._compiled.num_qubits, "qubit")
