@@ -15,8 +15,10 @@ from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import FixedObservables, LiveObservables
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
+from qiskit_fused.execution.column_shifts import bandwidth_along
 from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.initial_states import check_device_states, check_states
+from qiskit_fused.execution.input_rules import InputRules, input_rules
 from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.execution.row_batches import Cotangents, RowBatch, Vjp, check_cotangents, check_finite_cotangents
 from qiskit_fused.execution.row_functions import ParameterColumns, RowFunction
@@ -248,6 +250,22 @@ class Expectations:
         with Progress(self.options.progress, parts) as progress:
             progress.next_part()
             return function.evaluate(batch, progress.watch)
+
+    def bandwidth_along(self, batch: RowBatch, input_vectors: np.ndarray, weight_vector: np.ndarray) -> np.ndarray:
+        """Return the rates at which the values of rows change along lines, float64 (B,); see `column_shifts`.
+
+        Args:
+            batch: inputs and weights, arrays of the host.
+            input_vectors: directions of the inputs, float64 (B, I).
+            weight_vector: direction of the weights, float64 (W,).
+        """
+        join = self._columns.join
+        rows = join(batch.inputs, batch.weights), join(input_vectors, weight_vector)
+        return bandwidth_along(self.compiled, *rows)
+
+    def input_rules(self, batch: RowBatch) -> InputRules:
+        """Return the rules of derivatives with respect to single inputs; the arrays of the batch are on the host."""
+        return input_rules(self.compiled, self._columns, self.options.dtype, batch)
 
     def device_runtime(self, num_rows: int, *, gradient: bool, any_start: bool) -> Any:
         """Return the runtime of the current CUDA device; None if its rows cannot be evaluated without the host.

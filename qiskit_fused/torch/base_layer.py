@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +18,26 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.execution.row_batches import RowBatch
 from qiskit_fused.options.fused_options import FusedOptions
-from qiskit_fused.torch.conversion import as_rows
+from qiskit_fused.torch.conversion import as_rows, to_array
 from qiskit_fused.torch.functions import expectation_values
 
 ALWAYS_EXACT = "a layer is always exact, so leave it out"  # the cure of keywords about shots and noise
+
+
+class InputDerivatives(NamedTuple):
+    """Values of a layer, and their derivatives with respect to single inputs.
+
+    Attributes:
+        values: (..., K).
+        first: (..., K, I), ``dE_k/dx_i``.
+        second: (..., K, I), ``d^2E_k/dx_i^2``.
+    """
+
+    values: Tensor
+    first: Tensor
+    second: Tensor
 
 
 class WeightedModule(nn.Module):
@@ -163,6 +178,54 @@ class BaseLayer(WeightedModule):
         values = expectation_values(self._function, self.weight, inputs, initial_states, shape)
         shape += self._value_shape()
         return values if values.shape == shape else values.reshape(shape)
+
+    def input_derivatives(self, inputs: Tensor) -> InputDerivatives:
+        """Return values, and their first and second derivatives with respect to each input.
+
+        The derivatives are sums of values at shifted inputs, so a loss of them is differentiated by one backward sweep
+        for each shifted row: this is the fast way to train a network on a differential equation. The results can be
+        differentiated like values. Mixed second derivatives come from ``torch.autograd.grad``.
+
+        >>> from qiskit_fused.torch import FusedLayer
+        >>> circuit, x, w = QuantumCircuit(1), Parameter("x"), Parameter("w")
+        >>> _ = circuit.ry(x + w, 0)
+        >>> layer = FusedLayer(circuit, "Z", [x], [w], initial_weights=torch.tensor([0.5], dtype=torch.float64))
+        >>> u, u_x, u_xx = layer.input_derivatives(torch.tensor([[0.0]], dtype=torch.float64))
+        >>> round(u.item(), 3), round(u_x.item(), 3), round(u_xx.item(), 3)
+        (0.878, -0.479, -0.878)
+
+        Args:
+            inputs: real (..., I).
+
+        Returns:
+            An `InputDerivatives` of values (..., K) and derivatives (..., K, I), of the dtype of ``weight``. A
+            `FusedProbabilityLayer` has ``*output_shape`` in the place of K.
+
+        Raises:
+            TypeError, ValueError, MemoryError, RuntimeError: as a forward pass.
+
+        Cost: the row itself, and for each input two rows if it is the angle of one gate with two eigenvalues, times a
+        number, else four rows. The derivatives by two rows are exact. By four rows, their relative error is about 1e-9
+        in complex128 and 1e-4 in complex64.
+        """
+        inputs, _, shape = self._broadcast(inputs, None)
+        function, count = self._function, inputs.shape[1]
+        rules = function.input_rules(RowBatch(to_array(inputs, None), to_array(self.weight, None)))
+        place, shift, scale, first, second = (torch.from_numpy(part).to(inputs.device) for part in rules)
+        weight, inputs = self.weight.to(torch.float64), inputs.to(torch.float64)
+        steps = inputs.new_zeros(len(inputs), 1 + len(place), count)
+        steps[:, torch.arange(1, 1 + len(place)), place] = shift / scale[:, place]
+        rows = (inputs[:, None] + steps).reshape(steps.shape[0] * steps.shape[1], count)
+        values = expectation_values(function, weight, rows).reshape(*steps.shape[:2], -1)
+        results = (
+            values[:, 0],
+            torch.einsum("brk,ri->bki", values, first) * scale[:, None],
+            torch.einsum("brk,ri->bki", values, second) * scale[:, None] ** 2,
+        )
+        shapes = shape + self._value_shape(), shape + self._value_shape() + (count,)
+        return InputDerivatives(
+            *(part.to(self.weight.dtype).reshape(shapes[number > 0]) for number, part in enumerate(results))
+        )
 
     def _broadcast(self, inputs: Tensor | None, states: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
         """Return inputs (B, I), states (B, 2^n) or None, and the leading dimensions before, whose product is B."""

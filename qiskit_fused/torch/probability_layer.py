@@ -30,7 +30,7 @@ class FusedProbabilityLayer(BaseLayer):
     without classical bits is measured on all qubits. A classical bit that nothing is measured into is 0. These are
     the outputs of a ``SamplerQNN`` with an exact sampler. Only for a circuit that is measured on all qubits of a device
     after its transpilation do they differ: there z has all qubits of the device. A backward pass computes the
-    vector-Jacobian products of the inputs and weights, as a `FusedLayer` does, and there are no second derivatives.
+    vector-Jacobian products of the inputs and weights, and gradients can be differentiated again, as in a `FusedLayer`.
 
     The ``weight``, number formats, devices, and the gradients of inputs and initial states are as in `FusedLayer`. The
     circuit and ``interpret`` are read when the module is made, and later changes of them do not count. The module keeps

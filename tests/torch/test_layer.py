@@ -239,18 +239,6 @@ def test_double_tensors_share_their_memory_with_the_engine(layer, calls):
         assert batch.cotangents is None or np.shares_memory(batch.cotangents, cotangents.numpy())
 
 
-def test_second_derivatives_are_refused_even_where_cotangents_are_constants(layer):
-    inputs = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
-    layer.double()
-    for loss in (layer(inputs).sum(), layer(inputs).square().sum()):
-        (slope,) = torch.autograd.grad(loss, inputs, create_graph=True)  # create_graph=True alone is not an error
-        penalty = slope.square().sum()
-        with pytest.raises(RuntimeError, match=r"no second derivatives.*leave create_graph=True out"):
-            penalty.backward()
-    with pytest.raises(RuntimeError, match="no second derivatives"):
-        torch.autograd.gradgradcheck(layer, (inputs,))
-
-
 def test_weights_changed_between_forward_and_backward_are_an_error(layer):
     values = layer(torch.randn(2, 2))
     with torch.no_grad():
