@@ -11,7 +11,7 @@ WHEEL_TOOLS := "abi3audit==0.0.*" "auditwheel~=6.8" "build~=1.6" "check-sdist~=1
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(shell find kernels tests/support/cuda_emulation -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo tutorials test test-slow test-all test-torch test-kernels test-cupy lint format bench bench-scan bench-deep bench-train bench-sampling bench-kernels bench-gpu docs wheel clean
+.PHONY: help demo tutorials test test-slow test-all test-torch test-kernels test-cupy lint format bench bench-scan bench-deep bench-train bench-sampling bench-kernels bench-curvature bench-gpu docs wheel clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench-train  time networks, training steps and an epoch beside others (results in benchmarks/results)"
 	@echo "make bench-sampling  time samplers, their gradients and a VQC beside others (results in benchmarks/results)"
 	@echo "make bench-kernels  time quantum kernels and their gradients beside others (results in benchmarks/results)"
+	@echo "make bench-curvature  time metric tensors and second derivatives beside others (results in benchmarks/results)"
 	@echo "make bench-gpu time the CUDA engine on a GPU, with the packages of PYTHON (see benchmarks/README.md)"
 	@echo "make docs      build the documentation as HTML in build/docs"
 	@echo "make wheel     build sdist and wheel for this Linux and PYTHON in dist/, and test the wheel in an environment of its own"
@@ -98,6 +99,9 @@ bench-sampling: .venv-bench/peers
 
 bench-kernels: .venv-bench/peers
 	.venv-bench/bin/python benchmarks kernels
+
+bench-curvature: .venv-bench/peers
+	.venv-bench/bin/python benchmarks curvature
 
 # No environment of its own: the peers on a GPU are gigabytes, and GPU machines bring their own PyTorch, CuPy and JAX.
 bench-gpu:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a benchmark or show its tables: ``python benchmarks COMMAND [options]``.
 
-The command is one of main, scan, deep, training, sampling, kernels, gpu (a benchmark; --help lists its options), report
-(prints the tables of a results file again) and readmes (writes the newest results into the READMEs).
+The command is one of main, scan, deep, training, sampling, kernels, curvature and gpu (a benchmark; --help lists its
+options), report (prints the tables of a results file again) and readmes (writes the newest results into the READMEs).
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib
 import sys
 
+BENCHMARKS = ("main", "scan", "deep", "training", "sampling", "kernels", "curvature", "gpu")
 COMMANDS = {
-    **{name: (f"{name}.run", "main") for name in ("main", "scan", "deep", "training", "sampling", "kernels", "gpu")},
+    **{name: (f"{name}.run", "main") for name in BENCHMARKS},
     "report": ("readmes", "show"),
     "readmes": ("readmes", "update"),
 }

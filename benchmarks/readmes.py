@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import curvature.report
 import deep.report
 import gpu.report
 import kernels.report
@@ -33,6 +34,7 @@ REPORTS: dict[str, Report] = {
     "training": training.report.REPORT,
     "sampling": sampling.report.REPORT,
     "kernels": kernels.report.REPORT,
+    "curvature": curvature.report.REPORT,
     "gpu": gpu.report.REPORT,
 }
 

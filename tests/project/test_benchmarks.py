@@ -12,7 +12,7 @@ from benchmarking import BENCHMARKS, run_benchmark
 
 import qiskit_fused
 
-FOLDERS = ("common", "main", "scan", "deep", "training", "sampling", "kernels", "gpu")
+FOLDERS = ("common", "main", "scan", "deep", "training", "sampling", "kernels", "curvature", "gpu")
 
 
 def test_a_folder_of_the_benchmarks_imports_common_and_main_only():
