@@ -152,7 +152,9 @@ template void Engine<double>::bind_row(const BindList&, const double*, Bound&) c
 template <class T>
 auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Shared> {
     const Request& request = call.request;
+    static std::atomic<std::int64_t> last_number{0};
     auto shared = std::make_shared<Shared>();
+    shared->number = ++last_number;
     shared->without_first = call.skip_first_adjoint;
     shared->phase_varies.assign(phases_.size(), 0);
     std::vector<char> column_varies(plan_.num_columns);
@@ -278,6 +280,19 @@ void Engine<T>::bind_or_recall(Call& call) {
     if (call.finals) call.bytes += state_bytes;
 }
 
+// Give a workspace the values that all rows share. The thread that uses the workspace does it, for its core then has
+// the values in its cache. A pack binds all values again that vary over rows, so a second copy of the same values is
+// not made.
+template <class T>
+void Engine<T>::take_shared(const Call& call, Workspace& ws) const {
+    if (!call.packed) {
+        ws.bound = call.shared->bound;
+    } else if (ws.shared_number != call.shared->number) {
+        ws.pack->bound.copy(call.shared->packs->bound);
+        ws.shared_number = call.shared->number;
+    }
+}
+
 // Return the bytes of the tables that a row makes for itself: all of them if the row keeps its tables, else the
 // largest.
 template <class T>
@@ -342,11 +357,8 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
     for (auto& ws : workspaces) {
         if (!ws) ws = make_workspace(sizes, call);
         if (call.packed) {
-            ws->pack->bound.copy(call.shared->packs->bound);
             const std::size_t size = call.num_pack_tables * layout_.pack_table_size(call.real);
             if (ws->pack->tables.size() < size) ws->pack->tables = Buffer<T>(size);
-        } else {
-            ws->bound = call.shared->bound;
         }
         call.bytes += ws->fixed_bytes + bytes_of_row_tables(call);
     }
@@ -414,6 +426,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
             team.open();
         }
         team.await_open();
+        if (by_rows || thread == 0) take_shared(call, *workspaces[thread]);
         if (!by_rows) {
             for (int row = 0; row < request.rows; ++row) run_row(call, *workspaces[0], team, thread, row);
             return;
@@ -436,7 +449,8 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
 
     const std::size_t most_bytes = std::min(std::min(request.kept_bytes, most_kept) + call.bytes, most_kept);
     if (!request.gradient && call.finals) finals_.put(std::move(call.finals));
-    for (auto& ws : workspaces) keep(std::move(ws), most_bytes);
+    // The next call takes the latest workspace first, so each thread gets the workspace that its core has in its cache.
+    for (auto ws = workspaces.rbegin(); ws != workspaces.rend(); ++ws) keep(std::move(*ws), most_bytes);
     call.diagonals = nullptr;
     Shelves::trim(most_bytes);
     return stats;

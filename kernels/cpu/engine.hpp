@@ -61,6 +61,7 @@ class Engine {
         double overlap = 0;
         std::int64_t steps = 0;               // steps that Progress does not count yet
         std::size_t fixed_bytes = 0;          // bytes without the tables that rows make
+        std::int64_t shared_number = 0;       // the number of the shared values that `pack` has, or 0
         std::unique_ptr<PackMemory<T>> pack;  // of a workspace that evaluates packs; all other members are then empty
     };
 
@@ -81,7 +82,24 @@ class Engine {
         std::unique_ptr<PackShared<T>> packs;  // instead of `bound` and `tables`, for rows that are evaluated in packs
         bool without_first = false;            // true: phase 0 has no table (Layout::skips_first_phase)
         std::size_t bytes = 0;
+        std::int64_t number = 0;  // another number for each object of the process
         bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
+    };
+
+    // The rotations of a group with the angles of a row, or their inverses, and the sums of their adjoints.
+    struct Turn {
+        const Group* group;
+        Rotation<T> list[8];
+        int count;
+        bool with_x;
+        double sums[16];
+    };
+    // The turns inside a tile. The lane qubits are one group. The other groups have two runs or more, except the last
+    // group of each kind, and a tile has at most 11 strided qubits.
+    struct Turns {
+        Turn list[8];
+        int count = 0;
+        bool has_lanes() const { return count > 0 && list[0].group->lanes; }
     };
 
     struct Call;
@@ -153,13 +171,16 @@ class Engine {
         });
     }
     static bool crosses(const std::vector<Group>& groups) {
-        return std::any_of(groups.begin(), groups.end(), [](const Group& group) { return group.outside; });
+        return std::any_of(groups.begin(), groups.end(),
+                           [](const Group& group) { return group.reach == Reach::across; });
     }
     int num_chunks() const { return 1 << chunk_bits_; }
-    Range inside(int chunk) const { return {bits_, bits_ - chunk_bits_, chunk_bits_, static_cast<index_t>(chunk)}; }
-    Range outside(int chunk) const {
-        return {bits_, bits_ - 2 * chunk_bits_, chunk_bits_, static_cast<index_t>(chunk)};
+    Range range_of(Reach reach, int chunk) const {
+        const int position = bits_ - (reach == Reach::across ? 2 : 1) * chunk_bits_;
+        return {bits_, position, chunk_bits_, static_cast<index_t>(chunk)};
     }
+    // The tile that begins at block h, for tiles of 2^bits amplitudes.
+    Range tile_at(index_t h, int bits) const { return {bits_, bits, bits_ - bits, h >> (bits - low_bits_)}; }
     index_t block_begin(int chunk) const { return static_cast<index_t>(chunk) << (bits_ - chunk_bits_ - low_bits_); }
 
     static BatchShape shape_of(const Request& request, const Observables& observables);
@@ -172,20 +193,27 @@ class Engine {
     std::shared_ptr<const Shared> bind_shared(const Call& call) const;
     void recall(Call& call);
     void bind_or_recall(Call& call);
+    void take_shared(const Call& call, Workspace& ws) const;
     std::size_t bytes_of_row_tables(const Call& call) const;
     std::int64_t count_steps(const Call& call) const;
     void prepare(Call& call, const Threading& threading, Workspaces& workspaces);
     const PhaseTables<T>& phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const;
     bool sums_x(const Workspace& ws, const Group& group) const;
-    int rotations(const Workspace& ws, const Group& group, bool adjoint, Rotation<T>* out) const;
+    Turn bind_turn(const Workspace& ws, const Group& group, bool adjoint) const;
+    Turns bind_turns(const Workspace& ws, const std::vector<Group>& groups, bool adjoint) const;
+    void rotate(const Turn& turn, const Range& range, State state) const;
+    void rotate_adjoint(Turn& turn, const Range& range, State psi, State lam) const;
+    void store_sums(Workspace& ws, const Turn& turn, int chunk) const;
     void start(Workspace& ws, int boundary, State psi, int chunk) const;
     void forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, State from, State to) const;
     void adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi, bool moves_psi) const;
-    void rotate_groups(Workspace& ws, int layer, bool outside_chunk, bool adjoint, State state, int chunk) const;
-    void rotate_groups_adjoint(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const;
-    void sum_groups(Workspace& ws, int layer, bool outside_chunk, State psi, int chunk) const;
-    void adjoint_phase(Call& call, Workspace& ws, Member& member, int k, const Diagonal<T>& d, State psi,
-                       bool moves_psi, int chunk) const;
+    void rotate_groups(Workspace& ws, int layer, Reach reach, bool adjoint, State state, int chunk) const;
+    void rotate_groups_adjoint(Workspace& ws, int layer, Reach reach, State psi, int chunk) const;
+    void sum_groups(Workspace& ws, int layer, Reach reach, State psi, int chunk) const;
+    void sweep_tiles_adjoint(Workspace& ws, Member& member, const Diagonal<T>& d, State psi, index_t begin, index_t end,
+                             const PhaseSums<T>& sums, Turns& turns) const;
+    template <class F>
+    void sum_phase(Call& call, Workspace& ws, Member& member, int k, bool moves_psi, int chunk, F&& sweep) const;
     double observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, State psi, index_t begin,
                    index_t end) const;
     double observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,

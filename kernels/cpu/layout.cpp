@@ -15,6 +15,9 @@ namespace {
 constexpr std::size_t resident_row_tables = std::size_t(2) << 20;      // most bytes of tables that one row keeps
 constexpr std::size_t resident_shared_tables = std::size_t(64) << 20;  // most bytes of tables that a batch shares
 
+// Most bytes of the states in a tile.
+constexpr std::size_t bytes_of_tile = std::size_t(32) << 10;
+
 std::size_t bytes_of(const PlanData& plan) {
     return plan.leaves.size() * sizeof(Leaf) + plan.runs.size() * sizeof(Run) + plan.terms.size() * sizeof(Term) +
            (plan.initial_re.size() + plan.initial_im.size()) * sizeof(double);
@@ -82,6 +85,8 @@ Layout<T>::Layout(const PlanData& plan)
       bits(std::max(plan.num_qubits, sweeps.lane_bits)),
       low_bits(std::max(std::min(plan.num_qubits, MAX_LOW_BITS), sweeps.lane_bits)),
       chunk_bits(plan.chunk_bits),
+      tile_bits(bits_of_tile(1)),
+      adjoint_tile_bits(bits_of_tile(2)),
       everything(qf::everything(plan)),
       layer_begin(plan.num_layers + 1),
       phases(make_phases(plan, low_bits)),
@@ -89,9 +94,9 @@ Layout<T>::Layout(const PlanData& plan)
       many_begin(phases.size() + 1) {
     for (const auto& run : plan.runs) ++layer_begin[run.layer + 1];
     for (int k = 0; k < plan.num_layers; ++k) layer_begin[k + 1] += layer_begin[k];
-    forward = make_groups(sweeps.max_rotate, false);
-    adjoint = make_groups(sweeps.max_adjoint, true);
-    sums = make_groups(sweeps.max_sums, true);
+    forward = make_groups(sweeps.max_rotate, tile_bits, false);
+    adjoint = make_groups(sweeps.max_adjoint, adjoint_tile_bits, true);
+    sums = make_groups(sweeps.max_sums, adjoint_tile_bits, true);
     plan_bytes = bytes_of(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
                  bytes_of_pack_constants<T>(phases, plan.num_qubits) +
                  (everything.leaves.size() + everything.runs.size() + everything.terms.size()) * sizeof(int);
@@ -114,10 +119,17 @@ Layout<T>::Layout(const PlanData& plan)
 }
 
 template <class T>
-Groups Layout<T>::make_groups(int size, bool is_adjoint) const {
+int Layout<T>::bits_of_tile(int num_states) const {
+    int tile = low_bits;
+    while (tile < bits - chunk_bits && (std::size_t(4 * num_states) << tile) * sizeof(T) <= bytes_of_tile) ++tile;
+    return tile;
+}
+
+template <class T>
+Groups Layout<T>::make_groups(int size, int tile, bool is_adjoint) const {
     Groups layers(plan.num_layers);
     for (int layer = 0; layer < plan.num_layers; ++layer) {
-        std::vector<int> lanes, strided[2][2];  // [outside][needs x]
+        std::vector<int> lanes, strided[3][2];  // [reach][needs x]
         bool lanes_need_x = false;
         for (int r = layer_begin[layer]; r < layer_begin[layer + 1]; ++r) {
             const Run& run = plan.runs[r];
@@ -126,18 +138,21 @@ Groups Layout<T>::make_groups(int size, bool is_adjoint) const {
                 lanes.push_back(r);
                 lanes_need_x = lanes_need_x || needs_x;
             } else {
-                strided[run.bit >= bits - chunk_bits][needs_x].push_back(r);
+                strided[run.bit < tile ? 0 : run.bit < bits - chunk_bits ? 1 : 2][needs_x].push_back(r);
             }
         }
-        if (!lanes.empty()) layers[layer].push_back({true, false, lanes_need_x, lanes});
-        for (int outside_chunk = 0; outside_chunk < 2; ++outside_chunk)
-            for (int needs_x = 0; needs_x < 2; ++needs_x) {
-                const auto& runs = strided[outside_chunk][needs_x];
-                for (std::size_t i = 0; i < runs.size(); i += size)
-                    layers[layer].push_back({false,
-                                             outside_chunk != 0,
-                                             needs_x != 0,
-                                             {runs.begin() + i, runs.begin() + std::min(i + size, runs.size())}});
+        if (!lanes.empty()) layers[layer].push_back({true, Reach::tile, lanes_need_x, lanes});
+        for (const Reach reach : {Reach::tile, Reach::chunk, Reach::across})
+            for (const bool needs_x : {false, true}) {
+                const auto& runs = strided[static_cast<int>(reach)][needs_x];
+                // Groups of equal sizes: a pass costs the least time for each run if it rotates many runs.
+                const std::size_t count = (runs.size() + size - 1) / size;
+                for (std::size_t g = 0; g < count; ++g)
+                    layers[layer].push_back(
+                        {false,
+                         reach,
+                         needs_x,
+                         {runs.begin() + runs.size() * g / count, runs.begin() + runs.size() * (g + 1) / count}});
             }
     }
     return layers;

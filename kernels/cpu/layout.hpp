@@ -65,10 +65,14 @@ struct WorkspaceSizes {
     std::size_t bytes() const;
 };
 
-// The runs of one layer that one pass over a chunk rotates together.
+// A chunk is swept in *tiles*, the amplitudes that agree in all bits from Layout::tile_bits on. A tile stays in the L1
+// cache while a phase and all rotations inside the tile are applied.
+enum class Reach { tile, chunk, across };  // the highest bits of a group: in a tile, in a chunk, or chunk bits
+
+// The runs of one layer that one pass rotates together.
 struct Group {
     bool lanes;    // true: the runs act on lane qubits; false: on strided qubits
-    bool outside;  // true: the runs act on chunk bits, so the pass cuts the state into chunks along other bits
+    Reach reach;   // with `across`, the pass cuts the state into chunks along other bits
     bool needs_x;  // true: a run has gates about more than one axis, so its gradient needs X
     std::vector<int> runs;
 };
@@ -133,6 +137,7 @@ class Layout {
     const Sweeps<T>& sweeps;
     const PackSweeps<T>& packs;
     const int bits, low_bits, chunk_bits;
+    const int tile_bits, adjoint_tile_bits;  // bits of a tile of one state, and of a tile of psi and lam
     const BindList everything;
     std::vector<int> layer_begin;  // the runs of layer k are layer_begin[k] .. layer_begin[k + 1] - 1
     // The groups of runs for rotations, for rotations undone on psi and lam, and for sums that leave both states alone.
@@ -144,7 +149,8 @@ class Layout {
     std::size_t bound_bytes = 0;  // bytes of the bound values of one row
 
   private:
-    Groups make_groups(int size, bool is_adjoint) const;
+    int bits_of_tile(int num_states) const;
+    Groups make_groups(int size, int tile, bool is_adjoint) const;
 
     std::vector<std::size_t> table_bytes_;  // [phases]
     std::size_t all_tables_ = 0;

@@ -18,9 +18,9 @@
 namespace qf {
 
 // A worker sleeps when it has waited this long. Waking up takes 0.05 to 0.2 ms, as long as the rows of a thread in a
-// training step of few qubits, and the next call of a training loop comes after about 0.2 ms. A waiting worker yields
-// its core to all other threads of the machine.
-constexpr std::chrono::microseconds patience{300};
+// training step of few qubits, and the next call of a training loop in PyTorch comes after 0.2 to 0.5 ms. A waiting
+// worker yields its core to all other threads of the machine.
+constexpr std::chrono::microseconds patience{1000};
 
 class Worker {
   public:

@@ -15,49 +15,6 @@ namespace qf {
 namespace QF_ISA {
 namespace {
 
-// Maps a counter to the index of a vector of the chunk in which all group bits are 0, by inserting zero bits.
-template <int Holes>
-struct Walk {
-    index_t below[Holes > 0 ? Holes : 1];
-    int width[Holes > 0 ? Holes : 1];
-    index_t base;
-
-    index_t operator()(index_t counter) const {
-        unroll<Holes>([&](auto i) QF_INLINE { counter = (counter & below[i]) | ((counter & ~below[i]) << width[i]); });
-        return counter + base;
-    }
-};
-
-// Make the walk of a group of rotations. The bits of the rotations are strided and ascending.
-template <class T, int Holes>
-Walk<Holes> make_walk(const Range& range, const Rotation<T>* rotations, int count) {
-    Walk<Holes> walk{};
-    walk.base = range.value << range.position;
-    int hole = 0;
-    bool range_done = Holes == count;  // chunk bits that are the highest bits need no hole
-    for (int j = 0; j < count; ++j) {
-        if (!range_done && range.position < rotations[j].bit) {
-            walk.below[hole] = (index_t(1) << range.position) - 1;
-            walk.width[hole++] = range.width;
-            range_done = true;
-        }
-        walk.below[hole] = (index_t(1) << rotations[j].bit) - 1;
-        walk.width[hole++] = 1;
-    }
-    if (!range_done) {
-        walk.below[hole] = (index_t(1) << range.position) - 1;
-        walk.width[hole++] = range.width;
-    }
-    return walk;
-}
-
-// Keep a loaded vector in its register. Without this macro the compiler loads the vector again as a memory operand.
-#if defined(__x86_64__)
-#define QF_KEEP(v) asm("" : "+v"(v))
-#else
-#define QF_KEEP(v) (void)0
-#endif
-
 // K strided rotations of 2^K vectors. If bit j of Flips is 1, rotation j is T(tau) X, else T(tau).
 template <class T, int K, int Flips>
 struct Rotator {
@@ -70,18 +27,13 @@ struct Rotator {
     }
     template <class Rows>
     QF_INLINE void load(const T* p, const Rows& rows, V* a) const {
-        unroll<1 << K>([&](auto r) QF_INLINE {
-            const T* pair = p + rows.offset[r >> 1];
-            a[r] = S::load(r & 1 ? pair + rows.first : pair);
-            QF_KEEP(a[r]);
-        });
+        const T* const pairs[2] = {p, p + rows.first};
+        unroll<1 << K>([&](auto r) QF_INLINE { a[r] = S::load_once(pairs[r & 1] + rows.offset[r >> 1]); });
     }
     template <class Rows>
     QF_INLINE void store(T* p, const Rows& rows, const V* a) const {
-        unroll<1 << K>([&](auto r) QF_INLINE {
-            T* pair = p + rows.offset[r >> 1];
-            S::store(r & 1 ? pair + rows.first : pair, a[r]);
-        });
+        T* const pairs[2] = {p, p + rows.first};
+        unroll<1 << K>([&](auto r) QF_INLINE { S::store(pairs[r & 1] + rows.offset[r >> 1], a[r]); });
     }
     QF_INLINE void apply(V* a) const {
         unroll<K>([&](auto j) QF_INLINE {
@@ -101,37 +53,43 @@ struct Rotator {
     }
 };
 
-// The places of the 2^K vectors of one step, as pairs whose indices differ in the bit of rotations[0].
-template <class T, int K, int Holes>
+// The places of the 2^K vectors of each step: an index in which the bits of the rotations are 0, and pairs of vectors
+// whose indices differ in the bit of rotations[0].
+template <class T, int K>
 struct Rows {
-    Walk<Holes> walk;
-    index_t count, first, offset[1 << (K - 1)];
+    index_t count, holes, first, offset[1 << (K - 1)];
+    index_t index = 0;  // of the current step, without the chunk bits
 
-    Rows(const Range& range, const Rotation<T>* rotations) : walk(make_walk<T, Holes>(range, rotations, K)) {
+    Rows(const Range& range, const Rotation<T>* rotations) {
         count = index_t(1) << (range.num_bits - range.width - K - Simd<T>::lane_bits);
+        holes = ((index_t(1) << range.width) - 1) << range.position;
+        for (int j = 0; j < K; ++j) holes |= index_t(1) << rotations[j].bit;
         first = index_t(1) << rotations[0].bit;
         offset[0] = 0;
         for (int j = 1; j < K; ++j)
             for (int r = 0; r < 1 << (j - 1); ++r)
                 offset[r | 1 << (j - 1)] = offset[r] + (index_t(1) << rotations[j].bit);
     }
+    // The holes are filled with ones, so a carry passes through them.
+    QF_INLINE void next() { index = ((index | holes) + Simd<T>::width) & ~holes; }
 };
 
-template <class T, int K, int Holes, int Flips>
+template <class T, int K, int Flips>
 void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* im) {
     using S = Simd<T>;
     const Rotator<T, K, Flips> rotator(rotations);
-    const Rows<T, K, Holes> rows(range, rotations);
-    for (index_t step = 0; step < rows.count; ++step) {
-        const index_t i = rows.walk(step << S::lane_bits);
+    Rows<T, K> rows(range, rotations);
+    re += range.value << range.position;
+    if (im) im += range.value << range.position;
+    for (index_t step = 0; step < rows.count; ++step, rows.next()) {
         typename S::V a[1 << K];
-        rotator.load(re + i, rows, a);
+        rotator.load(re + rows.index, rows, a);
         rotator.apply(a);
-        rotator.store(re + i, rows, a);
+        rotator.store(re + rows.index, rows, a);
         if (!im) continue;
-        rotator.load(im + i, rows, a);
+        rotator.load(im + rows.index, rows, a);
         rotator.apply(a);
-        rotator.store(im + i, rows, a);
+        rotator.store(im + rows.index, rows, a);
     }
 }
 
@@ -142,24 +100,18 @@ int flips_of(const Rotation<T>* rotations, int count) {
     return flips;
 }
 
-template <class T>
-bool on_top(const Range& range) {
-    return range.position + range.width == range.num_bits;
-}
-
 template <class T, int K, int... Flips>
 void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* im,
                     std::integer_sequence<int, Flips...>) {
     using Function = void (*)(const Range&, const Rotation<T>*, T*, T*);
-    static constexpr Function on_top_table[] = {rotate_strided<T, K, K, Flips>...};
-    static constexpr Function hole_table[] = {rotate_strided<T, K, K + 1, Flips>...};
-    (on_top<T>(range) ? on_top_table : hole_table)[flips_of(rotations, K)](range, rotations, re, im);
+    static constexpr Function table[] = {rotate_strided<T, K, Flips>...};
+    table[flips_of(rotations, K)](range, rotations, re, im);
 }
 
 // The number of vector registers decides how many qubits one pass rotates. 32 registers (AVX-512, NEON) hold 16 vectors
 // of one state, or real and imaginary parts of psi and lam for two qubits. 16 registers (AVX2, SSE2) hold half as many.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int max_rotate = WIDEST_BLOCK_QUBITS, max_adjoint = 2, max_adjoint_with_x = 2, max_sums = 3,
+constexpr int max_rotate = WIDEST_BLOCK_QUBITS, max_adjoint = 3, max_adjoint_with_x = 2, max_sums = 3,
               max_sums_with_x = 2;
 #else
 constexpr int max_rotate = 3, max_adjoint = 2, max_adjoint_with_x = 1, max_sums = 2, max_sums_with_x = 1;
@@ -210,21 +162,24 @@ QF_INLINE inline void load_and_turn(const R& rotator, T* p, const Rows& rows, V*
     }
 }
 
-template <class T, int K, int Holes, bool WithX, bool Moves, int Flips>
+template <class T, int K, bool WithX, bool Moves, int Flips>
 void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
                             T* lam_im, double* sums) {
     using S = Simd<T>;
     using V = typename S::V;
     const Rotator<T, K, Flips> rotator(rotations);
-    const Rows<T, K, Holes> rows(range, rotations);
+    Rows<T, K> rows(range, rotations);
+    const index_t base = range.value << range.position;
+    psi_re += base, lam_re += base;
+    if (psi_im) psi_im += base, lam_im += base;
     for (int j = 0; j < K; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
     for (index_t step = 0; step < rows.count;) {
         const index_t stop = end_of_sum(step, rows.count, steps_per_sum);
         // y and z together sum Y. Without rotations there is no other work between two additions to the same vector, so
         // two vectors take turns.
         V y[K] = {}, z[K] = {}, x[K] = {};
-        for (; step < stop; ++step) {
-            const index_t i = rows.walk(step << S::lane_bits);
+        for (; step < stop; ++step, rows.next()) {
+            const index_t i = rows.index;
             V p[1 << K], l[1 << K];
             load_and_turn<Moves>(rotator, psi_re + i, rows, p);
             load_and_turn<Moves>(rotator, lam_re + i, rows, l);
@@ -254,10 +209,8 @@ template <class T, int K, bool WithX, bool Moves, int... Flips>
 void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
                             T* lam_im, double* sums, std::integer_sequence<int, Flips...>) {
     using Function = void (*)(const Range&, const Rotation<T>*, T*, T*, T*, T*, double*);
-    static constexpr Function on_top_table[] = {rotate_strided_adjoint<T, K, K, WithX, Moves, Flips>...};
-    static constexpr Function hole_table[] = {rotate_strided_adjoint<T, K, K + 1, WithX, Moves, Flips>...};
-    const int flips = Moves ? flips_of(rotations, K) : 0;
-    (on_top<T>(range) ? on_top_table : hole_table)[flips](range, rotations, psi_re, psi_im, lam_re, lam_im, sums);
+    static constexpr Function table[] = {rotate_strided_adjoint<T, K, WithX, Moves, Flips>...};
+    table[Moves ? flips_of(rotations, K) : 0](range, rotations, psi_re, psi_im, lam_re, lam_im, sums);
 }
 
 template <class T>
@@ -312,7 +265,7 @@ struct Lanes {
     // Rotate psi and lam (v holds re and im of psi, then of lam), and add Im<lam|Y|psi> before the rotation to y. Y
     // commutes with the rotation, so the sum after the rotation differs by a factor only. The permuted psi serves both.
     template <int Bit>
-    void apply_with_y(V* v, V* y) const {
+    QF_INLINE void apply_bit_with_y(V* v, V* y) const {
         if constexpr (Bit < S::lane_bits) {
             if (mode[Bit] == 0) return;
             V other[4];
@@ -324,6 +277,9 @@ struct Lanes {
             else
                 unroll<4>([&](auto i) QF_INLINE { v[i] = other[i] + tau[Bit] * v[i]; });
         }
+    }
+    QF_INLINE void apply_with_y(V* v, V* y) const {
+        unroll<4>([&](auto bit) QF_INLINE { apply_bit_with_y<bit>(v, y); });
     }
     template <int N>
     void apply(V* v) const {
@@ -351,11 +307,8 @@ index_t pair_vectors(T* re, T*& im) {
 }
 
 template <class T>
-void rotate_lanes(const Range& range, const Rotation<T>* rotations, int count, T* re, T* im) {
+void rotate_lanes(const Lanes<T>& lanes, index_t begin, index_t end, T* re, T* im) {
     using S = Simd<T>;
-    const Lanes<T> lanes(rotations, count);
-    index_t begin, end;
-    chunk_vectors<T>(range, begin, end);
     const index_t step = pair_vectors(re, im);
     index_t i = begin;
     for (; i + 2 * step <= end; i += 2 * step) {
@@ -371,6 +324,31 @@ void rotate_lanes(const Range& range, const Rotation<T>* rotations, int count, T
         lanes.template apply<2>(v);
         S::store(re + i, v[0]);
         S::store(im + i, v[1]);
+    }
+}
+
+template <class T>
+void rotate_lanes(const Range& range, const Rotation<T>* rotations, int count, T* re, T* im) {
+    index_t begin, end;
+    chunk_vectors<T>(range, begin, end);
+    rotate_lanes(Lanes<T>(rotations, count), begin, end, re, im);
+}
+
+// Add the sums of Y over the vectors y, one for each lane bit, to the sums of the rotations.
+template <class T>
+void add_lane_y(const Rotation<T>* rotations, int count, const typename Simd<T>::V* y, double* sums) {
+    using S = Simd<T>;
+    for (int j = 0; j < count; ++j)
+        sums[2 * j] += S::sum(y[rotations[j].bit] * S::by_bit(rotations[j].bit, T(-1), T(1)));
+}
+
+// Turn the sums of Y that Lanes::apply_with_y() has taken before each rotation into the sums after all rotations.
+template <class T>
+void finish_lane_y(const Rotation<T>* rotations, int count, double* sums) {
+    double norm2 = 1;  // squared norm of the rotations that followed a sum
+    for (int j = count - 1; j >= 0; --j) {
+        norm2 *= 1 + static_cast<double>(rotations[j].tau) * rotations[j].tau;
+        sums[2 * j] *= rotations[j].flip ? -norm2 : norm2;
     }
 }
 
@@ -407,7 +385,7 @@ void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int 
         for (; i < stop; i += step) {
             V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
             if constexpr (Moves && !WithX) {
-                unroll<4>([&](auto bit) QF_INLINE { lanes.template apply_with_y<bit>(v, y); });
+                lanes.apply_with_y(v, y);
             } else {
                 if constexpr (Moves) lanes.template apply<4>(v);
                 unroll<4>([&](auto bit) QF_INLINE {
@@ -420,18 +398,10 @@ void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int 
             S::store(lam_re + i, v[2]);
             S::store(lam_im + i, v[3]);
         }
-        for (int j = 0; j < count; ++j) {
-            const int bit = rotations[j].bit;
-            sums[2 * j] += S::sum(y[bit] * S::by_bit(bit, T(-1), T(1)));
-            if (WithX) sums[2 * j + 1] += S::sum(x[bit]);
-        }
+        add_lane_y<T>(rotations, count, y, sums);
+        for (int j = 0; WithX && j < count; ++j) sums[2 * j + 1] += S::sum(x[rotations[j].bit]);
     }
-    if (WithX || !Moves) return;
-    double norm2 = 1;  // squared norm of the rotations that followed a sum
-    for (int j = count - 1; j >= 0; --j) {
-        norm2 *= 1 + static_cast<double>(rotations[j].tau) * rotations[j].tau;
-        sums[2 * j] *= rotations[j].flip ? -norm2 : norm2;
-    }
+    if (!WithX && Moves) finish_lane_y(rotations, count, sums);
 }
 
 template <class T>

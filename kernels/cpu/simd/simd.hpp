@@ -51,6 +51,15 @@ struct Simd {
     typedef Int Mask __attribute__((vector_size(QF_VECTOR_BYTES)));
 
     static V load(const T* p) { return *reinterpret_cast<const V*>(p); }
+    // Load into a register. A plain load of a vector with several uses may become several memory operands, and the
+    // loads of a core are as scarce as its multiply-adds.
+    QF_INLINE static V load_once(const T* p) {
+        V v = load(p);
+#if defined(__x86_64__)
+        asm("" : "+v"(v));
+#endif
+        return v;
+    }
     static void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
     static V splat(T x) { return x - V{}; }
 

@@ -102,9 +102,9 @@ void real_phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from,
     }
 }
 
-template <class T, bool HasHigh>
+template <class T, bool HasHigh, bool Turns>
 void phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re, T* to_im,
-           T* scratch) {
+           const Lanes<T>& lanes, T* scratch) {
     using S = Simd<T>;
     using V = typename S::V;
     const std::size_t size = std::size_t(1) << d.low_bits;
@@ -116,7 +116,7 @@ void phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from_re, c
                 hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
         const std::size_t block = h * size;
         for (std::size_t l = 0; l < size; l += S::width) {
-            V tr = S::load(low_re + l), ti = S::load(low_im + l);
+            V tr = S::load_once(low_re + l), ti = S::load_once(low_im + l);
             if constexpr (HasHigh) {
                 const V old = tr;
                 tr = old * hr - ti * hi;
@@ -125,18 +125,27 @@ void phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from_re, c
                 tr *= scale;
                 ti *= scale;
             }
-            const V ar = S::load(from_re + block + l), ai = S::load(from_im + block + l);
-            S::store(to_re + block + l, ar * tr - ai * ti);
-            S::store(to_im + block + l, ar * ti + ai * tr);
+            const V ar = S::load_once(from_re + block + l), ai = S::load_once(from_im + block + l);
+            V v[2] = {ar * tr - ai * ti, ar * ti + ai * tr};
+            if constexpr (Turns) lanes.template apply<2>(v);
+            S::store(to_re + block + l, v[0]);
+            S::store(to_im + block + l, v[1]);
         }
     }
 }
 
 template <class T>
 void phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re, T* to_im,
-           T* scratch) {
-    if (!from_im) return real_phase(d, begin, end, from_re, to_re, scratch);
-    (d.high_re ? phase<T, true> : phase<T, false>)(d, begin, end, from_re, from_im, to_re, to_im, scratch);
+           const Rotation<T>* rotations, int count, T* scratch) {
+    const Lanes<T> lanes(rotations, count);
+    if (!from_im) {
+        real_phase(d, begin, end, from_re, to_re, scratch);
+        if (count) rotate_lanes<T>(lanes, begin << d.low_bits, end << d.low_bits, to_re, nullptr);
+        return;
+    }
+    auto run = [&](auto function) { function(d, begin, end, from_re, from_im, to_re, to_im, lanes, scratch); };
+    if (d.high_re) return count ? run(phase<T, true, true>) : run(phase<T, true, false>);
+    count ? run(phase<T, false, true>) : run(phase<T, false, false>);
 }
 
 template <class T>
@@ -170,15 +179,18 @@ double z_sums(const T* values, int bits, double* z) {
     return rest[0];
 }
 
-template <class T, bool HasHigh, bool Sums, bool MovesPsi>
+template <class T, bool HasHigh, bool Sums, bool MovesPsi, bool Turns>
 void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
-                   const PhaseSums<T>& sums, T* scratch) {
+                   const PhaseSums<T>& sums, const Rotation<T>* rotations, int count, double* lane_sums, T* scratch) {
     using S = Simd<T>;
     using V = typename S::V;
     const std::size_t size = std::size_t(1) << d.low_bits;
     const V scale = S::splat(d.scale);
     const bool per_block = Sums && (sums.linear || sums.cross);
     T* p_block = scratch + 2 * size;
+    const Lanes<T> lanes(rotations, count);
+    const index_t blocks_per_y = steps_per_sum * S::width >> d.low_bits;  // low_bits <= 8, so at least 4
+    V y[4] = {};
     for (index_t h = begin; h < end; ++h) {
         const T *low_re, *low_im;
         low_table(d, h, scratch, low_re, low_im);
@@ -191,7 +203,7 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
         T* low_sums = Sums ? sums.low + variant * size : nullptr;
         V total{};
         for (std::size_t l = 0; l < size; l += S::width) {
-            V tr = S::load(low_re + l), ti = S::load(low_im + l);
+            V tr = S::load_once(low_re + l), ti = S::load_once(low_im + l);
             if constexpr (HasHigh) {
                 const V old = tr;
                 tr = old * hr - ti * hi;
@@ -200,26 +212,34 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
                 tr *= scale;
                 ti *= scale;
             }
-            V psi_r{}, psi_i{}, ar{}, ai{};
-            if constexpr (Sums || MovesPsi) psi_r = S::load(pr + l), psi_i = S::load(pi + l);
-            if constexpr (MovesPsi) {
-                ar = psi_r, ai = psi_i;
-                psi_r = ar * tr + ai * ti, psi_i = ai * tr - ar * ti;
-                S::store(pr + l, psi_r);
-                S::store(pi + l, psi_i);
-            }
-            ar = S::load(lr + l), ai = S::load(li + l);
-            const V lam_r = ar * tr + ai * ti, lam_i = ai * tr - ar * ti;
-            S::store(lr + l, lam_r);
-            S::store(li + l, lam_i);
+            V v[4] = {};  // re and im of psi, then of lam
+            if constexpr (Sums || MovesPsi) v[0] = S::load_once(pr + l), v[1] = S::load_once(pi + l);
+            v[2] = S::load_once(lr + l), v[3] = S::load_once(li + l);
+            auto undo = [&](V& re, V& im) QF_INLINE {
+                const V ar = re, ai = im;
+                re = ar * tr + ai * ti, im = ai * tr - ar * ti;
+            };
+            if constexpr (MovesPsi) undo(v[0], v[1]);
+            undo(v[2], v[3]);
             if constexpr (Sums) {
-                const V p = lam_r * psi_i - lam_i * psi_r;
+                const V p = v[2] * v[1] - v[3] * v[0];
                 S::store(low_sums + l, S::load(low_sums + l) + p);
                 if constexpr (HasHigh) {
                     total += p;
                     if (per_block) S::store(p_block + l, p);
                 }
             }
+            if constexpr (Turns) lanes.apply_with_y(v, y);
+            if constexpr (MovesPsi) {
+                S::store(pr + l, v[0]);
+                S::store(pi + l, v[1]);
+            }
+            S::store(lr + l, v[2]);
+            S::store(li + l, v[3]);
+        }
+        if (Turns && ((h - begin + 1) % blocks_per_y == 0 || h + 1 == end)) {
+            add_lane_y<T>(rotations, count, y, lane_sums);
+            for (V& sum : y) sum = V{};
         }
         if constexpr (Sums && HasHigh) {
             sums.total[h] = S::sum(total);
@@ -236,21 +256,32 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
     }
 }
 
-template <class T, bool MovesPsi>
+template <class T, bool MovesPsi, bool Turns>
 void choose_phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
-                          const PhaseSums<T>& sums, T* scratch) {
-    auto run = [&](auto function) { function(d, begin, end, psi_re, psi_im, lam_re, lam_im, sums, scratch); };
-    if (d.high_re && sums.low) return run(phase_adjoint<T, true, true, MovesPsi>);
-    if (d.high_re) return run(phase_adjoint<T, true, false, MovesPsi>);
-    if (sums.low) return run(phase_adjoint<T, false, true, MovesPsi>);
-    run(phase_adjoint<T, false, false, MovesPsi>);
+                          const PhaseSums<T>& sums, const Rotation<T>* rotations, int count, double* lane_sums,
+                          T* scratch) {
+    auto run = [&](auto function) {
+        function(d, begin, end, psi_re, psi_im, lam_re, lam_im, sums, rotations, count, lane_sums, scratch);
+    };
+    if (d.high_re && sums.low) return run(phase_adjoint<T, true, true, MovesPsi, Turns>);
+    if (d.high_re) return run(phase_adjoint<T, true, false, MovesPsi, Turns>);
+    if (sums.low) return run(phase_adjoint<T, false, true, MovesPsi, Turns>);
+    run(phase_adjoint<T, false, false, MovesPsi, Turns>);
 }
 
 template <class T>
 void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, bool moves_psi, T* psi_re, T* psi_im, T* lam_re,
-                   T* lam_im, const PhaseSums<T>& sums, T* scratch) {
-    (moves_psi ? choose_phase_adjoint<T, true> : choose_phase_adjoint<T, false>)(d, begin, end, psi_re, psi_im, lam_re,
-                                                                                 lam_im, sums, scratch);
+                   T* lam_im, const PhaseSums<T>& sums, const Rotation<T>* rotations, int count, double* lane_sums,
+                   T* scratch) {
+    auto run = [&](auto function) {
+        function(d, begin, end, psi_re, psi_im, lam_re, lam_im, sums, rotations, count, lane_sums, scratch);
+    };
+    if (count) {
+        for (int j = 0; j < 2 * count; ++j) lane_sums[j] = 0;
+        run(choose_phase_adjoint<T, true, true>);
+        return finish_lane_y(rotations, count, lane_sums);
+    }
+    moves_psi ? run(choose_phase_adjoint<T, true, false>) : run(choose_phase_adjoint<T, false, false>);
 }
 
 template <class T>

@@ -98,12 +98,15 @@ struct Sweeps {
     void (*lane_sums)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
                       T* lam_im, double* sums);
 
-    // to <- D from, over the blocks h = begin .. end - 1. Both may be the same state. scratch is [2 * 2^low_bits].
+    // to <- rotations D from, over the blocks h = begin .. end - 1, for any number of rotations of lane qubits. Both
+    // may be the same state. scratch is [2 * 2^low_bits].
     void (*phase)(const Diagonal<T>&, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re,
-                  T* to_im, T* scratch);
-    // lam <- conj(D) lam and, with moves_psi, psi <- conj(D) psi; then the sums of p. scratch is [3 * 2^low_bits].
+                  T* to_im, const Rotation<T>* lanes, int num_lanes, T* scratch);
+    // lam <- conj(D) lam and, with moves_psi, psi <- conj(D) psi; then the sums of p. With moves_psi, rotations of lane
+    // qubits then act on psi and lam, and lane_sums[2j] = Im<lam|Y_j|psi>. scratch is [3 * 2^low_bits].
     void (*phase_adjoint)(const Diagonal<T>&, index_t begin, index_t end, bool moves_psi, T* psi_re, T* psi_im,
-                          T* lam_re, T* lam_im, const PhaseSums<T>&, T* scratch);
+                          T* lam_re, T* lam_im, const PhaseSums<T>&, const Rotation<T>* lanes, int num_lanes,
+                          double* lane_sums, T* scratch);
     // table[l] = root * product of factor[b] over the set bits b of l, times base[l] if base is not null. If 2^bits is
     // less than a vector, the rest of the vector is set to 0.
     void (*linear_table)(const T* factor_re, const T* factor_im, int bits, T root, const T* base_re, const T* base_im,
