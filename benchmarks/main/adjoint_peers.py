@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 import numpy as np
@@ -155,6 +156,7 @@ class Scaluq(Contender):
     _pauli: ClassVar[dict[str, int]] = {"X": 1, "Z": 3}
 
     def prepare(self, workload: Workload) -> None:
+        os.environ["KOKKOS_DISABLE_WARNINGS"] = "1"  # Kokkos would warn that threads are not bound to cores
         import scaluq
 
         n, self.workload = workload.num_qubits, workload
