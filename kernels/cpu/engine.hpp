@@ -35,6 +35,7 @@ class Engine {
         Buffer<T> block, low_sums;
         std::vector<double> reduce;
         Buffer<T> diagonal;
+        std::vector<FlipGroup<T>> groups;  // the groups of an observable that one pass takes together
     };
 
     // The memory that evaluates one row at a time.

@@ -20,6 +20,20 @@ void walsh_hadamard(double* values, std::size_t size) {
             }
 }
 
+// A Walsh transform of 2^8 numbers takes as long as adding about 8 terms one by one.
+constexpr std::size_t MOST_TERMS_ONE_BY_ONE = 8;
+
+// values[l] += c (-1)^popcount(l & z) for all l below 2^bits. The signs are doubled bit by bit in scratch [2^bits].
+inline void add_signs(double* values, double* scratch, int bits, index_t z, double c) {
+    scratch[0] = c;
+    for (int b = 0; b < bits; ++b) {
+        const index_t half = index_t(1) << b;
+        const double sign = z & half ? -1.0 : 1.0;
+        for (index_t l = 0; l < half; ++l) scratch[half + l] = sign * scratch[l];
+    }
+    for (index_t l = 0; l < index_t(1) << bits; ++l) values[l] += scratch[l];
+}
+
 Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables)
     : size_(static_cast<int>(observables.size())) {
     std::size_t num_groups = 0;
@@ -34,7 +48,7 @@ Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>
         }
         groups_.emplace_back();
         for (auto& entry : by_flip) groups_.back().push_back(std::move(entry.second));
-        num_groups += groups_.back().size();
+        for (const auto& group : groups_.back()) num_groups += !group.is_constant();
     }
     store_tables_ = stores_diagonals(num_qubits, num_groups);
 }
@@ -54,8 +68,9 @@ void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std
     for (int part = 0; part < 2; ++part) {
         T* out = part ? im : re;
         if (!out) continue;
-        // Terms without projectors on low bits are summed as a Walsh series in l. Each of the other terms is added to
-        // the entries where it is not zero.
+        // Terms without projectors on low bits are summed as a Walsh series in l, or one by one if they are few. Each
+        // of the other terms is added to the entries where it is not zero.
+        const bool is_series = group.terms.size() > MOST_TERMS_ONE_BY_ONE;
         scratch.assign(2 * size, 0.0);
         double *series = scratch.data(), *values = series + size;
         for (const auto& term : group.terms) {
@@ -64,7 +79,10 @@ void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std
             if (parity(h & (term.z >> low_bits))) c = -c;
             const index_t care = term.care & mask, value = term.value & mask, z = term.z & mask;
             if (!care) {
-                series[z] += c;
+                if (is_series)
+                    series[z] += c;
+                else
+                    add_signs(values, series, low_bits, z, c);
                 continue;
             }
             const index_t free = mask & ~care;
@@ -73,8 +91,8 @@ void fill_diagonal(const Observables::Group& group, index_t h, int low_bits, std
                 if (l == free) break;
             }
         }
-        walsh_hadamard(series, size);
-        for (std::size_t l = 0; l < size; ++l) out[l] = static_cast<T>(series[l] + values[l]);
+        if (is_series) walsh_hadamard(series, size);
+        for (std::size_t l = 0; l < size; ++l) out[l] = static_cast<T>(is_series ? series[l] + values[l] : values[l]);
     }
 }
 
@@ -86,10 +104,11 @@ std::shared_ptr<const DiagonalTables<T>> Observables::make(int observable, int p
     const std::size_t size = std::size_t(1) << low_bits;
     std::vector<double> scratch;
     for (const auto& group : groups_[observable]) {
-        made->re.push_back(Buffer<T>(group.has_real ? std::size_t(1) << padded_bits : 0));
-        made->im.push_back(Buffer<T>(group.has_imag ? std::size_t(1) << padded_bits : 0));
+        const bool is_stored = !group.is_constant();
+        made->re.push_back(Buffer<T>(is_stored && group.has_real ? std::size_t(1) << padded_bits : 0));
+        made->im.push_back(Buffer<T>(is_stored && group.has_imag ? std::size_t(1) << padded_bits : 0));
         made->bytes += (made->re.back().size() + made->im.back().size()) * sizeof(T);
-        for (index_t h = 0; h < index_t(1) << (padded_bits - low_bits); ++h) {
+        for (index_t h = 0; is_stored && h < index_t(1) << (padded_bits - low_bits); ++h) {
             check_stop(stop);
             fill_diagonal<T>(group, h, low_bits, scratch, group.has_real ? made->re.back().data() + h * size : nullptr,
                              group.has_imag ? made->im.back().data() + h * size : nullptr);

@@ -36,8 +36,8 @@ struct Diagonals : Kept {
     std::vector<std::shared_ptr<const DiagonalTables<T>>> of;  // [observables]; null before its first evaluation
 };
 
-// Diagonals are stored if the state has at most 23 qubits and the diagonals of all groups, one double for each
-// amplitude and group, take at most 64 MiB. Otherwise each block computes its diagonals.
+// Diagonals are stored if the state has at most 23 qubits and the diagonals of all groups that are not constant, one
+// double for each amplitude and group, take at most 64 MiB. Otherwise each block computes its diagonals.
 constexpr std::size_t most_diagonal_bytes = std::size_t(1) << 26;
 constexpr int most_diagonal_qubits = 23;
 inline bool stores_diagonals(int num_qubits, std::size_t num_groups) {
@@ -51,6 +51,8 @@ class Observables {
         index_t x = 0;
         bool has_real = false, has_imag = false;
         std::vector<ObservableTerm> terms;
+        // Whether d_x is the same number for all amplitudes: the group is one string of X and I. It has no array.
+        bool is_constant() const { return terms.size() == 1 && !terms[0].z && !terms[0].care; }
     };
 
     Observables(int num_qubits, std::vector<std::vector<ObservableTerm>> observables);

@@ -219,7 +219,7 @@ void Engine<T>::observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& 
                 const auto& group = groups[g];
                 const bool has_imag = group.has_imag && !call.real;
                 const T *d_re = nullptr, *d_im = nullptr;
-                if (tables) {
+                if (tables && !group.is_constant()) {
                     d_re = group.has_real ? tables->re[g].data() : nullptr;
                     d_im = has_imag ? tables->im[g].data() : nullptr;
                 } else {

@@ -334,21 +334,34 @@ double Engine<T>::observe(Call& call, Workspace& ws, Member& member, int observa
         std::fill(lam.re + begin, lam.re + end, T(0));
         if (lam.im) std::fill(lam.im + begin, lam.im + end, T(0));
     }
+    // The groups that one pass takes: the constant ones, and those whose diagonals are stored.
+    auto& together = member.groups;
+    together.clear();
     for (std::size_t g = 0; g < groups.size(); ++g) {
-        check_stop(call.request.progress->stop);
         const auto& group = groups[g];
-        if (tables) {
-            value += sweeps_.observe(begin, end, group.x, group.has_real ? tables->re[g].data() + begin : nullptr,
-                                     group.has_imag && psi.im ? tables->im[g].data() + begin : nullptr, psi.re, psi.im,
-                                     lam.re, lam.im, g > 0);
-            continue;
+        if (group.is_constant()) {
+            const auto& term = group.terms[0];
+            together.push_back({group.x, nullptr, nullptr, T(term.real), psi.im ? T(term.imag) : T(0)});
+        } else if (tables) {
+            together.push_back({group.x, group.has_real ? tables->re[g].data() + begin : nullptr,
+                                group.has_imag && psi.im ? tables->im[g].data() + begin : nullptr, 0, 0});
         }
-        const index_t block = index_t(1) << low_bits_;
-        T* d_re = group.has_real ? member.diagonal.data() : nullptr;
-        T* d_im = group.has_imag && psi.im ? member.diagonal.data() + block : nullptr;
-        for (index_t i = begin; i < end; i += block) {
+    }
+    check_stop(call.request.progress->stop);
+    if (!together.empty())
+        value += sweeps_.observe(begin, end, together.data(), together.size(), psi.re, psi.im, lam.re, lam.im, false);
+    const index_t block = index_t(1) << low_bits_;
+    for (index_t i = begin; together.size() < groups.size() && i < end; i += block) {
+        check_stop(call.request.progress->stop);
+        bool accumulate = !together.empty();
+        for (const auto& group : groups) {
+            if (group.is_constant()) continue;
+            T* d_re = group.has_real ? member.diagonal.data() : nullptr;
+            T* d_im = group.has_imag && psi.im ? member.diagonal.data() + block : nullptr;
             fill_diagonal(group, i >> low_bits_, low_bits_, member.reduce, d_re, d_im);
-            value += sweeps_.observe(i, i + block, group.x, d_re, d_im, psi.re, psi.im, lam.re, lam.im, g > 0);
+            const FlipGroup<T> made{group.x, d_re, d_im, 0, 0};
+            value += sweeps_.observe(i, i + block, &made, 1, psi.re, psi.im, lam.re, lam.im, accumulate);
+            accumulate = true;
         }
     }
     // With i lam instead of lam, the same sums give 2 Im<psi|O|d psi>, because Im<i lam|P|psi> = -Re<lam|P|psi>.

@@ -170,9 +170,10 @@ class FidelityMatrix:
 
         def compute(tile: Tile) -> int:
             overlaps = overlaps_of(states[tile.rows], states[tile.columns])
-            if tile.rows == tile.columns:
-                mirror(overlaps)
-            self._put(matrix, _moved(tile.rows, begin), _moved(tile.columns, begin), overlaps)
+            square = max(tile.columns.stop - tile.rows.start, 0)  # the columns of the tile on the diagonal
+            if square:
+                mirror(overlaps[:, -square:])
+            self._put(matrix, _moved(tile.rows, begin), _moved(tile.columns, begin), overlaps, square)
             return overlaps.size
 
         tiling = self._tiling(len(states) ** 2)
@@ -197,16 +198,22 @@ class FidelityMatrix:
         num_threads = options.resolve_num_threads() if num_overlaps * size > _PRODUCTS_OF_ONE_THREAD else 1
         return Tiling(size, np.dtype(options.dtype).itemsize, num_threads)
 
-    def _put(self, matrix: np.ndarray, rows: slice, columns: slice, overlaps: np.ndarray) -> None:
-        """Put the squares of overlaps into the matrix, and keep the overlaps for gradients."""
+    def _put(self, matrix: np.ndarray, rows: slice, columns: slice, overlaps: np.ndarray, square: int = 0) -> None:
+        """Put the squares of overlaps into the matrix, and keep the overlaps for gradients.
+
+        A symmetric matrix gets their mirror images too, except for the last ``square`` columns, which are on the
+        diagonal.
+        """
         squares, kept = squared(overlaps), self._overlaps
         matrix[rows, columns] = squares
         if kept is not None:
             kept[rows, columns] = overlaps
-        if self._is_symmetric and rows != columns:
-            matrix[columns, rows] = squares.T
+        if self._is_symmetric:
+            count = len(squares.T) - square
+            mirrored = slice(columns.start, columns.start + count)
+            matrix[mirrored, rows] = squares[:, :count].T
             if kept is not None:
-                kept[columns, rows] = overlaps.conj().T
+                kept[mirrored, rows] = overlaps[:, :count].conj().T
 
     def _fill_on_workers(self, matrix: np.ndarray, watch: Watch | None) -> None:
         """Compute the matrix on the workers of the executor. A portion is some of the columns."""

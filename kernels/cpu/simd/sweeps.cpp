@@ -284,39 +284,59 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, bool moves_
     moves_psi ? run(choose_phase_adjoint<T, true, false>) : run(choose_phase_adjoint<T, false, false>);
 }
 
-template <class T>
-double observe(index_t begin, index_t end, index_t flip, const T* d_re, const T* d_im, const T* psi_re, const T* psi_im,
-               T* lam_re, T* lam_im, bool accumulate) {
+// U vectors take each group together, so that a group is chosen once for all of them.
+template <class T, int U>
+double observe(index_t begin, index_t end, const FlipGroup<T>* groups, std::size_t count, const T* psi_re,
+               const T* psi_im, T* lam_re, T* lam_im, bool accumulate) {
     using S = Simd<T>;
     using V = typename S::V;
-    const index_t strided = flip & ~index_t(S::width - 1);
-    const int in_lanes = static_cast<int>(flip & (S::width - 1));
     double total = 0;
     for (index_t i = begin; i < end;) {
         const index_t stop = end_of_sum(i, end, steps_per_sum * S::width);
         V value{};
-        for (; i < stop; i += S::width) {
-            const V fr = S::flip_lanes(S::load(psi_re + (i ^ strided)), in_lanes);
-            const V fi = psi_im ? S::flip_lanes(S::load(psi_im + (i ^ strided)), in_lanes) : V{};
-            V cr{}, ci{};
-            if (d_re) {
-                const V d = S::load(d_re + i - begin);
-                cr += d * fr;
-                ci += d * fi;
+        for (; i < stop; i += U * S::width) {
+            V cr[U]{}, ci[U]{};
+            for (const auto* group = groups; group != groups + count; ++group) {
+                const index_t strided = group->flip & ~index_t(S::width - 1);
+                const int in_lanes = static_cast<int>(group->flip & (S::width - 1));
+                const V re = S::splat(group->constant_re), im = S::splat(group->constant_im);
+                const bool has_re = group->d_re || group->constant_re != 0;
+                const bool has_im = group->d_im || group->constant_im != 0;
+                unroll<U>([&](auto u) QF_INLINE {
+                    const index_t at = i + u * S::width;
+                    const V fr = S::flip_lanes(S::load(psi_re + (at ^ strided)), in_lanes);
+                    const V fi = psi_im ? S::flip_lanes(S::load(psi_im + (at ^ strided)), in_lanes) : V{};
+                    if (has_re) {
+                        const V d = group->d_re ? S::load(group->d_re + at - begin) : re;
+                        cr[u] += d * fr;
+                        ci[u] += d * fi;
+                    }
+                    if (has_im) {
+                        const V d = group->d_im ? S::load(group->d_im + at - begin) : im;
+                        cr[u] -= d * fi;
+                        ci[u] += d * fr;
+                    }
+                });
             }
-            if (d_im) {
-                const V d = S::load(d_im + i - begin);
-                cr -= d * fi;
-                ci += d * fr;
-            }
-            value += S::load(psi_re + i) * cr;
-            if (psi_im) value += S::load(psi_im + i) * ci;
-            if (lam_re) S::store(lam_re + i, accumulate ? S::load(lam_re + i) + cr : cr);
-            if (lam_im) S::store(lam_im + i, accumulate ? S::load(lam_im + i) + ci : ci);
+            unroll<U>([&](auto u) QF_INLINE {
+                const index_t at = i + u * S::width;
+                value += S::load(psi_re + at) * cr[u];
+                if (psi_im) value += S::load(psi_im + at) * ci[u];
+                if (lam_re) S::store(lam_re + at, accumulate ? S::load(lam_re + at) + cr[u] : cr[u]);
+                if (lam_im) S::store(lam_im + at, accumulate ? S::load(lam_im + at) + ci[u] : ci[u]);
+            });
         }
         total += S::sum(value);
     }
     return total;
+}
+
+template <class T>
+double choose_observe(index_t begin, index_t end, const FlipGroup<T>* groups, std::size_t count, const T* psi_re,
+                      const T* psi_im, T* lam_re, T* lam_im, bool accumulate) {
+    constexpr int most = 4;
+    const auto function = (end - begin) % (most * Simd<T>::width) ? observe<T, 1> : observe<T, most>;
+    return function(begin, end, groups, count, psi_re, psi_im, lam_re, lam_im, accumulate);
 }
 
 template <class T>
@@ -362,7 +382,7 @@ constexpr Sweeps<T> make_table() {
             phase_adjoint<T>,
             linear_table<T>,
             z_sums<T>,
-            observe<T>,
+            choose_observe<T>,
             fma_peak<T>};
 }
 

@@ -63,6 +63,15 @@ struct Diagonal {
     int num_cross;
 };
 
+// The summand d[i] psi[i ^ flip] of (O psi)[i]. The factor d = d_re + i d_im has one number for each i of a chunk, the
+// first of which belongs to the first amplitude of the chunk. Where a pointer is null, this part of d is a constant.
+template <class T>
+struct FlipGroup {
+    index_t flip;
+    const T *d_re, *d_im;
+    T constant_re, constant_im;
+};
+
 // The sums of p_i = Im(conj(lam_i) psi_i) that the adjoint of a diagonal stores. z_b(l) is (-1)^(bit b of l).
 template <class T>
 struct PhaseSums {
@@ -114,10 +123,10 @@ struct Sweeps {
     // z[b] = sum over l of (-1)^(bit b of l) values[l]. Returns the sum of all values.
     double (*z_sums)(const T* values, int bits, double* z);
 
-    // lam[i] = d[i] psi[i ^ flip] for i = begin .. end - 1, or lam[i] += with `accumulate`. d = d_re + i d_im, with one
-    // number for each i; a null part is 0. A null lam is not written. Returns the sum over i of
-    // Re(conj(psi[i]) d[i] psi[i ^ flip]). The chunk bits must be the highest bits of the index.
-    double (*observe)(index_t begin, index_t end, index_t flip, const T* d_re, const T* d_im, const T* psi_re,
+    // lam[i] = sum over groups of d[i] psi[i ^ flip] for i = begin .. end - 1, or lam[i] += with `accumulate`. A null
+    // lam is not written. Returns the sum over i of Re(conj(psi[i]) sum of d[i] psi[i ^ flip]). The chunk bits must be
+    // the highest bits of the index.
+    double (*observe)(index_t begin, index_t end, const FlipGroup<T>* groups, std::size_t count, const T* psi_re,
                       const T* psi_im, T* lam_re, T* lam_im, bool accumulate);
 
     double (*fma_peak)();  // measures the flop/s of one thread that does multiply-adds on registers

@@ -94,18 +94,20 @@ def count_diagonals(terms: TermMasks) -> tuple[int, int]:
     """Count the diagonals of observables.
 
     The terms of an observable that flip the same bits form a group. A group has a real diagonal if some coefficient has
-    a real part, and an imaginary diagonal if some coefficient has an imaginary part.
+    a real part, and an imaginary diagonal if some coefficient has an imaginary part. A string of X and I that is a
+    group of its own has no diagonal, since all numbers of its diagonal are equal.
 
     Returns:
-        The number of groups, and the number of diagonals.
+        The number of groups with diagonals, and the number of diagonals.
     """
     if not len(terms):
         return 0, 0
     first = np.ones(len(terms), bool)
     first[1:] = (terms.x[1:] != terms.x[:-1]) | (terms.observable[1:] != terms.observable[:-1])
     begin = np.flatnonzero(first)
-    parts = (np.logical_or.reduceat(part != 0, begin) for part in (terms.real, terms.imag))
-    return len(begin), sum(int(part.sum()) for part in parts)
+    varies = np.logical_or.reduceat((terms.z | terms.care) != 0, begin)
+    parts = (np.logical_or.reduceat(part != 0, begin) & varies for part in (terms.real, terms.imag))
+    return int(varies.sum()), sum(int(part.sum()) for part in parts)
 
 
 class Footprint:

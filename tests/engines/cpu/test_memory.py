@@ -144,7 +144,7 @@ def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows,
 
 
 def test_diagonals_are_counted_by_flipped_bits_and_parts():
-    observables = [SparsePauliOp(["ZZ", "IZ", "XI", "YI", "XY"], [1, 2, 3, 4, 5]), SparsePauliOp(["XX", "YY", "ZI"])]
+    observables = [SparsePauliOp(["ZZ", "IZ", "XI", "YI", "XY", "IX"], [1, 2, 3, 4, 5, 6]), SparsePauliOp(["XX", "YY", "ZI"])]
     terms = coerce_observables(observables).operators.restrict(np.arange(2))
     assert count_diagonals(terms) == (3 + 2, 4 + 2)
 
@@ -260,7 +260,7 @@ def test_too_small_a_limit_is_refused_with_figures_and_cure(asked, states, text)
 
 
 def test_several_observables_fit_by_checkpoints_where_a_copy_of_psi_does_not():
-    plan, operators = planned(rx_ry_layers(16, 20), [total_z(16), SparsePauliOp("X" * 16)])
+    plan, operators = planned(rx_ry_layers(16, 20), [total_z(16), SparsePauliOp("Y" * 16)])
     limit = Plan(plan).memory(observables=2) - 2**19
     with pytest.raises(MemoryError, match="use dtype='complex64', method='checkpoint', fewer qubits or raise"):
         chosen(plan, operators, Counts(1, 2), limit)
