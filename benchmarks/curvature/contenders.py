@@ -90,36 +90,28 @@ class ReverseInformation(FusedInformation):
 
 
 class PennyLane(Contender):
-    """A transform of a circuit on default.qubit."""
+    """A circuit on default.qubit."""
 
     package, precisions, warm_up = "pennylane", ("complex128",), None
 
     def prepare(self, workload: Workload) -> None:
         import pennylane as qml
 
-        self.numpy, gates = qml.numpy, list(workload.gates())
+        self.qml, self.num_qubits, self.gates = qml, workload.num_qubits, list(workload.gates())
+        self.device = qml.device("default.qubit", wires=workload.num_qubits)
 
-        def circuit(angles: Any) -> Any:
-            for gate in gates:
-                operator = getattr(qml, {"cx": "CNOT"}.get(gate.name, gate.name.upper()))
-                operator(*([angles[gate.column]] if gate.is_rotation else []), wires=gate.qubits)
-            return qml.expval(
-                qml.Hamiltonian([1.0] * workload.num_qubits, [qml.Z(q) for q in range(workload.num_qubits)])
-            )
+    def operations(self, angles: Any) -> list[Any]:
+        """Return the operations of the circuit."""
+        found = []
+        for gate in self.gates:
+            operator = getattr(self.qml, {"cx": "CNOT"}.get(gate.name, gate.name.upper()))
+            found.append(operator(*([angles[gate.column]] if gate.is_rotation else []), wires=gate.qubits))
+        return found
 
-        self.function = self.transformed(
-            qml, qml.QNode(circuit, qml.device("default.qubit", wires=workload.num_qubits))
-        )
-
-    def transformed(self, qml: Any, node: Any) -> Any:
-        """Return the function of the angles."""
-        raise NotImplementedError
-
-    def __call__(self, parameters: np.ndarray) -> Any:
-        return self.function(self.numpy.array(parameters[0], requires_grad=True))
-
-    def answer(self, result: Any) -> Result:
-        return as_answer(result)
+    def measurement(self) -> Any:
+        """Return the measurement of the sum of all Z."""
+        count = self.num_qubits
+        return self.qml.expval(self.qml.Hamiltonian([1.0] * count, [self.qml.Z(q) for q in range(count)]))
 
     @classmethod
     def work(cls, workload: Workload) -> float:
@@ -131,27 +123,36 @@ class PennyLaneInformation(PennyLane):
 
     label = "PennyLane adjoint_metric_tensor"
 
-    def transformed(self, qml: Any, node: Any) -> Any:
-        return qml.adjoint_metric_tensor(node)
+    def prepare(self, workload: Workload) -> None:
+        super().prepare(workload)
+
+        def circuit(angles: Any) -> Any:
+            self.operations(angles)
+            return self.measurement()
+
+        self.function = self.qml.adjoint_metric_tensor(self.qml.QNode(circuit, self.device))
+
+    def __call__(self, parameters: np.ndarray) -> Any:
+        return self.function(self.qml.numpy.array(parameters[0], requires_grad=True))
 
     def answer(self, result: Any) -> Result:
         return as_answer(4 * np.asarray(result))
 
 
 class PennyLanePartOfHessian(PennyLane):
-    """``param_shift_hessian`` of the first 8 parameters; the others are constants."""
+    """``param_shift_hessian`` of a tape whose first 8 parameters are trainable."""
 
     label = "PennyLane param_shift_hessian"
 
-    def transformed(self, qml: Any, node: Any) -> Any:
-        hessian, numpy = qml.gradients.param_shift_hessian, self.numpy
+    def __call__(self, parameters: np.ndarray) -> Any:
+        qml = self.qml
+        operations = self.operations(parameters[0].tolist())
+        tape = qml.tape.QuantumScript(operations, [self.measurement()], trainable_params=list(range(PART)))
+        tapes, combine = qml.gradients.param_shift_hessian(tape)
+        return combine(qml.execute(tapes, self.device))
 
-        def call(angles: Any) -> Any:
-            rest = numpy.array(angles[PART:], requires_grad=False)
-            part = qml.QNode(lambda first: node.func(numpy.concatenate([first, rest])), node.device)
-            return hessian(part)(numpy.array(angles[:PART], requires_grad=True))
-
-        return call
+    def answer(self, result: Any) -> Result:
+        return as_answer(np.array([[float(entry) for entry in row] for row in result]))
 
 
 class TensorCircuitInformation(TensorCircuit):

@@ -29,12 +29,16 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.column_shifts import ColumnPoint, bandwidth_of_amplitudes, combine
 from qiskit_fused.execution.derivatives import check_expressions
+from qiskit_fused.execution.product_threads import for_each_tile, single_threaded_products
 from qiskit_fused.execution.row_cuts import cut_evenly, rows_that_fit, share
 from qiskit_fused.execution.statevectors import FinalStates, StateBatch
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.shift_rules import central_differences
 
 _LIMIT_SHARE = 2  # tangent states and the states they are made of take at most 1/2 of the memory limit
+_TILE = 128  # tangent states whose products a thread computes at a time
+_Block = tuple[slice, np.ndarray]  # the places of some used columns, and their tangent states
+
 _STATES_PER_COLUMN = 6  # states of complex128 in memory for each column of a block: four shifted states, and copies
 
 
@@ -79,11 +83,9 @@ class MetricTensor:
         steps = _Steps(watch, len(blocks) * (len(blocks) + 1) // 2)
         for number, rows in enumerate(blocks):
             left = self._tangents(point, rows, steps)
-            of_columns[rows, rows] = _product(left, left, real)
+            self._multiply(of_columns, (rows, left), (rows, left), real)
             for others in blocks[number + 1 :]:
-                product = _product(left, self._tangents(point, others, steps), real)
-                of_columns[rows, others] = product
-                of_columns[others, rows] = product.conj().T
+                self._multiply(of_columns, (rows, left), (others, self._tangents(point, others, steps)), real)
         jacobian = point.jacobian()
         return of_columns if jacobian is None else jacobian.T @ of_columns @ jacobian
 
@@ -106,11 +108,32 @@ class MetricTensor:
         columns = point.used[rows]
         segments = self.compiled.column_rules.of_states(columns, point.bandwidth[rows], self.options.dtype)
         states = self._states.states(point.shifted(columns, segments), steps.next())
-        tangents = combine(segments, states, len(columns))
+        tangents = np.ascontiguousarray(combine(segments, states, len(columns)))
         if self.phase_fix:
             psi = states[0]
-            tangents -= (tangents @ psi.conj())[:, None] * psi
-        return np.ascontiguousarray(tangents)
+            with single_threaded_products():
+                overlaps = tangents @ psi.conj()
+            tangents -= overlaps[:, None] * psi
+        return tangents
+
+    def _multiply(self, result: np.ndarray, left: _Block, right: _Block, real: bool) -> None:
+        """Write the products of two blocks of tangent states, and those of the mirrored blocks, into the tensor."""
+        is_diagonal = left[0] == right[0]
+        numbers = [_as_real(block) if real else block for _, block in (left, right)]
+        rows, others = (cut_evenly(len(block), _TILE) for block in numbers)
+        tiles = [(one, other) for one in rows for other in others if not is_diagonal or other.start >= one.start]
+
+        def multiply(tile: tuple[slice, slice]) -> int:
+            one, other = tile
+            product = numbers[0][one].conj() @ numbers[1][other].T
+            places = slice(left[0].start + one.start, left[0].start + one.stop)
+            mirrored = slice(right[0].start + other.start, right[0].start + other.stop)
+            result[places, mirrored] = product
+            if places != mirrored:
+                result[mirrored, places] = product.conj().T
+            return product.size
+
+        for_each_tile(multiply, tiles, self.options.resolve_num_threads(), lambda work: None)
 
     def metric_times(self, values: np.ndarray, vectors: np.ndarray, watch: Watch | None = None) -> np.ndarray:
         """Return the products of the metric Re Q with vectors, float64 (M, P), for vectors (M, P).
@@ -139,7 +162,9 @@ class MetricTensor:
         found = states.states(every, share(watch, 0, len(every), len(every) + 2 * len(rows)))
         psi, shifted = found[0], found[1:].reshape(len(shifts), len(rows), -1)
         tangents = np.einsum("j,jbi->bi", weights, shifted) * scale[:, None]
-        tangents -= (tangents @ psi.conj())[:, None] * psi
+        with single_threaded_products():
+            overlaps = tangents @ psi.conj()
+        tangents -= overlaps[:, None] * psi
         batch = StateBatch(rows, tangents, wants_states=False)
         products: np.ndarray = states.evaluate(
             batch, share(watch, len(every), len(every) + 2 * len(rows), len(every) + 2 * len(rows))
@@ -161,10 +186,6 @@ class _Steps:
         return watch
 
 
-def _product(left: np.ndarray, right: np.ndarray, real: bool) -> np.ndarray:
-    """Return ``<left_i|right_j>``, complex (N, M), or its real part, of states (N, 2^n) and (M, 2^n)."""
-    if not real:
-        return np.matmul(left.conj(), right.T)
-    # BLAS computes half of the product of an array with its own transpose.
-    numbers = left.view(left.real.dtype)
-    return np.matmul(numbers, (numbers if left is right else right.view(right.real.dtype)).T)
+def _as_real(states: np.ndarray) -> np.ndarray:
+    """Return states (N, 2^n) as real numbers (N, 2^(n+1)), whose products are the real parts of those of states."""
+    return states.view(states.real.dtype)

@@ -26,8 +26,9 @@ class FusedLayer(BaseLayer):
     and a loss of second derivatives can be trained, which takes third derivatives. Each is a central difference of
     fourth order of the exact derivatives before, along the vector that autograd gives, at four points. In float64 the
     relative error of a second derivative is about 1e-11, and of a third derivative about 1e-8; in float32 they are 1e-5
-    and 1e-3. Where angles are not affine in the parameters, errors may be larger. `input_derivatives` gives first and
-    second derivatives of the inputs faster. There are no second derivatives of initial states.
+    and 1e-3. Errors grow with the number of weights that the vector moves, and where angles are not affine in the
+    parameters. `input_derivatives` gives first and second derivatives of the inputs faster. There are no second
+    derivatives of initial states.
 
     The weights are one Parameter, ``weight`` (W,). Gradients of the inputs, and of initial states, are computed only if
     autograd asks for them. The circuit is compiled when the module is made, and later changes of it do not count.
