@@ -144,7 +144,10 @@ def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows,
 
 
 def test_diagonals_are_counted_by_flipped_bits_and_parts():
-    observables = [SparsePauliOp(["ZZ", "IZ", "XI", "YI", "XY", "IX"], [1, 2, 3, 4, 5, 6]), SparsePauliOp(["XX", "YY", "ZI"])]
+    observables = [
+        SparsePauliOp(["ZZ", "IZ", "XI", "YI", "XY", "IX"], [1, 2, 3, 4, 5, 6]),
+        SparsePauliOp(["XX", "YY", "ZI"]),
+    ]
     terms = coerce_observables(observables).operators.restrict(np.arange(2))
     assert count_diagonals(terms) == (3 + 2, 4 + 2)
 
