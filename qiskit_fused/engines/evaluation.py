@@ -49,11 +49,12 @@ def empty_evaluation(request: Request, num_qubits: int) -> Evaluation:
         request: the request.
         num_qubits: n, the qubits of the states that go in and out.
     """
-    evaluation = Evaluation(np.empty(len(request.pairs.row)))
-    if request.gradient is not None:
-        evaluation.gradients = np.empty((request.num_gradients, request.num_columns))
-    if request.wants_state_gradients:
-        evaluation.state_gradients = np.zeros((request.num_gradients, 1 << num_qubits), dtype=np.complex128)
+    gradient, evaluation = request.gradient, Evaluation(np.empty(len(request.pairs.row)))
+    if gradient is not None:
+        num_gradients = request.num_gradients
+        evaluation.gradients = np.empty((num_gradients, request.columns.shape[1]))
+        if gradient.of_initial_states:
+            evaluation.state_gradients = np.zeros((num_gradients, 1 << num_qubits), dtype=np.complex128)
     if request.boundary.final:
         evaluation.final_states = np.zeros((request.num_rows, 1 << num_qubits), dtype=np.complex128)
     return evaluation

@@ -55,7 +55,7 @@ def evaluate(
         MemoryError: when a single row exceeds the memory limit; it is raised before arrays are allocated. Several rows
             that exceed the limit together are evaluated in blocks.
     """
-    if request.gradient is not None:
+    if options.num_segments is not None and request.gradient is not None:
         any_start = request.boundary.initial is not None
         segments.check_option(options, compiled, operators, whole=request.needs_all_gates, any_start=any_start)
     if is_out_of_range(operators, request):

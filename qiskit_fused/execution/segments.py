@@ -22,14 +22,13 @@ def check_option(
     pass is a segment. Observables that see more than 64 qubits together have no such fused program, and no limit.
 
     Args:
-        options: the options.
+        options: the options, with ``num_segments``.
         compiled: the circuit.
         operators: the observables.
         whole: whether all gates are needed (see `Request.needs_all_gates`).
         any_start: whether rows bring initial states.
     """
-    if options.num_segments is None:
-        return
+    assert options.num_segments is not None
     support = None if whole else operators.support(compiled.num_qubits)
     with suppress(TooManyQubits):
         check_segments(

@@ -51,6 +51,7 @@ class _Setup(NamedTuple):
         observables: the observables in the form of the extension.
         begin: int64 (B + 1,); the pairs of row b are begin[b]:begin[b + 1].
         num_rows_with_pairs: the number of rows that have pairs.
+        most_work: the nanoseconds on one core of an evaluation without a schedule, at most.
         terms: the terms of the observables.
         rows: int32 (N,), the row of each pair, ascending.
     """
@@ -59,6 +60,7 @@ class _Setup(NamedTuple):
     observables: Any
     begin: np.ndarray
     num_rows_with_pairs: int
+    most_work: int
     terms: TermMasks
     rows: np.ndarray
 
@@ -108,7 +110,8 @@ class CpuEngine:
         evaluation = empty_evaluation(request, plan.num_qubits)
         states = boundary.initial, boundary.final_cotangents, evaluation.final_states, evaluation.state_gradients
         actions = None if schedule is None else schedule.actions
-        is_long = _work(native, request, schedule, terms) > _WATCHED_WORK
+        is_long = schedule is not None or setup.most_work > _WATCHED_WORK
+        is_long = is_long and _work(native, terms, _count_units(request, terms), num_rows, schedule) > _WATCHED_WORK
         threads, _, num_bytes, bind_seconds, sweep_seconds = _cpu.evaluate(
             native.plan,
             setup.observables,
@@ -169,16 +172,19 @@ def _release_if_memory_is_short() -> None:
             _cpu.release_memory(free // 2)
 
 
-def _work(native: NativePlan, request: Request, schedule: Schedule | None, terms: TermMasks) -> int:
-    """Estimate the nanoseconds that an evaluation takes on one core."""
-    num_rows, num_columns = request.columns.shape
-    repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
+def _count_units(request: Request, terms: TermMasks) -> int:
+    """Return the number of sweeps back and forth."""
+    num_rows = request.num_rows
     if terms.outcome is not None:  # one pass over a state gives the values of all outcomes
-        units = max(request.num_gradients, num_rows)
-    else:
-        units = max(len(request.pairs.row), num_rows * (request.boundary is not NO_STATES))
+        return max(request.num_gradients, num_rows)
+    return max(request.num_pairs, num_rows * (request.boundary is not NO_STATES))
+
+
+def _work(native: NativePlan, terms: TermMasks, units: int, num_rows: int, schedule: Schedule | None = None) -> int:
+    """Estimate the nanoseconds that an evaluation takes on one core."""
+    repeated = 1 if schedule is None else -(-schedule.num_steps // schedule.num_positions)
     work = native.num_rotations * repeated * units + (len(terms) * (num_rows + _WORK_OF_DIAGONAL) << native.num_qubits)
-    return work + (_WORK_OF_ROW + _WORK_OF_ANGLE * native.num_angles) * units + num_rows * num_columns
+    return work + (_WORK_OF_ROW + _WORK_OF_ANGLE * native.num_angles) * units + num_rows * native.num_columns
 
 
 def _set_up(plan: FusedProgram, terms: TermMasks, rows: np.ndarray, num_rows: int) -> _Setup:
@@ -189,7 +195,9 @@ def _set_up(plan: FusedProgram, terms: TermMasks, rows: np.ndarray, num_rows: in
         begin = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64)
         num_rows_with_pairs = int(np.count_nonzero(np.diff(begin)))
         observables = _native_observables(plan, terms)
-        setup = _Setup(native_plan(plan), observables, begin, num_rows_with_pairs, terms, rows)
+        native = native_plan(plan)
+        most_work = _work(native, terms, max(len(rows), num_rows), num_rows)
+        setup = _Setup(native, observables, begin, num_rows_with_pairs, most_work, terms, rows)
         num_bytes = begin.nbytes + rows.nbytes + terms.num_bytes
         if not rows.flags.writeable and num_bytes < _SETUPS.max_bytes // 4:
             _SETUPS.put(key, setup, num_bytes, plan)

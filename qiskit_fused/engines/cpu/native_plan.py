@@ -17,6 +17,7 @@ class NativePlan(NamedTuple):
     Attributes:
         plan: the object of the extension.
         num_qubits: number of qubits.
+        num_columns: number of columns of the program.
         num_sweeps: number of sweeps of a forward pass.
         num_rotations: number of rotations of one amplitude in a forward pass.
         num_angles: number of angles of gates and terms.
@@ -24,6 +25,7 @@ class NativePlan(NamedTuple):
 
     plan: Any
     num_qubits: int
+    num_columns: int
     num_sweeps: int
     num_rotations: int
     num_angles: int
@@ -61,6 +63,8 @@ def native_plan(plan: FusedProgram) -> NativePlan:
             initial=plan.initial_state,
         )
         num_angles = len(plan.leaf_kind) + len(plan.term_phase)
-        native = NativePlan(made, plan.num_qubits, num_sweeps(plan), plan.num_runs << plan.num_qubits, num_angles)
+        num_qubits, num_rotations = plan.num_qubits, plan.num_runs << plan.num_qubits
+        num_columns = plan.program.num_columns
+        native = NativePlan(made, num_qubits, num_columns, num_sweeps(plan), num_rotations, num_angles)
         native = _PLANS.put(id(plan), native, plan.num_bytes, plan)
     return native
