@@ -29,7 +29,7 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.column_shifts import ColumnPoint, bandwidth_of_amplitudes, combine
 from qiskit_fused.execution.derivatives import check_expressions
-from qiskit_fused.execution.product_threads import for_each_tile, single_threaded_products
+from qiskit_fused.execution.product_threads import for_each_tile
 from qiskit_fused.execution.row_cuts import cut_evenly, rows_that_fit, share
 from qiskit_fused.execution.statevectors import FinalStates, StateBatch
 from qiskit_fused.options import FusedOptions
@@ -110,10 +110,7 @@ class MetricTensor:
         states = self._states.states(point.shifted(columns, segments), steps.next())
         tangents = np.ascontiguousarray(combine(segments, states, len(columns)))
         if self.phase_fix:
-            psi = states[0]
-            with single_threaded_products():
-                overlaps = tangents @ psi.conj()
-            tangents -= overlaps[:, None] * psi
+            _remove_part_along(states[0], tangents)
         return tangents
 
     def _multiply(self, result: np.ndarray, left: _Block, right: _Block, real: bool) -> None:
@@ -162,9 +159,7 @@ class MetricTensor:
         found = states.states(every, share(watch, 0, len(every), len(every) + 2 * len(rows)))
         psi, shifted = found[0], found[1:].reshape(len(shifts), len(rows), -1)
         tangents = np.einsum("j,jbi->bi", weights, shifted) * scale[:, None]
-        with single_threaded_products():
-            overlaps = tangents @ psi.conj()
-        tangents -= overlaps[:, None] * psi
+        _remove_part_along(psi, tangents)
         batch = StateBatch(rows, tangents, wants_states=False)
         products: np.ndarray = states.evaluate(
             batch, share(watch, len(every), len(every) + 2 * len(rows), len(every) + 2 * len(rows))
@@ -184,6 +179,13 @@ class _Steps:
         """Return the watch of the next step."""
         watch: Watch | None = next(self._watches)
         return watch
+
+
+def _remove_part_along(psi: np.ndarray, tangents: np.ndarray) -> None:
+    """Subtract ``psi <psi|t>`` from each tangent state t, (N, 2^n), in place."""
+    # einsum has no threads. A matrix product of the library behind NumPy would wake threads for a small product.
+    overlaps = np.einsum("bi,i->b", tangents, psi.conj())
+    tangents -= overlaps[:, None] * psi
 
 
 def _as_real(states: np.ndarray) -> np.ndarray:
