@@ -252,7 +252,7 @@ class Expectations:
             return function.evaluate(batch, progress.watch)
 
     def bandwidth_along(self, batch: RowBatch, input_vectors: np.ndarray, weight_vector: np.ndarray) -> np.ndarray:
-        """Return the rates at which the values of rows change along lines, float64 (B,); see `column_shifts`.
+        """Return the rates at which the values of rows change along lines, float64 (B,).
 
         Args:
             batch: inputs and weights, arrays of the host.
