@@ -18,8 +18,8 @@ from qiskit_fused.execution.row_cuts import cut_evenly
 _TILE_BYTES = 4 << 20  # most bytes of the overlaps of a tile
 _TILE_PRODUCTS = 1 << 31  # most complex multiplications of a tile; a core does some 3e9 to 6e9 of them in a second
 # With fewer rows, a matrix product spends its time on copying the states: 200 states of 2^12 amplitudes times a matrix
-# (200, 200) took 12 ms in strips of 25 rows, 5.4 ms in strips of 50 rows and 4.6 ms in strips of 100 rows (complex64, two
-# AVX-512 cores).
+# (200, 200) took 12 ms in strips of 25 rows, 5.4 ms in strips of 50 rows and 4.6 ms in strips of 100 rows (complex64,
+# two AVX-512 cores).
 _LEAST_TILE_ROWS = 64
 _STRIPS_PER_THREAD = 4  # with fewer strips for each thread, some threads would end long before the others
 _LEAST_STRIPS = 8  # a symmetric matrix is cut into this number of strips, so that 7/16 of the products are left out
