@@ -36,6 +36,11 @@ def make_plan(
     term_care: NDArray[np.uint64],
     term_value: NDArray[np.uint64],
     term_sign: NDArray[np.uint64],
+    dense_layer: NDArray[np.int32],
+    dense_targets: NDArray[np.uint64],
+    dense_care: NDArray[np.uint64],
+    dense_value: NDArray[np.uint64],
+    dense_entries: NDArray[np.complex128],
     initial: NDArray[np.complex128] | None,
 ) -> Plan: ...
 def make_observables(

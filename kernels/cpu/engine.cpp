@@ -36,6 +36,7 @@ Engine<T>::Engine(const Layout<T>& layout)
       low_bits_(layout.low_bits),
       chunk_bits_(layout.chunk_bits),
       phases_(with_constants(plan_, low_bits_, layout.phases)),
+      dense_(dense_forms<T>(plan_, sweeps_.lane_bits)),
       everything_(layout.everything),
       layer_begin_(layout.layer_begin),
       forward_(layout.forward),

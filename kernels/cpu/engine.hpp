@@ -11,6 +11,7 @@
 
 #include <algorithm>
 
+#include "cpu/dense.hpp"
 #include "cpu/layout.hpp"
 #include "cpu/phases.hpp"
 #include "cpu/plan.hpp"
@@ -175,6 +176,7 @@ class Engine {
         return std::any_of(groups.begin(), groups.end(),
                            [](const Group& group) { return group.reach == Reach::across; });
     }
+    bool has_dense(int layer) const { return layout_.dense_begin[layer] < layout_.dense_begin[layer + 1]; }
     int num_chunks() const { return 1 << chunk_bits_; }
     Range range_of(Reach reach, int chunk) const {
         const int position = bits_ - (reach == Reach::across ? 2 : 1) * chunk_bits_;
@@ -211,6 +213,8 @@ class Engine {
     void rotate_groups(Workspace& ws, int layer, Reach reach, bool adjoint, State state, int chunk) const;
     void rotate_groups_adjoint(Workspace& ws, int layer, Reach reach, State psi, int chunk) const;
     void sum_groups(Workspace& ws, int layer, Reach reach, State psi, int chunk) const;
+    void apply_dense(Call& call, Team& team, int thread, int layer, bool adjoint,
+                     std::initializer_list<State> states) const;
     void sweep_tiles_adjoint(Workspace& ws, Member& member, const Diagonal<T>& d, State psi, index_t begin, index_t end,
                              const PhaseSums<T>& sums, Turns& turns) const;
     template <class F>
@@ -252,6 +256,7 @@ class Engine {
     const T* pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
     void run_pack(Call& call, Workspace& ws, int pack) const;
     void start_pack(Call& call, PackMemory<T>& memory, int boundary) const;
+    void apply_dense_to_pack(int layer, bool adjoint, bool real, std::initializer_list<T*> states) const;
     void forward_pack(Call& call, Workspace& ws) const;
     void observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
     void observe_pack_outcomes(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
@@ -267,6 +272,7 @@ class Engine {
     const PackSweeps<T>& packs_;
     const int bits_, low_bits_, chunk_bits_;
     const std::vector<Phase> phases_;
+    const std::vector<DenseForm<T>> dense_;
     const BindList& everything_;
     const std::vector<int>& layer_begin_;
     const Groups &forward_, &adjoint_, &sums_;

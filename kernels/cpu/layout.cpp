@@ -7,6 +7,7 @@
 #include <cmath>
 #include <set>
 
+#include "cpu/dense.hpp"
 #include "shared/tuning.h"
 
 namespace qf {
@@ -21,6 +22,12 @@ constexpr std::size_t bytes_of_tile = std::size_t(32) << 10;
 std::size_t bytes_of(const PlanData& plan) {
     return plan.leaves.size() * sizeof(Leaf) + plan.runs.size() * sizeof(Run) + plan.terms.size() * sizeof(Term) +
            (plan.initial_re.size() + plan.initial_im.size()) * sizeof(double);
+}
+
+std::size_t bytes_of_matrices(const PlanData& plan) {
+    std::size_t bytes = 0;
+    for (const auto& gate : plan.dense) bytes += sizeof(DenseGate) + gate.matrix.size() * sizeof(gate.matrix[0]);
+    return bytes;
 }
 
 std::size_t bytes_without_tables(const Phase& phase) {
@@ -89,17 +96,23 @@ Layout<T>::Layout(const PlanData& plan)
       adjoint_tile_bits(bits_of_tile(2)),
       everything(qf::everything(plan)),
       layer_begin(plan.num_layers + 1),
+      dense_begin(plan.num_layers + 1),
       phases(make_phases(plan, low_bits)),
       pair_begin(phases.size() + 1),
       many_begin(phases.size() + 1) {
     for (const auto& run : plan.runs) ++layer_begin[run.layer + 1];
-    for (int k = 0; k < plan.num_layers; ++k) layer_begin[k + 1] += layer_begin[k];
+    for (const auto& gate : plan.dense) ++dense_begin[gate.layer + 1];
+    for (int k = 0; k < plan.num_layers; ++k) {
+        layer_begin[k + 1] += layer_begin[k];
+        dense_begin[k + 1] += dense_begin[k];
+    }
     forward = make_groups(sweeps.max_rotate, tile_bits, false);
     adjoint = make_groups(sweeps.max_adjoint, adjoint_tile_bits, true);
     sums = make_groups(sweeps.max_sums, adjoint_tile_bits, true);
-    plan_bytes = bytes_of(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
+    plan_bytes = bytes_of(plan) + bytes_of_matrices(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
                  bytes_of_pack_constants<T>(phases, plan.num_qubits) +
                  (everything.leaves.size() + everything.runs.size() + everything.terms.size()) * sizeof(int);
+    for (const auto& gate : plan.dense) plan_bytes += DenseForm<T>::bytes(gate);
     for (std::size_t k = 0; k < phases.size(); ++k) {
         const Phase& phase = phases[k];
         const std::size_t pairs = phase.low_pairs.size() + phase.high_pairs.size() + phase.cross_pairs.size();
@@ -175,7 +188,8 @@ Threading Layout<T>::threading(std::int64_t rows, int num_threads, bool packed) 
     // takes about 30 us to wake.
     constexpr double worth_a_thread = 2e5;
     constexpr int most_bits = 20;  // rows with more than 20 qubits are not in work at the same time
-    const double work = std::ldexp(static_cast<double>(rows), bits) * static_cast<double>(plan.runs.size() + 1);
+    const double of_amplitude = static_cast<double>(plan.runs.size() + 1) + dense_work(plan);
+    const double work = std::ldexp(static_cast<double>(rows), bits) * of_amplitude;
     const int worth = static_cast<int>(std::min(work / worth_a_thread, 1e6)) + 1;
     const int threads = std::max(1, std::min(num_threads, worth));
     if (chunk_bits > 0 && (rows < 2 * threads || bits > most_bits))

@@ -140,6 +140,7 @@ class Layout {
     const int tile_bits, adjoint_tile_bits;  // bits of a tile of one state, and of a tile of psi and lam
     const BindList everything;
     std::vector<int> layer_begin;  // the runs of layer k are layer_begin[k] .. layer_begin[k + 1] - 1
+    std::vector<int> dense_begin;  // the same for dense gates
     // The groups of runs for rotations, for rotations undone on psi and lam, and for sums that leave both states alone.
     Groups forward, adjoint, sums;
     std::vector<Phase> phases;                        // the phases without constant tables, which the engine adds

@@ -160,6 +160,17 @@ void Engine<T>::start_pack(Call& call, PackMemory<T>& memory, int boundary) cons
                         static_cast<T>(part ? plan_.initial_im[i] : plan_.initial_re[i]));
 }
 
+// Apply the dense gates of a layer, or their inverses, to some states of a pack.
+template <class T>
+void Engine<T>::apply_dense_to_pack(int layer, bool adjoint, bool real, std::initializer_list<T*> states) const {
+    const int width = packs_.width;
+    for (int g = layout_.dense_begin[layer]; g < layout_.dense_begin[layer + 1]; ++g) {
+        const DenseProduct<T> product = dense_[g].on_pack(plan_.num_qubits, sweeps_.lane_bits, real ? 1 : 2, adjoint);
+        for (T* const state : states)
+            sweeps_.dense(product, 0, num_groups(product), state, real ? nullptr : state + width);
+    }
+}
+
 template <class T>
 void Engine<T>::forward_pack(Call& call, Workspace& ws) const {
     PackMemory<T>& memory = *ws.pack;
@@ -180,6 +191,7 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws) const {
                     list[j] = {plan_.runs[r + j].bit, memory.bound.shears.data() + (r + j) * 2 * width};
                 packs_.rotate(bits, parts, list, count, memory.psi.data());
             }
+            apply_dense_to_pack(k, false, call.real, {memory.psi.data()});
         }
         count_step(call, ws);
     }
@@ -350,6 +362,7 @@ void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
         }
         if (call.has_z[k]) sum_pack_phase(memory, k);
         rotate_pack_back(call, memory, outside, end, bits, 0);
+        if (k > 0) apply_dense_to_pack(k - 1, true, call.real, {memory.psi.data(), memory.lam.data()});
         count_step(call, ws);
     }
 }

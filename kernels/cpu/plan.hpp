@@ -5,7 +5,8 @@
 //
 // A plan consists of phases and layers in turn: phase 0, layer 0, phase 1, layer 1, ..., phase D. A layer holds at most
 // one rotation for each qubit. A run is a product of one-qubit gates, U = Rz(phi) Ry(beta) Rz(lambda). For a run of
-// layer k, Ry is a rotation of layer k, Rz(lambda) is part of phase k, and Rz(phi) is part of phase k + 1.
+// layer k, Ry is a rotation of layer k, Rz(lambda) is part of phase k, and Rz(phi) is part of phase k + 1. A layer may
+// also hold dense gates, on bits that its rotations leave alone.
 #pragma once
 
 #include <array>
@@ -24,6 +25,15 @@
 
 namespace qf {
 
+// A dense gate of layer `layer`: a constant unitary on the bits of `targets`, applied where (i & care) == value. Bit j
+// of a row or a column of the matrix belongs to the j-th lowest bit of `targets`. No dense gate is in layer 0, because
+// the state after layer 0 is a product state.
+struct DenseGate {
+    int layer;
+    index_t targets, care, value;
+    std::vector<std::complex<double>> matrix;  // [2^k][2^k]
+};
+
 struct PlanData {
     int num_qubits, num_columns, num_layers;
     int chunk_bits;  // the highest `chunk_bits` index bits cut the state into chunks; 0: the state is one chunk
@@ -31,6 +41,7 @@ struct PlanData {
     std::vector<Leaf> leaves;
     std::vector<Run> runs;                       // sorted by layer
     std::vector<Term> terms;                     // sorted by phase
+    std::vector<DenseGate> dense;                // sorted by layer
     std::vector<double> initial_re, initial_im;  // the start state [2^num_qubits]; empty: |0...0>
 };
 

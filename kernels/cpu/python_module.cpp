@@ -48,7 +48,9 @@ qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_b
                     Array1<std::int32_t> run_qubit, Array1<std::int32_t> run_layer, Array1<std::int32_t> term_phase,
                     Array1<std::int32_t> term_column, Array1<double> term_coefficient, Array1<double> term_offset,
                     Array1<std::uint64_t> term_care, Array1<std::uint64_t> term_value, Array1<std::uint64_t> term_sign,
-                    std::optional<Array1<std::complex<double>>> initial) {
+                    Array1<std::int32_t> dense_layer, Array1<std::uint64_t> dense_targets,
+                    Array1<std::uint64_t> dense_care, Array1<std::uint64_t> dense_value,
+                    Array1<std::complex<double>> dense_entries, std::optional<Array1<std::complex<double>>> initial) {
     qf::PlanData plan;
     plan.num_qubits = num_qubits;
     plan.num_columns = num_columns;
@@ -80,6 +82,14 @@ qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_b
     for (std::size_t i = 0; i < term_phase.size(); ++i)
         plan.terms.push_back({term_phase(i), term_column(i), term_coefficient(i), term_offset(i), term_care(i),
                               term_value(i), term_sign(i)});
+    for (std::size_t g = 0, done = 0; g < dense_layer.size(); ++g) {
+        qf::DenseGate gate{dense_layer(g), dense_targets(g), dense_care(g), dense_value(g), {}};
+        std::size_t entries = 1;
+        for (auto left = gate.targets; left; left &= left - 1) entries *= 4;
+        gate.matrix.assign(dense_entries.data() + done, dense_entries.data() + done + entries);
+        done += entries;
+        plan.dense.push_back(std::move(gate));
+    }
     if (initial)
         for (std::size_t i = 0; i < initial->size(); ++i) {
             plan.initial_re.push_back((*initial)(i).real());
@@ -167,6 +177,7 @@ nb::dict constants() {
     all["max_low_bits"] = qf::MAX_LOW_BITS;
     all["widest_vector_bytes"] = qf::WIDEST_VECTOR_BYTES;
     all["widest_block_qubits"] = qf::WIDEST_BLOCK_QUBITS;
+    all["max_dense_qubits"] = qf::MAX_DENSE_QUBITS;
     all["smallest_sine"] = qf::SMALLEST_SINE;
     all["most_kept_bytes"] = qf::MOST_KEPT_BYTES;
     all["max_register_qubits"] = qf::MAX_REGISTER_QUBITS;
@@ -352,7 +363,8 @@ NB_MODULE(_cpu, m) {
     m.def("make_plan", &make_plan, nb::kw_only(), "num_qubits"_a, "num_columns"_a, "num_layers"_a, "chunk_bits"_a,
           "is_real"_a, "leaf_kind"_a, "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a,
           "run_begin"_a, "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a,
-          "term_offset"_a, "term_care"_a, "term_value"_a, "term_sign"_a, "initial"_a.none());
+          "term_offset"_a, "term_care"_a, "term_value"_a, "term_sign"_a, "dense_layer"_a, "dense_targets"_a,
+          "dense_care"_a, "dense_value"_a, "dense_entries"_a, "initial"_a.none());
     m.def("make_observables", &make_observables, "num_qubits"_a, "num_observables"_a, "observable"_a, "x"_a, "z"_a,
           "care"_a, "value"_a, "real"_a, "imag"_a);
     m.def("make_outcomes", &make_outcomes, "num_qubits"_a, "num_outcomes"_a, "outcome"_a);

@@ -4,6 +4,7 @@
 //
 // Forward step k: each thread applies phase k and the rotations of layer k on qubits inside a chunk, chunk by chunk. If
 // layer k rotates chunk bits, the threads meet at a barrier and rotate these bits in chunks cut along other bits.
+// Dense gates of layer k follow: the threads share the groups of amplitudes that a gate joins, between barriers.
 // Adjoint step k: the same in reverse order on psi and lam, with the sums of kernels/README.md, section Gradients.
 // Determinism: the number of qubits decides the chunks, and sums over chunks are added in chunk order. Results are the
 // same bits for any number of threads.
@@ -184,6 +185,23 @@ void Engine<T>::start(Workspace& ws, int boundary, State psi, int chunk) const {
     }
 }
 
+// Apply the dense gates of a layer, or their inverses, to some states. The number of chunks decides how the groups of
+// amplitudes are shared, so the bits of the results do not depend on the number of threads.
+template <class T>
+void Engine<T>::apply_dense(Call& call, Team& team, int thread, int layer, bool adjoint,
+                            std::initializer_list<State> states) const {
+    for (int g = layout_.dense_begin[layer]; g < layout_.dense_begin[layer + 1]; ++g) {
+        const DenseProduct<T> product = dense_[g].on_state(bits_, adjoint);
+        const index_t count = num_groups(product);
+        team.barrier();  // after this barrier, the states are complete
+        for_each_chunk(call, team, thread, [&](int chunk) {
+            const index_t begin = count * chunk >> chunk_bits_, end = count * (chunk + 1) >> chunk_bits_;
+            for (const State& state : states) sweeps_.dense(product, begin, end, state.re, state.im);
+        });
+    }
+    if (has_dense(layer)) team.barrier();
+}
+
 template <class T>
 void Engine<T>::forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, State from, State to) const {
     const index_t blocks = index_t(1) << (bits_ - chunk_bits_ - low_bits_);
@@ -201,10 +219,13 @@ void Engine<T>::forward_step(Call& call, Workspace& ws, Team& team, int thread, 
         if (k < plan_.num_layers) rotate_groups(ws, k, Reach::chunk, false, to, chunk);
     });
     if (thread == 0) count_step(call, ws);
-    if (k == plan_.num_layers || !crosses(forward_[k])) return;
-    team.barrier();
-    for_each_chunk(call, team, thread, [&](int chunk) { rotate_groups(ws, k, Reach::across, false, to, chunk); });
-    team.barrier();
+    if (k == plan_.num_layers) return;
+    if (crosses(forward_[k])) {
+        team.barrier();
+        for_each_chunk(call, team, thread, [&](int chunk) { rotate_groups(ws, k, Reach::across, false, to, chunk); });
+        team.barrier();
+    }
+    apply_dense(call, team, thread, k, false, {to});
 }
 
 // Undo a phase on psi and lam, and the rotations of `turns`, in the tiles of the blocks begin .. end - 1.
@@ -313,14 +334,20 @@ void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, 
             if (k > 0) sum_groups(ws, k - 1, reach, psi, chunk);
     });
     if (thread == 0) count_step(call, ws);
-    if (k == 0 || !crosses(adjoint_[k - 1])) return;
-    team.barrier();
-    for_each_chunk(call, team, thread, [&](int chunk) {
-        if (moves_psi) return rotate_groups_adjoint(ws, k - 1, Reach::across, psi, chunk);
-        sum_groups(ws, k - 1, Reach::across, psi, chunk);
-        rotate_groups(ws, k - 1, Reach::across, true, lam, chunk);
-    });
-    team.barrier();
+    if (k == 0) return;
+    if (crosses(adjoint_[k - 1])) {
+        team.barrier();
+        for_each_chunk(call, team, thread, [&](int chunk) {
+            if (moves_psi) return rotate_groups_adjoint(ws, k - 1, Reach::across, psi, chunk);
+            sum_groups(ws, k - 1, Reach::across, psi, chunk);
+            rotate_groups(ws, k - 1, Reach::across, true, lam, chunk);
+        });
+        team.barrier();
+    }
+    if (moves_psi)
+        apply_dense(call, team, thread, k - 1, true, {psi, lam});
+    else
+        apply_dense(call, team, thread, k - 1, true, {lam});
 }
 
 template <class T>

@@ -14,6 +14,9 @@ constexpr int MAX_LOW_BITS = 8;
 // The widest vector has 64 bytes (AVX-512). With these vectors, one pass rotates up to 4 strided qubits.
 constexpr int WIDEST_VECTOR_BYTES = 64, WIDEST_BLOCK_QUBITS = 4;
 
+// Most qubits of the matrix of a dense gate. A matrix of 2^8 rows takes 1 MiB, and each amplitude 2^8 multiply-adds.
+constexpr int MAX_DENSE_QUBITS = 8;
+
 // A sine or cosine of a half angle with a magnitude below this bound counts as 0. Example: the cosine of the double
 // nearest to pi/2 is 6e-17. This rounding error would give a phase to a matrix element that is exactly 0.
 constexpr double SMALLEST_SINE = 2e-16;

@@ -24,6 +24,7 @@ class Constants(NamedTuple):
         max_low_bits: the CPU engine shares one factor of its phase tables among 2^max_low_bits neighbouring amplitudes.
         widest_vector_bytes: bytes of an AVX-512 vector.
         widest_block_qubits: number of strided qubits that AVX-512 code rotates in one pass.
+        max_dense_qubits: most qubits of the matrix of a dense gate.
         smallest_sine: smaller sines and cosines of half angles count as 0.
         most_kept_bytes: bound of the workspaces, tables and states, in bytes, that the CPU engine keeps between calls.
         max_register_qubits, max_window_qubits, max_outside_qubits: bounds of the register bits, the tile bits and the
@@ -43,6 +44,7 @@ class Constants(NamedTuple):
     max_low_bits: int
     widest_vector_bytes: int
     widest_block_qubits: int
+    max_dense_qubits: int
     smallest_sine: float
     most_kept_bytes: int
     max_register_qubits: int

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates: small bound circuits that differ only in their numbers share one compiled circuit.
+"""Templates: bound circuits that differ only in their numbers share one compiled circuit.
 
 A loop that binds a circuit for each sample gives the estimator a new circuit for each sample. All these circuits have
 the same gates on the same qubits, so they are rows of one template: a circuit in which each number is a parameter.
+
+A template saves the time to compile each circuit, and loses the time that a simulation saves where numbers are known to
+be constant. Measured for `efficient_su2` with 3 repetitions, bound anew before each call, two cores of an Intel Xeon:
+10, 12, 16, 20 and 22 qubits take 0.18, 0.26, 0.93, 20 and 106 ms with a template, and 2.1, 4.3, 6.6, 28 and 217 ms
+without one. A bound circuit that runs again and again takes up to 1.8 times as long with a template (4 qubits, 0.5 ms).
 """
 
 from __future__ import annotations
@@ -25,10 +30,11 @@ from qiskit_fused.program.expression_columns import CompiledExpressions
 from qiskit_fused.program.program import Angle, Program
 from qiskit_fused.program.program import Gate as ProgramGate
 
-MAX_QUBITS = 10  # larger circuits have no template: fusing their constants saves more time than compiling takes
-MAX_ENTRIES = 2000  # bound of the names and qubits in a structure; a longer circuit has no template
 _MAX_BYTES = 64 << 20  # bound of all cached templates, in bytes
 _BYTES_PER_ENTRY = 1000  # estimated bytes of a template with some fused programs, for each entry of its structure
+# Bound of the names and qubits in a structure. A longer circuit has no template, because its template would take more
+# than half of the cache.
+MAX_ENTRIES = _MAX_BYTES // _BYTES_PER_ENTRY // 2
 
 _KEPT_GATES = 4096  # bound of the cached gates and their cached rows; the key is (name, wires, first column)
 
@@ -48,7 +54,7 @@ def find_template(circuit: Any) -> tuple[CompiledCircuit, np.ndarray] | None:
 
     Cost: 1 us for each gate; the first circuit of a structure is also compiled.
     """
-    if not isinstance(circuit, QuantumCircuit) or circuit.num_qubits > MAX_QUBITS or circuit.num_parameters:
+    if not isinstance(circuit, QuantumCircuit) or circuit.num_parameters or len(circuit._data) > MAX_ENTRIES:
         return None
     structure: list[Any] = [circuit.num_qubits]
     numbers: list[float] = []

@@ -49,7 +49,7 @@ MIN_GPU_WORK = 2 * 10**7  # least work for a GPU, in amplitudes times rotations:
 MIN_GPU_AMPLITUDES = 2**12  # least number of amplitudes of all rows; fewer leave even one multiprocessor idle
 
 
-def suits_gpu(num_qubits: int, num_runs: int, num_rows: int) -> bool:
-    """Return whether ``device="auto"`` prefers a GPU for the rows of a plan; only the size of the work counts."""
+def suits_gpu(num_qubits: int, work: float, num_rows: int) -> bool:
+    """Return whether ``device="auto"`` prefers a GPU for the rows of a plan, by the size of its `FusedProgram.work`."""
     amplitudes = num_rows << num_qubits
-    return amplitudes >= MIN_GPU_AMPLITUDES and amplitudes * num_runs >= MIN_GPU_WORK
+    return amplitudes >= MIN_GPU_AMPLITUDES and amplitudes * work >= MIN_GPU_WORK

@@ -69,7 +69,7 @@ def choose_device(options: FusedOptions, fused: FusedProgram, num_rows: int, num
     """
     if options.device != "auto":
         return options.device
-    if not suits_gpu(fused.num_qubits, fused.num_runs, max(num_rows, num_pairs) if gradient else num_rows):
+    if not suits_gpu(fused.num_qubits, fused.work, max(num_rows, num_pairs) if gradient else num_rows):
         return "cpu"
     runtime, reason = availability.usable_gpu()
     if runtime is None:

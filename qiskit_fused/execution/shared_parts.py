@@ -16,6 +16,7 @@ the prefix, where there is one, and the suffix once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -215,7 +216,7 @@ def is_worth_splitting(fused: FusedProgram, varies: np.ndarray, num_rows: int) -
     Splitting takes as long as the simulation of many gates, and batches of sparse data differ in other columns each
     time. A fused program is therefore split only for a batch of much work, or when the same columns differ again.
     """
-    if num_rows * fused.num_runs << fused.num_qubits >= SPLIT_FACTOR * MIN_WORK:
+    if math.ldexp(num_rows * fused.work, fused.num_qubits) >= SPLIT_FACTOR * MIN_WORK:
         return True
     key = id(fused), varies.tobytes()
     if _SEEN.get(key):
@@ -226,7 +227,7 @@ def is_worth_splitting(fused: FusedProgram, varies: np.ndarray, num_rows: int) -
 
 def may_share(fused: FusedProgram, num_rows: int) -> bool:
     """Say whether a batch has enough work to look for gates that its rows share."""
-    return num_rows > 1 and num_rows * fused.num_runs << fused.num_qubits >= MIN_WORK
+    return num_rows > 1 and math.ldexp(num_rows * fused.work, fused.num_qubits) >= MIN_WORK
 
 
 def _flops(fused: FusedProgram, gradient: bool) -> int:

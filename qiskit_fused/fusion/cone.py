@@ -14,7 +14,9 @@ from qiskit_fused.common.bits import bits_of
 from qiskit_fused.fusion.phase_gadgets import merge_ladders
 from qiskit_fused.program.program import OpKind, Ops, Program
 
-_RZ, _TERM = int(OpKind.RZ), int(OpKind.TERM)  # integers are compared faster than members of an enum
+_RZ, _TERM, _DENSE = map(
+    int, (OpKind.RZ, OpKind.TERM, OpKind.DENSE)
+)  # integers are compared faster than members of an enum
 _MANY = 32  # least number of consecutive terms for which NumPy, on all at once, is faster than a Python loop over them
 
 
@@ -80,15 +82,14 @@ def trace_back(ops: Ops, touched: list[int], turned: list[int]) -> list[int]:
         if are_terms:
             seen_by[begin:end] = _trace_terms(masks[begin:end], touched, turned)
         else:
-            kinds, qubits, supports = (part[begin:end].tolist() for part in (ops.kind, ops.qubit, masks))
-            seen_by[begin:end] = _trace_one_by_one(kinds, qubits, supports, touched, turned)
+            part = ops.take(slice(begin, end))
+            seen_by[begin:end] = _trace_one_by_one(part, masks[begin:end].tolist(), touched, turned)
     return seen_by
 
 
-def _trace_one_by_one(
-    kinds: list[int], qubits: list[int], supports: list[int], touched: list[int], turned: list[int]
-) -> list[int]:
+def _trace_one_by_one(ops: Ops, supports: list[int], touched: list[int], turned: list[int]) -> list[int]:
     """Pull sets of observables back through ops, one op at a time; see `trace_back`."""
+    kinds, qubits, controls = ops.kind.tolist(), ops.qubit.tolist(), ops.care
     seen_by = [0] * len(kinds)
     # The mask of the qubits on which some observable is more than a diagonal.
     not_diagonal = sum(1 << qubit for qubit, observables in enumerate(turned) if observables)
@@ -109,10 +110,38 @@ def _trace_one_by_one(
             seen_by[i] = observables
         elif kinds[i] == _RZ:
             seen_by[i] = turned[qubits[i]]
+        elif kinds[i] == _DENSE:
+            seen_by[i] = _trace_dense(supports[i], int(controls[i]), touched, turned)
+            not_diagonal |= supports[i] if seen_by[i] else 0
         elif observables := touched[qubits[i]]:
             seen_by[i] = turned[qubits[i]] = observables
             not_diagonal |= 1 << qubits[i]
     return seen_by
+
+
+def _trace_dense(support: int, controls: int, touched: list[int], turned: list[int]) -> int:
+    """Pull sets of observables back through a dense gate, which is a diagonal on its controls.
+
+    Args:
+        support: the mask of the targets and the controls.
+        controls: the mask of the controls.
+        touched: see `trace_back`.
+        turned: see `trace_back`.
+
+    Returns:
+        The set of the observables that see the gate.
+    """
+    targets = bits_of(support & ~controls)
+    observables = 0
+    for qubit in targets:
+        observables |= touched[qubit]
+    for qubit in bits_of(controls):
+        observables |= turned[qubit]
+    for qubit in bits_of(support):
+        touched[qubit] |= observables
+    for qubit in targets:
+        turned[qubit] |= observables
+    return observables
 
 
 def _trace_terms(supports: np.ndarray, touched: list[int], turned: list[int]) -> list[int]:

@@ -3,9 +3,9 @@
 
 A fused program is *phases* and *layers* in turn: phase 0, layer 0, phase 1, ..., phase D. A phase is any number of
 commuting diagonal gates, executed as one complex multiplication per amplitude. A layer is at most one rotation ``Ry``
-per qubit. Each rotation is the middle of a *run*: the gates of one qubit between two terms, multiplied into
-``Rz(phi) Ry(beta) Rz(lambda)`` when the angles are known. Diagonal gates at either end of a run are terms of the
-phases beside it.
+per qubit, and dense gates on other qubits. Each rotation is the middle of a *run*: the gates of one qubit between two
+terms, multiplied into ``Rz(phi) Ry(beta) Rz(lambda)`` when the angles are known. Diagonal gates at either end of a run
+are terms of the phases beside it.
 
 The class holds the data and the few properties that every engine needs. Each engine has its own module for the costs
 of a fused program, and `qiskit_fused.inspection.plan.Plan` shows a fused program to people.
@@ -36,7 +36,7 @@ class FusedProgram:
         num_qubits: n, number of simulated qubits: the qubits that some observable can see.
         wires: int array (num_circuit_qubits,), bit of each circuit qubit in the final state, -1 where the qubit is
             not simulated.
-        num_layers: D, number of layers of rotations.
+        num_layers: D, number of layers of rotations and dense gates.
         initial_state: complex128 (2**n,), the state that all rows start in; None for ``|0...0>``.
         starts: makes the start state of each row from the row's columns; None if all rows start alike.
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
@@ -44,6 +44,8 @@ class FusedProgram:
             diagonal, 2 any other. None if no gate was left out.
         phase: 0 or pi, a global phase in radians: the ops of the program are ``exp(i phase)`` times the runs and terms,
             if no gate was left out.
+        extra_phase: radians, the phase that an engine adds to the phase of final states. It is 0 except for the result
+            of `without_dense_gates`, whose rotations and terms differ from the dense gates by a phase.
 
     The arrays of the R runs and T terms have the dtypes and meanings of the arrays of ``program.ops``:
 
@@ -51,6 +53,9 @@ class FusedProgram:
     * ``run_begin``: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
     * ``run_qubit``, ``run_layer``: int32 (R,), sorted by layer, then by qubit.
     * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
+    * ``dense_layer``: int32 (M,), ascending, the layers of the M dense gates; ``dense_targets``, ``dense_care`` and
+      ``dense_value``: uint64 (M,), masks over the n bits: the matrix acts on the targets where ``(i & care) == value``.
+      ``dense_matrices``: the M matrices, as in ``program.ops``. No dense gate is in layer 0.
     """
 
     program: Program
@@ -72,11 +77,17 @@ class FusedProgram:
     term_care: np.ndarray
     term_value: np.ndarray
     term_sign: np.ndarray
+    dense_layer: np.ndarray
+    dense_targets: np.ndarray
+    dense_care: np.ndarray
+    dense_value: np.ndarray
+    dense_matrices: tuple[np.ndarray, ...]
     initial_state: np.ndarray | None
     starts: Starts | None
     start_bits: np.ndarray
     support: np.ndarray | None
     phase: float = 0.0
+    extra_phase: float = 0.0
 
     @property
     def takes_states(self) -> bool:
@@ -105,12 +116,23 @@ class FusedProgram:
         """Number of runs; each run is executed as one rotation."""
         return len(self.run_qubit)
 
+    @property
+    def work(self) -> float:
+        """Work of a sweep for each amplitude, in rotations: a multiply-add of a dense gate counts as two."""
+        return self.num_runs + float(self.dense_multiply_adds.sum()) * 2
+
+    @cached_property
+    def dense_multiply_adds(self) -> np.ndarray:
+        """For each dense gate, float64 (M,), the mean number of complex multiply-adds for an amplitude."""
+        targets, controls = (np.bitwise_count(masks).astype(float) for masks in (self.dense_targets, self.dense_care))
+        return 2.0 ** (targets - controls)
+
     @cached_property
     def is_real(self) -> bool:
         """Whether states stay real up to a global phase for all angles; real states halve memory and work."""
         if self.takes_states or (self.initial_state is not None and self.initial_state.imag.any()):
             return False
-        if (self.term_column >= 0).any():
+        if (self.term_column >= 0).any() or any(matrix.imag.any() for matrix in self.dense_matrices):
             return False
         others = np.flatnonzero(self.leaf_kind != OpKind.RY)
         if len(others):
@@ -152,6 +174,8 @@ class FusedProgram:
         start = 8 * (len(self.wires) + len(self.start_bits))
         start += 0 if self.initial_state is None else self.initial_state.nbytes
         ops = 181 * len(self.leaf_kind) + 84 * self.num_runs + 152 * len(self.term_phase)
+        # The engine holds a copy of each matrix, and the matrix with its inverse in both number formats.
+        ops += 5 * sum(matrix.nbytes for matrix in self.dense_matrices)
         return start + ops + 1200 * (self.num_layers + 1) + _OBJECT_BYTES
 
     def __getstate__(self) -> dict[str, object]:

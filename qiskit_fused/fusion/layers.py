@@ -24,7 +24,7 @@ from qiskit_fused.program.program import MAX_QUBITS, OpKind, Ops, Program
 MAX_START_STATE_QUBITS = 30  # largest start state that is given as a vector: 16 GiB
 _ROUNDING = 1e-14  # absolute rounding error of constants: angles in multiples of pi, parts of unit quaternions
 # Integers are compared and converted faster than members of an enum.
-_RX, _RY, _RZ, _SU2, _TERM = map(int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.TERM))
+_RX, _RY, _RZ, _SU2, _TERM, _DENSE = map(int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.TERM, OpKind.DENSE))
 
 
 def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone | None = None) -> FusedProgram:
@@ -102,6 +102,7 @@ class _LayerBuilder:
         runs: (layer, bit, ops) of each closed run.
         terms: (phase, op, bit) of each term. The bit is -1 unless the op is a diagonal gate from the end of a run.
         many_terms: int64 (terms, 3), (phase, op, bit) of the terms that were added by one NumPy call.
+        dense: (layer, op) of each dense gate.
     """
 
     def __init__(self, program: Program, ops: Ops, bit_of: np.ndarray, num_qubits: int):
@@ -114,6 +115,7 @@ class _LayerBuilder:
         self.runs: list[tuple[int, int, list[int]]] = []
         self.terms: list[tuple[int, int, int]] = []
         self.many_terms: list[np.ndarray] = []
+        self.dense: list[tuple[int, int]] = []
 
     def add_ops(self) -> None:
         """Add all ops and close all runs."""
@@ -129,7 +131,7 @@ class _LayerBuilder:
         kinds, bits = self.kinds, self.bits
         qubits, supports = self.ops.qubit[begin:end].tolist(), self.supports[begin:end].tolist()
         for i, qubit, mask in zip(range(begin, end), qubits, supports):
-            if kinds[i] != _TERM:
+            if qubit >= 0:
                 qubit = bits[qubit]
                 self.open[qubit].append(i)
                 self.rotates[qubit] = self.rotates[qubit] or kinds[i] != _RZ
@@ -138,6 +140,9 @@ class _LayerBuilder:
             while mask:
                 members.append(bits[(mask & -mask).bit_length() - 1])
                 mask &= mask - 1
+            if kinds[i] == _DENSE:
+                self._add_dense(i, members)
+                continue
             for qubit in members:
                 if self.rotates[qubit]:
                     self.close(qubit)
@@ -145,6 +150,18 @@ class _LayerBuilder:
             for qubit in members:
                 self.position[qubit] = phase
             self.terms.append((phase, i, -1))
+
+    def _add_dense(self, op: int, members: list[int]) -> None:
+        """Add a dense gate to the first layer after all ops on its bits.
+
+        No dense gate joins layer 0. Engines that start in |0...0> compute the state after layer 0 as a product state.
+        """
+        for qubit in members:
+            self.close(qubit)
+        layer = max(1, *[self.position[qubit] for qubit in members])
+        for qubit in members:
+            self.position[qubit] = layer + 1
+        self.dense.append((layer, op))
 
     def _add_terms(self, begin: int, end: int) -> None:
         """Add consecutive terms, which commute: each joins the earliest phase it can, independent of the others."""
@@ -227,17 +244,23 @@ class _LayerBuilder:
     def finish(self, wires: np.ndarray, support: np.ndarray | None, phase: float) -> FusedProgram:
         """Return the fused program; the arguments become its fields of the same names."""
         initial_state, starts = self._start()
-        runs = sorted(self.runs)
+        runs, dense = sorted(self.runs), sorted(self.dense)
+        dense_ops = self.ops.take(np.array([op for _, op in dense], np.intp))
         return FusedProgram(
             program=self.program,
             num_qubits=self.num_qubits,
             wires=wires,
-            num_layers=1 + (runs[-1][0] if runs else -1),
+            num_layers=1 + max([part[-1][0] for part in (runs, dense) if part], default=-1),
             **self.leaves([i for run in runs for i in run[2]]),
             run_begin=np.array([0, *accumulate([len(run[2]) for run in runs])], dtype=np.int32),
             run_qubit=np.array([run[1] for run in runs], dtype=np.int32),
             run_layer=np.array([run[0] for run in runs], dtype=np.int32),
             **self._term_arrays(),
+            dense_layer=np.array([layer for layer, _ in dense], dtype=np.int32),
+            dense_targets=self.to_bits(dense_ops.sign),
+            dense_care=self.to_bits(dense_ops.care),
+            dense_value=self.to_bits(dense_ops.value),
+            dense_matrices=dense_ops.matrices,
             initial_state=initial_state,
             starts=starts,
             start_bits=self.bit_of[: self.program.num_qubits],
@@ -255,7 +278,7 @@ class _LayerBuilder:
             return None, starts
         return starts.states(np.zeros((1, 0)))[0], None
 
-    def _term_arrays(self) -> dict[str, np.ndarray]:
+    def _term_arrays(self) -> dict[str, Any]:
         """Return the arrays of the terms, by field name, sorted by phase, then by op."""
         ops = self.ops
         terms = np.array([*chain.from_iterable(sorted(self.terms))], dtype=np.int64).reshape(-1, 3)

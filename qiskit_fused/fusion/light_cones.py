@@ -28,7 +28,7 @@ from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.phase_gadgets import merge_ladders
 from qiskit_fused.program.observables import Observables, X
-from qiskit_fused.program.program import Ops, Program
+from qiskit_fused.program.program import OpKind, Ops, Program
 
 # The unit of cost is one op on one amplitude: 0.5 ns on one core (AMD Zen 4).
 _MIN_QUBITS = 12  # least number of active qubits for groups; a smaller gradient takes less than 2 * _FIXED
@@ -140,7 +140,8 @@ class LightCones:
     def _cones(self) -> tuple[Ops, np.ndarray, np.ndarray]:
         """Return the merged ops, and two arrays of packed bits, (2n, words): the qubits and the ops that are seen.
 
-        Row 2q of both arrays is for Z on qubit q, row 2q + 1 for X on qubit q.
+        Row 2q of both arrays is for Z on qubit q, row 2q + 1 for X on qubit q. A dense gate on k qubits costs as much
+        as 2**k ops, so it has 2**k further bits behind the bits of all ops.
         """
         cached_cones = _CONES.get(id(self))
         if cached_cones is not None:
@@ -150,6 +151,8 @@ class LightCones:
         touched = [3 << 2 * qubit for qubit in range(num_qubits)]
         turned = [2 << 2 * qubit for qubit in range(num_qubits)]
         seen_by = trace_back(ops, touched, turned)
+        for place in np.flatnonzero(ops.kind == OpKind.DENSE).tolist():
+            seen_by += [seen_by[place]] * (1 << int(ops.sign[place]).bit_count())
         for qubits in program.starts_together:
             together = reduce(or_, [touched[qubit] for qubit in qubits])
             for qubit in qubits:

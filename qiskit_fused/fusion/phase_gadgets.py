@@ -21,13 +21,13 @@ from qiskit_fused.program.program import OpKind, Ops
 OPS_OF_CX = 3
 """The ops of a CX: a change of basis of the target, a sign where both qubits are 1, and the change back."""
 
-_RX, _RZ, _SU2, _TERM = map(
-    int, (OpKind.RX, OpKind.RZ, OpKind.SU2, OpKind.TERM)
+_RX, _RZ, _SU2, _TERM, _DENSE = map(
+    int, (OpKind.RX, OpKind.RZ, OpKind.SU2, OpKind.TERM, OpKind.DENSE)
 )  # ints are compared and converted faster than members of an enum
 _ROUNDING = 1e-12  # absolute tolerance of sines, cosines and quaternions when three ops are compared with a CX
 _REACH = 1000  # largest number of ops on its qubits over which a CX looks back for its partner
 
-_REMOVED, _LEAF, _X_LEAF, _DIAGONAL, _CX = range(5)
+_REMOVED, _OTHER, _X_LEAF, _DIAGONAL, _CX = range(5)
 
 
 class MergedOps(NamedTuple):
@@ -118,7 +118,7 @@ class _Walk:
 
     Attributes:
         rows: for each item, the index of its first op.
-        kinds: for each item, `_REMOVED`, `_LEAF`, `_X_LEAF`, `_DIAGONAL` or `_CX`.
+        kinds: for each item, `_REMOVED`, `_OTHER`, `_X_LEAF`, `_DIAGONAL` or `_CX`.
         masks: for each item, (care, value, sign) of a diagonal, (control, target, sign) of a CX, zeros otherwise.
         touching: for each qubit, the items that act on it, ascending.
         has_merged: whether some pair of CX was removed.
@@ -150,10 +150,12 @@ class _Walk:
                 continue
             if kinds[row] == _TERM:
                 self._append(row, _DIAGONAL, (care[row], value[row], sign[row]), care[row] | sign[row])
+            elif kinds[row] == _DENSE:
+                self._append(row, _OTHER, (0, 0, 0), care[row] | sign[row])
             elif kinds[row] == _RZ:
                 self._append(row, _DIAGONAL, (0, 0, 1 << qubits[row]), 1 << qubits[row])
             else:
-                self._append(row, _X_LEAF if is_x[row] else _LEAF, (0, 0, 0), 1 << qubits[row])
+                self._append(row, _X_LEAF if is_x[row] else _OTHER, (0, 0, 0), 1 << qubits[row])
             row += 1
 
     def _append(self, row: int, kind: int, masks: tuple[int, int, int], touched: int) -> None:
@@ -241,5 +243,5 @@ class _Walk:
 
 def _count_bits(masks: np.ndarray) -> np.ndarray:
     if masks.dtype != object:
-        return np.bitwise_count(masks)
+        return np.bitwise_count(masks).astype(np.int64)
     return np.fromiter((mask.bit_count() for mask in masks.tolist()), dtype=np.int64, count=len(masks))

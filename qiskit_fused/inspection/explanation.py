@@ -35,8 +35,9 @@ _CORE_CACHE, _SHARED_CACHE = 1 << 20, 32 << 20
 
 def fused_text(fused: FusedProgram) -> str:
     """Return the numbers of rotations, layers, terms and phases of a fused program, in words."""
+    dense = f"{count_text(len(fused.dense_layer), 'dense gate')}, " if len(fused.dense_layer) else ""
     return (
-        f"{count_text(fused.num_runs, 'rotation')} in {count_text(fused.num_layers, 'layer')}, "
+        f"{count_text(fused.num_runs, 'rotation')} in {count_text(fused.num_layers, 'layer')}, {dense}"
         f"{count_text(len(fused.term_phase), 'term')} in {count_text(fused.num_layers + 1, 'phase')}"
     )
 
@@ -89,14 +90,20 @@ def tabulate(fused: FusedProgram, cones: Sequence[int], shared: Sequence[tuple[s
         shared: (name, text) of each part of the circuit that rows share, see `shared_texts`.
     """
     program = fused.program
-    num_terms, sweeps = int((program.ops.kind == OpKind.TERM).sum()), num_sweeps(fused)
+    num_terms, num_dense = (int((program.ops.kind == kind).sum()) for kind in (OpKind.TERM, OpKind.DENSE))
+    normal_form = (
+        f"{count_text(len(program.ops) - num_terms - num_dense, 'one-qubit gate')}, "
+        f"{count_text(num_terms, 'diagonal term')}"
+    )
+    if num_dense:
+        normal_form += f", {count_text(num_dense, 'dense gate')}"
+    sweeps = num_sweeps(fused)
     rows = [
         ("circuit", f"{count_text(program.num_circuit_qubits, 'qubit')}, "
                     f"{count_text(program.num_parameters, 'parameter')}"),
         ("simulated", _simulated(fused)),
         ("gates", f"{program.count_gates().total()}"),
-        ("normal form", f"{count_text(len(program.ops) - num_terms, 'one-qubit gate')}, "
-                        f"{count_text(num_terms, 'diagonal term')}"),
+        ("normal form", normal_form),
         ("fused", fused_text(fused)),
         ("angles", f"{count_text(program.num_parameters, 'parameter')}, "
                    f"{count_text(program.expressions.num_expressions, 'expression')}"),
@@ -175,12 +182,19 @@ def _fused(fused: FusedProgram, dtype: str) -> str:
             f"Terms are the diagonal gates: {counts}. The most in a phase are {most} (phase {largest}); a phase is one "
             "multiplication per amplitude however many it has."
         )
+    if len(fused.dense_layer):
+        largest = int(np.bitwise_count(fused.dense_targets).max())
+        text = (
+            f"{text.rstrip()} A dense gate is a constant matrix that is applied as one: the largest acts on "
+            f"{count_text(largest, 'qubit')} and takes {1 << largest} multiplications per amplitude."
+        )
     return text
 
 
 def _left_out(fused: FusedProgram, dtype: str) -> str:
     program = fused.program
-    kept, count = len(fused.leaf_kind) + len(fused.term_phase), len(merge_ladders(program.ops).ops)
+    kept = len(fused.leaf_kind) + len(fused.term_phase) + len(fused.dense_layer)
+    count = len(merge_ladders(program.ops).ops)
     parts = []
     if kept < count:
         parts.append(

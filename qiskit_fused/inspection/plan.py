@@ -69,6 +69,7 @@ class Plan(ShownAsText):
     * ``run_begin``: int32 (R + 1,), leaves of run ``r`` are ``run_begin[r]:run_begin[r + 1]``.
     * ``run_qubit``, ``run_layer``: int32 (R,), sorted by layer, then by qubit.
     * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
+    * ``dense_layer``: int32 (M,), of the M dense gates, with masks over the n bits, and ``dense_matrices``: M matrices.
 
     Source: arXiv:2603.02804 fuses the gates of the forward and of the backward pass; the rotations and phases are the
     normal form of this project.
@@ -84,7 +85,8 @@ class Plan(ShownAsText):
     run_begin, run_qubit, run_layer = map(_array, ("run_begin", "run_qubit", "run_layer"))
     term_phase, term_column, term_coefficient = map(_array, ("term_phase", "term_column", "term_coefficient"))
     term_offset, term_care, term_value = map(_array, ("term_offset", "term_care", "term_value"))
-    term_sign = _array("term_sign")
+    term_sign, dense_layer, dense_targets = map(_array, ("term_sign", "dense_layer", "dense_targets"))
+    dense_care, dense_value, dense_matrices = map(_array, ("dense_care", "dense_value", "dense_matrices"))
 
     @property
     def program(self) -> Program:
@@ -98,7 +100,7 @@ class Plan(ShownAsText):
 
     @property
     def num_layers(self) -> int:
-        """D, the number of layers of rotations."""
+        """D, the number of layers of rotations and dense gates."""
         return self.fused_program.num_layers
 
     @property
@@ -155,15 +157,14 @@ class Plan(ShownAsText):
     def num_sweeps(self) -> int:
         """Passes over all amplitudes of a forward sweep on the CPU; the adjoint makes as many, over two states.
 
-        A layer is one sweep, and a second one if it rotates qubits along which the state is cut into chunks.
+        A layer is one sweep, two if it rotates qubits along which the state is cut, and each dense gate is one more.
         """
         return costs.num_sweeps(self.fused_program)
 
     def num_positions(self, *, imaginary: bool = False) -> int:
         """Count the states that the CPU engine's backward pass visits: one before each phase, and the final one.
 
-        If rows start in ``|0...0>``, the state before the first layer is left out, unless ``imaginary`` derivatives
-        need it.
+        If rows start in ``|0...0>``, the state before the first layer is left out, unless ``imaginary`` needs it.
         """
         return costs.num_positions(self.fused_program, imaginary=imaginary)
 
@@ -173,7 +174,8 @@ class Plan(ShownAsText):
         A rotation takes 4 flops per amplitude, its adjoint 8, and the sum Im<lam|Y|psi> 4. A phase takes 8 flops, and 8
         more for the product of its two tables (4 if it has one table). The adjoint of a phase takes 16 flops, and 6
         more with the sums of Im(conj(lam) psi). Real states take half of the flops of rotations, and 2 flops for a
-        phase or 4 for its adjoint, without sums. Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
+        phase or 4 for its adjoint, without sums. A dense gate on k qubits takes 8 2^k flops per amplitude (2 2^k if
+        real), half as many per control, its adjoint twice as many. Tables, bindings and rare sums of X are not counted.
 
         Args:
             gradient: whether the adjoint is counted too.

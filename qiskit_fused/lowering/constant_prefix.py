@@ -2,9 +2,9 @@
 """Replace constant gates at the start of a circuit by the state that they prepare, if a dense matrix is among them.
 
 A group is a set of qubits that gates have joined so far. While all gates of a group are constant, they prepare one
-constant state of its qubits. The normal form of a dense matrix on k qubits has 4**k ops. So when lowering meets a dense
-matrix, it computes the state of the matrix's group, and this piece of the start state replaces the gates of the group.
-The gates of groups without a dense matrix stay.
+constant state of its qubits. A dense matrix on k qubits takes 2**k multiply-adds for each amplitude of each row. So
+when lowering meets a dense matrix, it computes the state of the matrix's group, and this piece of the start state
+replaces the gates of the group. The gates of groups without a dense matrix stay.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 
 from qiskit_fused.common.bits import spread
 from qiskit_fused.lowering.context import LoweringContext
-from qiskit_fused.lowering.cosine_sine import CosineSine
 from qiskit_fused.lowering.emitter import NormalForm
 from qiskit_fused.lowering.gate_table import GATES, apply_gate, gate_matrix
 from qiskit_fused.lowering.unitaries import emit_unitary
@@ -24,18 +23,16 @@ from qiskit_fused.program.amplitude_encoding import Encoding
 from qiskit_fused.program.global_phase import PhaseSum
 from qiskit_fused.program.program import Angle, Gate, Ops, Program
 
-# A matrix on fewer qubits is decomposed. On 3 qubits, a first call takes 1.3 ms with a start state and 2 ms with ops
-# (two AVX-512 cores).
-MIN_DENSE_QUBITS = 3
+MIN_DENSE_QUBITS = 3  # matrices on fewer qubits are few ops
 MAX_GROUP_QUBITS = 16  # larger groups stay gates: one gate on a vector of 16 qubits takes about 1 ms
 MAX_CIRCUIT_QUBITS = 20  # larger circuits store no such start state: on 20 qubits it takes 16 MiB
 
 # Microseconds of a gate on k qubits on a vector of m qubits: _PER_GATE + 2**m * (_PER_AMPLITUDE + _PER_PRODUCT * 2**k),
 # measured on one AVX-512 core within a factor of 3.
 _PER_GATE, _PER_AMPLITUDE, _PER_PRODUCT = 15.0, 0.02, 0.0003
-# Microseconds of the first call of a dense matrix on k qubits that is decomposed: _FIXED + _PER_OP * 4**k, measured on
-# one AVX-512 core within a factor of 3.
-_FIXED, _PER_OP = 1000.0, 3.0
+# Microseconds of the first call of a circuit with a dense gate on k qubits: _FIXED + _PER_ENTRY * 4**k, measured on one
+# AVX-512 core within a factor of 2.
+_FIXED, _PER_ENTRY = 1000.0, 0.1
 
 
 def start_from_gate(lowering: LoweringContext, matrix: np.ndarray) -> bool:
@@ -58,7 +55,7 @@ def start_from_gate(lowering: LoweringContext, matrix: np.ndarray) -> bool:
     gates = [
         gate for number in groups.members(group[0]) for gate in lowering.gates[begins[number] : begins[number + 1]]
     ]
-    if sum(_microseconds(gate, len(group)) for gate in gates) > _FIXED + _PER_OP * 4 ** len(dense.qubits):
+    if sum(_microseconds(gate, len(group)) for gate in gates) > _FIXED + _PER_ENTRY * 4 ** len(dense.qubits):
         return False
     inside = [piece for piece in lowering.pieces if piece.qubits[0] in group]
     vector = _evolve(group, inside, gates[:-1], dense, matrix)
@@ -161,11 +158,10 @@ def with_prefix(program: Program) -> Program:
     assert phase is not None
     begins: list[tuple[int, int]] = []
     gates: list[Gate] = []
-    decomposed: dict[bytes, CosineSine] = {}
     for members in program.prefix:
         begins.append((len(gates), len(form)))
         for gate in members:
-            _emit(form, gate, decomposed)
+            _emit(form, gate)
             gates.append(gate)
     begins.append((len(gates), len(form)))
     for qubit in range(program.num_qubits):  # program.ops expect each qubit on its own wire, so undo the swaps
@@ -186,7 +182,7 @@ def with_prefix(program: Program) -> Program:
     )
 
 
-def _emit(form: NormalForm, gate: Gate, decomposed: dict[bytes, CosineSine]) -> None:
+def _emit(form: NormalForm, gate: Gate) -> None:
     """Emit a gate whose angles are constant."""
     view = form.controlled(gate.controls, gate.ctrl_state)
     if gate.matrix is None:
@@ -196,4 +192,4 @@ def _emit(form: NormalForm, gate: Gate, decomposed: dict[bytes, CosineSine]) -> 
     if matrix.ndim == 1:
         view.diagonal(gate.qubits, np.angle(matrix))
     else:
-        emit_unitary(view, matrix, gate.qubits, decomposed)
+        emit_unitary(view, matrix, gate.qubits)

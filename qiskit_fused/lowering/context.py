@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 from qiskit.circuit import Instruction, Parameter, ParameterExpression, QuantumCircuit
 from qiskit.exceptions import QiskitError
@@ -42,7 +41,6 @@ class LoweringContext(ABC):
         unknown_phase: why a global phase cannot be translated, or "".
         groups: the groups of active qubits that the gates have joined.
         pieces: the start states of some active qubits; all other active qubits start in |0>.
-        unitaries: the decompositions of matrices, by the bytes of the matrix.
         touched: bit set of the active qubits that are not known to be in |0>.
         measured: bit set of the active qubits that were measured. No later gate may act on them.
         index: number of the instruction of ``circuit`` that is being lowered.
@@ -61,7 +59,6 @@ class LoweringContext(ABC):
         self.origins: list[str] = []
         self.tape_columns: dict[Tape | tuple[Angle, ...], int] = {}
         self.definitions: dict[int, tuple[object, QuantumCircuit | None]] = {}
-        self.unitaries: dict[bytes, Any] = {}
         self.gates: list[Gate] = []
         self.recording = True
         self.begins: list[tuple[int, int, int]] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Emit the normal form: one-qubit leaves and diagonal terms, under any number of controls.
+"""Emit the normal form: one-qubit leaves, diagonal terms and dense gates, under any number of controls.
 
 The `lower` rules of the gate table emit their ops into a `NormalForm`. Two identities reduce all controlled gates:
 
@@ -18,13 +18,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from qiskit_fused.common.bits import walsh
+from qiskit_fused.common.bits import spread, walsh
 from qiskit_fused.program.program import MAX_QUBITS, Angle, OpKind, Ops
 
 Quaternion = tuple[float, float, float, float]
 
-_RX, _RY, _RZ, _SU2, _RV, _TERM = map(
-    int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.RV, OpKind.TERM)
+_RX, _RY, _RZ, _SU2, _RV, _TERM, _DENSE = map(
+    int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.RV, OpKind.TERM, OpKind.DENSE)
 )  # ints, because Python compares and converts them faster than members of an enum
 IDENTITY: Quaternion = (1.0, 0.0, 0.0, 0.0)
 _TINY = 1e-14  # smaller quaternion parts, and phases below 10 times this in radians, are rounding errors and become 0
@@ -126,11 +126,12 @@ class NormalForm:
         num_qubits: number of active qubits.
     """
 
-    __slots__ = ("_arrays", "_care", "_value", "free", "phases", "rows", "wire_of")
+    __slots__ = ("_arrays", "_care", "_matrices", "_value", "free", "phases", "rows", "wire_of")
 
     def __init__(self, num_qubits: int) -> None:
         self.rows: list[tuple] = []
         self.phases: list[Angle] = []
+        self._matrices: list[np.ndarray] = []  # of the dense gates among the rows
         self._arrays: list[tuple[int, int, Ops]] = []  # (rows before the ops, ops in arrays up to these, the ops)
         self.wire_of = list(range(num_qubits))
         self.free = self
@@ -144,7 +145,7 @@ class NormalForm:
         """Return a view under further controls. Bit ``j`` of ``ctrl_state`` is the state of ``controls[j]``."""
         view = NormalForm.__new__(NormalForm)
         view.rows, view._arrays, view.wire_of, view.free = self.rows, self._arrays, self.wire_of, self.free
-        view.phases = self.phases
+        view.phases, view._matrices = self.phases, self._matrices
         view._care, view._value = self._care, self._value
         for position, control in enumerate(controls):
             bit = 1 << self.wire_of[control]
@@ -302,6 +303,15 @@ class NormalForm:
         for sign, factor in zip(signs.tolist(), factors.tolist()):
             self._term(self._care, self._value, sign, scaled(angle, factor))
 
+    def dense(self, qubits: Sequence[int], matrix: np.ndarray) -> None:
+        """Emit a unitary matrix, complex128 (2**k, 2**k), on k qubits as one dense gate, which holds the matrix."""
+        order = sorted(range(len(qubits)), key=lambda bit: self.wire_of[qubits[bit]])
+        if order != list(range(len(qubits))):  # the bits of the emitted matrix are in the order of the wires
+            moved = spread(order)
+            matrix = matrix[moved[:, None], moved]
+        self._matrices.append(matrix)
+        self.rows.append((_DENSE, -1, -1, 0.0, 0.0, self._care, self._value, self._mask(qubits), IDENTITY))
+
     def many(self, count: int, **parts: object) -> None:
         """Emit many ops at once.
 
@@ -343,7 +353,8 @@ class NormalForm:
         arrays: dict[str, np.ndarray] = {
             name: np.array(column, self._dtype(name)) for column, name in zip(columns, _PARTS)
         }
-        rows = Ops(**{**arrays, "quaternion": arrays["quaternion"].reshape(-1, 4)})
+        arrays["quaternion"] = arrays["quaternion"].reshape(-1, 4)
+        rows = Ops(**arrays, matrices=tuple(self._matrices))
         parts: list[Ops] = []
         done = 0
         for before, _, ops in self._arrays:

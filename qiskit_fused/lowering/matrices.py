@@ -8,12 +8,13 @@ from qiskit.circuit import Instruction, ParameterExpression
 from qiskit.circuit.library import DiagonalGate
 from qiskit.exceptions import QiskitError
 
+from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.lowering.constant_prefix import start_from_gate
 from qiskit_fused.lowering.context import LoweringContext
-from qiskit_fused.lowering.unitaries import emit_unitary
+from qiskit_fused.lowering.unitaries import emit_unitary, is_diagonal
 from qiskit_fused.program.program import Gate
 
-MAX_DENSE_QUBITS = 7  # a unitary on 7 qubits has 16,400 ops, and its first call takes 0.04 s; on 8 qubits, 65,600 ops
+MAX_DENSE_QUBITS = CONSTANTS.max_dense_qubits
 _ABSOLUTE, _RELATIVE = 1e-8, 1e-5  # tolerances for unitary and Hermitian matrices, the same as Qiskit's
 
 Qubits = tuple[int, ...]
@@ -166,7 +167,7 @@ def apply_matrix(lowering: LoweringContext, matrix: np.ndarray, qubits: Qubits, 
     lowering.touch(qubits + controls)
     if lowering.recording:
         lowering.gates.append(Gate("unitary", qubits, (), controls, state, matrix))
-    if len(matrix) == 2 or np.any(np.abs(matrix - np.diag(matrix.diagonal())) > 1e-15):
+    if len(matrix) == 2 or not is_diagonal(matrix):
         if not start_from_gate(lowering, matrix):
             emit_matrix(lowering, matrix, qubits, controls, state)
         elif len(qubits) > MAX_DENSE_QUBITS:
@@ -201,6 +202,15 @@ def by_definition(lowering: LoweringContext, op: Instruction, qubits: Qubits, co
     lowering.walk(lowering.definition(op), qubits, controls, state)
 
 
+def isometry(lowering: LoweringContext, op: Instruction, qubits: Qubits, controls: Qubits, state: int) -> None:
+    """Lower an isometry: by its matrix if it is a unitary on all of its qubits, else by its definition."""
+    columns = np.asarray(op.params[0], dtype=complex)
+    if columns.shape == (1 << len(qubits),) * 2 and len(qubits) <= MAX_DENSE_QUBITS:
+        apply_matrix(lowering, unitary_matrix(lowering, op.name, columns, len(qubits)), qubits, controls, state)
+    else:
+        by_definition(lowering, op, qubits, controls, state)
+
+
 # The normal form.
 
 
@@ -209,4 +219,4 @@ def emit_matrix(
 ) -> None:
     """Emit the normal form of a unitary matrix without recording a gate."""
     require_dense(lowering, qubits)
-    emit_unitary(lowering.form.controlled(controls, state), matrix, qubits, lowering.unitaries)
+    emit_unitary(lowering.form.controlled(controls, state), matrix, qubits)

@@ -44,6 +44,7 @@ from qiskit_fused.lowering.matrices import (
     diagonal,
     emit_matrix,
     hermitian_matrix,
+    isometry,
     require_dense,
     require_real,
     unitary,
@@ -270,7 +271,7 @@ def _amplitude(lowering: LoweringContext, value: ParameterExpression | complex) 
 Rule = Callable[[LoweringContext, Instruction, Qubits, Qubits, int], None]
 RULES: dict[type, Rule] = {
     UnitaryGate: unitary,
-    Isometry: by_definition,
+    Isometry: isometry,
     UCGate: by_definition,
     UCRXGate: uniformly_controlled,
     UCRYGate: uniformly_controlled,

@@ -2,7 +2,8 @@
 """The `Program`: a circuit as data, for every engine and device.
 
 A Program holds the circuit twice. `gates` are the original gates, for the reference engine. `ops` is the normal form
-for all fast engines: one-qubit rotations (leaves) and commuting diagonal terms, and nothing else.
+for all fast engines: one-qubit rotations (leaves), commuting diagonal terms, and dense gates, which are constant
+matrices on several qubits.
 
 Conventions (used everywhere):
 
@@ -40,7 +41,8 @@ class OpKind(IntEnum):
     ``RX, RY, RZ``: ``exp(-i angle/2 P)`` on one qubit. ``SU2``: a constant one-qubit matrix, given as the unit
     quaternion ``(a, b, c, d)`` of ``a - i (b X + c Y + d Z)``. ``RV``: ``exp(-i/2 (x X + y Y + z Z))`` whose
     ``x, y, z`` are the three consecutive columns that start at ``column``. ``TERM``: the diagonal
-    ``exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign))``.
+    ``exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign))``. ``DENSE``: a constant unitary matrix on the
+    qubits of ``sign``, where ``(i & care) == value``.
     """
 
     RX = CONSTANTS.leaf_rx
@@ -49,6 +51,7 @@ class OpKind(IntEnum):
     SU2 = CONSTANTS.leaf_su2
     RV = CONSTANTS.leaf_rv
     TERM = RV + 1
+    DENSE = RV + 2
 
 
 class Angle(NamedTuple):
@@ -87,26 +90,34 @@ class Ops:
     """
 
     kind: np.ndarray  # uint8, an OpKind
-    qubit: np.ndarray  # int32, the target of a leaf, -1 for a term
+    qubit: np.ndarray  # int32, the target of a leaf, -1 for other ops
     column: np.ndarray  # int32, -1 for a constant angle
     coefficient: np.ndarray  # float64, radians per unit of the column
     offset: np.ndarray  # float64, radians
-    care: np.ndarray  # masks of the bits that a term reads, 0 for a leaf
+    care: np.ndarray  # masks of the bits that a term reads, or of the controls of a dense gate; 0 for a leaf
     value: np.ndarray  # masks of the bits that must be 1, a subset of care, 0 for a leaf
-    sign: np.ndarray  # masks of the bits whose parity is the sign of a term, 0 for a leaf
+    sign: np.ndarray  # masks of the bits whose parity is the sign of a term, or of a dense gate's targets; 0 for a leaf
     quaternion: np.ndarray  # float64 (len, 4), (1, 0, 0, 0) unless the op is an SU2
+    # The matrix of each dense gate in turn, complex128 (2**k, 2**k). Bit j of a row is the j-th lowest bit of ``sign``.
+    matrices: tuple[np.ndarray, ...] = ()
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def take(self, chosen: np.ndarray | slice) -> Ops:
         """Return the ops with the chosen numbers."""
-        return Ops(**{part.name: getattr(self, part.name)[chosen] for part in fields(self)})
+        matrices: tuple[np.ndarray, ...] = ()
+        if self.matrices:
+            is_dense = self.kind == OpKind.DENSE
+            numbers = (np.cumsum(is_dense) - 1)[chosen][is_dense[chosen]]
+            matrices = tuple([self.matrices[number] for number in numbers.tolist()])
+        return Ops(**{name: getattr(self, name)[chosen] for name in _ARRAYS_OF_OPS}, matrices=matrices)
 
     @staticmethod
     def joined(parts: Sequence[Ops]) -> Ops:
         """Return the ops of all parts, one part after the other."""
-        return Ops(**{part.name: np.concatenate([getattr(ops, part.name) for ops in parts]) for part in fields(Ops)})
+        arrays = {name: np.concatenate([getattr(ops, name) for ops in parts]) for name in _ARRAYS_OF_OPS}
+        return Ops(**arrays, matrices=tuple(chain.from_iterable(ops.matrices for ops in parts)))
 
     def varies(self, columns: np.ndarray) -> np.ndarray:
         """Return, bool (number of ops,), which ops depend on some column of ``columns``, bool (C,)."""
@@ -115,6 +126,9 @@ class Ops:
         for further in (1, 2):
             varies = varies | ((self.kind == OpKind.RV) & padded[self.column + further])
         return varies
+
+
+_ARRAYS_OF_OPS = [part.name for part in fields(Ops) if part.name != "matrices"]
 
 
 class Expressions(Protocol):
@@ -255,6 +269,7 @@ class Program:
         """Bytes of start states and matrices, which may be large even if the circuit has few gates."""
         gates = [*self.gates, *chain.from_iterable(self.prefix)]
         arrays = [gate.matrix for gate in gates if gate.matrix is not None]
+        arrays += self.ops.matrices
         for piece in self.pieces:
             arrays += [piece.column, piece.coefficient, piece.offset]
         return sum(array.nbytes for array in arrays)

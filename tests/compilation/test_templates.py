@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small circuits that differ only in their numbers are compiled once and run as one batch, each with its own result."""
+"""Bound circuits that differ only in their numbers are compiled once and run as one batch, each with its own result."""
 
 import time
 
@@ -12,9 +12,10 @@ from qiskit.circuit.random import random_circuit
 from qiskit.primitives import StatevectorEstimator
 from qiskit.quantum_info import SparsePauliOp
 
-from qiskit_fused import FusedEstimator
+from qiskit_fused import FusedEstimator, compile_circuit
 from qiskit_fused.common.caches import release_memory
-from qiskit_fused.compilation.templates import MAX_QUBITS, find_template
+from qiskit_fused.compilation import templates
+from qiskit_fused.compilation.templates import find_template
 
 
 def bound(seed, num_qubits=3):
@@ -185,8 +186,26 @@ def test_what_is_no_list_of_standard_gates_has_no_template():
         circuit = QuantumCircuit(2)
         circuit.append(operation, range(operation.num_qubits))
         assert find_template(circuit) is None
-    assert find_template(QuantumCircuit(MAX_QUBITS + 1)) is None
     assert find_template("circuit") is None
+
+
+@pytest.mark.parametrize("num_qubits", [10, 11, 16, 70])
+def test_a_circuit_of_any_number_of_qubits_has_a_template(num_qubits):
+    circuits = [bound(seed, num_qubits) for seed in (1, 2)]
+    first, second = map(find_template, circuits)
+    assert first[0] is second[0]
+    observable = SparsePauliOp.from_sparse_list([("ZX", [num_qubits - 1, num_qubits - 2], 1.0)], num_qubits)
+    found = [FusedEstimator().run([(circuit, observable)]).result()[0].data.evs for circuit in circuits]
+    wanted = [
+        FusedEstimator().run([(compile_circuit(circuit), observable)]).result()[0].data.evs for circuit in circuits
+    ]
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
+
+
+def test_a_circuit_too_long_for_the_cache_has_no_template(monkeypatch):
+    assert find_template(bound(1)) is not None
+    monkeypatch.setattr(templates, "MAX_ENTRIES", 20)
+    assert find_template(bound(1)) is None
 
 
 def test_a_circuit_bound_before_each_run_takes_less_time_than_with_qiskit():

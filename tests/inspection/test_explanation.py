@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text about a plan, a table or sentences: its fused and omitted gates, its costs, and the gates that rows share."""
 
+import re
+
 import pytest
+from engine_cases import dense_circuit
 from layered_circuits import hardware_efficient, total_z
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import CXGate, efficient_su2, real_amplitudes
@@ -48,6 +51,17 @@ def test_gates_are_counted_as_they_were_written(add, names):
     assert repr(plan.program).endswith(f", {number} gate{'s' * (number > 1)})")
     listed = ", ".join(f"{count} {name}" for name, count in names.items())
     assert f"{number} gate{'s' * (number > 1)} ({listed}) became" in " ".join(plan.explain().split())
+
+
+def test_dense_gates_are_counted_in_the_table_and_explained():
+    plan = fuse(dense_circuit(6, 4, 1))
+    assert "2 dense gates" in repr(plan)
+    assert re.search("normal form .*terms?, 2 dense gates\n", str(plan))
+    assert "the largest acts on 4 qubits and takes 16 multiplications per amplitude." in " ".join(
+        plan.explain().split()
+    )
+    alone = fuse(dense_circuit(6, 4))
+    assert alone.flops(gradient=False) - plan.flops(gradient=False) > 8 * 2**4 * 2**6 // 2
 
 
 def test_sentences_about_a_plan_hold_for_one_gate_too():

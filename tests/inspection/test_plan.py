@@ -34,7 +34,7 @@ def test_a_plan_goes_when_nobody_holds_it_and_its_fused_program_stays():
 
 def test_every_attribute_of_a_fused_program_is_one_of_its_plan():
     plan = fuse(hardware_efficient(4, 2), total_z(4))
-    names = {field.name for field in fields(FusedProgram)} - {"phase"}  # a global phase, which plans do not show
+    names = {field.name for field in fields(FusedProgram)} - {"phase", "extra_phase"}  # plans show no global phase
     names |= {"num_runs", "is_real", "takes_states", "starts_at_zero"}
     for name in names:
         actual, expected = getattr(plan, name), getattr(plan.fused_program, name)

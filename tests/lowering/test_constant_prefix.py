@@ -16,7 +16,7 @@ from qiskit.quantum_info import Operator, SparsePauliOp, Statevector, random_sta
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, UnsupportedInstruction, compile_circuit, fuse
 from qiskit_fused.engines.reference import apply_gate, gate_matrix
-from qiskit_fused.lowering import constant_prefix, unitaries
+from qiskit_fused.lowering import constant_prefix
 from qiskit_fused.lowering.constant_prefix import with_prefix
 from qiskit_fused.lowering.lower import lower
 
@@ -147,13 +147,13 @@ def test_disjoint_groups_are_start_states_of_their_own():
     assert same_up_to_phase(circuit_state(program, [0.7]), Statevector(circuit.assign_parameters([0.7])).data)
 
 
-def test_a_dense_matrix_behind_a_parameter_is_decomposed():
+def test_a_dense_matrix_behind_a_parameter_is_a_dense_gate():
     circuit = QuantumCircuit(5)
     circuit.ry(A, 0)
     circuit.cx(0, 3)
     circuit.append(dense(3), [3, 1, 2])
     program = assert_lowered(circuit)
-    assert not program.pieces and not program.prefix and len(program.ops) > 4**3 - 1
+    assert not program.pieces and not program.prefix and len(program.ops.matrices) == 1
 
 
 def test_many_constant_gates_before_a_small_matrix_stay_gates():
@@ -208,17 +208,17 @@ def test_measured_qubits_and_matrices_that_are_not_unitary_are_refused():
 
 
 def test_matrices_above_the_limit_run_at_the_start_alone():
-    circuit = QuantumCircuit(9)
-    circuit.h(8)
-    circuit.append(dense(8), range(8))
+    circuit = QuantumCircuit(10)
+    circuit.h(9)
+    circuit.append(dense(9), range(9))
     circuit.ry(A, 0)
-    circuit.cx(0, 8)
+    circuit.cx(0, 9)
     assert_lowered(circuit)
-    states = np.eye(512)[:1]
+    states = np.eye(1024)[:1]
     with pytest.raises(UnsupportedInstruction, match=r"needs its qubits in \|0>, where initial_states do not"):
-        FusedEstimatorGradient().value_and_gradient(circuit, "Z" * 9, [[0.3]], initial_states=states)
-    circuit.append(dense(8), range(8))
-    with pytest.raises(UnsupportedInstruction, match="dense matrix on 8 qubits, the limit is 7"):
+        FusedEstimatorGradient().value_and_gradient(circuit, "Z" * 10, [[0.3]], initial_states=states)
+    circuit.append(dense(9), range(9))
+    with pytest.raises(UnsupportedInstruction, match="dense matrix on 9 qubits, the limit is 8"):
         lower(circuit)
 
 
@@ -306,12 +306,11 @@ def test_plans_of_a_start_state_print_and_draw():
     assert "q0" in str(fuse(circuit).draw("text"))
 
 
-def test_a_dense_matrix_after_constant_gates_is_never_decomposed(monkeypatch):
-    """The decomposition would take 50 ms for 7 qubits; the rest of a first call takes 2 ms."""
-    monkeypatch.setattr(unitaries, "decompose", None)
+def test_a_dense_matrix_after_constant_gates_is_no_dense_gate():
     circuit = QuantumCircuit(7)
     circuit.h(range(7))
     circuit.append(dense(7), range(7))
+    assert not lower(circuit).ops.matrices
     wanted = Statevector(circuit).expectation_value(SparsePauliOp("ZXIIZZY")).real
     found = FusedEstimator().run([(circuit, "ZXIIZZY")]).result()[0].data.evs
     np.testing.assert_allclose(found, wanted, atol=1e-12)

@@ -149,9 +149,9 @@ def reset_and_final_measurement():
 
 
 def large_unitary():
-    circuit = QuantumCircuit(8)
+    circuit = QuantumCircuit(9)
     circuit.append(
-        lib.PauliEvolutionGate(SparsePauliOp(["Z" * 8, *("I" * k + "X" + "I" * (7 - k) for k in range(8))])), range(8)
+        lib.PauliEvolutionGate(SparsePauliOp(["Z" * 9, *("I" * k + "X" + "I" * (8 - k) for k in range(9))])), range(9)
     )
     return circuit
 
@@ -177,7 +177,7 @@ REFUSED = {
     opaque_inside: ("outer", 0, (1,), "contains 'mystery', which is opaque"),
     reset_inside: ("outer", 0, (1,), "contains 'reset', which resets a qubit that is in use"),
     reset_after_measurement: ("measure", 1, (0,), "mid-circuit measurement: instruction 2, 'reset', follows"),
-    large_unitary: ("PauliEvolution", 0, tuple(range(8)), "dense matrix on 8 qubits, the limit is 7.*product formula"),
+    large_unitary: ("PauliEvolution", 0, tuple(range(9)), "dense matrix on 9 qubits, the limit is 8.*product formula"),
     controlled_rotation_vector: (None, 0, (0, 1), "use cu or crx, cry, crz"),
 }
 

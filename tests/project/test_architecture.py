@@ -97,7 +97,7 @@ def test_each_folder_imports_the_packages_of_the_table_and_no_others():
 # Tests of a whole folder, which cross its modules. All others are named for the module they test.
 TOPICS = {
     "lowering": {"hash_seeds"},
-    "engines": {"engines", "boundary_states", "cancelling", "outcomes", "real_states", "recomputation"},
+    "engines": {"engines", "boundary_states", "cancelling", "dense_gates", "outcomes", "real_states", "recomputation"},
     "engines/cpu": {"packs"},
     "engines/cuda": {
         *("emulation", "fake_driver", "kernels", "memory_access", "methods", "mutants", "ptx", "real_states"),

@@ -79,7 +79,7 @@ def circuits(draw, max_qubits=4, max_gates=8, num_parameters=3, nested=True):
         if special == 0 and nested:
             _append_nested(draw, circuit, parameters)
         elif special == 1:
-            num_targets = draw(st.integers(1, min(num_qubits, 2)))
+            num_targets = draw(st.integers(1, min(num_qubits, 3)))
             unitary = random_unitary(2**num_targets, seed=draw(st.integers(0, 99)))
             circuit.append(UnitaryGate(unitary), draw(_targets(num_qubits, num_targets)))
         elif special == 2 and num_qubits > 1:

@@ -13,8 +13,9 @@ from asking import ask
 from circuits import circuits
 from hypothesis import given, settings
 from qiskit.circuit import ParameterVector, QuantumCircuit
-from qiskit.circuit.library import PauliEvolutionGate
-from qiskit.quantum_info import SparsePauliOp, random_pauli_list
+from qiskit.circuit.library import PauliEvolutionGate, UnitaryGate
+from qiskit.quantum_info import SparsePauliOp, random_pauli_list, random_unitary
+from scipy.stats import ortho_group
 
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -114,6 +115,25 @@ def random_circuit(num_qubits, num_gates, seed):
             circuit.mcp(angle, q[:3], q[3])
         elif kind == 11 and num_qubits > 3:
             circuit.append(PauliEvolutionGate(SparsePauliOp("XYZX"), angle), q)
+    return circuit
+
+
+def dense_circuit(num_qubits, num_targets, num_controls=0, seed=0, real=False):
+    """Return a circuit with two dense gates, on qubits drawn from a seed, between rotations."""
+    rng = np.random.default_rng(seed)
+    circuit, angles = QuantumCircuit(num_qubits), ParameterVector("p", 3)
+    for qubit in range(num_qubits):
+        circuit.ry(angles[qubit % 3] + 0.3 * qubit, qubit)
+    for _ in range(2):
+        size = 2**num_targets
+        matrix = ortho_group.rvs(size, random_state=rng) if real else random_unitary(size, seed=rng).data
+        gate = UnitaryGate(matrix)
+        if num_controls:
+            gate = gate.control(num_controls, ctrl_state=int(rng.integers(2**num_controls)), annotated=True)
+        circuit.append(gate, rng.permutation(num_qubits)[: num_targets + num_controls].tolist())
+        circuit.cz(0, num_qubits - 1)
+        for qubit in range(num_qubits):
+            (circuit.ry if real else circuit.rx)(angles[qubit % 2], qubit)
     return circuit
 
 

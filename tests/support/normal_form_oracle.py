@@ -7,6 +7,7 @@ import numpy as np
 from circuits import values_of
 from qiskit.quantum_info import Statevector
 
+from qiskit_fused.common.bits import bits_of, spread
 from qiskit_fused.engines.reference import final_state, parity
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.program.program import OpKind, Ops, Program
@@ -18,6 +19,7 @@ def apply_ops(ops: Ops, columns: np.ndarray, psi: np.ndarray) -> np.ndarray:
     """Apply all ops to a statevector (2**n,) or to the columns of a matrix (2**n, m)."""
     psi = np.array(psi, dtype=complex)
     indices = np.arange(len(psi), dtype=np.uint64)
+    matrices = iter(ops.matrices)
     for k in range(len(ops)):
         column = ops.column[k]
         angle = ops.offset[k] + (ops.coefficient[k] * columns[column] if column >= 0 else 0.0)
@@ -27,6 +29,11 @@ def apply_ops(ops: Ops, columns: np.ndarray, psi: np.ndarray) -> np.ndarray:
             selected = (indices & ops.care[k]) == ops.value[k]
             phases = np.exp(-0.5j * angle * selected * (1.0 - 2.0 * parity(indices & ops.sign[k])))
             psi = (psi.T * phases).T
+            continue
+        if kind is OpKind.DENSE:
+            offsets, matrix = spread(bits_of(int(ops.sign[k]))), next(matrices)
+            for base in np.flatnonzero((indices & (ops.care[k] | ops.sign[k])) == ops.value[k]):
+                psi[base + offsets] = matrix @ psi[base + offsets]
             continue
         if kind is OpKind.SU2:
             a, *vector = ops.quaternion[k]

@@ -15,6 +15,7 @@
 
 #include <chrono>
 
+#include "cpu/simd/dense.hpp"
 #include "cpu/simd/rotations.hpp"
 #include "cpu/simd/simd.hpp"
 #include "shared/masks.h"
@@ -383,6 +384,7 @@ constexpr Sweeps<T> make_table() {
             linear_table<T>,
             z_sums<T>,
             choose_observe<T>,
+            multiply_dense<T>,
             fma_peak<T>};
 }
 

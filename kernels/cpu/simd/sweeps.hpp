@@ -81,6 +81,18 @@ struct PhaseSums {
     double* cross;   // [2^high_bits][num_cross]: sum over l of g_low(l) p; only with Diagonal::linear; may be null
 };
 
+// A dense matrix on k target bits. The amplitudes of group g have the indices base + (offset[m] << shift), where base
+// is the bits of g placed in the bits of `free`, plus `value`. `free` may leave out bits of the index: then the product
+// acts only where these bits are as in `value`.
+template <class T>
+struct DenseProduct {
+    int num_targets;  // k
+    int shift;
+    const T* panels;        // [rows / W][2^k columns][re, im][W rows of the matrix]; rows after the last one are 0
+    const index_t* offset;  // [2^k]
+    index_t free, value;
+};
+
 template <class T>
 struct Sweeps {
     const char* isa;
@@ -128,6 +140,9 @@ struct Sweeps {
     // the highest bits of the index.
     double (*observe)(index_t begin, index_t end, const FlipGroup<T>* groups, std::size_t count, const T* psi_re,
                       const T* psi_im, T* lam_re, T* lam_im, bool accumulate);
+
+    // psi <- matrix psi for the groups begin .. end - 1. With a null im, the matrix must be real.
+    void (*dense)(const DenseProduct<T>&, index_t begin, index_t end, T* re, T* im);
 
     double (*fma_peak)();  // measures the flop/s of one thread that does multiply-adds on registers
 };

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from qiskit_fused.common.native import CONSTANTS
@@ -34,13 +36,14 @@ def num_positions(fused: FusedProgram, *, imaginary: bool = False) -> int:
 def num_sweeps(fused: FusedProgram) -> int:
     """Count the passes over all amplitudes of a forward sweep; the adjoint makes as many, over two states.
 
-    A layer is one sweep, and a second one if it rotates qubits that number the chunks. Cost: O(runs).
+    A layer is one sweep, a second one if it rotates qubits that number the chunks, and one more for each dense gate.
+    Cost: O(runs).
     """
-    bits = chunk_bits(fused.num_qubits)
+    bits, count = chunk_bits(fused.num_qubits), fused.num_layers + 1 + len(fused.dense_layer)
     if not bits:
-        return fused.num_layers + 1
+        return count
     outside = fused.run_qubit >= fused.num_qubits - bits
-    return fused.num_layers + 1 + len(np.unique(fused.run_layer[outside]))
+    return count + len(np.unique(fused.run_layer[outside]))
 
 
 def flops(fused: FusedProgram, gradient: bool = True, *, is_real: bool | None = None) -> int:
@@ -49,7 +52,9 @@ def flops(fused: FusedProgram, gradient: bool = True, *, is_real: bool | None = 
     A rotation takes 4 flops per amplitude, its adjoint 8, and the sum Im<lam|Y|psi> 4. A phase takes 8 flops, and 8
     more for the product of its two tables (4 if it has one table). The adjoint of a phase takes 16 flops, and 6 more
     with the sums of Im(conj(lam) psi). Real states take half of the flops of rotations, and 2 flops for a phase or 4
-    for its adjoint, without sums. Tables, bindings and the rare sums of Im<lam|X|psi> are not counted.
+    for its adjoint, without sums. A dense gate on k qubits takes 8 2^k flops per amplitude (2 2^k for real states),
+    half as many per control, and its adjoint twice as many. Tables, bindings and the rare sums of Im<lam|X|psi> are not
+    counted.
 
     Args:
         fused: the fused program.
@@ -62,14 +67,16 @@ def flops(fused: FusedProgram, gradient: bool = True, *, is_real: bool | None = 
     num_rotations, num_phases = int((fused.run_layer >= start).sum()), fused.num_layers + 1 - start
     table = 8 if fused.num_qubits > CONSTANTS.max_low_bits else 4
     forward = 2 * (num_rotations + num_phases) if is_real else 4 * num_rotations + (8 + table) * num_phases
+    dense = (2 if is_real else 8) * float(fused.dense_multiply_adds.sum())
+    of_dense = int((3 if gradient else 1) * math.ldexp(dense, fused.num_qubits))
     if not gradient:
-        return forward << fused.num_qubits
+        return of_dense + (forward << fused.num_qubits)
     if is_real:
-        return (forward + 6 * fused.num_runs + 4 * num_phases) << fused.num_qubits
+        return of_dense + ((forward + 6 * fused.num_runs + 4 * num_phases) << fused.num_qubits)
     many_axes = fused.run_layer[~fused.single_axis]
     with_sums = np.union1d(np.union1d(many_axes, many_axes + 1), fused.term_phase[fused.term_column >= 0])
     adjoint = 12 * fused.num_runs + (16 + table) * num_phases + 6 * int((with_sums >= start).sum())
-    return (forward + adjoint) << fused.num_qubits
+    return of_dense + ((forward + adjoint) << fused.num_qubits)
 
 
 def state_bytes(fused: FusedProgram, dtype: str) -> int:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from qiskit_fused import _cpu
 from qiskit_fused.common.caches import BoundedCache
@@ -19,7 +22,7 @@ class NativePlan(NamedTuple):
         num_qubits: number of qubits.
         num_columns: number of columns of the program.
         num_sweeps: number of sweeps of a forward pass.
-        num_rotations: number of rotations of one amplitude in a forward pass.
+        num_rotations: work of a forward pass, in rotations of one amplitude.
         num_angles: number of angles of gates and terms.
     """
 
@@ -30,6 +33,8 @@ class NativePlan(NamedTuple):
     num_rotations: int
     num_angles: int
 
+
+_NO_ENTRIES = np.zeros(0, np.complex128)
 
 # Engines with any number of threads share the native plans. The bound in bytes counts the fused program's arrays, too.
 _PLANS: BoundedCache[NativePlan] = BoundedCache(1 << 30)
@@ -60,10 +65,15 @@ def native_plan(plan: FusedProgram) -> NativePlan:
             term_care=plan.term_care,
             term_value=plan.term_value,
             term_sign=plan.term_sign,
+            dense_layer=plan.dense_layer,
+            dense_targets=plan.dense_targets,
+            dense_care=plan.dense_care,
+            dense_value=plan.dense_value,
+            dense_entries=np.concatenate([_NO_ENTRIES, *[matrix.ravel() for matrix in plan.dense_matrices]]),
             initial=plan.initial_state,
         )
         num_angles = len(plan.leaf_kind) + len(plan.term_phase)
-        num_qubits, num_rotations = plan.num_qubits, plan.num_runs << plan.num_qubits
+        num_qubits, num_rotations = plan.num_qubits, math.ceil(plan.work) << plan.num_qubits
         num_columns = plan.program.num_columns
         native = NativePlan(made, num_qubits, num_columns, num_sweeps(plan), num_rotations, num_angles)
         native = _PLANS.put(id(plan), native, plan.num_bytes, plan)

@@ -22,7 +22,8 @@ def phase_of_terms(plan: FusedProgram) -> PhaseSum:
     is_few = np.bitwise_count(plan.term_care | plan.term_sign) <= _FEW
     left_out = np.where(is_few & (plan.term_value == 0), 1.0, 0.0)  # g(0) of a term on few qubits
     factor = -0.5 * (left_out - means_of_generators(plan.term_care, plan.term_value, plan.term_sign))
-    return PhaseSum.of(plan.term_column, factor * plan.term_coefficient, factor * plan.term_offset)
+    phase = PhaseSum.of(plan.term_column, factor * plan.term_coefficient, factor * plan.term_offset)
+    return phase._replace(offset=phase.offset + plan.extra_phase)
 
 
 def factors_of_rows(phase: PhaseSum, slots: Slots, columns: np.ndarray, run_angles: np.ndarray) -> np.ndarray:

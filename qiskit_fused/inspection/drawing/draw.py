@@ -12,7 +12,8 @@ from qiskit_fused.engines.checkpointing import check_segments
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.method import fewest_states
 from qiskit_fused.fusion.fused_program import FusedProgram
-from qiskit_fused.inspection.drawing.layout import OFF, ON, SIGN, Column, Layout, make_layout
+from qiskit_fused.inspection.drawing.layout import Column, Layout, make_layout
+from qiskit_fused.inspection.drawing.marks import OFF, ON, SIGN
 from qiskit_fused.options.method import METHODS, Method
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class _TextColumn:
 
 def _layer_lines(layout: Layout, column: Column) -> Iterator[str]:
     labels = {run.bit: f"[{layout.label(run)}]" for run in column.runs}
+    labels |= {bit: f"[{symbol}]" for mark in column.dense for bit, symbol in zip(mark.bits, mark.symbols)}
     wide = max(map(len, labels.values()))
     shaded = {bit for first, last in column.spans for bit in range(first, last)}
     for wire in layout.bits:
@@ -215,7 +217,7 @@ class _Picture:
         if column.is_empty and after and after[0].sweep == column.sweep:
             return 0.0
         if column.kind == "layer":
-            return 0.5 + 0.19 * max(len(self.layout.label(run)) for run in column.runs)
+            return 0.5 + 0.19 * max([1, *(len(self.layout.label(run)) for run in column.runs)])
         if any(mark.is_box for mark in column.terms):
             return 2.2
         return 0.5 + 0.62 * column.num_places
@@ -297,6 +299,13 @@ class _Picture:
             self._box((left + 0.14, right - 0.14), (run.bit - 0.34, run.bit + 0.34), zorder=3,
                       facecolor=_RUN if run.has_parameter else _CONSTANT, edgecolor=BLUE, linewidth=0.9)  # fmt: skip
             self._text((left + right) / 2, run.bit, self.layout.label(run), zorder=4)
+        for mark in column.dense:
+            middle = (left + right) / 2
+            self._line((middle, middle), (mark.bits[0], mark.bits[-1]), color=_INK, linewidth=1.3, zorder=2)
+            for bit, symbol in zip(mark.bits, mark.symbols):
+                self._box((left + 0.14, right - 0.14), (bit - 0.34, bit + 0.34), zorder=3,
+                          facecolor=_CONSTANT, edgecolor=_INK, linewidth=0.9)  # fmt: skip
+                self._text(middle, bit, symbol, zorder=4)
         self._number(place, column)
 
     def _number(self, place: int, column: Column) -> None:

@@ -16,7 +16,9 @@ import numpy as np
 from qiskit_fused.common.bits import bits_of
 from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import BACK, schedule_of
+from qiskit_fused.fusion.dense_gates import without_dense_gates
 from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.inspection.drawing.marks import DENSE, OFF, ON, SIGN, DenseMark, RunMark, TermMark
 from qiskit_fused.inspection.drawing.run_labels import count_words, label_meanings, run_label
 from qiskit_fused.inspection.drawing.sweeps import CpuSweeps, CudaSweeps, SweepPart
 from qiskit_fused.inspection.explanation import fused_text
@@ -25,57 +27,6 @@ from qiskit_fused.options.method import REVERSE, Method
 _MOST_PLACES = 6  # largest number of marks side by side in a phase; a phase with more marks is drawn as one box
 _MOST_WIRES = 4  # up to 4 qubits that are not simulated have a line each; more such qubits share one line
 _DETAILED_QUBITS = 10  # largest number of simulated qubits for which runs name their gates
-
-ON, OFF, SIGN = "●", "○", "■"
-"""How a term depends on a qubit: it acts if the qubit is 1, it acts if the qubit is 0, or its sign is (-1)^bit."""
-
-
-@dataclass(frozen=True)
-class RunMark:
-    """The mark of one run.
-
-    Attributes:
-        run: index of the run in the fused program.
-        bit: bit that the run rotates.
-        num_gates: number of gates merged into the run.
-        label: the gates of the run, "Rx(w) Ry(v)"; "Rx₀ Ry₁" shows places in circuit.parameters for long names.
-        has_parameter: whether some angle depends on the parameters.
-    """
-
-    run: int
-    bit: int
-    num_gates: int
-    label: str
-    has_parameter: bool
-
-
-@dataclass(frozen=True)
-class TermMark:
-    """The mark of diagonal terms on the same qubits, or the one mark of all terms of a phase.
-
-    Attributes:
-        terms: indices of the terms in the fused program.
-        bits: bits that the terms act on, ascending.
-        symbols: for each bit, ON, OFF or SIGN; "" for the mark of a whole phase.
-        place: position in the phase, 0, 1, ... from the left; marks whose spans overlap have different places.
-        has_parameter: whether some angle depends on the parameters.
-    """
-
-    terms: tuple[int, ...]
-    bits: tuple[int, ...]
-    symbols: str
-    place: int
-    has_parameter: bool
-
-    @property
-    def is_box(self) -> bool:
-        """Whether all terms of a phase are one box."""
-        return not self.symbols
-
-    @property
-    def label(self) -> str:
-        """The number of terms, in words."""
-        return count_text(len(self.terms), "term")
 
 
 @dataclass(frozen=True)
@@ -89,6 +40,7 @@ class Column:
         window: bits that a tile of the sweep holds.
         terms: marks of the terms of a phase.
         runs: marks of the runs of a layer.
+        dense: marks of the dense gates of a layer.
         blocks: bits rotated together in registers; spans of the same layer do not overlap.
         is_kept: whether the state before the column is kept for the backward pass.
         is_recomputed: whether the step of the column is executed again for the backward pass.
@@ -100,6 +52,7 @@ class Column:
     window: tuple[int, ...]
     terms: tuple[TermMark, ...] = ()
     runs: tuple[RunMark, ...] = ()
+    dense: tuple[DenseMark, ...] = ()
     blocks: tuple[tuple[int, ...], ...] = ()
     is_kept: bool = False
     is_recomputed: bool = False
@@ -137,7 +90,7 @@ class Gap:
         at: index of the column after the gap.
         steps: number of layers or steps left out.
         unit: name of a step, "layer" or "step".
-        rotations, terms, sweeps: numbers of rotations, terms and whole sweeps left out.
+        rotations, dense, terms, sweeps: numbers of rotations, dense gates, terms and whole sweeps left out.
         states: number of kept states left out.
     """
 
@@ -145,6 +98,7 @@ class Gap:
     steps: int
     unit: str
     rotations: int
+    dense: int
     terms: int
     sweeps: int
     states: int
@@ -152,6 +106,7 @@ class Gap:
     def __str__(self) -> str:
         parts = (
             ("rotation", self.rotations),
+            ("dense gate", self.dense),
             ("term", self.terms),
             ("sweep", self.sweeps),
             ("kept state", self.states),
@@ -226,6 +181,7 @@ class Layout:
         counts = sorted({run.num_gates for column in self.columns for run in column.runs})
         number = 0 if self.is_detailed or not counts else 2 if 2 in counts else counts[0]
         has_runs = any(column.runs for column in self.columns)
+        dense = {symbol for column in self.columns for mark in column.dense for symbol in mark.symbols}
         entries = [
             ("run", has_runs, "run: gates fused to one rotation"),
             *((word, True, meaning) for word, meaning in label_meanings(labels)),
@@ -233,6 +189,9 @@ class Layout:
             ("block", any(len(block) > 1 for column in self.columns for block in column.blocks),
              "block: rotated together in registers"),
             ("box", any(mark.is_box for mark in terms), "all diagonal terms of a phase"),
+            (DENSE, DENSE in dense, "dense gate: a constant matrix on these qubits"),
+            (f"[{ON}]", ON in dense, "control of a dense gate that acts where this is 1"),
+            (f"[{OFF}]", OFF in dense, "control of a dense gate that acts where this is 0"),
             (ON, ON in symbols, "diagonal term: a phase where all of these are 1"),
             (OFF, OFF in symbols, "diagonal term: a phase where these are 0"),
             (SIGN, SIGN in symbols, "diagonal term: phases of opposite sign for 0 and 1"),
@@ -272,6 +231,8 @@ def make_layout(
 
     Cost: O(columns shown) for "cpu", the cost of `make_windows` for "cuda".
     """
+    if device == "cuda":
+        fused = without_dense_gates(fused)
     sweeps = CudaSweeps(fused, dtype) if device == "cuda" else CpuSweeps(fused, dtype)
     kept = _kept_positions(method, sweeps.num_positions)
     kept_before = {sweeps.step_after(position) for position in kept}
@@ -294,6 +255,7 @@ def make_layout(
             steps=count - len(shown),
             unit=sweeps.unit,
             rotations=fused.num_runs - sum(len(column.runs) for column in columns),
+            dense=len(fused.dense_layer) - sum(len(column.dense) for column in columns),
             terms=len(fused.term_phase) - sum(len(mark.terms) for column in columns for mark in column.terms),
             sweeps=sweeps.num_sweeps - len({column.sweep for column in columns}),
             states=len(kept) - len(kept_before.intersection([*shown, count])),
@@ -326,13 +288,14 @@ def _columns(
             is_kept=is_kept,
             is_recomputed=is_recomputed,
         )
-    if part.blocks:
+    if part.blocks or part.dense:
         yield Column(
             "layer",
             number,
             part.sweep,
             part.window,
             runs=tuple(_run_mark(fused, run) for block in part.blocks for run in block),
+            dense=tuple(_dense_mark(fused, gate) for gate in part.dense),
             blocks=tuple(tuple(int(fused.run_qubit[run]) for run in block) for block in part.blocks),
             is_recomputed=is_recomputed,
         )
@@ -377,6 +340,13 @@ def _run_mark(fused: FusedProgram, run: int) -> RunMark:
     leaves = range(int(fused.run_begin[run]), int(fused.run_begin[run + 1]))
     has_parameter = bool((fused.leaf_column[leaves.start : leaves.stop] >= 0).any())
     return RunMark(run, int(fused.run_qubit[run]), len(leaves), run_label(fused, leaves), has_parameter)
+
+
+def _dense_mark(fused: FusedProgram, gate: int) -> DenseMark:
+    targets, care, value = (int(masks[gate]) for masks in (fused.dense_targets, fused.dense_care, fused.dense_value))
+    bits = bits_of(targets | care)
+    symbols = [DENSE if targets >> bit & 1 else ON if value >> bit & 1 else OFF for bit in bits]
+    return DenseMark(tuple(bits), "".join(symbols))
 
 
 def _wires(fused: FusedProgram, cut_from: int) -> Iterator[Wire]:

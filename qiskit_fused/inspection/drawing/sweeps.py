@@ -2,7 +2,8 @@
 """FusedProgram -> sweeps: the order in which each engine executes phases and layers, for pictures.
 
 The work is counted in *steps*. On the CPU, step k is phase k and layer k: one sweep, and a second one if the layer
-rotates qubits along which the state is cut into chunks. On a GPU, a sweep is a window of many steps (see `tiling`).
+rotates qubits along which the state is cut into chunks; each dense gate takes one more. On a GPU, a sweep is a window
+of many steps (see `tiling`).
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ class SweepPart(NamedTuple):
         window: bits that a tile of the sweep holds.
         terms: terms that are applied before the blocks; None if an earlier sweep applied the terms of the step.
         blocks: lists of runs; the runs of a block are rotated together in registers.
+        dense: dense gates, at most one in a part.
     """
 
     sweep: int
     window: tuple[int, ...]
     terms: Sequence[int] | None
     blocks: list[list[int]]
+    dense: Sequence[int] = ()
 
 
 def _lane_bits(dtype: str) -> int:
@@ -78,7 +81,9 @@ class CpuSweeps:
 
     def parts(self, step: int) -> Iterator[SweepPart]:
         """Yield the parts of a step, one for each sweep that executes some of it."""
-        fused, sweep = self._fused, 1 + step + int(np.searchsorted(self._crossing, step))
+        fused = self._fused
+        gates = range(*np.searchsorted(fused.dense_layer, [step, step + 1]).tolist())
+        sweep = 1 + step + int(np.searchsorted(self._crossing, step)) + gates.start
         terms, runs = (
             range(*np.searchsorted(of, [step, step + 1]).tolist()) for of in (fused.term_phase, fused.run_layer)
         )
@@ -90,6 +95,8 @@ class CpuSweeps:
         yield SweepPart(sweep, window, terms, ([lanes] if lanes else []) + _in_blocks(strided))
         if outside:
             yield SweepPart(sweep + 1, window, None, _in_blocks(outside))
+        for number, gate in enumerate(gates, 1 + bool(outside)):
+            yield SweepPart(sweep + number, window, None, [], [gate])
 
 
 class CudaSweeps:

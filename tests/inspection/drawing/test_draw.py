@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 from circuits import circuits
+from engine_cases import dense_circuit
 from hypothesis import given, settings
 from layered_circuits import hardware_efficient, total_z
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
@@ -19,6 +20,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import fuse
 from qiskit_fused.engines.checkpointing import BACK, FORWARD, schedule_of
 from qiskit_fused.engines.cuda.tiling import make_windows
+from qiskit_fused.fusion.dense_gates import without_dense_gates
 from qiskit_fused.inspection.drawing.layout import make_layout
 from qiskit_fused.inspection.roofline import Ceilings, Run, draw_roofline
 from qiskit_fused.options.method import Method
@@ -73,12 +75,13 @@ def texts_of(figure):
 
 @settings(max_examples=25, deadline=None)
 @given(circuit=circuits(max_qubits=6, max_gates=30))
-def test_every_run_and_term_is_drawn_once(circuit):
-    plan = fuse(circuit)
-    for device in ("cpu", "cuda"):
-        layout = make_layout(plan.fused_program, device=device, max_layers=ALL)
-        assert sorted(runs_of(layout)) == list(range(plan.num_runs))
-        assert sorted(terms_of(layout)) == list(range(len(plan.term_phase)))
+def test_every_run_term_and_dense_gate_is_drawn_once(circuit):
+    fused = fuse(circuit).fused_program
+    for device, drawn in (("cpu", fused), ("cuda", without_dense_gates(fused))):
+        layout = make_layout(fused, device=device, max_layers=ALL)
+        assert sorted(runs_of(layout)) == list(range(drawn.num_runs))
+        assert sorted(terms_of(layout)) == list(range(len(drawn.term_phase)))
+        assert sum(len(column.dense) for column in layout.columns) == len(drawn.dense_layer)
 
 
 @settings(max_examples=25, deadline=None)
@@ -160,6 +163,23 @@ def test_text_of_a_bell_pair():
     circuit.rz(angles[0], 0)
     circuit.swap(0, 1)
     assert fuse(circuit, "IXX").draw("text") == BELL_PAIR
+
+
+@pytest.mark.parametrize("num_qubits", [6, 14])
+def test_dense_gates_are_drawn_on_their_qubits_each_in_a_sweep_of_its_own(num_qubits):
+    plan = fuse(dense_circuit(num_qubits, 3, 1))
+    layout = make_layout(plan.fused_program, max_layers=ALL)
+    assert {column.sweep for column in layout.columns} == set(range(1, plan.num_sweeps + 1))
+    columns = [column for column in layout.columns if column.dense]
+    assert [len(column.dense) for column in columns] == [1, 1]
+    assert not any(column.runs for column in columns)
+    for column, targets, care in zip(columns, plan.dense_targets.tolist(), plan.dense_care.tolist()):
+        (mark,) = column.dense
+        assert sum(1 << bit for bit, symbol in zip(mark.bits, mark.symbols) if symbol == "U") == targets
+        assert sum(1 << bit for bit, symbol in zip(mark.bits, mark.symbols) if symbol != "U") == care
+    text = plan.draw("text")
+    assert text.count("[U]") == 6 and "U       dense gate: a constant matrix on these qubits" in text
+    assert "U" in texts_of(plan.draw())
 
 
 def test_qubits_that_are_not_simulated_say_why():
