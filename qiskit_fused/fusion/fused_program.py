@@ -116,7 +116,7 @@ class FusedProgram:
         """Number of runs; each run is executed as one rotation."""
         return len(self.run_qubit)
 
-    @property
+    @cached_property
     def work(self) -> float:
         """Work of a sweep for each amplitude, in rotations: a multiply-add of a dense gate counts as two."""
         return self.num_runs + float(self.dense_multiply_adds.sum()) * 2
