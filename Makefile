@@ -11,7 +11,7 @@ WHEEL_TOOLS := "abi3audit==0.0.*" "auditwheel~=6.8" "build~=1.6" "check-sdist~=1
 SOURCES := pyproject.toml $(shell find qiskit_fused kernels -type f -not -path '*/__pycache__/*' -not -name '*.so')
 CPP_FILES := $(shell find kernels tests/support/cuda_emulation -name '*.[ch]pp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo tutorials test test-slow test-all test-torch test-kernels test-cupy lint format bench bench-scan bench-deep bench-train bench-sampling bench-kernels bench-curvature bench-gpu docs wheel clean
+.PHONY: help demo tutorials test test-slow test-all test-torch test-kernels test-cupy lint format bench bench-scan bench-deep bench-train bench-sampling bench-kernels bench-curvature bench-gpu gpu-check docs wheel clean
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench-kernels  time quantum kernels and their gradients beside others (results in benchmarks/results)"
 	@echo "make bench-curvature  time metric tensors and second derivatives beside others (results in benchmarks/results)"
 	@echo "make bench-gpu time the CUDA engine on a GPU, with the packages of PYTHON (see benchmarks/README.md)"
+	@echo "make gpu-check  check the CUDA engine on a GPU within 15 minutes, with the packages of PYTHON"
 	@echo "make docs      build the documentation as HTML in build/docs"
 	@echo "make wheel     build sdist and wheel for this Linux and PYTHON in dist/, and test the wheel in an environment of its own"
 	@echo "make clean     remove environments and build products"
@@ -106,6 +107,10 @@ bench-curvature: .venv-bench/peers
 # No environment of its own: the peers on a GPU are gigabytes, and GPU machines bring their own PyTorch, CuPy and JAX.
 bench-gpu:
 	$(PYTHON) benchmarks gpu
+
+# Like bench-gpu, with the packages that are there; its file says how to install missing packages from a folder of wheels.
+gpu-check:
+	$(PYTHON) benchmarks/gpu/check.py
 
 # Notebooks are shown as they were saved; a warning is an error. PyTorch gives the signatures of its layers.
 docs: .venv/installed

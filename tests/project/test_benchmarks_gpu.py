@@ -3,6 +3,7 @@
 
 import json
 import re
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -199,3 +200,50 @@ def test_the_collected_wheels_hold_what_the_project_asks_for(bench):
     asked += re.findall(r'"([a-z-]+)[^"]*"', re.search(r"^requires = (.*)$", project, re.M).group(1))
     collected = {re.match("[a-z-]+", name).group() for group in collect_wheels.PACKAGES.values() for name in group}
     assert set(asked) - collected == {"numpy", "scipy", "scikit-learn"}  # said to be there
+
+
+def test_the_check_of_a_gpu_begins_with_what_matters_most_and_fits_its_time(bench, tmp_path):
+    from gpu import check
+
+    steps = check.steps(("python",), (), tmp_path)
+    assert [step.name for step in steps] == ["doctor", *check.TOOLS, "tests", "bench", "ncu"]
+    assert {step.command[0] for step in steps} == {"python", "compute-sanitizer", "ncu"}
+    for step in steps:
+        for part in step.command:
+            if part.startswith(("tests/", str(BENCHMARKS))):
+                assert (ROOT / part).exists()
+
+
+def test_a_check_writes_each_result_as_it_goes_and_stops_in_time(bench, tmp_path):
+    from gpu import check
+
+    def python(name, code, seconds=60.0):
+        return check.Step(name, (sys.executable, "-c", code), seconds)
+
+    steps = [
+        python("good", "print('output')"),
+        python("bad", "raise SystemExit(3)"),
+        check.Step("missing", ("no-such-program",), 60.0),
+        python("slow", "import time; time.sleep(60)", 0.2),
+    ]
+    results = []
+    for result in check.run(steps, tmp_path, 60.0):
+        results.append(result)
+        assert len((tmp_path / "summary.txt").read_text().splitlines()) == len(results)
+    assert results == ["ok", "failed (3)", "left out, no-such-program is not in PATH", "stopped, it took too long"]
+    assert (tmp_path / "good.log").read_text() == "output\n"
+    assert list(check.run(steps[:1], tmp_path, 0.0)) == ["left out, the time is over"]
+
+
+@pytest.mark.gpu
+def test_the_scenarios_of_the_check_agree_on_this_device(bench, monkeypatch, capsys):
+    from gpu import scenarios
+    from qiskit_fused.engines.cuda.availability import usable_gpu
+
+    runtime, reason = usable_gpu()
+    if runtime is None:
+        pytest.skip(reason)
+    monkeypatch.setattr(runtime.xp.cuda, "set_allocator", lambda _: None)  # the pool stays for the tests after this one
+    monkeypatch.setattr(sys, "argv", ["scenarios.py"])
+    assert scenarios.main() == 0
+    assert capsys.readouterr().out.count("agrees with the reference") == len(scenarios.ON_ANY_DEVICE)
