@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from qiskit_fused.common.caches import release_memory
 from qiskit_fused.compilation.circuits import CompiledCircuit, compile_circuit
+from qiskit_fused.execution.gpu_workers import gpu_executor
 from qiskit_fused.inspection.plan import Plan, fuse
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.accelerate import accelerate
@@ -50,6 +51,7 @@ __all__ = [
     "accelerate",
     "compile_circuit",
     "fuse",
+    "gpu_executor",
     "natural_gradient",
     "release_memory",
     "statevectors",

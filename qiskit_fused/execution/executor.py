@@ -74,9 +74,8 @@ def has_workers(options: FusedOptions) -> bool:
 
 def count_portions(options: FusedOptions, work: int) -> int:
     """Return the number of portions, at least 1, for some work in units of one gate applied to one amplitude."""
-    size = min(max(work // _MANY_PORTIONS, _MIN_WORK), _MAX_WORK)
-    if options.device == "cuda":
-        size *= _GPU_FACTOR
+    speed = _GPU_FACTOR if options.device == "cuda" else 1
+    size = min(max(work // _MANY_PORTIONS, _MIN_WORK * speed), _MAX_WORK * speed)
     return max(work // size, 1)
 
 

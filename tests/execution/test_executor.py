@@ -267,6 +267,16 @@ def test_small_work_stays_in_this_process(monkeypatch, circuit):
     expectations(circuit, executor=executor).values(np.zeros((5, 3)), np.zeros(9))
 
 
+@pytest.mark.parametrize("seconds", [0.001, 0.05, 20.0])
+def test_portions_of_a_gpu_take_as_long_as_portions_of_a_cpu_would(monkeypatch, seconds):
+    """A GPU counts as 256 cores."""
+    monkeypatch.undo()
+    work = int(seconds / 0.3e-9)  # of one core
+    on_cpu = workers.count_portions(FusedOptions(), work)
+    assert workers.count_portions(FusedOptions(device="cuda"), 256 * work) == on_cpu
+    assert (on_cpu > 100) == (seconds > 10)
+
+
 def test_circuits_and_observables_are_sent_once_to_each_worker(circuit):
     executor = PicklingExecutor()
     gradient = FusedEstimatorGradient(executor=executor)

@@ -99,10 +99,10 @@ TOPICS = {
     "lowering": {"hash_seeds"},
     "engines": {"engines", "boundary_states", "cancelling", "dense_gates", "outcomes", "real_states", "recomputation"},
     "engines/cpu": {"packs"},
-    "engines/cuda": {
-        *("emulation", "fake_driver", "kernels", "memory_access", "methods", "mutants", "ptx", "real_states"),
-    },
+    "engines/cuda": {"emulation", "fake_driver", "kernels", "large_states", "memory_access", "methods", "mutants"}
+    | {"ptx", "real_states"},
     "execution": {"device_arrays", "empty_batches", "memory_blocks"},
+    "torch": {"distributed"},
 }
 
 

@@ -132,7 +132,12 @@ def make_cupy(fault=None, version="14.0.0", **changes):
             cupy.kernels.append(Kernel(fault))
             return cupy.kernels[-1]
 
-    numbers = {"sharedMemPerBlockOptin": 227 << 10, "multiProcessorCount": 132, "l2CacheSize": 50 << 20}
+    numbers = {
+        "sharedMemPerBlockOptin": 227 << 10,
+        "multiProcessorCount": 132,
+        "sharedMemPerMultiprocessor": 228 << 10,
+        "l2CacheSize": 50 << 20,
+    }
     runtime = {
         "is_hip": False,
         "runtimeGetVersion": lambda: 13020,

@@ -47,6 +47,7 @@ class CupyRuntime:
         name: name of the device, such as "NVIDIA H200".
         architecture: compute capability without its dot, such as "90".
         shared_memory_per_block: largest number of bytes of shared memory that a block can request.
+        shared_memory_per_multiprocessor: bytes of shared memory of a multiprocessor, for all of its blocks.
         num_multiprocessors: number of multiprocessors of the device.
         l2_bytes: bytes of the second-level cache.
         total_memory: bytes of device memory.
@@ -61,6 +62,7 @@ class CupyRuntime:
         self.name = name.decode() if isinstance(name, bytes) else str(name)
         self.architecture = str(cupy.cuda.Device(device).compute_capability)
         self.shared_memory_per_block = int(properties["sharedMemPerBlockOptin"])
+        self.shared_memory_per_multiprocessor = int(properties["sharedMemPerMultiprocessor"])
         self.num_multiprocessors = int(properties["multiProcessorCount"])
         self.l2_bytes = int(properties["l2CacheSize"])
         self.total_memory = int(properties["totalGlobalMem"])
@@ -96,6 +98,14 @@ class CupyRuntime:
     def context(self) -> AbstractContextManager[Any]:
         """Return a context in which this device is current; work goes to the thread's current stream of the device."""
         return self.xp.cuda.Device(self._device)
+
+    def num_devices(self) -> int:
+        """Return the number of CUDA devices that this process sees."""
+        return int(self.xp.cuda.runtime.getDeviceCount())
+
+    def use_device(self, device: int) -> None:
+        """Make a device the current one of this thread, from now on."""
+        self.xp.cuda.Device(device).use()
 
     def stream(self, handle: int) -> AbstractContextManager[Any]:
         """Return a context in which this device, and a stream that another library made, are current in this thread.
