@@ -170,7 +170,7 @@ def print_table(kernel: Part, name: str, lines: list[str], amplitudes: int, dept
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", default="sweeps.cu")
-    parser.add_argument("--dtype", choices=["complex64", "complex128"], default="complex64")
+    parser.add_argument("--dtype", choices=list(REGISTER_QUBITS), default="complex64")
     parser.add_argument("--architecture", default="sm_90")
     parser.add_argument("--tile-qubits", type=int, help="default: the largest that the engine takes")
     parser.add_argument("--depth", type=int, default=2, help="how far calls inside calls are listed")

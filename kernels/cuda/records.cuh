@@ -114,11 +114,6 @@ struct ListPart {
     unsigned begin, end;
 };
 
-// The address bit of each tile bit, and of each bit of the tile number.
-struct Window {
-    unsigned char tile[MAX_WINDOW_QUBITS], outside[MAX_OUTSIDE_QUBITS];
-};
-
 // Say whether the X sum of a run is taken from the amplitudes. `rotation` is (tan(a/2), sin(a)). Ry(2 a) turns (Z, X)
 // of w, so X before the rotation is (cos(2 a) Z_before - Z_after)/sin(2 a). The kernels sum X only where sin(2 a) is
 // below about 1/8, because the division would lose digits there. Comparisons with constants make all kernels decide

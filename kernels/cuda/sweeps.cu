@@ -11,14 +11,13 @@
 // the units of a row share psi, and target must be another array or null. A null target leaves psi unwritten, and
 // store_lam = 0 leaves lam unwritten.
 // Launch: 1-D, ceil(units * tiles / TILES_PER_BLOCK) blocks of BLOCK_THREADS threads. Dynamic shared memory holds
-// TILES_PER_BLOCK << TILE_QUBITS amplitudes of each state; adjoint_sweep needs 2 * TILES_PER_BLOCK * WARPS_PER_TILE *
-// NUM_ENTRIES numbers more.
-// Work per complex amplitude, in multiply-adds: 3 for a rotation; 6 for its adjoint on psi and lam, and 2 for each sum
-// of Y or X; about 8 for a piece; 12 for its adjoint, and 2 for p.
-// Traffic per amplitude: each pass reads and writes each state once. An exchange between threads writes and reads
-// shared memory once, without bank conflicts.
-// Determinism: sums have a fixed order and there are no atomics, so the same input gives the same bits.
-// Source: arXiv:2603.02804 fuses gates in both directions. Three shears that make a rotation are lifting steps.
+// TILES_PER_BLOCK tiles of TILE_PLACES amplitudes of each state, of one state if QF_STATES_AT_ONCE is 1; adjoint_sweep
+// needs 2 * TILES_PER_BLOCK * WARPS_PER_TILE * NUM_ENTRIES numbers more. Work per complex amplitude, in multiply-adds:
+// 3 for a rotation; 6 for its adjoint on psi and lam, and 2 for each sum of Y or X; about 8 for a piece; 12 for its
+// adjoint, and 2 for p. Traffic per amplitude: each pass reads and writes each state once. An exchange between threads
+// writes and reads shared memory once, without bank conflicts. Determinism: sums have a fixed order and there are no
+// atomics, so the same input gives the same bits. Source: arXiv:2603.02804 fuses gates in both directions. Three shears
+// that make a rotation are lifting steps.
 #include "cuda/amplitude.cuh"
 #include "cuda/records.cuh"
 #include "cuda/threads.cuh"
@@ -26,7 +25,6 @@
 
 constexpr int BLOCK_THREADS = THREADS_PER_TILE < MIN_SWEEP_THREADS ? MIN_SWEEP_THREADS : THREADS_PER_TILE;
 constexpr int TILES_PER_BLOCK = BLOCK_THREADS / THREADS_PER_TILE;
-constexpr unsigned TILE_BYTES = sizeof(Amplitude) << TILE_QUBITS;
 constexpr int SLOTS = 128 / sizeof(Amplitude);  // number of amplitudes that the 32 banks of shared memory read at once
 constexpr int LANE_QUBITS = THREAD_QUBITS < WARP_QUBITS ? THREAD_QUBITS : WARP_QUBITS;  // thread bits inside a warp
 constexpr int WARPS_PER_TILE = 1 << (THREAD_QUBITS - LANE_QUBITS);
@@ -34,6 +32,9 @@ constexpr int LOAD_ARRANGEMENT = TILE_QUBITS - REGISTER_QUBITS;  // neighbouring
 // The compiler may use 128 registers for each thread, which hold two states without spills. It may use 168 registers if
 // one or two threads hold a tile, and for real amplitudes also if four threads hold a tile.
 constexpr int MIN_BLOCKS = THREAD_QUBITS <= (IS_REAL ? 2 : 1) ? 3 : BLOCK_THREADS > 512 ? 1 : 512 / BLOCK_THREADS;
+// One state of complex64 fits 80 registers, so that a multiprocessor runs 24 warps of forward_sweep, not 16.
+constexpr bool FITS_80_REGISTERS = sizeof(Amplitude) == 8 && !IS_REAL && TILES_PER_BLOCK == 1 && BLOCK_THREADS <= 256;
+constexpr int FORWARD_BLOCKS = FITS_80_REGISTERS ? 768 / BLOCK_THREADS : MIN_BLOCKS;
 
 // Layout of the sums that each warp stores at a stage. WIDTH bounds the number of register bits and is the number of
 // values that one reduction over lanes takes, a power of two.
@@ -52,95 +53,147 @@ struct Place {
     bool valid;  // false: the thread lies beyond the last tile; it joins barriers and reductions but stores nothing
 };
 
-__device__ __forceinline__ Place find_place(int units, int num_tiles) {
+__device__ __forceinline__ Place find_place(int units, int num_address_bits) {
+    const int tile_bits = num_address_bits - TILE_QUBITS;  // number of bits of the number of a tile
     Place place;
     place.tile_in_block = threadIdx.x >> THREAD_QUBITS;
     place.thread = threadIdx.x & (THREADS_PER_TILE - 1);
-    const long long last = static_cast<long long>(units) * num_tiles - 1;
+    if (TILES_PER_BLOCK == 1) {  // the grid has a block for each tile
+        place.valid = true;
+        place.unit = static_cast<int>(blockIdx.x >> tile_bits);
+        place.tile = static_cast<int>(blockIdx.x & ((1u << tile_bits) - 1));
+        return place;
+    }
+    const long long last = (static_cast<long long>(units) << tile_bits) - 1;
     long long number = static_cast<long long>(blockIdx.x) * TILES_PER_BLOCK + place.tile_in_block;
     place.valid = number <= last;
     if (!place.valid) number = last;
-    place.unit = static_cast<int>(number / num_tiles);
-    place.tile = static_cast<int>(number % num_tiles);
+    place.unit = static_cast<int>(number >> tile_bits);
+    place.tile = static_cast<int>(number & ((1ll << tile_bits) - 1));
     return place;
 }
 
-// Return the index of register 0 of this thread in an array of states, in the arrangement of loads and stores.
-__device__ __forceinline__ Mask first_address(int state, const Place& place, const Window* window,
-                                              int num_address_bits) {
-    const int num_tiles = 1 << (num_address_bits - TILE_QUBITS);
-    Mask address = static_cast<Mask>(state) << num_address_bits;
-    for (int b = 0; num_tiles >> b > 1; ++b) address |= static_cast<Mask>(place.tile >> b & 1) << window->outside[b];
-#pragma unroll
-    for (int b = 0; b < THREAD_QUBITS; ++b) address |= static_cast<Mask>(place.thread >> b & 1) << window->tile[b];
-    return address;
-}
-
-// Call visit(j, index of register j in an array of states) for all registers. Each call computes the address again,
-// because an address kept across the sweep would occupy two registers.
-template <class Visit>
-__device__ __forceinline__ void for_each_address(int state, const Place& place, const Window* window,
+// Call visit(j, pointer to register j in state `number` of an array of states) for all registers, in the arrangement of
+// loads and stores. Each call computes the addresses again, because an address kept across the sweep would occupy two
+// registers. The distance of registers has 32 bits: states have at most 31 + r qubits.
+template <class Pointer, class Visit>
+__device__ __forceinline__ void for_each_address(Pointer states, int number, const Place& place, const Window& window,
                                                  int num_address_bits, Visit visit) {
-    const Mask address = first_address(state, place, window, num_address_bits);
-    Mask bit[REGISTER_QUBITS];
+    states += static_cast<Mask>(number) << num_address_bits | window.of_tile(place.tile);
+    states += window.of_index(tile_index(place.thread, 0, LOAD_ARRANGEMENT));
+    if (window.low <= LOAD_ARRANGEMENT || window.low == window.high) {  // one run of the window has all register bits
+        const unsigned distance = 1u << (LOAD_ARRANGEMENT + window.high - window.low);
 #pragma unroll
-    for (int b = 0; b < REGISTER_QUBITS; ++b) bit[b] = static_cast<Mask>(1) << window->tile[LOAD_ARRANGEMENT + b];
+        for (int j = 0; j < NUM_REGISTERS; ++j) visit(j, states + static_cast<Mask>(distance) * j);
+    } else {
 #pragma unroll
-    for (int j = 0; j < NUM_REGISTERS; ++j) {
-        Mask here = address;
-#pragma unroll
-        for (int b = 0; b < REGISTER_QUBITS; ++b)
-            if (j >> b & 1) here |= bit[b];
-        visit(j, here);
+        for (int j = 0; j < NUM_REGISTERS; ++j) visit(j, states + window.of_index(j << LOAD_ARRANGEMENT));
     }
 }
 
 // Load the registers of this thread from state `number` of an array of states. `store` below writes the registers back.
-__device__ __forceinline__ void load(State& a, const Amplitude* state, int number, const Place& place,
-                                     const Window* window, int num_address_bits) {
-    for_each_address(number, place, window, num_address_bits,
-                     [&](int j, Mask here) { a[j] = place.valid ? state[here] : Amplitude{}; });
+__device__ __forceinline__ void load(State& a, const Amplitude* states, int number, const Place& place,
+                                     const Window& window, int num_address_bits) {
+    for_each_address(states, number, place, window, num_address_bits,
+                     [&](int j, const Amplitude* from) { a[j] = place.valid ? *from : Amplitude{}; });
 }
 
-__device__ __forceinline__ void store(const State& a, Amplitude* state, int number, const Place& place,
-                                      const Window* window, int num_address_bits) {
-    for_each_address(number, place, window, num_address_bits, [&](int j, Mask here) {
-        if (place.valid) state[here] = a[j];
+__device__ __forceinline__ void store(const State& a, Amplitude* states, int number, const Place& place,
+                                      const Window& window, int num_address_bits) {
+    for_each_address(states, number, place, window, num_address_bits, [&](int j, Amplitude* to) {
+        if (place.valid) *to = a[j];
     });
 }
 
-template <class Number>
-__device__ __forceinline__ Number& at(void* memory, unsigned bytes) {
-    return *reinterpret_cast<Number*>(static_cast<char*>(memory) + bytes);
+// The amplitudes of a tile lie in shared memory in the order of their tile index, with an unused place after every 2^r
+// of them. No arrangement has bank conflicts (kernels/README.md, section Exchange). `float` has twice as many slots as
+// a thread has registers; a padding has conflicts there, and places are exclusive-ored instead.
+constexpr bool IS_PADDED = SLOTS == NUM_REGISTERS;
+
+// Return the place of a tile index in shared memory.
+__device__ __forceinline__ constexpr int place_of(int index) {
+    return IS_PADDED ? index + (index >> REGISTER_QUBITS) : index ^ (index >> REGISTER_QUBITS & (SLOTS - 1));
 }
 
-// Return the place of a tile index in shared memory. The map is linear over XOR. It has no bank conflicts in any
-// arrangement, because lanes that differ in the lowest bits of the thread number also differ in the lowest bits of the
-// place (kernels/README.md, section Exchange).
-__device__ __forceinline__ int swizzle(int index) {
-    return index ^ (index >> REGISTER_QUBITS & (SLOTS - 1));
-}
+constexpr int TILE_PLACES = IS_PADDED ? place_of(1 << TILE_QUBITS) : 1 << TILE_QUBITS;
+constexpr int STATE_PLACES = TILE_PLACES * TILES_PER_BLOCK;  // the tiles of psi come before the tiles of lam
+// The number of states that adjoint_sweep exchanges together. Where a multiprocessor has no shared memory for two
+// blocks with two states, exchanging psi before lam takes two more barriers and half of the memory.
+constexpr int STATES_AT_ONCE = QF_STATES_AT_ONCE;
 
 // Return the number that is exclusive-ored into all places of a tile, so that tiles of one warp use different banks.
-__device__ __forceinline__ unsigned skew(const Place& place) {
-    return TILES_PER_BLOCK == 1 ? 0 : place.tile_in_block << THREAD_QUBITS & (SLOTS - 1);
+// Padded tiles do so by their size.
+__device__ __forceinline__ int skew(const Place& place) {
+    return IS_PADDED || TILES_PER_BLOCK == 1 ? 0 : place.tile_in_block << THREAD_QUBITS & (SLOTS - 1);
 }
 
-// Call visit(j, place of register j) for all registers. Places are in bytes; `region` is the start of the tile with the
-// skew. The loop visits registers in Gray code, so that each step costs one exclusive or.
+// Call visit(j, pointer to the place of register j) for all registers; `tile` is the start of the tile. The place of
+// register j is the place of register 0 plus, or exclusive or, the places of the bits of j in the arrangement, because
+// these tile indices have no common bits. The loop visits registers in Gray code, so that each step is one operation.
+// In an arrangement that the compiler knows, places are constants beside the place of register 0.
 template <class Number, class Visit>
-__device__ __forceinline__ void for_each_place(int thread, int arrangement, unsigned region, Visit visit) {
-    unsigned column[REGISTER_QUBITS];
+__device__ __forceinline__ void visit_places(Number* tile, const Place& place, int arrangement, Visit visit) {
+    int index = place_of(tile_index(place.thread, 0, arrangement)) ^ skew(place);
+    int of_bit[REGISTER_QUBITS];
 #pragma unroll
-    for (int b = 0; b < REGISTER_QUBITS; ++b) column[b] = swizzle(1 << (arrangement + b)) * sizeof(Number);
-    unsigned place = region ^ swizzle(tile_index(thread, 0, arrangement)) * sizeof(Number);
+    for (int b = 0; b < REGISTER_QUBITS; ++b) of_bit[b] = place_of(1 << (arrangement + b));
+    Number* mine = tile + index;
 #pragma unroll
     for (int i = 0; i < NUM_REGISTERS; ++i) {
-        visit(i ^ i >> 1, place);
+        const int j = i ^ i >> 1, next = (i + 1) ^ (i + 1) >> 1;
+        visit(j, mine);
 #pragma unroll
-        for (int b = 0; b < REGISTER_QUBITS; ++b)
-            if ((i + 1 & -(i + 1)) == 1 << b) place ^= column[b];
+        for (int b = 0; b < REGISTER_QUBITS; ++b) {
+            if ((j ^ next) != 1 << b) continue;
+            index ^= of_bit[b];
+            if (IS_PADDED)
+                mine += next >> b & 1 ? of_bit[b] : -of_bit[b];
+            else
+                mine = tile + index;
+        }
     }
+}
+
+// Do what visit_places does. Most exchanges are between the arrangements of the lowest, the next and the highest
+// register bits, for which the code is compiled apart.
+template <class Visit>
+__device__ __forceinline__ void for_each_place(Amplitude* tile, const Place& place, int arrangement, Visit visit) {
+    if (arrangement == 0)
+        visit_places(tile, place, 0, visit);
+    else if (arrangement == LOAD_ARRANGEMENT)
+        visit_places(tile, place, LOAD_ARRANGEMENT, visit);
+    else if (arrangement == REGISTER_QUBITS)
+        visit_places(tile, place, REGISTER_QUBITS, visit);
+    else
+        visit_places(tile, place, arrangement, visit);
+}
+
+// Bring the amplitudes of a tile from one arrangement to another. One barrier is enough: in the next exchange each
+// thread writes only the places that it read in this one.
+__device__ __forceinline__ void exchange(State& a, Amplitude* tile, const Place& place, int from, int to) {
+    for_each_place(tile, place, from, [&](int j, Amplitude* there) { *there = a[j]; });
+    __syncthreads();
+    for_each_place(tile, place, to, [&](int j, Amplitude* there) { a[j] = *there; });
+}
+
+// Bring the amplitudes of psi and lam to another arrangement, by one barrier if there is memory for both.
+__device__ __forceinline__ void exchange(State& psi, State& lam, Amplitude* tile, const Place& place, int from,
+                                         int to) {
+    if (STATES_AT_ONCE == 1) {
+        exchange(psi, tile, place, from, to);
+        __syncthreads();  // after this barrier, all threads have read psi
+        exchange(lam, tile, place, from, to);
+        return;
+    }
+    for_each_place(tile, place, from, [&](int j, Amplitude* there) {
+        there[0] = psi[j];
+        there[STATE_PLACES] = lam[j];
+    });
+    __syncthreads();
+    for_each_place(tile, place, to, [&](int j, Amplitude* there) {
+        psi[j] = there[0];
+        lam[j] = there[STATE_PLACES];
+    });
 }
 
 // Rotate one register bit by the angle a, as three shears with the coefficients tan(a/2) and sin(a).
@@ -348,14 +401,15 @@ __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece&
     }
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
-    forward_sweep(const Amplitude* source, Amplitude* target, int num_address_bits, int units, int num_tiles,
-                  const Window* window, const Stage* __restrict__ stages, int num_stages,
-                  const Piece* __restrict__ pieces, const Extra* __restrict__ extras, const Slots* __restrict__ slots,
+extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, FORWARD_BLOCKS)
+    forward_sweep(const Amplitude* source, Amplitude* target, int num_address_bits, int units, int window_low,
+                  int window_high, const Stage* __restrict__ stages, int num_stages, const Piece* __restrict__ pieces,
+                  const Extra* __restrict__ extras, const Slots* __restrict__ slots,
                   const Complex* __restrict__ rotations, const Amplitude* __restrict__ tables) {
     extern __shared__ __align__(16) double shared_memory[];
-    const Place here = find_place(units, num_tiles);
-    const unsigned region = TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Amplitude);
+    const Place here = find_place(units, num_address_bits);
+    const Window window{window_low, window_high};
+    Amplitude* const tile = reinterpret_cast<Amplitude*>(shared_memory) + TILE_PLACES * here.tile_in_block;
     State psi;
     load(psi, source, here.unit, here, window, num_address_bits);
     int arrangement = LOAD_ARRANGEMENT;
@@ -363,12 +417,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     for (int s = 0; s <= num_stages; ++s) {
         const int next = s < num_stages ? stages[s].arrangement : LOAD_ARRANGEMENT;
         if (next != arrangement) {
-            // One barrier is enough: in the next exchange each thread writes only the places that it read in this one.
-            for_each_place<Amplitude>(here.thread, arrangement, region,
-                                      [&](int j, unsigned place) { at<Amplitude>(shared_memory, place) = psi[j]; });
-            __syncthreads();
-            for_each_place<Amplitude>(here.thread, next, region,
-                                      [&](int j, unsigned place) { psi[j] = at<Amplitude>(shared_memory, place); });
+            exchange(psi, tile, here, arrangement, next);
             arrangement = next;
         }
         if (s == num_stages) break;
@@ -494,15 +543,13 @@ __device__ __forceinline__ void store_sums(const SumBuffer& sums, const Stage& s
     }
 }
 
-// Replace values[m] by the sum over i of (-1)^popcount(i & m) values[i]. The 2^t values lie in swizzled places. All
-// threads must have passed a barrier before the call, and have passed one when it returns.
+// Replace values[m] by the sum over i of (-1)^popcount(i & m) values[i]. The 2^t values lie in the places of tile
+// indices. All threads must have passed a barrier before the call, and have passed one when it returns.
 __device__ __forceinline__ void walsh_hadamard(Real* values, const Place& place) {
-    const unsigned region = skew(place) * sizeof(Real);
     for (int first = 0; first < TILE_QUBITS; first += REGISTER_QUBITS) {
         const int arrangement = first < LOAD_ARRANGEMENT ? first : LOAD_ARRANGEMENT;
         Real v[NUM_REGISTERS];
-        for_each_place<Real>(place.thread, arrangement, region,
-                             [&](int j, unsigned where) { v[j] = at<Real>(values, where); });
+        visit_places(values, place, arrangement, [&](int j, const Real* there) { v[j] = *there; });
 #pragma unroll
         for (int b = 0; b < REGISTER_QUBITS; ++b) {
             if (arrangement + b < first) continue;  // the previous arrangement has transformed this bit
@@ -514,8 +561,7 @@ __device__ __forceinline__ void walsh_hadamard(Real* values, const Place& place)
                 v[j] = sum;
             }
         }
-        for_each_place<Real>(place.thread, arrangement, region,
-                             [&](int j, unsigned where) { at<Real>(values, where) = v[j]; });
+        visit_places(values, place, arrangement, [&](int j, Real* there) { *there = v[j]; });
         __syncthreads();
     }
 }
@@ -526,13 +572,13 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
                                           const Direct* directs, const Place& place, Real* scratch, Real* partial) {
     if (piece.walsh_partial >= 0) {
         __syncthreads();  // before this barrier, threads may still read scratch
-        for_each_place<Real>(place.thread, piece.arrangement, skew(place) * sizeof(Real),
-                             [&](int j, unsigned where) { at<Real>(scratch, where) = imaginary_product(psi, lam, j); });
+        visit_places(scratch, place, piece.arrangement,
+                     [&](int j, Real* there) { *there = imaginary_product(psi, lam, j); });
         __syncthreads();
         walsh_hadamard(scratch, place);
         for (int k = piece.first_walsh + place.thread; k < piece.end_walsh; k += THREADS_PER_TILE)
             if (place.valid)
-                partial[piece.walsh_partial + k - piece.first_walsh] = scratch[swizzle(masks[k]) ^ skew(place)];
+                partial[piece.walsh_partial + k - piece.first_walsh] = scratch[place_of(masks[k]) ^ skew(place)];
     }
 #pragma unroll 1
     for (int k = piece.first_direct; k < piece.end_direct; ++k) {
@@ -556,19 +602,21 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     adjoint_sweep(const Amplitude* source, Amplitude* target, int psi_of_rows, Amplitude* lam_state, int store_lam,
-                  int num_address_bits, const int* __restrict__ row_of_unit, int units, int num_tiles,
-                  const Window* window, const Stage* __restrict__ stages, int num_stages,
-                  const Piece* __restrict__ pieces, const Extra* __restrict__ extras,
-                  const unsigned* __restrict__ masks, const Direct* __restrict__ directs,
-                  const Slots* __restrict__ slots, const Complex* __restrict__ rotations,
-                  const Amplitude* __restrict__ tables, Real* partial, int num_partials) {
+                  int num_address_bits, const int* __restrict__ row_of_unit, int units, int window_low, int window_high,
+                  const Stage* __restrict__ stages, int num_stages, const Piece* __restrict__ pieces,
+                  const Extra* __restrict__ extras, const unsigned* __restrict__ masks,
+                  const Direct* __restrict__ directs, const Slots* __restrict__ slots,
+                  const Complex* __restrict__ rotations, const Amplitude* __restrict__ tables, Real* partial,
+                  int num_partials) {
     extern __shared__ __align__(16) double shared_memory[];
-    const Place here = find_place(units, num_tiles);
+    const Place here = find_place(units, num_address_bits);
+    const Window window{window_low, window_high};
     const int row = row_of_unit[here.unit];
-    const unsigned region = 2 * TILE_BYTES * here.tile_in_block | skew(here) * sizeof(Amplitude);
-    Real* const entries = &at<Real>(shared_memory, 2 * TILE_BYTES * TILES_PER_BLOCK) +
-                          2 * WARPS_PER_TILE * NUM_ENTRIES * here.tile_in_block;
-    partial += (static_cast<long long>(here.unit) * num_tiles + here.tile) * num_partials;
+    Amplitude* const tile = reinterpret_cast<Amplitude*>(shared_memory) + TILE_PLACES * here.tile_in_block;
+    Real* const entries =
+        reinterpret_cast<Real*>(reinterpret_cast<Amplitude*>(shared_memory) + STATES_AT_ONCE * STATE_PLACES) +
+        2 * WARPS_PER_TILE * NUM_ENTRIES * here.tile_in_block;
+    partial += ((static_cast<long long>(here.unit) << (num_address_bits - TILE_QUBITS)) + here.tile) * num_partials;
     State psi, lam;
     load(psi, source, psi_of_rows ? row : here.unit, here, window, num_address_bits);
     load(lam, lam_state, here.unit, here, window, num_address_bits);
@@ -577,15 +625,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     for (int s = num_stages - 1; s >= -1; --s) {
         const int next = s >= 0 ? stages[s].arrangement : LOAD_ARRANGEMENT;
         if (next != arrangement) {
-            for_each_place<Amplitude>(here.thread, arrangement, region, [&](int j, unsigned place) {
-                at<Amplitude>(shared_memory, place) = psi[j];
-                at<Amplitude>(shared_memory, place + TILE_BYTES) = lam[j];
-            });
-            __syncthreads();
-            for_each_place<Amplitude>(here.thread, next, region, [&](int j, unsigned place) {
-                psi[j] = at<Amplitude>(shared_memory, place);
-                lam[j] = at<Amplitude>(shared_memory, place + TILE_BYTES);
-            });
+            exchange(psi, lam, tile, here, arrangement, next);
             arrangement = next;
         }
         if (s < 0) break;
@@ -611,8 +651,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
         if (stage.piece >= 0) {
             const Piece& piece = pieces[stage.piece];
             if (!IS_REAL && (piece.walsh_partial >= 0 || piece.direct_partial >= 0))
-                long_sums(psi, lam, piece, masks, directs, here,
-                          &at<Real>(shared_memory, 2 * TILE_BYTES * here.tile_in_block), partial);
+                long_sums(psi, lam, piece, masks, directs, here, reinterpret_cast<Real*>(tile), partial);
             z_partial = IS_REAL ? -1 : piece.z_partial;
             if (z_partial >= 0) reduce_z(psi, lam, here.thread, mine);
             const Amplitude* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);

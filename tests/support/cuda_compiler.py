@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from cuda.bindings import nvrtc
 
+from qiskit_fused.engines.cuda.formats import states_at_once
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
 from qiskit_fused.engines.cuda.launch import definitions
 
@@ -18,6 +19,24 @@ OUR_OPTIONS = ("-std=c++17",)
 # Not every module uses every constant of its headers (177: declared but never referenced).
 REPORT_OPTIONS = ("--ptxas-options=-v", "-diag-suppress=177")
 WARN_ON_DOUBLE = "--ptxas-options=--warn-on-double-precision-use"
+
+
+class Multiprocessor(NamedTuple):
+    """The bytes of shared memory of a multiprocessor, and of one of its blocks; its threads; its registers."""
+
+    shared: int
+    shared_of_block: int
+    threads: int
+    registers: int = 65536
+
+
+# CUDA C++ Programming Guide, table of technical specifications by compute capability.
+MULTIPROCESSORS = {
+    "sm_75": Multiprocessor(64 << 10, 64 << 10, 1024), "sm_80": Multiprocessor(164 << 10, 163 << 10, 2048),
+    "sm_86": Multiprocessor(100 << 10, 99 << 10, 1536), "sm_89": Multiprocessor(100 << 10, 99 << 10, 1536),
+    "sm_90": Multiprocessor(228 << 10, 227 << 10, 2048), "sm_100": Multiprocessor(228 << 10, 227 << 10, 2048),
+    "sm_120": Multiprocessor(100 << 10, 99 << 10, 1536),
+}  # fmt: skip
 
 
 class Kernel(NamedTuple):
@@ -44,7 +63,8 @@ def compiler_version() -> str:
 
 def compile_kernels(file: str, dtype: str, tile_qubits: int | None, architecture: str, *options: str) -> Compiled:
     """Compile a file of kernels as the CUDA engine compiles it for a dtype and a tile size."""
-    return compile_module(kernel_source(file), definitions(dtype, tile_qubits), architecture, *options)
+    num_states = states_at_once(dtype, MULTIPROCESSORS[architecture].shared)
+    return compile_module(kernel_source(file), definitions(dtype, tile_qubits, num_states), architecture, *options)
 
 
 def compile_module(source: str, defines: dict[str, int], architecture: str, *options: str) -> Compiled:

@@ -136,10 +136,22 @@ def run_outcomes(runtime, num_qubits, num_outcomes, dtype):
         assert_agree(ask(engine, *question, pairs, **options, dtype=dtype), expected, dtype)
 
 
+def run_one_state(runtime):
+    """Exchange psi and lam one after the other, as on a device whose multiprocessors have little shared memory."""
+    memory = runtime.shared_memory_per_multiprocessor
+    runtime.shared_memory_per_multiprocessor = 0
+    try:
+        run_engine(runtime, 10, 9, "complex128")
+        run_engine(runtime, 8, 6, "complex64")
+    finally:
+        runtime.shared_memory_per_multiprocessor = memory
+
+
 SCENARIOS = {
     "lanes": lambda runtime: run_engine(runtime, 8, 6, "complex64"),
     "warps": lambda runtime: run_engine(runtime, 10, 9, "complex128"),
     "kept": lambda runtime: run_engine(runtime, 8, 6, "complex64", Method("checkpoint", 2)),
+    "one state": run_one_state,
     "small": lambda runtime: run_engine(runtime, 3, 3, "complex128"),
     "sums": run_sums,
     "summed": run_summed,

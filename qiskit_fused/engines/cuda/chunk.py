@@ -224,16 +224,16 @@ class Chunk:
             target: (rows, 2^N), receives the states of the position; it may be the same array as ``source``.
             bound: the bound numbers.
         """
-        passes, slots, plan, k = self.passes, self.setting.slots, self.setting.plan, position - 1
+        passes, slots, k = self.passes, self.setting.slots, position - 1
         num_rows = len(self.rows)
         if position == 1:
             source = self._start(target)
         self.setting.pace.launch(num_rows, self.state_size)
         stages = passes.passes[k].stages
         args: tuple[Any, ...] = (source, target, np.int32(passes.num_address_bits), np.int32(num_rows))
-        args += (np.int32(passes.num_tiles), plan.windows[k], slots.stages[k], np.int32(stages.stop - stages.start))
+        args += (*map(np.int32, passes.windows[k]), slots.stages[k], np.int32(stages.stop - stages.start))
         args += (slots.pieces, slots.extras, slots.record, bound.rotations, bound.tables)
-        grid, threads, shared = sweep_shape(passes, self.request.dtype, num_rows, adjoint=False)
+        grid, threads, shared = sweep_shape(self.setting.runtime, passes, self.request.dtype, num_rows, adjoint=False)
         self.setting.launch("sweeps.cu", "forward_sweep", grid, threads, args, shared)
 
     def _observe(self, psi: Any, factors: np.ndarray | None) -> tuple[Any, Any]:
@@ -274,10 +274,11 @@ class Chunk:
         counts = (np.int32(num_units), np.int32(passes.num_tiles))
         store_lam = not last or self.request.wants_state_gradients
         args: tuple[Any, ...] = (source, target, np.int32(of_rows), back.lam, np.int32(store_lam))
-        args += (np.int32(passes.num_address_bits), back.row_of_unit, *counts, plan.windows[k], slots.stages[k])
+        args += (np.int32(passes.num_address_bits), back.row_of_unit, np.int32(num_units))
+        args += (*map(np.int32, passes.windows[k]), slots.stages[k])
         args += (np.int32(sweep.stages.stop - sweep.stages.start), slots.pieces, slots.extras, plan.masks, plan.directs)
         args += (slots.record, bound.rotations, bound.tables, back.sums, np.int32(sweep.num_partials))
-        grid, threads, shared = sweep_shape(passes, self.request.dtype, num_units, adjoint=True)
+        grid, threads, shared = sweep_shape(self.setting.runtime, passes, self.request.dtype, num_units, adjoint=True)
         self.setting.launch("sweeps.cu", "adjoint_sweep", grid, threads, args, shared)
         num_outputs = sweep.outputs.stop - sweep.outputs.start
         if num_outputs:
@@ -291,15 +292,15 @@ class Chunk:
         """Return the gradients (units, separate columns), and the sums over units (summed columns,) or None."""
         xp, setting, num_units = self.xp, self.setting, len(back.lam)
         leaf_gradients = self._leaf_gradients(back, columns, bound)
-        num_separate, num_summed = len(setting.separate_columns), len(setting.summed_columns)
+        separate, summed, num_separate, num_summed = setting.chosen_columns
         gradients = xp.empty((num_units, num_separate), dtype=np.float64)
         if num_separate:
-            self._combine(back, leaf_gradients, setting.separate_columns, 1, (num_separate, 1), gradients)
+            self._combine(back, leaf_gradients, separate, 1, (num_separate, 1), gradients)
         if not num_summed:
             return gradients, None
         num_sums = -(-num_units // UNITS_PER_SUM)
         partial = xp.empty((num_summed, num_sums), dtype=np.float64)
-        self._combine(back, leaf_gradients, setting.summed_columns, UNITS_PER_SUM, (1, num_sums), partial)
+        self._combine(back, leaf_gradients, summed, UNITS_PER_SUM, (1, num_sums), partial)
         if num_sums == 1:
             return gradients, partial[:, 0]
         sums = xp.empty(num_summed, dtype=np.float64)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from qiskit_fused.program.observables import TermMasks
 from qiskit_fused.program.program import OpKind
 
 _MAX_SLOT_BYTES = 64 << 20  # bytes of device memory for the slots of one plan, for several sets of varying columns
+_MAX_CHOSEN_BYTES = 1 << 20  # bytes of device memory for the lists of columns of one plan
 _MAX_DIAGONAL_BYTES = 1 << 26  # bytes of the stored diagonals of one request; larger diagonals are computed when read
 
 
@@ -41,7 +42,7 @@ class DevicePlan:
 
     Attributes:
         passes: the passes of the plan.
-        windows, masks, directs, outputs: records on the device.
+        masks, directs, outputs: records on the device.
         num_leaf_outputs: number of gradients of all leaves.
         combination: column_begin, index and weight of `combine` in kernels/cuda/gradients.cu, on the device.
         initial_state: the state that all rows start in, on the device; None for |0...0>.
@@ -54,12 +55,12 @@ class DevicePlan:
         self.phase_of_terms = phase_of_terms(plan)
         self._order = order
         self._slots: BoundedCache[DeviceSlots] = BoundedCache(_MAX_SLOT_BYTES)
+        self._chosen: BoundedCache[ChosenColumns] = BoundedCache(_MAX_CHOSEN_BYTES)
         with order.kept_arrays():
             self._upload(order.runtime, plan, dtype)
 
     def _upload(self, runtime: Any, plan: FusedProgram, dtype: str) -> None:
         passes = self.passes
-        self.windows = upload_slices(runtime, passes.windows, [slice(k, k + 1) for k in range(len(passes.windows))])
         self.masks, self.directs = upload(runtime, passes.masks), upload(runtime, passes.directs)
         self.outputs = upload_slices(runtime, passes.outputs, [sweep.outputs for sweep in passes.passes])
         leaves, self.num_leaf_outputs = leaf_records(plan)
@@ -80,6 +81,32 @@ class DevicePlan:
                 on_device = DeviceSlots(self._order.runtime, self.passes, host)
             slots = self._slots.put(key, on_device, array_bytes(host), self)
         return slots
+
+    def chosen_columns(self, is_summed: np.ndarray) -> ChosenColumns:
+        """Return the columns with a gradient of their own, and the summed ones, bool (C,); made once for each set."""
+        key = is_summed.tobytes()
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            separate, summed = (np.flatnonzero(columns).astype(np.int32) for columns in (~is_summed, is_summed))
+            with self._order.kept_arrays():
+                on_device = upload(self._order.runtime, separate), upload(self._order.runtime, summed)
+            chosen = ChosenColumns(*on_device, len(separate), len(summed))
+            self._chosen.put(key, chosen, 4 * len(is_summed), self)
+        return chosen
+
+
+class ChosenColumns(NamedTuple):
+    """The columns on the device that have one gradient for each unit, and those whose gradients are summed over rows.
+
+    Attributes:
+        separate, summed: int32, columns in ascending order.
+        num_separate, num_summed: numbers of columns.
+    """
+
+    separate: Any
+    summed: Any
+    num_separate: int
+    num_summed: int
 
 
 class DeviceSlots:

@@ -24,7 +24,7 @@ from qiskit_fused.engines.cuda.device_data import (
     device_outcomes,
 )
 from qiskit_fused.engines.cuda.evaluation import DeviceEvaluation
-from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits
+from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits, states_at_once
 from qiskit_fused.engines.cuda.launch import kernel
 from qiskit_fused.engines.cuda.outcome_lists import MAX_QUBITS, most_bytes
 from qiskit_fused.engines.cuda.stream_order import StreamOrder
@@ -163,7 +163,8 @@ class CudaEngine:
         """Return t, the largest number of qubits of a tile, for a state of ``num_qubits`` qubits."""
         if self.max_tile_qubits is not None:
             return self.max_tile_qubits
-        return choose_tile_qubits(num_qubits, dtype, self.runtime.shared_memory_per_block)
+        num_states = states_at_once(dtype, self.runtime.shared_memory_per_multiprocessor)
+        return choose_tile_qubits(num_qubits, dtype, self.runtime.shared_memory_per_block, num_states)
 
     def _device_plan(self, plan: FusedProgram, dtype: str) -> DevicePlan:
         with self._lock:

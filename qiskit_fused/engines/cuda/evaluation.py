@@ -126,13 +126,9 @@ class DeviceEvaluation:
 
     def _setting(self) -> Setting:
         """Return the data that all chunks share."""
-        separate_columns, summed_columns = (
-            self.runtime.xp.asarray(np.flatnonzero(columns).astype(np.int32))
-            for columns in (~self.is_summed, self.is_summed)
-        )
         return Setting(
             self.runtime, self.plan, self.slots, self.observables, self.num_qubits, self.num_runs, self.request,
-            self.columns, self.items, self.schedule, self.pace, separate_columns, summed_columns,
+            self.columns, self.items, self.schedule, self.pace, self.plan.chosen_columns(self.is_summed),
         )  # fmt: skip
 
     def _cached_states_for(self, chunks: list[slice], limit: int) -> CachedFinalStates | None:

@@ -137,7 +137,7 @@ def find_demand(
         )
         return runs * (16 + 2 * real_type(dtype).itemsize) + 8 * (terms + columns) + item * entries
 
-    fixed = bound("shared") + 4 * num_columns + shared_start * state_size * item + returned
+    fixed = bound("shared") + shared_start * state_size * item + returned
     row = bound("varying")
     if outcomes is None:
         pair = 8 * max(state_size // CONSTANTS.observed_amplitudes, 1) + _PAIR_BYTES

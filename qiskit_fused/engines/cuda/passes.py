@@ -16,7 +16,7 @@ from qiskit_fused.common.bits import bits_of
 from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.phase_parts import Part, Parts, mean, walsh_series
 from qiskit_fused.engines.cuda.records import Source
-from qiskit_fused.engines.cuda.tiling import Step, Window, make_windows
+from qiskit_fused.engines.cuda.tiling import Step, Window, WindowRuns, make_windows
 from qiskit_fused.fusion.fused_program import FusedProgram
 
 
@@ -43,7 +43,7 @@ class Passes:
         tile_qubits, register_qubits: t and r.
         num_address_bits: N = max(n, t); address bits n, n + 1, ... are always 0.
         passes: the passes in forward order.
-        windows: records, one for each pass.
+        windows: the address bits of the tile of each pass.
         stages, pieces, items, extras, directs, outputs: records of all passes, one pass after the other.
         masks: uint32, Walsh masks over tile indices.
         stage_run: int32 (stages, 4), run that rotates each register bit, -1 for none.
@@ -61,7 +61,7 @@ class Passes:
     register_qubits: int
     num_address_bits: int
     passes: list[Pass]
-    windows: np.ndarray
+    windows: list[WindowRuns]
     stages: np.ndarray
     pieces: np.ndarray
     items: np.ndarray
@@ -122,7 +122,7 @@ class _PassBuilder:
     def __init__(self, fused: FusedProgram, tile_qubits: int, register_qubits: int, is_real: bool):
         self.fused, self.t, self.r = fused, tile_qubits, register_qubits
         self.passes: list[Pass] = []
-        self.windows: list[tuple[list[int], list[int]]] = []
+        self.windows: list[WindowRuns] = []
         self.stages: list[tuple] = []
         self.pieces: list[dict] = []
         self.items: list[tuple] = []
@@ -154,7 +154,7 @@ class _PassBuilder:
         held = [*window.qubits, *range(self.fused.num_qubits, self.t)]
         outside = [q for q in range(self.fused.num_qubits) if q not in window.qubits]
         self.local = {qubit: bit for bit, qubit in enumerate([*held, *outside])}
-        self.windows.append((held, outside))
+        self.windows.append(WindowRuns.of(held))
         self.num_partials = 0
         first_stage, first_output = len(self.stages), len(self.outputs)
         arrangement = self.t - self.r
@@ -309,10 +309,6 @@ class _PassBuilder:
         return strings, direct
 
     def finish(self) -> Passes:
-        windows = np.zeros(len(self.windows), dtype=records.WINDOW)
-        for record, (held, outside) in zip(windows, self.windows):
-            record["tile"][: len(held)] = held
-            record["outside"][: len(outside)] = outside
         pieces = np.zeros(len(self.pieces), dtype=records.PIECE)
         for name in records.PIECE.names or ():
             if name != "table":
@@ -327,7 +323,7 @@ class _PassBuilder:
             register_qubits=self.r,
             num_address_bits=max(self.fused.num_qubits, self.t),
             passes=self.passes,
-            windows=windows,
+            windows=self.windows,
             stages=np.array(self.stages, dtype=records.STAGE),
             pieces=pieces,
             items=np.array(self.items, dtype=records.ITEM),

@@ -54,7 +54,6 @@ STAGE = _record(
     arrangement="i4", piece="i4", rotate="i4", sum_x="i4", y_partial="i4", x_partial="i4",
     slot=("i4", MAX_REGISTER_QUBITS),
 )  # fmt: skip
-WINDOW = _record(tile=("u1", CONSTANTS.max_window_qubits), outside=("u1", CONSTANTS.max_outside_qubits))
 OUTPUT = _record(outside="u8", partial="i4", total="i4")
 SLOTS = _record(
     shared_runs="i8", varying_runs="i8", shared_terms="i8", varying_terms="i8", shared_entries="i8",

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qiskit_fused.engines.checkpointing import BACK, FORWARD, Schedule
-from qiskit_fused.engines.cuda.device_data import DeviceObservables, DeviceOutcomes, DevicePlan, DeviceSlots
+from qiskit_fused.engines.cuda.device_data import (
+    ChosenColumns,
+    DeviceObservables,
+    DeviceOutcomes,
+    DevicePlan,
+    DeviceSlots,
+)
 from qiskit_fused.engines.cuda.launch import kernel
 from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.cuda.work_items import WorkItems
@@ -31,8 +37,7 @@ class Setting:
         items: the work items of all chunks.
         schedule: the schedule of kept states, or None if a single state is uncomputed.
         pace: counts the sweeps.
-        separate_columns: int32 on the device, the columns that have one gradient for each unit.
-        summed_columns: int32 on the device, the columns whose gradients are summed over rows.
+        chosen_columns: the columns that have one gradient for each unit, and the columns that are summed over rows.
     """
 
     runtime: Any
@@ -46,8 +51,7 @@ class Setting:
     items: WorkItems
     schedule: Schedule | None
     pace: Pace
-    separate_columns: Any
-    summed_columns: Any
+    chosen_columns: ChosenColumns
 
     def actions(self) -> list[list[int]]:
         """Return the actions in the form of `Schedule.actions`. Without a schedule, all of them use state 0."""

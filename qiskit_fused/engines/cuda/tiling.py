@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 from qiskit_fused.common.bits import bits_of
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -47,6 +48,26 @@ class Window:
 
     qubits: tuple[int, ...]
     steps: list[Step]
+
+
+class WindowRuns(NamedTuple):
+    """The address bits of a window, which are two runs of neighbouring bits.
+
+    Attributes:
+        low: number of bits of the first run, which begins at bit 0.
+        high: the bit at which the second run begins; the number of all bits if there is a single run.
+    """
+
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, bits: list[int]) -> WindowRuns:
+        """Return the runs of the bits of a window, ascending."""
+        low = next((k for k, bit in enumerate(bits) if bit != k), len(bits))
+        high = bits[low] if low < len(bits) else len(bits)
+        assert bits[low:] == list(range(high, high + len(bits) - low)), "a window is at most two runs of bits"
+        return cls(low, high)
 
 
 def make_windows(fused: FusedProgram, tile_qubits: int) -> list[Window]:

@@ -13,7 +13,15 @@ from typing import NamedTuple
 
 import pytest
 
-from qiskit_fused.engines.cuda.formats import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
+from qiskit_fused.engines.cuda.formats import (
+    MAX_TILE_QUBITS,
+    REAL_FORMAT,
+    REGISTER_QUBITS,
+    choose_tile_qubits,
+    shared_memory,
+    states_at_once,
+    tiles_per_block,
+)
 
 compiler = pytest.importorskip("cuda_compiler", reason="NVRTC comes with the extra `test` on Linux and Windows")
 
@@ -27,16 +35,21 @@ MOST_SHARED = 48 * 1024  # bytes of static shared memory of a kernel; ptxas refu
 # The largest number of registers of a thread over all instances of a kernel and all architectures, for each format.
 FORMATS = ("complex64", "complex128", "float32", "float64")
 REGISTERS = {
-    "sweeps.cu": {"forward_sweep": (128, 112, 78, 116), "adjoint_sweep": (128,) * 4},
+    "sweeps.cu": {"forward_sweep": (128, 112, 114, 116), "adjoint_sweep": (128,) * 4},
     "bind.cu": {"bind_runs": (52,) * 4, "bind_terms": (24,) * 4, "bind_tables": (66,) * 4},
     "observe.cu": {"fill_diagonals": (58, 58, 47, 47), "observe": (80, 130, 64, 80)},
     "outcomes.cu": {"sum_parts": (30, 36, 28, 32), "outcome_values": (40,) * 4, "outcome_adjoints": (22,) * 4},
-    "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (60, 60), "combine": (60, 60)},
+    "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (64, 64), "combine": (60, 60)},
 }
 # The registers of adjoint_sweep if at most two threads hold a tile, or at most four with real amplitudes.
 SMALL_TILE_REGISTERS = 168
-# Bytes of spills, stores and loads together, of the kernels that may spill, by kernel and format; others may not.
-SPILLS: dict[tuple[str, str], int] = {}
+# Bytes of spills, stores and loads together, of the kernels that may spill, by kernel and format; others may not. The
+# code generator for sm_100 and newer spills two or three numbers of some sizes of tiles.
+SPILLS = {
+    ("adjoint_sweep", "complex64"): 20,
+    ("adjoint_sweep", "complex128"): 16,
+    ("adjoint_sweep", "float64"): 16,
+}
 
 
 class Instance(NamedTuple):
@@ -163,6 +176,63 @@ def test_every_kernel_compiles_within_its_registers(architecture, table):
         for line in complaints(instance, module)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+# Blocks of forward_sweep and of adjoint_sweep that a multiprocessor runs at the same time, with the usual tiles.
+BLOCKS = {
+    "complex64": {"sm_75": (1, 1), "sm_80": (3, 2), "sm_86": (2, 2), "sm_89": (2, 2), "sm_90": (3, 2),
+                  "sm_100": (3, 2), "sm_120": (2, 2)},
+    "complex128": {"sm_75": (1, 1), "sm_80": (2, 2), "sm_86": (2, 2), "sm_89": (2, 2), "sm_90": (2, 2),
+                   "sm_100": (2, 2), "sm_120": (2, 2)},
+}  # fmt: skip
+
+
+def blocks_at_once(architecture, dtype, compiled, tile_qubits):
+    """Return the numbers of blocks of forward_sweep and of adjoint_sweep that fit a multiprocessor."""
+    resources, (_, threads) = compiler.MULTIPROCESSORS[architecture], tiles_per_block(tile_qubits, dtype)
+    counts = []
+    for name, adjoint in (("forward_sweep", False), ("adjoint_sweep", True)):
+        kernel = compiled.kernels[name]
+        num_states = states_at_once(dtype, resources.shared) if adjoint else 1
+        # The system takes 1 KiB of shared memory of each block.
+        shared = shared_memory(tile_qubits, dtype, num_states, adjoint) + kernel.shared + 1024
+        registers = -(-kernel.registers // 8) * 8 * threads
+        counts.append(min(resources.shared // shared, resources.registers // registers, resources.threads // threads))
+    return tuple(counts)
+
+
+@pytest.mark.parametrize("dtype", BLOCKS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_multiprocessor_runs_as_many_blocks_as_the_table_says(architecture, dtype):
+    multiprocessor = compiler.MULTIPROCESSORS[architecture]
+    num_states = states_at_once(dtype, multiprocessor.shared)
+    tile_qubits = choose_tile_qubits(20, dtype, multiprocessor.shared_of_block, num_states)
+    compiled = compile_instance(Instance("sweeps.cu", dtype, tile_qubits), architecture)
+    assert blocks_at_once(architecture, dtype, compiled, tile_qubits) == BLOCKS[dtype][architecture]
+
+
+# Machine instructions of the sweeps for sm_90 with the usual tiles, by format. A kernel that grows by more than 2 % has
+# to justify it here, and in the table of kernels/README.md.
+INSTRUCTIONS = {
+    "complex64": (1569, 4166),
+    "complex128": (1048, 2898),
+    "float32": (1353, 2191),
+    "float64": (1182, 2067),
+}
+
+
+@pytest.mark.parametrize("dtype", INSTRUCTIONS)
+@pytest.mark.slow
+def test_sweeps_have_as_many_instructions_as_the_table_says(dtype):
+    script = ROOT / "benchmarks" / "gpu" / "instruction_counts.py"
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, script, "sweeps.cu", "--dtype", dtype, "--architecture", "sm_90", "--depth", "1"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = [int(count) for count in re.findall(r"_sweep: .* (\d+) instructions", done.stdout)]
+    assert len(found) == 2
+    for count, expected in zip(found, INSTRUCTIONS[dtype]):
+        assert abs(count - expected) <= 0.02 * expected, f"{found} instructions, expected {INSTRUCTIONS[dtype]}"
 
 
 def test_every_file_of_kernels_is_in_the_table():

@@ -58,19 +58,26 @@ def plant_everywhere(label, file, pattern, replacement, *scenarios, first=0):
 
 
 BARRIER = r"__syncthreads\(\);"
-STORE_GUARD = r"(?<=[( ])(?:here|place)\.valid(?=\) (?:state|store|partial|\{))"
+STORE_GUARD = r"(?<=[( ])(?:here|place)\.valid(?=\) (?:\*to|store|partial|\{))"
 IN_HEADER = len(re.findall(BARRIER, kernel_source("threads.cuh")))  # barriers of block_sums, which no sweep calls
 MUTANTS = [
     *plant_everywhere("no barrier", "gradients.cu", BARRIER, "", "sums"),
     *plant_everywhere("no barrier", "observe.cu", BARRIER, "", "warps"),
-    *plant_everywhere("no barrier", "sweeps.cu", BARRIER, "", "warps", "lanes", first=IN_HEADER),
+    *plant_everywhere("no barrier", "sweeps.cu", BARRIER, "", "warps", "lanes", "one state", first=IN_HEADER),
     *plant_everywhere("stores beyond the last tile", "sweeps.cu", STORE_GUARD, "true", "lanes"),
     # threads, tiles, addresses
     plant("sweeps.cu", r"if \(!place\.valid\) number = last;", "", "lanes"),
-    plant("sweeps.cu", r"place\.tile >> b & 1", "place.tile >> 0 & 1", "lanes"),
-    plant("sweeps.cu", r"window->tile\[LOAD_ARRANGEMENT \+ b\]", "window->tile[b]", "lanes"),
+    plant("sweeps.cu", r"above = tile >> between", "above = tile", "lanes"),
+    plant("sweeps.cu", r"below << low", "below", "lanes"),
+    plant("sweeps.cu", r"\(index >> low\) << high", "(index >> low) << low", "lanes"),
+    plant("sweeps.cu", r"LOAD_ARRANGEMENT \+ window\.high - window\.low", "LOAD_ARRANGEMENT", "warps"),
+    plant("sweeps.cu", r"window\.low <= LOAD_ARRANGEMENT \|\|", "true ||", "lanes"),
+    plant("sweeps.cu", r"blockIdx\.x >> tile_bits", "blockIdx.x >> (tile_bits + 1)", "warps"),
     plant("sweeps.cu", r"= row_of_unit\[here\.unit\]", "= here.unit", "lanes"),
-    plant("sweeps.cu", r"index \^ \(index >>", "index | (index >>", "lanes"),
+    plant("sweeps.cu", r"index \^ \(index >>", "index | (index >>", "real"),
+    plant("sweeps.cu", r"place_of\(1 << TILE_QUBITS\) :", "1 << TILE_QUBITS :", "lanes"),
+    plant("sweeps.cu", r"there\[STATE_PLACES\] = lam", "there[0] = lam", "lanes"),
+    plant("sweeps.cu", r"STATES_AT_ONCE \* STATE_PLACES", "STATE_PLACES", "lanes"),
     plant("sweeps.cu", r"\(s & 1\) \*", "0 *", "warps"),
     plant("sweeps.cu", r"(?<=num_stages \? stages\[s\]\.arrangement : )LOAD_ARRANGEMENT", "arrangement", "lanes"),
     plant("sweeps.cu", r"(?<=s >= 0 \? stages\[s\]\.arrangement : )LOAD_ARRANGEMENT", "arrangement", "warps"),
@@ -93,7 +100,7 @@ MUTANTS = [
     plant("sweeps.cu", r"q < LANE_QUBITS", "q < LANE_QUBITS - 1", "lanes"),
     plant("sweeps.cu", r"__shfl_xor_sync\(ALL_LANES, walsh", "__shfl_xor_sync(0x7fffffffu, walsh", "lanes"),
     plant("sweeps.cu", r"warp & signs", "warp & 0", "warps"),
-    plant("sweeps.cu", r"swizzle\(masks\[k\]\)", "masks[k]", "lanes"),
+    plant("sweeps.cu", r"place_of\(masks\[k\]\)", "masks[k]", "lanes"),
     plant("sweeps.cu", r"total \+= scratch\[warp\]", "total = scratch[warp]", "warps"),
     # phases and rotations
     plant("sweeps.cu", r"mask >> TILE_QUBITS", "mask >> (TILE_QUBITS + 1)", "lanes"),
@@ -104,7 +111,7 @@ MUTANTS = [
     plant("sweeps.cu", r"rotate<BIT>\(lam, -c\.x, -c\.y\)", "rotate<BIT>(lam, -c.x, c.y)", "lanes"),
     plant("sweeps.cu", r"place\(piece\.table, row,", "place(piece.table, 0,", "lanes"),
     # real amplitudes
-    plant("sweeps.cu", r"sizeof\(Amplitude\) << TILE_QUBITS", "(sizeof(Amplitude) << TILE_QUBITS) / 2", "real"),
+    plant("sweeps.cu", r": 1 << TILE_QUBITS;", ": 1 << (TILE_QUBITS - 1);", "real"),
     plant("sweeps.cu", r"(?<=invert_if\(Real a, unsigned\) \{\n    return )a", "-a", "real"),
     plant("bind.cu", r"(?<=set\(Real& a, Real re, Real\) \{\n    a = )re", "1", "real"),
     plant("observe.cu", r"(?<=set\(Real& a, Real re, Real\) \{\n    a = )re", "1", "real"),

@@ -108,7 +108,9 @@ def replay(plan, passes, slots, columns):
     start = [1.0] if plan.initial_state is None else plan.initial_state
     psi[: len(start)] = start
     for window, sweep in zip(passes.windows, passes.passes):
-        places = [*window["tile"][: passes.tile_qubits], *window["outside"][: num_bits - passes.tile_qubits]]
+        high_end = window.high + passes.tile_qubits - window.low
+        held = [*range(window.low), *range(window.high, high_end)]
+        places = [*held, *range(window.low, window.high), *range(high_end, num_bits)]
         assert sorted(places) == list(range(num_bits))
         address = sum((index >> np.uint64(bit) & np.uint64(1)) << np.uint64(place) for bit, place in enumerate(places))
         local = psi[address]

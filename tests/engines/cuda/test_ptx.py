@@ -97,7 +97,7 @@ def test_the_checks_of_the_emulation_see_compiled_code(body, error):
 
 def test_a_barrier_that_is_missing_in_the_source_is_missing_in_the_compiled_code():
     def edit(file, text):
-        return re.sub(r"__syncthreads\(\);(?=\s*for_each_place<Amplitude>)", "", text)
+        return re.sub(r"__syncthreads\(\);(?=\s*for_each_place)", "", text)
 
     assert edit("sweeps.cu", kernel_source("sweeps.cu")) != kernel_source("sweeps.cu")
     with pytest.raises((EmulationError, AssertionError)):

@@ -100,9 +100,14 @@ class EmulatedRuntime:
         source_edit: ``source_edit(file, text)`` returns the changed text of a file before it is compiled; see
             `planted`.
         shared_memory_per_block: bytes of shared memory that a block may use, at most 232448.
+        shared_memory_per_multiprocessor: bytes of shared memory that the runtime reports for a multiprocessor.
         num_multiprocessors: number of multiprocessors that the runtime reports.
         l2_bytes: bytes of the L2 cache that the runtime reports.
         memory: bytes that free_memory() returns.
+
+    Attributes:
+        in_place: whether checked launches access the arrays themselves, not copies; for arrays of many gigabytes.
+        selected_blocks: ``selected_blocks(grid)`` returns the numbers of the blocks that run; None: all blocks run.
     """
 
     name = "emulated"
@@ -116,6 +121,7 @@ class EmulatedRuntime:
         source: Callable[[str], str] | None = None,
         source_edit: Callable[[str, str], str] | None = None,
         shared_memory_per_block: int = 232448,
+        shared_memory_per_multiprocessor: int = 233472,
         num_multiprocessors: int = 4,
         l2_bytes: int = 1 << 20,
         memory: int = 1 << 30,
@@ -124,12 +130,15 @@ class EmulatedRuntime:
         self.check = check
         self.seed = seed
         self.shared_memory_per_block = shared_memory_per_block
+        self.shared_memory_per_multiprocessor = shared_memory_per_multiprocessor
         self.num_multiprocessors = num_multiprocessors
         self.l2_bytes = l2_bytes
         self.memory = memory
         self._source = source or _package_source
         self._source_edit = source_edit
         self._modules: dict[tuple, EmulatedModule] = {}
+        self.in_place = False
+        self.selected_blocks: Callable[[int], list[int]] | None = None
         self.tracing = False
         self._sites: dict[tuple, np.ndarray] = {}
 
@@ -250,12 +259,15 @@ class EmulatedModule:
                 _check_argument(f"{name}: {parameter_name}", parameter, argument)
                 if isinstance(argument, np.ndarray) and argument.nbytes:
                     arrays.append((parameter_name, argument, parameter.kind == ord("p")))
-            memory = _Copies(arrays) if self.runtime.check else _InPlace()
+            memory = _Copies(arrays) if self.runtime.check and not self.runtime.in_place else _InPlace(arrays)
             with _LAUNCH_LOCK, memory:
                 values = [_value(argument, memory) for argument in args]
                 shape = Launch(grid, block, shared_memory, self.runtime.seed, self.runtime.tracing)
                 shape.num_buffers = len(memory.buffers)
                 shape.buffers = (_Buffer * max(1, len(memory.buffers)))(*memory.buffers)
+                if self.runtime.selected_blocks is not None:
+                    selected = self.runtime.selected_blocks(grid)
+                    shape.num_selected, shape.selected = len(selected), (ctypes.c_uint * len(selected))(*selected)
                 self._launch(name, kernel, shape, values)
 
         return launch
@@ -348,13 +360,17 @@ class Launch(ctypes.Structure):
         ("trace", ctypes.c_int),
         ("num_buffers", ctypes.c_int),
         ("buffers", ctypes.POINTER(_Buffer)),
+        ("num_selected", ctypes.c_uint),
+        ("selected", ctypes.POINTER(ctypes.c_uint)),
     )
 
 
 class _InPlace(nullcontext):
-    """The arrays of a launch in their own memory, without a checker."""
+    """The arrays of a launch in their own memory."""
 
-    buffers: tuple = ()
+    def __init__(self, arrays: list[tuple[str, np.ndarray, bool]]):
+        super().__init__()
+        self.buffers = [(array.ctypes.data, array.nbytes, name.encode()) for name, array, _ in arrays]
 
     def address_of(self, array: np.ndarray) -> int:
         return array.ctypes.data

@@ -470,11 +470,12 @@ EXPORTED const char* launch_kernel(const Kernel* kernel, const void* const* argu
     copy_arguments(*kernel, arguments);
     checker_starts_launch(*launch);
 
-    std::vector<unsigned> order(launch->grid);
-    for (unsigned i = 0; i < launch->grid; ++i) order[i] = i;
+    const unsigned num_blocks = launch->num_selected ? launch->num_selected : launch->grid;
+    std::vector<unsigned> order(num_blocks);
+    for (unsigned i = 0; i < num_blocks; ++i) order[i] = launch->num_selected ? launch->selected[i] : i;
     random_state = 0x2545f4914f6cdd1dull * (launch->seed + 1ull);
     if (launch->seed)
-        for (unsigned i = launch->grid; i > 1; --i) std::swap(order[i - 1], order[random_below(i)]);
+        for (unsigned i = num_blocks; i > 1; --i) std::swap(order[i - 1], order[random_below(i)]);
     for (const unsigned block : order)
         if (!run_block(*launch, block)) return message;
     return nullptr;

@@ -55,6 +55,8 @@ struct Launch {
     int trace;
     int num_buffers;
     const Buffer* buffers;
+    unsigned num_selected;     // number of blocks that run; 0: all blocks of the grid
+    const unsigned* selected;  // the blocks that run
 };
 
 struct AddressRange {

@@ -25,8 +25,9 @@ POISON = 0xFF  # the byte that fills memory that was not written; it makes NaN o
 ATTRIBUTES = {75: COMPUTE_CAPABILITY[0], 76: COMPUTE_CAPABILITY[1], 16: 4, 1: 1024, 10: 32, 8: DEFAULT_SHARED}
 ATTRIBUTES |= {97: MOST_SHARED, 39: 2048, 13: 1755000, 36: 3200000, 5: (1 << 31) - 1}
 PROPERTIES = {
-    "sharedMemPerBlockOptin": MOST_SHARED, "sharedMemPerBlock": DEFAULT_SHARED, "multiProcessorCount": 4,
-    "l2CacheSize": 1 << 20, "major": 9, "minor": 0, "warpSize": 32, "maxThreadsPerBlock": 1024,
+    "sharedMemPerBlockOptin": MOST_SHARED, "sharedMemPerBlock": DEFAULT_SHARED,
+    "sharedMemPerMultiprocessor": 228 << 10, "multiProcessorCount": 4, "l2CacheSize": 1 << 20,
+    "major": 9, "minor": 0, "warpSize": 32, "maxThreadsPerBlock": 1024,
 }  # fmt: skip
 
 _libc = ctypes.CDLL(None)
@@ -296,13 +297,13 @@ class Driver:
             return INVALID_VALUE
         if shared + module.static_shared > self._limits.get(function, DEFAULT_SHARED):
             return INVALID_VALUE
+        self._devices.counts.launches.append(name)
+        if self._devices.is_idle:
+            return 0
         values = [
             ctypes.create_string_buffer(ctypes.string_at(arguments[k], size), size)
             for k, size in enumerate(entry.sizes)
         ]
-        self._devices.counts.launches.append(name)
-        if self._devices.is_idle:
-            return 0
 
         def run() -> None:
             pointers = (ctypes.c_void_p * max(1, len(values)))(*map(ctypes.addressof, values))
