@@ -329,7 +329,7 @@ def test_processes_may_compile_at_the_same_time(tmp_path):
 
 @pytest.mark.parametrize("file", ["sweeps.cu", "bind.cu", "observe.cu", "outcomes.cu", "gradients.cu"])
 def test_the_engines_kernels_compile_for_the_host(file):
-    definitions = {"QF_DOUBLE": 0, "QF_TILE_QUBITS": 6, "QF_REGISTER_QUBITS": 3}
+    definitions = {"QF_DOUBLE": 0, "QF_TILE_QUBITS": 6, "QF_REGISTER_QUBITS": 3, "QF_STATES_AT_ONCE": 2}
     module = EmulatedRuntime(check=True).module(file, **definitions)
     assert module.kernels and all(module.function(name) for name in module.kernels)
 
