@@ -114,7 +114,8 @@ def run_real(runtime):
     assert plan.is_real
     question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
     expected = ask(ReferenceEngine(), *question, gradient=True)
-    for dtype, tile_qubits in (("complex64", 7), ("complex128", 10)):
+    # In tiles of 9 qubits, places of floats in shared memory are exclusive ors of bits that both may be 1.
+    for dtype, tile_qubits in (("complex64", 9), ("complex128", 10)):
         engine = CudaEngine(runtime, max_tile_qubits=tile_qubits)
         assert_agree(ask(engine, *question, gradient=True, dtype=dtype), expected, dtype)
 
@@ -150,6 +151,7 @@ def run_one_state(runtime):
 SCENARIOS = {
     "lanes": lambda runtime: run_engine(runtime, 8, 6, "complex64"),
     "warps": lambda runtime: run_engine(runtime, 10, 9, "complex128"),
+    "tile of a block": lambda runtime: run_engine(runtime, 11, 10, "complex128"),
     "kept": lambda runtime: run_engine(runtime, 8, 6, "complex64", Method("checkpoint", 2)),
     "one state": run_one_state,
     "small": lambda runtime: run_engine(runtime, 3, 3, "complex128"),
