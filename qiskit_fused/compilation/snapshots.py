@@ -148,7 +148,7 @@ class _Circuit(_Content):
         data = circuit._data
         self._qubits, self._phase, self._num_instructions = data.qubits, data.global_phase, len(data)
         self._native = native_instructions(data)
-        # the instructions that Python compares: those that native code does not compare as a whole
+        # Python compares the instructions that native code does not compare as a whole.
         self._instructions: list[tuple[int, Any]] = []
         self._objects: list[tuple[int, Any]] = []
         for index in range(len(data)) if self._native is None else self._native.not_whole():

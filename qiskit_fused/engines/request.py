@@ -158,7 +158,7 @@ class Request(_Fields):
 
     @property
     def sizes(self) -> tuple[Any, ...]:
-        """What decides the bytes and the work of the request for a plan, as a key for caches of decisions."""
+        """The key for caches of decisions: requests with equal keys take the same bytes and work for a plan."""
         gradient, boundary = self.gradient, self.boundary
         return (
             len(self.columns),

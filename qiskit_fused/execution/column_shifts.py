@@ -18,7 +18,8 @@ from qiskit_fused.program.program import Program
 from qiskit_fused.program.shift_rules import UNUSED, Segment
 
 # Functions of the amplitudes of a start state are rational functions of a direction d, divided by the norm r of the
-# amplitudes. Their fifth derivative is at most about 5! (d/r)^5, as that of a sine with the frequency 4 d/r.
+# amplitudes. Their fifth derivative is at most about 5! (d/r)^5, like the fifth derivative of a sine with
+# the frequency 4 d/r.
 _FREQUENCY_OF_AMPLITUDES = 4.0
 
 

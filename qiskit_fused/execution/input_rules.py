@@ -62,7 +62,8 @@ def input_rules(compiled: CompiledCircuit, columns: ParameterColumns, dtype: str
     of_base = np.zeros(count)
     values = columns.join(batch.inputs, batch.weights)
     for place, column in enumerate(columns.inputs.tolist()):
-        direction = np.eye(program.num_parameters)[column]
+        direction = np.zeros(program.num_parameters)
+        direction[column] = 1.0
         is_single = rules.kind[column] in (ROTATION, PROJECTOR)
         if is_single and not program.expressions.depend_on(direction.astype(bool)).any():
             w = rules.frequency[column]

@@ -114,7 +114,7 @@ class MetricTensor:
         return tangents
 
     def _multiply(self, result: np.ndarray, left: _Block, right: _Block, real: bool) -> None:
-        """Write the products of two blocks of tangent states, and those of the mirrored blocks, into the tensor."""
+        """Write the products of two blocks of tangent states, and their mirror images, into the tensor."""
         is_diagonal = left[0] == right[0]
         numbers = [_as_real(block) if real else block for _, block in (left, right)]
         rows, others = (cut_evenly(len(block), _TILE) for block in numbers)
@@ -189,5 +189,5 @@ def _remove_part_along(psi: np.ndarray, tangents: np.ndarray) -> None:
 
 
 def _as_real(states: np.ndarray) -> np.ndarray:
-    """Return states (N, 2^n) as real numbers (N, 2^(n+1)), whose products are the real parts of those of states."""
+    """Return states (N, 2^n) as real numbers (N, 2^(n+1)), whose products are the real parts of overlaps."""
     return states.view(states.real.dtype)

@@ -2,7 +2,7 @@
 """Emit constant unitary matrices of any size in normal form.
 
 This module decides how each matrix is applied. Factors are taken off a matrix first: gates on single qubits that act
-beside the rest, and controls. What is left is emitted as
+beside the rest, and controls. The rest of the matrix is emitted as
 
 * a diagonal, a one-qubit gate, or a two-qubit gate without controls: leaves and terms, which join the layers and the
   phases beside them;

@@ -120,7 +120,7 @@ class ColumnRules(NamedTuple):
 
         Args:
             columns: int (N,), the columns.
-            bandwidth: float64 (N,), the bandwidth of each column, that of amplitudes included.
+            bandwidth: float64 (N,), the bandwidth of each column, including the bandwidth of amplitudes.
             dtype: the number format of the amplitudes.
         """
         kind, frequency = self.kind[columns], self.frequency[columns]

@@ -44,7 +44,7 @@ _WORK_OF_DIAGONAL = 8  # work of one element of the diagonal table of an observa
 
 
 class _Setup(NamedTuple):
-    """What evaluations of a plan with the same terms and pairs share.
+    """The part of an evaluation that is the same for all evaluations of a plan with the same terms and pairs.
 
     Attributes:
         native: the plan in the form of the extension.

@@ -96,7 +96,7 @@ class DevicePlan:
 
 
 class ChosenColumns(NamedTuple):
-    """The columns on the device that have one gradient for each unit, and those whose gradients are summed over rows.
+    """Columns on the device: some have one gradient for each unit, others have gradients that are summed over rows.
 
     Attributes:
         separate, summed: int32, columns in ascending order.

@@ -26,7 +26,7 @@ class StreamOrder:
         try:
             yield
         except BaseException:
-            # After an error inside a kernel every call of CUDA fails. The error of the kernel is the one to raise.
+            # After an error inside a kernel, every call of CUDA fails. The first error is raised, since it is the cause.
             with suppress(Exception):
                 self._mark = self.runtime.mark()
             raise
