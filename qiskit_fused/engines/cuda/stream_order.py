@@ -26,7 +26,7 @@ class StreamOrder:
         try:
             yield
         except BaseException:
-            # After an error inside a kernel, every call of CUDA fails. The first error is raised, since it is the cause.
+            # After an error inside a kernel, every call of CUDA fails. The first error, the cause, is raised.
             with suppress(Exception):
                 self._mark = self.runtime.mark()
             raise
