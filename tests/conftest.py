@@ -2,11 +2,19 @@
 """Fixtures: every test of a primitive, and every test of an engine, runs on every engine."""
 
 import functools
+import signal
 
 import pytest
 
 from qiskit_fused.engines.cpu.engine import CpuEngine
 from qiskit_fused.engines.selection import select_engine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def listens_to_ctrl_c():
+    """Install Python's handler of Ctrl-C where it is missing: a shell starts commands in the background without one."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["reference", "cpu"])
