@@ -37,8 +37,9 @@ distributed.destroy_process_group()
 def test_processes_of_distributed_data_parallel_add_their_gradients(tmp_path):
     arguments = str(tmp_path / "meeting"), str(tmp_path / "result")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), *arguments], env=environment) for rank in range(2)
+    processes = [  # python -c imports from its folder first, and a checkout has no extension module
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), *arguments], cwd=tmp_path, env=environment)
+        for rank in range(2)
     ]
     assert [process.wait(120) for process in processes] == [0, 0]
     shared, alone = torch.load(arguments[1])
