@@ -4,7 +4,7 @@
     make gpu-check                                  # or: python benchmarks/gpu/check.py --out build/gpu-check
 
 The steps are: the doctor, kernels under compute-sanitizer, the tests of the engine on the device, the benchmark, and a
-report of ncu on one adjoint sweep. Each step writes its output to a file of its own while it runs, and ``summary.txt``
+report of ncu on one backward sweep. Each step writes its output to a file of its own while it runs, and ``summary.txt``
 has a line for each finished step. A step that would end after the time limit is stopped. The exit status is 1 if a step
 failed. Tools that are not installed are named and left out.
 
@@ -70,7 +70,7 @@ def steps(python: tuple[str, ...], pytest: tuple[str, ...], out: Path) -> list[S
         "--set",
         "full",
         "-k",
-        "adjoint_sweep",
+        "backward_sweep",
         "-c",
         "1",
         "-f",

@@ -25,7 +25,7 @@ from qiskit_fused.engines.cuda.engine import CudaEngine
 def main() -> int:
     """Run the scenarios; the exit status is 1 without a usable GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", action="store_true", help="run one adjoint sweep that fills the device")
+    parser.add_argument("--profile", action="store_true", help="run one backward sweep that fills the device")
     options = parser.parse_args()
     runtime, reason = usable_gpu()
     if runtime is None:

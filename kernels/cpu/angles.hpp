@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Binding turns the angles of one row into rotations and phase factors, and turns the sums of the adjoint sweep into
+// Binding turns the angles of one row into rotations and phase factors, and turns the sums of the backward sweep into
 // gradients of the angles. All numbers are double. Each angle costs one sine and one cosine, and no other
 // transcendental function.
 //

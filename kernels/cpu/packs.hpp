@@ -13,7 +13,7 @@
 
 namespace qf {
 
-// Tables of phases that vary over rows are kept from the forward sweep to the adjoint sweep of a pack if the tables of
+// Tables of phases that vary over rows are kept from the forward sweep to the backward sweep of a pack if the tables of
 // all phases take at most this many bytes, a quarter of an L2 cache. Otherwise both sweeps make them.
 constexpr std::size_t most_pack_tables = std::size_t(256) << 10;
 

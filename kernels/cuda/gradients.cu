@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sums of the adjoint sweep over each tile -> gradients of the columns. All computation is in double precision.
+// Sums of the backward sweep over each tile -> gradients of the columns. All computation is in double precision.
 //
 // Equation:
 //   sum_tiles      totals[u][output.total] = sum over tiles of

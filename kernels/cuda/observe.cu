@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expectation values, and lam at the start of the adjoint sweep.
+// Expectation values, and lam at the start of the backward sweep.
 //
 // Equation:
 //   (O psi)[i] = sum over groups of O of d[i] psi[i ^ flip]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Probabilities of the outcomes of a measurement, and lam at the start of the adjoint sweep.
+// Probabilities of the outcomes of a measurement, and lam at the start of the backward sweep.
 //
 // Equation:
 //   (P_k psi)[i] = psi[i] if outcome[i] = k, else 0; an amplitude with outcome -1 belongs to no outcome

@@ -3,21 +3,24 @@
 // One sweep over all amplitudes: a kernel reads each tile once, applies the stages of a pass, and writes the tile once.
 //
 // Equation: R_k are the rotations of register bits of stage k, and D_k is the diagonal of its piece.
-//   forward_sweep  psi <- R_m D_m .. R_1 D_1 psi
-//   adjoint_sweep  psi, lam <- D_1^-1 R_1^-1 .. D_m^-1 R_m^-1 (psi, lam). Where the sweep undoes R_k, it sums
-//                  Im<lam|Y|psi> and Im<lam|X|psi> over each tile; where it undoes D_k, it sums p = Im(conj(lam) psi).
+//   forward_sweep   psi <- R_m D_m .. R_1 D_1 psi
+//   backward_sweep  psi, lam <- D_1^-1 R_1^-1 .. D_m^-1 R_m^-1 (psi, lam). Where the sweep undoes R_k, it sums
+//                   Im<lam|Y|psi> and Im<lam|X|psi> over each tile; where it undoes D_k, it sums p = Im(conj(lam) psi).
 // Layout: source, target, lam [units][2^N]; partial [units][tiles][sums]; rotations and tables as in bind.cu; records
-// as in records.cuh. source and target may be the same array. In adjoint_sweep with psi_of_rows, source is [rows][2^N]:
-// the units of a row share psi, and target must be another array or null. A null target leaves psi unwritten, and
-// store_lam = 0 leaves lam unwritten.
+// as in records.cuh. source and target may be the same array. In backward_sweep with psi_of_rows, source is
+// [rows][2^N]: the units of a row share psi, and target must be another array or null. A null target leaves psi
+// unwritten, and store_lam = 0 leaves lam unwritten.
+//
 // Launch: 1-D, ceil(units * tiles / TILES_PER_BLOCK) blocks of BLOCK_THREADS threads. Dynamic shared memory holds
-// TILES_PER_BLOCK tiles of TILE_PLACES amplitudes of each state, of one state if QF_STATES_AT_ONCE is 1; adjoint_sweep
-// needs 2 * TILES_PER_BLOCK * WARPS_PER_TILE * NUM_ENTRIES numbers more. Work per complex amplitude, in multiply-adds:
-// 3 for a rotation; 6 for its adjoint on psi and lam, and 2 for each sum of Y or X; about 8 for a piece; 12 for its
-// adjoint, and 2 for p. Traffic per amplitude: each pass reads and writes each state once. An exchange between threads
-// writes and reads shared memory once, without bank conflicts. Determinism: sums have a fixed order and there are no
-// atomics, so the same input gives the same bits. Source: arXiv:2603.02804 fuses gates in both directions. Three shears
-// that make a rotation are lifting steps.
+// TILES_PER_BLOCK tiles of TILE_PLACES amplitudes of each state, of one state if QF_STATES_AT_ONCE is 1; backward_sweep
+// needs 2 * TILES_PER_BLOCK * WARPS_PER_TILE * NUM_ENTRIES numbers more.
+//
+// Work per complex amplitude, in multiply-adds: 3 for a rotation; 6 for its adjoint on psi and lam, and 2 for each sum
+// of Y or X; about 8 for a piece; 12 for its adjoint, and 2 for p. Traffic per amplitude: each pass reads and writes
+// each state once. An exchange between threads writes and reads shared memory once, without bank conflicts.
+//
+// Determinism: sums have a fixed order and there are no atomics, so the same input gives the same bits.
+// Source: arXiv:2603.02804 fuses gates in both directions. Three shears that make a rotation are lifting steps.
 #include "cuda/amplitude.cuh"
 #include "cuda/records.cuh"
 #include "cuda/threads.cuh"
@@ -117,7 +120,7 @@ __device__ __forceinline__ constexpr int place_of(int index) {
 
 constexpr int TILE_PLACES = IS_PADDED ? place_of(1 << TILE_QUBITS) : 1 << TILE_QUBITS;
 constexpr int STATE_PLACES = TILE_PLACES * TILES_PER_BLOCK;  // the tiles of psi come before the tiles of lam
-// The number of states that adjoint_sweep exchanges together. Where a multiprocessor has no shared memory for two
+// The number of states that backward_sweep exchanges together. Where a multiprocessor has no shared memory for two
 // blocks with two states, exchanging psi before lam takes two more barriers and half of the memory.
 constexpr int STATES_AT_ONCE = QF_STATES_AT_ONCE;
 
@@ -497,7 +500,7 @@ __device__ __forceinline__ void reduce_z(const State& psi, const State& lam, int
 }
 
 // The sums of all warps of one tile at one stage. Stages use two buffers in turn, so that one barrier for each stage is
-// enough (see the end of the loop in adjoint_sweep).
+// enough (see the end of the loop in backward_sweep).
 struct SumBuffer {
     Real* entries;
     __device__ __forceinline__ Real* of_warp(int warp) const { return entries + warp * NUM_ENTRIES; }
@@ -601,13 +604,13 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
-    adjoint_sweep(const Amplitude* source, Amplitude* target, int psi_of_rows, Amplitude* lam_state, int store_lam,
-                  int num_address_bits, const int* __restrict__ row_of_unit, int units, int window_low, int window_high,
-                  const Stage* __restrict__ stages, int num_stages, const Piece* __restrict__ pieces,
-                  const Extra* __restrict__ extras, const unsigned* __restrict__ masks,
-                  const Direct* __restrict__ directs, const Slots* __restrict__ slots,
-                  const Complex* __restrict__ rotations, const Amplitude* __restrict__ tables, Real* partial,
-                  int num_partials) {
+    backward_sweep(const Amplitude* source, Amplitude* target, int psi_of_rows, Amplitude* lam_state, int store_lam,
+                   int num_address_bits, const int* __restrict__ row_of_unit, int units, int window_low,
+                   int window_high, const Stage* __restrict__ stages, int num_stages, const Piece* __restrict__ pieces,
+                   const Extra* __restrict__ extras, const unsigned* __restrict__ masks,
+                   const Direct* __restrict__ directs, const Slots* __restrict__ slots,
+                   const Complex* __restrict__ rotations, const Amplitude* __restrict__ tables, Real* partial,
+                   int num_partials) {
     extern __shared__ __align__(16) double shared_memory[];
     const Place here = find_place(units, num_address_bits);
     const Window window{window_low, window_high};

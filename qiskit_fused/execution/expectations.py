@@ -168,7 +168,7 @@ class Expectations:
         weight_gradients: bool = True,
         state_gradients: bool = True,
     ) -> Vjp:
-        """Return values and a vector-Jacobian product, by one adjoint sweep per row for all observables.
+        """Return values and a vector-Jacobian product, by one backward sweep per row for all observables.
 
         The product is the gradient of ``sum_bk g[b, k] E_k(x_b, w)`` with the cotangents g kept constant. If
         ``g = dL/dE`` for a loss L of the values, it is the gradient of the loss.
@@ -201,7 +201,7 @@ class Expectations:
             ValueError: for shapes that do not fit, values that are not finite, or a state whose norm is not 1.
             MemoryError: if a row does not fit the memory limit.
 
-        Cost: one forward and one adjoint sweep per row. Rows run in blocks, so memory does not depend on the number of
+        Cost: one forward and one backward sweep per row. Rows run in blocks, so memory does not depend on the number of
         rows times the number of weights.
         """
         inputs, weights = self._ordered(inputs, weights)
@@ -214,7 +214,7 @@ class Expectations:
     def value_and_jacobian(
         self, inputs: Any, weights: Any, *, initial_states: Any = None, input_gradients: bool = True
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Return values and the gradient of each value, by one adjoint sweep per row and observable.
+        """Return values and the gradient of each value, by one backward sweep per row and observable.
 
         Args:
             inputs: real (B, I), or values by name.

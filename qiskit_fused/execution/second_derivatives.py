@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hessians of expectation values, and their products with vectors, from exact gradients at shifted columns.
 
-Let ``g(c)`` be the gradient of an expectation value with respect to the columns c of the program, by an adjoint sweep.
+Let ``g(c)`` be the gradient of an expectation value with respect to the columns c of the program, by a backward sweep.
 
 * *Hessian*: row j is the derivative of g with respect to column j, by the shift rule of the column (see `shift_rules`).
 * *Product with a vector w*: the derivative of g along w, by central differences of fourth order at four points. Along

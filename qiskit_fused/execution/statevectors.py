@@ -114,7 +114,7 @@ class FinalStates:
     def vjp(self, values: np.ndarray, cotangents: np.ndarray, watch: Watch | None = None) -> np.ndarray:
         """Return the gradients, float64 (B, P), of ``Re sum conj(G[b]) psi(x_b)`` for cotangents G, complex (B, 2^n).
 
-        A row takes one forward and one adjoint sweep.
+        A row takes one forward and one backward sweep.
         """
         gradients: np.ndarray = self.evaluate(StateBatch(values, cotangents, False), watch).gradients
         return gradients

@@ -30,7 +30,7 @@ class FusedEstimatorQNN(FusedNetwork, EstimatorQNN):
     is the circuit, ``U^+`` its adjoint, ``|0>`` the state of all qubits in 0, and O_k the k-th of K observables.
     Outputs and gradients have the values and shapes of ``EstimatorQNN``, and gradients are exact. Classes that take an
     ``EstimatorQNN``, such as ``NeuralNetworkClassifier`` and ``TorchConnector``, take this network too. `vjp` and
-    `value_and_vjp` compute the gradient of a loss by one adjoint sweep for all outputs, without the Jacobian.
+    `value_and_vjp` compute the gradient of a loss by one backward sweep for all outputs, without the Jacobian.
 
     Outputs are exact too, unless the estimator emulates noise (``precision_mode="emulate"``) of the size
     ``default_precision``. A circuit that the engines cannot run goes to ``StatevectorEstimator``, as in

@@ -23,7 +23,7 @@ class FusedTorchConnector(TorchConnector):
     """A ``TorchConnector`` of a fused network whose backward pass is one vector-Jacobian product.
 
     For the outputs ``f_k(x_b, w)`` of samples b, the backward pass computes ``sum_bk g[b, k] df_k(x_b, w)/dw_j``, where
-    g is the gradient of the loss with respect to the outputs: one adjoint sweep per sample, without the Jacobian.
+    g is the gradient of the loss with respect to the outputs: one backward sweep per sample, without the Jacobian.
     `accelerate` makes it of a ``TorchConnector``. If the network is sparse, its outputs become dense tensors.
 
     Everything else is as in ``TorchConnector``: the parameter is ``weight``, outputs are float32, and gradients of the

@@ -54,7 +54,7 @@ class FusedOptions:
             ``"512 MiB"`` or ``"8G"``; or a fraction of the memory that is free when the work begins, as a float in (0,
             1] or as ``"50%"``. None is 80 % of the free memory, and nearly all of it on a GPU. The integer 1 is
             refused, because it may mean ``1.0``, which is all of the free memory.
-        method: how the adjoint sweep of a gradient gets the states that it visits. ``"reverse"`` uncomputes them, in
+        method: how the backward sweep of a gradient gets the states that it visits. ``"reverse"`` uncomputes them, in
             the memory of two states per row. ``"store"`` keeps all states. ``"checkpoint"`` keeps some states, within
             ``memory_limit``, and recomputes the others (arXiv:2603.02804). ``"auto"`` takes ``"store"`` if all states
             of a row are few bytes, else ``"reverse"``. All methods give the same gradients up to rounding.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`FusedEstimatorGradient`: qiskit-machine-learning's `BaseEstimatorGradient` by adjoint sweeps."""
+"""`FusedEstimatorGradient`: qiskit-machine-learning's `BaseEstimatorGradient` by backward sweeps."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from qiskit_fused.primitives.objective import Objective
 
 
 class FusedEstimatorGradient(CurvatureMethods, BaseEstimatorGradient):
-    """Exact gradients of expectation values with respect to all parameters, by adjoint sweeps.
+    """Exact gradients of expectation values with respect to all parameters, by backward sweeps.
 
     For ``psi = U(theta)|0>`` and an observable O, a gradient computes ``dE/dtheta_p = 2 Re <psi|O|dpsi/dtheta_p>`` of
-    ``E = <psi|O|psi>``. The adjoint sweep brings psi and ``lam = O psi`` back through the gates. At a rotation
+    ``E = <psi|O|psi>``. The backward sweep brings psi and ``lam = O psi`` back through the gates. At a rotation
     ``exp(-i alpha/2 S)`` about a Pauli string S, the derivative is ``dE/dalpha = Im <lam|S|psi>``. The chain rule gives
     the derivatives by the parameters from the derivatives by all angles alpha.
 
@@ -65,7 +65,7 @@ class FusedEstimatorGradient(CurvatureMethods, BaseEstimatorGradient):
         ValueError: for a bad value of an option.
         RuntimeError: for a device that cannot be used.
 
-    Cost: a row takes one forward sweep, and one adjoint sweep per observable, for any number of parameters. With
+    Cost: a row takes one forward sweep, and one backward sweep per observable, for any number of parameters. With
     ``method="reverse"``, a row takes the memory of two states of 2^n amplitudes, beside tables and observables.
 
     Source: adjoint differentiation, arXiv:2009.02823; gates fused in both directions, and states recomputed segment by

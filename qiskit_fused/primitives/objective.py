@@ -89,7 +89,7 @@ class Objective:
             TypeError: for values that are not real numbers.
             ValueError: for another number of values, or values or derivatives that are not finite.
 
-        Cost: one forward and one adjoint sweep.
+        Cost: one forward and one backward sweep.
         """
         values, gradients = differentiate_rows(
             self._engine.fused_options,

@@ -151,7 +151,7 @@ def statevectors_and_vjp(
             derivative; the text names the row.
         MemoryError: if the result does not fit the free memory, or if a row does not fit the memory limit.
 
-    Cost: one forward and one adjoint sweep for each row.
+    Cost: one forward and one backward sweep for each row.
 
     Source: adjoint differentiation, arXiv:2009.02823.
     """

@@ -76,8 +76,8 @@ class FusedLayer(BaseLayer):
             that is neither input nor weight, observables on another number of qubits, or another number of weights.
         RuntimeError: for a device that cannot be used.
 
-    Cost: a row takes one forward sweep in a forward pass, and one forward and one adjoint sweep in a backward pass, for
-    any number of observables. Memory does not depend on the number of rows times the number of weights.
+    Cost: a row takes one forward sweep in a forward pass, and one forward and one backward sweep in a backward pass,
+    for any number of observables. Memory does not depend on the number of rows times the number of weights.
 
     Source: adjoint differentiation, arXiv:2009.02823; gates fused in both directions, arXiv:2603.02804.
     """

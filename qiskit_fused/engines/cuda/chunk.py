@@ -279,7 +279,7 @@ class Chunk:
         args += (np.int32(sweep.stages.stop - sweep.stages.start), slots.pieces, slots.extras, plan.masks, plan.directs)
         args += (slots.record, bound.rotations, bound.tables, back.sums, np.int32(sweep.num_partials))
         grid, threads, shared = sweep_shape(self.setting.runtime, passes, self.request.dtype, num_units, adjoint=True)
-        self.setting.launch("sweeps.cu", "adjoint_sweep", grid, threads, args, shared)
+        self.setting.launch("sweeps.cu", "backward_sweep", grid, threads, args, shared)
         num_outputs = sweep.outputs.stop - sweep.outputs.start
         if num_outputs:
             tasks = num_units * -(-num_outputs // CONSTANTS.output_lanes)

@@ -61,7 +61,7 @@ def tile_bytes(tile_qubits: int, dtype: str) -> int:
 
 
 def states_at_once(dtype: str, shared_memory_per_multiprocessor: int) -> int:
-    """Return the number of states that an adjoint sweep exchanges together, 1 or 2.
+    """Return the number of states that a backward sweep exchanges together, 1 or 2.
 
     It is 2 if a multiprocessor has shared memory for two blocks of the usual tiles with both states.
 
@@ -80,7 +80,7 @@ def shared_memory(tile_qubits: int, dtype: str, num_states: int, adjoint: bool =
         tile_qubits: t.
         dtype: format of the amplitudes.
         num_states: number of states whose tiles are in shared memory at the same time.
-        adjoint: whether the sweep is an adjoint sweep, which stores the sums of each warp too.
+        adjoint: whether the sweep is a backward sweep, which stores the sums of each warp too.
     """
     tiles, _ = tiles_per_block(tile_qubits, dtype)
     size = num_states * tiles * tile_bytes(tile_qubits, dtype)

@@ -54,7 +54,7 @@ def sweep_shape(runtime: Any, passes: Passes, dtype: str, num_units: int, *, adj
         passes: the passes of the plan.
         dtype: format of the amplitudes.
         num_units: number of states that the sweep takes together.
-        adjoint: whether the sweep is an adjoint sweep, whose tiles hold two states.
+        adjoint: whether the sweep is a backward sweep, whose tiles hold two states.
     """
     tiles, threads = tiles_per_block(passes.tile_qubits, dtype)
     blocks = -(-num_units * passes.num_tiles // tiles)

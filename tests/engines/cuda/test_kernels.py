@@ -35,20 +35,20 @@ MOST_SHARED = 48 * 1024  # bytes of static shared memory of a kernel; ptxas refu
 # The largest number of registers of a thread over all instances of a kernel and all architectures, for each format.
 FORMATS = ("complex64", "complex128", "float32", "float64")
 REGISTERS = {
-    "sweeps.cu": {"forward_sweep": (128, 112, 114, 116), "adjoint_sweep": (128,) * 4},
+    "sweeps.cu": {"forward_sweep": (128, 112, 114, 116), "backward_sweep": (128,) * 4},
     "bind.cu": {"bind_runs": (52,) * 4, "bind_terms": (24,) * 4, "bind_tables": (66,) * 4},
     "observe.cu": {"fill_diagonals": (58, 58, 47, 47), "observe": (80, 130, 64, 80)},
     "outcomes.cu": {"sum_parts": (30, 36, 28, 32), "outcome_values": (40,) * 4, "outcome_adjoints": (22,) * 4},
     "gradients.cu": {"sum_tiles": (40, 40), "sum_chunks": (35, 35), "run_gradients": (64, 64), "combine": (60, 60)},
 }
-# The registers of adjoint_sweep if at most two threads hold a tile, or at most four with real amplitudes.
+# The registers of backward_sweep if at most two threads hold a tile, or at most four with real amplitudes.
 SMALL_TILE_REGISTERS = 168
 # Bytes of spills, stores and loads together, of the kernels that may spill, by kernel and format; others may not. The
 # code generator for sm_100 and newer spills two or three numbers of some sizes of tiles.
 SPILLS = {
-    ("adjoint_sweep", "complex64"): 20,
-    ("adjoint_sweep", "complex128"): 16,
-    ("adjoint_sweep", "float64"): 16,
+    ("backward_sweep", "complex64"): 20,
+    ("backward_sweep", "complex128"): 16,
+    ("backward_sweep", "float64"): 16,
 }
 
 
@@ -101,7 +101,7 @@ def complaints(instance, compiled):
     for name, kernel in compiled.kernels.items():
         registers = expected[name][FORMATS.index(instance.dtype)]
         few = 1 + (instance.dtype in REAL_FORMAT.values())
-        if name == "adjoint_sweep" and instance.tile_qubits <= REGISTER_QUBITS[instance.dtype] + few:
+        if name == "backward_sweep" and instance.tile_qubits <= REGISTER_QUBITS[instance.dtype] + few:
             registers = SMALL_TILE_REGISTERS
         spills = SPILLS.get((name, instance.dtype), 0)
         if kernel.registers > registers:
@@ -178,7 +178,7 @@ def test_every_kernel_compiles_within_its_registers(architecture, table):
     assert not wrong, "\n".join(wrong)
 
 
-# Blocks of forward_sweep and of adjoint_sweep that a multiprocessor runs at the same time, with the usual tiles.
+# Blocks of forward_sweep and of backward_sweep that a multiprocessor runs at the same time, with the usual tiles.
 BLOCKS = {
     "complex64": {"sm_75": (1, 1), "sm_80": (3, 2), "sm_86": (2, 2), "sm_89": (2, 2), "sm_90": (3, 2),
                   "sm_100": (3, 2), "sm_120": (2, 2)},
@@ -188,10 +188,10 @@ BLOCKS = {
 
 
 def blocks_at_once(architecture, dtype, compiled, tile_qubits):
-    """Return the numbers of blocks of forward_sweep and of adjoint_sweep that fit a multiprocessor."""
+    """Return the numbers of blocks of forward_sweep and of backward_sweep that fit a multiprocessor."""
     resources, (_, threads) = compiler.MULTIPROCESSORS[architecture], tiles_per_block(tile_qubits, dtype)
     counts = []
-    for name, adjoint in (("forward_sweep", False), ("adjoint_sweep", True)):
+    for name, adjoint in (("forward_sweep", False), ("backward_sweep", True)):
         kernel = compiled.kernels[name]
         num_states = states_at_once(dtype, resources.shared) if adjoint else 1
         # The system takes 1 KiB of shared memory of each block.
@@ -281,7 +281,7 @@ def test_a_rotation_takes_three_multiply_adds_per_amplitude_and_ten_in_the_adjoi
         [sys.executable, script], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    for kernel, expected in (("forward_sweep", 3), ("adjoint_sweep", 10)):
+    for kernel, expected in (("forward_sweep", 3), ("backward_sweep", 10)):
         table = re.search(rf"\*\*{kernel}\*\*.*?\n\n", done.stdout, re.S)[0]
         # The table has a row for each call of for_each_bit; its first two figures are copies and multiply-adds.
         rotations = re.findall(r"`for_each_bit\(\w+\)` \| 1 \| ([\d.]+) ", table)
