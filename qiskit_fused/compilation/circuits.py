@@ -100,7 +100,8 @@ class CompiledCircuit:
         """The same circuit as a function of the C columns of its program: each column is a parameter of its own.
 
         Derivatives with respect to columns take simple rules, and the chain rule turns them into derivatives with
-        respect to parameters. It is this object if the circuit has no expressions.
+        respect to parameters. It is this object if the circuit has no expressions. A global phase of the circuit
+        that is no column, such as an expression that no gate has as an angle, is left out.
         """
         program = self.program
         if not program.expressions.num_expressions:
@@ -109,12 +110,13 @@ class CompiledCircuit:
         other = self._keeping(None)
         other.parameters = tuple(Parameter(name) for name in names)
         other._columns, other._snapshot, other._circuit = {}, None, _no_circuit
+        none = CompiledExpressions((), (), names)
         other.program = replace(
             program,
             num_parameters=program.num_columns,
-            expressions=CompiledExpressions((), (), names),
+            expressions=none,
             parameter_names=names,
-            phase=None,
+            phase=program.phase and replace(program.phase, expressions=none),
         )
         other.light_cones, other._owner = LightCones(other.program), Owner()
         return other

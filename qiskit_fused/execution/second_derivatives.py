@@ -128,14 +128,14 @@ class SecondDerivatives:
         shifts, weights = central_differences(self.options.dtype)
         rows = np.repeat(columns[:, None], NUM_POINTS, axis=1)
         rows[:, 1:] += (shifts / scale[:, None])[:, :, None] * directions[:, None]
-        evs, gradients = self._gradients(rows.reshape(-1, rows.shape[2]), swept, watch)
-        evs = evs.reshape(count, NUM_POINTS, -1)[:, 0]
-        gradients = gradients.reshape(count, NUM_POINTS, len(swept), -1)
+        evs, gradients = self._gradients(rows.reshape(count * NUM_POINTS, rows.shape[2]), swept, watch)
+        evs = evs.reshape(count, NUM_POINTS, len(swept))[:, 0]
+        gradients = gradients.reshape(count, NUM_POINTS, *gradients.shape[1:])
         changes = np.einsum("j,bjkc->bkc", weights, gradients[:, 1:]) * scale[:, None, None]
         both = np.concatenate([gradients[:, 0], changes], axis=1)
         pairs = all_pairs(count, both.shape[1])
-        pulled = pull_back(compiled, values, both.reshape(-1, both.shape[2]), pairs, self.operators)
-        first, second = np.split(pulled.reshape(count, both.shape[1], -1), 2, axis=1)
+        pulled = pull_back(compiled, values, both.reshape(len(pairs.row), both.shape[2]), pairs, self.operators)
+        first, second = np.split(pulled.reshape(count, both.shape[1], values.shape[1]), 2, axis=1)
         check_derivatives(compiled, values, first)
         if unseen is not None:
             second = second + program.expressions.pull_back_rates(values, vectors, gradients[:, 0], unseen)

@@ -178,9 +178,9 @@ class FusedKernel(TrainableKernel):
         Raises:
             ValueError: for another number of features, or a value that is not finite.
         """
-        x_vec = real_values(x_vec, "x_vec", "feature of a sample")
-        y_vec = None if y_vec is None else real_values(y_vec, "y_vec", "feature of a sample")
-        x_vec, y_vec = super()._validate_input(x_vec, y_vec)
+        x_vec, y_vec = super()._validate_input(
+            _rows_of("x_vec", x_vec), None if y_vec is None else _rows_of("y_vec", y_vec)
+        )
         weights = set(self._training_parameters)
         names = tuple(parameter for parameter in self._feature_map.parameters if parameter not in weights)
         self._num_features = len(names)
@@ -200,3 +200,13 @@ class FusedKernel(TrainableKernel):
             return kernel_matrix
         matrix: np.ndarray = (vectors * np.maximum(values, 0)) @ vectors.T
         return (matrix + matrix.T) / 2
+
+
+def _rows_of(argument: str, samples: Any) -> np.ndarray:
+    """Return samples as an array (N, D). An array (D,) is one sample, also for D = 0."""
+    array = real_values(samples, argument, "feature of a sample")
+    if array.ndim not in (1, 2):
+        raise ValueError(
+            f"{argument} has shape {array.shape}; allowed: (samples, features), or (features,) for one sample."
+        )
+    return array if array.ndim == 2 else array[None]

@@ -159,8 +159,8 @@ def hessians_of_rows(
             with renumbered([number].__getitem__):
                 results.append(function.hessian(row, columns, progress.watch))
     if not results:
-        empty = np.zeros((0, len(operators), count, count))
-        return empty[:, :, 0, 0], empty[:, :, 0], empty
+        shape = 0, len(operators), count, count
+        return np.zeros(shape[:2]), np.zeros(shape[:3]), np.zeros(shape)
     first, second, third = (np.array(arrays) for arrays in zip(*results))
     return first, second, third
 

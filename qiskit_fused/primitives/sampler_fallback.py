@@ -45,7 +45,11 @@ def fallback_pub(task: Task) -> SamplerPub | None:
         register = ClassicalRegister(len(qubits))
         copied.add_register(register)
         copied.measure(qubits, register)
-    rows = {task.circuit.parameters: task.values.reshape(*task.shape, -1)} if task.circuit.parameters else None
+    rows = (
+        {task.circuit.parameters: task.values.reshape(*task.shape, task.values.shape[1])}
+        if task.circuit.parameters
+        else None
+    )
     return SamplerPub(copied, BindingsArray(rows, task.shape), task.shots, validate=False)
 
 

@@ -216,7 +216,7 @@ class BaseLayer(WeightedModule):
         steps = inputs.new_zeros(len(inputs), 1 + len(place), count)
         steps[:, torch.arange(1, 1 + len(place)), place] = shift / scale[:, place]
         rows = (inputs[:, None] + steps).reshape(steps.shape[0] * steps.shape[1], count)
-        values = expectation_values(function, weight, rows).reshape(*steps.shape[:2], -1)
+        values = expectation_values(function, weight, rows).unflatten(0, steps.shape[:2])
         results = (
             values[:, 0],
             torch.einsum("brk,ri->bki", values, first) * scale[:, None],

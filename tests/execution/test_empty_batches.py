@@ -8,7 +8,7 @@ from qiskit.circuit.library import real_amplitudes
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_machine_learning.gradients import ParamShiftEstimatorGradient
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedOptions, FusedSampler
 from qiskit_fused.execution.expectations import Expectations
 
 INPUTS, ANSATZ = ParameterVector("x", 2), real_amplitudes(2, reps=1)
@@ -46,6 +46,32 @@ def test_values_and_gradients_of_no_rows_are_empty(device):
     states = gradient.value_and_gradient(CIRCUIT, OBSERVABLES, no_rows, initial_states=np.zeros((0, 4)))
     assert shapes(states) == ((0, K), (0, K, P))
     assert gradient.run([], [], []).result().gradients == []
+
+
+@pytest.mark.parametrize("num_rows", [0, 2])
+def test_second_derivatives_of_no_rows_or_no_parameters_are_empty(device, num_rows):
+    gradient, constant = FusedEstimatorGradient(device=device), QuantumCircuit(2)
+    constant.h(0)
+    for circuit in (CIRCUIT, constant)[num_rows > 0 :]:
+        count = circuit.num_parameters
+        rows, shape = np.zeros((num_rows, count)), (num_rows, K, count)
+        found = gradient.hessian_vector_product(circuit, OBSERVABLES, rows, np.zeros(count))
+        assert shapes(found) == (shape[:2], shape, shape)
+        found = gradient.value_gradient_and_hessian(circuit, OBSERVABLES, rows)
+        assert shapes(found) == (shape[:2], shape, (*shape, count))
+
+
+@pytest.mark.filterwarnings("ignore:.*reset")
+@pytest.mark.parametrize("default_shots", [10, None])
+@pytest.mark.parametrize("reset", [False, True], ids=["sweeps", "fallback"])
+def test_a_sampler_takes_a_pub_of_no_rows(device, reset, default_shots):
+    circuit = CIRCUIT.copy()
+    if reset:
+        circuit.reset(0)
+        circuit.h(0)
+    circuit.measure_all()
+    job = FusedSampler(default_shots=default_shots, device=device).run([(circuit, np.zeros((2, 0, P)))])
+    assert job.result()[0].data.shape == (2, 0)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["sweeps", "fallback"])
@@ -110,3 +136,4 @@ def test_a_layer_of_no_rows_goes_forward_and_back(device, rows):
         values.sum().backward()
         assert shapes((values, inputs.grad, module.weight.grad)) == ((*rows, K), (*rows, N), (W,))
         assert not module.weight.grad.any()
+    assert shapes(modules[0].input_derivatives(inputs)) == ((*rows, K), (*rows, K, N), (*rows, K, N))

@@ -48,8 +48,8 @@ def test_tensors_of_circuits_of_every_gate_agree_with_differences_of_states(circ
     np.testing.assert_allclose(products, vectors @ expected.real, atol=1e-7 * scale)
 
 
-def test_every_engine_gives_the_same_tensor(device):
-    circuit = efficient_su2(3, reps=1)
+@pytest.mark.parametrize("circuit", [efficient_su2(3, reps=1), zz_feature_map(3)], ids=["parameters", "expressions"])
+def test_every_engine_gives_the_same_tensor(device, circuit):
     values = values_of(circuit)
     found = tensor_of(circuit, values, device=device)
     np.testing.assert_allclose(found, numeric_tensor(circuit, values), atol=1e-9)

@@ -102,6 +102,12 @@ def test_a_compiled_circuit_is_a_feature_map():
     assert_array_equal(kernel.evaluate(SAMPLES), FusedQuantumKernel(feature_map=FEATURES).evaluate(SAMPLES))
 
 
+def test_one_sample_without_features_is_a_matrix_of_one_element():
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    assert FusedQuantumKernel(feature_map=circuit).evaluate([]).tolist() == [[1.0]]
+
+
 def test_all_strategies_for_duplicates_give_the_same_matrix():
     kernels = [FusedQuantumKernel(feature_map=FEATURES, evaluate_duplicates=name) for name in ("all", "NONE")]
     expected = FusedQuantumKernel(feature_map=FEATURES).evaluate(SAMPLES)
@@ -286,7 +292,8 @@ class TestErrors:
             (SAMPLES, OTHERS[:, :1], "x_vec has 2 dimensions, but y_vec has 1"),
             ([[0.1, np.nan]], None, "in row 0 of x_vec is nan"),
             (SAMPLES, [[0.1, 0.2], [np.inf, 0.3]], "in row 1 of y_vec is inf"),
-            (np.zeros((1, 1, 2)), None, "x_vec must be a 1D or 2D array"),
+            (np.zeros((1, 1, 2)), None, "x_vec has shape (1, 1, 2); allowed: (samples, features), or (features,)"),
+            (SAMPLES, 0.5, "y_vec has shape (); allowed: (samples, features), or (features,)"),
         ],
     )
     def test_bad_samples_are_named(self, samples, others, text):
