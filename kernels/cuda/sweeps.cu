@@ -28,7 +28,7 @@
 
 constexpr int BLOCK_THREADS = THREADS_PER_TILE < MIN_SWEEP_THREADS ? MIN_SWEEP_THREADS : THREADS_PER_TILE;
 constexpr int TILES_PER_BLOCK = BLOCK_THREADS / THREADS_PER_TILE;
-constexpr int SLOTS = 128 / sizeof(Amplitude);  // number of amplitudes that the 32 banks of shared memory read at once
+constexpr int BANKS = 128 / sizeof(Amplitude);  // shared memory has 32 banks of 4 bytes; this counts them in amplitudes
 constexpr int LANE_QUBITS = THREAD_QUBITS < WARP_QUBITS ? THREAD_QUBITS : WARP_QUBITS;  // thread bits inside a warp
 constexpr int WARPS_PER_TILE = 1 << (THREAD_QUBITS - LANE_QUBITS);
 constexpr int LOAD_ARRANGEMENT = TILE_QUBITS - REGISTER_QUBITS;  // neighbouring threads take neighbouring amplitudes
@@ -111,11 +111,11 @@ __device__ __forceinline__ void store(const State& a, Amplitude* states, int num
 // The amplitudes of a tile lie in shared memory in the order of their tile index, with an unused place after every 2^r
 // of them. No arrangement has bank conflicts (kernels/README.md, section Exchange). `float` has twice as many slots as
 // a thread has registers; a padding has conflicts there, and places are exclusive-ored instead.
-constexpr bool IS_PADDED = SLOTS == NUM_REGISTERS;
+constexpr bool IS_PADDED = BANKS == NUM_REGISTERS;
 
 // Return the place of a tile index in shared memory.
 __device__ __forceinline__ constexpr int place_of(int index) {
-    return IS_PADDED ? index + (index >> REGISTER_QUBITS) : index ^ (index >> REGISTER_QUBITS & (SLOTS - 1));
+    return IS_PADDED ? index + (index >> REGISTER_QUBITS) : index ^ (index >> REGISTER_QUBITS & (BANKS - 1));
 }
 
 constexpr int TILE_PLACES = IS_PADDED ? place_of(1 << TILE_QUBITS) : 1 << TILE_QUBITS;
@@ -127,7 +127,7 @@ constexpr int STATES_AT_ONCE = QF_STATES_AT_ONCE;
 // Return the number that is exclusive-ored into all places of a tile, so that tiles of one warp use different banks.
 // Padded tiles do so by their size.
 __device__ __forceinline__ int skew(const Place& place) {
-    return IS_PADDED || TILES_PER_BLOCK == 1 ? 0 : place.tile_in_block << THREAD_QUBITS & (SLOTS - 1);
+    return IS_PADDED || TILES_PER_BLOCK == 1 ? 0 : place.tile_in_block << THREAD_QUBITS & (BANKS - 1);
 }
 
 // Call visit(j, pointer to the place of register j) for all registers; `tile` is the start of the tile. The place of
