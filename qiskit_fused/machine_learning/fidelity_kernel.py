@@ -18,6 +18,9 @@ from qiskit_fused.options.fused_options import ExactOptionsDict, FusedOptions, U
 from qiskit_fused.options.keywords import NO_PRECISION, checks_keywords
 from qiskit_fused.primitives.sampler_errors import check_shots
 
+_OWN_STATES = "the kernel simulates all states and keeps what it needs, so leave it out"
+_ARGUMENTS_OF_OTHERS = "fidelity", "max_circuits_per_job", "statevector_type", "cache_size", "auto_clear_cache"
+_REFUSED = NO_PRECISION | dict.fromkeys(_ARGUMENTS_OF_OTHERS, _OWN_STATES)
 _DUPLICATES = ("all", "off_diagonal", "none")
 
 
@@ -60,7 +63,7 @@ class FusedQuantumKernel(FusedKernel):
     samples and n qubits, or half as many for a symmetric matrix.
     """
 
-    @checks_keywords(NO_PRECISION)
+    @checks_keywords(_REFUSED)
     def __init__(
         self,
         *,

@@ -30,6 +30,9 @@ from qiskit_fused.options.keywords import NO_PRECISION, checks_keywords
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.sampler_errors import check_shots
 
+_OWN_STATES = "the fidelity simulates all states itself, so leave it out"
+_REFUSED = NO_PRECISION | dict.fromkeys(("sampler", "pass_manager"), _OWN_STATES)
+
 
 class FusedStateFidelity(BaseStateFidelity):
     """Fidelities ``|<psi(x)|phi(y)>|^2`` of pairs of circuits that prepare psi and phi, for rows of values x and y.
@@ -57,7 +60,7 @@ class FusedStateFidelity(BaseStateFidelity):
         ValueError: for a bad value of an option.
     """
 
-    @checks_keywords(NO_PRECISION)
+    @checks_keywords(_REFUSED)
     def __init__(
         self,
         *,

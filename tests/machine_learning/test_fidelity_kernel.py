@@ -263,7 +263,10 @@ class TestGradients:
 
 class TestErrors:
     def test_arguments_that_are_no_options_are_refused(self):
-        with pytest.raises(TypeError, match=r"unknown option 'fidelity'; allowed: device, .*feature_map"):
+        with pytest.raises(
+            TypeError,
+            match=r"unknown option 'fidelity'; allowed: .*; the kernel simulates all states .* leave it out",
+        ):
             FusedQuantumKernel(feature_map=FEATURES, fidelity=None)
 
     def test_a_feature_map_is_needed(self):

@@ -142,7 +142,10 @@ class TestErrors:
             FusedStateFidelity().run(*arguments)
 
     def test_unknown_options_are_refused(self):
-        with pytest.raises(TypeError, match=r"unknown option 'sampler'; allowed: .*local"):
+        with pytest.raises(
+            TypeError,
+            match=r"unknown option 'sampler';allowed: .*; the fidelity simulates all states itself, so leave",
+        ):
             FusedStateFidelity(sampler=None)
 
 
