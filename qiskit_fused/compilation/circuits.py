@@ -162,12 +162,17 @@ class CompiledCircuit:
         Raises:
             ValueError: for a parameter that is not in the circuit. The text names the argument and the parameter.
         """
-        listed = [parameters] if isinstance(parameters, Parameter) else list(parameters)
+        if not isinstance(parameters, Iterable):  # such as one parameter
+            parameters = (parameters,)
+        listed = list(parameters)
         latest, columns = self._latest_columns
         if latest == listed:  # comparing identical parameters takes 1 % of the time of looking them up
             return columns
         try:
             columns = self.columns_of(listed)
+        except TypeError:  # an object without a hash, such as a list of parameters
+            wrong = next(part for part in listed if not isinstance(part, Parameter))
+            raise TypeError(f"{argument} contains {wrong!r:.60}; allowed: Parameter objects.") from None
         except KeyError as error:
             name = getattr(error.args[0], "name", error.args[0])
             raise ValueError(

@@ -107,6 +107,19 @@ def ordered_rows(values: Any, parameters: Sequence[Parameter], argument: str = "
     return rows
 
 
+def check_sequence(argument: str, values: Any, allowed: str) -> None:
+    """Raise a TypeError for values that are no list or array: a number, a mapping, a set or a generator.
+
+    Args:
+        argument: the name of the values, for errors.
+        values: the values.
+        allowed: words for the allowed values, for errors.
+    """
+    is_sequence = hasattr(values, "__len__") and hasattr(values, "__getitem__") and not isinstance(values, Mapping)
+    if not is_sequence or getattr(values, "ndim", 1) == 0:
+        raise TypeError(f"{argument} is {values!r:.60}; allowed: {allowed}.")
+
+
 def order_of(parameters: Sequence[Parameter]) -> str:
     """Return words for an error: the order in which values are expected."""
     if not parameters:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qiskit_fused.common.arrays import real_values
+
 
 class MatrixLoss(NamedTuple):
     """A loss of a kernel matrix and its derivatives.
@@ -106,7 +108,7 @@ def svc_loss(matrix: Any, labels: Any, C: float = 1.0, **arguments: Any) -> Matr
 
 def _checked(matrix: Any, labels: Any) -> tuple[np.ndarray, np.ndarray, int]:
     """Return a matrix as an array, the number of the class of each sample, and the number of classes."""
-    matrix, labels = np.asarray(matrix, dtype=np.float64), np.asarray(labels)
+    matrix, labels = real_values(matrix, "the matrix", "pair of samples"), np.asarray(labels)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"the matrix has shape {matrix.shape}; allowed: (samples, samples).")
     if labels.shape == (len(matrix), 1):  # a column of labels, as QuantumKernelTrainer describes them

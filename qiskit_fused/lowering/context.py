@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from qiskit.circuit import Instruction, Parameter, ParameterExpression, QuantumCircuit
+from qiskit.circuit import ControlledGate, Instruction, Parameter, ParameterExpression, QuantumCircuit
 from qiskit.exceptions import QiskitError
 
 from qiskit_fused.lowering.emitter import NormalForm
@@ -95,6 +95,21 @@ class LoweringContext(ABC):
     @abstractmethod
     def operation(self, op: Instruction, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> None:
         """Lower any operation on active qubits, under controls whose states are the bits of ``state``."""
+
+    @abstractmethod
+    def controlled(
+        self,
+        op: ControlledGate,
+        qubits: tuple[int, ...],
+        controls: tuple[int, ...],
+        state: int,
+        inverse: bool = False,
+    ) -> bool:
+        """Lower a controlled gate, or its inverse, as its base gate under controls.
+
+        Returns:
+            Whether this was done. It is not done where only the definition of the gate is reliable.
+        """
 
     # Gates.
 

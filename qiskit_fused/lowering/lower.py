@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from qiskit.circuit import (
+    AnnotatedOperation,
     Barrier,
     CircuitInstruction,
     ControlFlowOp,
@@ -21,6 +22,7 @@ from qiskit.circuit import (
     QuantumCircuit,
     Reset,
 )
+from qiskit.circuit.annotated_operation import InverseModifier
 from qiskit.circuit.library import Initialize, StatePreparation, UGate, UnitaryGate
 
 from qiskit_fused.lowering import matrices, rules
@@ -170,7 +172,7 @@ class _Lowering(LoweringContext):
                 "of a loop)",
                 fallback=False,
             )
-        elif isinstance(op, ControlledGate) and self._controlled(op, qubits, controls, state):
+        elif isinstance(op, ControlledGate) and self.controlled(op, qubits, controls, state):
             pass
         elif isinstance(op, StatePreparation) and not controls and self._is_start_state(op, qubits):
             rules.prepare(self, op, qubits)
@@ -183,8 +185,15 @@ class _Lowering(LoweringContext):
         else:
             matrices.opaque(self, op, qubits, controls, state)
 
-    def _controlled(self, op: ControlledGate, qubits: tuple[int, ...], controls: tuple[int, ...], state: int) -> bool:
-        """Lower a controlled gate as its base gate under controls; return False if only its definition is reliable."""
+    def controlled(
+        self,
+        op: ControlledGate,
+        qubits: tuple[int, ...],
+        controls: tuple[int, ...],
+        state: int,
+        inverse: bool = False,
+    ) -> bool:
+        """Lower a controlled gate, or its inverse. See `LoweringContext.controlled`."""
         num_controls = op.num_ctrl_qubits
         base = op.base_gate
         if op.num_qubits != num_controls + base.num_qubits:
@@ -192,7 +201,10 @@ class _Lowering(LoweringContext):
         own_controls, targets = qubits[:num_controls], qubits[num_controls:]
         controls, state = own_controls + controls, op.ctrl_state | state << num_controls
         if base.base_class is UGate and len(op.params) == 4:  # CUGate, and the gate that CUGate.control() returns
-            theta, phi, lam, gamma = (self.angle(param) for param in op.params)
+            theta, phi, lam, gamma = op.params
+            if inverse:
+                theta, phi, lam, gamma = -theta, -lam, -phi, -gamma
+            theta, phi, lam, gamma = map(self.angle, (theta, phi, lam, gamma))
             self.gate("global_phase", (), (gamma,), controls, state)
             self.gate("u", targets, (theta, phi, lam), controls, state)
             return True
@@ -201,7 +213,7 @@ class _Lowering(LoweringContext):
             definition = getattr(base, "definition", None)
             if definition is not None and definition.parameters:
                 return False  # assign_parameters() updates the definition of the controlled gate, not of its base gate
-        self.operation(base, targets, controls, state)
+        self.operation(AnnotatedOperation(base, InverseModifier()) if inverse else base, targets, controls, state)
         return True
 
     # Starting and ending.

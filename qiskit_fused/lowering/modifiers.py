@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from qiskit.circuit import AnnotatedOperation, ControlledGate, Instruction, ParameterExpression
@@ -35,6 +36,8 @@ _ROTATIONS = (
 )
 _PHASES = (gates.PhaseGate, gates.U1Gate, gates.GlobalPhaseGate)
 
+_BY_DEFINITION = (Instruction.inverse, ControlledGate.inverse)  # the inverses that Qiskit makes of definitions
+
 
 def annotated(lowering: LoweringContext, op: AnnotatedOperation, qubits: Qubits, controls: Qubits, state: int) -> None:
     """Lower a base operation under its modifiers.
@@ -51,10 +54,12 @@ def annotated(lowering: LoweringContext, op: AnnotatedOperation, qubits: Qubits,
             start -= modifier.num_ctrl_qubits
             controls = qubits[start : start + modifier.num_ctrl_qubits] + controls
             state = modifier.ctrl_state | state << modifier.num_ctrl_qubits
-        elif isinstance(modifier, InverseModifier):
-            powers.append(-1)
         elif isinstance(modifier, PowerModifier):
             powers.append(modifier.power)
+        elif isinstance(modifier, InverseModifier) or modifier is InverseModifier:  # the class comes from DiagonalGate
+            powers.append(-1)
+        else:
+            raise lowering.unsupported(op.name, f"has the modifier {modifier!r}; use controls, inverses and powers")
     _apply_powers(lowering, base, powers, targets, controls, state)
 
 
@@ -95,13 +100,28 @@ def _apply_powers(
     elif powers or (abs(whole) > _MOST_REPEATED and not has_parameters and base.num_qubits <= MAX_DENSE_QUBITS):
         _apply_matrix_power(lowering, base, [whole, *powers], targets, controls, state)
     else:
-        try:
-            base = base.inverse() if whole < 0 else base
-        except (QiskitError, AttributeError):  # an operation that has a matrix alone, or a Clifford
-            _apply_matrix_power(lowering, base, [whole], targets, controls, state)
-            return
+        apply = lowering.operation if whole > 0 else partial(_apply_inverse, lowering)
         for _ in range(abs(whole)):
-            lowering.operation(base, targets, controls, state)
+            apply(base, targets, controls, state)
+
+
+def _apply_inverse(lowering: LoweringContext, base: Instruction, targets: Qubits, controls: Qubits, state: int) -> None:
+    """Lower the inverse of an operation.
+
+    Qiskit's inverse of a controlled gate can lose the phase of a CU, or values that ``assign_parameters`` put into a
+    definition. So a controlled gate is inverted as its base gate under controls, and other gates by their definitions.
+    """
+    if isinstance(base, ControlledGate) and lowering.controlled(base, targets, controls, state, inverse=True):
+        return
+    if getattr(type(base), "inverse", None) in _BY_DEFINITION and (definition := lowering.definition(base)) is not None:
+        lowering.walk(definition.inverse(annotated=True), targets, controls, state)
+        return
+    try:
+        inverse = base.inverse()
+    except (QiskitError, AttributeError):  # an operation that has a matrix alone, or a Clifford
+        _apply_matrix_power(lowering, base, [-1], targets, controls, state)
+    else:
+        lowering.operation(inverse, targets, controls, state)
 
 
 def _params(op: Instruction) -> list:

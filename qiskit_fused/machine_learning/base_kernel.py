@@ -53,14 +53,15 @@ class FusedKernel(TrainableKernel):
             training_parameters = [training_parameters]
         elif training_parameters is not None and not hasattr(training_parameters, "__len__"):
             training_parameters = list(training_parameters)
-        super().__init__(feature_map=feature_map, training_parameters=training_parameters, enforce_psd=enforce_psd)
-        foreign = [parameter for parameter in self._training_parameters if parameter not in set(feature_map.parameters)]
-        if foreign:
+        known = set(() if feature_map is None else feature_map.parameters)
+        foreign = [one for one in training_parameters or () if not (isinstance(one, Parameter) and one in known)]
+        if foreign and feature_map is not None:
             names = listed([str(getattr(parameter, "name", parameter)) for parameter in foreign])
             raise ValueError(
                 f"training_parameters contain {names}, which are not in feature_map.parameters; allowed: the Parameter "
                 "objects in there (equal names are not enough)."
             )
+        super().__init__(feature_map=feature_map, training_parameters=training_parameters, enforce_psd=enforce_psd)
         self._num_features -= self._num_training_parameters
         self._options = FusedOptions.coerce(options, **keywords)
         check_device(self._options)

@@ -19,6 +19,7 @@ from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import Request, all_pairs
+from qiskit_fused.execution.arguments import check_sequence
 from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.finite_values import check_finite
@@ -91,7 +92,8 @@ class FusedStateFidelity(BaseStateFidelity):
     def create_fidelity_circuit(self, circuit_1: QuantumCircuit, circuit_2: QuantumCircuit) -> QuantumCircuit:
         """Return the circuit of psi, followed by the inverse of the circuit of phi and a measurement of all qubits."""
         first, second = (circuit.remove_final_measurements(inplace=False) for circuit in (circuit_1, circuit_2))
-        circuit = first.compose(second.inverse())
+        # Qiskit's own inverse of a controlled gate can lose a phase, or parameters that were assigned.
+        circuit = first.compose(second.inverse(annotated=True))
         circuit.measure_all()
         return circuit
 
@@ -245,6 +247,7 @@ def _rows_of(argument: str, values: Any, compiled: CompiledCircuit, rows: np.nda
         if parameters:
             raise ValueError(f"{argument} are None; allowed: {len(parameters)} values for each pair of circuits.")
         return np.zeros((len(rows), 0))
+    check_sequence(argument, values, "a list or an array with a row of values for each pair of circuits")
     if len(values) == count and np.ndim(values[0]):
         values = [values[row] for row in rows] if len(rows) < count else values
     array = real_values(values, argument)

@@ -23,7 +23,7 @@ from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.curvature import CurvatureMethods
 from qiskit_fused.primitives.differentiation import differentiate_rows, run_batches
 from qiskit_fused.primitives.estimator import FusedEstimator
-from qiskit_fused.primitives.fused_gradient import check_primitive
+from qiskit_fused.primitives.fused_gradient import check_derivative_type, check_primitive
 from qiskit_fused.primitives.gradient_requests import make_batches
 from qiskit_fused.primitives.job import FusedJob
 from qiskit_fused.primitives.objective import Objective
@@ -82,6 +82,7 @@ class FusedEstimatorGradient(CurvatureMethods, BaseEstimatorGradient):
         **keywords: Unpack[FusedOptionsDict],
     ):
         check_primitive(estimator, "estimator")
+        check_derivative_type(derivative_type)
         fused = estimator if isinstance(estimator, FusedEstimator) else None
         result_options = self._take_options(fused, options, keywords)
         # Algorithms that take a gradient evaluate values with its estimator, such as VarQRTE.
@@ -101,6 +102,7 @@ class FusedEstimatorGradient(CurvatureMethods, BaseEstimatorGradient):
     @BaseEstimatorGradient.derivative_type.setter
     def derivative_type(self, derivative_type: DerivativeType) -> None:
         """Set the derivative type."""
+        check_derivative_type(derivative_type)
         self._derivative_type = derivative_type
 
     def value_and_gradient(

@@ -106,6 +106,14 @@ class FusedGradient:
         return engine_options, result_options
 
 
+def check_derivative_type(derivative_type: Any) -> None:
+    """Raise a ValueError for an object that is no ``DerivativeType`` of either library."""
+    names = ("REAL", "IMAG", "COMPLEX")
+    if getattr(derivative_type, "name", None) not in names:
+        allowed = ", ".join(f"DerivativeType.{name}" for name in names)
+        raise ValueError(f"derivative_type is {derivative_type!r:.60}; allowed: {allowed}.")
+
+
 def check_primitive(primitive: Any, kind: str) -> None:
     """Raise a TypeError for an object that is no primitive of a kind, "estimator" or "sampler", and not None."""
     article = "an" if kind[0] in "aeiou" else "a"

@@ -22,7 +22,7 @@ from qiskit_fused.compilation.observable_errors import wrong_width
 from qiskit_fused.compilation.observables import as_list, coerce_observables, or_all_z, stack_observables
 from qiskit_fused.compilation.outcome_tables import find_integers
 from qiskit_fused.engines.request import Pairs, all_pairs
-from qiskit_fused.execution.arguments import is_by_name, ordered_values
+from qiskit_fused.execution.arguments import check_sequence, is_by_name, ordered_values
 from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.result_sizes import check_results
 from qiskit_fused.options import FusedOptions
@@ -160,6 +160,7 @@ def _list_of_values(values: Any, count: int) -> Any:
                 "one for each circuit."
             )
         return [values]
+    check_sequence("parameter_values", values, "a list or an array with a row of values for each circuit")
     if count == 1 and len(values) and not is_by_name(values[0]) and not np.ndim(values[0]):
         return [values]
     return values
@@ -196,7 +197,12 @@ def _take_values(batch: Batch, parameter_values: Any) -> None:
         rows = [parameter_values[i] for i in batch.index]
         if any(map(is_by_name, rows)):
             rows = [_one_row(i, row, batch.parameters) for i, row in zip(batch.index, rows)]
-        wrong = next(((i, len(row)) for i, row in zip(batch.index, rows) if len(row) != num_parameters), None)
+        try:
+            wrong = next(((i, len(row)) for i, row in zip(batch.index, rows) if len(row) != num_parameters), None)
+        except TypeError:
+            for i, row in zip(batch.index, rows):
+                check_sequence(f"parameter_values[{i}]", row, f"the {num_parameters} values of the {i}-th circuit")
+            raise
     if wrong is not None:
         raise ValueError(
             f"The number of values ({wrong[1]}) does not match the number of parameters ({num_parameters}) for the "
@@ -300,5 +306,5 @@ def columns_of(
         if compiled is not None:
             return compiled.columns_of(parameters)
         return np.array([circuit_parameters.index(parameter) for parameter in parameters], dtype=np.intp)
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):  # a TypeError is that of an object without a hash, such as a list
         return None

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isfinite
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
 from qiskit_machine_learning.gradients import DerivativeType
 
+from qiskit_fused.common.choices import check_choice, check_count
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.execution.arguments import ordered_rows
@@ -81,8 +84,8 @@ def natural_gradient(
     Raises:
         UnsupportedInstruction: if the circuit has an instruction that no engine can simulate.
         TypeError: for a circuit, observable or values of a wrong type, or an unknown option.
-        ValueError: for several observables, several rows, another solver, a negative regularisation, or values or
-            derivatives that are not finite.
+        ValueError: for several observables, several rows, another solver, a regularisation that is negative or not
+            finite, a number of iterations below 1, or values or derivatives that are not finite.
         MemoryError: if a state does not fit the memory limit.
 
     Cost: a gradient, and for "dense" the metric (see `FusedQGT`). For "cg", each iteration takes four forward sweeps
@@ -91,10 +94,10 @@ def natural_gradient(
 
     Source: quantum natural gradient, arXiv:1909.02108.
     """
-    if solver not in _SOLVERS:
-        raise ValueError(f"solver is {solver!r}; allowed: {', '.join(map(repr, _SOLVERS))}.")
-    if not regularisation >= 0 or (solver == "cg" and regularisation == 0):
-        raise ValueError(f"regularisation is {regularisation}; allowed: a number >= 0, and > 0 for solver='cg'.")
+    check_choice("solver", solver, _SOLVERS)
+    _check_regularisation(regularisation, solver)
+    if max_iterations is not None:
+        check_count("max_iterations", max_iterations)
     compiled = COMPILED.get(circuit)
     if keywords or not isinstance(options, FusedOptions):
         options = FusedOptions.coerce(options, **keywords)
@@ -114,6 +117,14 @@ def natural_gradient(
             count if max_iterations is None else max_iterations,
         )
     return NaturalGradient(float(evs[0, 0]), gradient, step)
+
+
+def _check_regularisation(regularisation: Any, solver: str) -> None:
+    is_number = isinstance(regularisation, Real) and isfinite(regularisation)
+    if not is_number or regularisation < 0 or (solver == "cg" and regularisation == 0):
+        raise ValueError(
+            f"regularisation is {regularisation!r:.60}; allowed: a finite number >= 0, and > 0 for solver='cg'."
+        )
 
 
 def _solve(metric: np.ndarray, regularisation: float, gradient: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.estimator import FusedEstimator
-from qiskit_fused.primitives.fused_gradient import FusedGradient, check_primitive
+from qiskit_fused.primitives.fused_gradient import FusedGradient, check_derivative_type, check_primitive
 from qiskit_fused.primitives.gradient_requests import Batch, make_state_batches
 from qiskit_fused.primitives.job import FusedJob
 
@@ -60,7 +60,7 @@ class FusedQGT(FusedGradient, BaseQGT):
 
     Raises:
         TypeError: for an unknown option, or if ``estimator`` is no estimator.
-        ValueError: for a bad value of an option.
+        ValueError: for a bad value of an option, or another derivative type.
         RuntimeError: for a device that cannot be used.
 
     Cost: one forward sweep for each parameter that is the angle of one rotation, two if it is the angle of another
@@ -85,6 +85,7 @@ class FusedQGT(FusedGradient, BaseQGT):
         **keywords: Unpack[FusedOptionsDict],
     ):
         check_primitive(estimator, "estimator")
+        check_derivative_type(derivative_type)
         fused = estimator if isinstance(estimator, FusedEstimator) else None
         self._default_options = self._take_options(fused, options, keywords)
         super().__init__(
@@ -103,6 +104,12 @@ class FusedQGT(FusedGradient, BaseQGT):
         if self._derivative_type.name != "COMPLEX":
             changed["derivative_type"] = self._derivative_type
         return f"FusedQGT({arguments_text(changed)})"
+
+    @BaseQGT.derivative_type.setter
+    def derivative_type(self, derivative_type: DerivativeType) -> None:
+        """Set the derivative type."""
+        check_derivative_type(derivative_type)
+        self._derivative_type = derivative_type
 
     def run(
         self,

@@ -20,7 +20,7 @@ def check_shots(shots: Any, name: str = "shots", may_be_none: bool = False) -> i
     """Return a number of shots.
 
     Raises:
-        TypeError, ValueError: as in Qiskit, for shots that are no integer, or not positive.
+        TypeError, ValueError: as in Qiskit, for shots that are no integer, not positive, or too large for NumPy.
     """
     if shots is None and may_be_none:
         return None
@@ -29,6 +29,8 @@ def check_shots(shots: Any, name: str = "shots", may_be_none: bool = False) -> i
         raise TypeError(f"{name} must be an integer, not {shots!r}{also}.")
     if shots <= 0:
         raise ValueError(f"{name} must be positive, not {shots!r}{also}.")
+    if int(shots) >= 1 << 63:
+        raise ValueError(f"{name} must be smaller than 2^63, not {shots!r}{also}.")
     return int(shots)
 
 

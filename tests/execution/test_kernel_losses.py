@@ -81,6 +81,13 @@ def test_bad_matrices_and_labels_are_named(loss, matrix, labels, text):
         loss(matrix, labels)
 
 
+@pytest.mark.parametrize("loss", [alignment_loss, svc_loss])
+@pytest.mark.parametrize("matrix", [None, MATRIX * 1j, MATRIX.astype(str)], ids=["none", "complex", "strings"])
+def test_a_matrix_that_is_no_array_of_real_numbers_is_refused(loss, matrix):
+    with pytest.raises(TypeError, match=r"the matrix (is|are) .*; allowed: (real )?numbers"):
+        loss(matrix, TWO)
+
+
 def test_a_matrix_without_a_norm_has_no_alignment():
     with pytest.raises(ValueError, match="the norm of the matrix is 0"):
         alignment_loss(np.ones((2, 2)), [0, 1], centered=True)

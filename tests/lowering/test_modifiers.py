@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from normal_form_oracle import circuit_state, same_up_to_phase
 from qiskit.circuit import AnnotatedOperation, Gate, Parameter, QuantumCircuit
 from qiskit.circuit import library as lib
-from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, PowerModifier
+from qiskit.circuit.annotated_operation import ControlModifier, InverseModifier, Modifier, PowerModifier
 from qiskit.primitives import StatevectorEstimator
 from qiskit.quantum_info import (
     Operator,
@@ -21,7 +21,7 @@ from qiskit.quantum_info import (
     random_unitary,
 )
 
-from qiskit_fused import FusedEstimator, FusedEstimatorGradient, UnsupportedInstruction
+from qiskit_fused import FusedEstimator, FusedEstimatorGradient, UnsupportedInstruction, statevectors
 from qiskit_fused.lowering.lower import lower
 
 A, B = Parameter("a"), Parameter("b")
@@ -54,6 +54,8 @@ BASES = {
     "unitary": lib.UnitaryGate(random_unitary(4, seed=3)),
     "iswap": lib.iSwapGate(),
     "controlled": lib.CRYGate(5.0, ctrl_state=0),
+    "controlled twice": lib.CUGate(0.3, 0.4, 0.5, 0.6).control(1),
+    "diagonal": lib.DiagonalGate([1j, 1, -1, 1]),
     "composed": composed(),
     "matrix only": MatrixOnly(),
     "clifford": random_clifford(2, seed=4),
@@ -167,3 +169,33 @@ def test_roots_of_other_gates_with_parameters_wait_for_values():
     bound = circuit.assign_parameters([2.0])
     assert found == pytest.approx(FusedEstimator().run([(bound, "X")]).result()[0].data.evs)
     assert found == pytest.approx(StatevectorEstimator().run([(bound, "X")]).result()[0].data.evs)
+
+
+def with_nested_controls():
+    """Return a circuit of gates whose inverses by Qiskit lose a phase, or parameters that were assigned."""
+    inner = QuantumCircuit(1)
+    inner.rx(A, 0)
+    outer = QuantumCircuit(3)
+    outer.append(lib.CUGate(0.3, 0.4, B, 0.6 * B).control(1), [0, 1, 2])
+    circuit = QuantumCircuit(3)
+    circuit.h([0, 1, 2])
+    circuit.append(inner.to_gate().control(1, ctrl_state=0), [0, 2])
+    circuit.append(lib.DiagonalGate([1j, 1, -1, 1]), [0, 1])
+    circuit.append(outer.to_gate(), [0, 1, 2])
+    return circuit
+
+
+@pytest.mark.parametrize("parameters", [(A, B), (Parameter("c"), Parameter("d"))], ids=["own", "assigned"])
+def test_a_circuit_and_its_annotated_inverse_are_the_identity(parameters):
+    circuit = with_nested_controls().assign_parameters(dict(zip((A, B), parameters)))
+    whole = circuit.compose(circuit.inverse(annotated=True))
+    nested = circuit.compose(AnnotatedOperation(circuit.to_gate(), [InverseModifier()]))
+    for product_circuit in (whole, nested):
+        np.testing.assert_allclose(statevectors(product_circuit, [0.7, -1.1])[0], np.eye(8)[0], atol=1e-12)
+
+
+def test_a_modifier_of_another_kind_is_refused():
+    circuit = QuantumCircuit(1)
+    circuit.append(AnnotatedOperation(lib.XGate(), [Modifier()]), [0])
+    with pytest.raises(UnsupportedInstruction, match=r"has the modifier .*; use controls, inverses and powers"):
+        lower(circuit)

@@ -278,6 +278,8 @@ class TestErrors:
     def test_training_parameters_are_in_the_feature_map(self):
         with pytest.raises(ValueError, match=re.escape("training_parameters contain 'a', which are not in")):
             FusedQuantumKernel(feature_map=FEATURES, training_parameters=[Parameter("a")])
+        with pytest.raises(ValueError, match=r"training_parameters contain .*, which are not in"):
+            FusedQuantumKernel(feature_map=FEATURES, training_parameters=[list(FEATURES.parameters)])
 
     def test_training_parameters_need_values(self):
         first = next(iter(FEATURES.parameters))

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from qiskit.circuit import QuantumCircuit
-from qiskit.circuit.library import efficient_su2, real_amplitudes, zz_feature_map
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit.library import CUGate, efficient_su2, real_amplitudes, zz_feature_map
+from qiskit.quantum_info import Operator, SparsePauliOp, Statevector
 from qiskit_algorithms.optimizers import L_BFGS_B
 from qiskit_algorithms.time_evolvers import PVQD, TimeEvolutionProblem
 from qiskit_algorithms.utils import algorithm_globals
@@ -53,6 +53,20 @@ def test_values_are_those_of_compute_uncompute(arguments, local, device):
     assert_allclose(found.fidelities, expected.fidelities, atol=1e-9)
     assert found.fidelities == found.raw_fidelities and len(found.metadata) == len(found.fidelities)
     assert isinstance(found.fidelities, list)
+
+
+def test_local_fidelities_take_controlled_gates_whose_inverses_by_qiskit_are_wrong():
+    inner, circuit = QuantumCircuit(1), QuantumCircuit(3)
+    inner.rx(Parameter("a"), 0)
+    circuit.h([0, 1, 2])
+    circuit.append(inner.to_gate().control(1), [0, 1])
+    circuit.append(CUGate(0.3, 0.4, 0.5, Parameter("b")).control(1), [0, 1, 2])
+    rows = np.array([[0.3, 0.9], [1.4, -0.7]])
+    first, second = (Operator(circuit.assign_parameters(row)) for row in rows)
+    state = Statevector.from_int(0, 8).evolve(first).evolve(second.adjoint())
+    expected = np.mean([state.probabilities([qubit])[0] for qubit in range(3)])
+    found = results(FusedStateFidelity(local=True), circuit, circuit, rows[0], rows[1])
+    assert_allclose(found.fidelities, expected, atol=1e-12)
 
 
 def test_equal_rows_of_one_circuit_have_exactly_one():
@@ -140,6 +154,11 @@ class TestErrors:
     def test_bad_arguments_are_named(self, arguments, text):
         with pytest.raises(ValueError, match=re.escape(text)):
             FusedStateFidelity().run(*arguments)
+
+    @pytest.mark.parametrize("values", [0.5, {"a": 0.5}, {0.5}, iter([0.5])], ids=["number", "dict", "set", "iterator"])
+    def test_values_that_are_no_rows_are_refused(self, values):
+        with pytest.raises(TypeError, match=r"values_2 is .*; allowed: a list or an array with a row of values for"):
+            FusedStateFidelity().run(FIRST, FIRST, X[0], values)
 
     def test_unknown_options_are_refused(self):
         with pytest.raises(

@@ -217,6 +217,10 @@ def test_value_and_gradient_names_arguments_that_do_not_fit(gradient, circuit):
         gradient.value_and_gradient(circuit, "ZZ", rows(circuit))
     with pytest.raises(ValueError, match=r"parameters contains 'foreign', which is not in circuit\.parameters"):
         gradient.value_and_gradient(circuit, "ZZZ", rows(circuit), [circuit.parameters[0], Parameter("foreign")])
+    with pytest.raises(TypeError, match=r"parameters contains \[Parameter.*; allowed: Parameter objects"):
+        gradient.value_and_gradient(circuit, "ZZZ", rows(circuit), [[circuit.parameters[0]]])
+    with pytest.raises(ValueError, match=r"parameters contains '0', which is not in circuit\.parameters"):
+        gradient.value_and_gradient(circuit, "ZZZ", rows(circuit), 0)
     with pytest.raises(ValueError, match="observables is empty; allowed: one observable or a list of them"):
         gradient.value_and_gradient(circuit, [], rows(circuit))
     values = rows(circuit)
@@ -268,6 +272,14 @@ def test_values_that_are_none_or_complex_are_refused(gradient, circuit):
             gradient.value_and_gradient(circuit, "ZZZ", values)
         with pytest.raises(TypeError, match=f"parameter_values is {what}.*; allowed: real numbers"):
             gradient.run([circuit], ["ZZZ"], values)
+
+
+@pytest.mark.parametrize("values", [0.5, np.float64(0.5), np.array(0.5), {0.5}, (x for x in [0.5])], ids=repr)
+def test_values_of_a_job_that_are_no_rows_are_refused(gradient, circuit, values):
+    with pytest.raises(TypeError, match=r"parameter_values is .*; allowed: a list or an array with a row of values"):
+        gradient.run([circuit], ["ZZZ"], values)
+    with pytest.raises(TypeError, match=r"parameter_values\[1\] is .*; allowed: the 9 values of the 1-th circuit"):
+        gradient.run([circuit] * 2, ["ZZZ"] * 2, [rows(circuit, 1)[0], 0.5])
 
 
 def test_run_takes_observables_as_strings_and_dicts_and_refuses_lists_of_lists(gradient, circuit):

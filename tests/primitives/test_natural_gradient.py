@@ -38,8 +38,13 @@ def test_a_wrong_argument_is_refused():
     values = np.zeros(12)
     with pytest.raises(ValueError, match="solver is 'lu'; allowed: 'auto', 'dense', 'cg'"):
         natural_gradient(CIRCUIT, OBSERVABLE, values, solver="lu")
-    for keywords in ({"regularisation": -1}, {"regularisation": 0, "solver": "cg"}):
-        with pytest.raises(ValueError, match="regularisation is"):
-            natural_gradient(CIRCUIT, OBSERVABLE, values, **keywords)
+    for regularisation in (-1, np.nan, np.inf, None, "1e-3", [0.1]):
+        with pytest.raises(ValueError, match=r"regularisation is .*; allowed: a finite number >= 0"):
+            natural_gradient(CIRCUIT, OBSERVABLE, values, regularisation=regularisation)
+    with pytest.raises(ValueError, match=r"regularisation is 0; allowed: .* > 0 for solver='cg'"):
+        natural_gradient(CIRCUIT, OBSERVABLE, values, regularisation=0, solver="cg")
+    for max_iterations in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=r"max_iterations is .*; allowed: an integer >= 1"):
+            natural_gradient(CIRCUIT, OBSERVABLE, values, solver="cg", max_iterations=max_iterations)
     with pytest.raises(ValueError, match="there are 2 observables and 1 rows"):
         natural_gradient(CIRCUIT, ["ZZZ", "XXX"], values)

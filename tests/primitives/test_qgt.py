@@ -84,12 +84,23 @@ def test_options_come_from_the_estimator_or_from_keywords():
         FusedQGT(3)
 
 
+@pytest.mark.parametrize("kind", [FusedQGT, FusedEstimatorGradient])
+@pytest.mark.parametrize("wrong", ["REAL", None, 1])
+def test_another_derivative_type_is_refused(kind, wrong):
+    with pytest.raises(ValueError, match=r"derivative_type is .*; allowed: DerivativeType\.REAL, "):
+        kind(derivative_type=wrong)
+    with pytest.raises(ValueError, match="derivative_type is"):
+        kind().derivative_type = wrong
+
+
 def test_errors_name_the_request(circuit):
     qgt = FusedQGT()
     with pytest.raises(ValueError, match=r"The number of values \(2\)"):
         qgt.run([circuit], [[0.1, 0.2]])
     with pytest.raises(ValueError, match="The 0-th parameters contains parameters not present"):
         qgt.run([circuit], [[0.1, 0.2, 0.3]], [[Parameter("z")]])
+    with pytest.raises(ValueError, match="The 0-th parameters contains parameters not present"):
+        qgt.run([circuit], [[0.1, 0.2, 0.3]], [[list(circuit.parameters)]])
     root = QuantumCircuit(1)
     root.ry(A**0.5, 0)
     with pytest.raises(ValueError, match="no finite derivative with respect to 'a' in row 1"):

@@ -430,6 +430,7 @@ def test_a_measurement_inside_an_instruction_is_read(sampler):
     [
         (0, ValueError, "shots must be positive"),
         (-3, ValueError, "shots must be positive"),
+        (10**30, ValueError, "shots must be smaller than 2"),
         (1.5, TypeError, "shots must be an integer"),
         (True, TypeError, "shots must be an integer"),
         ("10", TypeError, "shots must be an integer"),
