@@ -179,6 +179,8 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
         shared->packs = std::make_unique<PackShared<T>>();
         for (const int i : shared->varying.leaves)  // a gate RV reads three columns
             if (plan_.leaves[i].kind == LEAF_RV) std::fill_n(column_varies.begin() + plan_.leaves[i].column, 3, 1);
+        for (const auto* phase : {&layout_.phase_of_all, &layout_.phase_without_first})  // final states read them
+            for (const auto& part : phase->slopes) column_varies[part.column] = 1;
         shared->packs->column_varies = std::move(column_varies);
         bind_shared_packs(*shared, request.columns, call.real);
         const auto num_tables = std::count_if(shared->packs->tables.begin(), shared->packs->tables.end(),
@@ -317,7 +319,7 @@ std::int64_t Engine<T>::count_steps(const Call& call) const {
             for (int j = row; j < std::min(row + packs_.width, request.rows); ++j)
                 most_pairs = std::max(most_pairs, request.pairs_of(j));
             const std::int64_t turns = !request.gradient ? 0 : request.by_row() ? 1 : most_pairs;
-            total += most_pairs > 0 ? forward + turns * back : 0;
+            total += most_pairs > 0 || request.has_ends() ? forward + turns * back : 0;
         }
         return total;
     }
@@ -391,7 +393,6 @@ BatchShape Engine<T>::shape_of(const Request& request, const Observables& observ
     shape.gradient = request.gradient;
     shape.imaginary = request.imaginary;
     shape.saves_psi = one_by_one && !request.actions && most_pairs > 1;
-    shape.has_states = request.initial_states || request.final_states || request.final_cotangents;
     shape.starts_given = request.initial_states != nullptr;
     return shape;
 }

@@ -223,7 +223,7 @@ class Engine {
                    index_t end) const;
     double observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,
                         int chunk) const;
-    Complex factor_of_row(const Call& call, const Bound& bound, const double* columns) const;
+    const AffinePhase& left_phase(const Call& call) const;
     void exchange_final_states(Call& call, Workspace& ws, Team& team, int thread, int row, State psi) const;
     void observe_pairs(Call& call, Workspace& ws, Team& team, int thread, int row, std::int64_t first,
                        std::int64_t count, State psi) const;
@@ -246,6 +246,7 @@ class Engine {
     struct PackPhase {  // the constants of a phase in the form of packs; phases with equal constants share them
         Buffer<T> values;
         Buffer<char> negate;
+        double left = 0;  // the phase in radians that `negate` leaves out
     };
     struct PackTurn;
     void make_pack_phases();
@@ -255,14 +256,16 @@ class Engine {
     void make_pack_table(int k, const PackValues<T>& values, double* factor, bool real, T* table) const;
     const T* pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
     void run_pack(Call& call, Workspace& ws, int pack) const;
-    void start_pack(Call& call, PackMemory<T>& memory, int boundary) const;
+    void start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const;
     void apply_dense_to_pack(int layer, bool adjoint, bool real, std::initializer_list<T*> states) const;
-    void forward_pack(Call& call, Workspace& ws) const;
+    void forward_pack(Call& call, Workspace& ws, const PackTurn& turn) const;
+    void exchange_final_states_of_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
     void observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
     void observe_pack_outcomes(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
     void rotate_pack_back(const Call& call, PackMemory<T>& memory, int first, int end, int block_bits,
                           index_t block) const;
     void adjoint_pack(Call& call, Workspace& ws) const;
+    void assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int pack) const;
     void sum_pack_phase(PackMemory<T>& memory, int k) const;
     void add_summed_runs_of_packs(const Call& call) const;
 

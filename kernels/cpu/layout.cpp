@@ -99,7 +99,10 @@ Layout<T>::Layout(const PlanData& plan)
       dense_begin(plan.num_layers + 1),
       phases(make_phases(plan, low_bits)),
       pair_begin(phases.size() + 1),
-      many_begin(phases.size() + 1) {
+      many_begin(phases.size() + 1),
+      phase_of_all(phase_of_terms(plan, false)),
+      phase_without_first(phase_of_terms(plan, true)),
+      gradients_of_first(gradients_of_first_phase(plan)) {
     for (const auto& run : plan.runs) ++layer_begin[run.layer + 1];
     for (const auto& gate : plan.dense) ++dense_begin[gate.layer + 1];
     for (int k = 0; k < plan.num_layers; ++k) {
@@ -111,7 +114,9 @@ Layout<T>::Layout(const PlanData& plan)
     sums = make_groups(sweeps.max_sums, adjoint_tile_bits, true);
     plan_bytes = bytes_of(plan) + bytes_of_matrices(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
                  bytes_of_pack_constants<T>(phases, plan.num_qubits) +
-                 (everything.leaves.size() + everything.runs.size() + everything.terms.size()) * sizeof(int);
+                 (everything.leaves.size() + everything.runs.size() + everything.terms.size()) * sizeof(int) +
+                 (phase_of_all.slopes.size() + phase_without_first.slopes.size() + gradients_of_first.size()) *
+                     sizeof(ColumnSlope);
     for (const auto& gate : plan.dense) plan_bytes += DenseForm<T>::bytes(gate);
     for (std::size_t k = 0; k < phases.size(); ++k) {
         const Phase& phase = phases[k];
@@ -179,7 +184,7 @@ bool Layout<T>::is_packed(const BatchShape& shape) const {
     // With vectors of two numbers, packs of 8 qubits take 0.9 to 1.1 of the time, so these vectors go up to 6 qubits.
     const int n = plan.num_qubits, share = n <= 4 ? 4 : n <= 6 ? 2 : 1;
     return n <= (packs.width > 2 ? most_pack_qubits : 6) && shape.rows >= std::max(packs.width / share, 2) &&
-           !shape.has_states && !shape.scheduled;
+           !shape.scheduled;
 }
 
 template <class T>
@@ -201,10 +206,8 @@ Threading Layout<T>::threading(std::int64_t rows, int num_threads, bool packed) 
 
 template <class T>
 bool Layout<T>::is_real(const BatchShape& shape) const {
-    // The sweeps over one real state need two vectors in each chunk. States that the caller passes or takes are
-    // complex, because they have a global phase.
-    return plan.is_real && !shape.has_states && !shape.imaginary &&
-           (plan.num_qubits > sweeps.lane_bits || is_packed(shape));
+    // The sweeps over one real state need two vectors in each chunk.
+    return plan.is_real && !shape.imaginary && (plan.num_qubits > sweeps.lane_bits || is_packed(shape));
 }
 
 template <class T>
@@ -260,6 +263,7 @@ PackSizes Layout<T>::pack_sizes(const BatchShape& shape) const {
     sizes.num_states = !shape.gradient ? 1 : shape.saves_psi ? 3 : 2;
     sizes.angles = plan.num_columns * width;
     sizes.factor = 2 * plan.num_qubits * width;
+    sizes.ends = 3 * width;
     sizes.values = (shape.num_outcomes + 1) * width;
     sizes.diagonal = std::size_t(2) << low_bits;
     sizes.bound_bytes = PackBound<T>::bytes(plan, packs.width);

@@ -32,7 +32,6 @@ struct BatchShape {
     bool scheduled = false;           // true: a schedule decides which states a row holds
     bool gradient = false, imaginary = false;
     bool saves_psi = false;     // true: the pairs of a row are pulled back one by one, each from a saved copy of psi
-    bool has_states = false;    // true: the caller passes states or cotangents of final states, or takes final states
     bool starts_given = false;  // true: the caller passes start states
 };
 
@@ -84,8 +83,8 @@ class Layout {
     explicit Layout(const PlanData& plan);
 
     // Say whether packs of rows are evaluated (simd/packs.hpp), not single rows. The plan and the batch decide, never
-    // the number of threads, because the bits of the results depend on it. Rows with start states, final states or
-    // cotangents of them, and rows whose states are kept by a schedule, are evaluated one by one.
+    // the number of threads, because the bits of the results depend on it. Rows whose states are kept by a schedule are
+    // evaluated one by one.
     bool is_packed(const BatchShape& shape) const;
     std::int64_t num_packs(std::int64_t rows) const { return (rows + packs.width - 1) / packs.width; }
     // Choose the threads. Several rows, or packs of rows, are in work at the same time if the batch has enough rows and
@@ -145,6 +144,9 @@ class Layout {
     Groups forward, adjoint, sums;
     std::vector<Phase> phases;                        // the phases without constant tables, which the engine adds
     std::vector<std::size_t> pair_begin, many_begin;  // index of the first pair and many-body sum of phase k
+    // The phase that tables leave out of final states, without and with phase 0 (phase_of_terms).
+    const AffinePhase phase_of_all, phase_without_first;
+    const std::vector<ColumnSlope> gradients_of_first;  // gradients_of_first_phase
     int max_variants = 1;
     std::size_t plan_bytes = 0;   // bytes of the records, phases and constant tables of the plan
     std::size_t bound_bytes = 0;  // bytes of the bound values of one row

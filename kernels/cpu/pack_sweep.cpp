@@ -19,12 +19,26 @@ template <class T>
 struct Engine<T>::PackTurn {
     int first_row, count;                  // the rows of the pack; count <= W
     std::vector<std::int64_t> begin, end;  // [count]: the pairs of each row
+    // Return the row in place j. The places after the last row repeat it.
+    int row(int j) const { return first_row + std::min(j, count - 1); }
     int most_pairs() const {
         std::int64_t most = 0;
         for (int j = 0; j < count; ++j) most = std::max(most, end[j] - begin[j]);
         return static_cast<int>(most);
     }
 };
+
+namespace {
+
+// Return one row of states [rows][2^bits] as real and imaginary parts.
+double* row_of(std::complex<double>* states, int bits, std::int64_t row) {
+    return reinterpret_cast<double*>(states + (row << bits));
+}
+const double* row_of(const std::complex<double>* states, int bits, std::int64_t row) {
+    return reinterpret_cast<const double*>(states + (row << bits));
+}
+
+}  // namespace
 
 template <class T>
 void Engine<T>::make_pack_phases() {
@@ -51,6 +65,7 @@ void Engine<T>::make_pack_phases() {
                 is_negative[i] = sign.re < 0;
             }
             if (are_signs) {
+                phase->left = std::atan2(first.im, first.re);
                 phase->negate = Buffer<char>(size);
                 phase->negate[0] = 0;
                 for (std::size_t b = 0, half = 1; half < size; ++b, half *= 2)
@@ -98,6 +113,7 @@ void Engine<T>::prepare_packs(Call& call) const {
     const bool keeps = layout_.keeps_pack_tables(call.shape);
     call.pack_table.assign(phases_.size(), -1);
     call.has_z.assign(phases_.size(), 0);
+    call.has_z[0] = call.request.final_cotangents && !call.real;  // Im<lam|psi>, where phase 0 has no sums
     for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k) {
         call.has_z[k] = phases_[k].want_sums && !call.real;
         if (!call.shared->phase_varies[k]) continue;
@@ -145,8 +161,13 @@ const T* Engine<T>::pack_table(Call& call, PackMemory<T>& memory, int k, bool& i
 
 // Fill the start state b_0, or b_1 from |0...0>, a product of real columns.
 template <class T>
-void Engine<T>::start_pack(Call& call, PackMemory<T>& memory, int boundary) const {
+void Engine<T>::start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const {
     const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
+    if (const auto* given = call.request.initial_states) {
+        const double* rows[64];
+        for (int j = 0; j < width; ++j) rows[j] = row_of(given, bits, call.request.shared_start ? 0 : turn.row(j));
+        return packs_.load_states(bits, parts, rows, nullptr, memory.psi.data(), nullptr, nullptr);
+    }
     if (plan_.initial_re.empty()) {
         const T* shears[64] = {};
         if (boundary > 0 && plan_.num_layers > 0)
@@ -172,11 +193,11 @@ void Engine<T>::apply_dense_to_pack(int layer, bool adjoint, bool real, std::ini
 }
 
 template <class T>
-void Engine<T>::forward_pack(Call& call, Workspace& ws) const {
+void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) const {
     PackMemory<T>& memory = *ws.pack;
     const int bits = plan_.num_qubits, parts = call.real ? 1 : 2, width = packs_.width;
     const int begin = call.zero_start ? 1 : 0;
-    start_pack(call, memory, begin);
+    start_pack(call, memory, turn, begin);
     for (int k = begin; k <= plan_.num_layers; ++k) {
         check_stop(call.request.progress->stop);
         bool is_shared;
@@ -195,6 +216,37 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws) const {
         }
         count_step(call, ws);
     }
+}
+
+// Copy psi to final_states, and set lam = G/2 from the cotangents G in final_cotangents (exchange_final_states).
+template <class T>
+void Engine<T>::exchange_final_states_of_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const {
+    const Request& request = call.request;
+    const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
+    const AffinePhase& phase = left_phase(call);
+    double offset = phase.offset;
+    for (std::size_t k = call.zero_start ? 1 : 0; k < phases_.size(); ++k)
+        if (pack_phases_[k]) offset += pack_phases_[k]->left;
+    double *const factor = memory.ends.data(), *const overlap = factor + 2 * width;
+    packs_.bind_states(phase.slopes.data(), static_cast<int>(phase.slopes.size()), offset, memory.angles.data(),
+                       static_cast<int>(plan_.runs.size()), memory.bound.view(), factor);
+    if (request.final_states) {
+        double* rows[64] = {};
+        for (int j = 0; j < turn.count; ++j) rows[j] = row_of(request.final_states, bits, turn.row(j));
+        packs_.store_states(bits, parts, memory.psi.data(), factor, rows);
+    }
+    if (!request.final_cotangents) return;
+    const double* rows[64];
+    for (int j = 0; j < width; ++j) {
+        rows[j] = row_of(request.final_cotangents, bits, turn.row(j));
+        const double half = j < turn.count ? 0.5 : 0;  // sums over rows count no row twice
+        factor[j] *= half;
+        factor[width + j] *= -half;
+    }
+    packs_.load_states(bits, parts, rows, factor, memory.lam.data(), memory.psi.data(), overlap);
+    // Z|0...0> = |0...0>, so all sums of p Z before layer 0 are Im<lam|psi>.
+    if (call.has_z[0] && call.skip_first_adjoint)
+        for (int b = 0; b < bits; ++b) std::copy_n(overlap, width, memory.z.data() + b * width);
 }
 
 // Compute the values of the pairs of a turn, and lam at the start of the backward sweep. The j-th pairs of all rows are
@@ -367,6 +419,39 @@ void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
     }
 }
 
+// Turn the sums of the adjoint sweep to gradients of the columns and of the start states.
+template <class T>
+void Engine<T>::assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int pack) const {
+    const Request& request = call.request;
+    const int width = packs_.width, bits = plan_.num_qubits, parts = call.real ? 1 : 2;
+    auto of = [](const std::vector<int>& list) { return static_cast<int>(list.size()); };
+    const PackValues<T> values = memory.bound.view();
+    packs_.set_w(plan_.runs.data(), everything_.runs.data(), of(everything_.runs), bits, parts, values,
+                 memory.run_sums.data(), memory.z.data(), call.has_z.data(), memory.w.data());
+    packs_.add_run_gradients(plan_.runs.data(), plan_.leaves.data(), call.own_runs.data(), of(call.own_runs), values,
+                             memory.w.data(), memory.gradient.data());
+    if (!call.summed_runs.empty())
+        packs_.add_rows(call.summed_runs.data(), of(call.summed_runs), memory.w.data(),
+                        call.block_w[pack / call.units_per_block * plan_.runs.size()].data());
+    if (call.skip_first_adjoint && request.final_cotangents)
+        for (const auto& part : layout_.gradients_of_first)
+            for (int j = 0; j < width; ++j)
+                memory.gradient[part.column * width + j] += part.slope * memory.ends[2 * width + j];
+    double *rows[64] = {}, *states[64] = {};
+    for (int j = 0; j < turn.count; ++j) {
+        if (turn.begin[j] == turn.end[j] && !request.final_cotangents) continue;
+        const std::int64_t place = request.by_row() ? turn.row(j) : turn.begin[j];
+        rows[j] = request.gradients + place * plan_.num_columns;
+        if (request.state_gradients) states[j] = row_of(request.state_gradients, bits, place);
+    }
+    packs_.store_columns(memory.gradient.data(), plan_.num_columns, rows);
+    if (!request.state_gradients) return;
+    double* const two = memory.ends.data();
+    std::fill_n(two, width, 2.0);
+    std::fill_n(two + width, width, 0.0);
+    packs_.store_states(bits, parts, memory.lam.data(), two, states);
+}
+
 template <class T>
 void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     const Request& request = call.request;
@@ -380,7 +465,7 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
         turn.end.push_back(request.row_pairs[turn.first_row + j + 1]);
     }
     const int most_pairs = turn.most_pairs();
-    if (most_pairs == 0) return;
+    if (most_pairs == 0 && !request.has_ends()) return;
     const double* const columns = request.columns + static_cast<std::size_t>(turn.first_row) * num_columns;
     packs_.load_columns(columns, num_columns, turn.count, call.shared->packs->column_varies.data(),
                         memory.angles.data());
@@ -391,7 +476,7 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     if (call.finals && request.gradient && call.finals->has_row[pack]) {
         std::copy_n(call.finals->psi[pack].data(), state, memory.psi.data());
     } else {
-        forward_pack(call, ws);
+        forward_pack(call, ws, turn);
     }
     if (call.finals && !request.gradient) {
         Buffer<T>& kept = call.finals->psi[pack];
@@ -399,6 +484,7 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
         std::copy_n(memory.psi.data(), state, kept.data());
         call.finals->has_row[pack] = 1;
     }
+    if (request.has_ends()) exchange_final_states_of_pack(call, memory, turn);
     const bool one_by_one = request.gradient && !request.by_row();
     const std::vector<std::int64_t> first = turn.begin, last = turn.end;
     if (one_by_one && most_pairs > 1) std::copy_n(memory.psi.data(), state, memory.saved.data());
@@ -408,10 +494,9 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
             turn.begin[j] = std::min(first[j] + t, last[j]);
             turn.end[j] = std::min(first[j] + t + 1, last[j]);
         }
-        if (call.observables.slots().empty())
-            observe_pack(call, memory, turn);
-        else
-            observe_pack_outcomes(call, memory, turn);
+        if (most_pairs > 0)
+            call.observables.slots().empty() ? observe_pack(call, memory, turn)
+                                             : observe_pack_outcomes(call, memory, turn);
         if (!request.gradient) return;
         if (request.imaginary)  // i lam instead of lam, as in Engine::observe
             for (std::size_t i = 0; i < std::size_t(1) << bits; ++i)
@@ -423,21 +508,7 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
                 }
         std::fill_n(memory.gradient.data(), static_cast<std::size_t>(num_columns) * width, 0.0);
         adjoint_pack(call, ws);
-        auto of = [](const std::vector<int>& list) { return static_cast<int>(list.size()); };
-        const PackValues<T> values = memory.bound.view();
-        packs_.set_w(plan_.runs.data(), everything_.runs.data(), of(everything_.runs), bits, call.real ? 1 : 2, values,
-                     memory.run_sums.data(), memory.z.data(), call.has_z.data(), memory.w.data());
-        packs_.add_run_gradients(plan_.runs.data(), plan_.leaves.data(), call.own_runs.data(), of(call.own_runs),
-                                 values, memory.w.data(), memory.gradient.data());
-        if (!call.summed_runs.empty())
-            packs_.add_rows(call.summed_runs.data(), of(call.summed_runs), memory.w.data(),
-                            call.block_w[pack / call.units_per_block * plan_.runs.size()].data());
-        double* rows[64] = {};
-        for (int j = 0; j < turn.count; ++j)
-            if (turn.begin[j] < turn.end[j])
-                rows[j] = request.gradients + (request.by_row() ? turn.first_row + j : turn.begin[j]) *
-                                                  static_cast<std::int64_t>(num_columns);
-        packs_.store_columns(memory.gradient.data(), num_columns, rows);
+        assemble_pack(call, memory, turn, pack);
     }
 }
 

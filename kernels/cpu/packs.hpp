@@ -67,13 +67,13 @@ struct PackSizes {
     int width = 0;
     std::size_t state = 0, num_states = 0, num_tables = 0;  // T; states are psi, lam and saved
     std::size_t p = 0, weights = 0, diagonal = 0;           // T
-    std::size_t angles = 0, factor = 0, run_sums = 0, z = 0, w = 0, gradient = 0, values = 0;  // double
+    std::size_t angles = 0, factor = 0, ends = 0, run_sums = 0, z = 0, w = 0, gradient = 0, values = 0;  // double
     std::size_t bound_bytes = 0;
 
     template <class T>
     std::size_t bytes() const {
         return (state * num_states + p + weights + diagonal) * sizeof(T) + bound_bytes +
-               (angles + factor + run_sums + z + w + gradient + values) * sizeof(double);
+               (angles + factor + ends + run_sums + z + w + gradient + values) * sizeof(double);
     }
 };
 
@@ -89,6 +89,7 @@ struct PackMemory {
           diagonal(sizes.diagonal),
           angles(sizes.angles),
           factor(sizes.factor),
+          ends(sizes.ends),
           run_sums(sizes.run_sums),
           z(sizes.z),
           w(sizes.w),
@@ -109,6 +110,7 @@ struct PackMemory {
     Buffer<T> diagonal;               // [2][2^low_bits]: diagonals that are not stored
     Buffer<T> tables;                 // [num_tables][2^n][parts][W]
     Buffer<double> angles, factor;    // [columns][W], [n][2][W]
+    Buffer<double> ends;              // [3][W]: the factor of psi in the final state (bind_states), Im<lam|psi>
     Buffer<double> run_sums, z, w;    // [runs][2][W], [phases][n][W], [runs][3][W]
     Buffer<double> gradient, values;  // [columns][W], [1 or slots][W]
     PackBound<T> bound;

@@ -669,21 +669,44 @@ void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGra
         for (std::size_t m = 0; m < phase.many_body.size(); ++m) add(phase.many_body[m].term, sums.many[m]);
 }
 
-void add_first_phase_gradients(const PlanData& plan, double overlap, double* gradient) {
+namespace {
+
+// Return a list with one slope for each column that occurs.
+std::vector<ColumnSlope> add_up(const std::map<int, double>& slopes) {
+    std::vector<ColumnSlope> list;
+    for (const auto& [column, slope] : slopes) list.push_back({column, slope});
+    return list;
+}
+
+}  // namespace
+
+std::vector<ColumnSlope> gradients_of_first_phase(const PlanData& plan) {
+    std::map<int, double> slopes;
     for (const Term& term : plan.terms) {
         if (term.phase > 0) break;
         const double g = generator(term.care, term.value, term.sign, 0);
-        if (term.column >= 0) gradient[term.column] += term.coefficient * (g - mean_of(term)) * overlap;
+        if (term.column >= 0) slopes[term.column] += term.coefficient * (g - mean_of(term));
     }
+    return add_up(slopes);
 }
 
-double phase_of_terms(const PlanData& plan, const double* columns, bool without_first) {
-    double phase = 0;
+double AffinePhase::at(const double* columns) const {
+    double phase = offset;
+    for (const auto& part : slopes) phase += part.slope * columns[part.column];
+    return phase;
+}
+
+AffinePhase phase_of_terms(const PlanData& plan, bool without_first) {
+    AffinePhase phase;
+    std::map<int, double> slopes;
     for (const Term& term : plan.terms) {
         const bool lacks_g0 = is_few_body(term) || (without_first && term.phase == 0);
         const double g0 = lacks_g0 ? generator(term.care, term.value, term.sign, 0) : 0;
-        phase -= 0.5 * (g0 - mean_of(term)) * angle_of(term, columns);
+        const double factor = -0.5 * (g0 - mean_of(term));
+        phase.offset += factor * term.offset;
+        if (term.column >= 0 && factor != 0) slopes[term.column] += factor * term.coefficient;
     }
+    phase.slopes = add_up(slopes);
     return phase;
 }
 

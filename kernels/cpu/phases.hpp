@@ -124,11 +124,17 @@ void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<
 
 // Add the gradients of the terms of a phase to gradient [num_columns].
 void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGradient& sums, double* gradient);
-// The same for the terms of phase 0, on the start state |0...0>, where lam has the imaginary part of <lam|psi>.
-void add_first_phase_gradients(const PlanData& plan, double overlap, double* gradient);
+// The same for the terms of phase 0, on the start state |0...0>, for Im<lam|psi> = 1.
+std::vector<ColumnSlope> gradients_of_first_phase(const PlanData& plan);
 
-// Tables apply terms up to a global phase. Return the phase, in radians, that traceless terms exp(-i angle/2 (g -
-// mean)) have in one row beyond the tables. without_first: phase 0 was not applied, because the row starts in |0...0>.
-double phase_of_terms(const PlanData& plan, const double* columns, bool without_first);
+// A phase in radians: offset + sum of slope * column.
+struct AffinePhase {
+    double offset = 0;
+    std::vector<ColumnSlope> slopes;
+    double at(const double* columns) const;
+};
+// Tables apply terms up to a global phase. Return the phase that traceless terms exp(-i angle/2 (g - mean)) have beyond
+// the tables. without_first: phase 0 was not applied, because the row starts in |0...0>.
+AffinePhase phase_of_terms(const PlanData& plan, bool without_first);
 
 }  // namespace qf

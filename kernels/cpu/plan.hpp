@@ -83,7 +83,8 @@ struct Request {
     // Say whether a gradient belongs to a row (to its weighted sum of pairs, or to its final state), not to a pair.
     bool by_row() const { return cotangents || final_cotangents; }
     std::int64_t pairs_of(int row) const { return row_pairs[row + 1] - row_pairs[row]; }
-    bool asks_for(int row) const { return pairs_of(row) > 0 || final_states || final_cotangents; }
+    bool has_ends() const { return final_states || final_cotangents; }
+    bool asks_for(int row) const { return pairs_of(row) > 0 || has_ends(); }
 };
 
 struct Stats {

@@ -30,4 +30,10 @@ struct OneBody {
     int bit, term, exponent;
 };
 
+// A part of a phase, in radians, that is affine in the columns: slope times a column.
+struct ColumnSlope {
+    int column;
+    double slope;
+};
+
 }  // namespace qf

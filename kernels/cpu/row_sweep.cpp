@@ -429,13 +429,15 @@ double Engine<T>::observe_pair(Call& call, Workspace& ws, Member& member, std::i
     return value;
 }
 
-// Return the number of modulus 1 that turns psi of a row into the final state after traceless gates.
+// Return the phase that tables leave out of the final states of a call.
 template <class T>
-Complex Engine<T>::factor_of_row(const Call& call, const Bound& bound, const double* columns) const {
+const AffinePhase& Engine<T>::left_phase(const Call& call) const {
     const bool without_first = call.request.actions ? call.skip_first_adjoint : call.zero_start;
-    const double phase = phase_of_terms(plan_, columns, without_first);
-    return Complex{std::cos(phase), std::sin(phase)} * phase_of_runs(plan_, bound);
+    return without_first ? layout_.phase_without_first : layout_.phase_of_all;
 }
+
+template const AffinePhase& Engine<float>::left_phase(const Call&) const;
+template const AffinePhase& Engine<double>::left_phase(const Call&) const;
 
 // Copy psi to final_states, and set lam = G/2 from the cotangents G in final_cotangents, if the caller passes these
 // arrays. Both have the global phase of traceless gates.
@@ -447,7 +449,7 @@ void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int
     for_each_chunk(call, team, thread, [&](int chunk) {
         const std::size_t begin = chunk * length, end = std::min(begin + length, size);
         for (std::size_t i = begin; request.final_states && i < end; ++i) {
-            const Complex amplitude = ws.factor * Complex{psi.re[i], psi.im[i]};
+            const Complex amplitude = ws.factor * Complex{psi.re[i], psi.im ? psi.im[i] : 0};
             request.final_states[first + i] = {amplitude.re, amplitude.im};
         }
         if (!request.final_cotangents) return;
@@ -458,6 +460,7 @@ void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int
             const std::complex<double> given = i < end ? request.final_cotangents[first + i] : 0;
             const Complex cotangent = half * Complex{given.real(), given.imag()};
             lam.re[i] = static_cast<T>(cotangent.re);
+            if (!lam.im) continue;
             lam.im[i] = static_cast<T>(cotangent.im);
             overlap += cotangent.re * psi.im[i] - cotangent.im * psi.re[i];
         }
@@ -473,8 +476,7 @@ template <class T>
 void Engine<T>::observe_pairs(Call& call, Workspace& ws, Team& team, int thread, int row, std::int64_t first,
                               std::int64_t count, State psi) const {
     team.barrier();  // after this barrier, psi is complete
-    if (call.request.final_states || call.request.final_cotangents)
-        exchange_final_states(call, ws, team, thread, row, psi);
+    if (call.request.has_ends()) exchange_final_states(call, ws, team, thread, row, psi);
     if (count > 0 && !call.observables.slots().empty())
         return observe_outcomes(call, ws, team, thread, first, count, psi);
     for (std::int64_t p = 0; p < count; ++p)
@@ -594,7 +596,7 @@ void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, int r
             for (int axis = 0; axis < 3; ++axis) sums[r][axis] += ws.w[r][axis];
     }
     if (call.skip_first_adjoint && call.request.final_cotangents)
-        add_first_phase_gradients(plan_, ws.overlap, gradient);
+        for (const auto& part : layout_.gradients_of_first) gradient[part.column] += part.slope * ws.overlap;
     for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k)
         if (phases_[k].want_sums)
             add_term_gradients(plan_, phases_[k],
@@ -702,7 +704,10 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
         if (ws.initial && !request.shared_start) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
         if (row > 0) bind_row(call.shared->varying, columns, ws.bound);
         set_scales(ws);
-        if (request.final_states || request.final_cotangents) ws.factor = factor_of_row(call, ws.bound, columns);
+        if (request.has_ends()) {
+            const double phase = left_phase(call).at(columns);
+            ws.factor = Complex{std::cos(phase), std::sin(phase)} * phase_of_runs(plan_, ws.bound);
+        }
         std::fill(ws.built.begin(), ws.built.end(), 0);
     }
     team.barrier();

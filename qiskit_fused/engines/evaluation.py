@@ -41,8 +41,8 @@ class Evaluation:
 def empty_evaluation(request: Request, num_qubits: int) -> Evaluation:
     """Return an evaluation whose arrays an engine on the host fills.
 
-    The engine writes all values and gradients: the arrays are not initialised, because writing zeros to fresh memory
-    takes as long as the sweeps of a few qubits. Final states and gradients of initial states are zeros, which an engine
+    The engine writes all values, gradients and final states: the arrays are not initialised, because writing zeros to
+    fresh memory takes as long as the sweeps of a few qubits. Gradients of initial states are zeros, which an engine
     leaves in rows without pairs.
 
     Args:
@@ -56,5 +56,5 @@ def empty_evaluation(request: Request, num_qubits: int) -> Evaluation:
         if gradient.of_initial_states:
             evaluation.state_gradients = np.zeros((num_gradients, 1 << num_qubits), dtype=np.complex128)
     if request.boundary.final:
-        evaluation.final_states = np.zeros((request.num_rows, 1 << num_qubits), dtype=np.complex128)
+        evaluation.final_states = np.empty((request.num_rows, 1 << num_qubits), dtype=np.complex128)
     return evaluation

@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
         return slice(begin, end)
 
 
-NO_PAIRS = Pairs(np.zeros(0, np.int32), np.zeros(0, np.int32))
+NO_PAIRS = Pairs(*[np.frombuffer(b"", np.int32)] * 2)  # read-only, so that engines keep what they make of it
 _ALL_PAIRS: BoundedCache[Pairs] = BoundedCache(32 << 20)  # results of `all_pairs`; the bound is in bytes
 
 

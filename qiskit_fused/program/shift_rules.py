@@ -123,34 +123,36 @@ class ColumnRules(NamedTuple):
             bandwidth: float64 (N,), the bandwidth of each column, including the bandwidth of amplitudes.
             dtype: the number format of the amplitudes.
         """
-        kind, frequency = self.kind[columns], self.frequency[columns]
-        pairs = np.flatnonzero((kind == ROTATION) | (kind == PROJECTOR))
-        segments = [_pair_rule(pairs, frequency[pairs])]
-        fours = np.flatnonzero(kind == THREE_VALUES)
-        unit = np.array([1.0, -1.0, 3.0, -3.0])[:, None] * math.pi / 2
-        weights = np.array([_SQRT2 + 1, -_SQRT2 - 1, 1 - _SQRT2, _SQRT2 - 1])[:, None] / (4 * _SQRT2)
-        segments.append(Segment(fours, unit / (2 * frequency[fours]), weights * 2 * frequency[fours]))
-        segments.append(self._differences(columns, bandwidth, dtype))
-        return [segment for segment in segments if len(segment.places)]
+        kind, frequency, segments = self.kind[columns], self.frequency[columns], []
+        if len(pairs := np.flatnonzero((kind == ROTATION) | (kind == PROJECTOR))):
+            segments.append(_pair_rule(pairs, frequency[pairs]))
+        if len(fours := np.flatnonzero(kind == THREE_VALUES)):
+            unit = np.array([1.0, -1.0, 3.0, -3.0])[:, None] * math.pi / 2
+            weights = np.array([_SQRT2 + 1, -_SQRT2 - 1, 1 - _SQRT2, _SQRT2 - 1])[:, None] / (4 * _SQRT2)
+            segments.append(Segment(fours, unit / (2 * frequency[fours]), weights * 2 * frequency[fours]))
+        if len(others := np.flatnonzero(kind == OTHER)):
+            segments.append(_difference_rule(others, bandwidth[others], dtype))
+        return segments
 
     def of_states(self, columns: np.ndarray, bandwidth: np.ndarray, dtype: str) -> list[Segment]:
         """Return the rules of final states without their global phases. The arguments are those of `of_values`."""
-        kind, factor = self.kind[columns], self.coefficient[columns]
-        rotations = np.flatnonzero(kind == ROTATION)
-        k = factor[rotations][None]
-        segments = [Segment(rotations, math.pi / k, k / 2)]
-        projectors = np.flatnonzero(kind == PROJECTOR)
-        segments.append(_projector_rule(projectors, factor[projectors], self.mean[columns[projectors]]))
-        pairs = np.flatnonzero(kind == THREE_VALUES)
-        segments.append(_pair_rule(pairs, self.frequency[columns[pairs]]))
-        segments.append(self._differences(columns, bandwidth, dtype))
-        return [segment for segment in segments if len(segment.places)]
+        kind, factor, segments = self.kind[columns], self.coefficient[columns], []
+        if len(rotations := np.flatnonzero(kind == ROTATION)):
+            k = factor[rotations][None]
+            segments.append(Segment(rotations, math.pi / k, k / 2))
+        if len(projectors := np.flatnonzero(kind == PROJECTOR)):
+            segments.append(_projector_rule(projectors, factor[projectors], self.mean[columns[projectors]]))
+        if len(pairs := np.flatnonzero(kind == THREE_VALUES)):
+            segments.append(_pair_rule(pairs, self.frequency[columns[pairs]]))
+        if len(others := np.flatnonzero(kind == OTHER)):
+            segments.append(_difference_rule(others, bandwidth[others], dtype))
+        return segments
 
-    def _differences(self, columns: np.ndarray, bandwidth: np.ndarray, dtype: str) -> Segment:
-        """Return the central differences of the columns without an exact rule."""
-        others = np.flatnonzero(self.kind[columns] == OTHER)
-        shifts, weights = central_differences(dtype)
-        return Segment(others, shifts[:, None] / bandwidth[others], weights[:, None] * bandwidth[others])
+
+def _difference_rule(places: np.ndarray, bandwidth: np.ndarray, dtype: str) -> Segment:
+    """Return the central differences of columns without an exact rule."""
+    shifts, weights = central_differences(dtype)
+    return Segment(places, shifts[:, None] / bandwidth, weights[:, None] * bandwidth)
 
 
 def _pair_rule(places: np.ndarray, frequency: np.ndarray) -> Segment:

@@ -5,8 +5,8 @@
 // amplitudes are single.
 #pragma once
 
+#include "cpu/simd/pack_rows.hpp"
 #include "cpu/simd/packs.hpp"
-#include "cpu/simd/simd.hpp"
 #include "cpu/simd/sincos.hpp"
 #include "shared/su2.h"
 #include "shared/tuning.h"
@@ -14,104 +14,6 @@
 namespace qf {
 namespace QF_ISA {
 namespace {
-
-using D = Simd<double>;
-using DV = D::V;
-using DMask = D::Mask;
-
-// Convert between a vector of doubles and as many numbers of the amplitudes.
-template <class T>
-QF_INLINE inline void store_as(T* p, DV v) {
-    if constexpr (sizeof(T) == sizeof(double)) {
-        D::store(p, v);
-    } else {
-        typedef T Part __attribute__((vector_size(D::width * sizeof(T))));
-        *reinterpret_cast<Part*>(p) = __builtin_convertvector(v, Part);
-    }
-}
-template <class T>
-QF_INLINE inline DV load_as(const T* p) {
-    if constexpr (sizeof(T) == sizeof(double)) {
-        return D::load(p);
-    } else {
-        typedef T Part __attribute__((vector_size(D::width * sizeof(T))));
-        return __builtin_convertvector(*reinterpret_cast<const Part*>(p), DV);
-    }
-}
-
-QF_INLINE inline DV load_unaligned(const double* p) {
-    DV v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return v;
-}
-
-// Call f(j) for the first number j of each vector of doubles of a pack.
-template <class T, class F>
-QF_INLINE inline void for_each_part(F&& f) {
-    for (int j = 0; j < Simd<T>::width; j += D::width) f(j);
-}
-
-// Exchange bit Step of the row with bit Step of the column, in a square matrix with one row for each vector.
-template <int Step, std::size_t... I>
-QF_INLINE inline void exchange(DV& a, DV& b, std::index_sequence<I...>) {
-    constexpr int n = D::width;
-#if defined(__clang__)
-    const DV low = __builtin_shufflevector(a, b, static_cast<int>(I & Step ? n + (I ^ Step) : I)...);
-    const DV high = __builtin_shufflevector(a, b, static_cast<int>(I & Step ? n + I : I | Step)...);
-#else
-    const DV low = __builtin_shuffle(a, b, DMask{static_cast<std::int64_t>(I & Step ? n + (I ^ Step) : I)...});
-    const DV high = __builtin_shuffle(a, b, DMask{static_cast<std::int64_t>(I & Step ? n + I : I | Step)...});
-#endif
-    a = low;
-    b = high;
-}
-QF_INLINE inline void transpose(DV* v) {
-    unroll<D::lane_bits>([&](auto bit) QF_INLINE {
-        unroll<D::width>([&](auto i) QF_INLINE {
-            if constexpr (!(i >> bit & 1))
-                exchange<1 << bit>(v[i], v[i | 1 << bit], std::make_index_sequence<D::width>{});
-        });
-    });
-}
-
-template <class T>
-void load_columns(const double* rows, int num_columns, int count, const char* wanted, double* out) {
-    constexpr int W = Simd<T>::width, step = D::width;
-    const double* row[W];
-    for (int j = 0; j < W; ++j) row[j] = rows + static_cast<std::size_t>(j < count ? j : count - 1) * num_columns;
-    int first = 0;
-    for (; first + step <= num_columns; first += step) {
-        bool any_wanted = false;
-        for (int c = first; c < first + step; ++c) any_wanted = any_wanted || wanted[c];
-        if (!any_wanted) continue;
-        for (int j = 0; j < W; j += step) {
-            DV v[step];
-            unroll<step>([&](auto i) QF_INLINE { v[i] = load_unaligned(row[j + i] + first); });
-            transpose(v);
-            unroll<step>([&](auto i) QF_INLINE { D::store(out + (first + i) * W + j, v[i]); });
-        }
-    }
-    for (; first < num_columns; ++first)
-        for (int j = 0; j < W; ++j) out[first * W + j] = row[j][first];
-}
-
-template <class T>
-void store_columns(const double* gradient, int num_columns, double* const* rows) {
-    constexpr int W = Simd<T>::width, step = D::width;
-    int first = 0;
-    for (; first + step <= num_columns; first += step)
-        for (int j = 0; j < W; j += step) {
-            DV v[step];
-            unroll<step>([&](auto i) QF_INLINE { v[i] = D::load(gradient + (first + i) * W + j); });
-            transpose(v);
-            unroll<step>([&](auto i) QF_INLINE {
-                if (rows[j + i]) __builtin_memcpy(rows[j + i] + first, &v[i], sizeof v[i]);
-            });
-        }
-    for (; first < num_columns; ++first)
-        for (int j = 0; j < W; ++j)
-            if (rows[j]) rows[j][first] = gradient[first * W + j];
-}
 
 // Return the cosine and sine of half the angle of a gate or a term.
 template <class Gate>
@@ -254,10 +156,35 @@ void bind_runs(const Run* runs, const Leaf* leaves, const int* list, int count, 
             D::store(out + OUT_IM * W + j, after.im);
             D::store(out + COSINE * W + j, cos2 - sin2);
             D::store(out + INVERSE_SINE * W + j, inverse_sine);
+            // exp(i chi), the phase that the rotation and its two factors leave out: alpha/cos(a), and conj(beta in) at
+            // cos(a) = 0.
+            const DV by_cosine = degenerate ? D::splat(1) : s * inverse;
+            const ComplexLanes at_half_turn =
+                runs[r].about_x ? ComplexLanes{-beta.im, -beta.re} : ComplexLanes{beta.re, -beta.im};
+            D::store(out + LEFT_RE * W + j, no_cosine ? at_half_turn.re : by_cosine * alpha.re);
+            D::store(out + LEFT_IM * W + j, no_cosine ? at_half_turn.im : by_cosine * alpha.im);
             sums_x |= inverse_sine > LARGEST_INVERSE_SINE;
         });
         values.sums_x[r] = !runs[r].single_axis && any<double>(sums_x);
     }
+}
+
+template <class T>
+void bind_states(const ColumnSlope* slopes, int count, double offset, const double* angles, int num_runs,
+                 const PackValues<T>& values, double* factor) {
+    constexpr int W = Simd<T>::width;
+    for_each_part<T>([&](int j) QF_INLINE {
+        DV phase = D::splat(offset);
+        for (int n = 0; n < count; ++n) phase += slopes[n].slope * D::load(angles + slopes[n].column * W + j);
+        const SineAndCosine h = sine_and_cosine(phase);
+        ComplexLanes product{h.cosine, h.sine};
+        for (int r = 0; r < num_runs; ++r) {
+            const double* const run = values.run + r * RUN_VALUES * W + j;
+            product = product * ComplexLanes{D::load(run + LEFT_RE * W), D::load(run + LEFT_IM * W)};
+        }
+        D::store(factor + j, product.re);
+        D::store(factor + W + j, product.im);
+    });
 }
 
 template <class T>

@@ -7,22 +7,13 @@
 // the real and on the imaginary parts); its adjoint 6, 2 for Y and 2 for X. Half as many, or fewer, for real states.
 #pragma once
 
+#include "cpu/simd/pack_rows.hpp"
 #include "cpu/simd/packs.hpp"
-#include "cpu/simd/simd.hpp"
 #include "shared/masks.h"
 
 namespace qf {
 namespace QF_ISA {
 namespace {
-
-// Call f with the number of parts as a compile-time constant.
-template <class F>
-QF_INLINE inline void with_parts(int parts, F&& f) {
-    if (parts == 1)
-        f(std::integral_constant<int, 1>{});
-    else
-        f(std::integral_constant<int, 2>{});
-}
 
 template <class T, int Parts>
 QF_INLINE inline void fill_table_of(int bits, const double* factor, const PackConstants<T>& constants, T* table) {

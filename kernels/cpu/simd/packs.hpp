@@ -18,8 +18,9 @@
 namespace qf {
 
 // The vectors that binding stores for each run Rz(phi) Ry(beta) Rz(lambda): the factors exp(i lambda) and exp(i phi) of
-// |1> in the phases before and after the rotation, cos(beta), and 1/sin(beta) (1e300 if sin(beta) is 0).
-enum RunValue : int { IN_RE = 0, IN_IM, OUT_RE, OUT_IM, COSINE, INVERSE_SINE, RUN_VALUES };
+// |1> in the phases before and after the rotation, cos(beta), 1/sin(beta) (1e300 if sin(beta) is 0), and the phase that
+// these factors and the rotation leave out, a number of modulus 1.
+enum RunValue : int { IN_RE = 0, IN_IM, OUT_RE, OUT_IM, COSINE, INVERSE_SINE, LEFT_RE, LEFT_IM, RUN_VALUES };
 
 // X of a run is summed for a pack if |sin(beta)| of one of its rows is below 1/LARGEST_INVERSE_SINE.
 constexpr double LARGEST_INVERSE_SINE = 8;
@@ -64,6 +65,9 @@ struct PackSweeps {
     void (*bind_leaves)(const Leaf*, const int* list, int count, const double* angles, const PackValues<T>&);
     void (*bind_runs)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&);
     void (*bind_terms)(const Term*, const int* list, int count, const double* angles, const PackValues<T>&);
+    // factor[2][W] <- exp(i (offset + sum of slope * angle)) times the phases that all runs leave out.
+    void (*bind_states)(const ColumnSlope*, int count, double offset, const double* angles, int num_runs,
+                        const PackValues<T>&, double* factor);
 
     // factor[bits][2][W] <- the factor of |1> of each bit: from runs before and after a phase, and from one-qubit
     // terms.
@@ -77,6 +81,12 @@ struct PackSweeps {
 
     // psi <- the product of (cos(beta/2), sin(beta/2)) over all bits; shears[b] is null for a bit without a rotation.
     void (*start)(int bits, int parts, const T* const* shears, T* psi);
+    // state <- factor[2][W] * rows[row][2^bits][2], complex numbers; a null factor is 1. If psi is not null,
+    // overlap[W] = Im <state|psi>. parts = 1 keeps the real part alone, and leaves overlap 0.
+    void (*load_states)(int bits, int parts, const double* const* rows, const double* factor, T* state, const T* psi,
+                        double* overlap);
+    // rows[row][2^bits][2] <- factor[2][W] * state for the rows that are not null.
+    void (*store_states)(int bits, int parts, const T* state, const double* factor, double* const* rows);
     // psi <- table psi. A shared table is [2^bits][parts], the same for all rows.
     void (*phase)(int bits, int parts, const T* table, bool is_shared, T* psi);
     // psi, lam <- conj(table) psi, lam, and p[2^bits][W] = Im(conj(lam) psi) if p is not null (then parts is 2).

@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from asking import ask, make_request
+from asking import Ends, ask, make_request
 from circuits import circuits
 from engine_cases import (
+    TOLERANCE,
     all_pairs,
     assert_agree,
     full_graph,
@@ -22,19 +23,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layered_circuits import rx_ry_layers
 from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit.library import PauliEvolutionGate, ZGate, real_amplitudes
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import _cpu
 from qiskit_fused.common.caches import release_memory
+from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.engines.cpu.engine import CpuEngine, isa
 from qiskit_fused.engines.cpu.memory import Counts, Footprint
 from qiskit_fused.engines.reference import ReferenceEngine
+from qiskit_fused.fusion.layers import fuse_program
+from qiskit_fused.lowering.lower import lower
 from qiskit_fused.program.outcomes import Outcomes
 
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
 NUM_ROWS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 64, 1000]
 WIDEST = 16  # rows of the widest pack: complex64 with AVX-512
+NO_PAIRS = np.zeros(0, np.int32), np.zeros(0, np.int32)
 
 
 def rows_with(plan, num_rows, own, seed=0):
@@ -72,6 +78,42 @@ def assert_rows_agree(plan, operators, columns, dtype, *, weights=None, imaginar
     assert_agree(actual, expected, dtype)
 
 
+def states_plan_of(circuit, any_start=False):
+    """Return the fused program of a circuit for final states, whose rows start in |0...0> or in given states."""
+    program = lower(circuit)
+    return fuse_program(program.from_any_state() if any_start else program, None)
+
+
+def random_ends(plan, num_rows):
+    """Return a request for final states and, from random cotangents of them, for gradients."""
+    states = np.random.default_rng(num_rows).normal(size=(2, num_rows, 1 << plan.num_qubits, 2)) @ [1, 1j]
+    initial = states[0] / np.linalg.norm(states[0], axis=1, keepdims=True) if plan.takes_states else None
+    return Ends(initial, plan.takes_states, True, states[1])
+
+
+def assert_states_agree(plan, columns, dtype, num_threads=1):
+    """Assert that final states and gradients of their cotangents agree with the reference engine, in some rows."""
+    ends, chosen = random_ends(plan, len(columns)), some_rows(len(columns))
+    operators = coerce_observables([]).operators
+    few = ends._replace(
+        initial=None if ends.initial is None else ends.initial[chosen], final_cotangents=ends.final_cotangents[chosen]
+    )
+    question = {"gradient": True, "dtype": dtype}
+    actual = ask(CpuEngine(num_threads), plan, operators, columns, NO_PAIRS, ends=ends, **question)
+    expected = ask(ReferenceEngine(), plan, operators, columns[chosen], NO_PAIRS, ends=few, gradient=True)
+    for name in ("final_states", "gradients", "state_gradients"):
+        wanted = getattr(expected, name)
+        if wanted is None:
+            continue
+        scale = 1.0 if name == "final_states" else 4 * max(1.0, np.abs(wanted).max(initial=0))
+        found = getattr(actual, name)[chosen]
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=scale * TOLERANCE[dtype], err_msg=name)
+    alone = ask(
+        CpuEngine(num_threads), plan, operators, columns, NO_PAIRS, ends=Ends(ends.initial, final=True), dtype=dtype
+    )
+    np.testing.assert_array_equal(alone.final_states, actual.final_states)
+
+
 @pytest.mark.parametrize("num_rows", NUM_ROWS)
 @pytest.mark.parametrize("own", ["all", "some", "none"])
 def test_any_number_of_rows_agrees_with_the_reference(num_rows, own, dtype):
@@ -83,6 +125,42 @@ def test_any_number_of_rows_agrees_with_the_reference(num_rows, own, dtype):
         assert_rows_agree(plan, operators, columns, dtype, num_threads=2)
         weights = np.random.default_rng(1).normal(size=2 * num_rows)
         assert_rows_agree(plan, operators, columns, dtype, weights=weights, num_threads=2)
+
+
+@pytest.mark.parametrize("num_rows", NUM_ROWS)
+@pytest.mark.parametrize("any_start", [False, True], ids=["zero", "states"])
+def test_states_at_the_ends_of_any_number_of_rows_agree_with_the_reference(num_rows, any_start, dtype):
+    for num_qubits in (1, 2, 4, 5, 8) if num_rows < 100 else (3, 6):
+        circuit = random_circuit(num_qubits, 15, seed=num_rows) if num_qubits > 1 else full_graph(1)
+        plan = states_plan_of(circuit, any_start)
+        for own in (True, np.arange(plan.program.num_parameters) % 3 == 0):
+            assert_states_agree(plan, rows_with(plan, num_rows, own), dtype, num_threads=2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    circuit=circuits(),
+    num_rows=st.integers(2, 19),
+    own=st.lists(st.booleans(), min_size=3, max_size=3),
+    any_start=st.booleans(),
+    dtype=st.sampled_from(["complex64", "complex128"]),
+)
+def test_states_at_the_ends_of_random_circuits_agree_with_the_reference(circuit, num_rows, own, any_start, dtype):
+    plan = states_plan_of(circuit, any_start)
+    assert_states_agree(plan, rows_with(plan, num_rows, np.array(own)[: plan.program.num_parameters]), dtype)
+
+
+def test_final_states_have_the_signs_of_constants_on_many_qubits(dtype):
+    angles = ParameterVector("a", 4)
+    circuit = QuantumCircuit(4)
+    for number, angle in enumerate(angles):
+        circuit.rx(angle, number)
+        circuit.append(ZGate().control(2, ctrl_state=0, annotated=False), [number, (number + 1) % 4, (number + 2) % 4])
+        circuit.append(PauliEvolutionGate(SparsePauliOp("ZZZ"), np.pi / 2), [0, 1, 3])
+        circuit.ry(angle, (number + 1) % 4)
+    for any_start in (False, True):
+        plan = states_plan_of(circuit, any_start)
+        assert_states_agree(plan, rows_with(plan, 21, True), dtype)
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,6 +200,7 @@ def test_real_states_agree_with_the_reference(num_qubits, dtype):
     assert plan.is_real
     assert_rows_agree(plan, operators, rows_with(plan, 37, True), dtype)
     assert_rows_agree(plan, operators, rows_with(plan, 37, True), dtype, imaginary=True)
+    assert_states_agree(states_plan_of(circuit), rows_with(plan, 37, True), dtype)
 
 
 @pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
@@ -138,6 +217,8 @@ def test_every_instruction_set_agrees_with_the_reference(name):
         "            plan, operators = plan_of(circuit, random_observables(n, n))\n"
         "            for num_rows in (2, 5, 16, 35):\n"
         "                assert_rows_agree(plan, operators, rows_with(plan, num_rows, True), dtype)\n"
+        "            for plan in (states_plan_of(circuit), states_plan_of(circuit, True)):\n"
+        "                assert_states_agree(plan, rows_with(plan, 21, True), dtype)\n"
         "test_sines_and_cosines_have_the_stated_error()\n"
     )
     environment = os.environ | {"QISKIT_FUSED_ISA": name, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -164,6 +245,22 @@ def test_bits_do_not_depend_on_the_number_of_threads(own, weighted, dtype):
         assert np.array_equal(result.gradients, results[0].gradients)
 
 
+@pytest.mark.parametrize("circuit", [random_circuit(5, 30, seed=1), real_amplitudes(5)], ids=["complex", "real"])
+def test_bits_of_states_depend_neither_on_threads_nor_on_other_rows(circuit, dtype):
+    plan, operators, num_rows = states_plan_of(circuit), coerce_observables([]).operators, 1000
+    columns, ends = rows_with(plan, num_rows, True), random_ends(plan, num_rows)
+    order = np.random.default_rng(0).permutation(num_rows)
+    options = {"gradient": True, "dtype": dtype}
+    first, second = (
+        ask(CpuEngine(threads), plan, operators, columns[rows], NO_PAIRS,
+            ends=ends._replace(final_cotangents=ends.final_cotangents[rows]), **options)
+        for threads, rows in ((1, slice(None)), (2, order))
+    )  # fmt: skip
+    assert second.stats["num_threads"] == 2
+    np.testing.assert_array_equal(second.final_states, first.final_states[order])
+    np.testing.assert_array_equal(second.gradients, first.gradients[order])
+
+
 @pytest.mark.parametrize("num_rows", [20, 200])
 def test_gradients_of_shared_angles_may_be_summed_over_rows(num_rows, dtype):
     plan, operators = plan_of(random_circuit(6, 40, seed=3), random_observables(6, 3))
@@ -172,6 +269,17 @@ def test_gradients_of_shared_angles_may_be_summed_over_rows(num_rows, dtype):
     question = CpuEngine(2), plan, operators, columns, pairs
     rows = ask(*question, gradient=True, cotangents=weights, dtype=dtype)
     sums = ask(*question, gradient=True, cotangents=weights, dtype=dtype, sum_columns=summed)
+    rows.gradients, sums.gradients = rows.gradients.sum(axis=0), sums.gradients.sum(axis=0)
+    assert_agree(sums, rows, dtype)
+
+
+def test_gradients_of_cotangents_of_states_may_be_summed_over_rows(dtype):
+    plan, operators, num_rows = states_plan_of(random_circuit(6, 40, seed=3)), coerce_observables([]).operators, 21
+    columns = rows_with(plan, num_rows, np.arange(plan.program.num_parameters) < 2)
+    question, ends = (CpuEngine(2), plan, operators, columns, NO_PAIRS), random_ends(plan, num_rows)
+    summed = np.ones(plan.program.num_columns, dtype=bool)
+    rows = ask(*question, gradient=True, dtype=dtype, ends=ends)
+    sums = ask(*question, gradient=True, dtype=dtype, ends=ends, sum_columns=summed)
     rows.gradients, sums.gradients = rows.gradients.sum(axis=0), sums.gradients.sum(axis=0)
     assert_agree(sums, rows, dtype)
 
@@ -250,6 +358,22 @@ def test_the_engine_allocates_what_was_predicted(circuit, num_rows, gradient, dt
             counts = Counts(num_rows, num_rows * count, dtype, gradient, False, 1, 1)
             predicted = footprint.total(counts, 2, 0, varying)
             assert stats["bytes"] == pytest.approx(predicted, rel=0.03, abs=2000)
+
+
+@pytest.mark.parametrize("gradient", [False, True], ids=["states", "gradients"])
+@pytest.mark.parametrize("num_rows", [2, 40])
+@pytest.mark.parametrize(
+    "circuit", [rx_ry_layers(4, 10), full_graph(6), real_amplitudes(8)], ids=["4", "graph", "real"]
+)
+def test_the_engine_allocates_what_was_predicted_for_states(circuit, num_rows, gradient, dtype):
+    plan, operators = states_plan_of(circuit), coerce_observables([]).operators
+    columns = rows_with(plan, num_rows, True)
+    footprint, ends = Footprint(plan, dtype), random_ends(plan, num_rows) if gradient else Ends(final=True)
+    request = make_request(columns, NO_PAIRS, gradient=gradient, dtype=dtype, ends=ends)
+    varying = footprint.varying_phases((columns != columns[0]).any(axis=0))
+    release_memory()
+    num_bytes = CpuEngine(2).evaluate(plan, operators, request).stats["bytes"]
+    assert num_bytes == pytest.approx(footprint.total(Counts.of(request), 2, 0, varying), rel=0.03, abs=2000)
 
 
 def test_a_watch_sees_the_progress_of_packs_and_ends_them():

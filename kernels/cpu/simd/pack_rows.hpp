@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Packs of rows: from the rows of arrays to vectors with one number of each row, and back. Only packs.cpp includes this
+// header. packs.hpp has the contracts.
+//
+// Method: squares of D::width rows and D::width columns, doubles, are transposed in registers. A row of amplitudes has
+// two columns for each amplitude, its real part and its imaginary part.
+#pragma once
+
+#include "cpu/simd/packs.hpp"
+#include "cpu/simd/simd.hpp"
+
+namespace qf {
+namespace QF_ISA {
+namespace {
+
+using D = Simd<double>;
+using DV = D::V;
+using DMask = D::Mask;
+
+// Convert between a vector of doubles and as many numbers of the amplitudes.
+template <class T>
+QF_INLINE inline void store_as(T* p, DV v) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+        D::store(p, v);
+    } else {
+        typedef T Part __attribute__((vector_size(D::width * sizeof(T))));
+        *reinterpret_cast<Part*>(p) = __builtin_convertvector(v, Part);
+    }
+}
+template <class T>
+QF_INLINE inline DV load_as(const T* p) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+        return D::load(p);
+    } else {
+        typedef T Part __attribute__((vector_size(D::width * sizeof(T))));
+        return __builtin_convertvector(*reinterpret_cast<const Part*>(p), DV);
+    }
+}
+
+// Call f with the number of parts as a compile-time constant.
+template <class F>
+QF_INLINE inline void with_parts(int parts, F&& f) {
+    if (parts == 1)
+        f(std::integral_constant<int, 1>{});
+    else
+        f(std::integral_constant<int, 2>{});
+}
+
+// Call f(j) for the first number j of each vector of doubles of a pack.
+template <class T, class F>
+QF_INLINE inline void for_each_part(F&& f) {
+    for (int j = 0; j < Simd<T>::width; j += D::width) f(j);
+}
+
+// Exchange bit Step of the row with bit Step of the column, in a square matrix with one row for each vector.
+template <int Step, std::size_t... I>
+QF_INLINE inline void exchange(DV& a, DV& b, std::index_sequence<I...>) {
+    constexpr int n = D::width;
+#if defined(__clang__)
+    const DV low = __builtin_shufflevector(a, b, static_cast<int>(I & Step ? n + (I ^ Step) : I)...);
+    const DV high = __builtin_shufflevector(a, b, static_cast<int>(I & Step ? n + I : I | Step)...);
+#else
+    const DV low = __builtin_shuffle(a, b, DMask{static_cast<std::int64_t>(I & Step ? n + (I ^ Step) : I)...});
+    const DV high = __builtin_shuffle(a, b, DMask{static_cast<std::int64_t>(I & Step ? n + I : I | Step)...});
+#endif
+    a = low;
+    b = high;
+}
+QF_INLINE inline void transpose(DV* v) {
+    unroll<D::lane_bits>([&](auto bit) QF_INLINE {
+        unroll<D::width>([&](auto i) QF_INLINE {
+            if constexpr (!(i >> bit & 1))
+                exchange<1 << bit>(v[i], v[i | 1 << bit], std::make_index_sequence<D::width>{});
+        });
+    });
+}
+
+// Call f(first, j, n) for squares of the rows j .. j + D::width - 1 and the columns first .. first + n - 1. n is
+// D::width, a constant of the compiler, or less in the last square of these rows.
+template <class T, class F>
+QF_INLINE inline void for_each_square(int num_columns, F&& f) {
+    for_each_part<T>([&](int j) QF_INLINE {
+        int first = 0;
+        for (; first + D::width <= num_columns; first += D::width) f(first, j, std::integral_constant<int, D::width>{});
+        if (first < num_columns) f(first, j, num_columns - first);
+    });
+}
+
+// v[i] <- column number i of a square of n columns, from rows[row][column].
+QF_INLINE inline void read_square(const double* const* rows, int first, int n, DV* v) {
+    unroll<D::width>([&](auto i) QF_INLINE {
+        v[i] = DV{};
+        __builtin_memcpy(&v[i], rows[i] + first, n * sizeof(double));
+    });
+    transpose(v);
+}
+// rows[row][column] <- a square of n columns v[i], for the rows that are not null.
+QF_INLINE inline void write_square(DV* v, int first, int n, double* const* rows) {
+    transpose(v);
+    unroll<D::width>([&](auto i) QF_INLINE {
+        if (rows[i]) __builtin_memcpy(rows[i] + first, &v[i], n * sizeof(double));
+    });
+}
+
+template <class T>
+void load_columns(const double* rows, int num_columns, int count, const char* wanted, double* out) {
+    constexpr int W = Simd<T>::width;
+    const double* row[W];
+    for (int j = 0; j < W; ++j) row[j] = rows + static_cast<std::size_t>(j < count ? j : count - 1) * num_columns;
+    for_each_square<T>(num_columns, [&](int first, int j, auto n) QF_INLINE {
+        bool any_wanted = false;
+        for (int c = first; c < first + n; ++c) any_wanted = any_wanted || wanted[c];
+        if (!any_wanted) return;
+        DV v[D::width];
+        read_square(row + j, first, n, v);
+        unroll<D::width>([&](auto i) QF_INLINE {
+            if (i < n) D::store(out + (first + i) * W + j, v[i]);
+        });
+    });
+}
+
+template <class T>
+void store_columns(const double* gradient, int num_columns, double* const* rows) {
+    constexpr int W = Simd<T>::width;
+    for_each_square<T>(num_columns, [&](int first, int j, auto n) QF_INLINE {
+        DV v[D::width];
+        unroll<D::width>([&](auto i) QF_INLINE { v[i] = i < n ? D::load(gradient + (first + i) * W + j) : DV{}; });
+        write_square(v, first, n, rows + j);
+    });
+}
+
+template <class T, int Parts>
+void load_states_of(int bits, const double* const* rows, const double* factor, T* state, const T* psi,
+                    double* overlap) {
+    constexpr int W = Simd<T>::width;
+    for (int j = 0; psi && j < W; ++j) overlap[j] = 0;
+    for_each_square<T>(2 << bits, [&](int first, int j, auto n) QF_INLINE {
+        const DV fr = factor ? D::load(factor + j) : D::splat(1), fi = factor ? D::load(factor + W + j) : DV{};
+        DV v[D::width], sum{};
+        read_square(rows + j, first, n, v);
+        unroll<D::width / 2>([&](auto i) QF_INLINE {
+            if (2 * i >= n) return;
+            const DV re = v[2 * i] * fr - v[2 * i + 1] * fi, im = v[2 * i] * fi + v[2 * i + 1] * fr;
+            const std::size_t at = (first / 2 + i) * std::size_t(Parts * W) + j;
+            store_as(state + at, re);
+            if (Parts == 1) return;
+            store_as(state + at + W, im);
+            if (psi) sum += re * load_as(psi + at + W) - im * load_as(psi + at);
+        });
+        if (psi) D::store(overlap + j, D::load(overlap + j) + sum);
+    });
+}
+template <class T>
+void load_states(int bits, int parts, const double* const* rows, const double* factor, T* state, const T* psi,
+                 double* overlap) {
+    with_parts(parts, [&](auto p) { load_states_of<T, p>(bits, rows, factor, state, psi, overlap); });
+}
+
+template <class T, int Parts>
+void store_states_of(int bits, const T* state, const double* factor, double* const* rows) {
+    constexpr int W = Simd<T>::width;
+    for_each_square<T>(2 << bits, [&](int first, int j, auto n) QF_INLINE {
+        const DV fr = D::load(factor + j), fi = D::load(factor + W + j);
+        DV v[D::width] = {};
+        unroll<D::width / 2>([&](auto i) QF_INLINE {
+            if (2 * i >= n) return;
+            const std::size_t at = (first / 2 + i) * std::size_t(Parts * W) + j;
+            const DV re = load_as(state + at), im = Parts == 2 ? load_as(state + at + (Parts - 1) * W) : DV{};
+            v[2 * i] = re * fr - im * fi;
+            v[2 * i + 1] = re * fi + im * fr;
+        });
+        write_square(v, first, n, rows + j);
+    });
+}
+template <class T>
+void store_states(int bits, int parts, const T* state, const double* factor, double* const* rows) {
+    with_parts(parts, [&](auto p) { store_states_of<T, p>(bits, state, factor, rows); });
+}
+
+}  // namespace
+}  // namespace QF_ISA
+}  // namespace qf
