@@ -29,6 +29,7 @@ struct PackBound {
         : leaf(plan.leaves.size() * 2 * width),
           vector(has_vectors(plan) ? plan.leaves.size() * 7 * width : 0),
           run(plan.runs.size() * RUN_VALUES * width),
+          left(plan.runs.size() * 2 * width),
           term(plan.terms.size() * 2 * width),
           shears(plan.runs.size() * 2 * width),
           sums_x(plan.runs.size()) {}
@@ -41,10 +42,12 @@ struct PackBound {
     static std::size_t bytes(const PlanData& plan, int width) {
         const std::size_t vectors = has_vectors(plan) ? 7 * plan.leaves.size() : 0;
         const std::size_t numbers =
-            2 * plan.leaves.size() + vectors + RUN_VALUES * plan.runs.size() + 2 * plan.terms.size();
+            2 * plan.leaves.size() + vectors + (RUN_VALUES + 2) * plan.runs.size() + 2 * plan.terms.size();
         return width * (numbers * sizeof(double) + 2 * plan.runs.size() * sizeof(T)) + plan.runs.size();
     }
-    PackValues<T> view() { return {leaf.data(), vector.data(), run.data(), term.data(), shears.data(), sums_x.data()}; }
+    PackValues<T> view() {
+        return {leaf.data(), vector.data(), run.data(), left.data(), term.data(), shears.data(), sums_x.data()};
+    }
     void copy(const PackBound& other) {
         auto copy_buffer = [](auto& to, const auto& from) {
             if (from.size()) std::memcpy(to.data(), from.data(), from.size() * sizeof(from.data()[0]));
@@ -52,12 +55,13 @@ struct PackBound {
         copy_buffer(leaf, other.leaf);
         copy_buffer(vector, other.vector);
         copy_buffer(run, other.run);
+        copy_buffer(left, other.left);
         copy_buffer(term, other.term);
         copy_buffer(shears, other.shears);
         copy_buffer(sums_x, other.sums_x);
     }
 
-    Buffer<double> leaf, vector, run, term;
+    Buffer<double> leaf, vector, run, left, term;
     Buffer<T> shears;
     Buffer<char> sums_x;
 };

@@ -161,8 +161,8 @@ void bind_runs(const Run* runs, const Leaf* leaves, const int* list, int count, 
             const DV by_cosine = degenerate ? D::splat(1) : s * inverse;
             const ComplexLanes at_half_turn =
                 runs[r].about_x ? ComplexLanes{-beta.im, -beta.re} : ComplexLanes{beta.re, -beta.im};
-            D::store(out + LEFT_RE * W + j, no_cosine ? at_half_turn.re : by_cosine * alpha.re);
-            D::store(out + LEFT_IM * W + j, no_cosine ? at_half_turn.im : by_cosine * alpha.im);
+            D::store(values.left + 2 * r * W + j, no_cosine ? at_half_turn.re : by_cosine * alpha.re);
+            D::store(values.left + (2 * r + 1) * W + j, no_cosine ? at_half_turn.im : by_cosine * alpha.im);
             sums_x |= inverse_sine > LARGEST_INVERSE_SINE;
         });
         values.sums_x[r] = !runs[r].single_axis && any<double>(sums_x);
@@ -179,8 +179,8 @@ void bind_states(const ColumnSlope* slopes, int count, double offset, const doub
         const SineAndCosine h = sine_and_cosine(phase);
         ComplexLanes product{h.cosine, h.sine};
         for (int r = 0; r < num_runs; ++r) {
-            const double* const run = values.run + r * RUN_VALUES * W + j;
-            product = product * ComplexLanes{D::load(run + LEFT_RE * W), D::load(run + LEFT_IM * W)};
+            const double* const left = values.left + 2 * r * W + j;
+            product = product * ComplexLanes{D::load(left), D::load(left + W)};
         }
         D::store(factor + j, product.re);
         D::store(factor + W + j, product.im);

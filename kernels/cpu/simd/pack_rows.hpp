@@ -88,18 +88,22 @@ QF_INLINE inline void for_each_square(int num_columns, F&& f) {
 }
 
 // v[i] <- column number i of a square of n columns, from rows[row][column].
-QF_INLINE inline void read_square(const double* const* rows, int first, int n, DV* v) {
+template <class N>
+QF_INLINE inline void read_square(const double* const* rows, int first, N n, DV* v) {
     unroll<D::width>([&](auto i) QF_INLINE {
-        v[i] = DV{};
-        __builtin_memcpy(&v[i], rows[i] + first, n * sizeof(double));
+        DV row{};
+        __builtin_memcpy(&row, rows[i] + first, n * sizeof(double));
+        v[i] = row;
     });
     transpose(v);
 }
 // rows[row][column] <- a square of n columns v[i], for the rows that are not null.
-QF_INLINE inline void write_square(DV* v, int first, int n, double* const* rows) {
+template <class N>
+QF_INLINE inline void write_square(DV* v, int first, N n, double* const* rows) {
     transpose(v);
     unroll<D::width>([&](auto i) QF_INLINE {
-        if (rows[i]) __builtin_memcpy(rows[i] + first, &v[i], n * sizeof(double));
+        const DV row = v[i];
+        if (rows[i]) __builtin_memcpy(rows[i] + first, &row, n * sizeof(double));
     });
 }
 
@@ -109,9 +113,9 @@ void load_columns(const double* rows, int num_columns, int count, const char* wa
     const double* row[W];
     for (int j = 0; j < W; ++j) row[j] = rows + static_cast<std::size_t>(j < count ? j : count - 1) * num_columns;
     for_each_square<T>(num_columns, [&](int first, int j, auto n) QF_INLINE {
-        bool any_wanted = false;
-        for (int c = first; c < first + n; ++c) any_wanted = any_wanted || wanted[c];
-        if (!any_wanted) return;
+        index_t marks = 0;
+        __builtin_memcpy(&marks, wanted + first, n);
+        if (!marks) return;
         DV v[D::width];
         read_square(row + j, first, n, v);
         unroll<D::width>([&](auto i) QF_INLINE {

@@ -18,9 +18,8 @@
 namespace qf {
 
 // The vectors that binding stores for each run Rz(phi) Ry(beta) Rz(lambda): the factors exp(i lambda) and exp(i phi) of
-// |1> in the phases before and after the rotation, cos(beta), 1/sin(beta) (1e300 if sin(beta) is 0), and the phase that
-// these factors and the rotation leave out, a number of modulus 1.
-enum RunValue : int { IN_RE = 0, IN_IM, OUT_RE, OUT_IM, COSINE, INVERSE_SINE, LEFT_RE, LEFT_IM, RUN_VALUES };
+// |1> in the phases before and after the rotation, cos(beta), and 1/sin(beta) (1e300 if sin(beta) is 0).
+enum RunValue : int { IN_RE = 0, IN_IM, OUT_RE, OUT_IM, COSINE, INVERSE_SINE, RUN_VALUES };
 
 // X of a run is summed for a pack if |sin(beta)| of one of its rows is below 1/LARGEST_INVERSE_SINE.
 constexpr double LARGEST_INVERSE_SINE = 8;
@@ -31,6 +30,7 @@ struct PackValues {
     double* leaf;    // [leaves][2][W]: cosine and sine of the half angle, for RX, RY and RZ
     double* vector;  // [leaves][7][W]: quaternion and rotation vector, for RV; null if the plan has no RV leaf
     double* run;     // [runs][RUN_VALUES][W]
+    double* left;    // [runs][2][W]: the phase that the rotation and its factors leave out, a number of modulus 1
     double* term;    // [terms][2][W]: exp(-i angle/2)
     T* shears;       // [runs][2][W]: tan(beta/4) and sin(beta/2)
     char* sums_x;    // [runs]: 1 if X must be summed for some row of the pack
