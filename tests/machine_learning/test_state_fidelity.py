@@ -163,7 +163,7 @@ class TestErrors:
     def test_unknown_options_are_refused(self):
         with pytest.raises(
             TypeError,
-            match=r"unknown option 'sampler';allowed: .*; the fidelity simulates all states itself, so leave",
+            match=r"unknown option 'sampler'; allowed: .*; the fidelity simulates all states itself, so leave",
         ):
             FusedStateFidelity(sampler=None)
 
