@@ -15,8 +15,10 @@ from qiskit_fused.common.display import arguments_text
 from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
+from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.finite_values import check_finite, is_finite
+from qiskit_fused.execution.magnitudes import has_large_cotangents
 from qiskit_fused.execution.pair_batches import KernelEvaluation, KernelVjp, PairBatch, Pairs
 from qiskit_fused.execution.progress import Progress
 from qiskit_fused.execution.row_functions import ParameterColumns
@@ -137,7 +139,15 @@ class KernelFunction(ABC):
             if callable(cotangents):
                 cotangents = check_matrix(cotangents(values), batch.shape)
             progress.next_part()
-            return pairs.vjp(cotangents, progress.watch)._replace(values=values)
+            return self._vjp(pairs, cotangents, progress.watch)._replace(values=values)
+
+    def _vjp(self, pairs: Pairs, cotangents: np.ndarray, watch: Watch) -> KernelVjp:
+        """Return gradients. Cotangents that the number format cannot hold are scaled by a power of two."""
+        if not has_large_cotangents(cotangents, self.options.dtype):
+            return pairs.vjp(cotangents, watch)
+        exponent = int(np.frexp(np.abs(cotangents).max())[1])
+        scaled = pairs.vjp(np.ldexp(cotangents, -exponent), watch)
+        return KernelVjp(*(None if part is None else np.ldexp(part, exponent) for part in scaled))
 
     def evaluate(self, batch: PairBatch) -> KernelEvaluation:
         """Return the matrix of a batch, whose gradients are computed when they are asked for.
@@ -156,7 +166,7 @@ class KernelFunction(ABC):
             cotangents = check_matrix(cotangents, batch.shape)
             with Progress(self.options.progress, (pairs.part_of_gradients for _ in range(1))) as progress:
                 progress.next_part()
-                return pairs.vjp(cotangents, progress.watch)._replace(values=values)
+                return self._vjp(pairs, cotangents, progress.watch)._replace(values=values)
 
         return KernelEvaluation(values, vjp)
 

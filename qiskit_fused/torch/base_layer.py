@@ -13,6 +13,7 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from torch import Tensor, nn
 
+from qiskit_fused.common.arrays import real_values
 from qiskit_fused.common.display import arguments_text
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
@@ -68,6 +69,8 @@ class WeightedModule(nn.Module):
         self._single = function if says_dtype else _with_dtype(function, "complex64")
         if is_by_name(initial_weights):
             initial_weights = ordered_values(initial_weights, function.parameters[1], "initial_weights")
+        elif not (initial_weights is None or callable(initial_weights) or _is_real_tensor(initial_weights)):
+            initial_weights = real_values(initial_weights, "initial_weights", "weight parameter")
         self._initial_weights = initial_weights
         self.weight = nn.Parameter(_empty_weights(initial_weights, function.num_weights))
         self.reset_parameters()
@@ -250,6 +253,10 @@ class BaseLayer(WeightedModule):
                 ) from None
             states = as_rows(states, shape)
         return as_rows(inputs, shape), states, shape
+
+
+def _is_real_tensor(values: Any) -> bool:
+    return isinstance(values, Tensor) and not values.is_complex()
 
 
 def _empty_weights(initial_weights: Any, count: int) -> Tensor:

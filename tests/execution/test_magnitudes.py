@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 from asking import make_request
 from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit.library import efficient_su2
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, compile_circuit
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.execution.evaluate import evaluate
+from qiskit_fused.execution.fidelities import Fidelities
+from qiskit_fused.execution.projections import Projections
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.observables import Observables
 
@@ -76,6 +79,21 @@ def test_large_weights_scale_gradients(dtype):
         return evaluate(FusedOptions(dtype=dtype), compile_circuit(ansatz()), operators, request)
 
     np.testing.assert_allclose(ask(weights * 1e60).gradients / 1e60, ask(weights).gradients, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Fidelities, Projections])
+@pytest.mark.parametrize("others", [None, [[0.4, -0.3]]], ids=["one set", "two sets"])
+def test_large_cotangents_of_kernels_scale_gradients(kind, others):
+    circuit = efficient_su2(2, reps=1)
+    function = kind(circuit, circuit.parameters[:2], circuit.parameters[2:], dtype="complex64")
+    samples, weights = [[0.1, 0.2], [0.9, -0.4]], np.linspace(0, 1, 6)
+    cotangents = np.array([[1.0, -2.0], [0.5, 3.0]])[:, : 2 if others is None else 1]
+    expected = function.value_and_vjp(samples, weights, cotangents, others)
+    found = function.value_and_vjp(samples, weights, 1e200 * cotangents, others)
+    for large, small in zip(found[1:], expected[1:]):
+        assert (large is None) == (small is None)
+        if large is not None:
+            np.testing.assert_allclose(large, 1e200 * small, rtol=1e-4, atol=1e194)
 
 
 def test_a_result_larger_than_any_float_is_an_error_that_names_row_and_observable():

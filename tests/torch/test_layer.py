@@ -309,6 +309,9 @@ def test_initial_weights(model):
     assert weight_of(lambda weight: torch.nn.init.constant_(weight, math.pi)).tolist() == pytest.approx([math.pi] * 6)
     with pytest.raises(ValueError, match=r"initial_weights have shape \(5,\); allowed: \(6,\)"):
         weight_of(range(5))
+    for wrong in ([1j] * 6, torch.full((6,), 1j), ["0.5"] * 6, [None] * 6):
+        with pytest.raises(TypeError, match=r"initial_weights.* (is|are) .*; allowed"):
+            weight_of(wrong)
 
 
 def test_transforms_of_torch_func_are_refused_with_what_serves_instead(layer):

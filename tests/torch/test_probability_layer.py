@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit, transpile
-from qiskit.circuit import ClassicalRegister, ParameterVector, QuantumRegister
+from qiskit.circuit import ClassicalRegister, Parameter, ParameterVector, QuantumRegister
 from qiskit.circuit.library import real_amplitudes
 from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_machine_learning.connectors import TorchConnector
@@ -176,6 +176,12 @@ def test_rows_start_from_initial_states_and_differentiate_them(model, output, re
         return layer(inputs, raw / raw.norm(dim=-1, keepdim=True))
 
     assert torch.autograd.gradcheck(values, (inputs.requires_grad_(), states.requires_grad_()))
+
+
+def test_single_parameters_need_no_list():
+    a, b, circuit = Parameter("a"), Parameter("b"), QuantumCircuit(1)
+    circuit.ry(a + b, 0)
+    assert FusedProbabilityLayer(circuit, a, b, [0.3])(torch.zeros(2, 1)).shape == (2, 2)
 
 
 def test_leading_dimensions_are_kept(layer):
