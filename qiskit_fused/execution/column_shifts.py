@@ -168,7 +168,6 @@ def bandwidth_along(compiled: CompiledCircuit, values: np.ndarray, vectors: np.n
         first, second = program.expressions.rates(values, vectors)
         directions = np.concatenate([vectors, first], axis=1)
         further = np.sqrt(np.abs(second) @ rules.bandwidth[count:])
-        enters = np.array([program.expressions.depend_on(row).any() for row in np.eye(count, dtype=bool)])
-        further = further + np.abs(vectors[:, enters]).sum(axis=1)
+        further = further + np.abs(vectors[:, program.expressions.uses]).sum(axis=1)
     bandwidth: np.ndarray = np.abs(directions) @ rules.bandwidth + further
     return bandwidth + bandwidth_of_amplitudes(program, columns, directions)

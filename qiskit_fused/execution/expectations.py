@@ -66,6 +66,8 @@ class Expectations:
 
     parameters: tuple[tuple[Parameter, ...], tuple[Parameter, ...]]
     _frozen: Expectations | None = None
+    _rules: tuple[str, InputRules] | None = None  # the result of `input_rules`, and its number format
+    _in_rows: Expectations | None = None  # the result of `with_weights_in_rows`
     _latest: RowFunction | None = None  # the result of `_function` for the latest observables and options
 
     @checks_keywords(input_parameters="input_params", weight_parameters="weight_params")
@@ -110,12 +112,12 @@ class Expectations:
         operators, frozen = self.operators, self._frozen
         if frozen is None or frozen.operators is not operators:
             frozen = copy(self)
-            frozen._observables = FixedObservables(operators)
+            frozen._observables, frozen._in_rows = FixedObservables(operators), None
             self._frozen = frozen
         return frozen
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_frozen", "_latest")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_frozen", "_in_rows", "_latest", "_rules")}
 
     @property
     def _function(self) -> RowFunction:
@@ -263,9 +265,24 @@ class Expectations:
         rows = join(batch.inputs, batch.weights), join(input_vectors, weight_vector)
         return bandwidth_along(self.compiled, *rows)
 
-    def input_rules(self, batch: RowBatch) -> InputRules:
-        """Return the rules of derivatives with respect to single inputs; the arrays of the batch are on the host."""
-        return input_rules(self.compiled, self._columns, self.options.dtype, batch)
+    def input_rules(self) -> InputRules:
+        """Return the rules of derivatives with respect to single inputs."""
+        dtype, latest = self.options.dtype, self._rules
+        if latest is None or latest[0] != dtype:
+            latest = self._rules = dtype, input_rules(self.compiled, self._columns, dtype)
+        return latest[1]
+
+    def with_weights_in_rows(self) -> Expectations:
+        """Return this function with all parameters as inputs: first the inputs, then the weights, which vary by row."""
+        found = self._in_rows
+        if found is None or found.options is not self.options:
+            found, columns = copy(self), self._columns
+            joined = np.concatenate([columns.inputs, columns.weights])
+            found._columns = ParameterColumns(self.compiled.program, joined, joined[:0])
+            found.parameters = (*self.parameters[0], *self.parameters[1]), ()
+            found._frozen = found._in_rows = found._latest = found._rules = None
+            self._in_rows = found
+        return found
 
     def device_runtime(self, num_rows: int, *, gradient: bool, any_start: bool) -> Any:
         """Return the runtime of the current CUDA device; None if its rows cannot be evaluated without the host.

@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.execution.column_shifts import bandwidth_along
-from qiskit_fused.execution.row_batches import RowBatch
 from qiskit_fused.execution.row_functions import ParameterColumns
 from qiskit_fused.program.shift_rules import PROJECTOR, ROTATION
 
@@ -26,25 +24,24 @@ _STEPS = {"complex128": 1e-2, "complex64": 2e-1}
 class InputRules(NamedTuple):
     """R shifted rows for each row of inputs, and the sums that are derivatives with respect to I inputs.
 
-    With row 0 the row without a shift, ``dE/dx_i = scale_i sum_r first[r, i] E_r`` and ``d^2E/dx_i^2 = scale_i^2
-    sum_r second[r, i] E_r``. Row r shifts input ``place[r]`` by ``shift[r] / scale``.
+    The inputs of row r are ``x + steps[r] / scale``, and row 0 has no shift. Then ``dE/dx_i = scale_i sum_r first[r, i]
+    E_r`` and ``d^2E/dx_i^2 = scale_i^2 sum_r second[r, i] E_r``. The scale of D inputs is the bandwidth of the row along
+    them (see `bandwidth_along`). The scale of all other inputs is 1.
 
     Attributes:
-        place: int (R,).
-        shift: float64 (R,).
-        scale: float64 (B, I).
+        steps: float64 (1 + R, I).
         first: float64 (1 + R, I).
         second: float64 (1 + R, I).
+        along: float64 (D, I), the unit vectors of the D inputs.
     """
 
-    place: np.ndarray
-    shift: np.ndarray
-    scale: np.ndarray
+    steps: np.ndarray
     first: np.ndarray
     second: np.ndarray
+    along: np.ndarray
 
 
-def input_rules(compiled: CompiledCircuit, columns: ParameterColumns, dtype: str, batch: RowBatch) -> InputRules:
+def input_rules(compiled: CompiledCircuit, columns: ParameterColumns, dtype: str) -> InputRules:
     """Return the rules of the inputs.
 
     An input that is the angle of one gate with two eigenvalues, times a number, has two shifted rows, and its
@@ -54,32 +51,20 @@ def input_rules(compiled: CompiledCircuit, columns: ParameterColumns, dtype: str
         compiled: the circuit.
         columns: the positions of inputs and weights among the parameters.
         dtype: the number format of the amplitudes.
-        batch: rows of inputs and the weights.
     """
-    rules, program, count = compiled.column_rules, compiled.program, len(columns.inputs)
-    scale = np.ones((batch.num_rows, count))
-    entries: list[tuple[int, float, float, float]] = []  # input, shift, and the weights of both derivatives
-    of_base = np.zeros(count)
-    values = columns.join(batch.inputs, batch.weights)
-    for place, column in enumerate(columns.inputs.tolist()):
-        direction = np.zeros(program.num_parameters)
-        direction[column] = 1.0
-        is_single = rules.kind[column] in (ROTATION, PROJECTOR)
-        if is_single and not program.expressions.depend_on(direction.astype(bool)).any():
-            w = rules.frequency[column]
-            entries += [(place, sign * math.pi / (2 * w), sign * w / 2, w * w / 2) for sign in (1.0, -1.0)]
-            of_base[place] = -w * w
-            continue
-        bandwidth = bandwidth_along(compiled, values, np.broadcast_to(direction, values.shape))
-        scale[:, place] = np.where(bandwidth > 0, bandwidth, 1.0)
-        h = _STEPS[dtype]
-        for number, slope, curvature in ((1, 8.0, 16.0), (2, -1.0, -1.0)):
-            for sign in (1.0, -1.0):
-                entries.append((place, sign * number * h, sign * slope / (12 * h), curvature / (12 * h * h)))
-        of_base[place] = -30.0 / (12 * h * h)
-    places, shifts, first, second = (np.array(part) for part in zip(*entries)) if entries else np.zeros((4, 0))
-    sums = np.zeros((2, 1 + len(places), count))
-    sums[1, 0] = of_base
-    rows, places = 1 + np.arange(len(places)), places.astype(np.intp)
-    sums[0, rows, places], sums[1, rows, places] = first, second
-    return InputRules(places, shifts, scale, *sums)
+    rules, inputs, h = compiled.column_rules, columns.inputs, _STEPS[dtype]
+    is_exact = np.isin(rules.kind[inputs], (ROTATION, PROJECTOR)) & ~compiled.program.expressions.uses[inputs]
+    exact, others = np.flatnonzero(is_exact), np.flatnonzero(~is_exact)
+    w, signs, ones = rules.frequency[inputs[exact]], np.array([[1.0], [-1.0]]), np.ones(len(others))
+    place = np.concatenate([np.tile(exact, 2), np.tile(others, 4)])
+    parts = (
+        (signs * math.pi / (2 * w), h * np.array([1.0, -1.0, 2.0, -2.0])),
+        (signs * w / 2, np.array([8.0, -8.0, -1.0, 1.0]) / (12 * h)),
+        (np.tile(w * w / 2, (2, 1)), np.array([16.0, 16.0, -1.0, -1.0]) / (12 * h * h)),
+    )
+    table = np.zeros((3, 1 + len(place), len(inputs)))
+    table[:, 1 + np.arange(len(place)), place] = [
+        np.concatenate([pair.ravel(), np.outer(four, ones).ravel()]) for pair, four in parts
+    ]
+    table[2, 0] = -table[2].sum(axis=0)  # the second derivative of a constant is 0
+    return InputRules(*table, np.eye(len(inputs))[others])

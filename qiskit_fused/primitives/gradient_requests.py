@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.parametertable import ParameterView
+from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused.common.arrays import real_values
 from qiskit_fused.common.row_blocks import copy_rows, unique_sorted
@@ -230,7 +231,7 @@ def _take_observables(batch: Batch, observables: Any) -> None:
     parts = []
     for group in groups:
         i = batch.index[group[0]]
-        operators = coerce_observables(or_all_z(requested[group[0]], batch.circuit.num_qubits)).operators
+        operators = _operators_of(or_all_z(requested[group[0]], batch.circuit.num_qubits))
         if operators.num_observables != 1:
             raise ValueError(
                 f"The {i}-th observable is a list of {operators.num_observables}; allowed: one observable."
@@ -248,6 +249,23 @@ def _take_observables(batch: Batch, observables: Any) -> None:
     row, batch.values = _distinct_rows(batch.values, number, len(groups))
     key, batch.back = unique_sorted(row * len(groups) + number)
     batch.pairs = Pairs((key // len(groups)).astype(np.int32), (key % len(groups)).astype(np.int32))
+
+
+def _operators_of(observable: Any) -> Observables:
+    """Return the operators of a request.
+
+    The gradient of an operator that is zero is zero, as with ``LinCombEstimatorGradient``. `FusedEstimator` refuses
+    such an operator, as ``StatevectorEstimator`` does. A Hamiltonian of ``VarQITE`` that depends on time may be zero at
+    the start, and ``VarQITE`` ends without an error where a gradient raises one.
+    """
+    try:
+        return coerce_observables(observable).operators
+    except ValueError:
+        if not isinstance(observable, SparsePauliOp) or observable.coeffs.dtype == object:
+            raise
+        if observable.simplify().coeffs.any():
+            raise
+        return Observables(observable.num_qubits, 1, [], [], [0], [], [])
 
 
 def _distinct_rows(values: np.ndarray, number: np.ndarray, num_observables: int) -> tuple[np.ndarray, np.ndarray]:

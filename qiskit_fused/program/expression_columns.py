@@ -24,6 +24,10 @@ class CompiledExpressions:
         tapes: one tape for each column.
         origins: for each column, its expression and its gate as text, for error messages.
         names: the names of the P parameters.
+
+    Attributes:
+        num_expressions: E, the number of columns.
+        uses: bool (P,), the parameters on which some expression depends.
     """
 
     def __init__(self, tapes: Sequence[Tape], origins: Sequence[str], names: Sequence[str]) -> None:
@@ -33,6 +37,9 @@ class CompiledExpressions:
         for index, tape in enumerate(tapes):
             by_shape.setdefault(shape_of(tape), []).append(index)
         self._groups = [Group(np.array(members), [tapes[index] for index in members]) for members in by_shape.values()]
+        self.uses = np.zeros(len(names), bool)
+        for group in self._groups:
+            self.uses[group.entry_column] = True
 
     def evaluate(self, values: np.ndarray) -> np.ndarray:
         """Map parameter values (B, P) to expression values (B, E).

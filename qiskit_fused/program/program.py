@@ -135,6 +135,7 @@ class Expressions(Protocol):
     """The E columns that are not plain parameters, evaluated and differentiated over a whole batch."""
 
     num_expressions: int
+    uses: np.ndarray  # bool (P,), the parameters on which some expression depends
 
     def evaluate(self, values: np.ndarray) -> np.ndarray:
         """Map parameter values (B, P) to expression values (B, E)."""

@@ -19,10 +19,9 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.expectations import Expectations
-from qiskit_fused.execution.row_batches import RowBatch
 from qiskit_fused.options.fused_options import FusedOptions
-from qiskit_fused.torch.conversion import as_rows, to_array
-from qiskit_fused.torch.functions import expectation_values
+from qiskit_fused.torch.conversion import as_rows
+from qiskit_fused.torch.functions import bandwidth_along, expectation_values
 
 ALWAYS_EXACT = "a layer is always exact, so leave it out"  # the cure of keywords about shots and noise
 
@@ -213,13 +212,11 @@ class BaseLayer(WeightedModule):
         """
         inputs, _, shape = self._broadcast(inputs, None)
         function, count = self._function, inputs.shape[1]
-        rules = function.input_rules(RowBatch(to_array(inputs, None), to_array(self.weight, None)))
-        place, shift, scale, first, second = (torch.from_numpy(part).to(inputs.device) for part in rules)
+        steps, first, second, along = (torch.from_numpy(part).to(inputs.device) for part in function.input_rules())
         weight, inputs = self.weight.to(torch.float64), inputs.to(torch.float64)
-        steps = inputs.new_zeros(len(inputs), 1 + len(place), count)
-        steps[:, torch.arange(1, 1 + len(place)), place] = shift / scale[:, place]
-        rows = (inputs[:, None] + steps).reshape(steps.shape[0] * steps.shape[1], count)
-        values = expectation_values(function, weight, rows).unflatten(0, steps.shape[:2])
+        scale = _scales(function, weight, inputs, along)
+        rows = (inputs[:, None] + steps / scale[:, None]).flatten(0, 1)
+        values = expectation_values(function, weight, rows).unflatten(0, (len(inputs), len(steps)))
         results = (
             values[:, 0],
             torch.einsum("brk,ri->bki", values, first) * scale[:, None],
@@ -257,6 +254,16 @@ class BaseLayer(WeightedModule):
 
 def _is_real_tensor(values: Any) -> bool:
     return isinstance(values, Tensor) and not values.is_complex()
+
+
+def _scales(function: Expectations, weight: Tensor, inputs: Tensor, along: Tensor) -> Tensor:
+    """Return the scales of `InputRules`, float64 (B, I), for rows of inputs (B, I) and unit vectors (D, I)."""
+    if not len(along):
+        return torch.ones_like(inputs)
+    shape = len(inputs), *along.shape
+    rows = [part.expand(shape).flatten(0, 1) for part in (inputs[:, None], along)]
+    found = bandwidth_along(function, (weight, rows[0]), (None, rows[1])).reshape(shape[:2])
+    return 1 - along.sum(0) + torch.where(found > 0, found, 1.0) @ along
 
 
 def _empty_weights(initial_weights: Any, count: int) -> Tensor:

@@ -32,12 +32,23 @@ def to_array(tensor: Tensor | None, runtime: Any, dtype: torch.dtype = torch.flo
         tensor: any tensor; None stays None.
         runtime: runtime of the CUDA device that holds the tensor and the array; None makes an array of NumPy.
         dtype: dtype of the array.
+
+    Raises:
+        RuntimeError: for a tensor of the vectorised mode of ``torch.autograd``.
     """
     if tensor is None:
         return None
     if runtime is not None:
         return runtime.from_dlpack(tensor.detach().to(dtype).resolve_conj().resolve_neg().contiguous())
-    host = tensor.detach() if tensor.is_cpu else tensor.detach().cpu()  # not every device has float64
+    try:
+        host = tensor.detach() if tensor.is_cpu else tensor.detach().cpu()  # not every device has float64
+    except RuntimeError as error:
+        if "Batching rule" not in str(error):
+            raise
+        raise RuntimeError(
+            "qiskit_fused.torch cannot be differentiated with vectorize=True or is_grads_batched=True; use "
+            "torch.func.jacrev, jacfwd, hessian or vmap, or leave the argument out."
+        ) from None
     if host.dtype not in _NUMPY:
         host = host.to(dtype)
     return host.numpy(force=True).astype(_NUMPY[dtype], copy=False)

@@ -75,6 +75,26 @@ def test_variational_time_evolution_takes_it_with_the_gradient(evolver, principl
     np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("evolver", "principle"), [(VarQITE, ImaginaryMcLachlanPrinciple), (VarQRTE, RealMcLachlanPrinciple)]
+)
+def test_a_hamiltonian_that_depends_on_time_may_be_zero_at_the_start(evolver, principle):
+    """VarQITE and VarQRTE end without an error at a step in which the gradient raises one."""
+    time, ansatz = Parameter("t"), efficient_su2(1, reps=1)
+    hamiltonian = SparsePauliOp(["I", "Z"], np.array([0, time]))
+    start, problem = np.full(4, 0.4), TimeEvolutionProblem(hamiltonian, time=1.0, t_param=time)
+    kind = algorithms.DerivativeType.IMAG if evolver is VarQRTE else algorithms.DerivativeType.REAL
+    estimator = FusedEstimator()
+    ours = principle(FusedQGT(), FusedEstimatorGradient(estimator, derivative_type=kind))
+    theirs = principle(algorithms.ReverseQGT(), algorithms.ReverseEstimatorGradient(derivative_type=kind))
+    found, expected = (
+        evolver(ansatz, start, one, estimator, num_timesteps=4).evolve(problem).parameter_values
+        for one in (ours, theirs)
+    )
+    assert len(found) == 5
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
 def test_options_come_from_the_estimator_or_from_keywords():
     estimator = FusedEstimator(dtype="complex64")
     assert FusedQGT(estimator).fused_options.dtype == "complex64"

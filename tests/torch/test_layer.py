@@ -314,19 +314,6 @@ def test_initial_weights(model):
             weight_of(wrong)
 
 
-def test_transforms_of_torch_func_are_refused_with_what_serves_instead(layer):
-    point = torch.zeros(len(_parameters(layer)[0]), dtype=torch.double)
-    for call in (
-        lambda: torch.func.grad(lambda x: layer(x).sum())(point),
-        lambda: torch.func.vmap(layer)(torch.stack([point, point])),
-        lambda: torch.func.jacrev(layer)(point),
-    ):
-        with pytest.raises(RuntimeError, match=r"cannot be transformed by torch.func .*torch.autograd.grad"):
-            call()
-    jacobian = torch.autograd.functional.jacobian(layer, point)
-    assert jacobian.shape == (*layer(point).shape, *point.shape)
-
-
 def test_what_stands_in_the_wrong_place_is_named(layer):
     weight, inputs = layer.weight, torch.zeros(1, len(_parameters(layer)[0]))
     with pytest.raises(TypeError, match="expectations must be an Expectations, not QuantumCircuit; for a circuit"):
