@@ -117,7 +117,11 @@ class Expectations:
         return frozen
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_frozen", "_in_rows", "_latest", "_rules")}
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("_frozen", "_in_rows", "_latest", "_rules")
+        }
 
     @property
     def _function(self) -> RowFunction:

@@ -201,7 +201,7 @@ class _Values(_Function):
         else:
             function, weight, inputs = function.in_rows(), weight.new_empty(0), _joined(inputs, weight)
         values = _Values.apply(function, weight, inputs, None if states is None else states.flatten(0, 1))
-        return values.reshape(*shape, -1), 0
+        return values.unflatten(0, shape), 0
 
 
 class _Gradients(_Function):

@@ -21,7 +21,7 @@ from qiskit_machine_learning.algorithms import VQR, NeuralNetworkClassifier, Neu
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 from qiskit_machine_learning.exceptions import QiskitMachineLearningError
 from qiskit_machine_learning.gradients import DerivativeType, SPSAEstimatorGradient
-from qiskit_machine_learning.neural_networks import EffectiveDimension, EstimatorQNN
+from qiskit_machine_learning.neural_networks import EffectiveDimension, EstimatorQNN, LocalEffectiveDimension
 from qiskit_machine_learning.optimizers import COBYLA, L_BFGS_B
 from sklearn.base import clone
 
@@ -433,11 +433,14 @@ def test_regressors_train_alike():
     assert_allclose(found.weights, expected.weights, atol=1e-6)
 
 
-def test_effective_dimensions_agree():
+@pytest.mark.parametrize(("measure", "num_samples"), [(EffectiveDimension, 2), (LocalEffectiveDimension, 1)])
+def test_effective_dimensions_agree(measure, num_samples):
     found, expected = (
-        EffectiveDimension(layers(kind), weight_samples=data((2, 4)), input_samples=INPUTS["rows"])
+        measure(layers(kind), weight_samples=data((num_samples, 4)), input_samples=INPUTS["rows"])
         for kind in (FusedEstimatorQNN, EstimatorQNN)
     )
+    information = [one.get_fisher_information(*one.run_monte_carlo()) for one in (found, expected)]
+    assert_allclose(*information, atol=1e-9)
     assert_allclose(found.get_effective_dimension([100, 1000]), expected.get_effective_dimension([100, 1000]))
 
 

@@ -5,15 +5,19 @@ import re
 
 import numpy as np
 import pytest
+import qiskit_algorithms.optimizers
+import qiskit_algorithms.utils
+import qiskit_machine_learning.optimizers
+import qiskit_machine_learning.utils
 from numpy.testing import assert_allclose, assert_array_equal
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import CUGate, efficient_su2, real_amplitudes, zz_feature_map
+from qiskit.primitives import StatevectorEstimator
 from qiskit.quantum_info import Operator, SparsePauliOp, Statevector
 from qiskit_algorithms.optimizers import L_BFGS_B
 from qiskit_algorithms.time_evolvers import PVQD, TimeEvolutionProblem
 from qiskit_algorithms.utils import algorithm_globals
 from qiskit_machine_learning.kernels import FidelityQuantumKernel, FidelityStatevectorKernel
-from qiskit_machine_learning.optimizers import QNSPSA
 from qiskit_machine_learning.primitives import QMLSampler
 from qiskit_machine_learning.state_fidelities import BaseStateFidelity, ComputeUncompute
 
@@ -99,16 +103,30 @@ def test_fidelity_quantum_kernel_takes_it():
     )
 
 
-def test_qnspsa_minimizes_with_it():
-    def loss(point):
-        return FusedEstimator().run([(FIRST, "ZZ", point)]).result()[0].data.evs
+@pytest.mark.parametrize("library", [qiskit_algorithms, qiskit_machine_learning], ids=lambda library: library.__name__)
+def test_qnspsa_takes_the_steps_that_it_takes_with_compute_uncompute(library):
+    """Both libraries have a QNSPSA, with random directions of its own."""
 
-    def fidelity(left, right):
-        left, right = (np.reshape(values, (-1, 4)) for values in (left, right))
-        return np.array(results(FusedStateFidelity(), [FIRST] * len(left), [FIRST] * len(left), left, right).fidelities)
+    def minimize(estimator, fidelity):
+        def loss(point):
+            return float(estimator.run([(FIRST, "ZZ", point)]).result()[0].data.evs)
 
-    optimizer = QNSPSA(fidelity, maxiter=5, learning_rate=0.05, perturbation=0.05)
-    assert np.isfinite(optimizer.minimize(loss, np.ones(4)).fun)
+        def overlap(left, right):
+            left, right = (np.reshape(values, (-1, 4)) for values in (left, right))
+            return np.array(results(fidelity, [FIRST] * len(left), [FIRST] * len(left), left, right).fidelities)
+
+        library.utils.algorithm_globals.random_seed = 4
+        points = []
+        optimizer = library.optimizers.QNSPSA(
+            overlap, maxiter=5, learning_rate=0.05, perturbation=0.05, callback=lambda _, point, *rest: points.append(point)
+        )
+        return optimizer.minimize(loss, np.ones(4)), points
+
+    found, points = minimize(FusedEstimator(), FusedStateFidelity())
+    expected, other_points = minimize(StatevectorEstimator(), ComputeUncompute(QMLSampler()))
+    assert len(points) == 5
+    assert_allclose(points, other_points, atol=1e-7)
+    assert_allclose(found.fun, expected.fun, atol=1e-7)
 
 
 def test_pvqd_evolves_with_it():
