@@ -25,8 +25,8 @@ class InputRules(NamedTuple):
     """R shifted rows for each row of inputs, and the sums that are derivatives with respect to I inputs.
 
     The inputs of row r are ``x + steps[r] / scale``, and row 0 has no shift. Then ``dE/dx_i = scale_i sum_r first[r, i]
-    E_r`` and ``d^2E/dx_i^2 = scale_i^2 sum_r second[r, i] E_r``. The scale of D inputs is the bandwidth of the row along
-    them (see `bandwidth_along`). The scale of all other inputs is 1.
+    E_r`` and ``d^2E/dx_i^2 = scale_i^2 sum_r second[r, i] E_r``. The scale of D inputs is the bandwidth of the row
+    along them (see `bandwidth_along`). The scale of all other inputs is 1.
 
     Attributes:
         steps: float64 (1 + R, I).
@@ -67,4 +67,5 @@ def input_rules(compiled: CompiledCircuit, columns: ParameterColumns, dtype: str
         np.concatenate([pair.ravel(), np.outer(four, ones).ravel()]) for pair, four in parts
     ]
     table[2, 0] = -table[2].sum(axis=0)  # the second derivative of a constant is 0
-    return InputRules(*table, np.eye(len(inputs))[others])
+    steps, first, second = table
+    return InputRules(steps, first, second, np.eye(len(inputs))[others])

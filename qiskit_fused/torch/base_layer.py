@@ -174,7 +174,7 @@ class BaseLayer(WeightedModule):
             ValueError: for shapes that do not fit, tensors on several devices, values that are not finite, or states
                 whose norm is not 1; the text names the row.
             MemoryError: if a row does not fit the memory limit.
-            RuntimeError: inside a transform of ``torch.func``.
+            RuntimeError: in a backward pass, for a fourth derivative, or a second derivative of initial states.
         """
         inputs, initial_states, shape = self._broadcast(inputs, initial_states)
         values = expectation_values(self._function, self.weight, inputs, initial_states, shape)

@@ -30,6 +30,10 @@ class FusedLayer(BaseLayer):
     parameters. `input_derivatives` gives first and second derivatives of the inputs faster. There are no second
     derivatives of initial states.
 
+    The transforms of ``torch.func`` (``grad``, ``vjp``, ``jacrev``, ``vmap``, ``jvp``, ``jacfwd``, ``hessian``), and
+    ``functional_call`` with them, take the layer. ``vmap`` makes one batch of all rows, also if each row has its own
+    weights. A derivative in forward mode is a central difference too, so it is as exact as a second derivative.
+
     The weights are one Parameter, ``weight`` (W,). Gradients of the inputs, and of initial states, are computed only if
     autograd asks for them. The circuit is compiled when the module is made, and later changes of it do not count.
     Observables are read in each forward pass: a change in place counts from the next pass on.

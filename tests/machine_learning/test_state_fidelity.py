@@ -118,7 +118,11 @@ def test_qnspsa_takes_the_steps_that_it_takes_with_compute_uncompute(library):
         library.utils.algorithm_globals.random_seed = 4
         points = []
         optimizer = library.optimizers.QNSPSA(
-            overlap, maxiter=5, learning_rate=0.05, perturbation=0.05, callback=lambda _, point, *rest: points.append(point)
+            overlap,
+            maxiter=5,
+            learning_rate=0.05,
+            perturbation=0.05,
+            callback=lambda _, point, *rest: points.append(point),
         )
         return optimizer.minimize(loss, np.ones(4)), points
 
