@@ -102,7 +102,7 @@ TOPICS = {
     "engines/cuda": {"emulation", "fake_driver", "kernels", "large_states", "memory_access", "methods", "mutants"}
     | {"ptx", "real_states"},
     "execution": {"device_arrays", "empty_batches", "memory_blocks"},
-    "torch": {"distributed"},
+    "torch": {"distributed", "transforms"},
 }
 
 
