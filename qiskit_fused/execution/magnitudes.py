@@ -74,13 +74,18 @@ class Scaling:
             wrong |= is_wrong[pairs.row] if self.request.gradients_are_per_row else is_wrong
         if wrong.any():
             row, observable = pairs.row[wrong][0], pairs.observable[wrong][0]
-            raise RowError(
-                f"the value of observable {observable} in ",
-                int(row),
-                f", or a derivative of it, is larger than {np.finfo(float).max:.3g}, the largest number of float64; "
-                "divide the coefficients by a number.",
-            )
+            raise too_large(int(row), observable)
         return replace(evaluation, values=values, gradients=gradients, state_gradients=state_gradients)
+
+
+def too_large(row: int, observable: int) -> RowError:
+    """Return the error for a value or a derivative that is larger than the largest float64."""
+    return RowError(
+        f"the value of observable {observable} in ",
+        row,
+        f", or a derivative of it, is larger than {np.finfo(float).max:.3g}, the largest number of float64; "
+        "divide the coefficients by a number.",
+    )
 
 
 def _multiplied(numbers: np.ndarray | None, exponents: np.ndarray) -> np.ndarray | None:

@@ -38,6 +38,7 @@ from qiskit_fused.execution.derivatives import (
     unseen_expressions,
 )
 from qiskit_fused.execution.evaluate import evaluate
+from qiskit_fused.execution.magnitudes import too_large
 from qiskit_fused.execution.row_cuts import JoinedArrays, cut_evenly, evaluate_slice, rows_that_fit, share
 from qiskit_fused.fusion.cone import seen_columns
 from qiskit_fused.options import FusedOptions
@@ -142,6 +143,7 @@ class SecondDerivatives:
         evs, first, second = (
             completed(self.operators, swept, array, total) for array, total in ((evs, 1), (first, 0), (second, 0))
         )
+        _check_range(second)
         return Products(evs, first, second)
 
     def hessian(
@@ -176,6 +178,7 @@ class SecondDerivatives:
                 values_here, gradients = evs[0], by_column[0]
             hessians[:, block] = combine(segments, by_column[..., point.used], len(columns)).transpose(1, 0, 2)
         hessians = (hessians + hessians.transpose(0, 2, 1)) / 2
+        _check_range(hessians[None])
         first, jacobian = gradients[:, point.used], point.jacobian()
         if jacobian is not None:
             first, hessians = first @ jacobian, jacobian.T @ hessians @ jacobian
@@ -226,3 +229,10 @@ class SecondDerivatives:
                 f"the Hessians of {size:,} parameters take {format_bytes(num_bytes)}, {format_bytes(room)} may be "
                 "used; use hessian_vector_product, or give fewer parameters."
             )
+
+
+def _check_range(derivatives: np.ndarray) -> None:
+    """Raise a RowError if a second derivative (B, K, ...) is not finite: a difference was larger than any float64."""
+    if not np.isfinite(derivatives).all():
+        row, observable = np.argwhere(~np.isfinite(derivatives))[0][:2].tolist()
+        raise too_large(row, observable)

@@ -93,8 +93,9 @@ def _rate(factor: np.ndarray, rate: np.ndarray) -> np.ndarray:
 def _power_rates(x: np.ndarray, y: np.ndarray, r: np.ndarray, dx: np.ndarray, dy: np.ndarray, dr: np.ndarray) -> tuple:
     """Return the rates of the derivatives ``y x^(y-1)`` and ``x^y log x`` of a power."""
     second = np.where(y * (y - 1) == 0, 0.0, y * (y - 1) * np.power(x, y - 2))
-    mixed = np.power(x, y - 1) * (1 + y * np.log(x))
-    return _rate(second, dx) + _rate(mixed, dy), _rate(np.log(x), dr) + _rate(r / x, dx)
+    below = np.power(x, y - 1)
+    mixed = below + y * _times_log(below, x)  # a limit at x = 0, as in `_times_log`
+    return _rate(second, dx) + _rate(mixed, dy), _rate(mixed, dx) + _rate(_times_log(_times_log(r, x), x), dy)
 
 
 # The rates at which the derivatives of `_DERIVATIVES` change along a direction, as functions of (*arguments, result,
