@@ -320,8 +320,8 @@ TableBytes Layout<T>::tables_of(const std::vector<char>& chosen, bool without_fi
 template <class T>
 std::size_t Layout<T>::finals_bytes(const BatchShape& shape) const {
     if (shape.gradient || shape.starts_given) return 0;
-    const std::size_t bytes = all_states_bytes(shape);
-    return bytes <= most_finals ? bytes : 0;
+    const std::size_t bytes = all_states_bytes(shape), columns = shape.rows * plan.num_columns * sizeof(double);
+    return bytes <= most_finals && columns <= most_finals_columns ? bytes : 0;
 }
 
 template <class T>

@@ -22,6 +22,9 @@ constexpr index_t blocks_per_sum = 256;
 // bytes, and the values and tables that rows share under the same bound.
 constexpr std::size_t most_finals = std::size_t(4) << 20;
 
+// The copy of the columns that these last states belong to takes at most this many bytes. Nothing ends the copy early.
+constexpr std::size_t most_finals_columns = std::size_t(16) << 20;
+
 // The properties of a batch that decide how much memory it takes.
 struct BatchShape {
     std::int64_t rows = 1;

@@ -100,7 +100,7 @@ def _explain(values: Any, what: str, error: Exception) -> Exception:
         if getattr(tensor, "requires_grad", False):
             return TypeError(
                 f"the tensor {place} requires a gradient, which would be lost here; {_USE_LAYER}, which autograd "
-                "differentiates, or give values without a gradient: tensor.detach()."
+                "differentiates."
             )
     for tensor, place in tensors:
         if not _is_readable(tensor):

@@ -10,6 +10,11 @@ from typing import Any
 _LONGEST_VALUE = 80  # a longer value of an argument in a `repr` is cut to this number of characters
 
 
+def shown_in_notebooks(thing: Any) -> str:
+    """Return ``str(thing)`` as HTML, in letters of one width. A class uses it as its ``_repr_html_``."""
+    return f'<pre style="line-height: 1.2">{escape(str(thing))}</pre>'
+
+
 class ShownAsText:
     """A base class whose objects IPython and notebooks show as ``str(self)``, a table of text.
 
@@ -24,8 +29,7 @@ class ShownAsText:
     def __repr__(self) -> str:
         return self.short_text()
 
-    def _repr_html_(self) -> str:
-        return f'<pre style="line-height: 1.2">{escape(str(self))}</pre>'
+    _repr_html_ = shown_in_notebooks
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         # Inside a list or a dict the printer is indented, and the rows of a table would no longer align.

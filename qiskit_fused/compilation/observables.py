@@ -77,6 +77,14 @@ def coerce_observables(observables: Any) -> CoercedObservables:
     return coerced
 
 
+def given_observables(observables: Any) -> CoercedObservables:
+    """Convert observables as `coerce_observables` does, and raise a ValueError for an empty list."""
+    coerced = coerce_observables(observables)
+    if not coerced.operators.num_observables:
+        raise ValueError("observables is empty; allowed: one observable or a list of them.")
+    return coerced
+
+
 def as_list(observables: Any) -> Any:
     """Return observables as a sequence of single observables. A single observable becomes a sequence of length 1."""
     if isinstance(observables, ObservablesArray):
@@ -93,9 +101,7 @@ def circuit_observables(observables: Any, num_qubits: int) -> CoercedObservables
         TypeError, ValueError: as `coerce_observables`.
         ValueError: for an empty list, and for observables on another number of qubits than ``num_qubits``.
     """
-    coerced = coerce_observables(or_all_z(observables, num_qubits))
-    if not coerced.operators.num_observables:
-        raise ValueError("observables is empty; allowed: one observable or a list of them.")
+    coerced = given_observables(or_all_z(observables, num_qubits))
     if num_qubits != coerced.operators.num_qubits:
         raise wrong_width(num_qubits, coerced.operators.num_qubits)
     return coerced

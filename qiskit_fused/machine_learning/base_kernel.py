@@ -16,7 +16,7 @@ from qiskit_fused.common.display import arguments_text
 from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
-from qiskit_fused.execution.arguments import listed
+from qiskit_fused.execution.arguments import is_by_name, listed, ordered_values
 from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.kernel_function import KernelFunction, MatrixCotangents
@@ -122,8 +122,8 @@ class FusedKernel(TrainableKernel):
 
         Args:
             x_vec: real (N, D), or (D,) for one sample. The D features are the parameters of the feature map, without
-                the training parameters, in the order of ``feature_map.parameters``.
-            y_vec: real (M, D) or (D,); None is ``x_vec``. A ``y_vec`` that equals ``x_vec`` counts as None.
+                the training parameters, in the order of ``feature_map.parameters``. Or a dict of values by name.
+            y_vec: as ``x_vec``, M samples; None is ``x_vec``. A ``y_vec`` that equals ``x_vec`` counts as None.
 
         Raises:
             QiskitMachineLearningError: if a training parameter has no value yet.
@@ -179,17 +179,22 @@ class FusedKernel(TrainableKernel):
         Raises:
             ValueError: for another number of features, or a value that is not finite.
         """
+        names = self._features()
         x_vec, y_vec = super()._validate_input(
-            _rows_of("x_vec", x_vec), None if y_vec is None else _rows_of("y_vec", y_vec)
+            _rows_of("x_vec", x_vec, names), None if y_vec is None else _rows_of("y_vec", y_vec, names)
         )
-        weights = set(self._training_parameters)
-        names = tuple(parameter for parameter in self._feature_map.parameters if parameter not in weights)
+        names = self._features()
         self._num_features = len(names)
         for argument, samples in (("x_vec", x_vec), ("y_vec", y_vec)):
             if samples is not None and samples.shape[1] == len(names):
                 with renumbered(lambda row, argument=argument: f"{row} of {argument}"):  # type: ignore[misc]
                     check_finite(samples, names)
         return x_vec, y_vec
+
+    def _features(self) -> tuple[Parameter, ...]:
+        """Return the parameters of the feature map that are no training parameters."""
+        weights = set(self._training_parameters)
+        return tuple(parameter for parameter in self._feature_map.parameters if parameter not in weights)
 
     def _make_psd(self, kernel_matrix: np.ndarray) -> np.ndarray:
         """Return the closest positive semidefinite matrix to a symmetric matrix, by its eigenvalues and eigenvectors.
@@ -203,9 +208,12 @@ class FusedKernel(TrainableKernel):
         return (matrix + matrix.T) / 2
 
 
-def _rows_of(argument: str, samples: Any) -> np.ndarray:
+def _rows_of(argument: str, samples: Any, features: tuple[Parameter, ...]) -> np.ndarray:
     """Return samples as an array (N, D). An array (D,) is one sample, also for D = 0."""
-    array = real_values(samples, argument, "feature of a sample")
+    if is_by_name(samples):
+        array = ordered_values(samples, features, argument)
+    else:
+        array = real_values(samples, argument, "feature of a sample")
     if array.ndim not in (1, 2):
         raise ValueError(
             f"{argument} has shape {array.shape}; allowed: (samples, features), or (features,) for one sample."

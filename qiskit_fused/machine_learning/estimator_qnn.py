@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -12,7 +12,7 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.compilation.observables import as_list, circuit_observables, coerce_observables
+from qiskit_fused.compilation.observables import as_list, circuit_observables, coerce_observables, given_observables
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.fused_network import FusedNetwork
@@ -93,6 +93,10 @@ class FusedEstimatorQNN(FusedNetwork, EstimatorQNN):
             circuit = circuit.circuit
         if estimator is None or keywords:
             estimator = FusedEstimator(options=options if estimator is None else estimator.options, **keywords)
+        if isinstance(observables, Iterator):
+            observables = list(observables)
+        if observables is not None:
+            given_observables(observables)
         super().__init__(
             circuit=circuit,
             estimator=estimator,

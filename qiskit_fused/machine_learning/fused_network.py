@@ -16,7 +16,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit_machine_learning.neural_networks import NeuralNetwork
 
 from qiskit_fused.common.arrays import real_values
-from qiskit_fused.common.display import arguments_text
+from qiskit_fused.common.display import arguments_text, shown_in_notebooks
 from qiskit_fused.common.row_errors import indexed, renumbered, row_index
 from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
@@ -87,6 +87,8 @@ class FusedNetwork(NeuralNetwork):
         texts = [count_text(*count) for count in (*counts, (outputs, "output"))]
         texts.append(arguments_text(self._primitive_arguments()))
         return f"{type(self).__name__}({', '.join(filter(None, texts))})"
+
+    _repr_html_ = shown_in_notebooks
 
     def _validate_input(self, input_data: Any) -> tuple[np.ndarray | None, tuple[int, ...] | None]:
         """Return inputs as rows (B, I), and the shape in which they came; (None, None) if they are None.

@@ -19,7 +19,7 @@ from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import Request, all_pairs
-from qiskit_fused.execution.arguments import check_sequence
+from qiskit_fused.execution.arguments import check_sequence, is_by_name, ordered_values
 from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.finite_values import check_finite
@@ -111,8 +111,8 @@ class FusedStateFidelity(BaseStateFidelity):
         Args:
             circuits_1: the circuits of psi, or one circuit for one pair.
             circuits_2: the circuits of phi, as many.
-            values_1: parameter values of the circuits of psi, a row for each pair; None for circuits without
-                parameters.
+            values_1: parameter values of the circuits of psi, a row for each pair, as numbers or by name;
+                None for circuits without parameters.
             values_2: parameter values of the circuits of phi.
             shots: see the class; None takes the number of shots of this object.
 
@@ -247,9 +247,13 @@ def _rows_of(argument: str, values: Any, compiled: CompiledCircuit, rows: np.nda
         if parameters:
             raise ValueError(f"{argument} are None; allowed: {len(parameters)} values for each pair of circuits.")
         return np.zeros((len(rows), 0))
+    if is_by_name(values):
+        values = ordered_values(values, parameters, argument)
     check_sequence(argument, values, "a list or an array with a row of values for each pair of circuits")
-    if len(values) == count and np.ndim(values[0]):
+    if len(values) == count and (np.ndim(values[0]) or is_by_name(values[0])):
         values = [values[row] for row in rows] if len(rows) < count else values
+    if isinstance(values, (list, tuple)) and any(map(is_by_name, values)):
+        values = [ordered_values(value, parameters, f"{argument}[{row}]") for row, value in zip(rows, values)]
     array = real_values(values, argument)
     if array.ndim == 1:
         array = array.reshape(-1, len(parameters)) if len(array) == count and len(parameters) == 1 else array[None]

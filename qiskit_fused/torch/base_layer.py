@@ -14,7 +14,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from torch import Tensor, nn
 
 from qiskit_fused.common.arrays import real_values
-from qiskit_fused.common.display import arguments_text
+from qiskit_fused.common.display import arguments_text, shown_in_notebooks
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.devices import check_device
@@ -121,6 +121,8 @@ class WeightedModule(nn.Module):
         options = self._single.options.changed() if self._single is function else {}
         weights_and_qubits = {"num_weights": function.num_weights, "num_qubits": function.compiled.num_qubits}
         return arguments_text({"num_inputs": function.num_inputs} | self._shown_shape() | weights_and_qubits | options)
+
+    _repr_html_ = shown_in_notebooks
 
 
 class BaseLayer(WeightedModule):

@@ -78,6 +78,8 @@ def test_modules_of_torch_say_what_they_map_to_what():
     connector = accelerate(TorchConnector(make_network()))
     assert repr(connector) == "FusedTorchConnector(FusedEstimatorQNN(3 qubits, 3 inputs, 6 weights, 1 output))"
     assert repr(layer) in repr(torch.nn.Sequential(layer, connector))
+    for thing in (layer, make_network()):
+        assert html.unescape(thing._repr_html_().partition(">")[2].removesuffix("</pre>")) == repr(thing)
 
 
 class Printer:

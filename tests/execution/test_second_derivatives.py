@@ -154,3 +154,32 @@ def test_an_expression_without_a_second_derivative_is_one_clear_error():
         with pytest.raises(ValueError, match=text):
             call()
     assert np.isfinite(function.hessian(np.array([0.1, 0.0]), None)[2]).all()
+
+
+def test_a_power_at_zero_has_the_limits_of_its_second_derivatives():
+    a, b, circuit = Parameter("a"), Parameter("b"), QuantumCircuit(1)
+    circuit.rx(a**b, 0)
+    point, vectors = np.array([0.0, 2.0]), np.eye(2)
+    # <Y> = -sin(a^b), and the derivatives of a^b at (0, 2) are 0 but d^2/da^2 = b (b - 1) a^(b - 2) = 2
+    expected = [[-2.0, 0.0], [0.0, 0.0]]
+    function = function_of(circuit, "Y")
+    np.testing.assert_allclose(function.hessian(point, None)[2][0], expected, atol=1e-12)
+    np.testing.assert_allclose(function.products(point[None].repeat(2, 0), vectors).products[:, 0], expected, atol=1e-9)
+    with pytest.raises(ValueError, match="no finite second derivative with respect to 'a' in row 0"):
+        function.products(np.array([[0.0, 1.0]]), vectors[1:])  # d^2/da db = 1 + log(a)
+
+
+@pytest.mark.parametrize("coefficient", [1e308, 1.7e308])
+def test_a_second_derivative_that_is_larger_than_any_float_is_an_error(coefficient):
+    circuit = QuantumCircuit(1)
+    circuit.ry(Parameter("a"), 0)
+    function = function_of(circuit, SparsePauliOp("Z", coefficient))
+    for call in (
+        lambda: function.hessian(np.array([0.3]), None),
+        lambda: function.products(np.array([[0.3]]), np.ones((1, 1))),
+    ):
+        with (
+            pytest.raises(ValueError, match="observable 0 in row 0, or a derivative of it, is larger than"),
+            np.errstate(over="ignore", invalid="ignore"),
+        ):
+            call()

@@ -16,7 +16,7 @@ from qiskit.circuit.library import real_amplitudes, zz_feature_map
 from qiskit.primitives import StatevectorEstimator
 from qiskit.primitives.containers.observables_array import ObservablesArray
 from qiskit.providers.fake_provider import GenericBackendV2
-from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
+from qiskit.quantum_info import Operator, Pauli, PauliList, SparseObservable, SparsePauliOp
 from qiskit_machine_learning.algorithms import VQR, NeuralNetworkClassifier, NeuralNetworkRegressor
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 from qiskit_machine_learning.exceptions import QiskitMachineLearningError
@@ -277,6 +277,22 @@ def test_a_single_parameter_needs_no_list():
 def test_an_output_is_one_observable():
     with pytest.raises(ValueError, match=r"observables\[0\] holds 2"):
         FusedEstimatorQNN(**parts(2, 1, [["ZZ", "XX"]])).forward([0.1, 0.2], [0.1])
+
+
+@pytest.mark.parametrize(
+    ("observables", "text"),
+    [
+        (np.eye(4), "observables is a ndarray, a matrix; use SparsePauliOp.from_operator"),
+        (Operator(np.eye(4)), "observables is an Operator, a matrix"),
+        (3, "observables is 3, of type int; allowed: a string such as 'ZZI'"),
+        (SparsePauliOp("ZZ", np.nan), "the coefficient of 'ZZ' in observables is .*; allowed: finite real numbers"),
+        (SparsePauliOp("ZZ", 1j), "the coefficient of 'ZZ' in observables is 1j; allowed: real numbers"),
+        ([], "observables is empty; allowed: one observable or a list of them"),
+    ],
+)
+def test_observables_that_are_none_are_refused_as_everywhere(observables, text):
+    with pytest.raises((TypeError, ValueError), match=text):
+        FusedEstimatorQNN(circuit=QuantumCircuit(2), observables=observables)
 
 
 def test_another_gradient_is_used_as_upstream_uses_it():

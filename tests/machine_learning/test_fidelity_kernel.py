@@ -102,6 +102,16 @@ def test_a_compiled_circuit_is_a_feature_map():
     assert_array_equal(kernel.evaluate(SAMPLES), FusedQuantumKernel(feature_map=FEATURES).evaluate(SAMPLES))
 
 
+def test_samples_may_be_given_by_name():
+    kernel = trainable()
+    by_name = {parameter.name: SAMPLES[:, number] for number, parameter in enumerate(FEATURES.parameters)}
+    assert_array_equal(
+        kernel.evaluate(by_name, {FEATURES.parameters[0].vector: OTHERS}), kernel.evaluate(SAMPLES, OTHERS)
+    )
+    with pytest.raises(ValueError, match=r"x_vec has no values of 'x\[1\]'; give each parameter one"):
+        kernel.evaluate({"x[0]": 0.1})
+
+
 def test_one_sample_without_features_is_a_matrix_of_one_element():
     circuit = QuantumCircuit(1)
     circuit.h(0)

@@ -73,6 +73,16 @@ def test_local_fidelities_take_controlled_gates_whose_inverses_by_qiskit_are_wro
     assert_allclose(found.fidelities, expected, atol=1e-12)
 
 
+def test_values_may_be_given_by_name():
+    circuits = [FIRST, SECOND]
+    rows = [dict(zip(FIRST.parameters, X[0])), dict(zip(SECOND.parameters, Y[0]))]
+    expected = results(FusedStateFidelity(), circuits, circuits[::-1], [X[0], Y[0]], [Y[0], X[0]]).fidelities
+    assert results(FusedStateFidelity(), circuits, circuits[::-1], rows, rows[::-1]).fidelities == expected
+    by_vector = {FIRST.parameters[0].vector: X}
+    found = results(FusedStateFidelity(), [FIRST] * 5, [FIRST] * 5, by_vector, Z).fidelities
+    assert found == results(FusedStateFidelity(), [FIRST] * 5, [FIRST] * 5, X, Z).fidelities
+
+
 def test_equal_rows_of_one_circuit_have_exactly_one():
     assert results(FusedStateFidelity(dtype="complex64"), [FIRST] * 5, [FIRST] * 5, X, Z).fidelities[3] == 1.0
 

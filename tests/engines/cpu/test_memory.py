@@ -330,3 +330,18 @@ def test_the_default_limit_names_the_free_memory(monkeypatch):
         MemoryError, match=r"80 % of the free memory is 107 MiB, enough for 22 qubits; use dtype='complex64', fewer"
     ):
         FusedEstimator(device="cpu").run([(circuit, "Z" * 23)]).result()
+
+
+def test_last_states_are_kept_for_a_gradient_only_where_the_copy_of_their_angles_is_small():
+    circuit = QuantumCircuit(1)
+    for number, angle in enumerate(ParameterVector("a", 600)):
+        (circuit.rx if number % 2 else circuit.ry)(angle, 0)
+    plan, operators = planned(circuit)
+
+    def num_bytes(num_rows):
+        """Return the bytes of a call for values without the arrays of the caller."""
+        columns = np.random.default_rng(0).normal(size=(num_rows, 600))
+        asked = make_request(columns, all_pairs(num_rows, 1))
+        return CpuEngine(1).evaluate(plan, operators, asked).stats["bytes"] - columns.nbytes - 8 * num_rows
+
+    assert num_bytes(4000) < num_bytes(3000)  # the copies would take 19.2 and 14.4 MB
