@@ -187,7 +187,7 @@ class TestErrors:
         with pytest.raises(ValueError, match=re.escape(text)):
             FusedStateFidelity().run(*arguments)
 
-    @pytest.mark.parametrize("values", [0.5, {"a": 0.5}, {0.5}, iter([0.5])], ids=["number", "dict", "set", "iterator"])
+    @pytest.mark.parametrize("values", [0.5, {0.5}, iter([0.5])], ids=["number", "set", "iterator"])
     def test_values_that_are_no_rows_are_refused(self, values):
         with pytest.raises(TypeError, match=r"values_2 is .*; allowed: a list or an array with a row of values for"):
             FusedStateFidelity().run(FIRST, FIRST, X[0], values)
