@@ -179,8 +179,6 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
         shared->packs = std::make_unique<PackShared<T>>();
         for (const int i : shared->varying.leaves)  // a gate RV reads three columns
             if (plan_.leaves[i].kind == LEAF_RV) std::fill_n(column_varies.begin() + plan_.leaves[i].column, 3, 1);
-        for (const auto* phase : {&layout_.phase_of_all, &layout_.phase_without_first})  // final states read them
-            for (const auto& part : phase->slopes) column_varies[part.column] = 1;
         shared->packs->column_varies = std::move(column_varies);
         bind_shared_packs(*shared, request.columns, call.real);
         const auto num_tables = std::count_if(shared->packs->tables.begin(), shared->packs->tables.end(),

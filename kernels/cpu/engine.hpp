@@ -138,6 +138,7 @@ class Engine {
         bool zero_start = false, skip_first_adjoint = false, real = false;
         bool packed = false;          // true: packs of rows are evaluated, not single rows
         int num_units = 0;            // rows, or packs of rows
+        std::vector<char> reads;      // [columns]: 1 if packs read the column
         std::vector<char> has_z;      // [phases]: 1 if packs compute z of the phase
         std::vector<int> pack_table;  // [phases]: the place of the table of a phase that varies over rows; else -1
         int num_pack_tables = 0;

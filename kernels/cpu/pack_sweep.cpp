@@ -107,10 +107,14 @@ void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool re
     }
 }
 
-// Choose the places of the tables that vary over rows, and the phases whose sums of p Z are computed.
+// Choose the columns that packs read, the places of the tables that vary over rows, and the phases whose sums of p Z
+// are computed.
 template <class T>
 void Engine<T>::prepare_packs(Call& call) const {
     const bool keeps = layout_.keeps_pack_tables(call.shape);
+    call.reads = call.shared->packs->column_varies;
+    if (call.request.has_ends())
+        for (const auto& part : left_phase(call).slopes) call.reads[part.column] = 1;
     call.pack_table.assign(phases_.size(), -1);
     call.has_z.assign(phases_.size(), 0);
     call.has_z[0] = call.request.final_cotangents && !call.real;  // Im<lam|psi>, where phase 0 has no sums
@@ -467,8 +471,7 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     const int most_pairs = turn.most_pairs();
     if (most_pairs == 0 && !request.has_ends()) return;
     const double* const columns = request.columns + static_cast<std::size_t>(turn.first_row) * num_columns;
-    packs_.load_columns(columns, num_columns, turn.count, call.shared->packs->column_varies.data(),
-                        memory.angles.data());
+    packs_.load_columns(columns, num_columns, turn.count, call.reads.data(), memory.angles.data());
     bind_pack(call.shared->varying, memory.angles.data(), memory.bound.view());
     memory.built.assign(phases_.size(), 0);
 

@@ -39,19 +39,21 @@ class StatePhases:
         """Whether some phase depends on a parameter."""
         return bool(len(self._sum.column) or self._expressions.num_expressions)
 
-    def factors(self, values: np.ndarray) -> np.ndarray:
-        """Return ``exp(i phi)`` of each row, complex128 (B,), for parameter values (B, P).
+    def factors(self, values: np.ndarray) -> np.ndarray | None:
+        """Return ``exp(i phi)`` of each row, complex128 (B, 1), for parameter values (B, P); None if phi is always 0.
 
         Raises:
             RowError: if an expression of a row is not finite or not real.
         """
+        if not self.vary and self._sum.offset == 0:
+            return None
         columns = values
         if (self._sum.column >= self._program.num_parameters).any():
             columns = self._program.columns(values)
         phases = self._sum.at(columns)
         if self._expressions.num_expressions:
             phases += self._expressions.evaluate(values).sum(axis=1)
-        factors: np.ndarray = np.exp(1j * phases)
+        factors: np.ndarray = np.exp(1j * phases)[:, None]
         return factors
 
     def add_column_gradients(self, gradients: np.ndarray, slopes: np.ndarray) -> None:

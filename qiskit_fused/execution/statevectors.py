@@ -190,7 +190,7 @@ class FinalStates:
     def _evaluate_block(self, batch: StateBatch, watch: Watch | None) -> StatesVjp:
         """Evaluate a block of rows in this process."""
         compiled, phases, values = self.compiled, self._phases, batch.values
-        factors = None if phases is None else phases.factors(values)[:, None]
+        factors = None if phases is None else phases.factors(values)
         boundary, gradient, cotangents, exponent = BoundaryStates(final=batch.wants_states), None, None, 0
         if batch.cotangents is not None:
             gradient = GradientRequest(of_initial_states=compiled.program.encodes(None))

@@ -29,7 +29,7 @@ class PhaseSum(NamedTuple):
 
     Attributes:
         column: int64 (K,), ascending, each column once.
-        coefficient: float64 (K,), radians per unit of the column.
+        coefficient: float64 (K,), radians per unit of the column, not 0.
         offset: radians.
     """
 
@@ -42,7 +42,9 @@ class PhaseSum(NamedTuple):
         """Return the sum of the angles ``coefficient * columns[column] + offset``, whose column is -1 for constants."""
         varies = column >= 0
         distinct, places = np.unique(column[varies], return_inverse=True)
-        return cls(distinct, np.bincount(places, coefficient[varies], len(distinct)), float(offset.sum()))
+        sums = np.bincount(places, coefficient[varies], len(distinct))
+        counts = sums != 0  # the generators of most terms have no trace
+        return cls(distinct[counts], sums[counts], float(offset.sum()))
 
     @classmethod
     def of_angles(cls, angles: Iterable[tuple[int, float, float]]) -> PhaseSum:

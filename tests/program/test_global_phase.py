@@ -25,6 +25,11 @@ def test_no_angles_are_no_phase():
     np.testing.assert_array_equal(NO_PHASE.at(ROWS), [0.0, 0.0])
 
 
+def test_columns_without_a_part_are_left_out():
+    total = PhaseSum.of_angles([Angle(0, 0.0, 0.5), Angle(1, 1.0, 0.0), Angle(2, 0.5, 0.0), Angle(2, -0.5, 0.0)])
+    assert total.column.tolist() == [1] and total.coefficient.tolist() == [1.0] and total.offset == 0.5
+
+
 def test_the_sum_of_two_phases_has_each_column_once():
     first, second = (
         PhaseSum.of_angles(angles) for angles in ([Angle(0, 1.0, 0.5)], [Angle(0, 2.0, 0.5), Angle(1, 1.0)])
