@@ -304,7 +304,8 @@ def _take_parameters(batch: Batch, parameters: Any) -> None:
     requested = [parameters[i] for i in batch.index]
     for group in _by_identity(requested):
         subset = requested[group[0]]
-        if subset is None:
+        # `QFI` passes `circuit.parameters` for None. A comparison takes a third of the time of looking up all columns.
+        if subset is None or (isinstance(subset, ParameterView) and tuple(subset) == batch.parameters):
             batch.subsets.append((all_parameters, None, group))
             continue
         if isinstance(subset, Parameter):
