@@ -148,7 +148,7 @@ clean:
 
 # A failed install leaves no stamp, and the C++ build is kept in build/, so that only what changed is compiled again.
 .venv/installed .venv-bench/installed: $(SOURCES)
-	@echo "Installing qiskit-fused[$(EXTRAS)] into $(@D) (takes a minute or two the first time)"
+	@echo "Installing qiskit-fused[$(EXTRAS)] into $(@D) (takes some minutes the first time)"
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install $(PIP_FLAGS) --config-settings=build-dir=build/$(@D) ".[$(EXTRAS)]"
 	@touch $@
