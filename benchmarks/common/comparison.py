@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.contender import Contender, limited, too_large
+from common.contender import Contender, growth, limited, too_large
 from common.harness import progress, version
 from common.report import OURS
 from common.worker import Record, Worker, WorkerError, first_calls, memory_growth, prepare, turn
@@ -73,7 +73,7 @@ def measure(
             continue
         try:
             entry |= one.call(prepare, given, **attributes or {})
-            entry["extrapolated"] = entry["rows"] < workload.batch
+            entry["extrapolated"] = entry["rows"] < workload.batch or growth(one.contender, workload) > 1
             entry["first_call_s"], *answer = one.call(first_calls, 1 if entry["extrapolated"] else calls)
             answers[one] = entry, tuple(answer)
         except WorkerError as error:
@@ -100,8 +100,10 @@ def compare_with_ours(workload: Workload, answers: Answers) -> None:
     reference = min(answers, key=lambda one: one.dtype)  # "complex128" is less than "complex64"
     name = f"{reference.contender.label} {reference.dtype}"
     truth = answers[reference][1]
-    for entry, answer in answers.values():
+    for one, (entry, answer) in answers.items():
         values, gradients = (array[:, : entry["rows"]] for array in truth)
+        if (part := one.contender.part) is not None:
+            values, gradients = values[..., :part], gradients[..., :part, :part]
         judge(entry, answer, (values, gradients), f" from {name}", workload.num_qubits)
 
 
@@ -169,7 +171,9 @@ def take_turns(workload: Workload, running: list[tuple[Worker, Record]], seconds
 
     A contender gets at least MIN_TURNS turns; one whose single call takes longer than `seconds` gets that call only.
     """
-    runners = [_Runner(one, entry, workload.batch / entry["rows"]) for one, entry in running]
+    runners = [
+        _Runner(one, entry, workload.batch / entry["rows"] * growth(one.contender, workload)) for one, entry in running
+    ]
     for runner in runners:
         runner.probe(seconds)
     for number in range(MAX_TURNS):

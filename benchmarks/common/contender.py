@@ -32,6 +32,8 @@ class Contender:
         networks: True for contenders that go through EstimatorQNN and take network workloads only.
         is_timed: False for a contender that only checks the others.
         sample_rows: The number of rows it is given where the workload has more; its time is extrapolated and marked.
+        part: The number of first parameters whose part of a Hessian it computes; its time is extrapolated to the whole
+            Hessian by the number of different elements, and marked. None for all parameters.
         most_work: The largest `work` that it is given: about 10 s a call, or the memory that a machine has.
         warm_up: A tiny workload that loads all libraries before memory is measured; None for no such workload.
         starts_turns_untimed: True if each turn of short calls starts with a call that is not timed.
@@ -47,6 +49,7 @@ class Contender:
     networks: ClassVar[bool] = False
     is_timed: ClassVar[bool] = True
     sample_rows: ClassVar[int | None] = None
+    part: ClassVar[int | None] = None
     most_work: ClassVar[float] = math.inf
     warm_up: ClassVar[Workload | None] = efficient_su2(2, 1, batch=2)
     starts_turns_untimed: ClassVar[bool] = False
@@ -88,6 +91,12 @@ class Contender:
     def work(cls, workload: Workload) -> float:
         """Count the amplitudes that the gates of all rows change on the way forward."""
         return float(len(list(workload.gates())) * workload.batch << workload.num_qubits)
+
+
+def growth(contender: type[Contender], workload: Workload) -> float:
+    """Return how many times as many different elements a Hessian has as the part that the contender computes."""
+    part, count = contender.part, workload.num_weights if contender.part else 0
+    return 1.0 if part is None or part >= count else count * (count + 1) / (part * (part + 1))
 
 
 def limited(contender: type[Contender], workload: Workload) -> Workload:

@@ -79,14 +79,8 @@ def cases(sizes: tuple[tuple[int, int], ...], batch: int) -> tuple[Case, ...]:
         _case(
             ansatz("H2", *small),
             who.FusedHessian,
-            {"tensorcircuit": who.TensorCircuitHessian},
-            (Goal(("tensorcircuit",), 10),),
-        ),
-        _case(
-            ansatz("H2 of 8 parameters", *small),
-            who.FusedPartOfHessian,
-            {"pennylane": who.PennyLanePartOfHessian},
-            (Goal(("pennylane",), 1000, double),),
+            {"tensorcircuit": who.TensorCircuitHessian, "pennylane": who.PennyLanePartOfHessian},
+            (Goal(("tensorcircuit",), 10), Goal(("pennylane",), 1000, double)),
         ),
         _case(
             collocation(*network, batch),

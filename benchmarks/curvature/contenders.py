@@ -142,7 +142,7 @@ class PennyLaneInformation(PennyLane):
 class PennyLanePartOfHessian(PennyLane):
     """``param_shift_hessian`` of a tape whose first 8 parameters are trainable."""
 
-    label = "PennyLane param_shift_hessian"
+    label, part = "PennyLane param_shift_hessian", PART
 
     def __call__(self, parameters: np.ndarray) -> Any:
         qml = self.qml
@@ -275,16 +275,6 @@ class FusedHessian(FusedProduct):
 
     def answer(self, result: Any) -> Result:
         return as_answer(result[0, 0])
-
-
-class FusedPartOfHessian(FusedHessian):
-    """The same for the first 8 parameters."""
-
-    precisions = ("complex128",)
-
-    def __call__(self, parameters: np.ndarray) -> Any:
-        arguments = self.compiled, self.observable, parameters, self.weights[:PART]
-        return self.gradient.value_gradient_and_hessian(*arguments)[2]
 
 
 class TensorCircuitHessian(TensorCircuitProduct):

@@ -11,7 +11,6 @@ WHAT = {
     "Q2": "a step of VarQITE",
     "H1": "Hessian times vector",
     "H2": "Hessian",
-    "H2 of 8 parameters": "Hessian of 8 parameters",
     "H3": "u and u_xx of a network",
 }
 
@@ -27,7 +26,7 @@ def describe_case(case: Record) -> str:
     sizes = [count(case["num_qubits"], "qubit"), count(case["num_weights"], "parameter")]
     if case["num_rows"] > 1:
         sizes.append(count(case["num_rows"], "point"))
-    return f"{case['name'].split()[0]}: {WHAT[case['name']]} ({', '.join(sizes)})"
+    return f"{case['name']}: {WHAT[case['name']]} ({', '.join(sizes)})"
 
 
 def tables(results: Record) -> list[Table]:
@@ -37,7 +36,7 @@ def tables(results: Record) -> list[Table]:
         return []
     return [
         tabulate(
-            "One call, median ms. Our complex64 is held against the fastest of any precision.",
+            "One call, median ms. Our complex64 is held against the fastest of any precision; ~ extrapolated.",
             (text("workload", "name"), *DUELS),
             [row for case in cases for row in summarize(case)],
         ),
