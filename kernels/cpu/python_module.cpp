@@ -127,9 +127,9 @@ qf::BatchShape shape_of(std::int64_t rows, bool gradient, bool imaginary, bool s
 }
 
 std::size_t predict(qf::Plan& plan, bool single_precision, std::int64_t num_rows, std::int64_t values_per_row,
-                    std::int64_t num_outcomes, bool gradient, bool imaginary, bool /*has_states*/, bool starts_given,
-                    bool saves_psi, int num_states, int num_threads, std::size_t varying_tables,
-                    std::size_t largest_varying_table, std::size_t num_flips, std::size_t num_diagonals) {
+                    std::int64_t num_outcomes, bool gradient, bool imaginary, bool starts_given, bool saves_psi,
+                    int num_states, int num_threads, std::size_t varying_tables, std::size_t largest_varying_table,
+                    std::size_t num_flips, std::size_t num_diagonals) {
     qf::BatchShape shape = shape_of(num_rows, gradient, imaginary, starts_given);
     shape.values_per_row = values_per_row;
     shape.num_outcomes = num_outcomes;
@@ -156,7 +156,7 @@ std::size_t most_shared_bytes(qf::Plan& plan, bool single_precision, std::size_t
     return with_layout(plan, single_precision, [&](const auto& layout) { return layout.most_shared_bytes(num_terms); });
 }
 
-std::size_t state_bytes(qf::Plan& plan, bool single_precision, bool imaginary, bool /*has_states*/) {
+std::size_t state_bytes(qf::Plan& plan, bool single_precision, bool imaginary) {
     return with_layout(plan, single_precision, [&](const auto& layout) {
         const bool real = layout.is_real(shape_of(1, true, imaginary, false));
         return layout.state_size(0, real) * (single_precision ? sizeof(float) : sizeof(double));
@@ -382,15 +382,14 @@ NB_MODULE(_cpu, m) {
           "Free kept items that no call uses, until at most most_bytes are left.");
     m.def("kept_bytes", &qf::Shelves::bytes, "Count the bytes that are kept between calls.");
     m.def("predict", &predict, "plan"_a, "single_precision"_a, nb::kw_only(), "num_rows"_a, "values_per_row"_a,
-          "num_outcomes"_a, "gradient"_a, "imaginary"_a, "has_states"_a, "starts_given"_a, "saves_psi"_a,
-          "num_states"_a, "num_threads"_a, "varying_tables"_a, "largest_varying_table"_a, "num_flips"_a,
-          "num_diagonals"_a, "Return the most bytes that evaluate() holds, without the arrays of the caller.");
+          "num_outcomes"_a, "gradient"_a, "imaginary"_a, "starts_given"_a, "saves_psi"_a, "num_states"_a,
+          "num_threads"_a, "varying_tables"_a, "largest_varying_table"_a, "num_flips"_a, "num_diagonals"_a,
+          "Return the most bytes that evaluate() holds, without the arrays of the caller.");
     m.def("varying_tables", &varying_tables, "plan"_a, "single_precision"_a, "columns"_a.none(),
           "Return the bytes of the tables of phases that differ between rows: the sum, and the largest table.");
     m.def("most_shared_bytes", &most_shared_bytes, "plan"_a, "single_precision"_a, "num_terms"_a,
           "Return the most bytes that shared tables and the diagonals of num_terms terms add to a prediction.");
-    m.def("state_bytes", &state_bytes, "plan"_a, "single_precision"_a, "imaginary"_a, "has_states"_a,
-          "Return the bytes of one state.");
+    m.def("state_bytes", &state_bytes, "plan"_a, "single_precision"_a, "imaginary"_a, "Return the bytes of one state.");
     m.def("side_by_side", &side_by_side, "plan"_a, "single_precision"_a, "num_rows"_a, "num_threads"_a,
           "Return the number of rows in work at the same time, and the number of threads.");
     m.def("constants", &constants, "Return the constants that kernels and Python share.");

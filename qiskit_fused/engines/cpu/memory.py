@@ -160,10 +160,7 @@ class Footprint:
         """Return the bytes of one state; a real state has half the bytes of a complex one."""
         if self.plan.num_qubits > _COUNTED_QUBITS:
             return np.dtype(counts.dtype).itemsize << self.plan.num_qubits
-        return _cpu.state_bytes(self._native, self._is_single, counts.imaginary, self._has_states(counts))
-
-    def _has_states(self, counts: Counts) -> bool:
-        return self.plan.takes_states or counts.num_ends > 0
+        return _cpu.state_bytes(self._native, self._is_single, counts.imaginary)
 
     def arrays(self, counts: Counts) -> int:
         """Return the bytes of the columns, values and gradients, and of the states that come in or go out."""
@@ -207,7 +204,6 @@ class Footprint:
             num_outcomes=counts.num_outcomes,
             gradient=counts.gradient,
             imaginary=counts.imaginary,
-            has_states=self._has_states(counts),
             starts_given=self.plan.takes_states,
             saves_psi=gradient_per_pair and not num_states and values_of_row > 1,
             num_states=num_states,
