@@ -180,8 +180,6 @@ nb::dict constants() {
     all["smallest_sine"] = qf::SMALLEST_SINE;
     all["most_kept_bytes"] = qf::MOST_KEPT_BYTES;
     all["max_register_qubits"] = qf::MAX_REGISTER_QUBITS;
-    all["max_window_qubits"] = qf::MAX_WINDOW_QUBITS;
-    all["max_outside_qubits"] = qf::MAX_OUTSIDE_QUBITS;
     all["observed_amplitudes"] = qf::OBSERVED_AMPLITUDES;
     all["output_lanes"] = qf::OUTPUT_LANES;
     all["min_sweep_threads"] = qf::MIN_SWEEP_THREADS;

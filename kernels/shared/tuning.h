@@ -26,8 +26,8 @@ constexpr unsigned long long MOST_KEPT_BYTES = 256ull << 20;
 
 // --- CUDA engine ---
 
-// Array sizes of the records: register bits of a piece or stage, tile bits of a window, and bits of the tile number.
-constexpr int MAX_REGISTER_QUBITS = 4, MAX_WINDOW_QUBITS = 16, MAX_OUTSIDE_QUBITS = 48;
+// Array size of the records: the most register bits of a piece or a stage.
+constexpr int MAX_REGISTER_QUBITS = 4;
 
 // Number of amplitudes that one block of `observe` sums.
 constexpr int OBSERVED_AMPLITUDES = 1024;

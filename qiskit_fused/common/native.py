@@ -27,8 +27,7 @@ class Constants(NamedTuple):
         max_dense_qubits: most qubits of the matrix of a dense gate.
         smallest_sine: smaller sines and cosines of half angles count as 0.
         most_kept_bytes: bound of the workspaces, tables and states, in bytes, that the CPU engine keeps between calls.
-        max_register_qubits, max_window_qubits, max_outside_qubits: bounds of the register bits, the tile bits and the
-            bits of the tile number in the records of the CUDA engine.
+        max_register_qubits: most register bits of a piece or a stage in the records of the CUDA engine.
         observed_amplitudes: number of amplitudes that one thread block of `observe` sums.
         output_lanes: number of outputs that neighbouring threads of `sum_tiles` sum at the same time.
         min_sweep_threads: smallest number of threads in a thread block of a sweep.
@@ -48,8 +47,6 @@ class Constants(NamedTuple):
     smallest_sine: float
     most_kept_bytes: int
     max_register_qubits: int
-    max_window_qubits: int
-    max_outside_qubits: int
     observed_amplitudes: int
     output_lanes: int
     min_sweep_threads: int
