@@ -15,7 +15,7 @@ CPP_FILES := $(shell find kernels tests/support/cuda_emulation -name '*.[ch]pp' 
 
 help:
 	@echo "make demo      train a quantum classifier with qiskit-fused and draw demo.png"
-	@echo "make tutorials  run the notebooks in tutorials/ (installs PyTorch, which two of them need)"
+	@echo "make tutorials  run the notebooks in tutorials/ (installs PyTorch, which three of them need)"
 	@echo "make test      run the tests against an installed build"
 	@echo "make test-slow  run the tests that make test leaves out, among them all benchmarks in tiny sizes"
 	@echo "make test-all  run both"
