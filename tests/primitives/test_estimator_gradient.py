@@ -274,7 +274,9 @@ def test_values_that_are_none_or_complex_are_refused(gradient, circuit):
             gradient.run([circuit], ["ZZZ"], values)
 
 
-@pytest.mark.parametrize("values", [0.5, np.float64(0.5), np.array(0.5), {0.5}, (x for x in [0.5])], ids=repr)
+@pytest.mark.parametrize(
+    "values", [0.5, np.float64(0.5), np.array(0.5), {0.5}, (x for x in [0.5])], ids=lambda values: type(values).__name__
+)
 def test_values_of_a_job_that_are_no_rows_are_refused(gradient, circuit, values):
     with pytest.raises(TypeError, match=r"parameter_values is .*; allowed: a list or an array with a row of values"):
         gradient.run([circuit], ["ZZZ"], values)
