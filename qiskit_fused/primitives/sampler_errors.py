@@ -8,6 +8,7 @@ from typing import Any
 
 from qiskit.circuit import ControlFlowOp, QuantumCircuit
 
+from qiskit_fused.common.text import whole_text
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 
 NO_REGISTERS = (
@@ -30,7 +31,7 @@ def check_shots(shots: Any, name: str = "shots", may_be_none: bool = False) -> i
     if shots <= 0:
         raise ValueError(f"{name} must be positive, not {shots!r}{also}.")
     if int(shots) >= 1 << 63:
-        raise ValueError(f"{name} must be smaller than 2^63, not {shots!r}{also}.")
+        raise ValueError(f"{name} must be smaller than 2^63, not {whole_text(int(shots))}{also}.")
     return int(shots)
 
 
