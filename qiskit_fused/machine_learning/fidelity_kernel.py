@@ -29,7 +29,8 @@ class FusedQuantumKernel(FusedKernel):
 
     It takes the place of ``FidelityQuantumKernel``, ``FidelityStatevectorKernel`` and their trainable forms, and has
     the same exact values. All states are simulated in one batch, each distinct sample once, and their overlaps are
-    matrix products. Only one half of a symmetric matrix is computed. Elements of equal samples are exactly 1.
+    matrix products. Only one half of a symmetric matrix is computed. Elements of equal samples are exactly 1
+    before `enforce_psd`.
 
     Training parameters w are parameters of the feature map whose values all samples share. `value_and_vjp` gives exact
     gradients of any function of the matrix with respect to w and to the features.
@@ -48,7 +49,7 @@ class FusedQuantumKernel(FusedKernel):
         enforce_psd: whether a symmetric matrix with the noise of shots is replaced by the closest positive semidefinite
             matrix. A matrix without noise is positive semidefinite up to rounding errors, and is not changed.
         evaluate_duplicates: "all", "off_diagonal" or "none", as in ``FidelityQuantumKernel``. All of them give the same
-            matrix, since the fidelity of equal samples is exactly 1, with and without shots.
+            matrix, since the fidelity of equal samples is exactly 1 before ``enforce_psd``.
         options: `FusedOptions` or a mapping.
         keywords: single options, which override ``options``: ``seed``, ``dtype``, ``memory_limit`` and others. ``seed``
             is the seed or NumPy generator of the draws: equal sequences of calls then give equal results. States that

@@ -93,8 +93,9 @@ class KernelAlignmentLoss(FusedKernelLoss):
 class FusedSVCLoss(FusedKernelLoss):
     """The loss of a support vector classifier, as ``SVCLoss`` of qiskit-machine-learning, with its gradient.
 
-    A small loss is a large margin; see `svc_loss <qiskit_fused.execution.kernel_losses.svc_loss>`. `value_and_gradient`
-    gives exact gradients to an optimizer; ``QuantumKernelTrainer`` calls `evaluate` only.
+    A small loss is a large margin; see `svc_loss <qiskit_fused.execution.kernel_losses.svc_loss>`. For more than two
+    classes, it is the sum over all pairs of classes, and ``SVCLoss`` returns another number. `value_and_gradient` gives
+    exact gradients to an optimizer; ``QuantumKernelTrainer`` calls `evaluate` only.
 
     >>> from qiskit.circuit.library import real_amplitudes, zz_feature_map
     >>> from qiskit_fused import FusedQuantumKernel
