@@ -7,6 +7,7 @@ compilation, engines, execution, inspection, primitives, torch, machine_learning
 
 from importlib.metadata import PackageNotFoundError, version
 
+from qiskit_fused.common import native as _native  # noqa: F401  # first, since it explains a missing extension
 from qiskit_fused.common.caches import release_memory
 from qiskit_fused.compilation.circuits import CompiledCircuit, compile_circuit
 from qiskit_fused.execution.gpu_workers import gpu_executor

@@ -10,8 +10,8 @@ try:
     from qiskit_fused import _cpu
 except ImportError as error:
     raise ImportError(
-        f"qiskit_fused was imported from {Path(__file__).parents[2]}, where its C++ engine is not compiled; leave the "
-        "folder of the sources to use what is installed, or install with pip install -e ."
+        f"{Path(__file__).parents[2]} holds the sources of qiskit_fused, which are not compiled; leave this folder, or "
+        "install the package with pip install -e ."
     ) from error
 
 __all__ = ["CONSTANTS", "Constants"]

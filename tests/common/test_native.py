@@ -2,6 +2,9 @@
 """An extension of other sources is refused when the package is imported."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +25,21 @@ def extension(**changes):
 def test_all_functions_that_the_package_calls_are_looked_for():
     stub = (PACKAGE / "_cpu.pyi").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^(?:def|class) (\w+)", stub, re.M)) == list(_NAMES)
+
+
+def test_sources_that_are_not_compiled_say_so(tmp_path):
+    copy = tmp_path / "qiskit_fused"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("_cpu.*.so", "_cpu.*.pyd", "_cpu.so", "__pycache__"))
+    command = [
+        sys.executable,
+        "-S",
+        "-c",
+        f"import sys; sys.path[:0] = {[str(tmp_path), *sys.path]}\nimport qiskit_fused",
+    ]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.endswith("not compiled; leave this folder, or install the package with pip install -e .")
 
 
 @pytest.mark.parametrize("name", ["draw_shots", "constants"])
