@@ -25,6 +25,23 @@ def is_on_gpu(tensor: Tensor) -> bool:
     return bool(tensor.is_cuda)
 
 
+def detached(tensor: Tensor) -> Tensor:
+    """Return a tensor without its history.
+
+    Raises:
+        RuntimeError: for a tensor of the vectorised mode of ``torch.autograd``.
+    """
+    try:
+        return tensor.detach()
+    except RuntimeError as error:
+        if "Batching rule" not in str(error):
+            raise
+        raise RuntimeError(
+            "qiskit_fused.torch cannot be differentiated with vectorize=True or is_grads_batched=True; use "
+            "torch.func.jacrev, jacfwd, hessian or vmap, or leave the argument out."
+        ) from None
+
+
 def to_array(tensor: Tensor | None, runtime: Any, dtype: torch.dtype = torch.float64) -> Any:
     """Return a tensor as an array. Both share memory if they have the same dtype and are on the same device.
 
@@ -34,21 +51,14 @@ def to_array(tensor: Tensor | None, runtime: Any, dtype: torch.dtype = torch.flo
         dtype: dtype of the array.
 
     Raises:
-        RuntimeError: for a tensor of the vectorised mode of ``torch.autograd``.
+        RuntimeError: as `detached`.
     """
     if tensor is None:
         return None
+    host = detached(tensor)
     if runtime is not None:
-        return runtime.from_dlpack(tensor.detach().to(dtype).resolve_conj().resolve_neg().contiguous())
-    try:
-        host = tensor.detach() if tensor.is_cpu else tensor.detach().cpu()  # not every device has float64
-    except RuntimeError as error:
-        if "Batching rule" not in str(error):
-            raise
-        raise RuntimeError(
-            "qiskit_fused.torch cannot be differentiated with vectorize=True or is_grads_batched=True; use "
-            "torch.func.jacrev, jacfwd, hessian or vmap, or leave the argument out."
-        ) from None
+        return runtime.from_dlpack(host.to(dtype).resolve_conj().resolve_neg().contiguous())
+    host = host.cpu()  # not every device has float64
     if host.dtype not in _NUMPY:
         host = host.to(dtype)
     return host.numpy(force=True).astype(_NUMPY[dtype], copy=False)

@@ -25,7 +25,7 @@ from qiskit_fused.common.row_errors import indexed
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.execution.row_batches import RowBatch
 from qiskit_fused.program.shift_rules import central_differences
-from qiskit_fused.torch.conversion import to_array
+from qiskit_fused.torch.conversion import detached, to_array
 from qiskit_fused.torch.evaluation import TensorRows, evaluate_tensors
 
 _MAX_DIFFERENCES = 2  # nested differences: a third one would have errors of 1e-5 in float64
@@ -97,7 +97,7 @@ def bandwidth_along(
         along: directions of the weights and of the inputs; None is 0.
     """
     directions = (torch.zeros_like(at) if part is None else part for at, part in zip(point, along))
-    rates: Tensor = _Bandwidths.apply(expectations, *(tensor.detach() for tensor in (*point, *directions)))
+    rates: Tensor = _Bandwidths.apply(expectations, *(detached(tensor) for tensor in (*point, *directions)))
     return rates
 
 

@@ -111,8 +111,8 @@ class _Gradients(torch.autograd.Function):
 
 
 _NO_SECOND = (
-    "qiskit_fused.torch has no second derivatives, and this differentiates a gradient; detach the gradient, or leave "
-    "create_graph=True out."
+    "kernels and their losses have no second derivatives, and this differentiates a gradient; detach the gradient, or "
+    "leave create_graph=True out."
 )
 
 

@@ -128,6 +128,8 @@ def test_vectorised_autograd_names_the_transforms(case):
     function, weight = case
     with pytest.raises(RuntimeError, match=r"cannot be differentiated with vectorize=True .* use torch.func.jacrev"):
         torch.autograd.functional.jacobian(lambda weight: function(weight, ROWS), weight, vectorize=True)
+    with pytest.raises(RuntimeError, match=r"cannot be differentiated with vectorize=True .* use torch.func.jacrev"):
+        torch.autograd.functional.hessian(lambda weight: function(weight, ROWS).sum(), weight, vectorize=True)
 
 
 def test_derivatives_of_inputs_can_be_transformed():
