@@ -32,15 +32,15 @@ def select_engine(device: str, num_threads: int = 1, memory_limit: int | None = 
     return CpuEngine(num_threads)
 
 
-def require_gpu() -> Any:
-    """Return the runtime of the current CUDA device.
+def require_gpu(what: str = "device='cuda'") -> Any:
+    """Return the runtime of the current CUDA device. ``what`` needs it, for the error.
 
     Raises:
         RuntimeError: when no CUDA device can be used, with the reason and its cure.
     """
     runtime, reason = availability.usable_gpu()
     if runtime is None:
-        raise RuntimeError(f"device='cuda' is not available: {reason}. device='cpu' works without a GPU.")
+        raise RuntimeError(f"{what} is not available: {reason}. device='cpu' works without a GPU.")
     return runtime
 
 

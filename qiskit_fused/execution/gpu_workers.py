@@ -28,7 +28,7 @@ def gpu_executor(devices: Iterable[int] | None = None) -> ThreadPoolExecutor:
         RuntimeError: if no GPU can be used; the error gives the reason and a cure.
         ValueError: for a number of a device that does not exist, or numbers that occur twice.
     """
-    runtime = require_gpu()
+    runtime = require_gpu("gpu_executor()")
     count = runtime.num_devices()
     numbers = list(range(count) if devices is None else devices)
     if not numbers or len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(count)):

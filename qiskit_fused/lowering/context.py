@@ -191,9 +191,8 @@ class LoweringContext(ABC):
         if self.touched & mask:
             raise self.unsupported(
                 op.name,
-                "resets a qubit that is in use: this is not unitary; use a fresh qubit, StatevectorEstimator or "
-                "StatevectorSampler, which draw the outcome of the reset at random, once for each row: their result is "
-                "that of one trajectory, not the mean",
+                "resets a qubit that is in use: this is not unitary; use a fresh qubit. StatevectorEstimator and "
+                "StatevectorSampler run it, but draw one random outcome for each row",
             )
 
     def definition(self, op: Instruction) -> QuantumCircuit | None:

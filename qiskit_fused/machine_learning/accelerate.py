@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from qiskit.circuit import QuantumCircuit
-from qiskit.primitives import BaseEstimatorV2, StatevectorEstimator, StatevectorSampler
+from qiskit.primitives import BaseEstimatorV2, BaseSamplerV2, StatevectorEstimator, StatevectorSampler
 from qiskit_machine_learning.gradients import DerivativeType
 from qiskit_machine_learning.kernels import BaseKernel
 from qiskit_machine_learning.neural_networks import EstimatorQNN, NeuralNetwork, SamplerQNN
@@ -146,8 +146,19 @@ def _nothing_found(model: Any) -> TypeError:
         return TypeError(f"accelerate takes a model that is made, not the class {model.__name__}.")
     if _is_torch_module(model):
         return TypeError(f"accelerate found no TorchConnector in the {name}.")
+    if isinstance(model, BaseEstimatorV2):
+        cure = " Use FusedEstimator() in the place of an estimator."
+    elif isinstance(model, BaseSamplerV2):
+        cure = " Use FusedSampler() in the place of a sampler."
+    elif isinstance(getattr(model, "sampler", None), BaseSamplerV2):
+        cure = f" Make the {name} with FusedSampler() in the place of its sampler."
+    elif getattr(model, "estimator", model) is None:
+        cure = f" The {name} has no estimator; give it FusedEstimator()."
+    else:
+        cure = ""
     return TypeError(
-        f"accelerate takes an EstimatorQNN, a SamplerQNN, a quantum kernel, or a model made of one, not {name}."
+        "accelerate takes an EstimatorQNN, a SamplerQNN, a quantum kernel, a model made of one, or an algorithm with "
+        f"an estimator, not {name}.{cure}"
     )
 
 

@@ -44,7 +44,15 @@ class FusedKernelLoss(KernelLoss):
         """Return the loss and its gradient, float64 (W,), by one backward sweep for each sample.
 
         The arguments are as in `evaluate`. The kernel is exact here, also if it has a number of shots.
+
+        Raises:
+            TypeError: for a kernel of another package, which has no gradients.
         """
+        if not isinstance(quantum_kernel, FusedKernel):
+            raise TypeError(
+                f"value_and_gradient takes a FusedQuantumKernel or a FusedProjectedQuantumKernel, not "
+                f"{type(quantum_kernel).__name__}; accelerate(kernel) makes a FusedQuantumKernel of it."
+            )
         found: list[MatrixLoss] = []
 
         def cotangents(matrix: np.ndarray) -> np.ndarray:

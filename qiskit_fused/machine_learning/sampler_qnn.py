@@ -14,7 +14,7 @@ from qiskit_machine_learning.gradients import BaseSamplerGradient
 from qiskit_machine_learning.neural_networks import SamplerQNN
 
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.compilation.outcome_tables import bits_before_transpilation, measured_bits, outcomes_of_bits
+from qiskit_fused.compilation.outcome_tables import as_shape, bits_before_transpilation, measured_bits, outcomes_of_bits
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.lowering.errors import UnsupportedInstruction
 from qiskit_fused.machine_learning.fused_network import FusedNetwork
@@ -101,7 +101,7 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
         ValueError: for a bad value of an option, for parameters that are not in the circuit, or for a circuit with
             classical bits into which nothing is measured. The first pass raises a ValueError for an ``interpret`` that
             returns something else than an output; the text names the integer.
-        QiskitMachineLearningError: for ``interpret`` without ``output_shape``.
+        QiskitMachineLearningError: for ``interpret`` without a valid ``output_shape``.
 
     Cost: a forward pass takes one sweep per sample, a Jacobian one backward sweep per sample and output. A network
     of two outputs takes one backward sweep, because they add up to 1.
@@ -161,6 +161,11 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
         output_shape: int | tuple[int, ...] | None = None,
     ) -> None:
         """Change ``interpret`` and ``output_shape``, which are as in the constructor."""
+        if interpret is not None and output_shape is not None:
+            try:
+                as_shape(output_shape)
+            except ValueError as error:
+                raise QiskitMachineLearningError(str(error)) from None
         super().set_interpret(interpret, output_shape)
         if interpret is None:
             self._interpret = identity  # the function of the base class cannot be pickled

@@ -339,8 +339,8 @@ def _is_integer(value: Any) -> bool:
 def _count(name: str, value: Any) -> int | None:
     if value is None:
         return None
-    if not _is_integer(value) or value < 1:
-        raise _bad(name, value, "None, an integer >= 1")
+    if not _is_integer(value) or not 1 <= value < 1 << 31:
+        raise _bad(name, value, "None, an integer from 1 to 2^31 - 1")
     return int(value)
 
 

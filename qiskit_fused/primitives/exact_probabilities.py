@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.measurements import integers_of
 
 _LEAST = 1e-28  # a smaller probability is a rounding error of a zero amplitude of complex128, and is left out of dicts
@@ -83,7 +84,12 @@ class ExactProbabilities:
 
     def __getitem__(self, index: Any) -> ExactProbabilities:
         """Return the probabilities of some rows. The index is one of ``shape``, as of an array of NumPy."""
-        return ExactProbabilities(self._joint[_rows(index)], self._sources)
+        try:
+            return ExactProbabilities(self._joint[_rows(index)], self._sources)
+        except IndexError:
+            allowed = f"an index of rows of shape {self.shape}" if self.shape else "none, as in get_probabilities()"
+            there = count_text(self.size, "row") if self.shape else "no rows"
+            raise IndexError(f"row {index!r} is asked for, and the PUB has {there}; allowed: {allowed}.") from None
 
     def get_probabilities(self, loc: int | tuple[int, ...] | None = None) -> Any:
         """Return the probabilities of the bitstrings that are possible, by bitstring.

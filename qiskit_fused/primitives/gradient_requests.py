@@ -6,7 +6,7 @@ Each distinct object is validated once, and each distinct pair of a row and an o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -285,6 +285,8 @@ def _take_all_parameters(batches: list[Batch], parameters: Any, count: int) -> N
     """Set the subsets of all batches, checked."""
     if isinstance(parameters, Parameter):
         parameters = [[parameters]]
+    if isinstance(parameters, Mapping):
+        raise TypeError("parameters are a mapping; allowed: for each circuit a sequence of parameters, or None.")
     if parameters is not None and count != len(parameters):
         raise ValueError(
             f"The number of circuits ({count}) does not match the number of the list of specified parameters "

@@ -13,6 +13,7 @@ from qiskit.circuit import QuantumCircuit
 from qiskit_machine_learning.gradients import DerivativeType
 
 from qiskit_fused.common.choices import check_choice, check_count
+from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.execution.arguments import ordered_rows
@@ -95,7 +96,7 @@ def natural_gradient(
     Source: quantum natural gradient, arXiv:1909.02108.
     """
     check_choice("solver", solver, _SOLVERS)
-    _check_regularisation(regularisation, solver)
+    regularisation = _checked_regularisation(regularisation, solver)
     if max_iterations is not None:
         check_count("max_iterations", max_iterations)
     compiled = COMPILED.get(circuit)
@@ -105,7 +106,10 @@ def natural_gradient(
     values = ordered_rows(parameter_values, compiled.parameters)
     check_finite(values, compiled.parameters)
     if len(operators) != 1 or len(values) != 1:
-        raise ValueError(f"there are {len(operators)} observables and {len(values)} rows; allowed: one of each.")
+        raise ValueError(
+            "natural_gradient takes one observable and one row of values; given: "
+            f"{count_text(len(operators), 'observable')} and {count_text(len(values), 'row')}."
+        )
     evs, gradients = differentiate_rows(options, DerivativeType.REAL, compiled, operators, values)
     gradient, metric, count = gradients[0, 0], MetricTensor(compiled, options), len(compiled.parameters)
     if solver == "dense" or (solver == "auto" and (count <= _MOST_DENSE or regularisation == 0)):
@@ -119,12 +123,15 @@ def natural_gradient(
     return NaturalGradient(float(evs[0, 0]), gradient, step)
 
 
-def _check_regularisation(regularisation: Any, solver: str) -> None:
+def _checked_regularisation(regularisation: Any, solver: str) -> float:
+    if hasattr(regularisation, "item") and np.ndim(regularisation) == 0:
+        regularisation = regularisation.item()  # of an array or a tensor
     is_number = isinstance(regularisation, Real) and isfinite(regularisation)
     if not is_number or regularisation < 0 or (solver == "cg" and regularisation == 0):
         raise ValueError(
             f"regularisation is {regularisation!r:.60}; allowed: a finite number >= 0, and > 0 for solver='cg'."
         )
+    return float(regularisation)
 
 
 def _solve(metric: np.ndarray, regularisation: float, gradient: np.ndarray) -> np.ndarray:

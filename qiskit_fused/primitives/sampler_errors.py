@@ -40,7 +40,7 @@ def explain(error: Exception, circuit: QuantumCircuit) -> Exception:
     if not isinstance(error, UnsupportedInstruction):
         return error
     if isinstance(circuit.data[error.index].operation, ControlFlowOp):
-        return error.prefaced("StatevectorSampler cannot handle ControlFlowOp")
+        return error.prefaced("StatevectorSampler cannot handle ControlFlowOp, nor can FusedSampler")
     if "mid-circuit measurement" in str(error):
-        return error.prefaced("StatevectorSampler cannot handle mid-circuit measurements")
+        return error.prefaced("StatevectorSampler cannot handle mid-circuit measurements, nor can FusedSampler")
     return error

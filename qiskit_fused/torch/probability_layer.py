@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import Any
 
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -116,7 +117,7 @@ class FusedProbabilityLayer(BaseLayer):
 
 def _without_observables(input_params: Iterable[Parameter]) -> Iterable[Parameter]:
     """Return the parameters. Raise a TypeError for observables, which stand before the parameters in a `FusedLayer`."""
-    is_one = isinstance(input_params, (str, Mapping, Parameter)) or hasattr(input_params, "num_qubits")
+    is_one = isinstance(input_params, (str, Mapping, Parameter, NoneType)) or hasattr(input_params, "num_qubits")
     found = [input_params] if is_one else list(input_params)
     for part in found:
         is_label = isinstance(part, str) and bool(part) and set(part) <= _LETTERS

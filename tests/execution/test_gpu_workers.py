@@ -20,7 +20,7 @@ def devices(monkeypatch):
     runtime = SimpleNamespace(
         num_devices=lambda: 3, use_device=lambda device: used.append((threading.get_ident(), device))
     )
-    monkeypatch.setattr(gpu_workers, "require_gpu", lambda: runtime)
+    monkeypatch.setattr(gpu_workers, "require_gpu", lambda what: runtime)
     return used
 
 
@@ -40,7 +40,7 @@ def test_wrong_devices_are_refused_with_the_allowed_numbers(devices, chosen):
 
 def test_without_a_gpu_the_reason_is_given(monkeypatch):
     monkeypatch.setenv("QISKIT_FUSED_DISABLE_CUDA", "1")
-    with pytest.raises(RuntimeError, match=r"device='cuda' is not available: .*QISKIT_FUSED_DISABLE_CUDA"):
+    with pytest.raises(RuntimeError, match=r"gpu_executor\(\) is not available: .*QISKIT_FUSED_DISABLE_CUDA"):
         gpu_executor()
 
 

@@ -164,7 +164,7 @@ def controlled_rotation_vector():
 
 REFUSED = {
     mid_circuit_measurement: ("measure", 1, (1,), "mid-circuit measurement: instruction 2, 'cx', follows.*to the end"),
-    reset_in_use: ("reset", 1, (1,), "resets a qubit that is in use.*use a fresh qubit, StatevectorEstimator or"),
+    reset_in_use: ("reset", 1, (1,), "resets a qubit that is in use.*use a fresh qubit. StatevectorEstimator and"),
     initialize_in_use: ("initialize", 1, (1,), "resets a qubit that is in use"),
     control_flow: (
         "if_else",

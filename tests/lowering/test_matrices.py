@@ -116,11 +116,11 @@ def test_a_gate_whose_matrix_needs_its_parameters_runs_by_fallback_and_natively_
         FusedEstimatorGradient().run([circuit], [observable], [[0.7]]).result()
 
 
-def test_the_warning_of_a_reset_says_that_the_value_is_one_trajectory():
+def test_the_warning_of_a_reset_says_that_the_value_is_random():
     circuit = QuantumCircuit(1)
     circuit.h(0)
     circuit.reset(0)
-    with pytest.warns(UserWarning, match="one trajectory, not the mean"):
+    with pytest.warns(UserWarning, match="draw one random outcome for each row"):
         FusedEstimator().run([(circuit, "Z")]).result()
 
 

@@ -3,6 +3,8 @@
 
 import copy
 import pickle
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -173,8 +175,19 @@ def test_subclasses_keep_their_methods():
 
 
 def test_other_models_are_refused():
-    with pytest.raises(TypeError, match="a SamplerQNN, a quantum kernel, or a model made of one, not QuantumCircuit"):
+    with pytest.raises(TypeError, match=r"made of one, or an algorithm with an estimator, not QuantumCircuit\.$"):
         accelerate(QuantumCircuit(1))
+    for model, cure in (
+        (StatevectorEstimator(), "Use FusedEstimator() in the place of an estimator."),
+        (StatevectorSampler(), "Use FusedSampler() in the place of a sampler."),
+        (
+            SimpleNamespace(sampler=StatevectorSampler()),
+            "Make the SimpleNamespace with FusedSampler() in the place of its",
+        ),
+        (SimpleNamespace(estimator=None), "The SimpleNamespace has no estimator; give it FusedEstimator()."),
+    ):
+        with pytest.raises(TypeError, match=re.escape(cure)):
+            accelerate(model)
     with pytest.raises(TypeError, match=r"unknown option 'dtyp'; allowed: device, .* default_shots"):
         accelerate(make_network(), dtyp="complex64")
 

@@ -38,6 +38,13 @@ def test_gradients_agree_with_finite_differences(loss, kind):
     assert_allclose(gradient, slopes, atol=1e-5)
 
 
+def test_a_kernel_without_gradients_is_refused():
+    with pytest.raises(
+        TypeError, match=r"FusedQuantumKernel .*, not TrainableFidelityStatevectorKernel; accelerate\(k"
+    ):
+        KernelAlignmentLoss().value_and_gradient(START, kernel_of(TrainableFidelityStatevectorKernel), SAMPLES, LABELS)
+
+
 def test_scipy_minimizes_a_loss_with_its_gradient():
     kernel, loss = kernel_of(), KernelAlignmentLoss()
     trained = minimize(loss.value_and_gradient, START, (kernel, SAMPLES, LABELS), jac=True, method="L-BFGS-B")

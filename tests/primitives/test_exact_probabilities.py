@@ -211,3 +211,13 @@ def test_integer_counts_are_the_counts_by_the_integers_of_the_bits():
     for arguments in ((), (1,), (2, 100)):
         counts = register.get_counts(*arguments)
         assert register.get_int_counts(*arguments) == {int(label, 2): count for label, count in counts.items()}
+
+
+def test_a_row_that_does_not_exist_is_named():
+    circuit = two_registers()
+    one = exact([circuit.assign_parameters(rows(circuit))])[0].data.low
+    with pytest.raises(IndexError, match=r"row 0 is asked for, and the PUB has no rows; .* get_probabilities\(\)\."):
+        one.get_probabilities(0)
+    two = exact([(circuit, rows(circuit, 2))])[0].data.low
+    with pytest.raises(IndexError, match=r"row 5 is asked for, and the PUB has 2 rows; .* of shape \(2,\)\."):
+        two.get_counts(5)

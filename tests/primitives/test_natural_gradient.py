@@ -34,6 +34,12 @@ def test_a_singular_metric_gives_the_step_of_the_least_norm():
     np.testing.assert_allclose(step, np.linalg.pinv(metric, rcond=1e-8) @ gradient, atol=1e-9)
 
 
+def test_the_regularisation_may_be_an_array_without_dimensions():
+    values = np.linspace(0, 1, 12)
+    found = natural_gradient(CIRCUIT, OBSERVABLE, values, regularisation=np.array(0.5)).step
+    assert (found == natural_gradient(CIRCUIT, OBSERVABLE, values, regularisation=0.5).step).all()
+
+
 def test_a_wrong_argument_is_refused():
     values = np.zeros(12)
     with pytest.raises(ValueError, match="solver is 'lu'; allowed: 'auto', 'dense', 'cg'"):
@@ -46,5 +52,7 @@ def test_a_wrong_argument_is_refused():
     for max_iterations in (0, -1, 2.5):
         with pytest.raises(ValueError, match=r"max_iterations is .*; allowed: an integer >= 1"):
             natural_gradient(CIRCUIT, OBSERVABLE, values, solver="cg", max_iterations=max_iterations)
-    with pytest.raises(ValueError, match="there are 2 observables and 1 rows"):
+    with pytest.raises(
+        ValueError, match=r"takes one observable and one row of values; given: 2 observables and 1 row\."
+    ):
         natural_gradient(CIRCUIT, ["ZZZ", "XXX"], values)

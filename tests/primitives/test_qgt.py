@@ -121,6 +121,8 @@ def test_errors_name_the_request(circuit):
         qgt.run([circuit], [[0.1, 0.2, 0.3]], [[Parameter("z")]])
     with pytest.raises(ValueError, match="The 0-th parameters contains parameters not present"):
         qgt.run([circuit], [[0.1, 0.2, 0.3]], [[list(circuit.parameters)]])
+    with pytest.raises(TypeError, match="parameters are a mapping; allowed: for each circuit a sequence"):
+        qgt.run([circuit], [[0.1, 0.2, 0.3]], {circuit.parameters[0]: 1})
     root = QuantumCircuit(1)
     root.ry(A**0.5, 0)
     with pytest.raises(ValueError, match="no finite derivative with respect to 'a' in row 1"):

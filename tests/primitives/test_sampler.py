@@ -402,14 +402,18 @@ def test_mid_circuit_measurements_and_control_flow_are_refused_with_qiskits_text
     circuit.measure(0, 0)
     with circuit.if_test((0, 1)):
         circuit.x(0)
-    with pytest.raises(QiskitError, match=r"^StatevectorSampler cannot handle ControlFlowOp: instruction 2, 'if_else'"):
+    with pytest.raises(
+        QiskitError,
+        match=r"^StatevectorSampler cannot handle ControlFlowOp, nor can FusedSampler: instruction 2, 'if_else'",
+    ):
         FusedSampler().run([circuit]).result()
     circuit = QuantumCircuit(1, 1)
     circuit.measure(0, 0)
     circuit.x(0)
     job = FusedSampler().run([circuit])
     with pytest.raises(
-        QiskitError, match=r"^StatevectorSampler cannot handle mid-circuit measurements: inst.*end$"
+        QiskitError,
+        match=r"^StatevectorSampler cannot handle mid-circuit measurements, nor can FusedSampler: inst.*end$",
     ) as error:
         job.result()
     assert (error.value.name, error.value.index, error.value.qubits) == ("measure", 0, (0,))

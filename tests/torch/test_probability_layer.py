@@ -323,6 +323,7 @@ def test_errors_say_what_is_wrong(model):
             lambda: FusedProbabilityLayer(QuantumCircuit(1, 1)),
         ),
         (UnsupportedInstruction, "is a mid-circuit measurement", lambda: FusedProbabilityLayer(middle)),
+        (ValueError, "input_params contains 'None'", lambda: FusedProbabilityLayer(circuit, None, None)),
         (ValueError, "must be one input parameter or one weight", lambda: FusedProbabilityLayer(circuit, inputs)),
         (TypeError, "unknown option 'threads'", lambda: FusedProbabilityLayer(*model, threads=1)),
         (TypeError, "did you mean 'interpret'", lambda: FusedProbabilityLayer(*model, interprets=int)),
