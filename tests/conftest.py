@@ -29,7 +29,14 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture(params=["cpu", "emulated", "tiles", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    params=[
+        "cpu",
+        "emulated",
+        pytest.param("tiles", marks=pytest.mark.slow),
+        pytest.param("cuda", marks=pytest.mark.gpu),
+    ]
+)
 def engine_name(request):
     """An engine under test: "emulated" is the CUDA engine with its kernels run, and checked, on the CPU.
 

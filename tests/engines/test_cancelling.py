@@ -123,6 +123,7 @@ print(still_works(gradient, {size}[0]), flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(
     ("route", "size", "progress"),

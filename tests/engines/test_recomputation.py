@@ -56,6 +56,7 @@ def test_random_circuits_of_every_gate_agree_with_the_reference(engine_name, mak
     check_random_circuits(engine_name, check, max_examples=15)
 
 
+@pytest.mark.slow
 @on_engines(cpu=[2, 4, 9, 10, 15], emulated=[2, 10, 13], tiles=[7, 10])
 @pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
 @every_method

@@ -547,6 +547,7 @@ def client():
         yield client
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_results(client, circuit):
     inputs, weights, cotangents = rows(300, circuit)[:, :3], rows(1, circuit)[0, 3:], rows(300, circuit, 1)[:, :2]
     on_workers = expectations(circuit, executor=client.get_executor())

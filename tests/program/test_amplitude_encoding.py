@@ -488,6 +488,7 @@ def engine_question(num_qubits, num_rows=3):
     return (plan, operators, columns, all_pairs(num_rows, 2)), states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_qubits", [2, 3, 7, 10])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.name}{method.num_states or ''}")
 @pytest.mark.parametrize("imaginary", [False, True], ids=["real", "imaginary"])

@@ -64,6 +64,7 @@ def test_the_html_builds_without_a_warning_and_its_folder_opens_the_start_page(h
     assert (html / "tutorials" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_every_page_and_notebook_is_in_the_html(html):
     pages = [
         path

@@ -30,7 +30,8 @@ EMULATED = ("emulated", "tiles")
 
 def on_engines(*, cpu, emulated, tiles, cuda=None):
     """Parametrise a test over engines and their numbers of qubits. A GPU uses the CPU's numbers by default."""
-    cases = [(name, n) for name, sizes in (("cpu", cpu), ("emulated", emulated), ("tiles", tiles)) for n in sizes]
+    cases = [(name, n) for name, sizes in (("cpu", cpu), ("emulated", emulated)) for n in sizes]
+    cases += [pytest.param("tiles", n, marks=pytest.mark.slow) for n in tiles]
     cases += [pytest.param("cuda", n, marks=pytest.mark.gpu) for n in (cpu if cuda is None else cuda)]
     return pytest.mark.parametrize(("engine_name", "num_qubits"), cases)
 

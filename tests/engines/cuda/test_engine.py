@@ -163,6 +163,7 @@ def question_with_starts(num_qubits=8, num_rows=6, num_observables=2):
     return (plan, operators, columns, pairs), {"ends": Ends(states, True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["reverse", "store", "checkpoint"])
 @pytest.mark.parametrize("mode", MODES)
 def test_bytes_of_start_states_are_predicted(mode, method, dtype):
@@ -308,6 +309,7 @@ def test_threads_share_an_engine_with_little_memory():
     assert max(result.stats["chunks"] for result in actual) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shared_memory", "passes"), [(232448, 1), (65536, 2)])
 def test_a_state_of_one_qubit_more_than_a_tile_is_one_tile_where_it_fits(shared_memory, passes, dtype):
     engine = CudaEngine(EmulatedRuntime(shared_memory_per_block=shared_memory))

@@ -119,6 +119,7 @@ def note(table, sites, num_qubits, tile_qubits, dtype):
     return measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_qubits", "tile_qubits"), SIZES)
 def test_states_take_the_fewest_sectors_and_exchanges_the_fewest_passes(num_qubits, tile_qubits, dtype, table):
     sites = trace(num_qubits, tile_qubits, dtype)
@@ -197,6 +198,7 @@ def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, is_rea
     assert measured["exchanges"] == 1 and measured["states"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["index", "index + (index >> (REGISTER_QUBITS + 1))"], ids=["none", "one bit off"])
 def test_a_wrong_padding_shows_as_bank_conflicts(wrong, dtype):
     edit = planted("sweeps.cu", "index + (index >> REGISTER_QUBITS)", wrong)

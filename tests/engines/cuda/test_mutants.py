@@ -196,6 +196,7 @@ def findings(request):
     pool.shutdown(cancel_futures=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_right_kernels_pass(scenario):
     SCENARIOS[scenario](EmulatedRuntime(check=True, seed=1))

@@ -61,6 +61,7 @@ def assert_equal_bits(actual, expected):
         assert (one is None) == (other is None) and (one is None or np.array_equal(one, other)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_real", [False, True], ids=["complex", "real"])
 @every_mode
 def test_lists_that_are_cut_into_parts_agree_with_the_reference(mode, is_real, dtype):

@@ -23,6 +23,7 @@ TARGETS = [target if target == "compute_90" else pytest.param(target, marks=pyte
     "compute_75", "compute_90", "compute_100", "compute_120")]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_compiled_kernels_pass_the_scenarios_of_the_mutants(scenario, target):

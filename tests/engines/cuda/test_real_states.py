@@ -36,6 +36,7 @@ def test_real_circuits_agree_with_the_reference(small_tiles, circuit, weighted, 
     assert_real_and_right(circuit, dtype, weighted, engine=small_tiles)
 
 
+@pytest.mark.slow
 @on_engines(cpu=[], emulated=[3, 4, 5, 9, 13, 14], tiles=[3, 6, 10], cuda=[4, 13, 15])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_all_sizes_and_methods_agree_with_the_reference(make_engine, num_qubits, method, dtype):
