@@ -28,7 +28,7 @@ def sections(results: Record) -> list[Record]:
 README_SPEED = (
     text("workload", "name"),
     Column("qiskit-fused, ms", lambda row: ms(row["ours"])),
-    Column("best peer, ms", lambda row: f"{ms(row['peer'])}, {name_of(row['peer'])}"),
+    Column("peer, ms", lambda row: f"{ms(row['peer'])}, {name_of(row['peer'])}"),
     figure("times faster", "ratio"),
 )
 # The columns of a sampler have no errors, but the deviation of its draws.
