@@ -30,7 +30,7 @@ class FusedQuantumKernel(FusedKernel):
     It takes the place of ``FidelityQuantumKernel``, ``FidelityStatevectorKernel`` and their trainable forms, and has
     the same exact values. All states are simulated in one batch, each distinct sample once, and their overlaps are
     matrix products. Only one half of a symmetric matrix is computed. Elements of equal samples are exactly 1
-    before `enforce_psd`.
+    before ``enforce_psd``.
 
     Training parameters w are parameters of the feature map whose values all samples share. `value_and_vjp` gives exact
     gradients of any function of the matrix with respect to w and to the features.
