@@ -211,7 +211,8 @@ def judge_draws(entry: Record, draws: np.ndarray, probabilities: np.ndarray) -> 
         return
     impossible = int(draws[probabilities < 1e-12].sum())
     entry["deviation"] = deviation_of(draws, probabilities)
-    if impossible:
+    # Sums of float32 probabilities are wrong by some 1e-7, so a draw in 10^7 may fall between two bitstrings.
+    if impossible > (1e-6 * draws.sum() if entry.get("dtype") == "complex64" else 0):
         entry["wrong"] = f"DIFFERS: {impossible} draws of bitstrings whose probability is 0"
     elif not abs(entry["deviation"]) <= LARGEST_DEVIATION:
         entry["wrong"] = (

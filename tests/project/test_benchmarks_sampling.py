@@ -125,6 +125,13 @@ def test_draws_that_are_not_random_or_impossible_or_of_another_shape_differ(benc
     assert entry == {"deviation": 0.0}
 
 
+@pytest.mark.parametrize(("dtype", "is_wrong"), [("complex64", False), ("complex128", True)])
+def test_one_impossible_draw_of_millions_is_a_rounding_error_of_single_precision(bench, dtype, is_wrong):
+    entry = {"dtype": dtype}
+    bench.samplers.judge_draws(entry, np.array([[4_000_000, 1]]), np.array([[1.0, 0.0]]))
+    assert ("wrong" in entry) == is_wrong
+
+
 @pytest.mark.slow
 def test_a_sampler_that_draws_wrong_bits_is_not_timed(bench):
     class Reversed(bench.samplers.FusedPubs):
