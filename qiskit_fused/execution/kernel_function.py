@@ -18,7 +18,7 @@ from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.finite_values import check_finite, is_finite
-from qiskit_fused.execution.magnitudes import has_large_cotangents
+from qiskit_fused.execution.magnitudes import scaled_cotangents
 from qiskit_fused.execution.pair_batches import KernelEvaluation, KernelVjp, PairBatch, Pairs
 from qiskit_fused.execution.progress import Progress
 from qiskit_fused.execution.row_functions import ParameterColumns
@@ -143,11 +143,9 @@ class KernelFunction(ABC):
 
     def _vjp(self, pairs: Pairs, cotangents: np.ndarray, watch: Watch) -> KernelVjp:
         """Return gradients. Cotangents that the number format cannot hold are scaled by a power of two."""
-        if not has_large_cotangents(cotangents, self.options.dtype):
-            return pairs.vjp(cotangents, watch)
-        exponent = int(np.frexp(np.abs(cotangents).max())[1])
-        scaled = pairs.vjp(np.ldexp(cotangents, -exponent), watch)
-        return KernelVjp(*(None if part is None else np.ldexp(part, exponent) for part in scaled))
+        scaled, exponent = scaled_cotangents(cotangents, self.options.dtype)
+        vjp = pairs.vjp(scaled, watch)
+        return KernelVjp(*(None if part is None else np.ldexp(part, exponent) for part in vjp)) if exponent else vjp
 
     def evaluate(self, batch: PairBatch) -> KernelEvaluation:
         """Return the matrix of a batch, whose gradients are computed when they are asked for.

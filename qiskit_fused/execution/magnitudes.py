@@ -29,8 +29,17 @@ def has_large_cotangents(cotangents: np.ndarray, dtype: str) -> bool:
     if dtype != "complex64":
         return False
     # No cotangent is larger than the root of the sum of squares, which takes a quarter of the time of the maximum.
-    are_small = np.vdot(cotangents, cotangents) <= LARGEST_COTANGENT**2
+    are_small = np.vdot(cotangents, cotangents).real <= LARGEST_COTANGENT**2
     return not are_small and bool(np.abs(cotangents).max(initial=0.0) > LARGEST_COTANGENT)
+
+
+def scaled_cotangents(cotangents: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
+    """Return cotangents, real or complex, times a power of two that brings them into range, and minus its exponent."""
+    if not has_large_cotangents(cotangents, dtype):
+        return cotangents, 0
+    largest = max(np.abs(cotangents.real).max(), np.abs(cotangents.imag).max())  # an absolute value may overflow
+    exponent = int(np.frexp(largest)[1])
+    return cotangents * np.ldexp(1.0, -exponent), exponent
 
 
 class Scaling:

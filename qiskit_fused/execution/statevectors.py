@@ -28,7 +28,7 @@ from qiskit_fused.engines.request import NO_PAIRS, BoundaryStates, GradientReque
 from qiskit_fused.execution.derivatives import check_derivatives, pull_back
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
-from qiskit_fused.execution.magnitudes import LARGEST_COTANGENT
+from qiskit_fused.execution.magnitudes import scaled_cotangents
 from qiskit_fused.execution.row_cuts import JoinedArrays, cut_evenly, evaluate_slice, rows_that_fit
 from qiskit_fused.execution.state_phases import StatePhases, phase_slopes
 from qiskit_fused.options import FusedOptions
@@ -194,7 +194,7 @@ class FinalStates:
         boundary, gradient, cotangents, exponent = BoundaryStates(final=batch.wants_states), None, None, 0
         if batch.cotangents is not None:
             gradient = GradientRequest(of_initial_states=compiled.program.encodes(None))
-            cotangents, exponent = _scaled(self._order.to_engine(batch.cotangents), self.options.dtype)
+            cotangents, exponent = scaled_cotangents(self._order.to_engine(batch.cotangents), self.options.dtype)
             if factors is not None:
                 cotangents = cotangents * factors.conj()
             needs_states = batch.wants_states or (phases is not None and phases.vary)
@@ -283,15 +283,6 @@ def _unless_ascending(positions: list[int], num_bits: int) -> np.ndarray | None:
 @lru_cache(maxsize=64)  # engines keep the form that they make of observables as long as the observables live
 def _no_observables(num_qubits: int) -> Observables:
     return Observables(num_qubits, 0, (), (), (0,), (), ())
-
-
-def _scaled(cotangents: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
-    """Return cotangents times a power of two that are in the range of a number format, and minus its exponent."""
-    largest = float(max(np.abs(cotangents.real).max(initial=0.0), np.abs(cotangents.imag).max(initial=0.0)))
-    if dtype != "complex64" or largest <= LARGEST_COTANGENT:
-        return cotangents, 0
-    exponent = int(np.frexp(largest)[1])
-    return cotangents * np.ldexp(1.0, -exponent), exponent
 
 
 def _evaluate_portion(
