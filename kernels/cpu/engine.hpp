@@ -13,7 +13,8 @@
 
 #include "cpu/dense.hpp"
 #include "cpu/layout.hpp"
-#include "cpu/phases.hpp"
+#include "cpu/phase_sums.hpp"
+#include "cpu/phase_tables.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/runtime/kept.hpp"
 #include "cpu/runtime/team.hpp"

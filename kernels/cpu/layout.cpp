@@ -8,6 +8,7 @@
 #include <set>
 
 #include "cpu/dense.hpp"
+#include "cpu/phase_tables.hpp"
 #include "shared/tuning.h"
 
 namespace qf {

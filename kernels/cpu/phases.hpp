@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "cpu/angles.hpp"
-#include "cpu/runtime/buffer.hpp"
 
 namespace qf {
 
@@ -49,12 +48,6 @@ struct ConstantTable {
     std::vector<Complex> values;  // [2^bits]; empty before with_constants()
 };
 
-// The number of elements in the tables of a phase.
-struct TableSizes {
-    std::size_t low = 0, high = 0, linear = 0, cross = 0;
-    std::size_t numbers() const { return low + high + linear + cross; }
-};
-
 struct Phase {
     int first_in = 0, end_in = 0;    // runs of the layer after the phase, whose Rz(lambda) is part of the phase
     int first_out = 0, end_out = 0;  // runs of the layer before the phase, whose Rz(phi) is part of the phase
@@ -72,59 +65,8 @@ struct Phase {
 
 // Return the phases of a plan without constant tables.
 std::vector<Phase> make_phases(const PlanData& plan, int low_bits);
-// Return the phases with constant tables, and with the low parts of terms on three or more qubits.
-std::vector<Phase> with_constants(const PlanData& plan, int low_bits, std::vector<Phase> phases);
-TableSizes table_sizes(const Phase& phase, int num_qubits, int low_bits);
 
-// The tables of one phase in one row. Each buffer holds all real parts, then all imaginary parts.
-template <class T>
-struct PhaseTables {
-    Buffer<T> low, high, linear;
-    std::vector<CrossTerm<T>> cross;
-    std::vector<Buffer<T>> cross_low;
-
-    std::size_t bytes() const {
-        std::size_t size = low.size() + high.size() + linear.size();
-        for (const auto& table : cross_low) size += table.size();
-        return size * sizeof(T);
-    }
-
-    Diagonal<T> view(const Phase& phase, int low_bits, T scale) const;
-};
-
-template <class T>
-struct PhaseScratch {
-    std::vector<Complex> factor, values;
-    std::vector<double> strings;  // product of the factors of all Z strings: all real parts, then all imaginary parts
-    Buffer<T> base;
-};
-
-template <class T>
-void allocate(const Phase& phase, int num_qubits, int low_bits, PhaseTables<T>& tables);
-template <class T>
-void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const Bound& bound, const Sweeps<T>& sweeps,
-                  PhaseScratch<T>& scratch, PhaseTables<T>& tables);
-
-// Output: the sums of p that the gradients of one phase need, over one chunk of h.
-struct PhaseGradient {
-    double* z;     // [num_qubits]: sum of p Z
-    double* pair;  // [low pairs, then high pairs, then cross pairs]: sum of p Z Z
-    double* many;  // [many_body]: sum of (g - mean) p
-};
-// Input: the raw sums of p of one phase (PhaseSums). The chunk is the blocks h = begin .. end - 1.
-struct ChunkSums {
-    const double* total;
-    const double* linear;
-    const double* cross;
-    index_t begin, end;
-};
-template <class T>
-void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<T>& sweeps, const T* low,
-                 const ChunkSums& chunk, std::vector<double>& scratch, PhaseGradient out);
-
-// Add the gradients of the terms of a phase to gradient [num_columns].
-void add_term_gradients(const PlanData& plan, const Phase& phase, const PhaseGradient& sums, double* gradient);
-// The same for the terms of phase 0, on the start state |0...0>, for Im<lam|psi> = 1.
+// Return the gradients of the terms of phase 0, on the start state |0...0>, for Im<lam|psi> = 1.
 std::vector<ColumnSlope> gradients_of_first_phase(const PlanData& plan);
 
 // A phase in radians: offset + sum of slope * column.
