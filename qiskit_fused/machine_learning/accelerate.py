@@ -36,7 +36,7 @@ _Model = TypeVar("_Model")
 _INNER_MODELS = ("neural_network", "_model", "estimator", "best_estimator_", "solver")
 
 
-_UPSTREAMS_IDENTITY = "SamplerQNN.set_interpret.<locals>.<lambda>"  # which cannot be pickled
+_UPSTREAMS_IDENTITY = "SamplerQNN.set_interpret.<locals>.<lambda>"  # pickle cannot store this function
 
 # Options that only estimators read. ``default_shots`` decides for samplers.
 _OPTIONS_OF_ESTIMATORS = ("precision_mode", "default_precision")

@@ -108,7 +108,7 @@ class FusedSamplerQNN(FusedNetwork, SamplerQNN):
     """
 
     _measured: _Bits | None = None  # the bits of the circuit, found at their first use
-    _table: tuple[Any, Outcomes] | None = None  # what the outcomes were made of, and the outcomes
+    _table: tuple[Any, Outcomes] | None = None  # arguments of the outcomes; the outcomes
 
     @checks_keywords(
         no_precision("sampler=FusedSampler(default_shots=100) draws 100 shots; without a sampler, outputs are exact")

@@ -72,7 +72,7 @@ class FusedSamplerGradient(FusedGradient, BaseSamplerGradient):
     segment, arXiv:2603.02804.
     """
 
-    _latest: tuple[Any, Any] | None = None  # what the latest outcomes were made of, and the outcomes with their shape
+    _latest: tuple[Any, Any] | None = None  # arguments of the latest outcomes; the outcomes with their shape
 
     @checks_keywords(NO_PRECISION)
     def __init__(

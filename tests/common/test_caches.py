@@ -266,6 +266,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_two_hundred_calls_with_new_observables_and_circuits_take_bounded_memory():
     done = subprocess.run(

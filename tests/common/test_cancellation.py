@@ -175,6 +175,7 @@ def test_a_cancelled_job_ends_soon_whatever_it_does(kind):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*Running it with StatevectorEstimator")
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_ctrl_c_ends_soon_whatever_runs(kind):

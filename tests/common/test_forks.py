@@ -80,6 +80,7 @@ os._exit(bool(bad))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_forked_children_of_a_process_with_working_threads_compute():
     code = HARD_WORK.replace("range(FORKS)", f"range({FORKS})")

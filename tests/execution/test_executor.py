@@ -559,6 +559,7 @@ def test_a_dask_cluster_gives_the_same_results(client, circuit):
             assert_same(actual, expected)
 
 
+@pytest.mark.slow
 def test_dask_repeats_the_work_of_a_worker_that_was_killed(client, monkeypatch):
     monkeypatch.undo()
     circuit, observable, values = long_work()

@@ -80,7 +80,10 @@ def test_gradients_need_no_values_first():
         np.testing.assert_allclose(actual, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("threads", None), ("threads", 12_000), ("processes", 12_000)])
+@pytest.mark.parametrize(
+    ("kind", "limit"),
+    [("threads", None), ("threads", 12_000), pytest.param("processes", 12_000, marks=pytest.mark.slow)],
+)
 def test_workers_compute_the_same_matrix(kind, limit, expected, small_portions):
     spawn = {"mp_context": multiprocessing.get_context("spawn")} if kind == "processes" else {}
     with (ThreadPoolExecutor if kind == "threads" else ProcessPoolExecutor)(2, **spawn) as pool:

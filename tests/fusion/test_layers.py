@@ -104,6 +104,7 @@ def test_what_is_outside_the_light_cone_changes_nothing(circuit, letters):
     np.testing.assert_allclose(some.gradients, all_.gradients, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_60_000_parameters_are_planned_in_seconds():
     circuit = hardware_efficient(20, 1000)
     plan = fuse(circuit, total_z(20))

@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from qiskit.circuit import Gate, Parameter, ParameterVector, QuantumCircuit
 from qiskit.circuit.library import (
     MCMTGate,
@@ -106,6 +107,7 @@ def fingerprint(circuit):
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_programs_are_the_same_bits_under_every_hash_seed():
     command = [sys.executable, str(Path(__file__))]
     started = [

@@ -387,6 +387,7 @@ def test_a_program_survives_pickling(circuit, seed):
     np.testing.assert_array_equal(circuit_state(again, values), circuit_state(program, values))
 
 
+@pytest.mark.slow
 def test_sixty_thousand_parameters_are_lowered_in_seconds():
     num_qubits, layers = 20, 1000
     parameters = iter(ParameterVector("t", 3 * num_qubits * layers))

@@ -23,6 +23,7 @@ def answer(contender, workload):
     return made.answer(made(workload.parameters(0)))
 
 
+@pytest.mark.slow
 def test_the_quick_curvature_benchmark_measures_its_workloads_and_prints_them_again(tmp_path):
     pytest.importorskip("torch")
     output = tmp_path / "curvature.json"

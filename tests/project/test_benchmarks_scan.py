@@ -174,7 +174,9 @@ def test_every_peer_has_a_requirements_file_that_names_its_package(bench):
     jobs = bench.training_peers.jobs(bench.workloads.efficient_su2(4, 1))
     packages = {peer.package for job in jobs.values() for peer in job.peers.values()}
     known = re.findall(r"^[a-z-]+", "\n".join(files.values()), re.M)
-    assert packages - {"pennylane"} <= set(known) and "pennylane-lightning" in known  # which brings pennylane
+    assert (
+        packages - {"pennylane"} <= set(known) and "pennylane-lightning" in known
+    )  # the installation of pennylane-lightning brings pennylane
     assert "benchmarks/requirements" in (ROOT / "Makefile").read_text()
 
 

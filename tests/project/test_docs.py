@@ -75,6 +75,7 @@ def test_every_page_and_notebook_is_in_the_html(html):
     assert [page for page in pages if not (html / page.relative_to(ROOT).with_suffix(".html")).exists()] == []
 
 
+@pytest.mark.slow
 def test_every_public_name_has_an_entry_in_the_api_reference(html):
     from sphinx.util.inventory import InventoryFile
 

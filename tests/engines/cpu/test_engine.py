@@ -171,6 +171,7 @@ def test_long_sums_keep_their_digits_in_vectors_of_four():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="takes address space away by setrlimit")
 @pytest.mark.parametrize(("num_qubits", "num_rows"), [(10, 2000), (18, 1)], ids=["rows", "one row"])
 def test_threads_that_cannot_be_started_are_an_error_and_no_abort(num_qubits, num_rows):

@@ -151,6 +151,7 @@ def test_the_extras_are_what_the_reasons_ask_for():
         assert f"\ncuda{major} = {json.dumps(packages)}\n" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_child_of_a_process_that_used_cuda_does_not():
     code = (

@@ -273,6 +273,7 @@ def test_a_template_that_nobody_names_is_no_kernel():
     assert compiled.kernels == {}
 
 
+@pytest.mark.slow
 def test_a_rotation_takes_three_multiply_adds_per_amplitude_and_ten_in_the_adjoint():
     """The adjoint has two states, and sums of Y and X. The test counts instructions of the machine code."""
     script = ROOT / "benchmarks" / "gpu" / "instruction_counts.py"

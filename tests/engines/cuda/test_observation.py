@@ -215,7 +215,7 @@ def test_lists_are_copied_to_the_device_once_and_give_way_to_others(monkeypatch)
     for options in ({}, options_of("cotangents", 3 * 256), {}):
         ask(engine, *question, **options)
     assert len(made) == 1 and made[0].num_bytes >= (8 + 12) << 8
-    limited = engine_on(memory_limit=200_000)  # of which lists may keep a quarter
+    limited = engine_on(memory_limit=200_000)  # lists may keep a quarter of the limit
     for seed in range(30):
         ask(limited, *question_of(8, skewed(8, 5, seed), 5))
     kept = limited._observables.values()
@@ -223,7 +223,7 @@ def test_lists_are_copied_to_the_device_once_and_give_way_to_others(monkeypatch)
 
 
 def test_a_list_that_takes_more_than_all_others_is_kept_alone():
-    engine = engine_on(memory_limit=60_000)  # of which lists may keep a quarter, unless one alone takes more
+    engine = engine_on(memory_limit=60_000)  # lists may keep a quarter, unless one list takes more
     for seed in range(3):
         ask(engine, *question_of(5, None, None, num_rows=1))
         question = question_of(11, skewed(11, 5, seed), 5, num_rows=1)

@@ -152,6 +152,7 @@ def test_the_records_replayed_with_numpy_are_the_circuit(circuit, tile, data):
     np.testing.assert_allclose(abs(overlap), 1, atol=1e-11)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(circuit=circuits(max_qubits=8, max_gates=20), tile_qubits=st.integers(4, 8))
 def test_windows_run_everything_once_and_in_an_order_that_the_plan_allows(circuit, tile_qubits):
@@ -187,6 +188,7 @@ def test_windows_run_everything_once_and_in_an_order_that_the_plan_allows(circui
     assert ended == {qubit for qubit in range(plan.num_qubits) if runs_of[qubit]}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(circuit=circuits(max_qubits=8, max_gates=20), tile_qubits=st.integers(4, 8))
 def test_a_frontier_counts_at_any_time_what_its_runs_and_terms_say(circuit, tile_qubits):
@@ -235,6 +237,7 @@ def test_a_pass_goes_many_layers_deep(num_qubits, shape):
     assert all(len(window.qubits) == 12 for window in windows)
 
 
+@pytest.mark.slow
 def test_20_qubits_and_1000_layers_are_cut_into_passes_in_seconds():
     plan = fuse_program(lower(layers(20, 1000, ring=True)))
     started = time.perf_counter()

@@ -16,7 +16,7 @@ from cuda_emulation.building import cache_folder
 from .device import Devices, Driver
 
 HERE = Path(__file__).parent
-_state: dict[str, Any] = {}  # what has to live as long as the process
+_state: dict[str, Any] = {}  # these objects must live as long as the process
 
 
 def installed() -> Devices:
