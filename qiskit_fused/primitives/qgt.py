@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,8 @@ class FusedQGT(FusedGradient, BaseQGT):
             precision: returned in the result.
 
         Returns:
-            A job. Its result is a ``QGTResult``, in which ``qgts[i]`` is an array (P, P).
+            A job. Its result is a ``QGTResult``, in which ``qgts[i]`` is an array (P, P). A job of about a millisecond
+            or less has ended when this method returns.
 
         Raises:
             TypeError: for a circuit or values of a wrong type.
@@ -144,12 +146,19 @@ class FusedQGT(FusedGradient, BaseQGT):
         job = FusedJob(
             _run_batches, batches, count, self.fused_options, self._phase_fix, self._derivative_type, precision
         )
-        job.submit()
+        job.submit(sum(part.work for part in _parts(batches)))
         return job
 
     def _run(self, circuits: Any, parameter_values: Any, parameters: Any, **options: Any) -> Any:
         """Return the result of `run`. The base class requires this method; `run` does not call it."""
         return FusedQGT.run(self, circuits, parameter_values, parameters, **options).result()
+
+
+def _parts(batches: list[Batch]) -> Iterator[Part]:
+    """Yield the parts of the progress of a job."""
+    for batch in batches:
+        if batch.compiled is not None:
+            yield from repeat(Part.of(batch.compiled, 2 * len(batch.parameters)), len(batch.index))
 
 
 def _run_batches(
@@ -167,13 +176,7 @@ def _run_batches(
     for batch in batches:
         if batch.error is not None:
             raise batch.error
-    parts = (
-        Part.of(batch.compiled, 2 * len(batch.parameters))
-        for batch in batches
-        for _ in batch.index
-        if batch.compiled is not None
-    )
-    with Progress(options.progress, parts) as progress:
+    with Progress(options.progress, _parts(batches)) as progress:
         for batch in batches:
             assert batch.compiled is not None
             tensor = MetricTensor(batch.compiled, options, phase_fix)

@@ -102,6 +102,19 @@ def test_a_queued_job_can_be_cancelled_and_an_unsubmitted_one_has_no_status():
     release.set()
 
 
+def test_a_job_of_little_work_runs_in_the_thread_of_its_caller():
+    here = FusedJob(lambda: (threading.get_ident(), {}))
+    here.submit(work=1000)
+    assert here.done() and not here.cancel() and here.result() == threading.get_ident()
+    elsewhere = FusedJob(lambda: (threading.get_ident(), {}))
+    elsewhere.submit(work=1 << 40)
+    assert elsewhere.result() != threading.get_ident()
+    failing = FusedJob(lambda: 1 / 0)
+    failing.submit(work=1000)
+    with pytest.raises(ZeroDivisionError):
+        failing.result()
+
+
 def test_values_may_change_after_run(estimator, circuit):
     values = rows(circuit, 3)
     expected = estimator.run([(circuit, "ZZZ", values.copy())]).result()[0].data.evs
