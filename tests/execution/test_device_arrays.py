@@ -136,8 +136,9 @@ def test_arrays_of_the_host_go_to_the_device_with_each_weight_once(gpu, monkeypa
     uploads, to_device = [], gpu.runtime.to_device
     monkeypatch.setattr(gpu.runtime, "to_device", lambda array: uploads.append(array) or to_device(array))
     actual = function.value_and_vjp(rows, weights, cotangents, input_gradients=input_gradients)
-    assert uploads[-1].shape == (50 * 2 + 6,)
-    assert gpu.runtime.copied == [8 * 100, 8 * 100 * input_gradients, 8 * (6 + 2 * (not input_gradients))]
+    # Inputs, weights and cotangents; then the row and the observable of each pair, its first pair and unit of each row.
+    assert uploads[-1].nbytes == 8 * (50 * 2 + 6 + 50 * 2) + 4 * (2 * 100 + 51 + 50)
+    assert gpu.runtime.copied == [8 * (100 + 100 * input_gradients + 6 + 2 * (not input_gradients))]
     evaluate_on_the_cpu(monkeypatch)
     expected = function.value_and_vjp(rows, weights, cotangents, input_gradients=input_gradients)
     assert (actual.inputs is None) == (not input_gradients)

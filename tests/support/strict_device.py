@@ -40,6 +40,7 @@ class DeviceArray:
             "shape",
             "size",
             "sum",
+            "view",
         ):
             raise AttributeError(name)
         return _on_device(getattr(self._memory, name))

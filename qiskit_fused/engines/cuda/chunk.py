@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.engines.checkpointing import BACK, FORWARD
+from qiskit_fused.engines.cuda.device_data import upload_together
 from qiskit_fused.engines.cuda.formats import real_type
 from qiskit_fused.engines.cuda.launch import sweep_shape
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
 from qiskit_fused.engines.cuda.observation import ChunkPairs, observe
 from qiskit_fused.engines.cuda.row_factors import factors_of_rows
 from qiskit_fused.engines.cuda.setting import Bound, Setting
-from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkResult, distinct_rows, take_rows
+from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkNumbers, ChunkResult, distinct_rows, take_rows
 from qiskit_fused.engines.split_columns import SplitColumns
 
 _BLOCK = 128  # number of threads of a block, for kernels in which a thread computes one number
@@ -38,6 +40,8 @@ class Chunk:
         rows: the rows of the chunk, ascending.
         pairs: the slice of the pairs that belongs to the chunk.
         row_of_pair: int32 (pairs,), index into ``rows``.
+        pairs_on_device, row_of_unit: the pairs, and int32 (units,) the row of each unit, on the device; `evaluate` sets
+            these attributes.
         cached: final states from which the chunk starts if their columns are the same, or None. They need a schedule of
             one state. The caller sets this attribute, and `evaluate` becomes the owner.
         final_states_out: (rows, 2^N), the array in which a request without gradients leaves the final states, or None.
@@ -54,6 +58,8 @@ class Chunk:
         num_pairs = np.diff(begins, append=self.pairs.stop - self.pairs.start)
         self.row_of_pair = np.repeat(np.arange(len(self.rows), dtype=np.int32), num_pairs)
         self.state_size = 1 << self.passes.num_address_bits
+        self.pairs_on_device: Any = None
+        self.row_of_unit: Any = None
         self.initial: Any = None  # initial states of the rows on the device, or None
         self.cached: CachedFinalStates | None = None
         self.final_states_out: Any = None
@@ -73,9 +79,7 @@ class Chunk:
         """
         split_columns = self._of_rows(self.setting.columns)
         cached_states = self._take_cached_states(split_columns)
-        columns = split_columns.joined()
-        if not split_columns.is_on_device:
-            columns = self.setting.runtime.to_device(columns)
+        columns = self._upload(split_columns)
         bound = self._bind(columns)
         self.initial = self._initial_states()
         # The actions before the first step back are the forward sweep. The first step back starts from the final state.
@@ -85,19 +89,46 @@ class Chunk:
         psi = states[actions[turn][2] if turn < len(actions) else 0]
         factors = self._factors(bound)
         final_states = factors * self.setting.runtime.to_host(psi) if self.request.boundary.final else None
-        values, lam = self._observe(psi, factors)
+        numbers = self._numbers()
+        lam = self._observe(psi, factors, numbers.values)
         if lam is None or not len(lam):
             self.initial = None
-            return ChunkResult(self.rows, self.pairs, values, final_states=final_states, device_final_states=psi)
+            return ChunkResult(self.rows, self.pairs, numbers, final_states=final_states, device_final_states=psi)
         back = _Backward(self, states, lam)
         self._sweep_back(actions[turn:], back, states, bound)
         self.initial = None
-        gradients, sums = self._gradients(back, columns, bound)
+        self._gradients(back, columns, bound, numbers)
         state_gradients = None
         if self.request.wants_state_gradients:
             lam *= 2
             state_gradients = lam[:, : 1 << self.setting.num_qubits]
-        return ChunkResult(self.rows, self.pairs, values, gradients, sums, state_gradients, final_states)
+        return ChunkResult(self.rows, self.pairs, numbers, state_gradients, final_states)
+
+    def _upload(self, columns: SplitColumns) -> Any:
+        """Copy the pairs and the columns of the chunk to the device; return the columns (see `SplitColumns.joined`)."""
+        request, runtime, row = self.request, self.setting.runtime, self.row_of_pair
+        begin = np.searchsorted(row, np.arange(len(self.rows) + 1)).astype(np.int32)
+        row_of_unit = np.arange(len(self.rows), dtype=np.int32) if request.gradients_are_per_row else row
+        places = [row, begin, np.asarray(request.pairs.observable[self.pairs], dtype=np.int32), row_of_unit]
+        numbers = [columns.joined(), *([] if request.cotangents is None else [request.cotangents[self.pairs]])]
+        numbers = [array_module(array).asarray(array, dtype=np.float64) for array in numbers]
+        uploaded = upload_together(runtime, places if columns.is_on_device else [*numbers, *places])
+        row, begin, observable, self.row_of_unit = uploaded[-4:]
+        numbers = uploaded[:-4] or numbers
+        cotangents = numbers[1] if len(numbers) > 1 else None
+        self.pairs_on_device = ChunkPairs(len(self.rows), len(row), row, begin, observable, cotangents)
+        return numbers[0]
+
+    def _numbers(self) -> ChunkNumbers:
+        """Return memory for the numbers that the chunk returns."""
+        num_units, num_separate, num_sums = 0, 0, 0
+        final_cotangents = self.request.boundary.final_cotangents
+        if self.request.gradient is not None and (len(self.row_of_pair) or final_cotangents is not None):
+            num_units = len(self.row_of_unit)
+            num_separate, num_sums = self.setting.chosen_columns.num_separate, self.setting.chosen_columns.num_summed
+        num_values = len(self.row_of_pair) if final_cotangents is None else 0
+        size = num_values + num_units * num_separate + num_sums
+        return ChunkNumbers.parts_of(self.xp.empty(size, dtype=np.float64), num_values, (num_units, num_separate))
 
     def _sweep_forward(self, actions: list[list[int]], cached_states: Any, bound: Bound) -> Any:
         """Return the states (kept states, rows, 2^N) after the forward sweep, or the cached states without a sweep."""
@@ -236,23 +267,23 @@ class Chunk:
         grid, threads, shared = sweep_shape(self.setting.runtime, passes, self.request.dtype, num_rows, adjoint=False)
         self.setting.launch("sweeps.cu", "forward_sweep", grid, threads, args, shared)
 
-    def _observe(self, psi: Any, factors: np.ndarray | None) -> tuple[Any, Any]:
-        """Return the values of the pairs, and with gradients the adjoint states (units, 2^N), else None.
+    def _observe(self, psi: Any, factors: np.ndarray | None, values: Any) -> Any:
+        """Compute the values of the pairs; return the adjoint states (units, 2^N), or None without gradients.
 
         Args:
             psi: (rows, 2^N), the final states.
             factors: complex128 (rows, 1), see `factors_of_rows`; None without states at the end.
+            values: float64 (pairs,), receives the values.
         """
-        xp, request = self.xp, self.request
+        request = self.request
         if request.boundary.final_cotangents is not None:
             # An adjoint state lam = O psi stands for the derivative 2 Re <lam|d psi>. A cotangent G of the final state
             # stands for Re <G|d psi>, so its adjoint state is G / 2.
             assert factors is not None
-            lam = self._upload_states(self._of_rows(request.boundary.final_cotangents), 0.5 * factors.conj())
-            return xp.empty(0, dtype=np.float64), lam
+            return self._upload_states(self._of_rows(request.boundary.final_cotangents), 0.5 * factors.conj())
         if not len(self.row_of_pair):  # the rows of this chunk have no pairs; the request asks for their final states
-            return xp.empty(0, dtype=np.float64), None
-        return observe(self.setting, ChunkPairs(len(self.rows), self.row_of_pair, self.pairs), psi)
+            return None
+        return observe(self.setting, self.pairs_on_device, psi, values)
 
     def _step_back(self, back: _Backward, position: int, psi: Any, bound: Bound) -> None:
         """Pull all adjoint states back through the pass that ends at a position, and sum its derivatives.
@@ -288,24 +319,20 @@ class Chunk:
             args += (back.totals, np.int32(back.totals.shape[1]))
             self.setting.launch("gradients.cu", "sum_tiles", min(tasks, 1 << 16), block, args)
 
-    def _gradients(self, back: _Backward, columns: Any, bound: Bound) -> tuple[Any, Any]:
-        """Return the gradients (units, separate columns), and the sums over units (summed columns,) or None."""
+    def _gradients(self, back: _Backward, columns: Any, bound: Bound, numbers: ChunkNumbers) -> None:
+        """Compute the gradients of units, and the sums over units."""
         xp, setting, num_units = self.xp, self.setting, len(back.lam)
         leaf_gradients = self._leaf_gradients(back, columns, bound)
         separate, summed, num_separate, num_summed = setting.chosen_columns
-        gradients = xp.empty((num_units, num_separate), dtype=np.float64)
         if num_separate:
-            self._combine(back, leaf_gradients, separate, 1, (num_separate, 1), gradients)
+            self._combine(back, leaf_gradients, separate, 1, (num_separate, 1), numbers.gradients)
         if not num_summed:
-            return gradients, None
+            return
         num_sums = -(-num_units // UNITS_PER_SUM)
-        partial = xp.empty((num_summed, num_sums), dtype=np.float64)
+        partial = numbers.sums if num_sums == 1 else xp.empty((num_summed, num_sums), dtype=np.float64)
         self._combine(back, leaf_gradients, summed, UNITS_PER_SUM, (1, num_sums), partial)
-        if num_sums == 1:
-            return gradients, partial[:, 0]
-        sums = xp.empty(num_summed, dtype=np.float64)
-        setting.sum_chunks(partial, sums)
-        return gradients, sums
+        if num_sums > 1:
+            setting.sum_chunks(partial, numbers.sums)
 
     def _leaf_gradients(self, back: _Backward, columns: Any, bound: Bound) -> Any:
         """Return float64 (units, leaf outputs), the gradients of the angles of all leaves."""
@@ -367,10 +394,7 @@ class _Backward:
         self.lam, self.psi = lam, None
         if chunk.setting.schedule is None:
             self.psi = states[0] if num_units == len(chunk.rows) else xp.empty(lam.shape, dtype=lam.dtype)
-        if chunk.request.gradients_are_per_row:
-            self.row_of_unit = xp.arange(num_units, dtype=np.int32)
-        else:
-            self.row_of_unit = xp.asarray(chunk.row_of_pair)
+        self.row_of_unit = chunk.row_of_unit
         self.totals = xp.empty((num_units, max(passes.num_totals, 1)), dtype=np.float64)
         most_partials = max((sweep.num_partials for sweep in passes.passes), default=0)
         num_sums = max(num_units * passes.num_tiles * most_partials, 1)

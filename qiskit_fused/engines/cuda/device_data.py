@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -37,6 +38,19 @@ def upload_slices(runtime: Any, array: np.ndarray, slices: list[slice]) -> list[
     return [whole[part.start * size : part.stop * size] for part in slices]
 
 
+def upload_together(runtime: Any, arrays: list[np.ndarray]) -> list[Any]:
+    """Copy arrays to the device by one copy, and return views of it: a copy takes the host longer than its bytes.
+
+    Arrays with larger elements come first, so that each array has the alignment of its elements.
+    """
+    begins = np.cumsum([0, *(array.nbytes for array in arrays)]).tolist()
+    whole = np.empty(max(begins[-1], 1), dtype=np.uint8)
+    for begin, array in zip(begins, arrays):
+        whole[begin : begin + array.nbytes].view(array.dtype)[:] = array
+    device = runtime.to_device(whole)
+    return [device[begin : begin + array.nbytes].view(array.dtype) for begin, array in zip(begins, arrays)]
+
+
 class DevicePlan:
     """The data of a plan on the device. It holds no reference to the plan, so that it can live as long as the plan.
 
@@ -47,12 +61,14 @@ class DevicePlan:
         combination: column_begin, index and weight of `combine` in kernels/cuda/gradients.cu, on the device.
         initial_state: the state that all rows start in, on the device; None for |0...0>.
         phase_of_terms: the global phase of terms that the kernels leave out.
+        kernels: the functions that launch the kernels of the plan, by name; `Setting.launch` adds them.
     """
 
     def __init__(self, order: StreamOrder, plan: FusedProgram, tile_qubits: int, register_qubits: int, dtype: str):
         is_real = dtype in REAL_FORMAT.values()
         self.passes = make_passes(plan, tile_qubits, register_qubits, is_real)
         self.phase_of_terms = phase_of_terms(plan)
+        self.kernels: dict[str, Callable[..., None]] = {}
         self._order = order
         self._slots: BoundedCache[DeviceSlots] = BoundedCache(_MAX_SLOT_BYTES)
         self._chosen: BoundedCache[ChosenColumns] = BoundedCache(_MAX_CHOSEN_BYTES)

@@ -312,13 +312,14 @@ class _Collection:
     def add(self, result: ChunkResult) -> None:
         """Copy the arrays of a chunk to their places, and add its sums to the sums of earlier chunks."""
         units = result.rows if self._request.gradients_are_per_row else result.pairs
-        self._place("values", self._fetch(result.values), result.pairs)
-        for name, gradients in (("gradients", result.gradients), ("state_gradients", result.state_gradients)):
-            if gradients is not None:
-                self._place(name, self._fetch(gradients), units)
-        if result.sums is not None:
-            sums, earlier_sums = self._fetch(result.sums), self._arrays.get("sums")
-            self._arrays["sums"] = sums if earlier_sums is None else earlier_sums + sums
+        numbers = result.numbers.copied(self._fetch)
+        self._place("values", numbers.values, result.pairs)
+        if "gradients" in self._shapes and len(numbers.gradients):
+            self._place("gradients", numbers.gradients, units)
+            earlier_sums = self._arrays.get("sums")
+            self._arrays["sums"] = numbers.sums if earlier_sums is None else earlier_sums + numbers.sums
+        if result.state_gradients is not None:
+            self._place("state_gradients", self._fetch(result.state_gradients), units)
         if result.final_states is not None:
             self._place("final_states", result.final_states[:, : self._state_size], result.rows)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from qiskit_fused.common.native import CONSTANTS
@@ -24,6 +26,7 @@ def amplitude_format(dtype: str, is_real: bool) -> str:
     return REAL_FORMAT[dtype] if is_real else dtype
 
 
+@cache
 def real_type(dtype: str) -> np.dtype:
     """Return the dtype of the real numbers of a format."""
     return np.finfo(dtype).dtype
@@ -46,6 +49,7 @@ def choose_tile_qubits(
     return t
 
 
+@cache
 def tiles_per_block(tile_qubits: int, dtype: str) -> tuple[int, int]:
     """Return the number of tiles, and of threads, of a block of a sweep."""
     threads = 1 << (tile_qubits - REGISTER_QUBITS[dtype])
@@ -60,6 +64,7 @@ def tile_bytes(tile_qubits: int, dtype: str) -> int:
     return item * ((1 << tile_qubits) + is_padded * (1 << (tile_qubits - registers)))
 
 
+@cache
 def states_at_once(dtype: str, shared_memory_per_multiprocessor: int) -> int:
     """Return the number of states that a backward sweep exchanges together, 1 or 2.
 
@@ -73,6 +78,7 @@ def states_at_once(dtype: str, shared_memory_per_multiprocessor: int) -> int:
     return 2 if 2 * block <= shared_memory_per_multiprocessor else 1
 
 
+@cache
 def shared_memory(tile_qubits: int, dtype: str, num_states: int, adjoint: bool = True) -> int:
     """Return the bytes of shared memory of a block of a sweep.
 

@@ -25,7 +25,8 @@ UNITS_PER_SUM = 64  # number of cotangents over which one thread of `combine` su
 BLOCKS_AT_ONCE = 2  # number of blocks of a sweep that a multiprocessor runs at the same time
 
 _PAIR_BYTES = 32  # bytes of the value, the cotangent, the observable and the row of a pair of an observable with terms
-_OUTCOME_PAIR_BYTES = 16  # bytes of the value, the row and the outcome of a pair
+_OUTCOME_PAIR_BYTES = 20  # bytes of the value, the row, the outcome and the unit of a pair
+_ROW_BYTES = 8  # bytes of the first pair and of the unit of a row
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def find_demand(
         return runs * (16 + 2 * real_type(dtype).itemsize) + 8 * (terms + columns) + item * entries
 
     fixed = bound("shared") + shared_start * state_size * item + returned
-    row = bound("varying")
+    fixed += 4  # the number of pairs, behind the first pairs of all rows
+    row = bound("varying") + _ROW_BYTES
     if outcomes is None:
         pair = 8 * max(state_size // CONSTANTS.observed_amplitudes, 1) + _PAIR_BYTES
     else:

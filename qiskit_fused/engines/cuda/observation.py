@@ -16,88 +16,89 @@ _BLOCK = 128  # number of threads of a block of the kernels of outcomes
 
 
 class ChunkPairs(NamedTuple):
-    """The pairs of a chunk.
+    """The pairs of a chunk, with arrays on the device.
 
     Attributes:
-        num_rows: number of rows of the chunk.
+        num_rows, num_pairs: numbers of rows and of pairs of the chunk.
         row: int32 (pairs,), ascending, the row of each pair among the rows of the chunk.
-        places: the slice of the pairs of the request that belongs to the chunk.
+        begin: int32 (rows + 1,), the pairs of row b are begin[b]:begin[b + 1].
+        observable: int32 (pairs,), the observable or the outcome of each pair.
+        cotangents: float64 (pairs,), or None.
     """
 
     num_rows: int
-    row: np.ndarray
-    places: slice
+    num_pairs: int
+    row: Any
+    begin: Any
+    observable: Any
+    cotangents: Any
 
 
-def observe(setting: Setting, pairs: ChunkPairs, psi: Any) -> tuple[Any, Any]:
-    """Return the values of pairs, float64 (pairs,), and with gradients the adjoint states (units, 2^N), else None.
+def observe(setting: Setting, pairs: ChunkPairs, psi: Any, values: Any) -> Any:
+    """Compute the values of pairs; return the adjoint states (units, 2^N), or None without gradients.
 
     Args:
         setting: the data that all chunks share.
         pairs: the pairs, at least one.
         psi: (rows, 2^N), the final states.
+        values: float64 (pairs,), receives the values.
     """
     observables = setting.observables
     if isinstance(observables, DeviceOutcomes):
-        return _observe_outcomes(setting, observables, pairs, psi)
-    return _observe_terms(setting, observables, pairs, psi)
+        return _observe_outcomes(setting, observables, pairs, psi, values)
+    return _observe_terms(setting, observables, pairs, psi, values)
 
 
-def _observe_terms(setting: Setting, terms: DeviceObservables, pairs: ChunkPairs, psi: Any) -> tuple[Any, Any]:
+def _observe_terms(setting: Setting, terms: DeviceObservables, pairs: ChunkPairs, psi: Any, values: Any) -> Any:
     """Observe sums of terms: one kernel computes O psi of each pair, its value, and the adjoint states."""
     xp, request, state_size = setting.runtime.xp, setting.request, psi.shape[1]
     num_sums = max(state_size // CONSTANTS.observed_amplitudes, 1)
-    partial = xp.empty((len(pairs.row), num_sums), dtype=np.float64)
-    begin = np.searchsorted(pairs.row, np.arange(pairs.num_rows + 1)).astype(np.int32)
-    lam, cotangents = _empty_adjoint_states(setting, pairs, psi), _cotangents(setting, pairs)
-    observable = xp.asarray(request.pairs.observable[pairs.places], dtype=np.int32)
-    args: tuple[Any, ...] = (psi, lam, xp.asarray(begin), observable)
-    args += (terms.observable_begin, terms.groups, terms.terms, terms.diagonals, cotangents)
+    partial = xp.empty((pairs.num_pairs, num_sums), dtype=np.float64)
+    lam = _empty_adjoint_states(setting, pairs, psi)
+    args: tuple[Any, ...] = (psi, lam, pairs.begin, pairs.observable)
+    args += (terms.observable_begin, terms.groups, terms.terms, terms.diagonals, pairs.cotangents)
     args += (_address_bits(setting), np.int32(request.imaginary), partial)
     block = min(max(state_size // 4, 32), 256)
     setting.launch("observe.cu", "observe", pairs.num_rows * num_sums, block, args)
-    values = xp.empty(len(pairs.row), dtype=np.float64)
     setting.sum_chunks(partial, values)
-    return values, lam
+    return lam
 
 
-def _observe_outcomes(setting: Setting, outcomes: DeviceOutcomes, pairs: ChunkPairs, psi: Any) -> tuple[Any, Any]:
+def _observe_outcomes(setting: Setting, outcomes: DeviceOutcomes, pairs: ChunkPairs, psi: Any, values: Any) -> Any:
     """Observe projectors onto outcomes, in work that does not grow with outcomes times amplitudes.
 
     The value of a pair is the sum of ``|psi|^2`` over the amplitudes of its outcome. The adjoint states are psi times
     one number for each amplitude, which depends on its outcome.
     """
-    xp, request = setting.runtime.xp, setting.request
-    row = xp.asarray(pairs.row)
-    outcome = xp.asarray(request.pairs.observable[pairs.places], dtype=np.int32)
-    cotangents, weights = _cotangents(setting, pairs), None
-    if cotangents is not None:
+    xp, request, weights = setting.runtime.xp, setting.request, None
+    if pairs.cotangents is not None:
         weights = xp.zeros((pairs.num_rows, outcomes.num_outcomes), dtype=real_type(request.dtype))
-    values = _probabilities(setting, outcomes, (row, outcome), psi, cotangents, weights)
+    _probabilities(setting, outcomes, pairs, psi, weights, values)
     lam = _empty_adjoint_states(setting, pairs, psi)
     if lam is not None:
         args: tuple[Any, ...] = (psi, _address_bits(setting), outcomes.outcome, weights)
-        args += (np.int32(outcomes.num_outcomes), row, outcome, np.int32(len(lam)), np.int32(request.imaginary), lam)
+        args += (np.int32(outcomes.num_outcomes), pairs.row, pairs.observable, np.int32(len(lam)))
+        args += (np.int32(request.imaginary), lam)
         blocks = -(-len(lam) * psi.shape[1] // _BLOCK)
         setting.launch("outcomes.cu", "outcome_adjoints", blocks, _BLOCK, args)
-    return values, lam
+    return lam
 
 
 def _probabilities(
-    setting: Setting, outcomes: DeviceOutcomes, pairs: tuple[Any, Any], psi: Any, cotangents: Any, weights: Any
-) -> Any:
-    """Return the values of pairs, float64 (pairs,).
+    setting: Setting, outcomes: DeviceOutcomes, pairs: ChunkPairs, psi: Any, weights: Any, values: Any
+) -> None:
+    """Compute the values of pairs.
 
     Args:
         setting: the data that all chunks share.
         outcomes: the outcomes.
-        pairs: int32 (pairs,) on the device, the row and the outcome of each pair.
+        pairs: the pairs.
         psi: (rows, 2^N), the final states.
-        cotangents: float64 (pairs,), or None.
         weights: real (rows, K), zeros, which receive the cotangents in the order of the outcomes; None without
             cotangents.
+        values: float64 (pairs,), receives the values.
     """
-    xp, num_rows, num_pairs, bits = setting.runtime.xp, len(psi), len(pairs[0]), _address_bits(setting)
+    xp, num_rows, num_pairs, bits = setting.runtime.xp, len(psi), pairs.num_pairs, _address_bits(setting)
     partial = None
     if outcomes.num_parts:
         partial = xp.empty((num_rows, outcomes.num_parts), dtype=np.float64)
@@ -105,23 +106,15 @@ def _probabilities(
         args += (outcomes.parts, np.int32(outcomes.num_parts), partial)
         blocks = -(-num_rows * outcomes.num_parts * 32 // _BLOCK)
         setting.launch("outcomes.cu", "sum_parts", blocks, _BLOCK, args)
-    values = xp.empty(num_pairs, dtype=np.float64)
-    args = (psi, bits, outcomes.order, outcomes.lists, partial, np.int32(outcomes.num_parts), *pairs)
-    args += (np.int32(num_pairs), np.int32(outcomes.log_lanes), cotangents, weights)
+    args = (psi, bits, outcomes.order, outcomes.lists, partial, np.int32(outcomes.num_parts))
+    args += (pairs.row, pairs.observable, np.int32(num_pairs), np.int32(outcomes.log_lanes), pairs.cotangents, weights)
     args += (np.int32(outcomes.num_outcomes), values)
     blocks = -(-(num_pairs << outcomes.log_lanes) // _BLOCK)
     setting.launch("outcomes.cu", "outcome_values", blocks, _BLOCK, args)
-    return values
 
 
 def _address_bits(setting: Setting) -> np.int32:
     return np.int32(setting.plan.passes.num_address_bits)
-
-
-def _cotangents(setting: Setting, pairs: ChunkPairs) -> Any:
-    """Return the cotangents of pairs on the device, float64 (pairs,), or None."""
-    cotangents = setting.request.cotangents
-    return None if cotangents is None else setting.runtime.xp.asarray(cotangents[pairs.places], dtype=np.float64)
 
 
 def _empty_adjoint_states(setting: Setting, pairs: ChunkPairs, psi: Any) -> Any:
@@ -129,5 +122,5 @@ def _empty_adjoint_states(setting: Setting, pairs: ChunkPairs, psi: Any) -> Any:
     request = setting.request
     if request.gradient is None:
         return None
-    num_units = pairs.num_rows if request.gradients_are_per_row else len(pairs.row)
+    num_units = pairs.num_rows if request.gradients_are_per_row else pairs.num_pairs
     return setting.runtime.xp.empty((num_units, psi.shape[1]), dtype=request.dtype)

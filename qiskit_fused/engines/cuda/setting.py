@@ -76,9 +76,13 @@ class Setting:
             args: arguments of the kernel.
             shared_memory: bytes of dynamic shared memory of a block.
         """
-        # Sweeps are compiled for the qubits of a tile, and bindings too, because their tables have the shape of a tile.
-        tile_qubits = self.plan.passes.tile_qubits if file in ("sweeps.cu", "bind.cu") else None
-        kernel(self.runtime, file, name, self.request.dtype, tile_qubits)(grid, block, args, shared_memory)
+        launch = self.plan.kernels.get(name)
+        if launch is None:
+            # Sweeps are compiled for the qubits of a tile; bindings too, because their tables have the shape of a tile.
+            tile_qubits = self.plan.passes.tile_qubits if file in ("sweeps.cu", "bind.cu") else None
+            launch = kernel(self.runtime, file, name, self.request.dtype, tile_qubits)
+            self.plan.kernels[name] = launch
+        launch(grid, block, args, shared_memory)
 
     def sum_chunks(self, partial: Any, sums: Any) -> None:
         """Add up each row of partial sums, float64 (sums, partial sums)."""

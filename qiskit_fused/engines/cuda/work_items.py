@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -63,15 +64,39 @@ def is_summed(request: Request) -> np.ndarray:
     return np.zeros(request.num_columns, dtype=bool) if summed is None else summed
 
 
+class ChunkNumbers(NamedTuple):
+    """The numbers that a chunk returns: parts of one array, so that one copy brings all of them to the host.
+
+    Attributes:
+        all: float64, the values, then the gradients, then the sums.
+        values: float64 (pairs,).
+        gradients: float64 (units, columns that are not summed); `chunk` defines units.
+        sums: float64 (summed columns,), the gradients summed over the units.
+    """
+
+    all: Any
+    values: Any
+    gradients: Any
+    sums: Any
+
+    @classmethod
+    def parts_of(cls, numbers: Any, num_values: int, gradients_shape: tuple[int, int]) -> ChunkNumbers:
+        """Cut an array into its parts."""
+        end = num_values + gradients_shape[0] * gradients_shape[1]
+        return cls(numbers, numbers[:num_values], numbers[num_values:end].reshape(gradients_shape), numbers[end:])
+
+    def copied(self, fetch: Callable[[Any], Any]) -> ChunkNumbers:
+        """Return the same parts of a copy of the array, which ``fetch`` makes."""
+        return self.parts_of(fetch(self.all), len(self.values), self.gradients.shape)
+
+
 class ChunkResult(NamedTuple):
     """The result of a chunk. Arrays are on the device unless stated; an array is None if the request needs none.
 
     Attributes:
         rows: the rows of the chunk, ascending.
         pairs: the pairs of the chunk.
-        values: float64 (pairs,).
-        gradients: float64 (units, columns that are not summed); `chunk` defines units.
-        sums: float64 (summed columns,), the gradients summed over the units.
+        numbers: the values, and with gradients the gradients and their sums.
         state_gradients: complex (units, 2^n), the gradients of the initial states.
         final_states: complex (rows, 2^N), the final states on the host.
         device_final_states: complex (rows, 2^N), the final states on the device; None if the request has gradients.
@@ -79,9 +104,7 @@ class ChunkResult(NamedTuple):
 
     rows: np.ndarray
     pairs: slice
-    values: Any
-    gradients: Any = None
-    sums: Any = None
+    numbers: ChunkNumbers
     state_gradients: Any = None
     final_states: np.ndarray | None = None
     device_final_states: Any = None
