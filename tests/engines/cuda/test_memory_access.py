@@ -62,7 +62,7 @@ def trace(num_qubits, tile_qubits, dtype, source_edit=None, method=REVERSE, is_r
 
 def group_of(site, dtype):
     """Return the name of the data that a source line accesses."""
-    if site.file != "sweeps.cu":
+    if site.file not in ("sweeps.cu", "sweep_tiles.cuh", "stages.cuh", "stage_sums.cuh"):
         return {"records.cuh": "bind.cu", "plan_records.h": "bind.cu", "threads.cuh": "block sums"}.get(
             site.file, site.file
         )

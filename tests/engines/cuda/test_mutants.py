@@ -50,20 +50,22 @@ def plant(file, pattern, replacement, *scenarios):
     return Mutant(file, pattern, replacement, scenarios, f"{pattern} -> {replacement or 'nothing'}".replace("\\", ""))
 
 
-def plant_everywhere(label, file, pattern, replacement, *scenarios, first=0):
-    """Plant a bug at every match in a file and in the header that it is compiled with."""
-    count = len(re.findall(pattern, kernel_source(file)))
-    assert count > first, f"{file} has no {pattern} any more"
-    return [Mutant(file, pattern, replacement, scenarios, f"{label} {k}", k) for k in range(first, count)]
+def plant_everywhere(label, file, pattern, replacement, *scenarios, but_in=None):
+    """Plant a bug at every match in a file and in the headers that it is compiled with, except for one header."""
+    text = kernel_source(file)
+    headers = [re.findall(r'^#line 1 "(.*)"', text[: match.start()], re.M)[-1] for match in re.finditer(pattern, text)]
+    numbers = [k for k, header in enumerate(headers) if header != but_in]
+    assert numbers, f"{file} has no {pattern} any more"
+    return [Mutant(file, pattern, replacement, scenarios, f"{label} {k}", k) for k in numbers]
 
 
 BARRIER = r"__syncthreads\(\);"
 STORE_GUARD = r"(?<=[( ])(?:here|place)\.valid(?=\) (?:\*to|store|partial|\{))"
-IN_HEADER = len(re.findall(BARRIER, kernel_source("threads.cuh")))  # barriers of block_sums, which no sweep calls
 MUTANTS = [
     *plant_everywhere("no barrier", "gradients.cu", BARRIER, "", "sums"),
     *plant_everywhere("no barrier", "observe.cu", BARRIER, "", "warps"),
-    *plant_everywhere("no barrier", "sweeps.cu", BARRIER, "", "warps", "lanes", "one state", first=IN_HEADER),
+    # No sweep calls block_sums of threads.cuh.
+    *plant_everywhere("no barrier", "sweeps.cu", BARRIER, "", "warps", "lanes", "one state", but_in="threads.cuh"),
     *plant_everywhere("stores beyond the last tile", "sweeps.cu", STORE_GUARD, "true", "lanes"),
     # threads, tiles, addresses
     plant("sweeps.cu", r"if \(!place\.valid\) number = last;", "", "lanes"),

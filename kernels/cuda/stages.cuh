@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The steps of a stage inside the registers of a thread: rotations with their sums, and pieces of diagonals.
+//
+// Work per complex amplitude, in multiply-adds: 3 for a rotation; 6 for its adjoint on psi and lam, and 2 for each sum
+// of Y or X; about 8 for a piece, and 12 for its adjoint.
+#pragma once
+
+#include "cuda/records.cuh"
+#include "cuda/sweep_tiles.cuh"
+
+constexpr int WIDTH = MAX_REGISTER_QUBITS;  // bounds the number of register bits; a power of two
+
+// Rotate one register bit by the angle a, as three shears with the coefficients tan(a/2) and sin(a).
+template <int BIT>
+__device__ __forceinline__ void rotate(State& a, Real half_tan, Real sine) {
+#pragma unroll
+    for (int j = 0; j < NUM_REGISTERS; ++j) {
+        if (j >> BIT & 1) continue;
+        Amplitude &x = a[j], &y = a[j | 1 << BIT];
+        add_multiple(x, -half_tan, y);
+        add_multiple(y, sine, x);
+        add_multiple(x, -half_tan, y);
+    }
+}
+
+// Call visit.at<BIT>() for every register bit.
+template <int BIT = 0, class Visit>
+__device__ __forceinline__ void for_each_bit(Visit& visit) {
+    if constexpr (BIT < REGISTER_QUBITS) {
+        visit.template at<BIT>();
+        for_each_bit<BIT + 1>(visit);
+    }
+}
+
+// The rotations of one stage in one row.
+struct Rotations {
+    const Stage& stage;
+    const Complex* __restrict__ coefficients;
+    int shared_runs, of_row;  // number of shared slots; offset of the row, added to varying slots
+    __device__ __forceinline__ Rotations(const Stage& stage, const Complex* __restrict__ coefficients,
+                                         const Slots& slots, int row)
+        : stage(stage),
+          coefficients(coefficients),
+          shared_runs(static_cast<int>(slots.shared_runs)),
+          of_row(row * static_cast<int>(slots.varying_runs)) {}
+    __device__ __forceinline__ Complex operator[](int bit) const {
+        const int slot = stage.slot[bit];
+        return coefficients[slot < shared_runs ? slot : slot + of_row];
+    }
+};
+
+struct RotateForward {
+    State& psi;
+    const Rotations& rotations;
+    template <int BIT>
+    __device__ __forceinline__ void at() {
+        if (!(rotations.stage.rotate >> BIT & 1)) return;
+        const Complex c = rotations[BIT];
+        rotate<BIT>(psi, c.x, c.y);
+    }
+};
+
+// Undo the rotations of a stage on psi and lam, and sum Im<lam|Y|psi> for each rotated bit.
+struct RotateBack {
+    State &psi, &lam;
+    const Rotations& rotations;
+    Real (&sums)[WIDTH];
+    bool sums_x;  // true: at least one bit needs its X sum from the amplitudes
+    template <int BIT>
+    __device__ __forceinline__ void at() {
+        if (!(rotations.stage.rotate >> BIT & 1)) return;
+        const Complex c = rotations[BIT];
+        sums_x = sums_x || (rotations.stage.sum_x >> BIT & 1 && is_x_summed(c));
+        rotate<BIT>(psi, -c.x, -c.y);
+        rotate<BIT>(lam, -c.x, -c.y);
+        Real plus = 0, minus = 0;
+#pragma unroll
+        for (int j = 0; j < NUM_REGISTERS; ++j) {
+            if (j >> BIT & 1) continue;
+            constexpr int one = 1 << BIT;
+            add_real_product(plus, lam[j | one], psi[j]);
+            add_real_product(minus, lam[j], psi[j | one]);
+        }
+        sums[BIT] = plus - minus;
+    }
+};
+
+// Sum Im<lam|X|psi> for each register bit of a mask.
+struct SumX {
+    const State &psi, &lam;
+    int summed_bits;
+    Real (&sums)[WIDTH];
+    template <int BIT>
+    __device__ __forceinline__ void at() {
+        if (!(summed_bits >> BIT & 1)) return;
+        Real plus = 0, minus = 0;
+#pragma unroll
+        for (int j = 0; j < NUM_REGISTERS; ++j) {
+            add_imaginary_product(plus, minus, lam[j], psi[j ^ 1 << BIT]);
+        }
+        sums[BIT] = plus - minus;
+    }
+};
+
+// The factors of a piece in one thread: register j gets head * product of ratio[b] over the bits b that are set in j.
+struct PieceFactors {
+    Amplitude head, ratio[REGISTER_QUBITS];
+};
+
+// Return a number whose lowest bit is the parity of the set bits of local index & mask. The two halves of the local
+// index are joined by exclusive or, which keeps the parity.
+__device__ __forceinline__ unsigned local_parity(int index, int tile, Mask mask) {
+    return __popc((index & static_cast<unsigned>(mask)) ^ (tile & static_cast<unsigned>(mask >> TILE_QUBITS)));
+}
+
+__device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const Extra* __restrict__ extras,
+                                                      const Amplitude* __restrict__ table, const Place& place) {
+    PieceFactors factors;
+    const int index = tile_index(place.thread, 0, piece.arrangement);
+    factors.head = table[place.thread];
+    table += THREADS_PER_TILE;
+#pragma unroll
+    for (int b = 0; b < REGISTER_QUBITS; ++b) {
+        const unsigned odd = local_parity(index, place.tile, piece.signs[b]);
+        factors.ratio[b] = negate_if(table[b], odd);
+    }
+    table += REGISTER_QUBITS - piece.first_extra;
+    const Mask local = static_cast<Mask>(place.tile) << TILE_QUBITS | index;
+#pragma unroll 1
+    for (int e = piece.first_extra; e < piece.end_extra; ++e) {
+        const Extra& extra = extras[e];
+        if (extra.kind == EXTRA_TERM || (local & extra.care) != extra.value) continue;
+        const Amplitude factor = table[e];
+        if (extra.kind == EXTRA_THREAD) factors.head = multiply(factors.head, factor);
+#pragma unroll
+        for (int b = 0; b < REGISTER_QUBITS; ++b)
+            if (extra.kind == EXTRA_REGISTER && extra.bit == b) factors.ratio[b] = multiply(factors.ratio[b], factor);
+    }
+    return factors;
+}
+
+// A generator g on the registers of one thread. If `matches`, register j has g = 0 unless (j & care) == value; else the
+// sign of g is the parity of `odd` plus the set bits of j & sign. If not `matches`, g is 0 on all registers.
+struct RegisterMasks {
+    unsigned care, value, sign, odd;
+    bool matches;
+};
+
+__device__ __forceinline__ RegisterMasks on_registers(Mask care, Mask value, Mask sign, const Place& place,
+                                                      int arrangement) {
+    const Mask local = static_cast<Mask>(place.tile) << TILE_QUBITS | tile_index(place.thread, 0, arrangement);
+    const Mask registers = static_cast<Mask>(NUM_REGISTERS - 1) << arrangement;
+    RegisterMasks masks;
+    masks.care = static_cast<unsigned>((care & registers) >> arrangement);
+    masks.value = static_cast<unsigned>((value & registers) >> arrangement);
+    masks.sign = static_cast<unsigned>((sign & registers) >> arrangement);
+    masks.odd = __popcll(local & sign);
+    masks.matches = ((local ^ value) & care & ~registers) == 0;
+    return masks;
+}
+
+__device__ __forceinline__ void times(Amplitude& a, Amplitude factor, bool inverse) {
+    a = inverse ? multiply_conjugate(a, factor) : multiply(a, factor);
+}
+
+template <bool INVERSE>
+__device__ __forceinline__ void apply_term(State& psi, State* lam, const RegisterMasks& masks, Amplitude factor) {
+    if (!masks.matches) return;
+#pragma unroll
+    for (int j = 0; j < NUM_REGISTERS; ++j) {
+        if ((j & masks.care) != masks.value) continue;
+        const Amplitude f = invert_if(factor, masks.odd + __popc(j & masks.sign));
+        times(psi[j], f, INVERSE);
+        if (INVERSE) times((*lam)[j], f, INVERSE);
+    }
+}
+
+// Multiply psi by the diagonal of a piece. With INVERSE, multiply psi and lam by the inverse of the diagonal.
+template <bool INVERSE>
+__device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece& piece,
+                                            const Extra* __restrict__ extras, const Amplitude* __restrict__ table,
+                                            const Place& place) {
+    PieceFactors factors = piece_factors(piece, extras, table, place);
+    // The loop makes four factors at a time, in Gray code of the higher register bits. Two states leave no registers
+    // for all factors.
+    Amplitude factor[4];
+    factor[0] = factors.head;
+    factor[1] = multiply(factor[0], factors.ratio[0]);
+    factor[2] = multiply(factor[0], factors.ratio[1]);
+    factor[3] = multiply(factor[1], factors.ratio[1]);
+#pragma unroll
+    for (int i = 0; i < NUM_REGISTERS / 4; ++i) {
+        const int high = i ^ i >> 1;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const int j = high << 2 | k;
+            const unsigned odd = piece.register_signs >> j;
+            const Amplitude f = negate_if(factor[k], odd);
+            times(psi[j], f, INVERSE);
+            if (INVERSE) times((*lam)[j], f, INVERSE);
+            // Factors have modulus 1, so the inverse of a ratio is its conjugate.
+            const int flipped = high ^ ((i + 1) ^ (i + 1) >> 1);
+#pragma unroll
+            for (int b = 2; b < REGISTER_QUBITS; ++b)
+                if (flipped == 1 << (b - 2)) times(factor[k], factors.ratio[b], high >> (b - 2) & 1);
+        }
+    }
+    table += THREADS_PER_TILE + REGISTER_QUBITS;
+#pragma unroll 1
+    for (int e = piece.first_extra; e < piece.end_extra; ++e) {
+        const Extra& extra = extras[e];
+        if (extra.kind != EXTRA_TERM) continue;
+        const RegisterMasks masks = on_registers(extra.care, extra.value, extra.sign, place, piece.arrangement);
+        apply_term<INVERSE>(psi, lam, masks, table[e - piece.first_extra]);
+    }
+}
