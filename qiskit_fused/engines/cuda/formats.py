@@ -58,7 +58,7 @@ def tiles_per_block(tile_qubits: int, dtype: str) -> tuple[int, int]:
 
 
 def tile_bytes(tile_qubits: int, dtype: str) -> int:
-    """Return the bytes of a tile in shared memory; ``TILE_PLACES`` of kernels/cuda/sweep_tiles.cuh explains the padding."""
+    """Return the bytes of a tile in shared memory; kernels/cuda/sweep_tiles.cuh explains the padding."""
     registers, item = REGISTER_QUBITS[dtype], np.dtype(dtype).itemsize
     is_padded = _BANK_BYTES // item == 1 << registers
     return item * ((1 << tile_qubits) + is_padded * (1 << (tile_qubits - registers)))
