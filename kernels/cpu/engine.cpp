@@ -432,7 +432,10 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
             return;
         }
         Team alone(1);
-        const int step = call.units_per_block, end = call.num_units;
+        // A thread takes neighbouring packs, which it asks the memory for in time; 16 times at least, to share the
+        // work.
+        const int end = call.num_units, blocks = end / (16 * threading.rows * call.units_per_block);
+        const int step = call.units_per_block * (call.packed ? std::clamp(blocks, 1, 16) : 1);
         for (int first = next.fetch_add(step); first < end && !team.cancelled(); first = next.fetch_add(step))
             for (int unit = first; unit < std::min(first + step, end); ++unit)
                 if (call.packed)

@@ -255,7 +255,7 @@ class Engine {
     void bind_shared_packs(Shared& shared, const double* columns, bool real) const;
     void prepare_packs(Call& call) const;
     void bind_pack(const BindList& list, const double* angles, const PackValues<T>& values) const;
-    void make_pack_table(int k, const PackValues<T>& values, double* factor, bool real, T* table) const;
+    void make_pack_table(int k, const PackValues<T>& values, T* factor, bool real, T* table) const;
     const T* pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
     void run_pack(Call& call, Workspace& ws, int pack) const;
     void start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const;

@@ -38,6 +38,13 @@ const double* row_of(const std::complex<double>* states, int bits, std::int64_t 
     return reinterpret_cast<const double*>(states + (row << bits));
 }
 
+// Ask for numbers that the next microseconds need, up to 64 KiB. The rows of a pack are more streams than a core
+// detects.
+void prefetch(const double* numbers, std::int64_t count) {
+    constexpr std::int64_t most = std::int64_t(8) << 10;
+    for (std::int64_t i = 0; i < std::min(count, most); i += 8) __builtin_prefetch(numbers + i, 0, 2);
+}
+
 }  // namespace
 
 template <class T>
@@ -90,8 +97,8 @@ void Engine<T>::bind_pack(const BindList& list, const double* angles, const Pack
 template <class T>
 void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool real) const {
     const int width = packs_.width, parts = real ? 1 : 2;
-    Buffer<double> angles(plan_.num_columns * width), factor(2 * plan_.num_qubits * width);
-    Buffer<T> table(layout_.pack_table_size(real));
+    Buffer<double> angles(plan_.num_columns * width);
+    Buffer<T> factor(2 * plan_.num_qubits * width), table(layout_.pack_table_size(real));
     const std::vector<char> all(plan_.num_columns, 1);
     PackShared<T>& packs = *shared.packs;
     packs.bound = PackBound<T>(plan_, width);
@@ -127,7 +134,7 @@ void Engine<T>::prepare_packs(Call& call) const {
 }
 
 template <class T>
-void Engine<T>::make_pack_table(int k, const PackValues<T>& values, double* factor, bool real, T* table) const {
+void Engine<T>::make_pack_table(int k, const PackValues<T>& values, T* factor, bool real, T* table) const {
     const int bits = plan_.num_qubits, width = packs_.width;
     const Phase& phase = phases_[k];
     const PackPhase* constants = pack_phases_[k].get();
@@ -250,7 +257,7 @@ void Engine<T>::exchange_final_states_of_pack(Call& call, PackMemory<T>& memory,
     packs_.load_states(bits, parts, rows, factor, memory.lam.data(), memory.psi.data(), overlap);
     // Z|0...0> = |0...0>, so all sums of p Z before layer 0 are Im<lam|psi>.
     if (call.has_z[0] && call.skip_first_adjoint)
-        for (int b = 0; b < bits; ++b) std::copy_n(overlap, width, memory.z.data() + b * width);
+        for (int i = 0; i < bits * width; ++i) memory.z[i] = static_cast<T>(overlap[i % width]);
 }
 
 // Compute the values of the pairs of a turn, and lam at the start of the backward sweep. The j-th pairs of all rows are
@@ -336,7 +343,7 @@ void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
     const int bits = plan_.num_qubits, width = packs_.width;
     const Phase& phase = phases_[k];
     T* const p = memory.p.data();
-    double* const z = memory.z.data() + static_cast<std::size_t>(k) * bits * width;
+    T* const z = memory.z.data() + static_cast<std::size_t>(k) * bits * width;
     auto add = [&](int index, auto&& value) {
         const Term& term = plan_.terms[index];
         if (term.column < 0) return;
@@ -344,7 +351,7 @@ void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
         for (int j = 0; j < width; ++j) gradient[j] += term.coefficient * value(j);
     };
     if (phase.want_many) {
-        alignas(64) double sum[64], everything[64];
+        alignas(64) T sum[64], everything[64];
         packs_.generator_sum(bits, 0, 0, 0, p, everything);
         for (const auto& many : phase.many_body) {
             const Term& term = plan_.terms[many.term];
@@ -358,8 +365,8 @@ void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
     } else {
         packs_.z_sums(bits, p, z);
     }
-    for (const auto& one : phase.one_body)
-        add(one.term, [&](int j) { return -0.5 * one.exponent * z[one.bit * width + j]; });
+    packs_.add_term_gradients(plan_.terms.data(), phase.one_body.data(), static_cast<int>(phase.one_body.size()), z,
+                              memory.gradient.data());
     for (const auto& pair : phase.low_pairs) {
         if (!phase.want_pairs) break;
         const T* const zz = p + (index_t(1) << pair.low | index_t(1) << pair.high) * width;
@@ -472,7 +479,13 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     if (most_pairs == 0 && !request.has_ends()) return;
     const double* const columns = request.columns + static_cast<std::size_t>(turn.first_row) * num_columns;
     packs_.load_columns(columns, num_columns, turn.count, call.reads.data(), memory.angles.data());
-    bind_pack(call.shared->varying, memory.angles.data(), memory.bound.view());
+    prefetch(columns + turn.count * num_columns,
+             std::min(width, request.rows - turn.first_row - turn.count) * num_columns);
+    if (request.gradient && request.by_row())
+        prefetch(request.gradients + turn.first_row * num_columns, turn.count * num_columns);
+    PackValues<T> values = memory.bound.view();
+    if (!request.has_ends()) values.left = nullptr;
+    bind_pack(call.shared->varying, memory.angles.data(), values);
     memory.built.assign(phases_.size(), 0);
 
     const std::size_t state = layout_.pack_table_size(call.real);
@@ -519,12 +532,17 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
 template <class T>
 void Engine<T>::add_summed_runs_of_packs(const Call& call) const {
     const std::size_t width = packs_.width, size = plan_.runs.size();
-    Buffer<double> w(3 * size * width), gradient(plan_.num_columns * width);
-    std::fill_n(w.data(), w.size(), 0.0);
+    Buffer<T> w(3 * size * width);
+    Buffer<double> gradient(plan_.num_columns * width);
+    std::fill_n(w.data(), w.size(), T(0));
     std::fill_n(gradient.data(), gradient.size(), 0.0);
-    for (std::size_t block = 0; block < call.block_w.size(); block += size)
-        for (const int r : call.summed_runs)
-            for (int axis = 0; axis < 3; ++axis) w[(3 * r + axis) * width] += call.block_w[block + r][axis];
+    for (const int r : call.summed_runs)
+        for (int axis = 0; axis < 3; ++axis) {
+            double sum = 0;
+            for (std::size_t block = 0; block < call.block_w.size(); block += size)
+                sum += call.block_w[block + r][axis];
+            w[(3 * r + axis) * width] = static_cast<T>(sum);
+        }
     // The values of summed runs are only read.
     const PackValues<T> values = const_cast<PackBound<T>&>(call.shared->packs->bound).view();
     packs_.add_run_gradients(plan_.runs.data(), plan_.leaves.data(), call.summed_runs.data(),

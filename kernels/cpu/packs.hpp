@@ -42,8 +42,8 @@ struct PackBound {
     static std::size_t bytes(const PlanData& plan, int width) {
         const std::size_t vectors = has_vectors(plan) ? 7 * plan.leaves.size() : 0;
         const std::size_t numbers =
-            2 * plan.leaves.size() + vectors + (RUN_VALUES + 2) * plan.runs.size() + 2 * plan.terms.size();
-        return width * (numbers * sizeof(double) + 2 * plan.runs.size() * sizeof(T)) + plan.runs.size();
+            2 * plan.leaves.size() + vectors + (RUN_VALUES + 4) * plan.runs.size() + 2 * plan.terms.size();
+        return width * numbers * sizeof(T) + plan.runs.size();
     }
     PackValues<T> view() {
         return {leaf.data(), vector.data(), run.data(), left.data(), term.data(), shears.data(), sums_x.data()};
@@ -61,8 +61,7 @@ struct PackBound {
         copy_buffer(sums_x, other.sums_x);
     }
 
-    Buffer<double> leaf, vector, run, left, term;
-    Buffer<T> shears;
+    Buffer<T> leaf, vector, run, left, term, shears;
     Buffer<char> sums_x;
 };
 
@@ -70,14 +69,14 @@ struct PackBound {
 struct PackSizes {
     int width = 0;
     std::size_t state = 0, num_states = 0, num_tables = 0;  // T; states are psi, lam and saved
-    std::size_t p = 0, weights = 0, diagonal = 0;           // T
-    std::size_t angles = 0, factor = 0, ends = 0, run_sums = 0, z = 0, w = 0, gradient = 0, values = 0;  // double
+    std::size_t p = 0, weights = 0, diagonal = 0, factor = 0, run_sums = 0, z = 0, w = 0;  // T
+    std::size_t angles = 0, ends = 0, gradient = 0, values = 0;                            // double
     std::size_t bound_bytes = 0;
 
     template <class T>
     std::size_t bytes() const {
-        return (state * num_states + p + weights + diagonal) * sizeof(T) + bound_bytes +
-               (angles + factor + ends + run_sums + z + w + gradient + values) * sizeof(double);
+        return (state * num_states + p + weights + diagonal + factor + run_sums + z + w) * sizeof(T) + bound_bytes +
+               (angles + ends + gradient + values) * sizeof(double);
     }
 };
 
@@ -91,12 +90,12 @@ struct PackMemory {
           p(sizes.p),
           weights(sizes.weights),
           diagonal(sizes.diagonal),
-          angles(sizes.angles),
           factor(sizes.factor),
-          ends(sizes.ends),
           run_sums(sizes.run_sums),
           z(sizes.z),
           w(sizes.w),
+          angles(sizes.angles),
+          ends(sizes.ends),
           gradient(sizes.gradient),
           values(sizes.values),
           bound(plan, sizes.width) {}
@@ -113,9 +112,10 @@ struct PackMemory {
     Buffer<T> weights;                // [1 or slots][W]
     Buffer<T> diagonal;               // [2][2^low_bits]: diagonals that are not stored
     Buffer<T> tables;                 // [num_tables][2^n][parts][W]
-    Buffer<double> angles, factor;    // [columns][W], [n][2][W]
+    Buffer<T> factor;                 // [n][2][W]
+    Buffer<T> run_sums, z, w;         // [runs][2][W], [phases][n][W], [runs][3][W]
+    Buffer<double> angles;            // [columns][W]
     Buffer<double> ends;              // [3][W]: the factor of psi in the final state (bind_states), Im<lam|psi>
-    Buffer<double> run_sums, z, w;    // [runs][2][W], [phases][n][W], [runs][3][W]
     Buffer<double> gradient, values;  // [columns][W], [1 or slots][W]
     PackBound<T> bound;
     std::vector<char> built;         // [phases]: 1 if the table of the phase belongs to this pack

@@ -9,6 +9,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -199,13 +200,26 @@ nb::dict constants() {
     return all;
 }
 
+bool all_finite(nb::ndarray<const double, nb::c_contig, nb::device::cpu> numbers) {
+    const double* const at = numbers.data();
+    const std::size_t size = numbers.size();
+    double zeros[8] = {};  // sums of zeros, or NaN; eight sums do not wait for each other
+    std::size_t i = 0;
+    for (; i + 8 <= size; i += 8)
+        for (int k = 0; k < 8; ++k) zeros[k] += at[i + k] * 0;
+    for (; i < size; ++i) zeros[0] += at[i] * 0;
+    return std::count(zeros, zeros + 8, 0.0) == 8;
+}
+
 // Compute the sines and cosines of half of each angle with the functions that bind packs of rows.
-void half_angles(Array1<double> angles, Out2<double> cosines_and_sines) {
-    const auto& packs = qf::best_pack_sweeps<double>();
+template <class T>
+void half_angles(Array1<double> angles, Out2<T> cosines_and_sines) {
+    const auto& packs = qf::best_pack_sweeps<T>();
     const qf::Leaf leaf{1, 0, {}, qf::LEAF_RY, 0, 0, 0};
     const int list[] = {0};
-    qf::Buffer<double> columns(packs.width), out(2 * packs.width);
-    qf::PackValues<double> values{};
+    qf::Buffer<double> columns(packs.width);
+    qf::Buffer<T> out(2 * packs.width);
+    qf::PackValues<T> values{};
     values.leaf = out.data();
     for (std::size_t first = 0; first < angles.size(); first += packs.width) {
         const std::size_t count = std::min<std::size_t>(packs.width, angles.size() - first);
@@ -392,8 +406,10 @@ NB_MODULE(_cpu, m) {
           "Return the number of rows in work at the same time, and the number of threads.");
     m.def("constants", &constants, "Return the constants that kernels and Python share.");
     m.def("isa", &qf::isa_name, "Name the instruction set in use.");
-    m.def(
-        "half_angles", &half_angles, "angles"_a, "cosines_and_sines"_a,
-        "Write the cosine and the sine of half of each angle to the two rows of an array, as packs of rows bind them.");
+    const char* const about_half_angles =
+        "Write the cosine and the sine of half of each angle to the two rows of an array, as packs of rows bind them.";
+    m.def("half_angles", &half_angles<double>, "angles"_a, "cosines_and_sines"_a.noconvert(), about_half_angles);
+    m.def("half_angles", &half_angles<float>, "angles"_a, "cosines_and_sines"_a.noconvert(), about_half_angles);
+    m.def("all_finite", &all_finite, "numbers"_a, "Say whether all numbers are finite.");
     m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add speed in flop/s.");
 }

@@ -69,6 +69,7 @@ _NAMES = (
     "Instructions",
     "Observables",
     "Plan",
+    "all_finite",
     "constants",
     "draw_shots",
     "evaluate",

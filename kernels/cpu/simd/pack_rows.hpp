@@ -38,6 +38,20 @@ QF_INLINE inline DV load_as(const T* p) {
     }
 }
 
+// Return a vector that holds the numbers of two vectors, one after the other.
+template <class Part, std::size_t... I>
+QF_INLINE inline auto join(Part a, Part b, std::index_sequence<I...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(a, b, static_cast<int>(I)...);
+#else
+    typedef std::remove_reference_t<decltype(a[0])> Whole __attribute__((vector_size(2 * sizeof(Part))));
+    const Part parts[2] = {a, b};
+    Whole whole;
+    __builtin_memcpy(&whole, parts, sizeof(whole));
+    return whole;
+#endif
+}
+
 // Call f with the number of parts as a compile-time constant.
 template <class F>
 QF_INLINE inline void with_parts(int parts, F&& f) {
@@ -51,6 +65,26 @@ QF_INLINE inline void with_parts(int parts, F&& f) {
 template <class T, class F>
 QF_INLINE inline void for_each_part(F&& f) {
     for (int j = 0; j < Simd<T>::width; j += D::width) f(j);
+}
+
+// Return the numbers of vectors of doubles, or of 64-bit integers, as one vector of W numbers with sizeof(T) bytes.
+template <class T, class To, class From>
+QF_INLINE inline To narrow(const From* v) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+        return v[0];
+    } else {
+        using Number = std::remove_reference_t<decltype(To{}[0])>;
+        typedef Number Part __attribute__((vector_size(D::width * sizeof(T))));
+        const Part parts[2] = {__builtin_convertvector(v[0], Part), __builtin_convertvector(v[1], Part)};
+        return join(parts[0], parts[1], std::make_index_sequence<2 * D::width>{});
+    }
+}
+// Call f(j, v) for each vector of doubles of a pack: its first number j and its numbers v.
+template <class T, class F>
+QF_INLINE inline void for_each_double(typename Simd<T>::V v, F&& f) {
+    alignas(64) T numbers[Simd<T>::width];
+    Simd<T>::store(numbers, v);
+    for_each_part<T>([&](int j) QF_INLINE { f(j, load_as(numbers + j)); });
 }
 
 // Exchange bit Step of the row with bit Step of the column, in a square matrix with one row for each vector.

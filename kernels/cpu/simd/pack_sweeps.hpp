@@ -16,7 +16,7 @@ namespace QF_ISA {
 namespace {
 
 template <class T, int Parts>
-QF_INLINE inline void fill_table_of(int bits, const double* factor, const PackConstants<T>& constants, T* table) {
+QF_INLINE inline void fill_table_of(int bits, const T* factor, const PackConstants<T>& constants, T* table) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width, step = Parts * W;
@@ -24,12 +24,11 @@ QF_INLINE inline void fill_table_of(int bits, const double* factor, const PackCo
     if (Parts == 2) S::store(table + W, V{});
     for (int b = 0; b < bits; ++b) {
         alignas(64) T by[2][2 * W];  // the factor, and the negative of it
-        for (int part = 0; part < Parts; ++part)
-            for_each_part<T>([&](int j) QF_INLINE {
-                const DV f = D::load(factor + (2 * b + part) * W + j);
-                store_as(by[0] + part * W + j, f);
-                store_as(by[1] + part * W + j, -f);
-            });
+        for (int part = 0; part < Parts; ++part) {
+            const V f = S::load(factor + (2 * b + part) * W);
+            S::store(by[0] + part * W, f);
+            S::store(by[1] + part * W, -f);
+        }
         const index_t half = index_t(1) << b;
         T* const high = table + half * step;
         const char* const negate = constants.negate ? constants.negate + half : nullptr;
@@ -59,20 +58,15 @@ QF_INLINE inline void fill_table_of(int bits, const double* factor, const PackCo
     }
 }
 template <class T>
-void fill_table(int bits, int parts, const double* factor, const PackConstants<T>& constants, T* table) {
+void fill_table(int bits, int parts, const T* factor, const PackConstants<T>& constants, T* table) {
     with_parts(parts, [&](auto p) { fill_table_of<T, p>(bits, factor, constants, table); });
 }
 
 template <class T>
-void multiply_table(int bits, index_t care, index_t value, index_t sign, const double* unit, T* table) {
+void multiply_table(int bits, index_t care, index_t value, index_t sign, const T* unit, T* table) {
     using S = Simd<T>;
     constexpr int W = S::width;
-    alignas(64) T by[2 * W];
-    for_each_part<T>([&](int j) QF_INLINE {
-        store_as(by + j, D::load(unit + j));
-        store_as(by + W + j, D::load(unit + W + j));
-    });
-    const auto fr = S::load(by), fi = S::load(by + W);
+    const auto fr = S::load(unit), fi = S::load(unit + W);
     for (index_t i = 0; i < index_t(1) << bits; ++i) {
         const int g = generator(care, value, sign, i);
         if (!g) continue;
@@ -271,18 +265,13 @@ void rotate_pack(int bits, int parts, const PackRotation<T>* rotations, int coun
 }
 
 template <class T>
-QF_INLINE inline void store_doubles(double* to, typename Simd<T>::V v, bool accumulate) {
-    alignas(64) T numbers[Simd<T>::width];
-    Simd<T>::store(numbers, v);
-    for_each_part<T>([&](int j) QF_INLINE {
-        const DV x = load_as(numbers + j);
-        D::store(to + j, accumulate ? D::load(to + j) + x : x);
-    });
+QF_INLINE inline void add_doubles(double* to, typename Simd<T>::V v) {
+    for_each_double<T>(v, [&](int j, DV x) QF_INLINE { D::store(to + j, D::load(to + j) + x); });
 }
 
 template <class T, int K, bool WithX>
 void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, bool accumulate, T* psi, T* lam,
-                         double* sums) {
+                         T* sums) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width;
@@ -323,14 +312,15 @@ void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, 
                 });
             });
     }
-    for (int j = 0; j < K; ++j) {
-        store_doubles<T>(sums + 2 * j * W, y[j], accumulate);
-        if (WithX) store_doubles<T>(sums + (2 * j + 1) * W, x[j], accumulate);
-    }
+    unroll<K>([&](auto j) QF_INLINE {
+        T* const to = sums + 2 * j * W;
+        S::store(to, accumulate ? S::load(to) + y[j] : y[j]);
+        if (WithX) S::store(to + W, accumulate ? S::load(to + W) + x[j] : x[j]);
+    });
 }
 template <class T>
 void rotate_pack_adjoint(int bits, int parts, const PackRotation<T>* rotations, int count, bool with_x, bool accumulate,
-                         T* psi, T* lam, double* sums) {
+                         T* psi, T* lam, T* sums) {
     if (with_x)
         with_count<pack_adjoint_with_x>(count, [&](auto k) {
             rotate_bits_adjoint<T, k, true>(bits, parts, rotations, accumulate, psi, lam, sums);
@@ -342,7 +332,7 @@ void rotate_pack_adjoint(int bits, int parts, const PackRotation<T>* rotations, 
 }
 
 template <class T>
-void pack_z_sums(int bits, T* p, double* z) {
+void pack_z_sums(int bits, T* p, T* z) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width;
@@ -361,7 +351,7 @@ void pack_z_sums(int bits, T* p, double* z) {
             difference[0] += v0 - v1;
             S::store(p + i * W, v0 + v1);
         }
-        store_doubles<T>(z + b * W, (difference[0] + difference[1]) + (difference[2] + difference[3]), false);
+        S::store(z + b * W, (difference[0] + difference[1]) + (difference[2] + difference[3]));
     }
 }
 
@@ -380,7 +370,7 @@ void pack_walsh(int bits, T* p) {
 }
 
 template <class T>
-void generator_sum(int bits, index_t care, index_t value, index_t sign, const T* p, double* sum) {
+void generator_sum(int bits, index_t care, index_t value, index_t sign, const T* p, T* sum) {
     using S = Simd<T>;
     typename S::V total{};
     for (index_t i = 0; i < index_t(1) << bits; ++i) {
@@ -388,7 +378,7 @@ void generator_sum(int bits, index_t care, index_t value, index_t sign, const T*
         if (g > 0) total += S::load(p + i * S::width);
         if (g < 0) total -= S::load(p + i * S::width);
     }
-    store_doubles<T>(sum, total, false);
+    S::store(sum, total);
 }
 
 // Sums of at most this many amplitudes are added in the number format of the amplitudes, longer sums in double.
@@ -426,7 +416,7 @@ void observe_parts(int bits, index_t flip, const T* d_re, const T* d_im, const T
             S::store(to, accumulate ? S::load(to) + w * cr : w * cr);
             if (Parts == 2) S::store(to + W, accumulate ? S::load(to + W) + w * ci : w * ci);
         }
-        store_doubles<T>(value, re + im, true);
+        add_doubles<T>(value, re + im);
     }
 }
 template <class T>
@@ -445,7 +435,7 @@ void observe_outcomes(int bits, int parts, const std::int32_t* slots, const T* p
     for (index_t i = 0; i < index_t(1) << bits; ++i) {
         const T* const at = psi + i * parts * W;
         const V re = S::load(at), im = parts == 2 ? S::load(at + W) : V{};
-        store_doubles<T>(sums + slots[i] * W, re * re + im * im, true);
+        add_doubles<T>(sums + slots[i] * W, re * re + im * im);
         if (!lam) continue;
         const V w = S::load(weights + slots[i] * W);
         S::store(lam + i * parts * W, w * re);

@@ -5,11 +5,11 @@
 // W rows, so nothing is permuted inside a vector, and each row has its own angles.
 //
 // Layout: "[n][W]" are n vectors. A state is [2^bits][parts][W]: the real and the imaginary part of each amplitude, or
-// the real part alone (parts = 1) for states that stay real. Arrays of bound values and of gradients are double;
-// states, their tables and their sums have the number format T of the amplitudes. All arrays are aligned to 64 bytes.
-// Contract: a function works on one pack, and threads work on different packs. A result of a row depends on this row
-// alone, so results are the same bits for any number of threads and for any other rows of the pack.
-// Source: kernels/README.md, sections Packs of rows, Normal form and Gradients.
+// the real part alone (parts = 1) for states that stay real. Angles, gradients and values of observables are double.
+// Bound values, states, their tables and their sums have the number format T of the amplitudes. All arrays are aligned
+// to 64 bytes. Contract: a function works on one pack, and threads work on different packs. A result of a row depends
+// on this row alone, so results are the same bits for any number of threads and for any other rows of the pack. Source:
+// kernels/README.md, sections Packs of rows, Normal form and Gradients.
 #pragma once
 
 #include "cpu/plan_records.hpp"
@@ -18,8 +18,9 @@
 namespace qf {
 
 // The vectors that binding stores for each run Rz(phi) Ry(beta) Rz(lambda): the factors exp(i lambda) and exp(i phi) of
-// |1> in the phases before and after the rotation, cos(beta), and 1/sin(beta) (1e300 if sin(beta) is 0).
+// |1> in the phases before and after the rotation, cos(beta), and 1/sin(beta) (NO_INVERSE if sin(beta) is 0).
 enum RunValue : int { IN_RE = 0, IN_IM, OUT_RE, OUT_IM, COSINE, INVERSE_SINE, RUN_VALUES };
+constexpr float NO_INVERSE = 1e30f;
 
 // X of a run is summed for a pack if |sin(beta)| of one of its rows is below 1/LARGEST_INVERSE_SINE.
 constexpr double LARGEST_INVERSE_SINE = 8;
@@ -27,13 +28,13 @@ constexpr double LARGEST_INVERSE_SINE = 8;
 // The values of a pack that depend on its angles.
 template <class T>
 struct PackValues {
-    double* leaf;    // [leaves][2][W]: cosine and sine of the half angle, for RX, RY and RZ
-    double* vector;  // [leaves][7][W]: quaternion and rotation vector, for RV; null if the plan has no RV leaf
-    double* run;     // [runs][RUN_VALUES][W]
-    double* left;    // [runs][2][W]: the phase that the rotation and its factors leave out, a number of modulus 1
-    double* term;    // [terms][2][W]: exp(-i angle/2)
-    T* shears;       // [runs][2][W]: tan(beta/4) and sin(beta/2)
-    char* sums_x;    // [runs]: 1 if X must be summed for some row of the pack
+    T* leaf;       // [leaves][2][W]: cosine and sine of the half angle, for RX, RY and RZ
+    T* vector;     // [leaves][7][W]: quaternion and rotation vector, for RV; null if the plan has no RV leaf
+    T* run;        // [runs][RUN_VALUES][W]
+    T* left;       // [runs][2][W]: the phase that the rotation and its factors leave out; null if not wanted
+    T* term;       // [terms][2][W]: exp(-i angle/2)
+    T* shears;     // [runs][2][W]: tan(beta/4) and sin(beta/2)
+    char* sums_x;  // [runs]: 1 if X must be summed for some row of the pack
 };
 
 // The rotation of one bit: three shears x -= t y, y += s x, x -= t y, with t and s in shears[2][W].
@@ -60,8 +61,8 @@ struct PackSweeps {
     // out[column][W] <- rows[row][column] for row = 0 .. count - 1; rows after the last one repeat it. Only columns
     // with a mark in `wanted` must be read.
     void (*load_columns)(const double* rows, int num_columns, int count, const char* wanted, double* out);
-    // The values of leaves, runs and terms in a list, from angles[column][W]. Sine and cosine have errors of at most
-    // 2.3e-16 (simd/sincos.hpp).
+    // The values of leaves, runs and terms in a list, from angles[column][W]. Sine and cosine have the errors of
+    // simd/sincos.hpp.
     void (*bind_leaves)(const Leaf*, const int* list, int count, const double* angles, const PackValues<T>&);
     void (*bind_runs)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&);
     void (*bind_terms)(const Term*, const int* list, int count, const double* angles, const PackValues<T>&);
@@ -72,12 +73,12 @@ struct PackSweeps {
     // factor[bits][2][W] <- the factor of |1> of each bit: from runs before and after a phase, and from one-qubit
     // terms.
     void (*fill_factors)(int bits, const Run*, int first_out, int end_out, int first_in, int end_in, const OneBody*,
-                         int num_one_body, const PackValues<T>&, double* factor);
+                         int num_one_body, const PackValues<T>&, T* factor);
     // table[2^bits][parts][W] <- constants * product of factor[b] over the set bits b.
-    void (*fill_table)(int bits, int parts, const double* factor, const PackConstants<T>&, T* table);
+    void (*fill_table)(int bits, int parts, const T* factor, const PackConstants<T>&, T* table);
     // table[i] <- table[i] * unit^g(i) for the generator g of the masks (shared/masks.h) and unit[2][W] of modulus 1;
     // parts is 2.
-    void (*multiply_table)(int bits, index_t care, index_t value, index_t sign, const double* unit, T* table);
+    void (*multiply_table)(int bits, index_t care, index_t value, index_t sign, const T* unit, T* table);
 
     // psi <- the product of (cos(beta/2), sin(beta/2)) over all bits; shears[b] is null for a bit without a rotation.
     void (*start)(int bits, int parts, const T* const* shears, T* psi);
@@ -96,13 +97,13 @@ struct PackSweeps {
     // psi, lam <- inverse rotations psi, lam; then sums[2j] = Im<lam|Y_j|psi> and, with with_x, sums[2j + 1] =
     // Im<lam|X_j|psi>, [2 count][W], or sums += with `accumulate`.
     void (*rotate_adjoint)(int bits, int parts, const PackRotation<T>*, int count, bool with_x, bool accumulate, T* psi,
-                           T* lam, double* sums);
+                           T* lam, T* sums);
     // z[b] = sum over i of (-1)^(bit b of i) p[i], [bits][W]. p is overwritten.
-    void (*z_sums)(int bits, T* p, double* z);
+    void (*z_sums)(int bits, T* p, T* z);
     // p[m] <- sum over i of (-1)^popcount(i & m) p[i].
     void (*walsh)(int bits, T* p);
     // sum[W] = sum over i of g(i) p[i] for the generator g of the masks.
-    void (*generator_sum)(int bits, index_t care, index_t value, index_t sign, const T* p, double* sum);
+    void (*generator_sum)(int bits, index_t care, index_t value, index_t sign, const T* p, T* sum);
 
     // value[W] += Re<psi|D|psi> with (D psi)[i] = d[i] psi[i ^ flip] and d = d_re + i d_im, [2^bits]; a null part is 0.
     // If lam is not null, lam = weight[W] * D psi, or lam += with `accumulate`; null weights are 1.
@@ -115,13 +116,15 @@ struct PackSweeps {
 
     // w[run][3][W] <- Im<lam|(X, Y, Z)|psi> between Rz(lambda) and Ry, from run_sums[run][2][W] of rotate_adjoint and
     // z[phase][bits][W]. has_z[phase] is 0 where z was not computed. parts is 1 for real states, whose X is 0.
-    void (*set_w)(const Run*, const int* list, int count, int bits, int parts, const PackValues<T>&,
-                  const double* run_sums, const double* z, const char* has_z, double* w);
+    void (*set_w)(const Run*, const int* list, int count, int bits, int parts, const PackValues<T>&, const T* run_sums,
+                  const T* z, const char* has_z, T* w);
     // gradient[column][W] += the gradients of all leaves of the runs.
-    void (*add_run_gradients)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&,
-                              const double* w, double* gradient);
+    void (*add_run_gradients)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&, const T* w,
+                              double* gradient);
+    // gradient[column][W] += the gradients of one-qubit terms, from z[bits][W] of their phase.
+    void (*add_term_gradients)(const Term*, const OneBody*, int count, const T* z, double* gradient);
     // sums[run][3] += the sum of w over the rows of the pack.
-    void (*add_rows)(const int* list, int count, const double* w, double* sums);
+    void (*add_rows)(const int* list, int count, const T* w, double* sums);
     // rows[j][column] <- gradient[column][j] for all columns and the rows that are not null.
     void (*store_columns)(const double* gradient, int num_columns, double* const* rows);
 };
