@@ -25,7 +25,8 @@ class Evaluation:
         state_gradients: (N, 2**n) or (B, 2**n), like ``gradients``: G with d value = Re sum conj(G) d psi of the
             initial state; complex128 on the host, the number format of the request on a CUDA device. None if the
             request does not ask for them.
-        final_states: complex128 (B, 2**n) on the host; None if the request does not ask for them.
+        final_states: complex128 (B, 2**n) on the host, or complex on a CUDA device (see `BoundaryStates.on_device`).
+            None if the request does not ask for them.
         sums: float64 (number of summed columns,), the gradients summed over all rows, for a request with split columns.
             None for other requests, where a row of ``gradients`` has the sums.
     """
@@ -34,7 +35,7 @@ class Evaluation:
     gradients: Any = None
     stats: dict[str, Any] = field(default_factory=dict)
     state_gradients: Any = None
-    final_states: np.ndarray | None = None
+    final_states: Any = None
     sums: Any = None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.derivatives import check_expressions
 from qiskit_fused.program.program import Program
@@ -100,24 +101,25 @@ class ColumnPoint:
         return rows
 
 
-def combine(segments: Sequence[Segment], results: np.ndarray, num_columns: int) -> np.ndarray:
+def combine(segments: Sequence[Segment], results: Any, num_columns: int) -> Any:
     """Return the derivatives with respect to N columns, (N, ...), from results of the rows of `ColumnPoint.shifted`."""
+    xp = array_module(results)
     is_whole = len(segments) == 1 and len(segments[0].places) == num_columns
-    derivatives: Any = None if is_whole else np.zeros((num_columns, *results.shape[1:]), results.dtype)
+    derivatives: Any = None if is_whole else xp.zeros((num_columns, *results.shape[1:]), dtype=results.dtype)
     begin = 1
     for places, _, weights, base in segments:
         count, trailing = len(places), (1,) * (results.ndim - 1)
-        shaped = weights.astype(results.dtype, copy=False).reshape(*weights.shape, *trailing)
+        shaped = xp.asarray(weights, dtype=results.dtype).reshape(*weights.shape, *trailing)
         part = results[begin : begin + count] * shaped[0]
         for number in range(1, len(weights)):
             start = begin + number * count
             part += results[start : start + count] * shaped[number]
         if base is not None:
-            part += base.astype(results.dtype).reshape(count, *trailing) * results[:1]
+            part += xp.asarray(base, dtype=results.dtype).reshape(count, *trailing) * results[:1]
         begin += weights.size
         if is_whole:
             return part
-        derivatives[places] = part
+        derivatives[xp.asarray(places)] = part
     return derivatives
 
 

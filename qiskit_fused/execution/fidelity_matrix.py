@@ -6,6 +6,9 @@ left rows v and right rows u. In a symmetric matrix, the right rows are the left
 
 If all states fit the memory limit, each row is simulated once. Otherwise some states are kept at a time, and all others
 are simulated block by block beside them. The matrix itself belongs to the caller and does not count.
+
+If a CUDA device simulates the rows, then states, overlaps and cotangents stay there, and the memory limit is about the
+memory of the device. Fidelities come to the host tile by tile.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.cancellation import Cancellation
 from qiskit_fused.common.row_errors import renumbered, shifted
 from qiskit_fused.compilation.circuits import CompiledCircuit
@@ -45,12 +49,12 @@ class _Side:
 
     def __init__(self, rows: FinalStates, values: np.ndarray, block: int, name: RowName):
         self._rows, self.values, self._block, self.name = rows, values, block, name
-        self._kept: np.ndarray | None = None
+        self._kept: Any = None
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def states(self, part: slice, meter: Meter) -> np.ndarray:
+    def states(self, part: slice, meter: Meter) -> Any:
         """Return the states of some rows, kept or simulated."""
         if self._kept is not None:
             return self._kept[part]
@@ -60,14 +64,13 @@ class _Side:
             watch = meter.begin((rows.stop - rows.start) * num_gates(self._rows))
             with renumbered(self.name), shifted(rows.start):
                 states.put("states", self._rows.states(self.values[rows], watch), block, count)
-        found: np.ndarray = states["states"]
-        return found
+        return states["states"]
 
-    def keep(self, states: np.ndarray) -> None:
+    def keep(self, states: Any) -> None:
         """Keep the states of all rows."""
         self._kept = states
 
-    def gradients(self, part: slice, cotangents: np.ndarray, meter: Meter) -> np.ndarray:
+    def gradients(self, part: slice, cotangents: Any, meter: Meter) -> np.ndarray:
         """Return the gradients of some rows for the cotangents of their states."""
         watch = meter.begin(_GRADIENT_SWEEPS * len(cotangents) * num_gates(self._rows))
         with renumbered(self.name), shifted(part.start):
@@ -94,14 +97,14 @@ class FidelityMatrix:
         gradient: bool = False,
         names: tuple[RowName, RowName] = (int, int),
     ):
-        self._rows, self._is_symmetric = rows, right is None
-        num_right = len(left) if right is None else len(right)
+        num_right, self._is_symmetric = len(left) if right is None else len(right), right is None
+        self._rows = rows = rows.on_device(max(len(left), num_right), gradient)
         self._sizes = choose_sizes(rows, len(left), num_right, self._is_symmetric, gradient)
         # All states together are simulated by one call, which spreads them over the workers of an executor.
         block = max(len(left), num_right) if self._sizes.together else self._sizes.block
         self._left = _Side(rows, left, block, names[0])
         self._right = self._left if right is None else _Side(rows, right, block, names[1])
-        self._overlaps: np.ndarray | None = None
+        self._overlaps: Any = None
         self._portions = [] if gradient else cut_for_workers(rows, self._sizes, num_right, len(left))
 
     @property
@@ -133,7 +136,8 @@ class FidelityMatrix:
         if self._portions:
             self._fill_on_workers(matrix, watch)
         else:
-            self._fill_here(matrix, Meter(watch, self.work))
+            with self._rows.context():
+                self._fill_here(matrix, Meter(watch, self.work))
 
     def _fill_here(self, matrix: np.ndarray, meter: Meter) -> None:
         """Compute the matrix in this process."""
@@ -141,7 +145,7 @@ class FidelityMatrix:
         if sizes.together:
             self._keep_states(meter)
         if sizes.overlaps:
-            self._overlaps = np.empty(matrix.shape, self._rows.options.dtype)
+            self._overlaps = self._rows.array_module.empty(matrix.shape, dtype=self._rows.options.dtype)
         for kept in cut_evenly(len(right), sizes.kept):
             states, begin = right.states(kept, meter), 0
             if self._is_symmetric:
@@ -165,7 +169,7 @@ class FidelityMatrix:
         left.keep(states[:count])
         right.keep(states[count:])
 
-    def _fill_square(self, matrix: np.ndarray, begin: int, states: np.ndarray, meter: Meter) -> None:
+    def _fill_square(self, matrix: np.ndarray, begin: int, states: Any, meter: Meter) -> None:
         """Compute the square of a symmetric matrix that begins at the row and column ``begin``."""
 
         def compute(tile: Tile) -> int:
@@ -179,9 +183,7 @@ class FidelityMatrix:
         tiling = self._tiling(len(states) ** 2)
         for_each_tile(compute, tiling.lower_tiles(len(states)), tiling.num_threads, meter.add)
 
-    def _fill_rectangle(
-        self, matrix: np.ndarray, begin: tuple[int, int], left: np.ndarray, right: np.ndarray, meter: Meter
-    ) -> None:
+    def _fill_rectangle(self, matrix: np.ndarray, begin: tuple[int, int], left: Any, right: Any, meter: Meter) -> None:
         """Compute the rectangle that begins at a row and a column, and its mirror image if the matrix is symmetric."""
 
         def compute(tile: Tile) -> int:
@@ -194,17 +196,18 @@ class FidelityMatrix:
 
     def _tiling(self, num_overlaps: int) -> Tiling:
         """Return how overlaps are cut into tiles. Few overlaps are computed by this thread alone."""
-        size, options = 1 << self._rows.num_qubits, self._rows.options
-        num_threads = options.resolve_num_threads() if num_overlaps * size > _PRODUCTS_OF_ONE_THREAD else 1
-        return Tiling(size, np.dtype(options.dtype).itemsize, num_threads)
+        size, options, on_device = 1 << self._rows.num_qubits, self._rows.options, self._rows.runtime is not None
+        is_small = num_overlaps * size <= _PRODUCTS_OF_ONE_THREAD
+        num_threads = 1 if is_small or on_device else options.resolve_num_threads()
+        return Tiling(size, np.dtype(options.dtype).itemsize, num_threads, on_device)
 
-    def _put(self, matrix: np.ndarray, rows: slice, columns: slice, overlaps: np.ndarray, square: int = 0) -> None:
+    def _put(self, matrix: np.ndarray, rows: slice, columns: slice, overlaps: Any, square: int = 0) -> None:
         """Put the squares of overlaps into the matrix, and keep the overlaps for gradients.
 
         A symmetric matrix gets their mirror images too, except for the last ``square`` columns, which are on the
         diagonal.
         """
-        squares, kept = squared(overlaps), self._overlaps
+        squares, kept = to_numpy(squared(overlaps)), self._overlaps
         matrix[rows, columns] = squares
         if kept is not None:
             kept[rows, columns] = overlaps
@@ -250,20 +253,22 @@ class FidelityMatrix:
         """
         meter = Meter(watch, self.work_of_gradients(of_right))
         left, right, overlaps = self._left, self._right, self._overlaps
-        of_left = self._gradients_of(left, right, weights, overlaps, meter)
-        if not of_right:
-            return of_left, None
-        transposed = None if overlaps is None else overlaps.conj().T
-        return of_left, self._gradients_of(right, left, weights.T, transposed, meter)
+        with self._rows.context():
+            of_left = self._gradients_of(left, right, weights, overlaps, meter)
+            if not of_right:
+                return of_left, None
+            transposed = None if overlaps is None else overlaps.conj().T
+            return of_left, self._gradients_of(right, left, weights.T, transposed, meter)
 
     def _gradients_of(
-        self, side: _Side, others: _Side, weights: np.ndarray, kept_overlaps: np.ndarray | None, meter: Meter
+        self, side: _Side, others: _Side, weights: np.ndarray, kept_overlaps: Any, meter: Meter
     ) -> np.ndarray:
         """Return the gradients (N, P) of the rows of one side. Weights and overlaps are (N, M) for M other rows."""
-        sizes, gradients = self._sizes, np.empty(side.values.shape)
+        sizes, gradients, xp = self._sizes, np.empty(side.values.shape), self._rows.array_module
         for rows in cut_evenly(len(side), sizes.block if sizes.together else sizes.kept):
             states = None if kept_overlaps is not None else side.states(rows, meter)
-            cotangents = np.empty((rows.stop - rows.start, 1 << self._rows.num_qubits), self._rows.options.dtype)
+            shape = rows.stop - rows.start, 1 << self._rows.num_qubits
+            cotangents = xp.empty(shape, dtype=self._rows.options.dtype)
             if not len(others):
                 cotangents[...] = 0
             for columns in cut_evenly(len(others), len(others) if sizes.together else sizes.block):
@@ -276,10 +281,10 @@ class FidelityMatrix:
 
     def _add_cotangents(
         self,
-        cotangents: np.ndarray,
+        cotangents: Any,
         weights: np.ndarray,
-        kept_overlaps: np.ndarray | None,
-        states: tuple[np.ndarray | None, np.ndarray],
+        kept_overlaps: Any,
+        states: tuple[Any, Any],
         is_first: bool,
         meter: Meter,
     ) -> None:
@@ -300,7 +305,6 @@ class FidelityMatrix:
                 if kept_overlaps is not None:
                     overlaps = kept_overlaps[strip, columns]
                 else:
-                    assert left is not None
                     overlaps = overlaps_of(left[strip], right[columns])
                 arguments = weights[strip, columns], overlaps, right[columns]
                 if is_first and columns.start == 0:

@@ -55,13 +55,13 @@ def choose_sizes(rows: FinalStates, num_left: int, num_right: int, is_symmetric:
         is_symmetric: whether the right rows are the left rows.
         gradient: whether gradients are computed after the values.
     """
-    options, size, itemsize = rows.options, 1 << rows.num_qubits, np.dtype(rows.options.dtype).itemsize
+    size, itemsize = 1 << rows.num_qubits, np.dtype(rows.options.dtype).itemsize
     state_bytes = size * itemsize
     count = num_left + (0 if is_symmetric else num_right)
     overlap_bytes = num_left * num_right * itemsize if gradient else 0
     needed = count * state_bytes * _KEPT_SHARE + overlap_bytes * _OTHER_SHARE
     simulated = _OTHER_SHARE * count * (size * _ENGINE_ITEM + state_bytes)
-    limit = options.limit_for(needed + simulated)
+    limit = rows.limit_for(needed + simulated)
     if limit is None:  # all of it fits
         limit = needed + simulated
     block = rows_that_fit(limit // _OTHER_SHARE, size * _ENGINE_ITEM + state_bytes)

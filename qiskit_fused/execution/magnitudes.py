@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.common.row_errors import RowError
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.request import Request
@@ -24,20 +26,20 @@ def is_out_of_range(operators: Observables, request: Request) -> bool:
     return has_large_cotangents(request.cotangents, request.dtype)
 
 
-def has_large_cotangents(cotangents: np.ndarray, dtype: str) -> bool:
-    """Say whether cotangents are so large that they have to be scaled in the number format ``dtype``."""
+def has_large_cotangents(cotangents: Any, dtype: str) -> bool:
+    """Say whether cotangents, on the host or a device, are so large that they are scaled in the format ``dtype``."""
     if dtype != "complex64":
         return False
     # No cotangent is larger than the root of the sum of squares, which takes a quarter of the time of the maximum.
-    are_small = np.vdot(cotangents, cotangents).real <= LARGEST_COTANGENT**2
-    return not are_small and bool(np.abs(cotangents).max(initial=0.0) > LARGEST_COTANGENT)
+    are_small = bool(array_module(cotangents).vdot(cotangents, cotangents).real <= LARGEST_COTANGENT**2)
+    return not are_small and bool(abs(cotangents).max() > LARGEST_COTANGENT)
 
 
-def scaled_cotangents(cotangents: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
+def scaled_cotangents(cotangents: Any, dtype: str) -> tuple[Any, int]:
     """Return cotangents, real or complex, times a power of two that brings them into range, and minus its exponent."""
     if not has_large_cotangents(cotangents, dtype):
         return cotangents, 0
-    largest = max(np.abs(cotangents.real).max(), np.abs(cotangents.imag).max())  # an absolute value may overflow
+    largest = float(max(abs(cotangents.real).max(), abs(cotangents.imag).max()))  # an absolute value may overflow
     exponent = int(np.frexp(largest)[1])
     return cotangents * np.ldexp(1.0, -exponent), exponent
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.forks import cached_property
-from qiskit_fused.common.free_memory import ALWAYS_FREE
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.column_shifts import ColumnPoint, bandwidth_of_amplitudes, combine
@@ -37,7 +37,7 @@ from qiskit_fused.program.shift_rules import central_differences
 
 _LIMIT_SHARE = 2  # tangent states and the states they are made of take at most 1/2 of the memory limit
 _TILE = 128  # tangent states whose products a thread computes at a time
-_Block = tuple[slice, np.ndarray]  # the places of some used columns, and their tangent states
+_Block = tuple[slice, Any]  # the places of some used columns, and their tangent states, on the host or on a device
 
 _STATES_PER_COLUMN = 6  # states of complex128 in memory for each column of a block: four shifted states, and copies
 
@@ -78,23 +78,27 @@ class MetricTensor:
         some of them several times.
         """
         point = ColumnPoint(self.compiled, values, parameters)
-        count, blocks = len(point.used), self._blocks(point)
+        count = len(point.used)
+        states = self._states.on_device(count)
+        blocks = self._blocks(states, point)
         of_columns = np.zeros((count, count), np.float64 if real else np.complex128)
         steps = _Steps(watch, len(blocks) * (len(blocks) + 1) // 2)
-        for number, rows in enumerate(blocks):
-            left = self._tangents(point, rows, steps)
-            self._multiply(of_columns, (rows, left), (rows, left), real)
-            for others in blocks[number + 1 :]:
-                self._multiply(of_columns, (rows, left), (others, self._tangents(point, others, steps)), real)
+        with states.context():
+            for number, rows in enumerate(blocks):
+                left = rows, self._tangents(states, point, rows, steps)
+                self._multiply(of_columns, left, left, real)
+                for others in blocks[number + 1 :]:
+                    self._multiply(of_columns, left, (others, self._tangents(states, point, others, steps)), real)
         jacobian = point.jacobian()
         return of_columns if jacobian is None else jacobian.T @ of_columns @ jacobian
 
-    def _blocks(self, point: ColumnPoint) -> list[slice]:
+    def _blocks(self, states: FinalStates, point: ColumnPoint) -> list[slice]:
         """Cut the used columns into blocks, of which two fit the memory limit at a time."""
-        column_bytes, count = 16 * _STATES_PER_COLUMN << self._states.num_qubits, len(point.used)
-        if self.options.memory_limit is None and count * column_bytes <= ALWAYS_FREE:
+        column_bytes, count = 16 * _STATES_PER_COLUMN << states.num_qubits, len(point.used)
+        limit = states.limit_for(_LIMIT_SHARE * count * column_bytes)
+        if limit is None:
             return cut_evenly(count, count)
-        room = self.options.resolve_memory_limit() // _LIMIT_SHARE
+        room = limit // _LIMIT_SHARE
         if column_bytes > room:
             raise MemoryError(
                 f"the tangent states of one parameter take {format_bytes(column_bytes)}, memory_limit is "
@@ -103,26 +107,27 @@ class MetricTensor:
         size = rows_that_fit(room, column_bytes)
         return cut_evenly(count, size if size >= count else max(size // 2, 1))
 
-    def _tangents(self, point: ColumnPoint, rows: slice, steps: _Steps) -> np.ndarray:
+    def _tangents(self, states: FinalStates, point: ColumnPoint, rows: slice, steps: _Steps) -> Any:
         """Return the tangent states of some used columns, complex (N, 2^n), in the number format of the options."""
         columns = point.used[rows]
         segments = self.compiled.column_rules.of_states(columns, point.bandwidth[rows], self.options.dtype)
-        states = self._states.states(point.shifted(columns, segments), steps.next())
-        tangents = np.ascontiguousarray(combine(segments, states, len(columns)))
+        found = states.states(point.shifted(columns, segments), steps.next())
+        tangents = states.array_module.ascontiguousarray(combine(segments, found, len(columns)))
         if self.phase_fix:
-            _remove_part_along(states[0], tangents)
+            _remove_part_along(found[0], tangents)
         return tangents
 
     def _multiply(self, result: np.ndarray, left: _Block, right: _Block, real: bool) -> None:
         """Write the products of two blocks of tangent states, and their mirror images, into the tensor."""
         is_diagonal = left[0] == right[0]
         numbers = [_as_real(block) if real else block for _, block in (left, right)]
-        rows, others = (cut_evenly(len(block), _TILE) for block in numbers)
+        is_on_host = isinstance(left[1], np.ndarray)
+        rows, others = (cut_evenly(len(block), _TILE if is_on_host else len(block)) for block in numbers)
         tiles = [(one, other) for one in rows for other in others if not is_diagonal or other.start >= one.start]
 
         def multiply(tile: tuple[slice, slice]) -> int:
             one, other = tile
-            product = numbers[0][one].conj() @ numbers[1][other].T
+            product = to_numpy(numbers[0][one].conj() @ numbers[1][other].T)
             places = slice(left[0].start + one.start, left[0].start + one.stop)
             mirrored = slice(right[0].start + other.start, right[0].start + other.stop)
             result[places, mirrored] = product
@@ -130,7 +135,7 @@ class MetricTensor:
                 result[mirrored, places] = product.conj().T
             return product.size
 
-        for_each_tile(multiply, tiles, self.options.resolve_num_threads(), lambda work: None)
+        for_each_tile(multiply, tiles, self.options.resolve_num_threads() if is_on_host else 1, lambda work: None)
 
     def metric_times(self, values: np.ndarray, vectors: np.ndarray, watch: Watch | None = None) -> np.ndarray:
         """Return the products of the metric Re Q with vectors, float64 (M, P), for vectors (M, P).
@@ -181,12 +186,13 @@ class _Steps:
         return watch
 
 
-def _remove_part_along(psi: np.ndarray, tangents: np.ndarray) -> None:
+def _remove_part_along(psi: Any, tangents: Any) -> None:
     """Subtract ``psi <psi|t>`` from each tangent state t, (N, 2^n), in place."""
-    # A matrix product would wake the threads of the library behind NumPy.
-    tangents -= np.vecdot(psi, tangents)[:, None] * psi
+    # A matrix product would wake the threads of the library behind NumPy. CuPy has no `vecdot`.
+    overlaps = np.vecdot(psi, tangents) if isinstance(psi, np.ndarray) else tangents @ psi.conj()
+    tangents -= overlaps[:, None] * psi
 
 
-def _as_real(states: np.ndarray) -> np.ndarray:
+def _as_real(states: Any) -> Any:
     """Return states (N, 2^n) as real numbers (N, 2^(n+1)), whose products are the real parts of overlaps."""
     return states.view(states.real.dtype)

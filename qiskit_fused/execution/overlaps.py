@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Overlaps of two sets of states as matrix products, cut into tiles, and the cotangents of states behind fidelities.
 
-States are the rows of arrays, psi (N, D) and phi (M, D), where D is the number of amplitudes. All overlaps
-``S_ij = <psi_i|phi_j>`` are one matrix product, ``S = conj(psi) phi^T`` (N, M). The size of a tile is bounded in two
-ways: its overlaps stay in a cache of the CPU while they are squared, and its product takes less than a second, so that
-a call can be cancelled.
+States are the rows of arrays, psi (N, D) and phi (M, D), where D is the number of amplitudes. The arrays are on the
+host or on a CUDA device. All overlaps ``S_ij = <psi_i|phi_j>`` are one matrix product, ``S = conj(psi) phi^T`` (N, M).
+The size of a tile is bounded in two ways: its overlaps stay in a cache of the CPU while they are squared, and its
+product takes less than a second, so that a call can be cancelled.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.execution.row_cuts import cut_evenly
 
-_TILE_BYTES = 4 << 20  # most bytes of the overlaps of a tile
-_TILE_PRODUCTS = 1 << 31  # most complex multiplications of a tile; a core does some 3e9 to 6e9 of them in a second
+# The most bytes of the overlaps of a tile, and the most complex multiplications: a core does 3e9 to 6e9 of them in a
+# second. A GPU does some hundred times as many, and small tiles would not keep it busy.
+_TILE_BYTES, _TILE_PRODUCTS = 4 << 20, 1 << 31
+_DEVICE_TILE_BYTES, _DEVICE_TILE_PRODUCTS = 128 << 20, 1 << 37
 # With fewer rows, a matrix product spends its time on copying the states: 200 states of 2^12 amplitudes times a matrix
 # (200, 200) took 12 ms in strips of 25 rows, 5.4 ms in strips of 50 rows and 4.6 ms in strips of 100 rows (complex64,
 # two AVX-512 cores).
@@ -39,11 +42,17 @@ class Tiling(NamedTuple):
         size: D, the number of amplitudes of a state.
         itemsize: bytes of an overlap.
         num_threads: number of threads that compute tiles side by side.
+        on_device: whether a CUDA device computes the tiles.
     """
 
     size: int
     itemsize: int
     num_threads: int = 1
+    on_device: bool = False
+
+    @property
+    def _most_products(self) -> int:
+        return _DEVICE_TILE_PRODUCTS if self.on_device else _TILE_PRODUCTS
 
     def tiles(self, num_rows: int, num_columns: int) -> list[Tile]:
         """Return the tiles of a matrix, one strip of rows after the other."""
@@ -71,50 +80,49 @@ class Tiling(NamedTuple):
     def columns(self, rows: slice, num_columns: int) -> list[slice]:
         """Return the slices of columns of the tiles of a strip of rows."""
         height = max(rows.stop - rows.start, 1)
-        return cut_evenly(num_columns, max(_TILE_PRODUCTS // (height * self.size), _LEAST_TILE_ROWS))
+        return cut_evenly(num_columns, max(self._most_products // (height * self.size), _LEAST_TILE_ROWS))
 
     def _height(self, num_columns: int) -> int:
         """Return the largest number of rows of a tile."""
-        by_bytes = max(_TILE_BYTES // max(num_columns * self.itemsize, 1), _LEAST_TILE_ROWS)
-        return max(min(by_bytes, _TILE_PRODUCTS // (_LEAST_TILE_ROWS * self.size)), 1)
+        tile_bytes = _DEVICE_TILE_BYTES if self.on_device else _TILE_BYTES
+        by_bytes = max(tile_bytes // max(num_columns * self.itemsize, 1), _LEAST_TILE_ROWS)
+        return max(min(by_bytes, self._most_products // (_LEAST_TILE_ROWS * self.size)), 1)
 
 
-def overlaps_of(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def overlaps_of(left: Any, right: Any) -> Any:
     """Return the overlaps ``<left_i|right_j>`` of states (N, D) and (M, D), an array (N, M)."""
-    overlaps: np.ndarray = left.conj() @ right.T
-    return overlaps
+    return left.conj() @ right.T
 
 
-def squared(overlaps: np.ndarray) -> np.ndarray:
+def squared(overlaps: Any) -> Any:
     """Return ``|S_ij|^2``, real (N, M), at most 1: a square that exceeds 1 does so by a rounding error."""
-    squares = np.square(overlaps.real)
+    xp = array_module(overlaps)
+    squares = xp.square(overlaps.real)
     if overlaps.dtype.kind == "c":
-        squares += np.square(overlaps.imag)
-    return np.minimum(squares, 1, out=squares)
+        squares += xp.square(overlaps.imag)
+    return xp.minimum(squares, 1, out=squares)
 
 
-def mirror(square: np.ndarray) -> None:
+def mirror(square: Any) -> None:
     """Copy the elements below the diagonal of a Hermitian matrix to their places above it. Set the diagonal to 1."""
-    lower = np.tril(square, -1)
-    np.add(lower, lower.conj().T, out=square)
-    np.fill_diagonal(square, 1)
+    xp = array_module(square)
+    lower = xp.tril(square, -1)
+    xp.add(lower, lower.conj().T, out=square)
+    xp.fill_diagonal(square, 1)
 
 
-def cotangents_of_states(
-    weights: np.ndarray, overlaps: np.ndarray, right: np.ndarray, out: np.ndarray | None = None
-) -> np.ndarray:
+def cotangents_of_states(weights: np.ndarray, overlaps: Any, right: Any, out: Any = None) -> Any:
     """Return the cotangents of the left states behind ``L = sum_ij w_ij |<left_i|right_j>|^2``, an array (N, D).
 
     The cotangent is ``G_i = 2 sum_j w_ij <right_j|left_i> right_j``. If the right states do not change, then ``dL = Re
     sum_i <G_i|d left_i>``.
 
     Args:
-        weights: w, real (N, M).
+        weights: w, real (N, M), on the host.
         overlaps: ``<left_i|right_j>``, (N, M).
         right: (M, D).
         out: the array that gets the cotangents; None makes one.
     """
-    factors = overlaps.conj()
-    factors *= 2 * weights
-    cotangents: np.ndarray = np.matmul(factors, right, out=out)
-    return cotangents
+    xp, factors = array_module(overlaps), overlaps.conj()
+    factors *= xp.asarray(2 * weights, dtype=factors.real.dtype)
+    return xp.matmul(factors, right, out=out)

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.row_blocks import distinct_rows
 from qiskit_fused.common.row_errors import shifted
 from qiskit_fused.engines.interface import Watch
@@ -39,20 +42,22 @@ def pair_fidelities(
             FidelityMatrix(first, values[0][left_rows], values[1][right_rows]).fill(matrix, watch)
             fidelities: np.ndarray = matrix[left, right]
             return _with_ones(fidelities, *values)
-    fidelities = np.empty(num_rows)
+    fidelities, on_device = np.empty(num_rows), [states.on_device(num_rows) for states in (first, second)]
+    if all(states.runtime is not None for states in on_device):
+        first, second = on_device
     for rows in cut_evenly(num_rows, _block_rows(first)):
         check_cancelled(watch, rows.start, num_rows)
-        with shifted(rows.start):
+        with shifted(rows.start), first.context():
             psi, phi = (_states(states, array[rows]) for states, array in zip((first, second), values))
-        overlaps = np.einsum("bi,bi->b", psi.conj(), phi)
+            overlaps = to_numpy(first.array_module.einsum("bi,bi->b", psi.conj(), phi))
         fidelities[rows] = np.minimum(overlaps.real**2 + overlaps.imag**2, 1)
     return _with_ones(fidelities, *values) if is_one_circuit else fidelities
 
 
-def _states(states: FinalStates, values: np.ndarray) -> np.ndarray:
+def _states(states: FinalStates, values: np.ndarray) -> Any:
     """Return the states of rows, (B, 2^n). Equal rows are simulated once."""
     distinct, places = distinct_rows(values)
-    return states.states(values[distinct])[places]
+    return states.states(values[distinct])[states.array_module.asarray(places)]
 
 
 def _with_ones(fidelities: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -65,6 +70,5 @@ def _block_rows(states: FinalStates) -> int:
     """Return the number of pairs whose states are in memory at a time."""
     row_bytes = _STATE_COPIES * np.dtype("complex128").itemsize << states.num_qubits
     size = rows_that_fit(_BLOCK_BYTES, row_bytes)
-    if states.options.memory_limit is not None:
-        size = min(size, rows_that_fit(states.options.resolve_memory_limit() // _LIMIT_SHARE, row_bytes))
-    return size
+    limit = states.limit_for(size * row_bytes * _LIMIT_SHARE)
+    return size if limit is None else min(size, rows_that_fit(limit // _LIMIT_SHARE, row_bytes))

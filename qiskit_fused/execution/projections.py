@@ -12,6 +12,7 @@ import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
+from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.row_blocks import distinct_rows, row_blocks
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.compilation.observables import FixedObservables, LiveObservables
@@ -22,6 +23,7 @@ from qiskit_fused.execution.pair_batches import KernelVjp, PairBatch, Samples, s
 from qiskit_fused.execution.progress import Part
 from qiskit_fused.execution.row_batches import RowBatch
 from qiskit_fused.execution.row_functions import RowFunction
+from qiskit_fused.execution.statevectors import FinalStates
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords
 
@@ -113,6 +115,7 @@ class _ProjectionPairs:
 
     def __init__(self, function: RowFunction, gamma: float, batch: PairBatch):
         self._function, self._gamma, self._batch = function, gamma, batch
+        self._place = FinalStates(function.compiled, function.options, with_phase=False)  # of products
         inputs = batch.inputs if batch.others is None else np.concatenate([batch.inputs, batch.others])
         self._samples = Samples(inputs, not batch.input_gradients)
         self._rows = RowBatch(inputs[self._samples.rows], batch.weights)
@@ -137,20 +140,28 @@ class _ProjectionPairs:
     def values(self, watch: Watch | None = None) -> np.ndarray:
         check_room(*self._batch.shape)
         self._expectations = self._function.evaluate(self._rows, watch).values[self._samples.places]
-        left, right = self._sides(self._expectations)
-        squares = [(side**2).sum(axis=1) for side in (left, right)]
-        matrix: np.ndarray = left @ right.T
-        for rows in row_blocks(matrix):
-            part = matrix[rows]
-            part *= -2
-            part += squares[0][rows, None] + squares[1]
-            np.maximum(part, 0, out=part)
-            part *= -self._gamma
-            np.exp(part, out=part)
+        self._place = self._place.on_device(self._rows.num_rows)
+        matrix = np.empty(self._batch.shape)
+        with self._place.context():
+            self._fill(matrix, *map(self._place.array_module.asarray, self._sides(self._expectations)))
         set_ones(matrix, *self._sides(self._numbers))
         if self._batch.has_gradient:
             self._matrix = matrix.copy()  # the caller may change the matrix before gradients are computed
         return matrix
+
+    def _fill(self, matrix: np.ndarray, left: Any, right: Any) -> None:
+        """Fill the matrix from the values of its rows and columns, arrays of the host or of a device."""
+        xp = self._place.array_module
+        squares = [(side * side).sum(axis=1) for side in (left, right)]
+        for rows in row_blocks(matrix):
+            part = xp.matmul(left[rows], right.T, out=matrix[rows] if xp is np else None)
+            part *= -2
+            part += squares[0][rows, None] + squares[1]
+            xp.maximum(part, 0, out=part)
+            part *= -self._gamma
+            xp.exp(part, out=part)
+            if xp is not np:
+                matrix[rows] = to_numpy(part)
 
     def vjp(self, cotangents: np.ndarray, watch: Watch | None = None) -> KernelVjp:
         batch = self._batch

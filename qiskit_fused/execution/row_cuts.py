@@ -13,8 +13,7 @@ from collections.abc import Callable, Hashable, Iterable
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
+from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.common.cancellation import CANCELLED
 from qiskit_fused.common.row_errors import shifted
 from qiskit_fused.engines.evaluation import Evaluation
@@ -99,7 +98,7 @@ class JoinedArrays(dict[Hashable, Any]):
             self[name] = part
         else:
             if name not in self:
-                self[name] = np.empty((length, *part.shape[1:]), part.dtype)
+                self[name] = array_module(part).empty((length, *part.shape[1:]), dtype=part.dtype)
             self[name][place] = part
 
 

@@ -9,12 +9,14 @@ cotangent G, the array with ``dL = Re sum conj(G) dpsi``. The vector-Jacobian pr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import array_module, to_numpy
 from qiskit_fused.common.bits import spread
 from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.cancellation import Cancellation
@@ -23,9 +25,10 @@ from qiskit_fused.common.free_memory import ALWAYS_FREE, resolve_limit
 from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.evaluation import Evaluation
-from qiskit_fused.engines.interface import Watch
+from qiskit_fused.engines.interface import DoesNotFit, Watch
 from qiskit_fused.engines.request import NO_PAIRS, BoundaryStates, GradientRequest, Request, all_pairs
 from qiskit_fused.execution.derivatives import check_derivatives, pull_back
+from qiskit_fused.execution.devices import choose_device, engine_for, say_once
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
 from qiskit_fused.execution.magnitudes import scaled_cotangents
@@ -94,12 +97,51 @@ class FinalStates:
             the k-th qubit on which some gate acts. Otherwise idle qubits are in |0>.
         with_phase: whether states have the global phase of the circuit. Otherwise the phase of a row is any function of
             the row, and cotangents come from a loss that does not depend on phases.
+        runtime: the CUDA device on which states stay and cotangents come in, see `on_device`; None: the host.
+        on_host: the same states on the host, for rows that do not fit the device; None if these are an error.
     """
 
     compiled: CompiledCircuit
     options: FusedOptions
     only_active: bool = False
     with_phase: bool = True
+    runtime: Any = None
+    on_host: FinalStates | None = None
+
+    def on_device(self, num_rows: int, gradient: bool = False) -> FinalStates:
+        """Return these states, on the CUDA device if that is where the sweeps of ``num_rows`` rows run, else as is.
+
+        States on the device have no phase.
+
+        Raises:
+            RuntimeError: for a device that cannot be used.
+        """
+        options, compiled = self.options, self.compiled
+        if options.device in ("cpu", "reference") or options.executor is not None or self.with_phase or not num_rows:
+            return self
+        if choose_device(options, compiled.fused_program(None), num_rows, num_rows, gradient) != "cuda":
+            return self
+        engine: Any = engine_for("cuda", options)
+        if fault := engine.runtime.product_fault:
+            say_once(f"products of states run on the CPU, because CuPy cannot multiply matrices: {fault}.")
+            return self
+        on_host = replace(self, options=replace(options, device="cpu")) if options.device == "auto" else None
+        return replace(self, options=replace(options, device="cuda"), runtime=engine.runtime, on_host=on_host)
+
+    @property
+    def array_module(self) -> Any:
+        """``numpy``, or ``cupy`` for states on a device."""
+        return np if self.runtime is None else self.runtime.xp
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Return a context for work on states: the device is current in it."""
+        return nullcontext() if self.runtime is None else self.runtime.context()
+
+    def limit_for(self, num_bytes: int) -> int | None:
+        """Return the memory limit in bytes for ``num_bytes`` of states; None if they always fit."""
+        if self.runtime is None:
+            return self.options.limit_for(num_bytes)
+        return self.options.resolve_memory_limit(self.runtime.free_memory())
 
     @property
     def num_qubits(self) -> int:
@@ -138,7 +180,7 @@ class FinalStates:
 
     def _check_memory(self, batch: StateBatch) -> None:
         """Raise a MemoryError where the states of all rows do not fit the free memory."""
-        if not batch.wants_states:
+        if not batch.wants_states or self.runtime is not None:
             return
         num_rows, num_qubits = batch.num_rows, self.num_qubits
         state_bytes = np.dtype(self.options.dtype).itemsize << num_qubits
@@ -189,16 +231,29 @@ class FinalStates:
 
     def _evaluate_block(self, batch: StateBatch, watch: Watch | None) -> StatesVjp:
         """Evaluate a block of rows in this process."""
+        try:
+            return self._evaluate_rows(batch, watch)
+        except DoesNotFit as error:
+            if self.on_host is None:
+                raise
+            say_once(f"device='auto' runs on the CPU: {error}")
+        cotangents = None if batch.cotangents is None else to_numpy(batch.cotangents)
+        states, gradients = self.on_host._evaluate_rows(batch._replace(cotangents=cotangents), watch)
+        return StatesVjp(None if states is None else self.array_module.asarray(states), gradients)
+
+    def _evaluate_rows(self, batch: StateBatch, watch: Watch | None) -> StatesVjp:
+        """Evaluate a block of rows in this process, on one device."""
         compiled, phases, values = self.compiled, self._phases, batch.values
         factors = None if phases is None else phases.factors(values)
-        boundary, gradient, cotangents, exponent = BoundaryStates(final=batch.wants_states), None, None, 0
+        is_on_device, gradient, cotangents, exponent = self.runtime is not None, None, None, 0
+        boundary = BoundaryStates(final=batch.wants_states, on_device=is_on_device)
         if batch.cotangents is not None:
             gradient = GradientRequest(of_initial_states=compiled.program.encodes(None))
             cotangents, exponent = scaled_cotangents(self._order.to_engine(batch.cotangents), self.options.dtype)
             if factors is not None:
                 cotangents = cotangents * factors.conj()
             needs_states = batch.wants_states or (phases is not None and phases.vary)
-            boundary = BoundaryStates(final=needs_states, final_cotangents=cotangents)
+            boundary = BoundaryStates(final=needs_states, final_cotangents=cotangents, on_device=is_on_device)
         request = Request(values, NO_PAIRS, gradient, boundary, self.options.dtype)
         evaluation = evaluate(self.options, compiled, _no_observables(compiled.num_qubits), request, watch=watch)
         gradients, states = None, evaluation.final_states
@@ -254,24 +309,30 @@ class _Order:
         self._bits = _unless_ascending(wires[active].tolist(), len(active))
         self._qubits = None if only_active else _unless_ascending(active.tolist(), compiled.num_qubits)
 
-    def from_engine(self, states: np.ndarray, dtype: str) -> np.ndarray:
-        """Return the states of an engine, complex128 (B, 2^m) on the m active qubits, as complex (B, 2^n)."""
+    def from_engine(self, states: Any, dtype: str) -> Any:
+        """Return the states of an engine, complex (B, 2^m) on the m active qubits, as complex (B, 2^n)."""
+        xp = array_module(states)
         if self._bits is not None:
-            states = states[:, self._bits]
+            states = states[:, xp.asarray(self._bits)]
         if self._qubits is None:
             return states.astype(dtype, copy=False)
-        placed = np.zeros((len(states), 1 << self.num_qubits), dtype)
-        placed[:, self._qubits] = states
+        placed = xp.zeros((len(states), 1 << self.num_qubits), dtype=dtype)
+        placed[:, xp.asarray(self._qubits)] = states
         return placed
 
-    def to_engine(self, cotangents: np.ndarray) -> np.ndarray:
-        """Return cotangents of states (B, 2^n) as cotangents of the states of an engine, complex128 (B, 2^m)."""
+    def to_engine(self, cotangents: Any) -> Any:
+        """Return cotangents of states (B, 2^n) as cotangents of the states of an engine, complex (B, 2^m).
+
+        On the host they become complex128; on a device they keep their number format.
+        """
+        xp = array_module(cotangents)
+        dtype = np.complex128 if xp is np else cotangents.dtype
         if self._qubits is not None:
-            cotangents = cotangents[:, self._qubits]
+            cotangents = cotangents[:, xp.asarray(self._qubits)]
         if self._bits is None:
-            return np.ascontiguousarray(cotangents, dtype=np.complex128)
-        placed = np.empty(cotangents.shape, dtype=np.complex128)
-        placed[:, self._bits] = cotangents
+            return xp.ascontiguousarray(cotangents, dtype=dtype)
+        placed = xp.empty(cotangents.shape, dtype=dtype)
+        placed[:, xp.asarray(self._bits)] = cotangents
         return placed
 
 

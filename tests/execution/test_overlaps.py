@@ -26,9 +26,7 @@ def test_tiles_cover_each_element_once_and_are_bounded(num_rows, num_columns, ti
     for rows, columns in tiling.tiles(num_rows, num_columns):
         count[rows, columns] += 1
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        assert (
-            height * width * tiling.size <= overlaps._TILE_PRODUCTS or min(height, width) <= overlaps._LEAST_TILE_ROWS
-        )
+        assert height * width * tiling.size <= tiling._most_products or min(height, width) <= overlaps._LEAST_TILE_ROWS
     assert (count == 1).all()
 
 

@@ -101,7 +101,7 @@ TOPICS = {
     "engines/cpu": {"packs"},
     "engines/cuda": {"emulation", "fake_driver", "kernels", "large_states", "memory_access", "methods", "mutants"}
     | {"ptx", "real_states"},
-    "execution": {"device_arrays", "empty_batches", "memory_blocks"},
+    "execution": {"device_arrays", "device_products", "empty_batches", "memory_blocks"},
     "torch": {"distributed", "transforms"},
 }
 

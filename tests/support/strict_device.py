@@ -11,6 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 from cuda_emulation import EmulatedRuntime
 
+FUNCTIONS = (
+    *("add", "arange", "array", "asarray", "ascontiguousarray", "einsum", "empty", "exp", "fill_diagonal", "isfinite"),
+    *("matmul", "maximum", "minimum", "square", "tril", "vdot", "zeros"),
+)
 NAMESPACE = SimpleNamespace()  # the array module of the runtime that was made last
 
 
@@ -28,22 +32,29 @@ class DeviceArray:
 
     def __getattr__(self, name):
         if name not in (
-            "any",
+            "T",
             "all",
+            "any",
             "astype",
+            "conj",
             "dtype",
             "fill",
+            "imag",
+            "max",
             "nbytes",
             "ndim",
             "ravel",
+            "real",
             "reshape",
             "shape",
             "size",
             "sum",
             "view",
+            "view",
         ):
             raise AttributeError(name)
-        return _on_device(getattr(self._memory, name))
+        member = getattr(self._memory, name)
+        return DeviceArray(member) if isinstance(member, np.ndarray) else _on_device(member)
 
     def __array_namespace__(self):
         return NAMESPACE
@@ -53,6 +64,9 @@ class DeviceArray:
 
     def __bool__(self):
         return bool(self._memory)
+
+    def __float__(self):
+        return float(self._memory)
 
     def __getitem__(self, index):
         return DeviceArray(self._memory[_taken(index)])
@@ -82,6 +96,7 @@ def _on_device(function, takes_host=False):
         return function
 
     def call(*arguments, **keywords):
+        keywords = {name: _taken(value) for name, value in keywords.items()}
         if takes_host and not isinstance(arguments[0], DeviceArray):
             first, *arguments = arguments
         else:
@@ -101,7 +116,7 @@ def _operator(name):
     return apply
 
 
-for _name in ("abs", "add", "mul", "rmul", "ne", "eq"):
+for _name in ("abs", "add", "mul", "rmul", "matmul", "ne", "eq", "le", "gt"):
     setattr(DeviceArray, f"__{_name}__", _operator(f"__{_name}__"))
 
 
@@ -113,7 +128,7 @@ def _in_place(name):
     return apply
 
 
-for _name in ("iadd", "imul"):
+for _name in ("iadd", "isub", "imul"):
     setattr(DeviceArray, f"__{_name}__", _in_place(f"__{_name}__"))
 
 
@@ -129,10 +144,7 @@ class StrictRuntime(EmulatedRuntime):
         super().__init__(**options)
         emulated = self.xp
         self.xp = SimpleNamespace(
-            **{
-                name: _on_device(getattr(emulated, name), takes_host=name in ("array", "asarray"))
-                for name in ("arange", "array", "asarray", "ascontiguousarray", "empty", "isfinite", "zeros")
-            }
+            **{name: _on_device(getattr(emulated, name), takes_host=name in ("array", "asarray")) for name in FUNCTIONS}
         )
         self.xp.asnumpy = self.to_host
         NAMESPACE.__dict__.update(self.xp.__dict__)

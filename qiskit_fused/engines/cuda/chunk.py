@@ -21,7 +21,7 @@ from qiskit_fused.engines.cuda.formats import real_type
 from qiskit_fused.engines.cuda.launch import sweep_shape
 from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
 from qiskit_fused.engines.cuda.observation import ChunkPairs, observe
-from qiskit_fused.engines.cuda.row_factors import factors_of_rows
+from qiskit_fused.engines.cuda.row_factors import factors_of_rows, returned_states
 from qiskit_fused.engines.cuda.setting import Bound, Setting
 from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkNumbers, ChunkResult, distinct_rows, take_rows
 from qiskit_fused.engines.split_columns import SplitColumns
@@ -88,7 +88,7 @@ class Chunk:
         states = self._sweep_forward(actions[:turn], cached_states, bound)
         psi = states[actions[turn][2] if turn < len(actions) else 0]
         factors = self._factors(bound)
-        final_states = factors * self.setting.runtime.to_host(psi) if self.request.boundary.final else None
+        final_states = returned_states(self.setting.runtime, self.request.boundary, psi, factors)
         numbers = self._numbers()
         lam = self._observe(psi, factors, numbers.values)
         if lam is None or not len(lam):
@@ -121,8 +121,7 @@ class Chunk:
 
     def _numbers(self) -> ChunkNumbers:
         """Return memory for the numbers that the chunk returns."""
-        num_units, num_separate, num_sums = 0, 0, 0
-        final_cotangents = self.request.boundary.final_cotangents
+        num_units, num_separate, num_sums, final_cotangents = 0, 0, 0, self.request.boundary.final_cotangents
         if self.request.gradient is not None and (len(self.row_of_pair) or final_cotangents is not None):
             num_units = len(self.row_of_unit)
             num_separate, num_sums = self.setting.chosen_columns.num_separate, self.setting.chosen_columns.num_summed
@@ -219,8 +218,8 @@ class Chunk:
             source: states (rows, 2^n), or one state (1, 2^n) for all rows, on the host or on the device.
             scale: complex128 (rows, 1), the number of each row; None multiplies by 1.
         """
-        xp, dtype, (count, size) = self.xp, self.request.dtype, source.shape
-        if not self.request.is_on_device:
+        xp, dtype, (count, size), is_on_host = self.xp, self.request.dtype, source.shape, isinstance(source, np.ndarray)
+        if is_on_host:
             unused = self.state_size - size
             source = np.pad(source, ((0, 0), (0, unused))) if unused else source
             source = np.asarray(source if scale is None else scale * source, dtype=dtype)
@@ -230,7 +229,7 @@ class Chunk:
             size = self.state_size
         states = xp.zeros((len(self.rows), self.state_size), dtype=dtype)
         states[:, :size] = source
-        if self.request.is_on_device and scale is not None:
+        if not is_on_host and scale is not None:
             states *= xp.asarray(scale.astype(dtype))
         return states
 

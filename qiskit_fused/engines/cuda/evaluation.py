@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.engines.checkpointing import Schedule
 from qiskit_fused.engines.cuda.chunk import Chunk
 from qiskit_fused.engines.cuda.device_data import DeviceObservables, DeviceOutcomes, DevicePlan, DeviceSlots
@@ -199,6 +201,8 @@ class DeviceEvaluation:
         if request.gradient is not None:
             num_multiprocessors = self.runtime.num_multiprocessors
             self.schedule = choose_schedule(request.method, demand, self.passes, rows, limit, num_multiprocessors)
+        # A chunk returns a copy of its final states.
+        demand = replace(demand, row=demand.row + self._final_state_bytes)
         size, cut_at = demand.chunk_bytes(self._num_states, limit)
         min_states = 1 if self._num_states and takes_what_fits(request.method) else self._num_states
         self.smallest = demand.chunk_bytes(min_states, 0)[0].smallest
@@ -216,11 +220,17 @@ class DeviceEvaluation:
             OutcomeCounts(outcomes.num_outcomes, outcomes.num_parts) if isinstance(outcomes, DeviceOutcomes) else None
         )
 
+    @property
+    def _final_state_bytes(self) -> int:
+        """The bytes of a final state that is returned on the device; 0 if it is returned on the host."""
+        boundary = self.request.boundary
+        return (boundary.final and boundary.on_device) * np.dtype(self.request.dtype).itemsize << self.num_qubits
+
     def _returned_bytes(self, num_summed: int) -> int:
         """Count the bytes of the results that stay on the device."""
         request = self.request
         if not request.is_on_device:
-            return 0
+            return request.num_rows * self._final_state_bytes
         gradient_bytes = 8 * (request.num_columns - num_summed)
         gradient_bytes += request.wants_state_gradients * np.dtype(request.dtype).itemsize << self.num_qubits
         return 8 * (request.num_pairs + num_summed) + request.num_gradients * gradient_bytes
@@ -306,7 +316,8 @@ class _Collection:
         if request.wants_state_gradients:
             self._shapes["state_gradients"] = ((units, state_size), amplitude)
         if request.boundary.final:
-            self._shapes["final_states"] = ((request.num_rows, state_size), np.complex128)
+            amplitude = request.dtype if request.boundary.on_device else np.complex128
+            self._shapes["final_states"] = ((request.num_rows, state_size), amplitude)
         self._arrays: dict[str, Any] = {}
 
     def add(self, result: ChunkResult) -> None:
@@ -329,10 +340,11 @@ class _Collection:
         if len(part) == shape[0]:
             self._arrays[name] = part.astype(dtype, copy=False)
             return
+        xp = array_module(part)
         if name not in self._arrays:
-            self._arrays[name] = self._xp.zeros(shape, dtype=dtype)
+            self._arrays[name] = xp.zeros(shape, dtype=dtype)
         if isinstance(places, np.ndarray):
-            places = self._xp.asarray(places)
+            places = xp.asarray(places)
         self._arrays[name][places] = part
 
     def evaluation(self, stats: dict[str, Any]) -> Evaluation:

@@ -8,9 +8,12 @@ polynomial (see `phase_parts.polynomial`), and a term on more qubits with the me
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from qiskit_fused.engines.cuda.value_layout import Slots
+from qiskit_fused.engines.request import BoundaryStates
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.global_phase import PhaseSum, means_of_generators
 
@@ -41,3 +44,19 @@ def factors_of_rows(phase: PhaseSum, slots: Slots, columns: np.ndarray, run_angl
     of_rows = sums[shared:].reshape(num_rows, -1).sum(axis=1) + sums[:shared].sum()
     factors: np.ndarray = np.exp(1j * (phase.at(columns) - 0.5 * of_rows))
     return factors
+
+
+def returned_states(runtime: Any, boundary: BoundaryStates, psi: Any, factors: Any) -> Any:
+    """Return the final states that a request asks for, complex (rows, 2^N); None if it asks for none.
+
+    Args:
+        runtime: the device.
+        boundary: says whether final states are requested, and whether they stay on the device.
+        psi: the states on the device, (rows, 2^N).
+        factors: complex128 (rows, 1), see `factors_of_rows`, or None.
+    """
+    if not boundary.final:
+        return None
+    if boundary.on_device:
+        return runtime.xp.asarray(factors.astype(psi.dtype)) * psi
+    return factors * runtime.to_host(psi)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qiskit_fused.common.forks import new_lock
+from qiskit_fused.common.forks import cached_property, new_lock
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
 
 _DEFAULT_SHARED_MEMORY = 48 << 10  # bytes of shared memory, static and dynamic, that a kernel has without a request
@@ -164,6 +164,18 @@ class CupyRuntime:
     def synchronize(self) -> None:
         """Wait for the work of the current stream."""
         self.xp.cuda.get_current_stream().synchronize()
+
+    @cached_property
+    def product_fault(self) -> str:
+        """Why CuPy cannot multiply matrices on the device, and the cure; the empty text if it can."""
+        try:
+            with self.context():
+                ones = self.xp.ones((2, 2), dtype=np.complex64)
+                is_right = bool((self.to_host(ones @ ones) == 2).all())
+        except Exception as error:  # CuPy loads cuBLAS at its first use; a library that is missing raises any error
+            cublas = "nvidia-cublas" if self.xp.cuda.runtime.runtimeGetVersion() >= 13000 else "nvidia-cublas-cu12"
+            return f"cuBLAS cannot be used ({type(error).__name__}: {error}); pip install {cublas}"
+        return "" if is_right else "a product was wrong"
 
     def check(self) -> None:
         """Compile, load and run a kernel of one line.

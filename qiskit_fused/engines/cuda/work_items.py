@@ -98,15 +98,16 @@ class ChunkResult(NamedTuple):
         pairs: the pairs of the chunk.
         numbers: the values, and with gradients the gradients and their sums.
         state_gradients: complex (units, 2^n), the gradients of the initial states.
-        final_states: complex (rows, 2^N), the final states on the host.
-        device_final_states: complex (rows, 2^N), the final states on the device; None if the request has gradients.
+        final_states: complex (rows, 2^N), the final states that are returned, on the host unless the request keeps them
+            on the device.
+        device_final_states: complex (rows, 2^N), the final states of the sweep; None if the request has gradients.
     """
 
     rows: np.ndarray
     pairs: slice
     numbers: ChunkNumbers
     state_gradients: Any = None
-    final_states: np.ndarray | None = None
+    final_states: Any = None
     device_final_states: Any = None
 
 

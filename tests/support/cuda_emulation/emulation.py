@@ -110,7 +110,7 @@ class EmulatedRuntime:
         selected_blocks: ``selected_blocks(grid)`` returns the numbers of the blocks that run; None: all blocks run.
     """
 
-    name = "emulated"
+    name, product_fault = "emulated", ""
     out_of_memory = MemoryError
 
     def __init__(
