@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "cpu/simd/packs.hpp"
 #include "shared/su2.h"
 #include "shared/tuning.h"
 
@@ -71,9 +72,19 @@ std::vector<int> runs_without(const PlanData& plan, const std::vector<char>& col
 
 namespace {
 
-HalfAngle half_angle(double angle) {
-    auto snapped = [](double x) { return std::abs(x) < SMALLEST_SINE ? 0 : x; };
-    return {snapped(std::cos(angle / 2)), snapped(std::sin(angle / 2))};
+// Compute the cosines and sines of half of the angles of gates or terms, and call store(index, half angle) for each.
+template <class Gate, class Store>
+void bind_half_angles(const std::vector<Gate>& gates, const std::vector<int>& list, const double* columns,
+                      Store&& store) {
+    constexpr std::size_t at_once = 64;
+    const auto& packs = best_pack_sweeps<double>();
+    double angles[at_once], results[2 * at_once];
+    for (std::size_t first = 0; first < list.size(); first += at_once) {
+        const std::size_t count = std::min(at_once, list.size() - first);
+        for (std::size_t j = 0; j < count; ++j) angles[j] = 0.5 * angle_of(gates[list[first + j]], columns);
+        packs.sines(angles, static_cast<int>(count), results);
+        for (std::size_t j = 0; j < count; ++j) store(list[first + j], HalfAngle{results[2 * j], results[2 * j + 1]});
+    }
 }
 
 Quaternion rotation_of(const Vector3& v) {
@@ -120,7 +131,8 @@ FirstColumn multiply_gates(const PlanData& plan, const Run& run, const Bound& bo
 Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
     const auto [alpha, beta] = multiply_gates(plan, run, bound);
     // alpha = cos(a) exp(-i(phi + lambda)/2), beta = sin(a) exp(i(phi - lambda)/2) with a in [0, pi/2].
-    const double cos2 = norm2(alpha), sin2 = norm2(beta);
+    const double cos2 = norm2(alpha), sin2 = norm2(beta), cos = std::sqrt(cos2), sin = std::sqrt(sin2);
+    double inverse = 0;              // of cos(a) sin(a); tan(a) and cot(a) are sin(a)^2 and cos(a)^2 times it
     constexpr double tiny = 1e-300;  // a squared modulus below this bound counts as 0
     // If sin(a) or cos(a) is 0, only phi + lambda or phi - lambda matters. A run of RX gates has lambda = pi/2 at every
     // other angle, so it has lambda = pi/2 here too. Constant runs take lambda = 0, which keeps real circuits real.
@@ -130,41 +142,23 @@ Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
     } else if (cos2 < tiny) {
         out = (1 / sin2) * (beta * beta * in);
     } else {
-        const double inverse = 1 / std::sqrt(cos2 * sin2);
+        inverse = 1 / (cos * sin);
         out = inverse * (beta * conj(alpha));
         in = inverse * conj(alpha * beta);
     }
-    Rotor rotor{};
-    rotor.in = in;
-    rotor.flip = sin2 > cos2;
-    if (rotor.flip) {
-        rotor.tau = std::sqrt(cos2 / sin2);
-        rotor.scale = std::sqrt(sin2);
-        rotor.out = -1.0 * out;
-    } else {
-        rotor.tau = std::sqrt(sin2 / cos2);
-        rotor.scale = std::sqrt(cos2);
-        rotor.out = out;
-    }
-    return rotor;
+    const bool flip = sin2 > cos2;
+    return {inverse * (flip ? cos2 : sin2), flip ? sin : cos, flip, flip ? -1.0 * out : out, in};
 }
 
 }  // namespace
 
 void bind(const PlanData& plan, const BindList& list, const double* columns, Bound& bound) {
-    for (const int i : list.leaves) {
-        const Leaf& leaf = plan.leaves[i];
-        if (leaf.kind == LEAF_RV)
-            bound.leaf_rv[i] = rotation_of(vector_of(leaf, columns));
-        else if (leaf.kind != LEAF_SU2)
-            bound.leaf[i] = half_angle(angle_of(leaf, columns));
-    }
+    bind_half_angles(plan.leaves, list.leaves, columns, [&](int i, HalfAngle h) { bound.leaf[i] = h; });
+    if (!bound.leaf_rv.empty())
+        for (const int i : list.leaves)
+            if (plan.leaves[i].kind == LEAF_RV) bound.leaf_rv[i] = rotation_of(vector_of(plan.leaves[i], columns));
     for (const int r : list.runs) bound.rotor[r] = make_rotor(plan, plan.runs[r], bound);
-    for (const int i : list.terms) {
-        const Term& term = plan.terms[i];
-        const HalfAngle h = half_angle(angle_of(term, columns));
-        bound.term[i] = {h.cos, -h.sin};
-    }
+    bind_half_angles(plan.terms, list.terms, columns, [&](int i, HalfAngle h) { bound.term[i] = {h.cos, -h.sin}; });
 }
 
 Complex phase_of_runs(const PlanData& plan, const Bound& bound) {

@@ -93,8 +93,8 @@ Layout<T>::Layout(const PlanData& plan)
       bits(std::max(plan.num_qubits, sweeps.lane_bits)),
       low_bits(std::max(std::min(plan.num_qubits, MAX_LOW_BITS), sweeps.lane_bits)),
       chunk_bits(plan.chunk_bits),
-      tile_bits(bits_of_tile(1)),
-      adjoint_tile_bits(bits_of_tile(2)),
+      tile_bits(bits_of_tile(1, sweeps.max_rotate)),
+      adjoint_tile_bits(bits_of_tile(2, sweeps.max_adjoint)),
       everything(qf::everything(plan)),
       layer_begin(plan.num_layers + 1),
       dense_begin(plan.num_layers + 1),
@@ -137,11 +137,20 @@ Layout<T>::Layout(const PlanData& plan)
     bound_bytes = bound.bytes();
 }
 
+// Choose the tile with the fewest passes of `size` strided bits, inside and outside the tile; of these tiles the
+// largest, but none that leaves a single bit outside: the L2 cache bounds the time of that pass, so a second bit costs
+// it nothing.
 template <class T>
-int Layout<T>::bits_of_tile(int num_states) const {
-    int tile = low_bits;
-    while (tile < bits - chunk_bits && (std::size_t(4 * num_states) << tile) * sizeof(T) <= bytes_of_tile) ++tile;
-    return tile;
+int Layout<T>::bits_of_tile(int num_states, int size) const {
+    const int end = bits - chunk_bits;
+    auto cost = [&](int tile) {
+        const int inside = (tile - sweeps.lane_bits + size - 1) / size, outside = (end - tile + size - 1) / size;
+        return 2 * (inside + outside) + (end - tile == 1);
+    };
+    int tile = low_bits, best = low_bits;
+    while (tile < end && (std::size_t(4 * num_states) << tile) * sizeof(T) <= bytes_of_tile)
+        if (cost(++tile) <= cost(best)) best = tile;
+    return best;
 }
 
 template <class T>

@@ -155,7 +155,7 @@ class Layout {
     std::size_t bound_bytes = 0;  // bytes of the bound values of one row
 
   private:
-    int bits_of_tile(int num_states) const;
+    int bits_of_tile(int num_states, int size) const;
     Groups make_groups(int size, int tile, bool is_adjoint) const;
 
     std::vector<std::size_t> table_bytes_;  // [phases]

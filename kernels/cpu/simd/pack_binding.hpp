@@ -44,6 +44,19 @@ QF_INLINE inline SineAndCosine<T> half_angle(const Gate& gate, const double* ang
     return sine_and_cosine<T>(x);
 }
 
+inline void sines(const double* numbers, int count, double* cosines_and_sines) {
+    for (int first = 0; first < count; first += D::width) {
+        const int n = count - first < D::width ? count - first : D::width;
+        DV x{};
+        __builtin_memcpy(&x, numbers + first, n * sizeof(double));
+        const SineAndCosine<double> h = sine_and_cosine<double>(&x);
+        for (int j = 0; j < n; ++j) {
+            cosines_and_sines[2 * (first + j)] = h.cosine[j];
+            cosines_and_sines[2 * (first + j) + 1] = h.sine[j];
+        }
+    }
+}
+
 template <class T>
 void bind_leaves(const Leaf* leaves, const int* list, int count, const double* angles, const PackValues<T>& values) {
     constexpr int W = Simd<T>::width;
@@ -82,17 +95,16 @@ void bind_terms(const Term* terms, const int* list, int count, const double* ang
 
 template <class T>
 QF_INLINE inline typename Simd<T>::V square_root(typename Simd<T>::V v) {
-    using V = typename Simd<T>::V;
 #if defined(__AVX512F__) && !defined(__clang__)
     if constexpr (sizeof(T) == sizeof(double))
-        return (V)_mm512_maskz_sqrt_pd(0xff, (__m512d)v);
+        return (typename Simd<T>::V)_mm512_maskz_sqrt_pd(0xff, (__m512d)v);
     else
-        return (V)_mm512_maskz_sqrt_ps(0xffff, (__m512)v);
+        return (typename Simd<T>::V)_mm512_maskz_sqrt_ps(0xffff, (__m512)v);
 #elif defined(__AVX2__) && !defined(__clang__)
     if constexpr (sizeof(T) == sizeof(double))
-        return (V)_mm256_sqrt_pd((__m256d)v);
+        return (typename Simd<T>::V)_mm256_sqrt_pd((__m256d)v);
     else
-        return (V)_mm256_sqrt_ps((__m256)v);
+        return (typename Simd<T>::V)_mm256_sqrt_ps((__m256)v);
 #else
     for (int j = 0; j < Simd<T>::width; ++j) v[j] = static_cast<T>(__builtin_sqrt(v[j]));
     return v;

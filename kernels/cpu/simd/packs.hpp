@@ -61,6 +61,8 @@ struct PackSweeps {
     // out[column][W] <- rows[row][column] for row = 0 .. count - 1; rows after the last one repeat it. Only columns
     // with a mark in `wanted` must be read.
     void (*load_columns)(const double* rows, int num_columns, int count, const char* wanted, double* out);
+    // cosines_and_sines[count][2] <- cosine and sine of each of `count` numbers, of one row.
+    void (*sines)(const double* numbers, int count, double* cosines_and_sines);
     // The values of leaves, runs and terms in a list, from angles[column][W]. Sine and cosine have the errors of
     // simd/sincos.hpp.
     void (*bind_leaves)(const Leaf*, const int* list, int count, const double* angles, const PackValues<T>&);
