@@ -16,10 +16,10 @@ from qiskit_fused import _cpu
 BLOCK_BYTES = 1 << 25  # bytes of one block: 32 MiB
 
 
-def row_blocks(array: np.ndarray) -> Iterator[slice]:
-    """Yield the rows of an array as slices of `BLOCK_BYTES` or less, and of one row at least."""
+def row_blocks(array: np.ndarray, most_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
+    """Yield the rows of an array as slices of ``most_bytes`` or less, and of one row at least."""
     num_rows = len(array)
-    size = max(num_rows * BLOCK_BYTES // max(array.nbytes, 1), 1)
+    size = max(num_rows * most_bytes // max(array.nbytes, 1), 1)
     for begin in range(0, num_rows, size):
         yield slice(begin, min(begin + size, num_rows))
 

@@ -32,7 +32,7 @@ class FidelityPairs:
             self._right = Samples(batch.others, not batch.input_gradients)
             right = columns.join(batch.others[self._right.rows], batch.weights)
         left = columns.join(batch.inputs[self._left.rows], batch.weights)
-        names = self._left.names("inputs"), self._right.names("others")
+        names = self._left.names(batch.names[0]), self._right.names(batch.names[1])
         self._matrix = FidelityMatrix(states, left, right, batch.has_gradient, names)
 
     @property

@@ -42,9 +42,11 @@ class KernelFunction(ABC):
 
     Attributes:
         parameters: the input parameters and the weight parameters, two tuples.
+        names: the names of x and y in errors, the arguments of the caller.
     """
 
     parameters: tuple[tuple[Parameter, ...], tuple[Parameter, ...]]
+    names = "inputs", "others"
 
     def __init__(
         self,
@@ -174,9 +176,9 @@ class KernelFunction(ABC):
         if weights.shape != (self.num_weights,):
             raise ValueError(f"weights have shape {weights.shape}; allowed: ({self.num_weights},).")
         check_finite(weights, self.parameters[1])
-        inputs = self._samples("inputs", batch.inputs)
-        others = None if batch.others is None else self._samples("others", batch.others)
-        return batch._replace(inputs=inputs, weights=weights, others=others)
+        inputs = self._samples(self.names[0], batch.inputs)
+        others = None if batch.others is None else self._samples(self.names[1], batch.others)
+        return batch._replace(inputs=inputs, weights=weights, others=others, names=self.names)
 
     def _samples(self, argument: str, values: Any) -> np.ndarray:
         """Return samples as an array (N, I), checked."""

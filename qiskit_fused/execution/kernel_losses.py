@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qiskit_fused.common.arrays import real_values
+from qiskit_fused.execution.product_threads import inner_product
 
 
 class MatrixLoss(NamedTuple):
@@ -50,10 +52,10 @@ def alignment_loss(matrix: Any, labels: Any, *, centered: bool = False) -> Matri
     target = np.where(classes[:, None] == classes, 1.0, -1 / (count - 1))
     center = _centered if centered else np.asarray
     matrix, target = center(matrix), center(target)
-    norm, target_norm = np.linalg.norm(matrix), np.linalg.norm(target)
+    norm, target_norm = (sqrt(inner_product(array, array)) for array in (matrix, target))
     if norm == 0:
         raise ValueError("the norm of the matrix is 0, so that it has no alignment.")
-    alignment = np.vdot(matrix, target) / (norm * target_norm)
+    alignment = inner_product(matrix, target) / (norm * target_norm)
     # A centered matrix is a projection of the matrix, and so is this gradient: it has no further part to center.
     cotangents = alignment / norm**2 * matrix - target / (norm * target_norm)
     return MatrixLoss(float(1 - alignment), cotangents)

@@ -12,6 +12,7 @@ from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.common.row_errors import RowError
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.request import Request
+from qiskit_fused.execution.product_threads import inner_product
 from qiskit_fused.program.observables import Observables
 
 LARGEST_COTANGENT = 2.0**50  # largest cotangent whose product with a scaled observable is in the range of float32
@@ -31,7 +32,11 @@ def has_large_cotangents(cotangents: Any, dtype: str) -> bool:
     if dtype != "complex64":
         return False
     # No cotangent is larger than the root of the sum of squares, which takes a quarter of the time of the maximum.
-    are_small = bool(array_module(cotangents).vdot(cotangents, cotangents).real <= LARGEST_COTANGENT**2)
+    if isinstance(cotangents, np.ndarray):
+        square = inner_product(cotangents, cotangents)
+    else:
+        square = float(array_module(cotangents).vdot(cotangents, cotangents).real)
+    are_small = square <= LARGEST_COTANGENT**2
     return not are_small and bool(abs(cotangents).max() > LARGEST_COTANGENT)
 
 

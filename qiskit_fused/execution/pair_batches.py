@@ -52,6 +52,7 @@ class PairBatch(NamedTuple):
         others: y, float64 (M, I), or None for a matrix of x alone.
         input_gradients: whether gradients of x and y are requested.
         weight_gradients: whether the gradient of w is requested.
+        names: the names of x and y in errors.
     """
 
     inputs: Any
@@ -59,6 +60,7 @@ class PairBatch(NamedTuple):
     others: Any = None
     input_gradients: bool = False
     weight_gradients: bool = False
+    names: tuple[str, str] = ("inputs", "others")
 
     @property
     def shape(self) -> tuple[int, int]:

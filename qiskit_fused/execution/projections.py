@@ -13,19 +13,23 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused.common.array_modules import to_numpy
-from qiskit_fused.common.row_blocks import distinct_rows, row_blocks
+from qiskit_fused.common.row_blocks import BLOCK_BYTES, distinct_rows, row_blocks
+from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.compilation.observables import FixedObservables, LiveObservables
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.fidelity_sizes import check_room
 from qiskit_fused.execution.kernel_function import KernelFunction
 from qiskit_fused.execution.pair_batches import KernelVjp, PairBatch, Samples, set_ones
+from qiskit_fused.execution.product_threads import for_each_tile, single_threaded_products
 from qiskit_fused.execution.progress import Part
 from qiskit_fused.execution.row_batches import RowBatch
 from qiskit_fused.execution.row_functions import RowFunction
 from qiskit_fused.execution.statevectors import FinalStates
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords
+
+_TILE_BYTES = 1 << 19  # bytes of the elements of a matrix that a thread computes at a time
 
 
 class Projections(KernelFunction):
@@ -130,6 +134,12 @@ class _ProjectionPairs:
     def part_of_gradients(self) -> Part:
         return Part.of(self._function.compiled, self._rows.num_rows, self._rows.num_rows)
 
+    def _name(self, row: int) -> str:
+        """Return the name of a row in errors: "3 of inputs" for sample 3."""
+        sample, count = int(self._samples.rows[row]), len(self._batch.inputs)
+        first, second = self._batch.names
+        return f"{sample} of {first}" if sample < count else f"{sample - count} of {second}"
+
     def _sides(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the parts of an array of all samples that belong to x and to y. Without y, both are the array."""
         if self._batch.others is None:
@@ -139,7 +149,8 @@ class _ProjectionPairs:
 
     def values(self, watch: Watch | None = None) -> np.ndarray:
         check_room(*self._batch.shape)
-        self._expectations = self._function.evaluate(self._rows, watch).values[self._samples.places]
+        with renumbered(self._name):
+            self._expectations = self._function.evaluate(self._rows, watch).values[self._samples.places]
         self._place = self._place.on_device(self._rows.num_rows)
         matrix = np.empty(self._batch.shape)
         with self._place.context():
@@ -151,9 +162,10 @@ class _ProjectionPairs:
 
     def _fill(self, matrix: np.ndarray, left: Any, right: Any) -> None:
         """Fill the matrix from the values of its rows and columns, arrays of the host or of a device."""
-        xp = self._place.array_module
+        xp, num_threads = self._place.array_module, self._function.options.resolve_num_threads()
         squares = [(side * side).sum(axis=1) for side in (left, right)]
-        for rows in row_blocks(matrix):
+
+        def fill(rows: slice) -> int:
             part = xp.matmul(left[rows], right.T, out=matrix[rows] if xp is np else None)
             part *= -2
             part += squares[0][rows, None] + squares[1]
@@ -162,6 +174,10 @@ class _ProjectionPairs:
             xp.exp(part, out=part)
             if xp is not np:
                 matrix[rows] = to_numpy(part)
+            return 0
+
+        tiles = list(row_blocks(matrix, _TILE_BYTES if xp is np else BLOCK_BYTES))
+        for_each_tile(fill, tiles, num_threads if xp is np else 1, lambda work: None)
 
     def vjp(self, cotangents: np.ndarray, watch: Watch | None = None) -> KernelVjp:
         batch = self._batch
@@ -169,15 +185,17 @@ class _ProjectionPairs:
             return KernelVjp(None)
         left, right = self._sides(self._expectations)
         factors = -2 * self._gamma * cotangents * self._matrix
-        of_left = factors.sum(axis=1)[:, None] * left - factors @ right
-        of_right = factors.sum(axis=0)[:, None] * right - factors.T @ left
+        with single_threaded_products():
+            of_left = factors.sum(axis=1)[:, None] * left - factors @ right
+            of_right = factors.sum(axis=0)[:, None] * right - factors.T @ left
         of_values = of_left + of_right if batch.others is None else np.concatenate([of_left, of_right])
         rows = self._rows._replace(
             cotangents=self._samples.summed(of_values),
             input_gradients=batch.input_gradients,
             weight_gradients=batch.weight_gradients,
         )
-        found = self._function.evaluate(rows, watch)
+        with renumbered(self._name):
+            found = self._function.evaluate(rows, watch)
         weights = found.weights if batch.weight_gradients else None
         if not batch.input_gradients:
             return KernelVjp(None, weights)

@@ -249,7 +249,8 @@ class FinalStates:
         boundary = BoundaryStates(final=batch.wants_states, on_device=is_on_device)
         if batch.cotangents is not None:
             gradient = GradientRequest(of_initial_states=compiled.program.encodes(None))
-            cotangents, exponent = scaled_cotangents(self._order.to_engine(batch.cotangents), self.options.dtype)
+            cotangents, exponent = scaled_cotangents(batch.cotangents, self.options.dtype)
+            cotangents = self._order.to_engine(cotangents)
             if factors is not None:
                 cotangents = cotangents * factors.conj()
             needs_states = batch.wants_states or (phases is not None and phases.vary)

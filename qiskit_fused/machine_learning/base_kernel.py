@@ -105,6 +105,7 @@ class FusedKernel(TrainableKernel):
             weights = list(self._training_parameters)
             inputs = [parameter for parameter in compiled.parameters if parameter not in set(weights)]
             function = self._function = self._make_function(compiled, inputs, weights)
+            function.names = "x_vec", "y_vec"
         return function
 
     def _weights(self) -> np.ndarray:

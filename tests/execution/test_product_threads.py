@@ -4,10 +4,11 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from qiskit_fused.execution.product_threads import for_each_tile, single_threaded_products
+from qiskit_fused.execution.product_threads import for_each_tile, inner_product, single_threaded_products
 
 
 def num_threads():
@@ -76,3 +77,13 @@ def test_an_error_ends_the_work():
     with pytest.raises(RuntimeError, match="cancelled"):
         for_each_tile(compute, range(100), 2, stop)
     assert len(begun) < 20
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64", "complex128"])
+@pytest.mark.parametrize("shape", [(3, 5), (200, 300)])
+def test_an_inner_product_of_any_size_is_that_of_numpy(shape, dtype):
+    numbers = np.random.default_rng(0).normal(size=(2, *shape)) + 1j * np.random.default_rng(1).normal(size=(2, *shape))
+    left, right = numbers.astype(dtype) if dtype[0] == "c" else numbers.real
+    expected, atol = np.vdot(left, right).real, 1e-2 if dtype == "complex64" else 1e-10
+    assert inner_product(left, right) == pytest.approx(expected, abs=atol)
+    assert inner_product(left.T, right.T) == pytest.approx(expected, abs=atol)

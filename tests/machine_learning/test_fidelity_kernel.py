@@ -26,7 +26,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
-from qiskit_fused import FusedQuantumKernel, compile_circuit
+from qiskit_fused import FusedProjectedQuantumKernel, FusedQuantumKernel, compile_circuit
 
 RNG = np.random.default_rng(3)
 FEATURES = zz_feature_map(2)
@@ -314,6 +314,16 @@ class TestErrors:
     def test_bad_samples_are_named(self, samples, others, text):
         with pytest.raises(ValueError, match=re.escape(text)):
             FusedQuantumKernel(feature_map=FEATURES).evaluate(samples, others)
+
+    @pytest.mark.parametrize("kind", [FusedQuantumKernel, FusedProjectedQuantumKernel])
+    def test_a_sample_without_an_angle_is_named_by_its_argument(self, kind):
+        circuit = QuantumCircuit(1)
+        circuit.ry(Parameter("a") ** 0.5, 0)
+        samples, wrong = [[0.0], [1.0], [2.0]], [[1.0], [1.0], [-2.0]]
+        with pytest.raises(ValueError, match="row 2 of x_vec"):
+            kind(feature_map=circuit).evaluate(wrong)
+        with pytest.raises(ValueError, match="row 2 of y_vec"):
+            kind(feature_map=circuit).evaluate(samples, wrong)
 
     def test_samples_that_are_no_real_numbers_are_refused(self):
         with pytest.raises(TypeError, match="x_vec is None; allowed: real numbers, one for each feature of a sample"):
