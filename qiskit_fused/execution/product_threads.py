@@ -23,17 +23,16 @@ _Tile = TypeVar("_Tile")
 _NUMBERS_OF_ONE_THREAD = 8192  # the largest number of numbers whose inner product `np.vdot` computes on one thread
 
 _lock = new_lock()
-_controller: Any = None  # of the libraries of this process, which takes a millisecond to make
+_libraries: list[Any] | None = None  # the controllers of the libraries of this process; a search takes a millisecond
 _users = 0  # the number of `single_threaded_products` that run
-_limiter: Any = None  # the limit that they share; the last of them ends it
+_limited: list[tuple[Any, int]] = []  # the libraries and their numbers of threads before the first of them
 
 
 @in_child
 def _after_fork() -> None:
-    global _users, _limiter
-    if _limiter is not None:
-        _limiter.restore_original_limits()
-    _users, _limiter = 0, None
+    global _users
+    _restore()
+    _users = 0
 
 
 @contextmanager
@@ -42,12 +41,15 @@ def single_threaded_products() -> Iterator[None]:
 
     Several threads may be in this context at the same time. The last of them that leaves ends the limit.
     """
-    global _controller, _users, _limiter
+    global _libraries, _users
     with _lock:
         if not _users:
-            if _controller is None:
-                _controller = ThreadpoolController()
-            _limiter = _controller.limit(limits=1, user_api="blas")
+            if _libraries is None:
+                _libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+            # `ThreadpoolController.limit` would take 12 us.
+            _limited.extend((library, library.get_num_threads()) for library in _libraries)
+            for library in _libraries:
+                library.set_num_threads(1)
         _users += 1
     try:
         yield
@@ -55,8 +57,14 @@ def single_threaded_products() -> Iterator[None]:
         with _lock:
             _users -= 1
             if not _users:
-                _limiter.restore_original_limits()
-                _limiter = None
+                _restore()
+
+
+def _restore() -> None:
+    """Set the libraries back to the numbers of threads that they had before."""
+    for library, num_threads in _limited:
+        library.set_num_threads(num_threads)
+    _limited.clear()
 
 
 def inner_product(left: np.ndarray, right: np.ndarray) -> float:
