@@ -196,10 +196,10 @@ class FidelityMatrix:
 
     def _tiling(self, num_overlaps: int) -> Tiling:
         """Return how overlaps are cut into tiles. Few overlaps are computed by this thread alone."""
-        size, options, on_device = 1 << self._rows.num_qubits, self._rows.options, self._rows.runtime is not None
+        size, options, tile_bytes = 1 << self._rows.num_qubits, self._rows.options, self._sizes.tile_bytes
         is_small = num_overlaps * size <= _PRODUCTS_OF_ONE_THREAD
-        num_threads = 1 if is_small or on_device else options.resolve_num_threads()
-        return Tiling(size, np.dtype(options.dtype).itemsize, num_threads, on_device)
+        num_threads = 1 if is_small or tile_bytes else options.resolve_num_threads()
+        return Tiling(size, np.dtype(options.dtype).itemsize, num_threads, tile_bytes)
 
     def _put(self, matrix: np.ndarray, rows: slice, columns: slice, overlaps: Any, square: int = 0) -> None:
         """Put the squares of overlaps into the matrix, and keep the overlaps for gradients.

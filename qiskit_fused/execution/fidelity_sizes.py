@@ -16,6 +16,8 @@ from qiskit_fused.execution.statevectors import FinalStates
 
 _KEPT_SHARE = 2  # kept states take at most 1/2 of the memory limit
 _OTHER_SHARE = 8  # states that are simulated at a time take at most 1/8 of it, and overlaps that are kept another 1/8
+# On a CUDA device, the overlaps of a tile take at most 1/16 of the limit and 128 MiB. Their squares take as much again.
+_TILE_SHARE, _DEVICE_TILE_BYTES = 16, 128 << 20
 _ENGINE_ITEM = 16  # bytes of an amplitude that an engine returns
 
 # Workers simulate states again, and this process does not. They get a matrix whose states fit the memory of this
@@ -37,12 +39,14 @@ class Sizes(NamedTuple):
         block: number of states that are simulated at a time.
         together: whether all states are kept.
         overlaps: whether all overlaps are kept too, for gradients.
+        tile_bytes: most bytes of the overlaps of a tile of a CUDA device; 0 on the host.
     """
 
     kept: int
     block: int
     together: bool
     overlaps: bool
+    tile_bytes: int = 0
 
 
 def choose_sizes(rows: FinalStates, num_left: int, num_right: int, is_symmetric: bool, gradient: bool) -> Sizes:
@@ -67,7 +71,9 @@ def choose_sizes(rows: FinalStates, num_left: int, num_right: int, is_symmetric:
     block = rows_that_fit(limit // _OTHER_SHARE, size * _ENGINE_ITEM + state_bytes)
     together = count * state_bytes * _KEPT_SHARE <= limit
     kept = max(count, 1) if together else rows_that_fit(limit // _KEPT_SHARE, state_bytes * (2 if gradient else 1))
-    return Sizes(kept, block, together, gradient and together and overlap_bytes * _OTHER_SHARE <= limit)
+    keeps_overlaps = gradient and together and overlap_bytes * _OTHER_SHARE <= limit
+    tile_bytes = 0 if rows.runtime is None else max(min(limit // _TILE_SHARE, _DEVICE_TILE_BYTES), 1)
+    return Sizes(kept, block, together, keeps_overlaps, tile_bytes)
 
 
 def cut_for_workers(rows: FinalStates, sizes: Sizes, num_cut: int, num_others: int) -> list[slice]:

@@ -36,7 +36,7 @@ from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.shift_rules import central_differences
 
 _LIMIT_SHARE = 2  # tangent states and the states they are made of take at most 1/2 of the memory limit
-_TILE = 128  # tangent states whose products a thread computes at a time
+_TILE, _DEVICE_TILE = 128, 2048  # tangent states whose products a thread, or a CUDA device, computes at a time
 _Block = tuple[slice, Any]  # the places of some used columns, and their tangent states, on the host or on a device
 
 _STATES_PER_COLUMN = 6  # states of complex128 in memory for each column of a block: four shifted states, and copies
@@ -122,7 +122,7 @@ class MetricTensor:
         is_diagonal = left[0] == right[0]
         numbers = [_as_real(block) if real else block for _, block in (left, right)]
         is_on_host = isinstance(left[1], np.ndarray)
-        rows, others = (cut_evenly(len(block), _TILE if is_on_host else len(block)) for block in numbers)
+        rows, others = (cut_evenly(len(block), _TILE if is_on_host else _DEVICE_TILE) for block in numbers)
         tiles = [(one, other) for one in rows for other in others if not is_diagonal or other.start >= one.start]
 
         def multiply(tile: tuple[slice, slice]) -> int:

@@ -19,7 +19,7 @@ from qiskit_fused.execution.row_cuts import cut_evenly
 # The most bytes of the overlaps of a tile, and the most complex multiplications: a core does 3e9 to 6e9 of them in a
 # second. A GPU does some hundred times as many, and small tiles would not keep it busy.
 _TILE_BYTES, _TILE_PRODUCTS = 4 << 20, 1 << 31
-_DEVICE_TILE_BYTES, _DEVICE_TILE_PRODUCTS = 128 << 20, 1 << 37
+_DEVICE_TILE_PRODUCTS = 1 << 37
 # With fewer rows, a matrix product spends its time on copying the states: 200 states of 2^12 amplitudes times a matrix
 # (200, 200) took 12 ms in strips of 25 rows, 5.4 ms in strips of 50 rows and 4.6 ms in strips of 100 rows (complex64,
 # two AVX-512 cores).
@@ -42,17 +42,17 @@ class Tiling(NamedTuple):
         size: D, the number of amplitudes of a state.
         itemsize: bytes of an overlap.
         num_threads: number of threads that compute tiles side by side.
-        on_device: whether a CUDA device computes the tiles.
+        device_bytes: most bytes of the overlaps of a tile of a CUDA device; 0: the host computes the tiles.
     """
 
     size: int
     itemsize: int
     num_threads: int = 1
-    on_device: bool = False
+    device_bytes: int = 0
 
     @property
     def _most_products(self) -> int:
-        return _DEVICE_TILE_PRODUCTS if self.on_device else _TILE_PRODUCTS
+        return _DEVICE_TILE_PRODUCTS if self.device_bytes else _TILE_PRODUCTS
 
     def tiles(self, num_rows: int, num_columns: int) -> list[Tile]:
         """Return the tiles of a matrix, one strip of rows after the other."""
@@ -84,8 +84,7 @@ class Tiling(NamedTuple):
 
     def _height(self, num_columns: int) -> int:
         """Return the largest number of rows of a tile."""
-        tile_bytes = _DEVICE_TILE_BYTES if self.on_device else _TILE_BYTES
-        by_bytes = max(tile_bytes // max(num_columns * self.itemsize, 1), _LEAST_TILE_ROWS)
+        by_bytes = max((self.device_bytes or _TILE_BYTES) // max(num_columns * self.itemsize, 1), _LEAST_TILE_ROWS)
         return max(min(by_bytes, self._most_products // (_LEAST_TILE_ROWS * self.size)), 1)
 
 

@@ -14,7 +14,7 @@ from qiskit_machine_learning.circuit.library import raw_feature_vector
 
 from qiskit_fused import FusedOptions, FusedQGT, FusedStateFidelity, compile_circuit
 from qiskit_fused.engines.cuda import availability
-from qiskit_fused.execution import devices, overlaps
+from qiskit_fused.execution import devices, fidelity_sizes, overlaps
 from qiskit_fused.execution.fidelities import Fidelities
 from qiskit_fused.execution.projections import Projections
 from qiskit_fused.execution.statevectors import FinalStates
@@ -91,7 +91,7 @@ def test_tiles_of_a_device_change_rounding_errors_alone(runtime, monkeypatch):
     rows = np.random.default_rng(0).normal(size=(70, 4))
     function = Fidelities(trainable(), X, W, device="cuda")
     whole = function.values(rows, np.zeros(8))
-    monkeypatch.setattr(overlaps, "_DEVICE_TILE_BYTES", 1)
+    monkeypatch.setattr(fidelity_sizes, "_DEVICE_TILE_BYTES", 1)
     monkeypatch.setattr(overlaps, "_LEAST_TILE_ROWS", 8)
     np.testing.assert_allclose(function.values(rows, np.zeros(8)), whole, atol=1e-14)
     assert (np.diag(whole) == 1).all() and (whole == whole.T).all()

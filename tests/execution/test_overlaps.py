@@ -11,7 +11,11 @@ from qiskit_fused.execution.overlaps import Tiling, cotangents_of_states, mirror
 
 COUNTS = st.integers(0, 700)
 TILINGS = st.builds(
-    Tiling, st.sampled_from([1, 1 << 10, 1 << 20, 1 << 30]), st.sampled_from([8, 16]), st.integers(1, 8)
+    Tiling,
+    st.sampled_from([1, 1 << 10, 1 << 20, 1 << 30]),
+    st.sampled_from([8, 16]),
+    st.integers(1, 8),
+    st.sampled_from([0, 1, 128 << 20]),
 )
 
 
