@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.common.row_errors import RowError
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.request import Request
@@ -32,12 +31,9 @@ def has_large_cotangents(cotangents: Any, dtype: str) -> bool:
     if dtype != "complex64":
         return False
     # No cotangent is larger than the root of the sum of squares, which takes a quarter of the time of the maximum.
-    if isinstance(cotangents, np.ndarray):
-        square = inner_product(cotangents, cotangents)
-    else:
-        square = float(array_module(cotangents).vdot(cotangents, cotangents).real)
-    are_small = square <= LARGEST_COTANGENT**2
-    return not are_small and bool(abs(cotangents).max() > LARGEST_COTANGENT)
+    if isinstance(cotangents, np.ndarray) and inner_product(cotangents, cotangents) <= LARGEST_COTANGENT**2:
+        return False
+    return bool(cotangents.size and abs(cotangents).max() > LARGEST_COTANGENT)
 
 
 def scaled_cotangents(cotangents: Any, dtype: str) -> tuple[Any, int]:

@@ -174,7 +174,8 @@ class CupyRuntime:
                 is_right = bool((self.to_host(ones @ ones) == 2).all())
         except Exception as error:  # CuPy loads cuBLAS at its first use; a library that is missing raises any error
             cublas = "nvidia-cublas" if self.xp.cuda.runtime.runtimeGetVersion() >= 13000 else "nvidia-cublas-cu12"
-            return f"cuBLAS cannot be used ({type(error).__name__}: {error}); pip install {cublas}"
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return f"cuBLAS cannot be used ({text[:120]}); pip install {cublas}"
         return "" if is_right else "a product was wrong"
 
     def check(self) -> None:
