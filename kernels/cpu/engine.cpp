@@ -39,9 +39,6 @@ Engine<T>::Engine(const Layout<T>& layout)
       dense_(dense_forms<T>(plan_, sweeps_.lane_bits)),
       everything_(layout.everything),
       layer_begin_(layout.layer_begin),
-      forward_(layout.forward),
-      adjoint_(layout.adjoint),
-      sums_(layout.sums),
       pair_begin_(layout.pair_begin),
       many_begin_(layout.many_begin),
       rows_keep_tables_(layout.rows_keep_tables()) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The engine of one plan and one number format. engine.cpp evaluates a batch of rows and keeps memory between calls;
-// row_sweep.cpp sweeps over one row.
+// row_sweep.cpp and row_passes.cpp sweep over one row.
 //
 // A row has a chain of states at the boundaries b_0, ..., b_(D+1). b_k lies between the rotations of layer k - 1 and
 // phase k; b_(D+1) lies after phase D. Forward step k applies phase k and the rotations of layer k, from b_k to
@@ -32,12 +32,27 @@ class Engine {
         T *re, *im;  // im is null if the state is real
     };
 
+    // The rotations of a group with the angles of a row, or their inverses, and the sums of their adjoints.
+    struct Turn {
+        const Group* group;
+        Rotation<T> list[8];
+        int count;
+        bool with_x;
+        double sums[16];
+    };
+    // The rotations of a pass: the pending groups of the layer before its phase, and the first groups of the layer
+    // after its phase. If the pass has lane qubits, they are the first group after the phase.
+    struct Turns {
+        std::vector<Turn> before, after;
+    };
+
     // The scratch memory of one thread of a team.
     struct Member {
         Buffer<T> block, low_sums;
         std::vector<double> reduce;
         Buffer<T> diagonal;
         std::vector<FlipGroup<T>> groups;  // the groups of an observable that one pass takes together
+        Turns turns;
     };
 
     // The memory that evaluates one row at a time.
@@ -87,22 +102,6 @@ class Engine {
         std::size_t bytes = 0;
         std::int64_t number = 0;  // another number for each object of the process
         bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
-    };
-
-    // The rotations of a group with the angles of a row, or their inverses, and the sums of their adjoints.
-    struct Turn {
-        const Group* group;
-        Rotation<T> list[8];
-        int count;
-        bool with_x;
-        double sums[16];
-    };
-    // The turns inside a tile. The lane qubits are one group. The other groups have two runs or more, except the last
-    // group of each kind, and a tile has at most 11 strided qubits.
-    struct Turns {
-        Turn list[8];
-        int count = 0;
-        bool has_lanes() const { return count > 0 && list[0].group->lanes; }
     };
 
     struct Call;
@@ -174,20 +173,8 @@ class Engine {
             function(chunk);
         });
     }
-    static bool crosses(const std::vector<Group>& groups) {
-        return std::any_of(groups.begin(), groups.end(),
-                           [](const Group& group) { return group.reach == Reach::across; });
-    }
     bool has_dense(int layer) const { return layout_.dense_begin[layer] < layout_.dense_begin[layer + 1]; }
     int num_chunks() const { return 1 << chunk_bits_; }
-    Range range_of(Reach reach, int chunk) const {
-        const int position = bits_ - (reach == Reach::across ? 2 : 1) * chunk_bits_;
-        return {bits_, position, chunk_bits_, static_cast<index_t>(chunk)};
-    }
-    // The tile that begins at block h, for tiles of 2^bits amplitudes.
-    Range tile_at(index_t h, int bits) const { return {bits_, bits, bits_ - bits, h >> (bits - low_bits_)}; }
-    index_t block_begin(int chunk) const { return static_cast<index_t>(chunk) << (bits_ - chunk_bits_ - low_bits_); }
-
     static BatchShape shape_of(const Request& request, const Observables& observables);
     std::shared_ptr<Workspace> make_workspace(const WorkspaceSizes& sizes, const Call& call) const;
     std::shared_ptr<Workspace> take_workspace(const WorkspaceSizes& sizes, const Call& call);
@@ -204,23 +191,9 @@ class Engine {
     void prepare(Call& call, const Threading& threading, Workspaces& workspaces);
     const PhaseTables<T>& phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const;
     bool sums_x(const Workspace& ws, const Group& group) const;
-    Turn bind_turn(const Workspace& ws, const Group& group, bool adjoint) const;
-    Turns bind_turns(const Workspace& ws, const std::vector<Group>& groups, bool adjoint) const;
-    void rotate(const Turn& turn, const Range& range, State state) const;
-    void rotate_adjoint(Turn& turn, const Range& range, State psi, State lam) const;
-    void store_sums(Workspace& ws, const Turn& turn, int chunk) const;
     void start(Workspace& ws, int boundary, State psi, int chunk) const;
-    void forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, State from, State to) const;
-    void adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi, bool moves_psi) const;
-    void rotate_groups(Workspace& ws, int layer, Reach reach, bool adjoint, State state, int chunk) const;
-    void rotate_groups_adjoint(Workspace& ws, int layer, Reach reach, State psi, int chunk) const;
-    void sum_groups(Workspace& ws, int layer, Reach reach, State psi, int chunk) const;
     void apply_dense(Call& call, Team& team, int thread, int layer, bool adjoint,
                      std::initializer_list<State> states) const;
-    void sweep_tiles_adjoint(Workspace& ws, Member& member, const Diagonal<T>& d, State psi, index_t begin, index_t end,
-                             const PhaseSums<T>& sums, Turns& turns) const;
-    template <class F>
-    void sum_phase(Call& call, Workspace& ws, Member& member, int k, bool moves_psi, int chunk, F&& sweep) const;
     double observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, State psi, index_t begin,
                    index_t end) const;
     double observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,
@@ -243,6 +216,31 @@ class Engine {
                       std::int64_t count) const;
     void run_actions(Call& call, Workspace& ws, Team& team, int thread, int row, bool states_are_kept,
                      std::int64_t first, std::int64_t count) const;
+
+    // The passes over one row, in row_passes.cpp.
+    Turn bind_turn(const Workspace& ws, const Group& group, bool adjoint) const;
+    void bind_turns(const Workspace& ws, const std::vector<Group>& groups, bool pending, bool adjoint,
+                    std::vector<Turn>& turns) const;
+    void rotate(const Turn& turn, const Range& range, State state) const;
+    void rotate_adjoint(Turn& turn, const Range& range, State psi, State lam) const;
+    void store_sums(Workspace& ws, Turn& turn, int chunk) const;
+    void forward_pass(Call& call, Workspace& ws, Team& team, int thread, const Passes& passes, int k, bool continues,
+                      State from, State to) const;
+    void forward_pending(Call& call, Workspace& ws, Team& team, int thread, const Passes& passes, int layer,
+                         State psi) const;
+    void forward_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const;
+    template <class F>
+    void sum_phase(const Call& call, Workspace& ws, Member& member, int k, double norm, const Window& window, int chunk,
+                   F&& sweep) const;
+    void undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, const Range& tile, index_t ahead,
+                    const PhaseSums<T>& sums, State psi, std::vector<Turn>& after) const;
+    void adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State psi) const;
+    void adjoint_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const;
+    void adjoint_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const;
+    void forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, State from, State to) const;
+    void rotate_groups_back(Workspace& ws, int layer, bool pending, int chunk) const;
+    void sum_groups(Workspace& ws, int layer, bool pending, State psi, int chunk) const;
+    void adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi) const;
 
     // The evaluation of packs of rows, in pack_sweep.cpp.
     struct PackPhase {  // the constants of a phase in the form of packs; phases with equal constants share them
@@ -280,7 +278,6 @@ class Engine {
     const std::vector<DenseForm<T>> dense_;
     const BindList& everything_;
     const std::vector<int>& layer_begin_;
-    const Groups &forward_, &adjoint_, &sums_;
     const std::vector<std::size_t>&pair_begin_, &many_begin_;
     std::vector<std::shared_ptr<const PackPhase>> pack_phases_;  // [phases]; null: all constants are 1
     const bool rows_keep_tables_;  // true: a row keeps the tables of all phases that it makes

@@ -7,6 +7,7 @@
 #include "cpu/packs.hpp"
 #include "cpu/phases.hpp"
 #include "cpu/plan.hpp"
+#include "cpu/windows.hpp"
 #include "shared/tuning.h"
 
 namespace qf {
@@ -67,18 +68,27 @@ struct WorkspaceSizes {
     std::size_t bytes() const;
 };
 
-// A chunk is swept in *tiles*, the amplitudes that agree in all bits from Layout::tile_bits on. A tile stays in the L1
-// cache while a phase and all rotations inside the tile are applied.
-enum class Reach { tile, chunk, across };  // the highest bits of a group: in a tile, in a chunk, or chunk bits
-
-// The runs of one layer that one pass rotates together.
+// The runs of one layer that are rotated together.
 struct Group {
     bool lanes;    // true: the runs act on lane qubits; false: on strided qubits
-    Reach reach;   // with `across`, the pass cuts the state into chunks along other bits
+    bool pending;  // true: the bits are outside the window of the pass that takes the layer, see Passes
+    bool in_tile;  // true: the bits differ inside a tile of the window that rotates them
     bool needs_x;  // true: a run has gates about more than one axis, so its gradient needs X
     std::vector<int> runs;
 };
 using Groups = std::vector<std::vector<Group>>;  // [layers][groups]
+inline bool has_pending(const std::vector<Group>& groups) {
+    return !groups.empty() && groups.back().pending;
+}
+
+// Pass k takes each chunk of a window through phase k, and through the rotations of a layer inside the window: layer k
+// forward, layer k - 1 back. The other rotations of the layer are *pending*. If pass k and the pass after it have
+// different windows, the later pass begins with the pending rotations, because they are all inside its window.
+// Otherwise they take a pass of their own.
+struct Passes {
+    std::vector<char> window;  // [phases]: 0 or 1
+    Groups groups;             // of each layer, the pending groups are last
+};
 
 template <class T>
 class Layout {
@@ -139,13 +149,16 @@ class Layout {
     const Sweeps<T>& sweeps;
     const PackSweeps<T>& packs;
     const int bits, low_bits, chunk_bits;
-    const int tile_bits, adjoint_tile_bits;  // bits of a tile of one state, and of a tile of psi and lam
+    const std::array<Window, 2> windows, adjoint_windows;  // with tiles of one state, and with tiles of psi and lam
     const BindList everything;
     std::vector<int> layer_begin;  // the runs of layer k are layer_begin[k] .. layer_begin[k + 1] - 1
     std::vector<int> dense_begin;  // the same for dense gates
-    // The groups of runs for rotations, for rotations undone on psi and lam, and for sums that leave both states alone.
-    Groups forward, adjoint, sums;
-    std::vector<Phase> phases;                        // the phases without constant tables, which the engine adds
+    std::vector<Phase> phases;     // the phases without constant tables, which the engine adds
+    // The passes over a state that is swept in place, forward and back. The windows take turns.
+    Passes forward, adjoint;
+    // The passes that have window 0 for all phases, for states that a schedule keeps: one state forward, and sums that
+    // leave psi and lam alone.
+    Passes steps, sums;
     std::vector<std::size_t> pair_begin, many_begin;  // index of the first pair and many-body sum of phase k
     // The phase that tables leave out of final states, without and with phase 0 (phase_of_terms).
     const AffinePhase phase_of_all, phase_without_first;
@@ -156,7 +169,9 @@ class Layout {
 
   private:
     int bits_of_tile(int num_states, int size) const;
-    Groups make_groups(int size, int tile, bool is_adjoint) const;
+    std::array<Window, 2> make_windows(int num_states, int size) const;
+    Passes make_passes(int size, bool is_adjoint, bool in_turns) const;
+    void add_groups(std::vector<Group>& groups, Group kind, const std::vector<int>& runs, int size) const;
 
     std::vector<std::size_t> table_bytes_;  // [phases]
     std::size_t all_tables_ = 0;

@@ -24,9 +24,9 @@ class Reduction {
           bits_(std::min(num_qubits, low_bits)),
           high_bits_(std::max(num_qubits - low_bits, 0)),
           size_(std::size_t(1) << low_bits),
-          blocks_(chunk.end - chunk.begin),
-          first_(phase.whole ? chunk.begin : 0),
-          end_(phase.whole ? chunk.end : static_cast<index_t>(phase.num_variants())),
+          blocks_(chunk.blocks.count),
+          first_(phase.whole ? chunk.blocks.number(0) : 0),
+          end_(phase.whole ? first_ + blocks_ : static_cast<index_t>(phase.num_variants())),
           low_(low),
           chunk_(chunk),
           scratch_(scratch),
@@ -54,10 +54,10 @@ class Reduction {
         return h;
     }
 
-    // Return the Walsh sum over h inside the chunk for a mask of h. The bits of h above the chunk give a sign.
+    // Return the Walsh sum over h inside the chunk for a mask of h. The bits of h that the chunk fixes give a sign.
     double high_sum(const std::vector<double>& walsh, index_t mask) const {
-        const double sum = walsh[mask & (blocks_ - 1)];
-        return parity(chunk_.begin & mask) ? -sum : sum;
+        const double sum = walsh[chunk_.blocks.within(mask)];
+        return parity(chunk_.blocks.outside(mask)) ? -sum : sum;
     }
 
     // Sum Z of the low bits, and of pairs of a low bit and a bit that selects the version. Return the sum of p.
@@ -89,7 +89,8 @@ class Reduction {
     }
 
     void sum_high_bits_and_pairs() {
-        scratch_.assign(chunk_.total + chunk_.begin, chunk_.total + chunk_.end);
+        scratch_.resize(blocks_);
+        for (index_t j = 0; j < blocks_; ++j) scratch_[j] = chunk_.total[chunk_.blocks.number(j)];
         walsh_hadamard(scratch_.data(), blocks_);
         for (int b = 0; b < high_bits_; ++b) out_.z[low_bits_ + b] = high_sum(scratch_, index_t(1) << b);
         if (!phase_.want_pairs) return;
@@ -109,8 +110,8 @@ class Reduction {
                 if (pair.low != b) continue;
                 if (!made) {
                     scratch_.resize(blocks_);
-                    for (std::size_t h = 0; h < blocks_; ++h)
-                        scratch_[h] = chunk_.linear[(chunk_.begin + h) * low_bits_ + b];
+                    for (index_t j = 0; j < blocks_; ++j)
+                        scratch_[j] = chunk_.linear[chunk_.blocks.number(j) * low_bits_ + b];
                     walsh_hadamard(scratch_.data(), blocks_);
                     made = true;
                 }
@@ -121,7 +122,7 @@ class Reduction {
 
     void sum_many_body(double everything) {
         if (phase_.whole) {
-            scratch_.assign(low_ + chunk_.begin * size_, low_ + chunk_.end * size_);
+            scratch_.assign(low_ + first_ * size_, low_ + end_ * size_);
             walsh_hadamard(scratch_.data(), scratch_.size());
         }
         int num_cross = 0, cross = 0;
@@ -144,14 +145,16 @@ class Reduction {
     // scratch_ must hold the Walsh sums over the chunk.
     double sum_of_string(const ManyBody& many) const {
         const double sum = scratch_[many.sign & (blocks_ * size_ - 1)];
-        return parity((chunk_.begin << low_bits_) & many.sign) ? -sum : sum;
+        return parity((first_ << low_bits_) & many.sign) ? -sum : sum;
     }
 
     // Return the sum over h of g_high(h) sums[h * stride].
     double sum_over_high(const ManyBody& many, const double* sums, std::size_t stride) const {
         double sum = 0;
-        for (index_t h = chunk_.begin; h < chunk_.end; ++h)
+        for (index_t j = 0; j < blocks_; ++j) {
+            const index_t h = chunk_.blocks.number(j);
             sum += generator(many.high_care, many.high_value, many.high_sign, h) * sums[h * stride];
+        }
         return sum;
     }
 
@@ -167,7 +170,8 @@ class Reduction {
     const Phase& phase_;
     const int num_qubits_, low_bits_, bits_, high_bits_;
     const std::size_t size_, blocks_;
-    const index_t first_, end_;  // range of versions of the low table; in a whole phase, block h has version h
+    // The range of versions of the low table. In a whole phase, block h has version h, and the blocks are neighbours.
+    const index_t first_, end_;
     const T* const low_;
     const ChunkSums& chunk_;
     std::vector<double>& scratch_;

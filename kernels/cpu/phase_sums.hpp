@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu/phases.hpp"
+#include "cpu/windows.hpp"
 
 namespace qf {
 
@@ -15,12 +16,12 @@ struct PhaseGradient {
     double* pair;  // [low pairs, then high pairs, then cross pairs]: sum of p Z Z
     double* many;  // [many_body]: sum of (g - mean) p
 };
-// Input: the raw sums of p of one phase (PhaseSums). The chunk is the blocks h = begin .. end - 1.
+// Input: the raw sums of p of one phase (PhaseSums) over the blocks of one chunk.
 struct ChunkSums {
     const double* total;
     const double* linear;
     const double* cross;
-    index_t begin, end;
+    ChunkBlocks blocks;
 };
 template <class T>
 void reduce_sums(const Phase& phase, int num_qubits, int low_bits, const Sweeps<T>& sweeps, const T* low,

@@ -219,7 +219,7 @@ def _states(fused: FusedProgram, dtype: str) -> str:
     if bits := chunk_bits(fused.num_qubits):
         text += (
             f". They are cut into {1 << bits} chunks, which threads share, along the highest "
-            f"{count_text(bits, 'qubit')}; a layer that rotates one of those takes a second sweep"
+            f"{count_text(bits, 'qubit')} or the {bits} below; the sweeps take turns between the two"
         )
     return text + "."
 

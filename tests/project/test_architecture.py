@@ -98,7 +98,7 @@ def test_each_folder_imports_the_packages_of_the_table_and_no_others():
 TOPICS = {
     "lowering": {"hash_seeds"},
     "engines": {"engines", "boundary_states", "cancelling", "dense_gates", "outcomes", "real_states", "recomputation"},
-    "engines/cpu": {"packs"},
+    "engines/cpu": {"packs", "windows"},
     "engines/cuda": {"emulation", "fake_driver", "kernels", "large_states", "memory_access", "methods", "mutants"}
     | {"ptx", "real_states"},
     "execution": {"device_arrays", "device_products", "empty_batches", "memory_blocks"},

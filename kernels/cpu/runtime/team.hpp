@@ -52,10 +52,12 @@ class Team {
         }
     }
 
+    // Return the end of the share of thread `thread` of i = 0 .. count - 1.
+    int end(int count, int thread) const { return count * (thread + 1) / size_; }
     // Call function(i) for the share of thread `thread` of i = 0 .. count - 1.
     template <class F>
     void for_each(int count, int thread, F&& function) const {
-        for (int i = count * thread / size_; i < count * (thread + 1) / size_; ++i) function(i);
+        for (int i = count * thread / size_; i < end(count, thread); ++i) function(i);
     }
 
     // Call function(thread) on every thread; the caller is thread 0. If a thread throws, the other threads end at their

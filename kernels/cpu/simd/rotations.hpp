@@ -53,16 +53,48 @@ struct Rotator {
     }
 };
 
+inline int bit_count(index_t x) {
+    int count = 0;
+    for (; x; x &= x - 1) ++count;
+    return count;
+}
+
+// The blocks of 2^bits neighbouring amplitudes of a range, one after the other. The fixed bits of a block number are
+// filled with ones, so a carry passes through them.
+struct Blocks {
+    int bits;
+    index_t fixed, value;     // over the number of a block
+    index_t left, place = 0;  // blocks from the current one on; the current number without the fixed bits
+
+    Blocks(const Range& range, int bits) : bits(bits), fixed(range.fixed >> bits), value(range.value >> bits) {
+        left = index_t(1) << (range.num_bits - bits - bit_count(fixed));
+    }
+    index_t number() const { return place | value; }
+    index_t first() const { return number() << bits; }
+    index_t end() const { return (number() + 1) << bits; }
+    void next() {
+        place = ((place | fixed) + 1) & ~fixed;
+        --left;
+    }
+};
+
+// Cut a range into as few blocks as possible.
+inline Blocks pieces_of(const Range& range) {
+    int bits = 0;
+    while (bits < range.num_bits && !(range.fixed >> bits & 1)) ++bits;
+    return {range, bits};
+}
+
 // The places of the 2^K vectors of each step: an index in which the bits of the rotations are 0, and pairs of vectors
 // whose indices differ in the bit of rotations[0].
 template <class T, int K>
 struct Rows {
     index_t count, holes, first, offset[1 << (K - 1)];
-    index_t index = 0;  // of the current step, without the chunk bits
+    index_t index = 0;  // of the current step, without the fixed bits
 
     Rows(const Range& range, const Rotation<T>* rotations) {
-        count = index_t(1) << (range.num_bits - range.width - K - Simd<T>::lane_bits);
-        holes = ((index_t(1) << range.width) - 1) << range.position;
+        count = index_t(1) << (range.num_bits - bit_count(range.fixed) - K - Simd<T>::lane_bits);
+        holes = range.fixed;
         for (int j = 0; j < K; ++j) holes |= index_t(1) << rotations[j].bit;
         first = index_t(1) << rotations[0].bit;
         offset[0] = 0;
@@ -79,8 +111,8 @@ void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* 
     using S = Simd<T>;
     const Rotator<T, K, Flips> rotator(rotations);
     Rows<T, K> rows(range, rotations);
-    re += range.value << range.position;
-    if (im) im += range.value << range.position;
+    re += range.value;
+    if (im) im += range.value;
     for (index_t step = 0; step < rows.count; ++step, rows.next()) {
         typename S::V a[1 << K];
         rotator.load(re + rows.index, rows, a);
@@ -169,9 +201,8 @@ void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T*
     using V = typename S::V;
     const Rotator<T, K, Flips> rotator(rotations);
     Rows<T, K> rows(range, rotations);
-    const index_t base = range.value << range.position;
-    psi_re += base, lam_re += base;
-    if (psi_im) psi_im += base, lam_im += base;
+    psi_re += range.value, lam_re += range.value;
+    if (psi_im) psi_im += range.value, lam_im += range.value;
     for (int j = 0; j < K; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
     for (index_t step = 0; step < rows.count;) {
         const index_t stop = end_of_sum(step, rows.count, steps_per_sum);
@@ -290,13 +321,6 @@ struct Lanes {
     }
 };
 
-template <class T>
-void chunk_vectors(const Range& range, index_t& begin, index_t& end) {
-    const index_t size = index_t(1) << (range.num_bits - range.width);
-    begin = range.value * size;
-    end = begin + size;
-}
-
 // Lane rotations take two vectors at a time: re and im of the same amplitudes, or two vectors of re of a real state,
 // for which im is set to the second vector. Return the distance from one pair to the next, in numbers.
 template <class T>
@@ -329,9 +353,9 @@ void rotate_lanes(const Lanes<T>& lanes, index_t begin, index_t end, T* re, T* i
 
 template <class T>
 void rotate_lanes(const Range& range, const Rotation<T>* rotations, int count, T* re, T* im) {
-    index_t begin, end;
-    chunk_vectors<T>(range, begin, end);
-    rotate_lanes(Lanes<T>(rotations, count), begin, end, re, im);
+    const Lanes<T> lanes(rotations, count);
+    for (Blocks pieces = pieces_of(range); pieces.left; pieces.next())
+        rotate_lanes(lanes, pieces.first(), pieces.end(), re, im);
 }
 
 // Add the sums of Y over the vectors y, one for each lane bit, to the sums of the rotations.
@@ -374,33 +398,32 @@ void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int 
     using S = Simd<T>;
     using V = typename S::V;
     const Lanes<T> lanes(rotations, count);
-    index_t begin, end;
-    chunk_vectors<T>(range, begin, end);
     const index_t step = pair_vectors(psi_re, psi_im);
     pair_vectors(lam_re, lam_im);
     for (int j = 0; j < count; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
-    for (index_t i = begin; i < end;) {
-        const index_t stop = end_of_sum(i, end, steps_per_sum * step);
-        V y[4] = {}, x[4] = {};
-        for (; i < stop; i += step) {
-            V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
-            if constexpr (Moves && !WithX) {
-                lanes.apply_with_y(v, y);
-            } else {
-                if constexpr (Moves) lanes.template apply<4>(v);
-                unroll<4>([&](auto bit) QF_INLINE {
-                    if constexpr (bit < S::lane_bits) add_lane_sums<T, bit, WithX>(v, lanes.mode[bit], y, x);
-                });
+    for (Blocks pieces = pieces_of(range); pieces.left; pieces.next())
+        for (index_t i = pieces.first(); i < pieces.end();) {
+            const index_t stop = end_of_sum(i, pieces.end(), steps_per_sum * step);
+            V y[4] = {}, x[4] = {};
+            for (; i < stop; i += step) {
+                V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
+                if constexpr (Moves && !WithX) {
+                    lanes.apply_with_y(v, y);
+                } else {
+                    if constexpr (Moves) lanes.template apply<4>(v);
+                    unroll<4>([&](auto bit) QF_INLINE {
+                        if constexpr (bit < S::lane_bits) add_lane_sums<T, bit, WithX>(v, lanes.mode[bit], y, x);
+                    });
+                }
+                if constexpr (!Moves) continue;
+                S::store(psi_re + i, v[0]);
+                S::store(psi_im + i, v[1]);
+                S::store(lam_re + i, v[2]);
+                S::store(lam_im + i, v[3]);
             }
-            if constexpr (!Moves) continue;
-            S::store(psi_re + i, v[0]);
-            S::store(psi_im + i, v[1]);
-            S::store(lam_re + i, v[2]);
-            S::store(lam_im + i, v[3]);
+            add_lane_y<T>(rotations, count, y, sums);
+            for (int j = 0; WithX && j < count; ++j) sums[2 * j + 1] += S::sum(x[rotations[j].bit]);
         }
-        add_lane_y<T>(rotations, count, y, sums);
-        for (int j = 0; WithX && j < count; ++j) sums[2 * j + 1] += S::sum(x[rotations[j].bit]);
-    }
     if (!WithX && Moves) finish_lane_y(rotations, count, sums);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rotations, diagonals and observables on one chunk of a statevector. sweeps.hpp has the layout and the contracts.
+// Rotations, diagonals and observables on a part of a statevector. sweeps.hpp has the layout and the contracts.
 //
 // Equation, and multiply-adds:
 //   rotate          psi <- T(tau) X^flip psi: 1 for each real number and qubit
@@ -9,7 +9,7 @@
 //   phase_adjoint   psi, lam <- conj(low[l] high[h]) psi, lam and p = Im(conj(lam) psi): 14 and 2 additions for each
 //                   amplitude
 // Contract: the file is compiled once for each instruction set; the macro QF_ISA names the namespace.
-// Determinism: no sum crosses a chunk. The order of additions inside a chunk depends on the vector width only.
+// Determinism: no sum leaves its part. The order of additions inside a part depends on the vector width only.
 // Source: arXiv:2603.02804 fuses gates in both directions; kernels/README.md, section Normal form.
 #include "cpu/simd/sweeps.hpp"
 
@@ -91,32 +91,40 @@ void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const 
 
 // to <- D from, for real states and a real diagonal.
 template <class T>
-void real_phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from, T* to, T* scratch) {
+void real_phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T* from, T* to, T* scratch) {
     using S = Simd<T>;
     const std::size_t size = std::size_t(1) << d.low_bits;
-    for (index_t h = begin; h < end; ++h) {
+    for (Blocks blocks(range, d.low_bits); blocks.left; blocks.next()) {
+        const index_t h = blocks.number();
         const T *low_re, *low_im;
         low_table(d, h, scratch, low_re, low_im);
         const auto factor = S::splat(d.high_re ? d.high_re[h] * d.scale : d.scale);
-        for (std::size_t l = 0; l < size; l += S::width)
+        for (std::size_t l = 0; l < size; l += S::width) {
+            if (ahead) S::fetch(from + h * size + l + ahead);
             S::store(to + h * size + l, S::load(from + h * size + l) * (S::load(low_re + l) * factor));
+        }
     }
 }
 
 template <class T, bool HasHigh, bool Turns>
-void phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re, T* to_im,
-           const Lanes<T>& lanes, T* scratch) {
+void phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T* from_re, const T* from_im, T* to_re,
+           T* to_im, const Lanes<T>& lanes, T* scratch) {
     using S = Simd<T>;
     using V = typename S::V;
     const std::size_t size = std::size_t(1) << d.low_bits;
     const V scale = S::splat(d.scale);
-    for (index_t h = begin; h < end; ++h) {
+    for (Blocks blocks(range, d.low_bits); blocks.left; blocks.next()) {
+        const index_t h = blocks.number();
         const T *low_re, *low_im;
         low_table(d, h, scratch, low_re, low_im);
         const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{},
                 hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
         const std::size_t block = h * size;
         for (std::size_t l = 0; l < size; l += S::width) {
+            if (HasHigh && ahead) {
+                S::fetch(from_re + block + l + ahead);
+                S::fetch(from_im + block + l + ahead);
+            }
             V tr = S::load_once(low_re + l), ti = S::load_once(low_im + l);
             if constexpr (HasHigh) {
                 const V old = tr;
@@ -136,15 +144,15 @@ void phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from_re, c
 }
 
 template <class T>
-void phase(const Diagonal<T>& d, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re, T* to_im,
-           const Rotation<T>* rotations, int count, T* scratch) {
-    const Lanes<T> lanes(rotations, count);
+void phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T* from_re, const T* from_im, T* to_re,
+           T* to_im, const Rotation<T>* rotations, int count, T* scratch) {
     if (!from_im) {
-        real_phase(d, begin, end, from_re, to_re, scratch);
-        if (count) rotate_lanes<T>(lanes, begin << d.low_bits, end << d.low_bits, to_re, nullptr);
+        real_phase(d, range, ahead, from_re, to_re, scratch);
+        if (count) rotate_lanes<T>(range, rotations, count, to_re, nullptr);
         return;
     }
-    auto run = [&](auto function) { function(d, begin, end, from_re, from_im, to_re, to_im, lanes, scratch); };
+    const Lanes<T> lanes(rotations, count);
+    auto run = [&](auto function) { function(d, range, ahead, from_re, from_im, to_re, to_im, lanes, scratch); };
     if (d.high_re) return count ? run(phase<T, true, true>) : run(phase<T, true, false>);
     count ? run(phase<T, false, true>) : run(phase<T, false, false>);
 }
@@ -181,7 +189,7 @@ double z_sums(const T* values, int bits, double* z) {
 }
 
 template <class T, bool HasHigh, bool Sums, bool MovesPsi, bool Turns>
-void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
+void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
                    const PhaseSums<T>& sums, const Rotation<T>* rotations, int count, double* lane_sums, T* scratch) {
     using S = Simd<T>;
     using V = typename S::V;
@@ -192,7 +200,9 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
     const Lanes<T> lanes(rotations, count);
     const index_t blocks_per_y = steps_per_sum * S::width >> d.low_bits;  // low_bits <= 8, so at least 4
     V y[4] = {};
-    for (index_t h = begin; h < end; ++h) {
+    index_t done = 0;
+    for (Blocks blocks(range, d.low_bits); blocks.left; blocks.next()) {
+        const index_t h = blocks.number();
         const T *low_re, *low_im;
         low_table(d, h, scratch, low_re, low_im);
         index_t variant = 0;
@@ -213,6 +223,8 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
                 tr *= scale;
                 ti *= scale;
             }
+            if (HasHigh && ahead)
+                for (const T* part : {pr, pi, lr, li}) S::fetch(part + l + ahead);
             V v[4] = {};  // re and im of psi, then of lam
             if constexpr (Sums || MovesPsi) v[0] = S::load_once(pr + l), v[1] = S::load_once(pi + l);
             v[2] = S::load_once(lr + l), v[3] = S::load_once(li + l);
@@ -238,7 +250,7 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
             S::store(lr + l, v[2]);
             S::store(li + l, v[3]);
         }
-        if (Turns && ((h - begin + 1) % blocks_per_y == 0 || h + 1 == end)) {
+        if (Turns && (++done % blocks_per_y == 0 || blocks.left == 1)) {
             add_lane_y<T>(rotations, count, y, lane_sums);
             for (V& sum : y) sum = V{};
         }
@@ -258,11 +270,11 @@ void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, 
 }
 
 template <class T, bool MovesPsi, bool Turns>
-void choose_phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
-                          const PhaseSums<T>& sums, const Rotation<T>* rotations, int count, double* lane_sums,
-                          T* scratch) {
+void choose_phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* psi_re, T* psi_im, T* lam_re,
+                          T* lam_im, const PhaseSums<T>& sums, const Rotation<T>* rotations, int count,
+                          double* lane_sums, T* scratch) {
     auto run = [&](auto function) {
-        function(d, begin, end, psi_re, psi_im, lam_re, lam_im, sums, rotations, count, lane_sums, scratch);
+        function(d, range, ahead, psi_re, psi_im, lam_re, lam_im, sums, rotations, count, lane_sums, scratch);
     };
     if (d.high_re && sums.low) return run(phase_adjoint<T, true, true, MovesPsi, Turns>);
     if (d.high_re) return run(phase_adjoint<T, true, false, MovesPsi, Turns>);
@@ -271,11 +283,11 @@ void choose_phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, T* p
 }
 
 template <class T>
-void phase_adjoint(const Diagonal<T>& d, index_t begin, index_t end, bool moves_psi, T* psi_re, T* psi_im, T* lam_re,
-                   T* lam_im, const PhaseSums<T>& sums, const Rotation<T>* rotations, int count, double* lane_sums,
-                   T* scratch) {
+void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, bool moves_psi, T* psi_re, T* psi_im,
+                   T* lam_re, T* lam_im, const PhaseSums<T>& sums, const Rotation<T>* rotations, int count,
+                   double* lane_sums, T* scratch) {
     auto run = [&](auto function) {
-        function(d, begin, end, psi_re, psi_im, lam_re, lam_im, sums, rotations, count, lane_sums, scratch);
+        function(d, range, ahead, psi_re, psi_im, lam_re, lam_im, sums, rotations, count, lane_sums, scratch);
     };
     if (count) {
         for (int j = 0; j < 2 * count; ++j) lane_sums[j] = 0;

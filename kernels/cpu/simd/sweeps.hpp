@@ -6,12 +6,11 @@
 // Layout: a statevector is two arrays re[2^n] and im[2^n], aligned to 64 bytes. Amplitude i has qubit q in bit q of i.
 // With W numbers in a SIMD vector, the lowest log2(W) qubits are *lane* qubits; the other qubits are *strided*. A real
 // state has a null pointer for im, real diagonals, and chunks of at least two vectors.
-// Contract: every function works on one *chunk*, the amplitudes whose chunk bits have one value (see Range). Chunks are
-// disjoint, so several threads may run the same sweep.
-// Work and traffic: kernels/README.md, section Contracts of the CPU sweeps.
-// Determinism: sums are returned for each chunk, and the caller adds them in chunk order, so results are the same bits
-// for any number of threads.
-// Source: kernels/README.md, sections Normal form and Gradients.
+// Contract: every function works on a part of the state, the amplitudes that agree in some bits of the index (see
+// Range). Parts that differ in these bits are disjoint, so several threads may run the same sweep. Work and traffic:
+// kernels/README.md, section Contracts of the CPU sweeps. Determinism: sums are returned for each part, and the caller
+// adds them in a fixed order, so results are the same bits for any number of threads. Source: kernels/README.md,
+// sections Normal form and Gradients.
 #pragma once
 
 #include <cstddef>
@@ -30,11 +29,11 @@ struct Rotation {
     T tau;
 };
 
-// The amplitudes of one chunk: all indices with the `width` bits from `position` equal to `value`.
+// A part of a state: all indices whose bits `fixed` are equal to the bits of `value`, which has no other bits. Lane
+// bits are never fixed.
 struct Range {
     int num_bits;  // number of bits of the whole index
-    int position, width;
-    index_t value;
+    index_t fixed, value;
 };
 
 constexpr int max_variant_bits = 12;  // most bits of h that select a version of the low table
@@ -47,7 +46,7 @@ struct CrossTerm {
     T cos_minus_one, sin;       // cos(phi/2) - 1 and sin(phi/2)
 };
 
-// A diagonal D over one chunk: D[i] = scale * low[variant(h)][l] * high[h], where l is the low_bits lowest bits of i
+// A diagonal D: D[i] = scale * low[variant(h)][l] * high[h], where l is the low_bits lowest bits of i
 // and h is the other bits. If `linear` is not null, the sweep computes the low table of each h: base[l] * product of
 // linear[h][b] over the set bits b of l, times every cross term whose g_high(h) is not 0.
 template <class T>
@@ -105,7 +104,7 @@ struct Sweeps {
 
     // psi <- rotations psi. All bits are strided (>= lane_bits) and ascending; count <= max_rotate.
     void (*rotate)(const Range&, const Rotation<T>*, int count, T* re, T* im);
-    // psi <- rotations psi, for any number of lane qubits. The chunk bits must be the highest bits of the index.
+    // psi <- rotations psi, for any number of lane qubits.
     void (*rotate_lanes)(const Range&, const Rotation<T>*, int count, T* re, T* im);
     // psi <- rotations psi and lam <- rotations lam; then sums[2j] = Im<lam|Y_j|psi> and, with with_x, sums[2j + 1] =
     // Im<lam|X_j|psi>, else 0. rotate_lanes_adjoint does the same for lane qubits.
@@ -119,13 +118,14 @@ struct Sweeps {
     void (*lane_sums)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
                       T* lam_im, double* sums);
 
-    // to <- rotations D from, over the blocks h = begin .. end - 1, for any number of rotations of lane qubits. Both
-    // may be the same state. scratch is [2 * 2^low_bits].
-    void (*phase)(const Diagonal<T>&, index_t begin, index_t end, const T* from_re, const T* from_im, T* to_re,
+    // to <- rotations D from, for any number of rotations of lane qubits. Both may be the same state. The low_bits
+    // lowest bits are not fixed. If `ahead` is not 0, the loop also asks the L2 cache for the amplitudes that lie
+    // `ahead` indices after the ones that it reads. scratch is [2 * 2^low_bits].
+    void (*phase)(const Diagonal<T>&, const Range&, index_t ahead, const T* from_re, const T* from_im, T* to_re,
                   T* to_im, const Rotation<T>* lanes, int num_lanes, T* scratch);
     // lam <- conj(D) lam and, with moves_psi, psi <- conj(D) psi; then the sums of p. With moves_psi, rotations of lane
     // qubits then act on psi and lam, and lane_sums[2j] = Im<lam|Y_j|psi>. scratch is [3 * 2^low_bits].
-    void (*phase_adjoint)(const Diagonal<T>&, index_t begin, index_t end, bool moves_psi, T* psi_re, T* psi_im,
+    void (*phase_adjoint)(const Diagonal<T>&, const Range&, index_t ahead, bool moves_psi, T* psi_re, T* psi_im,
                           T* lam_re, T* lam_im, const PhaseSums<T>&, const Rotation<T>* lanes, int num_lanes,
                           double* lane_sums, T* scratch);
     // table[l] = root * product of factor[b] over the set bits b of l, times base[l] if base is not null. If 2^bits is

@@ -17,7 +17,7 @@ _MOST_LOCAL_QUBITS = 19  # qubits of the largest chunk; larger ones exceed an L3
 
 
 def chunk_bits(num_qubits: int) -> int:
-    """Return log2 of the number of chunks of a state; the highest qubits number the chunks, which threads share."""
+    """Return log2 of the number of chunks of a state, which threads share."""
     if num_qubits < _CHUNKED_FROM:
         return 0
     bits = min(max(num_qubits - _LOCAL_QUBITS, _MIN_CHUNK_BITS), _MAX_CHUNK_BITS)
@@ -36,14 +36,26 @@ def num_positions(fused: FusedProgram, *, imaginary: bool = False) -> int:
 def num_sweeps(fused: FusedProgram) -> int:
     """Count the passes over all amplitudes of a forward sweep; the adjoint makes as many, over two states.
 
-    A layer is one sweep, a second one if it rotates qubits that number the chunks, and one more for each dense gate.
+    A phase and the rotations around it take one pass, and each dense gate takes one more. Rarely, a phase with a table
+    of all amplitudes takes a second pass, which is not counted.
+    """
+    return fused.num_layers + 1 + len(fused.dense_layer)
+
+
+def windows(fused: FusedProgram) -> list[int]:
+    """Return the window of the pass of each phase, 0 or 1.
+
+    Window 0 holds all qubits but the highest `chunk_bits` qubits, window 1 all but as many qubits below these. The
+    windows take turns: a pass leaves the rotations outside its window to the next pass.
+
     Cost: O(runs).
     """
-    bits, count = chunk_bits(fused.num_qubits), fused.num_layers + 1 + len(fused.dense_layer)
-    if not bits:
-        return count
-    outside = fused.run_qubit >= fused.num_qubits - bits
-    return count + len(np.unique(fused.run_layer[outside]))
+    bits, taken = chunk_bits(fused.num_qubits), [0]
+    field = (fused.num_qubits - 1 - fused.run_qubit) // max(bits, 1)  # of a run: the window that leaves its qubit out
+    outside = [set(fused.run_layer[field == window].tolist() if bits else ()) for window in (0, 1)]
+    for layer in range(fused.num_layers):
+        taken.append(1 - taken[-1] if layer in outside[taken[-1]] else taken[-1])
+    return taken
 
 
 def flops(fused: FusedProgram, gradient: bool = True, *, is_real: bool | None = None) -> int:

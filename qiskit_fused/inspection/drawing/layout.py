@@ -123,7 +123,7 @@ class Wire:
         start, end: names of the qubit before the first and after the last gate; they differ if swaps renamed it. The
             line of a qubit that is not simulated has no end name.
         bit: bit of the qubit in the fused program, -1 if it is not simulated.
-        is_cut: whether the state is cut into chunks along the qubit.
+        is_cut: whether some sweeps cut the state into chunks along the qubit.
         why: the reason why the qubit is not simulated.
     """
 
@@ -196,7 +196,7 @@ class Layout:
             (OFF, OFF in symbols, "diagonal term: a phase where these are 0"),
             (SIGN, SIGN in symbols, "diagonal term: phases of opposite sign for 0 and 1"),
             ("sweep", bool(self.columns), f"sweep: one pass over {over}"),
-            ("cut", any(wire.is_cut for wire in self.wires), "chunk qubit: sweeps are cut along it"),
+            ("cut", any(wire.is_cut for wire in self.wires), "chunk qubit: some sweeps are cut along it"),
             ("kept", self.keeps_end or any(column.is_kept for column in self.columns), "state kept for the way back"),
             ("recomputed", any(column.is_recomputed for column in self.columns), "made again on the way back"),
         ]  # fmt: skip

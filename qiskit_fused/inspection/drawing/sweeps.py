@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """FusedProgram -> sweeps: the order in which each engine executes phases and layers, for pictures.
 
-The work is counted in *steps*. On the CPU, step k is phase k and layer k: one sweep, and a second one if the layer
-rotates qubits along which the state is cut into chunks; each dense gate takes one more. On a GPU, a sweep is a window
-of many steps (see `tiling`).
+The work is counted in *steps*. On the CPU, step k is phase k and layer k: one sweep, but the next sweep executes the
+rotations outside the window of the sweep, and each dense gate takes one more. On a GPU, a sweep is a window of many
+steps (see `tiling`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qiskit_fused.common.native import CONSTANTS
-from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps
+from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps, windows
 from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits
 from qiskit_fused.engines.cuda.passes import cover
 from qiskit_fused.engines.cuda.tiling import make_windows
@@ -56,7 +56,7 @@ class CpuSweeps:
         num_positions: number of states that a backward pass needs (see `checkpointing`); position p is the state before
             a step.
         num_start_sweeps: number of first sweeps, which write the product state of |0...0> after layer 0.
-        cut_from: lowest bit along which the state is cut into chunks.
+        cut_from: lowest bit along which a sweep cuts the state into chunks.
     """
 
     unit = "layer"
@@ -65,11 +65,11 @@ class CpuSweeps:
         self._fused, self._lanes = fused, _lane_bits(dtype)
         self.num_steps, self.num_sweeps = fused.num_layers + 1, num_sweeps(fused)
         self.num_positions = num_positions(fused)
-        bits = chunk_bits(fused.num_qubits)
-        self.cut_from, self.where = fused.num_qubits - bits, f", in {1 << bits} chunks" if bits else ""
-        self._crossing = np.unique(fused.run_layer[fused.run_qubit >= self.cut_from])
-        starts = fused.starts_at_zero and fused.num_layers
-        self.num_start_sweeps = 1 + int(0 in self._crossing[:1]) if starts else 0
+        n, bits = fused.num_qubits, chunk_bits(fused.num_qubits)
+        self.cut_from, self.where = n - 2 * bits, f", in {1 << bits} chunks" if bits else ""
+        self._windows = windows(fused)
+        self._window_bits = [(*range(n - bits),), (*range(n - 2 * bits), *range(n - bits, n))]
+        self.num_start_sweeps = 1 if fused.starts_at_zero and fused.num_layers else 0
 
     def step_after(self, position: int) -> int:
         """Return the step that starts from a position; ``num_steps`` for the last position."""
@@ -83,20 +83,20 @@ class CpuSweeps:
         """Yield the parts of a step, one for each sweep that executes some of it."""
         fused = self._fused
         gates = range(*np.searchsorted(fused.dense_layer, [step, step + 1]).tolist())
-        sweep = 1 + step + int(np.searchsorted(self._crossing, step)) + gates.start
+        sweep = 1 + step + gates.start
         terms, runs = (
             range(*np.searchsorted(of, [step, step + 1]).tolist()) for of in (fused.term_phase, fused.run_layer)
         )
+        window, other = (self._window_bits[at] for at in (self._windows[step], 1 - self._windows[step]))
         bits = fused.run_qubit[runs.start : runs.stop].tolist()
         lanes = [run for run, bit in zip(runs, bits) if bit < self._lanes]
-        strided = [run for run, bit in zip(runs, bits) if self._lanes <= bit < self.cut_from]
-        outside = [run for run, bit in zip(runs, bits) if bit >= self.cut_from]
-        window = tuple(range(fused.num_qubits))
+        strided = [run for run, bit in zip(runs, bits) if bit >= self._lanes and bit in window]
+        pending = [run for run, bit in zip(runs, bits) if bit not in window]
         yield SweepPart(sweep, window, terms, ([lanes] if lanes else []) + _in_blocks(strided))
-        if outside:
-            yield SweepPart(sweep + 1, window, None, _in_blocks(outside))
-        for number, gate in enumerate(gates, 1 + bool(outside)):
-            yield SweepPart(sweep + number, window, None, [], [gate])
+        for number, gate in enumerate(gates, 1):
+            yield SweepPart(sweep + number, tuple(range(fused.num_qubits)), None, [], [gate])
+        if pending:
+            yield SweepPart(sweep + 1 + len(gates), other, None, _in_blocks(pending))
 
 
 class CudaSweeps:

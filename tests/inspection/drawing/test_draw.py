@@ -103,13 +103,16 @@ def test_as_many_sweeps_are_drawn_as_the_plan_counts(num_qubits):
     assert len(list(on_gpu.sweeps())) == len(make_windows(plan.fused_program, 11))
 
 
-def test_qubits_that_chunks_are_cut_along_are_rotated_in_sweeps_of_their_own():
+def test_sweeps_rotate_the_qubits_of_one_window_and_the_windows_take_turns():
     layout = make_layout(fuse(hardware_efficient(16, 3), SparsePauliOp("Z" * 16)).fused_program)
-    cut = {wire.bit for wire in layout.wires if wire.is_cut}
-    assert cut == {14, 15}
+    assert {wire.bit for wire in layout.wires if wire.is_cut} == {12, 13, 14, 15}
+    left_out = []
     for begin, end in layout.sweeps():
-        rotated = {run.bit for column in layout.columns[begin:end] for run in column.runs}
-        assert rotated <= cut or not rotated & cut
+        columns = layout.columns[begin:end]
+        (window,) = {column.window for column in columns}
+        assert {run.bit for column in columns for run in column.runs} <= set(window)
+        left_out.append(set(range(16)) - set(window))
+    assert left_out == [{14, 15}, {12, 13}, {14, 15}, {12, 13}]
     assert "═" in fuse(hardware_efficient(16, 3), SparsePauliOp("Z" * 16)).draw("text")
 
 
@@ -274,7 +277,7 @@ def test_bad_arguments_are_named(arguments, message):
 def test_the_figure_shows_gates_with_few_qubits_and_their_number_with_many():
     few, many = (fuse(hardware_efficient(n, 2), SparsePauliOp("Z" * n)).draw() for n in (4, 20))
     assert {"Rx(a[0]) Ry(a[1])", "Rx(a[21]) Ry(a[22])"} <= set(texts_of(few))
-    assert texts_of(many).count("2") == 40
+    assert texts_of(many).count("2") == 40 + 1  # on the runs, and the number of a sweep
     assert [text.get_text() for text in few.legends[0].texts][:2] == [
         "run: gates fused to one rotation",
         "Rx(a[0]): its angle depends on the parameter a[0]",

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The passes over one row. A pass reads and writes each amplitude once: it takes one chunk of a window after the other
+// (windows.hpp) through a phase and through the rotations before and after the phase that lie inside the window.
+//
+// If one window holds all bits, a pass is one phase and one layer. Otherwise the windows take turns. Rotations of a
+// layer commute, so a pass leaves the rotations outside its window pending, and the next pass, in the other window,
+// begins with them. So there are as many passes as phases:
+//
+//   window 0   ... phase 1, layer 1 in window 0                             layer 2 pending, phase 3, layer 3 in window
+//   0 window 1                                    layer 1 pending, phase 2, layer 2 in window 1
+//
+// The adjoint runs in the same way from the last phase to the first, on psi and lam, and takes the sums of
+// kernels/README.md, section Gradients.
+// Determinism: the number of qubits decides the chunks, and sums over chunks are added in chunk order. Results are the
+// same bits for any number of threads.
+#include "cpu/engine.hpp"
+
+namespace qf {
+
+// Bind a group to the angles of a row, forward or back.
+template <class T>
+auto Engine<T>::bind_turn(const Workspace& ws, const Group& group, bool adjoint) const -> Turn {
+    Turn turn{};
+    turn.group = &group;
+    turn.with_x = adjoint && sums_x(ws, group);
+    for (const int r : group.runs) {
+        const Rotor& rotor = ws.bound.rotor[r];
+        const double tau = adjoint && !rotor.flip ? -rotor.tau : rotor.tau;  // (T(t) X)^-1 ~ X T(-t) = T(t) X
+        turn.list[turn.count++] = {plan_.runs[r].bit, rotor.flip, static_cast<T>(tau)};
+    }
+    return turn;
+}
+
+// Bind the pending groups of a layer, or its other groups.
+template <class T>
+void Engine<T>::bind_turns(const Workspace& ws, const std::vector<Group>& groups, bool pending, bool adjoint,
+                           std::vector<Turn>& turns) const {
+    for (const auto& group : groups)
+        if (group.pending == pending) turns.push_back(bind_turn(ws, group, adjoint));
+}
+
+// Apply the rotations of a turn, without their norms, to a part of a state.
+template <class T>
+void Engine<T>::rotate(const Turn& turn, const Range& range, State state) const {
+    (turn.group->lanes ? sweeps_.rotate_lanes : sweeps_.rotate)(range, turn.list, turn.count, state.re, state.im);
+}
+
+// The same for psi and lam, and add the Y and X sums of each run.
+template <class T>
+void Engine<T>::rotate_adjoint(Turn& turn, const Range& range, State psi, State lam) const {
+    const int most = turn.with_x ? sweeps_.max_adjoint_with_x : sweeps_.max_adjoint;
+    const int step = turn.group->lanes ? turn.count : most;
+    double sums[16] = {};
+    for (int j = 0; j < turn.count; j += step)
+        (turn.group->lanes ? sweeps_.rotate_lanes_adjoint : sweeps_.rotate_adjoint)(
+            range, turn.list + j, std::min(step, turn.count - j), turn.with_x, psi.re, psi.im, lam.re, lam.im,
+            sums + 2 * j);
+    for (int j = 0; j < 2 * turn.count; ++j) turn.sums[j] += sums[j];
+}
+
+// Store the sums of a turn over one chunk, and set them to 0. set_run_sums() multiplies each sum by the squared norms
+// of all rotations of the group. A sum of run j was taken before the later steps of rotate_adjoint() undid their
+// rotations, so the squared norms of these rotations are divided out here.
+template <class T>
+void Engine<T>::store_sums(Workspace& ws, Turn& turn, int chunk) const {
+    const int most = turn.with_x ? sweeps_.max_adjoint_with_x : sweeps_.max_adjoint;
+    const int step = turn.group->lanes ? turn.count : most;
+    double* const out = ws.run_sums.data() + chunk * plan_.runs.size() * 2;
+    double norm2 = 1, after = 1;  // of the rotations after run j, and of the steps after the step of run j
+    for (int j = turn.count - 1; j >= 0; --j) {
+        const int r = turn.group->runs[j];
+        if (j % step == step - 1) after = norm2;
+        out[2 * r] = turn.sums[2 * j] / after;
+        out[2 * r + 1] = turn.sums[2 * j + 1] / after;
+        norm2 *= ws.bound.rotor[r].scale * ws.bound.rotor[r].scale;
+    }
+    std::fill_n(turn.sums, 2 * turn.count, 0.0);
+}
+
+// Take a state through the pending rotations of layer k - 1 if `continues`, phase k, and layer k but its pending
+// rotations. With a pending rotation before it, `from` is `to`.
+template <class T>
+void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, const Passes& passes, int k,
+                             bool continues, State from, State to) const {
+    const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k]);
+    const Window& window = layout_.windows[passes.window[k]];
+    Member& member = ws.members[thread];
+    auto& [before, after] = member.turns;
+    before.clear(), after.clear();
+    if (continues) bind_turns(ws, passes.groups[k - 1], true, false, before);
+    if (k < plan_.num_layers) bind_turns(ws, passes.groups[k], false, false, after);
+    const std::size_t lanes = !after.empty() && after[0].group->lanes ? 1 : 0;
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        const Range range = window.chunk(chunk);
+        const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? window.ahead : 0;
+        for (const Turn& turn : before)
+            if (!turn.group->in_tile) rotate(turn, range, to);
+        window.for_each_tile(chunk, [&](const Range& tile) {
+            for (const Turn& turn : before)
+                if (turn.group->in_tile) rotate(turn, tile, to);
+            sweeps_.phase(d, tile, ahead, from.re, from.im, to.re, to.im, lanes ? after[0].list : nullptr,
+                          lanes ? after[0].count : 0, member.block.data());
+            for (std::size_t t = lanes; t < after.size(); ++t)
+                if (after[t].group->in_tile) rotate(after[t], tile, to);
+        });
+        for (const Turn& turn : after)
+            if (!turn.group->in_tile) rotate(turn, range, to);
+    });
+    if (thread == 0) count_step(call, ws);
+    if (k < plan_.num_layers) apply_dense(call, team, thread, k, false, {to});
+}
+
+// Rotate the pending bits of a layer in a pass of its own.
+template <class T>
+void Engine<T>::forward_pending(Call& call, Workspace& ws, Team& team, int thread, const Passes& passes, int layer,
+                                State psi) const {
+    const Window& window = layout_.windows[1 - passes.window[layer]];
+    auto& turns = ws.members[thread].turns.before;
+    turns.clear();
+    bind_turns(ws, passes.groups[layer], true, false, turns);
+    team.barrier();
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        for (const Turn& turn : turns) rotate(turn, window.chunk(chunk), psi);
+    });
+    team.barrier();
+}
+
+template <class T>
+void Engine<T>::forward_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const {
+    const Passes& passes = layout_.forward;
+    const int begin = call.zero_start ? 1 : 0;
+    for_each_chunk(call, team, thread, [&](int chunk) { start(ws, begin, psi, chunk); });
+    for (int k = begin; k <= plan_.num_layers; ++k) {
+        const bool turns = k == begin ? passes.window[k] != 0 : passes.window[k] != passes.window[k - 1];
+        const bool pending = k > begin && has_pending(passes.groups[k - 1]);
+        if (pending && !turns) forward_pending(call, ws, team, thread, passes, k - 1, psi);
+        if (turns) team.barrier();
+        forward_pass(call, ws, team, thread, passes, k, pending && turns, psi, psi);
+    }
+    if (passes.window[plan_.num_layers] != 0) team.barrier();
+}
+
+// Call sweep(tile, sums) for the tiles of a chunk, and turn the sums of p into the sums that the gradients of phase k
+// need, times `norm`.
+template <class T>
+template <class F>
+void Engine<T>::sum_phase(const Call& call, Workspace& ws, Member& member, int k, double norm, const Window& window,
+                          int chunk, F&& sweep) const {
+    const Phase& phase = phases_[k];
+    const bool has_sums = phase.want_sums && !ws.real && !(k == 0 && call.skip_first_adjoint);
+    const ChunkBlocks blocks = window.blocks(chunk, low_bits_);
+    PhaseSums<T> sums{};
+    T* const low = member.low_sums.data();
+    const std::size_t size = std::size_t(1) << low_bits_, num_low = phase.num_variants() * size;
+    if (has_sums) {
+        sums.total = ws.total.data();
+        sums.linear = phase.per_block && phase.want_pairs ? ws.linear.data() : nullptr;
+        sums.cross = phase.per_block && phase.want_many ? ws.cross.data() : nullptr;
+        if (phase.whole) {  // each block has its own sums
+            sums.low = low;
+            std::fill_n(low + blocks.number(0) * size, blocks.count * size, T(0));
+        }
+    }
+    const bool adds = has_sums && !phase.whole;
+    index_t done = 0;  // blocks
+    window.for_each_tile(chunk, [&](const Range& tile) {
+        if (adds && done % blocks_per_sum == 0) {
+            sums.low = done == 0 ? low : low + num_low;
+            std::fill_n(sums.low, num_low, T(0));
+        }
+        sweep(tile, sums);
+        done += index_t(1) << (window.tile_bits - low_bits_);
+        if (adds && sums.low != low && (done % blocks_per_sum == 0 || done == blocks.count))
+            for (std::size_t l = 0; l < num_low; ++l) low[l] += sums.low[l];
+    });
+    if (!has_sums) return;
+    const PhaseGradient out{ws.z_sums.data() + (chunk * phases_.size() + k) * plan_.num_qubits,
+                            ws.pair_sums.data() + chunk * pair_begin_.back() + pair_begin_[k],
+                            ws.many_sums.data() + chunk * many_begin_.back() + many_begin_[k]};
+    const ChunkSums raw{ws.total.data(), ws.linear.data(), ws.cross.data(), blocks};
+    reduce_sums<T>(phase, plan_.num_qubits, low_bits_, sweeps_, low, raw, member.reduce, out);
+    if (norm == 1) return;
+    auto scale = [&](double* values, std::size_t count) {
+        for (std::size_t i = 0; i < count; ++i) values[i] *= norm;
+    };
+    scale(out.z, plan_.num_qubits);
+    scale(out.pair, pair_begin_[k + 1] - pair_begin_[k]);
+    scale(out.many, many_begin_[k + 1] - many_begin_[k]);
+}
+
+// Undo a phase and the rotations after it on psi and lam, in one tile.
+template <class T>
+void Engine<T>::undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, const Range& tile, index_t ahead,
+                           const PhaseSums<T>& sums, State psi, std::vector<Turn>& after) const {
+    const State lam = view(ws.lam, ws.real);
+    T* const scratch = member.block.data();
+    // The sweep over the phase also rotates the lane qubits, if their sums of X are not needed.
+    Turn* const lanes =
+        !ws.real && !after.empty() && after[0].group->lanes && !after[0].with_x ? after.data() : nullptr;
+    if (ws.real) {  // p is 0 for real states, and the inverse of a sign is the sign itself
+        sweeps_.phase(d, tile, ahead, lam.re, nullptr, lam.re, nullptr, nullptr, 0, scratch);
+        sweeps_.phase(d, tile, ahead, psi.re, nullptr, psi.re, nullptr, nullptr, 0, scratch);
+    } else {
+        double lane_sums[16];
+        const int count = lanes ? lanes->count : 0;
+        sweeps_.phase_adjoint(d, tile, ahead, true, psi.re, psi.im, lam.re, lam.im, sums, lanes ? lanes->list : nullptr,
+                              count, lane_sums, scratch);
+        for (int j = 0; j < 2 * count; ++j) lanes->sums[j] += lane_sums[j];
+    }
+    for (Turn& turn : after)
+        if (turn.group->in_tile && &turn != lanes) rotate_adjoint(turn, tile, psi, lam);
+}
+
+// Undo the pending rotations of layer k if `continues`, phase k, and layer k - 1 but its pending rotations, on psi and
+// lam. Store the sums of the phase and of the rotations.
+template <class T>
+void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues,
+                             State psi) const {
+    const Passes& passes = layout_.adjoint;
+    const State lam = view(ws.lam, ws.real);
+    const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
+    const Window& window = layout_.adjoint_windows[passes.window[k]];
+    Member& member = ws.members[thread];
+    auto& [before, after] = member.turns;
+    before.clear(), after.clear();
+    if (continues) bind_turns(ws, passes.groups[k], true, true, before);
+    if (k > 0) bind_turns(ws, passes.groups[k - 1], false, true, after);
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        const Range range = window.chunk(chunk);
+        const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? window.ahead : 0;
+        for (Turn& turn : before)
+            if (!turn.group->in_tile) rotate_adjoint(turn, range, psi, lam);
+        sum_phase(call, ws, member, k, 1, window, chunk, [&](const Range& tile, const PhaseSums<T>& sums) {
+            for (Turn& turn : before)
+                if (turn.group->in_tile) rotate_adjoint(turn, tile, psi, lam);
+            undo_phase(ws, member, d, tile, ahead, sums, psi, after);
+        });
+        for (Turn& turn : after)
+            if (!turn.group->in_tile) rotate_adjoint(turn, range, psi, lam);
+        for (auto* turns : {&before, &after})
+            for (Turn& turn : *turns) store_sums(ws, turn, chunk);
+    });
+    if (thread == 0) count_step(call, ws);
+    if (k > 0) apply_dense(call, team, thread, k - 1, true, {psi, lam});
+}
+
+// Undo the pending rotations of a layer in a pass of its own.
+template <class T>
+void Engine<T>::adjoint_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const {
+    const Window& window = layout_.adjoint_windows[1 - layout_.adjoint.window[layer + 1]];
+    auto& turns = ws.members[thread].turns.before;
+    turns.clear();
+    bind_turns(ws, layout_.adjoint.groups[layer], true, true, turns);
+    team.barrier();
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        for (Turn& turn : turns) {
+            rotate_adjoint(turn, window.chunk(chunk), psi, view(ws.lam, ws.real));
+            store_sums(ws, turn, chunk);
+        }
+    });
+    team.barrier();
+}
+
+template <class T>
+void Engine<T>::adjoint_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const {
+    const Passes& passes = layout_.adjoint;
+    const int end = call.skip_first_adjoint ? 1 : 0;
+    for (int k = plan_.num_layers; k >= end; --k) {
+        const bool turns = k < plan_.num_layers && passes.window[k] != passes.window[k + 1];
+        const bool pending = k < plan_.num_layers && has_pending(passes.groups[k]);
+        if (pending && !turns) adjoint_pending(call, ws, team, thread, k, psi);
+        if (turns) team.barrier();
+        adjoint_pass(call, ws, team, thread, k, pending && turns, psi);
+    }
+    if (end == 1 && plan_.num_layers > 0 && has_pending(passes.groups[0]))
+        adjoint_pending(call, ws, team, thread, 0, psi);
+}
+
+// Forward step k of a schedule.
+template <class T>
+void Engine<T>::forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, State from, State to) const {
+    forward_pass(call, ws, team, thread, layout_.steps, k, false, from, to);
+    if (k < plan_.num_layers && has_pending(layout_.steps.groups[k]))
+        forward_pending(call, ws, team, thread, layout_.steps, k, to);
+}
+
+// Undo the rotations of a layer inside a window on lam.
+template <class T>
+void Engine<T>::rotate_groups_back(Workspace& ws, int layer, bool pending, int chunk) const {
+    for (const auto& group : layout_.steps.groups[layer])
+        if (group.pending == pending)
+            rotate(bind_turn(ws, group, true), layout_.windows[pending].chunk(chunk), view(ws.lam, ws.real));
+}
+
+// Sum Im<lam|(Y, X)|psi> after each run of a layer inside a window, and leave both states as they are. psi lacks the
+// norm of the layer. Both states lack the sign diag(-1, 1) of a flip, which changes the signs of Y and X. The factor
+// `norm` corrects both.
+template <class T>
+void Engine<T>::sum_groups(Workspace& ws, int layer, bool pending, State psi, int chunk) const {
+    const State lam = view(ws.lam, ws.real);
+    for (const auto& group : layout_.sums.groups[layer]) {
+        if (group.pending != pending) continue;
+        Turn turn = bind_turn(ws, group, true);
+        const int step = group.lanes ? turn.count : turn.with_x ? sweeps_.max_sums_with_x : sweeps_.max_sums;
+        for (int j = 0; j < turn.count; j += step)
+            (group.lanes ? sweeps_.lane_sums : sweeps_.rotation_sums)(
+                layout_.windows[pending].chunk(chunk), turn.list + j, std::min(step, turn.count - j), turn.with_x,
+                psi.re, psi.im, lam.re, lam.im, turn.sums + 2 * j);
+        double* out = ws.run_sums.data() + chunk * plan_.runs.size() * 2;
+        for (int j = 0; j < turn.count; ++j) {
+            const double norm = ws.layer_scale[layer] * (turn.list[j].flip ? -1 : 1);
+            out[2 * group.runs[j]] = norm * turn.sums[2 * j];
+            out[2 * group.runs[j] + 1] = norm * turn.sums[2 * j + 1];
+        }
+    }
+}
+
+// Adjoint step k of a schedule. psi is the kept state b_k and stays as it is: the step takes the sums of layer k - 1
+// before lam is taken back through layer k - 1, and step k - 1 undoes the rotations of layer k - 1 inside window 0.
+template <class T>
+void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi) const {
+    const State lam = view(ws.lam, ws.real);
+    const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
+    Member& member = ws.members[thread];
+    const double norm = k > 0 ? ws.layer_scale[k - 1] : 1;  // psi before phase k lacks the norm of layer k - 1
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        if (k < plan_.num_layers) rotate_groups_back(ws, k, false, chunk);
+        sum_phase(call, ws, member, k, norm, layout_.adjoint_windows[0], chunk,
+                  [&](const Range& tile, const PhaseSums<T>& sums) {
+                      if (ws.real)
+                          return sweeps_.phase(d, tile, 0, lam.re, nullptr, lam.re, nullptr, nullptr, 0,
+                                               member.block.data());
+                      sweeps_.phase_adjoint(d, tile, 0, false, psi.re, psi.im, lam.re, lam.im, sums, nullptr, 0,
+                                            nullptr, member.block.data());
+                  });
+        if (k > 0) sum_groups(ws, k - 1, false, psi, chunk);
+    });
+    if (thread == 0) count_step(call, ws);
+    if (k == 0) return;
+    if (has_pending(layout_.sums.groups[k - 1])) {
+        team.barrier();
+        for_each_chunk(call, team, thread, [&](int chunk) {
+            sum_groups(ws, k - 1, true, psi, chunk);
+            rotate_groups_back(ws, k - 1, true, chunk);
+        });
+        team.barrier();
+    }
+    apply_dense(call, team, thread, k - 1, true, {lam});
+}
+
+#define QF_INSTANTIATE(T)                                                                          \
+    template void Engine<T>::forward_in_place(Call&, Workspace&, Team&, int, State) const;         \
+    template void Engine<T>::adjoint_in_place(Call&, Workspace&, Team&, int, State) const;         \
+    template void Engine<T>::forward_step(Call&, Workspace&, Team&, int, int, State, State) const; \
+    template void Engine<T>::adjoint_step(Call&, Workspace&, Team&, int, int, State) const;
+QF_INSTANTIATE(float)
+QF_INSTANTIATE(double)
+
+}  // namespace qf
