@@ -178,3 +178,47 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
         }
     }
 }
+
+// The tile of a thread in shared memory, the sums of its warps, and the places of its sums in global memory.
+struct BackwardMemory {
+    Amplitude* tile;
+    Real *entries, *partial;
+    const unsigned* __restrict__ masks;
+    const Direct* __restrict__ directs;
+};
+
+// Undo the rotations and the piece of stage s on psi and lam, and store the sums of the stage.
+template <class Extras>
+__device__ __forceinline__ void backward_stage(State& psi, State& lam, int s, const Stage& stage, const Piece& piece,
+                                               const Extras& extras, const PassData& pass, const Place& here, int row,
+                                               const BackwardMemory& memory) {
+    const SumBuffer sums{memory.entries + (s & 1) * WARPS_PER_TILE * NUM_ENTRIES};
+    Real* const mine = sums.of_warp(here.thread >> LANE_QUBITS);
+    bool sums_x = false;
+    int z_partial = -1;
+    if (stage.rotate) {
+        const Rotations coefficients{stage, pass.rotations, *pass.slots, row};
+        Real y[WIDTH] = {}, x[WIDTH] = {};
+        RotateBack back{psi, lam, coefficients, y, false};
+        for_each_bit(back);
+        reduce_lanes(y, here.thread, mine + Y_ENTRY);
+        // The tiles of one warp may belong to different rows, but all lanes must join the reduction.
+        sums_x = !IS_REAL && __any_sync(ALL_LANES, back.sums_x);
+        if (sums_x) {
+            SumX sum{psi, lam, stage.sum_x, x};
+            for_each_bit(sum);
+            reduce_lanes(x, here.thread, mine + X_ENTRY);
+        }
+    }
+    if (stage.piece >= 0) {
+        if (!IS_REAL && (piece.walsh_partial >= 0 || piece.direct_partial >= 0))
+            long_sums(psi, lam, piece, memory.masks, memory.directs, here, reinterpret_cast<Real*>(memory.tile),
+                      memory.partial);
+        z_partial = IS_REAL ? -1 : piece.z_partial;
+        if (z_partial >= 0) reduce_z(psi, lam, here.thread, mine);
+        apply_piece<true>(psi, &lam, piece, extras, pass.table(piece, row), here);
+    }
+    // After this barrier the sums are complete, and the next stage may write the buffers of the exchange.
+    __syncthreads();
+    if (here.valid) store_sums(sums, stage, sums_x, z_partial, here, memory.partial);
+}

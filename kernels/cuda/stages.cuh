@@ -114,7 +114,19 @@ __device__ __forceinline__ unsigned local_parity(int index, int tile, Mask mask)
     return __popc((index & static_cast<unsigned>(mask)) ^ (tile & static_cast<unsigned>(mask >> TILE_QUBITS)));
 }
 
-__device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const Extra* __restrict__ extras,
+// The extras of a piece, as records of the plan. `visit` takes the number of an extra in its piece, and the extra.
+struct ListedExtras {
+    const Extra* __restrict__ extras;
+    const Piece& piece;
+    template <class Visit>
+    __device__ __forceinline__ void for_each(Visit visit) const {
+#pragma unroll 1
+        for (int e = piece.first_extra; e < piece.end_extra; ++e) visit(e - piece.first_extra, extras[e]);
+    }
+};
+
+template <class Extras>
+__device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const Extras& extras,
                                                       const Amplitude* __restrict__ table, const Place& place) {
     PieceFactors factors;
     const int index = tile_index(place.thread, 0, piece.arrangement);
@@ -125,18 +137,16 @@ __device__ __forceinline__ PieceFactors piece_factors(const Piece& piece, const 
         const unsigned odd = local_parity(index, place.tile, piece.signs[b]);
         factors.ratio[b] = negate_if(table[b], odd);
     }
-    table += REGISTER_QUBITS - piece.first_extra;
+    table += REGISTER_QUBITS;
     const Mask local = static_cast<Mask>(place.tile) << TILE_QUBITS | index;
-#pragma unroll 1
-    for (int e = piece.first_extra; e < piece.end_extra; ++e) {
-        const Extra& extra = extras[e];
-        if (extra.kind == EXTRA_TERM || (local & extra.care) != extra.value) continue;
+    extras.for_each([&](int e, const Extra& extra) {
+        if (extra.kind == EXTRA_TERM || (local & extra.care) != extra.value) return;
         const Amplitude factor = table[e];
         if (extra.kind == EXTRA_THREAD) factors.head = multiply(factors.head, factor);
 #pragma unroll
         for (int b = 0; b < REGISTER_QUBITS; ++b)
             if (extra.kind == EXTRA_REGISTER && extra.bit == b) factors.ratio[b] = multiply(factors.ratio[b], factor);
-    }
+    });
     return factors;
 }
 
@@ -177,10 +187,9 @@ __device__ __forceinline__ void apply_term(State& psi, State* lam, const Registe
 }
 
 // Multiply psi by the diagonal of a piece. With INVERSE, multiply psi and lam by the inverse of the diagonal.
-template <bool INVERSE>
-__device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece& piece,
-                                            const Extra* __restrict__ extras, const Amplitude* __restrict__ table,
-                                            const Place& place) {
+template <bool INVERSE, class Extras>
+__device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece& piece, const Extras& extras,
+                                            const Amplitude* __restrict__ table, const Place& place) {
     PieceFactors factors = piece_factors(piece, extras, table, place);
     // The loop makes four factors at a time, in Gray code of the higher register bits. Two states leave no registers
     // for all factors.
@@ -207,11 +216,34 @@ __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece&
         }
     }
     table += THREADS_PER_TILE + REGISTER_QUBITS;
-#pragma unroll 1
-    for (int e = piece.first_extra; e < piece.end_extra; ++e) {
-        const Extra& extra = extras[e];
-        if (extra.kind != EXTRA_TERM) continue;
+    extras.for_each([&](int e, const Extra& extra) {
+        if (extra.kind != EXTRA_TERM) return;
         const RegisterMasks masks = on_registers(extra.care, extra.value, extra.sign, place, piece.arrangement);
-        apply_term<INVERSE>(psi, lam, masks, table[e - piece.first_extra]);
+        apply_term<INVERSE>(psi, lam, masks, table[e]);
+    });
+}
+
+// The records of a pass, and the bound numbers of all rows.
+struct PassData {
+    const Stage* __restrict__ stages;
+    int num_stages;
+    const Piece* __restrict__ pieces;
+    const Extra* __restrict__ extras;
+    const Slots* __restrict__ slots;
+    const Complex* __restrict__ rotations;
+    const Amplitude* __restrict__ tables;
+
+    __device__ __forceinline__ const Amplitude* table(const Piece& piece, int row) const {
+        return tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
     }
+};
+
+// Apply the piece and the rotations of a stage to psi.
+template <class Extras>
+__device__ __forceinline__ void forward_stage(State& psi, const Stage& stage, const Piece& piece, const Extras& extras,
+                                              const PassData& pass, const Place& here) {
+    if (stage.piece >= 0) apply_piece<false>(psi, nullptr, piece, extras, pass.table(piece, here.unit), here);
+    const Rotations coefficients{stage, pass.rotations, *pass.slots, here.unit};
+    RotateForward forward{psi, coefficients};
+    for_each_bit(forward);
 }

@@ -21,6 +21,7 @@
 //
 // Determinism: sums have a fixed order and there are no atomics, so the same input gives the same bits.
 // Source: arXiv:2603.02804 fuses gates in both directions. Three shears that make a rotation are lifting steps.
+#include "cuda/interpreted_stages.cuh"
 #include "cuda/stage_sums.cuh"
 #include "cuda/stages.cuh"
 #include "cuda/sweep_tiles.cuh"
@@ -36,26 +37,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, FORWARD_BLOCKS)
     Amplitude* const tile = reinterpret_cast<Amplitude*>(shared_memory) + TILE_PLACES * here.tile_in_block;
     State psi;
     load(psi, source, here.unit, here, window, num_address_bits);
-    int arrangement = LOAD_ARRANGEMENT;
-#pragma unroll 1
-    for (int s = 0; s <= num_stages; ++s) {
-        const int next = s < num_stages ? stages[s].arrangement : LOAD_ARRANGEMENT;
-        if (next != arrangement) {
-            exchange(psi, tile, here, arrangement, next);
-            arrangement = next;
-        }
-        if (s == num_stages) break;
-        const Stage& stage = stages[s];
-        if (stage.piece >= 0) {
-            const Piece& piece = pieces[stage.piece];
-            const Amplitude* table =
-                tables + place(piece.table, here.unit, slots->shared_entries, slots->varying_entries);
-            apply_piece<false>(psi, nullptr, piece, extras, table, here);
-        }
-        const Rotations coefficients{stage, rotations, *slots, here.unit};
-        RotateForward forward{psi, coefficients};
-        for_each_bit(forward);
-    }
+    forward_stages(psi, {stages, num_stages, pieces, extras, slots, rotations, tables}, here, tile);
     store(psi, target, here.unit, here, window, num_address_bits);
 }
 
@@ -79,47 +61,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
     State psi, lam;
     load(psi, source, psi_of_rows ? row : here.unit, here, window, num_address_bits);
     load(lam, lam_state, here.unit, here, window, num_address_bits);
-    int arrangement = LOAD_ARRANGEMENT;
-#pragma unroll 1
-    for (int s = num_stages - 1; s >= -1; --s) {
-        const int next = s >= 0 ? stages[s].arrangement : LOAD_ARRANGEMENT;
-        if (next != arrangement) {
-            exchange(psi, lam, tile, here, arrangement, next);
-            arrangement = next;
-        }
-        if (s < 0) break;
-        const Stage& stage = stages[s];
-        const SumBuffer sums{entries + (s & 1) * WARPS_PER_TILE * NUM_ENTRIES};
-        Real* const mine = sums.of_warp(here.thread >> LANE_QUBITS);
-        bool sums_x = false;
-        int z_partial = -1;
-        if (stage.rotate) {
-            const Rotations coefficients{stage, rotations, *slots, row};
-            Real y[WIDTH] = {}, x[WIDTH] = {};
-            RotateBack back{psi, lam, coefficients, y, false};
-            for_each_bit(back);
-            reduce_lanes(y, here.thread, mine + Y_ENTRY);
-            // The tiles of one warp may belong to different rows, but all lanes must join the reduction.
-            sums_x = !IS_REAL && __any_sync(ALL_LANES, back.sums_x);
-            if (sums_x) {
-                SumX sum{psi, lam, stage.sum_x, x};
-                for_each_bit(sum);
-                reduce_lanes(x, here.thread, mine + X_ENTRY);
-            }
-        }
-        if (stage.piece >= 0) {
-            const Piece& piece = pieces[stage.piece];
-            if (!IS_REAL && (piece.walsh_partial >= 0 || piece.direct_partial >= 0))
-                long_sums(psi, lam, piece, masks, directs, here, reinterpret_cast<Real*>(tile), partial);
-            z_partial = IS_REAL ? -1 : piece.z_partial;
-            if (z_partial >= 0) reduce_z(psi, lam, here.thread, mine);
-            const Amplitude* table = tables + place(piece.table, row, slots->shared_entries, slots->varying_entries);
-            apply_piece<true>(psi, &lam, piece, extras, table, here);
-        }
-        // After this barrier the sums are complete, and the next stage may write the buffers of the exchange.
-        __syncthreads();
-        if (here.valid) store_sums(sums, stage, sums_x, z_partial, here, partial);
-    }
+    const PassData pass{stages, num_stages, pieces, extras, slots, rotations, tables};
+    backward_stages(psi, lam, pass, here, row, {tile, entries, partial, masks, directs});
     if (target) store(psi, target, here.unit, here, window, num_address_bits);
     if (store_lam) store(lam, lam_state, here.unit, here, window, num_address_bits);
 }

@@ -26,9 +26,10 @@ def select_engine(device: str, num_threads: int = 1, memory_limit: int | None = 
         return ReferenceEngine()
     if device == "cuda":
         # Most processes never use a GPU, and the modules of this engine would take 4 % of the import of qiskit_fused.
+        from qiskit_fused.engines.cuda.compiled_stages import least_work
         from qiskit_fused.engines.cuda.engine import CudaEngine
 
-        return CudaEngine(require_gpu(), memory_limit=memory_limit)
+        return CudaEngine(require_gpu(), memory_limit, compile_above=least_work())
     return CpuEngine(num_threads)
 
 

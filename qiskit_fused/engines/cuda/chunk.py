@@ -254,7 +254,7 @@ class Chunk:
             target: (rows, 2^N), receives the states of the position; it may be the same array as ``source``.
             bound: the bound numbers.
         """
-        passes, slots, k = self.passes, self.setting.slots, position - 1
+        passes, slots, plan, k = self.passes, self.setting.slots, self.setting.plan, position - 1
         num_rows = len(self.rows)
         if position == 1:
             source = self._start(target)
@@ -264,7 +264,7 @@ class Chunk:
         args += (*map(np.int32, passes.windows[k]), slots.stages[k], np.int32(stages.stop - stages.start))
         args += (slots.pieces, slots.extras, slots.record, bound.rotations, bound.tables)
         grid, threads, shared = sweep_shape(self.setting.runtime, passes, self.request.dtype, num_rows, adjoint=False)
-        self.setting.launch("sweeps.cu", "forward_sweep", grid, threads, args, shared)
+        self.setting.launch("sweeps.cu", "forward_sweep", grid, threads, args, shared, plan.compiled.text(k))
 
     def _observe(self, psi: Any, factors: np.ndarray | None, values: Any) -> Any:
         """Compute the values of the pairs; return the adjoint states (units, 2^N), or None without gradients.
@@ -309,7 +309,7 @@ class Chunk:
         args += (np.int32(sweep.stages.stop - sweep.stages.start), slots.pieces, slots.extras, plan.masks, plan.directs)
         args += (slots.record, bound.rotations, bound.tables, back.sums, np.int32(sweep.num_partials))
         grid, threads, shared = sweep_shape(self.setting.runtime, passes, self.request.dtype, num_units, adjoint=True)
-        self.setting.launch("sweeps.cu", "backward_sweep", grid, threads, args, shared)
+        self.setting.launch("sweeps.cu", "backward_sweep", grid, threads, args, shared, plan.compiled.text(k))
         num_outputs = sweep.outputs.stop - sweep.outputs.start
         if num_outputs:
             tasks = num_units * -(-num_outputs // CONSTANTS.output_lanes)

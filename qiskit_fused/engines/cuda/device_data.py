@@ -11,7 +11,8 @@ import numpy as np
 
 from qiskit_fused.common.caches import BoundedCache, array_bytes
 from qiskit_fused.engines.cuda import records
-from qiskit_fused.engines.cuda.formats import REAL_FORMAT
+from qiskit_fused.engines.cuda.compiled_stages import CompiledPasses
+from qiskit_fused.engines.cuda.formats import REAL_FORMAT, REGISTER_QUBITS
 from qiskit_fused.engines.cuda.outcome_lists import make_lists
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.row_factors import phase_of_terms
@@ -61,14 +62,19 @@ class DevicePlan:
         combination: column_begin, index and weight of `combine` in kernels/cuda/gradients.cu, on the device.
         initial_state: the state that all rows start in, on the device; None for |0...0>.
         phase_of_terms: the global phase of terms that the kernels leave out.
-        kernels: the functions that launch the kernels of the plan, by name; `Setting.launch` adds them.
+        kernels: the functions that launch the kernels of the plan, by name and code of stages; `Setting.launch` adds
+            them.
+        compiled: the passes that run straight-line code.
     """
 
-    def __init__(self, order: StreamOrder, plan: FusedProgram, tile_qubits: int, register_qubits: int, dtype: str):
+    def __init__(
+        self, order: StreamOrder, plan: FusedProgram, tile_qubits: int, dtype: str, least_work: float | None = None
+    ):
         is_real = dtype in REAL_FORMAT.values()
-        self.passes = make_passes(plan, tile_qubits, register_qubits, is_real)
+        self.passes = make_passes(plan, tile_qubits, REGISTER_QUBITS[dtype], is_real)
+        self.compiled = CompiledPasses(self.passes, least_work)
         self.phase_of_terms = phase_of_terms(plan)
-        self.kernels: dict[str, Callable[..., None]] = {}
+        self.kernels: dict[tuple[str, str], Callable[..., None]] = {}
         self._order = order
         self._slots: BoundedCache[DeviceSlots] = BoundedCache(_MAX_SLOT_BYTES)
         self._chosen: BoundedCache[ChosenColumns] = BoundedCache(_MAX_CHOSEN_BYTES)

@@ -24,7 +24,7 @@ from qiskit_fused.engines.cuda.device_data import (
     device_outcomes,
 )
 from qiskit_fused.engines.cuda.evaluation import DeviceEvaluation
-from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits, states_at_once
+from qiskit_fused.engines.cuda.formats import amplitude_format, choose_tile_qubits, states_at_once
 from qiskit_fused.engines.cuda.launch import kernel
 from qiskit_fused.engines.cuda.outcome_lists import MAX_QUBITS, most_bytes
 from qiskit_fused.engines.cuda.stream_order import StreamOrder
@@ -59,12 +59,21 @@ class CudaEngine:
         memory_limit: largest number of bytes of device memory; None is all free memory.
         max_tile_qubits: largest number of qubits t of a tile. None is the largest t that fits the shared memory of a
             block, at most 12 for complex64 and 11 for complex128, or one more if the tile then is the whole state.
+        compile_above: the work of passes of one shape (see `CompiledPasses`) above which they are compiled as
+            straight-line code. None compiles none, so that one interpreter runs all passes.
     """
 
     name = "cuda"
 
-    def __init__(self, runtime: Any, memory_limit: int | None = None, max_tile_qubits: int | None = None):
+    def __init__(
+        self,
+        runtime: Any,
+        memory_limit: int | None = None,
+        max_tile_qubits: int | None = None,
+        compile_above: float | None = None,
+    ):
         self.runtime = runtime
+        self.compile_above = compile_above
         self.memory_limit = memory_limit
         self.max_tile_qubits = max_tile_qubits
         self._plans: WeakKeyDictionary[FusedProgram, dict[str, DevicePlan]] = WeakKeyDictionary()
@@ -171,7 +180,7 @@ class CudaEngine:
             by_dtype = self._plans.setdefault(plan, {})
             if dtype not in by_dtype:
                 tile_qubits = self.tile_qubits(dtype, plan.num_qubits)
-                by_dtype[dtype] = DevicePlan(self._order, plan, tile_qubits, REGISTER_QUBITS[dtype], dtype)
+                by_dtype[dtype] = DevicePlan(self._order, plan, tile_qubits, dtype, self.compile_above)
             return by_dtype[dtype]
 
     def _device_observables(

@@ -99,7 +99,9 @@ class DeviceEvaluation:
         is_single = len(chunks) == 1
         setting = self._setting()
         collection = _Collection(runtime, request, self.is_summed, 1 << self.num_qubits)
-        self.pace.expect(sum(self._num_steps(items) for items in chunks))
+        num_steps = sum(self._num_steps(items) for items in chunks)
+        self.pace.expect(num_steps)
+        self.plan.compiled.add_work((num_steps << self.passes.num_address_bits) // max(len(self.passes.passes), 1))
         cached, self.cached = self._cached_states_for(chunks, limit), None
         rows, final_states = distinct_rows(self.items.row), None
         caches_final_states = self._caches_final_states(len(rows), len(chunks), limit)

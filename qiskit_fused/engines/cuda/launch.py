@@ -18,7 +18,7 @@ from qiskit_fused.engines.cuda.formats import (
 from qiskit_fused.engines.cuda.passes import Passes
 
 
-def kernel(runtime: Any, file: str, name: str, dtype: str, tile_qubits: int | None = None) -> Any:
+def kernel(runtime: Any, file: str, name: str, dtype: str, tile_qubits: int | None = None, stages: str = "") -> Any:
     """Return a compiled kernel.
 
     Args:
@@ -27,11 +27,13 @@ def kernel(runtime: Any, file: str, name: str, dtype: str, tile_qubits: int | No
         name: name of the kernel.
         dtype: format of the amplitudes.
         tile_qubits: t, for the kernels of sweeps, which are compiled for one size of tile.
+        stages: the code of the stages of a pass (see `compiled_stages`), or "" for the interpreter of stages.
     """
     if file == "gradients.cu":
         dtype = "complex128" if real_type(dtype) == np.float64 else "complex64"
     num_states = states_at_once(dtype, runtime.shared_memory_per_multiprocessor) if file == "sweeps.cu" else 2
-    return runtime.module(file, **definitions(dtype, tile_qubits, num_states)).function(name)
+    code = {"stages": stages} if stages else {}
+    return runtime.module(file, **code, **definitions(dtype, tile_qubits, num_states)).function(name)
 
 
 def definitions(dtype: str, tile_qubits: int | None = None, num_states: int = 2) -> dict[str, int]:

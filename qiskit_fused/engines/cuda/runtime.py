@@ -83,12 +83,18 @@ class CupyRuntime:
         """Return the unused memory of CuPy's pool to the device."""
         self.xp.get_default_memory_pool().free_all_blocks()
 
-    def module(self, file: str, **defines: int) -> CupyModule:
-        """Return the kernels of a file, compiled with macros; CuPy caches compiled kernels on disk."""
-        key = (file, *sorted(defines.items()))
+    def module(self, file: str, *, stages: str = "", **defines: int) -> CupyModule:
+        """Return the kernels of a file, compiled with macros; CuPy caches compiled kernels on disk.
+
+        Args:
+            file: name of the file in kernels/cuda.
+            stages: see `kernel_source`.
+            defines: values of macros.
+        """
+        key = (file, stages, *sorted(defines.items()))
         with self._lock:
             if key not in self._modules:
-                self._modules[key] = self._compile(kernel_source(file), **defines)
+                self._modules[key] = self._compile(kernel_source(file, stages), **defines)
             return self._modules[key]
 
     def _compile(self, source: str, **defines: int) -> CupyModule:

@@ -64,7 +64,14 @@ class Setting:
         ]
 
     def launch(
-        self, file: str, name: str, grid: int, block: int, args: tuple[Any, ...], shared_memory: int = 0
+        self,
+        file: str,
+        name: str,
+        grid: int,
+        block: int,
+        args: tuple[Any, ...],
+        shared_memory: int = 0,
+        stages: str = "",
     ) -> None:
         """Launch a kernel.
 
@@ -75,13 +82,14 @@ class Setting:
             block: number of threads of a block.
             args: arguments of the kernel.
             shared_memory: bytes of dynamic shared memory of a block.
+            stages: the code of the stages of a sweep, see `kernel`.
         """
-        launch = self.plan.kernels.get(name)
+        launch = self.plan.kernels.get((name, stages))
         if launch is None:
             # Sweeps are compiled for the qubits of a tile; bindings too, because their tables have the shape of a tile.
             tile_qubits = self.plan.passes.tile_qubits if file in ("sweeps.cu", "bind.cu") else None
-            launch = kernel(self.runtime, file, name, self.request.dtype, tile_qubits)
-            self.plan.kernels[name] = launch
+            launch = kernel(self.runtime, file, name, self.request.dtype, tile_qubits, stages)
+            self.plan.kernels[name, stages] = launch
         launch(grid, block, args, shared_memory)
 
     def sum_chunks(self, partial: Any, sums: Any) -> None:

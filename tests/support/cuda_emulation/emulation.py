@@ -118,7 +118,7 @@ class EmulatedRuntime:
         *,
         check: bool = False,
         seed: int = 0,
-        source: Callable[[str], str] | None = None,
+        source: Callable[..., str] | None = None,
         source_edit: Callable[[str, str], str] | None = None,
         shared_memory_per_block: int = 232448,
         shared_memory_per_multiprocessor: int = 233472,
@@ -148,15 +148,15 @@ class EmulatedRuntime:
     def free_unused_memory(self) -> None:
         """Do nothing, because there is no memory pool."""
 
-    def module(self, file: str, **defines: int) -> EmulatedModule:
-        key = (file, tuple(sorted(defines.items())))
+    def module(self, file: str, *, stages: str = "", **defines: int) -> EmulatedModule:
+        key = (file, stages, tuple(sorted(defines.items())))
         if key not in self._modules:
-            self._modules[key] = EmulatedModule(self, file, self.text_of(file), defines)
+            self._modules[key] = EmulatedModule(self, file, self.text_of(file, stages), defines)
         return self._modules[key]
 
-    def text_of(self, file: str) -> str:
+    def text_of(self, file: str, stages: str = "") -> str:
         """Return the text of a kernel file, with the changes of ``source_edit``."""
-        text = self._source(file)
+        text = self._source(file, stages) if stages else self._source(file)
         return text if self._source_edit is None else self._source_edit(file, text)
 
     def context(self):
@@ -464,10 +464,10 @@ def _root(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
-def _package_source(file: str) -> str:
+def _package_source(file: str, stages: str = "") -> str:
     from qiskit_fused.engines.cuda.kernel_source import kernel_source
 
-    return kernel_source(file)
+    return kernel_source(file, stages)
 
 
 def _numpy_with_nan_in_empty() -> ModuleType:

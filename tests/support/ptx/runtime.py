@@ -51,11 +51,11 @@ class PtxRuntime(EmulatedRuntime):
         super().__init__(**options)
         self.architecture = architecture
 
-    def module(self, file: str, **defines: int) -> EmulatedModule:
-        key = (file, tuple(sorted(defines.items())))
+    def module(self, file: str, *, stages: str = "", **defines: int) -> EmulatedModule:
+        key = (file, stages, tuple(sorted(defines.items())))
         if key not in self._modules:
-            source = self.text_of(file)
-            translated = PtxModule(compile_ptx(source, key[1], self.architecture), signatures(source))
+            source = self.text_of(file, stages)
+            translated = PtxModule(compile_ptx(source, key[2], self.architecture), signatures(source))
             self._modules[key] = EmulatedModule(self, file, translated.text, {}, parameters=_names(source))
         return self._modules[key]
 
