@@ -55,6 +55,15 @@ __device__ __forceinline__ void set(Real& a, Real re, Real) {
     a = re;
 }
 
+// s a
+__device__ __forceinline__ Complex multiple(Complex a, Real s) {
+    return make_complex(s * a.x, s * a.y);
+}
+
+__device__ __forceinline__ Real multiple(Real a, Real s) {
+    return s * a;
+}
+
 // a += s b
 __device__ __forceinline__ void add_multiple(Complex& a, Real s, Complex b) {
     a.x += s * b.x;

@@ -62,7 +62,7 @@ extern "C" __global__ void sum_chunks(const double* partial, int count, int num_
 extern "C" __global__ void run_gradients(const double* totals, int num_totals, const double* columns,
                                          const int* row_of_unit, int units, const Leaf* leaves, const Run* runs,
                                          int num_runs, const Slots* slots, const double2* run_angles,
-                                         const Complex* rotations, double* leaf_gradients, int num_leaf_outputs) {
+                                         const Rotation* rotations, double* leaf_gradients, int num_leaf_outputs) {
     const long long entry = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (entry >= static_cast<long long>(units) * num_runs) return;
     const long long unit = entry / num_runs, row = row_of_unit[unit];
@@ -72,10 +72,10 @@ extern "C" __global__ void run_gradients(const double* totals, int num_totals, c
     const long long slot = place(run.slot, row, slots->shared_runs, slots->varying_runs);
     const double y = run.sum_y < 0 ? 0 : sums[run.sum_y], z = run.sum_z < 0 ? 0 : sums[run.sum_z];
     double x = 0;
-    if (run.sum_x >= 0 && is_x_summed(rotations[slot])) {
+    if (run.sum_x >= 0 && is_x_summed(rotations[slot].shears)) {
         x = sums[run.sum_x];
     } else if (run.sum_x >= 0) {
-        const double h = rotations[slot].x, s = 2 * h / (1 + h * h), c = (1 - h * h) / (1 + h * h);
+        const double h = rotations[slot].shears.x, s = 2 * h / (1 + h * h), c = (1 - h * h) / (1 + h * h);
         x = ((1 - 2 * s * s) * z - sums[run.sum_z_after]) / (2 * s * c);
     }
 

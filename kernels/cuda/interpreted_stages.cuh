@@ -11,9 +11,15 @@
 #include "cuda/stages.cuh"
 #include "cuda/sweep_tiles.cuh"
 
+// Return the window of the pass, of which a kernel has the two numbers.
+__device__ __forceinline__ Window window_of_pass(int low, int high) {
+    return {low, high};
+}
+
 // Take psi, in the arrangement of loads and stores, through all stages of a pass and back to this arrangement.
 __device__ __forceinline__ void forward_stages(State& psi, const PassData& pass, const Place& here, Amplitude* tile) {
     int arrangement = LOAD_ARRANGEMENT;
+    Real scale = 1;
 #pragma unroll 1
     for (int s = 0; s <= pass.num_stages; ++s) {
         const int next = s < pass.num_stages ? pass.stages[s].arrangement : LOAD_ARRANGEMENT;
@@ -24,7 +30,7 @@ __device__ __forceinline__ void forward_stages(State& psi, const PassData& pass,
         if (s == pass.num_stages) break;
         const Stage& stage = pass.stages[s];
         const Piece& piece = pass.pieces[stage.piece];  // not read if stage.piece is -1
-        forward_stage(psi, stage, piece, ListedExtras{pass.extras, piece}, pass, here);
+        forward_stage<false>(psi, stage, piece, ListedExtras{pass.extras, piece}, pass, here, scale);
     }
 }
 
@@ -32,6 +38,7 @@ __device__ __forceinline__ void forward_stages(State& psi, const PassData& pass,
 __device__ __forceinline__ void backward_stages(State& psi, State& lam, const PassData& pass, const Place& here,
                                                 int row, const BackwardMemory& memory) {
     int arrangement = LOAD_ARRANGEMENT;
+    Real scale = 1;
 #pragma unroll 1
     for (int s = pass.num_stages - 1; s >= -1; --s) {
         const int next = s >= 0 ? pass.stages[s].arrangement : LOAD_ARRANGEMENT;
@@ -42,6 +49,7 @@ __device__ __forceinline__ void backward_stages(State& psi, State& lam, const Pa
         if (s < 0) break;
         const Stage& stage = pass.stages[s];
         const Piece& piece = pass.pieces[stage.piece];
-        backward_stage(psi, lam, s, stage, piece, ListedExtras{pass.extras, piece}, pass, here, row, memory);
+        backward_stage<false>(psi, lam, s, stage, piece, ListedExtras{pass.extras, piece}, pass, here, row, memory,
+                              scale);
     }
 }

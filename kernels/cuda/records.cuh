@@ -114,6 +114,13 @@ struct ListPart {
     unsigned begin, end;
 };
 
+// A rotation by an angle a between 0 and pi/2, for the two ways in which sweeps rotate. The scaled way is left out,
+// scaled = (0, 0), where tan(a/2) is above MOST_SCALED_HALF_TAN.
+struct Rotation {
+    Complex shears;  // tan(a/2), sin(a)
+    Complex scaled;  // tan(a), cos(a)
+};
+
 // Say whether the X sum of a run is taken from the amplitudes. `rotation` is (tan(a/2), sin(a)). Ry(2 a) turns (Z, X)
 // of w, so X before the rotation is (cos(2 a) Z_before - Z_after)/sin(2 a). The kernels sum X only where sin(2 a) is
 // below about 1/8, because the division would lose digits there. Comparisons with constants make all kernels decide

@@ -47,7 +47,7 @@ __device__ __forceinline__ Real imaginary_product(const State& psi, const State&
 }
 
 // Sum p (-1)^bit over the threads of a warp for every register bit and every lane bit, and sum p itself.
-__device__ __forceinline__ void reduce_z(const State& psi, const State& lam, int thread, Real* entries) {
+__device__ __forceinline__ void reduce_z(const State& psi, const State& lam, int thread, Real* entries, Real square) {
     Real z[WIDTH] = {}, p[NUM_REGISTERS / 2];
 #pragma unroll
     for (int j = 0; j < NUM_REGISTERS / 2; ++j) {
@@ -63,9 +63,11 @@ __device__ __forceinline__ void reduce_z(const State& psi, const State& lam, int
             p[j] = p[2 * j] + p[2 * j + 1];
         }
     }
+#pragma unroll
+    for (int b = 0; b < REGISTER_QUBITS; ++b) z[b] *= square;
     reduce_lanes(z, thread, entries + REGISTER_Z_ENTRY);
     // After a Walsh-Hadamard transform over the lanes, lane m holds the sum of p (-1)^popcount(lane & m).
-    Real walsh = p[0];
+    Real walsh = p[0] * square;
 #pragma unroll
     for (int q = 0; q < LANE_QUBITS; ++q) {
         const Real other = __shfl_xor_sync(ALL_LANES, walsh, 1 << q);
@@ -148,11 +150,12 @@ __device__ __forceinline__ void walsh_hadamard(Real* values, const Place& place)
 // Sum p over a tile for masks of several bits (Walsh sums), and sum p g for a list of generators g. scratch holds 2^t
 // numbers.
 __device__ __forceinline__ void long_sums(const State& psi, const State& lam, const Piece& piece, const unsigned* masks,
-                                          const Direct* directs, const Place& place, Real* scratch, Real* partial) {
+                                          const Direct* directs, const Place& place, Real* scratch, Real* partial,
+                                          Real square) {
     if (piece.walsh_partial >= 0) {
         __syncthreads();  // before this barrier, threads may still read scratch
         visit_places(scratch, place, piece.arrangement,
-                     [&](int j, Real* there) { *there = imaginary_product(psi, lam, j); });
+                     [&](int j, Real* there) { *there = imaginary_product(psi, lam, j) * square; });
         __syncthreads();
         walsh_hadamard(scratch, place);
         for (int k = piece.first_walsh + place.thread; k < piece.end_walsh; k += THREADS_PER_TILE)
@@ -167,7 +170,7 @@ __device__ __forceinline__ void long_sums(const State& psi, const State& lam, co
 #pragma unroll
         for (int j = 0; j < NUM_REGISTERS; ++j)
             if (g.matches && (j & g.care) == g.value)
-                sum[0] += negate_if(imaginary_product(psi, lam, j), g.odd + __popc(j & g.sign));
+                sum[0] += negate_if(imaginary_product(psi, lam, j) * square, g.odd + __popc(j & g.sign));
         __syncthreads();
         reduce_lanes(sum, place.thread, scratch + (place.thread >> LANE_QUBITS));
         __syncthreads();
@@ -187,11 +190,12 @@ struct BackwardMemory {
     const Direct* __restrict__ directs;
 };
 
-// Undo the rotations and the piece of stage s on psi and lam, and store the sums of the stage.
-template <class Extras>
+// Undo the rotations and the piece of stage s on psi and lam, and store the sums of the stage. With SCALED, rotations
+// change `scale`, which times the registers of psi, and of lam, are their amplitudes.
+template <bool SCALED, class Extras>
 __device__ __forceinline__ void backward_stage(State& psi, State& lam, int s, const Stage& stage, const Piece& piece,
                                                const Extras& extras, const PassData& pass, const Place& here, int row,
-                                               const BackwardMemory& memory) {
+                                               const BackwardMemory& memory, Real& scale) {
     const SumBuffer sums{memory.entries + (s & 1) * WARPS_PER_TILE * NUM_ENTRIES};
     Real* const mine = sums.of_warp(here.thread >> LANE_QUBITS);
     bool sums_x = false;
@@ -199,13 +203,13 @@ __device__ __forceinline__ void backward_stage(State& psi, State& lam, int s, co
     if (stage.rotate) {
         const Rotations coefficients{stage, pass.rotations, *pass.slots, row};
         Real y[WIDTH] = {}, x[WIDTH] = {};
-        RotateBack back{psi, lam, coefficients, y, false};
+        RotateBack<SCALED> back{psi, lam, coefficients, y, scale, false};
         for_each_bit(back);
         reduce_lanes(y, here.thread, mine + Y_ENTRY);
         // The tiles of one warp may belong to different rows, but all lanes must join the reduction.
         sums_x = !IS_REAL && __any_sync(ALL_LANES, back.sums_x);
         if (sums_x) {
-            SumX sum{psi, lam, stage.sum_x, x};
+            SumX sum{psi, lam, stage.sum_x, x, scale * scale};
             for_each_bit(sum);
             reduce_lanes(x, here.thread, mine + X_ENTRY);
         }
@@ -213,10 +217,10 @@ __device__ __forceinline__ void backward_stage(State& psi, State& lam, int s, co
     if (stage.piece >= 0) {
         if (!IS_REAL && (piece.walsh_partial >= 0 || piece.direct_partial >= 0))
             long_sums(psi, lam, piece, memory.masks, memory.directs, here, reinterpret_cast<Real*>(memory.tile),
-                      memory.partial);
+                      memory.partial, scale * scale);
         z_partial = IS_REAL ? -1 : piece.z_partial;
-        if (z_partial >= 0) reduce_z(psi, lam, here.thread, mine);
-        apply_piece<true>(psi, &lam, piece, extras, pass.table(piece, row), here);
+        if (z_partial >= 0) reduce_z(psi, lam, here.thread, mine, scale * scale);
+        apply_piece<true>(psi, &lam, piece, extras, pass.table(piece, row), here, scale);
     }
     // After this barrier the sums are complete, and the next stage may write the buffers of the exchange.
     __syncthreads();

@@ -24,6 +24,24 @@ __device__ __forceinline__ void rotate(State& a, Real half_tan, Real sine) {
     }
 }
 
+// Rotate one register bit by the angle a and multiply by 1/cos(a): two multiply-adds for each number, not three. The
+// new x needs a place beside the old one, so the compiler moves numbers unless it knows all rotations of a sweep.
+template <int BIT>
+__device__ __forceinline__ void rotate_scaled(State& a, Real tangent) {
+#pragma unroll
+    for (int j = 0; j < NUM_REGISTERS; ++j) {
+        if (j >> BIT & 1) continue;
+        const Amplitude x = a[j];
+        add_multiple(a[j], -tangent, a[j | 1 << BIT]);
+        add_multiple(a[j | 1 << BIT], tangent, x);
+    }
+}
+
+__device__ __forceinline__ void multiply_all(State& a, Real s) {
+#pragma unroll
+    for (int j = 0; j < NUM_REGISTERS; ++j) a[j] = multiple(a[j], s);
+}
+
 // Call visit.at<BIT>() for every register bit.
 template <int BIT = 0, class Visit>
 __device__ __forceinline__ void for_each_bit(Visit& visit) {
@@ -36,44 +54,60 @@ __device__ __forceinline__ void for_each_bit(Visit& visit) {
 // The rotations of one stage in one row.
 struct Rotations {
     const Stage& stage;
-    const Complex* __restrict__ coefficients;
+    const Rotation* __restrict__ coefficients;
     int shared_runs, of_row;  // number of shared slots; offset of the row, added to varying slots
-    __device__ __forceinline__ Rotations(const Stage& stage, const Complex* __restrict__ coefficients,
+    __device__ __forceinline__ Rotations(const Stage& stage, const Rotation* __restrict__ coefficients,
                                          const Slots& slots, int row)
         : stage(stage),
           coefficients(coefficients),
           shared_runs(static_cast<int>(slots.shared_runs)),
           of_row(row * static_cast<int>(slots.varying_runs)) {}
-    __device__ __forceinline__ Complex operator[](int bit) const {
+    __device__ __forceinline__ const Rotation& operator[](int bit) const {
         const int slot = stage.slot[bit];
         return coefficients[slot < shared_runs ? slot : slot + of_row];
     }
 };
 
+// With SCALED, `scale` times the registers are the amplitudes.
+template <bool SCALED>
 struct RotateForward {
     State& psi;
     const Rotations& rotations;
+    Real& scale;
     template <int BIT>
     __device__ __forceinline__ void at() {
         if (!(rotations.stage.rotate >> BIT & 1)) return;
-        const Complex c = rotations[BIT];
-        rotate<BIT>(psi, c.x, c.y);
+        const Rotation& c = rotations[BIT];
+        if (SCALED && c.scaled.y != 0) {
+            rotate_scaled<BIT>(psi, c.scaled.x);
+            scale *= c.scaled.y;
+        } else {
+            rotate<BIT>(psi, c.shears.x, c.shears.y);
+        }
     }
 };
 
 // Undo the rotations of a stage on psi and lam, and sum Im<lam|Y|psi> for each rotated bit.
+template <bool SCALED>
 struct RotateBack {
     State &psi, &lam;
     const Rotations& rotations;
     Real (&sums)[WIDTH];
+    Real& scale;
     bool sums_x;  // true: at least one bit needs its X sum from the amplitudes
     template <int BIT>
     __device__ __forceinline__ void at() {
         if (!(rotations.stage.rotate >> BIT & 1)) return;
-        const Complex c = rotations[BIT];
-        sums_x = sums_x || (rotations.stage.sum_x >> BIT & 1 && is_x_summed(c));
-        rotate<BIT>(psi, -c.x, -c.y);
-        rotate<BIT>(lam, -c.x, -c.y);
+        const Rotation& c = rotations[BIT];
+        sums_x = sums_x || (rotations.stage.sum_x >> BIT & 1 && is_x_summed(c.shears));
+        if (SCALED && c.scaled.y != 0) {
+            rotate_scaled<BIT>(psi, -c.scaled.x);
+            rotate_scaled<BIT>(lam, -c.scaled.x);
+            scale *= c.scaled.y;
+        } else {
+            rotate<BIT>(psi, -c.shears.x, -c.shears.y);
+            rotate<BIT>(lam, -c.shears.x, -c.shears.y);
+        }
         Real plus = 0, minus = 0;
 #pragma unroll
         for (int j = 0; j < NUM_REGISTERS; ++j) {
@@ -82,7 +116,7 @@ struct RotateBack {
             add_real_product(plus, lam[j | one], psi[j]);
             add_real_product(minus, lam[j], psi[j | one]);
         }
-        sums[BIT] = plus - minus;
+        sums[BIT] = (plus - minus) * (scale * scale);
     }
 };
 
@@ -91,6 +125,7 @@ struct SumX {
     const State &psi, &lam;
     int summed_bits;
     Real (&sums)[WIDTH];
+    Real square;  // of the scale
     template <int BIT>
     __device__ __forceinline__ void at() {
         if (!(summed_bits >> BIT & 1)) return;
@@ -99,7 +134,7 @@ struct SumX {
         for (int j = 0; j < NUM_REGISTERS; ++j) {
             add_imaginary_product(plus, minus, lam[j], psi[j ^ 1 << BIT]);
         }
-        sums[BIT] = plus - minus;
+        sums[BIT] = (plus - minus) * square;
     }
 };
 
@@ -186,11 +221,14 @@ __device__ __forceinline__ void apply_term(State& psi, State* lam, const Registe
     }
 }
 
-// Multiply psi by the diagonal of a piece. With INVERSE, multiply psi and lam by the inverse of the diagonal.
+// Multiply psi by the diagonal of a piece. With INVERSE, multiply psi and lam by the inverse of the diagonal. Multiply
+// all of them by `scale`, which then is 1.
 template <bool INVERSE, class Extras>
 __device__ __forceinline__ void apply_piece(State& psi, State* lam, const Piece& piece, const Extras& extras,
-                                            const Amplitude* __restrict__ table, const Place& place) {
+                                            const Amplitude* __restrict__ table, const Place& place, Real& scale) {
     PieceFactors factors = piece_factors(piece, extras, table, place);
+    factors.head = multiple(factors.head, scale);
+    scale = 1;
     // The loop makes four factors at a time, in Gray code of the higher register bits. Two states leave no registers
     // for all factors.
     Amplitude factor[4];
@@ -230,7 +268,7 @@ struct PassData {
     const Piece* __restrict__ pieces;
     const Extra* __restrict__ extras;
     const Slots* __restrict__ slots;
-    const Complex* __restrict__ rotations;
+    const Rotation* __restrict__ rotations;
     const Amplitude* __restrict__ tables;
 
     __device__ __forceinline__ const Amplitude* table(const Piece& piece, int row) const {
@@ -238,12 +276,12 @@ struct PassData {
     }
 };
 
-// Apply the piece and the rotations of a stage to psi.
-template <class Extras>
+// Apply the piece and the rotations of a stage to psi. With SCALED, rotations change `scale`.
+template <bool SCALED, class Extras>
 __device__ __forceinline__ void forward_stage(State& psi, const Stage& stage, const Piece& piece, const Extras& extras,
-                                              const PassData& pass, const Place& here) {
-    if (stage.piece >= 0) apply_piece<false>(psi, nullptr, piece, extras, pass.table(piece, here.unit), here);
+                                              const PassData& pass, const Place& here, Real& scale) {
+    if (stage.piece >= 0) apply_piece<false>(psi, nullptr, piece, extras, pass.table(piece, here.unit), here, scale);
     const Rotations coefficients{stage, pass.rotations, *pass.slots, here.unit};
-    RotateForward forward{psi, coefficients};
+    RotateForward<SCALED> forward{psi, coefficients, scale};
     for_each_bit(forward);
 }

@@ -30,10 +30,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, FORWARD_BLOCKS)
     forward_sweep(const Amplitude* source, Amplitude* target, int num_address_bits, int units, int window_low,
                   int window_high, const Stage* __restrict__ stages, int num_stages, const Piece* __restrict__ pieces,
                   const Extra* __restrict__ extras, const Slots* __restrict__ slots,
-                  const Complex* __restrict__ rotations, const Amplitude* __restrict__ tables) {
+                  const Rotation* __restrict__ rotations, const Amplitude* __restrict__ tables) {
     extern __shared__ __align__(16) double shared_memory[];
     const Place here = find_place(units, num_address_bits);
-    const Window window{window_low, window_high};
+    const Window window = window_of_pass(window_low, window_high);
     Amplitude* const tile = reinterpret_cast<Amplitude*>(shared_memory) + TILE_PLACES * here.tile_in_block;
     State psi;
     load(psi, source, here.unit, here, window, num_address_bits);
@@ -47,11 +47,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, MIN_BLOCKS)
                    int window_high, const Stage* __restrict__ stages, int num_stages, const Piece* __restrict__ pieces,
                    const Extra* __restrict__ extras, const unsigned* __restrict__ masks,
                    const Direct* __restrict__ directs, const Slots* __restrict__ slots,
-                   const Complex* __restrict__ rotations, const Amplitude* __restrict__ tables, Real* partial,
+                   const Rotation* __restrict__ rotations, const Amplitude* __restrict__ tables, Real* partial,
                    int num_partials) {
     extern __shared__ __align__(16) double shared_memory[];
     const Place here = find_place(units, num_address_bits);
-    const Window window{window_low, window_high};
+    const Window window = window_of_pass(window_low, window_high);
     const int row = row_of_unit[here.unit];
     Amplitude* const tile = reinterpret_cast<Amplitude*>(shared_memory) + TILE_PLACES * here.tile_in_block;
     Real* const entries =

@@ -179,7 +179,7 @@ class Chunk:
         counts = slots.host
         num_runs, num_terms = counts.count("runs", num_rows), counts.count("terms", num_rows)
         run_angles = xp.empty((max(num_runs, 1), 2), dtype=np.float64)
-        rotations = xp.empty((max(num_runs, 1), 2), dtype=real_type(dtype))
+        rotations = xp.empty((max(num_runs, 1), 4), dtype=real_type(dtype))
         term_angles = xp.empty(max(num_terms, 1), dtype=np.float64)
         tables = xp.empty(max(counts.count("entries", num_rows), 1), dtype=dtype)
         shape = (columns, np.int32(num_rows))

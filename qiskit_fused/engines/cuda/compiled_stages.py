@@ -51,13 +51,21 @@ class StageShape(NamedTuple):
     piece: PieceShape | None
 
 
-def shape_of(passes: Passes, number: int) -> tuple[StageShape, ...]:
+class PassShape(NamedTuple):
+    """What the code of a pass depends on: its window, and its stages."""
+
+    window: tuple[int, int]
+    stages: tuple[StageShape, ...]
+
+
+def shape_of(passes: Passes, number: int) -> PassShape:
     """Return the shape of a pass."""
     shapes = []
     for stage in passes.stages[passes.passes[number].stages]:
         piece = None if stage["piece"] < 0 else _piece_shape(passes, int(stage["piece"]))
         shapes.append(StageShape(int(stage["arrangement"]), int(stage["rotate"]), int(stage["sum_x"]), piece))
-    return tuple(shapes)
+    low, high = passes.windows[number]
+    return PassShape((int(low), int(high)), tuple(shapes))
 
 
 def _piece_shape(passes: Passes, number: int) -> PieceShape:
@@ -82,21 +90,21 @@ class Repetition(NamedTuple):
         return self.before + self.period + self.after
 
 
-def find_repetition(shape: tuple[StageShape, ...], ends: int) -> Repetition:
+def find_repetition(stages: tuple[StageShape, ...], ends: int) -> Repetition:
     """Return the shortest form of a pass.
 
     An exchange comes before each stage, so the stages around a loop have the arrangements that the loop has inside.
 
     Args:
-        shape: the shape of the pass.
+        stages: the shapes of the stages.
         ends: the arrangement before the first stage and after the last stage.
     """
-    count, best = len(shape), Repetition(len(shape), 0, 0)
-    around = [ends, *(stage.arrangement for stage in shape), ends]  # around[k + 1] is of stage k
+    count, best = len(stages), Repetition(len(stages), 0, 0)
+    around = [ends, *(stage.arrangement for stage in stages), ends]  # around[k + 1] is of stage k
     for period in range(1, min(count // 2, _MOST_PERIOD) + 1):
         equal = 0  # number of stages from `first` on that are equal to the stage one period later
         for first in range(count - period - 1, -1, -1):
-            equal = equal + 1 if shape[first] == shape[first + period] else 0
+            equal = equal + 1 if stages[first] == stages[first + period] else 0
             repetitions = equal // period + 1
             if repetitions < 2 or around[first] != around[first + period]:
                 continue
@@ -120,7 +128,7 @@ class CompiledPasses:
         self._passes, self._least_work = passes, least_work
         self._num_stages = np.array([sweep.stages.stop - sweep.stages.start for sweep in passes.passes], dtype=float)
         self._work, self._texts = 0.0, [""] * len(passes.passes)
-        self._shapes: list[tuple[StageShape, ...]] = []
+        self._shapes: list[PassShape] = []
 
     def add_work(self, num_amplitudes: int) -> None:
         """Count sweeps over all passes for ``num_amplitudes``, and write the code of shapes that have enough work."""
@@ -129,9 +137,9 @@ class CompiledPasses:
             return
         if not self._shapes:
             self._shapes = [shape_of(self._passes, number) for number in range(len(self._texts))]
-        stages_of = Counter[tuple[StageShape, ...]]()
+        stages_of = Counter[PassShape]()
         for shape in self._shapes:
-            stages_of[shape] += len(shape)
+            stages_of[shape] += len(shape.stages)
         ends = self._passes.tile_qubits - self._passes.register_qubits
         for number, shape in enumerate(self._shapes):
             if not self._texts[number] and self._work * stages_of[shape] >= self._least_work:
@@ -143,30 +151,36 @@ class CompiledPasses:
 
 
 @lru_cache(maxsize=256)
-def stage_functions(shape: tuple[StageShape, ...], ends: int) -> str:
+def stage_functions(shape: PassShape, ends: int) -> str:
     """Return the text of `forward_stages` and `backward_stages` for a shape; "" where it would be too long.
 
     Args:
         shape: the shape of the pass.
         ends: the arrangement of loads and stores, t - r.
     """
-    form = find_repetition(shape, ends)
+    stages = shape.stages
+    form = find_repetition(stages, ends)
     if not 0 < form.num_stages <= MOST_STAGES:
         return ""
-    before, inside = shape[: form.before], shape[form.before : form.before + form.period]
-    after = shape[len(shape) - form.after :]
+    before, inside = stages[: form.before], stages[form.before : form.before + form.period]
+    after = stages[len(stages) - form.after :]
     number = {stage: k for k, stage in enumerate(dict.fromkeys((*before, *inside, *after)))}
     lines = [f'#include "cuda/{name}.cuh"' for name in ("stage_sums", "stages", "sweep_tiles")]
     lines += [line for stage, k in number.items() for line in _stage(stage, k)]
     lines += [
+        "__device__ __forceinline__ Window window_of_pass(int, int) {",
+        f"    return {{{shape.window[0]}, {shape.window[1]}}};",
+        "}",
         "__device__ __forceinline__ void forward_stages(State& psi, const PassData& pass, const Place& here,",
         "                                               Amplitude* tile) {",
         "    int s = 0;",
+        "    Real scale = 1;",
         *_steps((before, inside, after), f"s < pass.num_stages - {form.after}", ends, number, "forward"),
         "}",
         "__device__ __forceinline__ void backward_stages(State& psi, State& lam, const PassData& pass,",
         "                                                const Place& here, int row, const BackwardMemory& memory) {",
         "    int s = pass.num_stages - 1;",
+        "    Real scale = 1;",
         *_steps((after[::-1], inside[::-1], before[::-1]), f"s >= {form.before}", ends, number, "backward"),
         "}",
     ]
@@ -178,9 +192,9 @@ _Parts = tuple[tuple[StageShape, ...], tuple[StageShape, ...], tuple[StageShape,
 
 def _steps(parts: _Parts, condition: str, ends: int, number: dict[StageShape, int], sweep: str) -> Iterator[str]:
     """Yield the lines of a sweep: exchanges and stages, with a loop around the middle part."""
-    states, tile, more, step = "psi", "tile", "pass, here", "s++"
+    states, tile, more, step = "psi", "tile", "pass, here, scale", "s++"
     if sweep == "backward":
-        states, tile, more, step = "psi, lam", "memory.tile", "pass, here, row, memory", "s--"
+        states, tile, more, step = "psi, lam", "memory.tile", "pass, here, row, memory, scale", "s--"
     arrangement = ends
     for k, part in enumerate(parts):
         indent = "    " * (1 + (k == 1))
@@ -196,6 +210,8 @@ def _steps(parts: _Parts, condition: str, ends: int, number: dict[StageShape, in
             yield "    }"
     if arrangement != ends:
         yield f"    exchange({states}, {tile}, here, {arrangement}, {ends});"
+    for state in states.split(", "):
+        yield f"    multiply_all({state}, scale);"
 
 
 def _stage(stage: StageShape, number: int) -> Iterator[str]:
@@ -236,14 +252,14 @@ def _stage(stage: StageShape, number: int) -> Iterator[str]:
         (
             "backward",
             "State& psi, State& lam",
-            ", int row, const BackwardMemory& memory",
+            "int row, const BackwardMemory& memory, ",
             "psi, lam, s, ",
-            ", row, memory",
+            "row, memory, ",
         ),
     ):
         yield f"__device__ __forceinline__ void {sweep}_stage_{number}({states}, int s, const PassData& pass,"
-        yield f"                                                const Place& here{kinds}) {{"
+        yield f"                                                const Place& here, {kinds}Real& scale) {{"
         yield f"    const Stage stage = stage_{number}(pass, s);"
         yield f"    const Piece piece = piece_{number}(pass, stage);"
-        yield f"    {sweep}_stage({inside}stage, piece, Extras{number}{{}}, pass, here{more});"
+        yield f"    {sweep}_stage<true>({inside}stage, piece, Extras{number}{{}}, pass, here, {more}scale);"
         yield "}"

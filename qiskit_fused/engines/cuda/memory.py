@@ -136,7 +136,7 @@ def find_demand(
         runs, terms, entries, columns = (
             int(slots[f"{which}_{name}"]) for name in ("runs", "terms", "entries", "columns")
         )
-        return runs * (16 + 2 * real_type(dtype).itemsize) + 8 * (terms + columns) + item * entries
+        return runs * (16 + 4 * real_type(dtype).itemsize) + 8 * (terms + columns) + item * entries
 
     fixed = bound("shared") + shared_start * state_size * item + returned
     fixed += 4  # the number of pairs, behind the first pairs of all rows

@@ -105,7 +105,7 @@ class Bound(NamedTuple):
 
     Attributes:
         run_angles: float64 (runs, 2), two angles of each run.
-        rotations: real (runs, 2), the coefficients with which a sweep rotates.
+        rotations: real (runs, 4), the coefficients with which a sweep rotates.
         tables: complex (entries,), the tables of the pieces of phases.
     """
 
