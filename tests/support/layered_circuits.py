@@ -5,15 +5,15 @@ from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
 
-def hardware_efficient(num_qubits, num_layers):
+def hardware_efficient(num_qubits, num_layers, is_ring=False):
     angles = iter(ParameterVector("a", 3 * num_qubits * num_layers))
     circuit = QuantumCircuit(num_qubits)
     for _ in range(num_layers):
         for qubit in range(num_qubits):
             for gate in (circuit.rx, circuit.ry, circuit.rz):
                 gate(next(angles), qubit)
-        for qubit in range(num_qubits - 1):
-            circuit.cz(qubit, qubit + 1)
+        for qubit in range(num_qubits - (not is_ring)):
+            circuit.cz(qubit, (qubit + 1) % num_qubits)
     return circuit
 
 

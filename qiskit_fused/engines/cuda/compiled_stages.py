@@ -22,7 +22,7 @@ from qiskit_fused.engines.cuda.passes import Passes
 # seconds, in which an H200 saves a fifth of 75 instructions for so many amplitudes and stages.
 _LEAST_WORK = 6e12
 SWITCH = "QISKIT_FUSED_COMPILE_PASSES"  # environment variable: with any value but "" and "0" long passes are compiled
-MOST_STAGES = 24  # largest number of stages in the text of a pass, 8 to 12 KiB of machine code each for complex64
+MOST_STAGES = 24  # largest number of stages in the text of a pass; complex64 takes some 22 KiB of machine code for each
 _MOST_PERIOD = 24  # largest number of stages that a loop repeats
 
 

@@ -37,7 +37,9 @@ def kernel_of(runtime, name, file="right_kernels.cu", seed=0, **defines):
 def launch_planted(runtime, name, grid, block, seed=0):
     # The array is a slice in the middle of another one, as the engine's arrays are slices of a pool.
     x = np.ones(4096, np.float32)[1024:2048]
-    args = {"null_pointer": (x, None), "global_before_begin": (x[512:], x[:512])}.get(name, (x,))
+    others = {"global_before_begin": (x[512:], x[:512]), "write_of_constant": (x, x)}
+    others |= {"null_pointer": (x, None), "unwritten_global": (x, runtime.xp.empty(64))}
+    args = others.get(name, (x,))
     kernel_of(runtime, name, "planted_bugs.cu", seed)(grid, block, args, shared_memory=256)
 
 
@@ -64,6 +66,8 @@ FOUND_BY_CHECKS = [
     ("global_past_end", 1, 64, "out of bounds: .* at byte 4096 of x, which has 4096 bytes"),
     ("global_before_begin", 1, 64, "out of bounds: read of 4 bytes at byte -4 of x"),
     ("dynamic_shared_past_end", 1, 64, "out of bounds: .* the launch asked for 256"),
+    ("write_of_constant", 1, 32, "restrict: write of byte .* of same, a const __restrict__ pointer"),
+    ("unwritten_global", 1, 32, "uninitialised: read of byte .* of unwritten, which nothing wrote"),
     ("null_pointer", 1, 1, "null pointer: read at planted_bugs.cu:"),
     ("misaligned_vector", 1, 32, "misaligned"),
     ("shift_too_far", 1, 64, "undefined: shift_out_of_bounds at planted_bugs.cu:"),

@@ -43,7 +43,7 @@ struct Region : AddressRange {
     Cell* cells;
 };
 
-std::vector<Region> regions;
+std::vector<Region> regions, constant_ranges;
 const Region* last_region[3];
 AddressRange stack_range, library_range;
 uint32_t block_number, first_block_of_launch, epoch;
@@ -240,6 +240,26 @@ void check_cell(const Region& region, Cell& cell, uintptr_t address, const Attem
     if (!attempt.write || attempt.atomic) slot_for_read(cell, oldest_block, me) = now;
 }
 
+// The words of an array from `xp.empty` that nothing wrote; emulation.py fills it.
+constexpr uint32_t UNWRITTEN = 0xfffdead5u;
+
+void check_global(const Region& region, const Attempt& attempt) {
+    if (attempt.write) {
+        for (const Region& range : constant_ranges)
+            if (range.contains(attempt.address))
+                fail("restrict: write of byte %zu of %s, a const __restrict__ pointer, at pc %p",
+                     size_t(attempt.address - range.begin), range.name, attempt.instruction);
+        return;
+    }
+    for (int byte = 0; byte + 4 <= attempt.size; byte += 4) {
+        uint32_t word;
+        memcpy(&word, reinterpret_cast<const char*>(attempt.address) + byte, sizeof word);
+        if (word == UNWRITTEN)
+            fail("uninitialised: read of byte %zu of %s, which nothing wrote, pc %p",
+                 size_t(attempt.address - region.begin), region.name, attempt.instruction);
+    }
+}
+
 void check(const Attempt& attempt, bool aligned) {
     const uintptr_t address = attempt.address;
     if (stack_range.contains(address) || library_range.contains(address)) {
@@ -261,6 +281,7 @@ void check(const Attempt& attempt, bool aligned) {
     if (aligned && (address & (attempt.size - 1)))
         fail("misaligned: %s of %d bytes at byte %zu of %s, pc %p", attempt.verb(), attempt.size,
              size_t(address - region.begin), region.name, attempt.instruction);
+    if (region.space == Space::global) check_global(region, attempt);
     if (tracing) trace(region.space, address, attempt.size, attempt.write, attempt.instruction, me);
     const uintptr_t origin = region.begin & ~uintptr_t(3);
     for (uintptr_t word = address & ~uintptr_t(3); word < address + attempt.size; word += 4)
@@ -288,6 +309,11 @@ void checker_starts_launch(const Launch& launch) {
     sites.clear();
     open_sites.clear();
     regions.clear();
+    constant_ranges.clear();
+    for (int i = 0; i < launch.num_constant; ++i) {
+        const Buffer& array = launch.constant[i];
+        constant_ranges.push_back({{array.begin, array.begin + array.bytes}, Space::global, array.name, nullptr});
+    }
     for (auto& region : last_region) region = nullptr;
     size_t needed = cells_of(MAX_DYNAMIC_SHARED) + cells_of(arrays.end - arrays.begin) + 2;
     for (int i = 0; i < launch.num_buffers; ++i) needed += cells_of(launch.buffers[i].bytes);

@@ -20,14 +20,15 @@ With check=True these errors are also found:
     do not
   * reads and writes out of bounds: each array of a launch is copied to its own place, so that a step from one slice of
     a large array into the next slice is found; overlapping slices stay together
-  * reads of shared memory that no thread of the block wrote; misaligned vectors; undefined arithmetic
+  * reads of shared memory that no thread of the block wrote, and of arrays from `xp.empty` that nothing wrote
+  * writes to the array of a `const __restrict__` pointer; misaligned vectors; undefined arithmetic
 With check=True, `trace()` records sectors of 32 bytes and passes over the banks of shared memory for each source line,
 see `Site`. Each array has the alignment that it has in a pool that starts at a multiple of 512 bytes, like CuPy's pool.
 `seed` permutes the order of blocks, warps and lanes (0: no permutation). A correct kernel gives the same bits for every
 seed.
 
 Not emulated: inline PTX, asynchronous copies, tensor cores, clusters, grid synchronisation, waiting for another block
-(which would never end), atomics other than atomicAdd, __restrict__ (a kernel that violates it passes), two- and
+(which would never end), atomics other than atomicAdd, __restrict__ of pointers that are not const, two- and
 three-dimensional launches, streams, registers, time. Barriers are distinguished by their source line. The checker
 remembers at most three threads that read a word. g++ rounds as the device does, but not inside functions (sine, ...),
 and it may choose other fused multiply-adds. So results must be compared with a tolerance.
@@ -219,6 +220,7 @@ class EmulatedModule:
         text: text of the file, or C++ text that registers its own kernels.
         defines: macros.
         parameters: names of the parameters of each kernel of a text that registers its own kernels.
+        constant: their parameters that are `const __restrict__` pointers.
     """
 
     def __init__(
@@ -228,10 +230,12 @@ class EmulatedModule:
         text: str,
         defines: dict[str, int],
         parameters: dict[str, list[str]] | None = None,
+        constant: dict[str, set[str]] | None = None,
     ):
         self.runtime = runtime
         self.file = file
         self.kernels = parameters or {name: names for name, (_, names) in kernels_of(text).items()}
+        self.constant = constant if constant is not None else constant_parameters(text)
         self._path = build(text, file, defines, runtime.check)
         self._lines = lines_by_file(text, file)
         self._library = load_library(self._path)
@@ -265,6 +269,12 @@ class EmulatedModule:
                 shape = Launch(grid, block, shared_memory, self.runtime.seed, self.runtime.tracing)
                 shape.num_buffers = len(memory.buffers)
                 shape.buffers = (_Buffer * max(1, len(memory.buffers)))(*memory.buffers)
+                constant = [
+                    (memory.address_of(argument), argument.nbytes, parameter_name.encode())
+                    for (parameter_name, _), argument in zip(parameters, args)
+                    if parameter_name in self.constant.get(name, ()) and isinstance(argument, np.ndarray)
+                ]
+                shape.num_constant, shape.constant = len(constant), (_Buffer * max(1, len(constant)))(*constant)
                 if self.runtime.selected_blocks is not None:
                     selected = self.runtime.selected_blocks(grid)
                     shape.num_selected, shape.selected = len(selected), (ctypes.c_uint * len(selected))(*selected)
@@ -362,6 +372,8 @@ class Launch(ctypes.Structure):
         ("buffers", ctypes.POINTER(_Buffer)),
         ("num_selected", ctypes.c_uint),
         ("selected", ctypes.POINTER(ctypes.c_uint)),
+        ("num_constant", ctypes.c_int),
+        ("constant", ctypes.POINTER(_Buffer)),
     )
 
 
@@ -470,14 +482,30 @@ def _package_source(file: str, stages: str = "") -> str:
     return kernel_source(file, stages)
 
 
+def constant_parameters(text: str) -> dict[str, set[str]]:
+    """Return the names of the `const __restrict__` pointers of each kernel: nobody may write their arrays."""
+    constant = re.compile(r"^const\b.*\*\s*__restrict__\s+(\w+)$", re.DOTALL)
+    return {
+        name: {match[1] for match in map(constant.match, parameters) if match}
+        for name, (_, parameters) in kernels_of(text, whole=True).items()
+    }
+
+
+UNWRITTEN = (
+    0xFFFDEAD5  # the words of arrays that nothing wrote, which are NaN in both precisions; checks.cpp finds reads
+)
+
+
 def _numpy_with_nan_in_empty() -> ModuleType:
-    """Return NumPy with an `empty` that fills arrays with bytes of ones (NaN), because device memory is not cleared."""
+    """Return NumPy with an `empty` that fills arrays with `UNWRITTEN`, because device memory is not cleared."""
     module = ModuleType("numpy")
     module.__dict__.update(np.__dict__)
 
     def fill(array: np.ndarray) -> np.ndarray:
         if array.nbytes:
             ctypes.memset(array.ctypes.data, 0xFF, array.nbytes)
+            words = (ctypes.c_uint32 * (array.nbytes // 4)).from_address(array.ctypes.data)
+            np.frombuffer(words, np.uint32)[:] = UNWRITTEN
         return array
 
     module.empty = lambda *args, **kwargs: fill(np.empty(*args, **kwargs))

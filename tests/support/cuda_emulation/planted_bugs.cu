@@ -139,3 +139,11 @@ extern "C" __global__ void misaligned_vector(float* x) {
 extern "C" __global__ void shift_too_far(float* x) {
     x[threadIdx.x] = static_cast<float>(1 << (threadIdx.x + 1));
 }
+
+extern "C" __global__ void write_of_constant(float* x, const float* __restrict__ same) {
+    x[threadIdx.x] = same[threadIdx.x] + 1;
+}
+
+extern "C" __global__ void unwritten_global(float* x, const double* unwritten) {
+    x[threadIdx.x] = static_cast<float>(unwritten[threadIdx.x]);
+}

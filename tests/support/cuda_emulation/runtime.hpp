@@ -57,6 +57,8 @@ struct Launch {
     const Buffer* buffers;
     unsigned num_selected;     // number of blocks that run; 0: all blocks of the grid
     const unsigned* selected;  // the blocks that run
+    int num_constant;
+    const Buffer* constant;  // the arrays of `const __restrict__` pointers, which no thread may write
 };
 
 struct AddressRange {

@@ -9,6 +9,7 @@ from functools import cache
 from cuda.bindings import nvrtc
 from cuda_compiler import CUPY_OPTIONS, OUR_OPTIONS, checked, compile_log
 from cuda_emulation import EmulatedModule, EmulatedRuntime, kernels_of
+from cuda_emulation.emulation import constant_parameters
 
 from .module import PtxModule
 
@@ -56,7 +57,8 @@ class PtxRuntime(EmulatedRuntime):
         if key not in self._modules:
             source = self.text_of(file, stages)
             translated = PtxModule(compile_ptx(source, key[2], self.architecture), signatures(source))
-            self._modules[key] = EmulatedModule(self, file, translated.text, {}, parameters=_names(source))
+            constant = constant_parameters(source)
+            self._modules[key] = EmulatedModule(self, file, translated.text, {}, _names(source), constant)
         return self._modules[key]
 
 
