@@ -169,7 +169,7 @@ def make_cupy(fault=None, version="14.0.0", **changes):
 
 
 class FakeCudaEngine(ReferenceEngine):
-    def __init__(self, runtime, memory_limit=None):
+    def __init__(self, runtime, memory_limit=None, compile_above=None):
         self.runtime, self.memory_limit = runtime, memory_limit
 
 

@@ -184,6 +184,10 @@ BLOCKS = {
                   "sm_100": (3, 2), "sm_120": (2, 2)},
     "complex128": {"sm_75": (1, 1), "sm_80": (2, 2), "sm_86": (2, 2), "sm_89": (2, 2), "sm_90": (2, 2),
                    "sm_100": (2, 2), "sm_120": (2, 2)},
+    "float32": {"sm_75": (3, 2), "sm_80": (4, 2), "sm_86": (4, 2), "sm_89": (4, 2), "sm_90": (3, 2),
+                "sm_100": (2, 2), "sm_120": (2, 2)},
+    "float64": {"sm_75": (1, 1), "sm_80": (3, 2), "sm_86": (2, 2), "sm_89": (2, 2), "sm_90": (2, 2),
+                "sm_100": (2, 2), "sm_120": (2, 2)},
 }  # fmt: skip
 
 
@@ -201,7 +205,9 @@ def blocks_at_once(architecture, dtype, compiled, tile_qubits):
     return tuple(counts)
 
 
-@pytest.mark.parametrize("dtype", BLOCKS)
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(name, marks=pytest.mark.slow) if name in REAL_FORMAT.values() else name for name in BLOCKS]
+)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_multiprocessor_runs_as_many_blocks_as_the_table_says(architecture, dtype):
     multiprocessor = compiler.MULTIPROCESSORS[architecture]

@@ -9,8 +9,10 @@ from asking import ask
 from cuda_emulation import EmulationError, missing_tools
 from engine_cases import all_pairs, assert_agree, plan_of, random_circuit, random_observables, rows_of
 from kernel_scenarios import SCENARIOS
+from qiskit.circuit.library import real_amplitudes
 
 from qiskit_fused.engines.cuda.engine import CudaEngine
+from qiskit_fused.engines.cuda.formats import MAX_TILE_QUBITS, REAL_FORMAT, REGISTER_QUBITS
 from qiskit_fused.engines.cuda.kernel_source import kernel_source
 from qiskit_fused.engines.reference import ReferenceEngine
 
@@ -37,6 +39,26 @@ def test_compiled_kernels_pass_the_scenarios_of_the_mutants(scenario, target):
 @pytest.mark.slow
 def test_compiled_kernels_agree_with_the_reference_on_large_tiles(num_qubits, tile_qubits, dtype):
     plan, operators = plan_of(random_circuit(num_qubits, 40, seed=3), random_observables(num_qubits, 1))
+    question = plan, operators, rows_of(plan.program, num_rows=2), all_pairs(2, 2)
+    actual = ask(CudaEngine(ptx.PtxRuntime(), max_tile_qubits=tile_qubits), *question, gradient=True, dtype=dtype)
+    assert_agree(actual, ask(ReferenceEngine(), *question, gradient=True), dtype)
+
+
+# The sizes of tiles for which the sweeps are compiled differently: one, two and four threads a tile, and the largest.
+INSTANCES = [
+    (dtype, tile_qubits)
+    for dtype, fewest in REGISTER_QUBITS.items()
+    for tile_qubits in (fewest, fewest + 1, fewest + 2, MAX_TILE_QUBITS[dtype])
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("amplitudes", "tile_qubits"), INSTANCES)
+def test_compiled_kernels_of_every_kind_of_tile_agree_with_the_reference(amplitudes, tile_qubits):
+    dtype = {"float32": "complex64", "float64": "complex128"}.get(amplitudes, amplitudes)
+    n = tile_qubits + (tile_qubits < 10)  # a large tile is the whole state
+    circuit = real_amplitudes(n, reps=2) if amplitudes in REAL_FORMAT.values() else random_circuit(n, 30, seed=3)
+    plan, operators = plan_of(circuit, random_observables(n, 1))
     question = plan, operators, rows_of(plan.program, num_rows=2), all_pairs(2, 2)
     actual = ask(CudaEngine(ptx.PtxRuntime(), max_tile_qubits=tile_qubits), *question, gradient=True, dtype=dtype)
     assert_agree(actual, ask(ReferenceEngine(), *question, gradient=True), dtype)
