@@ -40,8 +40,7 @@ class Chunk:
         rows: the rows of the chunk, ascending.
         pairs: the slice of the pairs that belongs to the chunk.
         row_of_pair: int32 (pairs,), index into ``rows``.
-        pairs_on_device, row_of_unit: the pairs, and int32 (units,) the row of each unit, on the device; `evaluate` sets
-            these attributes.
+        pairs_on_device: the pairs and units, on the device; `evaluate` sets this attribute.
         cached: final states from which the chunk starts if their columns are the same, or None. They need a schedule of
             one state. The caller sets this attribute, and `evaluate` becomes the owner.
         final_states_out: (rows, 2^N), the array in which a request without gradients leaves the final states, or None.
@@ -59,7 +58,6 @@ class Chunk:
         self.row_of_pair = np.repeat(np.arange(len(self.rows), dtype=np.int32), num_pairs)
         self.state_size = 1 << self.passes.num_address_bits
         self.pairs_on_device: Any = None
-        self.row_of_unit: Any = None
         self.initial: Any = None  # initial states of the rows on the device, or None
         self.cached: CachedFinalStates | None = None
         self.final_states_out: Any = None
@@ -113,17 +111,17 @@ class Chunk:
         numbers = [columns.joined(), *([] if request.cotangents is None else [request.cotangents[self.pairs]])]
         numbers = [array_module(array).asarray(array, dtype=np.float64) for array in numbers]
         uploaded = upload_together(runtime, places if columns.is_on_device else [*numbers, *places])
-        row, begin, observable, self.row_of_unit = uploaded[-4:]
+        row, begin, observable, row_of_unit = uploaded[-4:]
         numbers = uploaded[:-4] or numbers
         cotangents = numbers[1] if len(numbers) > 1 else None
-        self.pairs_on_device = ChunkPairs(len(self.rows), len(row), row, begin, observable, cotangents)
+        self.pairs_on_device = ChunkPairs(len(self.rows), len(row), row, begin, observable, row_of_unit, cotangents)
         return numbers[0]
 
     def _numbers(self) -> ChunkNumbers:
         """Return memory for the numbers that the chunk returns."""
         num_units, num_separate, num_sums, final_cotangents = 0, 0, 0, self.request.boundary.final_cotangents
         if self.request.gradient is not None and (len(self.row_of_pair) or final_cotangents is not None):
-            num_units = len(self.row_of_unit)
+            num_units = len(self.pairs_on_device.row_of_unit)
             num_separate, num_sums = self.setting.chosen_columns.num_separate, self.setting.chosen_columns.num_summed
         num_values = len(self.row_of_pair) if final_cotangents is None else 0
         size = num_values + num_units * num_separate + num_sums
@@ -393,7 +391,7 @@ class _Backward:
         self.lam, self.psi = lam, None
         if chunk.setting.schedule is None:
             self.psi = states[0] if num_units == len(chunk.rows) else xp.empty(lam.shape, dtype=lam.dtype)
-        self.row_of_unit = chunk.row_of_unit
+        self.row_of_unit = chunk.pairs_on_device.row_of_unit
         self.totals = xp.empty((num_units, max(passes.num_totals, 1)), dtype=np.float64)
         most_partials = max((sweep.num_partials for sweep in passes.passes), default=0)
         num_sums = max(num_units * passes.num_tiles * most_partials, 1)

@@ -23,6 +23,7 @@ class ChunkPairs(NamedTuple):
         row: int32 (pairs,), ascending, the row of each pair among the rows of the chunk.
         begin: int32 (rows + 1,), the pairs of row b are begin[b]:begin[b + 1].
         observable: int32 (pairs,), the observable or the outcome of each pair.
+        row_of_unit: int32 (units,), the row of each unit.
         cotangents: float64 (pairs,), or None.
     """
 
@@ -31,6 +32,7 @@ class ChunkPairs(NamedTuple):
     row: Any
     begin: Any
     observable: Any
+    row_of_unit: Any
     cotangents: Any
 
 
