@@ -148,6 +148,25 @@ def run_one_state(runtime):
         runtime.shared_memory_per_multiprocessor = memory
 
 
+def run_compiled(runtime):
+    """Compile every pass, of sums and phases of all kinds that single bits and pairs have."""
+    circuit = QuantumCircuit(7)
+    varying, shared = ParameterVector("v", 7), ParameterVector("w", 35)
+    for layer in range(3):
+        for qubit in range(7):
+            circuit.rx(varying[qubit] if layer == 1 else 0.01 * shared[qubit], qubit)
+            circuit.ry(shared[7 + 7 * layer + qubit], qubit)
+            circuit.rz(shared[28 + qubit], qubit)
+        for qubit in range(7):
+            circuit.cz(qubit, (qubit + 1) % 7)
+        circuit.rzz(varying[layer], 0, 6)
+    plan, operators = plan_of(circuit, random_observables(7, 1))
+    question = plan, operators, rows_of(plan.program), all_pairs(3, 2)
+    engine = CudaEngine(runtime, max_tile_qubits=6, compile_above=0)
+    expected = ask(ReferenceEngine(), *question, gradient=True)
+    assert_agree(ask(engine, *question, gradient=True, dtype="complex128"), expected, "complex128")
+
+
 SCENARIOS = {
     "lanes": lambda runtime: run_engine(runtime, 8, 6, "complex64"),
     "warps": lambda runtime: run_engine(runtime, 10, 9, "complex128"),
@@ -158,6 +177,7 @@ SCENARIOS = {
     "sums": run_sums,
     "summed": run_summed,
     "real": run_real,
+    "compiled": run_compiled,
     "long lists": lambda runtime: run_outcomes(runtime, 11, 3, "complex128"),
     "short lists": lambda runtime: run_outcomes(runtime, 3, 5, "complex64"),
 }
