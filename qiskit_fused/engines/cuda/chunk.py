@@ -40,6 +40,7 @@ class Chunk:
         rows: the rows of the chunk, ascending.
         pairs: the slice of the pairs that belongs to the chunk.
         row_of_pair: int32 (pairs,), index into ``rows``.
+        begin_of_row: int32 (rows + 1,), the pairs of each row are ``begin_of_row[b]:begin_of_row[b + 1]``.
         pairs_on_device: the pairs and units, on the device; `evaluate` sets this attribute.
         cached: final states from which the chunk starts if their columns are the same, or None. They need a schedule of
             one state. The caller sets this attribute, and `evaluate` becomes the owner.
@@ -54,8 +55,8 @@ class Chunk:
         self.rows = distinct_rows(row_of_item[items])
         self.pairs = slice(int(pairs_before[items.start]), int(pairs_before[items.stop]))
         begins = np.searchsorted(self.request.pairs.row[self.pairs], self.rows)
-        num_pairs = np.diff(begins, append=self.pairs.stop - self.pairs.start)
-        self.row_of_pair = np.repeat(np.arange(len(self.rows), dtype=np.int32), num_pairs)
+        self.begin_of_row = np.append(begins, self.pairs.stop - self.pairs.start).astype(np.int32)
+        self.row_of_pair = np.repeat(np.arange(len(self.rows), dtype=np.int32), np.diff(self.begin_of_row))
         self.state_size = 1 << self.passes.num_address_bits
         self.pairs_on_device: Any = None
         self.initial: Any = None  # initial states of the rows on the device, or None
@@ -105,9 +106,9 @@ class Chunk:
     def _upload(self, columns: SplitColumns) -> Any:
         """Copy the pairs and the columns of the chunk to the device; return the columns (see `SplitColumns.joined`)."""
         request, runtime, row = self.request, self.setting.runtime, self.row_of_pair
-        begin = np.searchsorted(row, np.arange(len(self.rows) + 1)).astype(np.int32)
         row_of_unit = np.arange(len(self.rows), dtype=np.int32) if request.gradients_are_per_row else row
-        places = [row, begin, np.asarray(request.pairs.observable[self.pairs], dtype=np.int32), row_of_unit]
+        observable = np.asarray(request.pairs.observable[self.pairs], dtype=np.int32)
+        places = [row, self.begin_of_row, observable, row_of_unit]
         numbers = [columns.joined(), *([] if request.cotangents is None else [request.cotangents[self.pairs]])]
         numbers = [array_module(array).asarray(array, dtype=np.float64) for array in numbers]
         uploaded = upload_together(runtime, places if columns.is_on_device else [*numbers, *places])

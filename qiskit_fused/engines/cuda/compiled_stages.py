@@ -18,17 +18,24 @@ import numpy as np
 
 from qiskit_fused.engines.cuda.passes import Passes
 
-# The least work of a shape, in amplitudes times stages. An estimate, from counts of instructions: compiling takes some
-# seconds, in which an H200 saves a fifth of 75 instructions for so many amplitudes and stages.
-_LEAST_WORK = 6e12
-SWITCH = "QISKIT_FUSED_COMPILE_PASSES"  # environment variable: with any value but "" and "0" long passes are compiled
+# Environment variable: the work of a shape, in amplitudes times stages, above which it is compiled; 1 compiles all.
+# Compiling takes some seconds. An H200 saves as much in 6e12 of them: an estimate, from counts of instructions.
+LEAST_WORK = "QISKIT_FUSED_COMPILE_PASSES"
 MOST_STAGES = 24  # largest number of stages in the text of a pass; complex64 takes some 22 KiB of machine code for each
 _MOST_PERIOD = 24  # largest number of stages that a loop repeats
 
 
 def least_work() -> float | None:
-    """Return the least work of a shape for which it is compiled, or None unless the variable `SWITCH` asks for it."""
-    return _LEAST_WORK if os.environ.get(SWITCH, "0").strip() not in ("", "0") else None
+    """Return the number in the environment variable `LEAST_WORK`, or None, which compiles no passes.
+
+    Raises:
+        ValueError: if the variable does not hold a number.
+    """
+    text = os.environ.get(LEAST_WORK, "").strip()
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise ValueError(f"environment variable {LEAST_WORK} is {text!r}; allowed: a number such as 6e12.") from None
 
 
 class PieceShape(NamedTuple):

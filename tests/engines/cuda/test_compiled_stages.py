@@ -102,6 +102,15 @@ def test_passes_are_compiled_once_their_shape_has_enough_work():
     assert all(compiled.text(number) for number in range(len(passes.passes)))
 
 
+def test_an_environment_variable_says_how_much_work_is_compiled(monkeypatch):
+    for text, expected in (("", None), ("6e12", 6e12), ("1", 1.0)):
+        monkeypatch.setenv(compiled_stages.LEAST_WORK, text)
+        assert compiled_stages.least_work() == expected
+    monkeypatch.setenv(compiled_stages.LEAST_WORK, "yes")
+    with pytest.raises(ValueError, match="QISKIT_FUSED_COMPILE_PASSES is 'yes'; allowed: a number"):
+        compiled_stages.least_work()
+
+
 def test_equal_layers_are_a_loop_and_depth_does_not_change_the_code():
     texts = set()
     for num_layers in (10, 20):
