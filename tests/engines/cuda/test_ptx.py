@@ -56,7 +56,7 @@ INSTANCES = [
 @pytest.mark.parametrize(("amplitudes", "tile_qubits"), INSTANCES)
 def test_compiled_kernels_of_every_kind_of_tile_agree_with_the_reference(amplitudes, tile_qubits):
     dtype = {"float32": "complex64", "float64": "complex128"}.get(amplitudes, amplitudes)
-    n = tile_qubits + (tile_qubits < 10)  # a large tile is the whole state
+    n = tile_qubits + (3 < tile_qubits < 10)  # the smallest tile and large tiles are the whole state
     circuit = real_amplitudes(n, reps=2) if amplitudes in REAL_FORMAT.values() else random_circuit(n, 30, seed=3)
     plan, operators = plan_of(circuit, random_observables(n, 1))
     question = plan, operators, rows_of(plan.program, num_rows=2), all_pairs(2, 2)
