@@ -252,8 +252,12 @@ class Engine {
     void make_pack_phases();
     void bind_shared_packs(Shared& shared, const double* columns, bool real) const;
     void prepare_packs(Call& call) const;
-    void bind_pack(const BindList& list, const double* angles, const PackValues<T>& values) const;
-    void make_pack_table(int k, const PackValues<T>& values, T* factor, bool real, T* table) const;
+    void bind_shared_runs(Shared& shared, PackBound<double>& bound) const;
+    PackRotation<T> pack_rotation(const Call& call, const PackMemory<T>& memory, int run) const;
+    int pack_group(const Call& call, const PackMemory<T>& memory, int first, int most, PackRotation<T>* list) const;
+    template <class S>
+    void make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
+                         const PackValues<S>& values, S* factor, bool real, S* table) const;
     const T* pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
     void run_pack(Call& call, Workspace& ws, int pack) const;
     void start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const;
@@ -266,7 +270,7 @@ class Engine {
                           index_t block) const;
     void adjoint_pack(Call& call, Workspace& ws) const;
     void assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int pack) const;
-    void sum_pack_phase(PackMemory<T>& memory, int k) const;
+    void sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) const;
     void add_summed_runs_of_packs(const Call& call) const;
 
     const Layout<T>& layout_;

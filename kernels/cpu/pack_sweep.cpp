@@ -3,10 +3,11 @@
 // The sweeps over one pack of rows (cpu/simd/packs.hpp): binding, forward, observables, adjoint, gradients. The steps
 // are those of row_sweep.cpp, and one vector holds a number of each row.
 //
-// Rotations are three shears, x -= t y, y += s x, x -= t y with t = tan(beta/4) and s = sin(beta/2), for every angle.
-// The two multiply-adds of T(tau) X^flip would need a choice for each row of a pack. Shears leave no norm out.
-// Determinism: the rows of a batch alone decide the packs, and a result of a row depends on this row alone. Sums over
-// rows are added in fixed blocks of packs.
+// A run whose angles differ between rows is rotated by three shears, x -= t y, y += s x, x -= t y with t = tan(beta/4)
+// and s = sin(beta/2), because T(tau) X^flip would need a choice for each row of a pack. A run that is the same in all
+// rows is rotated by T(tau) X^flip, and the table of the next phase takes in its norm.
+// Determinism: the rows of a batch alone decide the packs. A result of a row depends on this row alone, and on the
+// columns that are the same in all rows. Sums over rows are added in fixed blocks of packs.
 #include <cmath>
 #include <map>
 
@@ -43,6 +44,14 @@ const double* row_of(const std::complex<double>* states, int bits, std::int64_t 
 void prefetch(const double* numbers, std::int64_t count) {
     constexpr std::int64_t most = std::int64_t(8) << 10;
     for (std::int64_t i = 0; i < std::min(count, most); i += 8) __builtin_prefetch(numbers + i, 0, 2);
+}
+
+template <class T>
+void bind_pack(const PlanData& plan, const PackSweeps<T>& packs, const BindList& list, const double* angles,
+               const PackValues<T>& values) {
+    packs.bind_leaves(plan.leaves.data(), list.leaves.data(), static_cast<int>(list.leaves.size()), angles, values);
+    packs.bind_runs(plan.runs.data(), plan.leaves.data(), list.runs.data(), static_cast<int>(list.runs.size()), values);
+    packs.bind_terms(plan.terms.data(), list.terms.data(), static_cast<int>(list.terms.size()), angles, values);
 }
 
 }  // namespace
@@ -85,33 +94,89 @@ void Engine<T>::make_pack_phases() {
     }
 }
 
-template <class T>
-void Engine<T>::bind_pack(const BindList& list, const double* angles, const PackValues<T>& values) const {
-    packs_.bind_leaves(plan_.leaves.data(), list.leaves.data(), static_cast<int>(list.leaves.size()), angles, values);
-    packs_.bind_runs(plan_.runs.data(), plan_.leaves.data(), list.runs.data(), static_cast<int>(list.runs.size()),
-                     values);
-    packs_.bind_terms(plan_.terms.data(), list.terms.data(), static_cast<int>(list.terms.size()), angles, values);
-}
-
-// Bind the first row, and make the tables of the phases that are the same in all rows.
+// Bind the first row, and make the tables of the phases that are the same in all rows. All rows and, with equal angles,
+// all layers share the rounding errors of these values, so they are computed in double precision and rounded once.
 template <class T>
 void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool real) const {
-    const int width = packs_.width, parts = real ? 1 : 2;
-    Buffer<double> angles(plan_.num_columns * width);
-    Buffer<T> factor(2 * plan_.num_qubits * width), table(layout_.pack_table_size(real));
-    const std::vector<char> all(plan_.num_columns, 1);
+    const PackSweeps<double>& exact = best_pack_sweeps<double>();
+    const std::size_t from = exact.width, bits = plan_.num_qubits, size = std::size_t(real ? 1 : 2) << bits;
     PackShared<T>& packs = *shared.packs;
-    packs.bound = PackBound<T>(plan_, width);
-    packs_.load_columns(columns, plan_.num_columns, 1, all.data(), angles.data());
-    bind_pack(everything_, angles.data(), packs.bound.view());
+    Buffer<double> angles(plan_.num_columns * from), factor(2 * bits * from), table(size * from), constants;
+    const std::vector<char> all(plan_.num_columns, 1);
+    PackBound<double> bound(plan_, exact.width);
+    exact.load_columns(columns, plan_.num_columns, 1, all.data(), angles.data());
+    bind_pack(plan_, exact, everything_, angles.data(), bound.view());
+    bind_shared_runs(shared, bound);
     packs.tables.resize(phases_.size());
     for (std::size_t k = 0; k < phases_.size(); ++k) {
         if (shared.phase_varies[k] || (k == 0 && shared.without_first)) continue;
-        make_pack_table(static_cast<int>(k), packs.bound.view(), factor.data(), real, table.data());
-        const std::size_t size = std::size_t(parts) << plan_.num_qubits;
+        const PackPhase* phase = pack_phases_[k].get();
+        if (phase && !constants) constants = Buffer<double>(2 << bits);
+        if (phase) std::copy_n(phase->values.data(), 2 << bits, constants.data());
+        make_pack_table(static_cast<int>(k), exact,
+                        {phase ? constants.data() : nullptr, phase ? phase->negate.data() : nullptr},
+                        double(packs.norm[k]), bound.view(), factor.data(), real, table.data());
         packs.tables[k] = Buffer<T>(size);
-        for (std::size_t i = 0; i < size; ++i) packs.tables[k][i] = table[i * width];
+        for (std::size_t i = 0; i < size; ++i) packs.tables[k][i] = static_cast<T>(table[i * from]);
     }
+    if constexpr (std::is_same_v<T, double>) {
+        packs.bound = std::move(bound);
+    } else {
+        packs.bound = PackBound<T>(plan_, packs_.width);
+        packs.bound.fill(bound, packs_.width, from);
+    }
+}
+
+// Find the rotations that are the same in all rows, and the norms that they leave out.
+template <class T>
+void Engine<T>::bind_shared_runs(Shared& shared, PackBound<double>& bound) const {
+    const int width = best_pack_sweeps<double>().width;
+    PackShared<T>& packs = *shared.packs;
+    const std::size_t num_runs = plan_.runs.size();
+    packs.is_shared.assign(num_runs, 1);
+    for (const int r : shared.varying.runs) packs.is_shared[r] = 0;
+    packs.tau.assign(num_runs, T(0));
+    packs.flip.assign(num_runs, 0);
+    packs.norm2.assign(num_runs, 1.0);
+    packs.norm.assign(phases_.size(), T(1));
+    double left = 1;  // the error of the norms so far, which the next norm corrects, so that errors do not add up
+    for (int k = 0; k < plan_.num_layers; ++k) {
+        double norm = 1;
+        for (int r = layer_begin_[k + 1] - 1; r >= layer_begin_[k]; --r) {
+            if (packs.is_shared[r]) {
+                const double t = bound.shears[2 * r * width], s = bound.shears[(2 * r + 1) * width];
+                const double cos = 1 - t * s;
+                packs.flip[r] = s > cos;
+                packs.tau[r] = static_cast<T>(packs.flip[r] ? cos / s : s / cos);
+                norm *= (packs.flip[r] ? -1 : 1) / std::sqrt(1 + double(packs.tau[r]) * packs.tau[r]);
+                for (int j = 0; packs.flip[r] && j < 2 * width; ++j)  // T(tau) X leaves out diag(-1, 1)
+                    bound.run[(r * RUN_VALUES + OUT_RE) * width + j] *= -1;
+            }
+            packs.norm2[r] = norm * norm;
+        }
+        packs.norm[k + 1] = static_cast<T>(norm * left);
+        left = norm * left / packs.norm[k + 1];
+    }
+}
+
+// Return the rotation of a run.
+template <class T>
+PackRotation<T> Engine<T>::pack_rotation(const Call& call, const PackMemory<T>& memory, int run) const {
+    const PackShared<T>& shared = *call.shared->packs;
+    const bool is_shared = shared.is_shared[run];
+    const T* const shears = is_shared ? nullptr : memory.bound.shears.data() + run * 2 * packs_.width;
+    return {plan_.runs[run].bit, shears, shared.tau[run], shared.flip[run] != 0};
+}
+
+// List the rotations of the runs from `first` on that one pass takes, at most `most`. Return their number.
+template <class T>
+int Engine<T>::pack_group(const Call& call, const PackMemory<T>& memory, int first, int most,
+                          PackRotation<T>* list) const {
+    const auto& is_shared = call.shared->packs->is_shared;
+    int count = 0;
+    for (; count < most && is_shared[first + count] == is_shared[first]; ++count)
+        list[count] = pack_rotation(call, memory, first + count);
+    return count;
 }
 
 // Choose the columns that packs read, the places of the tables that vary over rows, and the phases whose sums of p Z
@@ -134,27 +199,26 @@ void Engine<T>::prepare_packs(Call& call) const {
 }
 
 template <class T>
-void Engine<T>::make_pack_table(int k, const PackValues<T>& values, T* factor, bool real, T* table) const {
-    const int bits = plan_.num_qubits, width = packs_.width;
+template <class S>
+void Engine<T>::make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
+                                const PackValues<S>& values, S* factor, bool real, S* table) const {
+    const int bits = plan_.num_qubits, width = packs.width;
     const Phase& phase = phases_[k];
-    const PackPhase* constants = pack_phases_[k].get();
-    packs_.fill_factors(bits, plan_.runs.data(), phase.first_out, phase.end_out, phase.first_in, phase.end_in,
-                        phase.one_body.data(), static_cast<int>(phase.one_body.size()), values, factor);
-    packs_.fill_table(bits, real ? 1 : 2, factor,
-                      {constants ? constants->values.data() : nullptr, constants ? constants->negate.data() : nullptr},
-                      table);
+    packs.fill_factors(bits, plan_.runs.data(), phase.first_out, phase.end_out, phase.first_in, phase.end_in,
+                       phase.one_body.data(), static_cast<int>(phase.one_body.size()), values, factor);
+    packs.fill_table(bits, real ? 1 : 2, factor, norm, constants, table);
     for (const auto& pair : phase.low_pairs) {
         const index_t mask = index_t(1) << pair.low | index_t(1) << pair.high;
         for (const auto& source : pair.sources)
             for (int i = 0; !pair.constant && i < std::abs(source.exponent); ++i) {
                 // The generator is 1 on |11>, or -1 with the sign of one of the two bits.
                 const index_t sign = source.exponent < 0 ? index_t(1) << pair.low : 0;
-                packs_.multiply_table(bits, mask, mask, sign, values.term + source.term * 2 * width, table);
+                packs.multiply_table(bits, mask, mask, sign, values.term + source.term * 2 * width, table);
             }
     }
     for (const auto& many : phase.many_body) {
         const Term& term = plan_.terms[many.term];
-        packs_.multiply_table(bits, term.care, term.value, term.sign, values.term + many.term * 2 * width, table);
+        packs.multiply_table(bits, term.care, term.value, term.sign, values.term + many.term * 2 * width, table);
     }
 }
 
@@ -164,7 +228,10 @@ const T* Engine<T>::pack_table(Call& call, PackMemory<T>& memory, int k, bool& i
     if (is_shared) return call.shared->packs->tables[k].data();
     T* const table = memory.tables.data() + call.pack_table[k] * layout_.pack_table_size(call.real);
     if (!memory.built[k]) {
-        make_pack_table(k, memory.bound.view(), memory.factor.data(), call.real, table);
+        const PackPhase* constants = pack_phases_[k].get();
+        make_pack_table(
+            k, packs_, {constants ? constants->values.data() : nullptr, constants ? constants->negate.data() : nullptr},
+            call.shared->packs->norm[k], memory.bound.view(), memory.factor.data(), call.real, table);
         memory.built[k] = layout_.keeps_pack_tables(call.shape);
     }
     return table;
@@ -180,11 +247,10 @@ void Engine<T>::start_pack(Call& call, PackMemory<T>& memory, const PackTurn& tu
         return packs_.load_states(bits, parts, rows, nullptr, memory.psi.data(), nullptr, nullptr);
     }
     if (plan_.initial_re.empty()) {
-        const T* shears[64] = {};
-        if (boundary > 0 && plan_.num_layers > 0)
-            for (int r = layer_begin_[0]; r < layer_begin_[1]; ++r)
-                shears[plan_.runs[r].bit] = memory.bound.shears.data() + r * 2 * width;
-        return packs_.start(bits, parts, shears, memory.psi.data());
+        PackRotation<T> list[64];
+        const int count = boundary > 0 && plan_.num_layers > 0 ? layer_begin_[1] : 0;
+        for (int r = 0; r < count; ++r) list[r] = pack_rotation(call, memory, r);
+        return packs_.start(bits, parts, list, count, memory.psi.data());
     }
     for (std::size_t i = 0; i < plan_.initial_re.size(); ++i)
         for (int part = 0; part < parts; ++part)
@@ -206,7 +272,7 @@ void Engine<T>::apply_dense_to_pack(int layer, bool adjoint, bool real, std::ini
 template <class T>
 void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) const {
     PackMemory<T>& memory = *ws.pack;
-    const int bits = plan_.num_qubits, parts = call.real ? 1 : 2, width = packs_.width;
+    const int bits = plan_.num_qubits, parts = call.real ? 1 : 2;
     const int begin = call.zero_start ? 1 : 0;
     start_pack(call, memory, turn, begin);
     for (int k = begin; k <= plan_.num_layers; ++k) {
@@ -216,12 +282,11 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
         packs_.phase(bits, parts, table, is_shared, memory.psi.data());
         if (k < plan_.num_layers) {
             const int end = layer_begin_[k + 1];
-            for (int r = layer_begin_[k]; r < end; r += packs_.max_rotate) {
+            for (int r = layer_begin_[k]; r < end;) {
                 PackRotation<T> list[8];
-                const int count = std::min(packs_.max_rotate, end - r);
-                for (int j = 0; j < count; ++j)
-                    list[j] = {plan_.runs[r + j].bit, memory.bound.shears.data() + (r + j) * 2 * width};
+                const int count = pack_group(call, memory, r, std::min(packs_.max_rotate, end - r), list);
                 packs_.rotate(bits, parts, list, count, memory.psi.data());
+                r += count;
             }
             apply_dense_to_pack(k, false, call.real, {memory.psi.data()});
         }
@@ -339,7 +404,7 @@ void Engine<T>::observe_pack_outcomes(Call& call, PackMemory<T>& memory, const P
 
 // Compute the sums z of p Z of phase k, and add the gradients of its terms. p is overwritten.
 template <class T>
-void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
+void Engine<T>::sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) const {
     const int bits = plan_.num_qubits, width = packs_.width;
     const Phase& phase = phases_[k];
     T* const p = memory.p.data();
@@ -350,6 +415,10 @@ void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
         double* const gradient = memory.gradient.data() + static_cast<std::size_t>(term.column) * width;
         for (int j = 0; j < width; ++j) gradient[j] += term.coefficient * value(j);
     };
+    // p is too large by the squared norm that the table has taken in.
+    const T norm = call.shared->packs->norm[k], scale = 1 / (norm * norm);
+    if (scale != 1 && (phase.want_many || phase.want_pairs))
+        for (int i = 0; i < width << bits; ++i) p[i] *= scale;
     if (phase.want_many) {
         alignas(64) T sum[64], everything[64];
         packs_.generator_sum(bits, 0, 0, 0, p, everything);
@@ -364,6 +433,7 @@ void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
         for (int b = 0; b < bits; ++b) std::copy_n(p + (width << b), width, z + b * width);
     } else {
         packs_.z_sums(bits, p, z);
+        for (int i = 0; scale != 1 && !phase.want_many && i < bits * width; ++i) z[i] *= scale;
     }
     packs_.add_term_gradients(plan_.terms.data(), phase.one_body.data(), static_cast<int>(phase.one_body.size()), z,
                               memory.gradient.data());
@@ -386,13 +456,14 @@ void Engine<T>::rotate_pack_back(const Call& call, PackMemory<T>& memory, int fi
     for (int r = first; r < end;) {
         PackRotation<T> list[8];
         bool with_x = false;
-        int count = std::min(packs_.max_adjoint, end - r);
-        for (int j = 0; j < count; ++j) {
-            with_x = with_x || (memory.bound.sums_x[r + j] && !call.real);
-            list[j] = {plan_.runs[r + j].bit, memory.bound.shears.data() + (r + j) * 2 * width};
-        }
+        int count = pack_group(call, memory, r, std::min(packs_.max_adjoint, end - r), list);
+        for (int j = 0; j < count; ++j) with_x = with_x || (memory.bound.sums_x[r + j] && !call.real);
         if (with_x) count = std::min(count, packs_.max_adjoint_with_x);
-        packs_.rotate_adjoint(block_bits, parts, list, count, with_x, block > 0, memory.psi.data() + begin,
+        // The table of the phase has multiplied in the norms of all runs of the layer, also of those still to be
+        // undone.
+        const bool is_last = r + count == layer_begin_[plan_.runs[r].layer + 1];
+        const T scale = is_last ? T(1) : static_cast<T>(1 / call.shared->packs->norm2[r + count]);
+        packs_.rotate_adjoint(block_bits, parts, list, count, with_x, block > 0, scale, memory.psi.data() + begin,
                               memory.lam.data() + begin, memory.run_sums.data() + 2 * r * width);
         r += count;
     }
@@ -423,7 +494,7 @@ void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
                                  call.has_z[k] ? memory.p.data() + first * width : nullptr);
             rotate_pack_back(call, memory, begin, outside, block_bits, block);
         }
-        if (call.has_z[k]) sum_pack_phase(memory, k);
+        if (call.has_z[k]) sum_pack_phase(call, memory, k);
         rotate_pack_back(call, memory, outside, end, bits, 0);
         if (k > 0) apply_dense_to_pack(k - 1, true, call.real, {memory.psi.data(), memory.lam.data()});
         count_step(call, ws);
@@ -482,10 +553,10 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     prefetch(columns + turn.count * num_columns,
              std::min(width, request.rows - turn.first_row - turn.count) * num_columns);
     if (request.gradient && request.by_row())
-        prefetch(request.gradients + turn.first_row * num_columns, turn.count * num_columns);
+        prefetch(request.gradients + static_cast<std::size_t>(turn.first_row) * num_columns, turn.count * num_columns);
     PackValues<T> values = memory.bound.view();
     if (!request.has_ends()) values.left = nullptr;
-    bind_pack(call.shared->varying, memory.angles.data(), values);
+    bind_pack(plan_, packs_, call.shared->varying, memory.angles.data(), values);
     memory.built.assign(phases_.size(), 0);
 
     const std::size_t state = layout_.pack_table_size(call.real);

@@ -4,6 +4,7 @@
 // packs of a call share. W is the number of rows of a pack.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -59,6 +60,21 @@ struct PackBound {
         copy_buffer(term, other.term);
         copy_buffer(shears, other.shears);
         copy_buffer(sums_x, other.sums_x);
+    }
+
+    // Give all rows of the pack the values of the first row of another pack, which has `from` rows.
+    void fill(const PackBound<double>& other, std::size_t width, std::size_t from) {
+        auto fill_buffer = [&](Buffer<T>& to, const Buffer<double>& values) {
+            for (std::size_t v = 0; v * width < to.size(); ++v)
+                std::fill_n(to.data() + v * width, width, static_cast<T>(values[v * from]));
+        };
+        fill_buffer(leaf, other.leaf);
+        fill_buffer(vector, other.vector);
+        fill_buffer(run, other.run);
+        fill_buffer(left, other.left);
+        fill_buffer(term, other.term);
+        fill_buffer(shears, other.shears);
+        std::copy_n(other.sums_x.data(), sums_x.size(), sums_x.data());
     }
 
     Buffer<T> leaf, vector, run, left, term, shears;
@@ -130,6 +146,17 @@ struct PackShared {
     PackBound<T> bound;
     std::vector<Buffer<T>> tables;    // [phases]
     std::vector<char> column_varies;  // [columns]
+    // Runs that are the same in all rows are rotated without their norms. The table of the phase after a layer takes in
+    // the norms of the layer, in the forward and in the backward sweep.
+    std::vector<char> is_shared;  // [runs]
+    std::vector<T> tau;           // [runs]
+    std::vector<char> flip;       // [runs]
+    std::vector<double> norm2;    // [runs]: the squared norms of the shared runs of the layer from this run on
+    std::vector<T> norm;          // [phases]: the factor of the table, with its sign
+
+    static std::size_t bytes(const PlanData& plan) {
+        return plan.runs.size() * (sizeof(T) + 2 + sizeof(double)) + (plan.num_layers + 1) * sizeof(T);
+    }
 };
 
 }  // namespace qf

@@ -4,7 +4,8 @@
 // has the contracts.
 //
 // Multiply-adds for each amplitude: fill_table 4; phase 4; phase_adjoint 8, and 3 with p; a rotation 3 (three shears on
-// the real and on the imaginary parts); its adjoint 6, 2 for Y and 2 for X. Half as many, or fewer, for real states.
+// the real and on the imaginary parts), or 2 if it is the same in all rows; its adjoint twice as many, 2 for Y and 2
+// for X. Half as many, or fewer, for real states.
 #pragma once
 
 #include "cpu/simd/pack_rows.hpp"
@@ -16,11 +17,11 @@ namespace QF_ISA {
 namespace {
 
 template <class T, int Parts>
-QF_INLINE inline void fill_table_of(int bits, const T* factor, const PackConstants<T>& constants, T* table) {
+QF_INLINE inline void fill_table_of(int bits, const T* factor, T norm, const PackConstants<T>& constants, T* table) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width, step = Parts * W;
-    S::store(table, S::splat(1));
+    S::store(table, S::splat(norm));
     if (Parts == 2) S::store(table + W, V{});
     for (int b = 0; b < bits; ++b) {
         alignas(64) T by[2][2 * W];  // the factor, and the negative of it
@@ -58,8 +59,8 @@ QF_INLINE inline void fill_table_of(int bits, const T* factor, const PackConstan
     }
 }
 template <class T>
-void fill_table(int bits, int parts, const T* factor, const PackConstants<T>& constants, T* table) {
-    with_parts(parts, [&](auto p) { fill_table_of<T, p>(bits, factor, constants, table); });
+void fill_table(int bits, int parts, const T* factor, T norm, const PackConstants<T>& constants, T* table) {
+    with_parts(parts, [&](auto p) { fill_table_of<T, p>(bits, factor, norm, constants, table); });
 }
 
 template <class T>
@@ -78,7 +79,7 @@ void multiply_table(int bits, index_t care, index_t value, index_t sign, const T
 }
 
 template <class T>
-void start(int bits, int parts, const T* const* shears, T* psi) {
+void start(int bits, int parts, const PackRotation<T>* rotations, int count, T* psi) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width;
@@ -86,9 +87,16 @@ void start(int bits, int parts, const T* const* shears, T* psi) {
     S::store(psi, S::splat(1));
     for (int b = 0; b < bits; ++b) {
         V at0 = S::splat(1), at1{};
-        if (shears[b]) {
-            at1 = S::load(shears[b] + W);
-            at0 -= S::load(shears[b]) * at1;  // cos(a) = 1 - tan(a/2) sin(a)
+        if (count > 0 && rotations->bit == b) {
+            const PackRotation<T>& rotation = *rotations++;
+            --count;
+            if (rotation.shears) {
+                at1 = S::load(rotation.shears + W);
+                at0 -= S::load(rotation.shears) * at1;  // cos(a) = 1 - tan(a/2) sin(a)
+            } else {
+                at0 = S::splat(rotation.flip ? -rotation.tau : 1);
+                at1 = S::splat(rotation.flip ? 1 : rotation.tau);
+            }
         }
         const index_t half = index_t(1) << b;
         for (index_t i = 0; i < half; ++i) {
@@ -173,15 +181,22 @@ void phase_adjoint(int bits, int parts, const T* table, bool is_shared, T* psi, 
 template <class T, int K>
 struct Places {
     int bit[K];
-    index_t offset[1 << K], count;  // offsets in numbers
+    index_t offset[1 << K], flipped[1 << K], count;  // offsets in numbers
+    const index_t* from = offset;                    // where vectors come from, the flips included
 
+    Places(const Places&) = delete;
     Places(int bits, int parts, const PackRotation<T>* rotations) : count(index_t(1) << (bits - K)) {
+        int flips = 0;
         offset[0] = 0;
         for (int j = 0; j < K; ++j) {
+            if (!rotations[j].shears && rotations[j].flip) flips |= 1 << j;
             bit[j] = rotations[j].bit;
             for (int r = 0; r < 1 << j; ++r)
                 offset[r | 1 << j] = offset[r] + (index_t(parts * Simd<T>::width) << bit[j]);
         }
+        if (!flips) return;
+        for (int r = 0; r < 1 << K; ++r) flipped[r] = offset[r ^ flips];
+        from = flipped;
     }
     // Return the index of the amplitude number `step` in which all rotated bits are 0.
     QF_INLINE index_t operator()(index_t step) const {
@@ -219,26 +234,50 @@ struct Shears {
             });
         });
     }
-    QF_INLINE static void load(const T* p, const index_t* offset, V* a) {
-        unroll<1 << K>([&](auto r) QF_INLINE { a[r] = S::load(p + offset[r]); });
+};
+
+// Rotations T(tau), after the flips. The inverse of T(tau) X is T(tau) X up to its norm.
+template <class T, int K>
+struct SharedTurns {
+    using S = Simd<T>;
+    using V = typename S::V;
+    V tau[K];
+
+    QF_INLINE explicit SharedTurns(const PackRotation<T>* rotations, bool inverse) {
+        unroll<K>([&](auto j) QF_INLINE {
+            tau[j] = S::splat(inverse && !rotations[j].flip ? -rotations[j].tau : rotations[j].tau);
+        });
     }
-    QF_INLINE static void store(T* p, const index_t* offset, const V* a) {
-        unroll<1 << K>([&](auto r) QF_INLINE { S::store(p + offset[r], a[r]); });
+    QF_INLINE void apply(V* a) const {
+        unroll<K>([&](auto j) QF_INLINE {
+            unroll<1 << K>([&](auto r) QF_INLINE {
+                if constexpr (!(r >> j & 1)) {
+                    const V a0 = a[r], a1 = a[r | 1 << j];
+                    a[r] = a0 - tau[j] * a1;
+                    a[r | 1 << j] = a1 + tau[j] * a0;
+                }
+            });
+        });
     }
 };
 
-template <class T, int K>
+template <class T, int K, class Turns>
+QF_INLINE inline void turn_at(const Turns& turns, const Places<T, K>& places, T* p, typename Simd<T>::V* a) {
+    unroll<1 << K>([&](auto r) QF_INLINE { a[r] = Simd<T>::load(p + places.from[r]); });
+    turns.apply(a);
+    unroll<1 << K>([&](auto r) QF_INLINE { Simd<T>::store(p + places.offset[r], a[r]); });
+}
+
+template <class T, int K, class Turns>
 void rotate_bits(int bits, int parts, const PackRotation<T>* rotations, T* psi) {
     constexpr int W = Simd<T>::width;
-    const Shears<T, K> shears(rotations, false);
+    const Turns turns(rotations, false);
     const Places<T, K> places(bits, parts, rotations);
     for (index_t step = 0; step < places.count; ++step) {
         T* const at = psi + places(step) * parts * W;
         for (int part = 0; part < parts; ++part) {
             typename Simd<T>::V a[1 << K];
-            shears.load(at + part * W, places.offset, a);
-            shears.apply(a);
-            shears.store(at + part * W, places.offset, a);
+            turn_at(turns, places, at + part * W, a);
         }
     }
 }
@@ -261,7 +300,10 @@ QF_INLINE inline void with_count(int count, F&& f) {
 
 template <class T>
 void rotate_pack(int bits, int parts, const PackRotation<T>* rotations, int count, T* psi) {
-    with_count<pack_rotate>(count, [&](auto k) { rotate_bits<T, k>(bits, parts, rotations, psi); });
+    with_count<pack_rotate>(count, [&](auto k) {
+        (rotations->shears ? rotate_bits<T, k, Shears<T, k>> : rotate_bits<T, k, SharedTurns<T, k>>)(bits, parts,
+                                                                                                     rotations, psi);
+    });
 }
 
 template <class T>
@@ -269,22 +311,17 @@ QF_INLINE inline void add_doubles(double* to, typename Simd<T>::V v) {
     for_each_double<T>(v, [&](int j, DV x) QF_INLINE { D::store(to + j, D::load(to + j) + x); });
 }
 
-template <class T, int K, bool WithX>
-void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, bool accumulate, T* psi, T* lam,
-                         T* sums) {
+template <class T, int K, bool WithX, class Turns>
+void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, bool accumulate, T scale, T* psi,
+                         T* lam, T* sums) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width;
-    const Shears<T, K> shears(rotations, true);
+    const Turns turns(rotations, true);
     const Places<T, K> places(bits, parts, rotations);
     V y[K] = {}, x[K] = {};
     for (index_t step = 0; step < places.count; ++step) {
         const index_t i = places(step) * parts * W;
-        auto turn = [&](T* p, V* a) QF_INLINE {
-            shears.load(p, places.offset, a);
-            shears.apply(a);
-            shears.store(p, places.offset, a);
-        };
         auto add_y = [&](const V* a, const V* b) QF_INLINE {
             unroll<K>([&](auto j) QF_INLINE {
                 unroll<1 << K>([&](auto r) QF_INLINE {
@@ -296,13 +333,13 @@ void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, 
             });
         };
         V a[1 << K], b[1 << K];
-        turn(psi + i, a);
-        turn(lam + i, b);
+        turn_at(turns, places, psi + i, a);
+        turn_at(turns, places, lam + i, b);
         add_y(a, b);
         if (parts == 1) continue;
         V c[1 << K], d[1 << K];
-        turn(psi + i + W, c);
-        turn(lam + i + W, d);
+        turn_at(turns, places, psi + i + W, c);
+        turn_at(turns, places, lam + i + W, d);
         add_y(c, d);
         if constexpr (WithX)
             unroll<K>([&](auto j) QF_INLINE {
@@ -314,21 +351,23 @@ void rotate_bits_adjoint(int bits, int parts, const PackRotation<T>* rotations, 
     }
     unroll<K>([&](auto j) QF_INLINE {
         T* const to = sums + 2 * j * W;
+        y[j] *= scale, x[j] *= scale;
         S::store(to, accumulate ? S::load(to) + y[j] : y[j]);
         if (WithX) S::store(to + W, accumulate ? S::load(to + W) + x[j] : x[j]);
     });
 }
 template <class T>
 void rotate_pack_adjoint(int bits, int parts, const PackRotation<T>* rotations, int count, bool with_x, bool accumulate,
-                         T* psi, T* lam, T* sums) {
+                         T scale, T* psi, T* lam, T* sums) {
+    auto run = [&](auto k, auto x) {
+        (rotations->shears ? rotate_bits_adjoint<T, k, x, Shears<T, k>>
+                           : rotate_bits_adjoint<T, k, x, SharedTurns<T, k>>)(bits, parts, rotations, accumulate, scale,
+                                                                              psi, lam, sums);
+    };
     if (with_x)
-        with_count<pack_adjoint_with_x>(count, [&](auto k) {
-            rotate_bits_adjoint<T, k, true>(bits, parts, rotations, accumulate, psi, lam, sums);
-        });
+        with_count<pack_adjoint_with_x>(count, [&](auto k) { run(k, std::true_type{}); });
     else
-        with_count<pack_adjoint>(count, [&](auto k) {
-            rotate_bits_adjoint<T, k, false>(bits, parts, rotations, accumulate, psi, lam, sums);
-        });
+        with_count<pack_adjoint>(count, [&](auto k) { run(k, std::false_type{}); });
 }
 
 template <class T>

@@ -7,9 +7,10 @@
 // Layout: "[n][W]" are n vectors. A state is [2^bits][parts][W]: the real and the imaginary part of each amplitude, or
 // the real part alone (parts = 1) for states that stay real. Angles, gradients and values of observables are double.
 // Bound values, states, their tables and their sums have the number format T of the amplitudes. All arrays are aligned
-// to 64 bytes. Contract: a function works on one pack, and threads work on different packs. A result of a row depends
-// on this row alone, so results are the same bits for any number of threads and for any other rows of the pack. Source:
-// kernels/README.md, sections Packs of rows, Normal form and Gradients.
+// to 64 bytes.
+// Contract: a function works on one pack, and threads work on different packs. A result of a row depends on this row
+// alone, so results are the same bits for any number of threads and for any other rows of the pack.
+// Source: kernels/README.md, sections Packs of rows, Normal form and Gradients.
 #pragma once
 
 #include "cpu/plan_records.hpp"
@@ -37,11 +38,14 @@ struct PackValues {
     char* sums_x;  // [runs]: 1 if X must be summed for some row of the pack
 };
 
-// The rotation of one bit: three shears x -= t y, y += s x, x -= t y, with t and s in shears[2][W].
+// The rotation of one bit. With shears[2][W], which hold t and s, it is three shears x -= t y, y += s x, x -= t y.
+// Without them it is T(tau) X^flip in all rows, as in simd/sweeps.hpp, which leaves out a norm.
 template <class T>
 struct PackRotation {
     int bit;
     const T* shears;
+    T tau;
+    bool flip;
 };
 
 // The constants of a phase: a factor of each amplitude.
@@ -76,14 +80,14 @@ struct PackSweeps {
     // terms.
     void (*fill_factors)(int bits, const Run*, int first_out, int end_out, int first_in, int end_in, const OneBody*,
                          int num_one_body, const PackValues<T>&, T* factor);
-    // table[2^bits][parts][W] <- constants * product of factor[b] over the set bits b.
-    void (*fill_table)(int bits, int parts, const T* factor, const PackConstants<T>&, T* table);
+    // table[2^bits][parts][W] <- norm * constants * product of factor[b] over the set bits b.
+    void (*fill_table)(int bits, int parts, const T* factor, T norm, const PackConstants<T>&, T* table);
     // table[i] <- table[i] * unit^g(i) for the generator g of the masks (shared/masks.h) and unit[2][W] of modulus 1;
     // parts is 2.
     void (*multiply_table)(int bits, index_t care, index_t value, index_t sign, const T* unit, T* table);
 
-    // psi <- the product of (cos(beta/2), sin(beta/2)) over all bits; shears[b] is null for a bit without a rotation.
-    void (*start)(int bits, int parts, const T* const* shears, T* psi);
+    // psi <- rotations |0...0>; the bits are ascending.
+    void (*start)(int bits, int parts, const PackRotation<T>*, int count, T* psi);
     // state <- factor[2][W] * rows[row][2^bits][2], complex numbers; a null factor is 1. If psi is not null,
     // overlap[W] = Im <state|psi>. parts = 1 keeps the real part alone, and leaves overlap 0.
     void (*load_states)(int bits, int parts, const double* const* rows, const double* factor, T* state, const T* psi,
@@ -94,12 +98,12 @@ struct PackSweeps {
     void (*phase)(int bits, int parts, const T* table, bool is_shared, T* psi);
     // psi, lam <- conj(table) psi, lam, and p[2^bits][W] = Im(conj(lam) psi) if p is not null (then parts is 2).
     void (*phase_adjoint)(int bits, int parts, const T* table, bool is_shared, T* psi, T* lam, T* p);
-    // psi <- rotations psi; the bits are ascending.
+    // psi <- rotations psi; the bits are ascending, and all rotations of a call have shears, or none.
     void (*rotate)(int bits, int parts, const PackRotation<T>*, int count, T* psi);
-    // psi, lam <- inverse rotations psi, lam; then sums[2j] = Im<lam|Y_j|psi> and, with with_x, sums[2j + 1] =
-    // Im<lam|X_j|psi>, [2 count][W], or sums += with `accumulate`.
-    void (*rotate_adjoint)(int bits, int parts, const PackRotation<T>*, int count, bool with_x, bool accumulate, T* psi,
-                           T* lam, T* sums);
+    // psi, lam <- inverse rotations psi, lam; then sums[2j] = scale Im<lam|Y_j|psi> and, with with_x, sums[2j + 1] =
+    // scale Im<lam|X_j|psi>, [2 count][W], or sums += with `accumulate`.
+    void (*rotate_adjoint)(int bits, int parts, const PackRotation<T>*, int count, bool with_x, bool accumulate,
+                           T scale, T* psi, T* lam, T* sums);
     // z[b] = sum over i of (-1)^(bit b of i) p[i], [bits][W]. p is overwritten.
     void (*z_sums)(int bits, T* p, T* z);
     // p[m] <- sum over i of (-1)^popcount(i & m) p[i].
