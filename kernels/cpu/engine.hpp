@@ -224,11 +224,11 @@ class Engine {
     void rotate(const Turn& turn, const Range& range, State state) const;
     void rotate_adjoint(Turn& turn, const Range& range, State psi, State lam) const;
     void store_sums(Workspace& ws, Turn& turn, int chunk) const;
-    void forward_pass(Call& call, Workspace& ws, Team& team, int thread, const Passes& passes, int k, bool continues,
+    void forward_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State from,
+                      State to) const;
+    void forward_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const;
+    void forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, bool completes,
                       State from, State to) const;
-    void forward_pending(Call& call, Workspace& ws, Team& team, int thread, const Passes& passes, int layer,
-                         State psi) const;
-    void forward_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const;
     template <class F>
     void sum_phase(const Call& call, Workspace& ws, Member& member, int k, double norm, const Window& window, int chunk,
                    F&& sweep) const;
@@ -237,7 +237,6 @@ class Engine {
     void adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State psi) const;
     void adjoint_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const;
     void adjoint_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const;
-    void forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, State from, State to) const;
     void rotate_groups_back(Workspace& ws, int layer, bool pending, int chunk) const;
     void sum_groups(Workspace& ws, int layer, bool pending, State psi, int chunk) const;
     void adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi) const;

@@ -52,7 +52,7 @@ std::size_t bytes_of(const Phase& phase, int low_bits) {
 // Count the bytes of the groups as if each run were its own group, so that predictions do not depend on the vector
 // width of the CPU.
 std::size_t bytes_of_groups(const PlanData& plan) {
-    constexpr int num_lists = 4;
+    constexpr int num_lists = 3;
     return num_lists *
            (plan.num_layers * (sizeof(Groups::value_type) + 1) + 1 + plan.runs.size() * (sizeof(Group) + sizeof(int)));
 }
@@ -117,7 +117,6 @@ Layout<T>::Layout(const PlanData& plan)
     }
     forward = make_passes(sweeps.max_rotate, false, true);
     adjoint = make_passes(sweeps.max_adjoint, true, true);
-    steps = make_passes(sweeps.max_rotate, false, false);
     sums = make_passes(sweeps.max_sums, true, false);
     plan_bytes = bytes_of(plan) + bytes_of_matrices(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
                  bytes_of_pack_constants<T>(phases, plan.num_qubits) +

@@ -156,9 +156,8 @@ class Layout {
     std::vector<Phase> phases;     // the phases without constant tables, which the engine adds
     // The passes over a state that is swept in place, forward and back. The windows take turns.
     Passes forward, adjoint;
-    // The passes that have window 0 for all phases, for states that a schedule keeps: one state forward, and sums that
-    // leave psi and lam alone.
-    Passes steps, sums;
+    // The passes back of a state that a schedule keeps, all in window 0. Their sums leave psi and lam alone.
+    Passes sums;
     std::vector<std::size_t> pair_begin, many_begin;  // index of the first pair and many-body sum of phase k
     // The phase that tables leave out of final states, without and with phase 0 (phase_of_terms).
     const AffinePhase phase_of_all, phase_without_first;

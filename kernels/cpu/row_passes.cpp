@@ -81,8 +81,9 @@ void Engine<T>::store_sums(Workspace& ws, Turn& turn, int chunk) const {
 // Take a state through the pending rotations of layer k - 1 if `continues`, phase k, and layer k but its pending
 // rotations. With a pending rotation before it, `from` is `to`.
 template <class T>
-void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, const Passes& passes, int k,
-                             bool continues, State from, State to) const {
+void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State from,
+                             State to) const {
+    const Passes& passes = layout_.forward;
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k]);
     const Window& window = layout_.windows[passes.window[k]];
     Member& member = ws.members[thread];
@@ -113,8 +114,8 @@ void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, 
 
 // Rotate the pending bits of a layer in a pass of its own.
 template <class T>
-void Engine<T>::forward_pending(Call& call, Workspace& ws, Team& team, int thread, const Passes& passes, int layer,
-                                State psi) const {
+void Engine<T>::forward_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const {
+    const Passes& passes = layout_.forward;
     const Window& window = layout_.windows[1 - passes.window[layer]];
     auto& turns = ws.members[thread].turns.before;
     turns.clear();
@@ -126,19 +127,23 @@ void Engine<T>::forward_pending(Call& call, Workspace& ws, Team& team, int threa
     team.barrier();
 }
 
+// Take a state through phase k and layer k. `continues`: the step before left pending rotations to this step.
+// `completes`: the state is complete after this step; else the next step continues it. Between steps that complete
+// their states, a thread reads and writes its own chunks of window 0 only.
 template <class T>
-void Engine<T>::forward_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const {
+void Engine<T>::forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, bool completes,
+                             State from, State to) const {
     const Passes& passes = layout_.forward;
-    const int begin = call.zero_start ? 1 : 0;
-    for_each_chunk(call, team, thread, [&](int chunk) { start(ws, begin, psi, chunk); });
-    for (int k = begin; k <= plan_.num_layers; ++k) {
-        const bool turns = k == begin ? passes.window[k] != 0 : passes.window[k] != passes.window[k - 1];
-        const bool pending = k > begin && has_pending(passes.groups[k - 1]);
-        if (pending && !turns) forward_pending(call, ws, team, thread, passes, k - 1, psi);
-        if (turns) team.barrier();
-        forward_pass(call, ws, team, thread, passes, k, pending && turns, psi, psi);
-    }
-    if (passes.window[plan_.num_layers] != 0) team.barrier();
+    const bool turns = passes.window[k] != (continues ? passes.window[k - 1] : 0);
+    const bool pending = continues && has_pending(passes.groups[k - 1]);
+    if (pending && !turns) forward_pending(call, ws, team, thread, k - 1, to);
+    if (turns) team.barrier();
+    forward_pass(call, ws, team, thread, k, pending && turns, from, to);
+    if (!completes) return;
+    if (k < plan_.num_layers && has_pending(passes.groups[k]))
+        forward_pending(call, ws, team, thread, k, to);
+    else if (passes.window[k] != 0)
+        team.barrier();
 }
 
 // Call sweep(tile, sums) for the tiles of a chunk, and turn the sums of p into the sums that the gradients of phase k
@@ -277,18 +282,10 @@ void Engine<T>::adjoint_in_place(Call& call, Workspace& ws, Team& team, int thre
         adjoint_pending(call, ws, team, thread, 0, psi);
 }
 
-// Forward step k of a schedule.
-template <class T>
-void Engine<T>::forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, State from, State to) const {
-    forward_pass(call, ws, team, thread, layout_.steps, k, false, from, to);
-    if (k < plan_.num_layers && has_pending(layout_.steps.groups[k]))
-        forward_pending(call, ws, team, thread, layout_.steps, k, to);
-}
-
 // Undo the rotations of a layer inside a window on lam.
 template <class T>
 void Engine<T>::rotate_groups_back(Workspace& ws, int layer, bool pending, int chunk) const {
-    for (const auto& group : layout_.steps.groups[layer])
+    for (const auto& group : layout_.sums.groups[layer])
         if (group.pending == pending)
             rotate(bind_turn(ws, group, true), layout_.windows[pending].chunk(chunk), view(ws.lam, ws.real));
 }
@@ -349,10 +346,9 @@ void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, 
     apply_dense(call, team, thread, k - 1, true, {lam});
 }
 
-#define QF_INSTANTIATE(T)                                                                          \
-    template void Engine<T>::forward_in_place(Call&, Workspace&, Team&, int, State) const;         \
-    template void Engine<T>::adjoint_in_place(Call&, Workspace&, Team&, int, State) const;         \
-    template void Engine<T>::forward_step(Call&, Workspace&, Team&, int, int, State, State) const; \
+#define QF_INSTANTIATE(T)                                                                                      \
+    template void Engine<T>::forward_step(Call&, Workspace&, Team&, int, int, bool, bool, State, State) const; \
+    template void Engine<T>::adjoint_in_place(Call&, Workspace&, Team&, int, State) const;                     \
     template void Engine<T>::adjoint_step(Call&, Workspace&, Team&, int, int, State) const;
 QF_INSTANTIATE(float)
 QF_INSTANTIATE(double)

@@ -164,6 +164,14 @@ template <class T>
 void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, int row, bool states_are_kept,
                             std::int64_t first, std::int64_t count) const {
     const Request& request = call.request;
+    // Say whether an action is a forward step in place that follows another forward step.
+    auto continues = [&](std::int64_t a) {
+        if (a == 0 || a == request.num_actions) return false;
+        const Action &before = request.actions[a - 1], &action = request.actions[a];
+        return before.kind == Action::forward && action.kind == Action::forward && before.position > 1 &&
+               action.position == before.position + 1 && action.source == before.target &&
+               action.target == before.target;
+    };
     for (std::int64_t a = 0; a < request.num_actions; ++a) {
         const Action& action = request.actions[a];
         const int boundary = action.position - 1 + call.first_boundary;
@@ -180,7 +188,8 @@ void Engine<T>::run_actions(Call& call, Workspace& ws, Team& team, int thread, i
         if (action.position == 1)
             for_each_chunk(call, team, thread, [&](int chunk) { start(ws, boundary, to, chunk); });
         else
-            forward_step(call, ws, team, thread, boundary - 1, view(ws.psi[action.source], ws.real), to);
+            forward_step(call, ws, team, thread, boundary - 1, continues(a), !continues(a + 1),
+                         view(ws.psi[action.source], ws.real), to);
     }
     team.barrier();
 }
@@ -202,7 +211,10 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
     if (has_final) {
         copy(view(call.finals->psi[row], ws.real), psi);
     } else if (first_of_row) {
-        forward_in_place(call, ws, team, thread, psi);
+        const int begin = call.zero_start ? 1 : 0;
+        for_each_chunk(call, team, thread, [&](int chunk) { start(ws, begin, psi, chunk); });
+        for (int k = begin; k <= plan_.num_layers; ++k)
+            forward_step(call, ws, team, thread, k, k > begin, k == plan_.num_layers, psi, psi);
         if (ws.saved && call.request.gradient) copy(psi, view(ws.saved, ws.real));
     } else {
         copy(view(ws.saved, ws.real), psi);
