@@ -4,6 +4,7 @@
 #include "cpu/phase_sums.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "shared/masks.h"
 
@@ -125,17 +126,16 @@ class Reduction {
             scratch_.assign(low_ + first_ * size_, low_ + end_ * size_);
             walsh_hadamard(scratch_.data(), scratch_.size());
         }
-        int num_cross = 0, cross = 0;
-        for (const auto& many : phase_.many_body) num_cross += many.has_low && many.has_high;
+        const double* cross = chunk_.cross;
         for (std::size_t m = 0; m < phase_.many_body.size(); ++m) {
             const ManyBody& many = phase_.many_body[m];
             double sum = 0;
             if (many.by_walsh)
                 sum = sum_of_string(many);
             else if (!many.has_low)
-                sum = sum_over_high(many, chunk_.total, 1);
+                sum = sum_over_high(many, chunk_.total);
             else if (many.has_high && phase_.per_block)
-                sum = sum_over_high(many, chunk_.cross + cross++, num_cross);
+                sum = sum_over_high(many, std::exchange(cross, cross + (index_t(1) << high_bits_)));
             else
                 sum = sum_over_variants(many);
             out_.many[m] = sum - many.mean * everything;
@@ -148,12 +148,12 @@ class Reduction {
         return parity((first_ << low_bits_) & many.sign) ? -sum : sum;
     }
 
-    // Return the sum over h of g_high(h) sums[h * stride].
-    double sum_over_high(const ManyBody& many, const double* sums, std::size_t stride) const {
+    // Return the sum over h of g_high(h) sums[h].
+    double sum_over_high(const ManyBody& many, const double* sums) const {
         double sum = 0;
         for (index_t j = 0; j < blocks_; ++j) {
             const index_t h = chunk_.blocks.number(j);
-            sum += generator(many.high_care, many.high_value, many.high_sign, h) * sums[h * stride];
+            sum += generator(many.high_care, many.high_value, many.high_sign, h) * sums[h];
         }
         return sum;
     }

@@ -16,7 +16,8 @@ struct PhaseGradient {
     double* pair;  // [low pairs, then high pairs, then cross pairs]: sum of p Z Z
     double* many;  // [many_body]: sum of (g - mean) p
 };
-// Input: the raw sums of p of one phase (PhaseSums) over the blocks of one chunk.
+// Input: the raw sums of p of one phase (PhaseSums) over the blocks of one chunk. Block h has the same places in the
+// arrays for all phases, because another thread may write the sums of the next phase at the same time.
 struct ChunkSums {
     const double* total;
     const double* linear;

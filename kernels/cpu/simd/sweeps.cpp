@@ -262,7 +262,7 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
                     V dot{};
                     for (std::size_t l = 0; l < size; l += S::width)
                         dot += S::load(p_block + l) * S::load(d.cross[t].low + l);
-                    sums.cross[h * d.num_cross + t] = S::sum(dot);
+                    sums.cross[(index_t(t) << (range.num_bits - d.low_bits)) + h] = S::sum(dot);
                 }
             }
         }

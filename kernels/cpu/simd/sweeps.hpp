@@ -77,7 +77,7 @@ struct PhaseSums {
     T* low;          // [variants][2^low_bits]: sum over h, added to the array; null: the sweep stores no sums
     double* total;   // [2^high_bits]: sum over l; not used if the index has no high bits
     double* linear;  // [2^high_bits][low_bits]: sum over l of z_b(l) p; only with Diagonal::linear; may be null
-    double* cross;   // [2^high_bits][num_cross]: sum over l of g_low(l) p; only with Diagonal::linear; may be null
+    double* cross;   // [num_cross][2^high_bits]: sum over l of g_low(l) p; only with Diagonal::linear; may be null
 };
 
 // A dense matrix on k target bits. The amplitudes of group g have the indices base + (offset[m] << shift), where base

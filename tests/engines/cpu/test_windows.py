@@ -17,6 +17,7 @@ from engine_cases import (
     rows_of,
 )
 from layered_circuits import hardware_efficient
+from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.circuit.library import real_amplitudes
 
 from qiskit_fused.common.native import CONSTANTS
@@ -96,6 +97,32 @@ def test_results_do_not_depend_on_the_number_of_threads(name, threads, cut):
     one, other = (ask(CpuEngine(count), *question, gradient=True, dtype="complex64") for count in (1, threads))
     np.testing.assert_array_equal(other.values, one.values)
     np.testing.assert_array_equal(other.gradients, one.gradients)
+
+
+def few_and_many_terms(num_layers):
+    """Return a circuit whose phases have, by turns, 24 terms and 1 term that join low and high qubits."""
+    circuit, angles = QuantumCircuit(14), ParameterVector("a", 4 * num_layers)
+    circuit.h(range(14))
+    for layer in range(num_layers):
+        first, second, third, mixer = angles[4 * layer : 4 * layer + 4]
+        if layer % 2:
+            circuit.mcp(first, [0, *range(8, 13)], 13)
+            circuit.p(second, 0)
+            circuit.p(third, 1)
+        for i in range(0 if layer % 2 else 24):
+            angle = (first, second, third)[i % 3]
+            circuit.mcp(angle, [i % 8, (i + 3) % 8, 8 + i % 6], 8 + (i + 1 + i // 6) % 6)
+        circuit.rx(mixer, range(3))
+    return circuit
+
+
+def test_sums_of_neighbouring_phases_keep_apart_on_several_threads():
+    plan, operators = plan_of(few_and_many_terms(40), random_observables(14, 1))
+    assert len(set(costs.windows(plan)[2:])) == 1  # the window does not change, so no barrier lies between the phases
+    question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 2)
+    expected = ask(CpuEngine(1), *question, gradient=True).gradients
+    for threads in [2, 4] * 20:  # a thread that is ahead must not change sums that another thread still reads
+        np.testing.assert_array_equal(ask(CpuEngine(threads), *question, gradient=True).gradients, expected)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
