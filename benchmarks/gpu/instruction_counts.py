@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Count the machine instructions of CUDA kernels by the line of the kernel that they come from. Needs no device.
 
-    python benchmarks/gpu/instruction_counts.py sweeps.cu --dtype complex64 --architecture sm_90 --depth 2
+    python benchmarks/gpu/instruction_counts.py sweeps.cu --dtype complex64 --architecture sm_90 --depth 4
 
 Needs the packages of the tests, and nvdisasm: pip install nvidia-cuda-nvdisasm
 
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=list(REGISTER_QUBITS), default="complex64")
     parser.add_argument("--architecture", default="sm_90")
     parser.add_argument("--tile-qubits", type=int, help="default: the largest that the engine takes")
-    parser.add_argument("--depth", type=int, default=2, help="how far calls inside calls are listed")
+    parser.add_argument("--depth", type=int, default=4, help="how far calls inside calls are listed")
     options = parser.parse_args()
     file, dtype, architecture = options.file, options.dtype, options.architecture
     tile_qubits = options.tile_qubits or USUAL_TILE_QUBITS[dtype]
