@@ -154,8 +154,9 @@ def run_compiled(runtime):
     varying, shared = ParameterVector("v", 7), ParameterVector("w", 35)
     for layer in range(3):
         for qubit in range(7):
-            circuit.rx(varying[qubit] if layer == 1 else 0.01 * shared[qubit], qubit)
-            circuit.ry(shared[7 + 7 * layer + qubit], qubit)
+            circuit.rx((0.02 if qubit % 3 == 0 else 1) * (varying if layer == 1 else shared)[qubit], qubit)
+            # Small angles need sums of X, beside rotations that change the scale.
+            circuit.ry((0.02 if qubit % 3 == 0 else 1) * shared[7 + 7 * layer + qubit], qubit)
             circuit.rz(shared[28 + qubit], qubit)
         for qubit in range(7):
             circuit.cz(qubit, (qubit + 1) % 7)
