@@ -51,7 +51,10 @@ class CompiledCircuit:
         parameters: the P parameters of the circuit, in the order of ``circuit.parameters``.
         program: the lowered circuit: one-qubit gates and diagonal terms.
         light_cones: groups of terms of observables that are simulated together.
+        has_fused_program: whether an earlier call has fused the circuit.
     """
+
+    has_fused_program = False
 
     def __init__(self, circuit: QuantumCircuit):
         check_circuit(circuit)
@@ -118,7 +121,7 @@ class CompiledCircuit:
             parameter_names=names,
             phase=program.phase and replace(program.phase, expressions=none),
         )
-        other.light_cones, other._owner = LightCones(other.program), Owner()
+        other.light_cones, other._owner, other.has_fused_program = LightCones(other.program), Owner(), False
         return other
 
     @cached_property
@@ -202,6 +205,7 @@ class CompiledCircuit:
                     raise UnsupportedInstruction(*program.needs_zero, _NEEDS_ZERO, fallback=False)
                 program = with_prefix(program).from_any_state()
             fused = fuse_program(program, support)
+            self.has_fused_program = True
             fused = _FUSED_PROGRAMS.put(key, fused, fused.num_bytes, self._owner)
         return fused
 

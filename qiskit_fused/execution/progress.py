@@ -42,15 +42,11 @@ class Part(NamedTuple):
 
         A gate on a statevector of n fewer qubits counts as 2**-n steps.
         """
-        return max(1, (self.num_gates * self._num_sweeps) >> (num_qubits - self.num_qubits))
+        return max(1, (self.num_gates * self.num_sweeps) >> (num_qubits - self.num_qubits))
 
     @property
-    def work(self) -> int:
-        """The number of gates of all sweeps, each times its number of amplitudes."""
-        return self.num_gates * self._num_sweeps << self.num_qubits
-
-    @property
-    def _num_sweeps(self) -> int:
+    def num_sweeps(self) -> int:
+        """The number of sweeps over a statevector."""
         return self.num_rows if self.num_adjoint_states is None else 2 * self.num_rows + self.num_adjoint_states
 
     def __str__(self) -> str:

@@ -20,6 +20,7 @@ from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.execution.result_sizes import check_results
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.gradient_requests import Batch
+from qiskit_fused.primitives.job import Size
 from qiskit_fused.program.observables import Observables
 
 # The parts of a derivative to evaluate: False is the real part, True the imaginary part. The keys are the names of the
@@ -84,6 +85,12 @@ def _same_number(values: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np
                 "numbers, one state, or one row."
             )
     return values, states
+
+
+def size_of(batch: Batch) -> Size:
+    """Return the size of a batch of gradients."""
+    num_terms = 0 if batch.operators is None else batch.operators.num_terms
+    return Size(batch.compiled, len(batch.values), num_terms, len(batch.pairs.row))
 
 
 def run_batches(

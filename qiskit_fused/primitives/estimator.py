@@ -35,7 +35,7 @@ from qiskit_fused.lowering.errors import fallback_circuit
 from qiskit_fused.options.fused_options import EngineOptionsDict, FusedOptions, Unpack
 from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.estimator_batches import Task, join_tasks, name_owner
-from qiskit_fused.primitives.job import FusedJob
+from qiskit_fused.primitives.job import FusedJob, Size
 from qiskit_fused.primitives.pub_errors import name_row, not_broadcastable
 from qiskit_fused.primitives.pub_values import bind_values
 
@@ -159,7 +159,7 @@ class FusedEstimator(BaseEstimatorV2):
                     stacklevel=2,
                 )
         job = FusedJob(_run, tasks, options)
-        job.submit()
+        job.submit(map(_size_of, tasks))
         return job
 
 
@@ -206,6 +206,10 @@ def _make_task(pub: Any, precision: Any, number: int) -> Task:
         paulis = _as_paulis(ObservablesArray.coerce(pub_observables))
         task.pub = EstimatorPub(fallback, paulis, BindingsArray(rows, values_shape), precision, validate=False)
     return task
+
+
+def _size_of(task: Task) -> Size:
+    return Size(task.compiled, len(task.values), task.observables.operators.num_terms)
 
 
 def _parts_of(pub: Any, precision: Any) -> tuple[Any, Any, Any, float]:

@@ -21,7 +21,7 @@ from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.curvature import CurvatureMethods
-from qiskit_fused.primitives.differentiation import differentiate_rows, run_batches
+from qiskit_fused.primitives.differentiation import differentiate_rows, run_batches, size_of
 from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.fused_gradient import check_derivative_type, check_primitive
 from qiskit_fused.primitives.gradient_requests import make_batches
@@ -243,7 +243,7 @@ class FusedEstimatorGradient(CurvatureMethods, BaseEstimatorGradient):
         engine_options, result_options = self._job_options(options)
         batches, count = make_batches(circuits, observables, parameter_values, parameters)
         job = FusedJob(run_batches, batches, count, engine_options, self._derivative_type, result_options)
-        job.submit()
+        job.submit(map(size_of, batches))
         return job
 
     def _run(self, circuits: Any, observables: Any, parameter_values: Any, parameters: Any, **options: Any) -> Any:

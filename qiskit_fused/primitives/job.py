@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, TimeoutError, wait
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from qiskit.providers import JobError, JobStatus
 from qiskit_machine_learning.algorithm_job import AlgorithmJob
 
 from qiskit_fused.common.cancellation import CANCELLED, Cancellation, Stopped, current
 from qiskit_fused.common.job_threads import job_threads
+from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.cuda import availability
+from qiskit_fused.execution.progress import Part
 from qiskit_fused.options import FusedOptions
 
 STOP_SECONDS = 1.0  # after Ctrl-C, `result` waits at most 1 s for the thread of its job to end
@@ -22,8 +24,43 @@ _POLL_SECONDS = 0.1  # seconds between two checks of a job that waits for anothe
 _SIGNAL_SECONDS = 0.25  # seconds between two checks of a waiting thread whether Ctrl-C was pressed
 
 # A job of at most this work, in gates applied to an amplitude, takes about 1 ms on one core of an AMD Zen 4. It runs in
-# the thread of its caller, because handing a job to another thread and back takes 0.1 to 0.2 ms.
+# the thread of its caller, because handing a job to another thread and back takes 0.07 to 0.2 ms.
 _WORK_IN_CALLER = 1 << 23
+
+
+class Size(NamedTuple):
+    """The size of the work for one circuit of a job.
+
+    Attributes:
+        compiled: the circuit; None if it was not compiled.
+        num_rows: the number of rows.
+        num_terms: the number of Pauli terms whose expectation values a row needs.
+        num_adjoint_states: the number of adjoint states of a backward sweep; None where no gradients are requested.
+    """
+
+    compiled: CompiledCircuit | None
+    num_rows: int
+    num_terms: int = 0
+    num_adjoint_states: int | None = None
+
+
+def _is_short(options: FusedOptions, sizes: Iterable[Size]) -> bool:
+    """Say whether a job takes about a millisecond or less, so that it can run in the thread of its caller.
+
+    A circuit that is not compiled, or that no earlier call has fused, may take longer. A progress callback may wait for
+    the thread of the caller.
+    """
+    if options.progress is not False or options.device not in ("auto", "cpu"):
+        return False
+    work = 0
+    for compiled, num_rows, num_terms, num_adjoint_states in sizes:
+        if compiled is None or not compiled.has_fused_program:
+            return False
+        part = Part.of(compiled, num_rows, num_adjoint_states)
+        work += part.num_gates * part.num_sweeps + num_terms * num_rows << part.num_qubits
+        if work > _WORK_IN_CALLER:
+            return False
+    return True
 
 
 class FusedJob(AlgorithmJob):
@@ -55,24 +92,23 @@ class FusedJob(AlgorithmJob):
         is_submitted = self._future is not None or self._status is not None
         return f"FusedJob({self.job_id()!r}, {self.status().name if is_submitted else 'not submitted'})"
 
-    def submit(self, work: int | None = None) -> None:
+    def submit(self, sizes: Iterable[Size] | None = None) -> None:
         """Start the job. It runs on the CUDA device and stream that are current in the calling thread.
 
         Args:
-            work: the number of gates of all sweeps, each times its number of amplitudes; None if it is not known. A job
-                of little work runs in the calling thread, and has ended when this method returns.
+            sizes: the sizes of the work for all circuits of the job, if they are known. A job of about a millisecond
+                or less runs in the calling thread, and has ended when this method returns.
 
         Raises:
             JobError: if the job was submitted before.
         """
         if self._future is not None:
             raise JobError("Primitive job has been submitted already.")
-        if work is not None and work <= _WORK_IN_CALLER:
+        options = next((argument for argument in self._args if isinstance(argument, FusedOptions)), None)
+        if options is not None and sizes is not None and _is_short(options, sizes):
             self._run_in_caller()
             return
-        wants_gpu = any(
-            isinstance(argument, FusedOptions) and argument.device in ("auto", "cuda") for argument in self._args
-        )
+        wants_gpu = options is not None and options.device in ("auto", "cuda")
         place = availability.place() if wants_gpu else nullcontext()
         self._cancellation, self._submitter = Cancellation(of_one_call=True), current()
         self._future = job_threads().submit(

@@ -23,7 +23,7 @@ from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.estimator import FusedEstimator
 from qiskit_fused.primitives.fused_gradient import FusedGradient, check_derivative_type, check_primitive
 from qiskit_fused.primitives.gradient_requests import Batch, make_state_batches
-from qiskit_fused.primitives.job import FusedJob
+from qiskit_fused.primitives.job import FusedJob, Size
 
 _PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"REAL": np.real, "IMAG": np.imag, "COMPLEX": np.asarray}
 
@@ -146,7 +146,7 @@ class FusedQGT(FusedGradient, BaseQGT):
         job = FusedJob(
             _run_batches, batches, count, self.fused_options, self._phase_fix, self._derivative_type, precision
         )
-        job.submit(sum(part.work for part in _parts(batches)))
+        job.submit(Size(batch.compiled, _num_rows(batch) * len(batch.index)) for batch in batches)
         return job
 
     def _run(self, circuits: Any, parameter_values: Any, parameters: Any, **options: Any) -> Any:
@@ -158,7 +158,12 @@ def _parts(batches: list[Batch]) -> Iterator[Part]:
     """Yield the parts of the progress of a job."""
     for batch in batches:
         if batch.compiled is not None:
-            yield from repeat(Part.of(batch.compiled, 2 * len(batch.parameters)), len(batch.index))
+            yield from repeat(Part.of(batch.compiled, _num_rows(batch)), len(batch.index))
+
+
+def _num_rows(batch: Batch) -> int:
+    """Return an estimate of the number of rows that a metric tensor takes."""
+    return 2 * len(batch.parameters)
 
 
 def _run_batches(

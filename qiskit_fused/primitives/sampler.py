@@ -21,7 +21,7 @@ from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.options.fused_options import FusedOptions, SamplerOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords, no_precision
-from qiskit_fused.primitives.job import FusedJob
+from qiskit_fused.primitives.job import FusedJob, Size
 from qiskit_fused.primitives.pub_errors import name_row
 from qiskit_fused.primitives.pub_values import bind_values
 from qiskit_fused.primitives.sampled_circuits import SampledCircuit
@@ -29,6 +29,8 @@ from qiskit_fused.primitives.sampler_batches import Batch, Task
 from qiskit_fused.primitives.sampler_errors import NO_REGISTERS, check_shots
 from qiskit_fused.primitives.sampler_fallback import fallback_pub, run_fallback
 from qiskit_fused.primitives.sampler_results import ExactPubResult, SampledData
+
+_AMPLITUDES_OF_SHOT = 100  # drawing a shot takes about the time of a gate on 100 amplitudes
 
 
 class FusedSampler(BaseSamplerV2):
@@ -164,7 +166,7 @@ class FusedSampler(BaseSamplerV2):
             _warn_of_fallbacks(tasks)
         key = self._next_key() if any(task.shots is not None for task in tasks) else np.zeros(2, np.uint64)
         job = FusedJob(_run, tasks, options, key)
-        job.submit()
+        job.submit(_sizes(tasks))
         return job
 
     def _next_key(self) -> np.ndarray:
@@ -238,6 +240,18 @@ def _parts_of(pub: Any, shots: int | None) -> tuple[Any, Any, int | None]:
     if own_shots is not None:
         shots = check_shots(own_shots)
     return circuit, values, shots
+
+
+def _sizes(tasks: list[Task]) -> list[Size]:
+    """Return the sizes of PUBs. Shots are counted as terms that take the same time."""
+    return [
+        Size(
+            task.circuit.compiled,
+            len(task.values),
+            1 + (_AMPLITUDES_OF_SHOT * (task.shots or 0) >> task.circuit.source.num_qubits),
+        )
+        for task in tasks
+    ]
 
 
 def _run(

@@ -19,7 +19,7 @@ from qiskit_fused.execution.arguments import ordered_rows
 from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.options.fused_options import ExactOptionsDict, FusedOptions, Unpack
 from qiskit_fused.options.keywords import NO_PRECISION, checks_keywords
-from qiskit_fused.primitives.differentiation import differentiate_rows, run_sampler_batches
+from qiskit_fused.primitives.differentiation import differentiate_rows, run_sampler_batches, size_of
 from qiskit_fused.primitives.fused_gradient import FusedGradient, check_primitive
 from qiskit_fused.primitives.gradient_requests import make_sampler_batches
 from qiskit_fused.primitives.job import FusedJob
@@ -207,7 +207,7 @@ class FusedSamplerGradient(FusedGradient, BaseSamplerGradient):
         engine_options, result_options = self._job_options(options)
         batches, count = make_sampler_batches(circuits, parameter_values, parameters, engine_options)
         job = FusedJob(run_sampler_batches, batches, count, engine_options, result_options)
-        job.submit()
+        job.submit(map(size_of, batches))
         return job
 
     def _run(self, circuits: Any, parameter_values: Any, parameters: Any, **options: Any) -> Any:

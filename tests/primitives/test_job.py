@@ -11,9 +11,10 @@ import pytest
 from qiskit.circuit.library import real_amplitudes, zz_feature_map
 from qiskit.providers import JobError, JobStatus
 
-from qiskit_fused import FusedEstimator, FusedJob
+from qiskit_fused import FusedEstimator, FusedJob, FusedOptions, compile_circuit
 from qiskit_fused.common.job_threads import MAX_COMPUTING
 from qiskit_fused.compilation.circuits import COMPILED
+from qiskit_fused.primitives.job import Size
 
 
 @pytest.fixture
@@ -102,17 +103,38 @@ def test_a_queued_job_can_be_cancelled_and_an_unsubmitted_one_has_no_status():
     release.set()
 
 
-def test_a_job_of_little_work_runs_in_the_thread_of_its_caller():
-    here = FusedJob(lambda: (threading.get_ident(), {}))
-    here.submit(work=1000)
-    assert here.done() and not here.cancel() and here.result() == threading.get_ident()
-    elsewhere = FusedJob(lambda: (threading.get_ident(), {}))
-    elsewhere.submit(work=1 << 40)
-    assert elsewhere.result() != threading.get_ident()
-    failing = FusedJob(lambda: 1 / 0)
-    failing.submit(work=1000)
+def thread_of_job(options, *sizes):
+    """Return the thread in which a job of these sizes runs."""
+    job = FusedJob(lambda options: (threading.get_ident(), {}), options)
+    job.submit(sizes)
+    return job.result()
+
+
+def test_a_job_of_little_work_runs_in_the_thread_of_its_caller(circuit):
+    compiled, here = compile_circuit(circuit), threading.get_ident()
+    options, other = FusedOptions(device="cpu"), FusedOptions(device="cpu", progress=lambda done, total: None)
+    assert thread_of_job(options, Size(compiled, 1)) != here, "the first call fuses the circuit, which may take long"
+    FusedEstimator(options=options).run([(compiled, "ZZZ", rows(circuit))]).result()
+    assert thread_of_job(options, Size(compiled, 1), Size(compiled, 2, 3, 4)) == here
+    for sizes in (
+        [Size(compiled, 1 << 20)],
+        [Size(compiled, 1, 1 << 30)],
+        [Size(compiled, 1, 1, 1 << 20)],
+        [Size(None, 1)],
+    ):
+        assert thread_of_job(options, Size(compiled, 1), *sizes) != here
+    assert thread_of_job(other, Size(compiled, 1)) != here, "a callback may wait for the thread of the caller"
+    assert thread_of_job(FusedOptions(device="reference"), Size(compiled, 1)) != here
+
+
+def test_a_job_that_ended_in_the_thread_of_its_caller_is_done_and_raises_its_error_in_result(circuit):
+    compiled, options = compile_circuit(circuit), FusedOptions(device="cpu")
+    FusedEstimator(options=options).run([(compiled, "ZZZ", rows(circuit))]).result()
+    job = FusedJob(lambda options: 1 / 0, options)
+    job.submit([Size(compiled, 1)])
+    assert job.status() is JobStatus.ERROR and not job.cancel()
     with pytest.raises(ZeroDivisionError):
-        failing.result()
+        job.result()
 
 
 def test_values_may_change_after_run(estimator, circuit):
