@@ -82,16 +82,6 @@ QF_INLINE inline SineAndCosine<T> sine_and_cosine(const DV* x) {
     DMask too_large{};
     unroll<parts>([&](auto i)
                       QF_INLINE { too_large |= ~((DV)((DMask)x[i] & ~(DMask)D::splat(-0.0)) <= LARGEST_ANGLE); });
-    if (__builtin_expect(any<double>(too_large), false)) {
-        SineAndCosine<T> result{};
-        for (int j = 0; j < Simd<T>::width; ++j) {
-            const double angle = x[j / D::width][j % D::width];
-            const double sine = __builtin_sin(angle), cosine = __builtin_cos(angle);
-            result.sine[j] = static_cast<T>(sine < SMALLEST_SINE && sine > -SMALLEST_SINE ? 0 : sine);
-            result.cosine[j] = static_cast<T>(cosine < SMALLEST_SINE && cosine > -SMALLEST_SINE ? 0 : cosine);
-        }
-        return result;
-    }
     constexpr double two_over_pi = 6.36619772367581382433e-01, half_pi = 1.57079632679489661923;
     constexpr double rounder = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer, held by the low bits
     constexpr double part1 = 1.57079632673412561417e+00, part2 = 6.07710050630396597660e-11,
@@ -104,7 +94,16 @@ QF_INLINE inline SineAndCosine<T> sine_and_cosine(const DV* x) {
         // The error of k half_pi is at most 1e-10, which single precision cannot hold beside an angle.
         r[i] = sizeof(T) < sizeof(double) ? x[i] - k * half_pi : ((x[i] - k * part1) - k * part2) - k * part3;
     });
-    return sine_and_cosine_of<T>(narrow<T, typename Simd<T>::V>(r), narrow<T, typename Simd<T>::Mask>(quadrant));
+    auto result = sine_and_cosine_of<T>(narrow<T, typename Simd<T>::V>(r), narrow<T, typename Simd<T>::Mask>(quadrant));
+    if (__builtin_expect(any<double>(too_large), false))
+        for (int j = 0; j < Simd<T>::width; ++j) {
+            const double angle = x[j / D::width][j % D::width];
+            if (__builtin_fabs(angle) <= LARGEST_ANGLE) continue;  // a result does not depend on the other numbers
+            const double sine = __builtin_sin(angle), cosine = __builtin_cos(angle);
+            result.sine[j] = static_cast<T>(sine < SMALLEST_SINE && sine > -SMALLEST_SINE ? 0 : sine);
+            result.cosine[j] = static_cast<T>(cosine < SMALLEST_SINE && cosine > -SMALLEST_SINE ? 0 : cosine);
+        }
+    return result;
 }
 
 }  // namespace
