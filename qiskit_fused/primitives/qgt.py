@@ -25,6 +25,9 @@ from qiskit_fused.primitives.fused_gradient import FusedGradient, check_derivati
 from qiskit_fused.primitives.gradient_requests import Batch, make_state_batches
 from qiskit_fused.primitives.job import FusedJob, Size
 
+# The C library returns large arrays of the main thread to the system when they are freed, and maps their pages again
+# in the next call. Threads of jobs keep them. Measured with 82,000 amplitudes of complex128: 2.6 ms instead of 1.4 ms.
+_AMPLITUDES_IN_CALLER = 1 << 16
 _PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"REAL": np.real, "IMAG": np.imag, "COMPLEX": np.asarray}
 
 
@@ -146,7 +149,7 @@ class FusedQGT(FusedGradient, BaseQGT):
         job = FusedJob(
             _run_batches, batches, count, self.fused_options, self._phase_fix, self._derivative_type, precision
         )
-        job.submit(Size(batch.compiled, _num_rows(batch) * len(batch.index)) for batch in batches)
+        job.submit(map(_size_of, batches))
         return job
 
     def _run(self, circuits: Any, parameter_values: Any, parameters: Any, **options: Any) -> Any:
@@ -159,6 +162,14 @@ def _parts(batches: list[Batch]) -> Iterator[Part]:
     for batch in batches:
         if batch.compiled is not None:
             yield from repeat(Part.of(batch.compiled, _num_rows(batch)), len(batch.index))
+
+
+def _size_of(batch: Batch) -> Size:
+    """Return the size of a batch, with no circuit if its states are so large that a thread of its own is faster."""
+    compiled, num_rows = batch.compiled, _num_rows(batch)
+    if compiled is not None and num_rows << compiled.num_qubits > _AMPLITUDES_IN_CALLER:
+        compiled = None
+    return Size(compiled, num_rows * len(batch.index))
 
 
 def _num_rows(batch: Batch) -> int:

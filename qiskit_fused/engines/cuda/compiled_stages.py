@@ -19,8 +19,8 @@ import numpy as np
 from qiskit_fused.engines.cuda.passes import Passes
 
 # Environment variable: the work of a shape, in amplitudes times stages, above which it is compiled; 1 compiles all.
-# Compiling takes some seconds. From a work of 6e12 on, a compiled pass saves more seconds than that on an H200; this is an
-# estimate from counts of instructions.
+# Compiling takes some seconds. From a work of 6e12 on, a compiled pass saves more seconds than that on an H200; this
+# is an estimate from counts of instructions.
 LEAST_WORK = "QISKIT_FUSED_COMPILE_PASSES"
 MOST_STAGES = 24  # largest number of stages in the text of a pass; complex64 takes some 22 KiB of machine code for each
 _MOST_PERIOD = 24  # largest number of stages that a loop repeats
