@@ -7,8 +7,9 @@
 // layer commute, so a pass leaves the rotations outside its window pending, and the next pass, in the other window,
 // begins with them. So there are as many passes as phases:
 //
-//   window 0   ... phase 1, layer 1 in window 0                             layer 2 pending, phase 3, layer 3 in window
-//   0 window 1                                    layer 1 pending, phase 2, layer 2 in window 1
+//   pass 1, window 0: phase 1, and the rotations of layer 1 inside window 0
+//   pass 2, window 1: the pending rotations of layer 1, phase 2, and the rotations of layer 2 inside window 1
+//   pass 3, window 0: the pending rotations of layer 2, phase 3, and the rotations of layer 3 inside window 0
 //
 // The adjoint runs in the same way from the last phase to the first, on psi and lam, and takes the sums of
 // kernels/README.md, section Gradients.
