@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`FusedJob`: a job with its result and metrics. It runs in a thread beside the caller; a short job runs in the caller."""
+"""`FusedJob`: a job with its result and metrics. A short job runs in the thread of its caller, others in their own."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ class FusedJob(AlgorithmJob):
     """A ``PrimitiveJob`` that also tells what ran. Estimators and gradients return it.
 
     A job of about a millisecond or less, whose circuits an earlier call has fused, runs in the thread of its caller and
-    has ended when ``run`` returns. Of longer jobs, eight compute at a time, and the others are QUEUED. While a job waits
-    for another job, or for its progress callback, a queued job computes in its place, so jobs may wait for each other.
+    has ended when ``run`` returns. Of longer jobs, eight compute at a time, and the others are QUEUED. While a job
+    waits for another job, or for its progress callback, a queued job computes in its place, so jobs may wait for each
+    other.
 
     ``cancel()`` stops a job within a second, even a running job; Ctrl-C during ``result()`` does the same. If
     ``cancel()`` returns False, the job had already ended.
