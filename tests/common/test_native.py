@@ -24,7 +24,7 @@ def extension(**changes):
 
 def test_all_functions_that_the_package_calls_are_looked_for():
     stub = (PACKAGE / "_cpu.pyi").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^(?:def|class) (\w+)", stub, re.M)) == list(_NAMES)
+    assert sorted(set(re.findall(r"^(?:def|class) (\w+)", stub, re.M))) == list(_NAMES)
 
 
 def test_sources_that_are_not_compiled_say_so(tmp_path):
