@@ -49,7 +49,7 @@ def paulis(num_qubits, num_terms, letters="IXYZ"):
 
 def binding_for_values():
     compiled = compile_circuit(gates(1, 20_000))
-    return lambda: FusedEstimatorGradient(**OPTIONS).value_and_gradient(compiled, "Z", rows(20_000, 4))
+    return lambda: FusedEstimatorGradient(**OPTIONS).value_and_gradient(compiled, "Z", rows(200_000, 4))
 
 
 def binding_for_terms():
@@ -79,7 +79,7 @@ def expressions():
     for index in range(200):
         circuit.ry((angles[index % 20] * angles[(7 * index + 1) % 20]).sin() * angles[(index + 3) % 20], index % 3)
     compiled = compile_circuit(circuit)
-    return lambda: FusedEstimatorGradient(**OPTIONS).value_and_gradient(compiled, "ZZZ", rows(200_000, 20))
+    return lambda: FusedEstimatorGradient(**OPTIONS).value_and_gradient(compiled, "ZZZ", rows(800_000, 20))
 
 
 def observables():
@@ -95,7 +95,7 @@ def diagonals():
 def start_states():
     states = rows(1, 1 << 18) / np.linalg.norm(rows(1, 1 << 18))
     return lambda: FusedEstimatorGradient(**OPTIONS).value_and_gradient(
-        gates(18, 40), "Z" * 18, rows(300, 4), initial_states=states
+        gates(18, 40), "Z" * 18, rows(1500, 4), initial_states=states
     )
 
 
@@ -118,7 +118,7 @@ def network():
     qnn = FusedEstimatorQNN(
         circuit=circuit, input_params=parameters[:4], weight_params=parameters[4:], options=dict(OPTIONS)
     )
-    return lambda: qnn.backward(rows(40_000, 4), np.zeros(16))
+    return lambda: qnn.backward(rows(400_000, 4), np.zeros(16))
 
 
 def layer():
@@ -127,7 +127,7 @@ def layer():
 
     parameters = list((circuit := gates(8, 300, 20)).parameters)
     module = FusedLayer(circuit, "Z" * 8, parameters[:4], parameters[4:], **OPTIONS)
-    return lambda: module(torch.zeros(40_000, 4)).sum().backward()
+    return lambda: module(torch.zeros(400_000, 4)).sum().backward()
 
 
 def falling_back():
@@ -316,7 +316,7 @@ def test_a_cancelled_job_ends_while_it_waits_for_its_own_job_and_cancels_it():
 def test_portions_in_the_threads_of_an_executor_stop_too():
     with ThreadPoolExecutor(2) as pool:
         circuit = gates(1, 20_000)
-        job = FusedEstimator(executor=pool, **OPTIONS).run([(circuit, "Z", rows(40_000, 4))])
+        job = FusedEstimator(executor=pool, **OPTIONS).run([(circuit, "Z", rows(400_000, 4))])
         time.sleep(0.5)
         start = time.perf_counter()
         assert job.cancel()
