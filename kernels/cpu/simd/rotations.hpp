@@ -392,35 +392,46 @@ void add_lane_sums(const typename Simd<T>::V* v, int mode, typename Simd<T>::V* 
     }
 }
 
+// Rotate the vectors begin .. end - 1 and add their sums. The sums are indexed with constants only, so the compiler
+// keeps them in registers.
+template <class T, bool WithX, bool Moves>
+void rotate_vectors(const Lanes<T>& lanes, index_t begin, index_t end, index_t step, T* psi_re, T* psi_im, T* lam_re,
+                    T* lam_im, typename Simd<T>::V* y_sums, typename Simd<T>::V* x_sums) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    V y[4] = {}, x[4] = {};
+    for (index_t i = begin; i < end; i += step) {
+        V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
+        if constexpr (Moves && !WithX) {
+            lanes.apply_with_y(v, y);
+        } else {
+            if constexpr (Moves) lanes.template apply<4>(v);
+            unroll<4>([&](auto bit) QF_INLINE {
+                if constexpr (bit < S::lane_bits) add_lane_sums<T, bit, WithX>(v, lanes.mode[bit], y, x);
+            });
+        }
+        if constexpr (!Moves) continue;
+        S::store(psi_re + i, v[0]);
+        S::store(psi_im + i, v[1]);
+        S::store(lam_re + i, v[2]);
+        S::store(lam_im + i, v[3]);
+    }
+    for (int bit = 0; bit < 4; ++bit) y_sums[bit] = y[bit], x_sums[bit] = x[bit];
+}
+
 template <class T, bool WithX, bool Moves>
 void rotate_lanes_adjoint(const Range& range, const Rotation<T>* rotations, int count, T* psi_re, T* psi_im, T* lam_re,
                           T* lam_im, double* sums) {
     using S = Simd<T>;
-    using V = typename S::V;
     const Lanes<T> lanes(rotations, count);
     const index_t step = pair_vectors(psi_re, psi_im);
     pair_vectors(lam_re, lam_im);
     for (int j = 0; j < count; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
     for (Blocks pieces = pieces_of(range); pieces.left; pieces.next())
-        for (index_t i = pieces.first(); i < pieces.end();) {
-            const index_t stop = end_of_sum(i, pieces.end(), steps_per_sum * step);
-            V y[4] = {}, x[4] = {};
-            for (; i < stop; i += step) {
-                V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
-                if constexpr (Moves && !WithX) {
-                    lanes.apply_with_y(v, y);
-                } else {
-                    if constexpr (Moves) lanes.template apply<4>(v);
-                    unroll<4>([&](auto bit) QF_INLINE {
-                        if constexpr (bit < S::lane_bits) add_lane_sums<T, bit, WithX>(v, lanes.mode[bit], y, x);
-                    });
-                }
-                if constexpr (!Moves) continue;
-                S::store(psi_re + i, v[0]);
-                S::store(psi_im + i, v[1]);
-                S::store(lam_re + i, v[2]);
-                S::store(lam_im + i, v[3]);
-            }
+        for (index_t i = pieces.first(), stop; i < pieces.end(); i = stop) {
+            stop = end_of_sum(i, pieces.end(), steps_per_sum * step);
+            typename S::V y[4], x[4];
+            rotate_vectors<T, WithX, Moves>(lanes, i, stop, step, psi_re, psi_im, lam_re, lam_im, y, x);
             add_lane_y<T>(rotations, count, y, sums);
             for (int j = 0; WithX && j < count; ++j) sums[2 * j + 1] += S::sum(x[rotations[j].bit]);
         }
