@@ -52,7 +52,7 @@ std::size_t bytes_of(const Phase& phase, int low_bits) {
 // Count the bytes of the groups as if each run were its own group, so that predictions do not depend on the vector
 // width of the CPU.
 std::size_t bytes_of_groups(const PlanData& plan) {
-    constexpr int num_lists = 3;
+    constexpr int num_lists = 4;
     return num_lists *
            (plan.num_layers * (sizeof(Groups::value_type) + 1) + 1 + plan.runs.size() * (sizeof(Group) + sizeof(int)));
 }
@@ -118,6 +118,7 @@ Layout<T>::Layout(const PlanData& plan)
     forward = make_passes(sweeps.max_rotate, false, true);
     adjoint = make_passes(sweeps.max_adjoint, true, true);
     sums = make_passes(sweeps.max_sums, true, false);
+    back = make_passes(sweeps.max_rotate, false, false);
     plan_bytes = bytes_of(plan) + bytes_of_matrices(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
                  bytes_of_pack_constants<T>(phases, plan.num_qubits) +
                  (everything.leaves.size() + everything.runs.size() + everything.terms.size()) * sizeof(int) +
@@ -181,12 +182,13 @@ void Layout<T>::add_groups(std::vector<Group>& groups, Group kind, const std::ve
     }
 }
 
-// in_turns: the windows take turns as often as that saves passes.
+// in_place: tiles of the state are swept, and the windows take turns as often as the turns save passes. Otherwise the
+// rotations sweep whole chunks of window 0.
 template <class T>
-Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_turns) const {
+Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
     const auto& both = is_adjoint ? adjoint_windows : windows;
     // A phase acts on whole blocks, and the sums of a phase with a table of all amplitudes on neighbouring blocks.
-    const bool can_turn = in_turns && both[1].position >= low_bits;
+    const bool can_turn = in_place && both[1].position >= low_bits;
     Passes passes{std::vector<char>(phases.size()), Groups(plan.num_layers)};
     for (int step = 1; step <= plan.num_layers; ++step) {
         const int layer = is_adjoint ? plan.num_layers - step : step - 1;
@@ -203,7 +205,7 @@ Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_turns) const {
                 continue;
             }
             const bool pending = !both[window].has(run.bit);
-            const bool in_tile = both[pending ? 1 - window : window].tile() >> run.bit & 1;
+            const bool in_tile = in_place && both[pending ? 1 - window : window].tile() >> run.bit & 1;
             strided[pending][in_tile][needs_x].push_back(r);
             any_pending = any_pending || pending;
         }

@@ -156,8 +156,9 @@ class Layout {
     std::vector<Phase> phases;     // the phases without constant tables, which the engine adds
     // The passes over a state that is swept in place, forward and back. The windows take turns.
     Passes forward, adjoint;
-    // The passes back of a state that a schedule keeps, all in window 0. Their sums leave psi and lam alone.
-    Passes sums;
+    // The passes of an adjoint step that keeps psi: the sums of psi and lam, and the rotations of lam. Passes over whole
+    // chunks, so that each pass rotates as many runs as it can.
+    Passes sums, back;
     std::vector<std::size_t> pair_begin, many_begin;  // index of the first pair and many-body sum of phase k
     // The phase that tables leave out of final states, without and with phase 0 (phase_of_terms).
     const AffinePhase phase_of_all, phase_without_first;
@@ -169,7 +170,7 @@ class Layout {
   private:
     int bits_of_tile(int num_states, int size) const;
     std::array<Window, 2> make_windows(int num_states, int size) const;
-    Passes make_passes(int size, bool is_adjoint, bool in_turns) const;
+    Passes make_passes(int size, bool is_adjoint, bool in_place) const;
     void add_groups(std::vector<Group>& groups, Group kind, const std::vector<int>& runs, int size) const;
 
     std::vector<std::size_t> table_bytes_;  // [phases]

@@ -286,7 +286,7 @@ void Engine<T>::adjoint_in_place(Call& call, Workspace& ws, Team& team, int thre
 // Undo the rotations of a layer inside a window on lam.
 template <class T>
 void Engine<T>::rotate_groups_back(Workspace& ws, int layer, bool pending, int chunk) const {
-    for (const auto& group : layout_.sums.groups[layer])
+    for (const auto& group : layout_.back.groups[layer])
         if (group.pending == pending)
             rotate(bind_turn(ws, group, true), layout_.windows[pending].chunk(chunk), view(ws.lam, ws.real));
 }
