@@ -156,8 +156,8 @@ class Layout {
     std::vector<Phase> phases;     // the phases without constant tables, which the engine adds
     // The passes over a state that is swept in place, forward and back. The windows take turns.
     Passes forward, adjoint;
-    // The passes of an adjoint step that keeps psi: the sums of psi and lam, and the rotations of lam. Passes over whole
-    // chunks, so that each pass rotates as many runs as it can.
+    // The passes of an adjoint step that keeps psi: the sums of psi and lam, and the rotations of lam. Passes over
+    // whole chunks, so that each pass rotates as many runs as it can.
     Passes sums, back;
     std::vector<std::size_t> pair_begin, many_begin;  // index of the first pair and many-body sum of phase k
     // The phase that tables leave out of final states, without and with phase 0 (phase_of_terms).
