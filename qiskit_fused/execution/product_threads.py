@@ -49,7 +49,7 @@ def single_threaded_products() -> Iterator[None]:
             # `ThreadpoolController.limit` would take 12 us.
             _limited.extend((library, library.get_num_threads()) for library in _libraries)
             for library in _libraries:
-                library.set_num_threads(1)
+                _set_num_threads(library, 1)
         _users += 1
     try:
         yield
@@ -63,8 +63,20 @@ def single_threaded_products() -> Iterator[None]:
 def _restore() -> None:
     """Set the libraries back to the numbers of threads that they had before."""
     for library, num_threads in _limited:
-        library.set_num_threads(num_threads)
+        _set_num_threads(library, num_threads)
     _limited.clear()
+
+
+def _set_num_threads(library: Any, num_threads: int) -> None:
+    """Set the number of threads of a library for the whole process.
+
+    threadpoolctl 3.8 lets only one thread set the number of OpenBLAS: the first that sets it, for as long as it lives.
+    It ignores all other threads. Jobs run in several threads that live on, so this rule is lifted here.
+    """
+    forget_thread = getattr(library, "clear_controlling_thread", lambda force: None)
+    forget_thread(force=True)
+    library.set_num_threads(num_threads)
+    forget_thread(force=True)
 
 
 def inner_product(left: np.ndarray, right: np.ndarray) -> float:

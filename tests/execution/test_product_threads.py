@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from qiskit_fused.execution.product_threads import for_each_tile, inner_product, single_threaded_products
 
@@ -45,6 +45,22 @@ def test_threads_that_enter_at_the_same_time_leave_the_number_as_it_was():
         thread.start()
     for thread in threads:
         thread.join()
+    assert num_threads() == before
+
+
+def test_a_limit_holds_in_each_of_several_threads_that_live():
+    before, found = num_threads(), []
+
+    def limit(context):
+        with context:
+            found.extend(num_threads())
+
+    limit(single_threaded_products())
+    for make in (single_threaded_products, lambda: threadpool_limits(1, user_api="blas")):  # ours, and other code's
+        thread = threading.Thread(target=lambda make=make: limit(make()))
+        thread.start()
+        thread.join()
+    assert set(found) == {1}
     assert num_threads() == before
 
 
