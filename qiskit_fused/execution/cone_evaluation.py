@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluates observables by their light cones.
+"""Evaluates groups of terms of observables with different light cones, one group after the other.
 
-Terms of observables are evaluated in groups, one group after the other. Values and gradients of all groups are added.
+Values and gradients of all groups are added.
 """
 
 from __future__ import annotations
@@ -39,34 +39,7 @@ class EvaluateGroup(Protocol):
         """
 
 
-def evaluate_cones(
-    evaluate: EvaluateGroup, compiled: CompiledCircuit, operators: Observables, request: Request, watch: Watch | None
-) -> tuple[Evaluation, int]:
-    """Evaluate a batch whose rows bring no initial states; return the evaluation and the number of light cones.
-
-    Terms are simulated together where one statevector takes less time, and in groups where the statevector of all
-    terms does not fit the memory.
-
-    Raises:
-        TooManyQubits: when the qubits that a single term sees do not fit; it names the term.
-    """
-    has_gradient_per_pair = request.gradient is not None and not request.gradients_are_per_row
-    grouping = compiled.light_cones.groups(operators, request.num_rows, has_gradient_per_pair)
-    try:
-        if grouping is None:
-            return evaluate(
-                compiled.fused_program(operators.support(compiled.num_qubits)), operators, request, watch
-            ), 1
-        return _evaluate_groups(evaluate, grouping, operators, request, watch), len(grouping.groups)
-    except TooManyQubits as error:
-        if request.is_split:  # the caller then evaluates the rows from columns on the host, which has more memory
-            raise
-        if not operators.have_terms:  # one state must hold all measured qubits
-            raise
-        return _evaluate_finer(evaluate, compiled, operators, request, watch, grouping, error)
-
-
-def _evaluate_finer(
+def evaluate_finer(
     evaluate: EvaluateGroup,
     compiled: CompiledCircuit,
     operators: Observables,
@@ -74,10 +47,16 @@ def _evaluate_finer(
     watch: Watch | None,
     grouping: Grouping | None,
     error: TooManyQubits,
-) -> tuple[Evaluation, int]:
+) -> tuple[Evaluation, Grouping]:
     """Evaluate a batch in groups of fewer qubits, after the widest group of ``grouping`` did not fit the memory.
 
     Groups are sorted by their number of qubits, the widest first. A ``grouping`` of None is one group of all terms.
+
+    Returns:
+        The evaluation, and the groups that fit.
+
+    Raises:
+        TooManyQubits: when the qubits that a single term sees do not fit; it names the term.
     """
     cones = compiled.light_cones
     all_terms_qubits, widest_term_qubits, term = cones.widest(operators)
@@ -89,12 +68,12 @@ def _evaluate_finer(
     finer = cones.groups(operators, request.num_rows, False, num_qubits - 1)
     assert finer is not None
     try:
-        return _evaluate_groups(evaluate, finer, operators, request, watch), len(finer.groups)
+        return evaluate_groups(evaluate, finer, operators, request, watch), finer
     except TooManyQubits as next_error:
-        return _evaluate_finer(evaluate, compiled, operators, request, watch, finer, next_error)
+        return evaluate_finer(evaluate, compiled, operators, request, watch, finer, next_error)
 
 
-def _evaluate_groups(
+def evaluate_groups(
     evaluate: EvaluateGroup, grouping: Grouping, operators: Observables, request: Request, watch: Watch | None
 ) -> Evaluation:
     """Evaluate all groups, one after the other, and return the sum of their values and gradients."""

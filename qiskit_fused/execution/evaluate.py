@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from qiskit_fused.common.cancellation import Cancellation
-from qiskit_fused.common.free_memory import resolve_limit
+from qiskit_fused.common.free_memory import TooManyQubits, resolve_limit
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import Request
 from qiskit_fused.execution import segments
-from qiskit_fused.execution.cone_evaluation import evaluate_cones
+from qiskit_fused.execution.cone_evaluation import evaluate_finer, evaluate_groups
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
 from qiskit_fused.execution.magnitudes import Scaling, is_out_of_range
 from qiskit_fused.execution.metrics import add_metrics
@@ -66,18 +66,6 @@ def evaluate(
         portions = cut_portions(options, compiled, request.num_rows, request.num_adjoint_states)
         if portions:
             return _evaluate_on_workers(options, compiled, operators, request, portions, metrics, watch)
-    return _evaluate_here(options, compiled, operators, request, metrics, watch)
-
-
-def _evaluate_here(
-    options: FusedOptions,
-    compiled: CompiledCircuit,
-    operators: Observables,
-    request: Request,
-    metrics: dict[str, Any] | None,
-    watch: Watch | None,
-) -> Evaluation:
-    """Evaluate in this process: all rows together, or in blocks where all rows do not fit the memory limit."""
     try:
         return _evaluate_together(options, compiled, operators, request, metrics, watch)
     except MemoryError as error:
@@ -100,15 +88,29 @@ def _evaluate_together(
         columns = compiled.program.columns(request.columns)
         if columns is not request.columns:
             request = request._replace(columns=columns)
-    evaluator, num_cones = ProgramEvaluator(options, compiled, keeps_records=metrics is not None), 1
-    any_start = request.boundary.initial is not None
-    if request.needs_all_gates or any_start:
-        # Gates outside the light cone do not change Re <psi|O|d psi>. They do change Im <psi|O|d psi> and final states.
-        support = None if request.needs_all_gates else operators.support(compiled.num_qubits)
-        evaluation = evaluator.evaluate(compiled.fused_program(support, any_start=any_start), operators, request, watch)
-    else:
-        evaluation, num_cones = evaluate_cones(evaluator.evaluate, compiled, operators, request, watch)
+    evaluator = ProgramEvaluator(options, keeps_records=metrics is not None)
+    needs_all_gates, any_start = request.needs_all_gates, request.boundary.initial is not None
+    grouping = None
+    if not (needs_all_gates or any_start):
+        has_gradient_per_pair = request.gradient is not None and not request.gradients_are_per_row
+        grouping = compiled.light_cones.groups(operators, request.num_rows, has_gradient_per_pair)
+    try:
+        if grouping is None:
+            # Gates outside the light cone do not change Re <psi|O|d psi>. They do change Im <psi|O|d psi> and final
+            # states.
+            support = None if needs_all_gates else operators.support(compiled.num_qubits)
+            fused = compiled.fused_program(support, any_start)
+            evaluation = evaluator.evaluate(fused, operators, request, watch)
+        else:
+            evaluation = evaluate_groups(evaluator.evaluate, grouping, operators, request, watch)
+    except TooManyQubits as error:
+        # The caller evaluates rows of split columns again on the host, which has more memory. One state must hold all
+        # measured qubits.
+        if needs_all_gates or any_start or request.is_split or not operators.have_terms:
+            raise
+        evaluation, grouping = evaluate_finer(evaluator.evaluate, compiled, operators, request, watch, grouping, error)
     if metrics is not None:
+        num_cones = 1 if grouping is None else len(grouping.groups)
         counts: dict[str, Any] = {"rows": request.num_rows, "pairs": request.num_pairs, "cones": num_cones}
         seconds = {"seconds": time.perf_counter() - start}
         for stats in evaluator.stats(request):
@@ -203,6 +205,6 @@ def _evaluate_portion(
     def watch(done: int, total: int) -> bool:
         return cancelled.is_set()
 
-    evaluation = _evaluate_here(options, compiled, operators, request, metrics, watch)
+    evaluation = evaluate(options, compiled, operators, request, metrics=metrics, watch=watch)
     metrics.pop("seconds")
     return replace(evaluation, stats=metrics)

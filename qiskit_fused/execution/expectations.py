@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,10 @@ from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import FixedObservables, LiveObservables
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
-from qiskit_fused.execution.column_shifts import bandwidth_along
-from qiskit_fused.execution.finite_values import check_finite
-from qiskit_fused.execution.initial_states import check_device_states, check_states
 from qiskit_fused.execution.input_rules import InputRules, input_rules
-from qiskit_fused.execution.progress import Part, Progress
-from qiskit_fused.execution.row_batches import Cotangents, RowBatch, Vjp, check_cotangents, check_finite_cotangents
-from qiskit_fused.execution.row_functions import ParameterColumns, RowFunction
+from qiskit_fused.execution.parameter_columns import ParameterColumns
+from qiskit_fused.execution.row_batches import Cotangents, RowBatch, Vjp, check_cotangents
+from qiskit_fused.execution.row_functions import RowFunction
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.program.observables import Observables
@@ -65,10 +61,8 @@ class Expectations:
     """
 
     parameters: tuple[tuple[Parameter, ...], tuple[Parameter, ...]]
-    _frozen: Expectations | None = None
     _rules: tuple[str, InputRules] | None = None  # the result of `input_rules`, and its number format
-    _in_rows: Expectations | None = None  # the result of `with_weights_in_rows`
-    _latest: RowFunction | None = None  # the result of `_function` for the latest observables and options
+    _latest: RowFunction | None = None  # the result of `function` for the latest observables and options
 
     @checks_keywords(input_parameters="input_params", weight_parameters="weight_params")
     def __init__(
@@ -90,10 +84,7 @@ class Expectations:
         else:
             self._observables = LiveObservables(observables, compiled.num_qubits)
         self._columns = columns = ParameterColumns.of(compiled, input_params, weight_params)
-        inputs, weights = (
-            [compiled.parameters[column] for column in part] for part in (columns.inputs, columns.weights)
-        )
-        self.parameters = tuple(inputs), tuple(weights)
+        self.parameters = columns.parameters
 
     def __repr__(self) -> str:
         counts = (self.compiled.num_qubits, "qubit"), (self.num_inputs, "input"), (self.num_weights, "weight")
@@ -105,27 +96,12 @@ class Expectations:
         """The observables as they are now, converted to bit masks."""
         return self._observables.now()
 
-    def frozen(self) -> Expectations:
-        """Return this function with the observables as they are now. Later changes of them do not reach it."""
-        if isinstance(self._observables, FixedObservables):
-            return self
-        operators, frozen = self.operators, self._frozen
-        if frozen is None or frozen.operators is not operators:
-            frozen = copy(self)
-            frozen._observables, frozen._in_rows = FixedObservables(operators), None
-            self._frozen = frozen
-        return frozen
-
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value
-            for name, value in self.__dict__.items()
-            if name not in ("_frozen", "_in_rows", "_latest", "_rules")
-        }
+        return {name: value for name, value in self.__dict__.items() if name not in ("_latest", "_rules")}
 
     @property
-    def _function(self) -> RowFunction:
-        """This function of the observables as they are now."""
+    def function(self) -> RowFunction:
+        """This function of the observables as they are now. Later changes of the observables do not reach it."""
         operators, latest = self.operators, self._latest
         if latest is None or latest.operators is not operators or latest.options is not self.options:
             latest = self._latest = RowFunction(self.compiled, operators, self.options, self._columns)
@@ -160,7 +136,7 @@ class Expectations:
             ValueError: for shapes that do not fit, values that are not finite, or a state whose norm is not 1.
             MemoryError: if a row does not fit the memory limit.
         """
-        values: np.ndarray = self.evaluate(RowBatch(*self._ordered(inputs, weights), initial_states)).values
+        values: np.ndarray = self.function.evaluate(RowBatch(*self._ordered(inputs, weights), initial_states)).values
         return values
 
     def value_and_vjp(
@@ -211,11 +187,11 @@ class Expectations:
         rows times the number of weights.
         """
         inputs, weights = self._ordered(inputs, weights)
-        self._check_shapes(inputs, weights)  # the inputs determine which shape of cotangents is allowed
+        self._columns.check_shapes(inputs, weights)  # the inputs determine which shape of cotangents is allowed
         if not callable(cotangents):
             cotangents = check_cotangents(cotangents, (len(inputs), self.num_observables))
         gradients = input_gradients, weight_gradients, state_gradients and initial_states is not None
-        return self.evaluate(RowBatch(inputs, weights, initial_states, cotangents, False, *gradients))
+        return self.function.evaluate(RowBatch(inputs, weights, initial_states, cotangents, False, *gradients))
 
     def value_and_jacobian(
         self, inputs: Any, weights: Any, *, initial_states: Any = None, input_gradients: bool = True
@@ -237,37 +213,8 @@ class Expectations:
             MemoryError: if a row does not fit the memory limit.
         """
         inputs, weights = self._ordered(inputs, weights)
-        result = self.evaluate(RowBatch(inputs, weights, initial_states, None, True, input_gradients))
+        result = self.function.evaluate(RowBatch(inputs, weights, initial_states, None, True, input_gradients))
         return result.values, result.inputs, result.weights
-
-    def evaluate(self, batch: RowBatch) -> Vjp:
-        """Check and evaluate rows: arrays of the host, or of the CUDA device of `device_runtime`.
-
-        Of arrays on a device, only these facts come to the host: whether all numbers are finite, and the norms of
-        initial states.
-
-        Raises:
-            ValueError: for shapes that do not fit, values that are not finite, or a state whose norm is not 1.
-            MemoryError: if a row does not fit the memory limit.
-        """
-        function, batch = self._function, self._checked(batch)
-        num_adjoint_states = batch.num_adjoint_states(self.num_observables)
-        parts = (Part.of(self.compiled, batch.num_rows, num_adjoint_states) for _ in range(1))
-        with Progress(self.options.progress, parts) as progress:
-            progress.next_part()
-            return function.evaluate(batch, progress.watch)
-
-    def bandwidth_along(self, batch: RowBatch, input_vectors: np.ndarray, weight_vector: np.ndarray) -> np.ndarray:
-        """Return the rates at which the values of rows change along lines, float64 (B,).
-
-        Args:
-            batch: inputs and weights, arrays of the host.
-            input_vectors: directions of the inputs, float64 (B, I).
-            weight_vector: direction of the weights, float64 (W,).
-        """
-        join = self._columns.join
-        rows = join(batch.inputs, batch.weights), join(input_vectors, weight_vector)
-        return bandwidth_along(self.compiled, *rows)
 
     def input_rules(self) -> InputRules:
         """Return the rules of derivatives with respect to single inputs."""
@@ -275,28 +222,6 @@ class Expectations:
         if latest is None or latest[0] != dtype:
             latest = self._rules = dtype, input_rules(self.compiled, self._columns, dtype)
         return latest[1]
-
-    def with_weights_in_rows(self) -> Expectations:
-        """Return this function with all parameters as inputs: first the inputs, then the weights, which vary by row."""
-        found = self._in_rows
-        if found is None or found.options is not self.options:
-            found, columns = copy(self), self._columns
-            joined = np.concatenate([columns.inputs, columns.weights])
-            found._columns = ParameterColumns(self.compiled.program, joined, joined[:0])
-            found.parameters = (*self.parameters[0], *self.parameters[1]), ()
-            found._frozen = found._in_rows = found._latest = found._rules = None
-            self._in_rows = found
-        return found
-
-    def device_runtime(self, num_rows: int, *, gradient: bool, any_start: bool) -> Any:
-        """Return the runtime of the current CUDA device; None if its rows cannot be evaluated without the host.
-
-        Args:
-            num_rows: number of rows.
-            gradient: whether gradients are computed.
-            any_start: whether rows have initial states.
-        """
-        return self._function.device_runtime(num_rows, gradient=gradient, any_start=any_start)
 
     def _ordered(self, inputs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs and weights as arrays, in the order of their parameters."""
@@ -306,28 +231,3 @@ class Expectations:
         if are_by_name and inputs.ndim == 1:  # one row of inputs by name
             inputs = inputs[None]
         return inputs, weights
-
-    def _check_shapes(self, inputs: Any, weights: Any) -> None:
-        """Raise a ValueError for inputs that are not (B, I), or weights that are not (W,)."""
-        if inputs.ndim != 2 or inputs.shape[1] != self.num_inputs:
-            raise ValueError(f"inputs have shape {inputs.shape}; allowed: (rows, {self.num_inputs}).")
-        if weights.shape != (self.num_weights,):
-            raise ValueError(f"weights have shape {weights.shape}; allowed: ({self.num_weights},).")
-
-    def _checked(self, batch: RowBatch) -> RowBatch:
-        """Check shapes and numbers of a batch, and return the batch with its initial states as an array."""
-        inputs, weights, states, cotangents = batch[:4]
-        self._check_shapes(inputs, weights)
-        check_finite(inputs, self.parameters[0])
-        check_finite(weights, self.parameters[1])
-        if states is not None:
-            check = check_states if isinstance(inputs, np.ndarray) else check_device_states
-            states = check(states, self.compiled.num_qubits)
-            if len(states) != len(inputs):
-                raise ValueError(
-                    f"there are {len(states)} initial_states; allowed: {len(inputs)}, one for each row of inputs."
-                )
-            batch = batch._replace(initial_states=states)
-        if cotangents is not None and not callable(cotangents):
-            check_finite_cotangents(cotangents)
-        return batch

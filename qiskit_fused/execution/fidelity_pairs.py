@@ -10,8 +10,8 @@ from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.fidelity_matrix import FidelityMatrix
 from qiskit_fused.execution.fidelity_sizes import check_room
 from qiskit_fused.execution.pair_batches import KernelVjp, PairBatch, Samples, set_ones
+from qiskit_fused.execution.parameter_columns import ParameterColumns
 from qiskit_fused.execution.progress import Part
-from qiskit_fused.execution.row_functions import ParameterColumns
 from qiskit_fused.execution.statevectors import FinalStates
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.execution.row_functions import ParameterColumns
+from qiskit_fused.execution.parameter_columns import ParameterColumns
 from qiskit_fused.program.shift_rules import PROJECTOR, ROTATION
 
 # Steps of second central differences times the bandwidth: the truncation error, step^4 / 90, and the rounding error,

@@ -20,8 +20,8 @@ from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.finite_values import check_finite, is_finite
 from qiskit_fused.execution.magnitudes import scaled_cotangents
 from qiskit_fused.execution.pair_batches import KernelEvaluation, KernelVjp, PairBatch, Pairs
+from qiskit_fused.execution.parameter_columns import ParameterColumns
 from qiskit_fused.execution.progress import Progress
-from qiskit_fused.execution.row_functions import ParameterColumns
 from qiskit_fused.options import FusedOptions
 
 MatrixCotangents = np.ndarray | Callable[[np.ndarray], Any]
@@ -60,11 +60,8 @@ class KernelFunction(ABC):
         if keywords or not isinstance(options, FusedOptions):
             options = FusedOptions.coerce(options, **keywords)
         self.options = options
-        self._columns = columns = ParameterColumns.of(compiled, input_params, weight_params)
-        inputs, weights = (
-            tuple(compiled.parameters[column] for column in part) for part in (columns.inputs, columns.weights)
-        )
-        self.parameters = inputs, weights
+        self._columns = ParameterColumns.of(compiled, input_params, weight_params)
+        self.parameters = self._columns.parameters
 
     def __repr__(self) -> str:
         counts = (self.compiled.num_qubits, "qubit"), (self.num_inputs, "input"), (self.num_weights, "weight")

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 from qiskit_fused.common.byte_sizes import LEAST_LIMIT, format_bytes
 from qiskit_fused.common.free_memory import ALWAYS_FREE
-from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.cpu.costs import chunk_bits
 from qiskit_fused.engines.cpu.method import Choice, choose
 from qiskit_fused.engines.evaluation import Evaluation
-from qiskit_fused.engines.interface import DoesNotFit, Engine, Watch
+from qiskit_fused.engines.interface import DoesNotFit, Watch
 from qiskit_fused.engines.request import Request
 from qiskit_fused.execution.devices import bytes_of_states, choose_device, engine_for, say_once
 from qiskit_fused.execution.initial_states import evaluate_from_states
@@ -47,12 +46,11 @@ class ProgramEvaluator:
 
     Args:
         options: device, threads and memory limit.
-        compiled: the circuit.
         keeps_records: whether a record of each evaluation by an engine is kept, for `stats`.
     """
 
-    def __init__(self, options: FusedOptions, compiled: CompiledCircuit, *, keeps_records: bool):
-        self.options, self.compiled = options, compiled
+    def __init__(self, options: FusedOptions, *, keeps_records: bool):
+        self.options = options
         self._records: list[_Record] | None = [] if keeps_records else None
 
     def stats(self, request: Request) -> Iterator[dict[str, Any]]:
@@ -78,37 +76,71 @@ class ProgramEvaluator:
             MemoryError: when the batch does not fit the memory limit.
         """
         options = self.options
-        has_gradient = request.gradient is not None
         device = "cuda"  # split columns are for the CUDA engine
         if not request.is_split:
+            has_gradient = request.gradient is not None
             device = choose_device(options, fused, request.num_rows, request.num_gradients, has_gradient)
+        if device == "reference":
+            fused = with_seen_gates(fused)
         shared = self._find_shared(device, fused, operators, request)
+        limited = _beside(result_bytes, options)
         try:
-            return self._evaluate_on(device, fused, operators, request, watch, result_bytes, shared)
+            return self._evaluate_on(device, limited, fused, operators, request, watch, shared)
         except DoesNotFit as error:
             if options.device != "auto" or request.is_split:
                 raise
             say_once(f"device='auto' runs on the CPU: {error}")
-            return self._evaluate_on("cpu", fused, operators, request, watch, result_bytes, shared)
+            return self._evaluate_on("cpu", limited, fused, operators, request, watch, shared)
 
     def _evaluate_on(
         self,
         device: str,
+        options: FusedOptions,
         fused: FusedProgram,
         operators: Observables,
         request: Request,
         watch: Watch | None,
-        result_bytes: int,
         shared: SharedBatch | None,
     ) -> Evaluation:
-        """Evaluate on one device."""
-        if device == "reference":
-            fused = with_seen_gates(fused)
-        mode = ROWS if shared is None else shared.mode
-        on_device = _DeviceEvaluator(device, _beside(result_bytes, self.options), operators, mode, self._records)
-        if shared is not None:
-            return evaluate_shared(on_device.evaluate, shared, watch)
-        return on_device.evaluate(fused, request, watch)
+        """Evaluate on one device, in the mode of ``shared`` or every row on its own."""
+        if shared is None:
+            return self._run(device, options, operators, ROWS, fused, request, watch)
+        return evaluate_shared(partial(self._run, device, options, operators, shared.mode), shared, watch)
+
+    def _run(
+        self,
+        device: str,
+        options: FusedOptions,
+        operators: Observables,
+        mode: str,
+        fused: FusedProgram,
+        request: Request,
+        watch: Watch | None,
+    ) -> Evaluation:
+        """Evaluate a fused program by the engine of a device, and record the evaluation.
+
+        Rows start in the states of the request, or where the fused program starts them.
+        """
+        if device == "cuda":
+            engine, method = engine_for(device, options), options.gpu_method()
+        else:
+            choice = choose_method(options, fused, operators, request)
+            engine, method = engine_for(device, options, choice.num_threads), choice.method
+        columns, pairs, gradient, boundary, dtype, former_method, may_vary = request
+        if gradient is not None and gradient.of_initial_states and not fused.takes_states:
+            gradient = gradient._replace(of_initial_states=False)  # no qubit with an initial state is in the light cone
+        if method is not former_method or gradient is not request.gradient:
+            request = Request(columns, pairs, gradient, boundary, dtype, method, may_vary)
+
+        def run(request: Request, watch: Watch | None) -> Evaluation:
+            evaluation = engine.evaluate(fused, operators, request, watch)
+            if self._records is not None:
+                self._records.append(_Record(device, fused, mode, evaluation.stats))
+            return evaluation
+
+        if fused.takes_states and (boundary.initial is None or boundary.on_circuit_qubits):
+            return evaluate_from_states(fused, request, run, watch)
+        return run(request, watch)
 
     def _find_shared(
         self, device: str, fused: FusedProgram, operators: Observables, request: Request
@@ -129,49 +161,6 @@ class ProgramEvaluator:
         batch = SharedBatch(find_sharing(fused, varies), operators, request, room)
         mode = find_mode(batch)
         return None if mode == ROWS else batch._replace(mode=mode)
-
-
-class _DeviceEvaluator(NamedTuple):
-    """Evaluates fused programs on one device.
-
-    Attributes:
-        device: name of the device.
-        options: options whose memory limit is lowered by the bytes of results that are in memory already.
-        operators: the observables.
-        mode: the mode of sharing, see `shared_parts`.
-        records: the list to which a record of each evaluation is appended; None if no records are kept.
-    """
-
-    device: str
-    options: FusedOptions
-    operators: Observables
-    mode: str
-    records: list[_Record] | None
-
-    def evaluate(self, fused: FusedProgram, request: Request, watch: Watch | None) -> Evaluation:
-        """Evaluate a fused program. Rows start in the states of the request, or where the fused program starts them."""
-        options = self.options
-        if self.device == "cuda":
-            engine, method = engine_for(self.device, options), options.gpu_method()
-        else:
-            choice = choose_method(options, fused, self.operators, request)
-            engine, method = engine_for(self.device, options, choice.num_threads), choice.method
-
-        columns, pairs, gradient, boundary, dtype, former_method, may_vary = request
-        if gradient is not None and gradient.of_initial_states and not fused.takes_states:
-            gradient = gradient._replace(of_initial_states=False)  # no qubit with an initial state is in the light cone
-        if method is not former_method or gradient is not request.gradient:
-            request = Request(columns, pairs, gradient, boundary, dtype, method, may_vary)
-        if fused.takes_states and (boundary.initial is None or boundary.on_circuit_qubits):
-            return evaluate_from_states(fused, request, partial(self._run, engine, fused), watch)
-        return self._run(engine, fused, request, watch)
-
-    def _run(self, engine: Engine, fused: FusedProgram, request: Request, watch: Watch | None) -> Evaluation:
-        """Return the evaluation of an engine, and record it."""
-        evaluation = engine.evaluate(fused, self.operators, request, watch)
-        if self.records is not None:
-            self.records.append(_Record(self.device, fused, self.mode, evaluation.stats))
-        return evaluation
 
 
 def _beside(result_bytes: int, options: FusedOptions) -> FusedOptions:

@@ -150,7 +150,7 @@ class _ProjectionPairs:
     def values(self, watch: Watch | None = None) -> np.ndarray:
         check_room(*self._batch.shape)
         with renumbered(self._name):
-            self._expectations = self._function.evaluate(self._rows, watch).values[self._samples.places]
+            self._expectations = self._function.evaluate_rows(self._rows, watch).values[self._samples.places]
         self._place = self._place.on_device(self._rows.num_rows)
         matrix = np.empty(self._batch.shape)
         with self._place.context():
@@ -195,7 +195,7 @@ class _ProjectionPairs:
             weight_gradients=batch.weight_gradients,
         )
         with renumbered(self._name):
-            found = self._function.evaluate(rows, watch)
+            found = self._function.evaluate_rows(rows, watch)
         weights = found.weights if batch.weight_gradients else None
         if not batch.input_gradients:
             return KernelVjp(None, weights)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import DoesNotFit, Watch
 from qiskit_fused.engines.request import NO_STATES, BoundaryStates, GradientRequest, Request, all_pairs, pairs_of
-from qiskit_fused.engines.split_columns import SplitColumns
+from qiskit_fused.execution.column_shifts import bandwidth_along
 from qiskit_fused.execution.derivatives import (
     check_derivatives,
     completed,
@@ -29,97 +29,22 @@ from qiskit_fused.execution.derivatives import (
 from qiskit_fused.execution.devices import choose_device, engine_for
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
+from qiskit_fused.execution.finite_values import check_finite
+from qiskit_fused.execution.initial_states import check_device_states, check_states
 from qiskit_fused.execution.magnitudes import has_large_cotangents
+from qiskit_fused.execution.parameter_columns import ParameterColumns
+from qiskit_fused.execution.progress import Part, Progress
 from qiskit_fused.execution.result_sizes import check_results
-from qiskit_fused.execution.row_batches import RowBatch, Vjp, check_cotangents, join_rows
+from qiskit_fused.execution.row_batches import RowBatch, Vjp, check_cotangents, check_finite_cotangents, join_rows
 from qiskit_fused.execution.row_cuts import cut_evenly, evaluate_slice, rows_that_fit, share
 from qiskit_fused.execution.shared_parts import ROWS, find_sharing, may_share
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.observables import Observables
-from qiskit_fused.program.program import Program
 
 _BLOCK_BYTES = 1 << 26  # columns, values and gradients of a block of rows take at most 64 MiB
 _BLOCKS_IN_LIMIT = 8  # columns, values and gradients of a block of rows take at most memory_limit / 8
 _MIN_BLOCK_ROWS = 16  # least number of rows of a block, also if it exceeds _BLOCK_BYTES: each thread needs a row
 _GRADIENT_TIME = 4  # estimated time of the values and a gradient, in forward sweeps; the values take 1 of them
-
-
-class ParameterColumns:
-    """The positions of inputs and weights among the parameters of a circuit.
-
-    Args:
-        program: the circuit.
-        inputs: int (I,), positions of the inputs.
-        weights: int (W,), positions of the weights.
-    """
-
-    def __init__(self, program: Program, inputs: np.ndarray, weights: np.ndarray):
-        self._program, self.inputs, self.weights = program, inputs, weights
-
-    @classmethod
-    def of(cls, compiled: CompiledCircuit, input_params: Any, weight_params: Any) -> ParameterColumns:
-        """Return the positions of the inputs and weights of a circuit.
-
-        Raises:
-            ValueError: for a parameter that is not in the circuit, or a parameter of the circuit that is not one input
-                or one weight.
-        """
-        inputs = compiled.find_columns("input_params", input_params)
-        weights = compiled.find_columns("weight_params", weight_params)
-        uses = np.bincount(np.concatenate([inputs, weights]), minlength=len(compiled.parameters))
-        if (uses != 1).any():
-            name = compiled.parameters[int(np.flatnonzero(uses != 1)[0])].name
-            raise ValueError(
-                f"parameter '{name}' of the circuit must be one input parameter or one weight parameter, not "
-                f"{'both' if uses.max() > 1 else 'neither'}."
-            )
-        return cls(compiled.program, inputs, weights)
-
-    @cached_property
-    def index(self) -> tuple[Any, Any]:
-        """Positions of inputs and of weights. Consecutive positions are a slice, which selects without a copy."""
-        return _as_slice(self.inputs), _as_slice(self.weights)
-
-    def join(self, inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return parameter values of the circuit, float64 (B, P), of inputs (B, I) and of weights (W,)."""
-        values = np.empty((len(inputs), self._program.num_parameters))
-        for index, numbers in zip(self.index, (inputs, weights)):
-            values[:, index] = numbers
-        return values
-
-    def split(self, inputs: Any, weights: Any) -> SplitColumns:
-        """Return the parameter values of the circuit as columns, of which the weights are stored once."""
-        is_input = np.zeros(self._program.num_parameters, bool)
-        is_input[self.inputs] = True
-        return SplitColumns(_sorted(inputs, self.inputs), _sorted(weights, self.weights), is_input)
-
-    @cached_property
-    def depend_on_inputs(self) -> np.ndarray:
-        """Bool (C,): whether a column of the program depends on inputs, and so may vary between rows."""
-        is_input = np.zeros(self._program.num_parameters, bool)
-        is_input[self.inputs] = True
-        return self._program.depends_on(is_input)
-
-    @cached_property
-    def shared(self) -> np.ndarray:
-        """Bool (C,): whether a column does not depend on inputs, and so is the same in all rows."""
-        return ~self.depend_on_inputs
-
-    @cached_property
-    def unused_without_input_gradients(self) -> np.ndarray:
-        """Bool (C,): whether a column does not depend on weights."""
-        is_weight = np.zeros(self._program.num_parameters, bool)
-        is_weight[self.weights] = True
-        return ~self._program.depends_on(is_weight)
-
-    def places(self, is_summed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the positions of the gradients of inputs and of weights of split columns, int (I,) and int (W,).
-
-        The gradients of summed columns are one array and the gradients of the other columns another array, both in the
-        order of the columns.
-        """
-        position = np.where(is_summed, np.cumsum(is_summed), np.cumsum(~is_summed)) - 1
-        return position[self.inputs], position[self.weights]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,59 +63,95 @@ class RowFunction:
     options: FusedOptions
     columns: ParameterColumns
 
-    def evaluate(self, batch: RowBatch, watch: Watch | None) -> Vjp:
+    def evaluate(self, batch: RowBatch) -> Vjp:
+        """Check and evaluate rows: arrays of the host, or of the CUDA device of `device_runtime`.
+
+        Of arrays on a device, only these facts come to the host: whether all numbers are finite, and the norms of
+        initial states.
+
+        Raises:
+            ValueError: for shapes that do not fit, values that are not finite, or a state whose norm is not 1.
+            MemoryError: if a row does not fit the memory limit, or the results do not fit the memory.
+        """
+        batch = self._checked(batch)
+        num_adjoint_states = batch.num_adjoint_states(len(self.operators))
+        parts = (Part.of(self.compiled, batch.num_rows, num_adjoint_states) for _ in range(1))
+        with Progress(self.options.progress, parts) as progress:
+            progress.next_part()
+            return self.evaluate_rows(batch, progress.watch)
+
+    def _checked(self, batch: RowBatch) -> RowBatch:
+        """Check shapes and numbers of a batch, and return the batch with its initial states as an array."""
+        inputs, weights, states, cotangents = batch[:4]
+        columns = self.columns
+        columns.check_shapes(inputs, weights)
+        check_finite(inputs, columns.parameters[0])
+        check_finite(weights, columns.parameters[1])
+        if states is not None:
+            check = check_states if isinstance(inputs, np.ndarray) else check_device_states
+            states = check(states, self.compiled.num_qubits)
+            if len(states) != len(inputs):
+                raise ValueError(
+                    f"there are {len(states)} initial_states; allowed: {len(inputs)}, one for each row of inputs."
+                )
+            batch = batch._replace(initial_states=states)
+        if cotangents is not None and not callable(cotangents):
+            check_finite_cotangents(cotangents)
+        return batch
+
+    def evaluate_rows(self, batch: RowBatch, watch: Watch | None) -> Vjp:
         """Evaluate rows that were checked: on the workers of an executor, or block by block in this process.
 
         Raises:
             MemoryError: if a row does not fit the memory limit, or the results do not fit the memory.
         """
+        options, num_rows = self.options, len(batch.inputs)
         if isinstance(batch.inputs, np.ndarray):
-            check_results(self.options, self.compiled, self.operators, batch.num_rows, gradient=batch.jacobian)
+            check_results(options, self.compiled, self.operators, num_rows, gradient=batch.jacobian)
         if callable(batch.cotangents):
             whole = _GRADIENT_TIME
-            values = self.evaluate(batch._replace(cotangents=None), share(watch, 0, 1, whole)).values
+            values = self.evaluate_rows(batch._replace(cotangents=None), share(watch, 0, 1, whole)).values
             batch = batch._replace(cotangents=check_cotangents(batch.cotangents(values), values.shape))
             watch = share(watch, 1, whole, whole)
-        return join_rows(batch, self._parts(batch, watch))
-
-    def _parts(self, batch: RowBatch, watch: Watch | None) -> Iterable[tuple[slice, Vjp]]:
-        """Yield slices of the rows and their results, one after the other."""
-        options, num_adjoint_states = self.options, batch.num_adjoint_states(len(self.operators))
         if options.executor is not None:
-            portions = cut_portions(options, self.compiled, batch.num_rows, num_adjoint_states)
+            num_adjoint_states = batch.num_adjoint_states(len(self.operators))
+            portions = cut_portions(options, self.compiled, num_rows, num_adjoint_states)
             if portions:
-                columns, worker_options = (self.columns.inputs, self.columns.weights), options_of_workers(options)
-                shared = self.compiled, self.operators
-                return zip(
-                    portions,
-                    run_portions(
-                        options.executor,
-                        _evaluate_portion,
-                        shared,
-                        lambda number: (worker_options, columns, batch.rows(portions[number])),
-                        portions,
-                        watch,
-                    ),
-                )
+                return join_rows(batch, self._on_workers(portions, batch, watch))
         splits_columns = self._splits_columns(batch)
-        evaluate_block = partial(self._evaluate_block, splits_columns)
-        slices = self._blocks(batch, splits_columns)
-        return ((rows, evaluate_slice(batch, rows, evaluate_block, watch)) for rows in slices)
+        most_rows = self._most_rows(batch, splits_columns)
+        if num_rows <= most_rows:
+            return self._evaluate_block(splits_columns, batch, watch)
+        evaluate_block, slices = partial(self._evaluate_block, splits_columns), cut_evenly(num_rows, most_rows)
+        return join_rows(batch, ((rows, evaluate_slice(batch, rows, evaluate_block, watch)) for rows in slices))
 
-    def _blocks(self, batch: RowBatch, splits_columns: bool) -> list[slice]:
-        """Cut rows so that the columns, values and gradients of a block take at most _BLOCK_BYTES.
+    def _on_workers(self, portions: list[slice], batch: RowBatch, watch: Watch | None) -> Iterable[tuple[slice, Vjp]]:
+        """Yield portions of the rows and the results that the workers of the executor return, one after the other."""
+        columns, worker_options = (self.columns.inputs, self.columns.weights), options_of_workers(self.options)
+        results = run_portions(
+            self.options.executor,
+            _evaluate_portion,
+            (self.compiled, self.operators),
+            lambda number: (worker_options, columns, batch.rows(portions[number])),
+            portions,
+            watch,
+        )
+        return zip(portions, results)
+
+    def _most_rows(self, batch: RowBatch, splits_columns: bool) -> int:
+        """Return the largest number of rows whose columns, values and gradients take at most _BLOCK_BYTES.
 
         Rows on a CUDA device are one block, which the CUDA engine cuts.
         """
         if not isinstance(batch.inputs, np.ndarray):
-            return cut_evenly(batch.num_rows, batch.num_rows)
+            return batch.num_rows
         count = len(self.operators)
         num_columns = len(self.columns.inputs) if splits_columns else self.compiled.program.num_columns
         row_bytes = 8 * (num_columns * (count if batch.jacobian else 1) + count)
         size = rows_that_fit(_BLOCK_BYTES, row_bytes, _MIN_BLOCK_ROWS)
         if self.options.memory_limit is not None:
             size = min(size, rows_that_fit(self.options.resolve_memory_limit() // _BLOCKS_IN_LIMIT, row_bytes))
-        return cut_evenly(batch.num_rows, size)
+        return size
 
     def _evaluate_block(self, splits_columns: bool, batch: RowBatch, watch: Watch | None) -> Vjp:
         """Evaluate a block of rows in this process.
@@ -307,6 +268,23 @@ class RowFunction:
         input_gradients = evaluation.gradients[:, xp.asarray(inputs)] if batch.input_gradients else None
         return input_gradients, evaluation.sums[xp.asarray(weights)]
 
+    def bandwidth_along(self, batch: RowBatch, input_vectors: np.ndarray, weight_vector: np.ndarray) -> np.ndarray:
+        """Return the rates at which the values of rows change along lines, float64 (B,).
+
+        Args:
+            batch: inputs and weights, arrays of the host.
+            input_vectors: directions of the inputs, float64 (B, I).
+            weight_vector: direction of the weights, float64 (W,).
+        """
+        join = self.columns.join
+        return bandwidth_along(self.compiled, join(batch.inputs, batch.weights), join(input_vectors, weight_vector))
+
+    @cached_property
+    def with_weights_in_rows(self) -> RowFunction:
+        """This function with all parameters as inputs: first the inputs, then the weights, which vary by row."""
+        joined = np.concatenate([self.columns.inputs, self.columns.weights])
+        return replace(self, columns=ParameterColumns(self.compiled, joined, joined[:0]))
+
     def device_runtime(self, num_rows: int, *, gradient: bool, any_start: bool) -> Any:
         """Return the runtime of the current CUDA device if it can evaluate rows without the host, else None.
 
@@ -346,19 +324,5 @@ def _evaluate_portion(
     batch: RowBatch,
 ) -> Vjp:
     """Evaluate a portion of the rows, on a worker."""
-    function = RowFunction(compiled, operators, options, ParameterColumns(compiled.program, *columns))
-    return function.evaluate(batch, lambda done, total: cancelled.is_set())
-
-
-def _sorted(numbers: Any, positions: np.ndarray) -> Any:
-    """Return numbers (..., P) in the order of their positions, as a view if they are in order."""
-    if (positions[1:] > positions[:-1]).all():
-        return numbers
-    return numbers[..., array_module(numbers).asarray(np.argsort(positions))]
-
-
-def _as_slice(columns: np.ndarray) -> Any:
-    """Return a slice that selects the same columns; the columns themselves where no slice does."""
-    if len(columns) and (columns == columns[0] + np.arange(len(columns))).all():
-        return slice(int(columns[0]), int(columns[0]) + len(columns))
-    return columns
+    function = RowFunction(compiled, operators, options, ParameterColumns(compiled, *columns))
+    return function.evaluate_rows(batch, lambda done, total: cancelled.is_set())

@@ -12,10 +12,10 @@ from qiskit_machine_learning import QiskitMachineLearningError
 from qiskit_machine_learning.connectors import TorchConnector
 
 from qiskit_fused.execution.expectations import Expectations
-from qiskit_fused.execution.row_batches import Vjp
+from qiskit_fused.execution.row_batches import RowBatch, Vjp
 from qiskit_fused.machine_learning.fused_network import FusedNetwork
 from qiskit_fused.torch.conversion import is_on_gpu
-from qiskit_fused.torch.evaluation import TensorRows, evaluate_on_gpu
+from qiskit_fused.torch.evaluation import evaluate_on_gpu
 from qiskit_fused.torch.functions import apply
 
 
@@ -76,7 +76,7 @@ class _NetworkFunction(torch.autograd.Function):
         ctx.save_for_backward(inputs, weights)
 
         with network._user_names():
-            found = _evaluate_on_gpu(network._outputs, TensorRows(weights, inputs))
+            found = _evaluate_on_gpu(network._outputs, RowBatch(inputs, weights))
         if found is not None:
             values = found.values.float()
             return values.reshape(*inputs.shape[:-1], *network.output_shape)
@@ -106,7 +106,7 @@ class _NetworkGradients(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         input_gradients = network.input_gradients and needed[0]
 
-        rows = TensorRows(weights, inputs, None, cotangents, (needed[1], input_gradients, False))
+        rows = RowBatch(inputs, weights, None, cotangents, False, input_gradients, needed[1])
         with network._user_names():
             found = _evaluate_on_gpu(network._differentiated_outputs, rows)
         if found is not None:
@@ -123,10 +123,10 @@ class _NetworkGradients(torch.autograd.Function):
         )
 
 
-def _evaluate_on_gpu(function_of: Callable[[], Expectations | None], rows: TensorRows) -> Vjp | None:
+def _evaluate_on_gpu(function_of: Callable[[], Expectations | None], rows: RowBatch) -> Vjp | None:
     """Evaluate a network's function of inputs (..., I) on their GPU; None where they go by way of the host."""
     inputs, cotangents = rows.inputs, rows.cotangents
-    if not (is_on_gpu(rows.weight) and is_on_gpu(inputs)):
+    if not (is_on_gpu(rows.weights) and is_on_gpu(inputs)):
         return None
     function = function_of()
     if function is None:
@@ -134,7 +134,7 @@ def _evaluate_on_gpu(function_of: Callable[[], Expectations | None], rows: Tenso
     inputs = inputs.reshape(inputs.shape[:-1].numel(), inputs.shape[-1])
     if cotangents is not None:
         cotangents = cotangents.reshape(len(inputs), -1)
-    return evaluate_on_gpu(function, rows._replace(inputs=inputs, cotangents=cotangents))
+    return evaluate_on_gpu(function.function, rows._replace(inputs=inputs, cotangents=cotangents))
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

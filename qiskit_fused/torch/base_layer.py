@@ -264,7 +264,7 @@ def _scales(function: Expectations, weight: Tensor, inputs: Tensor, along: Tenso
         return torch.ones_like(inputs)
     shape = len(inputs), *along.shape
     rows = [part.expand(shape).flatten(0, 1) for part in (inputs[:, None], along)]
-    found = bandwidth_along(function, (weight, rows[0]), (None, rows[1])).reshape(shape[:2])
+    found = bandwidth_along(function.function, (weight, rows[0]), (None, rows[1])).reshape(shape[:2])
     return 1 - along.sum(0) + torch.where(found > 0, found, 1.0) @ along
 
 

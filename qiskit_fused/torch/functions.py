@@ -12,24 +12,24 @@ A difference is a sum of differentiable functions, so derivatives can be nested,
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from qiskit_fused.common.row_errors import indexed
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.execution.row_batches import RowBatch
+from qiskit_fused.execution.row_functions import RowFunction
 from qiskit_fused.program.shift_rules import central_differences
 from qiskit_fused.torch.conversion import detached, to_array
-from qiskit_fused.torch.evaluation import TensorRows, evaluate_tensors
+from qiskit_fused.torch.evaluation import evaluate_tensors
 
 _MAX_DIFFERENCES = 2  # nested differences: a third one would have errors of 1e-5 in float64
-_ANY_ARGUMENTS = inspect.signature(lambda *arguments: None)
 _OF_STATES = (
     "qiskit_fused.torch has gradients with respect to initial_states, but no second derivatives and no derivatives in "
     "forward mode; detach the states, or leave create_graph=True out."
@@ -82,22 +82,22 @@ def expectation_values(
     for name, tensor in (("weight", weight), ("inputs", inputs), ("initial_states", initial_states)):
         if not isinstance(tensor, Tensor) and (tensor is not None or name != "initial_states"):
             raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
-    values: Tensor = _Values.apply(_Map(expectations.frozen(), shape), weight, inputs, initial_states)
+    values: Tensor = _Values.apply(_Map(expectations.function, shape), weight, inputs, initial_states)
     return values
 
 
 def bandwidth_along(
-    expectations: Expectations, point: tuple[Tensor, Tensor], along: tuple[Tensor | None, Tensor | None]
+    of_rows: RowFunction, point: tuple[Tensor, Tensor], along: tuple[Tensor | None, Tensor | None]
 ) -> Tensor:
     """Return the rates at which the values of rows change along lines, float64 (B,), without a gradient.
 
     Args:
-        expectations: the function.
+        of_rows: the function.
         point: weights (W,) and inputs (B, I).
         along: directions of the weights and of the inputs; None is 0.
     """
     directions = (torch.zeros_like(at) if part is None else part for at, part in zip(point, along))
-    rates: Tensor = _Bandwidths.apply(expectations, *(detached(tensor) for tensor in (*point, *directions)))
+    rates: Tensor = _Bandwidths.apply(of_rows, *(detached(tensor) for tensor in (*point, *directions)))
     return rates
 
 
@@ -124,12 +124,12 @@ class _Map:
     """A function of weights, inputs and initial states.
 
     Attributes:
-        expectations: the function.
+        of_rows: the function of rows.
         shape: the dimensions of which the rows were made, for errors.
         num_differences: the number of nested central differences of which the function is a part.
     """
 
-    expectations: Expectations
+    of_rows: RowFunction
     shape: tuple[int, ...] = ()
     num_differences: int = 0
 
@@ -145,19 +145,22 @@ class _Map:
                 "forward mode; detach the gradient, leave create_graph=True out, or take the innermost derivative by "
                 "torch.func.grad, vjp or jacrev."
             )
-        return _Map(self.expectations, self.shape, self.num_differences + 1)
+        return _Map(self.of_rows, self.shape, self.num_differences + 1)
 
     def in_rows(self) -> _Map:
         """Return this function with weights that vary by row, as further inputs."""
-        return _Map(self.expectations.with_weights_in_rows(), (), self.num_differences)
+        return _Map(self.of_rows.with_weights_in_rows, (), self.num_differences)
 
 
 class _Function(torch.autograd.Function):
     """A function of autograd that the transforms of ``torch.func`` can transform."""
 
-    def __init_subclass__(cls) -> None:
-        # PyTorch binds the arguments of each call to this signature, which takes 25 us less than with the true one.
-        cls.forward.__signature__ = _ANY_ARGUMENTS
+    @classmethod
+    def apply(cls, *arguments: Any) -> Any:
+        if torch._C._are_functorch_transforms_active():
+            return super().apply(*arguments)
+        # The method of the base class binds the arguments to the signature of `forward`, which takes 10 us.
+        return super(torch.autograd.Function, cls).apply(*unwrap_dead_wrappers(arguments))
 
 
 class _Values(_Function):
@@ -166,7 +169,7 @@ class _Values(_Function):
     @staticmethod
     def forward(function: _Map, weight: Tensor, inputs: Tensor, initial_states: Tensor | None) -> Tensor:
         with indexed(function.shape):
-            values: Tensor = evaluate_tensors(function.expectations, TensorRows(weight, inputs, initial_states)).values
+            values: Tensor = evaluate_tensors(function.of_rows, RowBatch(inputs, weight, initial_states)).values
         return values
 
     @staticmethod
@@ -217,10 +220,9 @@ class _Gradients(_Function):
         initial_states: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         with indexed(function.shape):
-            found = evaluate_tensors(
-                function.expectations, TensorRows(weight, inputs, initial_states, cotangents, needed)
-            )
-        gradients = (found.weights, found.inputs, found.initial_states)
+            rows = RowBatch(inputs, weight, initial_states, cotangents, False, needed[1], needed[0], needed[2])
+            _, of_inputs, of_weights, of_states = evaluate_tensors(function.of_rows, rows)
+        gradients = of_weights, of_inputs, of_states
         return tuple(gradient if is_needed else None for is_needed, gradient in zip(needed, gradients))
 
     @staticmethod
@@ -291,9 +293,9 @@ class _Bandwidths(_Function):
     """The result of `bandwidth_along`, which has no gradient."""
 
     @staticmethod
-    def forward(expectations: Expectations, weight: Tensor, inputs: Tensor, v: Tensor, u: Tensor) -> Tensor:
+    def forward(of_rows: RowFunction, weight: Tensor, inputs: Tensor, v: Tensor, u: Tensor) -> Tensor:
         weight_array, inputs_array, v_array, u_array = (to_array(part, None) for part in (weight, inputs, v, u))
-        rates = expectations.bandwidth_along(RowBatch(inputs_array, weight_array), u_array, v_array)
+        rates = of_rows.bandwidth_along(RowBatch(inputs_array, weight_array), u_array, v_array)
         return torch.from_numpy(rates).to(inputs.device)
 
     @staticmethod
@@ -301,10 +303,10 @@ class _Bandwidths(_Function):
         ctx.mark_non_differentiable(output)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], expectations: Expectations, *tensors: Tensor) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], of_rows: RowFunction, *tensors: Tensor) -> tuple[Tensor, int]:
         weight, inputs, v, u = _batched(info.batch_size, in_dims[1:], tensors)
         rows = weight.new_empty(0), _joined(inputs, weight), weight.new_empty(0), _joined(u, v)
-        return _Bandwidths.apply(expectations.with_weights_in_rows(), *rows).reshape(inputs.shape[:2]), 0
+        return _Bandwidths.apply(of_rows.with_weights_in_rows, *rows).reshape(inputs.shape[:2]), 0
 
 
 def _primals(ctx: Any) -> list[Tensor | None]:
@@ -367,12 +369,12 @@ def _line(
     """
     weight, inputs = (part.to(torch.float64) for part in point[:2])
     v, u = (None if part is None else part.to(torch.float64) for part in along)
-    scale = bandwidth_along(function.expectations, (weight, inputs), (v, u))
+    scale = bandwidth_along(function.of_rows, (weight, inputs), (v, u))
     largest = torch.cat([scale, scale.new_zeros(1)]).amax()
     if v is not None:
         scale = largest.expand(scale.shape)
     scale, largest = (torch.where(part > 0, part, 1.0) for part in (scale, largest))
-    shifts, factors = central_differences(function.expectations.options.dtype)
+    shifts, factors = central_differences(function.of_rows.options.dtype)
     return [
         (
             factor * scale[:, None],

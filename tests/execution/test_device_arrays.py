@@ -24,6 +24,7 @@ from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.execution import program_evaluation, row_functions
 from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.execution.row_functions import RowFunction
 from qiskit_fused.program.outcomes import Outcomes
 
 torch = pytest.importorskip("torch")
@@ -70,15 +71,15 @@ def evaluate_on_the_cpu(monkeypatch):
 
 @pytest.fixture
 def host_calls(monkeypatch):
-    """A list of the evaluations of `Expectations` with arrays of the host: "values" or "value_and_vjp"."""
-    made, evaluate = [], Expectations.evaluate
+    """A list of the evaluations of `RowFunction` with arrays of the host: "values" or "value_and_vjp"."""
+    made, evaluate = [], RowFunction.evaluate
 
     def watched(self, batch):
         if isinstance(batch.inputs, np.ndarray):
             made.append("values" if batch.cotangents is None else "value_and_vjp")
         return evaluate(self, batch)
 
-    monkeypatch.setattr(Expectations, "evaluate", watched)
+    monkeypatch.setattr(RowFunction, "evaluate", watched)
     return made
 
 

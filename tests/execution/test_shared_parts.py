@@ -27,7 +27,7 @@ from qiskit_fused.execution import evaluate as execution
 from qiskit_fused.execution import program_evaluation, shared_evaluation, shared_parts
 from qiskit_fused.execution.derivatives import pull_back
 from qiskit_fused.execution.expectations import Expectations
-from qiskit_fused.execution.row_functions import ParameterColumns
+from qiskit_fused.execution.parameter_columns import ParameterColumns
 from qiskit_fused.execution.shared_parts import OBSERVABLE, PREFIX, ROWS, Sharing, is_worth_splitting
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.partition import split
@@ -223,7 +223,7 @@ def test_rows_without_pairs_keep_their_place_in_blocks(monkeypatch, modes):
     circuit, inputs, weights = encoding_first()
     rows, pairs = rows_that_differ(circuit, inputs, 4), all_pairs(2, 1)  # the last two rows have no pairs
     compiled, operators = compile_circuit(circuit), coerce_observables("ZZZZ").operators
-    columns = ParameterColumns(compiled.program, compiled.columns_of(inputs), compiled.columns_of(weights))
+    columns = ParameterColumns(compiled, compiled.columns_of(inputs), compiled.columns_of(weights))
     gradient = GradientRequest(np.ones(2), summed=columns.shared)
     request = Request(rows, pairs, gradient, may_vary=columns.depend_on_inputs)
     actual, expected = (

@@ -22,6 +22,7 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedOptions, compile_circuit
 from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.execution.row_functions import RowFunction
 
 torch = pytest.importorskip("torch")
 from qiskit_fused.torch import FusedLayer, expectation_values  # noqa: E402
@@ -57,14 +58,14 @@ def layer(model):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Record the batches that `Expectations` evaluates, and the number format."""
-    made, evaluate = [], Expectations.evaluate
+    """Record the batches that a `RowFunction` evaluates, and the number format."""
+    made, evaluate = [], RowFunction.evaluate
 
     def spy(self, batch):
         made.append((batch, self.options.dtype))
         return evaluate(self, batch)
 
-    monkeypatch.setattr(Expectations, "evaluate", spy)
+    monkeypatch.setattr(RowFunction, "evaluate", spy)
     return made
 
 

@@ -17,7 +17,7 @@ from qiskit_machine_learning.neural_networks import SamplerQNN
 from qiskit_machine_learning.primitives import QMLSampler
 
 from qiskit_fused import FusedOptions, UnsupportedInstruction, compile_circuit
-from qiskit_fused.execution.expectations import Expectations
+from qiskit_fused.execution.row_functions import RowFunction
 
 torch = pytest.importorskip("torch")
 from qiskit_fused.torch import FusedLayer, FusedProbabilityLayer, expectation_values  # noqa: E402
@@ -231,13 +231,13 @@ def test_the_weights_decide_the_number_format_unless_an_option_does(model):
 
 
 def test_interpret_is_called_when_the_layer_is_made_and_one_sweep_back_serves_all_outcomes(model, monkeypatch):
-    asked, batches, evaluate = [], [], Expectations.evaluate
+    asked, batches, evaluate = [], [], RowFunction.evaluate
 
     def spy(self, batch):
         batches.append(batch)
         return evaluate(self, batch)
 
-    monkeypatch.setattr(Expectations, "evaluate", spy)
+    monkeypatch.setattr(RowFunction, "evaluate", spy)
     layer = FusedProbabilityLayer(*model, interpret=lambda z: asked.append(z) or z // 2, output_shape=4)
     assert asked == list(range(8))
     layer(torch.randn(3, 2)).sum().backward()
