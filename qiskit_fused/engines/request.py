@@ -69,9 +69,9 @@ class GradientRequest(NamedTuple):
             sum of the values of its pairs (a vector-Jacobian product); it is zero for rows without pairs. None: each
             pair has one gradient.
         imaginary: whether gradients are 2 Im <psi|O|d psi>, with traceless generators, instead of 2 Re <psi|O|d psi>.
-        summed: bool (C,), columns for which the caller uses only the sum of the gradients over all rows. This has a
-            meaning only where each row has one gradient. An engine may give the sum to any row, and zeros to the other
-            rows. None: no column.
+        summed: bool (C,), columns for which the caller uses only the sum of the gradients over all rows, or nothing.
+            This has a meaning only where each row has one gradient. An engine may give the sum to any row, and zeros
+            to the other rows. None: no column.
         unused: bool (C,), columns whose gradients the caller does not use. None: no column.
         of_initial_states: whether gradients of the initial states of rows are returned too, and gradients of parameters
             that are amplitudes of initial states.
@@ -228,13 +228,11 @@ class Request(_Fields):
         """Number of gradients of initial states."""
         return self.num_gradients if self.wants_state_gradients else 0
 
-    @cached_property
+    @property
     def summed_columns(self) -> np.ndarray | None:
         """Bool (C,), the columns whose gradients an engine may sum over all rows; None: no column."""
         gradient = self.gradient
-        if gradient is None or gradient.summed is None or not self.gradients_are_per_row:
-            return None
-        return gradient.summed if gradient.unused is None else gradient.summed | gradient.unused
+        return None if gradient is None or not self.gradients_are_per_row else gradient.summed
 
     @cached_property
     def varying_columns(self) -> np.ndarray:

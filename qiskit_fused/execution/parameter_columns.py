@@ -97,6 +97,12 @@ class ParameterColumns:
         is_weight[self.weights] = True
         return ~self._program.depends_on(is_weight)
 
+    @cached_property
+    def summed_without_input_gradients(self) -> np.ndarray:
+        """Bool (C,): whether a column is the same in all rows, or does not depend on weights."""
+        summed: np.ndarray = self.shared | self.unused_without_input_gradients
+        return summed
+
     def places(self, is_summed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions of the gradients of inputs and of weights of split columns, int (I,) and int (W,).
 

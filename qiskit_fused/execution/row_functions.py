@@ -22,7 +22,7 @@ from qiskit_fused.execution.derivatives import (
     check_derivatives,
     completed,
     differentiated,
-    first_observables,
+    num_differentiated,
     pull_back,
     pull_back_zero,
 )
@@ -179,8 +179,10 @@ class RowFunction:
 
     def _evaluate_request(self, batch: RowBatch, request: Request, watch: Watch | None) -> Vjp:
         """Evaluate the request of a block of rows."""
-        evaluation = evaluate(self.options, self.compiled, self.operators, request, watch=watch)
-        values = evaluation.values.reshape(batch.num_rows, len(self._evaluated(batch)))
+        operators = self.operators
+        evaluation = evaluate(self.options, self.compiled, operators, request, watch=watch)
+        count = num_differentiated(operators) if batch.jacobian else len(operators)
+        values = evaluation.values.reshape(len(batch.inputs), count)
         if request.gradient is None:
             return Vjp(values)
         if request.is_split:
@@ -188,33 +190,31 @@ class RowFunction:
         else:
             inputs, weights = self._gradients(batch, request, evaluation)
         if batch.jacobian:
+            swept = differentiated(operators)
             values, inputs, weights = (
-                None if array is None else completed(self.operators, self._evaluated(batch), array, total)
+                None if array is None else completed(operators, swept, array, total)
                 for array, total in ((values, 1), (inputs, 0), (weights, 0))
             )
         return Vjp(values, inputs, weights, evaluation.state_gradients)
 
-    def _evaluated(self, batch: RowBatch) -> np.ndarray:
-        """Return the observables that the engine evaluates: for a Jacobian, fewer than all, see `differentiated`."""
-        return differentiated(self.operators) if batch.jacobian else first_observables(len(self.operators))
-
     def _request(self, batch: RowBatch, columns_of: Callable[[Any, Any], Any]) -> Request:
         """Return the request of a block of rows; ``columns_of`` makes columns of inputs and weights."""
-        columns, num_rows = self.columns, batch.num_rows
+        columns, operators, num_rows = self.columns, self.operators, len(batch.inputs)
         values = columns_of(batch.inputs, batch.weights)
-        boundary, states = NO_STATES, batch.initial_states
+        boundary, states, gradient = NO_STATES, batch.initial_states, None
         if states is not None:
             boundary = BoundaryStates(states, on_circuit_qubits=True)
-        gradient = None
         if batch.jacobian or batch.cotangents is not None:
             of_states = batch.state_gradients
             if states is None:
                 of_states = self.compiled.program.encodes(None if batch.input_gradients else columns.weights)
             cotangents = None if batch.cotangents is None else batch.cotangents.ravel()
-            needs_inputs = batch.jacobian or batch.input_gradients
-            unused = None if needs_inputs else columns.unused_without_input_gradients
-            gradient = GradientRequest(cotangents, False, columns.shared, unused, of_states)
-        pairs = pairs_of(num_rows, self._evaluated(batch))
+            if batch.jacobian or batch.input_gradients:
+                summed, unused = columns.shared, None
+            else:
+                summed, unused = columns.summed_without_input_gradients, columns.unused_without_input_gradients
+            gradient = GradientRequest(cotangents, False, summed, unused, of_states)
+        pairs = pairs_of(num_rows, differentiated(operators)) if batch.jacobian else all_pairs(num_rows, len(operators))
         return Request(values, pairs, gradient, boundary, self.options.dtype, may_vary=columns.depend_on_inputs)
 
     def _gradients(
@@ -229,7 +229,7 @@ class RowFunction:
             gradients = self._pulled_back(batch, request, gradients)
         inputs, weights = self.columns.index
         if batch.jacobian:
-            shaped = gradients.reshape(batch.num_rows, len(self._evaluated(batch)), gradients.shape[1])
+            shaped = gradients.reshape(batch.num_rows, num_differentiated(self.operators), gradients.shape[1])
             return shaped[:, :, inputs] if batch.input_gradients else None, shaped[:, :, weights]
         return gradients[:, inputs] if batch.input_gradients else None, np.add.reduce(gradients[:, weights])
 
@@ -255,7 +255,7 @@ class RowFunction:
                     self.operators,
                 )
         requested = [columns.inputs] * batch.input_gradients + [columns.weights] * batch.weight_gradients
-        per_row = len(self._evaluated(batch)) if batch.jacobian else 1
+        per_row = num_differentiated(self.operators) if batch.jacobian else 1
         shaped = gradients.reshape(num_rows, per_row, values.shape[1])
         check_derivatives(self.compiled, values, shaped, np.concatenate([np.zeros(0, np.intp), *requested]))
         return gradients

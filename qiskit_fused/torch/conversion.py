@@ -58,9 +58,8 @@ def to_array(tensor: Tensor | None, runtime: Any, dtype: torch.dtype = torch.flo
     host = detached(tensor)
     if runtime is not None:
         return runtime.from_dlpack(host.to(dtype).resolve_conj().resolve_neg().contiguous())
-    host = host.cpu()  # not every device has float64
     if host.dtype not in _NUMPY:
-        host = host.to(dtype)
+        host = host.cpu().to(dtype)  # not every device has float64
     return host.numpy(force=True).astype(_NUMPY[dtype], copy=False)
 
 
@@ -68,12 +67,12 @@ def to_tensor(array: Any, like: Tensor) -> Tensor:
     """Return an array as a tensor of the dtype and device of another; a new array's memory is shared if that can be."""
     if isinstance(array, np.ndarray):
         dtype = _NUMPY.get(like.dtype)
-        if np.iscomplexobj(array) and not like.is_complex():
+        if array.dtype.kind == "c" and not like.is_complex():
             array = array.real
         if dtype is not None:
             array = array.astype(dtype, copy=False)
         tensor = torch.from_numpy(array)
-        return tensor if tensor.dtype == like.dtype and like.is_cpu else tensor.to(like)
+        return tensor if dtype is not None and like.is_cpu else tensor.to(like)
     tensor = torch.from_dlpack(array)
     if tensor.is_complex() and not like.is_complex():
         tensor = tensor.real
