@@ -15,8 +15,7 @@ from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.execution.row_batches import RowBatch, Vjp
 from qiskit_fused.machine_learning.fused_network import FusedNetwork
 from qiskit_fused.torch.conversion import is_on_gpu
-from qiskit_fused.torch.evaluation import evaluate_on_gpu
-from qiskit_fused.torch.functions import apply
+from qiskit_fused.torch.functions import apply, evaluate_on_gpu
 
 
 class FusedTorchConnector(TorchConnector):

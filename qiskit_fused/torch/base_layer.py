@@ -21,7 +21,8 @@ from qiskit_fused.execution.devices import check_device
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.options.fused_options import FusedOptions
 from qiskit_fused.torch.conversion import as_rows
-from qiskit_fused.torch.functions import bandwidth_along, expectation_values
+from qiskit_fused.torch.functions import expectation_values
+from qiskit_fused.torch.lines import bandwidth_along
 
 ALWAYS_EXACT = "a layer is always exact, so leave it out"  # the cure of keywords about shots and noise
 

@@ -13,23 +13,22 @@ A difference is a sum of differentiable functions, so derivatives can be nested,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from qiskit_fused.common.row_errors import indexed
+from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.execution.expectations import Expectations
-from qiskit_fused.execution.row_batches import RowBatch
+from qiskit_fused.execution.magnitudes import LARGEST_COTANGENT
+from qiskit_fused.execution.row_batches import RowBatch, Vjp
 from qiskit_fused.execution.row_functions import RowFunction
-from qiskit_fused.program.shift_rules import central_differences
-from qiskit_fused.torch.conversion import detached, to_array
-from qiskit_fused.torch.evaluation import evaluate_tensors
+from qiskit_fused.torch.conversion import device_of, is_on_gpu, to_array, to_tensor
+from qiskit_fused.torch.lines import DifferentiableFunction, TensorFunction, batched, line_points, with_weights
 
-_MAX_DIFFERENCES = 2  # nested differences: a third one would have errors of 1e-5 in float64
 _OF_STATES = (
     "qiskit_fused.torch has gradients with respect to initial_states, but no second derivatives and no derivatives in "
     "forward mode; detach the states, or leave create_graph=True out."
@@ -82,23 +81,8 @@ def expectation_values(
     for name, tensor in (("weight", weight), ("inputs", inputs), ("initial_states", initial_states)):
         if not isinstance(tensor, Tensor) and (tensor is not None or name != "initial_states"):
             raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
-    values: Tensor = _Values.apply(_Map(expectations.function, shape), weight, inputs, initial_states)
+    values: Tensor = _Values.apply(TensorFunction(expectations.function, shape), weight, inputs, initial_states)
     return values
-
-
-def bandwidth_along(
-    of_rows: RowFunction, point: tuple[Tensor, Tensor], along: tuple[Tensor | None, Tensor | None]
-) -> Tensor:
-    """Return the rates at which the values of rows change along lines, float64 (B,), without a gradient.
-
-    Args:
-        of_rows: the function.
-        point: weights (W,) and inputs (B, I).
-        along: directions of the weights and of the inputs; None is 0.
-    """
-    directions = (torch.zeros_like(at) if part is None else part for at, part in zip(point, along))
-    rates: Tensor = _Bandwidths.apply(of_rows, *(detached(tensor) for tensor in (*point, *directions)))
-    return rates
 
 
 def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
@@ -119,55 +103,11 @@ def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
         ) from None
 
 
-@dataclass(frozen=True, eq=False)
-class _Map:
-    """A function of weights, inputs and initial states.
-
-    Attributes:
-        of_rows: the function of rows.
-        shape: the dimensions of which the rows were made, for errors.
-        num_differences: the number of nested central differences of which the function is a part.
-    """
-
-    of_rows: RowFunction
-    shape: tuple[int, ...] = ()
-    num_differences: int = 0
-
-    def in_difference(self) -> _Map:
-        """Return this function as a part of one more difference.
-
-        Raises:
-            RuntimeError: if there are too many differences.
-        """
-        if self.num_differences == _MAX_DIFFERENCES:
-            raise RuntimeError(
-                "qiskit_fused.torch has derivatives up to the third order, or up to the second order if all are in "
-                "forward mode; detach the gradient, leave create_graph=True out, or take the innermost derivative by "
-                "torch.func.grad, vjp or jacrev."
-            )
-        return _Map(self.of_rows, self.shape, self.num_differences + 1)
-
-    def in_rows(self) -> _Map:
-        """Return this function with weights that vary by row, as further inputs."""
-        return _Map(self.of_rows.with_weights_in_rows, (), self.num_differences)
-
-
-class _Function(torch.autograd.Function):
-    """A function of autograd that the transforms of ``torch.func`` can transform."""
-
-    @classmethod
-    def apply(cls, *arguments: Any) -> Any:
-        if torch._C._are_functorch_transforms_active():
-            return super().apply(*arguments)
-        # The method of the base class binds the arguments to the signature of `forward`, which takes 10 us.
-        return super(torch.autograd.Function, cls).apply(*unwrap_dead_wrappers(arguments))
-
-
-class _Values(_Function):
+class _Values(DifferentiableFunction):
     """Expectation values. The backward pass is `_Gradients`."""
 
     @staticmethod
-    def forward(function: _Map, weight: Tensor, inputs: Tensor, initial_states: Tensor | None) -> Tensor:
+    def forward(function: TensorFunction, weight: Tensor, inputs: Tensor, initial_states: Tensor | None) -> Tensor:
         with indexed(function.shape):
             values: Tensor = evaluate_tensors(function.of_rows, RowBatch(inputs, weight, initial_states)).values
         return values
@@ -196,23 +136,25 @@ class _Values(_Function):
             return _values_along(ctx.function, _primals(ctx), along[:2])
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], function: _Map, *tensors: Tensor | None) -> tuple[Tensor, int]:
-        weight, inputs, states = _batched(info.batch_size, in_dims[1:], tensors)
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], function: TensorFunction, *tensors: Tensor | None
+    ) -> tuple[Tensor, int]:
+        weight, inputs, states = batched(info.batch_size, in_dims[1:], tensors)
         shape = inputs.shape[:2]
         if in_dims[1] is None:
             weight, inputs = weight[0], inputs.flatten(0, 1)
         else:
-            function, weight, inputs = function.in_rows(), weight.new_empty(0), _joined(inputs, weight)
+            function, weight, inputs = function.in_rows(), weight.new_empty(0), with_weights(inputs, weight)
         values = _Values.apply(function, weight, inputs, None if states is None else states.flatten(0, 1))
         return values.unflatten(0, shape), 0
 
 
-class _Gradients(_Function):
+class _Gradients(DifferentiableFunction):
     """Gradients of the sum of cotangents times values, with respect to weights, inputs and initial states."""
 
     @staticmethod
     def forward(
-        function: _Map,
+        function: TensorFunction,
         needed: tuple[bool, bool, bool],
         cotangents: Tensor,
         weight: Tensor,
@@ -260,9 +202,13 @@ class _Gradients(_Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[Any, ...], function: _Map, needed: tuple[bool, bool, bool], *tensors: Tensor | None
+        info: Any,
+        in_dims: tuple[Any, ...],
+        function: TensorFunction,
+        needed: tuple[bool, bool, bool],
+        *tensors: Tensor | None,
     ) -> Any:
-        size, (cotangents, weight, inputs, states) = info.batch_size, _batched(info.batch_size, in_dims[2:], tensors)
+        size, (cotangents, weight, inputs, states) = info.batch_size, batched(info.batch_size, in_dims[2:], tensors)
         (_, num_rows, count), num_values = inputs.shape, cotangents.shape[2]
         is_jacobian = size > num_values and all(dim is None for dim in in_dims[3:])
         if is_jacobian:  # fewer sweeps: the gradient of each value of a row once, as further rows
@@ -273,7 +219,7 @@ class _Gradients(_Function):
         else:
             rows = cotangents
         needed_in_rows = False, needed[0] or needed[1], needed[2]
-        arguments = rows.flatten(0, 1), weight.new_empty(0), _joined(inputs, weight)
+        arguments = rows.flatten(0, 1), weight.new_empty(0), with_weights(inputs, weight)
         _, of_inputs, of_states = _Gradients.apply(
             function.in_rows(), needed_in_rows, *arguments, None if states is None else states.flatten(0, 1)
         )
@@ -289,26 +235,6 @@ class _Gradients(_Function):
         return (of_weights, joined[..., :count].to(inputs.dtype) if needed[1] else None, of_states), 0
 
 
-class _Bandwidths(_Function):
-    """The result of `bandwidth_along`, which has no gradient."""
-
-    @staticmethod
-    def forward(of_rows: RowFunction, weight: Tensor, inputs: Tensor, v: Tensor, u: Tensor) -> Tensor:
-        weight_array, inputs_array, v_array, u_array = (to_array(part, None) for part in (weight, inputs, v, u))
-        rates = of_rows.bandwidth_along(RowBatch(inputs_array, weight_array), u_array, v_array)
-        return torch.from_numpy(rates).to(inputs.device)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], of_rows: RowFunction, *tensors: Tensor) -> tuple[Tensor, int]:
-        weight, inputs, v, u = _batched(info.batch_size, in_dims[1:], tensors)
-        rows = weight.new_empty(0), _joined(inputs, weight), weight.new_empty(0), _joined(u, v)
-        return _Bandwidths.apply(of_rows.with_weights_in_rows, *rows).reshape(inputs.shape[:2]), 0
-
-
 def _primals(ctx: Any) -> list[Tensor | None]:
     """Return the tensors that a function saved, without their tangents of the present level of forward mode.
 
@@ -317,73 +243,27 @@ def _primals(ctx: Any) -> list[Tensor | None]:
     return [None if saved is None else unpack_dual(saved).primal for saved in ctx.saved_tensors]
 
 
-def _batched(size: int, dims: tuple[int | None, ...], tensors: Sequence[Tensor | None]) -> list[Any]:
-    """Return tensors with the dimension of ``vmap``, whose size is given, in front."""
-    return [
-        None if part is None else part.expand(size, *part.shape) if dim is None else part.movedim(dim, 0)
-        for dim, part in zip(dims, tensors)
-    ]
-
-
-def _joined(inputs: Tensor, weight: Tensor) -> Tensor:
-    """Return rows (N B, I + W) of inputs (N, B, I) and weights (N, W)."""
-    weight = weight[:, None].expand(*inputs.shape[:2], weight.shape[1])
-    return torch.cat([inputs, weight], dim=2).flatten(0, 1)
-
-
-def _values_along(function: _Map, point: Sequence[Any], along: tuple[Tensor | None, ...]) -> Tensor:
-    """Return the derivative (B, K) of values along a line, see `_line`."""
+def _values_along(function: TensorFunction, point: Sequence[Any], along: tuple[Tensor | None, ...]) -> Tensor:
+    """Return the derivative (B, K) of values along a line, see `line_points`."""
     function = function.in_difference()
-    terms = (factor * _Values.apply(function, *moved) for factor, *moved in _line(function, point, along))
+    terms = (factor * _Values.apply(function, *moved) for factor, *moved in line_points(function, point, along))
     return _sum(terms).to(point[0].dtype)
 
 
 def _gradients_along(
-    function: _Map,
+    function: TensorFunction,
     needed: tuple[bool, bool, bool],
     cotangents: Tensor,
     point: Sequence[Any],
     along: tuple[Tensor | None, ...],
 ) -> list[Tensor | None]:
-    """Return the derivatives of the needed gradients along a line, see `_line`."""
+    """Return the derivatives of the needed gradients along a line, see `line_points`."""
     function = function.in_difference()
     terms = (
         _Gradients.apply(function, needed, factor * cotangents, *moved)
-        for factor, *moved in _line(function, point, along)
+        for factor, *moved in line_points(function, point, along)
     )
     return [None if part[0] is None else _sum(part).to(at.dtype) for part, at in zip(zip(*terms), point)]
-
-
-def _line(
-    function: _Map, point: Sequence[Any], along: tuple[Tensor | None, ...]
-) -> list[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-    """Return the points of a central difference: for each its factors (B, 1), weights, inputs and initial states.
-
-    The step of a row is a small number divided by the bandwidth of the row, or by the largest bandwidth of all rows if
-    weights move.
-
-    Args:
-        function: the function, for its bandwidth.
-        point: weights (W,), inputs (B, I), and initial states or None.
-        along: directions of the weights and of the inputs; None is 0.
-    """
-    weight, inputs = (part.to(torch.float64) for part in point[:2])
-    v, u = (None if part is None else part.to(torch.float64) for part in along)
-    scale = bandwidth_along(function.of_rows, (weight, inputs), (v, u))
-    largest = torch.cat([scale, scale.new_zeros(1)]).amax()
-    if v is not None:
-        scale = largest.expand(scale.shape)
-    scale, largest = (torch.where(part > 0, part, 1.0) for part in (scale, largest))
-    shifts, factors = central_differences(function.of_rows.options.dtype)
-    return [
-        (
-            factor * scale[:, None],
-            weight if v is None else weight + shift / largest * v,
-            inputs if u is None else inputs + (shift / scale)[:, None] * u,
-            point[2],
-        )
-        for shift, factor in zip(shifts.tolist(), factors.tolist())
-    ]
 
 
 def _sum(terms: Any) -> Any:
@@ -392,3 +272,77 @@ def _sum(terms: Any) -> Any:
     for other in others:
         first = first if first is None else first + other
     return first
+
+
+def evaluate_tensors(function: RowFunction, rows: RowBatch) -> Vjp:
+    """Return values, or gradients if there are cotangents, in the dtype and on the device of what they belong to.
+
+    Tensors on a GPU on which the sweeps run are shared with the engine, in torch's current stream; all others go by way
+    of the host.
+
+    Args:
+        function: the function.
+        rows: real (B, I), real (W,), real or complex (B, 2^n) or None, and real (B, K) or None, all tensors.
+    """
+    if not is_on_gpu(rows.weights):
+        return _evaluate(function, rows, None)
+    found = evaluate_on_gpu(function, rows)
+    if found is None:
+        with device_of(rows.weights):
+            found = _evaluate(function, rows, None)
+    return found
+
+
+def evaluate_on_gpu(function: RowFunction, rows: RowBatch) -> Vjp | None:
+    """Do what `evaluate_tensors` does for weights on a GPU, but return None where tensors go by way of the host."""
+    weights, inputs = rows.weights, rows.inputs
+    if inputs.device != weights.device:
+        return None
+    with torch.cuda.device(weights.device):
+        gradient, any_start = rows.cotangents is not None, rows.initial_states is not None
+        runtime = function.device_runtime(len(inputs), gradient=gradient, any_start=any_start)
+        if runtime is None or _has_large_cotangents(rows.cotangents, function.options.dtype):
+            return None
+        try:
+            with _current_stream(runtime):
+                return _evaluate(function, rows, runtime)
+        except DoesNotFit:
+            if function.options.device != "auto":
+                raise
+            return None  # the host has more memory; the evaluation there says why it is asked
+
+
+def _has_large_cotangents(cotangents: Tensor | None, dtype: str) -> bool:
+    """Say whether cotangents are so large that the host has to scale them (see `magnitudes`)."""
+    if cotangents is None or dtype != "complex64":
+        return False
+    return bool((cotangents.abs() > LARGEST_COTANGENT).any())
+
+
+def _current_stream(runtime: Any) -> AbstractContextManager[Any]:
+    """Return a context in which the engine works in torch's current stream."""
+    stream: AbstractContextManager[Any] = runtime.stream(torch.cuda.current_stream().cuda_stream)
+    return stream
+
+
+def _evaluate(function: RowFunction, rows: RowBatch, runtime: Any) -> Vjp:
+    """Evaluate arrays on the CUDA device of ``runtime``, or on the host if ``runtime`` is None."""
+    inputs, weights, states, cotangents, *requested = rows
+    states_dtype = torch.complex128 if runtime is None else getattr(torch, function.options.dtype)
+    found = function.evaluate(
+        RowBatch(
+            to_array(inputs, runtime),
+            to_array(weights, runtime),
+            to_array(states, runtime, states_dtype),
+            to_array(cotangents, runtime),
+            *requested,
+        )
+    )
+    if cotangents is None:
+        return Vjp(to_tensor(found.values, weights))
+    return Vjp(
+        None,
+        None if found.inputs is None else to_tensor(found.inputs, inputs),
+        None if found.weights is None else to_tensor(found.weights, weights),
+        None if found.initial_states is None or states is None else to_tensor(found.initial_states, states),
+    )

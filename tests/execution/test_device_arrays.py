@@ -31,7 +31,7 @@ torch = pytest.importorskip("torch")
 strict_device = pytest.importorskip("strict_device")
 from qiskit_fused.machine_learning import torch_connector as connector_module  # noqa: E402
 from qiskit_fused.torch import FusedLayer, expectation_values  # noqa: E402
-from qiskit_fused.torch import evaluation as torch_module  # noqa: E402
+from qiskit_fused.torch import functions as torch_module  # noqa: E402
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 
