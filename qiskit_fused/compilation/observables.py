@@ -174,6 +174,8 @@ def fingerprint(thing: Any) -> Any:
 
     Cost: about 1 us for an operator of a few terms; for a large operator, a copy of its arrays.
     """
+    if isinstance(thing, (list, tuple)):  # first: a check of one of the abstract classes below takes 0.3 us
+        return tuple([(id(item), fingerprint(item)) for item in thing])
     if isinstance(thing, SparsePauliOp):
         paulis = thing._pauli_list
         return (
@@ -189,8 +191,6 @@ def fingerprint(thing: Any) -> Any:
         return thing.copy()
     if isinstance(thing, ObservablesArray):
         return fingerprint(thing.sparse_observables_array(copy=False))
-    if isinstance(thing, (list, tuple)):
-        return tuple([(id(item), fingerprint(item)) for item in thing])
     if isinstance(thing, np.ndarray):
         if thing.dtype == object:
             return thing.shape, fingerprint(list(thing.flat))

@@ -74,11 +74,13 @@ class RowFunction:
             MemoryError: if a row does not fit the memory limit, or the results do not fit the memory.
         """
         batch = self._checked(batch)
-        num_adjoint_states = batch.num_adjoint_states(len(self.operators))
-        parts = (Part.of(self.compiled, batch.num_rows, num_adjoint_states) for _ in range(1))
-        with Progress(self.options.progress, parts) as progress:
+        with Progress(self.options.progress, map(self._part_of, [batch])) as progress:
             progress.next_part()
             return self.evaluate_rows(batch, progress.watch)
+
+    def _part_of(self, batch: RowBatch) -> Part:
+        """Return the part of the progress that a batch is."""
+        return Part.of(self.compiled, batch.num_rows, batch.num_adjoint_states(len(self.operators)))
 
     def _checked(self, batch: RowBatch) -> RowBatch:
         """Check shapes and numbers of a batch, and return the batch with its initial states as an array."""
@@ -170,7 +172,7 @@ class RowFunction:
         """Say whether rows go to the CUDA engine as they are. It takes weights as columns that all rows share."""
         if not isinstance(batch.inputs, np.ndarray):
             return True
-        if batch.jacobian or batch.initial_states is not None or not batch.num_rows:
+        if batch.jacobian or batch.initial_states is not None:
             return False
         gradient = batch.cotangents is not None
         if self.device_runtime(batch.num_rows, gradient=gradient, any_start=False) is None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from qiskit_fused.common.row_errors import indexed
@@ -27,7 +28,7 @@ from qiskit_fused.execution.magnitudes import LARGEST_COTANGENT
 from qiskit_fused.execution.row_batches import RowBatch, Vjp
 from qiskit_fused.execution.row_functions import RowFunction
 from qiskit_fused.torch.conversion import device_of, is_on_gpu, to_array, to_tensor
-from qiskit_fused.torch.lines import DifferentiableFunction, TensorFunction, batched, line_points, with_weights
+from qiskit_fused.torch.lines import TensorFunction, batched, line_points, with_weights
 
 _OF_STATES = (
     "qiskit_fused.torch has gradients with respect to initial_states, but no second derivatives and no derivatives in "
@@ -103,7 +104,19 @@ def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
         ) from None
 
 
-class _Values(DifferentiableFunction):
+class _Function(torch.autograd.Function):
+    """A function of autograd that the transforms of ``torch.func`` can transform."""
+
+    @classmethod
+    def apply(cls, *arguments: Any) -> Any:
+        """Return the result of the function for arguments, of which tensors may require gradients."""
+        if torch._C._are_functorch_transforms_active():
+            return super().apply(*arguments)
+        # The method of the base class binds the arguments to the signature of `forward`, which takes 10 us.
+        return super(torch.autograd.Function, cls).apply(*unwrap_dead_wrappers(arguments))
+
+
+class _Values(_Function):
     """Expectation values. The backward pass is `_Gradients`."""
 
     @staticmethod
@@ -149,7 +162,7 @@ class _Values(DifferentiableFunction):
         return values.unflatten(0, shape), 0
 
 
-class _Gradients(DifferentiableFunction):
+class _Gradients(_Function):
     """Gradients of the sum of cotangents times values, with respect to weights, inputs and initial states."""
 
     @staticmethod

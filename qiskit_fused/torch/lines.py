@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import unwrap_dead_wrappers
 
 from qiskit_fused.execution.row_batches import RowBatch
 from qiskit_fused.execution.row_functions import RowFunction
@@ -50,18 +49,6 @@ class TensorFunction:
     def in_rows(self) -> TensorFunction:
         """Return this function with weights that vary by row, as further inputs."""
         return TensorFunction(self.of_rows.with_weights_in_rows, (), self.num_differences)
-
-
-class DifferentiableFunction(torch.autograd.Function):
-    """A function of autograd that the transforms of ``torch.func`` can transform."""
-
-    @classmethod
-    def apply(cls, *arguments: Any) -> Any:
-        """Return the result of the function for arguments, of which tensors may require gradients."""
-        if torch._C._are_functorch_transforms_active():
-            return super().apply(*arguments)
-        # The method of the base class binds the arguments to the signature of `forward`, which takes 10 us.
-        return super(torch.autograd.Function, cls).apply(*unwrap_dead_wrappers(arguments))
 
 
 def bandwidth_along(
@@ -125,7 +112,7 @@ def with_weights(inputs: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([inputs, weight], dim=2).flatten(0, 1)
 
 
-class _Bandwidths(DifferentiableFunction):
+class _Bandwidths(torch.autograd.Function):
     """The result of `bandwidth_along`, which has no gradient."""
 
     @staticmethod
