@@ -32,7 +32,7 @@ struct ChunkBlocks {
 struct Window {
     int num_bits, position, width, tile_bits;
     // Distance in indices from a chunk to the next one, which the L2 cache is asked for during the sweep over a chunk.
-    // 0: a chunk is too large for the cache to hold two.
+    // 0: the cache holds the whole state, or cannot hold two chunks.
     index_t ahead;
 
     index_t left_out() const { return ((index_t(1) << width) - 1) << position; }
