@@ -67,6 +67,17 @@ def test_first_derivatives_are_those_of_autograd(case):
     assert_close(slope, 2 * torch.tensordot(values, expected[0], 2))
 
 
+def test_a_gradient_from_vjp_can_be_differentiated_after_the_transform(case):
+    function, weight = case
+    inputs = ROWS.clone().requires_grad_()
+    values, pull_back = vjp(lambda inputs: function(weight, inputs), inputs)
+    cotangents = values.detach().cos()
+    (found,) = pull_back(cotangents)
+    (expected,) = torch.autograd.grad(function(weight, inputs), inputs, cotangents, create_graph=True)
+    assert_close(found, expected)
+    assert_close(*(torch.autograd.grad(gradient.sum(), inputs)[0] for gradient in (found, expected)))
+
+
 def test_second_derivatives_are_those_of_autograd(case):
     function, weight = case
 
