@@ -164,6 +164,14 @@ std::size_t state_bytes(qf::Plan& plan, bool single_precision, bool imaginary) {
     });
 }
 
+nb::list windows(qf::Plan& plan, bool single_precision) {
+    return with_layout(plan, single_precision, [&](const auto& layout) {
+        nb::list all;
+        for (const char window : layout.forward.window) all.append(static_cast<int>(window));
+        return all;
+    });
+}
+
 nb::tuple side_by_side(qf::Plan& plan, bool single_precision, std::int64_t num_rows, int num_threads) {
     return with_layout(plan, single_precision, [&](const auto& layout) {
         const auto threading = layout.threading(num_rows, num_threads, false);
@@ -402,6 +410,8 @@ NB_MODULE(_cpu, m) {
     m.def("most_shared_bytes", &most_shared_bytes, "plan"_a, "single_precision"_a, "num_terms"_a,
           "Return the most bytes that shared tables and the diagonals of num_terms terms add to a prediction.");
     m.def("state_bytes", &state_bytes, "plan"_a, "single_precision"_a, "imaginary"_a, "Return the bytes of one state.");
+    m.def("windows", &windows, "plan"_a, "single_precision"_a,
+          "Return the window of the forward pass of each phase, 0 or 1.");
     m.def("side_by_side", &side_by_side, "plan"_a, "single_precision"_a, "num_rows"_a, "num_threads"_a,
           "Return the number of rows in work at the same time, and the number of threads.");
     m.def("constants", &constants, "Return the constants that kernels and Python share.");

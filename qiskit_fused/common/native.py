@@ -86,6 +86,7 @@ _NAMES = (
     "side_by_side",
     "state_bytes",
     "varying_tables",
+    "windows",
 )
 
 

@@ -42,22 +42,6 @@ def num_sweeps(fused: FusedProgram) -> int:
     return fused.num_layers + 1 + len(fused.dense_layer)
 
 
-def windows(fused: FusedProgram) -> list[int]:
-    """Return the window of the pass of each phase, 0 or 1.
-
-    Window 0 holds all qubits but the highest `chunk_bits` qubits, window 1 all but as many qubits below these. The
-    windows take turns: a pass leaves the rotations outside its window to the next pass.
-
-    Cost: O(runs).
-    """
-    bits, taken = chunk_bits(fused.num_qubits), [0]
-    field = (fused.num_qubits - 1 - fused.run_qubit) // max(bits, 1)  # of a run: the window that leaves its qubit out
-    outside = [set(fused.run_layer[field == window].tolist() if bits else ()) for window in (0, 1)]
-    for layer in range(fused.num_layers):
-        taken.append(1 - taken[-1] if layer in outside[taken[-1]] else taken[-1])
-    return taken
-
-
 def flops(fused: FusedProgram, gradient: bool = True, *, is_real: bool | None = None) -> int:
     """Count the floating-point operations of the sweeps for one row and observable; a multiply-add counts as two.
 

@@ -78,3 +78,12 @@ def native_plan(plan: FusedProgram) -> NativePlan:
         native = NativePlan(made, num_qubits, num_columns, num_sweeps(plan), num_rotations, num_angles)
         native = _PLANS.put(id(plan), native, plan.num_bytes, plan)
     return native
+
+
+def windows(plan: FusedProgram, dtype: str) -> list[int]:
+    """Return the window of the forward pass of each phase, 0 or 1.
+
+    Window 0 holds all qubits but the highest `chunk_bits` qubits, window 1 all but as many qubits below these. The
+    windows take turns: a pass leaves the rotations outside its window to the next pass.
+    """
+    return _cpu.windows(native_plan(plan).plan, dtype == "complex64")

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from qiskit_fused.common.native import CONSTANTS
-from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps, windows
+from qiskit_fused.engines.cpu.costs import chunk_bits, num_positions, num_sweeps
+from qiskit_fused.engines.cpu.native_plan import windows
 from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format, choose_tile_qubits
 from qiskit_fused.engines.cuda.passes import cover
 from qiskit_fused.engines.cuda.tiling import make_windows
@@ -67,7 +68,7 @@ class CpuSweeps:
         self.num_positions = num_positions(fused)
         n, bits = fused.num_qubits, chunk_bits(fused.num_qubits)
         self.cut_from, self.where = n - 2 * bits, f", in {1 << bits} chunks" if bits else ""
-        self._windows = windows(fused)
+        self._windows = windows(fused, dtype)
         self._window_bits = [(*range(n - bits),), (*range(n - 2 * bits), *range(n - bits, n))]
         self.num_start_sweeps = 1 if fused.starts_at_zero and fused.num_layers else 0
 

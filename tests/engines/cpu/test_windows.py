@@ -85,7 +85,7 @@ def test_small_windows_give_the_results_of_one_window(name, method, imaginary, c
 
 def test_windows_take_turns_in_these_tests(cut):
     plan, _ = plan_of(hardware_efficient(14, 4), random_observables(14, 1))
-    assert costs.windows(plan) == [0, 1, 0, 1, 0]
+    assert native_plan.windows(plan, "complex64") == [0, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("threads", [2, 3])
@@ -118,7 +118,8 @@ def few_and_many_terms(num_layers):
 
 def test_sums_of_neighbouring_phases_keep_apart_on_several_threads():
     plan, operators = plan_of(few_and_many_terms(40), random_observables(14, 1))
-    assert len(set(costs.windows(plan)[2:])) == 1  # the window does not change, so no barrier lies between the phases
+    # The window does not change, so no barrier lies between the phases.
+    assert len(set(native_plan.windows(plan, "complex64")[2:])) == 1
     question = plan, operators, rows_of(plan.program, num_rows=1), all_pairs(1, 2)
     expected = ask(CpuEngine(1), *question, gradient=True).gradients
     for threads in [2, 4] * 20:  # a thread that is ahead must not change sums that another thread still reads
