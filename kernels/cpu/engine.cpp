@@ -176,7 +176,7 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
         shared->phase_varies = phases_of(plan_, shared->varying);
     }
     if (call.packed) {
-        shared->packs = std::make_unique<PackShared<T>>();
+        shared->packs = std::make_unique<PackShared<T>>(plan_);
         for (const int i : shared->varying.leaves)  // a gate RV reads three columns
             if (plan_.leaves[i].kind == LEAF_RV) std::fill_n(column_varies.begin() + plan_.leaves[i].column, 3, 1);
         shared->packs->column_varies = std::move(column_varies);
@@ -289,7 +289,7 @@ void Engine<T>::take_shared(const Call& call, Workspace& ws) const {
     if (!call.packed) {
         ws.bound = call.shared->bound;
     } else if (ws.shared_number != call.shared->number) {
-        ws.pack->bound.copy(call.shared->packs->bound);
+        take_shared_packs(*call.shared->packs, *ws.pack);
         ws.shared_number = call.shared->number;
     }
 }

@@ -241,23 +241,26 @@ class Engine {
     void sum_groups(Workspace& ws, int layer, bool pending, State psi, int chunk) const;
     void adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi) const;
 
-    // The evaluation of packs of rows, in pack_sweep.cpp.
+    // The binding of packs of rows, in pack_binding.cpp.
     struct PackPhase {  // the constants of a phase in the form of packs; phases with equal constants share them
         Buffer<T> values;
         Buffer<char> negate;
         double left = 0;  // the phase in radians that `negate` leaves out
     };
-    struct PackTurn;
     void make_pack_phases();
+    template <class S>
+    void bind_values(const PackSweeps<S>& packs, const BindList& list, const double* angles,
+                     const PackValues<S>& values) const;
     void bind_shared_packs(Shared& shared, const double* columns, bool real) const;
     void prepare_packs(Call& call) const;
     void bind_shared_runs(Shared& shared, PackBound<double>& bound) const;
-    PackRotation<T> pack_rotation(const Call& call, const PackMemory<T>& memory, int run) const;
-    int pack_group(const Call& call, const PackMemory<T>& memory, int first, int most, PackRotation<T>* list) const;
+    void take_shared_packs(const PackShared<T>& shared, PackMemory<T>& memory) const;
     template <class S>
     void make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
-                         const PackValues<S>& values, S* factor, bool real, S* table) const;
+                         const PackValues<S>& values, bool real, S* table) const;
     const T* pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
+    // The sweeps over packs of rows, in pack_sweep.cpp.
+    struct PackTurn;
     void run_pack(Call& call, Workspace& ws, int pack) const;
     void start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const;
     void apply_dense_to_pack(int layer, bool adjoint, bool real, std::initializer_list<T*> states) const;

@@ -309,11 +309,11 @@ PackSizes Layout<T>::pack_sizes(const BatchShape& shape) const {
     sizes.state = pack_table_size(is_real(shape));
     sizes.num_states = !shape.gradient ? 1 : shape.saves_psi ? 3 : 2;
     sizes.angles = plan.num_columns * width;
-    sizes.factor = 2 * plan.num_qubits * width;
     sizes.ends = 3 * width;
     sizes.values = (shape.num_outcomes + 1) * width;
     sizes.diagonal = std::size_t(2) << low_bits;
     sizes.bound_bytes = PackBound<T>::bytes(plan, packs.width);
+    sizes.num_runs = plan.runs.size();
     if (!shape.gradient) return sizes;
     sizes.weights = sizes.values;
     sizes.p = size * width;

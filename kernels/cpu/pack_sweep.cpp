@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sweeps over one pack of rows (cpu/simd/packs.hpp): binding, forward, observables, adjoint, gradients. The steps
-// are those of row_sweep.cpp, and one vector holds a number of each row.
+// The sweeps over one pack of rows (cpu/simd/packs.hpp): forward, observables, adjoint, gradients. The steps are those
+// of row_sweep.cpp, and one vector holds a number of each row. pack_binding.cpp binds the angles.
 //
 // A run whose angles differ between rows is rotated by three shears, x -= t y, y += s x, x -= t y with t = tan(beta/4)
 // and s = sin(beta/2), because T(tau) X^flip would need a choice for each row of a pack. A run that is the same in all
 // rows is rotated by T(tau) X^flip, and the table of the next phase takes in its norm.
 // Determinism: the rows of a batch alone decide the packs. A result of a row depends on this row alone, and on the
 // columns that are the same in all rows. Sums over rows are added in fixed blocks of packs.
+#include <array>
 #include <cmath>
-#include <map>
 
 #include "cpu/engine.hpp"
 
@@ -18,8 +18,8 @@ namespace qf {
 // The rows of a pack, and the pairs of each row that share one backward sweep.
 template <class T>
 struct Engine<T>::PackTurn {
-    int first_row, count;                  // the rows of the pack; count <= W
-    std::vector<std::int64_t> begin, end;  // [count]: the pairs of each row
+    int first_row, count;                                 // the rows of the pack; count <= W
+    std::array<std::int64_t, MOST_PACK_ROWS> begin, end;  // [count]: the pairs of each row
     // Return the row in place j. The places after the last row repeat it.
     int row(int j) const { return first_row + std::min(j, count - 1); }
     int most_pairs() const {
@@ -46,211 +46,20 @@ void prefetch(const double* numbers, std::int64_t count) {
     for (std::int64_t i = 0; i < std::min(count, most); i += 8) __builtin_prefetch(numbers + i, 0, 2);
 }
 
-template <class T>
-void bind_pack(const PlanData& plan, const PackSweeps<T>& packs, const BindList& list, const double* angles,
-               const PackValues<T>& values) {
-    packs.bind_leaves(plan.leaves.data(), list.leaves.data(), static_cast<int>(list.leaves.size()), angles, values);
-    packs.bind_runs(plan.runs.data(), plan.leaves.data(), list.runs.data(), static_cast<int>(list.runs.size()), values);
-    packs.bind_terms(plan.terms.data(), list.terms.data(), static_cast<int>(list.terms.size()), angles, values);
-}
-
 }  // namespace
-
-template <class T>
-void Engine<T>::make_pack_phases() {
-    pack_phases_.resize(phases_.size());
-    if (plan_.num_qubits > most_pack_qubits) return;
-    const std::size_t size = std::size_t(1) << plan_.num_qubits;
-    std::map<const ConstantTable*, std::shared_ptr<const PackPhase>> made;
-    for (std::size_t k = 0; k < phases_.size(); ++k) {
-        const ConstantTable* table = phases_[k].constant_low.get();
-        if (!table) continue;
-        auto& entry = made[table];
-        if (!entry) {
-            auto phase = std::make_shared<PackPhase>();
-            phase->values = Buffer<T>(2 * size);
-            const Complex first = table->values[0];
-            bool are_signs = true;
-            std::vector<char> is_negative(size);
-            for (std::size_t i = 0; i < size; ++i) {
-                const Complex value = table->values[i];
-                phase->values[2 * i] = static_cast<T>(value.re);
-                phase->values[2 * i + 1] = static_cast<T>(value.im);
-                const Complex sign = value * conj(first);
-                are_signs = are_signs && std::abs(sign.im) < 1e-15;
-                is_negative[i] = sign.re < 0;
-            }
-            if (are_signs) {
-                phase->left = std::atan2(first.im, first.re);
-                phase->negate = Buffer<char>(size);
-                phase->negate[0] = 0;
-                for (std::size_t b = 0, half = 1; half < size; ++b, half *= 2)
-                    for (std::size_t i = half; i < 2 * half; ++i)
-                        phase->negate[i] = is_negative[i] != is_negative[i - half];
-            }
-            entry = std::move(phase);
-        }
-        pack_phases_[k] = entry;
-    }
-}
-
-// Bind the first row, and make the tables of the phases that are the same in all rows. All rows and, with equal angles,
-// all layers share the rounding errors of these values, so they are computed in double precision and rounded once.
-template <class T>
-void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool real) const {
-    const PackSweeps<double>& exact = best_pack_sweeps<double>();
-    const std::size_t from = exact.width, bits = plan_.num_qubits, size = std::size_t(real ? 1 : 2) << bits;
-    PackShared<T>& packs = *shared.packs;
-    Buffer<double> angles(plan_.num_columns * from), factor(2 * bits * from), table(size * from), constants;
-    const std::vector<char> all(plan_.num_columns, 1);
-    PackBound<double> bound(plan_, exact.width);
-    exact.load_columns(columns, plan_.num_columns, 1, all.data(), angles.data());
-    bind_pack(plan_, exact, everything_, angles.data(), bound.view());
-    bind_shared_runs(shared, bound);
-    packs.tables.resize(phases_.size());
-    for (std::size_t k = 0; k < phases_.size(); ++k) {
-        if (shared.phase_varies[k] || (k == 0 && shared.without_first)) continue;
-        const PackPhase* phase = pack_phases_[k].get();
-        if (phase && !constants) constants = Buffer<double>(2 << bits);
-        if (phase) std::copy_n(phase->values.data(), 2 << bits, constants.data());
-        make_pack_table(static_cast<int>(k), exact,
-                        {phase ? constants.data() : nullptr, phase ? phase->negate.data() : nullptr},
-                        double(packs.norm[k]), bound.view(), factor.data(), real, table.data());
-        packs.tables[k] = Buffer<T>(size);
-        for (std::size_t i = 0; i < size; ++i) packs.tables[k][i] = static_cast<T>(table[i * from]);
-    }
-    if constexpr (std::is_same_v<T, double>) {
-        packs.bound = std::move(bound);
-    } else {
-        packs.bound = PackBound<T>(plan_, packs_.width);
-        packs.bound.fill(bound, packs_.width, from);
-    }
-}
-
-// Find the rotations that are the same in all rows, and the norms that they leave out.
-template <class T>
-void Engine<T>::bind_shared_runs(Shared& shared, PackBound<double>& bound) const {
-    const int width = best_pack_sweeps<double>().width;
-    PackShared<T>& packs = *shared.packs;
-    const std::size_t num_runs = plan_.runs.size();
-    packs.is_shared.assign(num_runs, 1);
-    for (const int r : shared.varying.runs) packs.is_shared[r] = 0;
-    packs.tau.assign(num_runs, T(0));
-    packs.flip.assign(num_runs, 0);
-    packs.norm2.assign(num_runs, 1.0);
-    packs.norm.assign(phases_.size(), T(1));
-    double left = 1;  // the error of the norms so far, which the next norm corrects, so that errors do not add up
-    for (int k = 0; k < plan_.num_layers; ++k) {
-        double norm = 1;
-        for (int r = layer_begin_[k + 1] - 1; r >= layer_begin_[k]; --r) {
-            if (packs.is_shared[r]) {
-                const double t = bound.shears[2 * r * width], s = bound.shears[(2 * r + 1) * width];
-                const double cos = 1 - t * s;
-                packs.flip[r] = s > cos;
-                packs.tau[r] = static_cast<T>(packs.flip[r] ? cos / s : s / cos);
-                norm *= (packs.flip[r] ? -1 : 1) / std::sqrt(1 + double(packs.tau[r]) * packs.tau[r]);
-                for (int j = 0; packs.flip[r] && j < 2 * width; ++j)  // T(tau) X leaves out diag(-1, 1)
-                    bound.run[(r * RUN_VALUES + OUT_RE) * width + j] *= -1;
-            }
-            packs.norm2[r] = norm * norm;
-        }
-        packs.norm[k + 1] = static_cast<T>(norm * left);
-        left = norm * left / packs.norm[k + 1];
-    }
-}
-
-// Return the rotation of a run.
-template <class T>
-PackRotation<T> Engine<T>::pack_rotation(const Call& call, const PackMemory<T>& memory, int run) const {
-    const PackShared<T>& shared = *call.shared->packs;
-    const bool is_shared = shared.is_shared[run];
-    const T* const shears = is_shared ? nullptr : memory.bound.shears.data() + run * 2 * packs_.width;
-    return {plan_.runs[run].bit, shears, shared.tau[run], shared.flip[run] != 0};
-}
-
-// List the rotations of the runs from `first` on that one pass takes, at most `most`. Return their number.
-template <class T>
-int Engine<T>::pack_group(const Call& call, const PackMemory<T>& memory, int first, int most,
-                          PackRotation<T>* list) const {
-    const auto& is_shared = call.shared->packs->is_shared;
-    int count = 0;
-    for (; count < most && is_shared[first + count] == is_shared[first]; ++count)
-        list[count] = pack_rotation(call, memory, first + count);
-    return count;
-}
-
-// Choose the columns that packs read, the places of the tables that vary over rows, and the phases whose sums of p Z
-// are computed.
-template <class T>
-void Engine<T>::prepare_packs(Call& call) const {
-    const bool keeps = layout_.keeps_pack_tables(call.shape);
-    call.reads = call.shared->packs->column_varies;
-    if (call.request.has_ends())
-        for (const auto& part : left_phase(call).slopes) call.reads[part.column] = 1;
-    call.pack_table.assign(phases_.size(), -1);
-    call.has_z.assign(phases_.size(), 0);
-    call.has_z[0] = call.request.final_cotangents && !call.real;  // Im<lam|psi>, where phase 0 has no sums
-    for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k) {
-        call.has_z[k] = phases_[k].want_sums && !call.real;
-        if (!call.shared->phase_varies[k]) continue;
-        call.pack_table[k] = keeps ? call.num_pack_tables : 0;
-        call.num_pack_tables = call.pack_table[k] + 1;
-    }
-}
-
-template <class T>
-template <class S>
-void Engine<T>::make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
-                                const PackValues<S>& values, S* factor, bool real, S* table) const {
-    const int bits = plan_.num_qubits, width = packs.width;
-    const Phase& phase = phases_[k];
-    packs.fill_factors(bits, plan_.runs.data(), phase.first_out, phase.end_out, phase.first_in, phase.end_in,
-                       phase.one_body.data(), static_cast<int>(phase.one_body.size()), values, factor);
-    packs.fill_table(bits, real ? 1 : 2, factor, norm, constants, table);
-    for (const auto& pair : phase.low_pairs) {
-        const index_t mask = index_t(1) << pair.low | index_t(1) << pair.high;
-        for (const auto& source : pair.sources)
-            for (int i = 0; !pair.constant && i < std::abs(source.exponent); ++i) {
-                // The generator is 1 on |11>, or -1 with the sign of one of the two bits.
-                const index_t sign = source.exponent < 0 ? index_t(1) << pair.low : 0;
-                packs.multiply_table(bits, mask, mask, sign, values.term + source.term * 2 * width, table);
-            }
-    }
-    for (const auto& many : phase.many_body) {
-        const Term& term = plan_.terms[many.term];
-        packs.multiply_table(bits, term.care, term.value, term.sign, values.term + many.term * 2 * width, table);
-    }
-}
-
-template <class T>
-const T* Engine<T>::pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const {
-    is_shared = !call.shared->phase_varies[k];
-    if (is_shared) return call.shared->packs->tables[k].data();
-    T* const table = memory.tables.data() + call.pack_table[k] * layout_.pack_table_size(call.real);
-    if (!memory.built[k]) {
-        const PackPhase* constants = pack_phases_[k].get();
-        make_pack_table(
-            k, packs_, {constants ? constants->values.data() : nullptr, constants ? constants->negate.data() : nullptr},
-            call.shared->packs->norm[k], memory.bound.view(), memory.factor.data(), call.real, table);
-        memory.built[k] = layout_.keeps_pack_tables(call.shape);
-    }
-    return table;
-}
 
 // Fill the start state b_0, or b_1 from |0...0>, a product of real columns.
 template <class T>
 void Engine<T>::start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const {
     const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
     if (const auto* given = call.request.initial_states) {
-        const double* rows[64];
+        const double* rows[MOST_PACK_ROWS];
         for (int j = 0; j < width; ++j) rows[j] = row_of(given, bits, call.request.shared_start ? 0 : turn.row(j));
         return packs_.load_states(bits, parts, rows, nullptr, memory.psi.data(), nullptr, nullptr);
     }
     if (plan_.initial_re.empty()) {
-        PackRotation<T> list[64];
         const int count = boundary > 0 && plan_.num_layers > 0 ? layer_begin_[1] : 0;
-        for (int r = 0; r < count; ++r) list[r] = pack_rotation(call, memory, r);
-        return packs_.start(bits, parts, list, count, memory.psi.data());
+        return packs_.start(bits, parts, memory.rotations.data(), count, memory.psi.data());
     }
     for (std::size_t i = 0; i < plan_.initial_re.size(); ++i)
         for (int part = 0; part < parts; ++part)
@@ -274,6 +83,7 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
     PackMemory<T>& memory = *ws.pack;
     const int bits = plan_.num_qubits, parts = call.real ? 1 : 2;
     const int begin = call.zero_start ? 1 : 0;
+    const std::vector<int>& group_end = call.shared->packs->group_end;
     start_pack(call, memory, turn, begin);
     for (int k = begin; k <= plan_.num_layers; ++k) {
         check_stop(call.request.progress->stop);
@@ -283,9 +93,8 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
         if (k < plan_.num_layers) {
             const int end = layer_begin_[k + 1];
             for (int r = layer_begin_[k]; r < end;) {
-                PackRotation<T> list[8];
-                const int count = pack_group(call, memory, r, std::min(packs_.max_rotate, end - r), list);
-                packs_.rotate(bits, parts, list, count, memory.psi.data());
+                const int count = std::min(packs_.max_rotate, group_end[r] - r);
+                packs_.rotate(bits, parts, &memory.rotations[r], count, memory.psi.data());
                 r += count;
             }
             apply_dense_to_pack(k, false, call.real, {memory.psi.data()});
@@ -307,12 +116,12 @@ void Engine<T>::exchange_final_states_of_pack(Call& call, PackMemory<T>& memory,
     packs_.bind_states(phase.slopes.data(), static_cast<int>(phase.slopes.size()), offset, memory.angles.data(),
                        static_cast<int>(plan_.runs.size()), memory.bound.view(), factor);
     if (request.final_states) {
-        double* rows[64] = {};
+        double* rows[MOST_PACK_ROWS] = {};
         for (int j = 0; j < turn.count; ++j) rows[j] = row_of(request.final_states, bits, turn.row(j));
         packs_.store_states(bits, parts, memory.psi.data(), factor, rows);
     }
     if (!request.final_cotangents) return;
-    const double* rows[64];
+    const double* rows[MOST_PACK_ROWS];
     for (int j = 0; j < width; ++j) {
         rows[j] = row_of(request.final_cotangents, bits, turn.row(j));
         const double half = j < turn.count ? 0.5 : 0;  // sums over rows count no row twice
@@ -334,9 +143,9 @@ void Engine<T>::observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& 
     T* const lam = request.gradient ? memory.lam.data() : nullptr;
     bool accumulate = false;
     const int most = turn.most_pairs();
-    std::vector<char> matches(turn.count), done(turn.count);
+    std::array<bool, MOST_PACK_ROWS> matches, done;
     for (int p = 0; p < most; ++p) {
-        std::fill(done.begin(), done.end(), 0);
+        done.fill(false);
         for (int first = 0; first < turn.count; ++first) {
             if (done[first] || turn.begin[first] + p >= turn.end[first]) continue;
             const int observable = request.pair_observable[turn.begin[first] + p];
@@ -347,7 +156,7 @@ void Engine<T>::observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& 
                 matches[j] = pair < turn.end[j] && request.pair_observable[pair] == observable;
                 all = all && matches[j];
                 if (!matches[j]) continue;
-                done[j] = 1;
+                done[j] = true;
                 if (lam) memory.weights[j] = static_cast<T>(request.cotangents ? request.cotangents[pair] : 1);
             }
             double* const value = memory.values.data();
@@ -420,7 +229,7 @@ void Engine<T>::sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) c
     if (scale != 1 && (phase.want_many || phase.want_pairs))
         for (int i = 0; i < width << bits; ++i) p[i] *= scale;
     if (phase.want_many) {
-        alignas(64) T sum[64], everything[64];
+        alignas(64) T sum[MOST_PACK_ROWS], everything[MOST_PACK_ROWS];
         packs_.generator_sum(bits, 0, 0, 0, p, everything);
         for (const auto& many : phase.many_body) {
             const Term& term = plan_.terms[many.term];
@@ -453,18 +262,19 @@ void Engine<T>::rotate_pack_back(const Call& call, PackMemory<T>& memory, int fi
                                  index_t block) const {
     const int width = packs_.width, parts = call.real ? 1 : 2;
     const std::size_t begin = (static_cast<std::size_t>(block) << block_bits) * parts * width;
+    const PackShared<T>& shared = *call.shared->packs;
     for (int r = first; r < end;) {
-        PackRotation<T> list[8];
         bool with_x = false;
-        int count = pack_group(call, memory, r, std::min(packs_.max_adjoint, end - r), list);
+        int count = std::min(packs_.max_adjoint, std::min(shared.group_end[r], end) - r);
         for (int j = 0; j < count; ++j) with_x = with_x || (memory.bound.sums_x[r + j] && !call.real);
         if (with_x) count = std::min(count, packs_.max_adjoint_with_x);
         // The table of the phase has multiplied in the norms of all runs of the layer, also of those still to be
         // undone.
         const bool is_last = r + count == layer_begin_[plan_.runs[r].layer + 1];
-        const T scale = is_last ? T(1) : static_cast<T>(1 / call.shared->packs->norm2[r + count]);
-        packs_.rotate_adjoint(block_bits, parts, list, count, with_x, block > 0, scale, memory.psi.data() + begin,
-                              memory.lam.data() + begin, memory.run_sums.data() + 2 * r * width);
+        const T scale = is_last ? T(1) : static_cast<T>(1 / shared.norm2[r + count]);
+        packs_.rotate_adjoint(block_bits, parts, &memory.rotations[r], count, with_x, block > 0, scale,
+                              memory.psi.data() + begin, memory.lam.data() + begin,
+                              memory.run_sums.data() + 2 * r * width);
         r += count;
     }
 }
@@ -519,7 +329,7 @@ void Engine<T>::assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn&
         for (const auto& part : layout_.gradients_of_first)
             for (int j = 0; j < width; ++j)
                 memory.gradient[part.column * width + j] += part.slope * memory.ends[2 * width + j];
-    double *rows[64] = {}, *states[64] = {};
+    double *rows[MOST_PACK_ROWS] = {}, *states[MOST_PACK_ROWS] = {};
     for (int j = 0; j < turn.count; ++j) {
         if (turn.begin[j] == turn.end[j] && !request.final_cotangents) continue;
         const std::int64_t place = request.by_row() ? turn.row(j) : turn.begin[j];
@@ -543,8 +353,8 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     turn.first_row = pack * width;
     turn.count = std::min(width, request.rows - turn.first_row);
     for (int j = 0; j < turn.count; ++j) {
-        turn.begin.push_back(request.row_pairs[turn.first_row + j]);
-        turn.end.push_back(request.row_pairs[turn.first_row + j + 1]);
+        turn.begin[j] = request.row_pairs[turn.first_row + j];
+        turn.end[j] = request.row_pairs[turn.first_row + j + 1];
     }
     const int most_pairs = turn.most_pairs();
     if (most_pairs == 0 && !request.has_ends()) return;
@@ -556,7 +366,7 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
         prefetch(request.gradients + static_cast<std::size_t>(turn.first_row) * num_columns, turn.count * num_columns);
     PackValues<T> values = memory.bound.view();
     if (!request.has_ends()) values.left = nullptr;
-    bind_pack(plan_, packs_, call.shared->varying, memory.angles.data(), values);
+    bind_values(packs_, call.shared->varying, memory.angles.data(), values);
     memory.built.assign(phases_.size(), 0);
 
     const std::size_t state = layout_.pack_table_size(call.real);
@@ -573,7 +383,7 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     }
     if (request.has_ends()) exchange_final_states_of_pack(call, memory, turn);
     const bool one_by_one = request.gradient && !request.by_row();
-    const std::vector<std::int64_t> first = turn.begin, last = turn.end;
+    const auto first = turn.begin, last = turn.end;
     if (one_by_one && most_pairs > 1) std::copy_n(memory.psi.data(), state, memory.saved.data());
     for (int t = 0; t < (one_by_one ? most_pairs : 1); ++t) {
         if (t > 0) std::copy_n(memory.saved.data(), state, memory.psi.data());
@@ -621,11 +431,8 @@ void Engine<T>::add_summed_runs_of_packs(const Call& call) const {
     for (int c = 0; c < plan_.num_columns; ++c) call.request.gradients[c] += gradient[c * width];
 }
 
-#define QF_INSTANTIATE(T)                                                           \
-    template void Engine<T>::make_pack_phases();                                    \
-    template void Engine<T>::bind_shared_packs(Shared&, const double*, bool) const; \
-    template void Engine<T>::prepare_packs(Call&) const;                            \
-    template void Engine<T>::run_pack(Call&, Workspace&, int) const;                \
+#define QF_INSTANTIATE(T)                                            \
+    template void Engine<T>::run_pack(Call&, Workspace&, int) const; \
     template void Engine<T>::add_summed_runs_of_packs(const Call&) const;
 QF_INSTANTIATE(float)
 QF_INSTANTIATE(double)

@@ -50,30 +50,26 @@ struct PackBound {
         return {leaf.data(), vector.data(), run.data(), left.data(), term.data(), shears.data(), sums_x.data()};
     }
     void copy(const PackBound& other) {
-        auto copy_buffer = [](auto& to, const auto& from) {
-            if (from.size()) std::memcpy(to.data(), from.data(), from.size() * sizeof(from.data()[0]));
-        };
-        copy_buffer(leaf, other.leaf);
-        copy_buffer(vector, other.vector);
-        copy_buffer(run, other.run);
-        copy_buffer(left, other.left);
-        copy_buffer(term, other.term);
-        copy_buffer(shears, other.shears);
-        copy_buffer(sums_x, other.sums_x);
+        for_each_buffer(other, [](Buffer<T>& to, const Buffer<T>& from) {
+            if (from.size()) std::memcpy(to.data(), from.data(), from.size() * sizeof(T));
+        });
     }
-
     // Give all rows of the pack the values of the first row of another pack, which has `from` rows.
     void fill(const PackBound<double>& other, std::size_t width, std::size_t from) {
-        auto fill_buffer = [&](Buffer<T>& to, const Buffer<double>& values) {
+        for_each_buffer(other, [&](Buffer<T>& to, const Buffer<double>& values) {
             for (std::size_t v = 0; v * width < to.size(); ++v)
                 std::fill_n(to.data() + v * width, width, static_cast<T>(values[v * from]));
-        };
-        fill_buffer(leaf, other.leaf);
-        fill_buffer(vector, other.vector);
-        fill_buffer(run, other.run);
-        fill_buffer(left, other.left);
-        fill_buffer(term, other.term);
-        fill_buffer(shears, other.shears);
+        });
+    }
+    // Call f(to, from) for each buffer of numbers and the same buffer of another pack, and copy sums_x.
+    template <class S, class F>
+    void for_each_buffer(const PackBound<S>& other, F&& f) {
+        f(leaf, other.leaf);
+        f(vector, other.vector);
+        f(run, other.run);
+        f(left, other.left);
+        f(term, other.term);
+        f(shears, other.shears);
         std::copy_n(other.sums_x.data(), sums_x.size(), sums_x.data());
     }
 
@@ -84,14 +80,15 @@ struct PackBound {
 // The number of elements in each array of a PackMemory.
 struct PackSizes {
     int width = 0;
-    std::size_t state = 0, num_states = 0, num_tables = 0;  // T; states are psi, lam and saved
-    std::size_t p = 0, weights = 0, diagonal = 0, factor = 0, run_sums = 0, z = 0, w = 0;  // T
-    std::size_t angles = 0, ends = 0, gradient = 0, values = 0;                            // double
-    std::size_t bound_bytes = 0;
+    std::size_t state = 0, num_states = 0, num_tables = 0;                     // T; states are psi, lam and saved
+    std::size_t p = 0, weights = 0, diagonal = 0, run_sums = 0, z = 0, w = 0;  // T
+    std::size_t angles = 0, ends = 0, gradient = 0, values = 0;                // double
+    std::size_t bound_bytes = 0, num_runs = 0;
 
     template <class T>
     std::size_t bytes() const {
-        return (state * num_states + p + weights + diagonal + factor + run_sums + z + w) * sizeof(T) + bound_bytes +
+        return num_runs * sizeof(PackRotation<T>) +
+               (state * num_states + p + weights + diagonal + run_sums + z + w) * sizeof(T) + bound_bytes +
                (angles + ends + gradient + values) * sizeof(double);
     }
 };
@@ -106,7 +103,6 @@ struct PackMemory {
           p(sizes.p),
           weights(sizes.weights),
           diagonal(sizes.diagonal),
-          factor(sizes.factor),
           run_sums(sizes.run_sums),
           z(sizes.z),
           w(sizes.w),
@@ -114,7 +110,8 @@ struct PackMemory {
           ends(sizes.ends),
           gradient(sizes.gradient),
           values(sizes.values),
-          bound(plan, sizes.width) {}
+          bound(plan, sizes.width),
+          rotations(sizes.num_runs) {}
 
     // Say whether this memory of the same plan serves a call that needs these sizes.
     bool has(const PackSizes& needed) const {
@@ -128,34 +125,36 @@ struct PackMemory {
     Buffer<T> weights;                // [1 or slots][W]
     Buffer<T> diagonal;               // [2][2^low_bits]: diagonals that are not stored
     Buffer<T> tables;                 // [num_tables][2^n][parts][W]
-    Buffer<T> factor;                 // [n][2][W]
     Buffer<T> run_sums, z, w;         // [runs][2][W], [phases][n][W], [runs][3][W]
     Buffer<double> angles;            // [columns][W]
     Buffer<double> ends;              // [3][W]: the factor of psi in the final state (bind_states), Im<lam|psi>
     Buffer<double> gradient, values;  // [columns][W], [1 or slots][W]
     PackBound<T> bound;
-    std::vector<char> built;         // [phases]: 1 if the table of the phase belongs to this pack
-    std::vector<double> scratch;     // of fill_diagonal
-    std::vector<std::int64_t> pair;  // [W]: the next pair of each row
+    std::vector<PackRotation<T>> rotations;  // [runs]
+    std::vector<char> built;                 // [phases]: 1 if the table of the phase belongs to this pack
+    std::vector<double> scratch;             // of fill_diagonal
+    std::vector<std::int64_t> pair;          // [W]: the next pair of each row
 };
 
 // The values that all packs of a call share: bound from the first row, and tables [2^n][parts] of the phases whose
 // angles are the same in all rows.
 template <class T>
 struct PackShared {
+    explicit PackShared(const PlanData& plan) : rotations(plan.runs.size()), group_end(plan.runs.size()) {}
     PackBound<T> bound;
     std::vector<Buffer<T>> tables;    // [phases]
     std::vector<char> column_varies;  // [columns]
     // Runs that are the same in all rows are rotated without their norms. The table of the phase after a layer takes in
     // the norms of the layer, in the forward and in the backward sweep.
-    std::vector<char> is_shared;  // [runs]
-    std::vector<T> tau;           // [runs]
-    std::vector<char> flip;       // [runs]
-    std::vector<double> norm2;    // [runs]: the squared norms of the shared runs of the layer from this run on
-    std::vector<T> norm;          // [phases]: the factor of the table, with its sign
+    std::vector<char> is_shared;             // [runs]
+    std::vector<PackRotation<T>> rotations;  // [runs], without shears
+    std::vector<int> group_end;  // [runs]: the end of the runs of the layer that one pass may rotate together
+    std::vector<double> norm2;   // [runs]: the squared norms of the shared runs of the layer from this run on
+    std::vector<T> norm;         // [phases]: the factor of the table, with its sign
 
     static std::size_t bytes(const PlanData& plan) {
-        return plan.runs.size() * (sizeof(T) + 2 + sizeof(double)) + (plan.num_layers + 1) * sizeof(T);
+        return plan.runs.size() * (sizeof(PackRotation<T>) + 1 + sizeof(int) + sizeof(double)) +
+               (plan.num_layers + 1) * sizeof(T);
     }
 };
 

@@ -147,6 +147,8 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
                 if (term.column >= 0) phase.want_many = true;
             }
         }
+        std::stable_sort(phase.one_body.begin(), phase.one_body.end(),
+                         [](const OneBody& a, const OneBody& b) { return a.bit < b.bit; });
         phase.constant_low = find_constants(cache, plan, phase.low_pairs, constant_low, 0, low_bits);
         phase.constant_high = find_constants(cache, plan, phase.high_pairs, constant_high, low_bits, high_bits);
         std::set<int> bits;

@@ -51,7 +51,7 @@ struct ConstantTable {
 struct Phase {
     int first_in = 0, end_in = 0;    // runs of the layer after the phase, whose Rz(lambda) is part of the phase
     int first_out = 0, end_out = 0;  // runs of the layer before the phase, whose Rz(phi) is part of the phase
-    std::vector<OneBody> one_body;
+    std::vector<OneBody> one_body;   // in the order of their bits
     std::vector<Pair> low_pairs, high_pairs, cross_pairs;
     std::vector<ManyBody> many_body;
     std::vector<int> variant_bits;  // bits of h that select the version of the low table

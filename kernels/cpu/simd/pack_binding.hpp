@@ -232,39 +232,6 @@ void bind_states(const ColumnSlope* slopes, int count, double offset, const doub
 }
 
 template <class T>
-void fill_factors(int bits, const Run* runs, int first_out, int end_out, int first_in, int end_in,
-                  const OneBody* one_body, int num_one_body, const PackValues<T>& values, T* factor) {
-    using S = Simd<T>;
-    using V = typename S::V;
-    constexpr int W = S::width;
-    index_t is_set = 0;  // bits whose factor has its first value
-    auto multiply = [&](int bit, const T* by, bool conjugate) {
-        const bool is_first = !(is_set >> bit & 1);
-        is_set |= index_t(1) << bit;
-        T* const at = factor + bit * 2 * W;
-        const V im = S::load(by + W);
-        ComplexLanes<V> f{S::load(by), conjugate ? -im : im};
-        if (!is_first) f = ComplexLanes<V>{S::load(at), S::load(at + W)} * f;
-        S::store(at, f.re);
-        S::store(at + W, f.im);
-    };
-    for (int r = first_out; r < end_out; ++r) multiply(runs[r].bit, values.run + (r * RUN_VALUES + OUT_RE) * W, false);
-    for (int r = first_in; r < end_in; ++r) multiply(runs[r].bit, values.run + (r * RUN_VALUES + IN_RE) * W, false);
-    for (int t = 0; t < num_one_body; ++t) {
-        const OneBody& one = one_body[t];
-        const int times = one.exponent < 0 ? -one.exponent : one.exponent;
-        for (int i = 0; i < times; ++i) multiply(one.bit, values.term + one.term * 2 * W, one.exponent < 0);
-    }
-    for (int b = 0; b < bits; ++b) {
-        T* const at = factor + b * 2 * W;
-        ComplexLanes<V> f{S::splat(1), V{}};
-        if (is_set >> b & 1) f = of_modulus_1(ComplexLanes<V>{S::load(at), S::load(at + W)});
-        S::store(at, f.re);
-        S::store(at + W, f.im);
-    }
-}
-
-template <class T>
 void set_w(const Run* runs, const int* list, int count, int bits, int parts, const PackValues<T>& values,
            const T* run_sums, const T* z, const char* has_z, T* w) {
     using S = Simd<T>;

@@ -28,14 +28,22 @@ QF_INLINE inline void store_as(T* p, DV v) {
         *reinterpret_cast<Part*>(p) = __builtin_convertvector(v, Part);
     }
 }
+template <class Part>
+QF_INLINE inline DV widen(Part v) {
+    if constexpr (sizeof(Part) == sizeof(DV)) {
+        return v;
+    } else {
+#if defined(__AVX512F__) && !defined(__clang__)
+        return (DV)_mm512_maskz_cvtps_pd(0xff, (__m256)v);  // GCC 12 converts the halves of the vector
+#else
+        return __builtin_convertvector(v, DV);
+#endif
+    }
+}
 template <class T>
 QF_INLINE inline DV load_as(const T* p) {
-    if constexpr (sizeof(T) == sizeof(double)) {
-        return D::load(p);
-    } else {
-        typedef T Part __attribute__((vector_size(D::width * sizeof(T))));
-        return __builtin_convertvector(*reinterpret_cast<const Part*>(p), DV);
-    }
+    typedef T Part __attribute__((vector_size(D::width * sizeof(T))));
+    return widen(*reinterpret_cast<const Part*>(p));
 }
 
 // Return a vector that holds the numbers of two vectors, one after the other.
@@ -67,24 +75,43 @@ QF_INLINE inline void for_each_part(F&& f) {
     for (int j = 0; j < Simd<T>::width; j += D::width) f(j);
 }
 
-// Return the numbers of vectors of doubles, or of 64-bit integers, as one vector of W numbers with sizeof(T) bytes.
-template <class T, class To, class From>
-QF_INLINE inline To narrow(const From* v) {
+// Return the numbers of vectors of doubles as one vector of W numbers of the amplitudes.
+template <class T>
+QF_INLINE inline typename Simd<T>::V narrow(const DV* v) {
     if constexpr (sizeof(T) == sizeof(double)) {
         return v[0];
     } else {
-        using Number = std::remove_reference_t<decltype(To{}[0])>;
-        typedef Number Part __attribute__((vector_size(D::width * sizeof(T))));
+        typedef T Part __attribute__((vector_size(D::width * sizeof(T))));
         const Part parts[2] = {__builtin_convertvector(v[0], Part), __builtin_convertvector(v[1], Part)};
         return join(parts[0], parts[1], std::make_index_sequence<2 * D::width>{});
     }
 }
+// Return the low bits of vectors of 64-bit integers as one vector of W integers with sizeof(T) bytes.
+template <class T, std::size_t... I>
+QF_INLINE inline typename Simd<T>::Mask low_bits(const DMask* v, std::index_sequence<I...>) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+        return v[0];
+    } else {
+        using Mask = typename Simd<T>::Mask;
+#if defined(__clang__)
+        return __builtin_shufflevector((Mask)v[0], (Mask)v[1], static_cast<int>(2 * I)...);
+#else
+        return __builtin_shuffle((Mask)v[0], (Mask)v[1], Mask{static_cast<std::int32_t>(2 * I)...});
+#endif
+    }
+}
+template <class T>
+QF_INLINE inline typename Simd<T>::Mask low_bits(const DMask* v) {
+    return low_bits<T>(v, std::make_index_sequence<Simd<T>::width>{});
+}
 // Call f(j, v) for each vector of doubles of a pack: its first number j and its numbers v.
 template <class T, class F>
 QF_INLINE inline void for_each_double(typename Simd<T>::V v, F&& f) {
-    alignas(64) T numbers[Simd<T>::width];
-    Simd<T>::store(numbers, v);
-    for_each_part<T>([&](int j) QF_INLINE { f(j, load_as(numbers + j)); });
+    typedef T Part __attribute__((vector_size(D::width * sizeof(T))));
+    constexpr int n = sizeof(v) / sizeof(Part);
+    Part parts[n];
+    __builtin_memcpy(parts, &v, sizeof(parts));
+    unroll<n>([&](auto i) QF_INLINE { f(i * D::width, widen(parts[i])); });
 }
 
 // Exchange bit Step of the row with bit Step of the column, in a square matrix with one row for each vector.

@@ -8,7 +8,7 @@
 // for X. Half as many, or fewer, for real states.
 #pragma once
 
-#include "cpu/simd/pack_rows.hpp"
+#include "cpu/simd/pack_binding.hpp"
 #include "cpu/simd/packs.hpp"
 #include "shared/masks.h"
 
@@ -17,29 +17,49 @@ namespace QF_ISA {
 namespace {
 
 template <class T, int Parts>
-QF_INLINE inline void fill_table_of(int bits, const T* factor, T norm, const PackConstants<T>& constants, T* table) {
+void fill_table_of(int bits, PackFactors factors, const PackValues<T>& values, T norm,
+                   const PackConstants<T>& constants, T* table) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width, step = Parts * W;
+    const Run* const runs = factors.runs;
+    const OneBody* one = factors.one_body;
+    const OneBody* const end = one + factors.num_one_body;
     S::store(table, S::splat(norm));
     if (Parts == 2) S::store(table + W, V{});
     for (int b = 0; b < bits; ++b) {
+        ComplexLanes<V> f{S::splat(1), V{}};
+        bool is_first = true;
+        auto multiply = [&](const T* by, bool conjugate) QF_INLINE {
+            const V im = S::load(by + W);
+            const ComplexLanes<V> g{S::load(by), conjugate ? -im : im};
+            f = is_first ? g : f * g;
+            is_first = false;
+        };
+        auto of_run = [&](int r, int value) QF_INLINE { return values.run + (r * RUN_VALUES + value) * W; };
+        if (factors.first_out < factors.end_out && runs[factors.first_out].bit == b)
+            multiply(of_run(factors.first_out++, OUT_RE), false);
+        if (factors.first_in < factors.end_in && runs[factors.first_in].bit == b)
+            multiply(of_run(factors.first_in++, IN_RE), false);
+        for (; one < end && one->bit == b; ++one)
+            for (int i = one->exponent < 0 ? -one->exponent : one->exponent; i > 0; --i)
+                multiply(values.term + one->term * 2 * W, one->exponent < 0);
+        if (!is_first) f = of_modulus_1(f);
         alignas(64) T by[2][2 * W];  // the factor, and the negative of it
-        for (int part = 0; part < Parts; ++part) {
-            const V f = S::load(factor + (2 * b + part) * W);
-            S::store(by[0] + part * W, f);
-            S::store(by[1] + part * W, -f);
-        }
+        S::store(by[0], f.re);
+        S::store(by[0] + W, f.im);
+        S::store(by[1], -f.re);
+        S::store(by[1] + W, -f.im);
         const index_t half = index_t(1) << b;
         T* const high = table + half * step;
         const char* const negate = constants.negate ? constants.negate + half : nullptr;
         for (index_t i = 0; i < half; ++i) {
-            const T* const f = by[negate ? negate[i] : 0];
-            const V ar = S::load(table + i * step), fr = S::load(f);
+            const T* const g = by[negate ? negate[i] : 0];
+            const V ar = S::load(table + i * step), fr = S::load(g);
             if constexpr (Parts == 1) {
                 S::store(high + i * step, ar * fr);
             } else {
-                const V ai = S::load(table + i * step + W), fi = S::load(f + W);
+                const V ai = S::load(table + i * step + W), fi = S::load(g + W);
                 S::store(high + i * step, ar * fr - ai * fi);
                 S::store(high + i * step + W, ar * fi + ai * fr);
             }
@@ -59,8 +79,9 @@ QF_INLINE inline void fill_table_of(int bits, const T* factor, T norm, const Pac
     }
 }
 template <class T>
-void fill_table(int bits, int parts, const T* factor, T norm, const PackConstants<T>& constants, T* table) {
-    with_parts(parts, [&](auto p) { fill_table_of<T, p>(bits, factor, norm, constants, table); });
+void fill_table(int bits, int parts, const PackFactors& factors, const PackValues<T>& values, T norm,
+                const PackConstants<T>& constants, T* table) {
+    with_parts(parts, [&](auto p) { fill_table_of<T, p>(bits, factors, values, norm, constants, table); });
 }
 
 template <class T>

@@ -26,7 +26,6 @@ constexpr PackSweeps<T> make_table() {
             bind_runs<T>,
             bind_terms<T>,
             bind_states<T>,
-            fill_factors<T>,
             fill_table<T>,
             multiply_table<T>,
             start<T>,

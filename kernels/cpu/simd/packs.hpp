@@ -23,6 +23,8 @@ namespace qf {
 enum RunValue : int { IN_RE = 0, IN_IM, OUT_RE, OUT_IM, COSINE, INVERSE_SINE, RUN_VALUES };
 constexpr float NO_INVERSE = 1e30f;
 
+constexpr int MOST_PACK_ROWS = 16;  // the largest W: single precision in vectors of 64 bytes
+
 // X of a run is summed for a pack if |sin(beta)| of one of its rows is below 1/LARGEST_INVERSE_SINE.
 constexpr double LARGEST_INVERSE_SINE = 8;
 
@@ -46,6 +48,15 @@ struct PackRotation {
     const T* shears;
     T tau;
     bool flip;
+};
+
+// The factors of |1> of the bits of a phase: from the runs first_out .. end_out - 1 before the phase, from the runs
+// first_in .. end_in - 1 after it, and from one-qubit terms. All three lists are in the order of their bits.
+struct PackFactors {
+    const Run* runs;
+    int first_out, end_out, first_in, end_in;
+    const OneBody* one_body;
+    int num_one_body;
 };
 
 // The constants of a phase: a factor of each amplitude.
@@ -76,12 +87,9 @@ struct PackSweeps {
     void (*bind_states)(const ColumnSlope*, int count, double offset, const double* angles, int num_runs,
                         const PackValues<T>&, double* factor);
 
-    // factor[bits][2][W] <- the factor of |1> of each bit: from runs before and after a phase, and from one-qubit
-    // terms.
-    void (*fill_factors)(int bits, const Run*, int first_out, int end_out, int first_in, int end_in, const OneBody*,
-                         int num_one_body, const PackValues<T>&, T* factor);
-    // table[2^bits][parts][W] <- norm * constants * product of factor[b] over the set bits b.
-    void (*fill_table)(int bits, int parts, const T* factor, T norm, const PackConstants<T>&, T* table);
+    // table[2^bits][parts][W] <- norm * constants * product over the set bits b of the factor of |1> of b.
+    void (*fill_table)(int bits, int parts, const PackFactors&, const PackValues<T>&, T norm, const PackConstants<T>&,
+                       T* table);
     // table[i] <- table[i] * unit^g(i) for the generator g of the masks (shared/masks.h) and unit[2][W] of modulus 1;
     // parts is 2.
     void (*multiply_table)(int bits, index_t care, index_t value, index_t sign, const T* unit, T* table);

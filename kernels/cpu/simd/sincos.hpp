@@ -69,19 +69,32 @@ QF_INLINE inline SineAndCosine<T> sine_and_cosine_of(typename Simd<T>::V r, type
     }
     s = r + (r * z) * s;
     c = T(1) - (T(0.5) * z - (z * z) * c);
-    const Mask odd = (k & 1) != 0;
+    const Mask odd = (k & 1) != 0, sign = (Mask)S::splat(T(-0.0));
     const V sine = odd ? c : s, cosine = odd ? s : c;
     constexpr int to_sign = 8 * sizeof(T) - 2;  // from bit 1 to the highest bit
-    return {(V)((Mask)sine ^ ((k & 2) << to_sign)), (V)((Mask)cosine ^ (((k + 1) & 2) << to_sign))};
+    return {(V)((Mask)sine ^ (k << to_sign & sign)), (V)((Mask)cosine ^ ((k + 1) << to_sign & sign))};
+}
+
+// Replace the sine and cosine of numbers that are too large for the reduction. The results of other numbers stay, so
+// that no result depends on the other numbers.
+template <class T>
+__attribute__((noinline, cold)) void set_large(const double* numbers, T* sine, T* cosine) {
+    auto of = [](double x) { return static_cast<T>(x < SMALLEST_SINE && x > -SMALLEST_SINE ? 0 : x); };
+    for (int j = 0; j < Simd<T>::width; ++j) {
+        if (__builtin_fabs(numbers[j]) <= LARGEST_ANGLE) continue;
+        sine[j] = of(__builtin_sin(numbers[j]));
+        cosine[j] = of(__builtin_cos(numbers[j]));
+    }
 }
 
 // Return the sine and cosine of W numbers in vectors of doubles; magnitudes below SMALLEST_SINE become 0.
 template <class T>
 QF_INLINE inline SineAndCosine<T> sine_and_cosine(const DV* x) {
-    constexpr int parts = Simd<T>::width / D::width;
-    DMask too_large{};
-    unroll<parts>([&](auto i)
-                      QF_INLINE { too_large |= ~((DV)((DMask)x[i] & ~(DMask)D::splat(-0.0)) <= LARGEST_ANGLE); });
+    using S = Simd<T>;
+    constexpr int parts = S::width / D::width;
+    auto magnitude = [&](int i) QF_INLINE { return (DMask)x[i] & ~(DMask)D::splat(-0.0); };
+    DMask largest = magnitude(0);  // magnitudes of numbers are ordered as their bits are
+    if constexpr (parts == 2) largest = largest > magnitude(1) ? largest : magnitude(1);
     constexpr double two_over_pi = 6.36619772367581382433e-01, half_pi = 1.57079632679489661923;
     constexpr double rounder = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer, held by the low bits
     constexpr double part1 = 1.57079632673412561417e+00, part2 = 6.07710050630396597660e-11,
@@ -94,15 +107,16 @@ QF_INLINE inline SineAndCosine<T> sine_and_cosine(const DV* x) {
         // The error of k half_pi is at most 1e-10, which single precision cannot hold beside an angle.
         r[i] = sizeof(T) < sizeof(double) ? x[i] - k * half_pi : ((x[i] - k * part1) - k * part2) - k * part3;
     });
-    auto result = sine_and_cosine_of<T>(narrow<T, typename Simd<T>::V>(r), narrow<T, typename Simd<T>::Mask>(quadrant));
-    if (__builtin_expect(any<double>(too_large), false))
-        for (int j = 0; j < Simd<T>::width; ++j) {
-            const double angle = x[j / D::width][j % D::width];
-            if (__builtin_fabs(angle) <= LARGEST_ANGLE) continue;  // a result does not depend on the other numbers
-            const double sine = __builtin_sin(angle), cosine = __builtin_cos(angle);
-            result.sine[j] = static_cast<T>(sine < SMALLEST_SINE && sine > -SMALLEST_SINE ? 0 : sine);
-            result.cosine[j] = static_cast<T>(cosine < SMALLEST_SINE && cosine > -SMALLEST_SINE ? 0 : cosine);
-        }
+    auto result = sine_and_cosine_of<T>(narrow<T>(r), low_bits<T>(quadrant));
+    if (__builtin_expect(any<double>(largest > (DMask)D::splat(LARGEST_ANGLE)), false)) {
+        alignas(64) double numbers[S::width];
+        alignas(64) T sine[S::width], cosine[S::width];
+        unroll<parts>([&](auto i) QF_INLINE { D::store(numbers + i * D::width, x[i]); });
+        S::store(sine, result.sine);
+        S::store(cosine, result.cosine);
+        set_large(numbers, sine, cosine);
+        result = {S::load(sine), S::load(cosine)};
+    }
     return result;
 }
 
