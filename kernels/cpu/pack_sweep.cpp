@@ -318,13 +318,14 @@ void Engine<T>::assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn&
     const int width = packs_.width, bits = plan_.num_qubits, parts = call.real ? 1 : 2;
     auto of = [](const std::vector<int>& list) { return static_cast<int>(list.size()); };
     const PackValues<T> values = memory.bound.view();
-    packs_.set_w(plan_.runs.data(), everything_.runs.data(), of(everything_.runs), bits, parts, values,
-                 memory.run_sums.data(), memory.z.data(), call.has_z.data(), memory.w.data());
+    const PackSums<T> sums{bits, parts, memory.run_sums.data(), memory.z.data(), call.has_z.data()};
     packs_.add_run_gradients(plan_.runs.data(), plan_.leaves.data(), call.own_runs.data(), of(call.own_runs), values,
-                             memory.w.data(), memory.gradient.data());
-    if (!call.summed_runs.empty())
+                             sums, memory.gradient.data());
+    if (!call.summed_runs.empty()) {
+        packs_.set_w(plan_.runs.data(), call.summed_runs.data(), of(call.summed_runs), values, sums, memory.w.data());
         packs_.add_rows(call.summed_runs.data(), of(call.summed_runs), memory.w.data(),
                         call.block_w[pack / call.units_per_block * plan_.runs.size()].data());
+    }
     if (call.skip_first_adjoint && request.final_cotangents)
         for (const auto& part : layout_.gradients_of_first)
             for (int j = 0; j < width; ++j)
@@ -426,8 +427,8 @@ void Engine<T>::add_summed_runs_of_packs(const Call& call) const {
         }
     // The values of summed runs are only read.
     const PackValues<T> values = const_cast<PackBound<T>&>(call.shared->packs->bound).view();
-    packs_.add_run_gradients(plan_.runs.data(), plan_.leaves.data(), call.summed_runs.data(),
-                             static_cast<int>(call.summed_runs.size()), values, w.data(), gradient.data());
+    packs_.add_summed_gradients(plan_.runs.data(), plan_.leaves.data(), call.summed_runs.data(),
+                                static_cast<int>(call.summed_runs.size()), values, w.data(), gradient.data());
     for (int c = 0; c < plan_.num_columns; ++c) call.request.gradients[c] += gradient[c * width];
 }
 

@@ -128,9 +128,24 @@ QF_INLINE inline void multiply_gates(const Run& run, const Leaf* leaves, const P
     using S = Simd<T>;
     using Complex = ComplexLanes<V>;
     constexpr int W = S::width;
-    alpha = {S::splat(1), V{}};
-    beta = {V{}, V{}};
-    for (int i = run.first_leaf; i < run.end_leaf; ++i) {
+    // Set the first column of the matrix of gate i.
+    auto load = [&](int i, Complex& u, Complex& v) QF_INLINE {
+        if (leaves[i].kind < LEAF_SU2) {
+            const V c = S::load(values.leaf + i * 2 * W), s = S::load(values.leaf + i * 2 * W + W);
+            u = {c, leaves[i].kind == LEAF_RZ ? -s : V{}};
+            v = {leaves[i].kind == LEAF_RY ? s : V{}, leaves[i].kind == LEAF_RX ? -s : V{}};
+            return;
+        }
+        V q[4];
+        if (leaves[i].kind == LEAF_SU2)
+            constant_gate<T>(leaves[i].quaternion, q);
+        else
+            unroll<4>([&](auto k) QF_INLINE { q[k] = S::load(values.vector + (i * 7 + k) * W); });
+        u = {q[0], -q[3]};
+        v = {q[2], -q[1]};
+    };
+    load(run.first_leaf, alpha, beta);
+    for (int i = run.first_leaf + 1; i < run.end_leaf; ++i) {
         const Complex a = alpha, b = beta;
         if (leaves[i].kind < LEAF_SU2) {
             const V c = S::load(values.leaf + i * 2 * W), s = S::load(values.leaf + i * 2 * W + W);
@@ -146,13 +161,9 @@ QF_INLINE inline void multiply_gates(const Run& run, const Leaf* leaves, const P
             }
             continue;
         }
-        V q[4];
-        if (leaves[i].kind == LEAF_SU2)
-            constant_gate<T>(leaves[i].quaternion, q);
-        else
-            unroll<4>([&](auto k) QF_INLINE { q[k] = S::load(values.vector + (i * 7 + k) * W); });
-        const Complex ua = Complex{q[0], -q[3]} * a, vb = Complex{q[2], q[1]} * b;
-        const Complex va = Complex{q[2], -q[1]} * a, ub = Complex{q[0], q[3]} * b;
+        Complex u, v;
+        load(i, u, v);
+        const Complex ua = u * a, vb = Complex{v.re, -v.im} * b, va = v * a, ub = Complex{u.re, -u.im} * b;
         alpha = {ua.re - vb.re, ua.im - vb.im};
         beta = {va.re + ub.re, va.im + ub.im};
     }
@@ -187,14 +198,17 @@ void bind_runs(const Run* runs, const Leaf* leaves, const int* list, int count, 
         Complex in = conj_alpha * Complex{beta.re, -beta.im}, after = beta * conj_alpha;
         in = {inverse * in.re, inverse * in.im};
         after = {inverse * after.re, inverse * after.im};
-        const Complex alpha2 = conj_alpha * conj_alpha, beta2 = beta * beta;
-        const V one = S::splat(runs[r].about_x ? 0 : 1), i = S::splat(runs[r].about_x ? 1 : 0);
-        in = {degenerate ? one : in.re, degenerate ? i : in.im};
-        const Complex at_0 = runs[r].about_x ? Complex{alpha2.im, -alpha2.re} : alpha2;
-        const Complex at_pi = runs[r].about_x ? Complex{-beta2.im, beta2.re} : beta2;
-        after.re = no_sine ? at_0.re : no_cosine ? at_pi.re : after.re;
-        after.im = no_sine ? at_0.im : no_cosine ? at_pi.im : after.im;
-        const V inverse_sine = degenerate ? S::splat(NO_INVERSE) : T(0.5) * inverse;
+        V inverse_sine = T(0.5) * inverse;
+        if (any<T>(degenerate)) {
+            const Complex alpha2 = conj_alpha * conj_alpha, beta2 = beta * beta;
+            const V one = S::splat(runs[r].about_x ? 0 : 1), i = S::splat(runs[r].about_x ? 1 : 0);
+            in = {degenerate ? one : in.re, degenerate ? i : in.im};
+            const Complex at_0 = runs[r].about_x ? Complex{alpha2.im, -alpha2.re} : alpha2;
+            const Complex at_pi = runs[r].about_x ? Complex{-beta2.im, beta2.re} : beta2;
+            after.re = no_sine ? at_0.re : no_cosine ? at_pi.re : after.re;
+            after.im = no_sine ? at_0.im : no_cosine ? at_pi.im : after.im;
+            inverse_sine = degenerate ? S::splat(NO_INVERSE) : inverse_sine;
+        }
         S::store(out + IN_RE * W, in.re);
         S::store(out + IN_IM * W, in.im);
         S::store(out + OUT_RE * W, after.re);
@@ -231,29 +245,39 @@ void bind_states(const ColumnSlope* slopes, int count, double offset, const doub
     });
 }
 
-template <class T>
-void set_w(const Run* runs, const int* list, int count, int bits, int parts, const PackValues<T>& values,
-           const T* run_sums, const T* z, const char* has_z, T* w) {
+template <class V>
+struct VectorLanes {
+    V x, y, z;
+};
+
+// Return w of run r.
+template <class T, class V = typename Simd<T>::V>
+QF_INLINE inline VectorLanes<V> w_of(const Run& run, int r, const PackValues<T>& values, const PackSums<T>& sums) {
     using S = Simd<T>;
-    using V = typename S::V;
+    constexpr int W = S::width;
+    const T* const before = sums.z + (run.layer * sums.bits + run.bit) * W;
+    const T* const bound = values.run + r * RUN_VALUES * W;
+    const V z_before = sums.has_z[run.layer] ? S::load(before) : V{};
+    V x{};
+    if (sums.parts == 2 && !run.single_axis) {
+        const V z_after = sums.has_z[run.layer + 1] ? S::load(before + sums.bits * W) : V{};
+        const V inverse = S::load(bound + INVERSE_SINE * W);
+        x = (S::load(bound + COSINE * W) * z_before - z_after) * inverse;
+        if (values.sums_x[r]) x = inverse > T(LARGEST_INVERSE_SINE) ? S::load(sums.run + (2 * r + 1) * W) : x;
+    }
+    return {x, S::load(sums.run + 2 * r * W), z_before};
+}
+
+template <class T>
+void set_w(const Run* runs, const int* list, int count, const PackValues<T>& values, const PackSums<T>& sums, T* w) {
+    using S = Simd<T>;
     constexpr int W = S::width;
     for (int n = 0; n < count; ++n) {
-        const int r = list[n], layer = runs[r].layer;
-        const T* const before = z + (layer * bits + runs[r].bit) * W;
-        const T* const after = before + bits * W;
-        const T* const run = values.run + r * RUN_VALUES * W;
-        const bool has_x = parts == 2 && !runs[r].single_axis;
-        const V z_before = has_z[layer] ? S::load(before) : V{};
-        V x{};
-        if (has_x) {
-            const V z_after = has_z[layer + 1] ? S::load(after) : V{};
-            const V inverse = S::load(run + INVERSE_SINE * W);
-            x = (S::load(run + COSINE * W) * z_before - z_after) * inverse;
-            if (values.sums_x[r]) x = inverse > T(LARGEST_INVERSE_SINE) ? S::load(run_sums + (2 * r + 1) * W) : x;
-        }
-        S::store(w + 3 * r * W, x);
-        S::store(w + (3 * r + 1) * W, S::load(run_sums + 2 * r * W));
-        S::store(w + (3 * r + 2) * W, z_before);
+        const auto of_run = w_of<T>(runs[list[n]], list[n], values, sums);
+        T* const to = w + 3 * list[n] * W;
+        S::store(to, of_run.x);
+        S::store(to + W, of_run.y);
+        S::store(to + 2 * W, of_run.z);
     }
 }
 
@@ -266,63 +290,79 @@ QF_INLINE inline void turn_lanes(const V* q, V& x, V& y, V& z) {
     z += q[0] * tz + q[1] * ty - q[2] * tx;
 }
 
-template <class T>
-void add_run_gradients(const Run* runs, const Leaf* leaves, const int* list, int count, const PackValues<T>& values,
-                       const T* w, double* gradient) {
+// Add the gradients of all leaves of a run with this w.
+template <class T, class V = typename Simd<T>::V>
+QF_INLINE inline void add_gradients_of(const Run& run, int r, const Leaf* leaves, const PackValues<T>& values,
+                                       VectorLanes<V> w, double* gradient) {
     using S = Simd<T>;
-    using V = typename S::V;
     constexpr int W = S::width;
-    for (int n = 0; n < count; ++n) {
-        const int r = list[n];
-        // Turn w back through Rz(lambda) to the input of the run, then forward through the gates.
-        const T* const run = values.run + r * RUN_VALUES * W;
-        const V in_re = S::load(run + IN_RE * W), in_im = S::load(run + IN_IM * W);
-        const V w_x = S::load(w + 3 * r * W), w_y = S::load(w + (3 * r + 1) * W);
-        V x = in_re * w_x + in_im * w_y, y = in_re * w_y - in_im * w_x, z = S::load(w + (3 * r + 2) * W);
-        auto turn_about = [&](int i, V& u, V& v) QF_INLINE {
-            if (i + 1 == runs[r].end_leaf) return;
-            const V c = S::load(values.leaf + i * 2 * W), s = S::load(values.leaf + i * 2 * W + W);
-            const V cosine = c * c - s * s, sine = T(2) * (c * s), old = u;
-            u = cosine * old - sine * v;
-            v = sine * old + cosine * v;
-        };
-        auto add = [&](const Leaf& leaf, V value) QF_INLINE {
-            if (leaf.column < 0) return;
-            double* const to = gradient + leaf.column * W;
-            for_each_double<T>(
-                value, [&](int j, DV v) QF_INLINE { D::store(to + j, D::load(to + j) + leaf.coefficient * v); });
-        };
-        for (int i = runs[r].first_leaf; i < runs[r].end_leaf; ++i) {
-            const Leaf& leaf = leaves[i];
-            V q[4];
-            if (leaf.kind == LEAF_RX) {
-                add(leaf, x);
-                turn_about(i, y, z);
-            } else if (leaf.kind == LEAF_RY) {
-                add(leaf, y);
-                turn_about(i, z, x);
-            } else if (leaf.kind == LEAF_RZ) {
-                add(leaf, z);
-                turn_about(i, x, y);
-            } else if (leaf.kind == LEAF_SU2) {
-                constant_gate<T>(leaf.quaternion, q);
-                turn_lanes<T>(q, x, y, z);
-            } else {
-                const T* const vector = values.vector + i * 7 * W;
-                unroll<4>([&](auto k) QF_INLINE { q[k] = S::load(vector + k * W); });
-                turn_lanes<T>(q, x, y, z);
-                for (int j = 0; j < W; ++j) {
-                    const Vector3 v{vector[4 * W + j], vector[5 * W + j], vector[6 * W + j]};
-                    const double t = __builtin_sqrt(dot(v, v));
-                    const Vector3 g =
-                        rotation_vector_gradient(v, t, __builtin_sin(t), __builtin_cos(t), Vector3{x[j], y[j], z[j]});
-                    double* const to = gradient + leaf.column * W + j;
-                    to[0] += g.x;
-                    to[W] += g.y;
-                    to[2 * W] += g.z;
-                }
+    // Turn w back through Rz(lambda) to the input of the run, then forward through the gates.
+    const T* const bound = values.run + r * RUN_VALUES * W;
+    const V in_re = S::load(bound + IN_RE * W), in_im = S::load(bound + IN_IM * W);
+    V x = in_re * w.x + in_im * w.y, y = in_re * w.y - in_im * w.x, z = w.z;
+    auto turn_about = [&](int i, V& u, V& v) QF_INLINE {
+        if (i + 1 == run.end_leaf) return;
+        const V c = S::load(values.leaf + i * 2 * W), s = S::load(values.leaf + i * 2 * W + W);
+        const V cosine = c * c - s * s, sine = T(2) * (c * s), old = u;
+        u = cosine * old - sine * v;
+        v = sine * old + cosine * v;
+    };
+    auto add = [&](const Leaf& leaf, V value) QF_INLINE {
+        if (leaf.column < 0) return;
+        double* const to = gradient + leaf.column * W;
+        for_each_double<T>(value,
+                           [&](int j, DV v) QF_INLINE { D::store(to + j, D::load(to + j) + leaf.coefficient * v); });
+    };
+    for (int i = run.first_leaf; i < run.end_leaf; ++i) {
+        const Leaf& leaf = leaves[i];
+        V q[4];
+        if (leaf.kind == LEAF_RX) {
+            add(leaf, x);
+            turn_about(i, y, z);
+        } else if (leaf.kind == LEAF_RY) {
+            add(leaf, y);
+            turn_about(i, z, x);
+        } else if (leaf.kind == LEAF_RZ) {
+            add(leaf, z);
+            turn_about(i, x, y);
+        } else if (leaf.kind == LEAF_SU2) {
+            constant_gate<T>(leaf.quaternion, q);
+            turn_lanes<T>(q, x, y, z);
+        } else {
+            const T* const vector = values.vector + i * 7 * W;
+            unroll<4>([&](auto k) QF_INLINE { q[k] = S::load(vector + k * W); });
+            turn_lanes<T>(q, x, y, z);
+            for (int j = 0; j < W; ++j) {
+                const Vector3 v{vector[4 * W + j], vector[5 * W + j], vector[6 * W + j]};
+                const double t = __builtin_sqrt(dot(v, v));
+                const Vector3 g =
+                    rotation_vector_gradient(v, t, __builtin_sin(t), __builtin_cos(t), Vector3{x[j], y[j], z[j]});
+                double* const to = gradient + leaf.column * W + j;
+                to[0] += g.x;
+                to[W] += g.y;
+                to[2 * W] += g.z;
             }
         }
+    }
+}
+
+template <class T>
+void add_run_gradients(const Run* runs, const Leaf* leaves, const int* list, int count, const PackValues<T>& values,
+                       const PackSums<T>& sums, double* gradient) {
+    for (int n = 0; n < count; ++n) {
+        const Run& run = runs[list[n]];
+        add_gradients_of<T>(run, list[n], leaves, values, w_of<T>(run, list[n], values, sums), gradient);
+    }
+}
+
+template <class T>
+void add_summed_gradients(const Run* runs, const Leaf* leaves, const int* list, int count, const PackValues<T>& values,
+                          const T* w, double* gradient) {
+    using S = Simd<T>;
+    for (int n = 0; n < count; ++n) {
+        const T* const of_run = w + 3 * list[n] * S::width;
+        add_gradients_of<T>(runs[list[n]], list[n], leaves, values,
+                            {S::load(of_run), S::load(of_run + S::width), S::load(of_run + 2 * S::width)}, gradient);
     }
 }
 

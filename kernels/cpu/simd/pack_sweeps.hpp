@@ -30,20 +30,21 @@ void fill_table_of(int bits, PackFactors factors, const PackValues<T>& values, T
     for (int b = 0; b < bits; ++b) {
         ComplexLanes<V> f{S::splat(1), V{}};
         bool is_first = true;
-        auto multiply = [&](const T* by, bool conjugate) QF_INLINE {
-            const V im = S::load(by + W);
-            const ComplexLanes<V> g{S::load(by), conjugate ? -im : im};
+        auto multiply = [&](ComplexLanes<V> g) QF_INLINE {
             f = is_first ? g : f * g;
             is_first = false;
         };
-        auto of_run = [&](int r, int value) QF_INLINE { return values.run + (r * RUN_VALUES + value) * W; };
+        auto load = [&](const T* at) QF_INLINE { return ComplexLanes<V>{S::load(at), S::load(at + W)}; };
+        auto of_run = [&](int r, int value) QF_INLINE { return load(values.run + (r * RUN_VALUES + value) * W); };
         if (factors.first_out < factors.end_out && runs[factors.first_out].bit == b)
-            multiply(of_run(factors.first_out++, OUT_RE), false);
+            multiply(of_run(factors.first_out++, OUT_RE));
         if (factors.first_in < factors.end_in && runs[factors.first_in].bit == b)
-            multiply(of_run(factors.first_in++, IN_RE), false);
-        for (; one < end && one->bit == b; ++one)
-            for (int i = one->exponent < 0 ? -one->exponent : one->exponent; i > 0; --i)
-                multiply(values.term + one->term * 2 * W, one->exponent < 0);
+            multiply(of_run(factors.first_in++, IN_RE));
+        for (; one < end && one->bit == b; ++one) {
+            ComplexLanes<V> g = load(values.term + one->term * 2 * W);
+            if (one->exponent < 0) g.im = -g.im;
+            multiply(one->exponent % 2 ? g : g * g);  // exponents are -2, -1, 1 and 2
+        }
         if (!is_first) f = of_modulus_1(f);
         alignas(64) T by[2][2 * W];  // the factor, and the negative of it
         S::store(by[0], f.re);

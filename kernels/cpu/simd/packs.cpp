@@ -42,6 +42,7 @@ constexpr PackSweeps<T> make_table() {
             observe_outcomes<T>,
             set_w<T>,
             add_run_gradients<T>,
+            add_summed_gradients<T>,
             add_term_gradients<T>,
             add_rows<T>,
             store_columns<T>};

@@ -67,6 +67,15 @@ struct PackConstants {
                          // from the sign of i without its highest bit
 };
 
+// The sums of a backward sweep.
+template <class T>
+struct PackSums {
+    int bits, parts;    // parts is 1 for real states, whose X is 0
+    const T* run;       // [runs][2][W]: of rotate_adjoint
+    const T* z;         // [phases][bits][W]
+    const char* has_z;  // [phases]: 0 where z was not computed
+};
+
 template <class T>
 struct PackSweeps {
     int width;                    // W
@@ -128,13 +137,13 @@ struct PackSweeps {
     void (*observe_outcomes)(int bits, int parts, const std::int32_t* slots, const T* psi, T* lam, const T* weights,
                              double* sums);
 
-    // w[run][3][W] <- Im<lam|(X, Y, Z)|psi> between Rz(lambda) and Ry, from run_sums[run][2][W] of rotate_adjoint and
-    // z[phase][bits][W]. has_z[phase] is 0 where z was not computed. parts is 1 for real states, whose X is 0.
-    void (*set_w)(const Run*, const int* list, int count, int bits, int parts, const PackValues<T>&, const T* run_sums,
-                  const T* z, const char* has_z, T* w);
-    // gradient[column][W] += the gradients of all leaves of the runs.
-    void (*add_run_gradients)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&, const T* w,
-                              double* gradient);
+    // w[run][3][W] <- Im<lam|(X, Y, Z)|psi> between Rz(lambda) and Ry.
+    void (*set_w)(const Run*, const int* list, int count, const PackValues<T>&, const PackSums<T>&, T* w);
+    // gradient[column][W] += the gradients of all leaves of the runs, with w from the sums or as given.
+    void (*add_run_gradients)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&,
+                              const PackSums<T>&, double* gradient);
+    void (*add_summed_gradients)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&, const T* w,
+                                 double* gradient);
     // gradient[column][W] += the gradients of one-qubit terms, from z[bits][W] of their phase.
     void (*add_term_gradients)(const Term*, const OneBody*, int count, const T* z, double* gradient);
     // sums[run][3] += the sum of w over the rows of the pack.
