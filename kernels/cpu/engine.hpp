@@ -247,6 +247,7 @@ class Engine {
         Buffer<char> negate;
         double left = 0;  // the phase in radians that `negate` leaves out
     };
+    const std::vector<Phase>& phases_of_packs() const { return undivided_.empty() ? phases_ : undivided_; }
     void make_pack_phases();
     template <class S>
     void bind_values(const PackSweeps<S>& packs, const BindList& list, const double* angles,
@@ -280,7 +281,7 @@ class Engine {
     const Sweeps<T>& sweeps_;
     const PackSweeps<T>& packs_;
     const int bits_, low_bits_, chunk_bits_;
-    const std::vector<Phase> phases_;
+    const std::vector<Phase> phases_, undivided_;
     const std::vector<DenseForm<T>> dense_;
     const BindList& everything_;
     const std::vector<int>& layer_begin_;

@@ -70,11 +70,22 @@ std::size_t bytes_of_constants(const std::vector<Phase>& phases) {
 // Count the bytes of the constants in the form of packs (Engine::PackPhase).
 template <class T>
 std::size_t bytes_of_pack_constants(const std::vector<Phase>& phases, int num_qubits) {
-    if (num_qubits > most_pack_qubits) return 0;
     std::set<const ConstantTable*> tables;
     for (const auto& phase : phases)
         if (phase.constant_low) tables.insert(phase.constant_low.get());
     return tables.size() * ((2 * sizeof(T) + 1) << num_qubits);
+}
+
+// Return the phases of packs of more than low_bits qubits; empty if rows are evaluated one by one. The table of a phase
+// is made by doubling, but each angle of a term on two or more qubits takes a pass over a part of the table. Measured
+// with angles on all pairs of 9 and 10 qubits: packs take 1.2 to 3.2 of the time of single rows.
+std::vector<Phase> undivided_phases(const PlanData& plan, int low_bits) {
+    if (plan.num_qubits <= low_bits || plan.num_qubits > most_pack_qubits) return {};
+    for (const auto& term : plan.terms) {
+        const index_t support = term.care | term.sign;
+        if (term.column >= 0 && (support & (support - 1))) return {};
+    }
+    return make_phases(plan, plan.num_qubits);
 }
 
 }  // namespace
@@ -105,6 +116,7 @@ Layout<T>::Layout(const PlanData& plan)
       layer_begin(plan.num_layers + 1),
       dense_begin(plan.num_layers + 1),
       phases(make_phases(plan, low_bits)),
+      undivided(undivided_phases(plan, low_bits)),
       pair_begin(phases.size() + 1),
       many_begin(phases.size() + 1),
       phase_of_all(phase_of_terms(plan, false)),
@@ -121,11 +133,13 @@ Layout<T>::Layout(const PlanData& plan)
     sums = make_passes(sweeps.max_sums, true, false);
     back = make_passes(sweeps.max_rotate, false, false);
     plan_bytes = bytes_of(plan) + bytes_of_matrices(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
-                 bytes_of_pack_constants<T>(phases, plan.num_qubits) +
+                 bytes_of_constants(undivided) +
+                 bytes_of_pack_constants<T>(plan.num_qubits <= MAX_LOW_BITS ? phases : undivided, plan.num_qubits) +
                  (everything.leaves.size() + everything.runs.size() + everything.terms.size()) * sizeof(int) +
                  (phase_of_all.slopes.size() + phase_without_first.slopes.size() + gradients_of_first.size()) *
                      sizeof(ColumnSlope);
     for (const auto& gate : plan.dense) plan_bytes += DenseForm<T>::bytes(gate);
+    for (const auto& phase : undivided) plan_bytes += 2 * bytes_without_tables(phase);
     for (std::size_t k = 0; k < phases.size(); ++k) {
         const Phase& phase = phases[k];
         const std::size_t pairs = phase.low_pairs.size() + phase.high_pairs.size() + phase.cross_pairs.size();
@@ -229,9 +243,14 @@ bool Layout<T>::is_packed(const BatchShape& shape) const {
     // value and gradient, all instruction sets and both formats on an AMD Zen 4: the pack takes 0.5 to 0.9 of the time
     // of its rows one by one (n = 2, 4, 6, 7, 8), and full packs take 0.12 to 0.7.
     // With vectors of two numbers, packs of 8 qubits take 0.9 to 1.1 of the time, so these vectors go up to 6 qubits.
-    const int n = plan.num_qubits, share = n <= 4 ? 4 : n <= 6 ? 2 : 1;
-    return n <= (packs.width > 2 ? most_pack_qubits : 6) && shape.rows >= std::max(packs.width / share, 2) &&
-           !shape.scheduled;
+    // Vectors of four numbers go up to 9 qubits: packs of 10 qubits take 0.8 to 1.14 of the time.
+    // Packs of 9 and 10 qubits gain less (0.41 to 0.92), so they ask for four packs: threads that get no pack, and
+    // missing rows of the last pack, then cost less than the packs gain.
+    const int n = plan.num_qubits, width = packs.width;
+    const int most_qubits = undivided.empty() ? MAX_LOW_BITS : most_pack_qubits;
+    const int most_of_width = width > 4 ? 10 : width > 2 ? 9 : 6;
+    const int fewest = n <= 4 ? width / 4 : n <= 6 ? width / 2 : n <= 8 ? width : 4 * width;
+    return n <= std::min(most_qubits, most_of_width) && shape.rows >= std::max(fewest, 2) && !shape.scheduled;
 }
 
 template <class T>
@@ -311,7 +330,7 @@ PackSizes Layout<T>::pack_sizes(const BatchShape& shape) const {
     sizes.angles = plan.num_columns * width;
     sizes.ends = 3 * width;
     sizes.values = (shape.num_outcomes + 1) * width;
-    sizes.diagonal = std::size_t(2) << low_bits;
+    sizes.diagonal = 2 * size;
     sizes.bound_bytes = PackBound<T>::bytes(plan, packs.width);
     sizes.num_runs = plan.runs.size();
     if (!shape.gradient) return sizes;
@@ -360,6 +379,7 @@ TableBytes Layout<T>::tables_of(const std::vector<char>& chosen, bool without_fi
         if (!chosen[k]) continue;
         tables.all += table_bytes_[k];
         tables.largest = std::max(tables.largest, table_bytes_[k]);
+        ++tables.count;
     }
     return tables;
 }
@@ -386,12 +406,11 @@ std::size_t Layout<T>::predict(const BatchShape& shape, TableBytes varying, std:
     const std::size_t slots = shape.num_outcomes ? sizeof(std::int32_t) << std::max(plan.num_qubits, MAX_LOW_BITS) : 0;
     const std::size_t common = plan_bytes + finals_bytes(shape) + diagonals_bytes(num_flips, num_diagonals) + slots;
     if (packed) {
-        // All tables have the same size, so the bytes of the tables that vary tell their number.
-        const std::size_t of_phase = table_bytes_[0], num_varying = varying.all / of_phase;
-        const std::size_t num_tables = keeps_pack_tables(shape) ? num_varying : std::min<std::size_t>(num_varying, 1);
+        const std::size_t num_tables =
+            keeps_pack_tables(shape) ? varying.count : std::min<std::size_t>(varying.count, 1);
         const std::size_t tables = num_tables * pack_table_size(is_real(shape)) * sizeof(T);
         return work.rows * (pack_sizes(shape).template bytes<T>() + tables) +
-               pack_shared_bytes(shape, all.all / of_phase - num_varying) + common;
+               pack_shared_bytes(shape, all.count - varying.count) + common;
     }
     const TableBytes of_row = shares_tables(shape.rows) ? varying : all;
     const std::size_t shared = shares_tables(shape.rows) ? all.all - varying.all : 0;
@@ -408,7 +427,8 @@ std::size_t Layout<T>::pack_shared_bytes(const BatchShape& shape, std::size_t nu
 
 template <class T>
 std::size_t Layout<T>::most_shared_bytes(std::size_t num_terms) const {
-    const std::size_t tables = all_tables_ <= resident_shared_tables ? all_tables_ : 0;
+    std::size_t tables = all_tables_ <= resident_shared_tables ? all_tables_ : 0;
+    if (!undivided.empty()) tables = std::max(tables, (undivided.size() * 2 * sizeof(T)) << plan.num_qubits);
     if (plan.num_qubits > most_diagonal_qubits) return tables;
     const double of_terms = std::ldexp(2.0 * static_cast<double>(num_terms) * sizeof(T), bits);
     return tables + static_cast<std::size_t>(std::min(of_terms, 2.0 * most_diagonal_bytes));

@@ -12,8 +12,8 @@
 
 namespace qf {
 
-// Packs of rows are evaluated up to this number of qubits. One table then holds a whole phase.
-constexpr int most_pack_qubits = MAX_LOW_BITS;
+// Packs of rows are evaluated up to this number of qubits. One table holds a whole phase.
+constexpr int most_pack_qubits = 10;
 
 // Number of blocks of 2^low_bits amplitudes whose sums are added in the format of the amplitudes. Sums over more blocks
 // would lose digits in single precision, so longer sums are added from sums of this length.
@@ -48,6 +48,7 @@ struct Threading {
 // The bytes of the tables of some phases: their sum, and the largest.
 struct TableBytes {
     std::size_t all = 0, largest = 0;
+    std::size_t count = 0;  // the number of phases
 };
 
 // The number of elements in each array of a workspace. Comments give the type of an element.
@@ -154,6 +155,7 @@ class Layout {
     std::vector<int> layer_begin;  // the runs of layer k are layer_begin[k] .. layer_begin[k + 1] - 1
     std::vector<int> dense_begin;  // the same for dense gates
     std::vector<Phase> phases;     // the phases without constant tables, which the engine adds
+    std::vector<Phase> undivided;  // the phases of packs of more than low_bits qubits: all bits are low
     // The passes over a state that is swept in place, forward and back. The windows take turns.
     Passes forward, adjoint;
     // The passes of an adjoint step that keeps psi: the sums of psi and lam, and the rotations of lam. Passes over

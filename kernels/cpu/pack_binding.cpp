@@ -14,11 +14,11 @@ namespace qf {
 template <class T>
 void Engine<T>::make_pack_phases() {
     pack_phases_.resize(phases_.size());
-    if (plan_.num_qubits > most_pack_qubits) return;
+    if (plan_.num_qubits > MAX_LOW_BITS && undivided_.empty()) return;
     const std::size_t size = std::size_t(1) << plan_.num_qubits;
     std::map<const ConstantTable*, std::shared_ptr<const PackPhase>> made;
     for (std::size_t k = 0; k < phases_.size(); ++k) {
-        const ConstantTable* table = phases_[k].constant_low.get();
+        const ConstantTable* table = phases_of_packs()[k].constant_low.get();
         if (!table) continue;
         auto& entry = made[table];
         if (!entry) {
@@ -147,7 +147,7 @@ void Engine<T>::prepare_packs(Call& call) const {
     call.has_z.assign(phases_.size(), 0);
     call.has_z[0] = call.request.final_cotangents && !call.real;  // Im<lam|psi>, where phase 0 has no sums
     for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k) {
-        call.has_z[k] = phases_[k].want_sums && !call.real;
+        call.has_z[k] = phases_of_packs()[k].want_sums && !call.real;
         if (!call.shared->phase_varies[k]) continue;
         call.pack_table[k] = keeps ? call.num_pack_tables : 0;
         call.num_pack_tables = call.pack_table[k] + 1;
@@ -159,7 +159,7 @@ template <class S>
 void Engine<T>::make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
                                 const PackValues<S>& values, bool real, S* table) const {
     const int bits = plan_.num_qubits, width = packs.width;
-    const Phase& phase = phases_[k];
+    const Phase& phase = phases_of_packs()[k];
     const PackFactors factors{plan_.runs.data(),
                               phase.first_out,
                               phase.end_out,

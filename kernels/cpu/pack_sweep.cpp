@@ -172,8 +172,8 @@ void Engine<T>::observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& 
                     d_re = group.has_real ? tables->re[g].data() : nullptr;
                     d_im = has_imag ? tables->im[g].data() : nullptr;
                 } else {
-                    T *re = memory.diagonal.data(), *im = re + (std::size_t(1) << low_bits_);
-                    fill_diagonal(group, 0, low_bits_, memory.scratch, group.has_real ? re : nullptr,
+                    T *re = memory.diagonal.data(), *im = re + (std::size_t(1) << bits);
+                    fill_diagonal(group, 0, bits, memory.scratch, group.has_real ? re : nullptr,
                                   has_imag ? im : nullptr);
                     d_re = group.has_real ? re : nullptr;
                     d_im = has_imag ? im : nullptr;
@@ -215,7 +215,7 @@ void Engine<T>::observe_pack_outcomes(Call& call, PackMemory<T>& memory, const P
 template <class T>
 void Engine<T>::sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) const {
     const int bits = plan_.num_qubits, width = packs_.width;
-    const Phase& phase = phases_[k];
+    const Phase& phase = phases_of_packs()[k];
     T* const p = memory.p.data();
     T* const z = memory.z.data() + static_cast<std::size_t>(k) * bits * width;
     auto add = [&](int index, auto&& value) {

@@ -82,7 +82,7 @@ std::vector<Complex> values_of(const PlanData& plan, const ConstantTable& table)
 }
 
 }  // namespace
-std::vector<Phase> with_constants(const PlanData& plan, int low_bits, std::vector<Phase> phases) {
+std::vector<Phase> with_constants(const PlanData& plan, int low_bits, std::vector<Phase> phases, bool with_low_parts) {
     const index_t low_mask = (index_t(1) << low_bits) - 1;
     std::map<const ConstantTable*, std::shared_ptr<const ConstantTable>> made;
     for (auto& phase : phases) {
@@ -97,7 +97,7 @@ std::vector<Phase> with_constants(const PlanData& plan, int low_bits, std::vecto
             *table = full;
         }
         for (auto& many : phase.many_body) {
-            if (many.by_walsh) continue;
+            if (many.by_walsh || !with_low_parts) continue;
             const Term& term = plan.terms[many.term];
             many.low.resize(low_mask + 1);
             for (index_t l = 0; l <= low_mask; ++l)

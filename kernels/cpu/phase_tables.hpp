@@ -10,8 +10,8 @@
 
 namespace qf {
 
-// Return the phases with constant tables, and with the low parts of terms on three or more qubits.
-std::vector<Phase> with_constants(const PlanData& plan, int low_bits, std::vector<Phase> phases);
+// Return the phases with constant tables and, if asked for, with the low parts of terms on three or more qubits.
+std::vector<Phase> with_constants(const PlanData& plan, int low_bits, std::vector<Phase> phases, bool with_low_parts);
 
 // The number of elements in the tables of a phase.
 struct TableSizes {

@@ -7,6 +7,7 @@
 #include <nanobind/stl/complex.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <cstring>
 #include <future>
 #include <thread>
+#include <tuple>
 
 #include "cpu/instructions.hpp"
 #include "cpu/layout.hpp"
@@ -129,7 +131,7 @@ qf::BatchShape shape_of(std::int64_t rows, bool gradient, bool imaginary, bool s
 
 std::size_t predict(qf::Plan& plan, bool single_precision, std::int64_t num_rows, std::int64_t values_per_row,
                     std::int64_t num_outcomes, bool gradient, bool imaginary, bool starts_given, bool saves_psi,
-                    int num_states, int num_threads, std::size_t varying_tables, std::size_t largest_varying_table,
+                    int num_states, int num_threads, std::tuple<std::size_t, std::size_t, std::size_t> varying,
                     std::size_t num_flips, std::size_t num_diagonals) {
     qf::BatchShape shape = shape_of(num_rows, gradient, imaginary, starts_given);
     shape.values_per_row = values_per_row;
@@ -139,7 +141,8 @@ std::size_t predict(qf::Plan& plan, bool single_precision, std::int64_t num_rows
     shape.scheduled = num_states > 0;
     shape.num_threads = num_threads;
     return with_layout(plan, single_precision, [&](const auto& layout) {
-        return layout.predict(shape, {varying_tables, largest_varying_table}, num_flips, num_diagonals);
+        const auto [all, largest, count] = varying;
+        return layout.predict(shape, {all, largest, count}, num_flips, num_diagonals);
     });
 }
 
@@ -149,7 +152,7 @@ nb::tuple varying_tables(qf::Plan& plan, bool single_precision, std::optional<Ar
         for (std::size_t c = 0; columns && c < columns->size(); ++c) varies[c] = (*columns)(c);
         const auto phases = qf::phases_of(layout.plan, qf::varying(layout.plan, varies));
         const auto tables = layout.tables_of(phases, layout.skips_first_phase({}));
-        return nb::make_tuple(tables.all, tables.largest);
+        return nb::make_tuple(tables.all, tables.largest, tables.count);
     });
 }
 
@@ -403,10 +406,11 @@ NB_MODULE(_cpu, m) {
     m.def("kept_bytes", &qf::Shelves::bytes, "Count the bytes that are kept between calls.");
     m.def("predict", &predict, "plan"_a, "single_precision"_a, nb::kw_only(), "num_rows"_a, "values_per_row"_a,
           "num_outcomes"_a, "gradient"_a, "imaginary"_a, "starts_given"_a, "saves_psi"_a, "num_states"_a,
-          "num_threads"_a, "varying_tables"_a, "largest_varying_table"_a, "num_flips"_a, "num_diagonals"_a,
+          "num_threads"_a, "varying_tables"_a, "num_flips"_a, "num_diagonals"_a,
           "Return the most bytes that evaluate() holds, without the arrays of the caller.");
     m.def("varying_tables", &varying_tables, "plan"_a, "single_precision"_a, "columns"_a.none(),
-          "Return the bytes of the tables of phases that differ between rows: the sum, and the largest table.");
+          "Return the bytes of the tables of phases that differ between rows, the bytes of the largest, and their "
+          "number.");
     m.def("most_shared_bytes", &most_shared_bytes, "plan"_a, "single_precision"_a, "num_terms"_a,
           "Return the most bytes that shared tables and the diagonals of num_terms terms add to a prediction.");
     m.def("state_bytes", &state_bytes, "plan"_a, "single_precision"_a, "imaginary"_a, "Return the bytes of one state.");

@@ -127,8 +127,8 @@ class Footprint:
         """Bound the bytes that tables of shared angles and diagonals of ``num_terms`` terms add to `total`."""
         return _cpu.most_shared_bytes(self._native, self._is_single, num_terms)
 
-    def varying_phases(self, columns: np.ndarray | None) -> tuple[int, int]:
-        """Return the bytes of all tables of phases that differ between rows, and the bytes of the largest table.
+    def varying_phases(self, columns: np.ndarray | None) -> tuple[int, int, int]:
+        """Return the bytes of all tables of phases that differ between rows, of the largest table, and their number.
 
         Args:
             columns: bool (C,), the columns of the program that differ between rows; None is all columns.
@@ -136,7 +136,7 @@ class Footprint:
         return _cpu.varying_tables(self._native, self._is_single, columns)
 
     @cached_property
-    def _all_varying(self) -> tuple[int, int]:
+    def _all_varying(self) -> tuple[int, int, int]:
         return self.varying_phases(None)
 
     def side_by_side(self, num_rows: int, num_threads: int) -> tuple[int, int]:
@@ -177,7 +177,7 @@ class Footprint:
         return num_bytes + (16 * states << self.plan.num_qubits)
 
     def total(
-        self, counts: Counts, num_threads: int, num_states: int = 0, varying: tuple[int, int] | None = None
+        self, counts: Counts, num_threads: int, num_states: int = 0, varying: tuple[int, int, int] | None = None
     ) -> int:
         """Return the bytes of an evaluation at its peak.
 
@@ -195,7 +195,6 @@ class Footprint:
             return num_bytes + self.count_states(counts, num_states) * self.state_bytes(counts)
         values_of_row = -(-counts.most_values // max(counts.num_rows, 1))
         gradient_per_pair = counts.gradient and not counts.num_values
-        all_tables, largest_table = varying or self._all_varying
         return num_bytes + _cpu.predict(
             self._native,
             self._is_single,
@@ -208,8 +207,7 @@ class Footprint:
             saves_psi=gradient_per_pair and not num_states and values_of_row > 1,
             num_states=num_states,
             num_threads=num_threads,
-            varying_tables=all_tables,
-            largest_varying_table=largest_table,
+            varying_tables=varying or self._all_varying,
             num_flips=counts.num_flips,
             num_diagonals=counts.num_diagonals,
         )

@@ -43,6 +43,25 @@ WIDEST = 16  # rows of the widest pack: complex64 with AVX-512
 NO_PAIRS = np.zeros(0, np.int32), np.zeros(0, np.int32)
 
 
+def circuit_of(num_qubits, seed):
+    """Return a random circuit; from 9 qubits on, one whose angles are on one qubit each, as packs of so many ask for."""
+    if num_qubits == 1:
+        return full_graph(1)
+    if num_qubits < 9:
+        return random_circuit(num_qubits, 15, seed)
+    circuit = hardware_efficient(num_qubits, 1)
+    circuit.ccz(0, num_qubits - 2, num_qubits - 1)
+    circuit.cp(0.3, 1, num_qubits - 1)
+    for qubit, angle in enumerate(ParameterVector("b", num_qubits)):
+        circuit.rx(angle, qubit)
+    return circuit
+
+
+def some_qubits(num_rows):
+    """Return numbers of qubits; packs of 9 and 10 qubits need four times as many rows as the widest pack has."""
+    return (3, 6) if num_rows > 100 else (1, 2, 4, 5, 8, 9, 10) if num_rows >= 4 * WIDEST else (1, 2, 4, 5, 8)
+
+
 def rows_with(plan, num_rows, own, seed=0):
     """Return columns: a parameter marked in ``own`` differs between rows, the others are equal. Row 0 has zeros."""
     rng = np.random.default_rng(seed)
@@ -117,8 +136,8 @@ def assert_states_agree(plan, columns, dtype, num_threads=1):
 @pytest.mark.parametrize("num_rows", NUM_ROWS)
 @pytest.mark.parametrize("own", ["all", "some", "none"])
 def test_any_number_of_rows_agrees_with_the_reference(num_rows, own, dtype):
-    for num_qubits in (1, 2, 4, 5, 8) if num_rows < 100 else (3, 6):
-        circuit = random_circuit(num_qubits, 15, seed=num_rows) if num_qubits > 1 else full_graph(1)
+    for num_qubits in some_qubits(num_rows):
+        circuit = circuit_of(num_qubits, num_rows)
         plan, operators = plan_of(circuit, random_observables(num_qubits, num_rows))
         marks = {"all": True, "some": np.arange(plan.program.num_parameters) % 3 == 0, "none": False}
         columns = rows_with(plan, num_rows, marks[own])
@@ -130,8 +149,8 @@ def test_any_number_of_rows_agrees_with_the_reference(num_rows, own, dtype):
 @pytest.mark.parametrize("num_rows", NUM_ROWS)
 @pytest.mark.parametrize("any_start", [False, True], ids=["zero", "states"])
 def test_states_at_the_ends_of_any_number_of_rows_agree_with_the_reference(num_rows, any_start, dtype):
-    for num_qubits in (1, 2, 4, 5, 8) if num_rows < 100 else (3, 6):
-        circuit = random_circuit(num_qubits, 15, seed=num_rows) if num_qubits > 1 else full_graph(1)
+    for num_qubits in some_qubits(num_rows):
+        circuit = circuit_of(num_qubits, num_rows)
         plan = states_plan_of(circuit, any_start)
         for own in (True, np.arange(plan.program.num_parameters) % 3 == 0):
             assert_states_agree(plan, rows_with(plan, num_rows, own), dtype, num_threads=2)
@@ -179,17 +198,17 @@ def test_random_circuits_of_every_gate_agree_with_the_reference(circuit, num_row
     assert_rows_agree(plan, operators, columns, dtype, weights=weights, imaginary=imaginary)
 
 
-@pytest.mark.parametrize("num_qubits", range(1, 9))
+@pytest.mark.parametrize("num_qubits", range(1, 11))
 def test_full_graph_phases_and_projectors_of_trained_angles_agree_with_the_reference(num_qubits, dtype):
     circuit = full_graph(num_qubits)
     if num_qubits > 2:
         circuit.mcp(ParameterVector("controlled", 1)[0], [0, 1], 2)
     plan, operators = plan_of(circuit, random_observables(num_qubits, 5))
-    assert_rows_agree(plan, operators, rows_with(plan, 21, True), dtype)
+    assert_rows_agree(plan, operators, rows_with(plan, 21 if num_qubits < 9 else 70, True), dtype)
 
 
-@pytest.mark.parametrize("num_qubits", [1, 3, 8])
-def test_real_states_agree_with_the_reference(num_qubits, dtype):
+@pytest.mark.parametrize(("num_qubits", "num_rows"), [(1, 37), (3, 37), (8, 37), (10, 70)])
+def test_real_states_agree_with_the_reference(num_qubits, num_rows, dtype):
     angles = ParameterVector("a", 3 * num_qubits)
     circuit = QuantumCircuit(num_qubits)
     for index, angle in enumerate(angles):
@@ -198,9 +217,10 @@ def test_real_states_agree_with_the_reference(num_qubits, dtype):
             circuit.cx(index % num_qubits - 1, index % num_qubits)
     plan, operators = plan_of(circuit, random_observables(num_qubits, 2))
     assert plan.is_real
-    assert_rows_agree(plan, operators, rows_with(plan, 37, True), dtype)
-    assert_rows_agree(plan, operators, rows_with(plan, 37, True), dtype, imaginary=True)
-    assert_states_agree(states_plan_of(circuit), rows_with(plan, 37, True), dtype)
+    columns = rows_with(plan, num_rows, True)
+    assert_rows_agree(plan, operators, columns, dtype)
+    assert_rows_agree(plan, operators, columns, dtype, imaginary=True)
+    assert_states_agree(states_plan_of(circuit), columns, dtype)
 
 
 @pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
@@ -211,14 +231,14 @@ def test_every_instruction_set_agrees_with_the_reference(name):
     code = (
         "from test_packs import *\n"
         f"assert isa() == {name!r}\n"
-        "for n in (1, 3, 6, 8):\n"
+        "for n in (1, 3, 6, 8, 9):\n"
         "    for dtype in ('complex64', 'complex128'):\n"
-        "        for circuit in (random_circuit(n, 15, n) if n > 1 else rx_ry_layers(1, 2), full_graph(n)):\n"
+        "        for circuit in (circuit_of(n, n), full_graph(n)):\n"
         "            plan, operators = plan_of(circuit, random_observables(n, n))\n"
-        "            for num_rows in (2, 5, 16, 35):\n"
+        "            for num_rows in (2, 5, 16, 35) if n < 9 else (66,):\n"
         "                assert_rows_agree(plan, operators, rows_with(plan, num_rows, True), dtype)\n"
         "            for plan in (states_plan_of(circuit), states_plan_of(circuit, True)):\n"
-        "                assert_states_agree(plan, rows_with(plan, 21, True), dtype)\n"
+        "                assert_states_agree(plan, rows_with(plan, 21 if n < 9 else 66, True), dtype)\n"
         "for dtype, bound in SINE_ERRORS:\n"
         "    test_sines_and_cosines_have_the_stated_error(dtype, bound)\n"
     )
@@ -327,12 +347,13 @@ def test_rows_of_a_pack_may_have_different_observables_and_none(weighted, dtype)
 @pytest.mark.parametrize("num_outcomes", [2, 16])
 @pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
 def test_outcomes_of_many_rows_agree_with_the_reference(num_outcomes, weighted, dtype):
-    plan, _ = plan_of(random_circuit(4, 30, seed=2), SparsePauliOp("ZZZZ"), imaginary=True)
-    table = (np.arange(16) % num_outcomes).astype(np.int32)
-    outcomes = Outcomes(4, np.arange(4), table, num_outcomes)
-    columns = rows_with(plan, 21, True)
-    weights = np.random.default_rng(1).normal(size=21 * num_outcomes) if weighted else None
-    assert_rows_agree(plan, outcomes, columns, dtype, weights=weights)
+    for num_qubits, num_rows in ((4, 21), (10, 66)):
+        plan, _ = plan_of(circuit_of(num_qubits, 2), total_z(num_qubits), imaginary=True)
+        table = (np.arange(1 << num_qubits) % num_outcomes).astype(np.int32)
+        outcomes = Outcomes(num_qubits, np.arange(num_qubits), table, num_outcomes)
+        columns = rows_with(plan, num_rows, True)
+        weights = np.random.default_rng(1).normal(size=num_rows * num_outcomes) if weighted else None
+        assert_rows_agree(plan, outcomes, columns, dtype, weights=weights)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own angles", "shared angles"])
@@ -352,7 +373,11 @@ def test_gradients_after_values_of_the_same_rows_have_the_same_bits(own, dtype):
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["values", "gradients"])
 @pytest.mark.parametrize("num_rows", [2, 9, 40, 300])
-@pytest.mark.parametrize("circuit", [rx_ry_layers(4, 10), rx_ry_layers(8, 12), full_graph(6)], ids=["4", "8", "graph"])
+@pytest.mark.parametrize(
+    "circuit",
+    [rx_ry_layers(4, 10), rx_ry_layers(8, 12), rx_ry_layers(10, 12), full_graph(6), full_graph(9)],
+    ids=["4", "8", "10", "graph of 6", "graph of 9"],
+)
 def test_the_engine_allocates_what_was_predicted(circuit, num_rows, gradient, dtype):
     observables = [total_z(circuit.num_qubits), SparsePauliOp("Y" * circuit.num_qubits)]
     plan, operators = plan_of(circuit, observables)
@@ -365,7 +390,7 @@ def test_the_engine_allocates_what_was_predicted(circuit, num_rows, gradient, dt
             stats = ask(
                 CpuEngine(2), plan, operators, columns, all_pairs(num_rows, count), gradient=gradient, dtype=dtype
             ).stats
-            counts = Counts(num_rows, num_rows * count, dtype, gradient, False, 1, 1)
+            counts = Counts(num_rows, num_rows * count, dtype, gradient, False, count, count)
             predicted = footprint.total(counts, 2, 0, varying)
             assert stats["bytes"] == pytest.approx(predicted, rel=0.03, abs=2000)
 
