@@ -169,7 +169,7 @@ class Options:
     counts: Counts
     num_threads: int
     limit: float
-    varying: tuple[int, int] | None
+    varying: tuple[int, int, int] | None
 
     @property
     def num_positions(self) -> int:

@@ -44,7 +44,7 @@ NO_PAIRS = np.zeros(0, np.int32), np.zeros(0, np.int32)
 
 
 def circuit_of(num_qubits, seed):
-    """Return a random circuit; from 9 qubits on, one whose angles are on one qubit each, as packs of so many ask for."""
+    """Return a random circuit; from 9 qubits on, one with angles on one qubit each, as packs of so many qubits need."""
     if num_qubits == 1:
         return full_graph(1)
     if num_qubits < 9:
