@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from qiskit_fused.common.row_errors import indexed
@@ -104,19 +103,7 @@ def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
         ) from None
 
 
-class _Function(torch.autograd.Function):
-    """A function of autograd that the transforms of ``torch.func`` can transform."""
-
-    @classmethod
-    def apply(cls, *arguments: Any) -> Any:
-        """Return the result of the function for arguments, of which tensors may require gradients."""
-        if torch._C._are_functorch_transforms_active():
-            return super().apply(*arguments)
-        # The method of the base class binds the arguments to the signature of `forward`, which takes 10 us.
-        return super(torch.autograd.Function, cls).apply(*unwrap_dead_wrappers(arguments))
-
-
-class _Values(_Function):
+class _Values(torch.autograd.Function):
     """Expectation values. The backward pass is `_Gradients`."""
 
     @staticmethod
@@ -162,7 +149,7 @@ class _Values(_Function):
         return values.unflatten(0, shape), 0
 
 
-class _Gradients(_Function):
+class _Gradients(torch.autograd.Function):
     """Gradients of the sum of cotangents times values, with respect to weights, inputs and initial states."""
 
     @staticmethod
