@@ -52,9 +52,12 @@ inline void sines(const double* numbers, int count, double* cosines_and_sines) {
         DV x{};
         __builtin_memcpy(&x, numbers + first, n * sizeof(double));
         const SineAndCosine<double> h = sine_and_cosine<double>(&x);
+        alignas(64) double cosines[D::width], sines[D::width];  // an index into a vector would store it for each number
+        D::store(cosines, h.cosine);
+        D::store(sines, h.sine);
         for (int j = 0; j < n; ++j) {
-            cosines_and_sines[2 * (first + j)] = h.cosine[j];
-            cosines_and_sines[2 * (first + j) + 1] = h.sine[j];
+            cosines_and_sines[2 * (first + j)] = cosines[j];
+            cosines_and_sines[2 * (first + j) + 1] = sines[j];
         }
     }
 }
