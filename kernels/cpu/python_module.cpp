@@ -167,7 +167,7 @@ std::size_t state_bytes(qf::Plan& plan, bool single_precision, bool imaginary) {
     });
 }
 
-nb::list windows(qf::Plan& plan, bool single_precision) {
+nb::typed<nb::list, int> windows(qf::Plan& plan, bool single_precision) {
     return with_layout(plan, single_precision, [&](const auto& layout) {
         nb::list all;
         for (const char window : layout.forward.window) all.append(static_cast<int>(window));
