@@ -19,6 +19,7 @@ from qiskit_fused.common.caches import BoundedCache, Owner
 from qiskit_fused.common.forks import cached_property
 from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.snapshots import Snapshot
+from qiskit_fused.fusion.cone import seen_columns
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.fusion.light_cones import LightCones
@@ -34,6 +35,7 @@ MAX_PLAN_BYTES = 256 << 20  # bound of all cached fused programs in bytes, with 
 _INSTRUCTION_BYTES = 1000  # estimated bytes of a compiled circuit: this for each instruction, and once for the circuit
 
 _FUSED_PROGRAMS: BoundedCache[FusedProgram] = BoundedCache(MAX_PLAN_BYTES)
+_SEEN_COLUMNS: BoundedCache[np.ndarray] = BoundedCache(16 << 20)
 
 
 class CompiledCircuit:
@@ -208,6 +210,22 @@ class CompiledCircuit:
             self.has_fused_program = True
             fused = _FUSED_PROGRAMS.put(key, fused, fused.num_bytes, self._owner)
         return fused
+
+    def seen_columns(self, support: np.ndarray) -> np.ndarray:
+        """Return the columns, bool (C,), on which the values of observables with a certain support depend.
+
+        Args:
+            support: uint8 (number of circuit qubits,), see ``Observables.support``.
+
+        Cost: O(gates) in Python for a new support.
+        """
+        key = id(self._owner), support.tobytes()
+        seen = _SEEN_COLUMNS.get(key)
+        if seen is None:
+            seen = seen_columns(self.program, support)
+            seen.setflags(write=False)
+            seen = _SEEN_COLUMNS.put(key, seen, seen.nbytes, self._owner)
+        return seen
 
     @property
     def num_bytes(self) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 
 from qiskit_fused.common.row_errors import renumbered
 from qiskit_fused.compilation.circuits import CompiledCircuit
-from qiskit_fused.fusion.cone import seen_columns
 from qiskit_fused.program.observables import Observables
 from qiskit_fused.program.program import Expressions
 
@@ -122,7 +121,7 @@ def pull_back_zero(
 
 def unseen_expressions(compiled: CompiledCircuit, operators: Observables) -> np.ndarray:
     """Return bool (E,): whether an expression is outside the light cones of all observables."""
-    seen: np.ndarray = seen_columns(compiled.program, operators.support(compiled.num_qubits))
+    seen = compiled.seen_columns(operators.support(compiled.num_qubits))
     return ~seen[compiled.program.num_parameters :]
 
 

@@ -29,7 +29,7 @@ from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.execution.column_shifts import ColumnPoint, bandwidth_of_amplitudes, combine
 from qiskit_fused.execution.derivatives import check_expressions
-from qiskit_fused.execution.product_threads import for_each_tile
+from qiskit_fused.execution.product_threads import for_each_tile, single_threaded_products
 from qiskit_fused.execution.row_cuts import cut_evenly, rows_that_fit, share
 from qiskit_fused.execution.statevectors import FinalStates, StateBatch
 from qiskit_fused.options import FusedOptions
@@ -90,7 +90,11 @@ class MetricTensor:
                 for others in blocks[number + 1 :]:
                     self._multiply(of_columns, left, (others, self._tangents(states, point, others, steps)), real)
         jacobian = point.jacobian()
-        return of_columns if jacobian is None else jacobian.T @ of_columns @ jacobian
+        if jacobian is None:
+            return of_columns
+        with single_threaded_products():
+            of_parameters: np.ndarray = jacobian.T @ of_columns @ jacobian
+        return of_parameters
 
     def _blocks(self, states: FinalStates, point: ColumnPoint) -> list[slice]:
         """Cut the used columns into blocks, of which two fit the memory limit at a time."""

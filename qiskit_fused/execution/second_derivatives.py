@@ -39,8 +39,8 @@ from qiskit_fused.execution.derivatives import (
 )
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.magnitudes import too_large
+from qiskit_fused.execution.product_threads import single_threaded_products
 from qiskit_fused.execution.row_cuts import JoinedArrays, cut_evenly, evaluate_slice, rows_that_fit, share
-from qiskit_fused.fusion.cone import seen_columns
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.observables import Observables
 from qiskit_fused.program.shift_rules import central_differences
@@ -164,7 +164,7 @@ class SecondDerivatives:
         and four gradients for any other parameter.
         """
         compiled, swept = self.compiled, differentiated(self.operators)
-        seen = seen_columns(compiled.program, self.operators.support(compiled.num_qubits))
+        seen = compiled.seen_columns(self.operators.support(compiled.num_qubits))
         point = ColumnPoint(compiled, values, parameters, seen)
         self._check_memory(len(swept), max(len(point.used), point.num_parameters))
         hessians = np.zeros((len(swept), len(point.used), len(point.used)))
@@ -181,7 +181,8 @@ class SecondDerivatives:
         _check_range(hessians[None])
         first, jacobian = gradients[:, point.used], point.jacobian()
         if jacobian is not None:
-            first, hessians = first @ jacobian, jacobian.T @ hessians @ jacobian
+            with single_threaded_products():
+                first, hessians = first @ jacobian, jacobian.T @ hessians @ jacobian
             hessians += self._curvature_of_expressions(values, gradients, point.parameters, ~seen)
         return (
             completed(self.operators, swept, values_here[None], 1)[0],

@@ -123,10 +123,12 @@ class _Values(torch.autograd.Function):
     def backward(ctx: Any, cotangents: Tensor | None) -> Any:
         if cotangents is None:
             return None, None, None, None
-        # A graph is made for create_graph=True and for transforms, where the caller may differentiate the gradient.
+        tensors = cotangents, *ctx.saved_tensors
+        # The caller may differentiate the gradient with create_graph=True, in transforms and in forward mode.
         is_plain = not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active()
-        gradients = _Gradients.forward if is_plain else _Gradients.apply
-        return None, *gradients(ctx.function, ctx.needs_input_grad[1:], cotangents, *ctx.saved_tensors)
+        if is_plain and not any(tensor is not None and unpack_dual(tensor).tangent is not None for tensor in tensors):
+            return None, *_Gradients.forward(ctx.function, ctx.needs_input_grad[1:], *tensors)
+        return None, *_Gradients.apply(ctx.function, ctx.needs_input_grad[1:], *tensors)
 
     @staticmethod
     def jvp(ctx: Any, _: None, *along: Tensor | None) -> Any:

@@ -11,6 +11,7 @@ from qiskit.circuit.library import CZGate, RXGate, RYGate
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import CompiledCircuit, FusedEstimatorGradient, UnsupportedInstruction, compile_circuit
+from qiskit_fused.compilation import circuits
 
 OBSERVABLE = SparsePauliOp(["ZII", "IZI", "XXI"], [1.0, 0.5, -0.3])
 
@@ -141,3 +142,15 @@ def test_columns_of_parameters_are_found_again_in_any_order_and_after_an_error(c
             assert compiled.find_columns("parameters", iter(chosen)).tolist() == expected
         with pytest.raises(ValueError, match="'other'"):
             compiled.find_columns("parameters", [*chosen[1:], Parameter("other")])
+
+
+def test_the_columns_that_observables_see_are_found_once_for_each_support(monkeypatch):
+    circuit, angles = QuantumCircuit(2), ParameterVector("a", 3)
+    circuit.ry(angles[0], 0)
+    circuit.rz(angles[1], 0)
+    circuit.rx(angles[2], 1)
+    compiled = compile_circuit(circuit)
+    assert compiled.seen_columns(np.array([1, 0], np.uint8)).tolist() == [True, False, False]
+    assert compiled.seen_columns(np.array([2, 0], np.uint8)).tolist() == [True, True, False]
+    monkeypatch.setattr(circuits, "seen_columns", None)
+    assert compiled.seen_columns(np.array([1, 0], np.uint8)).tolist() == [True, False, False]

@@ -8,6 +8,7 @@ from qiskit.circuit.library import zz_feature_map
 
 torch = pytest.importorskip("torch")
 
+from torch.autograd import forward_ad  # noqa: E402
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vjp, vmap  # noqa: E402
 
 from qiskit_fused.torch import FusedKernelLayer, FusedLayer, FusedProbabilityLayer  # noqa: E402
@@ -76,6 +77,20 @@ def test_a_gradient_from_vjp_can_be_differentiated_after_the_transform(case):
     (expected,) = torch.autograd.grad(function(weight, inputs), inputs, cotangents, create_graph=True)
     assert_close(found, expected)
     assert_close(*(torch.autograd.grad(gradient.sum(), inputs)[0] for gradient in (found, expected)))
+
+
+def test_the_gradient_of_a_dual_input_has_a_tangent(case):
+    function, weight = case
+    along = ROWS.cos()
+
+    def gradient(inputs):
+        return grad(lambda inputs: (function(weight, inputs) ** 2).sum())(inputs)
+
+    expected = jvp(gradient, (ROWS,), (along,))[1]
+    with forward_ad.dual_level():
+        inputs = forward_ad.make_dual(ROWS.clone().requires_grad_(), along)
+        (found,) = torch.autograd.grad((function(weight, inputs) ** 2).sum(), inputs)
+        assert_close(forward_ad.unpack_dual(found).tangent, expected)
 
 
 def test_second_derivatives_are_those_of_autograd(case):
