@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from itertools import filterfalse
 from typing import Any
 
 import numpy as np
@@ -194,8 +195,8 @@ class FusedKernel(TrainableKernel):
 
     def _features(self) -> tuple[Parameter, ...]:
         """Return the parameters of the feature map that are no training parameters."""
-        weights = set(self._training_parameters)
-        return tuple(parameter for parameter in self._feature_map.parameters if parameter not in weights)
+        is_weight = set(self._training_parameters).__contains__
+        return tuple(filterfalse(is_weight, self._feature_map.parameters))
 
     def _make_psd(self, kernel_matrix: np.ndarray) -> np.ndarray:
         """Return the closest positive semidefinite matrix to a symmetric matrix, by its eigenvalues and eigenvectors.
