@@ -35,7 +35,7 @@ MAX_PLAN_BYTES = 256 << 20  # bound of all cached fused programs in bytes, with 
 _INSTRUCTION_BYTES = 1000  # estimated bytes of a compiled circuit: this for each instruction, and once for the circuit
 
 _FUSED_PROGRAMS: BoundedCache[FusedProgram] = BoundedCache(MAX_PLAN_BYTES)
-_SEEN_COLUMNS: BoundedCache[np.ndarray] = BoundedCache(16 << 20)
+_SEEN_COLUMNS: BoundedCache[np.ndarray] = BoundedCache(16 << 20)  # the results of `CompiledCircuit.seen_columns`
 
 
 class CompiledCircuit:

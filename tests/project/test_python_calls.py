@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A call of a compiled circuit executes as much Python for many gates and parameters as for few."""
+"""A call enters as many Python functions for many gates and parameters as for few, once its caches are filled."""
 
 import sys
 import threading
@@ -25,7 +25,7 @@ from qiskit_fused import (
 
 OPERATOR = SparsePauliOp(["ZIII", "IXZI"], [1.0, 0.5])
 FEW, MANY = 5, 25  # layers
-MOST_MORE = 8  # functions more that a few further blocks of arrays call
+MOST_MORE = 8  # more functions that are allowed: larger arrays may take more blocks
 
 
 class Case:
@@ -159,6 +159,6 @@ def count_python_calls(function):
     ],
     ids=lambda call: call.__name__,
 )
-def test_no_call_does_more_in_python_for_more_gates(call, has_expressions):
+def test_no_call_enters_more_python_functions_for_more_gates(call, has_expressions):
     few, many = (count_python_calls(call(Case(number, has_expressions))) for number in (FEW, MANY))
     assert many <= few + MOST_MORE
