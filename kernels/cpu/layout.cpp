@@ -248,7 +248,7 @@ bool Layout<T>::is_packed(const BatchShape& shape) const {
     // missing rows of the last pack, then cost less than the packs gain.
     const int n = plan.num_qubits, width = packs.width;
     const int most_qubits = undivided.empty() ? MAX_LOW_BITS : most_pack_qubits;
-    const int most_of_width = width > 4 ? 10 : width > 2 ? 9 : 6;
+    const int most_of_width = width > 4 ? most_pack_qubits : width > 2 ? 9 : 6;
     const int fewest = n <= 4 ? width / 4 : n <= 6 ? width / 2 : n <= 8 ? width : 4 * width;
     return n <= std::min(most_qubits, most_of_width) && shape.rows >= std::max(fewest, 2) && !shape.scheduled;
 }
