@@ -7,9 +7,12 @@ A thread inside the C++ engine or a CUDA kernel asks `Cancellation.is_set` every
 
 from __future__ import annotations
 
+import _weakrefset
 import ctypes
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,9 +21,13 @@ from qiskit_fused.common.forks import new_lock
 
 CANCELLED = "the evaluation was cancelled."
 
-# Seconds after which a thread that still runs is interrupted again. _IMPORT_SECONDS is for a thread that was importing
-# a module. _LOST_SECONDS is for a thread in code that ignores exceptions, such as the callback of a weak reference.
-_IMPORT_SECONDS, _LOST_SECONDS = 0.05, 0.5
+# Seconds after which a thread that still runs is interrupted again. _SPARED_SECONDS is for a thread that was not
+# interrupted, because the exception would have done harm or would have been lost (see `_is_spared`). _LOST_SECONDS is
+# for a thread whose exception was lost in a callback of a C library that ignores exceptions.
+_SPARED_SECONDS, _LOST_SECONDS = 0.01, 0.5
+
+# The files of the import system and of the callbacks of weak dictionaries and weak sets.
+_SPARED_FILES = ("<frozen importlib", str(weakref.__file__), str(_weakrefset.__file__))
 
 _HERE = threading.local()  # _HERE.cancellation is the `Cancellation` of the work in this thread
 
@@ -64,7 +71,7 @@ class Cancellation:
         """Interrupt the threads, and start a timer that interrupts them again. The caller holds the lock."""
         stopped = [_interrupt(thread) for thread in self._threads]
         if stopped and self._timer is None:
-            self._timer = threading.Timer(_LOST_SECONDS if all(stopped) else _IMPORT_SECONDS, self._try_again)
+            self._timer = threading.Timer(_LOST_SECONDS if all(stopped) else _SPARED_SECONDS, self._try_again)
             self._timer.daemon = True
             with suppress(RuntimeError):  # no thread can start while the interpreter shuts down
                 self._timer.start()
@@ -122,6 +129,16 @@ def current() -> Cancellation | None:
     return getattr(_HERE, "cancellation", None)
 
 
+def stop_if_cancelled() -> None:
+    """Raise `Stopped` if the work in this thread was cancelled.
+
+    Each step of the compilation begins with this call, because Python may lose the exception that `_interrupt` raises.
+    """
+    cancellation = current()
+    if cancellation is not None and cancellation.is_set():
+        raise Stopped
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Do not interrupt a block of code, such as a callback of the user: this thread stops after the block."""
@@ -135,23 +152,28 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _interrupt(thread: int) -> bool:
-    """Raise `Stopped` in a thread and return True. A thread that imports a module is left alone: return False.
-
-    An interrupted import would leave an incomplete module for the rest of the process.
-    """
-    if _is_importing(thread):
+    """Raise `Stopped` in a thread and return True. A thread that must be spared is left alone: return False."""
+    if _is_spared(thread):
         return False
     _raise_in(thread, Stopped)
-    if _is_importing(thread):  # the thread began an import after the first check
+    if _is_spared(thread):  # the thread began an import or a callback after the first check
         _raise_in(thread, None)
         return False
     return True
 
 
-def _is_importing(thread: int) -> bool:
+def _is_spared(thread: int) -> bool:
+    """Say whether a thread must not be interrupted now.
+
+    An interrupted import would leave an incomplete module for the rest of the process. Python ignores the exceptions of
+    finalizers and of the callbacks of weak references and of the garbage collector, so `Stopped` would be lost there.
+    A thread that makes many objects in C code runs hardly any other Python code than these callbacks.
+    """
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     frame = sys._current_frames().get(thread)
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        code = frame.f_code
+        if code in callbacks or code.co_name == "__del__" or code.co_filename.startswith(_SPARED_FILES):
             return True
         frame = frame.f_back
     return False

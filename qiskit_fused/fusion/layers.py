@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qiskit_fused.common.bits import bits_of
+from qiskit_fused.common.cancellation import stop_if_cancelled
 from qiskit_fused.common.free_memory import TooManyQubits
 from qiskit_fused.fusion.cone import Cone, find_cone, term_ranges
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -42,6 +43,7 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
 
     Cost: O(gates), once per circuit and support; O(gates of the cone) if ``cone`` is given.
     """
+    stop_if_cancelled()
     ops, kept, seen, phase = find_cone(program, support) if cone is None else cone
     if len(seen) > MAX_QUBITS:
         reason, cure = "the observables see", "observables, or gates, that connect fewer qubits"

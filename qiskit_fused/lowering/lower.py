@@ -25,6 +25,7 @@ from qiskit.circuit import (
 from qiskit.circuit.annotated_operation import InverseModifier
 from qiskit.circuit.library import Initialize, StatePreparation, UGate, UnitaryGate
 
+from qiskit_fused.common.cancellation import stop_if_cancelled
 from qiskit_fused.lowering import matrices, rules
 from qiskit_fused.lowering.constant_prefix import without_folded
 from qiskit_fused.lowering.context import LoweringContext
@@ -85,6 +86,7 @@ class _Lowering(LoweringContext):
 
     def program(self) -> Program:
         """Walk the circuit and return the program."""
+        stop_if_cancelled()
         wires = np.full(self.circuit.num_qubits, -1, dtype=np.int32)
         wires[self.active] = np.arange(len(self.active))
         self.walk(self.circuit, wires.tolist(), (), 0, top=True)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """cancel() and Ctrl-C stop every kind of work within a second, wherever the time is spent."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -172,6 +174,61 @@ def test_a_cancelled_job_ends_soon_whatever_it_does(kind):
     sys.stdout.write(f"ended after {seconds:.3f} s\n")
     assert seconds < MOST_SECONDS
     still_works()
+
+
+CIRCUIT = gates(8, 3000)
+
+
+class Finalized:
+    def __del__(self):
+        sum(range(20))
+
+
+class Referenced:
+    pass
+
+
+def compiled_circuits():
+    return fuse(CIRCUIT.copy(), "Z" * 8)
+
+
+def finalized_objects():
+    return [Finalized() for _ in range(1000)].clear()
+
+
+def weakly_referenced_objects():
+    objects = [Referenced() for _ in range(1000)]
+    references = weakref.WeakValueDictionary(enumerate(objects))
+    objects.clear()
+    return references
+
+
+@pytest.mark.parametrize(
+    "make", [compiled_circuits, finalized_objects, weakly_referenced_objects], ids=lambda make: make.__name__
+)
+def test_a_cancelled_job_ends_soon_where_python_ignores_many_exceptions(make):
+    def callback(phase, info):
+        sum(range(200))
+
+    def work():
+        for _ in range(20_000):
+            make()
+        return None, {}
+
+    gc.callbacks.append(callback)
+    try:
+        for _ in range(5):
+            job = FusedJob(work)
+            job.submit()
+            time.sleep(0.1)
+            start = time.perf_counter()
+            assert job.cancel()
+            with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
+                job.result()
+            sys.stdout.write(f"ended after {time.perf_counter() - start:.3f} s\n")
+            assert time.perf_counter() - start < MOST_SECONDS
+    finally:
+        gc.callbacks.remove(callback)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
