@@ -11,7 +11,7 @@ def default_num_threads() -> int:
     """Return the number of CPU threads, from the environment variables or the number of CPUs.
 
     Raises:
-        ValueError: if an environment variable that is read does not hold a positive integer.
+        ValueError: if an environment variable that is read does not hold an integer from 1 to 2^31 - 1.
     """
     for variable in ("QISKIT_FUSED_NUM_THREADS", "OMP_NUM_THREADS"):
         num_threads = _read(variable, os.environ.get(variable, ""))
@@ -28,6 +28,6 @@ def _read(variable: str, text: str) -> int | None:
     first = text.split(",")[0].strip()  # OMP_NUM_THREADS may hold one number for each nesting level
     if not first:
         return None
-    if not first.isdecimal() or int(first) < 1:
-        raise ValueError(f"environment variable {variable} is {first!r}; allowed: an integer >= 1.")
+    if not first.isdecimal() or not 1 <= int(first) < 1 << 31:
+        raise ValueError(f"environment variable {variable} is {first!r}; allowed: an integer from 1 to 2^31 - 1.")
     return int(first)

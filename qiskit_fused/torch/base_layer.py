@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from qiskit_fused.common.arrays import real_values
 from qiskit_fused.common.display import arguments_text, shown_in_notebooks
+from qiskit_fused.common.row_errors import indexed, renumbered
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.execution.arguments import is_by_name, ordered_values
 from qiskit_fused.execution.devices import check_device
@@ -217,9 +218,11 @@ class BaseLayer(WeightedModule):
         function, count = self._function, inputs.shape[1]
         steps, first, second, along = (torch.from_numpy(part).to(inputs.device) for part in function.input_rules())
         weight, inputs = self.weight.to(torch.float64), inputs.to(torch.float64)
-        scale = _scales(function, weight, inputs, along)
+        with indexed(shape), renumbered(lambda row: row // len(along)):
+            scale = _scales(function, weight, inputs, along)
         rows = (inputs[:, None] + steps / scale[:, None]).flatten(0, 1)
-        values = expectation_values(function, weight, rows).unflatten(0, (len(inputs), len(steps)))
+        with indexed(shape), renumbered(lambda row: row // len(steps)):
+            values = expectation_values(function, weight, rows).unflatten(0, (len(inputs), len(steps)))
         results = (
             values[:, 0],
             torch.einsum("brk,ri->bki", values, first) * scale[:, None],

@@ -21,7 +21,7 @@ from qiskit_fused.execution import row_functions
 from qiskit_fused.execution.expectations import Expectations
 from qiskit_fused.program import amplitude_encoding
 
-A, B = Parameter("a"), Parameter("b")
+A, B, C = Parameter("a"), Parameter("b"), Parameter("c")
 BAD = 77
 ANGLE = r"'log\(a\)' of instruction 0, 'rx', is -?(nan|inf) for row "
 ROOT = r"no finite derivative with respect to 'a' in row "
@@ -182,6 +182,23 @@ def test_rows_of_a_layer_are_named_by_their_index(keywords):
             torch.autograd.grad(layer(part).sum(), part, create_graph=True)
         with pytest.raises(ValueError, match=f"'a' in row {index} is nan"):
             layer(torch.where(part == 0, torch.nan, part))
+
+
+def test_rows_of_input_derivatives_are_named_by_their_index(keywords):
+    torch = pytest.importorskip("torch")
+    from qiskit_fused.torch import FusedLayer
+
+    one_gate, product = QuantumCircuit(2), QuantumCircuit(2)
+    for circuit, angle in ((one_gate, A + B), (product, A * B)):
+        circuit.ry(angle, 0)
+        circuit.ry(C, 1)
+    inputs = np.zeros((100, 2))
+    inputs[BAD, 1] = np.inf
+    for circuit in (one_gate, product):
+        layer = FusedLayer(circuit, "ZZ", [A, C], [B], **keywords)
+        for shape, index in (((100, 2), "row 77"), ((5, 20, 2), r"row \(3, 17\)")):
+            with pytest.raises(ValueError, match=index):
+                layer.input_derivatives(torch.tensor(inputs.reshape(shape)))
 
 
 def test_given_states_that_are_not_normalised_are_named(keywords):

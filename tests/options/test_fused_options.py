@@ -278,11 +278,10 @@ def test_threads_come_from_the_option_then_the_environment_then_the_machine(monk
     monkeypatch.setenv("QISKIT_FUSED_NUM_THREADS", "5")
     assert FusedOptions().resolve_num_threads() == 5
     assert FusedOptions(num_threads=7).resolve_num_threads() == 7
-    monkeypatch.setenv("QISKIT_FUSED_NUM_THREADS", "many")
-    with pytest.raises(
-        ValueError, match="environment variable QISKIT_FUSED_NUM_THREADS is 'many'; allowed: an integer"
-    ):
-        FusedOptions().resolve_num_threads()
+    for text in ("many", "0", "-1", "2.5", str(2**31)):
+        monkeypatch.setenv("QISKIT_FUSED_NUM_THREADS", text)
+        with pytest.raises(ValueError, match=f"variable QISKIT_FUSED_NUM_THREADS is '{text}'; allowed: an integer"):
+            FusedOptions().resolve_num_threads()
 
 
 def test_memory_limits_resolve_to_bytes(monkeypatch):
