@@ -81,7 +81,8 @@ def expectation_values(
     for name, tensor in (("weight", weight), ("inputs", inputs), ("initial_states", initial_states)):
         if not isinstance(tensor, Tensor) and (tensor is not None or name != "initial_states"):
             raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}.")
-    values: Tensor = _Values.apply(TensorFunction(expectations.function, shape), weight, inputs, initial_states)
+    kind = _Values if torch._C._are_functorch_transforms_active() else _PlainValues
+    values: Tensor = kind.apply(TensorFunction(expectations.function, shape), weight, inputs, initial_states)
     return values
 
 
@@ -149,6 +150,21 @@ class _Values(torch.autograd.Function):
             function, weight, inputs = function.in_rows(), weight.new_empty(0), with_weights(inputs, weight)
         values = _Values.apply(function, weight, inputs, None if states is None else states.flatten(0, 1))
         return values.unflatten(0, shape), 0
+
+
+class _PlainValues(_Values):
+    """`_Values` outside the transforms of ``torch.func``, which alone need ``setup_context``.
+
+    PyTorch takes about 10 us to bind the arguments of a class that has its own ``setup_context``.
+    """
+
+    setup_context = staticmethod(torch.autograd.Function.setup_context)
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        values = _Values.forward(*arguments)
+        _Values.setup_context(ctx, arguments, values)
+        return values
 
 
 class _Gradients(torch.autograd.Function):
