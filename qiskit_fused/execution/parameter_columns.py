@@ -103,14 +103,24 @@ class ParameterColumns:
         summed: np.ndarray = self.shared | self.unused_without_input_gradients
         return summed
 
-    def places(self, is_summed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the positions of the gradients of inputs and of weights of split columns, int (I,) and int (W,).
+    @cached_property
+    def places(self) -> tuple[Any, Any]:
+        """Indices of the gradients of inputs and of weights, among the gradients of split columns (see `_places`)."""
+        return self._places(self.shared)
+
+    @cached_property
+    def places_without_input_gradients(self) -> tuple[Any, Any]:
+        """The same where gradients of inputs are not requested; only the index of weights is valid."""
+        return self._places(self.summed_without_input_gradients)
+
+    def _places(self, is_summed: np.ndarray) -> tuple[Any, Any]:
+        """Return indices as `index` does.
 
         The gradients of summed columns are one array and the gradients of the other columns another array, both in the
         order of the columns.
         """
         position = np.where(is_summed, np.cumsum(is_summed), np.cumsum(~is_summed)) - 1
-        return position[self.inputs], position[self.weights]
+        return _as_slice(position[self.inputs]), _as_slice(position[self.weights])
 
 
 def _sorted(numbers: Any, positions: np.ndarray) -> Any:

@@ -188,7 +188,7 @@ class RowFunction:
         if request.gradient is None:
             return Vjp(values)
         if request.is_split:
-            inputs, weights = self._gradients_of_split_columns(batch, request, evaluation)
+            inputs, weights = self._gradients_of_split_columns(batch, evaluation)
         else:
             inputs, weights = self._gradients(batch, request, evaluation)
         if batch.jacobian:
@@ -262,13 +262,12 @@ class RowFunction:
         check_derivatives(self.compiled, values, shaped, np.concatenate([np.zeros(0, np.intp), *requested]))
         return gradients
 
-    def _gradients_of_split_columns(self, batch: RowBatch, request: Request, evaluation: Evaluation) -> tuple[Any, Any]:
+    def _gradients_of_split_columns(self, batch: RowBatch, evaluation: Evaluation) -> tuple[Any, Any]:
         """Return gradients of inputs (b, I), or None where they are not requested, and of weights (W,)."""
-        xp, is_summed = array_module(evaluation.sums), request.summed_columns
-        assert is_summed is not None
-        inputs, weights = self.columns.places(is_summed)
-        input_gradients = evaluation.gradients[:, xp.asarray(inputs)] if batch.input_gradients else None
-        return input_gradients, evaluation.sums[xp.asarray(weights)]
+        if not batch.input_gradients:
+            return None, _selected(evaluation.sums, self.columns.places_without_input_gradients[1])
+        inputs, weights = self.columns.places
+        return _selected(evaluation.gradients, inputs), _selected(evaluation.sums, weights)
 
     def bandwidth_along(self, batch: RowBatch, input_vectors: np.ndarray, weight_vector: np.ndarray) -> np.ndarray:
         """Return the rates at which the values of rows change along lines, float64 (B,).
@@ -315,6 +314,11 @@ class RowFunction:
                 return None
         engine: Any = engine_for("cuda", options)
         return engine.runtime
+
+
+def _selected(array: Any, index: Any) -> Any:
+    """Return the elements (..., C) of an array on the host or on a device at an index of its last axis."""
+    return array[..., index if isinstance(index, slice) else array_module(array).asarray(index)]
 
 
 def _evaluate_portion(
