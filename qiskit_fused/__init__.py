@@ -2,7 +2,7 @@
 """Fast simulation of quantum machine learning behind Qiskit primitives.
 
 A folder of this package imports only folders before it in this order: common, options, program, lowering, fusion,
-compilation, engines, execution, inspection, primitives, torch, machine_learning.
+compilation, engines, execution, inspection, distributed, primitives, torch, machine_learning.
 """
 
 from importlib.metadata import PackageNotFoundError, version

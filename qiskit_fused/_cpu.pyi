@@ -76,6 +76,7 @@ def evaluate(
     final_states: NDArray[np.complex128] | None,
     state_gradients: NDArray[np.complex128] | None,
     watch: Callable[[int, int], bool] | None,
+    from_end: bool = False,
 ) -> tuple[int, int, int, float, float]: ...
 def predict(
     plan: Plan,

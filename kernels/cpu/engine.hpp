@@ -207,6 +207,7 @@ class Engine {
     void set_scales(Workspace& ws) const;
     void add_chunks(Workspace& ws) const;
     void copy_state_gradient(Workspace& ws, std::complex<double>* out) const;
+    void copy_state_at_start(Workspace& ws, std::complex<double>* out) const;
     void choose_summed_runs(Call& call) const;
     void add_summed_runs(const Call& call) const;
     void set_run_sums(const Call& call, Workspace& ws, int layer, bool in_place) const;

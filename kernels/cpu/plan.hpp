@@ -70,8 +70,11 @@ struct Request {
     std::int64_t num_actions;
     int num_states;  // states that the schedule holds
     int num_threads;
-    const std::complex<double>* initial_states;    // [rows][2^num_qubits], or null: all rows start as the plan says
-    bool shared_start;                             // true: initial_states holds one state for all rows
+    const std::complex<double>* initial_states;  // [rows][2^num_qubits], or null: all rows start as the plan says
+    bool shared_start;                           // true: initial_states holds one state for all rows
+    // true: initial_states are the states at the end, which only the backward sweep brings back to the start. The sweep
+    // writes the states at the start to final_states. Such a call has one row, final_cotangents, and no schedule.
+    bool from_end;
     const std::complex<double>* final_cotangents;  // [rows][2^num_qubits]: 2 lam at the end, instead of pairs; or null
     std::complex<double>* final_states;            // output [rows][2^num_qubits], or null
     std::complex<double>* state_gradients;         // output [pairs or rows][2^num_qubits]: 2 lam at the start; or null

@@ -285,7 +285,8 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                    int num_states, std::size_t kept_bytes, std::optional<Array2<std::complex<double>>> initial_states,
                    std::optional<Array2<std::complex<double>>> final_cotangents,
                    std::optional<Out2<std::complex<double>>> final_states,
-                   std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> watch) {
+                   std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> watch,
+                   bool from_end) {
     qf::Request request{};
     request.columns = columns.data();
     request.rows = static_cast<int>(columns.shape(0));
@@ -306,6 +307,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.kept_bytes = kept_bytes;
     request.initial_states = initial_states ? initial_states->data() : nullptr;
     request.shared_start = initial_states && initial_states->shape(0) == 1;
+    request.from_end = from_end;
     request.final_cotangents = final_cotangents ? final_cotangents->data() : nullptr;
     request.final_states = final_states ? final_states->data() : nullptr;
     request.state_gradients = state_gradients ? state_gradients->data() : nullptr;
@@ -394,11 +396,12 @@ NB_MODULE(_cpu, m) {
           "cotangents"_a.none(), "sum_columns"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a,
           "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "kept_bytes"_a,
           "initial_states"_a.none(), "final_cotangents"_a.none(), "final_states"_a.none(), "state_gradients"_a.none(),
-          "watch"_a.none(),
+          "watch"_a.none(), "from_end"_a = false,
           "Evaluate pairs of rows and observables. All elements of values and gradients are written. Of final_states "
           "and state_gradients, rows without pairs write nothing. With watch, another thread sweeps. Every 50 ms this "
-          "thread handles signals and calls watch(steps done, all steps); a true result ends the evaluation. During "
-          "the call the process keeps at most kept_bytes of earlier calls, beside the items that this call uses.");
+          "thread handles signals and calls watch(steps done, all steps); a true result ends the evaluation. With "
+          "from_end, see Request in cpu/plan.hpp. During the call the process keeps at most kept_bytes of earlier "
+          "calls, beside the items that this call uses.");
     m.def("draw_shots", &draw_shots, "probabilities"_a, "sources"_a, "streams"_a, "key"_a, "first_shot"_a, "tables"_a,
           "chunk_bits"_a, "shots"_a, "num_threads"_a, "Draw shots from rows of probabilities; see cpu/sampling.hpp.");
     m.def("release_memory", &qf::Shelves::release, "most_bytes"_a, nb::call_guard<nb::gil_scoped_release>(),

@@ -95,7 +95,7 @@ const AffinePhase& Engine<T>::left_phase(const Call& call) const {
 }
 
 // Copy psi to final_states, and set lam = G/2 from the cotangents G in final_cotangents, if the caller passes these
-// arrays. Both have the global phase of traceless gates.
+// arrays. Both have the global phase of traceless gates. With from_end, take this phase off psi instead.
 template <class T>
 void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int thread, int row, State psi) const {
     const Request& request = call.request;
@@ -103,7 +103,12 @@ void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int
     const std::size_t length = std::size_t(1) << (bits_ - chunk_bits_);
     for_each_chunk(call, team, thread, [&](int chunk) {
         const std::size_t begin = chunk * length, end = std::min(begin + length, size);
-        for (std::size_t i = begin; request.final_states && i < end; ++i) {
+        for (std::size_t i = begin; request.from_end && i < end; ++i) {  // psi is the final state of the caller
+            const Complex amplitude = conj(ws.factor) * Complex{psi.re[i], psi.im[i]};
+            psi.re[i] = static_cast<T>(amplitude.re);
+            psi.im[i] = static_cast<T>(amplitude.im);
+        }
+        for (std::size_t i = begin; request.final_states && !request.from_end && i < end; ++i) {
             const Complex amplitude = ws.factor * Complex{psi.re[i], psi.im ? psi.im[i] : 0};
             request.final_states[first + i] = {amplitude.re, amplitude.im};
         }
@@ -196,11 +201,18 @@ void Engine<T>::copy_state_gradient(Workspace& ws, std::complex<double>* out) co
     for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i) out[i] = {2.0 * lam.re[i], 2.0 * lam.im[i]};
 }
 
+template <class T>
+void Engine<T>::copy_state_at_start(Workspace& ws, std::complex<double>* out) const {
+    const State psi = view(ws.psi[0], ws.real);
+    for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i) out[i] = {psi.re[i], psi.im[i]};
+}
+
 #define QF_INSTANTIATE(T)                                                                                         \
     template const AffinePhase& Engine<T>::left_phase(const Call&) const;                                         \
     template void Engine<T>::observe_pairs(Call&, Workspace&, Team&, int, int, std::int64_t, std::int64_t, State) \
         const;                                                                                                    \
-    template void Engine<T>::copy_state_gradient(Workspace&, std::complex<double>*) const;
+    template void Engine<T>::copy_state_gradient(Workspace&, std::complex<double>*) const;                        \
+    template void Engine<T>::copy_state_at_start(Workspace&, std::complex<double>*) const;
 QF_INSTANTIATE(float)
 QF_INSTANTIATE(double)
 

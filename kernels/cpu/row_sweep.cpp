@@ -213,7 +213,7 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
     } else if (first_of_row) {
         const int begin = call.zero_start ? 1 : 0;
         for_each_chunk(call, team, thread, [&](int chunk) { start(ws, begin, psi, chunk); });
-        for (int k = begin; k <= plan_.num_layers; ++k)
+        for (int k = begin; k <= plan_.num_layers && !call.request.from_end; ++k)
             forward_step(call, ws, team, thread, k, k > begin, k == plan_.num_layers, psi, psi);
         if (ws.saved && call.request.gradient) copy(psi, view(ws.saved, ws.real));
     } else {
@@ -285,6 +285,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
             assemble(call, ws, columns, row, request.gradients + out * plan_.num_columns);
             if (request.state_gradients)
                 copy_state_gradient(ws, request.state_gradients + (static_cast<std::size_t>(out) << plan_.num_qubits));
+            if (request.from_end) copy_state_at_start(ws, request.final_states);
         }
         team.barrier();
         pair += pairs_at_once;

@@ -365,3 +365,17 @@ def _merge(rows: _Rows, observable: np.ndarray, num_observables: int) -> TermMas
     for array in (masks.observable, masks.x, masks.z, masks.care, masks.value, masks.real, masks.imag):
         array.setflags(write=False)
     return masks
+
+
+def merged_masks(
+    num_observables: int, observable: np.ndarray, coefficient: np.ndarray, **masks: np.ndarray
+) -> TermMasks:
+    """Return terms in any order as `TermMasks`.
+
+    Args:
+        num_observables: K.
+        observable: int (M,), the observable of each term.
+        coefficient: complex128 (M,), with the factor (-i)^(number of Y).
+        masks: uint64 (M,), the masks x, z, care and value of each term.
+    """
+    return _merge(_Rows(np.arange(len(observable)), coefficient, **masks), observable, num_observables)

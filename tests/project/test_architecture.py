@@ -17,7 +17,7 @@ PACKAGE = ROOT / "qiskit_fused"
 # one. The files of the package's root come last: `import qiskit_fused` shows what the folders offer.
 FOLDERS = (
     *("common", "options", "program", "lowering", "fusion", "compilation", "engines", "execution", "inspection"),
-    *("primitives", "torch", "machine_learning", ""),
+    *("distributed", "primitives", "torch", "machine_learning", ""),
 )
 # The folders that import each package beyond the standard library and NumPy. A package that is not here may be imported
 # nowhere; a folder that no longer imports its package has to leave this table.
@@ -31,6 +31,7 @@ THIRD_PARTY = {
     "matplotlib": {"inspection"},
     "qiskit_fused._cpu": {"common", "compilation", "engines"},
     "cupy": {"engines"},
+    "mpi4py": {"distributed"},
     "torch": {"torch", "machine_learning"},
     "sparse": {"machine_learning"},
 }

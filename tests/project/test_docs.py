@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import qiskit_fused
+import qiskit_fused.distributed
 from qiskit_fused.engines import selection
 from qiskit_fused.engines.cpu import method as methods
 from qiskit_fused.engines.cpu.engine import isa
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = ROOT / "tutorials"
 NEEDED = ("sphinx", "myst_nb", "qiskit_sphinx_theme")
 BEYOND_ALL = [
+    *(f"distributed.{name}" for name in qiskit_fused.distributed.__all__),
     "execution.expectations.Expectations",
     "execution.expectations.Vjp",
     "execution.fidelities.Fidelities",

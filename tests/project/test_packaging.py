@@ -61,7 +61,9 @@ def signature(function):
 
 def compiled_signatures(function):
     """Yield how nanobind describes the overloads of a function, with types written as the stub writes them."""
-    for text, *_ in function.__nb_signature__:
+    for text, _, *rest in function.__nb_signature__:
+        defaults = rest[0] if rest else ()
+        text = re.sub(r"\\(\d+)", lambda number, values=defaults: repr(values[int(number[1])]), text)
         text = re.sub(r"ndarray\[dtype=(\w+)[^]]*\]", r"NDArray[np.\1]", text)
         text = re.sub(r"\b(qiskit_fused\._cpu|collections\.abc)\.", "", text)
         yield signature(ast.parse(f"{text}: ...").body[0])

@@ -194,7 +194,7 @@ def _set_up(plan: FusedProgram, terms: TermMasks, rows: np.ndarray, num_rows: in
     if setup is None:
         begin = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64)
         num_rows_with_pairs = int(np.count_nonzero(np.diff(begin)))
-        observables = _native_observables(plan, terms)
+        observables = native_observables(plan, terms)
         native = native_plan(plan)
         most_work = _work(native, terms, max(len(rows), num_rows), num_rows)
         setup = _Setup(native, observables, begin, num_rows_with_pairs, most_work, terms, rows)
@@ -204,7 +204,7 @@ def _set_up(plan: FusedProgram, terms: TermMasks, rows: np.ndarray, num_rows: in
     return setup
 
 
-def _native_observables(plan: FusedProgram, terms: TermMasks) -> Any:
+def native_observables(plan: FusedProgram, terms: TermMasks) -> Any:
     """Return the observables in the form of the extension; they are made once for each plan and set of terms."""
     key = id(terms), plan.num_qubits
     native = _OBSERVABLES.get(key)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Communicators: how ranks exchange arrays and add up numbers.
+
+A communicator needs four members, so a transport of your own is a class of a few lines. `MpiCommunicator` connects the
+processes that ``mpiexec`` started. `run_on_threads` runs all ranks as threads of one process, for tests of a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+Result = TypeVar("Result")
+
+
+class Communicator(Protocol):
+    """Connects 2^g ranks. All ranks call the same functions with the same arguments in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this rank, 0 to ``size - 1``."""
+
+    @property
+    def size(self) -> int:
+        """The number of ranks, a power of 2."""
+
+    def exchange(self, partner: int, array: np.ndarray) -> np.ndarray:
+        """Send a contiguous array to another rank, and return the array of the same shape and dtype that it sends."""
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        """Return the sum of the float64 arrays of all ranks; it is the same on all ranks."""
+
+
+class MpiCommunicator:
+    """Connects MPI processes by mpi4py, which is imported when the first object is made.
+
+    Args:
+        comm: a communicator of mpi4py; None is ``MPI.COMM_WORLD``.
+
+    Raises:
+        ImportError: if mpi4py or an MPI library is not installed.
+    """
+
+    def __init__(self, comm: Any = None):
+        if comm is None:
+            try:
+                from mpi4py import MPI
+            except (ImportError, RuntimeError) as error:  # mpi4py finds no MPI library
+                cure = "pip install mpi4py mpich (or mpi4py and the MPI library of your machine)"
+                raise ImportError(f"MpiCommunicator needs mpi4py: {error}; {cure}.") from error
+            comm = MPI.COMM_WORLD
+        self._comm = comm
+        self.rank, self.size = int(comm.Get_rank()), int(comm.Get_size())
+
+    def exchange(self, partner: int, array: np.ndarray) -> np.ndarray:
+        """Send an array to another rank, and return the array that it sends (see `Communicator.exchange`)."""
+        received = np.empty_like(array)
+        self._comm.Sendrecv(array, partner, recvbuf=received, source=partner)
+        return received
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        """Return the sum of the arrays of all ranks (see `Communicator.sum`)."""
+        result = np.empty_like(array)
+        self._comm.Allreduce(array, result)
+        return result
+
+
+class _ThreadCommunicator:
+    """Connects the ranks of `run_on_threads`; ``queues[sender][receiver]`` holds what was sent and not yet received."""
+
+    def __init__(self, rank: int, queues: list[list[SimpleQueue[Any]]]):
+        self.rank, self.size = rank, len(queues)
+        self._queues = queues
+
+    def exchange(self, partner: int, array: np.ndarray) -> np.ndarray:
+        return self._swap(partner, array.copy())
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        parts = [self._swap(rank, array.copy()) for rank in range(self.size)]  # every rank adds in the same order
+        total: np.ndarray = np.sum(parts, axis=0)
+        return total
+
+    def _swap(self, partner: int, array: np.ndarray) -> np.ndarray:
+        self._queues[self.rank][partner].put(array)
+        received = self._queues[partner][self.rank].get()
+        if received is None:
+            raise RuntimeError(f"rank {partner} failed.")
+        return received
+
+    def fail(self) -> None:
+        """Wake the ranks that wait for this rank: each of them fails too."""
+        for queue in self._queues[self.rank]:
+            queue.put(None)
+
+
+def run_on_threads(num_ranks: int, function: Callable[[Communicator], Result]) -> list[Result]:
+    """Run a function on ranks that are threads of this process, and return the result of each rank.
+
+    This is for tests: one process without ranks takes less time and memory.
+
+    >>> run_on_threads(2, lambda communicator: communicator.rank)
+    [0, 1]
+
+    Args:
+        num_ranks: the number of ranks, a power of 2.
+        function: is called on every rank with the communicator of the rank.
+
+    Raises:
+        Exception: the first exception that a rank raised by itself; the other ranks then end too.
+    """
+    queues: list[list[SimpleQueue[Any]]] = [[SimpleQueue() for _ in range(num_ranks)] for _ in range(num_ranks)]
+    failures: list[BaseException] = []
+
+    def run(rank: int) -> Any:
+        communicator = _ThreadCommunicator(rank, queues)
+        try:
+            return function(communicator)
+        except BaseException as error:
+            failures.append(error)
+            communicator.fail()
+            return None
+
+    with ThreadPoolExecutor(num_ranks) as pool:
+        results = list(pool.map(run, range(num_ranks)))
+    if failures:
+        raise failures[0]
+    return results
