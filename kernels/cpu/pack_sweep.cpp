@@ -32,8 +32,9 @@ struct Engine<T>::PackTurn {
 namespace {
 
 // Return one row of states [rows][2^bits] as real and imaginary parts.
-double* row_of(std::complex<double>* states, int bits, std::int64_t row) {
-    return reinterpret_cast<double*>(states + (row << bits));
+template <class T>
+T* row_of(std::complex<T>* states, int bits, std::int64_t row) {
+    return reinterpret_cast<T*>(states + (row << bits));
 }
 const double* row_of(const std::complex<double>* states, int bits, std::int64_t row) {
     return reinterpret_cast<const double*>(states + (row << bits));
@@ -116,8 +117,9 @@ void Engine<T>::exchange_final_states_of_pack(Call& call, PackMemory<T>& memory,
     packs_.bind_states(phase.slopes.data(), static_cast<int>(phase.slopes.size()), offset, memory.angles.data(),
                        static_cast<int>(plan_.runs.size()), memory.bound.view(), factor);
     if (request.final_states) {
-        double* rows[MOST_PACK_ROWS] = {};
-        for (int j = 0; j < turn.count; ++j) rows[j] = row_of(request.final_states, bits, turn.row(j));
+        T* rows[MOST_PACK_ROWS] = {};
+        for (int j = 0; j < turn.count; ++j)
+            rows[j] = row_of(static_cast<std::complex<T>*>(request.final_states), bits, turn.row(j));
         packs_.store_states(bits, parts, memory.psi.data(), factor, rows);
     }
     if (!request.final_cotangents) return;
@@ -342,7 +344,7 @@ void Engine<T>::assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn&
     double* const two = memory.ends.data();
     std::fill_n(two, width, 2.0);
     std::fill_n(two + width, width, 0.0);
-    packs_.store_states(bits, parts, memory.lam.data(), two, states);
+    packs_.store_doubles(bits, parts, memory.lam.data(), two, states);
 }
 
 template <class T>

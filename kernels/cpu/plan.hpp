@@ -76,7 +76,7 @@ struct Request {
     // writes the states at the start to final_states. Such a call has one row, final_cotangents, and no schedule.
     bool from_end;
     const std::complex<double>* final_cotangents;  // [rows][2^num_qubits]: 2 lam at the end, instead of pairs; or null
-    std::complex<double>* final_states;            // output [rows][2^num_qubits], or null
+    void* final_states;                            // output [rows][2^num_qubits] of std::complex<T>, or null
     std::complex<double>* state_gradients;         // output [pairs or rows][2^num_qubits]: 2 lam at the start; or null
     double* values;                                // output [pairs]
     double* gradients;                             // output [pairs or rows][num_columns]

@@ -284,7 +284,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                    bool imaginary, bool single_precision, int num_threads, std::optional<Array2<std::int32_t>> schedule,
                    int num_states, std::size_t kept_bytes, std::optional<Array2<std::complex<double>>> initial_states,
                    std::optional<Array2<std::complex<double>>> final_cotangents,
-                   std::optional<Out2<std::complex<double>>> final_states,
+                   std::optional<nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu>> final_states,
                    std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> watch,
                    bool from_end) {
     qf::Request request{};

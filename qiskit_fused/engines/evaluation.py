@@ -25,8 +25,8 @@ class Evaluation:
         state_gradients: (N, 2**n) or (B, 2**n), like ``gradients``: G with d value = Re sum conj(G) d psi of the
             initial state; complex128 on the host, the number format of the request on a CUDA device. None if the
             request does not ask for them.
-        final_states: complex128 (B, 2**n) on the host, or complex on a CUDA device (see `BoundaryStates.on_device`).
-            None if the request does not ask for them.
+        final_states: complex (B, 2**n) in the number format of the request, on the host or on a CUDA device (see
+            `BoundaryStates.on_device`). None if the request does not ask for them.
         sums: float64 (number of summed columns,), the gradients summed over all rows, for a request with split columns.
             None for other requests, where a row of ``gradients`` has the sums.
     """
@@ -57,5 +57,5 @@ def empty_evaluation(request: Request, num_qubits: int) -> Evaluation:
         if gradient.of_initial_states:
             evaluation.state_gradients = np.zeros((num_gradients, 1 << num_qubits), dtype=np.complex128)
     if request.boundary.final:
-        evaluation.final_states = np.empty((request.num_rows, 1 << num_qubits), dtype=np.complex128)
+        evaluation.final_states = np.empty((request.num_rows, 1 << num_qubits), dtype=request.dtype)
     return evaluation

@@ -87,8 +87,8 @@ class GradientRequest(NamedTuple):
 class BoundaryStates(NamedTuple):
     """Statevectors at both ends of a circuit: initial states of rows, and final states or their cotangents.
 
-    Engines take and return complex128 states on the n bits of the plan. Final states and their cotangents need a plan
-    that leaves no gate out.
+    Engines take complex128 states on the n bits of the plan, and return final states in the number format of the
+    request. Final states and their cotangents need a plan that leaves no gate out.
 
     Attributes:
         initial: (B, 2**n), the normalised initial state of each row, or (1, 2**n), the initial state of all rows. It is
@@ -98,8 +98,8 @@ class BoundaryStates(NamedTuple):
         final_cotangents: (B, 2**n), a cotangent G of the final state psi of each row, in the place of observables. Each
             row then has one gradient, the gradient of ``Re sum conj(G) psi``, where psi is the state of ``final``. Such
             a request has a gradient, no pairs, and no ``imaginary``.
-        on_device: whether the CUDA engine returns final states on its device, in the number format of the request.
-            Other engines return them on the host. The CUDA engine takes cotangents on the host and on its device.
+        on_device: whether the CUDA engine returns final states on its device. Other engines return them on the host. The
+            CUDA engine takes cotangents on the host and on its device.
         on_circuit_qubits: whether ``initial`` has the form of the user: real or complex, on all qubits of the circuit.
             `execution.initial_states` converts such states to the bits of the plan; engines never see them.
     """

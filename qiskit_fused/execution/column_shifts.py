@@ -102,7 +102,10 @@ class ColumnPoint:
 
 
 def combine(segments: Sequence[Segment], results: Any, num_columns: int) -> Any:
-    """Return the derivatives with respect to N columns, (N, ...), from results of the rows of `ColumnPoint.shifted`."""
+    """Return the derivatives with respect to N columns, (N, ...), from results of the rows of `ColumnPoint.shifted`.
+
+    The results of shifted rows are overwritten.
+    """
     xp = array_module(results)
     is_whole = len(segments) == 1 and len(segments[0].places) == num_columns
     derivatives: Any = None if is_whole else xp.zeros((num_columns, *results.shape[1:]), dtype=results.dtype)
@@ -110,7 +113,8 @@ def combine(segments: Sequence[Segment], results: Any, num_columns: int) -> Any:
     for places, _, weights, base in segments:
         count, trailing = len(places), (1,) * (results.ndim - 1)
         shaped = xp.asarray(weights, dtype=results.dtype).reshape(*weights.shape, *trailing)
-        part = results[begin : begin + count] * shaped[0]
+        part = results[begin : begin + count]
+        part *= shaped[0]
         for number in range(1, len(weights)):
             start = begin + number * count
             part += results[start : start + count] * shaped[number]

@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from qiskit_fused.common.cancellation import Cancellation
 from qiskit_fused.common.free_memory import TooManyQubits, resolve_limit
 from qiskit_fused.compilation.circuits import CompiledCircuit
@@ -141,8 +143,9 @@ def _evaluate_blocks(
     """
     num_rows = request.num_rows
     num_numbers = request.num_pairs + request.num_gradients * compiled.program.num_columns
-    num_numbers += 2 * num_rows * request.boundary.final << compiled.program.num_qubits
-    if num_rows < 2 or request.is_split or 8 * num_numbers > resolve_limit(None):
+    state_bytes = np.dtype(request.dtype).itemsize << compiled.program.num_qubits
+    num_bytes = 8 * num_numbers + num_rows * request.boundary.final * state_bytes
+    if num_rows < 2 or request.is_split or num_bytes > resolve_limit(None):
         raise refusal
 
     def evaluate_block(part: Request, watch: Watch | None) -> Evaluation:

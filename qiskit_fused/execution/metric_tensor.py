@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import blas
 
 from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.byte_sizes import format_bytes
@@ -83,7 +84,7 @@ class MetricTensor:
         blocks = self._blocks(states, point)
         of_columns = np.zeros((count, count), np.float64 if real else np.complex128)
         steps = _Steps(watch, len(blocks) * (len(blocks) + 1) // 2)
-        with states.context():
+        with states.context(), single_threaded_products():
             for number, rows in enumerate(blocks):
                 left = rows, self._tangents(states, point, rows, steps)
                 self._multiply(of_columns, left, left, real)
@@ -118,7 +119,7 @@ class MetricTensor:
         found = states.states(point.shifted(columns, segments), steps.next())
         tangents = states.array_module.ascontiguousarray(combine(segments, found, len(columns)))
         if self.phase_fix:
-            _remove_part_along(found[0], tangents)
+            tangents = _without_part_along(found[0], tangents)
         return tangents
 
     def _multiply(self, result: np.ndarray, left: _Block, right: _Block, real: bool) -> None:
@@ -168,7 +169,8 @@ class MetricTensor:
         found = states.states(every, share(watch, 0, len(every), len(every) + 2 * len(rows)))
         psi, shifted = found[0], found[1:].reshape(len(shifts), len(rows), -1)
         tangents = np.einsum("j,jbi->bi", weights, shifted) * scale[:, None]
-        _remove_part_along(psi, tangents)
+        with single_threaded_products():
+            tangents = _without_part_along(psi, tangents)
         batch = StateBatch(rows, tangents, wants_states=False)
         products: np.ndarray = states.evaluate(
             batch, share(watch, len(every), len(every) + 2 * len(rows), len(every) + 2 * len(rows))
@@ -190,11 +192,14 @@ class _Steps:
         return watch
 
 
-def _remove_part_along(psi: Any, tangents: Any) -> None:
-    """Subtract ``psi <psi|t>`` from each tangent state t, (N, 2^n), in place."""
-    # A matrix product would wake the threads of the library behind NumPy. CuPy has no `vecdot`.
-    overlaps = np.vecdot(psi, tangents) if isinstance(psi, np.ndarray) else tangents @ psi.conj()
-    tangents -= overlaps[:, None] * psi
+def _without_part_along(psi: Any, tangents: Any) -> Any:
+    """Return ``t - psi <psi|t>`` for each tangent state t, (N, 2^n). The tangent states are overwritten."""
+    if isinstance(psi, np.ndarray) and len(tangents):  # BLAS takes no empty array
+        # One pass in place takes a fifth of the time of NumPy's product and difference, for 96 states of 8 qubits.
+        subtract = blas.cgeru if tangents.dtype == np.complex64 else blas.zgeru
+        return subtract(-1, psi, np.vecdot(psi, tangents), a=tangents.T, overwrite_a=True).T
+    tangents -= (tangents @ psi.conj())[:, None] * psi
+    return tangents
 
 
 def _as_real(states: Any) -> Any:

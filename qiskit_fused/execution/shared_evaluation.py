@@ -109,7 +109,7 @@ def evaluate_shared(run: EvaluateProgram, batch: SharedBatch, watch: Watch | Non
     prefix, start, prefix_cotangent = sharing.prefix, None, None
     first_row = Request(request.columns[:1], NO_PAIRS, dtype=request.dtype)
     if prefix is not None:
-        start = _final_states(run, prefix, first_row, share(watch, 0, 0, 1))
+        start = _final_states(run, prefix, first_row, share(watch, 0, 0, 1)).astype(np.complex128, copy=False)
         if batch.gradient and _columns_used(prefix).any():
             prefix_cotangent = np.zeros_like(start)
     evolved = _EvolvedObservables(run, batch, watch) if batch.mode == OBSERVABLE else None
@@ -159,7 +159,7 @@ class _EvolvedObservables:
         self._run, self._sharing, self._suffix = run, sharing, sharing.suffix
         columns = np.repeat(batch.request.columns[:1], size, axis=0)
         self._basis = Request(columns, NO_PAIRS, None, BoundaryStates(np.eye(size, dtype=np.complex128)), dtype)
-        states = _final_states(run, self._suffix, self._basis, share(watch, 0, 0, 1)).astype(dtype, copy=False)
+        states = _final_states(run, self._suffix, self._basis, share(watch, 0, 0, 1))
         terms = batch.operators.restrict(self._suffix.wires)
         self._moved = [apply_observable(terms, k, states) for k in range(len(batch.operators))]  # [j]: O_k U|j>
         self._matrices = [states.conj() @ moved.T for moved in self._moved]
@@ -171,7 +171,6 @@ class _EvolvedObservables:
         assert middle is not None
         goes_back = part.gradient is not None and _goes_back(self._sharing, part)
         phi = _final_states(self._run, middle, part, share(watch, 0, 1, 3) if goes_back else watch)
-        phi = phi.astype(part.dtype, copy=False)
         num_rows, count = len(phi), len(self._matrices)
         values = np.empty((num_rows, count))
         weights = None if part.cotangents is None else part.cotangents.reshape(num_rows, count).astype(phi.real.dtype)

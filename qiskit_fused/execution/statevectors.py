@@ -219,7 +219,7 @@ class FinalStates:
     def _rows_of_block(self, batch: StateBatch) -> int:
         """Return the largest number of rows of a block.
 
-        A block has states and cotangents of the engine, complex128, and a copy of either in another order.
+        A block has states and cotangents of the engine, at most complex128, and a copy of either in another order.
         """
         num_states = batch.wants_states + (batch.cotangents is not None)
         row_bytes = (32 * num_states << self.num_qubits) + 8 * self.compiled.program.num_columns
@@ -264,8 +264,8 @@ class FinalStates:
             return StatesVjp(None, gradients)
         assert states is not None
         if factors is not None:
-            states *= factors
-        return StatesVjp(self._order.from_engine(states, self.options.dtype), gradients)
+            states *= factors.astype(states.dtype)
+        return StatesVjp(self._order.from_engine(states), gradients)
 
     def _gradients(self, values: np.ndarray, evaluation: Evaluation, cotangents: np.ndarray) -> np.ndarray:
         """Return gradients with respect to parameters, float64 (B, P), the part of the phase included.
@@ -310,14 +310,14 @@ class _Order:
         self._bits = _unless_ascending(wires[active].tolist(), len(active))
         self._qubits = None if only_active else _unless_ascending(active.tolist(), compiled.num_qubits)
 
-    def from_engine(self, states: Any, dtype: str) -> Any:
+    def from_engine(self, states: Any) -> Any:
         """Return the states of an engine, complex (B, 2^m) on the m active qubits, as complex (B, 2^n)."""
         xp = array_module(states)
         if self._bits is not None:
             states = states[:, xp.asarray(self._bits)]
         if self._qubits is None:
-            return states.astype(dtype, copy=False)
-        placed = xp.zeros((len(states), 1 << self.num_qubits), dtype=dtype)
+            return states
+        placed = xp.zeros((len(states), 1 << self.num_qubits), dtype=states.dtype)
         placed[:, xp.asarray(self._qubits)] = states
         return placed
 

@@ -159,12 +159,13 @@ QF_INLINE inline void read_square(const double* const* rows, int first, N n, DV*
     transpose(v);
 }
 // rows[row][column] <- a square of n columns v[i], for the rows that are not null.
-template <class N>
-QF_INLINE inline void write_square(DV* v, int first, N n, double* const* rows) {
+template <class Out, class N>
+QF_INLINE inline void write_square(DV* v, int first, N n, Out* const* rows) {
     transpose(v);
     unroll<D::width>([&](auto i) QF_INLINE {
-        const DV row = v[i];
-        if (rows[i]) __builtin_memcpy(rows[i] + first, &row, n * sizeof(double));
+        Out row[D::width];
+        store_as(row, v[i]);
+        if (rows[i]) __builtin_memcpy(rows[i] + first, row, n * sizeof(Out));
     });
 }
 
@@ -222,8 +223,8 @@ void load_states(int bits, int parts, const double* const* rows, const double* f
     with_parts(parts, [&](auto p) { load_states_of<T, p>(bits, rows, factor, state, psi, overlap); });
 }
 
-template <class T, int Parts>
-void store_states_of(int bits, const T* state, const double* factor, double* const* rows) {
+template <class T, int Parts, class Out>
+void store_states_of(int bits, const T* state, const double* factor, Out* const* rows) {
     constexpr int W = Simd<T>::width;
     for_each_square<T>(2 << bits, [&](int first, int j, auto n) QF_INLINE {
         const DV fr = D::load(factor + j), fi = D::load(factor + W + j);
@@ -238,8 +239,8 @@ void store_states_of(int bits, const T* state, const double* factor, double* con
         write_square(v, first, n, rows + j);
     });
 }
-template <class T>
-void store_states(int bits, int parts, const T* state, const double* factor, double* const* rows) {
+template <class T, class Out>
+void store_states(int bits, int parts, const T* state, const double* factor, Out* const* rows) {
     with_parts(parts, [&](auto p) { store_states_of<T, p>(bits, state, factor, rows); });
 }
 

@@ -40,7 +40,8 @@ class Counts(NamedTuple):
         imaginary: whether gradients are ``2 Im <psi|O|d psi>``.
         num_flips, num_diagonals: counts over all observables, see `count_diagonals`.
         state_gradients: whether gradients of the initial states are returned, if rows have initial states.
-        num_ends: number of final states that are returned, plus number of cotangents of final states.
+        num_final_states: number of final states that are returned.
+        num_final_cotangents: number of cotangents of final states.
         num_values: number of values if each row has one gradient, of the weighted sum of its values; otherwise 0.
         num_outcomes: number of outcomes, if the observables are the projectors onto outcomes; otherwise 0.
     """
@@ -53,7 +54,8 @@ class Counts(NamedTuple):
     num_flips: int = 0
     num_diagonals: int = 0
     state_gradients: bool = True
-    num_ends: int = 0
+    num_final_states: int = 0
+    num_final_cotangents: int = 0
     num_values: int = 0
     num_outcomes: int = 0
 
@@ -69,13 +71,14 @@ class Counts(NamedTuple):
             request.gradient is not None,
             request.imaginary,
             state_gradients=request.wants_state_gradients,
-            num_ends=num_rows * (boundary.final + (boundary.final_cotangents is not None)),
+            num_final_states=num_rows * boundary.final,
+            num_final_cotangents=num_rows * (boundary.final_cotangents is not None),
             num_values=num_pairs if gradients_are_per_row else 0,
         )
 
     def part(self, num_rows: int) -> Counts:
         """Return the counts of a block of ``num_rows`` rows."""
-        counts = ("num_pairs", "num_ends", "num_values")
+        counts = ("num_pairs", "num_final_states", "num_final_cotangents", "num_values")
         shares = {name: -(-getattr(self, name) * num_rows // self.num_rows) for name in counts}
         return self._replace(num_rows=num_rows, **shares)
 
@@ -166,7 +169,8 @@ class Footprint:
         """Return the bytes of the columns, values and gradients, and of the states that come in or go out."""
         columns, num_adjoint_states = self.plan.program.num_columns, counts.num_pairs * counts.gradient
         num_bytes = 8 * (counts.num_rows * columns + counts.most_values + num_adjoint_states * columns)
-        num_bytes += 16 * counts.num_ends << self.plan.num_qubits
+        state_bytes = np.dtype(counts.dtype).itemsize
+        num_bytes += state_bytes * counts.num_final_states + 16 * counts.num_final_cotangents << self.plan.num_qubits
         if not self.plan.takes_states:
             return num_bytes
         num_adjoint_states *= counts.state_gradients

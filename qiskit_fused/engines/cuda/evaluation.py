@@ -318,8 +318,7 @@ class _Collection:
         if request.wants_state_gradients:
             self._shapes["state_gradients"] = ((units, state_size), amplitude)
         if request.boundary.final:
-            amplitude = request.dtype if request.boundary.on_device else np.complex128
-            self._shapes["final_states"] = ((request.num_rows, state_size), amplitude)
+            self._shapes["final_states"] = ((request.num_rows, state_size), request.dtype)
         self._arrays: dict[str, Any] = {}
 
     def add(self, result: ChunkResult) -> None:

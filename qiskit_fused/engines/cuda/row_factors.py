@@ -59,4 +59,4 @@ def returned_states(runtime: Any, boundary: BoundaryStates, psi: Any, factors: A
         return None
     if boundary.on_device:
         return runtime.xp.asarray(factors.astype(psi.dtype)) * psi
-    return factors * runtime.to_host(psi)
+    return factors.astype(psi.dtype) * runtime.to_host(psi)

@@ -131,7 +131,7 @@ def test_states_at_the_end_do_not_depend_on_chunks_bit_for_bit(kind, pairs, meth
     ends = Ends(final=True, final_cotangents=random_states(6, 7) if kind == "final cotangents" else None)
     question = plan, operators, columns, pairs
     whole = ask(engine_on(), *question, **options, ends=ends)
-    assert whole.stats["chunks"] == 1 and whole.final_states.dtype == np.complex128
+    assert whole.stats["chunks"] == 1 and whole.final_states.dtype == dtype
     alone = ask(engine_on(), plan, operators, columns, NO_PAIRS, dtype=dtype, ends=Ends(final=True))
     assert np.array_equal(whole.final_states, alone.final_states)
     if len(pairs[0]):
