@@ -157,7 +157,10 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
     shared->without_first = call.skip_first_adjoint;
     shared->phase_varies.assign(phases_.size(), 0);
     std::vector<char> column_varies(plan_.num_columns);
-    if (request.rows > 1) {
+    if (call.packed) {
+        shared->packs = std::make_unique<PackShared<T>>();
+        column_varies = find_sets(request, *shared->packs);
+    } else {
         std::vector<int> equal(plan_.num_columns);  // the columns that are the same in all rows so far
         for (int c = 0; c < plan_.num_columns; ++c) equal[c] = c;
         for (int row = 1; row < request.rows && !equal.empty(); ++row) {
@@ -173,18 +176,20 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
             equal.erase(std::remove_if(equal.begin(), equal.end(), [&](int c) { return column_varies[c] != 0; }),
                         equal.end());
         }
+    }
+    if (request.rows > 1) {
         shared->varying = varying(plan_, column_varies);
         shared->phase_varies = phases_of(plan_, shared->varying);
     }
     if (call.packed) {
-        shared->packs = std::make_unique<PackShared<T>>(plan_);
         for (const int i : shared->varying.leaves)  // a gate RV reads three columns
             if (plan_.leaves[i].kind == LEAF_RV) std::fill_n(column_varies.begin() + plan_.leaves[i].column, 3, 1);
         shared->packs->column_varies = std::move(column_varies);
         bind_shared_packs(*shared, request.columns, call.real);
         const auto num_tables = std::count_if(shared->packs->tables.begin(), shared->packs->tables.end(),
                                               [](const Buffer<T>& table) { return table.size() > 0; });
-        shared->bytes = layout_.pack_shared_bytes(call.shape, num_tables);
+        shared->bytes =
+            layout_.pack_shared_bytes(call.shape, num_tables) + (shared->packs->sets.size() - 1) * plan_.num_columns;
         return shared;
     }
     shared->bound.resize(plan_);
@@ -363,6 +368,7 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
             if (ws->pack->tables.size() < size) ws->pack->tables = Buffer<T>(size);
         }
         call.bytes += ws->fixed_bytes + bytes_of_row_tables(call);
+        if (call.packed && call.shared->packs->sets.size() > 1) call.bytes += PackVariation<T>::bytes(plan_);
     }
     if (!call.observables.slots().empty()) {
         call.bytes += call.observables.slots().size() * sizeof(std::int32_t);

@@ -253,10 +253,14 @@ class Engine {
     template <class S>
     void bind_values(const PackSweeps<S>& packs, const BindList& list, const double* angles,
                      const PackValues<S>& values) const;
+    std::vector<char> find_sets(const Request& request, PackShared<T>& packs) const;
     void bind_shared_packs(Shared& shared, const double* columns, bool real) const;
     void prepare_packs(Call& call) const;
-    void bind_shared_runs(Shared& shared, PackBound<double>& bound) const;
+    void bind_shared_runs(PackVariation<T>& common, PackBound<double>& bound) const;
+    double set_groups(PackVariation<T>& variation, int layer) const;
     void take_shared_packs(const PackShared<T>& shared, PackMemory<T>& memory) const;
+    void point_to_shears(PackMemory<T>& memory) const;
+    void take_variation(const PackShared<T>& shared, int set, PackMemory<T>& memory) const;
     template <class S>
     void make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
                          const PackValues<S>& values, bool real, S* table) const;

@@ -421,7 +421,7 @@ std::size_t Layout<T>::predict(const BatchShape& shape, TableBytes varying, std:
 
 template <class T>
 std::size_t Layout<T>::pack_shared_bytes(const BatchShape& shape, std::size_t num_tables) const {
-    return PackBound<T>::bytes(plan, packs.width) + PackShared<T>::bytes(plan) + plan.num_columns +
+    return PackBound<T>::bytes(plan, packs.width) + PackVariation<T>::bytes(plan) + plan.num_columns +
            num_tables * (std::size_t(is_real(shape) ? 1 : 2) << plan.num_qubits) * sizeof(T);
 }
 

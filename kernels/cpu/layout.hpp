@@ -138,7 +138,8 @@ class Layout {
     std::size_t finals_bytes(const BatchShape& shape) const;
     std::size_t diagonals_bytes(std::size_t num_flips, std::size_t num_diagonals) const;
     // Return the most bytes that an evaluation holds, without the arrays of the caller. `varying` are the tables of the
-    // phases that differ between rows.
+    // phases that differ between rows. Sets of columns of packs, and the tables that they add, of at most
+    // most_set_tables bytes, are left out.
     std::size_t predict(const BatchShape& shape, TableBytes varying, std::size_t num_flips,
                         std::size_t num_diagonals) const;
     // Return the most bytes that shared tables, and the diagonals of num_terms terms, add to a prediction without them.

@@ -4,6 +4,7 @@
 // call share.
 //
 // Determinism: the values of a row depend on this row alone, and on the columns that are the same in all rows.
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -59,8 +60,68 @@ void Engine<T>::bind_values(const PackSweeps<S>& packs, const BindList& list, co
     packs.bind_terms(plan_.terms.data(), list.terms.data(), of(list.terms), angles, values);
 }
 
-// Bind the first row, and make the tables of the phases that are the same in all rows. All rows and, with equal angles,
-// all layers share the rounding errors of these values, so they are computed in double precision and rounded once.
+namespace {
+
+// Return how many columns of a list differ between two rows.
+int count_different(const double* row, const double* other, const std::vector<int>& list) {
+    int count = 0;
+    if (!list.empty() && list.back() - list.front() == static_cast<int>(list.size()) - 1)  // neighbours, in vectors
+        for (int c = list.front(); c <= list.back(); ++c) count += row[c] != other[c];
+    else
+        for (const int c : list) count += row[c] != other[c];
+    return count;
+}
+
+}  // namespace
+
+// Find the columns in which packs differ from the first row. Return the columns in which some row differs. All packs
+// have one set unless this more than halves the number of columns that they bind.
+template <class T>
+std::vector<char> Engine<T>::find_sets(const Request& request, PackShared<T>& packs) const {
+    const int num_columns = plan_.num_columns, width = packs_.width;
+    auto row_at = [&](int row) { return request.columns + static_cast<std::size_t>(row) * num_columns; };
+    std::vector<char> any(num_columns), every(num_columns, 1);
+    std::vector<int> same, different;  // the columns outside the latest set, and the columns of the set
+    std::vector<std::int64_t> differs(num_columns);
+    for (int begin = 0; begin < request.rows; begin += width) {
+        check_stop(request.progress->stop);
+        const int end = std::min(begin + width, request.rows);
+        // Most batches have one set.
+        bool is_latest = !packs.sets.empty() &&
+                         count_different(row_at(end - 1), row_at(0), different) == static_cast<int>(different.size());
+        for (int row = begin; is_latest && row < end; ++row)
+            is_latest = count_different(row_at(row), row_at(0), same) == 0;
+        if (!is_latest) {
+            std::fill(differs.begin(), differs.end(), 0);
+            for (int row = begin; row < end; ++row)
+                for (int c = 0; c < num_columns; ++c) differs[c] |= row_at(row)[c] != request.columns[c];
+            packs.sets.emplace_back(differs.begin(), differs.end());
+            same.clear();
+            different.clear();
+            for (int c = 0; c < num_columns; ++c) (differs[c] ? different : same).push_back(c);
+            for (const int c : different) any[c] = 1;
+        }
+        packs.set_of.push_back(static_cast<int>(packs.sets.size()) - 1);
+    }
+    auto size_of = [](const std::vector<char>& set) { return std::count(set.begin(), set.end(), 1); };
+    std::int64_t num_bound = 0;
+    for (const int set : packs.set_of) num_bound += size_of(packs.sets[set]);
+    const std::size_t table_bytes = (phases_.size() * 2 * sizeof(T)) << plan_.num_qubits;
+    if (2 * num_bound >= size_of(any) * static_cast<std::int64_t>(packs.set_of.size()) ||
+        table_bytes > most_set_tables) {
+        packs.sets.assign(1, any);
+        packs.set_of.assign(packs.set_of.size(), 0);
+    }
+    for (const auto& set : packs.sets)
+        for (int c = 0; c < num_columns; ++c) every[c] &= set[c];
+    packs.common.varying = varying(plan_, every);
+    packs.common.phase_varies = phases_of(plan_, packs.common.varying);
+    return any;
+}
+
+// Bind the first row, and make the tables of the phases that are the same in all rows of some pack. All rows and, with
+// equal angles, all layers share the rounding errors of these values, so they are computed in double precision and
+// rounded once.
 template <class T>
 void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool real) const {
     const PackSweeps<double>& exact = best_pack_sweeps<double>();
@@ -71,16 +132,16 @@ void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool re
     PackBound<double> bound(plan_, exact.width);
     exact.load_columns(columns, plan_.num_columns, 1, all.data(), angles.data());
     bind_values(exact, everything_, angles.data(), bound.view());
-    bind_shared_runs(shared, bound);
+    bind_shared_runs(packs.common, bound);
     packs.tables.resize(phases_.size());
     for (std::size_t k = 0; k < phases_.size(); ++k) {
-        if (shared.phase_varies[k] || (k == 0 && shared.without_first)) continue;
+        if (packs.common.phase_varies[k] || (k == 0 && shared.without_first)) continue;
         const PackPhase* phase = pack_phases_[k].get();
         if (phase && !constants) constants = Buffer<double>(2 << bits);
         if (phase) std::copy_n(phase->values.data(), 2 << bits, constants.data());
         make_pack_table(static_cast<int>(k), exact,
                         {phase ? constants.data() : nullptr, phase ? phase->negate.data() : nullptr},
-                        double(packs.norm[k]), bound.view(), real, table.data());
+                        double(packs.common.norm[k]), bound.view(), real, table.data());
         packs.tables[k] = Buffer<T>(size);
         for (std::size_t i = 0; i < size; ++i) packs.tables[k][i] = static_cast<T>(table[i * from]);
     }
@@ -92,47 +153,91 @@ void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool re
     }
 }
 
-// Find the rotations that are the same in all rows, and the norms that they leave out.
+// Find the rotations that are the same in all rows of some pack, and the norms that they leave out.
 template <class T>
-void Engine<T>::bind_shared_runs(Shared& shared, PackBound<double>& bound) const {
+void Engine<T>::bind_shared_runs(PackVariation<T>& common, PackBound<double>& bound) const {
     const int width = best_pack_sweeps<double>().width;
-    PackShared<T>& packs = *shared.packs;
     const std::size_t num_runs = plan_.runs.size();
-    packs.is_shared.assign(num_runs, 1);
-    for (const int r : shared.varying.runs) packs.is_shared[r] = 0;
-    packs.norm2.assign(num_runs, 1.0);
-    packs.norm.assign(phases_.size(), T(1));
+    common.rotations.resize(num_runs);
+    common.group_end.resize(num_runs);
+    common.norm2.resize(num_runs);
+    common.is_shared.assign(num_runs, 1);
+    for (const int r : common.varying.runs) common.is_shared[r] = 0;
+    for (std::size_t r = 0; r < num_runs; ++r) {
+        PackRotation<T>& rotation = common.rotations[r];
+        rotation = {plan_.runs[r].bit, nullptr, T(0), false};
+        if (!common.is_shared[r]) continue;
+        const double t = bound.shears[2 * r * width], s = bound.shears[(2 * r + 1) * width];
+        const double cos = 1 - t * s;
+        rotation.flip = s > cos;
+        rotation.tau = static_cast<T>(rotation.flip ? cos / s : s / cos);
+        for (int j = 0; rotation.flip && j < 2 * width; ++j)  // T(tau) X leaves out diag(-1, 1)
+            bound.run[(r * RUN_VALUES + OUT_RE) * width + j] *= -1;
+    }
+    common.norm.assign(phases_.size(), T(1));
     double left = 1;  // the error of the norms so far, which the next norm corrects, so that errors do not add up
     for (int k = 0; k < plan_.num_layers; ++k) {
-        double norm = 1;
-        for (int r = layer_begin_[k + 1] - 1; r >= layer_begin_[k]; --r) {
-            PackRotation<T>& rotation = packs.rotations[r];
-            rotation = {plan_.runs[r].bit, nullptr, T(0), false};
-            const bool is_last = r + 1 == layer_begin_[k + 1] || packs.is_shared[r] != packs.is_shared[r + 1];
-            packs.group_end[r] = is_last ? r + 1 : packs.group_end[r + 1];
-            if (packs.is_shared[r]) {
-                const double t = bound.shears[2 * r * width], s = bound.shears[(2 * r + 1) * width];
-                const double cos = 1 - t * s;
-                rotation.flip = s > cos;
-                rotation.tau = static_cast<T>(rotation.flip ? cos / s : s / cos);
-                norm *= (rotation.flip ? -1 : 1) / std::sqrt(1 + double(rotation.tau) * rotation.tau);
-                for (int j = 0; rotation.flip && j < 2 * width; ++j)  // T(tau) X leaves out diag(-1, 1)
-                    bound.run[(r * RUN_VALUES + OUT_RE) * width + j] *= -1;
-            }
-            packs.norm2[r] = norm * norm;
-        }
-        packs.norm[k + 1] = static_cast<T>(norm * left);
-        left = norm * left / packs.norm[k + 1];
+        left *= set_groups(common, k);
+        common.norm[k + 1] = static_cast<T>(left);
+        left /= common.norm[k + 1];
     }
 }
 
-// Give a thread's memory the values that all packs share.
+// Set the groups and the norms of the runs of a layer. Return the norm of the layer.
+template <class T>
+double Engine<T>::set_groups(PackVariation<T>& variation, int layer) const {
+    double norm = 1;
+    for (int r = layer_begin_[layer + 1] - 1; r >= layer_begin_[layer]; --r) {
+        const bool is_last = r + 1 == layer_begin_[layer + 1] || variation.is_shared[r] != variation.is_shared[r + 1];
+        variation.group_end[r] = is_last ? r + 1 : variation.group_end[r + 1];
+        const PackRotation<T>& rotation = variation.rotations[r];
+        if (variation.is_shared[r])
+            norm *= (rotation.flip ? -1 : 1) / std::sqrt(1 + double(rotation.tau) * rotation.tau);
+        variation.norm2[r] = norm * norm;
+    }
+    return norm;
+}
+
+// Give a thread's memory the values that packs share.
 template <class T>
 void Engine<T>::take_shared_packs(const PackShared<T>& shared, PackMemory<T>& memory) const {
     memory.bound.copy(shared.bound);
-    memory.rotations = shared.rotations;
-    for (std::size_t r = 0; r < plan_.runs.size(); ++r)
-        if (!shared.is_shared[r]) memory.rotations[r].shears = memory.bound.shears.data() + r * 2 * packs_.width;
+    memory.variation = &shared.common;
+    memory.set = shared.sets.size() > 1 ? -1 : 0;
+    point_to_shears(memory);
+}
+
+// Take the rotations of a memory's variation, with the shears that packs bind.
+template <class T>
+void Engine<T>::point_to_shears(PackMemory<T>& memory) const {
+    memory.rotations = memory.variation->rotations;
+    for (const int r : memory.variation->varying.runs)
+        memory.rotations[r].shears = memory.bound.shears.data() + std::size_t(2) * r * packs_.width;
+}
+
+// Prepare a thread's memory for packs of a set. The values in which packs of its last set differ become those of the
+// first row again.
+template <class T>
+void Engine<T>::take_variation(const PackShared<T>& shared, int set, PackMemory<T>& memory) const {
+    if (memory.set == set) return;
+    if (memory.set >= 0) memory.bound.copy(shared.bound, memory.own.varying, packs_.width);
+    memory.set = set;
+    PackVariation<T>& own = memory.own;
+    own = shared.common;
+    own.varying = varying(plan_, shared.sets[set]);
+    own.phase_varies = phases_of(plan_, own.varying);
+    for (const int r : own.varying.runs) {
+        own.rotations[r] = {plan_.runs[r].bit, nullptr, T(0), false};
+        own.is_shared[r] = 0;
+    }
+    int layer = -1;
+    for (const int r : own.varying.runs) {
+        if (plan_.runs[r].layer == layer) continue;
+        layer = plan_.runs[r].layer;
+        own.norm[layer + 1] = static_cast<T>(set_groups(own, layer));
+    }
+    memory.variation = &own;
+    point_to_shears(memory);
 }
 
 // Choose the columns that packs read, the places of the tables that vary over rows, and the phases whose sums of p Z
@@ -185,14 +290,14 @@ void Engine<T>::make_pack_table(int k, const PackSweeps<S>& packs, const PackCon
 
 template <class T>
 const T* Engine<T>::pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const {
-    is_shared = !call.shared->phase_varies[k];
+    is_shared = !memory.variation->phase_varies[k];
     if (is_shared) return call.shared->packs->tables[k].data();
     T* const table = memory.tables.data() + call.pack_table[k] * layout_.pack_table_size(call.real);
     if (!memory.built[k]) {
         const PackPhase* constants = pack_phases_[k].get();
         make_pack_table(
             k, packs_, {constants ? constants->values.data() : nullptr, constants ? constants->negate.data() : nullptr},
-            call.shared->packs->norm[k], memory.bound.view(), call.real, table);
+            memory.variation->norm[k], memory.bound.view(), call.real, table);
         memory.built[k] = layout_.keeps_pack_tables(call.shape);
     }
     return table;
@@ -202,8 +307,10 @@ const T* Engine<T>::pack_table(Call& call, PackMemory<T>& memory, int k, bool& i
     template void Engine<T>::make_pack_phases();                                                                     \
     template void Engine<T>::bind_values(const PackSweeps<T>&, const BindList&, const double*, const PackValues<T>&) \
         const;                                                                                                       \
+    template std::vector<char> Engine<T>::find_sets(const Request&, PackShared<T>&) const;                           \
     template void Engine<T>::bind_shared_packs(Shared&, const double*, bool) const;                                  \
     template void Engine<T>::take_shared_packs(const PackShared<T>&, PackMemory<T>&) const;                          \
+    template void Engine<T>::take_variation(const PackShared<T>&, int, PackMemory<T>&) const;                        \
     template void Engine<T>::prepare_packs(Call&) const;                                                             \
     template const T* Engine<T>::pack_table(Call&, PackMemory<T>&, int, bool&) const;
 QF_INSTANTIATE(float)

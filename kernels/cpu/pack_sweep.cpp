@@ -84,7 +84,7 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
     PackMemory<T>& memory = *ws.pack;
     const int bits = plan_.num_qubits, parts = call.real ? 1 : 2;
     const int begin = call.zero_start ? 1 : 0;
-    const std::vector<int>& group_end = call.shared->packs->group_end;
+    const std::vector<int>& group_end = memory.variation->group_end;
     start_pack(call, memory, turn, begin);
     for (int k = begin; k <= plan_.num_layers; ++k) {
         check_stop(call.request.progress->stop);
@@ -227,7 +227,7 @@ void Engine<T>::sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) c
         for (int j = 0; j < width; ++j) gradient[j] += term.coefficient * value(j);
     };
     // p is too large by the squared norm that the table has taken in.
-    const T norm = call.shared->packs->norm[k], scale = 1 / (norm * norm);
+    const T norm = memory.variation->norm[k], scale = 1 / (norm * norm);
     if (scale != 1 && (phase.want_many || phase.want_pairs))
         for (int i = 0; i < width << bits; ++i) p[i] *= scale;
     if (phase.want_many) {
@@ -264,16 +264,16 @@ void Engine<T>::rotate_pack_back(const Call& call, PackMemory<T>& memory, int fi
                                  index_t block) const {
     const int width = packs_.width, parts = call.real ? 1 : 2;
     const std::size_t begin = (static_cast<std::size_t>(block) << block_bits) * parts * width;
-    const PackShared<T>& shared = *call.shared->packs;
+    const PackVariation<T>& variation = *memory.variation;
     for (int r = first; r < end;) {
         bool with_x = false;
-        int count = std::min(packs_.max_adjoint, std::min(shared.group_end[r], end) - r);
+        int count = std::min(packs_.max_adjoint, std::min(variation.group_end[r], end) - r);
         for (int j = 0; j < count; ++j) with_x = with_x || (memory.bound.sums_x[r + j] && !call.real);
         if (with_x) count = std::min(count, packs_.max_adjoint_with_x);
         // The table of the phase has multiplied in the norms of all runs of the layer, also of those still to be
         // undone.
         const bool is_last = r + count == layer_begin_[plan_.runs[r].layer + 1];
-        const T scale = is_last ? T(1) : static_cast<T>(1 / shared.norm2[r + count]);
+        const T scale = is_last ? T(1) : static_cast<T>(1 / variation.norm2[r + count]);
         packs_.rotate_adjoint(block_bits, parts, &memory.rotations[r], count, with_x, block > 0, scale,
                               memory.psi.data() + begin, memory.lam.data() + begin,
                               memory.run_sums.data() + 2 * r * width);
@@ -369,7 +369,8 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
         prefetch(request.gradients + static_cast<std::size_t>(turn.first_row) * num_columns, turn.count * num_columns);
     PackValues<T> values = memory.bound.view();
     if (!request.has_ends()) values.left = nullptr;
-    bind_values(packs_, call.shared->varying, memory.angles.data(), values);
+    take_variation(*call.shared->packs, call.shared->packs->set_of[pack], memory);
+    bind_values(packs_, memory.variation->varying, memory.angles.data(), values);
     memory.built.assign(phases_.size(), 0);
 
     const std::size_t state = layout_.pack_table_size(call.real);

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu/angles.hpp"
 #include "cpu/plan.hpp"
 #include "cpu/runtime/buffer.hpp"
 #include "cpu/simd/packs.hpp"
@@ -21,6 +22,10 @@ constexpr std::size_t most_pack_tables = std::size_t(256) << 10;
 // psi and lam of a pack go back in blocks if they take more than these bytes, the smallest L1 cache of a core with wide
 // vectors. A block then takes at most half as many bytes, beside p and the table of the phase.
 constexpr std::size_t most_cached_pack = std::size_t(32) << 10;
+
+// Packs that differ from the first row in columns of their own share the tables of all phases. One set of columns
+// serves all packs if these tables take more than this number of bytes.
+constexpr std::size_t most_set_tables = std::size_t(1) << 20;
 
 // The bound values of a pack, or of the row that stands for all rows.
 template <class T>
@@ -54,6 +59,19 @@ struct PackBound {
             if (from.size()) std::memcpy(to.data(), from.data(), from.size() * sizeof(T));
         });
     }
+    // Copy the values of a list of leaves, runs and terms.
+    void copy(const PackBound& other, const BindList& list, std::size_t width) {
+        auto copy = [&](Buffer<T>& to, const Buffer<T>& from, std::size_t index, std::size_t count) {
+            if (from.size())
+                std::copy_n(from.data() + index * count * width, count * width, to.data() + index * count * width);
+        };
+        for (const int i : list.leaves) copy(leaf, other.leaf, i, 2), copy(vector, other.vector, i, 7);
+        for (const int r : list.runs) {
+            copy(run, other.run, r, RUN_VALUES), copy(left, other.left, r, 2), copy(shears, other.shears, r, 2);
+            sums_x[r] = other.sums_x[r];
+        }
+        for (const int t : list.terms) copy(term, other.term, t, 2);
+    }
     // Give all rows of the pack the values of the first row of another pack, which has `from` rows.
     void fill(const PackBound<double>& other, std::size_t width, std::size_t from) {
         for_each_buffer(other, [&](Buffer<T>& to, const Buffer<double>& values) {
@@ -75,6 +93,25 @@ struct PackBound {
 
     Buffer<T> leaf, vector, run, left, term, shears;
     Buffer<char> sums_x;
+};
+
+// What differs between the rows of some packs. Runs that are the same in all of these rows are rotated without their
+// norms. The table of the phase after a layer takes in the norms of the layer, in the forward and in the backward
+// sweep.
+template <class T>
+struct PackVariation {
+    BindList varying;                        // the leaves, runs and terms that differ between rows
+    std::vector<char> phase_varies;          // [phases]
+    std::vector<PackRotation<T>> rotations;  // [runs], without shears
+    std::vector<char> is_shared;             // [runs]
+    std::vector<int> group_end;  // [runs]: the end of the runs of the layer that one pass may rotate together
+    std::vector<double> norm2;   // [runs]: the squared norms of the shared runs of the layer from this run on
+    std::vector<T> norm;         // [phases]: the factor of the table, with its sign
+
+    static std::size_t bytes(const PlanData& plan) {
+        return plan.runs.size() * (sizeof(PackRotation<T>) + 1 + sizeof(int) + sizeof(double)) +
+               (plan.num_layers + 1) * sizeof(T);
+    }
 };
 
 // The number of elements in each array of a PackMemory.
@@ -130,32 +167,26 @@ struct PackMemory {
     Buffer<double> ends;              // [3][W]: the factor of psi in the final state (bind_states), Im<lam|psi>
     Buffer<double> gradient, values;  // [columns][W], [1 or slots][W]
     PackBound<T> bound;
-    std::vector<PackRotation<T>> rotations;  // [runs]
-    std::vector<char> built;                 // [phases]: 1 if the table of the phase belongs to this pack
-    std::vector<double> scratch;             // of fill_diagonal
-    std::vector<std::int64_t> pair;          // [W]: the next pair of each row
+    std::vector<PackRotation<T>> rotations;       // [runs]
+    const PackVariation<T>* variation = nullptr;  // `own`, or what is common to all packs of a call with one set
+    PackVariation<T> own;                         // what differs in the packs of a set
+    int set = 0;                                  // the set of `variation`; -1: of none
+    std::vector<char> built;                      // [phases]: 1 if the table of the phase belongs to this pack
+    std::vector<double> scratch;                  // of fill_diagonal
+    std::vector<std::int64_t> pair;               // [W]: the next pair of each row
 };
 
-// The values that all packs of a call share: bound from the first row, and tables [2^n][parts] of the phases whose
-// angles are the same in all rows.
+// The values that packs of a call share: bound from the first row, and tables [2^n][parts] of the phases whose angles
+// are the same in all rows of some pack. In shifted rows, which derivatives need, each pack differs from the first row
+// in a few columns of its own.
 template <class T>
 struct PackShared {
-    explicit PackShared(const PlanData& plan) : rotations(plan.runs.size()), group_end(plan.runs.size()) {}
     PackBound<T> bound;
-    std::vector<Buffer<T>> tables;    // [phases]
-    std::vector<char> column_varies;  // [columns]
-    // Runs that are the same in all rows are rotated without their norms. The table of the phase after a layer takes in
-    // the norms of the layer, in the forward and in the backward sweep.
-    std::vector<char> is_shared;             // [runs]
-    std::vector<PackRotation<T>> rotations;  // [runs], without shears
-    std::vector<int> group_end;  // [runs]: the end of the runs of the layer that one pass may rotate together
-    std::vector<double> norm2;   // [runs]: the squared norms of the shared runs of the layer from this run on
-    std::vector<T> norm;         // [phases]: the factor of the table, with its sign
-
-    static std::size_t bytes(const PlanData& plan) {
-        return plan.runs.size() * (sizeof(PackRotation<T>) + 1 + sizeof(int) + sizeof(double)) +
-               (plan.num_layers + 1) * sizeof(T);
-    }
+    std::vector<Buffer<T>> tables;        // [phases]
+    std::vector<char> column_varies;      // [columns]: 1 if some row differs from the first row
+    std::vector<std::vector<char>> sets;  // [sets][columns]: 1 if some row of a pack differs from the first row
+    std::vector<int> set_of;              // [packs]; neighbours with equal sets share one
+    PackVariation<T> common;              // what differs in every pack
 };
 
 }  // namespace qf

@@ -98,8 +98,8 @@ class BoundaryStates(NamedTuple):
         final_cotangents: (B, 2**n), a cotangent G of the final state psi of each row, in the place of observables. Each
             row then has one gradient, the gradient of ``Re sum conj(G) psi``, where psi is the state of ``final``. Such
             a request has a gradient, no pairs, and no ``imaginary``.
-        on_device: whether the CUDA engine returns final states on its device. Other engines return them on the host. The
-            CUDA engine takes cotangents on the host and on its device.
+        on_device: whether the CUDA engine returns final states on its device. Other engines return them on the host.
+            The CUDA engine takes cotangents on the host and on its device.
         on_circuit_qubits: whether ``initial`` has the form of the user: real or complex, on all qubits of the circuit.
             `execution.initial_states` converts such states to the bits of the plan; engines never see them.
     """

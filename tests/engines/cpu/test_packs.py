@@ -71,6 +71,14 @@ def rows_with(plan, num_rows, own, seed=0):
     return plan.program.columns(values)
 
 
+def shifted_rows(plan, num_rows):
+    """Return columns: each row differs from row 0 in one column, as derivatives by shift rules need them."""
+    rng, count = np.random.default_rng(num_rows), plan.program.num_columns
+    columns = np.repeat(plan.program.columns(rng.uniform(-3, 3, (1, plan.program.num_parameters))), num_rows, axis=0)
+    columns[np.arange(1, num_rows), np.arange(num_rows - 1) * count // num_rows] += rng.uniform(1, 2, num_rows - 1)
+    return columns
+
+
 def some_rows(num_rows):
     """Return the rows that the reference engine evaluates too: the first and last ones, and those at ends of packs."""
     return np.unique(
@@ -167,6 +175,41 @@ def test_states_at_the_ends_of_any_number_of_rows_agree_with_the_reference(num_r
 def test_states_at_the_ends_of_random_circuits_agree_with_the_reference(circuit, num_rows, own, any_start, dtype):
     plan = states_plan_of(circuit, any_start)
     assert_states_agree(plan, rows_with(plan, num_rows, np.array(own)[: plan.program.num_parameters]), dtype)
+
+
+@pytest.mark.parametrize(
+    "circuit",
+    [random_circuit(4, 60, seed=1), rx_ry_layers(5, 8), hardware_efficient(9, 2), real_amplitudes(6), full_graph(6)],
+    ids=["random", "layers", "9 qubits", "real", "graph"],
+)
+def test_rows_that_differ_in_columns_of_their_pack_alone_agree_with_the_reference(circuit, dtype):
+    observables = random_observables(circuit.num_qubits, 5)
+    plan, operators = plan_of(circuit, observables)
+    whole, _ = plan_of(circuit, observables, imaginary=True)
+    for num_rows in (4 * WIDEST + 1, 9 * WIDEST):
+        columns = shifted_rows(plan, num_rows)
+        assert_rows_agree(plan, operators, columns, dtype, num_threads=2)
+        weights = np.random.default_rng(1).normal(size=2 * num_rows)
+        assert_rows_agree(plan, operators, columns, dtype, weights=weights, num_threads=2)
+        assert_rows_agree(whole, operators, shifted_rows(whole, num_rows), dtype, imaginary=True)
+        for any_start in (False, True):
+            states_plan = states_plan_of(circuit, any_start)
+            assert_states_agree(states_plan, shifted_rows(states_plan, num_rows), dtype, num_threads=2)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
+def test_bits_of_shifted_rows_do_not_depend_on_the_number_of_threads(weighted, dtype):
+    plan, operators = plan_of(rx_ry_layers(5, 8), random_observables(5, 1))
+    columns = shifted_rows(plan, 9 * WIDEST)
+    columns[2 * WIDEST : 3 * WIDEST] += 0.1  # a pack that differs in all columns
+    pairs, options = all_pairs(len(columns), 2), {"gradient": True, "dtype": dtype}
+    if weighted:
+        options["cotangents"] = np.random.default_rng(0).normal(size=2 * len(columns))
+        options["sum_columns"] = np.ones(plan.program.num_columns, dtype=bool)
+    results = [ask(CpuEngine(threads), plan, operators, columns, pairs, **options) for threads in (1, 2, 3, 3)]
+    for result in results[1:]:
+        assert np.array_equal(result.values, results[0].values)
+        assert np.array_equal(result.gradients, results[0].gradients)
 
 
 def test_final_states_have_the_signs_of_constants_on_many_qubits(dtype):
