@@ -73,7 +73,7 @@ def evaluate(
     kept_bytes: int,
     initial_states: NDArray[np.complex128] | None,
     final_cotangents: NDArray[np.complex128] | None,
-    final_states: NDArray[np.complex128] | NDArray[np.complex64] | None,
+    final_states: NDArray[np.complex64] | NDArray[np.complex128] | None,
     state_gradients: NDArray[np.complex128] | None,
     watch: Callable[[int, int], bool] | None,
     from_end: bool = False,

@@ -70,6 +70,15 @@ std::vector<int> runs_without(const PlanData& plan, const std::vector<char>& col
     return runs;
 }
 
+int count_different(const double* row, const double* other, const std::vector<int>& list) {
+    int count = 0;
+    if (!list.empty() && list.back() - list.front() == static_cast<int>(list.size()) - 1)  // neighbours, in vectors
+        for (int c = list.front(); c <= list.back(); ++c) count += row[c] != other[c];
+    else
+        for (const int c : list) count += row[c] != other[c];
+    return count;
+}
+
 namespace {
 
 // Compute the cosines and sines of half of the angles of gates or terms, and call store(index, half angle) for each.

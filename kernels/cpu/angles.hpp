@@ -78,6 +78,8 @@ BindList everything(const PlanData& plan);
 BindList varying(const PlanData& plan, const std::vector<char>& column_varies);
 // Return the runs that depend on no column marked with 1.
 std::vector<int> runs_without(const PlanData& plan, const std::vector<char>& columns);
+// Return how many columns of an ascending list differ between two rows.
+int count_different(const double* row, const double* other, const std::vector<int>& list);
 
 void bind(const PlanData& plan, const BindList& list, const double* columns, Bound& bound);
 

@@ -166,12 +166,7 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
         for (int row = 1; row < request.rows && !equal.empty(); ++row) {
             check_stop(request.progress->stop);
             const double* const columns = request.columns + static_cast<std::size_t>(row) * plan_.num_columns;
-            int num_differ = 0;
-            if (equal.back() - equal.front() == static_cast<int>(equal.size()) - 1)  // neighbours, in vectors
-                for (int c = equal.front(); c <= equal.back(); ++c) num_differ += columns[c] != request.columns[c];
-            else
-                for (const int c : equal) num_differ += columns[c] != request.columns[c];
-            if (num_differ == 0) continue;
+            if (count_different(columns, request.columns, equal) == 0) continue;
             for (const int c : equal) column_varies[c] = columns[c] != request.columns[c];
             equal.erase(std::remove_if(equal.begin(), equal.end(), [&](int c) { return column_varies[c] != 0; }),
                         equal.end());

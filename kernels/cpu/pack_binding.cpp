@@ -3,7 +3,8 @@
 // Packs of rows: from angles to bound values and tables of phases, of one pack and of the values that all packs of a
 // call share.
 //
-// Determinism: the values of a row depend on this row alone, and on the columns that are the same in all rows.
+// Determinism: the values of a row depend on this row alone, and on the columns in which its pack differs from the
+// first row.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -59,20 +60,6 @@ void Engine<T>::bind_values(const PackSweeps<S>& packs, const BindList& list, co
     packs.bind_runs(plan_.runs.data(), plan_.leaves.data(), list.runs.data(), of(list.runs), values);
     packs.bind_terms(plan_.terms.data(), list.terms.data(), of(list.terms), angles, values);
 }
-
-namespace {
-
-// Return how many columns of a list differ between two rows.
-int count_different(const double* row, const double* other, const std::vector<int>& list) {
-    int count = 0;
-    if (!list.empty() && list.back() - list.front() == static_cast<int>(list.size()) - 1)  // neighbours, in vectors
-        for (int c = list.front(); c <= list.back(); ++c) count += row[c] != other[c];
-    else
-        for (const int c : list) count += row[c] != other[c];
-    return count;
-}
-
-}  // namespace
 
 // Find the columns in which packs differ from the first row. Return the columns in which some row differs. All packs
 // have one set unless this more than halves the number of columns that they bind.

@@ -7,7 +7,7 @@
 // and s = sin(beta/2), because T(tau) X^flip would need a choice for each row of a pack. A run that is the same in all
 // rows is rotated by T(tau) X^flip, and the table of the next phase takes in its norm.
 // Determinism: the rows of a batch alone decide the packs. A result of a row depends on this row alone, and on the
-// columns that are the same in all rows. Sums over rows are added in fixed blocks of packs.
+// columns in which its pack differs from the first row (find_sets). Sums over rows are added in fixed blocks of packs.
 #include <array>
 #include <cmath>
 

@@ -8,6 +8,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include <future>
 #include <thread>
 #include <tuple>
+#include <variant>
 
 #include "cpu/instructions.hpp"
 #include "cpu/layout.hpp"
@@ -284,7 +286,7 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
                    bool imaginary, bool single_precision, int num_threads, std::optional<Array2<std::int32_t>> schedule,
                    int num_states, std::size_t kept_bytes, std::optional<Array2<std::complex<double>>> initial_states,
                    std::optional<Array2<std::complex<double>>> final_cotangents,
-                   std::optional<nb::ndarray<nb::ndim<2>, nb::c_contig, nb::device::cpu>> final_states,
+                   std::optional<std::variant<Out2<std::complex<float>>, Out2<std::complex<double>>>> final_states,
                    std::optional<Out2<std::complex<double>>> state_gradients, std::optional<nb::callable> watch,
                    bool from_end) {
     qf::Request request{};
@@ -309,7 +311,8 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.shared_start = initial_states && initial_states->shape(0) == 1;
     request.from_end = from_end;
     request.final_cotangents = final_cotangents ? final_cotangents->data() : nullptr;
-    request.final_states = final_states ? final_states->data() : nullptr;
+    request.final_states =
+        final_states ? std::visit([](auto& states) -> void* { return states.data(); }, *final_states) : nullptr;
     request.state_gradients = state_gradients ? state_gradients->data() : nullptr;
     qf::Progress progress;
     request.progress = &progress;
@@ -395,8 +398,8 @@ NB_MODULE(_cpu, m) {
     m.def("evaluate", &evaluate, "plan"_a, "observables"_a, "columns"_a, "row_pairs"_a, "pair_observable"_a,
           "cotangents"_a.none(), "sum_columns"_a.none(), "values"_a, "gradients"_a.none(), "imaginary"_a,
           "single_precision"_a, "num_threads"_a, "schedule"_a.none(), "num_states"_a, "kept_bytes"_a,
-          "initial_states"_a.none(), "final_cotangents"_a.none(), "final_states"_a.none(), "state_gradients"_a.none(),
-          "watch"_a.none(), "from_end"_a = false,
+          "initial_states"_a.none(), "final_cotangents"_a.none(), "final_states"_a.none().noconvert(),
+          "state_gradients"_a.none(), "watch"_a.none(), "from_end"_a = false,
           "Evaluate pairs of rows and observables. All elements of values and gradients are written. Of final_states "
           "and state_gradients, rows without pairs write nothing. With watch, another thread sweeps. Every 50 ms this "
           "thread handles signals and calls watch(steps done, all steps); a true result ends the evaluation. With "

@@ -49,12 +49,14 @@ class ColumnPoint:
     ):
         program, rules = compiled.program, compiled.column_rules
         self._compiled, self._values = compiled, values
-        count = program.num_parameters
-        self.parameters = np.arange(count) if parameters is None else parameters
-        is_chosen = np.zeros(count, bool)
-        is_chosen[self.parameters] = True
+        count, is_used = program.num_parameters, rules.kind != UNUSED
+        if parameters is None:
+            self.parameters = np.arange(count)
+        else:
+            self.parameters, is_chosen = parameters, np.zeros(count, bool)
+            is_chosen[parameters] = True
+            is_used &= program.depends_on(is_chosen)
         self.row = program.columns(values[None])[0]
-        is_used = program.depends_on(is_chosen) & (rules.kind != UNUSED)
         self.used = np.flatnonzero(is_used if seen is None else is_used & seen)
         self.bandwidth = rules.bandwidth[self.used]
         if program.encodings:
@@ -96,7 +98,7 @@ class ColumnPoint:
         begin = 1
         for places, shifts, _, _ in segments:
             end = begin + shifts.size
-            rows[np.arange(begin, end), np.tile(columns[places], len(shifts))] += shifts.ravel()
+            rows[np.arange(begin, end).reshape(shifts.shape), columns[places]] += shifts
             begin = end
         return rows
 

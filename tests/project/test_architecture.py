@@ -26,6 +26,7 @@ THIRD_PARTY = {
     "qiskit_machine_learning": {"lowering", "primitives", "machine_learning"},
     "typing_extensions": {"options"},
     "sklearn": {"execution"},
+    "scipy": {"execution"},
     "threadpoolctl": {"execution"},
     "tqdm": {"execution"},
     "matplotlib": {"inspection"},
