@@ -116,12 +116,13 @@ void Engine<T>::exchange_final_states_of_pack(Call& call, PackMemory<T>& memory,
     double *const factor = memory.ends.data(), *const overlap = factor + 2 * width;
     packs_.bind_states(phase.slopes.data(), static_cast<int>(phase.slopes.size()), offset, memory.angles.data(),
                        static_cast<int>(plan_.runs.size()), memory.bound.view(), factor);
-    if (request.final_states) {
-        T* rows[MOST_PACK_ROWS] = {};
-        for (int j = 0; j < turn.count; ++j)
-            rows[j] = row_of(static_cast<std::complex<T>*>(request.final_states), bits, turn.row(j));
-        packs_.store_states(bits, parts, memory.psi.data(), factor, rows);
-    }
+    auto store = [&](auto function, auto* states) {
+        decltype(row_of(states, bits, 0)) rows[MOST_PACK_ROWS] = {};
+        for (int j = 0; states && j < turn.count; ++j) rows[j] = row_of(states, bits, turn.row(j));
+        if (states) function(bits, parts, memory.psi.data(), factor, rows);
+    };
+    store(packs_.store_doubles, request.final_states);
+    store(packs_.store_singles, request.single_states);
     if (!request.final_cotangents) return;
     const double* rows[MOST_PACK_ROWS];
     for (int j = 0; j < width; ++j) {

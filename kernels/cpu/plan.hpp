@@ -76,17 +76,18 @@ struct Request {
     // writes the states at the start to final_states. Such a call has one row, final_cotangents, and no schedule.
     bool from_end;
     const std::complex<double>* final_cotangents;  // [rows][2^num_qubits]: 2 lam at the end, instead of pairs; or null
-    void* final_states;                            // output [rows][2^num_qubits] of std::complex<T>, or null
-    std::complex<double>* state_gradients;         // output [pairs or rows][2^num_qubits]: 2 lam at the start; or null
-    double* values;                                // output [pairs]
-    double* gradients;                             // output [pairs or rows][num_columns]
-    std::size_t kept_bytes;                        // bytes of other kept items that may stay allocated during the call
+    std::complex<double>* final_states;            // output [rows][2^num_qubits], or null
+    std::complex<float>* single_states;     // the same in single precision, in the place of final_states; or null
+    std::complex<double>* state_gradients;  // output [pairs or rows][2^num_qubits]: 2 lam at the start; or null
+    double* values;                         // output [pairs]
+    double* gradients;                      // output [pairs or rows][num_columns]
+    std::size_t kept_bytes;                 // bytes of other kept items that may stay allocated during the call
     Progress* progress;
 
     // Say whether a gradient belongs to a row (to its weighted sum of pairs, or to its final state), not to a pair.
     bool by_row() const { return cotangents || final_cotangents; }
     std::int64_t pairs_of(int row) const { return row_pairs[row + 1] - row_pairs[row]; }
-    bool has_ends() const { return final_states || final_cotangents; }
+    bool has_ends() const { return final_states || single_states || final_cotangents; }
     bool asks_for(int row) const { return pairs_of(row) > 0 || has_ends(); }
 };
 

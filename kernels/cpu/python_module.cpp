@@ -311,8 +311,10 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
     request.shared_start = initial_states && initial_states->shape(0) == 1;
     request.from_end = from_end;
     request.final_cotangents = final_cotangents ? final_cotangents->data() : nullptr;
-    request.final_states =
-        final_states ? std::visit([](auto& states) -> void* { return states.data(); }, *final_states) : nullptr;
+    if (auto* states = final_states ? std::get_if<Out2<std::complex<double>>>(&*final_states) : nullptr)
+        request.final_states = states->data();
+    else if (final_states)
+        request.single_states = std::get<Out2<std::complex<float>>>(*final_states).data();
     request.state_gradients = state_gradients ? state_gradients->data() : nullptr;
     qf::Progress progress;
     request.progress = &progress;

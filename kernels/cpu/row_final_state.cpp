@@ -101,7 +101,6 @@ void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int
     const Request& request = call.request;
     const std::size_t size = std::size_t(1) << plan_.num_qubits, first = static_cast<std::size_t>(row) * size;
     const std::size_t length = std::size_t(1) << (bits_ - chunk_bits_);
-    auto* const states = static_cast<std::complex<T>*>(request.final_states);
     for_each_chunk(call, team, thread, [&](int chunk) {
         const std::size_t begin = chunk * length, end = std::min(begin + length, size);
         for (std::size_t i = begin; request.from_end && i < end; ++i) {  // psi is the final state of the caller
@@ -109,10 +108,13 @@ void Engine<T>::exchange_final_states(Call& call, Workspace& ws, Team& team, int
             psi.re[i] = static_cast<T>(amplitude.re);
             psi.im[i] = static_cast<T>(amplitude.im);
         }
-        for (std::size_t i = begin; states && !request.from_end && i < end; ++i) {
-            const Complex amplitude = ws.factor * Complex{psi.re[i], psi.im ? psi.im[i] : 0};
-            states[first + i] = {static_cast<T>(amplitude.re), static_cast<T>(amplitude.im)};
-        }
+        auto store = [&](auto* states) {
+            for (std::size_t i = begin; states && i < end; ++i) {
+                const Complex amplitude = ws.factor * Complex{psi.re[i], psi.im ? psi.im[i] : 0};
+                states[first + i] = std::complex<double>(amplitude.re, amplitude.im);
+            }
+        };
+        if (!request.from_end) store(request.final_states), store(request.single_states);
         if (!request.final_cotangents) return;
         const State lam = view(ws.lam, ws.real);
         const Complex half = 0.5 * conj(ws.factor);

@@ -31,7 +31,7 @@ constexpr PackSweeps<T> make_table() {
             start<T>,
             load_states<T>,
             store_states<T, double>,
-            store_states<T, T>,
+            store_states<T, float>,
             phase<T>,
             phase_adjoint<T>,
             rotate_pack<T>,

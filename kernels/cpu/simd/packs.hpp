@@ -109,9 +109,9 @@ struct PackSweeps {
     // overlap[W] = Im <state|psi>. parts = 1 keeps the real part alone, and leaves overlap 0.
     void (*load_states)(int bits, int parts, const double* const* rows, const double* factor, T* state, const T* psi,
                         double* overlap);
-    // rows[row][2^bits][2] <- factor[2][W] * state for the rows that are not null, as double or as T.
+    // rows[row][2^bits][2] <- factor[2][W] * state for the rows that are not null.
     void (*store_doubles)(int bits, int parts, const T* state, const double* factor, double* const* rows);
-    void (*store_states)(int bits, int parts, const T* state, const double* factor, T* const* rows);
+    void (*store_singles)(int bits, int parts, const T* state, const double* factor, float* const* rows);
     // psi <- table psi. A shared table is [2^bits][parts], the same for all rows.
     void (*phase)(int bits, int parts, const T* table, bool is_shared, T* psi);
     // psi, lam <- conj(table) psi, lam, and p[2^bits][W] = Im(conj(lam) psi) if p is not null (then parts is 2).
