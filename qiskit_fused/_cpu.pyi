@@ -41,6 +41,9 @@ def make_plan(
     dense_care: NDArray[np.uint64],
     dense_value: NDArray[np.uint64],
     dense_entries: NDArray[np.complex128],
+    map_layer: NDArray[np.int32],
+    map_number: NDArray[np.int32],
+    map_columns: NDArray[np.uint64],
     initial: NDArray[np.complex128] | None,
 ) -> Plan: ...
 def make_observables(

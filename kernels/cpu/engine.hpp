@@ -13,6 +13,7 @@
 
 #include "cpu/dense.hpp"
 #include "cpu/layout.hpp"
+#include "cpu/linear.hpp"
 #include "cpu/phase_sums.hpp"
 #include "cpu/phase_tables.hpp"
 #include "cpu/plan.hpp"
@@ -174,6 +175,7 @@ class Engine {
         });
     }
     bool has_dense(int layer) const { return layout_.dense_begin[layer] < layout_.dense_begin[layer + 1]; }
+    bool has_map(int layer) const { return layout_.map_of[layer] >= 0; }
     int num_chunks() const { return 1 << chunk_bits_; }
     static BatchShape shape_of(const Request& request, const Observables& observables);
     std::shared_ptr<Workspace> make_workspace(const WorkspaceSizes& sizes, const Call& call) const;
@@ -194,6 +196,10 @@ class Engine {
     void start(Workspace& ws, int boundary, State psi, int chunk) const;
     void apply_dense(Call& call, Team& team, int thread, int layer, bool adjoint,
                      std::initializer_list<State> states) const;
+    void apply_map_to_chunk(Member& member, int layer, int window, bool adjoint, int chunk,
+                            std::initializer_list<State> states) const;
+    void apply_map(Call& call, Workspace& ws, Team& team, int thread, int layer, bool adjoint,
+                   std::initializer_list<State> states) const;
     double observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, State psi, index_t begin,
                    index_t end) const;
     double observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,
@@ -288,6 +294,7 @@ class Engine {
     const int bits_, low_bits_, chunk_bits_;
     const std::vector<Phase> phases_, undivided_;
     const std::vector<DenseForm<T>> dense_;
+    const std::vector<LinearForm<T>> maps_;
     const BindList& everything_;
     const std::vector<int>& layer_begin_;
     const std::vector<std::size_t>&pair_begin_, &many_begin_;

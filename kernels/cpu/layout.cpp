@@ -8,6 +8,7 @@
 #include <set>
 
 #include "cpu/dense.hpp"
+#include "cpu/linear.hpp"
 #include "cpu/phase_tables.hpp"
 #include "shared/tuning.h"
 
@@ -55,7 +56,7 @@ std::size_t bytes_of(const Phase& phase, int low_bits) {
 std::size_t bytes_of_groups(const PlanData& plan) {
     constexpr int num_lists = 4;
     return num_lists *
-           (plan.num_layers * (sizeof(Groups::value_type) + 1) + 1 + plan.runs.size() * (sizeof(Group) + sizeof(int)));
+           (plan.num_layers * (sizeof(Groups::value_type) + 2) + 1 + plan.runs.size() * (sizeof(Group) + sizeof(int)));
 }
 
 std::size_t bytes_of_constants(const std::vector<Phase>& phases) {
@@ -115,6 +116,7 @@ Layout<T>::Layout(const PlanData& plan)
       everything(qf::everything(plan)),
       layer_begin(plan.num_layers + 1),
       dense_begin(plan.num_layers + 1),
+      map_of(plan.num_layers, -1),
       phases(make_phases(plan, low_bits)),
       undivided(undivided_phases(plan, low_bits)),
       pair_begin(phases.size() + 1),
@@ -124,6 +126,7 @@ Layout<T>::Layout(const PlanData& plan)
       gradients_of_first(gradients_of_first_phase(plan)) {
     for (const auto& run : plan.runs) ++layer_begin[run.layer + 1];
     for (const auto& gate : plan.dense) ++dense_begin[gate.layer + 1];
+    for (const auto& step : plan.map_steps) map_of[step.layer] = step.map;
     for (int k = 0; k < plan.num_layers; ++k) {
         layer_begin[k + 1] += layer_begin[k];
         dense_begin[k + 1] += dense_begin[k];
@@ -139,6 +142,9 @@ Layout<T>::Layout(const PlanData& plan)
                  (phase_of_all.slopes.size() + phase_without_first.slopes.size() + gradients_of_first.size()) *
                      sizeof(ColumnSlope);
     for (const auto& gate : plan.dense) plan_bytes += DenseForm<T>::bytes(gate);
+    for (const auto& map : plan.maps)
+        plan_bytes += map.columns.size() * sizeof(index_t) + LinearForm<T>::bytes(windows[1]);
+    plan_bytes += plan.map_steps.size() * sizeof(MapStep) + map_of.size() * sizeof(int);
     for (const auto& phase : undivided) plan_bytes += 2 * bytes_without_tables(phase);
     for (std::size_t k = 0; k < phases.size(); ++k) {
         const Phase& phase = phases[k];
@@ -204,7 +210,8 @@ Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
     const auto& both = is_adjoint ? adjoint_windows : windows;
     // A phase acts on whole blocks, and the sums of a phase with a table of all amplitudes on neighbouring blocks.
     const bool can_turn = in_place && both[1].position >= low_bits;
-    Passes passes{std::vector<char>(phases.size()), Groups(plan.num_layers)};
+    Passes passes{std::vector<char>(phases.size()), Groups(plan.num_layers), std::vector<char>(plan.num_layers)};
+    const int first = LinearForm<T>::first_window(is_adjoint);
     for (int step = 1; step <= plan.num_layers; ++step) {
         const int layer = is_adjoint ? plan.num_layers - step : step - 1;
         const int phase = layer + (is_adjoint ? 1 : 0), next = layer + (is_adjoint ? 0 : 1);
@@ -232,7 +239,11 @@ Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
                     add_groups(groups, {false, pending, in_tile, needs_x, {}}, strided[pending][in_tile][needs_x],
                                size);
         const bool can = can_turn && !phases[next].whole;
-        passes.window[next] = static_cast<char>(!can ? 0 : any_pending ? 1 - window : window);
+        const int next_layer = layer + (is_adjoint ? -1 : 1);
+        const bool maps_next = next_layer >= 0 && next_layer < plan.num_layers && map_of[next_layer] >= 0;
+        passes.maps[layer] = map_of[layer] >= 0 && can && window == first;
+        const bool turns = passes.maps[layer] || (maps_next ? window != first : any_pending);
+        passes.window[next] = static_cast<char>(!can ? 0 : turns ? 1 - window : window);
     }
     return passes;
 }
@@ -250,7 +261,8 @@ bool Layout<T>::is_packed(const BatchShape& shape) const {
     const int most_qubits = undivided.empty() ? MAX_LOW_BITS : most_pack_qubits;
     const int most_of_width = width > 4 ? most_pack_qubits : width > 2 ? 9 : 6;
     const int fewest = n <= 4 ? width / 4 : n <= 6 ? width / 2 : n <= 8 ? width : 4 * width;
-    return n <= std::min(most_qubits, most_of_width) && shape.rows >= std::max(fewest, 2) && !shape.scheduled;
+    return n <= std::min(most_qubits, most_of_width) && shape.rows >= std::max(fewest, 2) && !shape.scheduled &&
+           plan.maps.empty();
 }
 
 template <class T>
@@ -294,6 +306,8 @@ WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) co
     if (shape.gradient) sizes.lam = state_size(1, real);
     if (shape.saves_psi) sizes.saved = state_size(0, real);
     sizes.block = 3 * low;
+    if (!plan.maps.empty())
+        sizes.block = std::max(sizes.block, std::size_t(1) << LinearForm<T>::block_bits(windows[1]));
     sizes.low_sums = (blocks > chunks * blocks_per_sum ? 2 : 1) * max_variants * low;
     sizes.diagonal = 2 * low;
     sizes.reduce = any_whole_ && shape.gradient ? std::max(2 * low, std::size_t(1) << (bits - chunk_bits))

@@ -78,9 +78,6 @@ struct Group {
     std::vector<int> runs;
 };
 using Groups = std::vector<std::vector<Group>>;  // [layers][groups]
-inline bool has_pending(const std::vector<Group>& groups) {
-    return !groups.empty() && groups.back().pending;
-}
 
 // Pass k takes each chunk of a window through phase k, and through the rotations of a layer inside the window: layer k
 // forward, layer k - 1 back. The other rotations of the layer are *pending*. If pass k and the pass after it have
@@ -89,6 +86,14 @@ inline bool has_pending(const std::vector<Group>& groups) {
 struct Passes {
     std::vector<char> window;  // [phases]: 0 or 1
     Groups groups;             // of each layer, the pending groups are last
+    // [layers]: 1 if two consecutive passes apply the linear map of the layer to their chunks. The part of the map in
+    // the window of the first pass is its last step, and the other part is *pending*. 0: the map takes two passes of
+    // its own, because a phase beside it has a table of all amplitudes, or because the layer before it has a map.
+    std::vector<char> maps;
+
+    bool has_pending(int layer) const {
+        return maps[layer] || (!groups[layer].empty() && groups[layer].back().pending);
+    }
 };
 
 template <class T>
@@ -155,6 +160,7 @@ class Layout {
     const BindList everything;
     std::vector<int> layer_begin;  // the runs of layer k are layer_begin[k] .. layer_begin[k + 1] - 1
     std::vector<int> dense_begin;  // the same for dense gates
+    std::vector<int> map_of;       // the number of the linear map of layer k, or -1
     std::vector<Phase> phases;     // the phases without constant tables, which the engine adds
     std::vector<Phase> undivided;  // the phases of packs of more than low_bits qubits: all bits are low
     // The passes over a state that is swept in place, forward and back. The windows take turns.

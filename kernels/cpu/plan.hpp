@@ -6,7 +6,7 @@
 // A plan consists of phases and layers in turn: phase 0, layer 0, phase 1, layer 1, ..., phase D. A layer holds at most
 // one rotation for each qubit. A run is a product of one-qubit gates, U = Rz(phi) Ry(beta) Rz(lambda). For a run of
 // layer k, Ry is a rotation of layer k, Rz(lambda) is part of phase k, and Rz(phi) is part of phase k + 1. A layer may
-// also hold dense gates, on bits that its rotations leave alone.
+// also hold dense gates and linear maps, on bits that its rotations leave alone.
 #pragma once
 
 #include <array>
@@ -34,6 +34,18 @@ struct DenseGate {
     std::vector<std::complex<double>> matrix;  // [2^k][2^k]
 };
 
+// A linear map of the index over GF(2): amplitude i moves to the index A i, the XOR of columns[b] over the set bits b
+// of i. Bit b is the highest bit of columns[b], so blocks of 2^k neighbouring amplitudes move to such blocks.
+struct LinearMap {
+    std::vector<index_t> columns;  // [num_qubits]
+};
+
+// The use of a map in a layer. Rotations of the layer act on bits that the map neither reads nor changes. No map is in
+// layer 0, because the state after layer 0 is a product state.
+struct MapStep {
+    int layer, map;
+};
+
 struct PlanData {
     int num_qubits, num_columns, num_layers;
     int chunk_bits;  // the highest `chunk_bits` index bits cut the state into chunks; 0: the state is one chunk
@@ -42,6 +54,8 @@ struct PlanData {
     std::vector<Run> runs;                       // sorted by layer
     std::vector<Term> terms;                     // sorted by phase
     std::vector<DenseGate> dense;                // sorted by layer
+    std::vector<LinearMap> maps;                 // the different maps
+    std::vector<MapStep> map_steps;              // sorted by layer
     std::vector<double> initial_re, initial_im;  // the start state [2^num_qubits]; empty: |0...0>
 };
 

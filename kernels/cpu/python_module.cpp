@@ -55,7 +55,9 @@ qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_b
                     Array1<std::uint64_t> term_care, Array1<std::uint64_t> term_value, Array1<std::uint64_t> term_sign,
                     Array1<std::int32_t> dense_layer, Array1<std::uint64_t> dense_targets,
                     Array1<std::uint64_t> dense_care, Array1<std::uint64_t> dense_value,
-                    Array1<std::complex<double>> dense_entries, std::optional<Array1<std::complex<double>>> initial) {
+                    Array1<std::complex<double>> dense_entries, Array1<std::int32_t> map_layer,
+                    Array1<std::int32_t> map_number, Array2<std::uint64_t> map_columns,
+                    std::optional<Array1<std::complex<double>>> initial) {
     qf::PlanData plan;
     plan.num_qubits = num_qubits;
     plan.num_columns = num_columns;
@@ -94,6 +96,11 @@ qf::Plan* make_plan(int num_qubits, int num_columns, int num_layers, int chunk_b
         gate.matrix.assign(dense_entries.data() + done, dense_entries.data() + done + entries);
         done += entries;
         plan.dense.push_back(std::move(gate));
+    }
+    for (std::size_t s = 0; s < map_layer.size(); ++s) plan.map_steps.push_back({map_layer(s), map_number(s)});
+    for (std::size_t m = 0; m < map_columns.shape(0); ++m) {
+        const auto* columns = map_columns.data() + m * map_columns.shape(1);
+        plan.maps.push_back({{columns, columns + map_columns.shape(1)}});
     }
     if (initial)
         for (std::size_t i = 0; i < initial->size(); ++i) {
@@ -393,7 +400,8 @@ NB_MODULE(_cpu, m) {
           "is_real"_a, "leaf_kind"_a, "leaf_column"_a, "leaf_coefficient"_a, "leaf_offset"_a, "leaf_quaternion"_a,
           "run_begin"_a, "run_qubit"_a, "run_layer"_a, "term_phase"_a, "term_column"_a, "term_coefficient"_a,
           "term_offset"_a, "term_care"_a, "term_value"_a, "term_sign"_a, "dense_layer"_a, "dense_targets"_a,
-          "dense_care"_a, "dense_value"_a, "dense_entries"_a, "initial"_a.none());
+          "dense_care"_a, "dense_value"_a, "dense_entries"_a, "map_layer"_a, "map_number"_a, "map_columns"_a,
+          "initial"_a.none());
     m.def("make_observables", &make_observables, "num_qubits"_a, "num_observables"_a, "observable"_a, "x"_a, "z"_a,
           "care"_a, "value"_a, "real"_a, "imag"_a);
     m.def("make_outcomes", &make_outcomes, "num_qubits"_a, "num_outcomes"_a, "outcome"_a);

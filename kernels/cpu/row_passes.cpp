@@ -11,6 +11,10 @@
 //   pass 2, window 1: the pending rotations of layer 1, phase 2, and the rotations of layer 2 inside window 1
 //   pass 3, window 0: the pending rotations of layer 2, phase 3, and the rotations of layer 3 inside window 0
 //
+// A linear map is the product of a part inside the chunks of window 1 and a part inside the chunks of window 0. The
+// pass before the map, in window 1, ends with the first part, and the next pass, in window 0, begins with the second
+// part.
+//
 // The adjoint runs in the same way from the last phase to the first, on psi and lam, and takes the sums of
 // kernels/README.md, section Gradients.
 // Determinism: the number of qubits decides the chunks, and sums over chunks are added in chunk order. Results are the
@@ -96,6 +100,7 @@ void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, 
     for_each_chunk(call, team, thread, [&](int chunk) {
         const Range range = window.chunk(chunk);
         const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? window.ahead : 0;
+        if (continues && passes.maps[k - 1]) apply_map_to_chunk(member, k - 1, passes.window[k], false, chunk, {to});
         for (const Turn& turn : before)
             if (!turn.group->in_tile) rotate(turn, range, to);
         window.for_each_tile(chunk, [&](const Range& tile) {
@@ -108,12 +113,15 @@ void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, 
         });
         for (const Turn& turn : after)
             if (!turn.group->in_tile) rotate(turn, range, to);
+        if (k < plan_.num_layers && passes.maps[k]) apply_map_to_chunk(member, k, passes.window[k], false, chunk, {to});
     });
     if (thread == 0) count_step(call, ws);
-    if (k < plan_.num_layers) apply_dense(call, team, thread, k, false, {to});
+    if (k == plan_.num_layers) return;
+    apply_dense(call, team, thread, k, false, {to});
+    if (has_map(k) && !passes.maps[k]) apply_map(call, ws, team, thread, k, false, {to});
 }
 
-// Rotate the pending bits of a layer in a pass of its own.
+// Rotate the pending bits of a layer in a pass of its own, and apply the pending part of its map.
 template <class T>
 void Engine<T>::forward_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const {
     const Passes& passes = layout_.forward;
@@ -123,6 +131,8 @@ void Engine<T>::forward_pending(Call& call, Workspace& ws, Team& team, int threa
     bind_turns(ws, passes.groups[layer], true, false, turns);
     team.barrier();
     for_each_chunk(call, team, thread, [&](int chunk) {
+        if (passes.maps[layer])
+            apply_map_to_chunk(ws.members[thread], layer, 1 - passes.window[layer], false, chunk, {psi});
         for (const Turn& turn : turns) rotate(turn, window.chunk(chunk), psi);
     });
     team.barrier();
@@ -136,12 +146,12 @@ void Engine<T>::forward_step(Call& call, Workspace& ws, Team& team, int thread, 
                              State from, State to) const {
     const Passes& passes = layout_.forward;
     const bool turns = passes.window[k] != (continues ? passes.window[k - 1] : 0);
-    const bool pending = continues && has_pending(passes.groups[k - 1]);
+    const bool pending = continues && passes.has_pending(k - 1);
     if (pending && !turns) forward_pending(call, ws, team, thread, k - 1, to);
     if (turns) team.barrier();
     forward_pass(call, ws, team, thread, k, pending && turns, from, to);
     if (!completes) return;
-    if (k < plan_.num_layers && has_pending(passes.groups[k]))
+    if (k < plan_.num_layers && passes.has_pending(k))
         forward_pending(call, ws, team, thread, k, to);
     else if (passes.window[k] != 0)
         team.barrier();
@@ -235,6 +245,7 @@ void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, 
     for_each_chunk(call, team, thread, [&](int chunk) {
         const Range range = window.chunk(chunk);
         const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? window.ahead : 0;
+        if (continues && passes.maps[k]) apply_map_to_chunk(member, k, passes.window[k], true, chunk, {psi, lam});
         for (Turn& turn : before)
             if (!turn.group->in_tile) rotate_adjoint(turn, range, psi, lam);
         sum_phase(call, ws, member, k, 1, window, chunk, [&](const Range& tile, const PhaseSums<T>& sums) {
@@ -246,9 +257,12 @@ void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, 
             if (!turn.group->in_tile) rotate_adjoint(turn, range, psi, lam);
         for (auto* turns : {&before, &after})
             for (Turn& turn : *turns) store_sums(ws, turn, chunk);
+        if (k > 0 && passes.maps[k - 1]) apply_map_to_chunk(member, k - 1, passes.window[k], true, chunk, {psi, lam});
     });
     if (thread == 0) count_step(call, ws);
-    if (k > 0) apply_dense(call, team, thread, k - 1, true, {psi, lam});
+    if (k == 0) return;
+    apply_dense(call, team, thread, k - 1, true, {psi, lam});
+    if (has_map(k - 1) && !passes.maps[k - 1]) apply_map(call, ws, team, thread, k - 1, true, {psi, lam});
 }
 
 // Undo the pending rotations of a layer in a pass of its own.
@@ -274,13 +288,12 @@ void Engine<T>::adjoint_in_place(Call& call, Workspace& ws, Team& team, int thre
     const int end = call.skip_first_adjoint ? 1 : 0;
     for (int k = plan_.num_layers; k >= end; --k) {
         const bool turns = k < plan_.num_layers && passes.window[k] != passes.window[k + 1];
-        const bool pending = k < plan_.num_layers && has_pending(passes.groups[k]);
+        const bool pending = k < plan_.num_layers && passes.has_pending(k);
         if (pending && !turns) adjoint_pending(call, ws, team, thread, k, psi);
         if (turns) team.barrier();
         adjoint_pass(call, ws, team, thread, k, pending && turns, psi);
     }
-    if (end == 1 && plan_.num_layers > 0 && has_pending(passes.groups[0]))
-        adjoint_pending(call, ws, team, thread, 0, psi);
+    if (end == 1 && plan_.num_layers > 0 && passes.has_pending(0)) adjoint_pending(call, ws, team, thread, 0, psi);
 }
 
 // Undo the rotations of a layer inside a window on lam.
@@ -336,7 +349,7 @@ void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, 
     });
     if (thread == 0) count_step(call, ws);
     if (k == 0) return;
-    if (has_pending(layout_.sums.groups[k - 1])) {
+    if (layout_.sums.has_pending(k - 1)) {
         team.barrier();
         for_each_chunk(call, team, thread, [&](int chunk) {
             sum_groups(ws, k - 1, true, psi, chunk);
@@ -345,6 +358,7 @@ void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, 
         team.barrier();
     }
     apply_dense(call, team, thread, k - 1, true, {lam});
+    if (has_map(k - 1)) apply_map(call, ws, team, thread, k - 1, true, {lam});
 }
 
 #define QF_INSTANTIATE(T)                                                                                      \

@@ -95,6 +95,30 @@ void Engine<T>::apply_dense(Call& call, Team& team, int thread, int layer, bool 
     if (has_dense(layer)) team.barrier();
 }
 
+// Apply the part of the linear map of a layer in one window, or its inverse, to one chunk of some states.
+template <class T>
+void Engine<T>::apply_map_to_chunk(Member& member, int layer, int window, bool adjoint, int chunk,
+                                   std::initializer_list<State> states) const {
+    const ChunkMap<T>& map = maps_[layout_.map_of[layer]].part(window, adjoint);
+    for (const State& state : states)
+        for (T* const part : {state.re, state.im})
+            if (part) map.apply(sweeps_, chunk, part, member.block.data());
+}
+
+// Apply the linear map of a layer, or its inverse, in passes of its own.
+template <class T>
+void Engine<T>::apply_map(Call& call, Workspace& ws, Team& team, int thread, int layer, bool adjoint,
+                          std::initializer_list<State> states) const {
+    const int first = LinearForm<T>::first_window(adjoint);
+    for (const int window : {first, 1 - first}) {
+        team.barrier();  // after this barrier, the states are complete
+        for_each_chunk(call, team, thread, [&](int chunk) {
+            apply_map_to_chunk(ws.members[thread], layer, window, adjoint, chunk, states);
+        });
+    }
+    team.barrier();
+}
+
 template <class T>
 void Engine<T>::add_chunks(Workspace& ws) const {
     for (auto* sums : {&ws.run_sums, &ws.z_sums, &ws.pair_sums, &ws.many_sums}) {
@@ -292,11 +316,13 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
     } while (pair < end);
 }
 
-#define QF_INSTANTIATE(T)                                                                             \
-    template bool Engine<T>::sums_x(const Workspace&, const Group&) const;                            \
-    template const PhaseTables<T>& Engine<T>::phase_tables(Call&, Workspace&, Team&, int, int) const; \
-    template void Engine<T>::start(Workspace&, int, State, int) const;                                \
-    template void Engine<T>::apply_dense(Call&, Team&, int, int, bool, std::initializer_list<State>) const;
+#define QF_INSTANTIATE(T)                                                                                          \
+    template bool Engine<T>::sums_x(const Workspace&, const Group&) const;                                         \
+    template const PhaseTables<T>& Engine<T>::phase_tables(Call&, Workspace&, Team&, int, int) const;              \
+    template void Engine<T>::start(Workspace&, int, State, int) const;                                             \
+    template void Engine<T>::apply_dense(Call&, Team&, int, int, bool, std::initializer_list<State>) const;        \
+    template void Engine<T>::apply_map_to_chunk(Member&, int, int, bool, int, std::initializer_list<State>) const; \
+    template void Engine<T>::apply_map(Call&, Workspace&, Team&, int, int, bool, std::initializer_list<State>) const;
 QF_INSTANTIATE(float)
 QF_INSTANTIATE(double)
 template void Engine<float>::run_row(Call&, Workspace&, Team&, int, int) const;

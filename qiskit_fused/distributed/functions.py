@@ -16,6 +16,7 @@ from qiskit_fused.distributed.report import check_size, check_start
 from qiskit_fused.execution.arguments import ordered_rows
 from qiskit_fused.execution.derivatives import check_derivatives, pull_back
 from qiskit_fused.execution.finite_values import check_finite
+from qiskit_fused.fusion.dense_gates import without_maps
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.observables import Observables
 
@@ -39,7 +40,7 @@ class _Job:
         self.values = ordered_rows(parameter_values, self.compiled.parameters)
         check_finite(self.values, self.compiled.parameters)
         self.columns = self.compiled.program.columns(self.values)
-        fused = self.compiled.fused_program(self.operators.support(self.compiled.num_qubits))
+        fused = without_maps(self.compiled.fused_program(self.operators.support(self.compiled.num_qubits)))
         check_start(fused)
         self.evaluator = RankEvaluator(fused, self.operators, communicator, dtype, options.resolve_num_threads())
 

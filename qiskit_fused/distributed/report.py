@@ -15,6 +15,7 @@ from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.distributed.rank_program import move_bits
 from qiskit_fused.distributed.schedule import Schedule, make_schedule
+from qiskit_fused.fusion.dense_gates import without_maps
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import Observables
 
@@ -120,7 +121,7 @@ def plan_ranks(circuit: QuantumCircuit | CompiledCircuit, observables: Any, num_
     check_size(num_ranks)
     compiled = COMPILED.get(circuit)
     operators = circuit_observables(observables, compiled.num_qubits).operators
-    fused = compiled.fused_program(operators.support(compiled.num_qubits))
+    fused = without_maps(compiled.fused_program(operators.support(compiled.num_qubits)))
     check_start(fused)
     schedule = make_schedule(fused, num_ranks.bit_length() - 1)
     return DistributedPlan(

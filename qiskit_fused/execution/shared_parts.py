@@ -94,8 +94,10 @@ class Sharing:
         if fused.num_qubits != fused.program.num_qubits:  # states between parts need all qubits of the program
             return Parts()
         parts = split(fused.program, self.varies)
+        bits = np.arange(fused.num_qubits)  # the states between parts have the same order in all parts
         prefix, middle, suffix = (
-            None if program is None else fuse_program(program) for program in (parts.prefix, parts.middle, parts.suffix)
+            None if program is None else fuse_program(program, bits=bits)
+            for program in (parts.prefix, parts.middle, parts.suffix)
         )
         rest = None if prefix is None else fuse_program(parts.rest, fused.support)
         return Parts(prefix, rest, middle, suffix)

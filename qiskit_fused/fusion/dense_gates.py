@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dense gates -> rotations and terms, for engines that have no dense gates."""
+"""Dense gates and linear maps -> rotations and terms, for engines that have neither."""
 
 from __future__ import annotations
 
@@ -17,27 +17,42 @@ from qiskit_fused.lowering.emitter import NormalForm
 from qiskit_fused.program.global_phase import PhaseSum
 from qiskit_fused.program.program import OpKind, Ops, Program
 
-_WITHOUT_DENSE: BoundedCache[FusedProgram] = BoundedCache(64 << 20)  # the bound is in bytes
+_ROTATIONS_AND_TERMS: BoundedCache[FusedProgram] = BoundedCache(64 << 20)  # the bounds are in bytes
+_WITHOUT_MAPS: BoundedCache[FusedProgram] = BoundedCache(64 << 20)
 
 
-def without_dense_gates(fused: FusedProgram) -> FusedProgram:
-    """Return the fused program with each dense gate as rotations and terms, on the same qubits.
+def rotations_and_terms(fused: FusedProgram) -> FusedProgram:
+    """Return the fused program with each dense gate and linear map as rotations and terms, on the same bits.
 
-    Cost: 20 ms for a dense gate on 7 qubits, once for each fused program; nothing for a program without dense gates.
+    Cost: 20 ms for a dense gate on 7 qubits, once for each fused program; nothing for a program without both.
     """
     if not fused.dense_matrices:
-        return fused
-    result = _WITHOUT_DENSE.get(id(fused))
+        return without_maps(fused)
+    result = _ROTATIONS_AND_TERMS.get(id(fused))
     if result is None:
-        result = _decomposed(fused)
-        _WITHOUT_DENSE.put(id(fused), result, result.num_bytes, fused)
+        result = _fused_again(fused, _without_dense_ops(fused.program))
+        _ROTATIONS_AND_TERMS.put(id(fused), result, result.num_bytes, fused)
     return result
 
 
-def _decomposed(fused: FusedProgram) -> FusedProgram:
-    program = _without_dense_ops(fused.program)
+def without_maps(fused: FusedProgram) -> FusedProgram:
+    """Return the fused program with each linear map as rotations and terms, on the same bits.
+
+    Cost: O(gates), once for each fused program; nothing for a program without maps.
+    """
+    if not len(fused.map_layer):
+        return fused
+    result = _WITHOUT_MAPS.get(id(fused))
+    if result is None:
+        result = _fused_again(fused, fused.program)
+        _WITHOUT_MAPS.put(id(fused), result, result.num_bytes, fused)
+    return result
+
+
+def _fused_again(fused: FusedProgram, program: Program) -> FusedProgram:
+    """Return another form of the same program, fused without linear maps, on the bits of a fused program."""
     cone = find_cone(program, fused.support)._replace(seen=np.flatnonzero(fused.start_bits >= 0))
-    result = fuse_program(program, fused.support, cone)
+    result = fuse_program(program, fused.support, cone, fused.start_bits)
     if program.phase is None:
         return result
     return replace(result, extra_phase=result.phase_of_gates.offset - fused.phase_of_gates.offset)

@@ -36,7 +36,7 @@ class FusedProgram:
         num_qubits: n, number of simulated qubits: the qubits that some observable can see.
         wires: int array (num_circuit_qubits,), bit of each circuit qubit in the final state, -1 where the qubit is
             not simulated.
-        num_layers: D, number of layers of rotations and dense gates.
+        num_layers: D, number of layers of rotations, dense gates and linear maps.
         initial_state: complex128 (2**n,), the state that all rows start in; None for ``|0...0>``.
         starts: makes the start state of each row from the row's columns; None if all rows start alike.
         start_bits: int64, bit of each active qubit of the program at the start, -1 where it is not simulated.
@@ -44,8 +44,9 @@ class FusedProgram:
             diagonal, 2 any other. None if no gate was left out.
         phase: 0 or pi, a global phase in radians: the ops of the program are ``exp(i phase)`` times the runs and terms,
             if no gate was left out.
+        ops_of_maps: number of ops of the program that the linear maps replace.
         extra_phase: radians, the phase that an engine adds to the phase of final states. It is 0 except for the result
-            of `without_dense_gates`, whose rotations and terms differ from the dense gates by a phase.
+            of `rotations_and_terms`, whose rotations and terms differ from dense gates by a phase.
 
     The arrays of the R runs and T terms have the dtypes and meanings of the arrays of ``program.ops``:
 
@@ -55,7 +56,11 @@ class FusedProgram:
     * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
     * ``dense_layer``: int32 (M,), ascending, the layers of the M dense gates; ``dense_targets``, ``dense_care`` and
       ``dense_value``: uint64 (M,), masks over the n bits: the matrix acts on the targets where ``(i & care) == value``.
-      ``dense_matrices``: the M matrices, as in ``program.ops``. No dense gate is in layer 0.
+      ``dense_matrices``: the M matrices; bit j of a row is the j-th lowest target. No dense gate is in layer 0.
+    * ``map_layer``: int32 (K,), ascending, the layers of the K linear maps, and ``map_number``: int32 (K,), the number
+      of each map among the L different maps ``map_columns``: uint64 (L, n). A map moves amplitude ``i`` to the XOR of
+      the columns ``b`` over the set bits ``b`` of ``i``. Bit ``b`` is the highest bit of column ``b``. No map is in
+      layer 0, a layer has at most one map, and its rotations act on other bits.
     """
 
     program: Program
@@ -82,11 +87,15 @@ class FusedProgram:
     dense_care: np.ndarray
     dense_value: np.ndarray
     dense_matrices: tuple[np.ndarray, ...]
+    map_layer: np.ndarray
+    map_number: np.ndarray
+    map_columns: np.ndarray
     initial_state: np.ndarray | None
     starts: Starts | None
     start_bits: np.ndarray
     support: np.ndarray | None
     phase: float = 0.0
+    ops_of_maps: int = 0
     extra_phase: float = 0.0
 
     @property
@@ -118,8 +127,8 @@ class FusedProgram:
 
     @cached_property
     def work(self) -> float:
-        """Work of a sweep for each amplitude, in rotations: a multiply-add of a dense gate counts as two."""
-        return self.num_runs + float(self.dense_multiply_adds.sum()) * 2
+        """Work of a sweep for each amplitude, in rotations: two for a multiply-add of a dense gate, eight for a map."""
+        return self.num_runs + float(self.dense_multiply_adds.sum()) * 2 + 8 * len(self.map_layer)
 
     @cached_property
     def dense_multiply_adds(self) -> np.ndarray:
@@ -176,6 +185,7 @@ class FusedProgram:
         ops = 181 * len(self.leaf_kind) + 84 * self.num_runs + 152 * len(self.term_phase)
         # The engine holds a copy of each matrix, and the matrix with its inverse in both number formats.
         ops += 5 * sum(matrix.nbytes for matrix in self.dense_matrices)
+        ops += (1 << 19) * len(self.map_columns)  # the lists of blocks of a map and its inverse, in both number formats
         return start + ops + 1200 * (self.num_layers + 1) + _OBJECT_BYTES
 
     def __getstate__(self) -> dict[str, object]:

@@ -7,28 +7,35 @@ Every op joins the earliest layer or phase that it can (ASAP scheduling).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 
-from qiskit_fused.common.bits import bits_of
+from qiskit_fused.common.bits import bits_of, spread
 from qiskit_fused.common.cancellation import stop_if_cancelled
 from qiskit_fused.common.free_memory import TooManyQubits
 from qiskit_fused.fusion.cone import Cone, find_cone, term_ranges
 from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.fusion.linear_maps import FEWEST_QUBITS, MOST_QUBITS, gather_maps
 from qiskit_fused.lowering.emitter import IDENTITY
 from qiskit_fused.program.amplitude_encoding import Starts
 from qiskit_fused.program.program import MAX_QUBITS, OpKind, Ops, Program
 
 MAX_START_STATE_QUBITS = 30  # largest start state that is given as a vector: 16 GiB
+_ROTATIONS_OF_PHASE = 6  # time of a phase, with the traffic of its pass, in rotations (n = 20, complex64, AMD Zen 4)
 _ROUNDING = 1e-14  # absolute rounding error of constants: angles in multiples of pi, parts of unit quaternions
 # Integers are compared and converted faster than members of an enum.
-_RX, _RY, _RZ, _SU2, _TERM, _DENSE = map(int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.TERM, OpKind.DENSE))
+_RX, _RY, _RZ, _SU2, _TERM, _DENSE, _MAP = map(
+    int, (OpKind.RX, OpKind.RY, OpKind.RZ, OpKind.SU2, OpKind.TERM, OpKind.DENSE, OpKind.MAP)
+)
 
 
-def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone | None = None) -> FusedProgram:
+def fuse_program(
+    program: Program, support: np.ndarray | None = None, cone: Cone | None = None, bits: np.ndarray | None = None
+) -> FusedProgram:
     """Fuse a program for the observables of one request.
 
     Args:
@@ -37,6 +44,8 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
             diagonal, 2 any other (see `Observables.support`). Gates outside the light cone of the observables are left
             out: values and 2 Re <psi|O|d psi> stay the same, 2 Im <psi|O|d psi> does not. None keeps every gate.
         cone: the light cone of ``support`` if the caller has it already; None computes it.
+        bits: int64, bit of each active qubit, -1 where it is not simulated. The result then has no linear maps. None
+            lets this function choose.
 
     Raises:
         TooManyQubits: when the observables see more than 64 qubits, or more than 30 that start in a given vector.
@@ -55,12 +64,51 @@ def fuse_program(program: Program, support: np.ndarray | None = None, cone: Cone
             f"{len(seen)} qubits start in a vector, the limit is {MAX_START_STATE_QUBITS}; prepare the state by gates "
             "(StatePreparation)."
         )
+    ops = ops if len(kept) == len(ops) else ops.take(kept)
+
+    if bits is not None:
+        return _build(program, ops, seen[np.argsort(bits[seen])], support, phase)
+    fused = _build(program, ops, seen, support, phase)
+    if not FEWEST_QUBITS <= len(seen) <= MOST_QUBITS or program.any_start or program.pieces:
+        return fused
+    mapped = gather_maps(ops)
+    if mapped is None:
+        return fused
+    order = seen[::-1] if mapped.upwards else seen
+    with_maps = _build(program, mapped.ops, order, support, phase + mapped.phase, mapped.maps)
+    if _cost(with_maps) >= _cost(fused):
+        return fused
+    return replace(with_maps, ops_of_maps=len(ops) + len(mapped.maps) - len(mapped.ops))
+
+
+def _build(
+    program: Program,
+    ops: Ops,
+    qubits: np.ndarray,
+    support: np.ndarray | None,
+    phase: float,
+    maps: list[dict[int, int]] | None = None,
+) -> FusedProgram:
+    """Schedule ops.
+
+    Args:
+        program: the program.
+        ops: the ops to schedule.
+        qubits: the simulated qubits in the order of their bits.
+        support: field of the result.
+        phase: field of the result.
+        maps: the linear maps among the ops, see `MappedOps`.
+    """
     bit_of = np.full(program.num_qubits + 1, -1)  # the last entry is the bit of wire -1, which is no qubit
-    bit_of[seen] = np.arange(len(seen))
-    wires = bit_of[program.output_wires]
-    builder = _LayerBuilder(program, ops if len(kept) == len(ops) else ops.take(kept), bit_of, len(seen))
+    bit_of[qubits] = np.arange(len(qubits))
+    builder = _LayerBuilder(program, ops, bit_of, len(qubits), maps or [])
     builder.add_ops()
-    return builder.finish(wires, support, phase)
+    return builder.finish(bit_of[program.output_wires], support, phase)
+
+
+def _cost(fused: FusedProgram) -> float:
+    """Estimate the time of a sweep for each amplitude, in rotations."""
+    return fused.work + _ROTATIONS_OF_PHASE * fused.num_layers
 
 
 def _snapped(column: int, offset: float) -> float:
@@ -105,9 +153,11 @@ class _LayerBuilder:
         terms: (phase, op, bit) of each term. The bit is -1 unless the op is a diagonal gate from the end of a run.
         many_terms: int64 (terms, 3), (phase, op, bit) of the terms that were added by one NumPy call.
         dense: (layer, op) of each dense gate.
+        maps: for each linear map in turn, see `MappedOps`.
+        map_layers: the layers of the linear maps.
     """
 
-    def __init__(self, program: Program, ops: Ops, bit_of: np.ndarray, num_qubits: int):
+    def __init__(self, program: Program, ops: Ops, bit_of: np.ndarray, num_qubits: int, maps: list[dict[int, int]]):
         self.program, self.ops, self.bit_of, self.num_qubits = program, ops, bit_of, num_qubits
         self.kinds: list[int] = ops.kind.tolist()
         self.supports, self.bits = ops.care | ops.sign, bit_of.tolist()
@@ -118,6 +168,7 @@ class _LayerBuilder:
         self.terms: list[tuple[int, int, int]] = []
         self.many_terms: list[np.ndarray] = []
         self.dense: list[tuple[int, int]] = []
+        self.maps, self.map_layers = maps, list[int]()
 
     def add_ops(self) -> None:
         """Add all ops and close all runs."""
@@ -143,7 +194,10 @@ class _LayerBuilder:
                 members.append(bits[(mask & -mask).bit_length() - 1])
                 mask &= mask - 1
             if kinds[i] == _DENSE:
-                self._add_dense(i, members)
+                self.dense.append((self._add_alone(members), i))
+                continue
+            if kinds[i] == _MAP:
+                self.map_layers.append(self._add_alone(members))
                 continue
             for qubit in members:
                 if self.rotates[qubit]:
@@ -153,17 +207,17 @@ class _LayerBuilder:
                 self.position[qubit] = phase
             self.terms.append((phase, i, -1))
 
-    def _add_dense(self, op: int, members: list[int]) -> None:
-        """Add a dense gate to the first layer after all ops on its bits.
+    def _add_alone(self, members: list[int]) -> int:
+        """Return the first layer after all ops on some bits, for a dense gate or a map on these bits.
 
-        No dense gate joins layer 0. Engines that start in |0...0> compute the state after layer 0 as a product state.
+        It is never layer 0. Engines that start in |0...0> compute the state after layer 0 as a product state.
         """
         for qubit in members:
             self.close(qubit)
         layer = max(1, *[self.position[qubit] for qubit in members])
         for qubit in members:
             self.position[qubit] = layer + 1
-        self.dense.append((layer, op))
+        return layer
 
     def _add_terms(self, begin: int, end: int) -> None:
         """Add consecutive terms, which commute: each joins the earliest phase it can, independent of the others."""
@@ -217,7 +271,7 @@ class _LayerBuilder:
 
     def to_bits(self, masks: np.ndarray) -> np.ndarray:
         """Turn masks over active qubits into masks over the bits of the fused program."""
-        if self.num_qubits == self.program.num_qubits:
+        if np.array_equal(self.bit_of, [*range(self.program.num_qubits), -1]):
             return masks.astype(np.uint64, copy=False)
         moved, one = np.zeros(len(masks), np.uint64), np.ones((), masks.dtype)
         for qubit in np.flatnonzero(self.bit_of >= 0).tolist():
@@ -252,7 +306,7 @@ class _LayerBuilder:
             program=self.program,
             num_qubits=self.num_qubits,
             wires=wires,
-            num_layers=1 + max([part[-1][0] for part in (runs, dense) if part], default=-1),
+            num_layers=1 + max([part[-1][0] for part in (runs, dense) if part] + self.map_layers, default=-1),
             **self.leaves([i for run in runs for i in run[2]]),
             run_begin=np.array([0, *accumulate([len(run[2]) for run in runs])], dtype=np.int32),
             run_qubit=np.array([run[1] for run in runs], dtype=np.int32),
@@ -262,7 +316,8 @@ class _LayerBuilder:
             dense_targets=self.to_bits(dense_ops.sign),
             dense_care=self.to_bits(dense_ops.care),
             dense_value=self.to_bits(dense_ops.value),
-            dense_matrices=dense_ops.matrices,
+            dense_matrices=self._dense_matrices(dense_ops),
+            **self._map_arrays(),
             initial_state=initial_state,
             starts=starts,
             start_bits=self.bit_of[: self.program.num_qubits],
@@ -279,6 +334,33 @@ class _LayerBuilder:
         if any(piece.varies for piece in pieces):
             return None, starts
         return starts.states(np.zeros((1, 0)))[0], None
+
+    def _dense_matrices(self, dense: Ops) -> tuple[np.ndarray, ...]:
+        """Return the matrices of dense gates. Bit j of a row is the j-th lowest bit of the fused program's masks."""
+        matrices = []
+        for matrix, targets in zip(dense.matrices, dense.sign.tolist()):
+            ranks = np.argsort(np.argsort([self.bits[qubit] for qubit in bits_of(targets)])).tolist()
+            if ranks != sorted(ranks):
+                order = np.argsort(spread(ranks))
+                matrix = np.ascontiguousarray(matrix[order][:, order])
+            matrices.append(matrix)
+        return tuple(matrices)
+
+    def _map_arrays(self) -> dict[str, Any]:
+        """Return the arrays of the linear maps, by field name, sorted by layer."""
+        of_layer: dict[int, list[int]] = {}
+        for layer, parities in zip(self.map_layers, self.maps):  # the maps of a layer act on different bits
+            columns = of_layer.setdefault(layer, [1 << bit for bit in range(self.num_qubits)])
+            for target, mask in parities.items():
+                for source in bits_of(mask):
+                    columns[self.bits[source]] |= 1 << self.bits[target]
+        layers, numbers = sorted(of_layer), dict[tuple[int, ...], int]()
+        of_layers = [numbers.setdefault(tuple(of_layer[layer]), len(numbers)) for layer in layers]
+        return {
+            "map_layer": np.array(layers, dtype=np.int32),
+            "map_number": np.array(of_layers, dtype=np.int32),
+            "map_columns": np.array([*numbers], dtype=np.uint64).reshape(len(numbers), self.num_qubits),
+        }
 
     def _term_arrays(self) -> dict[str, Any]:
         """Return the arrays of the terms, by field name, sorted by phase, then by op."""

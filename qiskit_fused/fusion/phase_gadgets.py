@@ -51,7 +51,7 @@ def merge_ladders(ops: Ops) -> MergedOps:
 
     Cost: O(ops) in Python if there are CX gates, times the length of unbroken chains of CX and diagonals.
     """
-    cx_places = _find_cx(ops)
+    cx_places = find_cx(ops)
     if len({cx[1:3] for cx in cx_places}) == len(cx_places):
         return MergedOps(ops, 0.0)  # no two CX have the same control and target
     walk = _Walk(ops)
@@ -59,7 +59,7 @@ def merge_ladders(ops: Ops) -> MergedOps:
     return MergedOps(walk.finish(), 0.0 if walk.sign > 0 else math.pi) if walk.has_merged else MergedOps(ops, 0.0)
 
 
-def _find_cx(ops: Ops) -> list[tuple[int, int, int, int]]:
+def find_cx(ops: Ops) -> list[tuple[int, int, int, int]]:
     """Return (first op, control, target, sign) of each three consecutive ops that are a CX times a sign, 1 or -1.
 
     The ops may come from any gates.
@@ -135,7 +135,7 @@ class _Walk:
         self.sign = 1
 
     def add(self, cx_places: list[tuple[int, int, int, int]]) -> None:
-        """Add all ops; ``cx_places`` are the CX gates among them, from `_find_cx`."""
+        """Add all ops; ``cx_places`` are the CX gates among them, from `find_cx`."""
         ops = self.ops
         x_axis = (ops.kind == _RX) | ((ops.kind == _SU2) & (ops.quaternion[:, 2:] == 0).all(axis=1))
         kinds, qubits, is_x = ops.kind.tolist(), ops.qubit.tolist(), x_axis.tolist()

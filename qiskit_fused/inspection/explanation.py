@@ -36,6 +36,7 @@ _CORE_CACHE, _SHARED_CACHE = 1 << 20, 32 << 20
 def fused_text(fused: FusedProgram) -> str:
     """Return the numbers of rotations, layers, terms and phases of a fused program, in words."""
     dense = f"{count_text(len(fused.dense_layer), 'dense gate')}, " if len(fused.dense_layer) else ""
+    dense += f"{count_text(len(fused.map_layer), 'linear map')}, " if len(fused.map_layer) else ""
     return (
         f"{count_text(fused.num_runs, 'rotation')} in {count_text(fused.num_layers, 'layer')}, {dense}"
         f"{count_text(len(fused.term_phase), 'term')} in {count_text(fused.num_layers + 1, 'phase')}"
@@ -188,12 +189,17 @@ def _fused(fused: FusedProgram, dtype: str) -> str:
             f"{text.rstrip()} A dense gate is a constant matrix that is applied as one: the largest acts on "
             f"{count_text(largest, 'qubit')} and takes {1 << largest} multiplications per amplitude."
         )
+    if len(fused.map_layer):
+        text = (
+            f"{text.rstrip()} A linear map is CX gates that follow each other: it moves each amplitude once, inside "
+            "the sweeps before and after it."
+        )
     return text
 
 
 def _left_out(fused: FusedProgram, dtype: str) -> str:
     program = fused.program
-    kept = len(fused.leaf_kind) + len(fused.term_phase) + len(fused.dense_layer)
+    kept = len(fused.leaf_kind) + len(fused.term_phase) + len(fused.dense_layer) + fused.ops_of_maps
     count = len(merge_ladders(program.ops).ops)
     parts = []
     if kept < count:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def _array(name: str) -> property:
-    """Return a property that reads an array of the fused program."""
+    """Return a property that reads a field of the fused program."""
     return property(attrgetter(f"fused_program.{name}"))
 
 
@@ -70,6 +70,7 @@ class Plan(ShownAsText):
     * ``run_qubit``, ``run_layer``: int32 (R,), sorted by layer, then by qubit.
     * ``term_phase``: int32 (T,), ascending, and the other term arrays, with masks over the n bits.
     * ``dense_layer``: int32 (M,), of the M dense gates, with masks over the n bits, and ``dense_matrices``: M matrices.
+    * ``map_layer``, ``map_number``, ``map_columns``, ``ops_of_maps``: the linear maps, see ``FusedProgram``.
 
     Source: arXiv:2603.02804 fuses the gates of the forward and of the backward pass; the rotations and phases are the
     normal form of this project.
@@ -87,6 +88,8 @@ class Plan(ShownAsText):
     term_offset, term_care, term_value = map(_array, ("term_offset", "term_care", "term_value"))
     term_sign, dense_layer, dense_targets = map(_array, ("term_sign", "dense_layer", "dense_targets"))
     dense_care, dense_value, dense_matrices = map(_array, ("dense_care", "dense_value", "dense_matrices"))
+    map_layer, map_number = map(_array, ("map_layer", "map_number"))
+    map_columns, ops_of_maps = map(_array, ("map_columns", "ops_of_maps"))
 
     @property
     def program(self) -> Program:
@@ -100,7 +103,7 @@ class Plan(ShownAsText):
 
     @property
     def num_layers(self) -> int:
-        """D, the number of layers of rotations and dense gates."""
+        """D, the number of layers of rotations, dense gates and linear maps."""
         return self.fused_program.num_layers
 
     @property
@@ -268,10 +271,7 @@ class Plan(ShownAsText):
         """Return the parts of the circuit that rows share if they differ only in some columns.
 
         Args:
-            varies: bool (C,), True for the columns that differ between rows.
-
-        Returns:
-            The shared parts. They are found once for each ``varies``.
+            varies: bool (C,), True for the columns that differ between rows. The parts are found once for each array.
         """
         return find_sharing(self.fused_program, varies)
 

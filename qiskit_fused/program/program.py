@@ -42,7 +42,8 @@ class OpKind(IntEnum):
     quaternion ``(a, b, c, d)`` of ``a - i (b X + c Y + d Z)``. ``RV``: ``exp(-i/2 (x X + y Y + z Z))`` whose
     ``x, y, z`` are the three consecutive columns that start at ``column``. ``TERM``: the diagonal
     ``exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign))``. ``DENSE``: a constant unitary matrix on the
-    qubits of ``sign``, where ``(i & care) == value``.
+    qubits of ``sign``, where ``(i & care) == value``. ``MAP``: a linear map of the index, see `fusion.linear_maps`; no
+    program has maps.
     """
 
     RX = CONSTANTS.leaf_rx
@@ -52,6 +53,7 @@ class OpKind(IntEnum):
     RV = CONSTANTS.leaf_rv
     TERM = RV + 1
     DENSE = RV + 2
+    MAP = RV + 3
 
 
 class Angle(NamedTuple):

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from circuits import circuits, values_of
-from engine_cases import TOLERANCE, dense_circuit, random_circuit, random_observables
+from engine_cases import TOLERANCE, cx_layers, dense_circuit, random_circuit, random_observables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit
@@ -44,6 +44,13 @@ def mixed(num_qubits, seed):
         SparsePauliOp("X" * num_qubits),
         SparsePauliOp("Y" * num_qubits),
     ]
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_ladders_of_cx_that_one_process_takes_as_linear_maps_agree_with_the_reference(num_ranks):
+    circuit = cx_layers(11, "ring", 2)
+    values = np.random.default_rng(0).normal(size=(1, len(circuit.parameters)))
+    assert_ranks_agree_with_reference(circuit, random_observables(11, 1), values, num_ranks)
 
 
 @settings(max_examples=40, deadline=None)

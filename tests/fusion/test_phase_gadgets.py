@@ -5,9 +5,8 @@ import itertools
 
 import numpy as np
 import pytest
-from circuits import angles, values_of
+from circuits import circuits_of_cx_and_diagonals, values_of
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from normal_form_oracle import apply_ops
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.circuit.library import RYGate, pauli_feature_map, qaoa_ansatz, real_amplitudes, zz_feature_map
@@ -16,36 +15,6 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import FusedEstimatorGradient, fuse
 from qiskit_fused.fusion.phase_gadgets import OPS_OF_CX, merge_ladders
 from qiskit_fused.lowering.lower import lower
-
-NUM_QUBITS = 4
-DIAGONAL = ["rz", "p", "t", "rzz", "cp", "crz", "ccz", "cz"]
-OTHERS = ["rx", "ry", "x", "sx", "h", "swap", "cy", "rv"]
-
-
-@st.composite
-def circuits_of_cx_and_diagonals(draw):
-    """Draw circuits of many CX gates, some of them in pairs, and diagonals, with few other gates."""
-    parameters = list(ParameterVector("a", 3))
-    circuit = QuantumCircuit(NUM_QUBITS)
-    open_cx = []
-    for _ in range(draw(st.integers(3, 25))):
-        kind = draw(st.sampled_from(["cx", "cx", "again", "again", "h cz h", "diagonal", "diagonal", "other"]))
-        qubits = draw(st.permutations(range(NUM_QUBITS)))
-        if kind == "again" and open_cx:
-            circuit.cx(*open_cx.pop(draw(st.sampled_from([0, -1]))))
-        elif kind in ("cx", "again"):
-            circuit.cx(*qubits[:2])
-            open_cx.append(qubits[:2])
-        elif kind == "h cz h":
-            circuit.h(qubits[1])
-            circuit.cz(*qubits[:2])
-            circuit.h(qubits[1])
-        else:
-            name = draw(st.sampled_from(DIAGONAL if kind == "diagonal" else OTHERS))
-            size = {"rzz": 2, "cp": 2, "crz": 2, "cz": 2, "swap": 2, "cy": 2, "ccz": 3}.get(name, 1)
-            num_angles = {"rz": 1, "p": 1, "rzz": 1, "cp": 1, "crz": 1, "rx": 1, "ry": 1, "rv": 3}.get(name, 0)
-            getattr(circuit, name)(*[draw(angles(parameters)) for _ in range(num_angles)], *qubits[:size])
-    return circuit
 
 
 @settings(max_examples=300)

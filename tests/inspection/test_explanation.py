@@ -4,7 +4,7 @@
 import re
 
 import pytest
-from engine_cases import dense_circuit
+from engine_cases import cx_layers, dense_circuit
 from layered_circuits import hardware_efficient, total_z
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import CXGate, efficient_su2, real_amplitudes
@@ -62,6 +62,14 @@ def test_dense_gates_are_counted_in_the_table_and_explained():
     )
     alone = fuse(dense_circuit(6, 4))
     assert alone.flops(gradient=False) - plan.flops(gradient=False) > 8 * 2**4 * 2**6 // 2
+
+
+def test_linear_maps_are_counted_in_the_table_and_explained():
+    plan = fuse(cx_layers(12), total_z(12))
+    assert "3 linear maps" in repr(plan) and "3 linear maps" in str(plan)
+    text = " ".join(plan.explain().split())
+    assert "A linear map is CX gates that follow each other" in text
+    assert "1 operations that no observable sees, of the 171 rotations and terms" in text
 
 
 def test_sentences_about_a_plan_hold_for_one_gate_too():

@@ -17,7 +17,7 @@ from scipy.linalg import block_diag, dft, expm, hadamard
 from scipy.stats import ortho_group
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, fuse
-from qiskit_fused.fusion.dense_gates import without_dense_gates
+from qiskit_fused.fusion.dense_gates import rotations_and_terms
 from qiskit_fused.lowering.cosine_sine import decompose, turned_qubit
 from qiskit_fused.lowering.lower import lower
 
@@ -132,7 +132,7 @@ def test_a_unitary_is_few_phases_and_as_many_terms_as_it_has_numbers():
     circuit = QuantumCircuit(5)
     circuit.ry(Parameter("a"), 0)
     circuit.append(lib.UnitaryGate(random_unitary(32, seed=1)), range(5))
-    plan = without_dense_gates(fuse(circuit).fused_program)
+    plan = rotations_and_terms(fuse(circuit).fused_program)
     assert plan.num_layers == 2 * 31 + 1
     assert len(plan.term_phase) <= 4**5 + 5 * 63
 
@@ -214,7 +214,7 @@ def test_the_decomposition_of_an_exact_evolution_has_as_many_terms_as_a_unitary(
     circuit = QuantumCircuit(7)
     circuit.ry(Parameter("a"), 0)
     circuit.append(lib.PauliEvolutionGate(ising(7), 0.3), range(7))
-    program = without_dense_gates(fuse(circuit).fused_program).program
+    program = rotations_and_terms(fuse(circuit).fused_program).program
     assert 4**6 < len(program.ops) <= 4**7 + 2 * 127 + 1  # Qiskit's synthesis had three times as many, and took seconds
 
 

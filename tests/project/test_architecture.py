@@ -99,7 +99,16 @@ def test_each_folder_imports_the_packages_of_the_table_and_no_others():
 # Tests of a whole folder, which cross its modules. All others are named for the module they test.
 TOPICS = {
     "lowering": {"hash_seeds"},
-    "engines": {"engines", "boundary_states", "cancelling", "dense_gates", "outcomes", "real_states", "recomputation"},
+    "engines": {
+        "engines",
+        "boundary_states",
+        "cancelling",
+        "dense_gates",
+        "linear_maps",
+        "outcomes",
+        "real_states",
+        "recomputation",
+    },
     "engines/cpu": {"packs", "windows"},
     "engines/cuda": {"emulation", "fake_driver", "kernels", "large_states", "memory_access", "methods", "mutants"}
     | {"ptx", "real_states"},

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 from hypothesis import strategies as st
-from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit.circuit.library import PauliEvolutionGate, RVGate, UnitaryGate
 from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
 from qiskit.quantum_info import SparsePauliOp, random_unitary
@@ -111,3 +111,33 @@ def _append_nested(draw, circuit, parameters):
 def values_of(circuit, seed=0):
     """Return random values (P,) for the parameters of a circuit."""
     return np.random.default_rng(seed).uniform(-1.5, 1.5, circuit.num_parameters)
+
+
+_DIAGONAL = ["rz", "p", "t", "rzz", "cp", "crz", "ccz", "cz"]
+_OTHERS = ["rx", "ry", "x", "sx", "h", "swap", "cy", "rv"]
+
+
+@st.composite
+def circuits_of_cx_and_diagonals(draw):
+    """Draw circuits of many CX gates, some of them in pairs, and diagonals, with few other gates."""
+    parameters = list(ParameterVector("a", 3))
+    circuit = QuantumCircuit(4)
+    open_cx = []
+    for _ in range(draw(st.integers(3, 25))):
+        kind = draw(st.sampled_from(["cx", "cx", "again", "again", "h cz h", "diagonal", "diagonal", "other"]))
+        qubits = draw(st.permutations(range(4)))
+        if kind == "again" and open_cx:
+            circuit.cx(*open_cx.pop(draw(st.sampled_from([0, -1]))))
+        elif kind in ("cx", "again"):
+            circuit.cx(*qubits[:2])
+            open_cx.append(qubits[:2])
+        elif kind == "h cz h":
+            circuit.h(qubits[1])
+            circuit.cz(*qubits[:2])
+            circuit.h(qubits[1])
+        else:
+            name = draw(st.sampled_from(_DIAGONAL if kind == "diagonal" else _OTHERS))
+            size = {"rzz": 2, "cp": 2, "crz": 2, "cz": 2, "swap": 2, "cy": 2, "ccz": 3}.get(name, 1)
+            num_angles = {"rz": 1, "p": 1, "rzz": 1, "cp": 1, "crz": 1, "rx": 1, "ry": 1, "rv": 3}.get(name, 0)
+            getattr(circuit, name)(*[draw(angles(parameters)) for _ in range(num_angles)], *qubits[:size])
+    return circuit

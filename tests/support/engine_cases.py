@@ -119,6 +119,29 @@ def random_circuit(num_qubits, num_gates, seed):
     return circuit
 
 
+CX_PAIRS = {
+    "ladder": lambda n: [(i, i + 1) for i in range(n - 1)],
+    "ladder from the end": lambda n: [(i, i + 1) for i in reversed(range(n - 1))],
+    "ladder of higher controls": lambda n: [(i + 1, i) for i in range(n - 1)],
+    "pairs": lambda n: [(i, i + 1) for i in [*range(0, n - 1, 2), *range(1, n - 1, 2)]],
+    "ring": lambda n: [(i, (i + 1) % n) for i in range(n)],
+    "all pairs": lambda n: [(i, j) for i in range(n) for j in range(i + 1, n)],
+}
+
+
+def cx_layers(num_qubits, pairs="ladder", num_layers=3, gates=("ry", "rz")):
+    """Return layers of rotations and of CX gates on pairs of qubits, which become linear maps."""
+    circuit = QuantumCircuit(num_qubits)
+    angles = iter(ParameterVector("p", len(gates) * num_layers * num_qubits))
+    for _ in range(num_layers):
+        for gate in gates:
+            for qubit in range(num_qubits):
+                getattr(circuit, gate)(next(angles), qubit)
+        for control, target in CX_PAIRS[pairs](num_qubits):
+            circuit.cx(control, target)
+    return circuit
+
+
 def dense_circuit(num_qubits, num_targets, num_controls=0, seed=0, real=False):
     """Return a circuit with two dense gates, on qubits drawn from a seed, between rotations."""
     rng = np.random.default_rng(seed)

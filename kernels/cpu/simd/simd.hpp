@@ -88,6 +88,16 @@ struct Simd {
             if (flip & 8) v = flip_lanes<8>(v);
         return v;
     }
+    // Return the vector whose lane i is v[lanes[i]].
+    static V permute(V v, Mask lanes) {
+#if defined(__clang__)
+        V result{};
+        for (int i = 0; i < width; ++i) result[i] = v[lanes[i]];
+        return result;
+#else
+        return __builtin_shuffle(v, lanes);
+#endif
+    }
     // Return the sum of all lanes. The halves of the vector are added again and again; if lanes were added one after
     // the other, each addition would wait for the previous one.
     static T sum(V v) {

@@ -353,6 +353,19 @@ double choose_observe(index_t begin, index_t end, const FlipGroup<T>* groups, st
 }
 
 template <class T>
+void move_block(const BlockMove<T>& move, index_t origin, const T* from, T* to) {
+    using S = Simd<T>;
+    const index_t count = index_t(1) << (move.bits - S::lane_bits), in_lanes = S::width - 1;
+    index_t place = origin;
+    for (index_t v = 0;;) {
+        const auto lanes = *reinterpret_cast<const typename S::Mask*>(move.lanes + (place & in_lanes) * S::width);
+        S::store(to + (place & ~in_lanes), S::permute(S::load(from + v * S::width), lanes));
+        if (++v == count) return;
+        place ^= move.steps[__builtin_ctzll(v)];
+    }
+}
+
+template <class T>
 double fma_peak() {
     using S = Simd<T>;
     constexpr int chains = 12, repeats = 1 << 20;
@@ -397,6 +410,7 @@ constexpr Sweeps<T> make_table() {
             z_sums<T>,
             choose_observe<T>,
             multiply_dense<T>,
+            move_block<T>,
             fma_peak<T>};
 }
 

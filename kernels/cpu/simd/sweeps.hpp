@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "cpu/plan_records.hpp"
 
@@ -92,6 +93,17 @@ struct DenseProduct {
     index_t free, value;
 };
 
+// A permutation of the 2^bits amplitudes of a block that moves amplitude l to the index A l. With W numbers in a
+// vector, vector v moves as a whole: to vector w, where A (v W) = w W + x, and lane number lanes[x][i] of v becomes
+// lane i of w.
+template <class T>
+struct BlockMove {
+    using Lane = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+    int bits;
+    const index_t* steps;  // [bits - log2(W)]: the XOR of A of the lowest j + 1 bits of v
+    const Lane* lanes;     // [W][W]
+};
+
 template <class T>
 struct Sweeps {
     const char* isa;
@@ -143,6 +155,9 @@ struct Sweeps {
 
     // psi <- matrix psi for the groups begin .. end - 1. With a null im, the matrix must be real.
     void (*dense)(const DenseProduct<T>&, index_t begin, index_t end, T* re, T* im);
+
+    // to[(A l) ^ origin] = from[l] for the amplitudes l of a block. The blocks are different.
+    void (*move_block)(const BlockMove<T>&, index_t origin, const T* from, T* to);
 
     double (*fma_peak)();  // measures the flop/s of one thread that does multiply-adds on registers
 };

@@ -70,6 +70,9 @@ def native_plan(plan: FusedProgram) -> NativePlan:
             dense_care=plan.dense_care,
             dense_value=plan.dense_value,
             dense_entries=np.concatenate([_NO_ENTRIES, *[matrix.ravel() for matrix in plan.dense_matrices]]),
+            map_layer=plan.map_layer,
+            map_number=plan.map_number,
+            map_columns=plan.map_columns,
             initial=plan.initial_state,
         )
         num_angles = len(plan.leaf_kind) + len(plan.term_phase)

@@ -33,7 +33,7 @@ from qiskit_fused.engines.cuda.work_items import CachedFinalStates
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import DoesNotFit, Watch
 from qiskit_fused.engines.request import Request
-from qiskit_fused.fusion.dense_gates import without_dense_gates
+from qiskit_fused.fusion.dense_gates import rotations_and_terms
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import Observables, TermMasks
 from qiskit_fused.program.outcomes import OutcomeMasks
@@ -98,7 +98,7 @@ class CudaEngine:
             DoesNotFit: when the states of one pair exceed the memory limit, before anything is allocated.
             RuntimeError: "the evaluation was cancelled.", when ``watch`` returned True.
         """
-        plan, boundary = without_dense_gates(plan), request.boundary
+        plan, boundary = rotations_and_terms(plan), request.boundary
         final_states = boundary.final or boundary.final_cotangents is not None
         is_real = plan.stays_real(imaginary=request.imaginary, final_states=final_states)
         dtype = amplitude_format(request.dtype, is_real)

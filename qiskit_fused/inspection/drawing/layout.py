@@ -16,9 +16,9 @@ import numpy as np
 from qiskit_fused.common.bits import bits_of
 from qiskit_fused.common.text import count_text
 from qiskit_fused.engines.checkpointing import BACK, schedule_of
-from qiskit_fused.fusion.dense_gates import without_dense_gates
+from qiskit_fused.fusion.dense_gates import rotations_and_terms
 from qiskit_fused.fusion.fused_program import FusedProgram
-from qiskit_fused.inspection.drawing.marks import DENSE, OFF, ON, SIGN, DenseMark, RunMark, TermMark
+from qiskit_fused.inspection.drawing.marks import DENSE, MAP, OFF, ON, SIGN, DenseMark, RunMark, TermMark
 from qiskit_fused.inspection.drawing.run_labels import count_words, label_meanings, run_label
 from qiskit_fused.inspection.drawing.sweeps import CpuSweeps, CudaSweeps, SweepPart
 from qiskit_fused.inspection.explanation import fused_text
@@ -40,7 +40,7 @@ class Column:
         window: bits that a tile of the sweep holds.
         terms: marks of the terms of a phase.
         runs: marks of the runs of a layer.
-        dense: marks of the dense gates of a layer.
+        dense: marks of the dense gates and the linear map of a layer.
         blocks: bits rotated together in registers; spans of the same layer do not overlap.
         is_kept: whether the state before the column is kept for the backward pass.
         is_recomputed: whether the step of the column is executed again for the backward pass.
@@ -90,7 +90,8 @@ class Gap:
         at: index of the column after the gap.
         steps: number of layers or steps left out.
         unit: name of a step, "layer" or "step".
-        rotations, dense, terms, sweeps: numbers of rotations, dense gates, terms and whole sweeps left out.
+        rotations, dense, terms, sweeps: numbers of rotations, dense gates and linear maps, terms and whole sweeps left
+            out.
         states: number of kept states left out.
     """
 
@@ -106,7 +107,7 @@ class Gap:
     def __str__(self) -> str:
         parts = (
             ("rotation", self.rotations),
-            ("dense gate", self.dense),
+            ("dense gate or map", self.dense),
             ("term", self.terms),
             ("sweep", self.sweeps),
             ("kept state", self.states),
@@ -190,6 +191,7 @@ class Layout:
              "block: rotated together in registers"),
             ("box", any(mark.is_box for mark in terms), "all diagonal terms of a phase"),
             (DENSE, DENSE in dense, "dense gate: a constant matrix on these qubits"),
+            (f"[{MAP}]", MAP in dense, "linear map: CX gates on these qubits, which move amplitudes"),
             (f"[{ON}]", ON in dense, "control of a dense gate that acts where this is 1"),
             (f"[{OFF}]", OFF in dense, "control of a dense gate that acts where this is 0"),
             (ON, ON in symbols, "diagonal term: a phase where all of these are 1"),
@@ -232,7 +234,7 @@ def make_layout(
     Cost: O(columns shown) for "cpu", the cost of `make_windows` for "cuda".
     """
     if device == "cuda":
-        fused = without_dense_gates(fused)
+        fused = rotations_and_terms(fused)
     sweeps = CudaSweeps(fused, dtype) if device == "cuda" else CpuSweeps(fused, dtype)
     kept = _kept_positions(method, sweeps.num_positions)
     kept_before = {sweeps.step_after(position) for position in kept}
@@ -255,7 +257,7 @@ def make_layout(
             steps=count - len(shown),
             unit=sweeps.unit,
             rotations=fused.num_runs - sum(len(column.runs) for column in columns),
-            dense=len(fused.dense_layer) - sum(len(column.dense) for column in columns),
+            dense=len(fused.dense_layer) + len(fused.map_layer) - sum(len(column.dense) for column in columns),
             terms=len(fused.term_phase) - sum(len(mark.terms) for column in columns for mark in column.terms),
             sweeps=sweeps.num_sweeps - len({column.sweep for column in columns}),
             states=len(kept) - len(kept_before.intersection([*shown, count])),
@@ -288,14 +290,14 @@ def _columns(
             is_kept=is_kept,
             is_recomputed=is_recomputed,
         )
-    if part.blocks or part.dense:
+    if part.blocks or part.dense or part.maps:
         yield Column(
             "layer",
             number,
             part.sweep,
             part.window,
             runs=tuple(_run_mark(fused, run) for block in part.blocks for run in block),
-            dense=tuple(_dense_mark(fused, gate) for gate in part.dense),
+            dense=(*[_dense_mark(fused, gate) for gate in part.dense], *[_map_mark(fused, k) for k in part.maps]),
             blocks=tuple(tuple(int(fused.run_qubit[run]) for run in block) for block in part.blocks),
             is_recomputed=is_recomputed,
         )
@@ -349,13 +351,20 @@ def _dense_mark(fused: FusedProgram, gate: int) -> DenseMark:
     return DenseMark(tuple(bits), "".join(symbols))
 
 
+def _map_mark(fused: FusedProgram, number: int) -> DenseMark:
+    columns = fused.map_columns[fused.map_number[number]]
+    moved = columns ^ (np.uint64(1) << np.arange(fused.num_qubits, dtype=np.uint64))
+    bits = sorted({*np.flatnonzero(moved).tolist(), *bits_of(int(np.bitwise_or.reduce(moved)))})
+    return DenseMark(tuple(bits), MAP * len(bits))
+
+
 def _wires(fused: FusedProgram, cut_from: int) -> Iterator[Wire]:
     program = fused.program
     start, end = (
         {wire: qubit for qubit, wire in enumerate(wires.tolist())} for wires in (program.wires, program.output_wires)
     )
     others = dict.fromkeys(np.flatnonzero(program.wires < 0).tolist(), "no gate acts on it")
-    for wire, bit in enumerate(fused.start_bits.tolist()):
+    for bit, wire in sorted(zip(fused.start_bits.tolist(), range(program.num_qubits))):
         if bit >= 0:
             yield Wire(f"q{start[wire]}", f"q{end[wire]}", bit, is_cut=bit >= cut_from)
         else:

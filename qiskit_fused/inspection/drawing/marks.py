@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The marks of a picture: a run, the terms on the same qubits, or a dense gate."""
+"""The marks of a picture: a run, the terms on the same qubits, a dense gate, or a linear map."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from qiskit_fused.common.text import count_text
 
-ON, OFF, SIGN, DENSE = "●", "○", "■", "U"
-"""How a term or a dense gate depends on a qubit.
+ON, OFF, SIGN, DENSE, MAP = "●", "○", "■", "U", "⊕"
+"""How a term, a dense gate or a linear map depends on a qubit.
 
-It acts if the qubit is 1, it acts if the qubit is 0, the sign of the term is (-1)^bit, or the matrix acts on the qubit.
+It acts if the qubit is 1, it acts if the qubit is 0, the sign of the term is (-1)^bit, the matrix acts on
+the qubit, or the map reads or changes the qubit.
 """
 
 
@@ -64,11 +65,11 @@ class TermMark:
 
 @dataclass(frozen=True)
 class DenseMark:
-    """The mark of one dense gate.
+    """The mark of one dense gate, or of one linear map.
 
     Attributes:
-        bits: bits that the matrix acts on and control bits, ascending.
-        symbols: for each bit, DENSE, ON or OFF.
+        bits: bits that the matrix acts on and control bits, or bits that the map reads or changes, ascending.
+        symbols: for each bit, DENSE, ON or OFF; MAP for all bits of a map.
     """
 
     bits: tuple[int, ...]

@@ -33,6 +33,7 @@ class SweepPart(NamedTuple):
         terms: terms that are applied before the blocks; None if an earlier sweep applied the terms of the step.
         blocks: lists of runs; the runs of a block are rotated together in registers.
         dense: dense gates, at most one in a part.
+        maps: linear maps, at most one in a part.
     """
 
     sweep: int
@@ -40,6 +41,7 @@ class SweepPart(NamedTuple):
     terms: Sequence[int] | None
     blocks: list[list[int]]
     dense: Sequence[int] = ()
+    maps: Sequence[int] = ()
 
 
 def _lane_bits(dtype: str) -> int:
@@ -93,7 +95,8 @@ class CpuSweeps:
         lanes = [run for run, bit in zip(runs, bits) if bit < self._lanes]
         strided = [run for run, bit in zip(runs, bits) if bit >= self._lanes and bit in window]
         pending = [run for run, bit in zip(runs, bits) if bit not in window]
-        yield SweepPart(sweep, window, terms, ([lanes] if lanes else []) + _in_blocks(strided))
+        maps = range(*np.searchsorted(fused.map_layer, [step, step + 1]).tolist())
+        yield SweepPart(sweep, window, terms, ([lanes] if lanes else []) + _in_blocks(strided), maps=maps)
         for number, gate in enumerate(gates, 1):
             yield SweepPart(sweep + number, tuple(range(fused.num_qubits)), None, [], [gate])
         if pending:

@@ -215,6 +215,8 @@ def test_every_instruction_set_of_this_cpu_agrees_with_the_reference(name):
         "    for dtype in TOLERANCE:\n"
         "        c = full_graph(n) if n in (1, 6, 10) else random_circuit(n, 12, n)\n"
         "        assert_agrees_with_reference(CpuEngine(), c, random_observables(n, n), dtype)\n"
+        "for dtype in TOLERANCE:\n"
+        "    assert_agrees_with_reference(CpuEngine(), cx_layers(14), random_observables(14, 1), dtype)\n"
     )
     done = run_python(code, name)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from asking import ask, make_request, request_of
-from engine_cases import all_pairs, dense_circuit, many_strings, rows_of, total_z
+from engine_cases import all_pairs, cx_layers, dense_circuit, many_strings, rows_of, total_z
 from layered_circuits import rx_ry_layers
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
@@ -122,6 +122,7 @@ def test_the_process_grows_by_what_was_predicted(case, tmp_path):
         (many_strings(15, 3), 2),
         (many_strings(17, 1), 2),
         (dense_circuit(14, 7, 1), 2),
+        (cx_layers(15), 2),
     ],
 )
 def test_the_engine_allocates_what_was_predicted(circuit, num_threads, num_rows, dtype):

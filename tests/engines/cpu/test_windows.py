@@ -8,6 +8,7 @@ from engine_cases import (
     all_pairs,
     assert_agree,
     assert_agrees_with_reference,
+    cx_layers,
     dense_circuit,
     full_graph,
     many_strings,
@@ -37,6 +38,8 @@ CIRCUITS = {
     "low tables of each block": lambda: full_graph(12, layers=2),
     "tables of all amplitudes": lambda: many_strings(12),
     "dense gates": lambda: dense_circuit(12, 3, num_controls=1),
+    "linear maps": lambda: cx_layers(13),
+    "real linear maps": lambda: cx_layers(12, "ring", gates=("ry",)),
 }
 
 

@@ -21,7 +21,7 @@ from qiskit_fused.engines.cuda.records import ExtraKind, Source
 from qiskit_fused.engines.cuda.tiling import LOW_QUBITS, make_windows
 from qiskit_fused.engines.cuda.value_layout import place_slots
 from qiskit_fused.engines.reference import final_state, parity
-from qiskit_fused.fusion.dense_gates import without_dense_gates
+from qiskit_fused.fusion.dense_gates import rotations_and_terms
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
 from qiskit_fused.program.program import OpKind
@@ -137,7 +137,7 @@ def replay(plan, passes, slots, columns):
 def test_the_records_replayed_with_numpy_are_the_circuit(circuit, tile, data):
     program = lower(circuit)
     columns = program.columns(np.random.default_rng(0).uniform(-2, 2, (1, program.num_parameters)))[0]
-    plan = without_dense_gates(fuse_program(program))
+    plan = rotations_and_terms(fuse_program(program))
     passes = make_passes(plan, *tile)
     varies = np.array(data.draw(st.lists(st.booleans(), min_size=len(columns), max_size=len(columns))), dtype=bool)
     psi, executed = replay(plan, passes, place_slots(plan, passes, varies), columns)
@@ -156,7 +156,7 @@ def test_the_records_replayed_with_numpy_are_the_circuit(circuit, tile, data):
 @settings(max_examples=80, deadline=None)
 @given(circuit=circuits(max_qubits=8, max_gates=20), tile_qubits=st.integers(4, 8))
 def test_windows_run_everything_once_and_in_an_order_that_the_plan_allows(circuit, tile_qubits):
-    plan = without_dense_gates(fuse_program(lower(circuit)))
+    plan = rotations_and_terms(fuse_program(lower(circuit)))
     runs_of = [np.flatnonzero(plan.run_qubit == qubit).tolist() for qubit in range(plan.num_qubits)]
     members = [bits_of(int(support)) for support in plan.term_care | plan.term_sign]
     layers_of = [plan.run_layer[runs].tolist() for runs in runs_of]
@@ -192,7 +192,7 @@ def test_windows_run_everything_once_and_in_an_order_that_the_plan_allows(circui
 @settings(max_examples=40, deadline=None)
 @given(circuit=circuits(max_qubits=8, max_gates=20), tile_qubits=st.integers(4, 8))
 def test_a_frontier_counts_at_any_time_what_its_runs_and_terms_say(circuit, tile_qubits):
-    order = tiling._Order(plan := without_dense_gates(fuse_program(lower(circuit))))
+    order = tiling._Order(plan := rotations_and_terms(fuse_program(lower(circuit))))
     frontier = tiling._Frontier.start(order)
     candidates = tiling._candidates(plan.num_qubits, tile_qubits)
     for number in range(2 * plan.num_layers + 2):
@@ -286,7 +286,7 @@ def test_any_bits_take_one_arrangement_more_than_the_fewest_at_most(data):
 @settings(max_examples=60, deadline=None)
 @given(circuit=circuits(max_qubits=6, max_gates=14), data=st.data())
 def test_slots_of_what_all_rows_share_come_first_and_tables_lie_side_by_side(circuit, data):
-    plan = without_dense_gates(fuse_program(lower(circuit)))
+    plan = rotations_and_terms(fuse_program(lower(circuit)))
     passes, num_columns = make_passes(plan, 4, 3), plan.program.num_columns
     varies = np.array(data.draw(st.lists(st.booleans(), min_size=num_columns, max_size=num_columns)), dtype=bool)
     slots = place_slots(plan, passes, varies)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 from circuits import circuits
-from engine_cases import dense_circuit
+from engine_cases import cx_layers, dense_circuit
 from hypothesis import given, settings
 from layered_circuits import hardware_efficient, total_z
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
@@ -20,7 +20,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import fuse
 from qiskit_fused.engines.checkpointing import BACK, FORWARD, schedule_of
 from qiskit_fused.engines.cuda.tiling import make_windows
-from qiskit_fused.fusion.dense_gates import without_dense_gates
+from qiskit_fused.fusion.dense_gates import rotations_and_terms
 from qiskit_fused.inspection.drawing.layout import make_layout
 from qiskit_fused.inspection.roofline import Ceilings, Run, draw_roofline
 from qiskit_fused.options.method import Method
@@ -77,7 +77,7 @@ def texts_of(figure):
 @given(circuit=circuits(max_qubits=6, max_gates=30))
 def test_every_run_term_and_dense_gate_is_drawn_once(circuit):
     fused = fuse(circuit).fused_program
-    for device, drawn in (("cpu", fused), ("cuda", without_dense_gates(fused))):
+    for device, drawn in (("cpu", fused), ("cuda", rotations_and_terms(fused))):
         layout = make_layout(fused, device=device, max_layers=ALL)
         assert sorted(runs_of(layout)) == list(range(drawn.num_runs))
         assert sorted(terms_of(layout)) == list(range(len(drawn.term_phase)))
@@ -183,6 +183,21 @@ def test_dense_gates_are_drawn_on_their_qubits_each_in_a_sweep_of_its_own(num_qu
     text = plan.draw("text")
     assert text.count("[U]") == 6 and "U       dense gate: a constant matrix on these qubits" in text
     assert "U" in texts_of(plan.draw())
+
+
+@pytest.mark.parametrize("num_qubits", [12, 14])
+def test_linear_maps_are_drawn_on_their_qubits_in_the_order_of_the_bits(num_qubits):
+    plan = fuse(cx_layers(num_qubits, num_layers=2), total_z(num_qubits))
+    layout = make_layout(plan.fused_program, max_layers=ALL)
+    assert {column.sweep for column in layout.columns} == set(range(1, plan.num_sweeps + 1))
+    marks = [mark for column in layout.columns for mark in column.dense]
+    assert [(mark.bits, set(mark.symbols)) for mark in marks] == [(tuple(range(num_qubits)), {"⊕"})] * 2
+    assert [wire.start for wire in layout.wires] == [f"q{qubit}" for qubit in reversed(range(num_qubits))]
+    text = plan.draw("text")
+    assert "linear map: CX gates on these qubits, which move amplitudes" in text
+    assert "⊕" in texts_of(plan.draw())
+    few = make_layout(plan.fused_program, max_layers=2)
+    assert "1 dense gate or map" in str(few.gap)
 
 
 def test_qubits_that_are_not_simulated_say_why():
