@@ -34,16 +34,36 @@ QF_INLINE inline ComplexLanes<V> of_modulus_1(ComplexLanes<V> f) {
     return {f.re + f.re * error, f.im + f.im * error};
 }
 
-// Return the cosine and sine of half the angle of a gate or a term.
-template <class T, class Gate>
-QF_INLINE inline SineAndCosine<T> half_angle(const Gate& gate, const double* angles) {
-    constexpr int W = Simd<T>::width;
-    DV x[W / D::width];
-    unroll<W / D::width>([&](auto i) QF_INLINE {
-        x[i] = D::splat(0.5 * gate.offset);
-        if (gate.column >= 0) x[i] += 0.5 * gate.coefficient * D::load(angles + gate.column * W + i * D::width);
-    });
-    return sine_and_cosine<T>(x);
+// Call store(index, sine and cosine of half the angle) for each gate or term in a list.
+template <class T, class Gate, class Store>
+QF_INLINE inline void bind_half_angles(const Gate* gates, const int* list, int count, const double* angles,
+                                       Store&& store) {
+    constexpr int W = Simd<T>::width, parts = W / D::width;
+    auto half_angle = [&](int index, DV* x) QF_INLINE {
+        const Gate& gate = gates[index];
+        unroll<parts>([&](auto i) QF_INLINE {
+            x[i] = D::splat(0.5 * gate.offset);
+            if (gate.column >= 0) x[i] += 0.5 * gate.coefficient * D::load(angles + gate.column * W + i * D::width);
+        });
+    };
+    // Four gates take each step together. The last four repeat the last gate. No function is called in this loop, so
+    // that the constants of the polynomials stay in registers.
+    constexpr int at_once = 4;
+    DMask beyond[parts] = {};
+    for (int n = 0; n < count; n += at_once) {
+        auto index = [&](int i) { return list[n + i < count ? n + i : count - 1]; };
+        DV x[at_once * parts];
+        SineAndCosine<T> h[at_once];
+        unroll<at_once>([&](auto i) QF_INLINE { half_angle(index(i), x + i * parts); });
+        reduced_sines<T, at_once>(x, beyond, h);
+        unroll<at_once>([&](auto i) QF_INLINE { store(index(i), h[i]); });
+    }
+    if (!any_beyond<T>(beyond)) return;
+    for (int n = 0; n < count; ++n) {
+        DV x[parts];
+        half_angle(list[n], x);
+        store(list[n], sine_and_cosine<T>(x));
+    }
 }
 
 inline void sines(const double* numbers, int count, double* cosines_and_sines) {
@@ -62,40 +82,40 @@ inline void sines(const double* numbers, int count, double* cosines_and_sines) {
     }
 }
 
+// Store the quaternion and the rotation vector of an RV gate.
+template <class T>
+void bind_vector(const Leaf& leaf, const double* angles, T* out) {
+    constexpr int W = Simd<T>::width;
+    for (int j = 0; j < W; ++j) {
+        const double* column = angles + leaf.column * W + j;
+        const Vector3 v{column[0], column[W], column[2 * W]};
+        const double t = __builtin_sqrt(dot(v, v));
+        const Quaternion q = rotation_of(v, t, __builtin_sin(t / 2), __builtin_cos(t / 2));
+        const double numbers[7] = {q.a, q.b, q.c, q.d, v.x, v.y, v.z};
+        for (int i = 0; i < 7; ++i) out[i * W + j] = static_cast<T>(numbers[i]);
+    }
+}
+
 template <class T>
 void bind_leaves(const Leaf* leaves, const int* list, int count, const double* angles, const PackValues<T>& values) {
     constexpr int W = Simd<T>::width;
-    for (int n = 0; n < count; ++n) {
-        const int index = list[n];
-        const Leaf& leaf = leaves[index];
-        if (leaf.kind == LEAF_SU2) continue;
-        if (leaf.kind == LEAF_RV) {
-            T* out = values.vector + index * 7 * W;
-            for (int j = 0; j < W; ++j) {
-                const double* column = angles + leaf.column * W + j;
-                const Vector3 v{column[0], column[W], column[2 * W]};
-                const double t = __builtin_sqrt(dot(v, v));
-                const Quaternion q = rotation_of(v, t, __builtin_sin(t / 2), __builtin_cos(t / 2));
-                const double numbers[7] = {q.a, q.b, q.c, q.d, v.x, v.y, v.z};
-                for (int i = 0; i < 7; ++i) out[i * W + j] = static_cast<T>(numbers[i]);
-            }
-            continue;
-        }
-        const SineAndCosine<T> h = half_angle<T>(leaf, angles);
+    bind_half_angles<T>(leaves, list, count, angles, [&](int index, const SineAndCosine<T>& h) QF_INLINE {
         Simd<T>::store(values.leaf + index * 2 * W, h.cosine);
         Simd<T>::store(values.leaf + index * 2 * W + W, h.sine);
-    }
+    });
+    if (!values.vector) return;
+    for (int n = 0; n < count; ++n)
+        if (leaves[list[n]].kind == LEAF_RV) bind_vector(leaves[list[n]], angles, values.vector + list[n] * 7 * W);
 }
 
 template <class T>
 void bind_terms(const Term* terms, const int* list, int count, const double* angles, const PackValues<T>& values) {
     constexpr int W = Simd<T>::width;
-    for (int n = 0; n < count; ++n) {
-        const SineAndCosine<T> h = half_angle<T>(terms[list[n]], angles);
+    bind_half_angles<T>(terms, list, count, angles, [&](int index, const SineAndCosine<T>& h) QF_INLINE {
         const auto unit = of_modulus_1(ComplexLanes<typename Simd<T>::V>{h.cosine, -h.sine});
-        Simd<T>::store(values.term + list[n] * 2 * W, unit.re);
-        Simd<T>::store(values.term + list[n] * 2 * W + W, unit.im);
-    }
+        Simd<T>::store(values.term + index * 2 * W, unit.re);
+        Simd<T>::store(values.term + index * 2 * W + W, unit.im);
+    });
 }
 
 template <class T>

@@ -482,6 +482,8 @@ def test_sines_and_cosines_have_the_stated_error(dtype, bound):
             rng.uniform(-7, 7, 20_000),
             rng.uniform(-2e6, 2e6, 20_000),
             rng.uniform(-1e9, 1e9, 1000),
+            rng.choice([-1, 1], 1000) * (np.pi * 2**20 + rng.uniform(-2, 2, 1000)),  # at the limit of the reduction
+            rng.choice([-1, 1], 1000) * np.exp(rng.uniform(10, 700, 1000)),
             np.pi * np.arange(-64, 65) / 4,
             [0.0, 1e-300, 5e-324, 1e6, 2e6, np.nextafter(2e6, 3e6), 1e22, np.inf, np.nan],
         ]
@@ -497,3 +499,16 @@ def test_sines_and_cosines_have_the_stated_error(dtype, bound):
     assert np.isnan(found[:, ~finite]).all()
     exact = np.abs(expected.astype(float)) < 2e-16
     assert (found[exact] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_sines_and_cosines_do_not_depend_on_the_other_angles_of_a_vector(dtype):
+    # Beyond the reduction, the C library computes them.
+    angles = np.pi * 2**20 + np.linspace(-4, 4, 64)
+    alone, beside_others = np.empty((2, 2, len(angles)), dtype)
+    _cpu.half_angles(angles, beside_others)
+    for k in range(len(angles)):
+        one = np.empty((2, 1), dtype)
+        _cpu.half_angles(angles[k : k + 1], one)
+        alone[:, k] = one[:, 0]
+    np.testing.assert_array_equal(alone, beside_others)
