@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.bits import spread
 from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.distributed.communicator import Communicator
 from qiskit_fused.distributed.observation import PIECE_BITS, RankObservables
 from qiskit_fused.distributed.rank_program import RankProgram, rank_programs
 from qiskit_fused.distributed.schedule import Exchange, Schedule, make_schedule
-from qiskit_fused.engines.cpu.state_sweeps import sweep_back, sweep_forward
+from qiskit_fused.distributed.sweeps import Sweeps
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import Observables
 
@@ -33,14 +34,11 @@ class RankEvaluator:
         fused: the fused program.
         operators: K observables.
         communicator: connects the ranks.
-        dtype: number format of the sweeps, and of the amplitudes that ranks exchange.
-        num_threads: largest number of threads of this rank.
+        sweeps: the local engine.
     """
 
-    def __init__(
-        self, fused: FusedProgram, operators: Observables, communicator: Communicator, dtype: str, num_threads: int
-    ):
-        self.fused, self.communicator, self.dtype, self.num_threads = fused, communicator, dtype, num_threads
+    def __init__(self, fused: FusedProgram, operators: Observables, communicator: Communicator, sweeps: Sweeps):
+        self.fused, self.communicator, self.sweeps = fused, communicator, sweeps
         self.schedule, self.programs = _programs(fused, communicator)
         places, num_local = self.schedule.segments[-1].places, self.schedule.num_local
         self.observables = RankObservables(fused, operators, places, num_local, communicator.rank)
@@ -52,54 +50,52 @@ class RankEvaluator:
     def values_and_vjp(self, columns: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the values (K,), and the gradient (C,) of the sum of the values times weights (K,)."""
         state = self._final_state(columns)
-        cotangent = np.empty_like(state)
+        cotangent = self.sweeps.xp.empty_like(state)
         values = self._observe(state, weights, cotangent)
         gradient = self._gradient(columns, state, cotangent)
         sums = self.communicator.sum(np.concatenate([values, gradient]))
         return sums[: len(values)], sums[len(values) :]
 
-    def _final_state(self, columns: np.ndarray) -> np.ndarray:
-        """Return the amplitudes of this rank at the end of the circuit, complex128 (1, 2**num_local)."""
+    def _final_state(self, columns: np.ndarray) -> Any:
+        """Return the amplitudes of this rank at the end of the circuit, (1, 2**num_local)."""
         state = self._start()
         for number, (fused, phase) in enumerate(self.programs):
             if number:
                 self._exchange(self.schedule.exchanges[number - 1], state)
-            sweep_forward(fused, columns, state, self.dtype, self.num_threads)
+            self.sweeps.forward(fused, columns, state)
             _multiply(state, phase.at(columns)[0])
         return state
 
-    def _gradient(self, columns: np.ndarray, state: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
+    def _gradient(self, columns: np.ndarray, state: Any, cotangent: Any) -> np.ndarray:
         """Return this rank's part of the gradient (C,). State and cotangent at the end are changed in place."""
         gradient = np.zeros(columns.shape[1])
         for number, (fused, phase) in reversed(list(enumerate(self.programs))):
             if len(phase.column):  # d psi = i d phase psi
-                gradient[phase.column] -= np.vdot(cotangent, state).imag * phase.coefficient
+                gradient[phase.column] -= _imaginary_overlap(cotangent, state) * phase.coefficient
             for array in (state, cotangent):
                 _multiply(array, -phase.at(columns)[0])
-            gradient += sweep_back(fused, columns, state, cotangent, self.dtype, self.num_threads)
+            gradient += self.sweeps.back(fused, columns, state, cotangent)
             if number:
                 for array in (state, cotangent):
                     self._exchange(self.schedule.exchanges[number - 1], array)
         return gradient
 
-    def _observe(
-        self, state: np.ndarray, weights: np.ndarray | None = None, cotangent: np.ndarray | None = None
-    ) -> np.ndarray:
-        return self.observables.values(state, self.communicator, self.dtype, self.num_threads, weights, cotangent)
+    def _observe(self, state: Any, weights: np.ndarray | None = None, cotangent: Any = None) -> np.ndarray:
+        return self.observables.values(state, self.communicator, self.sweeps, weights, cotangent)
 
-    def _start(self) -> np.ndarray:
+    def _start(self) -> Any:
         """Return the amplitudes of this rank at the start of the circuit."""
         local, rank = self.schedule.num_local, self.communicator.rank
-        state = np.zeros((1, 1 << local), dtype=np.complex128)
+        state = self.sweeps.xp.zeros((1, 1 << local), dtype=self.sweeps.state_dtype)
         if self.fused.initial_state is None:
             state[0, 0] = rank == 0
             return state
         bit_at = np.argsort(self.schedule.segments[0].places).tolist()
         own = sum(1 << bit for position, bit in enumerate(bit_at[local:]) if rank >> position & 1)
-        state[0] = self.fused.initial_state[spread(bit_at[:local]) | own]
+        state[0] = self.sweeps.xp.asarray(self.fused.initial_state[spread(bit_at[:local]) | own], dtype=state.dtype)
         return state
 
-    def _exchange(self, exchange: Exchange, state: np.ndarray) -> None:
+    def _exchange(self, exchange: Exchange, state: Any) -> None:
         """Swap global qubits with local qubits on a state, in place.
 
         With k pairs of qubits, a rank keeps the block of amplitudes whose local bits are equal to its own rank bits.
@@ -110,8 +106,9 @@ class RankEvaluator:
         for difference in range(1, 1 << count):
             flipped = sum(1 << bit for j, bit in enumerate(exchange.rank_bits) if difference >> j & 1)
             for piece in _pieces(_block(state, exchange.local_bits, own ^ difference)):
-                sent = np.ascontiguousarray(piece, dtype=self.dtype)
-                piece[...] = self.communicator.exchange(rank ^ flipped, sent)
+                sent = np.ascontiguousarray(to_numpy(piece), dtype=self.sweeps.dtype)
+                received = self.communicator.exchange(rank ^ flipped, sent)
+                piece[...] = self.sweeps.xp.asarray(received)
 
 
 def _programs(fused: FusedProgram, communicator: Communicator) -> tuple[Schedule, list[RankProgram]]:
@@ -126,13 +123,19 @@ def _programs(fused: FusedProgram, communicator: Communicator) -> tuple[Schedule
     return made
 
 
-def _multiply(array: np.ndarray, phase: float) -> None:
+def _imaginary_overlap(first: Any, second: Any) -> float:
+    """Return the imaginary part of ``sum conj(first) second``. CuPy's vdot would need cuBLAS."""
+    pieces = zip(_pieces(first), _pieces(second))
+    return float(sum((one.conj() * other).imag.sum(dtype=np.float64) for one, other in pieces))
+
+
+def _multiply(array: Any, phase: float) -> None:
     """Multiply an array by ``exp(i phase)``, in place."""
     if phase:
-        array *= np.exp(1j * phase)
+        array *= complex(np.exp(1j * phase))
 
 
-def _block(state: np.ndarray, bits: tuple[int, ...], value: int) -> np.ndarray:
+def _block(state: Any, bits: tuple[int, ...], value: int) -> Any:
     """Return a view of the amplitudes (1, 2**m) whose bit ``bits[j]`` is bit j of ``value``, for each j."""
     chosen = {bit: value >> j & 1 for j, bit in enumerate(bits)}
     shape: list[int] = []
@@ -142,15 +145,15 @@ def _block(state: np.ndarray, bits: tuple[int, ...], value: int) -> np.ndarray:
         shape += [1 << above - bit - 1, 2]
         index += [slice(None), chosen[bit]]
         above = bit
-    view: np.ndarray = state.reshape(*shape, 1 << above)[tuple(index)]
-    return view
+    return state.reshape(*shape, 1 << above)[tuple(index)]
 
 
-def _pieces(view: np.ndarray) -> Iterator[np.ndarray]:
+def _pieces(view: Any) -> Iterator[Any]:
     """Yield views that together are an array, of at most 2**PIECE_BITS numbers each."""
     if view.size <= 1 << PIECE_BITS:
         yield view
         return
     axis = int(np.argmax(view.shape))
-    for half in np.split(view, 2, axis=axis):
-        yield from _pieces(half)
+    half = view.shape[axis] // 2
+    for part in (slice(None, half), slice(half, None)):
+        yield from _pieces(view[(slice(None),) * axis + (part,)])

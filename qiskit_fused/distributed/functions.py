@@ -13,8 +13,13 @@ from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.distributed.communicator import Communicator
 from qiskit_fused.distributed.evaluation import RankEvaluator
 from qiskit_fused.distributed.report import check_size, check_start
+from qiskit_fused.distributed.sweeps import Sweeps
+from qiskit_fused.engines.cpu.state_sweeps import CpuSweeps
+from qiskit_fused.engines.cuda.engine import CudaEngine
+from qiskit_fused.engines.cuda.state_sweeps import CudaSweeps
 from qiskit_fused.execution.arguments import ordered_rows
 from qiskit_fused.execution.derivatives import check_derivatives, pull_back
+from qiskit_fused.execution.devices import engine_for
 from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.fusion.dense_gates import without_maps
 from qiskit_fused.options import FusedOptions
@@ -32,9 +37,10 @@ class _Job:
         communicator: Communicator,
         dtype: str,
         num_threads: int | None,
+        device: str,
     ):
         check_size(communicator.size)
-        options = FusedOptions(dtype=dtype, num_threads=num_threads)
+        sweeps = _sweeps(FusedOptions(dtype=dtype, num_threads=num_threads, device=device))
         self.compiled = COMPILED.get(circuit)
         self.operators: Observables = circuit_observables(observables, self.compiled.num_qubits).operators
         self.values = ordered_rows(parameter_values, self.compiled.parameters)
@@ -42,7 +48,7 @@ class _Job:
         self.columns = self.compiled.program.columns(self.values)
         fused = without_maps(self.compiled.fused_program(self.operators.support(self.compiled.num_qubits)))
         check_start(fused)
-        self.evaluator = RankEvaluator(fused, self.operators, communicator, dtype, options.resolve_num_threads())
+        self.evaluator = RankEvaluator(fused, self.operators, communicator, sweeps)
 
     def gradients(self, of_columns: np.ndarray) -> np.ndarray:
         """Turn gradients (B, K, C) with respect to columns into gradients (B, K, P) with respect to parameters."""
@@ -55,6 +61,22 @@ class _Job:
         return gradients
 
 
+def _sweeps(options: FusedOptions) -> Sweeps:
+    """Return the local engine of the options.
+
+    Raises:
+        ValueError: for another device than "cpu" and "cuda".
+        RuntimeError: for a CUDA device that cannot be used.
+    """
+    if options.device == "cuda":
+        engine = engine_for("cuda", options)
+        assert isinstance(engine, CudaEngine)
+        return CudaSweeps(engine, options.dtype)
+    if options.device != "cpu":
+        raise ValueError(f"device is {options.device!r}; allowed for ranks: 'cpu', 'cuda'.")
+    return CpuSweeps(options.dtype, options.resolve_num_threads())
+
+
 def expectation_values(
     circuit: QuantumCircuit | CompiledCircuit,
     observables: Any,
@@ -63,6 +85,7 @@ def expectation_values(
     *,
     dtype: str = "complex128",
     num_threads: int | None = None,
+    device: str = "cpu",
 ) -> np.ndarray:
     """Return the values ``<psi_b|O_k|psi_b>`` of all rows and observables, where all ranks together hold one state.
 
@@ -82,6 +105,7 @@ def expectation_values(
         communicator: connects the ranks.
         dtype: number format of the sweeps, and of the amplitudes that ranks exchange.
         num_threads: number of CPU threads of this rank; None as for the option ``num_threads``.
+        device: "cpu", or "cuda" for ranks that hold their amplitudes on their current CUDA device.
 
     Returns:
         float64 (B, K).
@@ -94,7 +118,7 @@ def expectation_values(
 
     Cost: one sweep for each row, and the exchanges that `plan_ranks` counts.
     """
-    job = _Job(circuit, observables, parameter_values, communicator, dtype, num_threads)
+    job = _Job(circuit, observables, parameter_values, communicator, dtype, num_threads, device)
     values = np.array([job.evaluator.values(columns[None]) for columns in job.columns])
     return values.reshape(len(job.columns), len(job.operators))
 
@@ -108,6 +132,7 @@ def value_and_vjp(
     *,
     dtype: str = "complex128",
     num_threads: int | None = None,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return values, and for each row the gradient of ``sum_k cotangents[b, k] values[b, k]``.
 
@@ -122,6 +147,7 @@ def value_and_vjp(
         communicator: connects the ranks.
         dtype: number format of the sweeps, and of the amplitudes that ranks exchange.
         num_threads: number of CPU threads of this rank; None as for the option ``num_threads``.
+        device: "cpu", or "cuda" for ranks that hold their amplitudes on their current CUDA device.
 
     Returns:
         Values, float64 (B, K), and gradients, float64 (B, P).
@@ -132,7 +158,7 @@ def value_and_vjp(
 
     Cost: three sweeps for each row, for any number of observables.
     """
-    job = _Job(circuit, observables, parameter_values, communicator, dtype, num_threads)
+    job = _Job(circuit, observables, parameter_values, communicator, dtype, num_threads, device)
     num_rows, count = len(job.columns), len(job.operators)
     weights = np.asarray(cotangents, dtype=np.float64)
     if weights.shape not in ((count,), (num_rows, count)):
@@ -155,6 +181,7 @@ def value_and_gradient(
     *,
     dtype: str = "complex128",
     num_threads: int | None = None,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return values and gradients of all pairs of rows and observables.
 
@@ -168,6 +195,7 @@ def value_and_gradient(
         communicator: connects the ranks.
         dtype: number format of the sweeps, and of the amplitudes that ranks exchange.
         num_threads: number of CPU threads of this rank; None as for the option ``num_threads``.
+        device: "cpu", or "cuda" for ranks that hold their amplitudes on their current CUDA device.
 
     Returns:
         Values, float64 (B, K), and gradients, float64 (B, K, P), with P in the order of ``circuit.parameters``.
@@ -177,7 +205,7 @@ def value_and_gradient(
 
     Cost: three sweeps for each pair of a row and an observable. `value_and_vjp` takes three sweeps for each row.
     """
-    job = _Job(circuit, observables, parameter_values, communicator, dtype, num_threads)
+    job = _Job(circuit, observables, parameter_values, communicator, dtype, num_threads, device)
     num_rows, count = len(job.columns), len(job.operators)
     values, gradients = np.empty((num_rows, count)), np.empty((num_rows, count, job.columns.shape[1]))
     for row, columns in enumerate(job.columns):

@@ -8,11 +8,14 @@ flipped. All terms that flip the same global qubits share one exchange of the wh
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from qiskit_fused.common.array_modules import array_module, to_numpy
 from qiskit_fused.distributed.communicator import Communicator
 from qiskit_fused.distributed.rank_program import RankMasks, empty_program, move_bits
-from qiskit_fused.engines.cpu.state_sweeps import observe
+from qiskit_fused.distributed.sweeps import Sweeps
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import Observables, TermMasks, merged_masks
 
@@ -61,29 +64,27 @@ class RankObservables:
 
     def values(
         self,
-        state: np.ndarray,
+        state: Any,
         communicator: Communicator,
-        dtype: str,
-        num_threads: int,
+        sweeps: Sweeps,
         weights: np.ndarray | None = None,
-        cotangent: np.ndarray | None = None,
+        cotangent: Any = None,
     ) -> np.ndarray:
         """Return this rank's part of the values, float64 (K,): the values are the sums over all ranks.
 
         Args:
-            state: complex128 (1, 2**num_local), the amplitudes of this rank.
+            state: (1, 2**num_local), the amplitudes of this rank.
             communicator: connects the ranks.
-            dtype: number format of exchanged amplitudes.
-            num_threads: largest number of threads.
+            sweeps: the local engine.
             weights: float64 (K,); None requests no cotangent.
-            cotangent: complex128 (1, 2**num_local), receives ``2 sum_k weights[k] O_k psi``. None without weights.
+            cotangent: (1, 2**num_local), receives ``2 sum_k weights[k] O_k psi``. None without weights.
         """
-        values = observe(self._empty, self._local, state, dtype, num_threads, weights, cotangent)
+        values = sweeps.observe(self._empty, self._local, state, weights, cotangent)
         for pattern, terms in self._across.items():
             partner = self.rank ^ pattern
             size = 1 << min(self.num_local, PIECE_BITS)
             for begin in range(0, 1 << self.num_local, size):
-                sent = np.ascontiguousarray(state[0, begin : begin + size], dtype=dtype)
+                sent = np.ascontiguousarray(to_numpy(state[0, begin : begin + size]), dtype=sweeps.dtype)
                 received = communicator.exchange(partner, sent)
                 _add_piece(terms, begin, received, state[0], values, weights, cotangent)
         return values
@@ -93,10 +94,10 @@ def _add_piece(
     terms: TermMasks,
     begin: int,
     received: np.ndarray,
-    state: np.ndarray,
+    state: Any,
     values: np.ndarray,
     weights: np.ndarray | None,
-    cotangent: np.ndarray | None,
+    cotangent: Any,
 ) -> None:
     """Add the part of a piece of the partner's amplitudes to the values and to the cotangent of this rank."""
     size = len(received)
@@ -108,9 +109,9 @@ def _add_piece(
         block = slice(begin ^ flip ^ inside, (begin ^ flip ^ inside) + size)
         mapped = received[np.arange(size) ^ inside] if inside else received
         mapped = _diagonal(terms, group, block) * mapped
-        values[k] += np.vdot(state[block], mapped).real
+        values[k] += np.vdot(to_numpy(state[block]), mapped).real
         if weights is not None and cotangent is not None:
-            cotangent[0, block] += 2 * weights[k] * mapped
+            cotangent[0, block] += array_module(cotangent).asarray(2 * weights[k] * mapped, dtype=cotangent.dtype)
 
 
 def _diagonal(terms: TermMasks, group: np.ndarray, block: slice) -> np.ndarray | complex:

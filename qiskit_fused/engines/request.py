@@ -102,6 +102,10 @@ class BoundaryStates(NamedTuple):
             The CUDA engine takes cotangents on the host and on its device.
         on_circuit_qubits: whether ``initial`` has the form of the user: real or complex, on all qubits of the circuit.
             `execution.initial_states` converts such states to the bits of the plan; engines never see them.
+        from_end: whether ``initial`` holds the final states, and ``Evaluation.final_states`` the initial states that
+            the backward sweep brings them back to. Such a request has one row, final cotangents, no pairs, and the
+            method "reverse". Only the CUDA engine takes such a
+            request; `engines.cpu.state_sweeps` does the same on the CPU.
     """
 
     initial: Any = None
@@ -109,6 +113,7 @@ class BoundaryStates(NamedTuple):
     final_cotangents: Any = None
     on_device: bool = False
     on_circuit_qubits: bool = False
+    from_end: bool = False
 
 
 NO_STATES = BoundaryStates()

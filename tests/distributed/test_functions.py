@@ -164,3 +164,17 @@ def test_wrong_arguments_are_errors_that_name_the_cure():
             run_on_threads(num_ranks, lambda ranks, given=arguments: expectation_values(*given, ranks))
     with pytest.raises(ValueError, match=r"cotangents have shape \(2,\)"):
         run_on_threads(2, lambda ranks: value_and_vjp(circuit, "ZZZZ", values, [1, 2], ranks))
+    with pytest.raises(ValueError, match="device is 'auto'; allowed for ranks: 'cpu', 'cuda'"):
+        run_on_threads(2, lambda ranks: expectation_values(circuit, "ZZZZ", values, ranks, device="auto"))
+
+
+@pytest.mark.gpu
+def test_ranks_hold_their_amplitudes_on_a_gpu():
+    circuit, observables = random_circuit(7, 40, seed=7), mixed(7, seed=6)
+    values = values_of(circuit)
+    expected = FusedEstimatorGradient(device="reference").value_and_gradient(circuit, observables, values)
+    for found in run_on_threads(
+        2, lambda ranks: value_and_gradient(circuit, observables, values, ranks, device="cuda")
+    ):
+        np.testing.assert_allclose(found[0], expected[0], atol=1e-11, rtol=0)
+        np.testing.assert_allclose(found[1], expected[1], atol=1e-11, rtol=0)

@@ -16,6 +16,7 @@ import numpy as np
 from qiskit_fused.common.array_modules import array_module
 from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.engines.checkpointing import BACK, FORWARD
+from qiskit_fused.engines.cuda.backward_arrays import BackwardArrays
 from qiskit_fused.engines.cuda.device_data import upload_together
 from qiskit_fused.engines.cuda.formats import real_type
 from qiskit_fused.engines.cuda.launch import sweep_shape
@@ -87,16 +88,23 @@ class Chunk:
         states = self._sweep_forward(actions[:turn], cached_states, bound)
         psi = states[actions[turn][2] if turn < len(actions) else 0]
         factors = self._factors(bound)
-        final_states = returned_states(self.setting.runtime, self.request.boundary, psi, factors)
+        boundary, final_states = self.request.boundary, None
+        if boundary.from_end:
+            assert factors is not None
+            psi *= self.xp.asarray(factors.conj().astype(psi.dtype))  # psi is the final state of the caller
+        else:
+            final_states = returned_states(self.setting.runtime, boundary, psi, factors)
         numbers = self._numbers()
         lam = self._observe(psi, factors, numbers.values)
         if lam is None or not len(lam):
             self.initial = None
             return ChunkResult(self.rows, self.pairs, numbers, final_states=final_states, device_final_states=psi)
-        back = _Backward(self, states, lam)
+        back = BackwardArrays(self, states, lam)
         self._sweep_back(actions[turn:], back, states, bound)
         self.initial = None
         self._gradients(back, columns, bound, numbers)
+        if boundary.from_end:
+            final_states = returned_states(self.setting.runtime, boundary, psi, np.ones((1, 1)))
         state_gradients = None
         if self.request.wants_state_gradients:
             lam *= 2
@@ -133,6 +141,9 @@ class Chunk:
         if cached_states is not None:
             self.setting.pace.skip(len(actions) * len(self.rows))
             return cached_states.reshape(1, *cached_states.shape)
+        if self.request.boundary.from_end:
+            self.setting.pace.skip(len(actions) * len(self.rows))
+            return self.initial[None]
         states = self._array_of_states()
         if not self.passes.passes:
             self._start(states[0])
@@ -140,7 +151,7 @@ class Chunk:
             self._step_forward(actions, states, bound)
         return states
 
-    def _sweep_back(self, actions: list[list[int]], back: _Backward, states: Any, bound: Bound) -> None:
+    def _sweep_back(self, actions: list[list[int]], back: BackwardArrays, states: Any, bound: Bound) -> None:
         """Pull the adjoint states back to the start of the circuit; a schedule steps forward again in between."""
         for action in actions:
             if action[0] == FORWARD:
@@ -283,7 +294,7 @@ class Chunk:
             return None
         return observe(self.setting, self.pairs_on_device, psi, values)
 
-    def _step_back(self, back: _Backward, position: int, psi: Any, bound: Bound) -> None:
+    def _step_back(self, back: BackwardArrays, position: int, psi: Any, bound: Bound) -> None:
         """Pull all adjoint states back through the pass that ends at a position, and sum its derivatives.
 
         Args:
@@ -295,8 +306,8 @@ class Chunk:
         passes, slots, plan, k = self.passes, self.setting.slots, self.setting.plan, position - 1
         num_units, sweep, last = len(back.lam), passes.passes[k], position == 1
         # The kernel stores the uncomputed states only if the next step back reads them: a schedule reads kept states
-        # instead, and after position 1 there is no next step.
-        target = None if last else back.psi
+        # instead, and after position 1 there is no next step. With from_end, the caller reads the last states.
+        target = None if last and not self.request.boundary.from_end else back.psi
         of_rows = back.psi is None or position == len(passes.passes)
         source = psi if of_rows else back.psi
         self.setting.pace.launch(2 * num_units, self.state_size)
@@ -317,7 +328,7 @@ class Chunk:
             args += (back.totals, np.int32(back.totals.shape[1]))
             self.setting.launch("gradients.cu", "sum_tiles", min(tasks, 1 << 16), block, args)
 
-    def _gradients(self, back: _Backward, columns: Any, bound: Bound, numbers: ChunkNumbers) -> None:
+    def _gradients(self, back: BackwardArrays, columns: Any, bound: Bound, numbers: ChunkNumbers) -> None:
         """Compute the gradients of units, and the sums over units."""
         xp, setting, num_units = self.xp, self.setting, len(back.lam)
         leaf_gradients = self._leaf_gradients(back, columns, bound)
@@ -332,7 +343,7 @@ class Chunk:
         if num_sums > 1:
             setting.sum_chunks(partial, numbers.sums)
 
-    def _leaf_gradients(self, back: _Backward, columns: Any, bound: Bound) -> Any:
+    def _leaf_gradients(self, back: BackwardArrays, columns: Any, bound: Bound) -> Any:
         """Return float64 (units, leaf outputs), the gradients of the angles of all leaves."""
         plan, slots, num_runs = self.setting.plan, self.setting.slots, self.setting.num_runs
         num_units, num_totals = back.totals.shape
@@ -346,7 +357,7 @@ class Chunk:
 
     def _combine(
         self,
-        back: _Backward,
+        back: BackwardArrays,
         leaf_gradients: Any,
         columns: Any,
         units_per_sum: int,
@@ -369,31 +380,3 @@ class Chunk:
         args += (back.totals, np.int32(num_totals), columns, np.int32(len(columns)), np.int32(num_units))
         args += (np.int32(units_per_sum), *map(np.int32, strides), result)
         self.setting.launch("gradients.cu", "combine", -(-num_sums * len(columns) // _BLOCK), _BLOCK, args)
-
-
-class _Backward:
-    """The arrays of a backward sweep.
-
-    Args:
-        chunk: the chunk.
-        states: (kept states, rows, 2^N), the states after the forward sweep.
-        lam: (units, 2^N), the adjoint states.
-
-    Attributes:
-        lam: (units, 2^N), the adjoint states, which the sweep pulls back in place.
-        psi: (units, 2^N), the state of each unit, which the sweep uncomputes; None if a schedule keeps states.
-        row_of_unit: int32 (units,), the row of each unit, an index into the rows of the chunk.
-        totals: float64 (units, totals), the sums over all tiles.
-        sums: real, the partial sums of the tiles in one pass; each pass overwrites them.
-    """
-
-    def __init__(self, chunk: Chunk, states: Any, lam: Any):
-        xp, passes, num_units = chunk.xp, chunk.passes, len(lam)
-        self.lam, self.psi = lam, None
-        if chunk.setting.schedule is None:
-            self.psi = states[0] if num_units == len(chunk.rows) else xp.empty(lam.shape, dtype=lam.dtype)
-        self.row_of_unit = chunk.pairs_on_device.row_of_unit
-        self.totals = xp.empty((num_units, max(passes.num_totals, 1)), dtype=np.float64)
-        most_partials = max((sweep.num_partials for sweep in passes.passes), default=0)
-        num_sums = max(num_units * passes.num_tiles * most_partials, 1)
-        self.sums = xp.empty(num_sums, dtype=real_type(chunk.request.dtype))

@@ -200,7 +200,7 @@ class DeviceEvaluation:
             starts=starts is not None, shared_start=starts is not None and len(starts) < request.num_rows,
             summed=num_summed, returned=self._returned_bytes(num_summed), outcomes=self._outcome_counts,
         )  # fmt: skip
-        if request.gradient is not None:
+        if request.gradient is not None and not request.boundary.from_end:  # from the end, psi is uncomputed
             num_multiprocessors = self.runtime.num_multiprocessors
             self.schedule = choose_schedule(request.method, demand, self.passes, rows, limit, num_multiprocessors)
         # A chunk returns a copy of its final states.

@@ -8,7 +8,7 @@ from engine_cases import TOLERANCE, dense_circuit, random_circuit, random_observ
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.distributed.rank_program import empty_program
 from qiskit_fused.engines.cpu.engine import CpuEngine
-from qiskit_fused.engines.cpu.state_sweeps import observe, sweep_back, sweep_forward
+from qiskit_fused.engines.cpu.state_sweeps import CpuSweeps
 from qiskit_fused.engines.reference import apply_observable
 from qiskit_fused.engines.request import NO_PAIRS, BoundaryStates, GradientRequest, Request
 from qiskit_fused.fusion.layers import fuse_program
@@ -35,9 +35,9 @@ def test_sweeps_give_the_states_and_gradients_of_the_engine_and_return_to_the_st
     atol = TOLERANCE[dtype] * max(1, np.abs(expected.gradients).max())
 
     state, cotangent = start.copy(), cotangents.copy()
-    sweep_forward(plan, columns, state, dtype, 2)
+    CpuSweeps(dtype, 2).forward(plan, columns, state)
     np.testing.assert_allclose(state, expected.final_states, atol=atol, rtol=0)
-    gradient = sweep_back(plan, columns, state, cotangent, dtype, 2)
+    gradient = CpuSweeps(dtype, 2).back(plan, columns, state, cotangent)
     np.testing.assert_allclose(gradient, expected.gradients[0], atol=atol, rtol=0)
     np.testing.assert_allclose(state, start, atol=atol, rtol=0)
     np.testing.assert_allclose(cotangent, expected.state_gradients, atol=atol, rtol=0)
@@ -57,8 +57,8 @@ def test_observing_a_state_of_any_norm_gives_values_and_the_cotangent(num_qubits
     applied = [apply_observable(terms, k, state[0]) for k in range(2)]
     expected = [np.vdot(state[0], of_state).real for of_state in applied]
     cotangent = np.empty_like(state)
-    values = observe(plan, terms, state, dtype, 2, weights, cotangent)
+    values = CpuSweeps(dtype, 2).observe(plan, terms, state, weights, cotangent)
     scale = 100 * TOLERANCE[dtype]
     np.testing.assert_allclose(values, expected, atol=scale, rtol=0)
     np.testing.assert_allclose(cotangent[0], 2 * weights @ applied, atol=scale, rtol=0)
-    np.testing.assert_allclose(observe(plan, terms, state, dtype, 2), expected, atol=scale, rtol=0)
+    np.testing.assert_allclose(CpuSweeps(dtype, 2).observe(plan, terms, state), expected, atol=scale, rtol=0)
