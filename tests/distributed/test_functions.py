@@ -15,6 +15,7 @@ from qiskit_machine_learning.circuit.library import raw_feature_vector
 
 from qiskit_fused import FusedEstimatorGradient, compile_circuit
 from qiskit_fused.distributed import expectation_values, run_on_threads, value_and_gradient, value_and_vjp
+from qiskit_fused.engines.cuda.availability import usable_gpu
 
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 
@@ -170,6 +171,9 @@ def test_wrong_arguments_are_errors_that_name_the_cure():
 
 @pytest.mark.gpu
 def test_ranks_hold_their_amplitudes_on_a_gpu():
+    runtime, reason = usable_gpu()
+    if runtime is None:
+        pytest.skip(reason)
     circuit, observables = random_circuit(7, 40, seed=7), mixed(7, seed=6)
     values = values_of(circuit)
     expected = FusedEstimatorGradient(device="reference").value_and_gradient(circuit, observables, values)
