@@ -62,7 +62,7 @@ def entry(label, median, **more):
 
 
 def results(cpu, date, **more):
-    workload = {"name": "some", "batch": 2, "required": None, "aim": None, "work": {"flops": 1e6, "bytes_moved": 1e6}}
+    workload = {"name": "some", "batch": 2, "required": None, "work": {"flops": 1e6, "bytes_moved": 1e6}}
     workload["contenders"] = [entry("qiskit-fused", 2.0), entry("peer", 1.0), entry("other", 8.0)]
     shared = {"machine": {"cpu": cpu, "simd": "avx512"}, "num_threads": 2, "revision": "r", "busy_cpus": 0.0}
     ceilings = {"flops_per_second": 1e10, "bytes_per_second": 2e9}
