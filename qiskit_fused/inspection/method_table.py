@@ -12,7 +12,6 @@ from qiskit_fused.engines.checkpointing import num_steps
 from qiskit_fused.engines.cpu.costs import num_positions
 from qiskit_fused.engines.cpu.memory import Counts, Footprint
 from qiskit_fused.engines.cpu.method import Options, fewest_states, methods_by_speed, relative_time
-from qiskit_fused.fusion.dense_gates import rotations_and_terms
 from qiskit_fused.fusion.fused_program import FusedProgram
 
 _AUTO = "  <- method='auto'"  # marks the row that method='auto' takes on each device
@@ -118,7 +117,7 @@ def report(fused: FusedProgram, counts: Counts, num_threads: int, limit: int) ->
             )
         )
     on_gpu = predict(
-        rotations_and_terms(fused),
+        fused,
         counts.num_rows,
         dtype=counts.dtype,
         num_observables=counts.num_pairs // max(counts.num_rows, 1),

@@ -18,6 +18,7 @@ from qiskit_fused.engines.cuda.formats import REGISTER_QUBITS, amplitude_format,
 from qiskit_fused.engines.cuda.outcome_lists import count_parts, most_bytes
 from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.value_layout import leaf_records, place_slots
+from qiskit_fused.fusion.dense_gates import rotations_and_terms
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.options.method import REVERSE, Method
 
@@ -301,6 +302,7 @@ def predict(
 
     Cost: the cost of `make_passes`.
     """
+    plan = rotations_and_terms(plan)
     is_real = plan.stays_real(final_states=not num_observables)
     dtype = amplitude_format(dtype, is_real)
     passes = make_passes(plan, choose_tile_qubits(plan.num_qubits, dtype), REGISTER_QUBITS[dtype], is_real)
