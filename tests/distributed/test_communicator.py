@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from piped_ranks import Pipes, run_beside
 from qiskit.circuit.library import efficient_su2
 
 from qiskit_fused import FusedEstimatorGradient
@@ -92,33 +93,13 @@ def test_without_mpi4py_the_error_names_the_packages(monkeypatch):
         MpiCommunicator()
 
 
-class Pipes:
-    """Connects two processes: the transport of a user."""
-
-    size = 2
-
-    def __init__(self, rank, connection):
-        self.rank, self._connection = rank, connection
-
-    def exchange(self, partner, array):
-        assert partner == 1 - self.rank
-        self._connection.send_bytes(array.tobytes())
-        return np.frombuffer(self._connection.recv_bytes(), array.dtype).reshape(array.shape)
-
-    def sum(self, array):
-        return array + self.exchange(1 - self.rank, array)
-
-
-def run_beside(connection):
-    value_and_gradient(CIRCUIT, OBSERVABLES, VALUES, Pipes(1, connection), num_threads=1)
-
-
 @pytest.mark.slow
 def test_two_processes_with_a_transport_of_the_user_agree_with_the_reference():
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    beside = context.Process(target=run_beside, args=(theirs,))
+    beside = context.Process(target=run_beside, args=(theirs, CIRCUIT, OBSERVABLES, VALUES))
     beside.start()
+    theirs.close()  # if the other process fails, an exchange raises EOFError
     assert_is_expected(value_and_gradient(CIRCUIT, OBSERVABLES, VALUES, Pipes(0, ours), num_threads=1))
     beside.join(60)
     assert beside.exitcode == 0
