@@ -9,12 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import index
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 Result = TypeVar("Result")
+
+
+def check_size(num_ranks: Any) -> int:
+    """Return the number of ranks.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is no power of 2.
+    """
+    try:
+        size = index(num_ranks)
+    except TypeError:
+        raise TypeError(f"the number of ranks is {num_ranks!r}; allowed: an integer, a power of 2.") from None
+    if size < 1 or size & size - 1:
+        below = 1 << max(size.bit_length() - 1, 0)
+        raise ValueError(f"there are {size} ranks; allowed: a power of 2, such as {max(below, 1) if size > 0 else 1}.")
+    return size
 
 
 class Communicator(Protocol):
@@ -88,11 +106,13 @@ class _ThreadCommunicator:
         self._queues[self.rank][partner].put(array)
         received = self._queues[partner][self.rank].get()
         if received is None:
-            raise RuntimeError(f"rank {partner} failed.")
+            raise RuntimeError(
+                f"rank {partner} ended while rank {self.rank} waited for it; all ranks must call the same functions."
+            )
         return received
 
-    def fail(self) -> None:
-        """Wake the ranks that wait for this rank: each of them fails too."""
+    def end(self) -> None:
+        """Wake the ranks that wait for this rank: each of them fails."""
         for queue in self._queues[self.rank]:
             queue.put(None)
 
@@ -111,7 +131,10 @@ def run_on_threads(num_ranks: int, function: Callable[[Communicator], Result]) -
 
     Raises:
         Exception: the first exception that a rank raised by itself; the other ranks then end too.
+        RuntimeError: if a rank ends while another rank waits for it.
+        TypeError, ValueError: if the number of ranks is no power of 2.
     """
+    num_ranks = check_size(num_ranks)
     queues: list[list[SimpleQueue[Any]]] = [[SimpleQueue() for _ in range(num_ranks)] for _ in range(num_ranks)]
     failures: list[BaseException] = []
 
@@ -121,8 +144,9 @@ def run_on_threads(num_ranks: int, function: Callable[[Communicator], Result]) -
             return function(communicator)
         except BaseException as error:
             failures.append(error)
-            communicator.fail()
             return None
+        finally:
+            communicator.end()
 
     with ThreadPoolExecutor(num_ranks) as pool:
         results = list(pool.map(run, range(num_ranks)))

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from qiskit.circuit import QuantumCircuit
 
+from qiskit_fused.common.arrays import real_values
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
+from qiskit_fused.distributed.agreement import check_communicator, check_same_call
 from qiskit_fused.distributed.communicator import Communicator
 from qiskit_fused.distributed.evaluation import RankEvaluator
-from qiskit_fused.distributed.report import check_size, check_start
+from qiskit_fused.distributed.report import fuse_for_ranks
 from qiskit_fused.distributed.sweeps import Sweeps
 from qiskit_fused.engines.cpu.state_sweeps import CpuSweeps
 from qiskit_fused.engines.cuda.engine import CudaEngine
@@ -21,7 +23,7 @@ from qiskit_fused.execution.arguments import ordered_rows
 from qiskit_fused.execution.derivatives import check_derivatives, pull_back
 from qiskit_fused.execution.devices import engine_for
 from qiskit_fused.execution.finite_values import check_finite
-from qiskit_fused.fusion.dense_gates import without_maps
+from qiskit_fused.execution.row_batches import check_cotangents
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.program.observables import Observables
 
@@ -39,16 +41,30 @@ class _Job:
         num_threads: int | None,
         device: str,
     ):
-        check_size(communicator.size)
+        check_communicator(communicator)
         sweeps = _sweeps(FusedOptions(dtype=dtype, num_threads=num_threads, device=device))
         self.compiled = COMPILED.get(circuit)
         self.operators: Observables = circuit_observables(observables, self.compiled.num_qubits).operators
         self.values = ordered_rows(parameter_values, self.compiled.parameters)
         check_finite(self.values, self.compiled.parameters)
         self.columns = self.compiled.program.columns(self.values)
-        fused = without_maps(self.compiled.fused_program(self.operators.support(self.compiled.num_qubits)))
-        check_start(fused)
+        fused = fuse_for_ranks(self.compiled, self.operators)
         self.evaluator = RankEvaluator(fused, self.operators, communicator, sweeps)
+        ops, operators, self._communicator = fused.program.ops, self.operators, communicator
+        self._call = (
+            *(
+                dtype,
+                self.columns,
+                *(part for part in vars(ops).values() if isinstance(part, np.ndarray)),
+                *ops.matrices,
+            ),
+            *(operators.num_observables, operators.observable, operators.coefficients),
+            *(operators.boundaries, operators.letters, operators.qubits),
+        )
+
+    def check_same_call(self, function: str, *arguments: np.ndarray) -> None:
+        """Raise a ValueError on all ranks if their calls differ."""
+        check_same_call(self._communicator, (function, *self._call, *arguments))
 
     def gradients(self, of_columns: np.ndarray) -> np.ndarray:
         """Turn gradients (B, K, C) with respect to columns into gradients (B, K, P) with respect to parameters."""
@@ -114,11 +130,13 @@ def expectation_values(
         UnsupportedInstruction: if the circuit has an instruction that no engine can simulate.
         TypeError: for a circuit, observable or values of a wrong type.
         ValueError: for shapes that do not fit, values that are not finite, a number of ranks that is no power of 2 or
-            too large for the circuit, or a circuit whose start state depends on parameters.
+            too large for the circuit, a circuit whose start state depends on parameters, or ranks whose arguments
+            differ.
 
     Cost: one sweep for each row, and the exchanges that `plan_ranks` counts.
     """
     job = _Job(circuit, observables, parameter_values, communicator, dtype, num_threads, device)
+    job.check_same_call("expectation_values")
     values = np.array([job.evaluator.values(columns[None]) for columns in job.columns])
     return values.reshape(len(job.columns), len(job.operators))
 
@@ -160,13 +178,11 @@ def value_and_vjp(
     """
     job = _Job(circuit, observables, parameter_values, communicator, dtype, num_threads, device)
     num_rows, count = len(job.columns), len(job.operators)
-    weights = np.asarray(cotangents, dtype=np.float64)
-    if weights.shape not in ((count,), (num_rows, count)):
-        raise ValueError(
-            f"cotangents have shape {weights.shape}; there are {num_rows} rows and {count} observables, allowed: "
-            f"({num_rows}, {count}) or ({count},)."
-        )
-    weights = np.broadcast_to(weights, (num_rows, count))
+    weights = real_values(cotangents, "cotangents", "value of each row")
+    if weights.shape == (count,):
+        weights = np.tile(weights, (num_rows, 1))
+    weights = check_cotangents(weights, (num_rows, count))
+    job.check_same_call("value_and_vjp", weights)
     values, gradients = np.empty((num_rows, count)), np.empty((num_rows, 1, job.columns.shape[1]))
     for row, (columns, of_row) in enumerate(zip(job.columns, weights)):
         values[row], gradients[row, 0] = job.evaluator.values_and_vjp(columns[None], of_row.copy())
@@ -206,6 +222,7 @@ def value_and_gradient(
     Cost: three sweeps for each pair of a row and an observable. `value_and_vjp` takes three sweeps for each row.
     """
     job = _Job(circuit, observables, parameter_values, communicator, dtype, num_threads, device)
+    job.check_same_call("value_and_gradient")
     num_rows, count = len(job.columns), len(job.operators)
     values, gradients = np.empty((num_rows, count)), np.empty((num_rows, count, job.columns.shape[1]))
     for row, columns in enumerate(job.columns):

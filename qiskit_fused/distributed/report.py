@@ -13,6 +13,7 @@ from qiskit_fused.common.byte_sizes import format_bytes
 from qiskit_fused.common.text import count_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
+from qiskit_fused.distributed.communicator import check_size
 from qiskit_fused.distributed.rank_program import move_bits
 from qiskit_fused.distributed.schedule import Schedule, make_schedule
 from qiskit_fused.fusion.dense_gates import without_maps
@@ -23,20 +24,21 @@ _GIVEN_BYTES = 16  # bytes of an amplitude outside the sweeps, where all amplitu
 _DTYPES = ("complex64", "complex128")
 
 
-def check_size(num_ranks: int) -> None:
-    """Raise a ValueError unless the number of ranks is a power of 2."""
-    if num_ranks < 1 or num_ranks & num_ranks - 1:
-        below = 1 << max(num_ranks.bit_length() - 1, 0)
-        raise ValueError(f"there are {num_ranks} ranks; allowed: a power of 2, such as {below}.")
+def fuse_for_ranks(compiled: CompiledCircuit, operators: Observables) -> FusedProgram:
+    """Return the fused program that ranks execute. Observables that see no qubit get all qubits of the circuit.
 
-
-def check_start(fused: FusedProgram) -> None:
-    """Raise a ValueError if the start state depends on parameters."""
+    Raises:
+        ValueError: if the start state depends on parameters.
+    """
+    fused = compiled.fused_program(operators.support(compiled.num_qubits))
+    if not fused.num_qubits:
+        fused = compiled.fused_program(None)
     if fused.starts is not None:
         raise ValueError(
             "the start state of the circuit depends on parameters, which ranks cannot differentiate; prepare the state "
             "by rotations, or use FusedEstimatorGradient, which takes such circuits in one process."
         )
+    return without_maps(fused)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +120,10 @@ def plan_ranks(circuit: QuantumCircuit | CompiledCircuit, observables: Any, num_
 
     Cost: seconds for thousands of gates.
     """
-    check_size(num_ranks)
+    num_ranks = check_size(num_ranks)
     compiled = COMPILED.get(circuit)
     operators = circuit_observables(observables, compiled.num_qubits).operators
-    fused = without_maps(compiled.fused_program(operators.support(compiled.num_qubits)))
-    check_start(fused)
+    fused = fuse_for_ranks(compiled, operators)
     schedule = make_schedule(fused, num_ranks.bit_length() - 1)
     return DistributedPlan(
         num_qubits=fused.num_qubits,

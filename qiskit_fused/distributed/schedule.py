@@ -78,6 +78,8 @@ def make_schedule(fused: FusedProgram, num_global: int) -> Schedule:
     Cost: O(g n) NumPy operations for each phase of the fused program.
     """
     n = fused.num_qubits
+    if not n:
+        raise ValueError("the circuit has no qubits, so ranks have no state to share; use FusedEstimatorGradient.")
     widest = max([1, *np.bitwise_count(fused.dense_targets).tolist()])
     if n - num_global < widest:
         needed = "a dense gate acts on" if widest > 1 else "each rank needs"

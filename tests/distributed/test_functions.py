@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values, gradients and vector-Jacobian products of ranks agree with the reference engine on the whole state."""
 
+import re
+
 import numpy as np
 import pytest
 from circuits import circuits, values_of
@@ -9,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
-from qiskit.circuit.library import StatePreparation
+from qiskit.circuit.library import StatePreparation, efficient_su2
 from qiskit.quantum_info import SparseObservable, SparsePauliOp
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 
 from qiskit_fused import FusedEstimatorGradient, compile_circuit
-from qiskit_fused.distributed import expectation_values, run_on_threads, value_and_gradient, value_and_vjp
+from qiskit_fused.distributed import expectation_values, plan_ranks, run_on_threads, value_and_gradient, value_and_vjp
 from qiskit_fused.engines.cuda.availability import usable_gpu
 
 pytestmark = pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
@@ -160,6 +162,7 @@ def test_wrong_arguments_are_errors_that_name_the_cure():
         (2, (circuit, "ZZZ", values), "observables"),
         (2, (circuit, "ZZZZ", values * np.nan), "nan"),
         (2, (encoded, "ZZZZ", np.ones(4)), "depends on parameters"),
+        (1, (QuantumCircuit(0), SparsePauliOp(""), np.ones(0)), "the circuit has no qubits"),
     ):
         with pytest.raises(ValueError, match=text):
             run_on_threads(num_ranks, lambda ranks, given=arguments: expectation_values(*given, ranks))
@@ -182,3 +185,90 @@ def test_ranks_hold_their_amplitudes_on_a_gpu():
     ):
         np.testing.assert_allclose(found[0], expected[0], atol=1e-11, rtol=0)
         np.testing.assert_allclose(found[1], expected[1], atol=1e-11, rtol=0)
+
+
+def different_circuit(rank):
+    return efficient_su2(5, reps=2 + rank % 2), "ZZZZZ", None
+
+
+def different_values(rank):
+    return efficient_su2(5, reps=2), "ZZZZZ", rank
+
+
+def different_rows(rank):
+    return efficient_su2(5, reps=2), "ZZZZZ", np.ones((1 + rank, 30))
+
+
+def different_observables(rank):
+    return efficient_su2(5, reps=2), "XXXXX" if rank == 1 else "ZZZZZ", None
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+@pytest.mark.parametrize(
+    "make", [different_circuit, different_values, different_rows, different_observables], ids=lambda make: make.__name__
+)
+def test_ranks_whose_arguments_differ_all_raise_one_error(make, num_ranks):
+    def work(ranks):
+        circuit, observables, values = make(ranks.rank)
+        if values is None or np.ndim(values) == 0:
+            values = np.linspace(0, 1, circuit.num_parameters) + (values or 0)
+        with pytest.raises(ValueError, match="the ranks made different calls"):
+            value_and_gradient(circuit, observables, values, ranks)
+        return True
+
+    assert run_on_threads(num_ranks, work) == [True] * num_ranks
+
+
+def test_ranks_that_call_different_functions_raise_one_error():
+    circuit = efficient_su2(4, reps=1)
+    values = np.zeros(circuit.num_parameters)
+
+    def work(ranks):
+        with pytest.raises(ValueError, match="the ranks made different calls"):
+            (value_and_gradient if ranks.rank else expectation_values)(circuit, "ZZZZ", values, ranks)
+
+    run_on_threads(2, work)
+
+
+def test_a_rank_that_ends_early_ends_the_ranks_that_wait_for_it():
+    circuit = efficient_su2(4, reps=1)
+    values = np.zeros(circuit.num_parameters)
+    with pytest.raises(RuntimeError, match="rank 1 ended while rank 0 waited for it"):
+        run_on_threads(2, lambda ranks: ranks.rank or value_and_gradient(circuit, "ZZZZ", values, ranks))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_cotangent_that_is_not_finite_is_named(bad):
+    circuit = efficient_su2(4, reps=1)
+    values = np.zeros((2, circuit.num_parameters))
+    with pytest.raises(ValueError, match=f"the cotangent of observable 1 in row 1 is {bad}"):
+        run_on_threads(2, lambda ranks: value_and_vjp(circuit, ["ZZZZ", "XXXX"], values, [[1, 1], [1, bad]], ranks))
+
+
+def test_an_observable_that_sees_no_qubit_has_its_value_and_no_gradient():
+    circuit = efficient_su2(4, reps=1)
+    values = np.ones(circuit.num_parameters)
+    observable = SparsePauliOp("IIII", 2.5)
+    for found, gradients in run_on_threads(2, lambda ranks: value_and_gradient(circuit, observable, values, ranks)):
+        assert found == pytest.approx(2.5) and np.abs(gradients).max() < 1e-14
+
+
+@pytest.mark.parametrize("bad", [0, -1, 3, 2.0, "2", None])
+def test_a_wrong_number_of_ranks_is_named(bad):
+    for call in (lambda: run_on_threads(bad, len), lambda: plan_ranks(efficient_su2(4), "ZZZZ", bad)):
+        with pytest.raises((TypeError, ValueError), match=f"{re.escape(str(bad))}.* allowed: .*a power of 2"):
+            call()
+    assert plan_ranks(efficient_su2(4), "ZZZZ", np.int64(2)).num_ranks == 2
+
+
+def test_an_object_that_is_no_communicator_is_named():
+    circuit = efficient_su2(4, reps=1)
+    values = np.zeros(circuit.num_parameters)
+    with pytest.raises(TypeError, match="communicator is a NoneType without rank, size, exchange, sum"):
+        value_and_gradient(circuit, "ZZZZ", values, None)
+
+    class Renumbered:
+        rank, size, exchange, sum = 5, 2, None, None
+
+    with pytest.raises(ValueError, match="communicator.rank is 5; allowed: 0 to 1"):
+        value_and_gradient(circuit, "ZZZZ", values, Renumbered())
