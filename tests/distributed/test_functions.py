@@ -270,5 +270,5 @@ def test_an_object_that_is_no_communicator_is_named():
     class Renumbered:
         rank, size, exchange, sum = 5, 2, None, None
 
-    with pytest.raises(ValueError, match="communicator.rank is 5; allowed: 0 to 1"):
+    with pytest.raises(ValueError, match=r"communicator\.rank is 5; allowed: 0 to 1"):
         value_and_gradient(circuit, "ZZZZ", values, Renumbered())
