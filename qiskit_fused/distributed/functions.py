@@ -50,17 +50,12 @@ class _Job:
         self.columns = self.compiled.program.columns(self.values)
         fused = fuse_for_ranks(self.compiled, self.operators)
         self.evaluator = RankEvaluator(fused, self.operators, communicator, sweeps)
-        ops, operators, self._communicator = fused.program.ops, self.operators, communicator
-        self._call = (
-            *(
-                dtype,
-                self.columns,
-                *(part for part in vars(ops).values() if isinstance(part, np.ndarray)),
-                *ops.matrices,
-            ),
-            *(operators.num_observables, operators.observable, operators.coefficients),
-            *(operators.boundaries, operators.letters, operators.qubits),
-        )
+        ops, operators = fused.program.ops, self.operators
+        self._communicator = communicator
+        self._call: list[Any] = [dtype, self.columns, *ops.matrices]
+        self._call += [part for part in vars(ops).values() if isinstance(part, np.ndarray)]
+        self._call += [operators.num_observables, operators.observable, operators.coefficients]
+        self._call += [operators.boundaries, operators.letters, operators.qubits]
 
     def check_same_call(self, function: str, *arguments: np.ndarray) -> None:
         """Raise a ValueError on all ranks if their calls differ."""
