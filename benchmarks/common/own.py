@@ -89,7 +89,10 @@ class FusedDropIn(Fused):
 
 @contextmanager
 def engine_stats() -> Iterator[list[dict[str, Any]]]:
-    """Collect the statistics of every evaluation of the CPU engine; `value_and_gradient` does not return them."""
+    """Collect the statistics of every evaluation of the CPU engine; `value_and_gradient` does not return them.
+
+    Prepared calls have no statistics, so none is made meanwhile.
+    """
     from qiskit_fused.engines.cpu.engine import CpuEngine
 
     collected: list[dict[str, Any]] = []
@@ -100,7 +103,8 @@ def engine_stats() -> Iterator[list[dict[str, Any]]]:
         collected.append(evaluation.stats)
         return evaluation
 
-    with mock.patch.object(CpuEngine, "evaluate", evaluate):
+    without = mock.patch("qiskit_fused.execution.evaluate.find_call", lambda *arguments: None)
+    with without, mock.patch.object(CpuEngine, "evaluate", evaluate):
         yield collected
 
 

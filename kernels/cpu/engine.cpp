@@ -150,16 +150,17 @@ template void Engine<double>::bind_row(const BindList&, const double*, Bound&) c
 // Bind the first row, find the leaves, runs, terms and phases that vary over the rows, and make the tables of all other
 // phases.
 template <class T>
-auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Shared> {
+auto Engine<T>::bind_shared(Call& call) const -> std::shared_ptr<const Shared> {
     const Request& request = call.request;
     static std::atomic<std::int64_t> last_number{0};
-    auto shared = std::make_shared<Shared>();
+    auto shared = call.spare ? std::move(call.spare) : std::make_shared<Shared>();
+    if (call.packed != static_cast<bool>(shared->packs)) shared = std::make_shared<Shared>();
     shared->number = ++last_number;
     shared->without_first = call.skip_first_adjoint;
     shared->phase_varies.assign(phases_.size(), 0);
     std::vector<char> column_varies(plan_.num_columns);
     if (call.packed) {
-        shared->packs = std::make_unique<PackShared<T>>();
+        if (!shared->packs) shared->packs = std::make_unique<PackShared<T>>();
         column_varies = find_sets(request, *shared->packs);
     } else {
         std::vector<int> equal(plan_.num_columns);  // the columns that are the same in all rows so far
@@ -173,10 +174,8 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
                         equal.end());
         }
     }
-    if (request.rows > 1) {
-        shared->varying = varying(plan_, column_varies);
-        shared->phase_varies = phases_of(plan_, shared->varying);
-    }
+    shared->varying = request.rows > 1 ? varying(plan_, column_varies) : BindList();
+    if (request.rows > 1) shared->phase_varies = phases_of(plan_, shared->varying);
     if (call.packed) {
         for (const int i : shared->varying.leaves)  // a gate RV reads three columns
             if (plan_.leaves[i].kind == LEAF_RV) std::fill_n(column_varies.begin() + plan_.leaves[i].column, 3, 1);
@@ -195,9 +194,12 @@ auto Engine<T>::bind_shared(const Call& call) const -> std::shared_ptr<const Sha
     shared->tables.resize(phases_.size());
     PhaseScratch<T> scratch;
     for (std::size_t k = 0; k < phases_.size(); ++k) {
-        if (shared->phase_varies[k] || (k == 0 && shared->without_first)) continue;
+        if (shared->phase_varies[k] || (k == 0 && shared->without_first)) {
+            shared->tables[k] = PhaseTables<T>();
+            continue;
+        }
         check_stop(request.progress->stop);
-        allocate(phases_[k], plan_.num_qubits, low_bits_, shared->tables[k]);
+        if (!shared->tables[k].low) allocate(phases_[k], plan_.num_qubits, low_bits_, shared->tables[k]);
         build_tables(plan_, phases_[k], low_bits_, shared->bound, sweeps_, scratch, shared->tables[k]);
         shared->bytes += shared->tables[k].bytes();
     }
@@ -254,7 +256,11 @@ void Engine<T>::recall(Call& call) {
             call.shared = call.finals->shared;
     } else {
         call.finals = finals_.template take<Finals>([](const Kept&) { return true; });
+        if (call.finals && call.finals->shared.use_count() == 1)
+            call.spare = std::const_pointer_cast<Shared>(std::move(call.finals->shared));
     }
+    if (!call.shared && !call.spare)
+        call.spare = shared_.template take<Shared>([](const Kept&) { return true; });
 }
 
 template <class T>
@@ -455,6 +461,8 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
 
     const std::size_t most_bytes = std::min(std::min(request.kept_bytes, most_kept) + call.bytes, most_kept);
     if (!request.gradient && call.finals) finals_.put(std::move(call.finals));
+    if (call.shared.use_count() == 1 && call.shared->bytes <= kept_whole)
+        shared_.put(std::const_pointer_cast<Shared>(std::move(call.shared)));
     // The next call takes the latest workspace first, so each thread gets the workspace that its core has in its cache.
     for (auto ws = workspaces.rbegin(); ws != workspaces.rend(); ++ws) keep(std::move(*ws), most_bytes);
     call.diagonals = nullptr;

@@ -91,8 +91,8 @@ class Engine {
         Buffer<T> buffer;
     };
 
-    // Bound values and tables that the rows of a call share.
-    struct Shared {
+    // Bound values and tables that the rows of a call share. A later call uses the memory again.
+    struct Shared : Kept {
         Bound bound;                     // values of the first row
         BindList varying;                // runs, terms and leaves whose angle differs between rows
         std::vector<char> phase_varies;  // [phases]
@@ -100,7 +100,6 @@ class Engine {
         std::vector<PhaseTables<T>> tables;
         std::unique_ptr<PackShared<T>> packs;  // instead of `bound` and `tables`, for rows that are evaluated in packs
         bool without_first = false;            // true: phase 0 has no table (Layout::skips_first_phase)
-        std::size_t bytes = 0;
         std::int64_t number = 0;  // another number for each object of the process
         bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
     };
@@ -129,6 +128,7 @@ class Engine {
         BatchShape shape;
         Observables& observables;
         std::shared_ptr<const Shared> shared;
+        std::shared_ptr<Shared> spare;  // memory of an earlier call for `shared`, or null
         // summed_runs are the same in all rows, and the caller uses only their gradients summed over rows. Their w are
         // added over blocks of rows, block_w[block][run], and turned to gradients once for each call. Blocks do not
         // depend on the number of threads. own_runs are all other runs.
@@ -184,7 +184,7 @@ class Engine {
     static Shelf& kept_states();
     static Buffer<T> take_state(std::size_t size);
     void bind_row(const BindList& list, const double* columns, Bound& bound) const;
-    std::shared_ptr<const Shared> bind_shared(const Call& call) const;
+    std::shared_ptr<const Shared> bind_shared(Call& call) const;
     void recall(Call& call);
     void bind_or_recall(Call& call);
     void take_shared(const Call& call, Workspace& ws) const;
@@ -300,7 +300,7 @@ class Engine {
     const std::vector<std::size_t>&pair_begin_, &many_begin_;
     std::vector<std::shared_ptr<const PackPhase>> pack_phases_;  // [phases]; null: all constants are 1
     const bool rows_keep_tables_;  // true: a row keeps the tables of all phases that it makes
-    Shelf workspaces_, finals_;
+    Shelf workspaces_, finals_, shared_;
 };
 
 }  // namespace qf

@@ -68,6 +68,8 @@ std::vector<char> Engine<T>::find_sets(const Request& request, PackShared<T>& pa
     const int num_columns = plan_.num_columns, width = packs_.width;
     auto row_at = [&](int row) { return request.columns + static_cast<std::size_t>(row) * num_columns; };
     std::vector<char> any(num_columns), every(num_columns, 1);
+    packs.sets.clear();
+    packs.set_of.clear();
     std::vector<int> same, different;  // the columns outside the latest set, and the columns of the set
     std::vector<std::int64_t> differs(num_columns);
     for (int begin = 0; begin < request.rows; begin += width) {
@@ -122,20 +124,23 @@ void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool re
     bind_shared_runs(packs.common, bound);
     packs.tables.resize(phases_.size());
     for (std::size_t k = 0; k < phases_.size(); ++k) {
-        if (packs.common.phase_varies[k] || (k == 0 && shared.without_first)) continue;
+        if (packs.common.phase_varies[k] || (k == 0 && shared.without_first)) {
+            packs.tables[k] = Buffer<T>();
+            continue;
+        }
         const PackPhase* phase = pack_phases_[k].get();
         if (phase && !constants) constants = Buffer<double>(2 << bits);
         if (phase) std::copy_n(phase->values.data(), 2 << bits, constants.data());
         make_pack_table(static_cast<int>(k), exact,
                         {phase ? constants.data() : nullptr, phase ? phase->negate.data() : nullptr},
                         double(packs.common.norm[k]), bound.view(), real, table.data());
-        packs.tables[k] = Buffer<T>(size);
+        if (packs.tables[k].size() != size) packs.tables[k] = Buffer<T>(size);
         for (std::size_t i = 0; i < size; ++i) packs.tables[k][i] = static_cast<T>(table[i * from]);
     }
     if constexpr (std::is_same_v<T, double>) {
         packs.bound = std::move(bound);
     } else {
-        packs.bound = PackBound<T>(plan_, packs_.width);
+        if (!packs.bound.leaf && !packs.bound.term) packs.bound = PackBound<T>(plan_, packs_.width);
         packs.bound.fill(bound, packs_.width, from);
     }
 }

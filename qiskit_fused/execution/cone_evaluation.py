@@ -39,6 +39,24 @@ class EvaluateGroup(Protocol):
         """
 
 
+def find_grouping(compiled: CompiledCircuit, operators: Observables, request: Request) -> Grouping | None:
+    """Return groups of terms to evaluate one after the other; None if all terms are evaluated together."""
+    if request.needs_all_gates or request.boundary.initial is not None:
+        return None
+    has_gradient_per_pair = request.gradient is not None and not request.gradients_are_per_row
+    return compiled.light_cones.groups(operators, request.num_rows, has_gradient_per_pair)
+
+
+def fused_program_of(compiled: CompiledCircuit, operators: Observables, request: Request) -> FusedProgram:
+    """Return the fused program that evaluates all terms together.
+
+    Gates outside the light cone of the observables do not change Re <psi|O|d psi>. They do change Im <psi|O|d psi> and
+    final states.
+    """
+    support = None if request.needs_all_gates else operators.support(compiled.num_qubits)
+    return compiled.fused_program(support, any_start=request.boundary.initial is not None)
+
+
 def evaluate_finer(
     evaluate: EvaluateGroup,
     compiled: CompiledCircuit,

@@ -69,7 +69,7 @@ def choose_device(options: FusedOptions, fused: FusedProgram, num_rows: int, num
     """
     if options.device != "auto":
         return options.device
-    if not suits_gpu(fused.num_qubits, fused.work, max(num_rows, num_pairs) if gradient else num_rows):
+    if not _suits_gpu(fused, num_rows, num_pairs, gradient):
         return "cpu"
     runtime, reason = availability.usable_gpu()
     if runtime is None:
@@ -86,6 +86,17 @@ def choose_device(options: FusedOptions, fused: FusedProgram, num_rows: int, num
         )
         return "cpu"
     return "cuda"
+
+
+def runs_on_cpu(options: FusedOptions, fused: FusedProgram, num_rows: int, num_pairs: int, gradient: bool) -> bool:
+    """Say whether `choose_device` returns "cpu" for a batch, whatever GPU there is and how much memory is free."""
+    if options.device != "auto":
+        return options.device == "cpu"
+    return not _suits_gpu(fused, num_rows, num_pairs, gradient)
+
+
+def _suits_gpu(fused: FusedProgram, num_rows: int, num_pairs: int, gradient: bool) -> bool:
+    return suits_gpu(fused.num_qubits, fused.work, max(num_rows, num_pairs) if gradient else num_rows)
 
 
 def bytes_of_states(fused: FusedProgram, dtype: str, gradient: bool) -> int:

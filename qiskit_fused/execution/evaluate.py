@@ -16,10 +16,11 @@ from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import Watch
 from qiskit_fused.engines.request import Request
 from qiskit_fused.execution import segments
-from qiskit_fused.execution.cone_evaluation import evaluate_finer, evaluate_groups
+from qiskit_fused.execution.cone_evaluation import evaluate_finer, evaluate_groups, find_grouping, fused_program_of
 from qiskit_fused.execution.executor import cut_portions, options_of_workers, run_portions
 from qiskit_fused.execution.magnitudes import Scaling, is_out_of_range
 from qiskit_fused.execution.metrics import add_metrics
+from qiskit_fused.execution.prepared_calls import find_call
 from qiskit_fused.execution.program_evaluation import ProgramEvaluator
 from qiskit_fused.execution.row_cuts import JoinedEvaluation, evaluate_slice
 from qiskit_fused.options import FusedOptions
@@ -57,6 +58,10 @@ def evaluate(
         MemoryError: when a single row exceeds the memory limit; it is raised before arrays are allocated. Several rows
             that exceed the limit together are evaluated in blocks.
     """
+    if metrics is None:
+        call = find_call(options, compiled, operators, request)
+        if call is not None:
+            return call.evaluate(compiled.program.columns(request.columns), request.cotangents)
     if options.num_segments is not None and request.gradient is not None:
         any_start = request.boundary.initial is not None
         segments.check_option(options, compiled, operators, whole=request.needs_all_gates, any_start=any_start)
@@ -91,24 +96,18 @@ def _evaluate_together(
         if columns is not request.columns:
             request = request._replace(columns=columns)
     evaluator = ProgramEvaluator(options, keeps_records=metrics is not None)
-    needs_all_gates, any_start = request.needs_all_gates, request.boundary.initial is not None
-    grouping = None
-    if not (needs_all_gates or any_start):
-        has_gradient_per_pair = request.gradient is not None and not request.gradients_are_per_row
-        grouping = compiled.light_cones.groups(operators, request.num_rows, has_gradient_per_pair)
+    grouping = find_grouping(compiled, operators, request)
     try:
         if grouping is None:
-            # Gates outside the light cone do not change Re <psi|O|d psi>. They do change Im <psi|O|d psi> and final
-            # states.
-            support = None if needs_all_gates else operators.support(compiled.num_qubits)
-            fused = compiled.fused_program(support, any_start)
+            fused = fused_program_of(compiled, operators, request)
             evaluation = evaluator.evaluate(fused, operators, request, watch)
         else:
             evaluation = evaluate_groups(evaluator.evaluate, grouping, operators, request, watch)
     except TooManyQubits as error:
         # The caller evaluates rows of split columns again on the host, which has more memory. One state must hold all
         # measured qubits.
-        if needs_all_gates or any_start or request.is_split or not operators.have_terms:
+        is_whole = request.needs_all_gates or request.boundary.initial is not None
+        if is_whole or request.is_split or not operators.have_terms:
             raise
         evaluation, grouping = evaluate_finer(evaluator.evaluate, compiled, operators, request, watch, grouping, error)
     if metrics is not None:

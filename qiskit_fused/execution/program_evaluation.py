@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from qiskit_fused.common.byte_sizes import LEAST_LIMIT, format_bytes
 from qiskit_fused.common.free_memory import ALWAYS_FREE
 from qiskit_fused.engines.cpu.costs import chunk_bits
-from qiskit_fused.engines.cpu.method import Choice, choose
+from qiskit_fused.engines.cpu.engine import CpuEngine, PreparedCall
+from qiskit_fused.engines.cpu.method import Choice, choose, choose_unlimited
 from qiskit_fused.engines.evaluation import Evaluation
 from qiskit_fused.engines.interface import DoesNotFit, Watch
 from qiskit_fused.engines.request import Request
-from qiskit_fused.execution.devices import bytes_of_states, choose_device, engine_for, say_once
+from qiskit_fused.execution.devices import bytes_of_states, choose_device, engine_for, runs_on_cpu, say_once
 from qiskit_fused.execution.initial_states import evaluate_from_states
 from qiskit_fused.execution.shared_evaluation import LIMIT_SHARE, MOST_BYTES, SharedBatch, evaluate_shared, find_mode
 from qiskit_fused.execution.shared_parts import ROWS, find_sharing, is_worth_splitting, may_share
@@ -91,6 +92,27 @@ class ProgramEvaluator:
                 raise
             say_once(f"device='auto' runs on the CPU: {error}")
             return self._evaluate_on("cpu", limited, fused, operators, request, watch, shared)
+
+    def prepare(self, fused: FusedProgram, operators: Observables, request: Request) -> PreparedCall | None:
+        """Return the call that `evaluate` makes for all requests that differ from this one in their numbers alone.
+
+        Return None where the numbers, the free memory or a GPU decide how a request is evaluated.
+        """
+        options, num_rows, has_gradient = self.options, request.num_rows, request.gradient is not None
+        if fused.takes_states or not runs_on_cpu(options, fused, num_rows, request.num_gradients, has_gradient):
+            return None
+        if may_share(fused, num_rows) and not request.needs_all_gates:
+            if request.may_vary is None or self._find_shared("cpu", fused, operators, request) is not None:
+                return None
+        terms, num_threads = operators.restrict(fused.wires), num_threads_for(options, fused, num_rows)
+        arguments = options.method, options.num_segments, num_threads
+        _, choice, num_bytes = choose_unlimited(fused, request, terms, *arguments)
+        if choice.advice or options.limit_for(num_bytes) is not None:
+            return None
+        engine = engine_for("cpu", options, choice.num_threads)
+        if not isinstance(engine, CpuEngine):
+            return None
+        return engine.prepare(fused, operators, request._replace(method=choice.method))
 
     def _evaluate_on(
         self,
@@ -180,6 +202,19 @@ def _beside(result_bytes: int, options: FusedOptions) -> FusedOptions:
     return replace(options, memory_limit=limit - result_bytes)
 
 
+def is_for_one_thread(fused: FusedProgram, num_rows: int) -> bool:
+    """Say whether a batch runs on one thread: threads share a batch row by row, or share one row chunk by chunk."""
+    return num_rows == 1 and not chunk_bits(fused.num_qubits)
+
+
+def num_threads_for(options: FusedOptions, fused: FusedProgram, num_rows: int) -> int:
+    """Return the largest number of threads for a batch on the CPU.
+
+    The environment is not asked for the number of threads of a batch for one thread, which would take 2 us.
+    """
+    return 1 if is_for_one_thread(fused, num_rows) else options.resolve_num_threads()
+
+
 def choose_method(options: FusedOptions, fused: FusedProgram, operators: Observables, request: Request) -> Choice:
     """Return the method and the number of threads for a request on the CPU.
 
@@ -188,16 +223,13 @@ def choose_method(options: FusedOptions, fused: FusedProgram, operators: Observa
         ValueError: for options that exclude each other.
     """
     options.check_method()
-    # Threads share a batch row by row, or share one row chunk by chunk. A single row of one chunk runs on one thread:
-    # then the environment is not asked for the number of threads, which would take 2 us.
-    is_for_one_thread = request.num_rows == 1 and not chunk_bits(fused.num_qubits)
     choice = choose(
         fused,
         request,
         operators.restrict(fused.wires),
         method=options.method,
         num_segments=options.num_segments,
-        num_threads=1 if is_for_one_thread else options.resolve_num_threads(),
+        num_threads=num_threads_for(options, fused, request.num_rows),
         limit_of=options.limit_for,
         limit_name="80 % of the free memory" if options.memory_limit is None else "memory_limit",
     )

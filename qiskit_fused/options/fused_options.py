@@ -112,6 +112,13 @@ class FusedOptions:
         if is_late and self.precision_mode == "auto" and value != self.default_precision:
             self.precision_mode = "emulate" if self.adds_noise else "exact"
         object.__setattr__(self, name, value)
+        object.__setattr__(self, "_state", object())
+
+    @property
+    def state(self) -> object:
+        """An object that stands for the current values: another object after each assignment of an option."""
+        state: object = self.__dict__["_state"]
+        return state
 
     def __post_init__(self) -> None:
         self.check_method()

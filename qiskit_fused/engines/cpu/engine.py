@@ -65,6 +65,44 @@ class _Setup(NamedTuple):
     rows: np.ndarray
 
 
+class PreparedCall(NamedTuple):
+    """An evaluation of which all but the numbers is known: the columns, and the cotangents if there are any.
+
+    The evaluation is short: nothing watches it. Its states start in |0...0> and are not returned.
+
+    Attributes:
+        setup: the plan, the observables and the pairs.
+        pair_observable: int32 (N,), the observable of each pair.
+        summed: bool (C,), see `Request.summed_columns`.
+        shape: the number of pairs N, the number of gradients or None, and the number of columns C.
+        arguments: the last arguments of ``_cpu.evaluate``, which are the same in all evaluations.
+    """
+
+    setup: _Setup
+    pair_observable: np.ndarray
+    summed: np.ndarray | None
+    shape: tuple[int, int | None, int]
+    arguments: tuple[Any, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the arrays that the call keeps."""
+        arrays = self.setup.begin, self.setup.rows, self.pair_observable, self.summed
+        return self.setup.terms.num_bytes + sum(array.nbytes for array in arrays if array is not None)
+
+    def evaluate(self, columns: np.ndarray, cotangents: np.ndarray | None) -> Evaluation:
+        """Evaluate rows of columns, with the cotangents of a request. The evaluation has no stats."""
+        _release_if_memory_is_short()
+        setup, pair_observable, summed, (num_pairs, num_gradients, num_columns), arguments = self
+        values = np.empty(num_pairs)
+        gradients = None if num_gradients is None else np.empty((num_gradients, num_columns))
+        plan, begin = setup.native.plan, setup.begin
+        _cpu.evaluate(
+            plan, setup.observables, columns, begin, pair_observable, cotangents, summed, values, gradients, *arguments
+        )
+        return Evaluation(values, gradients)
+
+
 def _watch_nothing(done: int, total: int) -> bool:
     """Let an evaluation go on. With this watch, Ctrl-C still ends a long evaluation."""
     return False
@@ -150,6 +188,31 @@ class CpuEngine:
         if gradient is not None:
             evaluation.stats |= {"method": method.name, "states": num_states}
         return evaluation
+
+    def prepare(self, plan: FusedProgram, observables: Observables, request: Request) -> PreparedCall | None:
+        """Return the call for all requests that differ from this one in their numbers alone.
+
+        Return None for a request whose evaluation may be long or has states at its boundary, and for pairs that may
+        change.
+        """
+        num_rows, pairs, gradient, method = request.num_rows, request.pairs, request.gradient, request.method
+        if request.boundary is not NO_STATES or pairs.row.flags.writeable or pairs.observable.flags.writeable:
+            return None
+        schedule, imaginary = None, request.imaginary
+        if gradient is not None:
+            schedule = schedule_of(method, num_positions(plan, imaginary=imaginary))
+        setup = _set_up(plan, observables.restrict(plan.wires), pairs.row, num_rows)
+        if _work(setup.native, setup.terms, max(request.num_pairs, num_rows), num_rows, schedule) > _WATCHED_WORK:
+            return None
+        num_states, actions = (1, None) if schedule is None else (schedule.num_states, schedule.actions)
+        single, no_states, no_watch = request.dtype == "complex64", (None,) * 4, None
+        return PreparedCall(
+            setup,
+            pairs.observable,
+            request.summed_columns,
+            (request.num_pairs, None if gradient is None else request.num_gradients, request.num_columns),
+            (imaginary, single, self.num_threads, actions, num_states, method.kept_bytes, *no_states, no_watch),
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CpuEngine, (self.num_threads,)

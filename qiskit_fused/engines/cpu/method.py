@@ -56,7 +56,7 @@ class Choice:
         return replace(self, method=replace(self.method, kept_bytes=max(kept_bytes, 0)))
 
 
-class _Unlimited(NamedTuple):
+class Unlimited(NamedTuple):
     """The choice for a batch without a memory limit.
 
     Attributes:
@@ -71,7 +71,7 @@ class _Unlimited(NamedTuple):
 
 
 # Choices by plan and arguments; a training loop makes the same choice at every step.
-_CHOICES: BoundedCache[_Unlimited] = BoundedCache(16 << 20)
+_CHOICES: BoundedCache[Unlimited] = BoundedCache(16 << 20)
 _CHOICE_BYTES = 1500  # bytes of an entry: the arguments, the choice and its method
 
 
@@ -103,14 +103,8 @@ def choose(
         TooManyQubits: when the states do not fit, with the figures, the qubits that would fit, and the cure.
         MemoryError: when the rows and the results do not fit beside the states; the text says how many rows would.
     """
-    num_outcomes = terms.num_observables if isinstance(terms, OutcomeMasks) else 0
-    key = id(plan), request.sizes, method, num_segments, num_threads, len(terms), num_outcomes
-    unlimited = _CHOICES.get(key)
-    if unlimited is None:
-        counts = Counts.of(request)._replace(num_outcomes=num_outcomes)
-        unlimited = _choose_unlimited(plan, counts, method, num_segments, num_threads, len(terms))
-        _CHOICES.put(key, unlimited, _CHOICE_BYTES, plan)
-    names, choice, most = unlimited
+    num_outcomes = _count_outcomes(terms)
+    names, choice, most = choose_unlimited(plan, request, terms, method, num_segments, num_threads)
     limit = limit_of(most)
     if limit is None or limit - most >= CONSTANTS.most_kept_bytes:
         return choice
@@ -127,15 +121,26 @@ def choose(
     raise options.refusal(names[-1], num_segments, limit_name)
 
 
-def _choose_unlimited(
-    plan: FusedProgram, counts: Counts, method: str, num_segments: int | None, num_threads: int, num_terms: int
-) -> _Unlimited:
-    """Return the fastest choice without a limit, and its bytes."""
-    footprint = Footprint(plan, counts.dtype)
-    names = methods_by_speed(footprint, counts, method)
-    choice = Options(footprint, counts, num_threads, inf, None).choose(names[0], num_segments)
-    assert choice is not None
-    return _Unlimited(names, choice, choice.num_bytes + footprint.most_shared(num_terms))
+def choose_unlimited(
+    plan: FusedProgram, request: Request, terms: TermMasks, method: str, num_segments: int | None, num_threads: int
+) -> Unlimited:
+    """Return the fastest choice without a limit, and a bound of its bytes. The arguments are those of `choose`."""
+    num_outcomes = _count_outcomes(terms)
+    key = id(plan), request.sizes, method, num_segments, num_threads, len(terms), num_outcomes
+    unlimited = _CHOICES.get(key)
+    if unlimited is None:
+        counts = Counts.of(request)._replace(num_outcomes=num_outcomes)
+        footprint = Footprint(plan, counts.dtype)
+        names = methods_by_speed(footprint, counts, method)
+        choice = Options(footprint, counts, num_threads, inf, None).choose(names[0], num_segments)
+        assert choice is not None
+        unlimited = Unlimited(names, choice, choice.num_bytes + footprint.most_shared(len(terms)))
+        _CHOICES.put(key, unlimited, _CHOICE_BYTES, plan)
+    return unlimited
+
+
+def _count_outcomes(terms: TermMasks) -> int:
+    return terms.num_observables if isinstance(terms, OutcomeMasks) else 0
 
 
 def methods_by_speed(footprint: Footprint, counts: Counts, method: str) -> list[str]:
