@@ -103,7 +103,7 @@ def engine_stats() -> Iterator[list[dict[str, Any]]]:
         collected.append(evaluation.stats)
         return evaluation
 
-    without = mock.patch("qiskit_fused.execution.evaluate.find_call", lambda *arguments: None)
+    without = mock.patch("qiskit_fused.execution.evaluate.find_call", return_value=None)
     with without, mock.patch.object(CpuEngine, "evaluate", evaluate):
         yield collected
 

@@ -52,10 +52,11 @@ def join_arrays(arrays: list[np.ndarray]) -> np.ndarray:
 
 def all_finite(array: np.ndarray) -> bool:
     """Say whether all numbers are finite."""
-    if array.dtype not in (np.float64, np.complex128) or not array.flags.c_contiguous:
+    kind = array.dtype.char
+    if kind not in "dD" or not array.flags.c_contiguous or not array.dtype.isnative:
         return all(np.isfinite(array[rows]).all() for rows in row_blocks(array))
-    numbers = array.view(np.float64)
-    if array.nbytes <= BLOCK_BYTES:
+    numbers = array if kind == "d" else array.view(np.float64)
+    if numbers.nbytes <= BLOCK_BYTES:
         return _cpu.all_finite(numbers)
     return all(_cpu.all_finite(numbers[rows]) for rows in row_blocks(numbers))
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qiskit_fused.common.caches import BoundedCache
+from qiskit_fused.common.caches import BoundedCache, array_bytes
 from qiskit_fused.compilation.circuits import CompiledCircuit
 from qiskit_fused.engines.cpu.engine import PreparedCall
 from qiskit_fused.engines.request import NO_STATES, Request
@@ -57,8 +57,11 @@ def find_call(
     key = id(compiled._owner), id(options.state), id(operators), len(columns), kind, of_pairs, id(may_vary), dtype
     found = _PREPARATIONS.get(key)
     if found is None or (found.num_threads is not None and found.num_threads != default_num_threads()):
+        if pairs.row.flags.writeable or pairs.observable.flags.writeable:
+            return None
         found = _prepare(options, compiled, operators, request)
-        num_bytes = 0 if found.call is None else found.call.num_bytes
+        num_bytes = array_bytes(operators) + pairs.row.nbytes + pairs.observable.nbytes
+        num_bytes += 0 if found.call is None else found.call.num_bytes
         if num_bytes < _PREPARATIONS.max_bytes // 4:
             _PREPARATIONS.put(key, found, num_bytes, compiled._owner, replace=True)
     if cotangents is not None and has_large_cotangents(cotangents, dtype):

@@ -101,9 +101,9 @@ class ProgramEvaluator:
         options, num_rows, has_gradient = self.options, request.num_rows, request.gradient is not None
         if fused.takes_states or not runs_on_cpu(options, fused, num_rows, request.num_gradients, has_gradient):
             return None
-        if may_share(fused, num_rows) and not request.needs_all_gates:
-            if request.may_vary is None or self._find_shared("cpu", fused, operators, request) is not None:
-                return None
+        looks_at_rows = may_share(fused, num_rows) and not request.needs_all_gates
+        if looks_at_rows and (request.may_vary is None or self._find_shared("cpu", fused, operators, request)):
+            return None
         terms, num_threads = operators.restrict(fused.wires), num_threads_for(options, fused, num_rows)
         arguments = options.method, options.num_segments, num_threads
         _, choice, num_bytes = choose_unlimited(fused, request, terms, *arguments)

@@ -159,6 +159,36 @@ class Progress:
         self._bar.update(self._done - self._bar.n)
 
 
+class _Silence:
+    """The progress of work that nobody watches and nobody can cancel, with the interface of `Progress`."""
+
+    def __enter__(self) -> _Silence:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None: ...
+
+    def next_part(self) -> None: ...
+
+    def watch(self, done: int, total: int) -> bool:
+        return False
+
+
+_SILENCE = _Silence()
+AnyProgress = Progress | _Silence
+
+
+def progress_of(
+    show: bool | Callable[[int, int], Any], parts: Callable[..., Iterable[Part]], *arguments: Any
+) -> AnyProgress:
+    """Return the progress of the parts that ``parts(*arguments)`` returns.
+
+    A small call that is neither shown nor part of a job makes no `Progress`, which would take 2 us.
+    """
+    if show is False and current() is None:
+        return _SILENCE
+    return Progress(show, parts(*arguments))
+
+
 def _bar_class() -> Any:
     try:
         # tqdm is optional.

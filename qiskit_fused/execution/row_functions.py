@@ -33,7 +33,7 @@ from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.execution.initial_states import check_device_states, check_states
 from qiskit_fused.execution.magnitudes import has_large_cotangents
 from qiskit_fused.execution.parameter_columns import ParameterColumns
-from qiskit_fused.execution.progress import Part, Progress
+from qiskit_fused.execution.progress import Part, progress_of
 from qiskit_fused.execution.result_sizes import check_results
 from qiskit_fused.execution.row_batches import RowBatch, Vjp, check_cotangents, check_finite_cotangents, join_rows
 from qiskit_fused.execution.row_cuts import cut_evenly, evaluate_slice, rows_that_fit, share
@@ -74,13 +74,13 @@ class RowFunction:
             MemoryError: if a row does not fit the memory limit, or the results do not fit the memory.
         """
         batch = self._checked(batch)
-        with Progress(self.options.progress, map(self._part_of, [batch])) as progress:
+        with progress_of(self.options.progress, self._parts_of, batch) as progress:
             progress.next_part()
             return self.evaluate_rows(batch, progress.watch)
 
-    def _part_of(self, batch: RowBatch) -> Part:
-        """Return the part of the progress that a batch is."""
-        return Part.of(self.compiled, batch.num_rows, batch.num_adjoint_states(len(self.operators)))
+    def _parts_of(self, batch: RowBatch) -> tuple[Part]:
+        """Return the only part of the progress of a batch."""
+        return (Part.of(self.compiled, batch.num_rows, batch.num_adjoint_states(len(self.operators))),)
 
     def _checked(self, batch: RowBatch) -> RowBatch:
         """Check shapes and numbers of a batch, and return the batch with its initial states as an array."""

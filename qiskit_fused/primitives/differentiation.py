@@ -16,7 +16,7 @@ from qiskit_fused.engines.request import NO_STATES, BoundaryStates, GradientRequ
 from qiskit_fused.execution.derivatives import check_derivatives, completed, differentiated, pull_back
 from qiskit_fused.execution.evaluate import evaluate
 from qiskit_fused.execution.initial_states import check_states
-from qiskit_fused.execution.progress import Part, Progress
+from qiskit_fused.execution.progress import AnyProgress, Part, Progress, progress_of
 from qiskit_fused.execution.result_sizes import check_results
 from qiskit_fused.options import FusedOptions
 from qiskit_fused.primitives.gradient_requests import Batch
@@ -61,8 +61,7 @@ def differentiate_rows(
     gradient = GradientRequest(of_initial_states=encodes)
     request = Request(values, pairs, gradient, boundary, options.dtype)
     imaginary = _IMAGINARY_PARTS[derivative_type.name]
-    parts = (Part.of(compiled, request.num_rows, request.num_pairs) for _ in imaginary)
-    with Progress(options.progress, parts) as progress:
+    with progress_of(options.progress, _parts_of_rows, compiled, request, len(imaginary)) as progress:
         evs, gradients = _differentiate(options, imaginary, compiled, operators, request, progress)
     shape = len(values), len(swept)
     evs, gradients = evs.reshape(shape), gradients.reshape(*shape, len(compiled.parameters))
@@ -70,6 +69,10 @@ def differentiate_rows(
     if columns is not None:
         gradients = gradients[:, :, columns]
     return completed(operators, swept, evs, 1), completed(operators, swept, gradients, 0)
+
+
+def _parts_of_rows(compiled: CompiledCircuit, request: Request, num_parts: int) -> list[Part]:
+    return [Part.of(compiled, request.num_rows, request.num_pairs)] * num_parts
 
 
 def _same_number(values: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +188,7 @@ def _differentiate(
     compiled: CompiledCircuit,
     operators: Observables,
     request: Request,
-    progress: Progress,
+    progress: AnyProgress,
     metrics: dict[str, Any] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return values (N,) and gradients (N, P) of the pairs: real parts, imaginary parts, or complex numbers."""

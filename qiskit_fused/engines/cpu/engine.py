@@ -86,9 +86,8 @@ class PreparedCall(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the arrays that the call keeps."""
-        arrays = self.setup.begin, self.setup.rows, self.pair_observable, self.summed
-        return self.setup.terms.num_bytes + sum(array.nbytes for array in arrays if array is not None)
+        """Bytes that the call keeps beside the arrays of the request."""
+        return self.setup.terms.num_bytes + self.setup.begin.nbytes
 
     def evaluate(self, columns: np.ndarray, cotangents: np.ndarray | None) -> Evaluation:
         """Evaluate rows of columns, with the cotangents of a request. The evaluation has no stats."""
@@ -192,11 +191,10 @@ class CpuEngine:
     def prepare(self, plan: FusedProgram, observables: Observables, request: Request) -> PreparedCall | None:
         """Return the call for all requests that differ from this one in their numbers alone.
 
-        Return None for a request whose evaluation may be long or has states at its boundary, and for pairs that may
-        change.
+        Return None for a request whose evaluation may be long or has states at its boundary. The pairs are read-only.
         """
         num_rows, pairs, gradient, method = request.num_rows, request.pairs, request.gradient, request.method
-        if request.boundary is not NO_STATES or pairs.row.flags.writeable or pairs.observable.flags.writeable:
+        if request.boundary is not NO_STATES:
             return None
         schedule, imaginary = None, request.imaginary
         if gradient is not None:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prepared calls: later requests of a kind skip the decisions, and see every change of options and observables."""
+
+import numpy as np
+import pytest
+from qiskit.circuit.library import efficient_su2, real_amplitudes
+from qiskit.quantum_info import SparsePauliOp
+
+from qiskit_fused import FusedEstimatorGradient, compile_circuit, release_memory
+from qiskit_fused.engines.cpu import engine
+from qiskit_fused.execution import prepared_calls
+from qiskit_fused.execution.expectations import Expectations
+
+
+@pytest.fixture
+def preparations(monkeypatch):
+    """The prepared calls, in the order in which they are prepared."""
+    made, prepare = [], prepared_calls._prepare
+
+    def watched(*arguments):
+        made.append(prepare(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(prepared_calls, "_prepare", watched)
+    return made
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """The arguments of all calls of the kernel."""
+    calls, evaluate = [], engine._cpu.evaluate
+    monkeypatch.setattr(engine._cpu, "evaluate", lambda *a: calls.append(a) or evaluate(*a))
+    return calls
+
+
+NUM_THREADS = 11  # the position of the number of threads among the arguments of the kernel
+
+
+def rows(circuit, count, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, circuit.num_parameters))
+
+
+def test_calls_that_differ_in_their_numbers_alone_are_prepared_once(preparations):
+    circuit = efficient_su2(4, reps=2)
+    compiled, gradient = compile_circuit(circuit), FusedEstimatorGradient()
+    reference = FusedEstimatorGradient(device="reference")
+    for seed in range(3):
+        question = compiled, "ZZZZ", rows(circuit, 2, seed)
+        for actual, expected in zip(*(one.value_and_gradient(*question) for one in (gradient, reference))):
+            np.testing.assert_allclose(actual, expected, atol=1e-12)
+    assert [made.call is not None for made in preparations] == [True, False]  # the reference engine has no such calls
+    gradient.value_and_gradient(
+        circuit, "ZZZZ", rows(circuit, 2)
+    )  # the circuit shares the program of its compiled form
+    assert len(preparations) == 2
+    for number, arguments in enumerate(
+        [(compiled, "ZZZZ", rows(circuit, 3)), (compiled, "XZZZ", rows(circuit, 2))], start=3
+    ):
+        gradient.value_and_gradient(*arguments)
+        assert len(preparations) == number
+
+
+def test_prepared_calls_see_changed_options_and_observables(preparations, kernel):
+    circuit = efficient_su2(3, reps=1)
+    compiled, gradient, values = compile_circuit(circuit), FusedEstimatorGradient(num_threads=1), rows(circuit, 3)
+    observable = SparsePauliOp(["ZZZ", "XII"], [1.0, 0.5])
+    before, _ = gradient.value_and_gradient(compiled, observable, values)
+    observable.coeffs *= 2
+    np.testing.assert_allclose(gradient.value_and_gradient(compiled, observable, values)[0], 2 * before)
+    gradient.options.dtype = "complex64"
+    single, _ = gradient.value_and_gradient(compiled, observable, values)
+    assert (single != 2 * before).any()
+    gradient.options.num_threads = 2
+    gradient.value_and_gradient(compiled, observable, values)
+    assert [call[NUM_THREADS] for call in kernel] == [1, 1, 1, 2]
+    gradient.options.memory_limit = 1000
+    with pytest.raises(MemoryError):
+        gradient.value_and_gradient(compiled, observable, values)
+
+
+def test_prepared_calls_see_a_changed_environment(monkeypatch, preparations, kernel):
+    circuit = efficient_su2(3, reps=1)
+    compiled, gradient = compile_circuit(circuit), FusedEstimatorGradient()
+    for number in ("1", "3", "3"):
+        monkeypatch.setenv("QISKIT_FUSED_NUM_THREADS", number)
+        gradient.value_and_gradient(compiled, "ZZZ", rows(circuit, 40))
+    monkeypatch.setenv("QISKIT_FUSED_NUM_THREADS", "none")
+    with pytest.raises(ValueError, match="QISKIT_FUSED_NUM_THREADS"):
+        gradient.value_and_gradient(compiled, "ZZZ", rows(circuit, 40))
+    assert [call[NUM_THREADS] for call in kernel] == [1, 3, 3]
+    assert len(preparations) == 2
+
+
+def test_a_single_row_of_few_qubits_does_not_ask_the_environment(monkeypatch):
+    circuit = efficient_su2(3, reps=1)
+    monkeypatch.setenv("QISKIT_FUSED_NUM_THREADS", "none")
+    for seed in range(2):
+        FusedEstimatorGradient().value_and_gradient(circuit, "ZZZ", rows(circuit, 1, seed))
+
+
+def test_prepared_calls_are_forgotten_with_their_circuit_and_with_all_memory():
+    prepared_calls._PREPARATIONS.clear()
+    compiled, gradient = compile_circuit(efficient_su2(3, reps=1)), FusedEstimatorGradient()
+    gradient.value_and_gradient(compiled, "ZZZ", rows(compiled.circuit, 2))
+    assert len(prepared_calls._PREPARATIONS) == 1
+    release_memory()
+    assert len(prepared_calls._PREPARATIONS) == 0
+    gradient.value_and_gradient(compiled, "ZZZ", rows(compiled.circuit, 2))
+    del compiled
+    other = compile_circuit(real_amplitudes(3, reps=1))
+    gradient.value_and_gradient(other, "ZZZ", rows(other.circuit, 2))
+    assert len(prepared_calls._PREPARATIONS) == 1
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_large_cotangents_after_small_ones_are_scaled(dtype, preparations):
+    circuit = efficient_su2(3, reps=1)
+    parameters = list(circuit.parameters)
+    function = Expectations(circuit, ["ZZZ", "XII"], parameters[:3], parameters[3:], dtype=dtype)
+    inputs, weights, cotangents = np.ones((4, 3)), rows(circuit, 1)[0, 3:], np.ones((4, 2))
+    small = function.value_and_vjp(inputs, weights, cotangents)
+    large = function.value_and_vjp(inputs, weights, np.ldexp(cotangents, 200))
+    again = function.value_and_vjp(inputs, weights, cotangents)
+    np.testing.assert_allclose(np.ldexp(large.weights, -200), small.weights, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(again.weights, small.weights)
+    assert preparations[0].call is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"memory_limit": "1 GB"}, {"method": "checkpoint", "num_segments": 2}, {"device": "reference"}],
+    ids=str,
+)
+def test_requests_that_need_decisions_of_their_own_are_not_prepared(options, preparations):
+    circuit = efficient_su2(3, reps=1)
+    gradient, values = FusedEstimatorGradient(**options), rows(circuit, 2)
+    found = [gradient.value_and_gradient(circuit, "ZZZ", values)[1] for _ in range(2)]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(
+        found[0], FusedEstimatorGradient().value_and_gradient(circuit, "ZZZ", values)[1], atol=1e-12
+    )
+    assert preparations[0].call is None
+    assert len(preparations) == 2
