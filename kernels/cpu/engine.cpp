@@ -259,8 +259,7 @@ void Engine<T>::recall(Call& call) {
         if (call.finals && call.finals->shared.use_count() == 1)
             call.spare = std::const_pointer_cast<Shared>(std::move(call.finals->shared));
     }
-    if (!call.shared && !call.spare)
-        call.spare = shared_.template take<Shared>([](const Kept&) { return true; });
+    if (!call.shared && !call.spare) call.spare = shared_.template take<Shared>([](const Kept&) { return true; });
 }
 
 template <class T>

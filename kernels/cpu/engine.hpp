@@ -100,7 +100,7 @@ class Engine {
         std::vector<PhaseTables<T>> tables;
         std::unique_ptr<PackShared<T>> packs;  // instead of `bound` and `tables`, for rows that are evaluated in packs
         bool without_first = false;            // true: phase 0 has no table (Layout::skips_first_phase)
-        std::int64_t number = 0;  // another number for each object of the process
+        std::int64_t number = 0;               // another number for each object of the process
         bool has_tables(std::size_t k) const { return !phase_varies[k] && !tables.empty(); }
     };
 
