@@ -50,6 +50,10 @@ struct Rotor {
 inline double sin_beta(const Rotor& rotor) {
     return 2 * rotor.tau / (1 + rotor.tau * rotor.tau);
 }
+// Say whether sin(beta) is less than a number, without the division of sin_beta().
+inline bool is_sine_below(const Rotor& rotor, double number) {
+    return 2 * rotor.tau < number * (1 + rotor.tau * rotor.tau);
+}
 inline double cos_beta(const Rotor& rotor) {
     const double cos = (1 - rotor.tau * rotor.tau) / (1 + rotor.tau * rotor.tau);
     return rotor.flip ? -cos : cos;

@@ -192,7 +192,6 @@ auto Engine<T>::bind_shared(Call& call) const -> std::shared_ptr<const Shared> {
     shared->bytes = layout_.bound_bytes;
     if (!layout_.shares_tables(request.rows)) return shared;
     shared->tables.resize(phases_.size());
-    PhaseScratch<T> scratch;
     for (std::size_t k = 0; k < phases_.size(); ++k) {
         if (shared->phase_varies[k] || (k == 0 && shared->without_first)) {
             shared->tables[k] = PhaseTables<T>();
@@ -200,7 +199,7 @@ auto Engine<T>::bind_shared(Call& call) const -> std::shared_ptr<const Shared> {
         }
         check_stop(request.progress->stop);
         if (!shared->tables[k].low) allocate(phases_[k], plan_.num_qubits, low_bits_, shared->tables[k]);
-        build_tables(plan_, phases_[k], low_bits_, shared->bound, sweeps_, scratch, shared->tables[k]);
+        build_tables(plan_, phases_[k], low_bits_, shared->bound, sweeps_, shared->scratch, shared->tables[k]);
         shared->bytes += shared->tables[k].bytes();
     }
     return shared;

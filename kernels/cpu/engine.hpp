@@ -98,6 +98,7 @@ class Engine {
         std::vector<char> phase_varies;  // [phases]
         // Tables of the phases that are the same in all rows; empty if rows make all tables.
         std::vector<PhaseTables<T>> tables;
+        PhaseScratch<T> scratch;
         std::unique_ptr<PackShared<T>> packs;  // instead of `bound` and `tables`, for rows that are evaluated in packs
         bool without_first = false;            // true: phase 0 has no table (Layout::skips_first_phase)
         std::int64_t number = 0;               // another number for each object of the process

@@ -435,8 +435,13 @@ std::size_t Layout<T>::predict(const BatchShape& shape, TableBytes varying, std:
 
 template <class T>
 std::size_t Layout<T>::pack_shared_bytes(const BatchShape& shape, std::size_t num_tables) const {
+    const std::size_t width = best_pack_sweeps<double>().width;
+    const std::size_t size = std::size_t(is_real(shape) ? 1 : 2) << plan.num_qubits;
+    const std::size_t exact =
+        PackBound<double>::bytes(plan, width) +
+        (width * (plan.num_columns + size) + (std::size_t(2) << plan.num_qubits)) * sizeof(double);
     return PackBound<T>::bytes(plan, packs.width) + PackVariation<T>::bytes(plan) + plan.num_columns +
-           num_tables * (std::size_t(is_real(shape) ? 1 : 2) << plan.num_qubits) * sizeof(T);
+           num_tables * size * sizeof(T) + exact;
 }
 
 template <class T>

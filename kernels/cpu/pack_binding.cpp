@@ -116,9 +116,15 @@ void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool re
     const PackSweeps<double>& exact = best_pack_sweeps<double>();
     const std::size_t from = exact.width, bits = plan_.num_qubits, size = std::size_t(real ? 1 : 2) << bits;
     PackShared<T>& packs = *shared.packs;
-    Buffer<double> angles(plan_.num_columns * from), table(size * from), constants;
+    auto take = [](Buffer<double>& buffer, std::size_t count) {
+        if (buffer.size() != count) buffer = Buffer<double>(count);
+    };
+    take(packs.exact_angles, plan_.num_columns * from);
+    take(packs.exact_table, size * from);
+    Buffer<double>&angles = packs.exact_angles, &table = packs.exact_table, &constants = packs.exact_constants;
     const std::vector<char> all(plan_.num_columns, 1);
-    PackBound<double> bound(plan_, exact.width);
+    PackBound<double>& bound = packs.exact;
+    if (!bound.leaf && !bound.term) bound = PackBound<double>(plan_, exact.width);
     exact.load_columns(columns, plan_.num_columns, 1, all.data(), angles.data());
     bind_values(exact, everything_, angles.data(), bound.view());
     bind_shared_runs(packs.common, bound);

@@ -187,6 +187,9 @@ struct PackShared {
     std::vector<std::vector<char>> sets;  // [sets][columns]: 1 if some row of a pack differs from the first row
     std::vector<int> set_of;              // [packs]; neighbours with equal sets share one
     PackVariation<T> common;              // what differs in every pack
+    // Scratch memory to bind the first row in double precision: one pack whose rows are all this row.
+    PackBound<double> exact;
+    Buffer<double> exact_angles, exact_table, exact_constants;
 };
 
 }  // namespace qf

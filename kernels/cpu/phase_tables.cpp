@@ -170,24 +170,28 @@ void fill_factors(const PlanData& plan, const Phase& phase, const Bound& bound, 
         factor[one.bit] = factor[one.bit] * power(bound.term[one.term], one.exponent);
 }
 
+// Say whether a pair or a many-body term inside the low bits depends on a column.
+bool has_low_terms(const Phase& phase) {
+    for (const auto& pair : phase.low_pairs)
+        if (!pair.constant) return true;
+    for (const auto& many : phase.many_body)
+        if (many.has_low && !many.has_high) return true;
+    return false;
+}
+
 // Compute the part that all versions of the low table share: constants, pairs and many-body terms inside the low bits.
-// Return false if all its entries are 1.
-bool fill_base(const Phase& phase, int low_bits, const Bound& bound, std::vector<Complex>& base) {
-    bool any = static_cast<bool>(phase.constant_low);
-    for (const auto& pair : phase.low_pairs) any = any || !pair.constant;
-    for (const auto& many : phase.many_body) any = any || (many.has_low && !many.has_high);
-    if (!any) return false;
+void fill_base(const Phase& phase, int low_bits, const Bound& bound, std::vector<Complex>& base) {
     const std::size_t low = std::size_t(1) << low_bits;
-    base.assign(low, Complex{});
     if (phase.constant_low)
-        std::copy(phase.constant_low->values.begin(), phase.constant_low->values.end(), base.begin());
+        base = phase.constant_low->values;
+    else
+        base.assign(low, Complex{});
     for (const auto& pair : phase.low_pairs)
         if (!pair.constant) multiply_pair(base.data(), low, pair.low, pair.high, pair_factor(pair, bound.term));
     for (const auto& many : phase.many_body)
         if (many.has_low && !many.has_high)
             for (std::size_t l = 0; l < low; ++l)
                 base[l] = base[l] * generator_factor(bound.term[many.term], static_cast<int>(many.low[l]));
-    return true;
 }
 
 // linear[h][b] = factor[b] * product of the factors of the pairs of low bit b and a high bit that is set in h. The
@@ -302,14 +306,19 @@ void build_tables(const PlanData& plan, const Phase& phase, int low_bits, const 
     const int n = plan.num_qubits, high_bits = std::max(n - low_bits, 0);
     const std::size_t low = std::size_t(1) << low_bits;
     fill_factors(plan, phase, bound, scratch.factor);
-    const bool has_base = fill_base(phase, low_bits, bound, scratch.values);
+    // Consecutive phases mostly have equal constants, and phases of later rows have the same ones again.
+    const bool has_terms = has_low_terms(phase), has_base = has_terms || phase.constant_low;
+    const ConstantTable* const constants = has_terms || phase.per_block ? nullptr : phase.constant_low.get();
     if (!phase.per_block && has_base && scratch.base.size() < 2 * low) scratch.base = Buffer<T>(2 * low);
     T* const base = phase.per_block ? tables.low.data() : has_base ? scratch.base.data() : nullptr;
-    if (base)
+    if (base && (!constants || scratch.base_of != constants)) {
+        if (has_base) fill_base(phase, low_bits, bound, scratch.values);
         for (std::size_t l = 0; l < low; ++l) {
             base[l] = has_base ? static_cast<T>(scratch.values[l].re) : T(1);
             base[low + l] = has_base ? static_cast<T>(scratch.values[l].im) : T(0);
         }
+        if (base == scratch.base.data()) scratch.base_of = constants;
+    }
     if (phase.per_block)
         fill_linear(phase, low_bits, high_bits, bound, scratch.factor, scratch.values, tables);
     else

@@ -42,6 +42,7 @@ struct PhaseScratch {
     std::vector<Complex> factor, values;
     std::vector<double> strings;  // product of the factors of all Z strings: all real parts, then all imaginary parts
     Buffer<T> base;
+    const ConstantTable* base_of = nullptr;  // the constants that `base` holds, and nothing else; or null
 };
 
 template <class T>

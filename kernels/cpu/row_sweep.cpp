@@ -16,7 +16,7 @@ bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
     constexpr double smallest_sine = 0.125;
     if (!group.needs_x || ws.real) return false;  // for real states, Im<lam|X|psi> is 0
     for (const int r : group.runs)
-        if (!plan_.runs[r].single_axis && sin_beta(ws.bound.rotor[r]) < smallest_sine) return true;
+        if (!plan_.runs[r].single_axis && is_sine_below(ws.bound.rotor[r], smallest_sine)) return true;
     return false;
 }
 
