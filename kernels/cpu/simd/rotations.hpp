@@ -145,8 +145,10 @@ void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* 
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int max_rotate = WIDEST_BLOCK_QUBITS, max_adjoint = 3, max_adjoint_with_x = 2, max_sums = 3,
               max_sums_with_x = 2;
+constexpr int vectors_at_once = 2;  // vectors of each array that phase_adjoint() takes together
 #else
 constexpr int max_rotate = 3, max_adjoint = 2, max_adjoint_with_x = 1, max_sums = 2, max_sums_with_x = 1;
+constexpr int vectors_at_once = 1;
 #endif
 
 // Call f with `count`, 1 to Max, as a compile-time constant.
@@ -293,24 +295,28 @@ struct Lanes {
             unroll<N>([&](auto i) QF_INLINE { v[i] = S::template flip_lanes<1 << Bit>(v[i]) + tau[Bit] * v[i]; });
         }
     }
-    // Rotate psi and lam (v holds re and im of psi, then of lam), and add Im<lam|Y|psi> before the rotation to y. Y
-    // commutes with the rotation, so the sum after the rotation differs by a factor only. The permuted psi serves both.
-    template <int Bit>
+    // Rotate psi and lam in U vectors (v holds re and im of psi, then of lam, for each), and add Im<lam|Y|psi> before the
+    // rotation to y. Y commutes with the rotation, so the sum after the rotation differs by a factor only. The permuted
+    // psi serves both.
+    template <int Bit, int U>
     QF_INLINE void apply_bit_with_y(V* v, V* y) const {
         if constexpr (Bit < S::lane_bits) {
             if (mode[Bit] == 0) return;
-            V other[4];
-            unroll<4>([&](auto i) QF_INLINE { other[i] = S::template flip_lanes<1 << Bit>(v[i]); });
-            y[Bit] += v[2] * other[0];
-            y[Bit] += v[3] * other[1];
+            V other[4 * U];
+            unroll<4 * U>([&](auto i) QF_INLINE { other[i] = S::template flip_lanes<1 << Bit>(v[i]); });
+            unroll<U>([&](auto u) QF_INLINE {
+                y[Bit] += v[4 * u + 2] * other[4 * u];
+                y[Bit] += v[4 * u + 3] * other[4 * u + 1];
+            });
             if (mode[Bit] == 1)
-                unroll<4>([&](auto i) QF_INLINE { v[i] = v[i] + tau[Bit] * other[i]; });
+                unroll<4 * U>([&](auto i) QF_INLINE { v[i] = v[i] + tau[Bit] * other[i]; });
             else
-                unroll<4>([&](auto i) QF_INLINE { v[i] = other[i] + tau[Bit] * v[i]; });
+                unroll<4 * U>([&](auto i) QF_INLINE { v[i] = other[i] + tau[Bit] * v[i]; });
         }
     }
+    template <int U>
     QF_INLINE void apply_with_y(V* v, V* y) const {
-        unroll<4>([&](auto bit) QF_INLINE { apply_bit_with_y<bit>(v, y); });
+        unroll<S::lane_bits>([&](auto bit) QF_INLINE { apply_bit_with_y<bit, U>(v, y); });
     }
     template <int N>
     void apply(V* v) const {
@@ -403,7 +409,7 @@ void rotate_vectors(const Lanes<T>& lanes, index_t begin, index_t end, index_t s
     for (index_t i = begin; i < end; i += step) {
         V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
         if constexpr (Moves && !WithX) {
-            lanes.apply_with_y(v, y);
+            lanes.template apply_with_y<1>(v, y);
         } else {
             if constexpr (Moves) lanes.template apply<4>(v);
             unroll<4>([&](auto bit) QF_INLINE {

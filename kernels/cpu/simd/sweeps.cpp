@@ -106,6 +106,25 @@ void real_phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T
     }
 }
 
+// The factors of a phase for one vector: low times high if the index has high bits, else low times the scale.
+template <class T, bool HasHigh>
+struct Factor {
+    using S = Simd<T>;
+    using V = typename S::V;
+    V re, im;
+
+    QF_INLINE Factor(const T* low_re, const T* low_im, V high_re, V high_im) {
+        const V lr = S::load_once(low_re), li = S::load_once(low_im);
+        if constexpr (HasHigh) {
+            re = lr * high_re - li * high_im;
+            im = lr * high_im + li * high_re;
+        } else {
+            re = lr * high_re;
+            im = li * high_re;
+        }
+    }
+};
+
 template <class T, bool HasHigh, bool Turns>
 void phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T* from_re, const T* from_im, T* to_re,
            T* to_im, const Lanes<T>& lanes, T* scratch) {
@@ -125,17 +144,9 @@ void phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T* fro
                 S::fetch(from_re + block + l + ahead);
                 S::fetch(from_im + block + l + ahead);
             }
-            V tr = S::load_once(low_re + l), ti = S::load_once(low_im + l);
-            if constexpr (HasHigh) {
-                const V old = tr;
-                tr = old * hr - ti * hi;
-                ti = old * hi + ti * hr;
-            } else {
-                tr *= scale;
-                ti *= scale;
-            }
+            const Factor<T, HasHigh> t(low_re + l, low_im + l, HasHigh ? hr : scale, hi);
             const V ar = S::load_once(from_re + block + l), ai = S::load_once(from_im + block + l);
-            V v[2] = {ar * tr - ai * ti, ar * ti + ai * tr};
+            V v[2] = {ar * t.re - ai * t.im, ar * t.im + ai * t.re};
             if constexpr (Turns) lanes.template apply<2>(v);
             S::store(to_re + block + l, v[0]);
             S::store(to_im + block + l, v[1]);
@@ -188,7 +199,8 @@ double z_sums(const T* values, int bits, double* z) {
     return rest[0];
 }
 
-template <class T, bool HasHigh, bool Sums, bool MovesPsi, bool Turns>
+// U neighbouring vectors are taken together, because the rotations of the lane qubits of one vector wait for each other.
+template <class T, bool HasHigh, bool Sums, bool MovesPsi, bool Turns, int U>
 void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
                    const PhaseSums<T>& sums, const Rotation<T>* rotations, int count, double* lane_sums, T* scratch) {
     using S = Simd<T>;
@@ -213,42 +225,42 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
         T *pr = psi_re + h * size, *pi = psi_im + h * size, *lr = lam_re + h * size, *li = lam_im + h * size;
         T* low_sums = Sums ? sums.low + variant * size : nullptr;
         V total{};
-        for (std::size_t l = 0; l < size; l += S::width) {
-            V tr = S::load_once(low_re + l), ti = S::load_once(low_im + l);
-            if constexpr (HasHigh) {
-                const V old = tr;
-                tr = old * hr - ti * hi;
-                ti = old * hi + ti * hr;
-            } else {
-                tr *= scale;
-                ti *= scale;
-            }
-            if (HasHigh && ahead)
-                for (const T* part : {pr, pi, lr, li}) S::fetch(part + l + ahead);
-            V v[4] = {};  // re and im of psi, then of lam
-            if constexpr (Sums || MovesPsi) v[0] = S::load_once(pr + l), v[1] = S::load_once(pi + l);
-            v[2] = S::load_once(lr + l), v[3] = S::load_once(li + l);
-            auto undo = [&](V& re, V& im) QF_INLINE {
-                const V ar = re, ai = im;
-                re = ar * tr + ai * ti, im = ai * tr - ar * ti;
-            };
-            if constexpr (MovesPsi) undo(v[0], v[1]);
-            undo(v[2], v[3]);
-            if constexpr (Sums) {
-                const V p = v[2] * v[1] - v[3] * v[0];
-                S::store(low_sums + l, S::load(low_sums + l) + p);
-                if constexpr (HasHigh) {
-                    total += p;
-                    if (per_block) S::store(p_block + l, p);
+        for (std::size_t l = 0; l < size; l += U * S::width) {
+            V v[4 * U] = {};  // of each vector: re and im of psi, then of lam
+            unroll<U>([&](auto u) QF_INLINE {
+                const std::size_t i = l + u * S::width;
+                if (HasHigh && ahead)
+                    for (const T* part : {pr, pi, lr, li}) S::fetch(part + i + ahead);
+                const Factor<T, HasHigh> t(low_re + i, low_im + i, HasHigh ? hr : scale, hi);
+                auto undo = [&](auto at, const T* re, const T* im) QF_INLINE {
+                    const V ar = S::load_once(re + i), ai = S::load_once(im + i);
+                    v[at] = ar * t.re + ai * t.im;
+                    v[at + 1] = ai * t.re - ar * t.im;
+                };
+                if constexpr (MovesPsi)
+                    undo(std::integral_constant<int, 4 * u>{}, pr, pi);
+                else if constexpr (Sums)
+                    v[4 * u] = S::load_once(pr + i), v[4 * u + 1] = S::load_once(pi + i);
+                undo(std::integral_constant<int, 4 * u + 2>{}, lr, li);
+                if constexpr (Sums) {
+                    const V p = v[4 * u + 2] * v[4 * u + 1] - v[4 * u + 3] * v[4 * u];
+                    S::store(low_sums + i, S::load(low_sums + i) + p);
+                    if constexpr (HasHigh) {
+                        total += p;
+                        if (per_block) S::store(p_block + i, p);
+                    }
                 }
-            }
-            if constexpr (Turns) lanes.apply_with_y(v, y);
-            if constexpr (MovesPsi) {
-                S::store(pr + l, v[0]);
-                S::store(pi + l, v[1]);
-            }
-            S::store(lr + l, v[2]);
-            S::store(li + l, v[3]);
+            });
+            if constexpr (Turns) lanes.template apply_with_y<U>(v, y);
+            unroll<U>([&](auto u) QF_INLINE {
+                const std::size_t i = l + u * S::width;
+                if constexpr (MovesPsi) {
+                    S::store(pr + i, v[4 * u]);
+                    S::store(pi + i, v[4 * u + 1]);
+                }
+                S::store(lr + i, v[4 * u + 2]);
+                S::store(li + i, v[4 * u + 3]);
+            });
         }
         if (Turns && (++done % blocks_per_y == 0 || blocks.left == 1)) {
             add_lane_y<T>(rotations, count, y, lane_sums);
@@ -276,10 +288,15 @@ void choose_phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahea
     auto run = [&](auto function) {
         function(d, range, ahead, psi_re, psi_im, lam_re, lam_im, sums, rotations, count, lane_sums, scratch);
     };
-    if (d.high_re && sums.low) return run(phase_adjoint<T, true, true, MovesPsi, Turns>);
-    if (d.high_re) return run(phase_adjoint<T, true, false, MovesPsi, Turns>);
-    if (sums.low) return run(phase_adjoint<T, false, true, MovesPsi, Turns>);
-    run(phase_adjoint<T, false, false, MovesPsi, Turns>);
+    constexpr int U = Turns ? vectors_at_once : 1;
+    if (d.high_re && sums.low) return run(phase_adjoint<T, true, true, MovesPsi, Turns, U>);
+    if (d.high_re) return run(phase_adjoint<T, true, false, MovesPsi, Turns, U>);
+    if (d.low_bits > Simd<T>::lane_bits) {
+        if (sums.low) return run(phase_adjoint<T, false, true, MovesPsi, Turns, U>);
+        return run(phase_adjoint<T, false, false, MovesPsi, Turns, U>);
+    }
+    if (sums.low) return run(phase_adjoint<T, false, true, MovesPsi, Turns, 1>);
+    run(phase_adjoint<T, false, false, MovesPsi, Turns, 1>);
 }
 
 template <class T>
