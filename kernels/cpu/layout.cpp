@@ -170,16 +170,23 @@ Layout<T>::Layout(const PlanData& plan)
     bound_bytes = bound.bytes();
 }
 
-// Return how many groups of at most `size` rotations of strided bits cost the least time, see add_groups().
+// Return the number of strided bits, and of far bits, of a mask.
 template <class T>
-int Layout<T>::num_groups(index_t bits_of_groups, int size) const {
-    int count = 0, far = 0;
+std::array<int, 2> Layout<T>::strided_and_far(index_t mask) const {
+    int strided = 0, far = 0;
     for (int bit = sweeps.lane_bits; bit < bits; ++bit) {
-        if (!(bits_of_groups >> bit & 1)) continue;
-        ++count;
+        if (!(mask >> bit & 1)) continue;
+        ++strided;
         if (sizeof(T) << bit >= bytes_of_way) ++far;
     }
-    return std::max((count + size - 1) / size, (far + most_far_bits - 1) / most_far_bits);
+    return {strided, far};
+}
+
+// Return how many groups of at most `size` rotations add_groups() makes of the strided bits of a mask.
+template <class T>
+int Layout<T>::num_groups(index_t mask, int size) const {
+    const auto [strided, far] = strided_and_far(mask);
+    return std::max((strided + size - 1) / size, (far + most_far_bits - 1) / most_far_bits);
 }
 
 // Choose the tile with the fewest groups of rotations in a layer and its pending rotations; of these tiles the largest,
@@ -216,16 +223,19 @@ std::array<Window, 2> Layout<T>::make_windows(int num_states, int size) const {
     return both;
 }
 
-// Add groups of equal sizes, because a pass costs the least time for each run if it rotates many runs together. The
-// bits are dealt out in turn, so that no group has more than most_far_bits far bits.
+// Add groups of equal sizes, because a pass costs the least time for each run if it rotates many runs together. If there
+// are too many far bits for one group, the bits are dealt out in turn, so that each group gets as many far bits.
 template <class T>
 void Layout<T>::add_groups(std::vector<Group>& groups, Group kind, const std::vector<int>& runs, int size) const {
-    index_t rotated = 0;
-    for (const int r : runs) rotated |= index_t(1) << plan.runs[r].bit;
-    const std::size_t count = num_groups(rotated, size);
+    index_t mask = 0;
+    for (const int r : runs) mask |= index_t(1) << plan.runs[r].bit;
+    const bool deals = strided_and_far(mask)[1] > most_far_bits;
+    const std::size_t count = num_groups(mask, size), length = runs.size();
     for (std::size_t g = 0; g < count; ++g) {
         kind.runs.clear();
-        for (std::size_t i = g; i < runs.size(); i += count) kind.runs.push_back(runs[i]);
+        for (std::size_t i = deals ? g : length * g / count; i < (deals ? length : length * (g + 1) / count);
+             i += deals ? count : 1)
+            kind.runs.push_back(runs[i]);
         groups.push_back(kind);
     }
 }

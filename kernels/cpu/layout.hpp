@@ -182,7 +182,8 @@ class Layout {
     Window window_of(int w, int tile) const {
         return {bits, bits - (w + 1) * chunk_bits, chunk_bits, tile, 0};
     }
-    int num_groups(index_t bits_of_groups, int size) const;
+    std::array<int, 2> strided_and_far(index_t mask) const;
+    int num_groups(index_t mask, int size) const;
     int bits_of_tile(int num_states, int size) const;
     std::array<Window, 2> make_windows(int num_states, int size) const;
     Passes make_passes(int size, bool is_adjoint, bool in_place) const;
