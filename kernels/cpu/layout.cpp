@@ -223,8 +223,8 @@ std::array<Window, 2> Layout<T>::make_windows(int num_states, int size) const {
     return both;
 }
 
-// Add groups of equal sizes, because a pass costs the least time for each run if it rotates many runs together. If there
-// are too many far bits for one group, the bits are dealt out in turn, so that each group gets as many far bits.
+// Add groups of equal sizes, because a pass costs the least time for each run if it rotates many runs together. If
+// there are too many far bits for one group, the bits are dealt out in turn, so that each group gets as many far bits.
 template <class T>
 void Layout<T>::add_groups(std::vector<Group>& groups, Group kind, const std::vector<int>& runs, int size) const {
     index_t mask = 0;

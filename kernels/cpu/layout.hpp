@@ -179,9 +179,7 @@ class Layout {
     std::size_t bound_bytes = 0;  // bytes of the bound values of one row
 
   private:
-    Window window_of(int w, int tile) const {
-        return {bits, bits - (w + 1) * chunk_bits, chunk_bits, tile, 0};
-    }
+    Window window_of(int w, int tile) const { return {bits, bits - (w + 1) * chunk_bits, chunk_bits, tile, 0}; }
     std::array<int, 2> strided_and_far(index_t mask) const;
     int num_groups(index_t mask, int size) const;
     int bits_of_tile(int num_states, int size) const;

@@ -295,9 +295,9 @@ struct Lanes {
             unroll<N>([&](auto i) QF_INLINE { v[i] = S::template flip_lanes<1 << Bit>(v[i]) + tau[Bit] * v[i]; });
         }
     }
-    // Rotate psi and lam in U vectors (v holds re and im of psi, then of lam, for each), and add Im<lam|Y|psi> before the
-    // rotation to y. Y commutes with the rotation, so the sum after the rotation differs by a factor only. The permuted
-    // psi serves both.
+    // Rotate psi and lam in U vectors (v holds re and im of psi, then of lam, for each), and add Im<lam|Y|psi> before
+    // the rotation to y. Y commutes with the rotation, so the sum after the rotation differs by a factor only. The
+    // permuted psi serves both.
     template <int Bit, int U>
     QF_INLINE void apply_bit_with_y(V* v, V* y) const {
         if constexpr (Bit < S::lane_bits) {

@@ -199,7 +199,8 @@ double z_sums(const T* values, int bits, double* z) {
     return rest[0];
 }
 
-// U neighbouring vectors are taken together, because the rotations of the lane qubits of one vector wait for each other.
+// U neighbouring vectors are taken together, because the rotations of the lane qubits of one vector wait for each
+// other.
 template <class T, bool HasHigh, bool Sums, bool MovesPsi, bool Turns, int U>
 void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
                    const PhaseSums<T>& sums, const Rotation<T>* rotations, int count, double* lane_sums, T* scratch) {
