@@ -24,7 +24,7 @@ from qiskit_fused.engines.cuda.memory import UNITS_PER_SUM
 from qiskit_fused.engines.cuda.observation import ChunkPairs, observe
 from qiskit_fused.engines.cuda.row_factors import factors_of_rows, returned_states
 from qiskit_fused.engines.cuda.setting import Bound, Setting
-from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkNumbers, ChunkResult, distinct_rows, take_rows
+from qiskit_fused.engines.cuda.work_items import CachedFinalStates, ChunkNumbers, ChunkResult, place_pairs, take_rows
 from qiskit_fused.engines.split_columns import SplitColumns
 
 _BLOCK = 128  # number of threads of a block, for kernels in which a thread computes one number
@@ -38,10 +38,9 @@ class Chunk:
         items: the slice of `Setting.items` that belongs to the chunk.
 
     Attributes:
-        rows: the rows of the chunk, ascending.
+        has_all_pairs: whether all pairs of the request, and no other items, are the items of the chunk.
+        rows, begin_of_row, row_of_pair: see `PairPlaces`.
         pairs: the slice of the pairs that belongs to the chunk.
-        row_of_pair: int32 (pairs,), index into ``rows``.
-        begin_of_row: int32 (rows + 1,), the pairs of each row are ``begin_of_row[b]:begin_of_row[b + 1]``.
         pairs_on_device: the pairs and units, on the device; `evaluate` sets this attribute.
         cached: final states from which the chunk starts if their columns are the same, or None. They need a schedule of
             one state. The caller sets this attribute, and `evaluate` becomes the owner.
@@ -53,11 +52,13 @@ class Chunk:
         self.setting = setting
         self.xp, self.request, self.passes = setting.runtime.xp, setting.request, setting.plan.passes
         row_of_item, pairs_before = setting.items
-        self.rows = distinct_rows(row_of_item[items])
         self.pairs = slice(int(pairs_before[items.start]), int(pairs_before[items.stop]))
-        begins = np.searchsorted(self.request.pairs.row[self.pairs], self.rows)
-        self.begin_of_row = np.append(begins, self.pairs.stop - self.pairs.start).astype(np.int32)
-        self.row_of_pair = np.repeat(np.arange(len(self.rows), dtype=np.int32), np.diff(self.begin_of_row))
+        row_of_pair = self.request.pairs.row
+        is_whole = items.stop - items.start == len(row_of_item)
+        self.has_all_pairs = is_whole and row_of_item is row_of_pair
+        if not is_whole:
+            row_of_item, row_of_pair = row_of_item[items], row_of_pair[self.pairs]
+        self.rows, self.begin_of_row, self.row_of_pair = place_pairs(row_of_item, row_of_pair)
         self.state_size = 1 << self.passes.num_address_bits
         self.pairs_on_device: Any = None
         self.initial: Any = None  # initial states of the rows on the device, or None
@@ -113,18 +114,28 @@ class Chunk:
 
     def _upload(self, columns: SplitColumns) -> Any:
         """Copy the pairs and the columns of the chunk to the device; return the columns (see `SplitColumns.joined`)."""
-        request, runtime, row = self.request, self.setting.runtime, self.row_of_pair
-        row_of_unit = np.arange(len(self.rows), dtype=np.int32) if request.gradients_are_per_row else row
-        observable = np.asarray(request.pairs.observable[self.pairs], dtype=np.int32)
-        places = [row, self.begin_of_row, observable, row_of_unit]
+        request, runtime = self.request, self.setting.runtime
+        pairs, per_row = request.pairs, request.gradients_are_per_row
+        is_kept = self.has_all_pairs and not (pairs.row.flags.writeable or pairs.observable.flags.writeable)
+        kept = self.setting.plan.kept_places(pairs, per_row, self._places) if is_kept else None
+        places = [] if kept else self._places()
         numbers = [columns.joined(), *([] if request.cotangents is None else [request.cotangents[self.pairs]])]
         numbers = [array_module(array).asarray(array, dtype=np.float64) for array in numbers]
-        uploaded = upload_together(runtime, places if columns.is_on_device else [*numbers, *places])
-        row, begin, observable, row_of_unit = uploaded[-4:]
-        numbers = uploaded[:-4] or numbers
+        sent = [*([] if columns.is_on_device else numbers), *places]
+        uploaded = upload_together(runtime, sent) if sent else []
+        row, begin, observable, row_of_unit = kept or uploaded[len(sent) - 4 :]
+        if not columns.is_on_device:
+            numbers = uploaded[: len(numbers)]
         cotangents = numbers[1] if len(numbers) > 1 else None
         self.pairs_on_device = ChunkPairs(len(self.rows), len(row), row, begin, observable, row_of_unit, cotangents)
         return numbers[0]
+
+    def _places(self) -> list[np.ndarray]:
+        """Return the rows of pairs, the first pairs of rows, the observables of pairs, and the rows of units."""
+        row = self.row_of_pair
+        row_of_unit = np.arange(len(self.rows), dtype=np.int32) if self.request.gradients_are_per_row else row
+        observable = np.asarray(self.request.pairs.observable[self.pairs], dtype=np.int32)
+        return [row, self.begin_of_row, observable, row_of_unit]
 
     def _numbers(self) -> ChunkNumbers:
         """Return memory for the numbers that the chunk returns."""

@@ -18,12 +18,14 @@ from qiskit_fused.engines.cuda.passes import Passes, make_passes
 from qiskit_fused.engines.cuda.row_factors import phase_of_terms
 from qiskit_fused.engines.cuda.stream_order import StreamOrder
 from qiskit_fused.engines.cuda.value_layout import Slots, leaf_records, place_slots
+from qiskit_fused.engines.request import Pairs
 from qiskit_fused.fusion.fused_program import FusedProgram
 from qiskit_fused.program.observables import TermMasks
 from qiskit_fused.program.program import OpKind
 
 _MAX_SLOT_BYTES = 64 << 20  # bytes of device memory for the slots of one plan, for several sets of varying columns
 _MAX_CHOSEN_BYTES = 1 << 20  # bytes of device memory for the lists of columns of one plan
+_MAX_PLACES_BYTES = 1 << 20  # bytes of device memory for the places of pairs of one plan
 _MAX_DIAGONAL_BYTES = 1 << 26  # bytes of the stored diagonals of one request; larger diagonals are computed when read
 
 
@@ -78,6 +80,7 @@ class DevicePlan:
         self._order = order
         self._slots: BoundedCache[DeviceSlots] = BoundedCache(_MAX_SLOT_BYTES)
         self._chosen: BoundedCache[ChosenColumns] = BoundedCache(_MAX_CHOSEN_BYTES)
+        self._places: BoundedCache[tuple[Pairs, list[Any]]] = BoundedCache(_MAX_PLACES_BYTES)
         with order.kept_arrays():
             self._upload(order.runtime, plan, dtype)
 
@@ -115,6 +118,24 @@ class DevicePlan:
             chosen = ChosenColumns(*on_device, len(separate), len(summed))
             self._chosen.put(key, chosen, 4 * len(is_summed), self)
         return chosen
+
+    def kept_places(self, pairs: Pairs, per_row: bool, make: Callable[[], list[np.ndarray]]) -> list[Any] | None:
+        """Return arrays for all of some read-only pairs on the device, which ``make`` makes on the host.
+
+        They are made once for the same pairs, with gradients per row or per pair. Return None if they are too large to
+        be kept.
+        """
+        key = id(pairs.row), id(pairs.observable), per_row
+        kept = self._places.get(key)
+        if kept is None:
+            arrays = make()
+            num_bytes = sum(array.nbytes for array in arrays)
+            if num_bytes > _MAX_PLACES_BYTES // 4:
+                return None
+            with self._order.kept_arrays():
+                on_device = upload_together(self._order.runtime, arrays)
+            kept = self._places.put(key, (pairs, on_device), num_bytes, self)  # the pairs keep their identities
+        return kept[1]
 
 
 class ChosenColumns(NamedTuple):

@@ -27,8 +27,8 @@ from qiskit_fused.engines.cuda.throttle import Pace
 from qiskit_fused.engines.cuda.work_items import (
     CachedFinalStates,
     ChunkResult,
-    distinct_rows,
     is_summed,
+    place_pairs,
     take_rows,
     work_items,
 )
@@ -74,6 +74,7 @@ class DeviceEvaluation:
         self.plan, self.passes = device_plan, device_plan.passes
         self.observables, self.request, self.pace = observables, request, pace
         self.items, self.is_summed = work_items(request), is_summed(request)
+        self.rows = place_pairs(self.items.row, request.pairs.row).rows
         columns = request.split_columns
         self.slots: DeviceSlots = device_plan.slots(plan, columns.is_varying)
         self.columns = columns.stored(self.slots.host.column_varies)
@@ -103,13 +104,15 @@ class DeviceEvaluation:
         self.pace.expect(num_steps)
         self.plan.compiled.add_work((num_steps << self.passes.num_address_bits) // max(len(self.passes.passes), 1))
         cached, self.cached = self._cached_states_for(chunks, limit), None
-        rows, final_states = distinct_rows(self.items.row), None
+        rows, final_states = self.rows, None
         caches_final_states = self._caches_final_states(len(rows), len(chunks), limit)
         if caches_final_states and not is_single:
             final_states = runtime.xp.empty((len(rows), 1 << self.passes.num_address_bits), dtype=request.dtype)
         for items in chunks:
             chunk = Chunk(setting, items)
-            rows_of_chunk = slice(*np.searchsorted(rows, [chunk.rows[0], chunk.rows[-1] + 1]))
+            rows_of_chunk = slice(0, len(rows))
+            if not is_single:
+                rows_of_chunk = slice(*np.searchsorted(rows, [chunk.rows[0], chunk.rows[-1] + 1]))
             chunk.cached = None if cached is None else cached.part(rows_of_chunk)
             chunk.final_states_out = None if final_states is None else final_states[rows_of_chunk]
             if is_single:
@@ -193,7 +196,7 @@ class DeviceEvaluation:
         request, rows, record = self.request, self.items.row, self.slots.host.record[0]
         starts, num_summed = request.boundary.initial, int(np.count_nonzero(self.is_summed))
         shape = request.num_columns, self.plan.num_leaf_outputs
-        several = bool((rows[1:] == rows[:-1]).any())
+        several = len(self.rows) < len(rows)
         demand = find_demand(
             self.passes, record, shape, request.dtype,
             gradient=request.gradient is not None, per_row=request.gradients_are_per_row, several=several,

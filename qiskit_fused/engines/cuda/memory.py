@@ -228,13 +228,14 @@ def cut_into_chunks(
     """
     if not len(rows):
         return
-    is_first = np.append(True, rows[1:] != rows[:-1])
-    begin_of_row = np.append(np.flatnonzero(is_first), len(rows))
+    is_next = rows[1:] != rows[:-1]
     room = min(limit - size.fixed, max(resident, size.row + size.pair))
-    whole = size.pair * len(rows) + size.row * (len(begin_of_row) - 1)
+    whole = size.pair * len(rows) + size.row * (1 + int(np.count_nonzero(is_next)))
     if whole <= room:
         yield slice(0, len(rows)), size.fixed + whole
         return
+    is_first = np.append(True, is_next)
+    begin_of_row = np.append(np.flatnonzero(is_first), len(rows))
     ends = np.cumsum(size.pair + size.row * is_first)
     start = 0
     while start < len(rows):

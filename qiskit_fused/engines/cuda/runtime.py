@@ -225,7 +225,7 @@ def _launcher(kernel: Any) -> Callable[..., None]:
                     kernel.max_dynamic_shared_size_bytes = shared_memory
                     allowed = shared_memory
         # A null pointer is passed as an integer, because not every CuPy takes None for a null pointer.
-        pointers = tuple(_NULL if argument is None else argument for argument in args)
+        pointers = tuple([_NULL if argument is None else argument for argument in args])
         kernel((grid,), (block,), pointers, shared_mem=shared_memory)
 
     return launch

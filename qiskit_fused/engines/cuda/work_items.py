@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qiskit_fused.common.array_modules import array_module
+from qiskit_fused.common.caches import BoundedCache
 from qiskit_fused.engines.cuda.device_data import DevicePlan
 from qiskit_fused.engines.request import Request
 from qiskit_fused.engines.split_columns import SplitColumns
@@ -43,6 +44,40 @@ def distinct_rows(row: np.ndarray) -> np.ndarray:
     is_first = np.ones(len(row), dtype=bool)
     np.not_equal(row[1:], row[:-1], out=is_first[1:])
     return row[is_first]
+
+
+class PairPlaces(NamedTuple):
+    """The rows of some work items, and the pairs of each row.
+
+    Attributes:
+        rows: int (rows,), the rows of the items, ascending.
+        begin_of_row: int32 (rows + 1,), the pairs of ``rows[b]`` are ``begin_of_row[b]:begin_of_row[b + 1]``.
+        row_of_pair: int32 (pairs,), index into ``rows``.
+    """
+
+    rows: np.ndarray
+    begin_of_row: np.ndarray
+    row_of_pair: np.ndarray
+
+
+_PLACES: BoundedCache[PairPlaces] = BoundedCache(32 << 20)  # the bound is in bytes
+
+
+def place_pairs(row_of_item: np.ndarray, row_of_pair: np.ndarray) -> PairPlaces:
+    """Return the rows of work items, and the places of pairs among them; the arguments are ascending.
+
+    The result is cached for read-only pairs that are the items. A training loop has the same pairs at each step.
+    """
+    is_kept = row_of_item is row_of_pair and not row_of_pair.flags.writeable
+    places = _PLACES.get(id(row_of_pair)) if is_kept else None
+    if places is None:
+        rows = distinct_rows(row_of_item)
+        begin_of_row = np.append(np.searchsorted(row_of_pair, rows), len(row_of_pair)).astype(np.int32)
+        numbers = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(begin_of_row))
+        places = PairPlaces(rows, begin_of_row, numbers)
+        if is_kept:
+            _PLACES.put(id(row_of_pair), places, sum(array.nbytes for array in places), row_of_pair)
+    return places
 
 
 def take_rows(array: Any, rows: np.ndarray) -> Any:
@@ -148,5 +183,5 @@ class CachedFinalStates:
             and self.plan is plan
             and self.stream == stream
             and self.columns.is_on_device == request.is_on_device
-            and np.array_equal(distinct_rows(work_items(request).row), self.rows)
+            and np.array_equal(place_pairs(work_items(request).row, request.pairs.row).rows, self.rows)
         )
