@@ -137,8 +137,12 @@ def test_arrays_of_the_host_go_to_the_device_with_each_weight_once(gpu, monkeypa
     uploads, to_device = [], gpu.runtime.to_device
     monkeypatch.setattr(gpu.runtime, "to_device", lambda array: uploads.append(array) or to_device(array))
     actual = function.value_and_vjp(rows, weights, cotangents, input_gradients=input_gradients)
-    # Inputs, weights and cotangents; then the row and the observable of each pair, its first pair and unit of each row.
-    assert uploads[-1].nbytes == 8 * (50 * 2 + 6 + 50 * 2) + 4 * (2 * 100 + 51 + 50)
+    # The row and the observable of each pair, the first pair and the unit of each row; inputs, weights and cotangents.
+    sizes = [array.nbytes for array in uploads]
+    assert sizes[-2:] == [4 * (2 * 100 + 51 + 50), 8 * (50 * 2 + 6 + 50 * 2)]
+    function.value_and_vjp(rows, weights + 1, cotangents, input_gradients=input_gradients)
+    assert [array.nbytes for array in uploads[len(sizes) :]] == sizes[-1:]  # the pairs are on the device already
+    gpu.runtime.copied.pop()
     assert gpu.runtime.copied == [8 * (100 + 100 * input_gradients + 6 + 2 * (not input_gradients))]
     evaluate_on_the_cpu(monkeypatch)
     expected = function.value_and_vjp(rows, weights, cotangents, input_gradients=input_gradients)
