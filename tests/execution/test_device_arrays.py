@@ -20,6 +20,7 @@ from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qiskit_fused import accelerate
+from qiskit_fused.engines.cuda import device_data
 from qiskit_fused.engines.cuda.engine import CudaEngine
 from qiskit_fused.engines.interface import DoesNotFit
 from qiskit_fused.execution import program_evaluation, row_functions
@@ -150,6 +151,19 @@ def test_arrays_of_the_host_go_to_the_device_with_each_weight_once(gpu, monkeypa
     for result, reference in zip(actual, expected):
         if reference is not None:
             np.testing.assert_allclose(result, reference, rtol=0, atol=1e-12 if dtype == "complex128" else 1e-4)
+
+
+def test_places_of_very_many_pairs_go_to_the_device_with_each_call(gpu, monkeypatch):
+    monkeypatch.setattr(device_data, "_MAX_PLACES_BYTES", 400)
+    layer = make_layer(torch.float64)._double
+    function = Expectations(layer.compiled, OBSERVABLES, *layer.parameters)
+    uploads, to_device = [], gpu.runtime.to_device
+    monkeypatch.setattr(gpu.runtime, "to_device", lambda array: uploads.append(array) or to_device(array))
+    for _ in range(2):
+        actual = function.values(np.ones((50, 2)), np.linspace(-1, 1, 6))
+        assert uploads[-1].nbytes == 8 * (50 * 2 + 6) + 4 * (3 * 100 + 51)
+    evaluate_on_the_cpu(monkeypatch)
+    np.testing.assert_allclose(actual, function.values(np.ones((50, 2)), np.linspace(-1, 1, 6)), rtol=0, atol=1e-12)
 
 
 def test_rows_of_the_host_that_do_not_fit_the_device_are_evaluated_on_the_cpu(gpu, monkeypatch):

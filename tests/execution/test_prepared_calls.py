@@ -6,8 +6,10 @@ import pytest
 from qiskit.circuit.library import efficient_su2, real_amplitudes
 from qiskit.quantum_info import SparsePauliOp
 
-from qiskit_fused import FusedEstimatorGradient, compile_circuit, release_memory
+from qiskit_fused import FusedEstimatorGradient, FusedOptions, compile_circuit, release_memory
+from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.engines.cpu import engine
+from qiskit_fused.engines.request import Pairs, Request
 from qiskit_fused.execution import prepared_calls
 from qiskit_fused.execution.expectations import Expectations
 
@@ -110,6 +112,31 @@ def test_prepared_calls_are_forgotten_with_their_circuit_and_with_all_memory():
     other = compile_circuit(real_amplitudes(3, reps=1))
     gradient.value_and_gradient(other, "ZZZ", rows(other.circuit, 2))
     assert len(prepared_calls._PREPARATIONS) == 1
+
+
+def test_a_long_evaluation_is_not_prepared_because_its_progress_is_watched(monkeypatch, preparations):
+    monkeypatch.setattr(engine, "_WATCHED_WORK", 0)
+    circuit, seen = efficient_su2(3, reps=1), []
+    gradient = FusedEstimatorGradient(progress=lambda *steps: seen.append(steps))
+    for seed in range(2):
+        gradient.value_and_gradient(circuit, "ZZZ", rows(circuit, 2, seed))
+    assert seen and [made.call for made in preparations] == [None]
+
+
+def test_large_preparations_are_made_again_instead_of_being_kept(monkeypatch, preparations):
+    monkeypatch.setattr(prepared_calls._PREPARATIONS, "max_bytes", 1000)
+    circuit, gradient = efficient_su2(3, reps=1), FusedEstimatorGradient()
+    found = [gradient.value_and_gradient(circuit, "ZZZ", rows(circuit, 50))[0] for _ in range(2)]
+    np.testing.assert_array_equal(*found)
+    assert len(preparations) == 2
+
+
+def test_pairs_that_may_change_are_not_prepared(preparations):
+    compiled, options = compile_circuit(efficient_su2(3, reps=1)), FusedOptions()
+    operators, pairs = circuit_observables("ZZZ", 3).operators, Pairs(np.zeros(1, np.int32), np.zeros(1, np.int32))
+    request = Request(np.zeros((1, 12)), pairs, dtype=options.dtype)
+    assert prepared_calls.find_call(options, compiled, operators, request) is None
+    assert not preparations
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])

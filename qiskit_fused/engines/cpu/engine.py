@@ -191,14 +191,13 @@ class CpuEngine:
     def prepare(self, plan: FusedProgram, observables: Observables, request: Request) -> PreparedCall | None:
         """Return the call for all requests that differ from this one in their numbers alone.
 
-        Return None for a request whose evaluation may be long or has states at its boundary. The pairs are read-only.
+        Return None for a request whose evaluation may be long. The request has read-only pairs, and no states at its
+        boundary.
         """
-        num_rows, pairs, gradient, method = request.num_rows, request.pairs, request.gradient, request.method
-        if request.boundary is not NO_STATES:
-            return None
+        num_rows, pairs, gradient = request.num_rows, request.pairs, request.gradient
         schedule, imaginary = None, request.imaginary
         if gradient is not None:
-            schedule = schedule_of(method, num_positions(plan, imaginary=imaginary))
+            schedule = schedule_of(request.method, num_positions(plan, imaginary=imaginary))
         setup = _set_up(plan, observables.restrict(plan.wires), pairs.row, num_rows)
         if _work(setup.native, setup.terms, max(request.num_pairs, num_rows), num_rows, schedule) > _WATCHED_WORK:
             return None
@@ -209,7 +208,7 @@ class CpuEngine:
             pairs.observable,
             request.summed_columns,
             (request.num_pairs, None if gradient is None else request.num_gradients, request.num_columns),
-            (imaginary, single, self.num_threads, actions, num_states, method.kept_bytes, *no_states, no_watch),
+            (imaginary, single, self.num_threads, actions, num_states, request.method.kept_bytes, *no_states, no_watch),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

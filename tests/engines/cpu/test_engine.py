@@ -91,6 +91,32 @@ def test_gradients_after_values_are_those_of_an_engine_that_knows_nothing(change
     np.testing.assert_array_equal(actual.gradients, expected.gradients)
 
 
+@pytest.mark.parametrize("num_qubits", [4, 11])
+def test_memory_of_earlier_calls_of_any_kind_does_not_change_results(num_qubits, dtype):
+    def make():
+        return plan_of(random_circuit(num_qubits, 40, seed=6), random_observables(num_qubits, 2))
+
+    plan, operators = make()
+    equal = np.repeat(rows_of(plan.program, num_rows=1), 20, axis=0)
+    similar = equal.copy()
+    similar[::3, 0] += 0.3
+    similar[7:, -1] -= 0.2
+    batches = equal[:1], similar, rows_of(plan.program, num_rows=20), equal, equal[:1] + 0.1
+    kinds = [{}, {"gradient": True}, {"gradient": True, "imaginary": True}]
+    kinds.append({"gradient": True, "sum_columns": np.ones(plan.program.num_columns, bool)})
+    order = np.random.default_rng(0).permutation([(b, k) for b in range(len(batches)) for k in range(len(kinds))] * 2)
+    for batch, kind in order.tolist():
+        columns, options = batches[batch], kinds[kind] | {"dtype": dtype}
+        if "sum_columns" in options:
+            options["cotangents"] = np.linspace(-1, 1, 2 * len(columns))
+        pairs = all_pairs(len(columns), 2)
+        actual, expected = (
+            ask(CpuEngine(2), *question, columns, pairs, **options) for question in ((plan, operators), make())
+        )
+        np.testing.assert_array_equal(actual.values, expected.values)
+        np.testing.assert_array_equal(actual.gradients, expected.gradients)
+
+
 def test_calls_of_several_threads_at_once_have_workers_of_their_own():
     plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))
     columns, pairs, engine = rows_of(plan.program, num_rows=100), all_pairs(100, 1), CpuEngine(3)
