@@ -4,7 +4,7 @@
     python benchmarks/gpu/compiled_counts.py --qubits 16 --layers 100 --architecture sm_90
 
 Needs the packages of `instruction_counts.py`. The circuit is the ring of kernels/README.md: RX, RY, RZ and CZ. A row
-is a sweep over one of the two most frequent shapes of passes. Instructions are for each amplitude and run, with loops
+is a sweep over one of the three most frequent shapes of passes. Instructions are for each amplitude and run, with loops
 counted as often as they run. *text* is the machine code in KiB. Two kinds of code are left out of the instructions,
 because few rows run them: the three shears of an angle near pi, and the sums of X of an angle near 0 or pi.
 """
@@ -85,7 +85,7 @@ def main() -> None:
     )
     print(f"{len(shapes)} shapes, {cuda_compiler.compiler_version()}\n")
     print("| sweep | passes | stages | runs | FP | all | text |\n|---|---|---|---|---|---|---|")
-    for shape, number in shapes.most_common(2):
+    for shape, number in shapes.most_common(3):
         runs = sum(stage.rotate.bit_count() for stage in shape.stages)
         for kernel, counts in sorted(count(shape, dtype, options.architecture).items(), reverse=True):
             share = runs << REGISTER_QUBITS[dtype]

@@ -16,7 +16,7 @@ from qiskit_fused.common.bits import bits_of
 from qiskit_fused.engines.cuda import records
 from qiskit_fused.engines.cuda.phase_parts import Part, Parts, mean, walsh_series
 from qiskit_fused.engines.cuda.records import Source
-from qiskit_fused.engines.cuda.tiling import Step, Window, WindowRuns, make_windows
+from qiskit_fused.engines.cuda.tiling import Step, Window, WindowRuns, arrangement_of, make_windows
 from qiskit_fused.fusion.fused_program import FusedProgram
 
 
@@ -98,7 +98,7 @@ def make_passes(fused: FusedProgram, tile_qubits: int, register_qubits: int, is_
     """
     t = max(min(fused.num_qubits, tile_qubits), register_qubits)
     builder = _PassBuilder(fused, t, register_qubits, is_real)
-    for window in make_windows(fused, t):
+    for window in make_windows(fused, t, register_qubits):
         builder.add(window)
     return builder.finish()
 
@@ -350,16 +350,10 @@ def cover(bits: list[int], arrangement: int, tile_qubits: int, register_qubits: 
         (arrangement, bits) of each stage. The first stage has the bits that are in registers already. The others start
         from the nearer end of the remaining bits, so that successive layers visit the groups of bits to and fro.
     """
-    left, covered = sorted(bits), []
-    reached = [bit for bit in left if arrangement <= bit < arrangement + register_qubits]
-    while left:
-        if not reached:
-            if arrangement - left[0] >= left[-1] - (arrangement + register_qubits - 1):
-                arrangement = max(left[-1] - register_qubits + 1, 0)
-            else:
-                arrangement = min(left[0], tile_qubits - register_qubits)
-            reached = [bit for bit in left if arrangement <= bit < arrangement + register_qubits]
-        covered.append((arrangement, reached))
-        left = [bit for bit in left if bit not in reached]
-        reached = []
-    return covered
+    groups: dict[int, list[int]] = {}
+    for bit in sorted(bits):
+        groups.setdefault(arrangement_of(bit, tile_qubits, register_qubits), []).append(bit)
+    others = [first for first in groups if first != arrangement]
+    if others and arrangement - others[0] >= others[-1] - arrangement:
+        others.reverse()
+    return [(first, groups[first]) for first in ([arrangement] if arrangement in groups else []) + others]

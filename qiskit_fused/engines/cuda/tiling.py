@@ -13,18 +13,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
+
 from qiskit_fused.common.bits import bits_of
+from qiskit_fused.engines.cuda.window_search import RunOrder, search_windows
 from qiskit_fused.fusion.fused_program import FusedProgram
 
 LOW_QUBITS = 3
 """Number of lowest qubits that are in every window: eight neighbouring amplitudes are read and written together."""
-
-# Cost of reading and writing a tile, in steps. This value gave the cheapest windows for rings and ladders of 14 to 28
-# qubits.
-_PASS_COST = 0.75
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,28 @@ class WindowRuns(NamedTuple):
         return cls(low, high)
 
 
-def make_windows(fused: FusedProgram, tile_qubits: int) -> list[Window]:
+def arrangement_of(bit: int, tile_qubits: int, register_qubits: int) -> int:
+    """Return the arrangement in which a tile bit is rotated: a multiple of r, or t - r.
+
+    Exchanges between the arrangements 0, r and t - r take the fewest instructions.
+    """
+    most = tile_qubits - register_qubits
+    return most if bit >= most else bit - bit % register_qubits
+
+
+def make_windows(fused: FusedProgram, tile_qubits: int, register_qubits: int) -> list[Window]:
     """Cut a fused program into sweeps over tiles of at most 2^tile_qubits amplitudes.
 
-    The choice is greedy. Candidates are the windows of the lowest qubits and of a range of neighbouring other qubits.
-    Each sweep takes the candidate and the number of steps with the most rotations per cost.
+    Candidates are the windows of the lowest qubits and of a range of neighbouring other qubits. `window_search` chooses
+    the candidate and the number of steps of each sweep. Terms that are left after all rotations take the candidates
+    that execute the most of them.
 
-    Cost: O(rotations + terms) if one window holds all qubits, otherwise times the number of qubits.
+    Args:
+        fused: the fused program.
+        tile_qubits: t.
+        register_qubits: r, on which the number of stages of a step depends.
+
+    Cost: O(rotations + terms), and the cost of `search_windows` unless one window holds all qubits.
 
     Raises:
         ValueError: when a window of ``tile_qubits`` qubits has no room for more than the lowest qubits.
@@ -87,14 +100,19 @@ def make_windows(fused: FusedProgram, tile_qubits: int) -> list[Window]:
     order = _Order(fused)
     candidates = _candidates(n, tile_qubits)
     frontier, windows = _Frontier.start(order), []
+
+    def add(qubits: tuple[int, ...], most_steps: int = sys.maxsize) -> None:
+        nonlocal frontier
+        advance = _advance(order, frontier, qubits, most_steps)
+        frontier = advance.frontier
+        windows.append(Window(qubits, advance.steps))
+
+    if len(candidates) > 1 and fused.num_runs:
+        arrangements = [arrangement_of(bit, tile_qubits, register_qubits) for bit in range(tile_qubits)]
+        for number, steps in search_windows(order.run_order(), np.array(candidates), np.array(arrangements)):
+            add(candidates[number], steps)
     while not frontier.is_end(order):
-        advances = [_advance(order, frontier, qubits) for qubits in candidates]
-        best = max(range(len(candidates)), key=lambda k: (advances[k].speed()[0], advances[k].num_terms))
-        chosen = advances[best]
-        if len(candidates) > 1:
-            chosen = _advance(order, frontier, candidates[best], chosen.speed()[1])
-        frontier = chosen.frontier
-        windows.append(Window(candidates[best], chosen.steps))
+        add(max(candidates, key=lambda qubits: _advance(order, frontier, qubits).num_terms))
     return windows
 
 
@@ -132,6 +150,24 @@ class _Order:
                 while counts[qubit] < len(layers[qubit]) and layers[qubit][counts[qubit]] < phase:
                     counts[qubit] += 1
                 self.terms[qubit][counts[qubit]].append(term)
+
+    def run_order(self) -> RunOrder:
+        """Return the runs that each run waits for."""
+        n = len(self.runs)
+        counts = np.array([len(runs) for runs in self.runs])
+        ends = np.cumsum(counts + 1)
+        first = ends - counts - 1
+        needed = np.zeros((ends[-1], n), np.int32)
+        before = np.zeros((len(self.qubits), n), np.int32)  # number of runs of each qubit of a term before the term
+        for qubit, terms in enumerate(self.terms):
+            for number, group in enumerate(terms):
+                before[group, qubit] = number
+        for qubit, terms in enumerate(self.terms):
+            for number, group in enumerate(terms):
+                if group:
+                    before[group].max(axis=0, out=needed[first[qubit] + number])
+        needed[ends - 1] = np.iinfo(np.int32).max
+        return RunOrder(counts, first, needed)
 
 
 @dataclass
@@ -218,13 +254,6 @@ class _Advance:
     frontier: _Frontier
     steps: list[Step] = field(default_factory=list)
     num_terms: int = 0
-
-    def speed(self) -> tuple[float, int]:
-        """Return the largest ratio of rotations to cost over all numbers of first steps, and this number of steps."""
-        counts = accumulate(len(step.runs) for step in self.steps)
-        speeds = [count / (_PASS_COST + steps) for steps, count in enumerate(counts, start=1)]
-        best = max(speeds, default=0.0)
-        return best, speeds.index(best) + 1 if best else len(self.steps)
 
     def add(self, step: Step) -> None:
         self.steps.append(step)

@@ -116,7 +116,7 @@ class CudaSweeps:
         dtype = amplitude_format(dtype, fused.stays_real())
         self._fused, self._registers = fused, REGISTER_QUBITS[dtype]
         self._tile = max(min(fused.num_qubits, choose_tile_qubits(fused.num_qubits, dtype)), self._registers)
-        windows = make_windows(fused, self._tile)
+        windows = make_windows(fused, self._tile, self._registers)
         self._steps = [(number, window, step) for number, window in enumerate(windows, 1) for step in window.steps]
         self._ends = np.cumsum([0] + [len(window.steps) for window in windows]).tolist()
         self.num_steps, self.num_sweeps = len(self._steps), len(windows)

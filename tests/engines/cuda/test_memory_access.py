@@ -154,7 +154,7 @@ def test_adjoint_states_of_outcomes_take_the_fewest_sectors_and_lists_of_a_parit
 def test_a_kept_state_is_read_and_not_written(dtype):
     """The two pairs of each row share the kept state; the last sweep writes nothing."""
     (question, _), n, rows, units = question_of(10), 10, 3, 6
-    passes_ = ask(CudaEngine(EmulatedRuntime(), max_tile_qubits=8), *question).stats["sweeps"]
+    passes_ = ask(CudaEngine(EmulatedRuntime(), max_tile_qubits=8), *question, dtype=dtype).stats["sweeps"]
     for method, backward in ((REVERSE, 2), (Method("store"), 1)):
         sites = trace(n, 8, dtype, method=method)
         sectors = {False: 0, True: 0}
@@ -203,7 +203,7 @@ def test_exchanges_have_no_bank_conflicts_in_any_arrangement(tile_qubits, is_rea
 def test_a_wrong_padding_shows_as_bank_conflicts(wrong, dtype):
     edit = planted("sweeps.cu", "index + (index >> REGISTER_QUBITS)", wrong)
     measured = ratios(trace(10, 9, dtype, edit), dtype)
-    assert measured["exchanges"] > 1.2 and measured["states"] == 1
+    assert measured["exchanges"] > 1.1 and measured["states"] == 1
 
 
 @pytest.mark.parametrize(("num_qubits", "tile_qubits"), [(8, 4), (8, 6)])

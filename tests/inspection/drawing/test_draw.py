@@ -100,7 +100,7 @@ def test_as_many_sweeps_are_drawn_as_the_plan_counts(num_qubits):
     on_cpu, on_gpu = (make_layout(plan.fused_program, device=device, max_layers=ALL) for device in ("cpu", "cuda"))
     assert {column.sweep for column in on_cpu.columns} == set(range(1, plan.num_sweeps + 1))
     assert len(list(on_cpu.sweeps())) == plan.num_sweeps
-    assert len(list(on_gpu.sweeps())) == len(make_windows(plan.fused_program, 11))
+    assert len(list(on_gpu.sweeps())) == len(make_windows(plan.fused_program, 11, 3))
 
 
 def test_sweeps_rotate_the_qubits_of_one_window_and_the_windows_take_turns():
@@ -229,7 +229,7 @@ def test_swapped_qubits_have_their_new_names_at_the_end():
 def test_kept_states_and_recomputed_steps_are_those_of_the_schedule(method, device):
     plan = fuse(hardware_efficient(14, 9), SparsePauliOp("Z" * 14))
     layout = make_layout(plan.fused_program, device=device, method=method, max_layers=ALL)
-    num_positions = plan.num_positions() if device == "cpu" else len(make_windows(plan.fused_program, 11))
+    num_positions = plan.num_positions() if device == "cpu" else len(make_windows(plan.fused_program, 11, 3))
     actions = schedule_of(method, num_positions).actions.tolist()
     turn = next(k for k, action in enumerate(actions) if action[0] == BACK)
     again = {position for kind, position, _, _ in actions[turn:] if kind == FORWARD}
