@@ -7,7 +7,7 @@ writes a segment as the fused program of one rank, ``evaluation`` sweeps and exc
 the transports. May import ``execution`` and the folders before it.
 """
 
-from qiskit_fused.distributed.communicator import Communicator, MpiCommunicator, run_on_threads
+from qiskit_fused.distributed.communicator import Communicator, MpiCommunicator, NcclCommunicator, run_on_threads
 from qiskit_fused.distributed.functions import expectation_values, value_and_gradient, value_and_vjp
 from qiskit_fused.distributed.report import DistributedPlan, plan_ranks
 
@@ -15,6 +15,7 @@ __all__ = [
     "Communicator",
     "DistributedPlan",
     "MpiCommunicator",
+    "NcclCommunicator",
     "expectation_values",
     "plan_ranks",
     "run_on_threads",

@@ -2,7 +2,8 @@
 """Communicators: how ranks exchange arrays and add up numbers.
 
 A communicator needs four members, so a transport of your own is a class of a few lines. `MpiCommunicator` connects the
-processes that ``mpiexec`` started. `run_on_threads` runs all ranks as threads of one process, for tests of a program.
+processes that ``mpiexec`` started, and `NcclCommunicator` their GPUs. `run_on_threads` runs all ranks as threads of one
+process, for tests of a program.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+
+from qiskit_fused.common.array_modules import to_numpy
+from qiskit_fused.engines.cuda.nccl import NcclConnection
+from qiskit_fused.engines.selection import require_gpu
 
 Result = TypeVar("Result")
 
@@ -36,7 +41,10 @@ def check_size(num_ranks: Any) -> int:
 
 
 class Communicator(Protocol):
-    """Connects 2^g ranks. All ranks call the same functions with the same arguments in the same order."""
+    """Connects 2^g ranks. All ranks call the same functions with the same arguments in the same order.
+
+    A communicator with a true attribute ``takes_device_arrays`` exchanges arrays of CuPy, others arrays of NumPy.
+    """
 
     @property
     def rank(self) -> int:
@@ -85,6 +93,57 @@ class MpiCommunicator:
         result = np.empty_like(array)
         self._comm.Allreduce(array, result)
         return result
+
+
+class NcclCommunicator:
+    """Connects the GPUs of processes by NCCL, so that amplitudes do not go through the memory of the hosts.
+
+    Each rank needs a GPU of its own, which has to be the current one where the object is made. All ranks make the
+    object at the same time. This code has not run on GPUs yet.
+
+    Args:
+        beside: an object with the members ``rank``, ``size`` and ``sum`` of a communicator of the same ranks. NCCL
+            needs it to find the ranks. None is an `MpiCommunicator`.
+
+    Raises:
+        ImportError: if NCCL, or mpi4py for ``beside=None``, is not installed.
+        RuntimeError: if the GPU cannot be used.
+    """
+
+    takes_device_arrays = True
+
+    def __init__(self, beside: Any = None):
+        runtime = require_gpu("NcclCommunicator")
+        beside = MpiCommunicator() if beside is None else beside
+        self.rank, self.size = int(beside.rank), check_size(beside.size)
+        self._connection = NcclConnection(runtime, self.size, self.rank, beside.sum)
+
+    def exchange(self, partner: int, array: Any) -> Any:
+        """Send an array to another rank, and return the array that it sends (see `Communicator.exchange`)."""
+        return self._connection.exchange(partner, array)
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        """Return the sum of the arrays of all ranks (see `Communicator.sum`)."""
+        return self._connection.sum(array)
+
+
+def takes_device_arrays(communicator: Communicator) -> bool:
+    """Return whether a communicator exchanges arrays of CuPy."""
+    return bool(getattr(communicator, "takes_device_arrays", False))
+
+
+def exchange_amplitudes(communicator: Communicator, partner: int, amplitudes: Any, dtype: str, xp: Any) -> Any:
+    """Send amplitudes to another rank, and return the amplitudes that it sends.
+
+    Args:
+        communicator: connects the ranks.
+        partner: the other rank.
+        amplitudes: an array of ``xp``, of the same shape on both ranks.
+        dtype: number format in which amplitudes are sent.
+        xp: ``numpy``, or ``cupy`` for amplitudes on a CUDA device.
+    """
+    sent = xp.ascontiguousarray(amplitudes, dtype=dtype)
+    return xp.asarray(communicator.exchange(partner, sent if takes_device_arrays(communicator) else to_numpy(sent)))
 
 
 class _ThreadCommunicator:

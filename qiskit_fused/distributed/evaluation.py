@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from qiskit_fused.common.array_modules import to_numpy
 from qiskit_fused.common.bits import spread
 from qiskit_fused.common.caches import BoundedCache
-from qiskit_fused.distributed.communicator import Communicator
+from qiskit_fused.distributed.communicator import Communicator, exchange_amplitudes
 from qiskit_fused.distributed.observation import PIECE_BITS, RankObservables
 from qiskit_fused.distributed.rank_program import RankProgram, rank_programs
 from qiskit_fused.distributed.schedule import Exchange, Schedule, make_schedule
@@ -106,9 +105,8 @@ class RankEvaluator:
         for difference in range(1, 1 << count):
             flipped = sum(1 << bit for j, bit in enumerate(exchange.rank_bits) if difference >> j & 1)
             for piece in _pieces(_block(state, exchange.local_bits, own ^ difference)):
-                sent = np.ascontiguousarray(to_numpy(piece), dtype=self.sweeps.dtype)
-                received = self.communicator.exchange(rank ^ flipped, sent)
-                piece[...] = self.sweeps.xp.asarray(received)
+                sweeps = self.sweeps
+                piece[...] = exchange_amplitudes(self.communicator, rank ^ flipped, piece, sweeps.dtype, sweeps.xp)
 
 
 def _programs(fused: FusedProgram, communicator: Communicator) -> tuple[Schedule, list[RankProgram]]:

@@ -12,7 +12,7 @@ from qiskit_fused.common.arrays import real_values
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.distributed.agreement import check_communicator, check_same_call
-from qiskit_fused.distributed.communicator import Communicator
+from qiskit_fused.distributed.communicator import Communicator, takes_device_arrays
 from qiskit_fused.distributed.evaluation import RankEvaluator
 from qiskit_fused.distributed.report import fuse_for_ranks
 from qiskit_fused.distributed.sweeps import Sweeps
@@ -42,6 +42,11 @@ class _Job:
         device: str,
     ):
         check_communicator(communicator)
+        if takes_device_arrays(communicator) and device != "cuda":
+            raise ValueError(
+                f"a {type(communicator).__name__} exchanges arrays of GPUs, and device is {device!r}; "
+                "use device='cuda'."
+            )
         sweeps = _sweeps(FusedOptions(dtype=dtype, num_threads=num_threads, device=device))
         self.compiled = COMPILED.get(circuit)
         self.operators: Observables = circuit_observables(observables, self.compiled.num_qubits).operators

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from qiskit_fused.common.array_modules import array_module, to_numpy
-from qiskit_fused.distributed.communicator import Communicator
+from qiskit_fused.common.array_modules import array_module
+from qiskit_fused.distributed.communicator import Communicator, exchange_amplitudes
 from qiskit_fused.distributed.rank_program import RankMasks, empty_program, move_bits
 from qiskit_fused.distributed.sweeps import Sweeps
 from qiskit_fused.fusion.fused_program import FusedProgram
@@ -84,8 +84,8 @@ class RankObservables:
             partner = self.rank ^ pattern
             size = 1 << min(self.num_local, PIECE_BITS)
             for begin in range(0, 1 << self.num_local, size):
-                sent = np.ascontiguousarray(to_numpy(state[0, begin : begin + size]), dtype=sweeps.dtype)
-                received = communicator.exchange(partner, sent)
+                piece = state[0, begin : begin + size]
+                received = exchange_amplitudes(communicator, partner, piece, sweeps.dtype, sweeps.xp)
                 _add_piece(terms, begin, received, state[0], values, weights, cotangent)
         return values
 
@@ -93,25 +93,25 @@ class RankObservables:
 def _add_piece(
     terms: TermMasks,
     begin: int,
-    received: np.ndarray,
+    received: Any,
     state: Any,
     values: np.ndarray,
     weights: np.ndarray | None,
     cotangent: Any,
 ) -> None:
     """Add the part of a piece of the partner's amplitudes to the values and to the cotangent of this rank."""
-    size = len(received)
+    size, xp = len(received), array_module(received)
     starts = np.flatnonzero((np.diff(terms.observable) != 0) | (np.diff(terms.x.astype(np.int64)) != 0)) + 1
     for group in np.split(np.arange(len(terms)), starts) if len(terms) else []:
         k, flip = int(terms.observable[group[0]]), int(terms.x[group[0]])
         # The piece holds the amplitudes i ^ x of the indices i of another block.
         inside = flip & (size - 1)
         block = slice(begin ^ flip ^ inside, (begin ^ flip ^ inside) + size)
-        mapped = received[np.arange(size) ^ inside] if inside else received
-        mapped = _diagonal(terms, group, block) * mapped
-        values[k] += np.vdot(to_numpy(state[block]), mapped).real
+        mapped = received[xp.arange(size) ^ inside] if inside else received
+        mapped = xp.asarray(_diagonal(terms, group, block)) * mapped
+        values[k] += float((state[block].conj() * mapped).real.sum(dtype=np.float64))  # CuPy's vdot would need cuBLAS
         if weights is not None and cotangent is not None:
-            cotangent[0, block] += array_module(cotangent).asarray(2 * weights[k] * mapped, dtype=cotangent.dtype)
+            cotangent[0, block] += (2 * weights[k] * mapped).astype(cotangent.dtype)
 
 
 def _diagonal(terms: TermMasks, group: np.ndarray, block: slice) -> np.ndarray | complex:

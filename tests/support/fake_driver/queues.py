@@ -74,10 +74,12 @@ class Queues:
                 self._add_wait(self.streams[stream], *recorded)
 
     def is_done(self, event: int) -> bool:
-        """Say whether the work before the last record of an event has run."""
-        with self.lock:
-            recorded = self.events.get(event)
-            return recorded is None or self.streams[recorded[0]].done >= recorded[1]
+        """Say whether the work before the last record of an event has run.
+
+        This takes no lock: work that waits for another device holds the lock of its own device.
+        """
+        recorded = self.events.get(event)
+        return recorded is None or self.streams[recorded[0]].done >= recorded[1]
 
     def synchronize(self, stream: int) -> None:
         """Run the work of a stream, and the work for which it waits."""
