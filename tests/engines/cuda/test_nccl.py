@@ -40,7 +40,9 @@ def on_devices(function):
 
     def run(ranks):
         with cupy.cuda.Device(ranks.rank), cupy.cuda.Stream(non_blocking=True):
-            return function(NcclCommunicator(ranks))
+            result = function(NcclCommunicator(ranks))
+            cupy.cuda.Device().synchronize()  # no exchange is left for later tests
+            return result
 
     return run_on_threads(2, run)
 

@@ -49,7 +49,7 @@ def search(fused, tile_qubits, register_qubits=3):
     return search_windows(tiling._Order(fused).run_order(), candidates, np.array(arrangements))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(circuit=circuits(max_qubits=7, max_gates=20), data=st.data())
 def test_a_run_is_ready_in_the_search_if_no_term_before_it_waits(circuit, data):
     fused = fuse(circuit)
