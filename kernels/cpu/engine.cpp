@@ -45,6 +45,8 @@ Engine<T>::Engine(const Layout<T>& layout)
       many_begin_(layout.many_begin),
       rows_keep_tables_(layout.rows_keep_tables()) {
     make_pack_phases();
+    make_pack_factors();
+    find_single_columns();
 }
 
 template <class T>
@@ -298,6 +300,8 @@ void Engine<T>::take_shared(const Call& call, Workspace& ws) const {
         take_shared_packs(*call.shared->packs, *ws.pack);
         ws.shared_number = call.shared->number;
     }
+    // Columns of which the call computes no gradients for single rows stay 0.
+    if (call.packed) std::fill_n(ws.pack->gradient.data(), ws.pack->gradient.size(), 0.0);
 }
 
 // Return the bytes of the tables that a row makes for itself: all of them if the row keeps its tables, else the

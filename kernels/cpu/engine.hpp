@@ -144,8 +144,9 @@ class Engine {
         std::vector<char> has_z;      // [phases]: 1 if packs compute z of the phase
         std::vector<int> pack_table;  // [phases]: the place of the table of a phase that varies over rows; else -1
         int num_pack_tables = 0;
-        int first_boundary = 0;         // the boundary of position 1 of a schedule
-        bool keeps_all_states = false;  // true: the schedule makes no state twice
+        bool keeps_pack_tables = false;  // true: the backward sweep uses the tables of the forward sweep
+        int first_boundary = 0;          // the boundary of position 1 of a schedule
+        bool keeps_all_states = false;   // true: the schedule makes no state twice
         std::size_t bytes = 0;
         std::shared_ptr<Finals> finals;  // a call for values fills it, a call for gradients starts from it; or null
     };
@@ -252,11 +253,13 @@ class Engine {
     // The binding of packs of rows, in pack_binding.cpp.
     struct PackPhase {  // the constants of a phase in the form of packs; phases with equal constants share them
         Buffer<T> values;
-        Buffer<char> negate;
-        double left = 0;  // the phase in radians that `negate` leaves out
+        Buffer<T> signs;  // empty if some constant is no sign
+        double left = 0;  // the phase in radians that `signs` leave out
     };
     const std::vector<Phase>& phases_of_packs() const { return undivided_.empty() ? phases_ : undivided_; }
     void make_pack_phases();
+    void make_pack_factors();
+    void find_single_columns();
     template <class S>
     void bind_values(const PackSweeps<S>& packs, const BindList& list, const double* angles,
                      const PackValues<S>& values) const;
@@ -264,13 +267,14 @@ class Engine {
     void bind_shared_packs(Shared& shared, const double* columns, bool real) const;
     void prepare_packs(Call& call) const;
     void bind_shared_runs(PackVariation<T>& common, PackBound<double>& bound) const;
+    void set_phases(PackVariation<T>& variation) const;
     double set_groups(PackVariation<T>& variation, int layer) const;
     void take_shared_packs(const PackShared<T>& shared, PackMemory<T>& memory) const;
     void point_to_shears(PackMemory<T>& memory) const;
     void take_variation(const PackShared<T>& shared, int set, PackMemory<T>& memory) const;
     template <class S>
     void make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
-                         const PackValues<S>& values, bool real, S* table) const;
+                         const PackValues<S>& values, const S* factors, bool real, S* table) const;
     const T* pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
     // The sweeps over packs of rows, in pack_sweep.cpp.
     struct PackTurn;
@@ -285,7 +289,7 @@ class Engine {
                           index_t block) const;
     void adjoint_pack(Call& call, Workspace& ws) const;
     void assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int pack) const;
-    void sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) const;
+    void sum_pack_phase(PackMemory<T>& memory, int k) const;
     void add_summed_runs_of_packs(const Call& call) const;
 
     const Layout<T>& layout_;
@@ -300,7 +304,10 @@ class Engine {
     const std::vector<int>& layer_begin_;
     const std::vector<std::size_t>&pair_begin_, &many_begin_;
     std::vector<std::shared_ptr<const PackPhase>> pack_phases_;  // [phases]; null: all constants are 1
-    const bool rows_keep_tables_;  // true: a row keeps the tables of all phases that it makes
+    std::vector<PackFactor> pack_factors_;                       // [phases][n]
+    std::vector<char> is_single_;      // [columns]: 1 if one gate or one-qubit term alone reads the column
+    std::vector<int> summed_columns_;  // the other columns
+    const bool rows_keep_tables_;      // true: a row keeps the tables of all phases that it makes
     Shelf workspaces_, finals_, shared_;
 };
 

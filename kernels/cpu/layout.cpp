@@ -80,7 +80,7 @@ std::size_t bytes_of_pack_constants(const std::vector<Phase>& phases, int num_qu
     std::set<const ConstantTable*> tables;
     for (const auto& phase : phases)
         if (phase.constant_low) tables.insert(phase.constant_low.get());
-    return tables.size() * ((2 * sizeof(T) + 1) << num_qubits);
+    return tables.size() * ((3 * sizeof(T)) << num_qubits);
 }
 
 // Return the phases of packs of more than low_bits qubits; empty if rows are evaluated one by one. The table of a phase
@@ -382,6 +382,7 @@ PackSizes Layout<T>::pack_sizes(const BatchShape& shape) const {
     sizes.ends = 3 * width;
     sizes.values = (shape.num_outcomes + 1) * width;
     sizes.diagonal = 2 * size;
+    sizes.factors = phases.size() * plan.num_qubits * 2 * width;
     sizes.bound_bytes = PackBound<T>::bytes(plan, packs.width);
     sizes.num_runs = plan.runs.size();
     if (!shape.gradient) return sizes;
@@ -476,7 +477,8 @@ std::size_t Layout<T>::pack_shared_bytes(const BatchShape& shape, std::size_t nu
     const std::size_t size = std::size_t(is_real(shape) ? 1 : 2) << plan.num_qubits;
     const std::size_t exact =
         PackBound<double>::bytes(plan, width) +
-        (width * (plan.num_columns + size) + (std::size_t(2) << plan.num_qubits)) * sizeof(double);
+        (width * (plan.num_columns + 2 * plan.num_qubits + size) + (std::size_t(3) << plan.num_qubits)) *
+            sizeof(double);
     return PackBound<T>::bytes(plan, packs.width) + PackVariation<T>::bytes(plan) + plan.num_columns +
            num_tables * size * sizeof(T) + exact;
 }

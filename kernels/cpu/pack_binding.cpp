@@ -28,26 +28,62 @@ void Engine<T>::make_pack_phases() {
             phase->values = Buffer<T>(2 * size);
             const Complex first = table->values[0];
             bool are_signs = true;
-            std::vector<char> is_negative(size);
+            phase->signs = Buffer<T>(size);
             for (std::size_t i = 0; i < size; ++i) {
                 const Complex value = table->values[i];
                 phase->values[2 * i] = static_cast<T>(value.re);
                 phase->values[2 * i + 1] = static_cast<T>(value.im);
                 const Complex sign = value * conj(first);
                 are_signs = are_signs && std::abs(sign.im) < 1e-15;
-                is_negative[i] = sign.re < 0;
+                phase->signs[i] = sign.re < 0 ? T(-0.0) : T(0);
             }
-            if (are_signs) {
+            if (are_signs)
                 phase->left = std::atan2(first.im, first.re);
-                phase->negate = Buffer<char>(size);
-                phase->negate[0] = 0;
-                for (std::size_t b = 0, half = 1; half < size; ++b, half *= 2)
-                    for (std::size_t i = half; i < 2 * half; ++i)
-                        phase->negate[i] = is_negative[i] != is_negative[i - half];
-            }
+            else
+                phase->signs = Buffer<T>();
             entry = std::move(phase);
         }
         pack_phases_[k] = entry;
+    }
+}
+
+// Find the runs and terms that are factors of each bit of each phase.
+template <class T>
+void Engine<T>::make_pack_factors() {
+    const int bits = plan_.num_qubits;
+    if (bits > MAX_LOW_BITS && undivided_.empty()) return;
+    for (const Phase& phase : phases_of_packs()) {
+        const std::size_t begin = pack_factors_.size();
+        const OneBody *one = phase.one_body.data(), *const end = one + phase.one_body.size();
+        for (int b = 0; b < bits; ++b) {
+            PackFactor factor{-1, -1, one, 0};
+            while (one < end && one->bit == b) ++one, ++factor.num_terms;
+            pack_factors_.push_back(factor);
+        }
+        for (int r = phase.first_out; r < phase.end_out; ++r) pack_factors_[begin + plan_.runs[r].bit].out = r;
+        for (int r = phase.first_in; r < phase.end_in; ++r) pack_factors_[begin + plan_.runs[r].bit].in = r;
+    }
+}
+
+// Find the columns whose gradient has one summand. It is stored without a sum.
+template <class T>
+void Engine<T>::find_single_columns() {
+    std::vector<int> count(plan_.num_columns);
+    auto add = [&](int column, int summands) {
+        if (column >= 0) count[column] += summands;
+    };
+    for (const auto& leaf : plan_.leaves)
+        for (int j = 0; j < (leaf.kind == LEAF_RV ? 3 : 1); ++j) add(leaf.column + j, leaf.kind == LEAF_RV ? 2 : 1);
+    for (const auto& term : plan_.terms) {
+        // Sums of several bits, and of phase 0, are added.
+        const index_t support = term.care | term.sign;
+        add(term.column, term.phase == 0 || (support & (support - 1)) ? 2 : 1);
+    }
+    for (const auto& part : layout_.gradients_of_first) add(part.column, 2);
+    is_single_.resize(plan_.num_columns);
+    for (int c = 0; c < plan_.num_columns; ++c) {
+        is_single_[c] = count[c] == 1;
+        if (count[c] > 1) summed_columns_.push_back(c);
     }
 }
 
@@ -104,8 +140,17 @@ std::vector<char> Engine<T>::find_sets(const Request& request, PackShared<T>& pa
     for (const auto& set : packs.sets)
         for (int c = 0; c < num_columns; ++c) every[c] &= set[c];
     packs.common.varying = varying(plan_, every);
-    packs.common.phase_varies = phases_of(plan_, packs.common.varying);
+    set_phases(packs.common);
     return any;
+}
+
+// Set the phases that vary with the runs and terms of a variation.
+template <class T>
+void Engine<T>::set_phases(PackVariation<T>& variation) const {
+    variation.phase_varies = phases_of(plan_, variation.varying);
+    variation.phases.clear();
+    for (std::size_t k = 0; k < phases_.size(); ++k)
+        if (variation.phase_varies[k]) variation.phases.push_back(static_cast<int>(k));
 }
 
 // Bind the first row, and make the tables of the phases that are the same in all rows of some pack. All rows and, with
@@ -121,7 +166,9 @@ void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool re
     };
     take(packs.exact_angles, plan_.num_columns * from);
     take(packs.exact_table, size * from);
+    take(packs.exact_factors, 2 * bits * from);
     Buffer<double>&angles = packs.exact_angles, &table = packs.exact_table, &constants = packs.exact_constants;
+    Buffer<double>&factors = packs.exact_factors, &signs = packs.exact_signs;
     const std::vector<char> all(plan_.num_columns, 1);
     PackBound<double>& bound = packs.exact;
     if (!bound.leaf && !bound.term) bound = PackBound<double>(plan_, exact.width);
@@ -135,11 +182,15 @@ void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool re
             continue;
         }
         const PackPhase* phase = pack_phases_[k].get();
-        if (phase && !constants) constants = Buffer<double>(2 << bits);
+        if (phase && !constants) constants = Buffer<double>(2 << bits), signs = Buffer<double>(1 << bits);
         if (phase) std::copy_n(phase->values.data(), 2 << bits, constants.data());
+        if (phase && phase->signs) std::copy_n(phase->signs.data(), 1 << bits, signs.data());
+        const int only = 0;
+        exact.set_factors(static_cast<int>(bits), pack_factors_.data() + k * bits, &only, 1, bound.view(),
+                          factors.data());
         make_pack_table(static_cast<int>(k), exact,
-                        {phase ? constants.data() : nullptr, phase ? phase->negate.data() : nullptr},
-                        double(packs.common.norm[k]), bound.view(), real, table.data());
+                        {phase ? constants.data() : nullptr, phase && phase->signs ? signs.data() : nullptr},
+                        double(packs.common.norm[k]), bound.view(), factors.data(), real, table.data());
         if (packs.tables[k].size() != size) packs.tables[k] = Buffer<T>(size);
         for (std::size_t i = 0; i < size; ++i) packs.tables[k][i] = static_cast<T>(table[i * from]);
     }
@@ -158,7 +209,7 @@ void Engine<T>::bind_shared_runs(PackVariation<T>& common, PackBound<double>& bo
     const std::size_t num_runs = plan_.runs.size();
     common.rotations.resize(num_runs);
     common.group_end.resize(num_runs);
-    common.norm2.resize(num_runs);
+    common.inverse2.resize(num_runs);
     common.is_shared.assign(num_runs, 1);
     for (const int r : common.varying.runs) common.is_shared[r] = 0;
     for (std::size_t r = 0; r < num_runs; ++r) {
@@ -191,7 +242,7 @@ double Engine<T>::set_groups(PackVariation<T>& variation, int layer) const {
         const PackRotation<T>& rotation = variation.rotations[r];
         if (variation.is_shared[r])
             norm *= (rotation.flip ? -1 : 1) / std::sqrt(1 + double(rotation.tau) * rotation.tau);
-        variation.norm2[r] = norm * norm;
+        variation.inverse2[r] = static_cast<T>(1 / (norm * norm));
     }
     return norm;
 }
@@ -223,7 +274,7 @@ void Engine<T>::take_variation(const PackShared<T>& shared, int set, PackMemory<
     PackVariation<T>& own = memory.own;
     own = shared.common;
     own.varying = varying(plan_, shared.sets[set]);
-    own.phase_varies = phases_of(plan_, own.varying);
+    set_phases(own);
     for (const int r : own.varying.runs) {
         own.rotations[r] = {plan_.runs[r].bit, nullptr, T(0), false};
         own.is_shared[r] = 0;
@@ -242,7 +293,7 @@ void Engine<T>::take_variation(const PackShared<T>& shared, int set, PackMemory<
 // are computed.
 template <class T>
 void Engine<T>::prepare_packs(Call& call) const {
-    const bool keeps = layout_.keeps_pack_tables(call.shape);
+    call.keeps_pack_tables = layout_.keeps_pack_tables(call.shape);
     call.reads = call.shared->packs->column_varies;
     if (call.request.has_ends())
         for (const auto& part : left_phase(call).slopes) call.reads[part.column] = 1;
@@ -252,7 +303,7 @@ void Engine<T>::prepare_packs(Call& call) const {
     for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k) {
         call.has_z[k] = phases_of_packs()[k].want_sums && !call.real;
         if (!call.shared->phase_varies[k]) continue;
-        call.pack_table[k] = keeps ? call.num_pack_tables : 0;
+        call.pack_table[k] = call.keeps_pack_tables ? call.num_pack_tables : 0;
         call.num_pack_tables = call.pack_table[k] + 1;
     }
 }
@@ -260,17 +311,10 @@ void Engine<T>::prepare_packs(Call& call) const {
 template <class T>
 template <class S>
 void Engine<T>::make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
-                                const PackValues<S>& values, bool real, S* table) const {
+                                const PackValues<S>& values, const S* factors, bool real, S* table) const {
     const int bits = plan_.num_qubits, width = packs.width;
     const Phase& phase = phases_of_packs()[k];
-    const PackFactors factors{plan_.runs.data(),
-                              phase.first_out,
-                              phase.end_out,
-                              phase.first_in,
-                              phase.end_in,
-                              phase.one_body.data(),
-                              static_cast<int>(phase.one_body.size())};
-    packs.fill_table(bits, real ? 1 : 2, factors, values, norm, constants, table);
+    packs.fill_table(bits, real ? 1 : 2, factors, norm, constants, table);
     for (const auto& pair : phase.low_pairs) {
         const index_t mask = index_t(1) << pair.low | index_t(1) << pair.high;
         for (const auto& source : pair.sources)
@@ -293,16 +337,19 @@ const T* Engine<T>::pack_table(Call& call, PackMemory<T>& memory, int k, bool& i
     T* const table = memory.tables.data() + call.pack_table[k] * layout_.pack_table_size(call.real);
     if (!memory.built[k]) {
         const PackPhase* constants = pack_phases_[k].get();
-        make_pack_table(
-            k, packs_, {constants ? constants->values.data() : nullptr, constants ? constants->negate.data() : nullptr},
-            memory.variation->norm[k], memory.bound.view(), call.real, table);
-        memory.built[k] = layout_.keeps_pack_tables(call.shape);
+        make_pack_table(k, packs_,
+                        {constants ? constants->values.data() : nullptr, constants ? constants->signs.data() : nullptr},
+                        memory.variation->norm[k], memory.bound.view(),
+                        memory.factors.data() + std::size_t(2) * k * plan_.num_qubits * packs_.width, call.real, table);
+        memory.built[k] = call.keeps_pack_tables;
     }
     return table;
 }
 
 #define QF_INSTANTIATE(T)                                                                                            \
     template void Engine<T>::make_pack_phases();                                                                     \
+    template void Engine<T>::make_pack_factors();                                                                    \
+    template void Engine<T>::find_single_columns();                                                                  \
     template void Engine<T>::bind_values(const PackSweeps<T>&, const BindList&, const double*, const PackValues<T>&) \
         const;                                                                                                       \
     template std::vector<char> Engine<T>::find_sets(const Request&, PackShared<T>&) const;                           \

@@ -94,7 +94,8 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
         if (k < plan_.num_layers) {
             const int end = layer_begin_[k + 1];
             for (int r = layer_begin_[k]; r < end;) {
-                const int count = std::min(packs_.max_rotate, group_end[r] - r);
+                const int left = group_end[r] - r,
+                          count = left == packs_.most_rotate ? left : std::min(packs_.max_rotate, left);
                 packs_.rotate(bits, parts, &memory.rotations[r], count, memory.psi.data());
                 r += count;
             }
@@ -216,7 +217,7 @@ void Engine<T>::observe_pack_outcomes(Call& call, PackMemory<T>& memory, const P
 
 // Compute the sums z of p Z of phase k, and add the gradients of its terms. p is overwritten.
 template <class T>
-void Engine<T>::sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) const {
+void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
     const int bits = plan_.num_qubits, width = packs_.width;
     const Phase& phase = phases_of_packs()[k];
     T* const p = memory.p.data();
@@ -248,7 +249,7 @@ void Engine<T>::sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) c
         for (int i = 0; scale != 1 && !phase.want_many && i < bits * width; ++i) z[i] *= scale;
     }
     packs_.add_term_gradients(plan_.terms.data(), phase.one_body.data(), static_cast<int>(phase.one_body.size()), z,
-                              memory.gradient.data());
+                              is_single_.data(), memory.gradient.data());
     for (const auto& pair : phase.low_pairs) {
         if (!phase.want_pairs) break;
         const T* const zz = p + (index_t(1) << pair.low | index_t(1) << pair.high) * width;
@@ -274,7 +275,7 @@ void Engine<T>::rotate_pack_back(const Call& call, PackMemory<T>& memory, int fi
         // The table of the phase has multiplied in the norms of all runs of the layer, also of those still to be
         // undone.
         const bool is_last = r + count == layer_begin_[plan_.runs[r].layer + 1];
-        const T scale = is_last ? T(1) : static_cast<T>(1 / variation.norm2[r + count]);
+        const T scale = is_last ? T(1) : variation.inverse2[r + count];
         packs_.rotate_adjoint(block_bits, parts, &memory.rotations[r], count, with_x, block > 0, scale,
                               memory.psi.data() + begin, memory.lam.data() + begin,
                               memory.run_sums.data() + 2 * r * width);
@@ -307,7 +308,7 @@ void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
                                  call.has_z[k] ? memory.p.data() + first * width : nullptr);
             rotate_pack_back(call, memory, begin, outside, block_bits, block);
         }
-        if (call.has_z[k]) sum_pack_phase(call, memory, k);
+        if (call.has_z[k]) sum_pack_phase(memory, k);
         rotate_pack_back(call, memory, outside, end, bits, 0);
         if (k > 0) apply_dense_to_pack(k - 1, true, call.real, {memory.psi.data(), memory.lam.data()});
         count_step(call, ws);
@@ -321,7 +322,7 @@ void Engine<T>::assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn&
     const int width = packs_.width, bits = plan_.num_qubits, parts = call.real ? 1 : 2;
     auto of = [](const std::vector<int>& list) { return static_cast<int>(list.size()); };
     const PackValues<T> values = memory.bound.view();
-    const PackSums<T> sums{bits, parts, memory.run_sums.data(), memory.z.data(), call.has_z.data()};
+    const PackSums<T> sums{bits, parts, memory.run_sums.data(), memory.z.data(), call.has_z.data(), is_single_.data()};
     packs_.add_run_gradients(plan_.runs.data(), plan_.leaves.data(), call.own_runs.data(), of(call.own_runs), values,
                              sums, memory.gradient.data());
     if (!call.summed_runs.empty()) {
@@ -372,6 +373,9 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     if (!request.has_ends()) values.left = nullptr;
     take_variation(*call.shared->packs, call.shared->packs->set_of[pack], memory);
     bind_values(packs_, memory.variation->varying, memory.angles.data(), values);
+    const std::vector<int>& phases = memory.variation->phases;
+    packs_.set_factors(bits, pack_factors_.data(), phases.data(), static_cast<int>(phases.size()), values,
+                       memory.factors.data());
     memory.built.assign(phases_.size(), 0);
 
     const std::size_t state = layout_.pack_table_size(call.real);
@@ -408,7 +412,8 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
                     re = -im;
                     im = old;
                 }
-        std::fill_n(memory.gradient.data(), static_cast<std::size_t>(num_columns) * width, 0.0);
+        for (const int c : summed_columns_)
+            std::fill_n(memory.gradient.data() + static_cast<std::size_t>(c) * width, width, 0.0);
         adjoint_pack(call, ws);
         assemble_pack(call, memory, turn, pack);
     }
@@ -432,7 +437,8 @@ void Engine<T>::add_summed_runs_of_packs(const Call& call) const {
     // The values of summed runs are only read.
     const PackValues<T> values = const_cast<PackBound<T>&>(call.shared->packs->bound).view();
     packs_.add_summed_gradients(plan_.runs.data(), plan_.leaves.data(), call.summed_runs.data(),
-                                static_cast<int>(call.summed_runs.size()), values, w.data(), gradient.data());
+                                static_cast<int>(call.summed_runs.size()), values, w.data(), is_single_.data(),
+                                gradient.data());
     for (int c = 0; c < plan_.num_columns; ++c) call.request.gradients[c] += gradient[c * width];
 }
 

@@ -102,30 +102,32 @@ template <class T>
 struct PackVariation {
     BindList varying;                        // the leaves, runs and terms that differ between rows
     std::vector<char> phase_varies;          // [phases]
+    std::vector<int> phases;                 // the phases that vary
     std::vector<PackRotation<T>> rotations;  // [runs], without shears
     std::vector<char> is_shared;             // [runs]
     std::vector<int> group_end;  // [runs]: the end of the runs of the layer that one pass may rotate together
-    std::vector<double> norm2;   // [runs]: the squared norms of the shared runs of the layer from this run on
-    std::vector<T> norm;         // [phases]: the factor of the table, with its sign
+    std::vector<T>
+        inverse2;         // [runs]: the inverse of the squared norms of the shared runs of the layer from this run on
+    std::vector<T> norm;  // [phases]: the factor of the table, with its sign
 
     static std::size_t bytes(const PlanData& plan) {
-        return plan.runs.size() * (sizeof(PackRotation<T>) + 1 + sizeof(int) + sizeof(double)) +
-               (plan.num_layers + 1) * sizeof(T);
+        return plan.runs.size() * (sizeof(PackRotation<T>) + 1 + sizeof(int) + sizeof(T)) +
+               (plan.num_layers + 1) * (sizeof(T) + sizeof(int));
     }
 };
 
 // The number of elements in each array of a PackMemory.
 struct PackSizes {
     int width = 0;
-    std::size_t state = 0, num_states = 0, num_tables = 0;                     // T; states are psi, lam and saved
-    std::size_t p = 0, weights = 0, diagonal = 0, run_sums = 0, z = 0, w = 0;  // T
-    std::size_t angles = 0, ends = 0, gradient = 0, values = 0;                // double
+    std::size_t state = 0, num_states = 0, num_tables = 0;  // T; states are psi, lam and saved
+    std::size_t factors = 0, p = 0, weights = 0, diagonal = 0, run_sums = 0, z = 0, w = 0;  // T
+    std::size_t angles = 0, ends = 0, gradient = 0, values = 0;                             // double
     std::size_t bound_bytes = 0, num_runs = 0;
 
     template <class T>
     std::size_t bytes() const {
         return num_runs * sizeof(PackRotation<T>) +
-               (state * num_states + p + weights + diagonal + run_sums + z + w) * sizeof(T) + bound_bytes +
+               (state * num_states + factors + p + weights + diagonal + run_sums + z + w) * sizeof(T) + bound_bytes +
                (angles + ends + gradient + values) * sizeof(double);
     }
 };
@@ -137,6 +139,7 @@ struct PackMemory {
           psi(sizes.state),
           lam(sizes.num_states > 1 ? sizes.state : 0),
           saved(sizes.num_states > 2 ? sizes.state : 0),
+          factors(sizes.factors),
           p(sizes.p),
           weights(sizes.weights),
           diagonal(sizes.diagonal),
@@ -158,6 +161,7 @@ struct PackMemory {
 
     const PackSizes sizes;
     Buffer<T> psi, lam, saved;
+    Buffer<T> factors;                // [phases][n][2][W]: the factors of |1> of the phases that vary
     Buffer<T> p;                      // [2^n][W]: p of the amplitudes of one phase
     Buffer<T> weights;                // [1 or slots][W]
     Buffer<T> diagonal;               // [2][2^low_bits]: diagonals that are not stored
@@ -189,7 +193,7 @@ struct PackShared {
     PackVariation<T> common;              // what differs in every pack
     // Scratch memory to bind the first row in double precision: one pack whose rows are all this row.
     PackBound<double> exact;
-    Buffer<double> exact_angles, exact_table, exact_constants;
+    Buffer<double> exact_angles, exact_factors, exact_table, exact_constants, exact_signs;
 };
 
 }  // namespace qf

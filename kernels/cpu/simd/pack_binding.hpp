@@ -49,7 +49,7 @@ QF_INLINE inline void bind_half_angles(const Gate* gates, const int* list, int c
     // Four gates take each step together. The last four repeat the last gate. No function is called in this loop, so
     // that the constants of the polynomials stay in registers.
     constexpr int at_once = 4;
-    DMask beyond[parts] = {};
+    typename Simd<T>::Mask beyond{};
     for (int n = 0; n < count; n += at_once) {
         auto index = [&](int i) { return list[n + i < count ? n + i : count - 1]; };
         DV x[at_once * parts];
@@ -313,10 +313,19 @@ QF_INLINE inline void turn_lanes(const V* q, V& x, V& y, V& z) {
     z += q[0] * tz + q[1] * ty - q[2] * tx;
 }
 
+// Add slope * value to a column of the gradient, or store it if the column has no other summand.
+template <class T>
+QF_INLINE inline void add_to_column(double slope, typename Simd<T>::V value, bool is_single, double* to) {
+    if (is_single)
+        for_each_double<T>(value, [&](int j, DV v) QF_INLINE { D::store(to + j, slope * v); });
+    else
+        for_each_double<T>(value, [&](int j, DV v) QF_INLINE { D::store(to + j, D::load(to + j) + slope * v); });
+}
+
 // Add the gradients of all leaves of a run with this w.
 template <class T, class V = typename Simd<T>::V>
 QF_INLINE inline void add_gradients_of(const Run& run, int r, const Leaf* leaves, const PackValues<T>& values,
-                                       VectorLanes<V> w, double* gradient) {
+                                       VectorLanes<V> w, const char* is_single, double* gradient) {
     using S = Simd<T>;
     constexpr int W = S::width;
     // Turn w back through Rz(lambda) to the input of the run, then forward through the gates.
@@ -332,9 +341,7 @@ QF_INLINE inline void add_gradients_of(const Run& run, int r, const Leaf* leaves
     };
     auto add = [&](const Leaf& leaf, V value) QF_INLINE {
         if (leaf.column < 0) return;
-        double* const to = gradient + leaf.column * W;
-        for_each_double<T>(value,
-                           [&](int j, DV v) QF_INLINE { D::store(to + j, D::load(to + j) + leaf.coefficient * v); });
+        add_to_column<T>(leaf.coefficient, value, is_single[leaf.column], gradient + leaf.column * W);
     };
     for (int i = run.first_leaf; i < run.end_leaf; ++i) {
         const Leaf& leaf = leaves[i];
@@ -374,32 +381,31 @@ void add_run_gradients(const Run* runs, const Leaf* leaves, const int* list, int
                        const PackSums<T>& sums, double* gradient) {
     for (int n = 0; n < count; ++n) {
         const Run& run = runs[list[n]];
-        add_gradients_of<T>(run, list[n], leaves, values, w_of<T>(run, list[n], values, sums), gradient);
+        add_gradients_of<T>(run, list[n], leaves, values, w_of<T>(run, list[n], values, sums), sums.is_single, gradient);
     }
 }
 
 template <class T>
 void add_summed_gradients(const Run* runs, const Leaf* leaves, const int* list, int count, const PackValues<T>& values,
-                          const T* w, double* gradient) {
+                          const T* w, const char* is_single, double* gradient) {
     using S = Simd<T>;
     for (int n = 0; n < count; ++n) {
         const T* const of_run = w + 3 * list[n] * S::width;
         add_gradients_of<T>(runs[list[n]], list[n], leaves, values,
-                            {S::load(of_run), S::load(of_run + S::width), S::load(of_run + 2 * S::width)}, gradient);
+                            {S::load(of_run), S::load(of_run + S::width), S::load(of_run + 2 * S::width)}, is_single,
+                            gradient);
     }
 }
 
 template <class T>
-void add_term_gradients(const Term* terms, const OneBody* list, int count, const T* z, double* gradient) {
+void add_term_gradients(const Term* terms, const OneBody* list, int count, const T* z, const char* is_single,
+                        double* gradient) {
     constexpr int W = Simd<T>::width;
     for (int n = 0; n < count; ++n) {
         const Term& term = terms[list[n].term];
         if (term.column < 0) continue;
         const double slope = -0.5 * list[n].exponent * term.coefficient;
-        for_each_part<T>([&](int j) QF_INLINE {
-            double* const to = gradient + term.column * W + j;
-            D::store(to, D::load(to) + slope * load_as(z + list[n].bit * W + j));
-        });
+        add_to_column<T>(slope, Simd<T>::load(z + list[n].bit * W), is_single[term.column], gradient + term.column * W);
     }
 }
 

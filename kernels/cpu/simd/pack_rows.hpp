@@ -86,23 +86,19 @@ QF_INLINE inline typename Simd<T>::V narrow(const DV* v) {
         return join(parts[0], parts[1], std::make_index_sequence<2 * D::width>{});
     }
 }
-// Return the low bits of vectors of 64-bit integers as one vector of W integers with sizeof(T) bytes.
-template <class T, std::size_t... I>
-QF_INLINE inline typename Simd<T>::Mask low_bits(const DMask* v, std::index_sequence<I...>) {
-    if constexpr (sizeof(T) == sizeof(double)) {
-        return v[0];
-    } else {
-        using Mask = typename Simd<T>::Mask;
+// Return the low words (High = 0) or the high words (High = 1) of two vectors of 64-bit integers as one vector.
+template <class T, int High, std::size_t... I>
+QF_INLINE inline typename Simd<T>::Mask words(const DMask* v, std::index_sequence<I...>) {
+    using Mask = typename Simd<T>::Mask;
 #if defined(__clang__)
-        return __builtin_shufflevector((Mask)v[0], (Mask)v[1], static_cast<int>(2 * I)...);
+    return __builtin_shufflevector((Mask)v[0], (Mask)v[1], static_cast<int>(2 * I + High)...);
 #else
-        return __builtin_shuffle((Mask)v[0], (Mask)v[1], Mask{static_cast<std::int32_t>(2 * I)...});
+    return __builtin_shuffle((Mask)v[0], (Mask)v[1], Mask{static_cast<std::int32_t>(2 * I + High)...});
 #endif
-    }
 }
-template <class T>
-QF_INLINE inline typename Simd<T>::Mask low_bits(const DMask* v) {
-    return low_bits<T>(v, std::make_index_sequence<Simd<T>::width>{});
+template <class T, int High>
+QF_INLINE inline typename Simd<T>::Mask words(const DMask* v) {
+    return words<T, High>(v, std::make_index_sequence<Simd<T>::width>{});
 }
 // Call f(j, v) for each vector of doubles of a pack: its first number j and its numbers v.
 template <class T, class F>

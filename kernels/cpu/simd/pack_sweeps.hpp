@@ -16,57 +16,95 @@ namespace qf {
 namespace QF_ISA {
 namespace {
 
+constexpr int MOST_PACK_BITS = 10;  // most bits of a pack (Layout::is_packed)
+
+template <class T>
+void set_factors(int bits, const PackFactor* factors, const int* list, int count, const PackValues<T>& values, T* out) {
+    using S = Simd<T>;
+    using Complex = ComplexLanes<typename S::V>;
+    constexpr int W = S::width;
+    auto load = [&](const T* at) QF_INLINE { return Complex{S::load(at), S::load(at + W)}; };
+    for (int n = 0; n < count; ++n)
+        for (int i = list[n] * bits; i < (list[n] + 1) * bits; ++i) {
+            const PackFactor& factor = factors[i];
+            Complex f{S::splat(1), typename S::V{}};
+            if (factor.in >= 0) f = load(values.run + (factor.in * RUN_VALUES + IN_RE) * W);
+            if (factor.out >= 0) f = f * load(values.run + (factor.out * RUN_VALUES + OUT_RE) * W);
+            for (int t = 0; t < factor.num_terms; ++t) {
+                Complex g = load(values.term + factor.terms[t].term * 2 * W);
+                if (factor.terms[t].exponent < 0) g.im = -g.im;
+                f = f * (factor.terms[t].exponent % 2 ? g : g * g);  // exponents are -2, -1, 1 and 2
+            }
+            f = of_modulus_1(f);
+            S::store(out + i * 2 * W, f.re);
+            S::store(out + (i * 2 + 1) * W, f.im);
+        }
+}
+
+// Set the products of `scale` and the factors of all subsets of some bits.
+template <class T, class V = typename Simd<T>::V>
+QF_INLINE inline void set_products(int bits, const T* factors, T scale, ComplexLanes<V>* products) {
+    using S = Simd<T>;
+    products[0] = {S::splat(scale), V{}};
+    for (int b = 0; b < bits; ++b, factors += 2 * S::width) {
+        const ComplexLanes<V> f{S::load(factors), S::load(factors + S::width)};
+        ComplexLanes<V>* const high = products + (index_t(1) << b);
+        high[0] = {f.re * scale, f.im * scale};
+        for (index_t i = 1; i < index_t(1) << b; ++i) high[i] = products[i] * f;
+    }
+}
+
+// table[h][l] <- signs * high[h] * low[l] for Count neighbouring l, whose factors stay in registers.
+template <class T, int Parts, int Count, class V = typename Simd<T>::V>
+QF_INLINE inline void fill_columns(index_t num_low, index_t num_high, const ComplexLanes<V>* low,
+                                   const ComplexLanes<V>* high, const T* signs, T* table) {
+    using S = Simd<T>;
+    using Mask = typename S::Mask;
+    constexpr int W = S::width, step = Parts * W;
+    ComplexLanes<V> g[Count];
+    unroll<Count>([&](auto l) QF_INLINE { g[l] = {S::load_once((const T*)&low[l].re), S::load_once((const T*)&low[l].im)}; });
+    for (index_t h = 0; h < num_high; ++h, table += num_low * step) {
+        const ComplexLanes<V> of_high = high[h];
+        unroll<Count>([&](auto l) QF_INLINE {
+            ComplexLanes<V> f = of_high;
+            if (signs) {
+                const Mask sign = (Mask)S::splat(signs[h * num_low + l]);
+                f = {(V)((Mask)f.re ^ sign), (V)((Mask)f.im ^ sign)};
+            }
+            if constexpr (Parts == 1) {
+                S::store(table + l * step, g[l].re * f.re);
+            } else {
+                const ComplexLanes<V> product = g[l] * f;
+                S::store(table + l * step, product.re);
+                S::store(table + l * step + W, product.im);
+            }
+        });
+    }
+}
+
 template <class T, int Parts>
-void fill_table_of(int bits, PackFactors factors, const PackValues<T>& values, T norm,
-                   const PackConstants<T>& constants, T* table) {
+void fill_table_of(int bits, const T* factors, T norm, const PackConstants<T>& constants, T* table) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width, step = Parts * W;
-    const Run* const runs = factors.runs;
-    const OneBody* one = factors.one_body;
-    const OneBody* const end = one + factors.num_one_body;
-    S::store(table, S::splat(norm));
-    if (Parts == 2) S::store(table + W, V{});
-    for (int b = 0; b < bits; ++b) {
-        ComplexLanes<V> f{S::splat(1), V{}};
-        bool is_first = true;
-        auto multiply = [&](ComplexLanes<V> g) QF_INLINE {
-            f = is_first ? g : f * g;
-            is_first = false;
-        };
-        auto load = [&](const T* at) QF_INLINE { return ComplexLanes<V>{S::load(at), S::load(at + W)}; };
-        auto of_run = [&](int r, int value) QF_INLINE { return load(values.run + (r * RUN_VALUES + value) * W); };
-        if (factors.first_out < factors.end_out && runs[factors.first_out].bit == b)
-            multiply(of_run(factors.first_out++, OUT_RE));
-        if (factors.first_in < factors.end_in && runs[factors.first_in].bit == b)
-            multiply(of_run(factors.first_in++, IN_RE));
-        for (; one < end && one->bit == b; ++one) {
-            ComplexLanes<V> g = load(values.term + one->term * 2 * W);
-            if (one->exponent < 0) g.im = -g.im;
-            multiply(one->exponent % 2 ? g : g * g);  // exponents are -2, -1, 1 and 2
-        }
-        if (!is_first) f = of_modulus_1(f);
-        alignas(64) T by[2][2 * W];  // the factor, and the negative of it
-        S::store(by[0], f.re);
-        S::store(by[0] + W, f.im);
-        S::store(by[1], -f.re);
-        S::store(by[1] + W, -f.im);
-        const index_t half = index_t(1) << b;
-        T* const high = table + half * step;
-        const char* const negate = constants.negate ? constants.negate + half : nullptr;
-        for (index_t i = 0; i < half; ++i) {
-            const T* const g = by[negate ? negate[i] : 0];
-            const V ar = S::load(table + i * step), fr = S::load(g);
-            if constexpr (Parts == 1) {
-                S::store(high + i * step, ar * fr);
-            } else {
-                const V ai = S::load(table + i * step + W), fi = S::load(g + W);
-                S::store(high + i * step, ar * fr - ai * fi);
-                S::store(high + i * step + W, ar * fi + ai * fr);
-            }
-        }
-    }
-    if (!constants.values || constants.negate) return;
+    // A factor of an amplitude is the product of a factor of its low bits and a factor of its high bits. Doubling would
+    // be slower, because each step waits for the numbers that the step before it stores.
+    ComplexLanes<V> low[1 << MOST_PACK_BITS / 2], high[1 << (MOST_PACK_BITS + 1) / 2];
+    const int low_bits = bits / 2;
+    const index_t num_low = index_t(1) << low_bits, num_high = index_t(1) << (bits - low_bits);
+    set_products<T>(low_bits, factors, T(1), low);
+    set_products<T>(bits - low_bits, factors + low_bits * 2 * W, norm, high);
+    const T* const signs = constants.signs;
+    auto fill = [&](index_t l, auto count) QF_INLINE {
+        fill_columns<T, Parts, count>(num_low, num_high, low + l, high, signs ? signs + l : nullptr, table + l * step);
+    };
+    if (num_low == 1)
+        fill(0, std::integral_constant<int, 1>{});
+    else if (num_low == 2)
+        fill(0, std::integral_constant<int, 2>{});
+    else
+        for (index_t l = 0; l < num_low; l += 4) fill(l, std::integral_constant<int, 4>{});
+    if (!constants.values || constants.signs) return;
     for (index_t i = 0; i < index_t(1) << bits; ++i) {
         const V fr = S::splat(constants.values[2 * i]), fi = S::splat(constants.values[2 * i + 1]);
         const V ar = S::load(table + i * step);
@@ -80,9 +118,8 @@ void fill_table_of(int bits, PackFactors factors, const PackValues<T>& values, T
     }
 }
 template <class T>
-void fill_table(int bits, int parts, const PackFactors& factors, const PackValues<T>& values, T norm,
-                const PackConstants<T>& constants, T* table) {
-    with_parts(parts, [&](auto p) { fill_table_of<T, p>(bits, factors, values, norm, constants, table); });
+void fill_table(int bits, int parts, const T* factors, T norm, const PackConstants<T>& constants, T* table) {
+    with_parts(parts, [&](auto p) { fill_table_of<T, p>(bits, factors, norm, constants, table); });
 }
 
 template <class T>
@@ -308,9 +345,9 @@ void rotate_bits(int bits, int parts, const PackRotation<T>* rotations, T* psi) 
 // one. Measured with 32 registers: four bits take 1.18 of the time of three (n = 8), and three bits of the adjoint 1.1
 // of two, because vectors that lie powers of two apart share sets of the L1 cache.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int pack_rotate = 3, pack_adjoint = 2, pack_adjoint_with_x = 2;
+constexpr int pack_rotate = 3, pack_rotate_last = 4, pack_adjoint = 2, pack_adjoint_with_x = 2;
 #else
-constexpr int pack_rotate = 3, pack_adjoint = 2, pack_adjoint_with_x = 1;
+constexpr int pack_rotate = 3, pack_rotate_last = 3, pack_adjoint = 2, pack_adjoint_with_x = 1;
 #endif
 
 template <int Max, class F>
@@ -322,7 +359,7 @@ QF_INLINE inline void with_count(int count, F&& f) {
 
 template <class T>
 void rotate_pack(int bits, int parts, const PackRotation<T>* rotations, int count, T* psi) {
-    with_count<pack_rotate>(count, [&](auto k) {
+    with_count<pack_rotate_last>(count, [&](auto k) {
         (rotations->shears ? rotate_bits<T, k, Shears<T, k>> : rotate_bits<T, k, SharedTurns<T, k>>)(bits, parts,
                                                                                                      rotations, psi);
     });
@@ -397,23 +434,25 @@ void pack_z_sums(int bits, T* p, T* z) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width;
-    for (int b = bits - 1; b >= 0; --b) {
-        const index_t half = index_t(1) << b;
-        V difference[4] = {};
+    int b = bits - 1;
+    for (; b > 0; b -= 2) {  // the two highest bits that are left
+        const index_t quarter = index_t(1) << (b - 1);
+        V high[2] = {}, low[2] = {};
+        auto add = [&](index_t i, auto k) QF_INLINE {
+            V v[4];
+            unroll<4>([&](auto j) QF_INLINE { v[j] = S::load(p + (j * quarter + i) * W); });
+            const V sum0 = v[0] + v[1], sum1 = v[2] + v[3];
+            high[k] += sum0 - sum1;
+            low[k] += (v[0] - v[1]) + (v[2] - v[3]);
+            S::store(p + i * W, sum0 + sum1);
+        };
         index_t i = 0;
-        for (; i + 4 <= half; i += 4)
-            unroll<4>([&](auto k) QF_INLINE {
-                const V v0 = S::load(p + (i + k) * W), v1 = S::load(p + (half + i + k) * W);
-                difference[k] += v0 - v1;
-                S::store(p + (i + k) * W, v0 + v1);
-            });
-        for (; i < half; ++i) {
-            const V v0 = S::load(p + i * W), v1 = S::load(p + (half + i) * W);
-            difference[0] += v0 - v1;
-            S::store(p + i * W, v0 + v1);
-        }
-        S::store(z + b * W, (difference[0] + difference[1]) + (difference[2] + difference[3]));
+        for (; i + 2 <= quarter; i += 2) unroll<2>([&](auto k) QF_INLINE { add(i + k, k); });
+        if (i < quarter) add(i, std::integral_constant<int, 0>{});
+        S::store(z + b * W, high[0] + high[1]);
+        S::store(z + (b - 1) * W, low[0] + low[1]);
     }
+    if (b == 0) S::store(z, S::load(p) - S::load(p + W));
 }
 
 template <class T>

@@ -50,21 +50,20 @@ struct PackRotation {
     bool flip;
 };
 
-// The factors of |1> of the bits of a phase: from the runs first_out .. end_out - 1 before the phase, from the runs
-// first_in .. end_in - 1 after it, and from one-qubit terms. All three lists are in the order of their bits.
-struct PackFactors {
-    const Run* runs;
-    int first_out, end_out, first_in, end_in;
-    const OneBody* one_body;
-    int num_one_body;
+// The factor of |1> of a bit of a phase: from the run before the phase, from the run after it (-1: there is none), and
+// from one-qubit terms.
+struct PackFactor {
+    int out, in;
+    const OneBody* terms;
+    int num_terms;
 };
 
 // The constants of a phase: a factor of each amplitude.
 template <class T>
 struct PackConstants {
-    const T* values;     // [2^bits][2], or null if all factors are 1
-    const char* negate;  // [2^bits], or null: all factors are signs up to a global sign; 1 if the sign of i differs
-                         // from the sign of i without its highest bit
+    const T* values;  // [2^bits][2], or null if all factors are 1
+    const T* signs;   // [2^bits], or null if some factor is no sign up to a global sign; -0 if the sign of i differs
+                      // from the sign of 0, else 0
 };
 
 // The sums of a backward sweep.
@@ -74,12 +73,14 @@ struct PackSums {
     const T* run;       // [runs][2][W]: of rotate_adjoint
     const T* z;         // [phases][bits][W]
     const char* has_z;  // [phases]: 0 where z was not computed
+    const char* is_single;  // [columns]: 1 if the gradient has one summand, which is stored; else it is added
 };
 
 template <class T>
 struct PackSweeps {
     int width;                    // W
     int max_rotate, max_adjoint;  // most bits in one call of `rotate` and of `rotate_adjoint`
+    int most_rotate;              // `rotate` also takes the last bits of a layer if they are as many as this
     int max_adjoint_with_x;       // most bits in one call of `rotate_adjoint` with X sums
 
     // out[column][W] <- rows[row][column] for row = 0 .. count - 1; rows after the last one repeat it. Only columns
@@ -96,9 +97,10 @@ struct PackSweeps {
     void (*bind_states)(const ColumnSlope*, int count, double offset, const double* angles, int num_runs,
                         const PackValues<T>&, double* factor);
 
-    // table[2^bits][parts][W] <- norm * constants * product over the set bits b of the factor of |1> of b.
-    void (*fill_table)(int bits, int parts, const PackFactors&, const PackValues<T>&, T norm, const PackConstants<T>&,
-                       T* table);
+    // out[phase][bits][2][W] <- the factors of |1>, of modulus 1, for the phases in a list.
+    void (*set_factors)(int bits, const PackFactor*, const int* list, int count, const PackValues<T>&, T* out);
+    // table[2^bits][parts][W] <- norm * constants * product over the set bits b of factors[b][2][W].
+    void (*fill_table)(int bits, int parts, const T* factors, T norm, const PackConstants<T>&, T* table);
     // table[i] <- table[i] * unit^g(i) for the generator g of the masks (shared/masks.h) and unit[2][W] of modulus 1;
     // parts is 2.
     void (*multiply_table)(int bits, index_t care, index_t value, index_t sign, const T* unit, T* table);
@@ -144,9 +146,10 @@ struct PackSweeps {
     void (*add_run_gradients)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&,
                               const PackSums<T>&, double* gradient);
     void (*add_summed_gradients)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&, const T* w,
-                                 double* gradient);
+                                 const char* is_single, double* gradient);
     // gradient[column][W] += the gradients of one-qubit terms, from z[bits][W] of their phase.
-    void (*add_term_gradients)(const Term*, const OneBody*, int count, const T* z, double* gradient);
+    void (*add_term_gradients)(const Term*, const OneBody*, int count, const T* z, const char* is_single,
+                               double* gradient);
     // sums[run][3] += the sum of w over the rows of the pack.
     void (*add_rows)(const int* list, int count, const T* w, double* sums);
     // rows[j][column] <- gradient[column][j] for all columns and the rows that are not null.

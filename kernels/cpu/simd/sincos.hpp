@@ -2,13 +2,15 @@
 //
 // Sine and cosine of a vector. Only packs.cpp includes this header.
 //
-// Method: x = k pi/2 + r with |r| <= pi/4, in double precision. pi/2 is subtracted in three parts; the first two have
-// 33 bits, so their products with k are exact. Polynomials in r^2 give sin(r) and cos(r) in the number format of the
-// result, and k mod 4 exchanges them and sets the signs.
-// Error: for |k| < LARGEST_QUADRANT at most 2.3e-16, and 1e-7 in single precision (tests/engines/cpu/test_packs.py).
+// Method: x = k pi/2 + r with |r| <= pi/4. For double precision, pi/2 is subtracted in three parts; the first two have
+// 33 bits, so their products with k are exact. For single precision, one multiply-add in double precision gives x in
+// units of pi/2 as a number with 32 bits after the point; the bits before the point are k, and r is half a unit less
+// than the bits after it. Polynomials in r^2 give sin(r) and cos(r) in the number format of the result, and k mod 4
+// exchanges them and sets the signs.
+// Error: for |k| < largest_quadrant at most 2.3e-16, and 1e-7 in single precision (tests/engines/cpu/test_packs.py).
 // Larger numbers, infinities and NaN go to the C library.
 // Source: fdlibm (Sun Microsystems, 1993), k_sin.c and k_cos.c, and Cephes (Moshier, 1992), sinf.c, for the
-// coefficients; Cody and Waite (1980), for the reduction.
+// coefficients; Cody and Waite (1980), for the reduction in double precision.
 #pragma once
 
 #include "cpu/simd/pack_rows.hpp"
@@ -18,8 +20,11 @@ namespace qf {
 namespace QF_ISA {
 namespace {
 
-constexpr std::int64_t LARGEST_QUADRANT = std::int64_t(1) << 20;  // |k| is smaller, so that 33 bits times k are exact
-constexpr std::int64_t BEYOND = -2 * LARGEST_QUADRANT;            // the bits that say that |k| is larger
+// |k| is smaller: so that 33 bits times k are exact, or that 20 bits before the point hold k.
+template <class T>
+constexpr std::int64_t largest_quadrant = std::int64_t(1) << (sizeof(T) == sizeof(double) ? 20 : 18);
+template <class T>
+constexpr typename Simd<T>::Int beyond_bits = -2 * largest_quadrant<T>;  // the bits that say that |k| is larger
 
 template <class T>
 struct SineAndCosine {
@@ -93,61 +98,67 @@ QF_INLINE inline void sine_and_cosine_of(typename Simd<T>::V* r, const typename 
 
 // Replace results of the lanes beyond the reduction by results of the C library.
 template <class T>
-__attribute__((noinline, cold)) void replace_beyond(const DV* x, const DMask* beyond, SineAndCosine<T>& result) {
+__attribute__((noinline, cold)) void replace_beyond(const DV* x, const typename Simd<T>::Mask& beyond,
+                                                    SineAndCosine<T>& result) {
     constexpr int n = D::width;
     auto of = [](double number) {
         return static_cast<T>(number < SMALLEST_SINE && number > -SMALLEST_SINE ? 0 : number);
     };
     for (int j = 0; j < Simd<T>::width; ++j) {
-        if (!(beyond[j / n][j % n] & BEYOND)) continue;
+        if (!(beyond[j] & beyond_bits<T>)) continue;
         result.sine[j] = of(__builtin_sin(x[j / n][j % n]));
         result.cosine[j] = of(__builtin_cos(x[j / n][j % n]));
     }
 }
 
 // Compute sines and cosines of N times W numbers in vectors of doubles. `beyond` collects bits: a lane is beyond the
-// reduction, and its results are wrong, if one of the bits BEYOND is set. Infinities and NaN are beyond it too.
+// reduction, and its results are wrong, if one of the bits beyond_bits is set. Infinities and NaN are beyond it too.
 template <class T, int N>
-QF_INLINE inline void reduced_sines(const DV* x, DMask* beyond, SineAndCosine<T>* to) {
-    constexpr int parts = Simd<T>::width / D::width;
+QF_INLINE inline void reduced_sines(const DV* x, typename Simd<T>::Mask& beyond, SineAndCosine<T>* to) {
+    using S = Simd<T>;
+    using Mask = typename S::Mask;
     constexpr double two_over_pi = 6.36619772367581382433e-01, half_pi = 1.57079632679489661923;
-    // Adding 1.5 * 2^52 rounds to an integer, held by the low bits. With LARGEST_QUADRANT more, the integer is
-    // positive.
-    constexpr double rounder = 6755399441055744.0 + LARGEST_QUADRANT;
-    constexpr double part1 = 1.57079632673412561417e+00, part2 = 6.07710050630396597660e-11,
-                     part3 = 2.02226624879595063154e-21;
-    const DMask high_bits = (DMask)D::splat(rounder - LARGEST_QUADRANT);
-    DV r[N * parts];
-    DMask quadrant[N * parts];
-    unroll<N * parts>([&](auto i) QF_INLINE {
-        const DV shifted = x[i] * two_over_pi + rounder, k = shifted - rounder;
-        quadrant[i] = (DMask)shifted;
-        beyond[i % parts] |= quadrant[i] ^ high_bits;
-        // The error of k half_pi is at most 1e-10, which single precision cannot hold beside an angle.
-        r[i] = sizeof(T) < sizeof(double) ? x[i] - k * half_pi : ((x[i] - k * part1) - k * part2) - k * part3;
-    });
-    typename Simd<T>::V rest[N];
-    typename Simd<T>::Mask k[N];
-    unroll<N>([&](auto i) QF_INLINE {
-        rest[i] = narrow<T>(r + i * parts);
-        k[i] = low_bits<T>(quadrant + i * parts);
-    });
+    // Adding 1.5 * 2^52 rounds to an integer, held by the low bits; adding 1.5 * 2^20 leaves 32 bits after the point.
+    // With largest_quadrant more, the integer is positive. With 0.5 more, truncation rounds to the nearest integer.
+    typename S::V rest[N];
+    Mask k[N];
+    if constexpr (sizeof(T) == sizeof(double)) {
+        constexpr double at_zero = 6755399441055744.0, rounder = at_zero + largest_quadrant<T>;
+        constexpr double part1 = 1.57079632673412561417e+00, part2 = 6.07710050630396597660e-11,
+                         part3 = 2.02226624879595063154e-21;
+        unroll<N>([&](auto i) QF_INLINE {
+            const DV shifted = x[i] * two_over_pi + rounder, whole = shifted - rounder;
+            k[i] = (Mask)shifted;
+            beyond |= k[i] ^ (Mask)D::splat(at_zero);
+            rest[i] = ((x[i] - whole * part1) - whole * part2) - whole * part3;
+        });
+    } else {
+        constexpr double at_zero = 1572864.0, rounder = at_zero + largest_quadrant<T> + 0.5;
+        const DMask zeros[2] = {(DMask)D::splat(at_zero), (DMask)D::splat(at_zero)};
+        const Mask k_at_zero = words<T, 1>(zeros);
+        unroll<N>([&](auto i) QF_INLINE {
+            DMask fixed[2];
+            unroll<2>([&](auto j) QF_INLINE { fixed[j] = (DMask)(x[2 * i + j] * two_over_pi + rounder); });
+            k[i] = words<T, 1>(fixed);
+            beyond |= k[i] ^ k_at_zero;
+            const Mask fraction = words<T, 0>(fixed) ^ std::int32_t(-0x7fffffff - 1);
+            rest[i] = __builtin_convertvector(fraction, typename S::V) * T(half_pi * 0x1p-32);
+        });
+    }
     sine_and_cosine_of<T, N>(rest, k, to);
 }
 
 // Say whether a lane is beyond the reduction.
 template <class T>
-QF_INLINE inline bool any_beyond(const DMask* beyond) {
-    constexpr int parts = Simd<T>::width / D::width;
-    return __builtin_expect(any<double>(((beyond[0] | beyond[parts - 1]) & BEYOND) != 0), false);
+QF_INLINE inline bool any_beyond(typename Simd<T>::Mask beyond) {
+    return __builtin_expect(any<T>((beyond & beyond_bits<T>) != 0), false);
 }
 
 // Return the sine and cosine of W numbers in vectors of doubles. The C library computes the results of lanes that are
 // beyond the reduction. The results of other numbers stay, so that no result depends on the other numbers.
 template <class T>
 QF_INLINE inline SineAndCosine<T> sine_and_cosine(const DV* x) {
-    constexpr int parts = Simd<T>::width / D::width;
-    DMask beyond[parts] = {};
+    typename Simd<T>::Mask beyond{};
     SineAndCosine<T> result;
     reduced_sines<T, 1>(x, beyond, &result);
     if (any_beyond<T>(beyond)) replace_beyond<T>(x, beyond, result);
