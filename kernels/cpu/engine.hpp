@@ -276,8 +276,7 @@ class Engine {
     void make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
                          const PackValues<S>& values, const S* factors, bool real, S* table) const;
     const T* pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
-    // The sweeps over packs of rows, in pack_sweep.cpp.
-    struct PackTurn;
+    // The sweeps over packs of rows, in pack_sweep.cpp and pack_final_state.cpp.
     void run_pack(Call& call, Workspace& ws, int pack) const;
     void start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const;
     void apply_dense_to_pack(int layer, bool adjoint, bool real, std::initializer_list<T*> states) const;

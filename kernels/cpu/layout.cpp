@@ -74,20 +74,20 @@ std::size_t bytes_of_constants(const std::vector<Phase>& phases) {
     return bytes;
 }
 
-// Count the bytes of the constants in the form of packs (Engine::PackPhase).
+// Count the bytes of the constants in the form of packs (Engine::PackPhase), and of the places of factors.
 template <class T>
 std::size_t bytes_of_pack_constants(const std::vector<Phase>& phases, int num_qubits) {
     std::set<const ConstantTable*> tables;
     for (const auto& phase : phases)
         if (phase.constant_low) tables.insert(phase.constant_low.get());
-    return tables.size() * ((3 * sizeof(T)) << num_qubits);
+    return tables.size() * (3 * sizeof(T) << num_qubits) + phases.size() * num_qubits * sizeof(PackFactor);
 }
 
 // Return the phases of packs of more than low_bits qubits; empty if rows are evaluated one by one. The table of a phase
-// is made by doubling, but each angle of a term on two or more qubits takes a pass over a part of the table. Measured
-// with angles on all pairs of 9 and 10 qubits: packs take 1.2 to 3.2 of the time of single rows.
+// is a product of factors of its bits, but each angle of a term on two or more qubits takes a pass over a part of the
+// table. Measured with angles on all pairs of 9 and 10 qubits: packs take 1.2 to 3.2 of the time of single rows.
 std::vector<Phase> undivided_phases(const PlanData& plan, int low_bits) {
-    if (plan.num_qubits <= low_bits || plan.num_qubits > most_pack_qubits) return {};
+    if (plan.num_qubits <= low_bits || plan.num_qubits > MOST_PACK_QUBITS) return {};
     for (const auto& term : plan.terms) {
         const index_t support = term.care | term.sign;
         if (term.column >= 0 && (support & (support - 1))) return {};
@@ -295,8 +295,8 @@ bool Layout<T>::is_packed(const BatchShape& shape) const {
     // Packs of 9 and 10 qubits gain less (0.41 to 0.92), so they ask for four packs: threads that get no pack, and
     // missing rows of the last pack, then cost less than the packs gain.
     const int n = plan.num_qubits, width = packs.width;
-    const int most_qubits = undivided.empty() ? MAX_LOW_BITS : most_pack_qubits;
-    const int most_of_width = width > 4 ? most_pack_qubits : width > 2 ? 9 : 6;
+    const int most_qubits = undivided.empty() ? MAX_LOW_BITS : MOST_PACK_QUBITS;
+    const int most_of_width = width > 4 ? MOST_PACK_QUBITS : width > 2 ? 9 : 6;
     const int fewest = n <= 4 ? width / 4 : n <= 6 ? width / 2 : n <= 8 ? width : 4 * width;
     return n <= std::min(most_qubits, most_of_width) && shape.rows >= std::max(fewest, 2) && !shape.scheduled &&
            plan.maps.empty();

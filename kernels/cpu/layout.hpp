@@ -12,9 +12,6 @@
 
 namespace qf {
 
-// Packs of rows are evaluated up to this number of qubits. One table holds a whole phase.
-constexpr int most_pack_qubits = 10;
-
 // Number of blocks of 2^low_bits amplitudes whose sums are added in the format of the amplitudes. Sums over more blocks
 // would lose digits in single precision, so longer sums are added from sums of this length.
 constexpr index_t blocks_per_sum = 256;

@@ -5,6 +5,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <complex>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -94,6 +97,28 @@ struct PackBound {
     Buffer<T> leaf, vector, run, left, term, shears;
     Buffer<char> sums_x;
 };
+
+// The rows of a pack, and the pairs of each row that share one backward sweep.
+struct PackTurn {
+    int first_row, count;                                 // the rows of the pack; count <= W
+    std::array<std::int64_t, MOST_PACK_ROWS> begin, end;  // [count]: the pairs of each row
+    // Return the row in place j. The places after the last row repeat it.
+    int row(int j) const { return first_row + std::min(j, count - 1); }
+    int most_pairs() const {
+        std::int64_t most = 0;
+        for (int j = 0; j < count; ++j) most = std::max(most, end[j] - begin[j]);
+        return static_cast<int>(most);
+    }
+};
+
+// Return one row of states [rows][2^bits] as real and imaginary parts.
+template <class T>
+T* row_of(std::complex<T>* states, int bits, std::int64_t row) {
+    return reinterpret_cast<T*>(states + (row << bits));
+}
+inline const double* row_of(const std::complex<double>* states, int bits, std::int64_t row) {
+    return reinterpret_cast<const double*>(states + (row << bits));
+}
 
 // What differs between the rows of some packs. Runs that are the same in all of these rows are rotated without their
 // norms. The table of the phase after a layer takes in the norms of the layer, in the forward and in the backward

@@ -221,14 +221,7 @@ nb::dict constants() {
 }
 
 bool all_finite(nb::ndarray<const double, nb::c_contig, nb::device::cpu> numbers) {
-    const double* const at = numbers.data();
-    const std::size_t size = numbers.size();
-    double zeros[8] = {};  // sums of zeros, or NaN; eight sums do not wait for each other
-    std::size_t i = 0;
-    for (; i + 8 <= size; i += 8)
-        for (int k = 0; k < 8; ++k) zeros[k] += at[i + k] * 0;
-    for (; i < size; ++i) zeros[0] += at[i] * 0;
-    return std::count(zeros, zeros + 8, 0.0) == 8;
+    return qf::best_pack_sweeps<double>().all_finite(numbers.data(), numbers.size());
 }
 
 // Compute the sines and cosines of half of each angle with the functions that bind packs of rows.

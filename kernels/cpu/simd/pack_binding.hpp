@@ -381,7 +381,8 @@ void add_run_gradients(const Run* runs, const Leaf* leaves, const int* list, int
                        const PackSums<T>& sums, double* gradient) {
     for (int n = 0; n < count; ++n) {
         const Run& run = runs[list[n]];
-        add_gradients_of<T>(run, list[n], leaves, values, w_of<T>(run, list[n], values, sums), sums.is_single, gradient);
+        add_gradients_of<T>(run, list[n], leaves, values, w_of<T>(run, list[n], values, sums), sums.is_single,
+                            gradient);
     }
 }
 

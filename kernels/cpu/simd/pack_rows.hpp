@@ -46,6 +46,24 @@ QF_INLINE inline DV load_as(const T* p) {
     return widen(*reinterpret_cast<const Part*>(p));
 }
 
+inline bool all_finite(const double* numbers, std::size_t count) {
+    constexpr std::size_t at_once = 4, ahead = 512;  // vectors whose sums do not wait for each other; numbers
+    double rest = 0;                                 // sums of zeros, or NaN
+    auto add_one = [&] {
+        rest += *numbers++ * 0;
+        --count;
+    };
+    while (count > 0 && reinterpret_cast<std::uintptr_t>(numbers) % sizeof(DV) != 0) add_one();
+    DV zeros[at_once] = {};
+    for (; count >= at_once * D::width; count -= at_once * D::width, numbers += at_once * D::width)
+        unroll<at_once>([&](auto k) QF_INLINE {
+            __builtin_prefetch(numbers + ahead + k * D::width);  // the hardware stops at the end of a page
+            zeros[k] += D::load(numbers + k * D::width) * 0.0;
+        });
+    while (count > 0) add_one();
+    return rest == 0 && D::sum((zeros[0] + zeros[1]) + (zeros[2] + zeros[3])) == 0;
+}
+
 // Return a vector that holds the numbers of two vectors, one after the other.
 template <class Part, std::size_t... I>
 QF_INLINE inline auto join(Part a, Part b, std::index_sequence<I...>) {
@@ -165,12 +183,30 @@ QF_INLINE inline void write_square(DV* v, int first, N n, Out* const* rows) {
     });
 }
 
+// Call f(first, j, n) for squares of the rows j .. j + D::width - 1 and the columns first .. first + n - 1, which may
+// overlap. If the rows have whole squares, n is D::width, a constant of the compiler. If all rows begin at the same
+// place of a vector, all squares but the first and the last begin at aligned addresses: arrays of NumPy are aligned to
+// 16 bytes, and a vector that lies in two cache lines takes twice the time.
+template <class T, class Row, class F>
+QF_INLINE inline void for_each_square_of_columns(int num_columns, const Row* row, F&& f) {
+    constexpr std::integral_constant<int, D::width> whole;
+    const int place = static_cast<int>(reinterpret_cast<std::uintptr_t>(row) / sizeof(double) % whole);
+    const int first_aligned = place > 0 && num_columns % whole == 0 ? whole - place : 0;
+    for_each_part<T>([&](int j) QF_INLINE {
+        if (num_columns < whole) return f(0, j, num_columns);
+        if (first_aligned > 0) f(0, j, whole);
+        int first = first_aligned;
+        for (; first + whole <= num_columns; first += whole) f(first, j, whole);
+        if (first < num_columns) f(num_columns - whole, j, whole);
+    });
+}
+
 template <class T>
 void load_columns(const double* rows, int num_columns, int count, const char* wanted, double* out) {
     constexpr int W = Simd<T>::width;
     const double* row[W];
     for (int j = 0; j < W; ++j) row[j] = rows + static_cast<std::size_t>(j < count ? j : count - 1) * num_columns;
-    for_each_square<T>(num_columns, [&](int first, int j, auto n) QF_INLINE {
+    for_each_square_of_columns<T>(num_columns, rows, [&](int first, int j, auto n) QF_INLINE {
         index_t marks = 0;
         __builtin_memcpy(&marks, wanted + first, n);
         if (!marks) return;
@@ -185,7 +221,9 @@ void load_columns(const double* rows, int num_columns, int count, const char* wa
 template <class T>
 void store_columns(const double* gradient, int num_columns, double* const* rows) {
     constexpr int W = Simd<T>::width;
-    for_each_square<T>(num_columns, [&](int first, int j, auto n) QF_INLINE {
+    const double* some = nullptr;
+    for (int j = 0; j < W && !some; ++j) some = rows[j];
+    for_each_square_of_columns<T>(num_columns, some, [&](int first, int j, auto n) QF_INLINE {
         DV v[D::width];
         unroll<D::width>([&](auto i) QF_INLINE { v[i] = i < n ? D::load(gradient + (first + i) * W + j) : DV{}; });
         write_square(v, first, n, rows + j);

@@ -9,6 +9,7 @@
 
 #include "cpu/simd/pack_binding.hpp"
 #include "cpu/simd/pack_sweeps.hpp"
+#include "cpu/simd/pack_tables.hpp"
 
 namespace qf {
 namespace QF_ISA {
@@ -22,6 +23,7 @@ constexpr PackSweeps<T> make_table() {
             pack_rotate_last,
             pack_adjoint_with_x,
             load_columns<T>,
+            all_finite,
             sines,
             bind_leaves<T>,
             bind_runs<T>,

@@ -23,6 +23,9 @@ namespace qf {
 enum RunValue : int { IN_RE = 0, IN_IM, OUT_RE, OUT_IM, COSINE, INVERSE_SINE, RUN_VALUES };
 constexpr float NO_INVERSE = 1e30f;
 
+// Packs of rows are evaluated up to this number of qubits. One table holds a whole phase.
+constexpr int MOST_PACK_QUBITS = 10;
+
 constexpr int MOST_PACK_ROWS = 16;  // the largest W: single precision in vectors of 64 bytes
 
 // X of a run is summed for a pack if |sin(beta)| of one of its rows is below 1/LARGEST_INVERSE_SINE.
@@ -69,10 +72,10 @@ struct PackConstants {
 // The sums of a backward sweep.
 template <class T>
 struct PackSums {
-    int bits, parts;    // parts is 1 for real states, whose X is 0
-    const T* run;       // [runs][2][W]: of rotate_adjoint
-    const T* z;         // [phases][bits][W]
-    const char* has_z;  // [phases]: 0 where z was not computed
+    int bits, parts;        // parts is 1 for real states, whose X is 0
+    const T* run;           // [runs][2][W]: of rotate_adjoint
+    const T* z;             // [phases][bits][W]
+    const char* has_z;      // [phases]: 0 where z was not computed
     const char* is_single;  // [columns]: 1 if the gradient has one summand, which is stored; else it is added
 };
 
@@ -86,6 +89,8 @@ struct PackSweeps {
     // out[column][W] <- rows[row][column] for row = 0 .. count - 1; rows after the last one repeat it. Only columns
     // with a mark in `wanted` must be read.
     void (*load_columns)(const double* rows, int num_columns, int count, const char* wanted, double* out);
+    // Say whether all numbers are finite.
+    bool (*all_finite)(const double* numbers, std::size_t count);
     // cosines_and_sines[count][2] <- cosine and sine of each of `count` numbers, of one row.
     void (*sines)(const double* numbers, int count, double* cosines_and_sines);
     // The values of leaves, runs and terms in a list, from angles[column][W]. Sine and cosine have the errors of
