@@ -47,7 +47,7 @@ def small_portions(monkeypatch):
     monkeypatch.setattr(fidelity_sizes, "_EXTRA_SHARE", 0)
 
 
-LIMITS = [None, "30kB", 12_000, 10_500]
+LIMITS = [None, "30kB", 12_000, 11_000]
 
 
 @pytest.mark.parametrize("limit", LIMITS)
