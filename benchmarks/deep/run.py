@@ -118,7 +118,7 @@ def _deep(sizes: Sizes, threads: int) -> Record:
     settings = (
         Setting("reverse", goal_s=6.0, goal_bytes=1000 * MB),
         Setting("checkpoint", tenth, goal_times=1.5, goal_bytes=most),
-        Setting("reverse", rows=8, scaled_rows=1000, calls=2, goal_s=8 * 1.2, goal_bytes=most),  # 1,000 rows: 20 minutes
+        Setting("reverse", rows=8, scaled_rows=1000, calls=2, goal_s=8 * 1.2, goal_bytes=most),  # 20 min for 1,000
         Setting("checkpoint", tenth, rows=8, scaled_rows=1000, calls=1, goal_times=1.5, goal_bytes=most),
     )
     return _measure_all("deep", workload, settings, threads) | {"stored_bytes": stored}
