@@ -24,7 +24,7 @@ CANCELLED = "the evaluation was cancelled."
 # Seconds after which a thread that still runs is interrupted again. _SPARED_SECONDS is for a thread that was not
 # interrupted, because the exception would have done harm or would have been lost (see `_is_spared`). _LOST_SECONDS is
 # for a thread whose exception was lost in a callback of a C library that ignores exceptions.
-_SPARED_SECONDS, _LOST_SECONDS = 0.01, 0.5
+_SPARED_SECONDS, _LOST_SECONDS = 0.002, 0.5
 
 # The files of the import system and of the callbacks of weak dictionaries and weak sets.
 _SPARED_FILES = ("<frozen importlib", str(weakref.__file__), str(_weakrefset.__file__))
@@ -47,7 +47,8 @@ class Cancellation:
         self._lock, self._of_one_call = new_lock(), of_one_call
         self._is_set = self._has_ended = False
         self._threads: set[int] = set()  # the threads whose Python code may be interrupted anywhere
-        self._timer: threading.Timer | None = None
+        self._all_left = threading.Event()  # set when the last thread leaves cancelled work
+        self._is_repeating = False
 
     def is_set(self) -> bool:
         """Say whether the work was cancelled."""
@@ -64,22 +65,26 @@ class Cancellation:
             if self._has_ended:
                 return self._is_set
             self._is_set = True
-            self._stop_threads()
+            if self._threads:
+                self._repeat(self._stop_threads())
         return True
 
-    def _stop_threads(self) -> None:
-        """Interrupt the threads, and start a timer that interrupts them again. The caller holds the lock."""
-        stopped = [_interrupt(thread) for thread in self._threads]
-        if stopped and self._timer is None:
-            self._timer = threading.Timer(_LOST_SECONDS if all(stopped) else _SPARED_SECONDS, self._try_again)
-            self._timer.daemon = True
-            with suppress(RuntimeError):  # no thread can start while the interpreter shuts down
-                self._timer.start()
+    def _stop_threads(self) -> float:
+        """Interrupt the threads, and return the seconds until they are interrupted again. The caller holds the lock."""
+        return _LOST_SECONDS if all([_interrupt(thread) for thread in self._threads]) else _SPARED_SECONDS
 
-    def _try_again(self) -> None:
-        with self._lock:
-            self._timer = None
-            self._stop_threads()
+    def _repeat(self, seconds: float) -> None:
+        """Start a thread that interrupts the threads again until all of them have left. The caller holds the lock."""
+
+        def work(seconds: float) -> None:
+            while not self._all_left.wait(seconds):
+                with self._lock:
+                    seconds = self._stop_threads()
+
+        if not self._is_repeating:
+            self._is_repeating = True
+            with suppress(RuntimeError):  # no thread can start while the interpreter shuts down
+                threading.Thread(target=work, args=(seconds,), daemon=True).start()
 
     def run(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Call a function in this thread, and stop the function when the work is cancelled.
@@ -119,9 +124,8 @@ class Cancellation:
             self._threads.discard(thread)
             if self._is_set:
                 _catch_pending(thread)
-            if self._timer is not None and not self._threads:
-                self._timer.cancel()
-                self._timer = None
+                if not self._threads:
+                    self._all_left.set()
 
 
 def current() -> Cancellation | None:

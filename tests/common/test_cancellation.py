@@ -20,6 +20,7 @@ from qiskit.providers import JobStatus
 from qiskit.quantum_info import SparsePauliOp
 
 from qiskit_fused import FusedEstimator, FusedEstimatorGradient, FusedEstimatorQNN, FusedJob, compile_circuit, fuse
+from qiskit_fused.common import cancellation
 from qiskit_fused.common.cancellation import Cancellation, Stopped, current, uninterrupted
 
 # An exception that stops a thread inside the callback of a weak reference is lost. The package raises it again.
@@ -206,18 +207,24 @@ def weakly_referenced_objects():
 @pytest.mark.parametrize(
     "make", [compiled_circuits, finalized_objects, weakly_referenced_objects], ids=lambda make: make.__name__
 )
-def test_a_cancelled_job_ends_soon_where_python_ignores_many_exceptions(make):
+def test_no_exception_that_stops_a_thread_is_lost_where_python_ignores_many_exceptions(make, monkeypatch):
     def callback(phase, info):
         sum(range(200))
 
     def work():
-        for _ in range(20_000):
+        while True:
             make()
-        return None, {}
 
+    def interrupt(thread):
+        interrupted.append(real(thread))
+        return interrupted[-1]
+
+    real, interrupted = cancellation._interrupt, []
+    monkeypatch.setattr(cancellation, "_interrupt", interrupt)
     gc.callbacks.append(callback)
     try:
         for _ in range(5):
+            interrupted.clear()
             job = FusedJob(work)
             job.submit()
             time.sleep(0.1)
@@ -225,8 +232,8 @@ def test_a_cancelled_job_ends_soon_where_python_ignores_many_exceptions(make):
             assert job.cancel()
             with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
                 job.result()
-            sys.stdout.write(f"ended after {time.perf_counter() - start:.3f} s\n")
-            assert time.perf_counter() - start < MOST_SECONDS
+            sys.stdout.write(f"ended after {time.perf_counter() - start:.3f} s and {len(interrupted)} attempts\n")
+            assert sum(interrupted) <= 2  # a C library may lose one
     finally:
         gc.callbacks.remove(callback)
 
@@ -426,6 +433,7 @@ def test_a_thread_that_left_its_work_is_never_interrupted():
 
 OBSERVED = """
 import sys, threading, time
+from qiskit_fused.common import cancellation
 from qiskit_fused.common.cancellation import Cancellation
 
 def work(cancellation):
