@@ -192,7 +192,10 @@ auto Engine<T>::bind_shared(Call& call) const -> std::shared_ptr<const Shared> {
     shared->bound.resize(plan_);
     bind_row(everything_, request.columns, shared->bound);
     shared->bytes = layout_.bound_bytes;
-    if (!layout_.shares_tables(request.rows)) return shared;
+    if (!layout_.shares_tables(request.rows)) {
+        shared->tables.clear();  // an earlier call with more rows may have left its tables
+        return shared;
+    }
     shared->tables.resize(phases_.size());
     for (std::size_t k = 0; k < phases_.size(); ++k) {
         if (shared->phase_varies[k] || (k == 0 && shared->without_first)) {
@@ -257,8 +260,11 @@ void Engine<T>::recall(Call& call) {
             call.shared = call.finals->shared;
     } else {
         call.finals = finals_.template take<Finals>([](const Kept&) { return true; });
-        if (call.finals && call.finals->shared.use_count() == 1)
+        // Another thread that has found the same last states may be about to copy their pointer `shared`.
+        if (call.finals && call.finals.use_count() == 1 && call.finals->shared.use_count() == 1) {
+            std::atomic_thread_fence(std::memory_order_acquire);  // all reads of other threads come before the reuse
             call.spare = std::const_pointer_cast<Shared>(std::move(call.finals->shared));
+        }
     }
     if (!call.shared && !call.spare) call.spare = shared_.template take<Shared>([](const Kept&) { return true; });
 }

@@ -71,7 +71,8 @@ class Cancellation:
 
     def _stop_threads(self) -> float:
         """Interrupt the threads, and return the seconds until they are interrupted again. The caller holds the lock."""
-        return _LOST_SECONDS if all([_interrupt(thread) for thread in self._threads]) else _SPARED_SECONDS
+        stopped = [_interrupt(thread) for thread in self._threads]
+        return _LOST_SECONDS if all(stopped) else _SPARED_SECONDS
 
     def _repeat(self, seconds: float) -> None:
         """Start a thread that interrupts the threads again until all of them have left. The caller holds the lock."""

@@ -117,6 +117,55 @@ def test_memory_of_earlier_calls_of_any_kind_does_not_change_results(num_qubits,
         np.testing.assert_array_equal(actual.gradients, expected.gradients)
 
 
+def test_tables_that_many_rows_shared_are_not_those_of_a_single_row_that_makes_its_own(dtype):
+    def make():  # the tables of one row take 2 to 4 MiB, which several rows share and a single row does not keep
+        num_qubits, num_layers = 11, 150 if dtype == "complex128" else 300
+        angles = ParameterVector("p", num_qubits * num_layers)
+        circuit = QuantumCircuit(num_qubits)
+        for layer in range(num_layers):
+            for qubit in range(num_qubits):
+                circuit.rx(angles[layer * num_qubits + qubit], qubit)
+            for qubit in range(num_qubits):
+                circuit.cz(qubit, (qubit + 1) % num_qubits)
+        return plan_of(circuit, total_z(num_qubits))
+
+    plan, operators = make()
+    one = rows_of(plan.program, num_rows=1)
+    equal = np.repeat(one + 0.1, 2, axis=0)
+    similar = equal.copy()
+    similar[1, :11] += 1
+    for columns in (equal, one, similar, one):
+        pairs = all_pairs(len(columns), 1)
+        actual, expected = (
+            ask(CpuEngine(1), *question, columns, pairs, gradient=True, dtype=dtype)
+            for question in ((plan, operators), make())
+        )
+        np.testing.assert_array_equal(actual.values, expected.values)
+        np.testing.assert_array_equal(actual.gradients, expected.gradients)
+
+
+@pytest.mark.slow
+def test_threads_that_ask_for_values_and_gradients_of_one_circuit_do_not_change_values_that_others_read():
+    plan, operators = plan_of(random_circuit(3, 200, seed=5), total_z(3))
+    points, pairs, engine = rows_of(plan.program, num_rows=8), all_pairs(1, 1), CpuEngine(1)
+
+    def step(k):
+        ask(engine, plan, operators, points[k : k + 1], pairs)
+        return ask(engine, plan, operators, points[k : k + 1], pairs, gradient=True).gradients
+
+    def repeat(thread):
+        numbers = np.random.default_rng(thread).integers(8, size=30_000)
+        return sum(not np.array_equal(step(k), expected[k]) for k in numbers)
+
+    expected, interval = [step(k) for k in range(8)], sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            assert sum(pool.map(repeat, range(3))) == 0
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_calls_of_several_threads_at_once_have_workers_of_their_own():
     plan, operators = plan_of(random_circuit(8, 30, seed=2), total_z(8))
     columns, pairs, engine = rows_of(plan.program, num_rows=100), all_pairs(100, 1), CpuEngine(3)
