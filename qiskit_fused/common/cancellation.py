@@ -80,6 +80,8 @@ class Cancellation:
         def work(seconds: float) -> None:
             while not self._all_left.wait(seconds):
                 with self._lock:
+                    if not self._threads:  # a `Stopped` raised in `_leave` may have left the event unset
+                        return
                     seconds = self._stop_threads()
 
         if not self._is_repeating:

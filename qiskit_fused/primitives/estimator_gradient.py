@@ -119,9 +119,9 @@ class FusedEstimatorGradient(CurvatureMethods, BaseEstimatorGradient):
         With row b of the parameter values, ``values[b, k] = <psi_b|O_k|psi_b>`` and
         ``gradients[b, k, p] = 2 Re <psi_b|O_k|dpsi_b/dtheta_p>``, or another part of it by ``derivative_type``.
 
-        A call makes no job and no lists of rows. The first call with a circuit, observables, options and a
-        number of rows prepares later ones, which then take about 7 us of Python beside the sweeps. A call compares the
-        circuit with its compiled form, in 0.02 us per gate.
+        A call makes no job and no lists of rows. The first call with a circuit, observables, options and a number of
+        rows prepares all later calls with them. A prepared call takes about 7 us of Python beside the sweeps. Each call
+        compares the circuit with its compiled form, in 0.02 us per gate.
         Observables are recognised by identity, so keep the objects.
         `objective` makes a function of one point for SciPy.
 

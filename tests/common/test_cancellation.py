@@ -238,6 +238,29 @@ def test_no_exception_that_stops_a_thread_is_lost_where_python_ignores_many_exce
         gc.callbacks.remove(callback)
 
 
+def test_the_thread_that_asks_again_ends_even_if_the_last_thread_leaves_by_an_exception(monkeypatch):
+    def interrupted(thread):
+        monkeypatch.undo()
+        raise Stopped
+
+    def work():
+        while True:
+            time.sleep(0.01)
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(cancellation, "_catch_pending", interrupted)
+    job = FusedJob(work)
+    job.submit()
+    time.sleep(0.1)
+    assert job.cancel()
+    with pytest.raises(RuntimeError, match="the evaluation was cancelled"):
+        job.result()
+    end = time.perf_counter() + MOST_SECONDS
+    while not set(threading.enumerate()) <= before:
+        assert time.perf_counter() < end
+        time.sleep(0.05)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*Running it with StatevectorEstimator")
