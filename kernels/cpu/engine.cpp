@@ -44,6 +44,9 @@ Engine<T>::Engine(const Layout<T>& layout)
       pair_begin_(layout.pair_begin),
       many_begin_(layout.many_begin),
       rows_keep_tables_(layout.rows_keep_tables()) {
+    for (const auto& groups : layout_.sums.groups)
+        for (const auto& group : groups)
+            for (const int r : group.runs) summed_rotations_.push_back({plan_.runs[r].bit, false, T(0)});
     make_pack_phases();
     make_pack_factors();
     find_single_columns();
@@ -86,6 +89,9 @@ auto Engine<T>::make_workspace(const WorkspaceSizes& sizes, const Call& call) co
     ws->many_sums.resize(sizes.many_sums);
     ws->values.reserve(sizes.values);
     ws->w.resize(sizes.w);
+    ws->rotations.resize(plan_.runs.size());
+    ws->inverses.resize(sizes.rotations - plan_.runs.size());
+    ws->with_x.resize(sizes.with_x);
     ws->overlaps.resize(sizes.overlaps);
     ws->fixed_bytes = sizes.template bytes<T>();
     return ws;

@@ -33,27 +33,12 @@ class Engine {
         T *re, *im;  // im is null if the state is real
     };
 
-    // The rotations of a group with the angles of a row, or their inverses, and the sums of their adjoints.
-    struct Turn {
-        const Group* group;
-        Rotation<T> list[8];
-        int count;
-        bool with_x;
-        double sums[16];
-    };
-    // The rotations of a pass: the pending groups of the layer before its phase, and the first groups of the layer
-    // after its phase. If the pass has lane qubits, they are the first group after the phase.
-    struct Turns {
-        std::vector<Turn> before, after;
-    };
-
     // The scratch memory of one thread of a team.
     struct Member {
         Buffer<T> block, low_sums;
         std::vector<double> reduce;
         Buffer<T> diagonal;
         std::vector<FlipGroup<T>> groups;  // the groups of an observable that one pass takes together
-        Turns turns;
     };
 
     // The memory that evaluates one row at a time.
@@ -63,17 +48,22 @@ class Engine {
         bool real = false;           // true: the states have no imaginary parts
         const std::complex<double>* initial = nullptr;  // start state of the row; null: the row starts as the plan says
         Bound bound;
+        // The rotations of the row in the order of the groups of the passes forward, and their inverses in the order of
+        // the groups of the passes back.
+        std::vector<Rotation<T>> rotations, inverses;
+        std::vector<char> with_x;                     // [place of a group]: 1 if X is summed for the group
         std::vector<double> layer_scale;              // product of the norms that the rotations of a layer leave out
         std::vector<T> forward_scale, adjoint_scale;  // factor of the table of phase k, forward and back
         std::vector<PhaseTables<T>> tables;           // [phases] if rows keep their tables, else only tables[0] is used
         std::vector<char> built;                      // [phases]: 1 if the tables of the phase belong to this row
         PhaseScratch<T> scratch;
         std::vector<Member> members;
-        std::vector<double> total, linear, cross;                    // raw sums of a phase for each h (PhaseSums)
-        std::vector<double> run_sums, z_sums, pair_sums, many_sums;  // [chunk][...]; add_chunks() sums into chunk 0
-        std::vector<double> values;                                  // [chunk][pair], or [part][slot] of outcomes
-        std::vector<double> weights;                                 // [slot] of outcomes: factor of psi in lam
-        std::vector<std::array<double, 3>> w;                        // [runs]: Im <lam|(X, Y, Z)|psi>
+        std::vector<double> total, linear, cross;          // raw sums of a phase for each h (PhaseSums)
+        std::vector<double> z_sums, pair_sums, many_sums;  // [chunk][...]; add_chunks() sums into chunk 0
+        std::vector<double> run_sums;  // [chunk][2 runs] in the order of the groups: the sums of Y and X of each run
+        std::vector<double> values;    // [chunk][pair], or [part][slot] of outcomes
+        std::vector<double> weights;   // [slot] of outcomes: factor of psi in lam
+        std::vector<std::array<double, 3>> w;  // [runs]: Im <lam|(X, Y, Z)|psi>
         Complex factor;  // of the row: the final state of traceless gates is this number of modulus 1 times psi
         // For cotangents of final states, Im <lam|psi>, which all steps keep: the parts of chunks [chunk], and the sum.
         std::vector<double> overlaps;
@@ -194,7 +184,6 @@ class Engine {
     std::int64_t count_steps(const Call& call) const;
     void prepare(Call& call, const Threading& threading, Workspaces& workspaces);
     const PhaseTables<T>& phase_tables(Call& call, Workspace& ws, Team& team, int thread, int k) const;
-    bool sums_x(const Workspace& ws, const Group& group) const;
     void start(Workspace& ws, int boundary, State psi, int chunk) const;
     void apply_dense(Call& call, Team& team, int thread, int layer, bool adjoint,
                      std::initializer_list<State> states) const;
@@ -213,6 +202,8 @@ class Engine {
     void observe_outcomes(Call& call, Workspace& ws, Team& team, int thread, std::int64_t first, std::int64_t count,
                           State psi) const;
     void set_scales(Workspace& ws) const;
+    bool sums_x(const Workspace& ws, const Group& group) const;
+    void bind_rotations(const Call& call, Workspace& ws) const;
     void add_chunks(Workspace& ws) const;
     void copy_state_gradient(Workspace& ws, std::complex<double>* out) const;
     void copy_state_at_start(Workspace& ws, std::complex<double>* out) const;
@@ -227,12 +218,16 @@ class Engine {
                      std::int64_t first, std::int64_t count) const;
 
     // The passes over one row, in row_passes.cpp.
-    Turn bind_turn(const Workspace& ws, const Group& group, bool adjoint) const;
-    void bind_turns(const Workspace& ws, const std::vector<Group>& groups, bool pending, bool adjoint,
-                    std::vector<Turn>& turns) const;
-    void rotate(const Turn& turn, const Range& range, State state) const;
-    void rotate_adjoint(Turn& turn, const Range& range, State psi, State lam) const;
-    void store_sums(Workspace& ws, Turn& turn, int chunk) const;
+    double* run_sums_of(Workspace& ws, const Group& group, int chunk) const {
+        return ws.run_sums.data() + 2 * (chunk * plan_.runs.size() + group.first);
+    }
+    void rotate(const Group& group, const std::vector<Rotation<T>>& rotations, const Range& range, State state) const;
+    // Return how many runs of a group one call of rotate_adjoint() takes.
+    int adjoint_step_of(const Group& group, bool with_x) const {
+        if (group.lanes) return static_cast<int>(group.runs.size());
+        return with_x ? sweeps_.max_adjoint_with_x : sweeps_.max_adjoint;
+    }
+    void rotate_adjoint(Workspace& ws, const Group& group, int chunk, const Range& range, State psi) const;
     void forward_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State from,
                       State to) const;
     void forward_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const;
@@ -241,8 +236,8 @@ class Engine {
     template <class F>
     void sum_phase(const Call& call, Workspace& ws, Member& member, int k, double norm, const Window& window, int chunk,
                    F&& sweep) const;
-    void undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, const Range& tile, index_t ahead,
-                    const PhaseSums<T>& sums, State psi, std::vector<Turn>& after) const;
+    void undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, int chunk, const Range& tile, index_t ahead,
+                    const PhaseSums<T>& sums, State psi, const std::vector<Group>& after) const;
     void adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State psi) const;
     void adjoint_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const;
     void adjoint_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const;
@@ -302,6 +297,7 @@ class Engine {
     const BindList& everything_;
     const std::vector<int>& layer_begin_;
     const std::vector<std::size_t>&pair_begin_, &many_begin_;
+    std::vector<Rotation<T>> summed_rotations_;  // [runs] in the order of the groups of Layout::sums: the bits alone
     std::vector<std::shared_ptr<const PackPhase>> pack_phases_;  // [phases]; null: all constants are 1
     std::vector<PackFactor> pack_factors_;                       // [phases][n]
     std::vector<char> is_single_;      // [columns]: 1 if one gate or one-qubit term alone reads the column

@@ -106,7 +106,7 @@ std::size_t WorkspaceSizes::bytes() const {
     const std::size_t scratch =
         table_values * sizeof(Complex) + table_strings * sizeof(double) + table_base * sizeof(T);
     return states * sizeof(T) + num_threads * of_thread + (sums + 3 * w) * sizeof(double) + of_phases + scratch +
-           bound_bytes;
+           bound_bytes + rotations * sizeof(Rotation<T>) + with_x;
 }
 
 template <class T>
@@ -150,6 +150,7 @@ Layout<T>::Layout(const PlanData& plan)
     for (const auto& gate : plan.dense) plan_bytes += DenseForm<T>::bytes(gate);
     for (const auto& map : plan.maps)
         plan_bytes += map.columns.size() * sizeof(index_t) + LinearForm<T>::bytes(windows[1]);
+    plan_bytes += plan.runs.size() * sizeof(Rotation<T>);  // the bits of the runs in the order of `sums`
     plan_bytes += plan.map_steps.size() * sizeof(MapStep) + map_of.size() * sizeof(int);
     for (const auto& phase : undivided) plan_bytes += 2 * bytes_without_tables(phase);
     for (std::size_t k = 0; k < phases.size(); ++k) {
@@ -269,11 +270,11 @@ Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
             any_pending = any_pending || pending;
         }
         auto& groups = passes.groups[layer];
-        if (!lanes.empty()) groups.push_back({true, false, true, lanes_need_x, lanes});
+        if (!lanes.empty()) groups.push_back({true, false, true, lanes_need_x, lanes, 0});
         for (const bool pending : {false, true})
             for (const bool in_tile : {!pending, pending})
                 for (const bool needs_x : {false, true})
-                    add_groups(groups, {false, pending, in_tile, needs_x, {}}, strided[pending][in_tile][needs_x],
+                    add_groups(groups, {false, pending, in_tile, needs_x, {}, 0}, strided[pending][in_tile][needs_x],
                                size);
         const bool can = can_turn && !phases[next].whole;
         const int next_layer = layer + (is_adjoint ? -1 : 1);
@@ -282,6 +283,12 @@ Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
         const bool turns = passes.maps[layer] || (maps_next ? window != first : any_pending);
         passes.window[next] = static_cast<char>(!can ? 0 : turns ? 1 - window : window);
     }
+    int place = 0;
+    for (auto& groups : passes.groups)
+        for (auto& group : groups) {
+            group.first = place;
+            place += static_cast<int>(group.runs.size());
+        }
     return passes;
 }
 
@@ -358,7 +365,9 @@ WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) co
     sizes.layers = plan.num_layers;
     sizes.phases = phases.size();
     sizes.bound_bytes = bound_bytes;
+    sizes.rotations = (shape.gradient ? 2 : 1) * plan.runs.size();
     if (!shape.gradient) return sizes;
+    sizes.with_x = plan.runs.size();
     sizes.total = blocks;
     if (any_linear_) sizes.linear = blocks * low_bits;
     sizes.cross = blocks * most_cross_;

@@ -58,6 +58,7 @@ struct WorkspaceSizes {
     std::size_t run_sums = 0, z_sums = 0, pair_sums = 0, many_sums = 0, values = 0;  // double
     std::size_t overlaps = 0;                                                        // double
     std::size_t w = 0;                                                               // vector of three double
+    std::size_t rotations = 0, with_x = 0;                                           // Rotation<T>, char
     std::size_t table_values = 0, table_strings = 0, table_base = 0;  // Complex, double, T: scratch to make tables
     std::size_t layers = 0, phases = 0;
     std::size_t bound_bytes = 0;
@@ -73,6 +74,7 @@ struct Group {
     bool in_tile;  // true: the bits differ inside a tile of the window that rotates them
     bool needs_x;  // true: a run has gates about more than one axis, so its gradient needs X
     std::vector<int> runs;
+    int first;  // the place of the first run in a list of all runs of Passes::groups
 };
 using Groups = std::vector<std::vector<Group>>;  // [layers][groups]
 
@@ -90,6 +92,11 @@ struct Passes {
 
     bool has_pending(int layer) const {
         return maps[layer] || (!groups[layer].empty() && groups[layer].back().pending);
+    }
+    // Return the groups of a layer. There are none before the first layer and after the last.
+    const std::vector<Group>& groups_of(int layer) const {
+        static const std::vector<Group> none;
+        return layer < 0 || layer >= static_cast<int>(groups.size()) ? none : groups[layer];
     }
 };
 

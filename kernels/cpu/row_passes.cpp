@@ -23,64 +23,27 @@
 
 namespace qf {
 
-// Bind a group to the angles of a row, forward or back.
+// Apply the rotations of a group, without their norms, to a part of a state.
 template <class T>
-auto Engine<T>::bind_turn(const Workspace& ws, const Group& group, bool adjoint) const -> Turn {
-    Turn turn{};
-    turn.group = &group;
-    turn.with_x = adjoint && sums_x(ws, group);
-    for (const int r : group.runs) {
-        const Rotor& rotor = ws.bound.rotor[r];
-        const double tau = adjoint && !rotor.flip ? -rotor.tau : rotor.tau;  // (T(t) X)^-1 ~ X T(-t) = T(t) X
-        turn.list[turn.count++] = {plan_.runs[r].bit, rotor.flip, static_cast<T>(tau)};
-    }
-    return turn;
+void Engine<T>::rotate(const Group& group, const std::vector<Rotation<T>>& rotations, const Range& range,
+                       State state) const {
+    (group.lanes ? sweeps_.rotate_lanes : sweeps_.rotate)(range, rotations.data() + group.first,
+                                                          static_cast<int>(group.runs.size()), state.re, state.im);
 }
 
-// Bind the pending groups of a layer, or its other groups.
+// Undo the rotations of a group, without their norms, on a part of psi and lam, and add the sums of its runs.
 template <class T>
-void Engine<T>::bind_turns(const Workspace& ws, const std::vector<Group>& groups, bool pending, bool adjoint,
-                           std::vector<Turn>& turns) const {
-    for (const auto& group : groups)
-        if (group.pending == pending) turns.push_back(bind_turn(ws, group, adjoint));
-}
-
-// Apply the rotations of a turn, without their norms, to a part of a state.
-template <class T>
-void Engine<T>::rotate(const Turn& turn, const Range& range, State state) const {
-    (turn.group->lanes ? sweeps_.rotate_lanes : sweeps_.rotate)(range, turn.list, turn.count, state.re, state.im);
-}
-
-// The same for psi and lam, and add the Y and X sums of each run.
-template <class T>
-void Engine<T>::rotate_adjoint(Turn& turn, const Range& range, State psi, State lam) const {
-    const int most = turn.with_x ? sweeps_.max_adjoint_with_x : sweeps_.max_adjoint;
-    const int step = turn.group->lanes ? turn.count : most;
-    double sums[16] = {};
-    for (int j = 0; j < turn.count; j += step)
-        (turn.group->lanes ? sweeps_.rotate_lanes_adjoint : sweeps_.rotate_adjoint)(
-            range, turn.list + j, std::min(step, turn.count - j), turn.with_x, psi.re, psi.im, lam.re, lam.im,
-            sums + 2 * j);
-    for (int j = 0; j < 2 * turn.count; ++j) turn.sums[j] += sums[j];
-}
-
-// Store the sums of a turn over one chunk, and set them to 0. set_run_sums() multiplies each sum by the squared norms
-// of all rotations of the group. A sum of run j was taken before the later steps of rotate_adjoint() undid their
-// rotations, so the squared norms of these rotations are divided out here.
-template <class T>
-void Engine<T>::store_sums(Workspace& ws, Turn& turn, int chunk) const {
-    const int most = turn.with_x ? sweeps_.max_adjoint_with_x : sweeps_.max_adjoint;
-    const int step = turn.group->lanes ? turn.count : most;
-    double* const out = ws.run_sums.data() + chunk * plan_.runs.size() * 2;
-    double norm2 = 1, after = 1;  // of the rotations after run j, and of the steps after the step of run j
-    for (int j = turn.count - 1; j >= 0; --j) {
-        const int r = turn.group->runs[j];
-        if (j % step == step - 1) after = norm2;
-        out[2 * r] = turn.sums[2 * j] / after;
-        out[2 * r + 1] = turn.sums[2 * j + 1] / after;
-        norm2 *= ws.bound.rotor[r].scale * ws.bound.rotor[r].scale;
-    }
-    std::fill_n(turn.sums, 2 * turn.count, 0.0);
+void Engine<T>::rotate_adjoint(Workspace& ws, const Group& group, int chunk, const Range& range, State psi) const {
+    const State lam = view(ws.lam, ws.real);
+    const bool with_x = ws.with_x[group.first];
+    const int count = static_cast<int>(group.runs.size()), step = adjoint_step_of(group, with_x);
+    double sums[16];
+    for (int j = 0; j < count; j += step)
+        (group.lanes ? sweeps_.rotate_lanes_adjoint : sweeps_.rotate_adjoint)(
+            range, ws.inverses.data() + group.first + j, std::min(step, count - j), with_x, psi.re, psi.im, lam.re,
+            lam.im, sums + 2 * j);
+    double* const out = run_sums_of(ws, group, chunk);
+    for (int j = 0; j < 2 * count; ++j) out[j] += sums[j];
 }
 
 // Take a state through the pending rotations of layer k - 1 if `continues`, phase k, and layer k but its pending
@@ -92,27 +55,26 @@ void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, 
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k]);
     const Window& window = layout_.windows[passes.window[k]];
     Member& member = ws.members[thread];
-    auto& [before, after] = member.turns;
-    before.clear(), after.clear();
-    if (continues) bind_turns(ws, passes.groups[k - 1], true, false, before);
-    if (k < plan_.num_layers) bind_turns(ws, passes.groups[k], false, false, after);
-    const std::size_t lanes = !after.empty() && after[0].group->lanes ? 1 : 0;
+    const auto &before = passes.groups_of(continues ? k - 1 : -1), &after = passes.groups_of(k);
+    const Group* const lanes = !after.empty() && after[0].lanes ? after.data() : nullptr;
+    auto rotate_groups = [&](const std::vector<Group>& groups, bool pending, bool in_tile, const Range& range) {
+        for (const Group& group : groups)
+            if (group.pending == pending && group.in_tile == in_tile && &group != lanes)
+                rotate(group, ws.rotations, range, to);
+    };
     for_each_chunk(call, team, thread, [&](int chunk) {
         const Range range = window.chunk(chunk);
         const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? window.ahead : 0;
         if (continues && passes.maps[k - 1]) apply_map_to_chunk(member, k - 1, passes.window[k], false, chunk, {to});
-        for (const Turn& turn : before)
-            if (!turn.group->in_tile) rotate(turn, range, to);
+        rotate_groups(before, true, false, range);
         window.for_each_tile(chunk, [&](const Range& tile) {
-            for (const Turn& turn : before)
-                if (turn.group->in_tile) rotate(turn, tile, to);
-            sweeps_.phase(d, tile, ahead, from.re, from.im, to.re, to.im, lanes ? after[0].list : nullptr,
-                          lanes ? after[0].count : 0, member.block.data());
-            for (std::size_t t = lanes; t < after.size(); ++t)
-                if (after[t].group->in_tile) rotate(after[t], tile, to);
+            rotate_groups(before, true, true, tile);
+            sweeps_.phase(d, tile, ahead, from.re, from.im, to.re, to.im,
+                          lanes ? ws.rotations.data() + lanes->first : nullptr,
+                          lanes ? static_cast<int>(lanes->runs.size()) : 0, member.block.data());
+            rotate_groups(after, false, true, tile);
         });
-        for (const Turn& turn : after)
-            if (!turn.group->in_tile) rotate(turn, range, to);
+        rotate_groups(after, false, false, range);
         if (k < plan_.num_layers && passes.maps[k]) apply_map_to_chunk(member, k, passes.window[k], false, chunk, {to});
     });
     if (thread == 0) count_step(call, ws);
@@ -126,14 +88,12 @@ template <class T>
 void Engine<T>::forward_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const {
     const Passes& passes = layout_.forward;
     const Window& window = layout_.windows[1 - passes.window[layer]];
-    auto& turns = ws.members[thread].turns.before;
-    turns.clear();
-    bind_turns(ws, passes.groups[layer], true, false, turns);
     team.barrier();
     for_each_chunk(call, team, thread, [&](int chunk) {
         if (passes.maps[layer])
             apply_map_to_chunk(ws.members[thread], layer, 1 - passes.window[layer], false, chunk, {psi});
-        for (const Turn& turn : turns) rotate(turn, window.chunk(chunk), psi);
+        for (const Group& group : passes.groups[layer])
+            if (group.pending) rotate(group, ws.rotations, window.chunk(chunk), psi);
     });
     team.barrier();
 }
@@ -205,27 +165,27 @@ void Engine<T>::sum_phase(const Call& call, Workspace& ws, Member& member, int k
     scale(out.many, many_begin_[k + 1] - many_begin_[k]);
 }
 
-// Undo a phase and the rotations after it on psi and lam, in one tile.
+// Undo a phase and the rotations before it, which have the groups `after`, on psi and lam, in one tile.
 template <class T>
-void Engine<T>::undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, const Range& tile, index_t ahead,
-                           const PhaseSums<T>& sums, State psi, std::vector<Turn>& after) const {
+void Engine<T>::undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, int chunk, const Range& tile,
+                           index_t ahead, const PhaseSums<T>& sums, State psi, const std::vector<Group>& after) const {
     const State lam = view(ws.lam, ws.real);
     T* const scratch = member.block.data();
     // The sweep over the phase also rotates the lane qubits, if their sums of X are not needed.
-    Turn* const lanes =
-        !ws.real && !after.empty() && after[0].group->lanes && !after[0].with_x ? after.data() : nullptr;
+    const Group* const lanes =
+        !ws.real && !after.empty() && after[0].lanes && !ws.with_x[after[0].first] ? after.data() : nullptr;
     if (ws.real) {  // p is 0 for real states, and the inverse of a sign is the sign itself
         sweeps_.phase(d, tile, ahead, lam.re, nullptr, lam.re, nullptr, nullptr, 0, scratch);
         sweeps_.phase(d, tile, ahead, psi.re, nullptr, psi.re, nullptr, nullptr, 0, scratch);
     } else {
         double lane_sums[16];
-        const int count = lanes ? lanes->count : 0;
-        sweeps_.phase_adjoint(d, tile, ahead, true, psi.re, psi.im, lam.re, lam.im, sums, lanes ? lanes->list : nullptr,
-                              count, lane_sums, scratch);
-        for (int j = 0; j < 2 * count; ++j) lanes->sums[j] += lane_sums[j];
+        const int count = lanes ? static_cast<int>(lanes->runs.size()) : 0;
+        sweeps_.phase_adjoint(d, tile, ahead, true, psi.re, psi.im, lam.re, lam.im, sums,
+                              lanes ? ws.inverses.data() + lanes->first : nullptr, count, lane_sums, scratch);
+        for (int j = 0; j < 2 * count; ++j) run_sums_of(ws, *lanes, chunk)[j] += lane_sums[j];
     }
-    for (Turn& turn : after)
-        if (turn.group->in_tile && &turn != lanes) rotate_adjoint(turn, tile, psi, lam);
+    for (const Group& group : after)
+        if (group.in_tile && !group.pending && &group != lanes) rotate_adjoint(ws, group, chunk, tile, psi);
 }
 
 // Undo the pending rotations of layer k if `continues`, phase k, and layer k - 1 but its pending rotations, on psi and
@@ -238,25 +198,22 @@ void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, 
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
     const Window& window = layout_.adjoint_windows[passes.window[k]];
     Member& member = ws.members[thread];
-    auto& [before, after] = member.turns;
-    before.clear(), after.clear();
-    if (continues) bind_turns(ws, passes.groups[k], true, true, before);
-    if (k > 0) bind_turns(ws, passes.groups[k - 1], false, true, after);
+    const auto &before = passes.groups_of(continues ? k : -1), &after = passes.groups_of(k - 1);
+    auto undo_groups = [&](const std::vector<Group>& groups, bool pending, bool in_tile, int chunk,
+                           const Range& range) {
+        for (const Group& group : groups)
+            if (group.pending == pending && group.in_tile == in_tile) rotate_adjoint(ws, group, chunk, range, psi);
+    };
     for_each_chunk(call, team, thread, [&](int chunk) {
         const Range range = window.chunk(chunk);
         const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? window.ahead : 0;
         if (continues && passes.maps[k]) apply_map_to_chunk(member, k, passes.window[k], true, chunk, {psi, lam});
-        for (Turn& turn : before)
-            if (!turn.group->in_tile) rotate_adjoint(turn, range, psi, lam);
+        undo_groups(before, true, false, chunk, range);
         sum_phase(call, ws, member, k, 1, window, chunk, [&](const Range& tile, const PhaseSums<T>& sums) {
-            for (Turn& turn : before)
-                if (turn.group->in_tile) rotate_adjoint(turn, tile, psi, lam);
-            undo_phase(ws, member, d, tile, ahead, sums, psi, after);
+            undo_groups(before, true, true, chunk, tile);
+            undo_phase(ws, member, d, chunk, tile, ahead, sums, psi, after);
         });
-        for (Turn& turn : after)
-            if (!turn.group->in_tile) rotate_adjoint(turn, range, psi, lam);
-        for (auto* turns : {&before, &after})
-            for (Turn& turn : *turns) store_sums(ws, turn, chunk);
+        undo_groups(after, false, false, chunk, range);
         if (k > 0 && passes.maps[k - 1]) apply_map_to_chunk(member, k - 1, passes.window[k], true, chunk, {psi, lam});
     });
     if (thread == 0) count_step(call, ws);
@@ -269,15 +226,10 @@ void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, 
 template <class T>
 void Engine<T>::adjoint_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const {
     const Window& window = layout_.adjoint_windows[1 - layout_.adjoint.window[layer + 1]];
-    auto& turns = ws.members[thread].turns.before;
-    turns.clear();
-    bind_turns(ws, layout_.adjoint.groups[layer], true, true, turns);
     team.barrier();
     for_each_chunk(call, team, thread, [&](int chunk) {
-        for (Turn& turn : turns) {
-            rotate_adjoint(turn, window.chunk(chunk), psi, view(ws.lam, ws.real));
-            store_sums(ws, turn, chunk);
-        }
+        for (const Group& group : layout_.adjoint.groups[layer])
+            if (group.pending) rotate_adjoint(ws, group, chunk, window.chunk(chunk), psi);
     });
     team.barrier();
 }
@@ -286,6 +238,10 @@ template <class T>
 void Engine<T>::adjoint_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const {
     const Passes& passes = layout_.adjoint;
     const int end = call.skip_first_adjoint ? 1 : 0;
+    const std::size_t num_sums = 2 * plan_.runs.size();
+    for_each_chunk(call, team, thread, [&](int chunk) {
+        std::fill_n(ws.run_sums.data() + chunk * num_sums, num_sums, 0.0);  // rotate_adjoint() adds
+    });
     for (int k = plan_.num_layers; k >= end; --k) {
         const bool turns = k < plan_.num_layers && passes.window[k] != passes.window[k + 1];
         const bool pending = k < plan_.num_layers && passes.has_pending(k);
@@ -301,29 +257,23 @@ template <class T>
 void Engine<T>::rotate_groups_back(Workspace& ws, int layer, bool pending, int chunk) const {
     for (const auto& group : layout_.back.groups[layer])
         if (group.pending == pending)
-            rotate(bind_turn(ws, group, true), layout_.windows[pending].chunk(chunk), view(ws.lam, ws.real));
+            rotate(group, ws.inverses, layout_.windows[pending].chunk(chunk), view(ws.lam, ws.real));
 }
 
-// Sum Im<lam|(Y, X)|psi> after each run of a layer inside a window, and leave both states as they are. psi lacks the
-// norm of the layer. Both states lack the sign diag(-1, 1) of a flip, which changes the signs of Y and X. The factor
-// `norm` corrects both.
+// Sum Im<lam|(Y, X)|psi> after each run of a layer inside a window, and leave both states as they are.
 template <class T>
 void Engine<T>::sum_groups(Workspace& ws, int layer, bool pending, State psi, int chunk) const {
     const State lam = view(ws.lam, ws.real);
     for (const auto& group : layout_.sums.groups[layer]) {
         if (group.pending != pending) continue;
-        Turn turn = bind_turn(ws, group, true);
-        const int step = group.lanes ? turn.count : turn.with_x ? sweeps_.max_sums_with_x : sweeps_.max_sums;
-        for (int j = 0; j < turn.count; j += step)
+        const bool with_x = ws.with_x[group.first];
+        const int count = static_cast<int>(group.runs.size());
+        const int step = group.lanes ? count : with_x ? sweeps_.max_sums_with_x : sweeps_.max_sums;
+        for (int j = 0; j < count; j += step)
             (group.lanes ? sweeps_.lane_sums : sweeps_.rotation_sums)(
-                layout_.windows[pending].chunk(chunk), turn.list + j, std::min(step, turn.count - j), turn.with_x,
-                psi.re, psi.im, lam.re, lam.im, turn.sums + 2 * j);
-        double* out = ws.run_sums.data() + chunk * plan_.runs.size() * 2;
-        for (int j = 0; j < turn.count; ++j) {
-            const double norm = ws.layer_scale[layer] * (turn.list[j].flip ? -1 : 1);
-            out[2 * group.runs[j]] = norm * turn.sums[2 * j];
-            out[2 * group.runs[j] + 1] = norm * turn.sums[2 * j + 1];
-        }
+                layout_.windows[pending].chunk(chunk), summed_rotations_.data() + group.first + j,
+                std::min(step, count - j), with_x, psi.re, psi.im, lam.re, lam.im,
+                run_sums_of(ws, group, chunk) + 2 * j);
     }
 }
 

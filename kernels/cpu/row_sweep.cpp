@@ -8,18 +8,6 @@
 
 namespace qf {
 
-// Say whether the X sums of a group are taken from the amplitudes. Ry(beta) turns (Z, X) of w by beta, so X before the
-// rotation is (cos(beta) Z_before - Z_after)/sin(beta). This formula needs no sum, but multiplies rounding errors by
-// 1/sin(beta). X is summed for the whole group if sin(beta) of one of its runs is below 1/8.
-template <class T>
-bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
-    constexpr double smallest_sine = 0.125;
-    if (!group.needs_x || ws.real) return false;  // for real states, Im<lam|X|psi> is 0
-    for (const int r : group.runs)
-        if (!plan_.runs[r].single_axis && is_sine_below(ws.bound.rotor[r], smallest_sine)) return true;
-    return false;
-}
-
 // Return the tables of phase k for the row of a workspace: the tables that rows share, the tables that the row keeps,
 // or tables that this call makes.
 template <class T>
@@ -130,9 +118,11 @@ void Engine<T>::add_chunks(Workspace& ws) const {
 
 // Set w = Im <lam|(X, Y, Z)|psi> between Rz(lambda) and Ry of each run of a layer. The sums have two conventions:
 //   in_place   psi was uncomputed in place. Sums were taken before each rotation, and psi and lam lack the norms of all
-//              rotations undone so far; `length2` is the square of these norms.
-//   otherwise  psi was kept. Sums were taken after the rotations, and sum_groups() has multiplied in the norms. X is
-//              turned back through the rotation.
+//              rotations undone so far; `length2` is the square of these norms. The sum of run j was taken before the
+//              later steps of rotate_adjoint() undid their rotations, so the squares of their norms are divided out.
+//   otherwise  psi was kept. Sums were taken after the rotations. psi lacks the norm of the layer, and psi and lam lack
+//              the sign diag(-1, 1) of a flip, which changes the signs of Y and X. X is turned back through the
+//              rotation.
 template <class T>
 void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in_place) const {
     const double* z_before = ws.z_sums.data() + static_cast<std::size_t>(layer) * plan_.num_qubits;
@@ -141,20 +131,25 @@ void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in
     const double first_z = skips_z && call.request.final_cotangents ? ws.overlap : 0;
     double length2 = 1;
     for (const auto& group : (in_place ? layout_.adjoint : layout_.sums).groups[layer]) {
-        const bool has_x = sums_x(ws, group);
+        const bool has_x = ws.with_x[group.first];
+        const int count = static_cast<int>(group.runs.size()), step = adjoint_step_of(group, has_x);
+        const double* const sums = run_sums_of(ws, group, 0);
         for (const int r : group.runs) length2 *= ws.bound.rotor[r].scale * ws.bound.rotor[r].scale;
-        for (const int r : group.runs) {
-            const int bit = plan_.runs[r].bit;
+        double later = 1, norm = length2;  // `later` is the square of the norms of the runs after run j
+        for (int j = count - 1; j >= 0; --j) {
+            const int r = group.runs[j], bit = plan_.runs[r].bit;
             const Rotor& rotor = ws.bound.rotor[r];
-            const double factor = in_place ? length2 : 1;
+            if (in_place && j % step == step - 1) norm = length2 / later;
+            later *= rotor.scale * rotor.scale;
+            const double factor = in_place ? norm : rotor.flip ? -ws.layer_scale[layer] : ws.layer_scale[layer];
             const double z = no_z ? first_z : z_before[bit], z_after = z_before[plan_.num_qubits + bit];
             double x = 0;
             if (has_x)
-                x = ws.run_sums[2 * r + 1] * factor;
+                x = sums[2 * j + 1] * factor;
             else if (!plan_.runs[r].single_axis && !ws.real)
                 x = (cos_beta(rotor) * z - z_after) / sin_beta(rotor);
             if (has_x && !in_place) x = cos_beta(rotor) * x - sin_beta(rotor) * z_after;
-            ws.w[r] = {x, ws.run_sums[2 * r] * factor, z};
+            ws.w[r] = {x, sums[2 * j] * factor, z};
         }
     }
 }
@@ -277,6 +272,41 @@ void Engine<T>::set_scales(Workspace& ws) const {
         ws.adjoint_scale[k] = rounded(k < plan_.num_layers ? ws.layer_scale[k] : 1);
 }
 
+// Say whether the X sums of a group are taken from the amplitudes. Ry(beta) turns (Z, X) of w by beta, so X before the
+// rotation is (cos(beta) Z_before - Z_after)/sin(beta). This formula needs no sum, but multiplies rounding errors by
+// 1/sin(beta). X is summed for the whole group if sin(beta) of one of its runs is below 1/8.
+template <class T>
+bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
+    constexpr double smallest_sine = 0.125;
+    if (!group.needs_x || ws.real) return false;  // for real states, Im<lam|X|psi> is 0
+    for (const int r : group.runs)
+        if (!plan_.runs[r].single_axis && is_sine_below(ws.bound.rotor[r], smallest_sine)) return true;
+    return false;
+}
+
+// Make the lists of the rotations of a row, forward and back.
+template <class T>
+void Engine<T>::bind_rotations(const Call& call, Workspace& ws) const {
+    Rotation<T>* next = ws.rotations.data();
+    for (const auto& groups : layout_.forward.groups)
+        for (const auto& group : groups)
+            for (const int r : group.runs) {
+                const Rotor& rotor = ws.bound.rotor[r];
+                *next++ = {plan_.runs[r].bit, rotor.flip, static_cast<T>(rotor.tau)};
+            }
+    if (!call.request.gradient) return;
+    next = ws.inverses.data();
+    for (const auto& groups : (call.request.actions ? layout_.back : layout_.adjoint).groups)
+        for (const auto& group : groups)
+            for (const int r : group.runs) {
+                const Rotor& rotor = ws.bound.rotor[r];
+                const double tau = rotor.flip ? rotor.tau : -rotor.tau;  // (T(t) X)^-1 ~ X T(-t) = T(t) X
+                *next++ = {plan_.runs[r].bit, rotor.flip, static_cast<T>(tau)};
+            }
+    for (const auto& groups : (call.request.actions ? layout_.sums : layout_.adjoint).groups)
+        for (const auto& group : groups) ws.with_x[group.first] = sums_x(ws, group);
+}
+
 template <class T>
 void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int row) const {
     const Request& request = call.request;
@@ -291,6 +321,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
         if (ws.initial && !request.shared_start) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
         if (row > 0) bind_row(call.shared->varying, columns, ws.bound);
         set_scales(ws);
+        bind_rotations(call, ws);
         if (request.has_ends()) {
             const double phase = left_phase(call).at(columns);
             ws.factor = Complex{std::cos(phase), std::sin(phase)} * phase_of_runs(plan_, ws.bound);
@@ -317,7 +348,6 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
 }
 
 #define QF_INSTANTIATE(T)                                                                                          \
-    template bool Engine<T>::sums_x(const Workspace&, const Group&) const;                                         \
     template const PhaseTables<T>& Engine<T>::phase_tables(Call&, Workspace&, Team&, int, int) const;              \
     template void Engine<T>::start(Workspace&, int, State, int) const;                                             \
     template void Engine<T>::apply_dense(Call&, Team&, int, int, bool, std::initializer_list<State>) const;        \
