@@ -38,7 +38,7 @@ Engine<T>::Engine(const Layout<T>& layout)
       phases_(with_constants(plan_, low_bits_, layout.phases, true)),
       undivided_(with_constants(plan_, plan_.num_qubits, layout.undivided, false)),
       dense_(dense_forms<T>(plan_, sweeps_.lane_bits)),
-      maps_(linear_forms<T>(plan_, layout.windows, sweeps_.lane_bits)),
+      maps_(linear_forms<T>(plan_, layout.windows[0], sweeps_.lane_bits)),
       everything_(layout.everything),
       layer_begin_(layout.layer_begin),
       pair_begin_(layout.pair_begin),

@@ -33,6 +33,25 @@ class Engine {
         T *re, *im;  // im is null if the state is real
     };
 
+    // A chunk of a window at one boundary, and the places of its amplitudes (Frame).
+    struct Part {
+        const Window& window;
+        int number;               // the value of the bits that the window leaves out
+        std::ptrdiff_t distance;  // from the places that the number gives to the places of the amplitudes
+        Places places;            // of a chunk of window 1
+
+        Range placed(Range range) const {
+            range.places = places;
+            return range;
+        }
+        Range range() const { return placed(window.chunk(number)); }
+        State of(State state) const { return {state.re + distance, state.im ? state.im + distance : nullptr}; }
+        template <class F>
+        void for_each_tile(F&& function) const {
+            window.for_each_tile(number, [&](const Range& tile) { function(placed(tile)); });
+        }
+    };
+
     // The scratch memory of one thread of a team.
     struct Member {
         Buffer<T> block, low_sums;
@@ -166,6 +185,16 @@ class Engine {
             function(chunk);
         });
     }
+    // Return the chunk of a window that a thread takes as its chunk `chunk`. In window 0, this number gives the place,
+    // so that a thread keeps the same amplitudes from pass to pass.
+    Part part(const std::array<Window, 2>& windows, int w, int boundary, int chunk) const {
+        const Window& window = windows[w];
+        const Frame& frame = layout_.frame(boundary);
+        if (w == 1 || frame.label.empty()) return {window, chunk, 0, layout_.places(boundary)};
+        const int number = static_cast<int>(frame.label[chunk]);
+        return {
+            window, number, static_cast<std::ptrdiff_t>(chunk - number) * (std::ptrdiff_t(1) << window.position), {}};
+    }
     bool has_dense(int layer) const { return layout_.dense_begin[layer] < layout_.dense_begin[layer + 1]; }
     bool has_map(int layer) const { return layout_.map_of[layer] >= 0; }
     int num_chunks() const { return 1 << chunk_bits_; }
@@ -187,10 +216,8 @@ class Engine {
     void start(Workspace& ws, int boundary, State psi, int chunk) const;
     void apply_dense(Call& call, Team& team, int thread, int layer, bool adjoint,
                      std::initializer_list<State> states) const;
-    void apply_map_to_chunk(Member& member, int layer, int window, bool adjoint, int chunk,
+    void apply_map_to_chunk(Member& member, int layer, bool adjoint, int chunk,
                             std::initializer_list<State> states) const;
-    void apply_map(Call& call, Workspace& ws, Team& team, int thread, int layer, bool adjoint,
-                   std::initializer_list<State> states) const;
     double observe(Call& call, Workspace& ws, Member& member, int observable, bool with_lam, State psi, index_t begin,
                    index_t end) const;
     double observe_pair(Call& call, Workspace& ws, Member& member, std::int64_t pair, bool accumulate, State psi,
@@ -227,17 +254,17 @@ class Engine {
         if (group.lanes) return static_cast<int>(group.runs.size());
         return with_x ? sweeps_.max_adjoint_with_x : sweeps_.max_adjoint;
     }
-    void rotate_adjoint(Workspace& ws, const Group& group, int chunk, const Range& range, State psi) const;
+    void rotate_adjoint(Workspace& ws, const Group& group, int chunk, const Range& range, State psi, State lam) const;
     void forward_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State from,
                       State to) const;
     void forward_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const;
     void forward_step(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, bool completes,
                       State from, State to) const;
     template <class F>
-    void sum_phase(const Call& call, Workspace& ws, Member& member, int k, double norm, const Window& window, int chunk,
+    void sum_phase(const Call& call, Workspace& ws, Member& member, int k, double norm, const Part& part, int chunk,
                    F&& sweep) const;
     void undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, int chunk, const Range& tile, index_t ahead,
-                    const PhaseSums<T>& sums, State psi, const std::vector<Group>& after) const;
+                    const PhaseSums<T>& sums, State psi, State lam, const std::vector<Group>& after) const;
     void adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State psi) const;
     void adjoint_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const;
     void adjoint_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const;

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <numeric>
 #include <set>
 
 #include "cpu/dense.hpp"
@@ -137,6 +139,7 @@ Layout<T>::Layout(const PlanData& plan)
         layer_begin[k + 1] += layer_begin[k];
         dense_begin[k + 1] += dense_begin[k];
     }
+    make_frames();
     forward = make_passes(sweeps.max_rotate, false, true);
     adjoint = make_passes(sweeps.max_adjoint, true, true);
     sums = make_passes(sweeps.max_sums, true, false);
@@ -149,9 +152,10 @@ Layout<T>::Layout(const PlanData& plan)
                      sizeof(ColumnSlope);
     for (const auto& gate : plan.dense) plan_bytes += DenseForm<T>::bytes(gate);
     for (const auto& map : plan.maps)
-        plan_bytes += map.columns.size() * sizeof(index_t) + LinearForm<T>::bytes(windows[1]);
+        plan_bytes += map.columns.size() * sizeof(index_t) + LinearForm<T>::bytes(windows[0]);
+    plan_bytes += plan.map_steps.size() * sizeof(MapStep) + (map_of.size() + frame_of.size()) * sizeof(int);
+    for (const auto& frame : frames) plan_bytes += sizeof(Frame) + 2 * frame.place.size() * sizeof(std::uint32_t);
     plan_bytes += plan.runs.size() * sizeof(Rotation<T>);  // the bits of the runs in the order of `sums`
-    plan_bytes += plan.map_steps.size() * sizeof(MapStep) + map_of.size() * sizeof(int);
     for (const auto& phase : undivided) plan_bytes += 2 * bytes_without_tables(phase);
     for (std::size_t k = 0; k < phases.size(); ++k) {
         const Phase& phase = phases[k];
@@ -241,6 +245,32 @@ void Layout<T>::add_groups(std::vector<Group>& groups, Group kind, const std::ve
     }
 }
 
+// States are observed where each chunk lies at its own place, so the frames are made from the last one back.
+template <class T>
+void Layout<T>::make_frames() {
+    frames.resize(1);
+    frame_of.assign(plan.num_layers + 2, 0);
+    if (plan.maps.empty() || !chunk_bits) return;  // states without maps may have up to 64 qubits
+    const std::size_t chunks = std::size_t(1) << chunk_bits;
+    const int position = windows[0].position;
+    std::vector<std::uint32_t> place(chunks);
+    std::iota(place.begin(), place.end(), 0);
+    std::map<std::vector<std::uint32_t>, int> numbers{{place, 0}};
+    for (int k = plan.num_layers - 1; k >= 0; --k) {
+        frame_of[k] = frame_of[k + 1];
+        if (map_of[k] < 0) continue;
+        const Columns of_chunks = part_of_chunks(windows[0], plan.maps[map_of[k]].columns);
+        const std::vector<std::uint32_t> after = place;
+        for (index_t t = 0; t < chunks; ++t) place[t] = after[product(of_chunks, t << position) >> position];
+        const auto [known, is_new] = numbers.insert({place, static_cast<int>(frames.size())});
+        frame_of[k] = known->second;
+        if (!is_new) continue;
+        Frame frame{place, std::vector<std::uint32_t>(chunks)};
+        for (index_t t = 0; t < chunks; ++t) frame.label[place[t]] = static_cast<std::uint32_t>(t);
+        frames.push_back(std::move(frame));
+    }
+}
+
 // in_place: tiles of the state are swept, and the windows take turns as often as the turns save passes. Otherwise the
 // rotations sweep whole chunks of window 0.
 template <class T>
@@ -248,8 +278,8 @@ Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
     const auto& both = is_adjoint ? adjoint_windows : windows;
     // A phase acts on whole blocks, and the sums of a phase with a table of all amplitudes on neighbouring blocks.
     const bool can_turn = in_place && both[1].position >= low_bits;
-    Passes passes{std::vector<char>(phases.size()), Groups(plan.num_layers), std::vector<char>(plan.num_layers)};
-    const int first = LinearForm<T>::first_window(is_adjoint);
+    Passes passes{std::vector<char>(phases.size()), Groups(plan.num_layers),
+                  std::vector<Passes::MapPlace>(plan.num_layers)};
     for (int step = 1; step <= plan.num_layers; ++step) {
         const int layer = is_adjoint ? plan.num_layers - step : step - 1;
         const int phase = layer + (is_adjoint ? 1 : 0), next = layer + (is_adjoint ? 0 : 1);
@@ -277,10 +307,8 @@ Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
                     add_groups(groups, {false, pending, in_tile, needs_x, {}, 0}, strided[pending][in_tile][needs_x],
                                size);
         const bool can = can_turn && !phases[next].whole;
-        const int next_layer = layer + (is_adjoint ? -1 : 1);
-        const bool maps_next = next_layer >= 0 && next_layer < plan.num_layers && map_of[next_layer] >= 0;
-        passes.maps[layer] = map_of[layer] >= 0 && can && window == first;
-        const bool turns = passes.maps[layer] || (maps_next ? window != first : any_pending);
+        if (map_of[layer] >= 0) passes.maps[layer] = window == 0 ? Passes::last : Passes::first;
+        const bool turns = any_pending || passes.maps[layer] == Passes::first;
         passes.window[next] = static_cast<char>(!can ? 0 : turns ? 1 - window : window);
     }
     int place = 0;
@@ -351,7 +379,7 @@ WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) co
     if (shape.saves_psi) sizes.saved = state_size(0, real);
     sizes.block = 3 * low;
     if (!plan.maps.empty())
-        sizes.block = std::max(sizes.block, std::size_t(1) << LinearForm<T>::block_bits(windows[1]));
+        sizes.block = std::max(sizes.block, std::size_t(1) << LinearForm<T>::block_bits(windows[0]));
     sizes.low_sums = (blocks > chunks * blocks_per_sum ? 2 : 1) * max_variants * low;
     sizes.diagonal = 2 * low;
     sizes.reduce = any_whole_ && shape.gradient ? std::max(2 * low, std::size_t(1) << (bits - chunk_bits))

@@ -85,19 +85,26 @@ using Groups = std::vector<std::vector<Group>>;  // [layers][groups]
 struct Passes {
     std::vector<char> window;  // [phases]: 0 or 1
     Groups groups;             // of each layer, the pending groups are last
-    // [layers]: 1 if two consecutive passes apply the linear map of the layer to their chunks. The part of the map in
-    // the window of the first pass is its last step, and the other part is *pending*. 0: the map takes two passes of
-    // its own, because a phase beside it has a table of all amplitudes, or because the layer before it has a map.
-    std::vector<char> maps;
+    // [layers]: the part of the linear map of the layer inside the chunks of window 0 is the last step of a pass in
+    // window 0, or the first step of the pass after it, and then *pending*.
+    enum MapPlace : char { none, last, first };
+    std::vector<MapPlace> maps;
 
     bool has_pending(int layer) const {
-        return maps[layer] || (!groups[layer].empty() && groups[layer].back().pending);
+        return maps[layer] == first || (!groups[layer].empty() && groups[layer].back().pending);
     }
     // Return the groups of a layer. There are none before the first layer and after the last.
     const std::vector<Group>& groups_of(int layer) const {
         static const std::vector<Group> none;
         return layer < 0 || layer >= static_cast<int>(groups.size()) ? none : groups[layer];
     }
+};
+
+// Where the chunks of window 0 lie at one boundary (engine.hpp): chunk t at place[t], and chunk label[s] at place s.
+// Both are empty if each chunk lies at its own place. A linear map of a layer moves no chunk: it changes where the
+// chunks are found.
+struct Frame {
+    std::vector<std::uint32_t> place, label;
 };
 
 template <class T>
@@ -156,6 +163,12 @@ class Layout {
     // Return the most bytes that shared tables, and the diagonals of num_terms terms, add to a prediction without them.
     std::size_t most_shared_bytes(std::size_t num_terms) const;
 
+    const Frame& frame(int boundary) const { return frames[frame_of[boundary]]; }
+    Places places(int boundary) const {
+        const Frame& frame = this->frame(boundary);
+        return frame.place.empty() ? Places{} : Places{frame.place.data(), windows[0].position};
+    }
+
     static constexpr std::size_t stagger = 1280 / sizeof(T);  // elements in 1,280 bytes
 
     const PlanData& plan;
@@ -167,6 +180,8 @@ class Layout {
     std::vector<int> layer_begin;  // the runs of layer k are layer_begin[k] .. layer_begin[k + 1] - 1
     std::vector<int> dense_begin;  // the same for dense gates
     std::vector<int> map_of;       // the number of the linear map of layer k, or -1
+    std::vector<Frame> frames;     // the different frames; the frame of the last phase is empty
+    std::vector<int> frame_of;     // [boundaries b_0 .. b_(D+1)]
     std::vector<Phase> phases;     // the phases without constant tables, which the engine adds
     std::vector<Phase> undivided;  // the phases of packs of more than low_bits qubits: all bits are low
     // The passes over a state that is swept in place, forward and back. The windows take turns.
@@ -188,6 +203,7 @@ class Layout {
     int num_groups(index_t mask, int size) const;
     int bits_of_tile(int num_states, int size) const;
     std::array<Window, 2> make_windows(int num_states, int size) const;
+    void make_frames();
     Passes make_passes(int size, bool is_adjoint, bool in_place) const;
     void add_groups(std::vector<Group>& groups, Group kind, const std::vector<int>& runs, int size) const;
 

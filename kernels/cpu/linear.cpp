@@ -10,19 +10,11 @@
 namespace qf {
 namespace {
 
-using Columns = std::vector<index_t>;
-
 // Up to 25 qubits a state has at most 2^12 blocks, so that the lists of blocks stay small. Blocks have at least 2^8
 // amplitudes, so that most of the time goes to vectors, not to blocks.
 constexpr int most_block_number_bits = 12;
 
-index_t product(const Columns& columns, index_t i) {
-    index_t result = 0;
-    for (; i; i &= i - 1) result ^= columns[__builtin_ctzll(i)];
-    return result;
-}
-
-// Return the inverse of a map. Bit b is the highest bit of columns[b], so the columns of lower bits are inverted first.
+// Return the inverse of a map. The columns of lower bits are inverted first.
 Columns inverse(const Columns& columns) {
     Columns result;
     for (std::size_t b = 0; b < columns.size(); ++b) {
@@ -32,21 +24,27 @@ Columns inverse(const Columns& columns) {
     return result;
 }
 
-Columns product(const Columns& left, const Columns& right) {
+// Return the part of a map that moves amplitudes inside the chunks of window 0.
+Columns part_inside_chunks(const Window& window, const Columns& columns) {
     Columns result;
-    for (const index_t column : right) result.push_back(product(left, column));
-    return result;
-}
-
-// Return the part of a map that changes all bits of a window, and no other bits.
-Columns part_in(const Window& window, const Columns& columns) {
-    Columns result;
-    for (std::size_t b = 0; b < columns.size(); ++b)
-        result.push_back((columns[b] & ~window.left_out()) | index_t(1) << b);
+    for (const index_t column : inverse(part_of_chunks(window, columns))) result.push_back(product(columns, column));
     return result;
 }
 
 }  // namespace
+
+Columns part_of_chunks(const Window& window, const Columns& columns) {
+    Columns result;
+    for (std::size_t b = 0; b < columns.size(); ++b)
+        result.push_back((columns[b] & window.left_out()) | index_t(1) << b);
+    return result;
+}
+
+index_t product(const Columns& columns, index_t i) {
+    index_t result = 0;
+    for (; i; i &= i - 1) result ^= columns[__builtin_ctzll(i)];
+    return result;
+}
 
 template <class T>
 ChunkMap<T>::ChunkMap(const Columns& columns, const Window& window, int block_bits, int lane_bits)
@@ -108,16 +106,10 @@ std::size_t ChunkMap<T>::bytes(int num_bits, int block_bits) {
 }
 
 template <class T>
-LinearForm<T>::LinearForm(const Columns& columns, const std::array<Window, 2>& windows, int lane_bits) {
-    const Columns of_window_1 = part_in(windows[1], columns);
-    const Columns of_window[2] = {product(columns, inverse(of_window_1)), of_window_1};
-    for (const int w : {0, 1})
-        for (const bool adjoint : {false, true})
-            parts_.emplace_back(adjoint ? inverse(of_window[w]) : of_window[w], windows[w], block_bits(windows[1]),
-                                lane_bits);
-}
+LinearForm<T>::LinearForm(const Columns& columns, const Window& window, int lane_bits)
+    : map_(part_inside_chunks(window, columns), window, block_bits(window), lane_bits),
+      inverse_(inverse(part_inside_chunks(window, columns)), window, block_bits(window), lane_bits) {}
 
-// Blocks lie inside both windows, so they lie below the bits that window 1 leaves out.
 template <class T>
 int LinearForm<T>::block_bits(const Window& window) {
     return std::min(window.position, std::max(MAX_LOW_BITS, window.num_bits - most_block_number_bits));
@@ -125,13 +117,13 @@ int LinearForm<T>::block_bits(const Window& window) {
 
 template <class T>
 std::size_t LinearForm<T>::bytes(const Window& window) {
-    return sizeof(LinearForm<T>) + 4 * ChunkMap<T>::bytes(window.num_bits, block_bits(window));
+    return 2 * ChunkMap<T>::bytes(window.num_bits, block_bits(window));
 }
 
 template <class T>
-std::vector<LinearForm<T>> linear_forms(const PlanData& plan, const std::array<Window, 2>& windows, int lane_bits) {
+std::vector<LinearForm<T>> linear_forms(const PlanData& plan, const Window& window, int lane_bits) {
     std::vector<LinearForm<T>> forms;
-    for (const auto& map : plan.maps) forms.emplace_back(map.columns, windows, lane_bits);
+    for (const auto& map : plan.maps) forms.emplace_back(map.columns, window, lane_bits);
     return forms;
 }
 
@@ -139,7 +131,7 @@ template class ChunkMap<float>;
 template class ChunkMap<double>;
 template class LinearForm<float>;
 template class LinearForm<double>;
-template std::vector<LinearForm<float>> linear_forms(const PlanData&, const std::array<Window, 2>&, int);
-template std::vector<LinearForm<double>> linear_forms(const PlanData&, const std::array<Window, 2>&, int);
+template std::vector<LinearForm<float>> linear_forms(const PlanData&, const Window&, int);
+template std::vector<LinearForm<double>> linear_forms(const PlanData&, const Window&, int);
 
 }  // namespace qf

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Linear maps of the index over GF(2) in the form that the sweeps read. A map is the product of two maps: the first
-// moves amplitudes inside the chunks of window 1, the second inside the chunks of window 0 (windows.hpp). Each map
-// moves the blocks of a chunk along cycles, so it needs one block of memory beside the state.
+// moves whole chunks of window 0 (windows.hpp), the second moves amplitudes inside these chunks. The first is a change
+// of the places where the sweeps find the chunks (Frame in layout.hpp). The second moves the blocks of a chunk along
+// cycles, so it needs one block of memory beside the state.
 #pragma once
 
 #include <cstddef>
@@ -14,11 +15,20 @@
 
 namespace qf {
 
-// A map that moves amplitudes inside the chunks of one window.
+// The columns of the matrix of a map: amplitude i moves to the XOR of the columns b over the set bits b of i. The
+// highest bit of column b is b.
+using Columns = std::vector<index_t>;
+
+index_t product(const Columns& columns, index_t i);
+
+// Return the part of a map that moves whole chunks of window 0: it changes the bits that the window leaves out.
+Columns part_of_chunks(const Window& window, const Columns& columns);
+
+// A map that moves amplitudes inside the chunks of window 0.
 template <class T>
 class ChunkMap {
   public:
-    ChunkMap(const std::vector<index_t>& columns, const Window& window, int block_bits, int lane_bits);
+    ChunkMap(const Columns& columns, const Window& window, int block_bits, int lane_bits);
     // Apply the map to the real or the imaginary parts of one chunk of a state. `scratch` holds one block.
     void apply(const Sweeps<T>& sweeps, int chunk, T* state, T* scratch) const;
     static std::size_t bytes(int num_bits, int block_bits);
@@ -34,24 +44,22 @@ class ChunkMap {
     Buffer<Lane> lanes_;
 };
 
-// A linear map and its inverse. The map moves amplitudes in window 1, then in window 0; its inverse has the opposite
-// order.
+// The part of a linear map that moves amplitudes inside the chunks of window 0, and its inverse.
 template <class T>
 class LinearForm {
   public:
-    LinearForm(const std::vector<index_t>& columns, const std::array<Window, 2>& windows, int lane_bits);
-    const ChunkMap<T>& part(int window, bool adjoint) const { return parts_[2 * window + (adjoint ? 1 : 0)]; }
-    static int first_window(bool adjoint) { return adjoint ? 0 : 1; }
+    LinearForm(const Columns& columns, const Window& window, int lane_bits);
+    const ChunkMap<T>& part(bool adjoint) const { return adjoint ? inverse_ : map_; }
     // Return log2 of the number of amplitudes of a block.
     static int block_bits(const Window& window);
     static std::size_t bytes(const Window& window);
 
   private:
-    std::vector<ChunkMap<T>> parts_;
+    ChunkMap<T> map_, inverse_;
 };
 
-// Return the maps of a plan.
+// Return the maps of a plan for window 0.
 template <class T>
-std::vector<LinearForm<T>> linear_forms(const PlanData& plan, const std::array<Window, 2>& windows, int lane_bits);
+std::vector<LinearForm<T>> linear_forms(const PlanData& plan, const Window& window, int lane_bits);
 
 }  // namespace qf

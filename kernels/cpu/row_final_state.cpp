@@ -201,13 +201,17 @@ void Engine<T>::observe_outcomes(Call& call, Workspace& ws, Team& team, int thre
 template <class T>
 void Engine<T>::copy_state_gradient(Workspace& ws, std::complex<double>* out) const {
     const State lam = view(ws.lam, ws.real);
-    for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i) out[i] = {2.0 * lam.re[i], 2.0 * lam.im[i]};
+    const Places places = layout_.places(0);
+    for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i)
+        out[i] = {2.0 * lam.re[places.at(i)], 2.0 * lam.im[places.at(i)]};
 }
 
 template <class T>
 void Engine<T>::copy_state_at_start(Workspace& ws, std::complex<double>* out) const {
     const State psi = view(ws.psi[0], ws.real);
-    for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i) out[i] = {psi.re[i], psi.im[i]};
+    const Places places = layout_.places(0);
+    for (std::size_t i = 0; i < std::size_t(1) << plan_.num_qubits; ++i)
+        out[i] = {psi.re[places.at(i)], psi.im[places.at(i)]};
 }
 
 #define QF_INSTANTIATE(T)                                                                                         \

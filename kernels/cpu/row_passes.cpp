@@ -11,9 +11,9 @@
 //   pass 2, window 1: the pending rotations of layer 1, phase 2, and the rotations of layer 2 inside window 1
 //   pass 3, window 0: the pending rotations of layer 2, phase 3, and the rotations of layer 3 inside window 0
 //
-// A linear map is the product of a part inside the chunks of window 1 and a part inside the chunks of window 0. The
-// pass before the map, in window 1, ends with the first part, and the next pass, in window 0, begins with the second
-// part.
+// A linear map is the product of a part that moves whole chunks of window 0 and a part inside these chunks. The first
+// part moves nothing: after it, the chunks have other numbers (Frame). The second part is the last step of a pass in
+// window 0, or the first step of the pass after a pass in window 1.
 //
 // The adjoint runs in the same way from the last phase to the first, on psi and lam, and takes the sums of
 // kernels/README.md, section Gradients.
@@ -33,8 +33,8 @@ void Engine<T>::rotate(const Group& group, const std::vector<Rotation<T>>& rotat
 
 // Undo the rotations of a group, without their norms, on a part of psi and lam, and add the sums of its runs.
 template <class T>
-void Engine<T>::rotate_adjoint(Workspace& ws, const Group& group, int chunk, const Range& range, State psi) const {
-    const State lam = view(ws.lam, ws.real);
+void Engine<T>::rotate_adjoint(Workspace& ws, const Group& group, int chunk, const Range& range, State psi,
+                               State lam) const {
     const bool with_x = ws.with_x[group.first];
     const int count = static_cast<int>(group.runs.size()), step = adjoint_step_of(group, with_x);
     double sums[16];
@@ -53,47 +53,46 @@ void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, 
                              State to) const {
     const Passes& passes = layout_.forward;
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k]);
-    const Window& window = layout_.windows[passes.window[k]];
     Member& member = ws.members[thread];
     const auto &before = passes.groups_of(continues ? k - 1 : -1), &after = passes.groups_of(k);
     const Group* const lanes = !after.empty() && after[0].lanes ? after.data() : nullptr;
-    auto rotate_groups = [&](const std::vector<Group>& groups, bool pending, bool in_tile, const Range& range) {
-        for (const Group& group : groups)
-            if (group.pending == pending && group.in_tile == in_tile && &group != lanes)
-                rotate(group, ws.rotations, range, to);
-    };
     for_each_chunk(call, team, thread, [&](int chunk) {
-        const Range range = window.chunk(chunk);
-        const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? window.ahead : 0;
-        if (continues && passes.maps[k - 1]) apply_map_to_chunk(member, k - 1, passes.window[k], false, chunk, {to});
+        const Part part = this->part(layout_.windows, passes.window[k], k, chunk);
+        const Range range = part.range();
+        const State in = part.of(from), out = part.of(to);
+        const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? part.window.ahead : 0;
+        auto rotate_groups = [&](const std::vector<Group>& groups, bool pending, bool in_tile, const Range& range) {
+            for (const Group& group : groups)
+                if (group.pending == pending && group.in_tile == in_tile && &group != lanes)
+                    rotate(group, ws.rotations, range, out);
+        };
+        if (continues && passes.maps[k - 1] == Passes::first) apply_map_to_chunk(member, k - 1, false, chunk, {to});
         rotate_groups(before, true, false, range);
-        window.for_each_tile(chunk, [&](const Range& tile) {
+        part.for_each_tile([&](const Range& tile) {
             rotate_groups(before, true, true, tile);
-            sweeps_.phase(d, tile, ahead, from.re, from.im, to.re, to.im,
+            sweeps_.phase(d, tile, ahead, in.re, in.im, out.re, out.im,
                           lanes ? ws.rotations.data() + lanes->first : nullptr,
                           lanes ? static_cast<int>(lanes->runs.size()) : 0, member.block.data());
             rotate_groups(after, false, true, tile);
         });
         rotate_groups(after, false, false, range);
-        if (k < plan_.num_layers && passes.maps[k]) apply_map_to_chunk(member, k, passes.window[k], false, chunk, {to});
+        if (k < plan_.num_layers && passes.maps[k] == Passes::last) apply_map_to_chunk(member, k, false, chunk, {to});
     });
     if (thread == 0) count_step(call, ws);
     if (k == plan_.num_layers) return;
     apply_dense(call, team, thread, k, false, {to});
-    if (has_map(k) && !passes.maps[k]) apply_map(call, ws, team, thread, k, false, {to});
 }
 
 // Rotate the pending bits of a layer in a pass of its own, and apply the pending part of its map.
 template <class T>
 void Engine<T>::forward_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const {
     const Passes& passes = layout_.forward;
-    const Window& window = layout_.windows[1 - passes.window[layer]];
     team.barrier();
     for_each_chunk(call, team, thread, [&](int chunk) {
-        if (passes.maps[layer])
-            apply_map_to_chunk(ws.members[thread], layer, 1 - passes.window[layer], false, chunk, {psi});
+        if (passes.maps[layer] == Passes::first) apply_map_to_chunk(ws.members[thread], layer, false, chunk, {psi});
+        const Part part = this->part(layout_.windows, 1 - passes.window[layer], layer + 1, chunk);
         for (const Group& group : passes.groups[layer])
-            if (group.pending) rotate(group, ws.rotations, window.chunk(chunk), psi);
+            if (group.pending) rotate(group, ws.rotations, part.range(), part.of(psi));
     });
     team.barrier();
 }
@@ -121,11 +120,11 @@ void Engine<T>::forward_step(Call& call, Workspace& ws, Team& team, int thread, 
 // need, times `norm`.
 template <class T>
 template <class F>
-void Engine<T>::sum_phase(const Call& call, Workspace& ws, Member& member, int k, double norm, const Window& window,
+void Engine<T>::sum_phase(const Call& call, Workspace& ws, Member& member, int k, double norm, const Part& part,
                           int chunk, F&& sweep) const {
     const Phase& phase = phases_[k];
     const bool has_sums = phase.want_sums && !ws.real && !(k == 0 && call.skip_first_adjoint);
-    const ChunkBlocks blocks = window.blocks(chunk, low_bits_);
+    const ChunkBlocks blocks = part.window.blocks(part.number, low_bits_);
     PhaseSums<T> sums{};
     T* const low = member.low_sums.data();
     const std::size_t size = std::size_t(1) << low_bits_, num_low = phase.num_variants() * size;
@@ -140,13 +139,13 @@ void Engine<T>::sum_phase(const Call& call, Workspace& ws, Member& member, int k
     }
     const bool adds = has_sums && !phase.whole;
     index_t done = 0;  // blocks
-    window.for_each_tile(chunk, [&](const Range& tile) {
+    part.for_each_tile([&](const Range& tile) {
         if (adds && done % blocks_per_sum == 0) {
             sums.low = done == 0 ? low : low + num_low;
             std::fill_n(sums.low, num_low, T(0));
         }
         sweep(tile, sums);
-        done += index_t(1) << (window.tile_bits - low_bits_);
+        done += index_t(1) << (part.window.tile_bits - low_bits_);
         if (adds && sums.low != low && (done % blocks_per_sum == 0 || done == blocks.count))
             for (std::size_t l = 0; l < num_low; ++l) low[l] += sums.low[l];
     });
@@ -168,8 +167,8 @@ void Engine<T>::sum_phase(const Call& call, Workspace& ws, Member& member, int k
 // Undo a phase and the rotations before it, which have the groups `after`, on psi and lam, in one tile.
 template <class T>
 void Engine<T>::undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, int chunk, const Range& tile,
-                           index_t ahead, const PhaseSums<T>& sums, State psi, const std::vector<Group>& after) const {
-    const State lam = view(ws.lam, ws.real);
+                           index_t ahead, const PhaseSums<T>& sums, State psi, State lam,
+                           const std::vector<Group>& after) const {
     T* const scratch = member.block.data();
     // The sweep over the phase also rotates the lane qubits, if their sums of X are not needed.
     const Group* const lanes =
@@ -185,51 +184,54 @@ void Engine<T>::undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, 
         for (int j = 0; j < 2 * count; ++j) run_sums_of(ws, *lanes, chunk)[j] += lane_sums[j];
     }
     for (const Group& group : after)
-        if (group.in_tile && !group.pending && &group != lanes) rotate_adjoint(ws, group, chunk, tile, psi);
+        if (group.in_tile && !group.pending && &group != lanes) rotate_adjoint(ws, group, chunk, tile, psi, lam);
 }
 
 // Undo the pending rotations of layer k if `continues`, phase k, and layer k - 1 but its pending rotations, on psi and
 // lam. Store the sums of the phase and of the rotations.
 template <class T>
 void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues,
-                             State psi) const {
+                             State whole_psi) const {
     const Passes& passes = layout_.adjoint;
-    const State lam = view(ws.lam, ws.real);
+    const State whole_lam = view(ws.lam, ws.real);
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
-    const Window& window = layout_.adjoint_windows[passes.window[k]];
     Member& member = ws.members[thread];
     const auto &before = passes.groups_of(continues ? k : -1), &after = passes.groups_of(k - 1);
-    auto undo_groups = [&](const std::vector<Group>& groups, bool pending, bool in_tile, int chunk,
-                           const Range& range) {
-        for (const Group& group : groups)
-            if (group.pending == pending && group.in_tile == in_tile) rotate_adjoint(ws, group, chunk, range, psi);
-    };
     for_each_chunk(call, team, thread, [&](int chunk) {
-        const Range range = window.chunk(chunk);
-        const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? window.ahead : 0;
-        if (continues && passes.maps[k]) apply_map_to_chunk(member, k, passes.window[k], true, chunk, {psi, lam});
-        undo_groups(before, true, false, chunk, range);
-        sum_phase(call, ws, member, k, 1, window, chunk, [&](const Range& tile, const PhaseSums<T>& sums) {
-            undo_groups(before, true, true, chunk, tile);
-            undo_phase(ws, member, d, chunk, tile, ahead, sums, psi, after);
+        const Part part = this->part(layout_.adjoint_windows, passes.window[k], k, chunk);
+        const Range range = part.range();
+        const State psi = part.of(whole_psi), lam = part.of(whole_lam);
+        const index_t ahead = chunk + 1 < team.end(num_chunks(), thread) ? part.window.ahead : 0;
+        auto undo_groups = [&](const std::vector<Group>& groups, bool pending, bool in_tile, const Range& range) {
+            for (const Group& group : groups)
+                if (group.pending == pending && group.in_tile == in_tile)
+                    rotate_adjoint(ws, group, chunk, range, psi, lam);
+        };
+        if (continues && passes.maps[k] == Passes::first)
+            apply_map_to_chunk(member, k, true, chunk, {whole_psi, whole_lam});
+        undo_groups(before, true, false, range);
+        sum_phase(call, ws, member, k, 1, part, chunk, [&](const Range& tile, const PhaseSums<T>& sums) {
+            undo_groups(before, true, true, tile);
+            undo_phase(ws, member, d, chunk, tile, ahead, sums, psi, lam, after);
         });
-        undo_groups(after, false, false, chunk, range);
-        if (k > 0 && passes.maps[k - 1]) apply_map_to_chunk(member, k - 1, passes.window[k], true, chunk, {psi, lam});
+        undo_groups(after, false, false, range);
+        if (k > 0 && passes.maps[k - 1] == Passes::last)
+            apply_map_to_chunk(member, k - 1, true, chunk, {whole_psi, whole_lam});
     });
     if (thread == 0) count_step(call, ws);
     if (k == 0) return;
-    apply_dense(call, team, thread, k - 1, true, {psi, lam});
-    if (has_map(k - 1) && !passes.maps[k - 1]) apply_map(call, ws, team, thread, k - 1, true, {psi, lam});
+    apply_dense(call, team, thread, k - 1, true, {whole_psi, whole_lam});
 }
 
 // Undo the pending rotations of a layer in a pass of its own.
 template <class T>
 void Engine<T>::adjoint_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const {
-    const Window& window = layout_.adjoint_windows[1 - layout_.adjoint.window[layer + 1]];
+    const State lam = view(ws.lam, ws.real);
     team.barrier();
     for_each_chunk(call, team, thread, [&](int chunk) {
+        const Part part = this->part(layout_.adjoint_windows, 1 - layout_.adjoint.window[layer + 1], layer, chunk);
         for (const Group& group : layout_.adjoint.groups[layer])
-            if (group.pending) rotate_adjoint(ws, group, chunk, window.chunk(chunk), psi);
+            if (group.pending) rotate_adjoint(ws, group, chunk, part.range(), part.of(psi), part.of(lam));
     });
     team.barrier();
 }
@@ -255,15 +257,16 @@ void Engine<T>::adjoint_in_place(Call& call, Workspace& ws, Team& team, int thre
 // Undo the rotations of a layer inside a window on lam.
 template <class T>
 void Engine<T>::rotate_groups_back(Workspace& ws, int layer, bool pending, int chunk) const {
+    const Part part = this->part(layout_.windows, pending, layer, chunk);
     for (const auto& group : layout_.back.groups[layer])
-        if (group.pending == pending)
-            rotate(group, ws.inverses, layout_.windows[pending].chunk(chunk), view(ws.lam, ws.real));
+        if (group.pending == pending) rotate(group, ws.inverses, part.range(), part.of(view(ws.lam, ws.real)));
 }
 
 // Sum Im<lam|(Y, X)|psi> after each run of a layer inside a window, and leave both states as they are.
 template <class T>
-void Engine<T>::sum_groups(Workspace& ws, int layer, bool pending, State psi, int chunk) const {
-    const State lam = view(ws.lam, ws.real);
+void Engine<T>::sum_groups(Workspace& ws, int layer, bool pending, State whole_psi, int chunk) const {
+    const Part part = this->part(layout_.windows, pending, layer + 1, chunk);
+    const State psi = part.of(whole_psi), lam = part.of(view(ws.lam, ws.real));
     for (const auto& group : layout_.sums.groups[layer]) {
         if (group.pending != pending) continue;
         const bool with_x = ws.with_x[group.first];
@@ -271,44 +274,44 @@ void Engine<T>::sum_groups(Workspace& ws, int layer, bool pending, State psi, in
         const int step = group.lanes ? count : with_x ? sweeps_.max_sums_with_x : sweeps_.max_sums;
         for (int j = 0; j < count; j += step)
             (group.lanes ? sweeps_.lane_sums : sweeps_.rotation_sums)(
-                layout_.windows[pending].chunk(chunk), summed_rotations_.data() + group.first + j,
-                std::min(step, count - j), with_x, psi.re, psi.im, lam.re, lam.im,
-                run_sums_of(ws, group, chunk) + 2 * j);
+                part.range(), summed_rotations_.data() + group.first + j, std::min(step, count - j), with_x, psi.re,
+                psi.im, lam.re, lam.im, run_sums_of(ws, group, chunk) + 2 * j);
     }
 }
 
 // Adjoint step k of a schedule. psi is the kept state b_k and stays as it is: the step takes the sums of layer k - 1
 // before lam is taken back through layer k - 1, and step k - 1 undoes the rotations of layer k - 1 inside window 0.
 template <class T>
-void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi) const {
-    const State lam = view(ws.lam, ws.real);
+void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State whole_psi) const {
+    const State whole_lam = view(ws.lam, ws.real);
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
     Member& member = ws.members[thread];
     const double norm = k > 0 ? ws.layer_scale[k - 1] : 1;  // psi before phase k lacks the norm of layer k - 1
     for_each_chunk(call, team, thread, [&](int chunk) {
+        const Part part = this->part(layout_.adjoint_windows, 0, k, chunk);
+        const State psi = part.of(whole_psi), lam = part.of(whole_lam);
         if (k < plan_.num_layers) rotate_groups_back(ws, k, false, chunk);
-        sum_phase(call, ws, member, k, norm, layout_.adjoint_windows[0], chunk,
-                  [&](const Range& tile, const PhaseSums<T>& sums) {
-                      if (ws.real)
-                          return sweeps_.phase(d, tile, 0, lam.re, nullptr, lam.re, nullptr, nullptr, 0,
-                                               member.block.data());
-                      sweeps_.phase_adjoint(d, tile, 0, false, psi.re, psi.im, lam.re, lam.im, sums, nullptr, 0,
-                                            nullptr, member.block.data());
-                  });
-        if (k > 0) sum_groups(ws, k - 1, false, psi, chunk);
+        sum_phase(call, ws, member, k, norm, part, chunk, [&](const Range& tile, const PhaseSums<T>& sums) {
+            if (ws.real)
+                return sweeps_.phase(d, tile, 0, lam.re, nullptr, lam.re, nullptr, nullptr, 0, member.block.data());
+            sweeps_.phase_adjoint(d, tile, 0, false, psi.re, psi.im, lam.re, lam.im, sums, nullptr, 0, nullptr,
+                                  member.block.data());
+        });
+        if (k > 0) sum_groups(ws, k - 1, false, whole_psi, chunk);
     });
     if (thread == 0) count_step(call, ws);
     if (k == 0) return;
     if (layout_.sums.has_pending(k - 1)) {
         team.barrier();
         for_each_chunk(call, team, thread, [&](int chunk) {
-            sum_groups(ws, k - 1, true, psi, chunk);
+            sum_groups(ws, k - 1, true, whole_psi, chunk);
             rotate_groups_back(ws, k - 1, true, chunk);
         });
         team.barrier();
     }
-    apply_dense(call, team, thread, k - 1, true, {lam});
-    if (has_map(k - 1)) apply_map(call, ws, team, thread, k - 1, true, {lam});
+    apply_dense(call, team, thread, k - 1, true, {whole_lam});
+    if (!has_map(k - 1)) return;
+    for_each_chunk(call, team, thread, [&](int chunk) { apply_map_to_chunk(member, k - 1, true, chunk, {whole_lam}); });
 }
 
 #define QF_INSTANTIATE(T)                                                                                      \

@@ -28,11 +28,13 @@ const PhaseTables<T>& Engine<T>::phase_tables(Call& call, Workspace& ws, Team& t
     return ws.tables[slot];
 }
 
-// Fill one chunk of the start state b_0. From |0...0> the function can fill b_1 instead, a product of real columns.
+// Fill one chunk of the start state b_0, or of the last state that the request gives instead of it. From |0...0> the
+// function can fill b_1 instead, a product of real columns.
 template <class T>
 void Engine<T>::start(Workspace& ws, int boundary, State psi, int chunk) const {
-    const std::size_t size = std::size_t(1) << (bits_ - chunk_bits_), begin = chunk * size;
-    T *psi_re = psi.re + begin, *psi_im = psi.im + begin;
+    const std::size_t size = std::size_t(1) << (bits_ - chunk_bits_);
+    const std::size_t begin = part(layout_.windows, 0, boundary, chunk).number * size;
+    T *psi_re = psi.re + chunk * size, *psi_im = psi.im + chunk * size;
     std::fill_n(psi_re, size, T(0));
     if (psi.im) std::fill_n(psi_im, size, T(0));
     if (ws.initial || !plan_.initial_re.empty()) {
@@ -72,7 +74,9 @@ template <class T>
 void Engine<T>::apply_dense(Call& call, Team& team, int thread, int layer, bool adjoint,
                             std::initializer_list<State> states) const {
     for (int g = layout_.dense_begin[layer]; g < layout_.dense_begin[layer + 1]; ++g) {
-        const DenseProduct<T> product = dense_[g].on_state(bits_, adjoint);
+        DenseProduct<T> product = dense_[g].on_state(bits_, adjoint);
+        // A map of the layer acts on other bits, so these places are right before the map and after it.
+        product.places = layout_.places(layer + 1);
         const index_t count = num_groups(product);
         team.barrier();  // after this barrier, the states are complete
         for_each_chunk(call, team, thread, [&](int chunk) {
@@ -83,28 +87,16 @@ void Engine<T>::apply_dense(Call& call, Team& team, int thread, int layer, bool 
     if (has_dense(layer)) team.barrier();
 }
 
-// Apply the part of the linear map of a layer in one window, or its inverse, to one chunk of some states.
+// Apply the part of the linear map of a layer inside the chunks of window 0, or its inverse, to one chunk of some
+// states. The chunk lies where the phase after the layer finds it.
 template <class T>
-void Engine<T>::apply_map_to_chunk(Member& member, int layer, int window, bool adjoint, int chunk,
+void Engine<T>::apply_map_to_chunk(Member& member, int layer, bool adjoint, int chunk,
                                    std::initializer_list<State> states) const {
-    const ChunkMap<T>& map = maps_[layout_.map_of[layer]].part(window, adjoint);
+    const ChunkMap<T>& map = maps_[layout_.map_of[layer]].part(adjoint);
+    const Part part = this->part(layout_.windows, 0, layer + 1, chunk);
     for (const State& state : states)
-        for (T* const part : {state.re, state.im})
-            if (part) map.apply(sweeps_, chunk, part, member.block.data());
-}
-
-// Apply the linear map of a layer, or its inverse, in passes of its own.
-template <class T>
-void Engine<T>::apply_map(Call& call, Workspace& ws, Team& team, int thread, int layer, bool adjoint,
-                          std::initializer_list<State> states) const {
-    const int first = LinearForm<T>::first_window(adjoint);
-    for (const int window : {first, 1 - first}) {
-        team.barrier();  // after this barrier, the states are complete
-        for_each_chunk(call, team, thread, [&](int chunk) {
-            apply_map_to_chunk(ws.members[thread], layer, window, adjoint, chunk, states);
-        });
-    }
-    team.barrier();
+        for (T* const numbers : {part.of(state).re, part.of(state).im})
+            if (numbers) map.apply(sweeps_, part.number, numbers, member.block.data());
 }
 
 template <class T>
@@ -231,7 +223,8 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
         copy(view(call.finals->psi[row], ws.real), psi);
     } else if (first_of_row) {
         const int begin = call.zero_start ? 1 : 0;
-        for_each_chunk(call, team, thread, [&](int chunk) { start(ws, begin, psi, chunk); });
+        const int given = call.request.from_end ? plan_.num_layers + 1 : begin;
+        for_each_chunk(call, team, thread, [&](int chunk) { start(ws, given, psi, chunk); });
         for (int k = begin; k <= plan_.num_layers && !call.request.from_end; ++k)
             forward_step(call, ws, team, thread, k, k > begin, k == plan_.num_layers, psi, psi);
         if (ws.saved && call.request.gradient) copy(psi, view(ws.saved, ws.real));
@@ -347,12 +340,11 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
     } while (pair < end);
 }
 
-#define QF_INSTANTIATE(T)                                                                                          \
-    template const PhaseTables<T>& Engine<T>::phase_tables(Call&, Workspace&, Team&, int, int) const;              \
-    template void Engine<T>::start(Workspace&, int, State, int) const;                                             \
-    template void Engine<T>::apply_dense(Call&, Team&, int, int, bool, std::initializer_list<State>) const;        \
-    template void Engine<T>::apply_map_to_chunk(Member&, int, int, bool, int, std::initializer_list<State>) const; \
-    template void Engine<T>::apply_map(Call&, Workspace&, Team&, int, int, bool, std::initializer_list<State>) const;
+#define QF_INSTANTIATE(T)                                                                                   \
+    template const PhaseTables<T>& Engine<T>::phase_tables(Call&, Workspace&, Team&, int, int) const;       \
+    template void Engine<T>::start(Workspace&, int, State, int) const;                                      \
+    template void Engine<T>::apply_dense(Call&, Team&, int, int, bool, std::initializer_list<State>) const; \
+    template void Engine<T>::apply_map_to_chunk(Member&, int, bool, int, std::initializer_list<State>) const;
 QF_INSTANTIATE(float)
 QF_INSTANTIATE(double)
 template void Engine<float>::run_row(Call&, Workspace&, Team&, int, int) const;

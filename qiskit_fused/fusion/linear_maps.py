@@ -20,7 +20,7 @@ from qiskit_fused.fusion.phase_gadgets import OPS_OF_CX, find_cx
 from qiskit_fused.program.program import OpKind, Ops
 
 FEWEST_QUBITS = 11  # smaller states are evaluated in packs, which have no linear maps
-MOST_QUBITS = 30  # in larger states, the windows of the CPU engine share fewer low bits than a block of a map has
+MOST_QUBITS = 30  # in larger states, the windows of the CPU engine share fewer low bits than a block has
 _FEWEST_CX = 4  # circuits with fewer CX gates are not searched for maps
 
 

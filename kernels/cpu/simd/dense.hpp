@@ -2,7 +2,7 @@
 //
 // Products of a dense matrix on k target bits with the amplitudes of a state. Only sweeps.cpp includes this header.
 //
-// Equation: psi[base + offset[m]] <- sum over c of matrix[m][c] psi[base + offset[c]], for each group of 2^k
+// Equation: psi[base ^ offset[m]] <- sum over c of matrix[m][c] psi[base ^ offset[c]], for each group of 2^k
 // amplitudes. Work: 2^k complex multiply-adds for each amplitude. A vector holds rows of the matrix, so the target bits
 // may lie anywhere in the index, and a state of k bits fills the vectors too. The columns of four groups are multiplied
 // together: one load of the matrix serves four groups.
@@ -17,18 +17,19 @@ namespace qf {
 namespace QF_ISA {
 namespace {
 
+constexpr std::size_t most_rows = std::size_t(1) << MAX_DENSE_QUBITS;
+
 template <class T, int Groups, bool Real>
-void multiply_groups(const DenseProduct<T>& d, const index_t* base, T* re, T* im) {
+void multiply_groups(const DenseProduct<T>& d, const index_t* offset, const index_t* base, T* re, T* im) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int parts = Real ? 1 : 2;
-    constexpr std::size_t most_rows = std::size_t(1) << MAX_DENSE_QUBITS;
     const std::size_t size = std::size_t(1) << d.num_targets, width = S::width;
     const std::size_t rows = size > width ? size : width;
     alignas(64) T in[most_rows * Groups * parts], out[(most_rows + S::width) * Groups * parts];
     for (std::size_t m = 0; m < size; ++m)
         for (int g = 0; g < Groups; ++g) {
-            const index_t i = base[g] | d.offset[m] << d.shift;
+            const index_t i = base[g] ^ offset[m];
             in[(m * Groups + g) * parts] = re[i];
             if constexpr (!Real) in[(m * Groups + g) * parts + 1] = im[i];
         }
@@ -56,7 +57,7 @@ void multiply_groups(const DenseProduct<T>& d, const index_t* base, T* re, T* im
     }
     for (int g = 0; g < Groups; ++g)
         for (std::size_t m = 0; m < size; ++m) {
-            const index_t i = base[g] | d.offset[m] << d.shift;
+            const index_t i = base[g] ^ offset[m];
             re[i] = out[g * parts * rows + m];
             if constexpr (!Real) im[i] = out[(g * parts + 1) * rows + m];
         }
@@ -65,22 +66,24 @@ void multiply_groups(const DenseProduct<T>& d, const index_t* base, T* re, T* im
 template <class T, bool Real>
 void multiply_range(const DenseProduct<T>& d, index_t begin, index_t end, T* re, T* im) {
     constexpr int at_once = 4;
-    index_t place = 0;  // the bits of the number of the next group, placed in the free bits
+    index_t next = 0;  // the bits of the number of the next group, put into the free bits
     for (index_t left = d.free, number = begin; left && number; left &= left - 1, number >>= 1)
-        if (number & 1) place |= left & (~left + 1);
+        if (number & 1) next |= left & (~left + 1);
     auto next_base = [&] {
-        const index_t base = place | d.value;
-        place = ((place | ~d.free) + 1) & d.free;
+        const index_t base = d.places.at(next | d.value);
+        next = ((next | ~d.free) + 1) & d.free;
         return base;
     };
+    index_t offset[most_rows];
+    for (std::size_t m = 0; m < std::size_t(1) << d.num_targets; ++m) offset[m] = d.places.at(d.offset[m] << d.shift);
     index_t base[at_once], group = begin;
     for (; group + at_once <= end; group += at_once) {
         for (index_t& entry : base) entry = next_base();
-        multiply_groups<T, at_once, Real>(d, base, re, im);
+        multiply_groups<T, at_once, Real>(d, offset, base, re, im);
     }
     for (; group < end; ++group) {
         base[0] = next_base();
-        multiply_groups<T, 1, Real>(d, base, re, im);
+        multiply_groups<T, 1, Real>(d, offset, base, re, im);
     }
 }
 

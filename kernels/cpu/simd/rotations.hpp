@@ -15,6 +15,9 @@ namespace qf {
 namespace QF_ISA {
 namespace {
 
+template <class T, int K>
+struct PlacedRows;
+
 // K strided rotations of 2^K vectors. If bit j of Flips is 1, rotation j is T(tau) X, else T(tau).
 template <class T, int K, int Flips>
 struct Rotator {
@@ -34,6 +37,12 @@ struct Rotator {
     QF_INLINE void store(T* p, const Rows& rows, const V* a) const {
         T* const pairs[2] = {p, p + rows.first};
         unroll<1 << K>([&](auto r) QF_INLINE { S::store(pairs[r & 1] + rows.offset[r >> 1], a[r]); });
+    }
+    QF_INLINE void load(const T* p, const PlacedRows<T, K>& rows, V* a) const {
+        unroll<1 << K>([&](auto r) QF_INLINE { a[r] = S::load_once(p + rows.offset[r]); });
+    }
+    QF_INLINE void store(T* p, const PlacedRows<T, K>& rows, const V* a) const {
+        unroll<1 << K>([&](auto r) QF_INLINE { S::store(p + rows.offset[r], a[r]); });
     }
     QF_INLINE void apply(V* a) const {
         unroll<K>([&](auto j) QF_INLINE {
@@ -62,16 +71,19 @@ inline int bit_count(index_t x) {
 // The blocks of 2^bits neighbouring amplitudes of a range, one after the other. The fixed bits of a block number are
 // filled with ones, so a carry passes through them.
 struct Blocks {
+    const Range& range;
     int bits;
     index_t fixed, value;     // over the number of a block
     index_t left, place = 0;  // blocks from the current one on; the current number without the fixed bits
 
-    Blocks(const Range& range, int bits) : bits(bits), fixed(range.fixed >> bits), value(range.value >> bits) {
+    Blocks(const Range& range, int bits)
+        : range(range), bits(bits), fixed(range.fixed >> bits), value(range.value >> bits) {
         left = index_t(1) << (range.num_bits - bits - bit_count(fixed));
     }
     index_t number() const { return place | value; }
-    index_t first() const { return number() << bits; }
-    index_t end() const { return (number() + 1) << bits; }
+    // Return the places of the first amplitude of the block, and after its last one.
+    index_t first() const { return range.at(number() << bits); }
+    index_t end() const { return first() + (index_t(1) << bits); }
     void next() {
         place = ((place | fixed) + 1) & ~fixed;
         --left;
@@ -81,7 +93,8 @@ struct Blocks {
 // Cut a range into as few blocks as possible.
 inline Blocks pieces_of(const Range& range) {
     int bits = 0;
-    while (bits < range.num_bits && !(range.fixed >> bits & 1)) ++bits;
+    const int end = range.places.of_high ? range.places.shift : range.num_bits;
+    while (bits < end && !(range.fixed >> bits & 1)) ++bits;
     return {range, bits};
 }
 
@@ -90,9 +103,9 @@ inline Blocks pieces_of(const Range& range) {
 template <class T, int K>
 struct Rows {
     index_t count, holes, first, offset[1 << (K - 1)];
-    index_t index = 0;  // of the current step, without the fixed bits
+    index_t value, index = 0;  // the fixed bits; the index of the current step without them
 
-    Rows(const Range& range, const Rotation<T>* rotations) {
+    Rows(const Range& range, const Rotation<T>* rotations) : value(range.value) {
         count = index_t(1) << (range.num_bits - bit_count(range.fixed) - K - Simd<T>::lane_bits);
         holes = range.fixed;
         for (int j = 0; j < K; ++j) holes |= index_t(1) << rotations[j].bit;
@@ -106,13 +119,40 @@ struct Rows {
     QF_INLINE void next() { index = ((index | holes) + Simd<T>::width) & ~holes; }
 };
 
-template <class T, int K, int Flips>
+// The same for a range whose amplitudes lie at other places. offset[r] is the place of row r without the bits of the
+// index below `places.shift`. The places change with the bits from there on only, which differ in few steps.
+template <class T, int K>
+struct PlacedRows {
+    const Range& range;
+    index_t count, holes, below, row[1 << K], offset[1 << K];
+    index_t value = 0, index = 0, number = 0;  // index: the bits of `number` below `shift`
+
+    PlacedRows(const Range& range, const Rotation<T>* rotations)
+        : range(range), below((index_t(1) << range.places.shift) - 1) {
+        const Rows<T, K> rows(range, rotations);
+        count = rows.count, holes = rows.holes;
+        for (int r = 0; r < 1 << K; ++r) row[r] = rows.offset[r >> 1] + (r & 1 ? rows.first : 0);
+        find_places();
+    }
+    void find_places() {
+        for (int r = 0; r < 1 << K; ++r) offset[r] = range.at(((number | range.value) & ~below) | row[r]);
+        index = (number | range.value) & below;
+    }
+    QF_INLINE void next() {
+        const index_t before = number;
+        number = ((number | holes) + Simd<T>::width) & ~holes;
+        if ((before ^ number) >> range.places.shift) return find_places();
+        index = (number | range.value) & below;
+    }
+};
+
+template <class T, int K, class R, int Flips>
 void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* im) {
     using S = Simd<T>;
     const Rotator<T, K, Flips> rotator(rotations);
-    Rows<T, K> rows(range, rotations);
-    re += range.value;
-    if (im) im += range.value;
+    R rows(range, rotations);
+    re += rows.value;
+    if (im) im += rows.value;
     for (index_t step = 0; step < rows.count; ++step, rows.next()) {
         typename S::V a[1 << K];
         rotator.load(re + rows.index, rows, a);
@@ -132,11 +172,11 @@ int flips_of(const Rotation<T>* rotations, int count) {
     return flips;
 }
 
-template <class T, int K, int... Flips>
+template <class T, int K, class R, int... Flips>
 void rotate_strided(const Range& range, const Rotation<T>* rotations, T* re, T* im,
                     std::integer_sequence<int, Flips...>) {
     using Function = void (*)(const Range&, const Rotation<T>*, T*, T*);
-    static constexpr Function table[] = {rotate_strided<T, K, Flips>...};
+    static constexpr Function table[] = {rotate_strided<T, K, R, Flips>...};
     table[flips_of(rotations, K)](range, rotations, re, im);
 }
 
@@ -162,7 +202,11 @@ QF_INLINE inline void with_constant(int count, F&& f) {
 template <class T>
 void rotate(const Range& range, const Rotation<T>* rotations, int count, T* re, T* im) {
     with_constant<max_rotate>(count, [&](auto k) {
-        rotate_strided<T, k>(range, rotations, re, im, std::make_integer_sequence<int, 1 << k>{});
+        constexpr std::make_integer_sequence<int, 1 << k> flips;
+        if (range.places.of_high)
+            rotate_strided<T, k, PlacedRows<T, k>>(range, rotations, re, im, flips);
+        else
+            rotate_strided<T, k, Rows<T, k>>(range, rotations, re, im, flips);
     });
 }
 
@@ -196,15 +240,15 @@ QF_INLINE inline void load_and_turn(const R& rotator, T* p, const Rows& rows, V*
     }
 }
 
-template <class T, int K, bool WithX, bool Moves, int Flips>
+template <class T, int K, class Places, bool WithX, bool Moves, int Flips>
 void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
                             T* lam_im, double* sums) {
     using S = Simd<T>;
     using V = typename S::V;
     const Rotator<T, K, Flips> rotator(rotations);
-    Rows<T, K> rows(range, rotations);
-    psi_re += range.value, lam_re += range.value;
-    if (psi_im) psi_im += range.value, lam_im += range.value;
+    Places rows(range, rotations);
+    psi_re += rows.value, lam_re += rows.value;
+    if (psi_im) psi_im += rows.value, lam_im += rows.value;
     for (int j = 0; j < K; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
     for (index_t step = 0; step < rows.count;) {
         const index_t stop = end_of_sum(step, rows.count, steps_per_sum);
@@ -238,11 +282,11 @@ void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T*
     }
 }
 
-template <class T, int K, bool WithX, bool Moves, int... Flips>
+template <class T, int K, class Places, bool WithX, bool Moves, int... Flips>
 void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
                             T* lam_im, double* sums, std::integer_sequence<int, Flips...>) {
     using Function = void (*)(const Range&, const Rotation<T>*, T*, T*, T*, T*, double*);
-    static constexpr Function table[] = {rotate_strided_adjoint<T, K, WithX, Moves, Flips>...};
+    static constexpr Function table[] = {rotate_strided_adjoint<T, K, Places, WithX, Moves, Flips>...};
     table[Moves ? flips_of(rotations, K) : 0](range, rotations, psi_re, psi_im, lam_re, lam_im, sums);
 }
 
@@ -250,8 +294,13 @@ template <class T>
 void rotate_adjoint(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
                     T* lam_re, T* lam_im, double* sums) {
     auto run = [&](auto k, auto x) {
-        rotate_strided_adjoint<T, k, x, true>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
-                                              std::make_integer_sequence<int, 1 << k>{});
+        constexpr std::make_integer_sequence<int, 1 << k> flips;
+        if (range.places.of_high)
+            rotate_strided_adjoint<T, k, PlacedRows<T, k>, x, true>(range, rotations, psi_re, psi_im, lam_re, lam_im,
+                                                                    sums, flips);
+        else
+            rotate_strided_adjoint<T, k, Rows<T, k>, x, true>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
+                                                              flips);
     };
     if (with_x)
         with_constant<max_adjoint_with_x>(count, [&](auto k) { run(k, std::true_type{}); });
@@ -263,8 +312,13 @@ template <class T>
 void rotation_sums(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
                    T* lam_re, T* lam_im, double* sums) {
     auto run = [&](auto k, auto x) {
-        rotate_strided_adjoint<T, k, x, false>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
-                                               std::integer_sequence<int, 0>{});
+        constexpr std::integer_sequence<int, 0> flips;
+        if (range.places.of_high)
+            rotate_strided_adjoint<T, k, PlacedRows<T, k>, x, false>(range, rotations, psi_re, psi_im, lam_re, lam_im,
+                                                                     sums, flips);
+        else
+            rotate_strided_adjoint<T, k, Rows<T, k>, x, false>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
+                                                               flips);
     };
     if (with_x)
         with_constant<max_sums_with_x>(count, [&](auto k) { run(k, std::true_type{}); });

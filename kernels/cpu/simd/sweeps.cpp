@@ -98,10 +98,11 @@ void real_phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T
         const index_t h = blocks.number();
         const T *low_re, *low_im;
         low_table(d, h, scratch, low_re, low_im);
+        const std::size_t block = blocks.first();
         const auto factor = S::splat(d.high_re ? d.high_re[h] * d.scale : d.scale);
         for (std::size_t l = 0; l < size; l += S::width) {
-            if (ahead) S::fetch(from + h * size + l + ahead);
-            S::store(to + h * size + l, S::load(from + h * size + l) * (S::load(low_re + l) * factor));
+            if (ahead) S::fetch(from + block + l + ahead);
+            S::store(to + block + l, S::load(from + block + l) * (S::load(low_re + l) * factor));
         }
     }
 }
@@ -138,7 +139,7 @@ void phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T* fro
         low_table(d, h, scratch, low_re, low_im);
         const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{},
                 hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
-        const std::size_t block = h * size;
+        const std::size_t block = blocks.first();
         for (std::size_t l = 0; l < size; l += S::width) {
             if (HasHigh && ahead) {
                 S::fetch(from_re + block + l + ahead);
@@ -223,7 +224,8 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
             for (int b = 0; b < d.num_variant_bits; ++b) variant |= (h >> d.variant_bit[b] & 1) << b;
         const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{},
                 hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
-        T *pr = psi_re + h * size, *pi = psi_im + h * size, *lr = lam_re + h * size, *li = lam_im + h * size;
+        const std::size_t block = blocks.first();
+        T *pr = psi_re + block, *pi = psi_im + block, *lr = lam_re + block, *li = lam_im + block;
         T* low_sums = Sums ? sums.low + variant * size : nullptr;
         V total{};
         for (std::size_t l = 0; l < size; l += U * S::width) {

@@ -30,11 +30,25 @@ struct Rotation {
     T tau;
 };
 
+// The places of the amplitudes of a state. If `of_high` is not null, amplitudes whose bits from `shift` on are t lie
+// where amplitudes with of_high[t] would lie. The places are linear over GF(2): at(i ^ j) is at(i) ^ at(j).
+struct Places {
+    const std::uint32_t* of_high = nullptr;
+    int shift = 0;
+
+    index_t at(index_t i) const {
+        return of_high ? (i & ((index_t(1) << shift) - 1)) | index_t(of_high[i >> shift]) << shift : i;
+    }
+};
+
 // A part of a state: all indices whose bits `fixed` are equal to the bits of `value`, which has no other bits. Lane
 // bits are never fixed.
 struct Range {
     int num_bits;  // number of bits of the whole index
     index_t fixed, value;
+    Places places = {};
+
+    index_t at(index_t i) const { return places.at(i); }
 };
 
 constexpr int max_variant_bits = 12;  // most bits of h that select a version of the low table
@@ -81,7 +95,7 @@ struct PhaseSums {
     double* cross;   // [num_cross][2^high_bits]: sum over l of g_low(l) p; only with Diagonal::linear; may be null
 };
 
-// A dense matrix on k target bits. The amplitudes of group g have the indices base + (offset[m] << shift), where base
+// A dense matrix on k target bits. The amplitudes of group g have the indices base ^ (offset[m] << shift), where base
 // is the bits of g placed in the bits of `free`, plus `value`. `free` may leave out bits of the index: then the product
 // acts only where these bits are as in `value`.
 template <class T>
@@ -91,6 +105,7 @@ struct DenseProduct {
     const T* panels;        // [rows / W][2^k columns][re, im][W rows of the matrix]; rows after the last one are 0
     const index_t* offset;  // [2^k]
     index_t free, value;
+    Places places = {};
 };
 
 // A permutation of the 2^bits amplitudes of a block that moves amplitude l to the index A l. With W numbers in a

@@ -37,7 +37,7 @@ def num_sweeps(fused: FusedProgram) -> int:
     """Count the passes over all amplitudes of a forward sweep; the adjoint makes as many, over two states.
 
     A phase, and the rotations and linear maps around it, take one pass, and each dense gate takes one more. Rarely, a
-    phase with a table of all amplitudes takes a second pass, or a map two passes, which are not counted.
+    phase with a table of all amplitudes takes a second pass, which is not counted.
     """
     return fused.num_layers + 1 + len(fused.dense_layer)
 
