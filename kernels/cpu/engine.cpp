@@ -44,9 +44,6 @@ Engine<T>::Engine(const Layout<T>& layout)
       pair_begin_(layout.pair_begin),
       many_begin_(layout.many_begin),
       rows_keep_tables_(layout.rows_keep_tables()) {
-    for (const auto& groups : layout_.sums.groups)
-        for (const auto& group : groups)
-            for (const int r : group.runs) summed_rotations_.push_back({plan_.runs[r].bit, false, T(0)});
     make_pack_phases();
     make_pack_factors();
     find_single_columns();
@@ -105,7 +102,7 @@ auto Engine<T>::take_workspace(const WorkspaceSizes& sizes, const Call& call) ->
         if (call.packed || idle.pack) return call.packed && idle.pack && idle.pack->has(pack);
         return idle.real == call.real && static_cast<int>(idle.members.size()) >= sizes.num_threads &&
                static_cast<int>(idle.psi.size()) >= sizes.num_states && (!sizes.lam || idle.lam) &&
-               (!sizes.saved || idle.saved);
+               (!sizes.saved || idle.saved) && idle.rotations.size() + idle.inverses.size() >= sizes.rotations;
     });
 }
 

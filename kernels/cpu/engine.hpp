@@ -68,7 +68,7 @@ class Engine {
         const std::complex<double>* initial = nullptr;  // start state of the row; null: the row starts as the plan says
         Bound bound;
         // The rotations of the row in the order of the groups of the passes forward, and their inverses in the order of
-        // the groups of the passes back.
+        // the groups of Layout::adjoint, or of Layout::sums and Layout::back.
         std::vector<Rotation<T>> rotations, inverses;
         std::vector<char> with_x;                     // [place of a group]: 1 if X is summed for the group
         std::vector<double> layer_scale;              // product of the norms that the rotations of a layer leave out
@@ -268,8 +268,11 @@ class Engine {
     void adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State psi) const;
     void adjoint_pending(Call& call, Workspace& ws, Team& team, int thread, int layer, State psi) const;
     void adjoint_in_place(Call& call, Workspace& ws, Team& team, int thread, State psi) const;
-    void rotate_groups_back(Workspace& ws, int layer, bool pending, int chunk) const;
-    void sum_groups(Workspace& ws, int layer, bool pending, State psi, int chunk) const;
+    LaneList<T> lanes_of(const Workspace& ws, const Group* lanes) const {
+        return lanes ? LaneList<T>{ws.inverses.data() + lanes->first, static_cast<int>(lanes->runs.size())}
+                     : LaneList<T>{};
+    }
+    void sum_group(Workspace& ws, const Group& group, int chunk, const Range& range, State psi, State lam) const;
     void adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State psi) const;
 
     // The binding of packs of rows, in pack_binding.cpp.
@@ -324,7 +327,6 @@ class Engine {
     const BindList& everything_;
     const std::vector<int>& layer_begin_;
     const std::vector<std::size_t>&pair_begin_, &many_begin_;
-    std::vector<Rotation<T>> summed_rotations_;  // [runs] in the order of the groups of Layout::sums: the bits alone
     std::vector<std::shared_ptr<const PackPhase>> pack_phases_;  // [phases]; null: all constants are 1
     std::vector<PackFactor> pack_factors_;                       // [phases][n]
     std::vector<char> is_single_;      // [columns]: 1 if one gate or one-qubit term alone reads the column

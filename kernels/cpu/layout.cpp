@@ -59,6 +59,16 @@ std::size_t bytes_of(const Phase& phase, int low_bits) {
     return bytes;
 }
 
+// Number the runs of all groups from `place` on, and return the number after the last one.
+int number_groups(Groups& all, int place) {
+    for (auto& groups : all)
+        for (auto& group : groups) {
+            group.first = place;
+            place += static_cast<int>(group.runs.size());
+        }
+    return place;
+}
+
 // Count the bytes of the groups as if each run were its own group, so that predictions do not depend on the vector
 // width of the CPU.
 std::size_t bytes_of_groups(const PlanData& plan) {
@@ -140,10 +150,9 @@ Layout<T>::Layout(const PlanData& plan)
         dense_begin[k + 1] += dense_begin[k];
     }
     make_frames();
-    forward = make_passes(sweeps.max_rotate, false, true);
-    adjoint = make_passes(sweeps.max_adjoint, true, true);
-    sums = make_passes(sweeps.max_sums, true, false);
-    back = make_passes(sweeps.max_rotate, false, false);
+    forward = make_passes(sweeps.max_rotate, false);
+    adjoint = make_passes(sweeps.max_adjoint, true);
+    make_kept_groups();
     plan_bytes = bytes_of(plan) + bytes_of_matrices(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
                  bytes_of_constants(undivided) +
                  bytes_of_pack_constants<T>(plan.num_qubits <= MAX_LOW_BITS ? phases : undivided, plan.num_qubits) +
@@ -155,7 +164,6 @@ Layout<T>::Layout(const PlanData& plan)
         plan_bytes += map.columns.size() * sizeof(index_t) + LinearForm<T>::bytes(windows[0]);
     plan_bytes += plan.map_steps.size() * sizeof(MapStep) + (map_of.size() + frame_of.size()) * sizeof(int);
     for (const auto& frame : frames) plan_bytes += sizeof(Frame) + 2 * frame.place.size() * sizeof(std::uint32_t);
-    plan_bytes += plan.runs.size() * sizeof(Rotation<T>);  // the bits of the runs in the order of `sums`
     for (const auto& phase : undivided) plan_bytes += 2 * bytes_without_tables(phase);
     for (std::size_t k = 0; k < phases.size(); ++k) {
         const Phase& phase = phases[k];
@@ -271,13 +279,12 @@ void Layout<T>::make_frames() {
     }
 }
 
-// in_place: tiles of the state are swept, and the windows take turns as often as the turns save passes. Otherwise the
-// rotations sweep whole chunks of window 0.
+// The windows take turns as often as the turns save passes.
 template <class T>
-Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
+Passes Layout<T>::make_passes(int size, bool is_adjoint) const {
     const auto& both = is_adjoint ? adjoint_windows : windows;
     // A phase acts on whole blocks, and the sums of a phase with a table of all amplitudes on neighbouring blocks.
-    const bool can_turn = in_place && both[1].position >= low_bits;
+    const bool can_turn = both[1].position >= low_bits;
     Passes passes{std::vector<char>(phases.size()), Groups(plan.num_layers),
                   std::vector<Passes::MapPlace>(plan.num_layers)};
     for (int step = 1; step <= plan.num_layers; ++step) {
@@ -295,7 +302,7 @@ Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
                 continue;
             }
             const bool pending = !both[window].has(run.bit);
-            const bool in_tile = in_place && both[pending ? 1 - window : window].tile() >> run.bit & 1;
+            const bool in_tile = both[pending ? 1 - window : window].tile() >> run.bit & 1;
             strided[pending][in_tile][needs_x].push_back(r);
             any_pending = any_pending || pending;
         }
@@ -311,13 +318,42 @@ Passes Layout<T>::make_passes(int size, bool is_adjoint, bool in_place) const {
         const bool turns = any_pending || passes.maps[layer] == Passes::first;
         passes.window[next] = static_cast<char>(!can ? 0 : turns ? 1 - window : window);
     }
-    int place = 0;
-    for (auto& groups : passes.groups)
-        for (auto& group : groups) {
-            group.first = place;
-            place += static_cast<int>(group.runs.size());
-        }
+    number_groups(passes.groups, 0);
     return passes;
+}
+
+// The groups of a layer are in the order of the lanes, the other runs inside a tile, the other runs of window 0, and
+// the pending runs.
+template <class T>
+void Layout<T>::make_kept_groups() {
+    const Window& window = adjoint_windows[0];
+    std::vector<char> moved(plan.runs.size());  // 1: a group of sums rotates lam
+    auto make_groups = [&](int layer, int size) {
+        std::vector<int> lanes, strided[3][2];  // [place][needs x]
+        bool lanes_need_x = false;
+        for (int r = layer_begin[layer]; r < layer_begin[layer + 1]; ++r) {
+            const auto [bit, needs_x] = std::pair(plan.runs[r].bit, !plan.runs[r].single_axis);
+            const int place = !window.has(bit) ? 2 : window.tile() >> bit & 1 ? 0 : 1;
+            if (moved[r]) continue;
+            (bit < sweeps.lane_bits ? lanes : strided[place][needs_x]).push_back(r);
+            lanes_need_x = lanes_need_x || (bit < sweeps.lane_bits && needs_x);
+        }
+        std::vector<Group> groups;
+        if (!lanes.empty()) groups.push_back({true, false, true, lanes_need_x, lanes, 0});
+        for (int place = 0; place < 3; ++place)
+            for (const bool needs_x : {true, false})
+                add_groups(groups, {false, place == 2, place == 0, needs_x, {}, 0}, strided[place][needs_x], size);
+        return groups;
+    };
+    for (int layer = 0; layer < plan.num_layers; ++layer) {
+        sums.push_back(make_groups(layer, sweeps.max_sums));
+        if (!sums[layer].empty() && !sums[layer].back().lanes) {
+            sums[layer].back().moves_lam = true;
+            for (const int r : sums[layer].back().runs) moved[r] = 1;
+        }
+        back.push_back(make_groups(layer, sweeps.max_rotate));
+    }
+    number_groups(back, number_groups(sums, 0));
 }
 
 template <class T>
@@ -393,7 +429,7 @@ WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) co
     sizes.layers = plan.num_layers;
     sizes.phases = phases.size();
     sizes.bound_bytes = bound_bytes;
-    sizes.rotations = (shape.gradient ? 2 : 1) * plan.runs.size();
+    sizes.rotations = (!shape.gradient ? 1 : shape.scheduled ? 3 : 2) * plan.runs.size();
     if (!shape.gradient) return sizes;
     sizes.with_x = plan.runs.size();
     sizes.total = blocks;

@@ -74,7 +74,8 @@ struct Group {
     bool in_tile;  // true: the bits differ inside a tile of the window that rotates them
     bool needs_x;  // true: a run has gates about more than one axis, so its gradient needs X
     std::vector<int> runs;
-    int first;  // the place of the first run in a list of all runs of Passes::groups
+    int first;               // the place of the first run in a list of the runs of all groups
+    bool moves_lam = false;  // true: the pass that takes the sums of the runs also rotates lam, see Layout::sums
 };
 using Groups = std::vector<std::vector<Group>>;  // [layers][groups]
 
@@ -186,9 +187,10 @@ class Layout {
     std::vector<Phase> undivided;  // the phases of packs of more than low_bits qubits: all bits are low
     // The passes over a state that is swept in place, forward and back. The windows take turns.
     Passes forward, adjoint;
-    // The passes of an adjoint step that keeps psi: the sums of psi and lam, and the rotations of lam. Passes over
-    // whole chunks, so that each pass rotates as many runs as it can.
-    Passes sums, back;
+    // The groups of an adjoint step that keeps psi: the sums of psi and lam, and the rotations of lam. All sums of a
+    // layer come before its first rotation, so the last group of sums rotates lam too. `back` has the other runs. A
+    // list of rotations has the runs of `sums`, then the runs of `back`.
+    Groups sums, back;
     std::vector<std::size_t> pair_begin, many_begin;  // index of the first pair and many-body sum of phase k
     // The phase that tables leave out of final states, without and with phase 0 (phase_of_terms).
     const AffinePhase phase_of_all, phase_without_first;
@@ -204,7 +206,8 @@ class Layout {
     int bits_of_tile(int num_states, int size) const;
     std::array<Window, 2> make_windows(int num_states, int size) const;
     void make_frames();
-    Passes make_passes(int size, bool is_adjoint, bool in_place) const;
+    Passes make_passes(int size, bool is_adjoint) const;
+    void make_kept_groups();
     void add_groups(std::vector<Group>& groups, Group kind, const std::vector<int>& runs, int size) const;
 
     std::vector<std::size_t> table_bytes_;  // [phases]

@@ -178,10 +178,9 @@ void Engine<T>::undo_phase(Workspace& ws, Member& member, const Diagonal<T>& d, 
         sweeps_.phase(d, tile, ahead, psi.re, nullptr, psi.re, nullptr, nullptr, 0, scratch);
     } else {
         double lane_sums[16];
-        const int count = lanes ? static_cast<int>(lanes->runs.size()) : 0;
-        sweeps_.phase_adjoint(d, tile, ahead, true, psi.re, psi.im, lam.re, lam.im, sums,
-                              lanes ? ws.inverses.data() + lanes->first : nullptr, count, lane_sums, scratch);
-        for (int j = 0; j < 2 * count; ++j) run_sums_of(ws, *lanes, chunk)[j] += lane_sums[j];
+        const LaneList<T> list = lanes_of(ws, lanes);
+        sweeps_.phase_adjoint(d, tile, ahead, true, psi.re, psi.im, lam.re, lam.im, sums, {}, list, lane_sums, scratch);
+        for (int j = 0; j < 2 * list.count; ++j) run_sums_of(ws, *lanes, chunk)[j] += lane_sums[j];
     }
     for (const Group& group : after)
         if (group.in_tile && !group.pending && &group != lanes) rotate_adjoint(ws, group, chunk, tile, psi, lam);
@@ -254,58 +253,87 @@ void Engine<T>::adjoint_in_place(Call& call, Workspace& ws, Team& team, int thre
     if (end == 1 && plan_.num_layers > 0 && passes.has_pending(0)) adjoint_pending(call, ws, team, thread, 0, psi);
 }
 
-// Undo the rotations of a layer inside a window on lam.
+// Add Im<lam|(Y, X)|psi> of each run of a group to its sums, and rotate lam if the group asks for it.
 template <class T>
-void Engine<T>::rotate_groups_back(Workspace& ws, int layer, bool pending, int chunk) const {
-    const Part part = this->part(layout_.windows, pending, layer, chunk);
-    for (const auto& group : layout_.back.groups[layer])
-        if (group.pending == pending) rotate(group, ws.inverses, part.range(), part.of(view(ws.lam, ws.real)));
-}
-
-// Sum Im<lam|(Y, X)|psi> after each run of a layer inside a window, and leave both states as they are.
-template <class T>
-void Engine<T>::sum_groups(Workspace& ws, int layer, bool pending, State whole_psi, int chunk) const {
-    const Part part = this->part(layout_.windows, pending, layer + 1, chunk);
-    const State psi = part.of(whole_psi), lam = part.of(view(ws.lam, ws.real));
-    for (const auto& group : layout_.sums.groups[layer]) {
-        if (group.pending != pending) continue;
-        const bool with_x = ws.with_x[group.first];
-        const int count = static_cast<int>(group.runs.size());
-        const int step = group.lanes ? count : with_x ? sweeps_.max_sums_with_x : sweeps_.max_sums;
-        for (int j = 0; j < count; j += step)
-            (group.lanes ? sweeps_.lane_sums : sweeps_.rotation_sums)(
-                part.range(), summed_rotations_.data() + group.first + j, std::min(step, count - j), with_x, psi.re,
-                psi.im, lam.re, lam.im, run_sums_of(ws, group, chunk) + 2 * j);
+void Engine<T>::sum_group(Workspace& ws, const Group& group, int chunk, const Range& range, State psi,
+                          State lam) const {
+    const bool with_x = ws.with_x[group.first];
+    const int count = static_cast<int>(group.runs.size());
+    const int step = group.lanes ? count : with_x ? sweeps_.max_sums_with_x : sweeps_.max_sums;
+    const bool sums_move_lam = group.moves_lam && count <= step;  // else the first call would rotate lam too early
+    double sums[16];
+    for (int j = 0; j < count; j += step) {
+        const Rotation<T>* const rotations = ws.inverses.data() + group.first + j;
+        const int some = std::min(step, count - j);
+        if (group.lanes)
+            sweeps_.lane_sums(range, rotations, some, with_x, psi.re, psi.im, lam.re, lam.im, sums);
+        else
+            sweeps_.rotation_sums(range, rotations, some, with_x, sums_move_lam, psi.re, psi.im, lam.re, lam.im,
+                                  sums + 2 * j);
     }
+    if (group.moves_lam && !sums_move_lam) rotate(group, ws.inverses, range, lam);
+    double* const out = run_sums_of(ws, group, chunk);
+    for (int j = 0; j < 2 * count; ++j) out[j] += sums[j];
 }
 
 // Adjoint step k of a schedule. psi is the kept state b_k and stays as it is: the step takes the sums of layer k - 1
-// before lam is taken back through layer k - 1, and step k - 1 undoes the rotations of layer k - 1 inside window 0.
+// before lam is taken back through layer k - 1. The step undoes the pending rotations of layer k - 1, and the rotations
+// of the group that moves lam. Step k - 1 undoes the other rotations.
 template <class T>
 void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State whole_psi) const {
+    static const std::vector<Group> none;
     const State whole_lam = view(ws.lam, ws.real);
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
     Member& member = ws.members[thread];
     const double norm = k > 0 ? ws.layer_scale[k - 1] : 1;  // psi before phase k lacks the norm of layer k - 1
+    const auto &before = k < plan_.num_layers ? layout_.back[k] : none, &after = k > 0 ? layout_.sums[k - 1] : none;
+    // The sweep over the phase also rotates the lane qubits of lam, and takes their sums if they need no X.
+    auto lanes_among = [&](const std::vector<Group>& groups) {
+        return !ws.real && !groups.empty() && groups[0].lanes ? groups.data() : nullptr;
+    };
+    const Group *const rotated = lanes_among(before), *summed = lanes_among(after);
+    if (summed && ws.with_x[summed->first]) summed = nullptr;
     for_each_chunk(call, team, thread, [&](int chunk) {
         const Part part = this->part(layout_.adjoint_windows, 0, k, chunk);
         const State psi = part.of(whole_psi), lam = part.of(whole_lam);
-        if (k < plan_.num_layers) rotate_groups_back(ws, k, false, chunk);
+        auto rotate_groups = [&](bool in_tile, const Range& range) {
+            for (const Group& group : before)
+                if (!group.pending && group.in_tile == in_tile && &group != rotated)
+                    rotate(group, ws.inverses, range, lam);
+        };
+        auto sum_groups = [&](bool in_tile, const Range& range) {
+            for (const Group& group : after)
+                if (!group.pending && group.in_tile == in_tile && &group != summed)
+                    sum_group(ws, group, chunk, range, psi, lam);
+        };
+        for (const Group& group : after) std::fill_n(run_sums_of(ws, group, chunk), 2 * group.runs.size(), 0.0);
+        rotate_groups(false, part.range());
         sum_phase(call, ws, member, k, norm, part, chunk, [&](const Range& tile, const PhaseSums<T>& sums) {
-            if (ws.real)
-                return sweeps_.phase(d, tile, 0, lam.re, nullptr, lam.re, nullptr, nullptr, 0, member.block.data());
-            sweeps_.phase_adjoint(d, tile, 0, false, psi.re, psi.im, lam.re, lam.im, sums, nullptr, 0, nullptr,
-                                  member.block.data());
+            rotate_groups(true, tile);
+            if (ws.real) {
+                sweeps_.phase(d, tile, 0, lam.re, nullptr, lam.re, nullptr, nullptr, 0, member.block.data());
+            } else {
+                double lane_sums[16];
+                const LaneList<T> list = lanes_of(ws, summed);
+                sweeps_.phase_adjoint(d, tile, 0, false, psi.re, psi.im, lam.re, lam.im, sums, lanes_of(ws, rotated),
+                                      list, lane_sums, member.block.data());
+                for (int j = 0; j < 2 * list.count; ++j) run_sums_of(ws, *summed, chunk)[j] += lane_sums[j];
+            }
+            sum_groups(true, tile);
         });
-        if (k > 0) sum_groups(ws, k - 1, false, whole_psi, chunk);
+        sum_groups(false, part.range());
     });
     if (thread == 0) count_step(call, ws);
     if (k == 0) return;
-    if (layout_.sums.has_pending(k - 1)) {
+    if (!after.empty() && after.back().pending) {
         team.barrier();
         for_each_chunk(call, team, thread, [&](int chunk) {
-            sum_groups(ws, k - 1, true, whole_psi, chunk);
-            rotate_groups_back(ws, k - 1, true, chunk);
+            const Part part = this->part(layout_.adjoint_windows, 1, k, chunk);
+            const State psi = part.of(whole_psi), lam = part.of(whole_lam);
+            for (const Group& group : after)
+                if (group.pending) sum_group(ws, group, chunk, part.range(), psi, lam);
+            for (const Group& group : layout_.back[k - 1])
+                if (group.pending) rotate(group, ws.inverses, part.range(), lam);
         });
         team.barrier();
     }

@@ -122,7 +122,7 @@ void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in
     // Z|0...0> = |0...0>, so all Z sums before layer 0 are Im<lam|psi>. It is 0 for lam = O psi.
     const double first_z = skips_z && call.request.final_cotangents ? ws.overlap : 0;
     double length2 = 1;
-    for (const auto& group : (in_place ? layout_.adjoint : layout_.sums).groups[layer]) {
+    for (const auto& group : (in_place ? layout_.adjoint.groups : layout_.sums)[layer]) {
         const bool has_x = ws.with_x[group.first];
         const int count = static_cast<int>(group.runs.size()), step = adjoint_step_of(group, has_x);
         const double* const sums = run_sums_of(ws, group, 0);
@@ -289,14 +289,19 @@ void Engine<T>::bind_rotations(const Call& call, Workspace& ws) const {
             }
     if (!call.request.gradient) return;
     next = ws.inverses.data();
-    for (const auto& groups : (call.request.actions ? layout_.back : layout_.adjoint).groups)
-        for (const auto& group : groups)
-            for (const int r : group.runs) {
-                const Rotor& rotor = ws.bound.rotor[r];
-                const double tau = rotor.flip ? rotor.tau : -rotor.tau;  // (T(t) X)^-1 ~ X T(-t) = T(t) X
-                *next++ = {plan_.runs[r].bit, rotor.flip, static_cast<T>(tau)};
-            }
-    for (const auto& groups : (call.request.actions ? layout_.sums : layout_.adjoint).groups)
+    auto invert = [&](const Groups& all) {
+        for (const auto& groups : all)
+            for (const auto& group : groups)
+                for (const int r : group.runs) {
+                    const Rotor& rotor = ws.bound.rotor[r];
+                    const double tau = rotor.flip ? rotor.tau : -rotor.tau;  // (T(t) X)^-1 ~ X T(-t) = T(t) X
+                    *next++ = {plan_.runs[r].bit, rotor.flip, static_cast<T>(tau)};
+                }
+    };
+    const Groups& summed = call.request.actions ? layout_.sums : layout_.adjoint.groups;
+    invert(summed);
+    if (call.request.actions) invert(layout_.back);
+    for (const auto& groups : summed)
         for (const auto& group : groups) ws.with_x[group.first] = sums_x(ws, group);
 }
 

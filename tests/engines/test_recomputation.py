@@ -47,6 +47,16 @@ def assert_method_agrees(engine, circuit, method, dtype="complex128", *, imagina
     assert_agree(actual, expected, dtype)
 
 
+@pytest.mark.parametrize("num_qubits", [9, 12])
+def test_methods_of_one_plan_follow_each_other(make_engine, num_qubits):
+    plan, operators = plan_of(random_circuit(num_qubits, 200, seed=8), random_observables(num_qubits, 1))
+    question = plan, operators, rows_of(plan.program)[:1], all_pairs(1, 2)
+    expected = ask(ReferenceEngine(), *question, gradient=True)
+    engine = make_engine()
+    for method in (Method("reverse"), *METHODS.values(), Method("reverse")):
+        assert_agree(ask(engine, *question, gradient=True, method=method), expected, "complex128")
+
+
 @every_method
 @pytest.mark.parametrize("imaginary", [False, True], ids=["real", "imaginary"])
 def test_random_circuits_of_every_gate_agree_with_the_reference(engine_name, make_engine, method, imaginary):

@@ -217,55 +217,66 @@ inline index_t end_of_sum(index_t begin, index_t end, index_t length) {
     return end - begin < length ? end : begin + length;
 }
 
-// Add to y[j] the sum over pairs of amplitudes (0, 1) of qubit j of lam_1 psi_0 - lam_0 psi_1, for the real parts or
-// for the imaginary parts. Both parts together give Im<lam|Y_j|psi>.
+// Add to y[j] the sum over pairs of amplitudes (0, 1) of qubit j of lam_1 psi_0, and to z[j] the sum of lam_0 psi_1,
+// for the real parts or for the imaginary parts. y[j] - z[j] of both parts is Im<lam|Y_j|psi>.
 template <class T, int K>
-QF_INLINE inline void add_y(const typename Simd<T>::V* psi, const typename Simd<T>::V* lam, typename Simd<T>::V* y) {
-    unroll<K>([&](auto j) QF_INLINE {
-        unroll<1 << K>([&](auto r) QF_INLINE {
+QF_INLINE inline void add_y(const typename Simd<T>::V* psi, const typename Simd<T>::V* lam, typename Simd<T>::V* y,
+                            typename Simd<T>::V* z) {
+    unroll<1 << K>([&](auto r) QF_INLINE {
+        unroll<K>([&](auto j) QF_INLINE {
             if constexpr (!(r >> j & 1)) {
                 y[j] += lam[r | 1 << j] * psi[r];
-                y[j] -= lam[r] * psi[r | 1 << j];
+                z[j] += lam[r] * psi[r | 1 << j];
             }
         });
     });
 }
 
-template <bool Moves, class R, class T, class Rows, class V>
-QF_INLINE inline void load_and_turn(const R& rotator, T* p, const Rows& rows, V* a) {
-    rotator.load(p, rows, a);
-    if constexpr (Moves) {
-        rotator.apply(a);
-        rotator.store(p, rows, a);
-    }
-}
+// Whether an adjoint rotates psi and lam (`both`), lam alone after its sums (`lam`), or no state (`none`).
+enum class Moves { both, lam, none };
 
-template <class T, int K, class Places, bool WithX, bool Moves, int Flips>
+template <class T, int K, class Places, bool WithX, Moves M, int Flips>
 void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
                             T* lam_im, double* sums) {
     using S = Simd<T>;
     using V = typename S::V;
+    constexpr int Parts = M == Moves::both && K < 3 ? 1 : 2;  // real and imaginary parts are summed apart if it is 2
     const Rotator<T, K, Flips> rotator(rotations);
     Places rows(range, rotations);
+    auto load = [&](T* part, V* a) QF_INLINE {
+        rotator.load(part, rows, a);
+        if constexpr (M != Moves::both) return;
+        rotator.apply(a);
+        rotator.store(part, rows, a);
+    };
+    auto turn_lam = [&](T* part, V* a) QF_INLINE {
+        if constexpr (M != Moves::lam) return;
+        rotator.apply(a);
+        rotator.store(part, rows, a);
+    };
     psi_re += rows.value, lam_re += rows.value;
     if (psi_im) psi_im += rows.value, lam_im += rows.value;
     for (int j = 0; j < K; ++j) sums[2 * j] = sums[2 * j + 1] = 0;
     for (index_t step = 0; step < rows.count;) {
         const index_t stop = end_of_sum(step, rows.count, steps_per_sum);
-        // y and z together sum Y. Without rotations there is no other work between two additions to the same vector, so
-        // two vectors take turns.
-        V y[K] = {}, z[K] = {}, x[K] = {};
+        // An addition waits for the addition before it to the same vector, so the sums of Y are spread over 2 or 4
+        // vectors for each rotation.
+        V y[Parts * K] = {}, z[Parts * K] = {}, x[K] = {};
         for (; step < stop; ++step, rows.next()) {
             const index_t i = rows.index;
             V p[1 << K], l[1 << K];
-            load_and_turn<Moves>(rotator, psi_re + i, rows, p);
-            load_and_turn<Moves>(rotator, lam_re + i, rows, l);
-            add_y<T, K>(p, l, y);
-            if (!psi_im) continue;
+            load(psi_re + i, p);
+            load(lam_re + i, l);
+            add_y<T, K>(p, l, y, z);
+            if (!psi_im) {
+                turn_lam(lam_re + i, l);
+                continue;
+            }
             V q[1 << K], m[1 << K];
-            load_and_turn<Moves>(rotator, psi_im + i, rows, q);
-            load_and_turn<Moves>(rotator, lam_im + i, rows, m);
-            add_y<T, K>(q, m, Moves ? y : z);
+            if constexpr (!WithX) turn_lam(lam_re + i, l);
+            load(psi_im + i, q);
+            load(lam_im + i, m);
+            add_y<T, K>(q, m, y + (Parts - 1) * K, z + (Parts - 1) * K);
             if constexpr (WithX) {
                 unroll<K>([&](auto j) QF_INLINE {
                     unroll<1 << K>([&](auto r) QF_INLINE {
@@ -273,57 +284,59 @@ void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T*
                         x[j] -= m[r] * p[r ^ 1 << j];
                     });
                 });
+                turn_lam(lam_re + i, l);
             }
+            turn_lam(lam_im + i, m);
         }
         for (int j = 0; j < K; ++j) {
-            sums[2 * j] += S::sum(y[j] + z[j]);
+            V sum = y[j] - z[j];
+            if constexpr (Parts == 2) sum += y[K + j] - z[K + j];
+            sums[2 * j] += S::sum(sum);
             if (WithX) sums[2 * j + 1] += S::sum(x[j]);
         }
     }
 }
 
-template <class T, int K, class Places, bool WithX, bool Moves, int... Flips>
+template <class T, int K, class Places, bool WithX, Moves M, int... Flips>
 void rotate_strided_adjoint(const Range& range, const Rotation<T>* rotations, T* psi_re, T* psi_im, T* lam_re,
                             T* lam_im, double* sums, std::integer_sequence<int, Flips...>) {
     using Function = void (*)(const Range&, const Rotation<T>*, T*, T*, T*, T*, double*);
-    static constexpr Function table[] = {rotate_strided_adjoint<T, K, Places, WithX, Moves, Flips>...};
-    table[Moves ? flips_of(rotations, K) : 0](range, rotations, psi_re, psi_im, lam_re, lam_im, sums);
+    static constexpr Function table[] = {rotate_strided_adjoint<T, K, Places, WithX, M, Flips>...};
+    table[M != Moves::none ? flips_of(rotations, K) : 0](range, rotations, psi_re, psi_im, lam_re, lam_im, sums);
+}
+
+// Call the loop for `count` rotations, of at most Most, or MostWithX with sums of X.
+template <class T, Moves M, int Most, int MostWithX>
+void choose_adjoint(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
+                    T* lam_re, T* lam_im, double* sums) {
+    auto run = [&](auto k, auto x) {
+        constexpr std::make_integer_sequence<int, M != Moves::none ? 1 << k : 1> flips;
+        if (range.places.of_high)
+            rotate_strided_adjoint<T, k, PlacedRows<T, k>, x, M>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
+                                                                 flips);
+        else
+            rotate_strided_adjoint<T, k, Rows<T, k>, x, M>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
+                                                           flips);
+    };
+    if (with_x)
+        with_constant<MostWithX>(count, [&](auto k) { run(k, std::true_type{}); });
+    else
+        with_constant<Most>(count, [&](auto k) { run(k, std::false_type{}); });
 }
 
 template <class T>
 void rotate_adjoint(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
                     T* lam_re, T* lam_im, double* sums) {
-    auto run = [&](auto k, auto x) {
-        constexpr std::make_integer_sequence<int, 1 << k> flips;
-        if (range.places.of_high)
-            rotate_strided_adjoint<T, k, PlacedRows<T, k>, x, true>(range, rotations, psi_re, psi_im, lam_re, lam_im,
-                                                                    sums, flips);
-        else
-            rotate_strided_adjoint<T, k, Rows<T, k>, x, true>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
-                                                              flips);
-    };
-    if (with_x)
-        with_constant<max_adjoint_with_x>(count, [&](auto k) { run(k, std::true_type{}); });
-    else
-        with_constant<max_adjoint>(count, [&](auto k) { run(k, std::false_type{}); });
+    choose_adjoint<T, Moves::both, max_adjoint, max_adjoint_with_x>(range, rotations, count, with_x, psi_re, psi_im,
+                                                                    lam_re, lam_im, sums);
 }
 
 template <class T>
-void rotation_sums(const Range& range, const Rotation<T>* rotations, int count, bool with_x, T* psi_re, T* psi_im,
-                   T* lam_re, T* lam_im, double* sums) {
-    auto run = [&](auto k, auto x) {
-        constexpr std::integer_sequence<int, 0> flips;
-        if (range.places.of_high)
-            rotate_strided_adjoint<T, k, PlacedRows<T, k>, x, false>(range, rotations, psi_re, psi_im, lam_re, lam_im,
-                                                                     sums, flips);
-        else
-            rotate_strided_adjoint<T, k, Rows<T, k>, x, false>(range, rotations, psi_re, psi_im, lam_re, lam_im, sums,
-                                                               flips);
-    };
-    if (with_x)
-        with_constant<max_sums_with_x>(count, [&](auto k) { run(k, std::true_type{}); });
-    else
-        with_constant<max_sums>(count, [&](auto k) { run(k, std::false_type{}); });
+void rotation_sums(const Range& range, const Rotation<T>* rotations, int count, bool with_x, bool moves_lam, T* psi_re,
+                   T* psi_im, T* lam_re, T* lam_im, double* sums) {
+    const auto function = moves_lam ? choose_adjoint<T, Moves::lam, max_sums, max_sums_with_x>
+                                    : choose_adjoint<T, Moves::none, max_sums, max_sums_with_x>;
+    function(range, rotations, count, with_x, psi_re, psi_im, lam_re, lam_im, sums);
 }
 
 // Rotations of all lane qubits at once. mode[b] is 0 without a rotation of lane bit b, 1 for T(tau), 2 for T(tau) X.
@@ -371,6 +384,17 @@ struct Lanes {
     template <int U>
     QF_INLINE void apply_with_y(V* v, V* y) const {
         unroll<S::lane_bits>([&](auto bit) QF_INLINE { apply_bit_with_y<bit, U>(v, y); });
+    }
+    // Add Im<lam|Y|psi> to y, and rotate no state.
+    template <int U>
+    QF_INLINE void add_y(const V* v, V* y) const {
+        unroll<S::lane_bits>([&](auto bit) QF_INLINE {
+            if (mode[bit] == 0) return;
+            unroll<U>([&](auto u) QF_INLINE {
+                y[bit] += v[4 * u + 2] * S::template flip_lanes<1 << bit>(v[4 * u]);
+                y[bit] += v[4 * u + 3] * S::template flip_lanes<1 << bit>(v[4 * u + 1]);
+            });
+        });
     }
     template <int N>
     void apply(V* v) const {

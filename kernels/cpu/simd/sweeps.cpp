@@ -204,16 +204,20 @@ double z_sums(const T* values, int bits, double* z) {
 // other.
 template <class T, bool HasHigh, bool Sums, bool MovesPsi, bool Turns, int U>
 void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* psi_re, T* psi_im, T* lam_re, T* lam_im,
-                   const PhaseSums<T>& sums, const Rotation<T>* rotations, int count, double* lane_sums, T* scratch) {
+                   const PhaseSums<T>& sums, const LaneList<T>& before, const LaneList<T>& after, double* lane_sums,
+                   T* scratch) {
     using S = Simd<T>;
     using V = typename S::V;
     const std::size_t size = std::size_t(1) << d.low_bits;
     const V scale = S::splat(d.scale);
     const bool per_block = Sums && (sums.linear || sums.cross);
     T* p_block = scratch + 2 * size;
-    const Lanes<T> lanes(rotations, count);
+    const Lanes<T> lanes_before(before.rotations, before.count), lanes(after.rotations, after.count);
     const index_t blocks_per_y = steps_per_sum * S::width >> d.low_bits;  // low_bits <= 8, so at least 4
-    V y[4] = {};
+    // With 16 registers the sums of Y are in memory, and an addition waits longer for the one before it. Then the
+    // vectors of even and of odd numbers have sums of their own.
+    constexpr int sums_of_y = vectors_at_once == 1 ? 2 : 1;
+    V y[sums_of_y * 4] = {};
     index_t done = 0;
     for (Blocks blocks(range, d.low_bits); blocks.left; blocks.next()) {
         const index_t h = blocks.number();
@@ -235,16 +239,18 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
                 if (HasHigh && ahead)
                     for (const T* part : {pr, pi, lr, li}) S::fetch(part + i + ahead);
                 const Factor<T, HasHigh> t(low_re + i, low_im + i, HasHigh ? hr : scale, hi);
-                auto undo = [&](auto at, const T* re, const T* im) QF_INLINE {
-                    const V ar = S::load_once(re + i), ai = S::load_once(im + i);
-                    v[at] = ar * t.re + ai * t.im;
-                    v[at + 1] = ai * t.re - ar * t.im;
+                V* const psi = v + 4 * u;
+                V* const lam = psi + 2;
+                auto undo = [&](V* a) QF_INLINE {
+                    const V ar = a[0], ai = a[1];
+                    a[0] = ar * t.re + ai * t.im;
+                    a[1] = ai * t.re - ar * t.im;
                 };
-                if constexpr (MovesPsi)
-                    undo(std::integral_constant<int, 4 * u>{}, pr, pi);
-                else if constexpr (Sums)
-                    v[4 * u] = S::load_once(pr + i), v[4 * u + 1] = S::load_once(pi + i);
-                undo(std::integral_constant<int, 4 * u + 2>{}, lr, li);
+                if constexpr (MovesPsi || Sums || Turns) psi[0] = S::load_once(pr + i), psi[1] = S::load_once(pi + i);
+                if constexpr (MovesPsi) undo(psi);
+                lam[0] = S::load_once(lr + i), lam[1] = S::load_once(li + i);
+                if constexpr (Turns && !MovesPsi) lanes_before.template apply<2>(lam);
+                undo(lam);
                 if constexpr (Sums) {
                     const V p = v[4 * u + 2] * v[4 * u + 1] - v[4 * u + 3] * v[4 * u];
                     S::store(low_sums + i, S::load(low_sums + i) + p);
@@ -254,7 +260,9 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
                     }
                 }
             });
-            if constexpr (Turns) lanes.template apply_with_y<U>(v, y);
+            V* const y_of_l = y + (sums_of_y == 2 ? (l >> S::lane_bits & 1) * 4 : 0);
+            if constexpr (Turns && MovesPsi) lanes.template apply_with_y<U>(v, y_of_l);
+            if constexpr (Turns && !MovesPsi) lanes.template add_y<U>(v, y_of_l);
             unroll<U>([&](auto u) QF_INLINE {
                 const std::size_t i = l + u * S::width;
                 if constexpr (MovesPsi) {
@@ -266,7 +274,9 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
             });
         }
         if (Turns && (++done % blocks_per_y == 0 || blocks.left == 1)) {
-            add_lane_y<T>(rotations, count, y, lane_sums);
+            if constexpr (sums_of_y == 2)
+                for (int b = 0; b < 4; ++b) y[b] += y[4 + b];
+            add_lane_y<T>(after.rotations, after.count, y, lane_sums);
             for (V& sum : y) sum = V{};
         }
         if constexpr (Sums && HasHigh) {
@@ -286,10 +296,10 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
 
 template <class T, bool MovesPsi, bool Turns>
 void choose_phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* psi_re, T* psi_im, T* lam_re,
-                          T* lam_im, const PhaseSums<T>& sums, const Rotation<T>* rotations, int count,
+                          T* lam_im, const PhaseSums<T>& sums, const LaneList<T>& before, const LaneList<T>& after,
                           double* lane_sums, T* scratch) {
     auto run = [&](auto function) {
-        function(d, range, ahead, psi_re, psi_im, lam_re, lam_im, sums, rotations, count, lane_sums, scratch);
+        function(d, range, ahead, psi_re, psi_im, lam_re, lam_im, sums, before, after, lane_sums, scratch);
     };
     constexpr int U = Turns ? vectors_at_once : 1;
     if (d.high_re && sums.low) return run(phase_adjoint<T, true, true, MovesPsi, Turns, U>);
@@ -304,17 +314,17 @@ void choose_phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahea
 
 template <class T>
 void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, bool moves_psi, T* psi_re, T* psi_im,
-                   T* lam_re, T* lam_im, const PhaseSums<T>& sums, const Rotation<T>* rotations, int count,
+                   T* lam_re, T* lam_im, const PhaseSums<T>& sums, const LaneList<T>& before, const LaneList<T>& after,
                    double* lane_sums, T* scratch) {
     auto run = [&](auto function) {
-        function(d, range, ahead, psi_re, psi_im, lam_re, lam_im, sums, rotations, count, lane_sums, scratch);
+        function(d, range, ahead, psi_re, psi_im, lam_re, lam_im, sums, before, after, lane_sums, scratch);
     };
-    if (count) {
-        for (int j = 0; j < 2 * count; ++j) lane_sums[j] = 0;
-        run(choose_phase_adjoint<T, true, true>);
-        return finish_lane_y(rotations, count, lane_sums);
-    }
-    moves_psi ? run(choose_phase_adjoint<T, true, false>) : run(choose_phase_adjoint<T, false, false>);
+    for (int j = 0; j < 2 * after.count; ++j) lane_sums[j] = 0;
+    if (before.count + after.count == 0)
+        return moves_psi ? run(choose_phase_adjoint<T, true, false>) : run(choose_phase_adjoint<T, false, false>);
+    if (!moves_psi) return run(choose_phase_adjoint<T, false, true>);
+    run(choose_phase_adjoint<T, true, true>);
+    finish_lane_y(after.rotations, after.count, lane_sums);
 }
 
 // U vectors take each group together, so that a group is chosen once for all of them.

@@ -41,6 +41,13 @@ struct Places {
     }
 };
 
+// Rotations of lane qubits, at most one for each.
+template <class T>
+struct LaneList {
+    const Rotation<T>* rotations = nullptr;
+    int count = 0;
+};
+
 // A part of a state: all indices whose bits `fixed` are equal to the bits of `value`, which has no other bits. Lane
 // bits are never fixed.
 struct Range {
@@ -139,9 +146,10 @@ struct Sweeps {
                            T* lam_im, double* sums);
     void (*rotate_lanes_adjoint)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im,
                                  T* lam_re, T* lam_im, double* sums);
-    // Compute the same sums for the given psi and lam without rotating them. Only the bits of the rotations are used.
-    void (*rotation_sums)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
-                          T* lam_im, double* sums);
+    // Compute the same sums for the given psi and lam; then, with moves_lam, lam <- rotations lam. Without it, only the
+    // bits of the rotations are used. lane_sums does the same for lane qubits, and rotates no state.
+    void (*rotation_sums)(const Range&, const Rotation<T>*, int count, bool with_x, bool moves_lam, T* psi_re,
+                          T* psi_im, T* lam_re, T* lam_im, double* sums);
     void (*lane_sums)(const Range&, const Rotation<T>*, int count, bool with_x, T* psi_re, T* psi_im, T* lam_re,
                       T* lam_im, double* sums);
 
@@ -150,11 +158,12 @@ struct Sweeps {
     // `ahead` indices after the ones that it reads. scratch is [2 * 2^low_bits].
     void (*phase)(const Diagonal<T>&, const Range&, index_t ahead, const T* from_re, const T* from_im, T* to_re,
                   T* to_im, const Rotation<T>* lanes, int num_lanes, T* scratch);
-    // lam <- conj(D) lam and, with moves_psi, psi <- conj(D) psi; then the sums of p. With moves_psi, rotations of lane
-    // qubits then act on psi and lam, and lane_sums[2j] = Im<lam|Y_j|psi>. scratch is [3 * 2^low_bits].
+    // lam <- conj(D) lam and, with moves_psi, psi <- conj(D) psi; then the sums of p. With moves_psi, the rotations
+    // `after` of lane qubits then act on psi and lam. Without, the rotations `before` act on lam before D is undone.
+    // lane_sums[2j] = Im<lam|Y_j|psi> for the qubits of `after`, at the end. scratch is [3 * 2^low_bits].
     void (*phase_adjoint)(const Diagonal<T>&, const Range&, index_t ahead, bool moves_psi, T* psi_re, T* psi_im,
-                          T* lam_re, T* lam_im, const PhaseSums<T>&, const Rotation<T>* lanes, int num_lanes,
-                          double* lane_sums, T* scratch);
+                          T* lam_re, T* lam_im, const PhaseSums<T>&, const LaneList<T>& before,
+                          const LaneList<T>& after, double* lane_sums, T* scratch);
     // table[l] = root * product of factor[b] over the set bits b of l, times base[l] if base is not null. If 2^bits is
     // less than a vector, the rest of the vector is set to 0.
     void (*linear_table)(const T* factor_re, const T* factor_im, int bits, T root, const T* base_re, const T* base_im,
