@@ -4,28 +4,12 @@
 #include "cpu/angles.hpp"
 
 #include <algorithm>
+#include <map>
 
 #include "cpu/simd/packs.hpp"
 #include "shared/su2.h"
-#include "shared/tuning.h"
 
 namespace qf {
-
-void Bound::resize(const PlanData& plan) {
-    leaf.resize(plan.leaves.size());
-    rotor.resize(plan.runs.size());
-    term.resize(plan.terms.size());
-    for (const auto& l : plan.leaves)
-        if (l.kind == LEAF_RV) {
-            leaf_rv.resize(plan.leaves.size());
-            break;
-        }
-}
-
-std::size_t Bound::bytes() const {
-    return leaf.size() * sizeof(leaf[0]) + leaf_rv.size() * sizeof(leaf_rv[0]) + rotor.size() * sizeof(rotor[0]) +
-           term.size() * sizeof(term[0]);
-}
 
 BindList everything(const PlanData& plan) {
     BindList list;
@@ -81,140 +65,207 @@ int count_different(const double* row, const double* other, const std::vector<in
 
 namespace {
 
-// Compute the cosines and sines of half of the angles of gates or terms, and call store(index, half angle) for each.
-template <class Gate, class Store>
-void bind_half_angles(const std::vector<Gate>& gates, const std::vector<int>& list, const double* columns,
-                      Store&& store) {
+// The kinds of the gates of a run, and whether the run is about_x.
+std::vector<int> kinds_of(const PlanData& plan, const Run& run) {
+    std::vector<int> kinds{run.about_x};
+    for (int i = run.first_leaf; i < run.end_leaf; ++i) kinds.push_back(plan.leaves[i].kind);
+    return kinds;
+}
+
+bool has_vectors(const PlanData& plan, const Run& run) {
+    return std::any_of(plan.leaves.begin() + run.first_leaf, plan.leaves.begin() + run.end_leaf,
+                       [](const Leaf& leaf) { return leaf.kind >= LEAF_SU2; });
+}
+
+// Add a run of a new pack to the plan of packs. A constant gate SU2 becomes a gate RV without columns.
+void add_pack(const PlanData& plan, const Run& run, PlanData& packs) {
+    Run pack = run;
+    pack.first_leaf = static_cast<int>(packs.leaves.size());
+    for (int i = run.first_leaf; i < run.end_leaf; ++i) {
+        const int kind = plan.leaves[i].kind;
+        Leaf leaf{};
+        leaf.coefficient = 1;
+        leaf.kind = kind == LEAF_SU2 ? LEAF_RV : kind;
+        leaf.column = kind == LEAF_SU2 ? -1 : packs.num_columns;
+        packs.num_columns += kind == LEAF_SU2 ? 0 : kind == LEAF_RV ? 3 : 1;
+        packs.leaves.push_back(leaf);
+    }
+    pack.end_leaf = static_cast<int>(packs.leaves.size());
+    packs.runs.push_back(pack);
+}
+
+}  // namespace
+
+RunPacks::RunPacks(const PlanData& full, int width) : width(width), plan{}, places(full.runs.size()) {
+    std::map<std::vector<int>, int> latest;   // the latest pack for runs with gates of these kinds
+    std::vector<std::vector<int>> runs;       // [packs]
+    for (const bool vectors : {true, false})  // `matrices` ends with the last pack that has one
+        for (std::size_t r = 0; r < full.runs.size(); ++r) {
+            if (has_vectors(full, full.runs[r]) != vectors) continue;
+            int& pack = latest.try_emplace(kinds_of(full, full.runs[r]), -1).first->second;
+            if (pack < 0 || static_cast<int>(runs[pack].size()) == width) {
+                pack = static_cast<int>(runs.size());
+                add_pack(full, full.runs[r], plan);
+                runs.emplace_back();
+            }
+            const int first = pack * width, lane = static_cast<int>(runs[pack].size());
+            places[r] = {first * RUN_VALUES + lane, first * 2 + lane, first * 3 + lane};
+            runs[pack].push_back(static_cast<int>(r));
+        }
+    is_single.assign(plan.num_columns, 1);
+    for (std::size_t p = 0; p < runs.size(); ++p) {
+        const int first = static_cast<int>(angles.size()), count = static_cast<int>(runs[p].size());
+        if (has_vectors(full, full.runs[runs[p][0]])) matrices.resize(plan.runs[p].end_leaf * 7 * width);
+        int end_of_runs = 0;
+        for (int lane = 0; lane < width; ++lane) {
+            if (lane == count) end_of_runs = static_cast<int>(angles.size());
+            add_gates(full, full.runs[runs[p][std::min(lane, count - 1)]], static_cast<int>(p), lane);
+        }
+        const int end = static_cast<int>(angles.size());
+        angles_of.push_back({first, count < width ? end_of_runs : end, end});
+    }
+    everything = list_of(qf::everything(full));
+    variable = list_of(varying(full, std::vector<char>(full.num_columns, 1)));
+}
+
+// Add the angles and matrices of a run.
+void RunPacks::add_gates(const PlanData& full, const Run& run, int pack, int lane) {
+    for (int i = run.first_leaf; i < run.end_leaf; ++i) {
+        const Leaf& leaf = full.leaves[i];
+        const int gate = plan.runs[pack].first_leaf + i - run.first_leaf;
+        const int number = plan.leaves[gate].column * width + lane;
+        if (leaf.kind == LEAF_SU2) {
+            const Quaternion& q = leaf.quaternion;
+            const double numbers[4] = {q.a, q.b, q.c, q.d};
+            for (int j = 0; j < 4; ++j) matrices[(gate * 7 + j) * width + lane] = numbers[j];
+        } else if (leaf.kind == LEAF_RV) {
+            for (int j = 0; j < 3; ++j) angles.push_back({number + j * width, leaf.column + j, 1, 0});
+        } else {
+            angles.push_back({number, leaf.column, leaf.coefficient, leaf.offset});
+        }
+    }
+}
+
+RunPacks::List RunPacks::list_of(const BindList& list) const {
+    List result;
+    result.terms = list.terms;
+    std::vector<char> has_pack(plan.runs.size());
+    for (const int r : list.runs) has_pack[places[r].rotation / (2 * width)] = 1;
+    for (std::size_t p = 0; p < plan.runs.size(); ++p) {
+        if (!has_pack[p]) continue;
+        result.packs.push_back(static_cast<int>(p));
+        for (int i = plan.runs[p].first_leaf; i < plan.runs[p].end_leaf; ++i)
+            if (plan.leaves[i].column >= 0) result.leaves.push_back(i);
+    }
+    return result;
+}
+
+std::size_t RunPacks::bytes() const {
+    std::size_t numbers = 0;
+    for (const auto* list : {&everything, &variable})
+        numbers += list->packs.size() + list->leaves.size() + list->terms.size();
+    return numbers * sizeof(int) + places.size() * sizeof(Place) + angles.size() * sizeof(Angle) +
+           angles_of.size() * sizeof(AnglesOfPack) + is_single.size() + matrices.size() * sizeof(double) +
+           plan.leaves.size() * sizeof(Leaf) + plan.runs.size() * sizeof(Run);
+}
+
+namespace {
+// The numbers of doubles of each buffer of Bound, in the order of its members.
+std::array<std::size_t, 6> sizes_of(const RunPacks& packs) {
+    const std::size_t width = packs.width, leaves = packs.plan.leaves.size(), runs = packs.plan.runs.size();
+    return {packs.plan.num_columns * width, leaves * 2 * width, packs.matrices.size(),
+            runs * RUN_VALUES * width,      runs * 2 * width,   runs * 2 * width};
+}
+}  // namespace
+
+std::size_t Bound::bytes(const PlanData& plan, const RunPacks& packs) {
+    std::size_t numbers = 0;
+    for (const std::size_t size : sizes_of(packs)) numbers += size;
+    return numbers * sizeof(double) + packs.plan.runs.size() + plan.terms.size() * sizeof(Complex);
+}
+
+void Bound::resize(const PlanData& plan, const RunPacks& run_packs) {
+    if (packs) return;
+    packs = &run_packs;
+    const auto sizes = sizes_of(run_packs);
+    auto size = sizes.begin();
+    for (auto* buffer : {&angles, &leaf, &vector, &run, &left, &rotation}) *buffer = Buffer<double>(*size++);
+    std::copy(run_packs.matrices.begin(), run_packs.matrices.end(), vector.data());
+    sums_x.resize(run_packs.plan.runs.size());
+    term.resize(plan.terms.size());
+}
+
+void Bound::copy(const Bound& other) {
+    auto copy_buffer = [](Buffer<double>& to, const Buffer<double>& from) {
+        std::copy_n(from.data(), from.size(), to.data());
+    };
+    copy_buffer(angles, other.angles);
+    copy_buffer(leaf, other.leaf);
+    copy_buffer(vector, other.vector);
+    copy_buffer(run, other.run);
+    copy_buffer(left, other.left);
+    copy_buffer(rotation, other.rotation);
+    term = other.term;
+}
+
+PackValues<double> Bound::view() {
+    return {leaf.data(), vector.data(), run.data(), left.data(), nullptr, nullptr, sums_x.data(), rotation.data()};
+}
+
+namespace {
+
+// Compute exp(-i angle/2) of the terms in a list.
+void bind_terms(const PlanData& plan, const std::vector<int>& list, const double* columns, std::vector<Complex>& term) {
     constexpr std::size_t at_once = 64;
     const auto& packs = best_pack_sweeps<double>();
     double angles[at_once], results[2 * at_once];
     for (std::size_t first = 0; first < list.size(); first += at_once) {
         const std::size_t count = std::min(at_once, list.size() - first);
-        for (std::size_t j = 0; j < count; ++j) angles[j] = 0.5 * angle_of(gates[list[first + j]], columns);
+        for (std::size_t j = 0; j < count; ++j) angles[j] = 0.5 * angle_of(plan.terms[list[first + j]], columns);
         packs.sines(angles, static_cast<int>(count), results);
-        for (std::size_t j = 0; j < count; ++j) store(list[first + j], HalfAngle{results[2 * j], results[2 * j + 1]});
+        for (std::size_t j = 0; j < count; ++j) term[list[first + j]] = {results[2 * j], -results[2 * j + 1]};
     }
-}
-
-Quaternion rotation_of(const Vector3& v) {
-    const double t = std::sqrt(dot(v, v));
-    return rotation_of(v, t, std::sin(t / 2), std::cos(t / 2));
-}
-
-// The first column of the matrix [[alpha, -conj(beta)], [beta, conj(alpha)]] of a run.
-struct FirstColumn {
-    Complex alpha{1, 0}, beta{0, 0};
-};
-
-FirstColumn multiply_gates(const PlanData& plan, const Run& run, const Bound& bound) {
-    FirstColumn column;
-    Complex &alpha = column.alpha, &beta = column.beta;
-    for (int i = run.first_leaf; i < run.end_leaf; ++i) {
-        const Complex a = alpha, b = beta;
-        const double c = bound.leaf[i].cos, s = bound.leaf[i].sin;
-        switch (plan.leaves[i].kind) {
-            case LEAF_RX:
-                alpha = {c * a.re + s * b.im, c * a.im - s * b.re};
-                beta = {c * b.re + s * a.im, c * b.im - s * a.re};
-                break;
-            case LEAF_RY:
-                alpha = {c * a.re - s * b.re, c * a.im - s * b.im};
-                beta = {c * b.re + s * a.re, c * b.im + s * a.im};
-                break;
-            case LEAF_RZ:
-                alpha = Complex{c, -s} * a;
-                beta = Complex{c, s} * b;
-                break;
-            default: {
-                const auto& q = plan.leaves[i].kind == LEAF_SU2 ? plan.leaves[i].quaternion : bound.leaf_rv[i];
-                const Complex u{q.a, -q.d}, v{q.c, -q.b};
-                const Complex ua = u * a, vb = conj(v) * b, va = v * a, ub = conj(u) * b;
-                alpha = {ua.re - vb.re, ua.im - vb.im};
-                beta = {va.re + ub.re, va.im + ub.im};
-            }
-        }
-    }
-    return column;
-}
-
-Rotor make_rotor(const PlanData& plan, const Run& run, const Bound& bound) {
-    const auto [alpha, beta] = multiply_gates(plan, run, bound);
-    // alpha = cos(a) exp(-i(phi + lambda)/2), beta = sin(a) exp(i(phi - lambda)/2) with a in [0, pi/2].
-    const double cos2 = norm2(alpha), sin2 = norm2(beta), cos = std::sqrt(cos2), sin = std::sqrt(sin2);
-    double inverse = 0;              // of cos(a) sin(a); tan(a) and cot(a) are sin(a)^2 and cos(a)^2 times it
-    constexpr double tiny = 1e-300;  // a squared modulus below this bound counts as 0
-    // If sin(a) or cos(a) is 0, only phi + lambda or phi - lambda matters. A run of RX gates has lambda = pi/2 at every
-    // other angle, so it has lambda = pi/2 here too. Constant runs take lambda = 0, which keeps real circuits real.
-    Complex out, in = run.about_x ? Complex{0, 1} : Complex{};
-    if (sin2 < tiny) {
-        out = (1 / cos2) * (conj(alpha) * conj(alpha) * conj(in));
-    } else if (cos2 < tiny) {
-        out = (1 / sin2) * (beta * beta * in);
-    } else {
-        inverse = 1 / (cos * sin);
-        out = inverse * (beta * conj(alpha));
-        in = inverse * conj(alpha * beta);
-    }
-    const bool flip = sin2 > cos2;
-    return {inverse * (flip ? cos2 : sin2), flip ? sin : cos, flip, flip ? -1.0 * out : out, in};
 }
 
 }  // namespace
 
-void bind(const PlanData& plan, const BindList& list, const double* columns, Bound& bound) {
-    bind_half_angles(plan.leaves, list.leaves, columns, [&](int i, HalfAngle h) { bound.leaf[i] = h; });
-    if (!bound.leaf_rv.empty())
-        for (const int i : list.leaves)
-            if (plan.leaves[i].kind == LEAF_RV) bound.leaf_rv[i] = rotation_of(vector_of(plan.leaves[i], columns));
-    for (const int r : list.runs) bound.rotor[r] = make_rotor(plan, plan.runs[r], bound);
-    bind_half_angles(plan.terms, list.terms, columns, [&](int i, HalfAngle h) { bound.term[i] = {h.cos, -h.sin}; });
+void bind(const PlanData& plan, const RunPacks::List& list, const double* columns, bool single, Bound& bound) {
+    const RunPacks& packs = *bound.packs;
+    const auto& sweeps = best_pack_sweeps<double>();
+    const auto count = [](const std::vector<int>& numbers) { return static_cast<int>(numbers.size()); };
+    PackValues<double> values = bound.view();
+    values.rounds_tau = single;
+    for (const int p : list.packs)
+        for (int i = packs.angles_of[p].first; i < packs.angles_of[p].end; ++i)
+            bound.angles[packs.angles[i].number] = angle_of(packs.angles[i], columns);
+    sweeps.bind_leaves(packs.plan.leaves.data(), list.leaves.data(), count(list.leaves), bound.angles.data(), values);
+    sweeps.bind_runs(packs.plan.runs.data(), packs.plan.leaves.data(), list.packs.data(), count(list.packs), values);
+    bind_terms(plan, list.terms, columns, bound.term);
 }
 
-Complex phase_of_runs(const PlanData& plan, const Bound& bound) {
+Complex phase_of_runs(const Bound& bound) {
     Complex product;
-    for (std::size_t r = 0; r < plan.runs.size(); ++r) {
-        const auto [alpha, beta] = multiply_gates(plan, plan.runs[r], bound);
-        // The first column of the rotor is (cos(a), sin(a) out), or (-cos(a), sin(a) out) for a flip. Its longer entry
-        // gives the phase.
-        const Rotor& rotor = bound.rotor[r];
-        const Complex entry = rotor.flip ? beta * conj(rotor.out) : alpha;
-        product = (1 / std::sqrt(norm2(entry))) * (product * entry);
+    const std::size_t width = bound.packs->width;
+    for (std::size_t r = 0; r < bound.packs->places.size(); ++r) {
+        const double* const left = bound.left.data() + bound.packs->places[r].rotation;
+        // Ry(beta) is diag(-1, 1) T(tau) X for a flip, and the factor of |1> is negated instead.
+        product = (bound.rotor(static_cast<int>(r)).flip ? -1.0 : 1.0) * (product * Complex{left[0], left[width]});
     }
-    return product;
+    return (1 / std::sqrt(norm2(product))) * product;
 }
 
-void add_run_gradients(const PlanData& plan, const std::vector<int>& runs, const Bound& bound, const double* columns,
-                       const std::array<double, 3>* w, double* gradient) {
-    for (const int r : runs) {
-        const Run& run = plan.runs[r];
-        // Turn w back through Rz(lambda) to the input of the run, then forward through the gates.
-        const Complex in = bound.rotor[r].in;
-        std::array<double, 3> v{in.re * w[r][0] + in.im * w[r][1], in.re * w[r][1] - in.im * w[r][0], w[r][2]};
-        for (int i = run.first_leaf; i < run.end_leaf; ++i) {
-            const Leaf& leaf = plan.leaves[i];
-            if (leaf.kind == LEAF_SU2 || leaf.kind == LEAF_RV) {
-                const bool constant = leaf.kind == LEAF_SU2;
-                const Vector3 turned = turn(constant ? leaf.quaternion : bound.leaf_rv[i], {v[0], v[1], v[2]});
-                v = {turned.x, turned.y, turned.z};
-                if (constant) continue;
-                const Vector3 vector = vector_of(leaf, columns);
-                const double t = std::sqrt(dot(vector, vector));
-                const Vector3 g = rotation_vector_gradient(vector, t, std::sin(t), std::cos(t), turned);
-                gradient[leaf.column] += g.x;
-                gradient[leaf.column + 1] += g.y;
-                gradient[leaf.column + 2] += g.z;
-                continue;
-            }
-            const int axis = leaf.kind;
-            if (leaf.column >= 0) gradient[leaf.column] += leaf.coefficient * v[axis];
-            const double c = bound.leaf[i].cos, s = bound.leaf[i].sin;
-            const double cos = c * c - s * s, sin = 2 * c * s;
-            double &y = v[(axis + 1) % 3], &z = v[(axis + 2) % 3];
-            const double old = y;
-            y = cos * old - sin * z;
-            z = sin * old + cos * z;
+void add_run_gradients(const std::vector<int>& list, const Bound& bound, const double* w, double* scratch,
+                       double* gradient) {
+    const RunPacks& packs = *bound.packs;
+    if (!packs.matrices.empty()) std::fill_n(scratch, packs.plan.num_columns * packs.width, 0.0);  // gates RV add
+    best_pack_sweeps<double>().add_summed_gradients(packs.plan.runs.data(), packs.plan.leaves.data(), list.data(),
+                                                    static_cast<int>(list.size()), const_cast<Bound&>(bound).view(), w,
+                                                    packs.is_single.data(), scratch);
+    for (const int p : list)
+        for (int i = packs.angles_of[p].first; i < packs.angles_of[p].end_of_runs; ++i) {
+            const RunPacks::Angle& angle = packs.angles[i];
+            if (angle.column >= 0) gradient[angle.column] += angle.coefficient * scratch[angle.number];
         }
-    }
 }
 
 }  // namespace qf

@@ -40,6 +40,7 @@ Engine<T>::Engine(const Layout<T>& layout)
       dense_(dense_forms<T>(plan_, sweeps_.lane_bits)),
       maps_(linear_forms<T>(plan_, layout.windows[0], sweeps_.lane_bits)),
       everything_(layout.everything),
+      run_packs_(layout.run_packs),
       layer_begin_(layout.layer_begin),
       pair_begin_(layout.pair_begin),
       many_begin_(layout.many_begin),
@@ -62,7 +63,7 @@ auto Engine<T>::make_workspace(const WorkspaceSizes& sizes, const Call& call) co
     for (int s = 0; s < sizes.num_states; ++s) ws->psi.push_back(take_state(sizes.psi));
     if (sizes.lam) ws->lam = take_state(sizes.lam);
     if (sizes.saved) ws->saved = take_state(sizes.saved);
-    ws->bound.resize(plan_);
+    if (sizes.binds_rows) ws->own.resize(plan_, run_packs_);
     ws->layer_scale.resize(sizes.layers);
     ws->forward_scale.resize(sizes.phases);
     ws->adjoint_scale.resize(sizes.phases);
@@ -85,7 +86,9 @@ auto Engine<T>::make_workspace(const WorkspaceSizes& sizes, const Call& call) co
     ws->pair_sums.resize(sizes.pair_sums);
     ws->many_sums.resize(sizes.many_sums);
     ws->values.reserve(sizes.values);
-    ws->w.resize(sizes.w);
+    ws->w = Buffer<double>(sizes.w);
+    std::fill_n(ws->w.data(), sizes.w, 0.0);  // places that repeat a run are never written
+    ws->run_gradient = Buffer<double>(sizes.run_gradient);
     ws->rotations.resize(plan_.runs.size());
     ws->inverses.resize(sizes.rotations - plan_.runs.size());
     ws->with_x.resize(sizes.with_x);
@@ -102,7 +105,8 @@ auto Engine<T>::take_workspace(const WorkspaceSizes& sizes, const Call& call) ->
         if (call.packed || idle.pack) return call.packed && idle.pack && idle.pack->has(pack);
         return idle.real == call.real && static_cast<int>(idle.members.size()) >= sizes.num_threads &&
                static_cast<int>(idle.psi.size()) >= sizes.num_states && (!sizes.lam || idle.lam) &&
-               (!sizes.saved || idle.saved) && idle.rotations.size() + idle.inverses.size() >= sizes.rotations;
+               (!sizes.saved || idle.saved) && idle.rotations.size() + idle.inverses.size() >= sizes.rotations &&
+               (!sizes.binds_rows || idle.own.packs);
     });
 }
 
@@ -137,21 +141,6 @@ Buffer<T> Engine<T>::take_state(std::size_t size) {
     return kept ? std::move(kept->buffer) : Buffer<T>(size);
 }
 
-// Bind a list of leaves, runs and terms. The norm of a rotation is computed from tau rounded to the number format.
-template <class T>
-void Engine<T>::bind_row(const BindList& list, const double* columns, Bound& bound) const {
-    bind(plan_, list, columns, bound);
-    if constexpr (sizeof(T) < sizeof(double))
-        for (const int r : list.runs) {
-            Rotor& rotor = bound.rotor[r];
-            const double tau = static_cast<T>(rotor.tau);
-            rotor.scale = 1 / std::sqrt(1 + tau * tau);
-        }
-}
-
-template void Engine<float>::bind_row(const BindList&, const double*, Bound&) const;
-template void Engine<double>::bind_row(const BindList&, const double*, Bound&) const;
-
 // Bind the first row, find the leaves, runs, terms and phases that vary over the rows, and make the tables of all other
 // phases.
 template <class T>
@@ -181,6 +170,7 @@ auto Engine<T>::bind_shared(Call& call) const -> std::shared_ptr<const Shared> {
     }
     shared->varying = request.rows > 1 ? varying(plan_, column_varies) : BindList();
     if (request.rows > 1) shared->phase_varies = phases_of(plan_, shared->varying);
+    if (request.rows > 1 && !call.packed) shared->varying_packs = run_packs_.list_of(shared->varying);
     if (call.packed) {
         for (const int i : shared->varying.leaves)  // a gate RV reads three columns
             if (plan_.leaves[i].kind == LEAF_RV) std::fill_n(column_varies.begin() + plan_.leaves[i].column, 3, 1);
@@ -192,8 +182,10 @@ auto Engine<T>::bind_shared(Call& call) const -> std::shared_ptr<const Shared> {
             layout_.pack_shared_bytes(call.shape, num_tables) + (shared->packs->sets.size() - 1) * plan_.num_columns;
         return shared;
     }
-    shared->bound.resize(plan_);
-    bind_row(everything_, request.columns, shared->bound);
+    Bound& bound = shared->bound;
+    bound.resize(plan_, run_packs_);
+    bind_row(bound.has_constants ? run_packs_.variable : run_packs_.everything, request.columns, bound);
+    bound.has_constants = true;
     shared->bytes = layout_.bound_bytes;
     if (!layout_.shares_tables(request.rows)) {
         shared->tables.clear();  // an earlier call with more rows may have left its tables
@@ -218,6 +210,7 @@ void Engine<T>::choose_summed_runs(Call& call) const {
     constexpr int most_units = 16, blocks_wanted = 32;
     const Request& request = call.request;
     call.own_runs = everything_.runs;
+    call.own_packs = run_packs_.everything.packs;
     if (!request.gradient || !request.by_row() || !request.sum_columns || request.rows < 2) return;
     std::vector<char> apart(plan_.num_columns);
     for (int c = 0; c < plan_.num_columns; ++c) apart[c] = !request.sum_columns[c];
@@ -231,6 +224,8 @@ void Engine<T>::choose_summed_runs(Call& call) const {
     call.own_runs.erase(std::remove_if(call.own_runs.begin(), call.own_runs.end(), [&](int r) { return !varies(r); }),
                         call.own_runs.end());
     if (call.summed_runs.empty()) return;
+    call.own_packs = run_packs_.list_of({{}, call.own_runs, {}}).packs;
+    call.summed_packs = run_packs_.list_of({{}, call.summed_runs, {}}).packs;
     call.units_per_block = std::clamp(call.num_units / blocks_wanted, 1, most_units);
     const int blocks = (call.num_units - 1) / call.units_per_block + 1;
     call.block_w.assign(blocks * plan_.runs.size(), {});
@@ -242,12 +237,13 @@ void Engine<T>::add_summed_runs(const Call& call) const {
     if (call.summed_runs.empty()) return;
     if (call.packed) return add_summed_runs_of_packs(call);
     const std::size_t size = plan_.runs.size();
-    std::vector<std::array<double, 3>> w(size);
+    Buffer<double> w(run_packs_.size_of_w()), scratch(run_packs_.plan.num_columns * run_packs_.width);
+    std::fill_n(w.data(), w.size(), 0.0);
     for (std::size_t block = 0; block < call.block_w.size(); block += size)
         for (const int r : call.summed_runs)
-            for (int axis = 0; axis < 3; ++axis) w[r][axis] += call.block_w[block + r][axis];
-    add_run_gradients(plan_, call.summed_runs, call.shared->bound, call.request.columns, w.data(),
-                      call.request.gradients);
+            for (int axis = 0; axis < 3; ++axis)
+                w[run_packs_.places[r].w + axis * run_packs_.width] += call.block_w[block + r][axis];
+    add_run_gradients(call.summed_packs, call.shared->bound, w.data(), scratch.data(), call.request.gradients);
 }
 
 // Find the last states of an earlier call for values. A training step asks for values and then for gradients of the
@@ -304,7 +300,7 @@ void Engine<T>::bind_or_recall(Call& call) {
 template <class T>
 void Engine<T>::take_shared(const Call& call, Workspace& ws) const {
     if (!call.packed) {
-        ws.bound = call.shared->bound;
+        if (call.request.rows > 1) ws.own.copy(call.shared->bound);
     } else if (ws.shared_number != call.shared->number) {
         take_shared_packs(*call.shared->packs, *ws.pack);
         ws.shared_number = call.shared->number;

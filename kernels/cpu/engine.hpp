@@ -66,7 +66,8 @@ class Engine {
         Buffer<T> lam, saved;        // saved: a copy of the last state, for the pairs of a row after the first
         bool real = false;           // true: the states have no imaginary parts
         const std::complex<double>* initial = nullptr;  // start state of the row; null: the row starts as the plan says
-        Bound bound;
+        const Bound* bound = nullptr;  // `own`, or the values of the first row, which all threads share
+        Bound own;
         // The rotations of the row in the order of the groups of the passes forward, and their inverses in the order of
         // the groups of Layout::adjoint, or of Layout::sums and Layout::back.
         std::vector<Rotation<T>> rotations, inverses;
@@ -82,7 +83,8 @@ class Engine {
         std::vector<double> run_sums;  // [chunk][2 runs] in the order of the groups: the sums of Y and X of each run
         std::vector<double> values;    // [chunk][pair], or [part][slot] of outcomes
         std::vector<double> weights;   // [slot] of outcomes: factor of psi in lam
-        std::vector<std::array<double, 3>> w;  // [runs]: Im <lam|(X, Y, Z)|psi>
+        Buffer<double> w;              // [packs of runs][3][W]: Im <lam|(X, Y, Z)|psi>
+        Buffer<double> run_gradient;   // scratch of add_run_gradients()
         Complex factor;  // of the row: the final state of traceless gates is this number of modulus 1 times psi
         // For cotangents of final states, Im <lam|psi>, which all steps keep: the parts of chunks [chunk], and the sum.
         std::vector<double> overlaps;
@@ -104,6 +106,7 @@ class Engine {
     struct Shared : Kept {
         Bound bound;                     // values of the first row
         BindList varying;                // runs, terms and leaves whose angle differs between rows
+        RunPacks::List varying_packs;    // the same for rows that are evaluated one by one
         std::vector<char> phase_varies;  // [phases]
         // Tables of the phases that are the same in all rows; empty if rows make all tables.
         std::vector<PhaseTables<T>> tables;
@@ -143,7 +146,8 @@ class Engine {
         // added over blocks of rows, block_w[block][run], and turned to gradients once for each call. Blocks do not
         // depend on the number of threads. own_runs are all other runs.
         std::vector<int> own_runs, summed_runs;
-        int units_per_block = 1;  // a unit is a row, or a pack of rows
+        std::vector<int> own_packs, summed_packs;  // the packs of runs that have some of these runs
+        int units_per_block = 1;                   // a unit is a row, or a pack of rows
         std::vector<std::array<double, 3>> block_w;
         std::shared_ptr<const Diagonals<T>> diagonals;  // of the observables; null: blocks compute their own diagonals
         bool zero_start = false, skip_first_adjoint = false, real = false;
@@ -204,7 +208,9 @@ class Engine {
     void keep(std::shared_ptr<Workspace> ws, std::size_t most_bytes);
     static Shelf& kept_states();
     static Buffer<T> take_state(std::size_t size);
-    void bind_row(const BindList& list, const double* columns, Bound& bound) const;
+    void bind_row(const RunPacks::List& list, const double* columns, Bound& bound) const {
+        bind(plan_, list, columns, sizeof(T) < sizeof(double), bound);
+    }
     std::shared_ptr<const Shared> bind_shared(Call& call) const;
     void recall(Call& call);
     void bind_or_recall(Call& call);
@@ -237,7 +243,7 @@ class Engine {
     void choose_summed_runs(Call& call) const;
     void add_summed_runs(const Call& call) const;
     void set_run_sums(const Call& call, Workspace& ws, int layer, bool in_place) const;
-    void assemble(Call& call, Workspace& ws, const double* columns, int row, double* gradient) const;
+    void assemble(Call& call, Workspace& ws, int row, double* gradient) const;
     void run_row(Call& call, Workspace& ws, Team& team, int thread, int row) const;
     void run_in_place(Call& call, Workspace& ws, Team& team, int thread, int row, bool first_of_row, std::int64_t first,
                       std::int64_t count) const;
@@ -325,6 +331,7 @@ class Engine {
     const std::vector<DenseForm<T>> dense_;
     const std::vector<LinearForm<T>> maps_;
     const BindList& everything_;
+    const RunPacks& run_packs_;
     const std::vector<int>& layer_begin_;
     const std::vector<std::size_t>&pair_begin_, &many_begin_;
     std::vector<std::shared_ptr<const PackPhase>> pack_phases_;  // [phases]; null: all constants are 1

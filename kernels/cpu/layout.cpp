@@ -117,8 +117,8 @@ std::size_t WorkspaceSizes::bytes() const {
     const std::size_t of_phases = phases * (sizeof(PhaseTables<T>) + 1 + 2 * sizeof(T)) + layers * sizeof(double);
     const std::size_t scratch =
         table_values * sizeof(Complex) + table_strings * sizeof(double) + table_base * sizeof(T);
-    return states * sizeof(T) + num_threads * of_thread + (sums + 3 * w) * sizeof(double) + of_phases + scratch +
-           bound_bytes + rotations * sizeof(Rotation<T>) + with_x;
+    return states * sizeof(T) + num_threads * of_thread + (sums + w + run_gradient) * sizeof(double) + of_phases +
+           scratch + bound_bytes + rotations * sizeof(Rotation<T>) + with_x;
 }
 
 template <class T>
@@ -132,6 +132,7 @@ Layout<T>::Layout(const PlanData& plan)
       windows(make_windows(1, sweeps.max_rotate)),
       adjoint_windows(make_windows(2, sweeps.max_adjoint)),
       everything(qf::everything(plan)),
+      run_packs(plan, best_pack_sweeps<double>().width),
       layer_begin(plan.num_layers + 1),
       dense_begin(plan.num_layers + 1),
       map_of(plan.num_layers, -1),
@@ -178,9 +179,8 @@ Layout<T>::Layout(const PlanData& plan)
         any_linear_ = any_linear_ || (phase.per_block && phase.want_pairs);
         if (phase.per_block && phase.want_many) most_cross_ = std::max(most_cross_, phase.many_body.size());
     }
-    Bound bound;
-    bound.resize(plan);
-    bound_bytes = bound.bytes();
+    plan_bytes += run_packs.bytes();
+    bound_bytes = Bound::bytes(plan, run_packs);
 }
 
 // Return the number of strided bits, and of far bits, of a mask.
@@ -428,7 +428,8 @@ WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) co
     sizes.table_base = 2 * low;
     sizes.layers = plan.num_layers;
     sizes.phases = phases.size();
-    sizes.bound_bytes = bound_bytes;
+    sizes.binds_rows = shape.rows > 1;
+    if (sizes.binds_rows) sizes.bound_bytes = bound_bytes;
     sizes.rotations = (!shape.gradient ? 1 : shape.scheduled ? 3 : 2) * plan.runs.size();
     if (!shape.gradient) return sizes;
     sizes.with_x = plan.runs.size();
@@ -439,7 +440,8 @@ WorkspaceSizes Layout<T>::workspace(const BatchShape& shape, int num_threads) co
     sizes.z_sums = chunks * phases.size() * plan.num_qubits;
     sizes.pair_sums = chunks * pair_begin.back();
     sizes.many_sums = chunks * many_begin.back();
-    sizes.w = plan.runs.size();
+    sizes.w = run_packs.size_of_w();
+    sizes.run_gradient = run_packs.plan.num_columns * run_packs.width;
     sizes.overlaps = chunks;
     return sizes;
 }

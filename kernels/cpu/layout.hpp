@@ -57,11 +57,12 @@ struct WorkspaceSizes {
     std::size_t total = 0, linear = 0, cross = 0;                                    // double
     std::size_t run_sums = 0, z_sums = 0, pair_sums = 0, many_sums = 0, values = 0;  // double
     std::size_t overlaps = 0;                                                        // double
-    std::size_t w = 0;                                                               // vector of three double
+    std::size_t w = 0, run_gradient = 0;                                             // double
     std::size_t rotations = 0, with_x = 0;                                           // Rotation<T>, char
     std::size_t table_values = 0, table_strings = 0, table_base = 0;  // Complex, double, T: scratch to make tables
     std::size_t layers = 0, phases = 0;
     std::size_t bound_bytes = 0;
+    bool binds_rows = false;  // true: rows after the first have bound values of their own
 
     template <class T>
     std::size_t bytes() const;
@@ -178,6 +179,7 @@ class Layout {
     const int bits, low_bits, chunk_bits;
     const std::array<Window, 2> windows, adjoint_windows;  // with tiles of one state, and with tiles of psi and lam
     const BindList everything;
+    const RunPacks run_packs;
     std::vector<int> layer_begin;  // the runs of layer k are layer_begin[k] .. layer_begin[k + 1] - 1
     std::vector<int> dense_begin;  // the same for dense gates
     std::vector<int> map_of;       // the number of the linear map of layer k, or -1

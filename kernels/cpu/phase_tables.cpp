@@ -162,10 +162,9 @@ namespace {
 // the one-qubit parts of terms on two qubits.
 void fill_factors(const PlanData& plan, const Phase& phase, const Bound& bound, std::vector<Complex>& factor) {
     factor.assign(plan.num_qubits, Complex{});
-    for (int r = phase.first_out; r < phase.end_out; ++r)
-        factor[plan.runs[r].bit] = factor[plan.runs[r].bit] * bound.rotor[r].out;
+    for (int r = phase.first_out; r < phase.end_out; ++r) factor[plan.runs[r].bit] = bound.rotor(r).out;
     for (int r = phase.first_in; r < phase.end_in; ++r)
-        factor[plan.runs[r].bit] = factor[plan.runs[r].bit] * bound.rotor[r].in;
+        factor[plan.runs[r].bit] = factor[plan.runs[r].bit] * bound.rotor(r).in;
     for (const auto& one : phase.one_body)
         factor[one.bit] = factor[one.bit] * power(bound.term[one.term], one.exponent);
 }

@@ -134,7 +134,7 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
             const index_t support = term.care | term.sign;
             const int index = static_cast<int>(next);
             if (!support) continue;
-            if (term.column >= 0) phase.want_sums = true;
+            if (term.column >= 0) phase.want_terms = phase.want_sums = true;
             if (is_few_body(term)) {
                 add_few_body(phase, index, term, low_bits);
                 if (term.column >= 0 && bit_count(support) == 2) phase.want_pairs = true;

@@ -21,7 +21,7 @@ const PhaseTables<T>& Engine<T>::phase_tables(Call& call, Workspace& ws, Team& t
             ws.tables[slot] = PhaseTables<T>();
             allocate(phases_[k], plan_.num_qubits, low_bits_, ws.tables[slot]);
         }
-        build_tables(plan_, phases_[k], low_bits_, ws.bound, sweeps_, ws.scratch, ws.tables[slot]);
+        build_tables(plan_, phases_[k], low_bits_, *ws.bound, sweeps_, ws.scratch, ws.tables[slot]);
         ws.built[k] = 1;
     }
     team.barrier();
@@ -51,7 +51,7 @@ void Engine<T>::start(Workspace& ws, int boundary, State psi, int chunk) const {
     std::fill_n(at1, bits_, 0.0);
     if (boundary > 0 && plan_.num_layers > 0)
         for (int r = layer_begin_[0]; r < layer_begin_[1]; ++r) {
-            const Rotor& rotor = ws.bound.rotor[r];
+            const Rotor rotor = ws.bound->rotor(r);
             at0[plan_.runs[r].bit] = rotor.flip ? -rotor.tau : 1;
             at1[plan_.runs[r].bit] = rotor.flip ? 1 : rotor.tau;
         }
@@ -126,11 +126,14 @@ void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in
         const bool has_x = ws.with_x[group.first];
         const int count = static_cast<int>(group.runs.size()), step = adjoint_step_of(group, has_x);
         const double* const sums = run_sums_of(ws, group, 0);
-        for (const int r : group.runs) length2 *= ws.bound.rotor[r].scale * ws.bound.rotor[r].scale;
+        for (const int r : group.runs) {
+            const double scale = ws.bound->rotor(r).scale;
+            length2 *= scale * scale;
+        }
         double later = 1, norm = length2;  // `later` is the square of the norms of the runs after run j
         for (int j = count - 1; j >= 0; --j) {
             const int r = group.runs[j], bit = plan_.runs[r].bit;
-            const Rotor& rotor = ws.bound.rotor[r];
+            const Rotor rotor = ws.bound->rotor(r);
             if (in_place && j % step == step - 1) norm = length2 / later;
             later *= rotor.scale * rotor.scale;
             const double factor = in_place ? norm : rotor.flip ? -ws.layer_scale[layer] : ws.layer_scale[layer];
@@ -139,31 +142,38 @@ void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in
             if (has_x)
                 x = sums[2 * j + 1] * factor;
             else if (!plan_.runs[r].single_axis && !ws.real)
-                x = (cos_beta(rotor) * z - z_after) / sin_beta(rotor);
-            if (has_x && !in_place) x = cos_beta(rotor) * x - sin_beta(rotor) * z_after;
-            ws.w[r] = {x, sums[2 * j] * factor, z};
+                x = (rotor.cosine * z - z_after) * rotor.inverse_sine;
+            if (has_x && !in_place) x = rotor.cosine * x - 2 * rotor.tau * rotor.scale * rotor.scale * z_after;
+            double* const w = ws.w.data() + run_packs_.places[r].w;
+            w[0] = x;
+            w[run_packs_.width] = sums[2 * j] * factor;
+            w[2 * run_packs_.width] = z;
         }
     }
 }
 
 template <class T>
-void Engine<T>::assemble(Call& call, Workspace& ws, const double* columns, int row, double* gradient) const {
+void Engine<T>::assemble(Call& call, Workspace& ws, int row, double* gradient) const {
     // Write zeros before the first addition. The system maps fresh memory twice if it is read first and written later,
     // and each mapping stops all threads.
     std::fill_n(gradient, plan_.num_columns, 0.0);
     add_chunks(ws);
     const bool in_place = !call.request.actions;
     for (int k = 0; k < plan_.num_layers; ++k) set_run_sums(call, ws, k, in_place);
-    add_run_gradients(plan_, call.own_runs, ws.bound, columns, ws.w.data(), gradient);
     if (!call.summed_runs.empty()) {
         auto* const sums = call.block_w.data() + row / call.units_per_block * plan_.runs.size();
         for (const int r : call.summed_runs)
-            for (int axis = 0; axis < 3; ++axis) sums[r][axis] += ws.w[r][axis];
+            for (int axis = 0; axis < 3; ++axis) {
+                double& w = ws.w[run_packs_.places[r].w + axis * run_packs_.width];
+                sums[r][axis] += w;
+                w = 0;
+            }
     }
+    add_run_gradients(call.own_packs, *ws.bound, ws.w.data(), ws.run_gradient.data(), gradient);
     if (call.skip_first_adjoint && call.request.final_cotangents)
         for (const auto& part : layout_.gradients_of_first) gradient[part.column] += part.slope * ws.overlap;
     for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k)
-        if (phases_[k].want_sums)
+        if (phases_[k].want_terms)
             add_term_gradients(plan_, phases_[k],
                                {ws.z_sums.data() + k * plan_.num_qubits, ws.pair_sums.data() + pair_begin_[k],
                                 ws.many_sums.data() + many_begin_[k]},
@@ -250,7 +260,7 @@ template <class T>
 void Engine<T>::set_scales(Workspace& ws) const {
     for (int k = 0; k < plan_.num_layers; ++k) {
         double scale = 1;
-        for (int r = layer_begin_[k]; r < layer_begin_[k + 1]; ++r) scale *= ws.bound.rotor[r].scale;
+        for (int r = layer_begin_[k]; r < layer_begin_[k + 1]; ++r) scale *= ws.bound->rotor(r).scale;
         ws.layer_scale[k] = scale;
     }
     double carried = 1;
@@ -270,37 +280,37 @@ void Engine<T>::set_scales(Workspace& ws) const {
 // 1/sin(beta). X is summed for the whole group if sin(beta) of one of its runs is below 1/8.
 template <class T>
 bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
-    constexpr double smallest_sine = 0.125;
     if (!group.needs_x || ws.real) return false;  // for real states, Im<lam|X|psi> is 0
+    const double* const inverse_sines = ws.bound->run.data() + INVERSE_SINE * run_packs_.width;
+    bool any = false;  // no loop ends early, because a wrong guess of a branch takes longer than the loop
     for (const int r : group.runs)
-        if (!plan_.runs[r].single_axis && is_sine_below(ws.bound.rotor[r], smallest_sine)) return true;
-    return false;
+        any |= !plan_.runs[r].single_axis & (inverse_sines[run_packs_.places[r].run] > LARGEST_INVERSE_SINE);
+    return any;
 }
 
-// Make the lists of the rotations of a row, forward and back.
+// Make the lists of the rotations of a row, forward and back, and choose the groups whose X is summed.
 template <class T>
 void Engine<T>::bind_rotations(const Call& call, Workspace& ws) const {
+    const double* const rotation = ws.bound->rotation.data();
+    const RunPacks::Place* const places = run_packs_.places.data();
+    const std::size_t width = run_packs_.width;
     Rotation<T>* next = ws.rotations.data();
-    for (const auto& groups : layout_.forward.groups)
-        for (const auto& group : groups)
-            for (const int r : group.runs) {
-                const Rotor& rotor = ws.bound.rotor[r];
-                *next++ = {plan_.runs[r].bit, rotor.flip, static_cast<T>(rotor.tau)};
-            }
-    if (!call.request.gradient) return;
-    next = ws.inverses.data();
-    auto invert = [&](const Groups& all) {
+    auto add = [&](const Groups& all, bool inverse) {
         for (const auto& groups : all)
             for (const auto& group : groups)
                 for (const int r : group.runs) {
-                    const Rotor& rotor = ws.bound.rotor[r];
-                    const double tau = rotor.flip ? rotor.tau : -rotor.tau;  // (T(t) X)^-1 ~ X T(-t) = T(t) X
-                    *next++ = {plan_.runs[r].bit, rotor.flip, static_cast<T>(tau)};
+                    const double* const values = rotation + places[r].rotation;
+                    const bool flip = values[width] < 0;
+                    const double tau = inverse && !flip ? -values[0] : values[0];  // (T(t) X)^-1 ~ X T(-t) = T(t) X
+                    *next++ = {plan_.runs[r].bit, flip, static_cast<T>(tau)};
                 }
     };
+    add(layout_.forward.groups, false);
+    if (!call.request.gradient) return;
+    next = ws.inverses.data();
     const Groups& summed = call.request.actions ? layout_.sums : layout_.adjoint.groups;
-    invert(summed);
-    if (call.request.actions) invert(layout_.back);
+    add(summed, true);
+    if (call.request.actions) add(layout_.back, true);
     for (const auto& groups : summed)
         for (const auto& group : groups) ws.with_x[group.first] = sums_x(ws, group);
 }
@@ -317,12 +327,13 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
         if (call.observables.slots().empty()) ws.values.resize(num_chunks() * pairs_at_once);
         ws.initial = request.initial_states;
         if (ws.initial && !request.shared_start) ws.initial += static_cast<std::size_t>(row) << plan_.num_qubits;
-        if (row > 0) bind_row(call.shared->varying, columns, ws.bound);
+        ws.bound = row > 0 ? &ws.own : &call.shared->bound;
+        if (row > 0) bind_row(call.shared->varying_packs, columns, ws.own);
         set_scales(ws);
         bind_rotations(call, ws);
         if (request.has_ends()) {
             const double phase = left_phase(call).at(columns);
-            ws.factor = Complex{std::cos(phase), std::sin(phase)} * phase_of_runs(plan_, ws.bound);
+            ws.factor = Complex{std::cos(phase), std::sin(phase)} * phase_of_runs(*ws.bound);
         }
         std::fill(ws.built.begin(), ws.built.end(), 0);
     }
@@ -335,7 +346,7 @@ void Engine<T>::run_row(Call& call, Workspace& ws, Team& team, int thread, int r
             run_in_place(call, ws, team, thread, row, pair == first, pair, pairs_at_once);
         const std::int64_t out = request.by_row() ? row : pair;
         if (thread == 0 && request.gradient) {
-            assemble(call, ws, columns, row, request.gradients + out * plan_.num_columns);
+            assemble(call, ws, row, request.gradients + out * plan_.num_columns);
             if (request.state_gradients)
                 copy_state_gradient(ws, request.state_gradients + (static_cast<std::size_t>(out) << plan_.num_qubits));
             if (request.from_end) copy_state_at_start(ws, request.final_states);

@@ -47,7 +47,7 @@ def small_portions(monkeypatch):
     monkeypatch.setattr(fidelity_sizes, "_EXTRA_SHARE", 0)
 
 
-LIMITS = [None, "30kB", 12_000, 11_000]
+LIMITS = [None, "30kB", 14_000, 13_000]
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -82,7 +82,7 @@ def test_gradients_need_no_values_first():
 
 @pytest.mark.parametrize(
     ("kind", "limit"),
-    [("threads", None), ("threads", 12_000), pytest.param("processes", 12_000, marks=pytest.mark.slow)],
+    [("threads", None), ("threads", 14_000), pytest.param("processes", 14_000, marks=pytest.mark.slow)],
 )
 def test_workers_compute_the_same_matrix(kind, limit, expected, small_portions):
     spawn = {"mp_context": multiprocessing.get_context("spawn")} if kind == "processes" else {}
@@ -103,10 +103,10 @@ def test_a_small_matrix_is_not_sent_to_workers():
 
 def test_states_that_do_not_fit_are_compared_on_workers():
     with ThreadPoolExecutor(2) as pool:
-        assert len(matrix_of(executor=pool, memory_limit=12_000)._portions) > 1
+        assert len(matrix_of(executor=pool, memory_limit=14_000)._portions) > 1
 
 
-@pytest.mark.parametrize("limit", [None, 12_000])
+@pytest.mark.parametrize("limit", [None, 14_000])
 @pytest.mark.parametrize("right", [None, RIGHT], ids=["symmetric", "two"])
 def test_progress_rises_to_the_whole_work(right, limit, monkeypatch):
     seen, meters = [], []

@@ -24,7 +24,7 @@ def expected(first, second, left, right):
     return abs(np.einsum("bi,bi->b", states[0].conj(), states[1])) ** 2
 
 
-@pytest.mark.parametrize("limit", [None, 9000])
+@pytest.mark.parametrize("limit", [None, 11_000])
 @pytest.mark.parametrize("in_matrix", [0, 16], ids=["pairs", "matrix"])
 def test_pairs_of_one_circuit(in_matrix, limit, monkeypatch):
     monkeypatch.setattr(pairs, "_PAIRS_IN_MATRIX", in_matrix)
@@ -37,7 +37,7 @@ def test_pairs_of_one_circuit(in_matrix, limit, monkeypatch):
     assert found[7] == 1
 
 
-@pytest.mark.parametrize("limit", [None, 9000])
+@pytest.mark.parametrize("limit", [None, 11_000])
 def test_pairs_of_two_circuits(limit):
     left, right = RNG.normal(size=(60, 4)), RNG.normal(size=(60, 8))
     states = [FinalStates(compile_circuit(circuit), FusedOptions(memory_limit=limit)) for circuit in (FIRST, SECOND)]

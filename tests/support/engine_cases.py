@@ -13,7 +13,7 @@ from asking import ask
 from circuits import circuits
 from hypothesis import given, settings
 from qiskit.circuit import ParameterVector, QuantumCircuit
-from qiskit.circuit.library import PauliEvolutionGate, UnitaryGate
+from qiskit.circuit.library import PauliEvolutionGate, RVGate, UnitaryGate
 from qiskit.quantum_info import SparsePauliOp, random_pauli_list, random_unitary
 from scipy.stats import ortho_group
 
@@ -116,6 +116,24 @@ def random_circuit(num_qubits, num_gates, seed):
             circuit.mcp(angle, q[:3], q[3])
         elif kind == 11 and num_qubits > 3:
             circuit.append(PauliEvolutionGate(SparsePauliOp("XYZX"), angle), q)
+    return circuit
+
+
+def run_kinds(num_qubits):
+    """Return a circuit whose runs have gates of many kinds: rotations, rotation vectors and different constants."""
+    rng = np.random.default_rng(num_qubits)
+    parameters, circuit = iter(ParameterVector("p", 9 * num_qubits)), QuantumCircuit(num_qubits)
+    for layer in range(3):
+        for qubit in range(num_qubits):
+            for kind in rng.integers(5, size=1 + (qubit + layer) % 3):
+                if kind == 0:
+                    circuit.append(RVGate(*(next(parameters, 0.4) for _ in range(3))), [qubit])
+                elif kind == 1:
+                    circuit.unitary(random_unitary(2, seed=rng), [qubit])
+                else:
+                    [circuit.rx, circuit.ry, circuit.rz][kind - 2](1.5 * next(parameters, 0.7) - 0.2, qubit)
+        for qubit in range(num_qubits - 1):
+            circuit.cz(qubit, qubit + 1)
     return circuit
 
 

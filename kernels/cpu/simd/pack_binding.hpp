@@ -192,6 +192,22 @@ QF_INLINE inline void multiply_gates(const Run& run, const Leaf* leaves, const P
     }
 }
 
+// Store tau and the norm of rotations, out[2][W].
+template <class T, class V = typename Simd<T>::V>
+QF_INLINE inline void store_rotation(V tau, typename Simd<T>::Mask flip, bool rounds_tau, T* out) {
+    using S = Simd<T>;
+    S::store(out, tau);
+    if constexpr (sizeof(T) == sizeof(double)) {
+        if (rounds_tau) {
+            alignas(64) float rounded[S::width];
+            store_as(rounded, tau);
+            S::store(out, load_as(rounded));
+        }
+    }
+    const V t = S::load(out), length = square_root<T>(T(1) + t * t);
+    S::store(out + S::width, T(1) / (flip ? -length : length));
+}
+
 // alpha = cos(a) exp(-i(phi + lambda)/2), beta = sin(a) exp(i(phi - lambda)/2) with a = beta/2 in [0, pi/2]. If sin(a)
 // or cos(a) is 0, only phi + lambda or phi - lambda is defined (Normal form).
 template <class T>
@@ -215,8 +231,10 @@ void bind_runs(const Run* runs, const Leaf* leaves, const int* list, int count, 
         const V c = square_root<T>(cos2), s = square_root<T>(sin2);
         const V product = degenerate ? S::splat(1) : c * s, sum = T(1) + c;
         const V quotient = T(1) / (product * sum), inverse = quotient * sum;
-        S::store(values.shears + r * 2 * W, s * (quotient * product));
-        S::store(values.shears + r * 2 * W + W, s);
+        if (!values.rotation) {
+            S::store(values.shears + r * 2 * W, s * (quotient * product));
+            S::store(values.shears + r * 2 * W + W, s);
+        }
         const Complex conj_alpha{alpha.re, -alpha.im};
         Complex in = conj_alpha * Complex{beta.re, -beta.im}, after = beta * conj_alpha;
         in = {inverse * in.re, inverse * in.im};
@@ -231,6 +249,12 @@ void bind_runs(const Run* runs, const Leaf* leaves, const int* list, int count, 
             after.re = no_sine ? at_0.re : no_cosine ? at_pi.re : after.re;
             after.im = no_sine ? at_0.im : no_cosine ? at_pi.im : after.im;
             inverse_sine = degenerate ? S::splat(NO_INVERSE) : inverse_sine;
+        }
+        if (values.rotation) {
+            const Mask flip = sin2 > cos2;
+            const V tau = degenerate ? V{} : (flip ? c : s) / (flip ? s : c);
+            store_rotation<T>(tau, flip, values.rounds_tau, values.rotation + r * 2 * W);
+            after = {flip ? -after.re : after.re, flip ? -after.im : after.im};
         }
         S::store(out + IN_RE * W, in.re);
         S::store(out + IN_IM * W, in.im);
@@ -362,7 +386,7 @@ QF_INLINE inline void add_gradients_of(const Run& run, int r, const Leaf* leaves
             const T* const vector = values.vector + i * 7 * W;
             unroll<4>([&](auto k) QF_INLINE { q[k] = S::load(vector + k * W); });
             turn_lanes<T>(q, x, y, z);
-            for (int j = 0; j < W; ++j) {
+            for (int j = 0; j < W && leaf.column >= 0; ++j) {
                 const Vector3 v{vector[4 * W + j], vector[5 * W + j], vector[6 * W + j]};
                 const double t = __builtin_sqrt(dot(v, v));
                 const Vector3 g =

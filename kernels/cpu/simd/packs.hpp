@@ -41,6 +41,10 @@ struct PackValues {
     T* term;       // [terms][2][W]: exp(-i angle/2)
     T* shears;     // [runs][2][W]: tan(beta/4) and sin(beta/2)
     char* sums_x;  // [runs]: 1 if X must be summed for some row of the pack
+    // If not null, instead of `shears`: [runs][2][W], tau and the norm that is left out of the rotation T(tau) X^flip.
+    // For a flip, which a rotation has if cos(beta) < 0, the norm and exp(i phi) are negated.
+    T* rotation = nullptr;
+    bool rounds_tau = false;  // true: tau is rounded to single precision before the norm is computed
 };
 
 // The rotation of one bit. With shears[2][W], which hold t and s, it is three shears x -= t y, y += s x, x -= t y.

@@ -292,6 +292,7 @@ def test_every_instruction_set_of_this_cpu_agrees_with_the_reference(name):
         "        assert_agrees_with_reference(CpuEngine(), c, random_observables(n, n), dtype)\n"
         "for dtype in TOLERANCE:\n"
         "    assert_agrees_with_reference(CpuEngine(), cx_layers(14), random_observables(14, 1), dtype)\n"
+        "    assert_agrees_with_reference(CpuEngine(), run_kinds(11), random_observables(11, 1), dtype)\n"
     )
     done = run_python(code, name)
     assert done.returncode == 0, done.stderr
