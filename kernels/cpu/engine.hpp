@@ -158,6 +158,7 @@ class Engine {
         std::vector<int> pack_table;  // [phases]: the place of the table of a phase that varies over rows; else -1
         int num_pack_tables = 0;
         bool keeps_pack_tables = false;  // true: the backward sweep uses the tables of the forward sweep
+        bool keeps_pack_states = false;  // true: the backward sweep uses the states of the forward sweep
         int first_boundary = 0;          // the boundary of position 1 of a schedule
         bool keeps_all_states = false;   // true: the schedule makes no state twice
         std::size_t bytes = 0;
@@ -315,11 +316,18 @@ class Engine {
     void exchange_final_states_of_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
     void observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
     void observe_pack_outcomes(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
+    T* psi_of_pack(const Call& call, PackMemory<T>& memory, int k) const {
+        return memory.psi.data() + (call.keeps_pack_states ? k * memory.sizes.state : 0);
+    }
+    void rotate_pack(const PackMemory<T>& memory, int first, int end, bool inverse, int parts, T* state) const;
+    bool sums_x(const Call& call, const PackMemory<T>& memory, int first, int count) const;
+    void sum_pack_runs(const Call& call, PackMemory<T>& memory, PackTable<T> table, T* p, int first, int end,
+                       int block_bits, index_t block, const T* psi) const;
     void rotate_pack_back(const Call& call, PackMemory<T>& memory, int first, int end, int block_bits,
                           index_t block) const;
     void adjoint_pack(Call& call, Workspace& ws) const;
     void assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int pack) const;
-    void sum_pack_phase(PackMemory<T>& memory, int k) const;
+    void sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) const;
     void add_summed_runs_of_packs(const Call& call) const;
 
     const Layout<T>& layout_;

@@ -452,7 +452,9 @@ PackSizes Layout<T>::pack_sizes(const BatchShape& shape) const {
     PackSizes sizes;
     sizes.width = packs.width;
     sizes.state = pack_table_size(is_real(shape));
-    sizes.num_states = !shape.gradient ? 1 : shape.saves_psi ? 3 : 2;
+    sizes.num_psi = keeps_pack_states(shape) ? plan.num_layers + 2 : 1;
+    sizes.num_lam = shape.gradient ? 1 : 0;
+    sizes.num_saved = shape.saves_psi && sizes.num_psi == 1 ? 1 : 0;
     sizes.angles = plan.num_columns * width;
     sizes.ends = 3 * width;
     sizes.values = (shape.num_outcomes + 1) * width;
@@ -473,6 +475,11 @@ PackSizes Layout<T>::pack_sizes(const BatchShape& shape) const {
 template <class T>
 bool Layout<T>::keeps_pack_tables(const BatchShape& shape) const {
     return shape.gradient && phases.size() * pack_table_size(is_real(shape)) * sizeof(T) <= most_pack_tables;
+}
+
+template <class T>
+bool Layout<T>::keeps_pack_states(const BatchShape& shape) const {
+    return shape.gradient && (plan.num_layers + 2) * pack_table_size(is_real(shape)) * sizeof(T) <= most_pack_states;
 }
 
 template <class T>

@@ -142,6 +142,7 @@ class Layout {
         return (std::size_t(real ? 1 : 2) << plan.num_qubits) * packs.width;
     }
     bool keeps_pack_tables(const BatchShape& shape) const;
+    bool keeps_pack_states(const BatchShape& shape) const;
     // Return the bytes of the values and tables that all packs of a call share.
     std::size_t pack_shared_bytes(const BatchShape& shape, std::size_t num_tables) const;
     // Return the number of equal parts of a state whose probabilities are added apart, so that threads share the parts.

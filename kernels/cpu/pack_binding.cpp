@@ -108,6 +108,8 @@ std::vector<char> Engine<T>::find_sets(const Request& request, PackShared<T>& pa
     packs.set_of.clear();
     std::vector<int> same, different;  // the columns outside the latest set, and the columns of the set
     std::vector<std::int64_t> differs(num_columns);
+    const std::int64_t num_packs = layout_.num_packs(request.rows);
+    std::int64_t num_bound = 0;
     for (int begin = 0; begin < request.rows; begin += width) {
         check_stop(request.progress->stop);
         const int end = std::min(begin + width, request.rows);
@@ -127,15 +129,16 @@ std::vector<char> Engine<T>::find_sets(const Request& request, PackShared<T>& pa
             for (const int c : different) any[c] = 1;
         }
         packs.set_of.push_back(static_cast<int>(packs.sets.size()) - 1);
+        num_bound += static_cast<std::int64_t>(different.size());
+        // One set serves all packs if half of them bind all columns. The other packs are then not looked at.
+        if (same.empty() && 2 * num_bound >= num_columns * num_packs) break;
     }
+    packs.set_of.resize(num_packs, 0);
     auto size_of = [](const std::vector<char>& set) { return std::count(set.begin(), set.end(), 1); };
-    std::int64_t num_bound = 0;
-    for (const int set : packs.set_of) num_bound += size_of(packs.sets[set]);
     const std::size_t table_bytes = (phases_.size() * 2 * sizeof(T)) << plan_.num_qubits;
-    if (2 * num_bound >= size_of(any) * static_cast<std::int64_t>(packs.set_of.size()) ||
-        table_bytes > most_set_tables) {
+    if (2 * num_bound >= size_of(any) * num_packs || table_bytes > most_set_tables) {
         packs.sets.assign(1, any);
-        packs.set_of.assign(packs.set_of.size(), 0);
+        packs.set_of.assign(num_packs, 0);
     }
     for (const auto& set : packs.sets)
         for (int c = 0; c < num_columns; ++c) every[c] &= set[c];
@@ -294,6 +297,9 @@ void Engine<T>::take_variation(const PackShared<T>& shared, int set, PackMemory<
 template <class T>
 void Engine<T>::prepare_packs(Call& call) const {
     call.keeps_pack_tables = layout_.keeps_pack_tables(call.shape);
+    call.keeps_pack_states = layout_.keeps_pack_states(call.shape);
+    // The last states of a call for values do not serve: all states are made again, with the same bits.
+    if (call.keeps_pack_states) call.finals.reset();
     call.reads = call.shared->packs->column_varies;
     if (call.request.has_ends())
         for (const auto& part : left_phase(call).slopes) call.reads[part.column] = 1;

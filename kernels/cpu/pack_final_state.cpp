@@ -10,18 +10,19 @@ namespace qf {
 template <class T>
 void Engine<T>::start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const {
     const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
+    T* const psi = psi_of_pack(call, memory, boundary);
     if (const auto* given = call.request.initial_states) {
         const double* rows[MOST_PACK_ROWS];
         for (int j = 0; j < width; ++j) rows[j] = row_of(given, bits, call.request.shared_start ? 0 : turn.row(j));
-        return packs_.load_states(bits, parts, rows, nullptr, memory.psi.data(), nullptr, nullptr);
+        return packs_.load_states(bits, parts, rows, nullptr, psi, nullptr, nullptr);
     }
     if (plan_.initial_re.empty()) {
         const int count = boundary > 0 && plan_.num_layers > 0 ? layer_begin_[1] : 0;
-        return packs_.start(bits, parts, memory.rotations.data(), count, memory.psi.data());
+        return packs_.start(bits, parts, memory.rotations.data(), count, psi);
     }
     for (std::size_t i = 0; i < plan_.initial_re.size(); ++i)
         for (int part = 0; part < parts; ++part)
-            std::fill_n(memory.psi.data() + (i * parts + part) * width, width,
+            std::fill_n(psi + (i * parts + part) * width, width,
                         static_cast<T>(part ? plan_.initial_im[i] : plan_.initial_re[i]));
 }
 
@@ -40,7 +41,7 @@ void Engine<T>::exchange_final_states_of_pack(Call& call, PackMemory<T>& memory,
     auto store = [&](auto function, auto* states) {
         decltype(row_of(states, bits, 0)) rows[MOST_PACK_ROWS] = {};
         for (int j = 0; states && j < turn.count; ++j) rows[j] = row_of(states, bits, turn.row(j));
-        if (states) function(bits, parts, memory.psi.data(), factor, rows);
+        if (states) function(bits, parts, memory.last, factor, rows);
     };
     store(packs_.store_doubles, request.final_states);
     store(packs_.store_singles, request.single_states);
@@ -52,7 +53,7 @@ void Engine<T>::exchange_final_states_of_pack(Call& call, PackMemory<T>& memory,
         factor[j] *= half;
         factor[width + j] *= -half;
     }
-    packs_.load_states(bits, parts, rows, factor, memory.lam.data(), memory.psi.data(), overlap);
+    packs_.load_states(bits, parts, rows, factor, memory.lam.data(), memory.last, overlap);
     // Z|0...0> = |0...0>, so all sums of p Z before layer 0 are Im<lam|psi>.
     if (call.has_z[0] && call.skip_first_adjoint)
         for (int i = 0; i < bits * width; ++i) memory.z[i] = static_cast<T>(overlap[i % width]);
@@ -102,7 +103,7 @@ void Engine<T>::observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& 
                     d_re = group.has_real ? re : nullptr;
                     d_im = has_imag ? im : nullptr;
                 }
-                packs_.observe(bits, parts, group.x, d_re, d_im, memory.psi.data(), lam,
+                packs_.observe(bits, parts, group.x, d_re, d_im, memory.last, lam,
                                all ? nullptr : memory.weights.data(), accumulate, value);
                 accumulate = true;
             }
@@ -127,7 +128,7 @@ void Engine<T>::observe_pack_outcomes(Call& call, PackMemory<T>& memory, const P
                 memory.weights[(request.pair_observable[pair] + 1) * width + j] =
                     static_cast<T>(request.cotangents ? request.cotangents[pair] : 1);
     }
-    packs_.observe_outcomes(plan_.num_qubits, call.real ? 1 : 2, call.observables.slots().data(), memory.psi.data(),
+    packs_.observe_outcomes(plan_.num_qubits, call.real ? 1 : 2, call.observables.slots().data(), memory.last,
                             request.gradient ? memory.lam.data() : nullptr, memory.weights.data(),
                             memory.values.data());
     for (int j = 0; j < turn.count; ++j)

@@ -6,22 +6,12 @@
 // A run whose angles differ between rows is rotated by three shears, x -= t y, y += s x, x -= t y with t = tan(beta/4)
 // and s = sin(beta/2), because T(tau) X^flip would need a choice for each row of a pack. A run that is the same in all
 // rows is rotated by T(tau) X^flip, and the table of the next phase takes in its norm.
+// The backward sweep takes lam alone back if a pack keeps the states of its forward sweep, else psi and lam.
 // Determinism: the rows of a batch alone decide the packs. A result of a row depends on this row alone, and on the
 // columns in which its pack differs from the first row (find_sets). Sums over rows are added in fixed blocks of packs.
 #include "cpu/engine.hpp"
 
 namespace qf {
-
-namespace {
-
-// Ask for numbers that the next microseconds need, up to 64 KiB. The rows of a pack are more streams than a core
-// detects.
-void prefetch(const double* numbers, std::int64_t count) {
-    constexpr std::int64_t most = std::int64_t(8) << 10;
-    for (std::int64_t i = 0; i < std::min(count, most); i += 8) __builtin_prefetch(numbers + i, 0, 2);
-}
-
-}  // namespace
 
 // Apply the dense gates of a layer, or their inverses, to some states of a pack.
 template <class T>
@@ -41,28 +31,48 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
     const int begin = call.zero_start ? 1 : 0;
     const std::vector<int>& group_end = memory.variation->group_end;
     start_pack(call, memory, turn, begin);
+    if (begin > 0 && call.keeps_pack_states && !call.skip_first_adjoint) {
+        // The sweep starts after phase 0, where the backward sweep ends before it.
+        T* const first = psi_of_pack(call, memory, 0);
+        bool is_shared;
+        const T* const table = pack_table(call, memory, 0, is_shared);
+        packs_.start(bits, parts, nullptr, 0, first);
+        packs_.sum(bits, parts, {table, is_shared}, nullptr, nullptr, 0, false, false, first, first, nullptr);
+    }
     for (int k = begin; k <= plan_.num_layers; ++k) {
         check_stop(call.request.progress->stop);
+        memory.next_columns.fetch_some();
+        memory.gradients.fetch_some();
         bool is_shared;
-        const T* table = pack_table(call, memory, k, is_shared);
-        packs_.phase(bits, parts, table, is_shared, memory.psi.data());
-        if (k < plan_.num_layers) {
-            const int end = layer_begin_[k + 1];
-            for (int r = layer_begin_[k]; r < end;) {
-                const int left = group_end[r] - r,
-                          count = left == packs_.most_rotate ? left : std::min(packs_.max_rotate, left);
-                packs_.rotate(bits, parts, &memory.rotations[r], count, memory.psi.data());
-                r += count;
-            }
-            apply_dense_to_pack(k, false, call.real, {memory.psi.data()});
-        }
+        const T* const table = pack_table(call, memory, k, is_shared);
+        T* const psi = psi_of_pack(call, memory, k + 1);
+        int r = k < plan_.num_layers ? layer_begin_[k] : 0;
+        const int end = k < plan_.num_layers ? layer_begin_[k + 1] : 0;
+        // The phase takes a few rotations along. It leaves two of four, so that both passes take two.
+        int count = r < end ? group_end[r] - r : 0;
+        count = count == 4 ? 2 : std::min(packs_.max_after_phase, count);
+        packs_.phase_and_rotate(bits, parts, {table, is_shared}, memory.rotations.data() + r, count,
+                                psi_of_pack(call, memory, k), psi);
+        rotate_pack(memory, r + count, end, false, parts, psi);
+        if (k < plan_.num_layers) apply_dense_to_pack(k, false, call.real, {psi});
         count_step(call, ws);
+    }
+}
+
+// Apply the rotations first .. end - 1 of a layer, or their inverses.
+template <class T>
+void Engine<T>::rotate_pack(const PackMemory<T>& memory, int first, int end, bool inverse, int parts, T* state) const {
+    for (int r = first; r < end;) {
+        const int left = memory.variation->group_end[r] - r,
+                  count = left == packs_.most_rotate ? left : std::min(packs_.max_rotate, left);
+        packs_.rotate(plan_.num_qubits, parts, memory.rotations.data() + r, count, inverse, state);
+        r += count;
     }
 }
 
 // Compute the sums z of p Z of phase k, and add the gradients of its terms. p is overwritten.
 template <class T>
-void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
+void Engine<T>::sum_pack_phase(const Call& call, PackMemory<T>& memory, int k) const {
     const int bits = plan_.num_qubits, width = packs_.width;
     const Phase& phase = phases_of_packs()[k];
     T* const p = memory.p.data();
@@ -73,8 +83,9 @@ void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
         double* const gradient = memory.gradient.data() + static_cast<std::size_t>(term.column) * width;
         for (int j = 0; j < width; ++j) gradient[j] += term.coefficient * value(j);
     };
-    // p is too large by the squared norm that the table has taken in.
-    const T norm = memory.variation->norm[k], scale = 1 / (norm * norm);
+    // The table has taken in a norm. If it has multiplied both states, p is too large by the squared norm. A kept state
+    // lacks the norm that the table has given to lam.
+    const T norm = call.keeps_pack_states ? T(1) : memory.variation->norm[k], scale = 1 / (norm * norm);
     if (scale != 1 && (phase.want_many || phase.want_pairs))
         for (int i = 0; i < width << bits; ++i) p[i] *= scale;
     if (phase.want_many) {
@@ -105,7 +116,31 @@ void Engine<T>::sum_pack_phase(PackMemory<T>& memory, int k) const {
     }
 }
 
-// Undo the runs first .. end - 1 of a layer in a block of 2^block_bits amplitudes, and sum Y and X over the block.
+// Say whether X of some runs must be summed.
+template <class T>
+bool Engine<T>::sums_x(const Call& call, const PackMemory<T>& memory, int first, int count) const {
+    const char* const sums = memory.bound.sums_x.data() + first;
+    return !call.real && std::any_of(sums, sums + count, [](char sum) { return sum != 0; });
+}
+
+// Undo a phase of lam, if there is a table, and set p if it is not null. Sum Y and X of the runs first .. end - 1 of a
+// layer, in a block of 2^block_bits amplitudes of psi and lam.
+template <class T>
+void Engine<T>::sum_pack_runs(const Call& call, PackMemory<T>& memory, PackTable<T> table, T* p, int first, int end,
+                              int block_bits, index_t block, const T* psi) const {
+    const int width = packs_.width, parts = call.real ? 1 : 2;
+    const std::size_t begin = (static_cast<std::size_t>(block) << block_bits) * parts * width;
+    for (int r = first; r < end || table.numbers;) {
+        const int count = std::min(packs_.max_sums, end - r);
+        packs_.sum(block_bits, parts, table, p, memory.rotations.data() + r, count, sums_x(call, memory, r, count),
+                   block > 0, psi + begin, memory.lam.data() + begin, memory.run_sums.data() + 2 * r * width);
+        table.numbers = nullptr;
+        p = nullptr;
+        r += count;
+    }
+}
+
+// Undo the runs first .. end - 1 of a layer in a block of 2^block_bits amplitudes of psi and lam, and sum Y and X.
 template <class T>
 void Engine<T>::rotate_pack_back(const Call& call, PackMemory<T>& memory, int first, int end, int block_bits,
                                  index_t block) const {
@@ -113,17 +148,15 @@ void Engine<T>::rotate_pack_back(const Call& call, PackMemory<T>& memory, int fi
     const std::size_t begin = (static_cast<std::size_t>(block) << block_bits) * parts * width;
     const PackVariation<T>& variation = *memory.variation;
     for (int r = first; r < end;) {
-        bool with_x = false;
         int count = std::min(packs_.max_adjoint, std::min(variation.group_end[r], end) - r);
-        for (int j = 0; j < count; ++j) with_x = with_x || (memory.bound.sums_x[r + j] && !call.real);
+        const bool with_x = sums_x(call, memory, r, count);
         if (with_x) count = std::min(count, packs_.max_adjoint_with_x);
         // The table of the phase has multiplied in the norms of all runs of the layer, also of those still to be
         // undone.
         const bool is_last = r + count == layer_begin_[plan_.runs[r].layer + 1];
         const T scale = is_last ? T(1) : variation.inverse2[r + count];
         packs_.rotate_adjoint(block_bits, parts, &memory.rotations[r], count, with_x, block > 0, scale,
-                              memory.psi.data() + begin, memory.lam.data() + begin,
-                              memory.run_sums.data() + 2 * r * width);
+                              memory.last + begin, memory.lam.data() + begin, memory.run_sums.data() + 2 * r * width);
         r += count;
     }
 }
@@ -132,6 +165,7 @@ template <class T>
 void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
     PackMemory<T>& memory = *ws.pack;
     const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
+    T* const lam = memory.lam.data();
     // A block goes through the phase and through the runs on its own bits while psi and lam of the block are in the L1
     // cache. The runs on the other bits take passes over all amplitudes.
     const std::size_t amplitude_bytes = 2 * parts * width * sizeof(T);
@@ -140,22 +174,36 @@ void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
         while (amplitude_bytes << block_bits > most_cached_pack / 2) --block_bits;
     for (int k = plan_.num_layers; k >= (call.skip_first_adjoint ? 1 : 0); --k) {
         check_stop(call.request.progress->stop);
+        memory.next_columns.fetch_some();
+        memory.gradients.fetch_some();
         bool is_shared;
         const T* const table = pack_table(call, memory, k, is_shared);
         const int begin = k > 0 ? layer_begin_[k - 1] : 0,
                   end = k > 0 ? layer_begin_[k] : 0;  // the runs of layer k - 1
         int outside = begin;  // the first run on a bit outside the blocks; the bits of a layer are ascending
         while (outside < end && plan_.runs[outside].bit < block_bits) ++outside;
+        const T* const psi = psi_of_pack(call, memory, k);
         for (index_t block = 0; block < index_t(1) << (bits - block_bits); ++block) {
             const std::size_t first = static_cast<std::size_t>(block) << block_bits;
-            packs_.phase_adjoint(block_bits, parts, table + first * parts * (is_shared ? 1 : width), is_shared,
-                                 memory.psi.data() + first * parts * width, memory.lam.data() + first * parts * width,
-                                 call.has_z[k] ? memory.p.data() + first * width : nullptr);
-            rotate_pack_back(call, memory, begin, outside, block_bits, block);
+            const PackTable<T> of_block{table + first * parts * (is_shared ? 1 : width), is_shared};
+            T* const p = call.has_z[k] ? memory.p.data() + first * width : nullptr;
+            if (call.keeps_pack_states) {
+                sum_pack_runs(call, memory, of_block, p, begin, outside, block_bits, block, psi);
+            } else {
+                packs_.phase_adjoint(block_bits, parts, of_block, memory.last + first * parts * width,
+                                     lam + first * parts * width, p);
+                rotate_pack_back(call, memory, begin, outside, block_bits, block);
+            }
         }
-        if (call.has_z[k]) sum_pack_phase(memory, k);
-        rotate_pack_back(call, memory, outside, end, bits, 0);
-        if (k > 0) apply_dense_to_pack(k - 1, true, call.real, {memory.psi.data(), memory.lam.data()});
+        if (call.has_z[k]) sum_pack_phase(call, memory, k);
+        if (call.keeps_pack_states) {
+            sum_pack_runs(call, memory, {nullptr, false}, nullptr, outside, end, bits, 0, psi);
+            rotate_pack(memory, begin, end, true, parts, lam);
+            if (k > 0) apply_dense_to_pack(k - 1, true, call.real, {lam});
+        } else {
+            rotate_pack_back(call, memory, outside, end, bits, 0);
+            if (k > 0) apply_dense_to_pack(k - 1, true, call.real, {memory.last, lam});
+        }
         count_step(call, ws);
     }
 }
@@ -167,7 +215,13 @@ void Engine<T>::assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn&
     const int width = packs_.width, bits = plan_.num_qubits, parts = call.real ? 1 : 2;
     auto of = [](const std::vector<int>& list) { return static_cast<int>(list.size()); };
     const PackValues<T> values = memory.bound.view();
-    const PackSums<T> sums{bits, parts, memory.run_sums.data(), memory.z.data(), call.has_z.data(), is_single_.data()};
+    const PackSums<T> sums{bits,
+                           parts,
+                           memory.run_sums.data(),
+                           call.keeps_pack_states,
+                           memory.z.data(),
+                           call.has_z.data(),
+                           is_single_.data()};
     packs_.add_run_gradients(plan_.runs.data(), plan_.leaves.data(), call.own_runs.data(), of(call.own_runs), values,
                              sums, memory.gradient.data());
     if (!call.summed_runs.empty()) {
@@ -210,10 +264,12 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     if (most_pairs == 0 && !request.has_ends()) return;
     const double* const columns = request.columns + static_cast<std::size_t>(turn.first_row) * num_columns;
     packs_.load_columns(columns, num_columns, turn.count, call.reads.data(), memory.angles.data());
-    prefetch(columns + turn.count * num_columns,
-             std::min(width, request.rows - turn.first_row - turn.count) * num_columns);
+    const std::int64_t steps = plan_.num_layers * (request.gradient ? 2 : 1);
+    memory.next_columns = {columns + turn.count * num_columns,
+                           std::min(width, request.rows - turn.first_row - turn.count) * num_columns, steps};
     if (request.gradient && request.by_row())
-        prefetch(request.gradients + static_cast<std::size_t>(turn.first_row) * num_columns, turn.count * num_columns);
+        memory.gradients = {request.gradients + static_cast<std::size_t>(turn.first_row) * num_columns,
+                            std::int64_t(turn.count) * num_columns, steps};
     PackValues<T> values = memory.bound.view();
     if (!request.has_ends()) values.left = nullptr;
     take_variation(*call.shared->packs, call.shared->packs->set_of[pack], memory);
@@ -224,23 +280,27 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     memory.built.assign(phases_.size(), 0);
 
     const std::size_t state = layout_.pack_table_size(call.real);
+    memory.last = psi_of_pack(call, memory, plan_.num_layers + 1);
     if (call.finals && request.gradient && call.finals->has_row[pack]) {
-        std::copy_n(call.finals->psi[pack].data(), state, memory.psi.data());
+        std::copy_n(call.finals->psi[pack].data(), state, memory.last);
     } else {
         forward_pack(call, ws, turn);
     }
     if (call.finals && !request.gradient) {
         Buffer<T>& kept = call.finals->psi[pack];
         if (kept.size() != state) kept = Buffer<T>(state);
-        std::copy_n(memory.psi.data(), state, kept.data());
+        std::copy_n(memory.last, state, kept.data());
         call.finals->has_row[pack] = 1;
     }
     if (request.has_ends()) exchange_final_states_of_pack(call, memory, turn);
     const bool one_by_one = request.gradient && !request.by_row();
     const auto first = turn.begin, last = turn.end;
-    if (one_by_one && most_pairs > 1) std::copy_n(memory.psi.data(), state, memory.saved.data());
+    // The backward sweep changes the last state if no states are kept; the places of kept states are then free.
+    const bool saves = one_by_one && most_pairs > 1 && !call.keeps_pack_states;
+    T* const saved = memory.saved ? memory.saved.data() : memory.psi.data() + state;
+    if (saves) std::copy_n(memory.last, state, saved);
     for (int t = 0; t < (one_by_one ? most_pairs : 1); ++t) {
-        if (t > 0) std::copy_n(memory.saved.data(), state, memory.psi.data());
+        if (saves && t > 0) std::copy_n(saved, state, memory.last);
         for (int j = 0; one_by_one && j < turn.count; ++j) {
             turn.begin[j] = std::min(first[j] + t, last[j]);
             turn.end[j] = std::min(first[j] + t + 1, last[j]);

@@ -22,6 +22,11 @@ namespace qf {
 // all phases take at most this many bytes, a quarter of an L2 cache. Otherwise both sweeps make them.
 constexpr std::size_t most_pack_tables = std::size_t(256) << 10;
 
+// A call for gradients keeps the states psi of a pack before all phases, from the forward to the backward sweep, if
+// they take at most this many bytes, three quarters of an L2 cache. Otherwise the backward sweep takes psi back with
+// lam.
+constexpr std::size_t most_pack_states = std::size_t(768) << 10;
+
 // psi and lam of a pack go back in blocks if they take more than these bytes, the smallest L1 cache of a core with wide
 // vectors. A block then takes at most half as many bytes, beside p and the table of the phase.
 constexpr std::size_t most_cached_pack = std::size_t(32) << 10;
@@ -141,10 +146,27 @@ struct PackVariation {
     }
 };
 
+// Numbers that a pack needs later. The sweeps ask the L2 cache for some of them in each step, because a core waits
+// if it asks for many at once. The rows of a pack are more streams than a core detects.
+struct Ahead {
+    static constexpr std::int64_t most = std::int64_t(8) << 10;  // doubles, 64 KiB
+    const double* next = nullptr;
+    std::int64_t left = 0, at_once = 0;
+
+    Ahead() = default;
+    Ahead(const double* numbers, std::int64_t count, std::int64_t steps)
+        : next(numbers), left(std::min(count, most)), at_once(left / std::max<std::int64_t>(steps, 1) + 8) {}
+    void fetch_some() {
+        const double* const end = next + std::min(left, at_once);
+        left -= end - next;
+        for (; next < end; next += 8) __builtin_prefetch(next, 0, 2);
+    }
+};
+
 // The number of elements in each array of a PackMemory.
 struct PackSizes {
     int width = 0;
-    std::size_t state = 0, num_states = 0, num_tables = 0;  // T; states are psi, lam and saved
+    std::size_t state = 0, num_psi = 0, num_lam = 0, num_saved = 0;  // T; the number of states of each kind
     std::size_t factors = 0, p = 0, weights = 0, diagonal = 0, run_sums = 0, z = 0, w = 0;  // T
     std::size_t angles = 0, ends = 0, gradient = 0, values = 0;                             // double
     std::size_t bound_bytes = 0, num_runs = 0;
@@ -152,8 +174,9 @@ struct PackSizes {
     template <class T>
     std::size_t bytes() const {
         return num_runs * sizeof(PackRotation<T>) +
-               (state * num_states + factors + p + weights + diagonal + run_sums + z + w) * sizeof(T) + bound_bytes +
-               (angles + ends + gradient + values) * sizeof(double);
+               (state * (num_psi + num_lam + num_saved) + factors + p + weights + diagonal + run_sums + z + w) *
+                   sizeof(T) +
+               bound_bytes + (angles + ends + gradient + values) * sizeof(double);
     }
 };
 
@@ -161,9 +184,9 @@ template <class T>
 struct PackMemory {
     PackMemory(const PlanData& plan, const PackSizes& sizes)
         : sizes(sizes),
-          psi(sizes.state),
-          lam(sizes.num_states > 1 ? sizes.state : 0),
-          saved(sizes.num_states > 2 ? sizes.state : 0),
+          psi(sizes.state * sizes.num_psi),
+          lam(sizes.state * sizes.num_lam),
+          saved(sizes.state * sizes.num_saved),
           factors(sizes.factors),
           p(sizes.p),
           weights(sizes.weights),
@@ -180,12 +203,15 @@ struct PackMemory {
 
     // Say whether this memory of the same plan serves a call that needs these sizes.
     bool has(const PackSizes& needed) const {
-        return sizes.state == needed.state && sizes.num_states >= needed.num_states && sizes.values >= needed.values &&
+        return sizes.state == needed.state && sizes.num_psi >= needed.num_psi && sizes.num_lam >= needed.num_lam &&
+               sizes.num_saved + sizes.num_psi > needed.num_saved && sizes.values >= needed.values &&
                sizes.weights >= needed.weights;
     }
 
     const PackSizes sizes;
-    Buffer<T> psi, lam, saved;
+    Buffer<T> psi;                    // the states before all phases, and the last state; or one state
+    T* last = nullptr;                // the last state
+    Buffer<T> lam, saved;             // saved: a copy of the last state, for the pairs of a row after the first
     Buffer<T> factors;                // [phases][n][2][W]: the factors of |1> of the phases that vary
     Buffer<T> p;                      // [2^n][W]: p of the amplitudes of one phase
     Buffer<T> weights;                // [1 or slots][W]
@@ -203,6 +229,7 @@ struct PackMemory {
     std::vector<char> built;                      // [phases]: 1 if the table of the phase belongs to this pack
     std::vector<double> scratch;                  // of fill_diagonal
     std::vector<std::int64_t> pair;               // [W]: the next pair of each row
+    Ahead next_columns, gradients;                // the rows of the next pack, and the places of the gradients
 };
 
 // The values that packs of a call share: bound from the first row, and tables [2^n][parts] of the phases whose angles

@@ -308,9 +308,13 @@ QF_INLINE inline VectorLanes<V> w_of(const Run& run, int r, const PackValues<T>&
     V x{};
     if (sums.parts == 2 && !run.single_axis) {
         const V z_after = sums.has_z[run.layer + 1] ? S::load(before + sums.bits * W) : V{};
-        const V inverse = S::load(bound + INVERSE_SINE * W);
-        x = (S::load(bound + COSINE * W) * z_before - z_after) * inverse;
-        if (values.sums_x[r]) x = inverse > T(LARGEST_INVERSE_SINE) ? S::load(sums.run + (2 * r + 1) * W) : x;
+        const V cosine = S::load(bound + COSINE * W), inverse = S::load(bound + INVERSE_SINE * W);
+        x = (cosine * z_before - z_after) * inverse;
+        if (values.sums_x[r]) {
+            V sum = S::load(sums.run + (2 * r + 1) * W);
+            if (sums.after) sum = cosine * sum - z_after / inverse;
+            x = inverse > T(LARGEST_INVERSE_SINE) ? sum : x;
+        }
     }
     return {x, S::load(sums.run + 2 * r * W), z_before};
 }

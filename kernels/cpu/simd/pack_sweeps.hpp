@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Packs of rows: phases, rotations, sums and observables. Only packs.cpp includes this header. packs.hpp
-// has the contracts.
+// Packs of rows: phases and rotations. Only packs.cpp includes this header. packs.hpp has the contracts.
 //
-// Multiply-adds for each amplitude: phase 4; phase_adjoint 8, and 3 with p; a rotation 3 (three shears on
-// the real and on the imaginary parts), or 2 if it is the same in all rows; its adjoint twice as many, 2 for Y and 2
-// for X. Half as many, or fewer, for real states.
+// Multiply-adds for each amplitude: a phase 4; phase_adjoint 8, and 3 with p; a rotation 3 (three shears on the real
+// and on the imaginary parts), or 2 if it is the same in all rows; its adjoint twice as many, 2 for Y and 2 for X; sum
+// 4 for a phase, 2 for p, and 2 for Y and 2 for X of each bit. Half as many, or fewer, for real states.
 #pragma once
 
 #include "cpu/simd/pack_binding.hpp"
 #include "cpu/simd/packs.hpp"
-#include "shared/masks.h"
 
 namespace qf {
 namespace QF_ISA {
@@ -57,26 +55,25 @@ QF_INLINE inline typename Simd<T>::V table_part(const T* table, index_t i, int p
 }
 
 template <class T, int Parts, bool Shared>
-void phase_of(int bits, const T* table, T* psi) {
+void phase_of(int bits, const T* table, const T* psi, T* out) {
     using S = Simd<T>;
     using V = typename S::V;
     constexpr int W = S::width;
-    for (index_t i = 0; i < index_t(1) << bits; ++i) {
-        T* const at = psi + i * Parts * W;
-        const V tr = table_part<T, Parts, Shared>(table, i, 0), ar = S::load(at);
+    for (index_t i = 0; i < index_t(1) << bits; ++i, psi += Parts * W, out += Parts * W) {
+        const V tr = table_part<T, Parts, Shared>(table, i, 0), ar = S::load(psi);
         if constexpr (Parts == 1) {
-            S::store(at, ar * tr);
+            S::store(out, ar * tr);
         } else {
-            const V ti = table_part<T, Parts, Shared>(table, i, 1), ai = S::load(at + W);
-            S::store(at, ar * tr - ai * ti);
-            S::store(at + W, ar * ti + ai * tr);
+            const V ti = table_part<T, Parts, Shared>(table, i, 1), ai = S::load(psi + W);
+            S::store(out, ar * tr - ai * ti);
+            S::store(out + W, ar * ti + ai * tr);
         }
     }
 }
 template <class T>
-void phase(int bits, int parts, const T* table, bool is_shared, T* psi) {
+void phase(int bits, int parts, PackTable<T> table, const T* psi, T* out) {
     with_parts(parts, [&](auto p) {
-        is_shared ? phase_of<T, p, true>(bits, table, psi) : phase_of<T, p, false>(bits, table, psi);
+        (table.is_shared ? phase_of<T, p, true> : phase_of<T, p, false>)(bits, table.numbers, psi, out);
     });
 }
 
@@ -104,21 +101,32 @@ void phase_adjoint_of(int bits, const T* table, T* psi, T* lam, T* p) {
     }
 }
 template <class T>
-void phase_adjoint(int bits, int parts, const T* table, bool is_shared, T* psi, T* lam, T* p) {
+void phase_adjoint(int bits, int parts, PackTable<T> table, T* psi, T* lam, T* p) {
     with_parts(parts, [&](auto q) {
         constexpr int Parts = decltype(q)::value;
-        auto run = [&](auto function) { function(bits, table, psi, lam, p); };
-        if (is_shared)
+        auto run = [&](auto function) { function(bits, table.numbers, psi, lam, p); };
+        if (table.is_shared)
             run(p ? phase_adjoint_of<T, Parts, true, true> : phase_adjoint_of<T, Parts, true, false>);
         else
             run(p ? phase_adjoint_of<T, Parts, false, true> : phase_adjoint_of<T, Parts, false, false>);
     });
 }
 
+// Bits that one pass rotates. 32 registers (AVX-512, NEON) hold psi and lam of two bits, 16 registers (AVX2, SSE2) of
+// one. Measured with 32 registers: four bits take 1.18 of the time of three (n = 8), and three bits of the adjoint 1.1
+// of two, because vectors that lie powers of two apart share sets of the L1 cache.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int registers = 32;
+constexpr int pack_rotate = 3, pack_rotate_last = 4, pack_adjoint = 2, pack_adjoint_with_x = 2, pack_sums = 2;
+#else
+constexpr int registers = 16;
+constexpr int pack_rotate = 3, pack_rotate_last = 3, pack_adjoint = 2, pack_adjoint_with_x = 1, pack_sums = 2;
+#endif
+
 // The places of the 2^K amplitudes that K rotations join.
 template <class T, int K>
 struct Places {
-    int bit[K];
+    int bit[K + 1];
     index_t offset[1 << K], flipped[1 << K], count;  // offsets in numbers
     const index_t* from = offset;                    // where vectors come from, the flips included
 
@@ -207,9 +215,9 @@ QF_INLINE inline void turn_at(const Turns& turns, const Places<T, K>& places, T*
 }
 
 template <class T, int K, class Turns>
-void rotate_bits(int bits, int parts, const PackRotation<T>* rotations, T* psi) {
+void rotate_bits(int bits, int parts, const PackRotation<T>* rotations, bool inverse, T* psi) {
     constexpr int W = Simd<T>::width;
-    const Turns turns(rotations, false);
+    const Turns turns(rotations, inverse);
     const Places<T, K> places(bits, parts, rotations);
     for (index_t step = 0; step < places.count; ++step) {
         T* const at = psi + places(step) * parts * W;
@@ -220,14 +228,33 @@ void rotate_bits(int bits, int parts, const PackRotation<T>* rotations, T* psi) 
     }
 }
 
-// Bits that one pass rotates. 32 registers (AVX-512, NEON) hold psi and lam of two bits, 16 registers (AVX2, SSE2) of
-// one. Measured with 32 registers: four bits take 1.18 of the time of three (n = 8), and three bits of the adjoint 1.1
-// of two, because vectors that lie powers of two apart share sets of the L1 cache.
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int pack_rotate = 3, pack_rotate_last = 4, pack_adjoint = 2, pack_adjoint_with_x = 2;
-#else
-constexpr int pack_rotate = 3, pack_rotate_last = 3, pack_adjoint = 2, pack_adjoint_with_x = 1;
-#endif
+// The same after a phase, for complex amplitudes.
+template <class T, int K, class Turns, bool Shared>
+void phase_and_rotate_bits(int bits, const T* table, const PackRotation<T>* rotations, const T* psi, T* out) {
+    using S = Simd<T>;
+    using V = typename S::V;
+    constexpr int W = S::width;
+    const Turns turns(rotations, false);
+    const Places<T, K> places(bits, 2, rotations);
+    for (index_t step = 0; step < places.count; ++step) {
+        const index_t first = places(step) * 2 * W;
+        V a[1 << K], c[1 << K];
+        unroll<1 << K>([&](auto r) QF_INLINE {
+            const index_t i = first + places.from[r];
+            const T* const factor = table + (Shared ? i / W : i);
+            const V tr = table_part<T, 2, Shared>(factor, 0, 0), ti = table_part<T, 2, Shared>(factor, 0, 1);
+            const V re = S::load(psi + i), im = S::load(psi + i + W);
+            a[r] = re * tr - im * ti;
+            c[r] = re * ti + im * tr;
+        });
+        turns.apply(a);
+        turns.apply(c);
+        unroll<1 << K>([&](auto r) QF_INLINE {
+            S::store(out + first + places.offset[r], a[r]);
+            S::store(out + first + places.offset[r] + W, c[r]);
+        });
+    }
+}
 
 template <int Max, class F>
 QF_INLINE inline void with_count(int count, F&& f) {
@@ -237,16 +264,34 @@ QF_INLINE inline void with_count(int count, F&& f) {
 }
 
 template <class T>
-void rotate_pack(int bits, int parts, const PackRotation<T>* rotations, int count, T* psi) {
+void rotate_pack(int bits, int parts, const PackRotation<T>* rotations, int count, bool inverse, T* psi) {
     with_count<pack_rotate_last>(count, [&](auto k) {
-        (rotations->shears ? rotate_bits<T, k, Shears<T, k>> : rotate_bits<T, k, SharedTurns<T, k>>)(bits, parts,
-                                                                                                     rotations, psi);
+        (rotations->shears ? rotate_bits<T, k, Shears<T, k>>
+                           : rotate_bits<T, k, SharedTurns<T, k>>)(bits, parts, rotations, inverse, psi);
     });
 }
 
+// The most bits whose rotations a phase takes along: 32 registers hold both parts of eight amplitudes, 16 of four.
+constexpr int most_after_phase = registers / 16 + 1;
+
 template <class T>
-QF_INLINE inline void add_doubles(double* to, typename Simd<T>::V v) {
-    for_each_double<T>(v, [&](int j, DV x) QF_INLINE { D::store(to + j, D::load(to + j) + x); });
+void phase_and_rotate(int bits, int parts, PackTable<T> table, const PackRotation<T>* rotations, int count,
+                      const T* psi, T* out) {
+    if (parts == 1 || count < 2) {
+        phase(bits, parts, table, psi, out);
+        return rotate_pack(bits, parts, rotations, count, false, out);
+    }
+    with_count<most_after_phase>(count, [&](auto k) {
+        if constexpr (k > 1) {
+            auto run = [&](auto function) { function(bits, table.numbers, rotations, psi, out); };
+            if (rotations->shears)
+                run(table.is_shared ? phase_and_rotate_bits<T, k, Shears<T, k>, true>
+                                    : phase_and_rotate_bits<T, k, Shears<T, k>, false>);
+            else
+                run(table.is_shared ? phase_and_rotate_bits<T, k, SharedTurns<T, k>, true>
+                                    : phase_and_rotate_bits<T, k, SharedTurns<T, k>, false>);
+        }
+    });
 }
 
 template <class T, int K, bool WithX, class Turns>
@@ -306,120 +351,6 @@ void rotate_pack_adjoint(int bits, int parts, const PackRotation<T>* rotations, 
         with_count<pack_adjoint_with_x>(count, [&](auto k) { run(k, std::true_type{}); });
     else
         with_count<pack_adjoint>(count, [&](auto k) { run(k, std::false_type{}); });
-}
-
-template <class T>
-void pack_z_sums(int bits, T* p, T* z) {
-    using S = Simd<T>;
-    using V = typename S::V;
-    constexpr int W = S::width;
-    int b = bits - 1;
-    for (; b > 0; b -= 2) {  // the two highest bits that are left
-        const index_t quarter = index_t(1) << (b - 1);
-        V high[2] = {}, low[2] = {};
-        auto add = [&](index_t i, auto k) QF_INLINE {
-            V v[4];
-            unroll<4>([&](auto j) QF_INLINE { v[j] = S::load(p + (j * quarter + i) * W); });
-            const V sum0 = v[0] + v[1], sum1 = v[2] + v[3];
-            high[k] += sum0 - sum1;
-            low[k] += (v[0] - v[1]) + (v[2] - v[3]);
-            S::store(p + i * W, sum0 + sum1);
-        };
-        index_t i = 0;
-        for (; i + 2 <= quarter; i += 2) unroll<2>([&](auto k) QF_INLINE { add(i + k, k); });
-        if (i < quarter) add(i, std::integral_constant<int, 0>{});
-        S::store(z + b * W, high[0] + high[1]);
-        S::store(z + (b - 1) * W, low[0] + low[1]);
-    }
-    if (b == 0) S::store(z, S::load(p) - S::load(p + W));
-}
-
-template <class T>
-void pack_walsh(int bits, T* p) {
-    using S = Simd<T>;
-    constexpr int W = S::width;
-    const index_t size = index_t(1) << bits;
-    for (index_t half = 1; half < size; half *= 2)
-        for (index_t i = 0; i < size; i += 2 * half)
-            for (index_t j = i; j < i + half; ++j) {
-                const auto a = S::load(p + j * W), b = S::load(p + (j + half) * W);
-                S::store(p + j * W, a + b);
-                S::store(p + (j + half) * W, a - b);
-            }
-}
-
-template <class T>
-void generator_sum(int bits, index_t care, index_t value, index_t sign, const T* p, T* sum) {
-    using S = Simd<T>;
-    typename S::V total{};
-    for (index_t i = 0; i < index_t(1) << bits; ++i) {
-        const int g = generator(care, value, sign, i);
-        if (g > 0) total += S::load(p + i * S::width);
-        if (g < 0) total -= S::load(p + i * S::width);
-    }
-    S::store(sum, total);
-}
-
-// Sums of at most this many amplitudes are added in the number format of the amplitudes, longer sums in double.
-constexpr index_t amplitudes_per_sum = 16;
-
-template <class T, int Parts>
-void observe_parts(int bits, index_t flip, const T* d_re, const T* d_im, const T* psi, T* lam, const T* weight,
-                   bool accumulate, double* value) {
-    using S = Simd<T>;
-    using V = typename S::V;
-    constexpr int W = S::width, step = Parts * W;
-    const index_t size = index_t(1) << bits;
-    const V w = weight ? S::load(weight) : S::splat(1);
-    for (index_t i = 0; i < size;) {
-        const index_t stop = size - i < amplitudes_per_sum ? size : i + amplitudes_per_sum;
-        V re{}, im{};
-        for (; i < stop; ++i) {
-            const T* const from = psi + (i ^ flip) * step;
-            const V fr = S::load(from), fi = Parts == 2 ? S::load(from + (Parts - 1) * W) : V{};
-            V cr{}, ci{};
-            if (d_re) {
-                const V d = S::splat(d_re[i]);
-                cr += d * fr;
-                ci += d * fi;
-            }
-            if (d_im && Parts == 2) {
-                const V d = S::splat(d_im[i]);
-                cr -= d * fi;
-                ci += d * fr;
-            }
-            re += S::load(psi + i * step) * cr;
-            if (Parts == 2) im += S::load(psi + i * step + (Parts - 1) * W) * ci;
-            if (!lam) continue;
-            T* const to = lam + i * step;
-            S::store(to, accumulate ? S::load(to) + w * cr : w * cr);
-            if (Parts == 2) S::store(to + W, accumulate ? S::load(to + W) + w * ci : w * ci);
-        }
-        add_doubles<T>(value, re + im);
-    }
-}
-template <class T>
-void observe_pack(int bits, int parts, index_t flip, const T* d_re, const T* d_im, const T* psi, T* lam,
-                  const T* weight, bool accumulate, double* value) {
-    with_parts(parts,
-               [&](auto p) { observe_parts<T, p>(bits, flip, d_re, d_im, psi, lam, weight, accumulate, value); });
-}
-
-template <class T>
-void observe_outcomes(int bits, int parts, const std::int32_t* slots, const T* psi, T* lam, const T* weights,
-                      double* sums) {
-    using S = Simd<T>;
-    using V = typename S::V;
-    constexpr int W = S::width;
-    for (index_t i = 0; i < index_t(1) << bits; ++i) {
-        const T* const at = psi + i * parts * W;
-        const V re = S::load(at), im = parts == 2 ? S::load(at + W) : V{};
-        add_doubles<T>(sums + slots[i] * W, re * re + im * im);
-        if (!lam) continue;
-        const V w = S::load(weights + slots[i] * W);
-        S::store(lam + i * parts * W, w * re);
-        if (parts == 2) S::store(lam + i * parts * W + W, w * im);
-    }
 }
 
 }  // namespace

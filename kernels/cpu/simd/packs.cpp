@@ -8,6 +8,7 @@
 #endif
 
 #include "cpu/simd/pack_binding.hpp"
+#include "cpu/simd/pack_sums.hpp"
 #include "cpu/simd/pack_sweeps.hpp"
 #include "cpu/simd/pack_tables.hpp"
 
@@ -22,6 +23,8 @@ constexpr PackSweeps<T> make_table() {
             pack_adjoint,
             pack_rotate_last,
             pack_adjoint_with_x,
+            most_after_phase,
+            pack_sums,
             load_columns<T>,
             all_finite,
             sines,
@@ -36,10 +39,11 @@ constexpr PackSweeps<T> make_table() {
             load_states<T>,
             store_states<T, double>,
             store_states<T, float>,
-            phase<T>,
-            phase_adjoint<T>,
             rotate_pack<T>,
+            phase_and_rotate<T>,
+            phase_adjoint<T>,
             rotate_pack_adjoint<T>,
+            sum_pack<T>,
             pack_z_sums<T>,
             pack_walsh<T>,
             generator_sum<T>,

@@ -57,6 +57,13 @@ struct PackRotation {
     bool flip;
 };
 
+// The table of a phase: [2^bits][parts][W], or [2^bits][parts] if it is the same in all rows. Null numbers: no phase.
+template <class T>
+struct PackTable {
+    const T* numbers;
+    bool is_shared;
+};
+
 // The factor of |1> of a bit of a phase: from the run before the phase, from the run after it (-1: there is none), and
 // from one-qubit terms.
 struct PackFactor {
@@ -77,7 +84,8 @@ struct PackConstants {
 template <class T>
 struct PackSums {
     int bits, parts;        // parts is 1 for real states, whose X is 0
-    const T* run;           // [runs][2][W]: of rotate_adjoint
+    const T* run;           // [runs][2][W]: Y and X
+    bool after;             // true: `run` has the sums after the rotations (sum); false: before (rotate_adjoint)
     const T* z;             // [phases][bits][W]
     const char* has_z;      // [phases]: 0 where z was not computed
     const char* is_single;  // [columns]: 1 if the gradient has one summand, which is stored; else it is added
@@ -89,6 +97,8 @@ struct PackSweeps {
     int max_rotate, max_adjoint;  // most bits in one call of `rotate` and of `rotate_adjoint`
     int most_rotate;              // `rotate` also takes the last bits of a layer if they are as many as this
     int max_adjoint_with_x;       // most bits in one call of `rotate_adjoint` with X sums
+    int max_after_phase;          // most bits in one call of `phase_and_rotate`
+    int max_sums;                 // most bits in one call of `sum`
 
     // out[column][W] <- rows[row][column] for row = 0 .. count - 1; rows after the last one repeat it. Only columns
     // with a mark in `wanted` must be read.
@@ -123,16 +133,23 @@ struct PackSweeps {
     // rows[row][2^bits][2] <- factor[2][W] * state for the rows that are not null.
     void (*store_doubles)(int bits, int parts, const T* state, const double* factor, double* const* rows);
     void (*store_singles)(int bits, int parts, const T* state, const double* factor, float* const* rows);
-    // psi <- table psi. A shared table is [2^bits][parts], the same for all rows.
-    void (*phase)(int bits, int parts, const T* table, bool is_shared, T* psi);
+    // psi <- rotations psi, or inverse rotations psi; the bits are ascending, and all rotations of a call have shears,
+    // or none.
+    void (*rotate)(int bits, int parts, const PackRotation<T>*, int count, bool inverse, T* psi);
+    // out <- rotations table psi; out may be psi, else they do not overlap.
+    void (*phase_and_rotate)(int bits, int parts, PackTable<T>, const PackRotation<T>*, int count, const T* psi,
+                             T* out);
     // psi, lam <- conj(table) psi, lam, and p[2^bits][W] = Im(conj(lam) psi) if p is not null (then parts is 2).
-    void (*phase_adjoint)(int bits, int parts, const T* table, bool is_shared, T* psi, T* lam, T* p);
-    // psi <- rotations psi; the bits are ascending, and all rotations of a call have shears, or none.
-    void (*rotate)(int bits, int parts, const PackRotation<T>*, int count, T* psi);
+    void (*phase_adjoint)(int bits, int parts, PackTable<T>, T* psi, T* lam, T* p);
     // psi, lam <- inverse rotations psi, lam; then sums[2j] = scale Im<lam|Y_j|psi> and, with with_x, sums[2j + 1] =
     // scale Im<lam|X_j|psi>, [2 count][W], or sums += with `accumulate`.
     void (*rotate_adjoint)(int bits, int parts, const PackRotation<T>*, int count, bool with_x, bool accumulate,
                            T scale, T* psi, T* lam, T* sums);
+    // lam <- conj(table) lam if there is a table, and then p as phase_adjoint; sums[2j] = Im<lam|Y_j|psi> and, with
+    // with_x, sums[2j + 1] = Im<lam|X_j|psi>, or sums += with `accumulate`. The states stand after the rotations, and
+    // sums get the sign of the matrix diag(-1, 1) that a flip leaves out. No state is rotated, and psi stays.
+    void (*sum)(int bits, int parts, PackTable<T>, T* p, const PackRotation<T>*, int count, bool with_x,
+                bool accumulate, const T* psi, T* lam, T* sums);
     // z[b] = sum over i of (-1)^(bit b of i) p[i], [bits][W]. p is overwritten.
     void (*z_sums)(int bits, T* p, T* z);
     // p[m] <- sum over i of (-1)^popcount(i & m) p[i].

@@ -414,6 +414,12 @@ def test_gradients_after_values_of_the_same_rows_have_the_same_bits(own, dtype):
             np.testing.assert_array_equal(actual.values, expected.values)
 
 
+def test_deep_circuits_whose_states_are_not_kept_agree_with_the_reference(dtype):
+    plan, operators = plan_of(rx_ry_layers(8, 100), [total_z(8)])
+    for own in (True, np.arange(plan.program.num_parameters) < 8):
+        assert_rows_agree(plan, operators, rows_with(plan, WIDEST, own), dtype)
+
+
 @pytest.mark.parametrize("gradient", [False, True], ids=["values", "gradients"])
 @pytest.mark.parametrize("num_rows", [2, 9, 40, 300])
 @pytest.mark.parametrize(
