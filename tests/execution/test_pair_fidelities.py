@@ -37,7 +37,7 @@ def test_pairs_of_one_circuit(in_matrix, limit, monkeypatch):
     assert found[7] == 1
 
 
-@pytest.mark.parametrize("limit", [None, 11_000])
+@pytest.mark.parametrize("limit", [None, 13_500])
 def test_pairs_of_two_circuits(limit):
     left, right = RNG.normal(size=(60, 4)), RNG.normal(size=(60, 8))
     states = [FinalStates(compile_circuit(circuit), FusedOptions(memory_limit=limit)) for circuit in (FIRST, SECOND)]
