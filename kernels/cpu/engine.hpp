@@ -202,6 +202,9 @@ class Engine {
     }
     bool has_dense(int layer) const { return layout_.dense_begin[layer] < layout_.dense_begin[layer + 1]; }
     bool has_map(int layer) const { return layout_.map_of[layer] >= 0; }
+    // Say whether chunks lie at other places before a layer than after it. The sums of a phase are stored by the index
+    // of a block, so a thread that goes on to another frame would overwrite sums that another thread still adds up.
+    bool changes_frame(int layer) const { return layout_.frame_of[layer] != layout_.frame_of[layer + 1]; }
     int num_chunks() const { return 1 << chunk_bits_; }
     static BatchShape shape_of(const Request& request, const Observables& observables);
     std::shared_ptr<Workspace> make_workspace(const WorkspaceSizes& sizes, const Call& call) const;

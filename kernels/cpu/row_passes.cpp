@@ -247,7 +247,7 @@ void Engine<T>::adjoint_in_place(Call& call, Workspace& ws, Team& team, int thre
         const bool turns = k < plan_.num_layers && passes.window[k] != passes.window[k + 1];
         const bool pending = k < plan_.num_layers && passes.has_pending(k);
         if (pending && !turns) adjoint_pending(call, ws, team, thread, k, psi);
-        if (turns) team.barrier();
+        if (turns || (k < plan_.num_layers && changes_frame(k))) team.barrier();
         adjoint_pass(call, ws, team, thread, k, pending && turns, psi);
     }
     if (end == 1 && plan_.num_layers > 0 && passes.has_pending(0)) adjoint_pending(call, ws, team, thread, 0, psi);
@@ -340,6 +340,7 @@ void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, 
     apply_dense(call, team, thread, k - 1, true, {whole_lam});
     if (!has_map(k - 1)) return;
     for_each_chunk(call, team, thread, [&](int chunk) { apply_map_to_chunk(member, k - 1, true, chunk, {whole_lam}); });
+    if (changes_frame(k - 1)) team.barrier();
 }
 
 #define QF_INSTANTIATE(T)                                                                                      \

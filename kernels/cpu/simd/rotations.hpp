@@ -124,11 +124,11 @@ struct Rows {
 template <class T, int K>
 struct PlacedRows {
     const Range& range;
-    index_t count, holes, below, row[1 << K], offset[1 << K];
+    index_t count, holes, all, below, row[1 << K], offset[1 << K];
     index_t value = 0, index = 0, number = 0;  // index: the bits of `number` below `shift`
 
     PlacedRows(const Range& range, const Rotation<T>* rotations)
-        : range(range), below((index_t(1) << range.places.shift) - 1) {
+        : range(range), all((index_t(1) << range.num_bits) - 1), below((index_t(1) << range.places.shift) - 1) {
         const Rows<T, K> rows(range, rotations);
         count = rows.count, holes = rows.holes;
         for (int r = 0; r < 1 << K; ++r) row[r] = rows.offset[r >> 1] + (r & 1 ? rows.first : 0);
@@ -140,7 +140,7 @@ struct PlacedRows {
     }
     QF_INLINE void next() {
         const index_t before = number;
-        number = ((number | holes) + Simd<T>::width) & ~holes;
+        number = ((number | holes) + Simd<T>::width) & ~holes & all;  // the step after the last one is the first again
         if ((before ^ number) >> range.places.shift) return find_places();
         index = (number | range.value) & below;
     }

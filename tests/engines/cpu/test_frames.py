@@ -244,3 +244,16 @@ def test_frames_agree_with_the_reference_on_every_instruction_set(name):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("method", [REVERSE, Method("store")], ids=["reverse", "store"])
+def test_many_threads_in_many_frames_keep_the_bits(cut, all_maps, method):
+    cut(lambda num_qubits: 3)
+    plan, operators = plan_of(random_cx_circuit(14, 5), [total_z(14)])
+    assert len(plan.map_layer) > 1
+    question = plan, operators, rows_of(plan.program)[:1], all_pairs(1, 1)
+    expected = ask(CpuEngine(1), *question, gradient=True, method=method)
+    engine = CpuEngine(4)
+    for _ in range(40):
+        actual = ask(engine, *question, gradient=True, method=method)
+        np.testing.assert_array_equal(actual.gradients, expected.gradients)
