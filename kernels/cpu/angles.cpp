@@ -170,7 +170,9 @@ std::size_t RunPacks::bytes() const {
 }
 
 namespace {
-// The numbers of doubles of each buffer of Bound, in the order of its members.
+// The buffers of Bound, and the numbers of doubles of each of them.
+constexpr Buffer<double> Bound::* buffers[] = {&Bound::angles, &Bound::leaf, &Bound::vector,
+                                               &Bound::run,    &Bound::left, &Bound::rotation};
 std::array<std::size_t, 6> sizes_of(const RunPacks& packs) {
     const std::size_t width = packs.width, leaves = packs.plan.leaves.size(), runs = packs.plan.runs.size();
     return {packs.plan.num_columns * width, leaves * 2 * width, packs.matrices.size(),
@@ -189,22 +191,17 @@ void Bound::resize(const PlanData& plan, const RunPacks& run_packs) {
     packs = &run_packs;
     const auto sizes = sizes_of(run_packs);
     auto size = sizes.begin();
-    for (auto* buffer : {&angles, &leaf, &vector, &run, &left, &rotation}) *buffer = Buffer<double>(*size++);
+    for (const auto buffer : buffers) this->*buffer = Buffer<double>(*size++);
     std::copy(run_packs.matrices.begin(), run_packs.matrices.end(), vector.data());
     sums_x.resize(run_packs.plan.runs.size());
     term.resize(plan.terms.size());
 }
 
 void Bound::copy(const Bound& other) {
-    auto copy_buffer = [](Buffer<double>& to, const Buffer<double>& from) {
-        std::copy_n(from.data(), from.size(), to.data());
-    };
-    copy_buffer(angles, other.angles);
-    copy_buffer(leaf, other.leaf);
-    copy_buffer(vector, other.vector);
-    copy_buffer(run, other.run);
-    copy_buffer(left, other.left);
-    copy_buffer(rotation, other.rotation);
+    for (const auto buffer : buffers) {
+        const Buffer<double>& from = other.*buffer;
+        std::copy_n(from.data(), from.size(), (this->*buffer).data());
+    }
     term = other.term;
 }
 

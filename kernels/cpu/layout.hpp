@@ -80,6 +80,12 @@ struct Group {
 };
 using Groups = std::vector<std::vector<Group>>;  // [layers][groups]
 
+// Return the groups of a layer. There are none before the first layer and after the last.
+inline const std::vector<Group>& groups_of(const Groups& groups, int layer) {
+    static const std::vector<Group> none;
+    return layer < 0 || layer >= static_cast<int>(groups.size()) ? none : groups[layer];
+}
+
 // Pass k takes each chunk of a window through phase k, and through the rotations of a layer inside the window: layer k
 // forward, layer k - 1 back. The other rotations of the layer are *pending*. If pass k and the pass after it have
 // different windows, the later pass begins with the pending rotations, because they are all inside its window.
@@ -94,11 +100,6 @@ struct Passes {
 
     bool has_pending(int layer) const {
         return maps[layer] == first || (!groups[layer].empty() && groups[layer].back().pending);
-    }
-    // Return the groups of a layer. There are none before the first layer and after the last.
-    const std::vector<Group>& groups_of(int layer) const {
-        static const std::vector<Group> none;
-        return layer < 0 || layer >= static_cast<int>(groups.size()) ? none : groups[layer];
     }
 };
 

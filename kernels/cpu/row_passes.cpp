@@ -54,7 +54,7 @@ void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, 
     const Passes& passes = layout_.forward;
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k]);
     Member& member = ws.members[thread];
-    const auto &before = passes.groups_of(continues ? k - 1 : -1), &after = passes.groups_of(k);
+    const auto &before = groups_of(passes.groups, continues ? k - 1 : -1), &after = groups_of(passes.groups, k);
     const Group* const lanes = !after.empty() && after[0].lanes ? after.data() : nullptr;
     for_each_chunk(call, team, thread, [&](int chunk) {
         const Part part = this->part(layout_.windows, passes.window[k], k, chunk);
@@ -195,7 +195,7 @@ void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, 
     const State whole_lam = view(ws.lam, ws.real);
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
     Member& member = ws.members[thread];
-    const auto &before = passes.groups_of(continues ? k : -1), &after = passes.groups_of(k - 1);
+    const auto &before = groups_of(passes.groups, continues ? k : -1), &after = groups_of(passes.groups, k - 1);
     for_each_chunk(call, team, thread, [&](int chunk) {
         const Part part = this->part(layout_.adjoint_windows, passes.window[k], k, chunk);
         const Range range = part.range();
@@ -281,12 +281,11 @@ void Engine<T>::sum_group(Workspace& ws, const Group& group, int chunk, const Ra
 // of the group that moves lam. Step k - 1 undoes the other rotations.
 template <class T>
 void Engine<T>::adjoint_step(Call& call, Workspace& ws, Team& team, int thread, int k, State whole_psi) const {
-    static const std::vector<Group> none;
     const State whole_lam = view(ws.lam, ws.real);
     const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
     Member& member = ws.members[thread];
     const double norm = k > 0 ? ws.layer_scale[k - 1] : 1;  // psi before phase k lacks the norm of layer k - 1
-    const auto &before = k < plan_.num_layers ? layout_.back[k] : none, &after = k > 0 ? layout_.sums[k - 1] : none;
+    const auto &before = groups_of(layout_.back, k), &after = groups_of(layout_.sums, k - 1);
     // The sweep over the phase also rotates the lane qubits of lam, and takes their sums if they need no X.
     auto lanes_among = [&](const std::vector<Group>& groups) {
         return !ws.real && !groups.empty() && groups[0].lanes ? groups.data() : nullptr;

@@ -2,7 +2,6 @@
 """Properties of the CPU engine alone: threads, instruction sets, and the memory of concurrent rows."""
 
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +17,7 @@ from engine_cases import (
     rows_of,
     total_z,
 )
+from instruction_sets import check_on, every_instruction_set, run_python
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, random_pauli_list
 
@@ -227,14 +227,6 @@ def test_cotangents_of_observables_too_large_for_tables_agree_with_the_reference
     assert_agree(actual, expected, dtype)
 
 
-def run_python(code, instruction_set):
-    """Run code in a new interpreter, in this folder, with an instruction set."""
-    path = os.pathsep.join(filter(None, sys.path))
-    environment = os.environ | {"QISKIT_FUSED_ISA": instruction_set, "PYTHONPATH": path}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True)
-
-
 def test_long_sums_keep_their_digits_in_vectors_of_four():
     done = run_python(
         "from asking import ask\n"
@@ -276,16 +268,12 @@ def test_a_peak_is_measured_on_at_least_one_thread():
         fma_peak(num_threads=0)
 
 
-@pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
+@every_instruction_set
 def test_every_instruction_set_of_this_cpu_agrees_with_the_reference(name):
-    order = ["baseline", "avx2", "avx512"]
-    if order.index(name) > order.index(isa()):
-        pytest.skip(f"this CPU or build has no {name}")
     code = (
         "from asking import ask\n"
         "from engine_cases import *\n"
         "from qiskit_fused.engines.cpu.engine import CpuEngine, isa\n"
-        f"assert isa() == {name!r}\n"
         "for n in (1, 3, 6, 10, 14):\n"
         "    for dtype in TOLERANCE:\n"
         "        c = full_graph(n) if n in (1, 6, 10) else random_circuit(n, 12, n)\n"
@@ -294,8 +282,7 @@ def test_every_instruction_set_of_this_cpu_agrees_with_the_reference(name):
         "    assert_agrees_with_reference(CpuEngine(), cx_layers(14), random_observables(14, 1), dtype)\n"
         "    assert_agrees_with_reference(CpuEngine(), run_kinds(11), random_observables(11, 1), dtype)\n"
     )
-    done = run_python(code, name)
-    assert done.returncode == 0, done.stderr
+    check_on(name, code, __file__)
 
 
 def test_an_unknown_instruction_set_is_refused_with_those_there_are():

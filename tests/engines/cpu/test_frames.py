@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Linear maps of states that are cut into chunks: frames say where each chunk lies, and all results stay the same."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -20,13 +17,14 @@ from engine_cases import (
     rows_of,
     total_z,
 )
+from instruction_sets import check_on, every_instruction_set
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.circuit.library import UnitaryGate
 from qiskit.quantum_info import random_unitary
 
 from qiskit_fused.common.native import CONSTANTS
 from qiskit_fused.engines.cpu import costs, native_plan
-from qiskit_fused.engines.cpu.engine import CpuEngine, isa
+from qiskit_fused.engines.cpu.engine import CpuEngine
 from qiskit_fused.engines.cpu.native_plan import windows
 from qiskit_fused.engines.cpu.state_sweeps import CpuSweeps
 from qiskit_fused.engines.reference import ReferenceEngine
@@ -225,14 +223,10 @@ def test_windows_take_turns_around_linear_maps(num_qubits):
     assert set(windows(plan, "complex64")) == {0, 1}
 
 
-@pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
+@every_instruction_set
 def test_frames_agree_with_the_reference_on_every_instruction_set(name):
-    order = ["baseline", "avx2", "avx512"]
-    if order.index(name) > order.index(isa()):
-        pytest.skip(f"this CPU or build has no {name}")
     code = (
         "from test_frames import *\n"
-        f"assert isa() == {name!r}\n"
         "for circuit in (cx_layers(14), cx_layers(14, gates=('ry',)), cx_layers(14, 'ring', gates=('rx', 'ry')),\n"
         "                random_cx_circuit(14, 1, num_dense=2)):\n"
         "    plan, _ = plan_of(circuit, total_z(14))\n"
@@ -240,10 +234,7 @@ def test_frames_agree_with_the_reference_on_every_instruction_set(name):
         "    for dtype in TOLERANCE:\n"
         "        assert_agrees_with_reference(CpuEngine(2), circuit, random_observables(14, 1), dtype)\n"
     )
-    environment = os.environ | {"QISKIT_FUSED_ISA": name, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    check_on(name, code, __file__)
 
 
 @pytest.mark.parametrize("method", [REVERSE, Method("store")], ids=["reverse", "store"])

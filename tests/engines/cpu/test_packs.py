@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packs: the CPU engine evaluates many rows of few qubits side by side, one row in each number of a vector."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from asking import Ends, ask, make_request
@@ -21,6 +17,7 @@ from engine_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instruction_sets import check_on, every_instruction_set
 from layered_circuits import hardware_efficient, rx_ry_layers
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.circuit.library import PauliEvolutionGate, ZGate, real_amplitudes
@@ -29,7 +26,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_fused import _cpu
 from qiskit_fused.common.caches import release_memory
 from qiskit_fused.compilation.observables import coerce_observables
-from qiskit_fused.engines.cpu.engine import CpuEngine, isa
+from qiskit_fused.engines.cpu.engine import CpuEngine
 from qiskit_fused.engines.cpu.memory import Counts, Footprint
 from qiskit_fused.engines.reference import ReferenceEngine
 from qiskit_fused.fusion.layers import fuse_program
@@ -266,14 +263,10 @@ def test_real_states_agree_with_the_reference(num_qubits, num_rows, dtype):
     assert_states_agree(states_plan_of(circuit), columns, dtype)
 
 
-@pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
+@every_instruction_set
 def test_every_instruction_set_agrees_with_the_reference(name):
-    order = ["baseline", "avx2", "avx512"]
-    if order.index(name) > order.index(isa()):
-        pytest.skip(f"this CPU or build has no {name}")
     code = (
         "from test_packs import *\n"
-        f"assert isa() == {name!r}\n"
         "for n in (1, 3, 6, 8, 9):\n"
         "    for dtype in ('complex64', 'complex128'):\n"
         "        for circuit in (circuit_of(n, n), full_graph(n)):\n"
@@ -285,10 +278,7 @@ def test_every_instruction_set_agrees_with_the_reference(name):
         "for dtype, bound in SINE_ERRORS:\n"
         "    test_sines_and_cosines_have_the_stated_error(dtype, bound)\n"
     )
-    environment = os.environ | {"QISKIT_FUSED_ISA": name, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    check_on(name, code, __file__)
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
