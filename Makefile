@@ -4,6 +4,9 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 # Two processes run the tests. The process that ends first takes over tests of the other process.
 TWO_PROCESSES := -n 2 --dist worksteal
+# A product of NumPy takes one thread in each of the two processes. A thread of OpenBLAS spins while it waits for a thread
+# of the same product, so that the reference engine took up to ten times the CPU time when the other process was busy.
+test test-slow test-all test-cupy: export OPENBLAS_NUM_THREADS := 1
 # PyTorch is large and comes in many builds: one that is already there stays.
 TORCH := -r benchmarks/requirements/torch.txt
 PEERS := $(wildcard benchmarks/requirements/*.txt)

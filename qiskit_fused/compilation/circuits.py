@@ -102,7 +102,7 @@ class CompiledCircuit:
 
     @cached_property
     def of_columns(self) -> CompiledCircuit:
-        """The same circuit as a function of the C columns of its program: each column is a parameter of its own.
+        """The same circuit as a function of the C columns of its program. Each column is a parameter of its own.
 
         Derivatives with respect to columns take simple rules, and the chain rule turns them into derivatives with
         respect to parameters. It is this object if the circuit has no expressions. A global phase of the circuit

@@ -116,7 +116,7 @@ class FusedOptions:
 
     @property
     def state(self) -> object:
-        """An object that stands for the current values: another object after each assignment of an option."""
+        """An object that stands for the current values. Each assignment of an option makes another object."""
         state: object = self.__dict__["_state"]
         return state
 

@@ -11,12 +11,20 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from qiskit_fused.execution.product_threads import for_each_tile, inner_product, single_threaded_products
 
 
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Give the libraries two threads, of which a limit takes one away. In `make test` they start with one thread."""
+    with threadpool_limits(2, user_api="blas"):
+        yield
+
+
 def num_threads():
     return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
 
 def test_a_limit_holds_in_its_context_alone():
     before = num_threads()
+    assert set(before) == {2}
     with single_threaded_products():
         assert set(num_threads()) == {1}
     assert num_threads() == before
