@@ -507,5 +507,6 @@ def test_amplitude_encoded_samples_can_be_trained():
 
 
 def test_importing_networks_does_not_import_torch():
-    code = "import sys, qiskit_fused.machine_learning.estimator_qnn; sys.exit('torch' in sys.modules)"
+    modules = "qiskit_fused.machine_learning.estimator_qnn, qiskit_fused.machine_learning.sampler_qnn"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False).returncode == 0

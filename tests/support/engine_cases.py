@@ -83,11 +83,17 @@ def assert_agree(actual, expected, dtype):
 
 def assert_agrees_with_reference(engine, circuit, observables, dtype="complex128", imaginary=False, seed=0):
     """Assert that values and gradients of some rows and all observables agree with the reference engine."""
+    assert_formats_agree_with_reference(engine, circuit, observables, [dtype], imaginary, seed)
+
+
+def assert_formats_agree_with_reference(engine, circuit, observables, dtypes=TOLERANCE, imaginary=False, seed=0):
+    """Assert the same in several number formats. The reference engine, the slower one, evaluates the rows once."""
     plan, operators = plan_of(circuit, observables, imaginary)
     columns = rows_of(plan.program, seed)
     question = plan, operators, columns, all_pairs(len(columns), len(operators))
     expected = ask(ReferenceEngine(), *question, gradient=True, imaginary=imaginary)
-    assert_agree(ask(engine, *question, gradient=True, imaginary=imaginary, dtype=dtype), expected, dtype)
+    for dtype in dtypes:
+        assert_agree(ask(engine, *question, gradient=True, imaginary=imaginary, dtype=dtype), expected, dtype)
 
 
 def random_circuit(num_qubits, num_gates, seed):

@@ -24,8 +24,9 @@ from qiskit_fused.options.method import REVERSE, Method, methods_to_try
 from qiskit_fused.program.observables import TermMasks
 from qiskit_fused.program.outcomes import OutcomeMasks, ways_to_fewer
 
-# Measured on one core of an AMD Zen 4 (1 MiB of L2 cache): within these bounds "store" takes 0.93 to 1.0 of the time of
-# "reverse"; with more bytes 1.0 to 1.1, with fewer qubits 1.0 to 1.03.
+# Measured on one and on two cores of an AMD EPYC (1 MiB of L2 cache for each core): within these bounds "store" takes
+# 0.88 to 1.02 of the time of "reverse". It takes 0.91 to 1.16 with 2.6 to 2.8 MiB, and 1.0 to 1.4 with 5 MiB or more.
+# With fewer qubits it takes 1.0 to 1.03.
 STORE_MIN_QUBITS = 10
 STORE_MAX_BYTES = 2 << 20  # largest number of bytes of all states of a row
 

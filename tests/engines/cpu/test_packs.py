@@ -17,7 +17,6 @@ from engine_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instruction_sets import check_on, every_instruction_set
 from layered_circuits import hardware_efficient, rx_ry_layers
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.circuit.library import PauliEvolutionGate, ZGate, real_amplitudes
@@ -261,24 +260,6 @@ def test_real_states_agree_with_the_reference(num_qubits, num_rows, dtype):
     assert_rows_agree(plan, operators, columns, dtype)
     assert_rows_agree(plan, operators, columns, dtype, imaginary=True)
     assert_states_agree(states_plan_of(circuit), columns, dtype)
-
-
-@every_instruction_set
-def test_every_instruction_set_agrees_with_the_reference(name):
-    code = (
-        "from test_packs import *\n"
-        "for n in (1, 3, 6, 8, 9):\n"
-        "    for dtype in ('complex64', 'complex128'):\n"
-        "        for circuit in (circuit_of(n, n), full_graph(n)):\n"
-        "            plan, operators = plan_of(circuit, random_observables(n, n))\n"
-        "            for num_rows in (2, 5, 16, 35) if n < 9 else (66,):\n"
-        "                assert_rows_agree(plan, operators, rows_with(plan, num_rows, True), dtype)\n"
-        "            for plan in (states_plan_of(circuit), states_plan_of(circuit, True)):\n"
-        "                assert_states_agree(plan, rows_with(plan, 21 if n < 9 else 66, True), dtype)\n"
-        "for dtype, bound in SINE_ERRORS:\n"
-        "    test_sines_and_cosines_have_the_stated_error(dtype, bound)\n"
-    )
-    check_on(name, code, __file__)
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["jacobian", "cotangents"])
