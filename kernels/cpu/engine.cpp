@@ -260,10 +260,8 @@ void Engine<T>::recall(Call& call) {
     } else {
         call.finals = finals_.template take<Finals>([](const Kept&) { return true; });
         // Another thread that has found the same last states may be about to copy their pointer `shared`.
-        if (call.finals && call.finals.use_count() == 1 && call.finals->shared.use_count() == 1) {
-            std::atomic_thread_fence(std::memory_order_acquire);  // all reads of other threads come before the reuse
+        if (call.finals && is_held_alone(call.finals) && is_held_alone(call.finals->shared))
             call.spare = std::const_pointer_cast<Shared>(std::move(call.finals->shared));
-        }
     }
     if (!call.shared && !call.spare) call.spare = shared_.template take<Shared>([](const Kept&) { return true; });
 }
@@ -277,7 +275,7 @@ void Engine<T>::bind_or_recall(Call& call) {
     if (!call.shared) call.shared = bind_shared(call);
     call.bytes = call.shared->bytes + layout_.plan_bytes;
     if (layout_.finals_bytes(call.shape)) {
-        if (!latest || latest.use_count() > 1 || latest->real != call.real || latest->packed != call.packed)
+        if (!latest || !is_held_alone(latest) || latest->real != call.real || latest->packed != call.packed)
             latest = std::make_shared<Finals>();
         latest->real = call.real;
         latest->packed = call.packed;
@@ -468,7 +466,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
 
     const std::size_t most_bytes = std::min(std::min(request.kept_bytes, most_kept) + call.bytes, most_kept);
     if (!request.gradient && call.finals) finals_.put(std::move(call.finals));
-    if (call.shared.use_count() == 1 && call.shared->bytes <= kept_whole)
+    if (is_held_alone(call.shared) && call.shared->bytes <= kept_whole)
         shared_.put(std::const_pointer_cast<Shared>(std::move(call.shared)));
     // The next call takes the latest workspace first, so each thread gets the workspace that its core has in its cache.
     for (auto ws = workspaces.rbegin(); ws != workspaces.rend(); ++ws) keep(std::move(*ws), most_bytes);

@@ -4,6 +4,7 @@
 // shelves of the process share one bound in bytes; the least recently used item is freed first.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <list>
 #include <memory>
@@ -16,6 +17,16 @@ struct Kept {
     virtual ~Kept() = default;
     std::size_t bytes = 0;
 };
+
+// Return whether the caller alone holds an item, so that the caller may write to it. No shelf may have the item,
+// because another thread could find it there. All reads by threads that held the item come before the writes of the
+// caller.
+template <class Item>
+bool is_held_alone(const std::shared_ptr<Item>& item) {
+    if (item.use_count() != 1) return false;
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return true;
+}
 
 class Shelf;
 
