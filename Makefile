@@ -136,7 +136,7 @@ wheel: .venv-wheel/installed
 	.venv-wheel/test/bin/python -m pip install $(PIP_FLAGS) dist/*.whl hypothesis mypy pytest qiskit-algorithms tqdm
 	cd .venv-wheel && test/bin/python -m qiskit_fused
 	.venv-wheel/test/bin/pytest -q tests/project/test_packaging.py tests/engines/cpu/test_engine.py \
-		tests/primitives/test_estimator.py tests/project/test_readme.py
+		tests/engines/cpu/test_instruction_sets.py tests/primitives/test_estimator.py tests/project/test_readme.py
 
 .venv-wheel/installed: Makefile
 	@$(PYTHON) -m venv $(@D)
