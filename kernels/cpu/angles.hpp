@@ -91,7 +91,8 @@ struct RunPacks {
     void add_gates(const PlanData& plan, const Run& run, int pack, int lane);
 };
 
-// A bound run: the rotation T(tau) X^flip (see Rotation<T>), and factors of the phases around the rotation.
+// A bound run: the rotation T(tau) X^flip (see Rotation<T>), and factors of the phases around the rotation. tau is
+// between 0 and 1, or between -1 and 1 for a run of RY alone.
 struct Rotor {
     double tau;
     double scale;                 // the positive factor that T(tau) X^flip leaves out

@@ -124,6 +124,12 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
         after.end_out = static_cast<int>(r) + 1;
         if (!plan.runs[r].single_axis) before.want_sums = after.want_sums = true;
     }
+    for (const auto& step : plan.map_steps) {
+        Phase& phase = phases[step.layer + 1];
+        phase.identity = phase.first_out == phase.end_out;
+        for (int r = phase.first_in; r < phase.end_in; ++r)
+            phase.identity = phase.identity && is_about_y(plan.runs[r], plan.leaves.data());
+    }
     TableCache cache;
     std::size_t next = 0;
     for (std::size_t k = 0; k < phases.size(); ++k) {
@@ -134,6 +140,7 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
             const index_t support = term.care | term.sign;
             const int index = static_cast<int>(next);
             if (!support) continue;
+            phase.identity = false;
             if (term.column >= 0) phase.want_terms = phase.want_sums = true;
             if (is_few_body(term)) {
                 add_few_body(phase, index, term, low_bits);

@@ -56,6 +56,8 @@ struct Phase {
     std::vector<ManyBody> many_body;
     std::vector<int> variant_bits;  // bits of h that select the version of the low table
     bool per_block = false, whole = false;
+    // true: for all angles, all factors of the phase are 1. The layer before it has a linear map and no runs.
+    bool identity = false;
     bool want_terms = false;                                           // a term has a gradient
     bool want_pairs = false, want_many = false;                        // a pair, or a many-body term, has a gradient
     bool want_sums = false;                                            // a term, or a run that needs Z, has a gradient

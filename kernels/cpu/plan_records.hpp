@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "shared/plan_records.h"
+
 namespace qf {
 
 using index_t = std::uint64_t;
@@ -16,6 +18,11 @@ struct Run {
     bool single_axis;  // all leaves are RX, or all are RY; the gradient then needs Im<lam|Y|psi> only
     bool about_x;      // all leaves are RX, and some angle is not constant; then lambda = pi/2 where it is not defined
 };
+
+// Say whether all gates of a run are RY. Such a run is its rotation alone: phi and lambda are 0, and tau has a sign.
+inline bool is_about_y(const Run& run, const Leaf* leaves) {
+    return run.single_axis && leaves[run.first_leaf].kind == LEAF_RY;
+}
 
 // A diagonal gate of phase `phase`: exp(-i/2 angle [(i & care) == value] (-1)^popcount(i & sign)).
 struct Term {

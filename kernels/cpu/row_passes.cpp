@@ -52,10 +52,13 @@ template <class T>
 void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State from,
                              State to) const {
     const Passes& passes = layout_.forward;
-    const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k]);
+    const bool has_phase = !phases_[k].identity || from.re != to.re;
+    Diagonal<T> d{};
+    if (has_phase) d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k]);
     Member& member = ws.members[thread];
     const auto &before = groups_of(passes.groups, continues ? k - 1 : -1), &after = groups_of(passes.groups, k);
-    const Group* const lanes = !after.empty() && after[0].lanes ? after.data() : nullptr;
+    // The sweep over the phase also rotates the lane qubits.
+    const Group* const lanes = has_phase && !after.empty() && after[0].lanes ? after.data() : nullptr;
     for_each_chunk(call, team, thread, [&](int chunk) {
         const Part part = this->part(layout_.windows, passes.window[k], k, chunk);
         const Range range = part.range();
@@ -70,9 +73,10 @@ void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, 
         rotate_groups(before, true, false, range);
         part.for_each_tile([&](const Range& tile) {
             rotate_groups(before, true, true, tile);
-            sweeps_.phase(d, tile, ahead, in.re, in.im, out.re, out.im,
-                          lanes ? ws.rotations.data() + lanes->first : nullptr,
-                          lanes ? static_cast<int>(lanes->runs.size()) : 0, member.block.data());
+            if (has_phase)
+                sweeps_.phase(d, tile, ahead, in.re, in.im, out.re, out.im,
+                              lanes ? ws.rotations.data() + lanes->first : nullptr,
+                              lanes ? static_cast<int>(lanes->runs.size()) : 0, member.block.data());
             rotate_groups(after, false, true, tile);
         });
         rotate_groups(after, false, false, range);
@@ -193,7 +197,9 @@ void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, 
                              State whole_psi) const {
     const Passes& passes = layout_.adjoint;
     const State whole_lam = view(ws.lam, ws.real);
-    const Diagonal<T> d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
+    const bool has_phase = !phases_[k].identity;
+    Diagonal<T> d{};
+    if (has_phase) d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
     Member& member = ws.members[thread];
     const auto &before = groups_of(passes.groups, continues ? k : -1), &after = groups_of(passes.groups, k - 1);
     for_each_chunk(call, team, thread, [&](int chunk) {
@@ -211,7 +217,7 @@ void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, 
         undo_groups(before, true, false, range);
         sum_phase(call, ws, member, k, 1, part, chunk, [&](const Range& tile, const PhaseSums<T>& sums) {
             undo_groups(before, true, true, tile);
-            undo_phase(ws, member, d, chunk, tile, ahead, sums, psi, lam, after);
+            if (has_phase) undo_phase(ws, member, d, chunk, tile, ahead, sums, psi, lam, after);
         });
         undo_groups(after, false, false, range);
         if (k > 0 && passes.maps[k - 1] == Passes::last)

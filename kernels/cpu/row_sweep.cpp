@@ -264,15 +264,20 @@ void Engine<T>::set_scales(Workspace& ws) const {
         ws.layer_scale[k] = scale;
     }
     double carried = 1;
-    auto rounded = [&](double scale) {
+    auto rounded = [&](double scale, bool identity) {
+        if (identity) {  // no sweep applies the phase, so the next phase takes over its factor
+            carried *= scale;
+            return T(1);
+        }
         const T result = static_cast<T>(scale * carried);
         carried *= scale / result;
         return result;
     };
-    for (int k = 0; k <= plan_.num_layers; ++k) ws.forward_scale[k] = rounded(k > 0 ? ws.layer_scale[k - 1] : 1);
+    for (int k = 0; k <= plan_.num_layers; ++k)
+        ws.forward_scale[k] = rounded(k > 0 ? ws.layer_scale[k - 1] : 1, phases_[k].identity);
     carried = 1;
     for (int k = plan_.num_layers; k >= 0; --k)
-        ws.adjoint_scale[k] = rounded(k < plan_.num_layers ? ws.layer_scale[k] : 1);
+        ws.adjoint_scale[k] = rounded(k < plan_.num_layers ? ws.layer_scale[k] : 1, phases_[k].identity);
 }
 
 // Say whether the X sums of a group are taken from the amplitudes. Ry(beta) turns (Z, X) of w by beta, so X before the

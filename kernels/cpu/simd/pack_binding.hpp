@@ -208,6 +208,23 @@ QF_INLINE inline void store_rotation(V tau, typename Simd<T>::Mask flip, bool ro
     S::store(out + S::width, T(1) / (flip ? -length : length));
 }
 
+// Bind run r, which has gates RY alone, as a rotation with a sign: alpha and beta are real, phi and lambda are 0.
+template <class T, class V = typename Simd<T>::V>
+QF_INLINE inline void bind_about_y(int r, V alpha, V beta, const PackValues<T>& values) {
+    using S = Simd<T>;
+    constexpr int W = S::width;
+    const V zero{}, one = S::splat(1);
+    const typename S::Mask flip = beta * beta > alpha * alpha;
+    const V longer = flip ? beta : alpha, shorter = flip ? alpha : beta;
+    store_rotation<T>(shorter / longer, flip, values.rounds_tau, values.rotation + r * 2 * W);
+    const V numbers[RUN_VALUES] = {one, zero, flip ? -one : one, zero, alpha * alpha - beta * beta, S::splat(NO_INVERSE)};
+    unroll<RUN_VALUES>([&](auto k) QF_INLINE { S::store(values.run + (r * RUN_VALUES + k) * W, numbers[k]); });
+    values.sums_x[r] = 0;
+    if (!values.left) return;
+    S::store(values.left + 2 * r * W, longer < zero ? -one : one);
+    S::store(values.left + (2 * r + 1) * W, zero);
+}
+
 // alpha = cos(a) exp(-i(phi + lambda)/2), beta = sin(a) exp(i(phi - lambda)/2) with a = beta/2 in [0, pi/2]. If sin(a)
 // or cos(a) is 0, only phi + lambda or phi - lambda is defined (Normal form).
 template <class T>
@@ -223,6 +240,10 @@ void bind_runs(const Run* runs, const Leaf* leaves, const int* list, int count, 
         T* const out = values.run + r * RUN_VALUES * W;
         Complex alpha, beta;
         multiply_gates(runs[r], leaves, values, alpha, beta);
+        if (values.rotation && is_about_y(runs[r], leaves)) {
+            bind_about_y<T>(r, alpha.re, beta.re, values);
+            continue;
+        }
         V cos2 = alpha.re * alpha.re + alpha.im * alpha.im, sin2 = beta.re * beta.re + beta.im * beta.im;
         const V error = (cos2 - T(0.5)) + (sin2 - T(0.5));  // of the norm, from the rounding errors of the product
         cos2 -= cos2 * error;
