@@ -78,16 +78,8 @@ struct Simd {
     static V flip_lanes(V v) {
         return flip_lanes<Flip>(v, std::make_index_sequence<width>{});
     }
-    static V flip_lanes(V v, int flip) {
-        if (flip & 1) v = flip_lanes<1>(v);
-        if constexpr (lane_bits > 1)
-            if (flip & 2) v = flip_lanes<2>(v);
-        if constexpr (lane_bits > 2)
-            if (flip & 4) v = flip_lanes<4>(v);
-        if constexpr (lane_bits > 3)
-            if (flip & 8) v = flip_lanes<8>(v);
-        return v;
-    }
+    // Return the lanes for permute() that flip the bits `flip` of the number of each lane.
+    static Mask flipped(int flip) { return lane_numbers(std::make_index_sequence<width>{}) ^ static_cast<Int>(flip); }
     // Return the vector whose lane i is v[lanes[i]].
     static V permute(V v, Mask lanes) {
 #if defined(__clang__)

@@ -327,8 +327,9 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, bool
     finish_lane_y(after.rotations, after.count, lane_sums);
 }
 
-// U vectors take each group together, so that a group is chosen once for all of them.
-template <class T, int U>
+// U vectors take each group together, so that the kind of a group is found once for all of them. Complex: psi has
+// imaginary parts.
+template <class T, int U, bool Complex>
 double observe(index_t begin, index_t end, const FlipGroup<T>* groups, std::size_t count, const T* psi_re,
                const T* psi_im, T* lam_re, T* lam_im, bool accumulate) {
     using S = Simd<T>;
@@ -340,31 +341,43 @@ double observe(index_t begin, index_t end, const FlipGroup<T>* groups, std::size
         for (; i < stop; i += U * S::width) {
             V cr[U]{}, ci[U]{};
             for (const auto* group = groups; group != groups + count; ++group) {
-                const index_t strided = group->flip & ~index_t(S::width - 1);
                 const int in_lanes = static_cast<int>(group->flip & (S::width - 1));
-                const V re = S::splat(group->constant_re), im = S::splat(group->constant_im);
-                const bool has_re = group->d_re || group->constant_re != 0;
-                const bool has_im = group->d_im || group->constant_im != 0;
-                unroll<U>([&](auto u) QF_INLINE {
-                    const index_t at = i + u * S::width;
-                    const V fr = S::flip_lanes(S::load(psi_re + (at ^ strided)), in_lanes);
-                    const V fi = psi_im ? S::flip_lanes(S::load(psi_im + (at ^ strided)), in_lanes) : V{};
-                    if (has_re) {
-                        const V d = group->d_re ? S::load(group->d_re + at - begin) : re;
-                        cr[u] += d * fr;
-                        ci[u] += d * fi;
-                    }
-                    if (has_im) {
-                        const V d = group->d_im ? S::load(group->d_im + at - begin) : im;
-                        cr[u] -= d * fi;
-                        ci[u] += d * fr;
-                    }
-                });
+                const index_t strided = group->flip - in_lanes;
+                const auto lanes = S::flipped(in_lanes);
+                // Add d psi[i ^ flip], where d is the part of the diagonal in a table, or a constant without a table.
+                auto add = [&](auto has_lanes, auto is_imaginary, const T* table, T constant) QF_INLINE {
+                    auto multiply = [&](auto has_table) QF_INLINE {
+                        unroll<U>([&](auto u) QF_INLINE {
+                            const index_t at = i + u * S::width;
+                            const V d = has_table ? S::load(table + at - begin) : S::splat(constant);
+                            auto flipped = [&](const T* part) QF_INLINE {
+                                const V v = S::load(part + (at ^ strided));
+                                return has_lanes ? S::permute(v, lanes) : v;
+                            };
+                            const V fr = flipped(psi_re), fi = Complex ? flipped(psi_im) : V{};
+                            if (is_imaginary) {
+                                cr[u] -= d * fi;
+                                ci[u] += d * fr;
+                            } else {
+                                cr[u] += d * fr;
+                                if (Complex) ci[u] += d * fi;
+                            }
+                        });
+                    };
+                    table ? multiply(std::true_type{}) : multiply(std::false_type{});
+                };
+                auto add_parts = [&](auto has_lanes) QF_INLINE {
+                    if (group->d_re || group->constant_re != 0)
+                        add(has_lanes, std::false_type{}, group->d_re, group->constant_re);
+                    if (Complex && (group->d_im || group->constant_im != 0))
+                        add(has_lanes, std::true_type{}, group->d_im, group->constant_im);
+                };
+                in_lanes ? add_parts(std::true_type{}) : add_parts(std::false_type{});
             }
             unroll<U>([&](auto u) QF_INLINE {
                 const index_t at = i + u * S::width;
                 value += S::load(psi_re + at) * cr[u];
-                if (psi_im) value += S::load(psi_im + at) * ci[u];
+                if (Complex) value += S::load(psi_im + at) * ci[u];
                 if (lam_re) S::store(lam_re + at, accumulate ? S::load(lam_re + at) + cr[u] : cr[u]);
                 if (lam_im) S::store(lam_im + at, accumulate ? S::load(lam_im + at) + ci[u] : ci[u]);
             });
@@ -378,8 +391,11 @@ template <class T>
 double choose_observe(index_t begin, index_t end, const FlipGroup<T>* groups, std::size_t count, const T* psi_re,
                       const T* psi_im, T* lam_re, T* lam_im, bool accumulate) {
     constexpr int most = 4;
-    const auto function = (end - begin) % (most * Simd<T>::width) ? observe<T, 1> : observe<T, most>;
-    return function(begin, end, groups, count, psi_re, psi_im, lam_re, lam_im, accumulate);
+    auto run = [&](auto function) {
+        return function(begin, end, groups, count, psi_re, psi_im, lam_re, lam_im, accumulate);
+    };
+    if ((end - begin) % (most * Simd<T>::width)) return psi_im ? run(observe<T, 1, true>) : run(observe<T, 1, false>);
+    return psi_im ? run(observe<T, most, true>) : run(observe<T, most, false>);
 }
 
 template <class T>
