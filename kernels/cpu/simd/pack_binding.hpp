@@ -217,7 +217,8 @@ QF_INLINE inline void bind_about_y(int r, V alpha, V beta, const PackValues<T>& 
     const typename S::Mask flip = beta * beta > alpha * alpha;
     const V longer = flip ? beta : alpha, shorter = flip ? alpha : beta;
     store_rotation<T>(shorter / longer, flip, values.rounds_tau, values.rotation + r * 2 * W);
-    const V numbers[RUN_VALUES] = {one, zero, flip ? -one : one, zero, alpha * alpha - beta * beta, S::splat(NO_INVERSE)};
+    const V numbers[RUN_VALUES] = {
+        one, zero, flip ? -one : one, zero, alpha * alpha - beta * beta, S::splat(NO_INVERSE)};
     unroll<RUN_VALUES>([&](auto k) QF_INLINE { S::store(values.run + (r * RUN_VALUES + k) * W, numbers[k]); });
     values.sums_x[r] = 0;
     if (!values.left) return;

@@ -28,10 +28,8 @@ def test_runs_of_any_kinds_and_number_agree_with_the_reference(num_qubits, metho
     assert_agree(ask(CpuEngine(1), *question, gradient=True, dtype=dtype, method=Method(method)), expected, dtype)
 
 
-@pytest.mark.parametrize("method", ["reverse", "store"])
-@pytest.mark.parametrize("gates", ["x", "y", "xy", "zyz", "xyx"])
-def test_runs_at_the_edges_of_their_angles_agree_with_the_reference(gates, method, dtype):
-    # Each run has another angle, so edges and other angles share a vector.
+def layers_of_runs(gates):
+    """Return two layers of runs of these gates on 4 qubits, with CZ gates between them."""
     parameters, circuit = ParameterVector("p", 3 * 2 * 4), QuantumCircuit(4)
     used = iter(parameters)
     for _ in range(2):
@@ -40,10 +38,21 @@ def test_runs_at_the_edges_of_their_angles_agree_with_the_reference(gates, metho
                 getattr(circuit, f"r{gate}")(next(used), qubit)
         for qubit in range(3):
             circuit.cz(qubit, qubit + 1)
-    plan, operators = plan_of(circuit, random_observables(4, 2))
+    return circuit
+
+
+def rows_at_edges(plan):
+    """Yield rows of columns. Each run has another angle, so edges and other angles share a vector."""
     for shift in range(len(EDGES)):
-        values = np.resize(np.roll(EDGES, shift), (1, plan.program.num_parameters))
-        question = plan, operators, plan.program.columns(values), all_pairs(1, len(operators))
+        yield plan.program.columns(np.resize(np.roll(EDGES, shift), (1, plan.program.num_parameters)))
+
+
+@pytest.mark.parametrize("method", ["reverse", "store"])
+@pytest.mark.parametrize("gates", ["x", "y", "xy", "zyz", "xyx"])
+def test_runs_at_the_edges_of_their_angles_agree_with_the_reference(gates, method, dtype):
+    plan, operators = plan_of(layers_of_runs(gates), random_observables(4, 2))
+    for columns in rows_at_edges(plan):
+        question = plan, operators, columns, all_pairs(1, len(operators))
         expected = ask(ReferenceEngine(), *question, gradient=True)
         assert_agree(ask(CpuEngine(1), *question, gradient=True, dtype=dtype, method=Method(method)), expected, dtype)
 
@@ -81,6 +90,17 @@ def test_final_states_of_runs_of_any_kinds_have_the_phase_of_the_reference(dtype
     plan, operators = plan_of(circuit, total_z(5), imaginary=True)
     for seed in range(3):
         question = plan, operators, one_row(plan, seed), all_pairs(1, 1)
+        found, expected = (
+            ask(engine, *question, ends=Ends(final=True)) for engine in (CpuEngine(1), ReferenceEngine())
+        )
+        np.testing.assert_allclose(found.final_states, expected.final_states, atol=1e-12)
+
+
+@pytest.mark.parametrize("gates", ["x", "y", "yy", "zyz"])
+def test_final_states_at_the_edges_of_the_angles_have_the_phase_of_the_reference(gates):
+    plan, operators = plan_of(layers_of_runs(gates), total_z(4), imaginary=True)
+    for columns in rows_at_edges(plan):
+        question = plan, operators, columns, all_pairs(1, 1)
         found, expected = (
             ask(engine, *question, ends=Ends(final=True)) for engine in (CpuEngine(1), ReferenceEngine())
         )
