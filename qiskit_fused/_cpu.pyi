@@ -80,7 +80,7 @@ def evaluate(
     state_gradients: NDArray[np.complex128] | None,
     watch: Callable[[int, int], bool] | None,
     from_end: bool = False,
-) -> tuple[int, int, int, float, float]: ...
+) -> tuple[int, int, int, float, float, bool]: ...
 def predict(
     plan: Plan,
     single_precision: bool,

@@ -279,6 +279,7 @@ void Engine<T>::bind_or_recall(Call& call) {
             latest = std::make_shared<Finals>();
         latest->real = call.real;
         latest->packed = call.packed;
+        latest->last_phase_cancels = call.last_phase_cancels;
         latest->rows = request.rows;
         latest->has_row.assign(call.num_units, 0);
         latest->columns.assign(request.columns,
@@ -373,6 +374,7 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
         if (call.packed) {
             const std::size_t size = call.num_pack_tables * layout_.pack_table_size(call.real);
             if (ws->pack->tables.size() < size) ws->pack->tables = Buffer<T>(size);
+            ws->pack->is_finite = call.shared->packs->is_finite;  // here, because a thread may never begin
         }
         call.bytes += ws->fixed_bytes + bytes_of_row_tables(call);
         if (call.packed && call.shared->packs->sets.size() > 1) call.bytes += PackVariation<T>::bytes(plan_);
@@ -414,6 +416,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     const auto begin = Clock::now();
     Stats stats{};
     stats.threads = stats.rows = 1;
+    stats.is_finite = true;
     if (request.rows == 0) return stats;
     Call call{request, observables};
     call.shape = shape_of(request, observables);
@@ -423,6 +426,8 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     call.first_boundary = call.skip_first_adjoint ? 1 : 0;
     call.keeps_all_states = request.num_states == plan_.num_layers + 2 - call.first_boundary;
     call.packed = layout_.is_packed(call.shape);
+    call.last_phase_cancels =
+        call.packed && plan_.num_layers > 0 && observables.are_diagonal() && !request.has_ends() && !request.imaginary;
     call.num_units = static_cast<int>(call.packed ? layout_.num_packs(request.rows) : request.rows);
     const Threading threading = layout_.threading(request.rows, request.num_threads, call.packed);
     const bool by_rows = chunk_bits_ == 0 || threading.rows > 1;
@@ -461,6 +466,11 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     for (auto& ws : workspaces) count_steps_made(call, *ws);
     add_summed_runs(call);
     stats.bytes = call.bytes;
+    if (call.packed)
+        for (const auto& ws : workspaces) stats.is_finite &= ws->pack->is_finite;
+    else
+        stats.is_finite =
+            best_pack_sweeps<double>().all_finite(request.columns, std::size_t(request.rows) * plan_.num_columns);
     stats.bind_seconds = std::chrono::duration<double>(sweep_begin - begin).count();
     stats.sweep_seconds = seconds_since(sweep_begin);
 

@@ -123,12 +123,13 @@ class Engine {
         std::shared_ptr<const Shared> shared;  // null if it has more than most_finals bytes
         std::vector<double> columns;
         int rows = 0;
-        bool real = false, packed = false;
+        bool real = false, packed = false, last_phase_cancels = false;
         std::vector<Buffer<T>> psi;  // [rows], or [packs]
         std::vector<char> has_row;   // [rows], or [packs]
         bool are_of(const Call& call, int num_columns) const {
             const Request& request = call.request;
-            return request.rows == rows && real == call.real && packed == call.packed && !request.initial_states &&
+            return request.rows == rows && real == call.real && packed == call.packed &&
+                   last_phase_cancels == call.last_phase_cancels && !request.initial_states &&
                    std::equal(columns.begin(), columns.end(), request.columns,
                               request.columns + static_cast<std::size_t>(rows) * num_columns);
         }
@@ -159,8 +160,10 @@ class Engine {
         int num_pack_tables = 0;
         bool keeps_pack_tables = false;  // true: the backward sweep uses the tables of the forward sweep
         bool keeps_pack_states = false;  // true: the backward sweep uses the states of the forward sweep
-        int first_boundary = 0;          // the boundary of position 1 of a schedule
-        bool keeps_all_states = false;   // true: the schedule makes no state twice
+        // True: the last phase of packs changes no result, because all observables are diagonal.
+        bool last_phase_cancels = false;
+        int first_boundary = 0;         // the boundary of position 1 of a schedule
+        bool keeps_all_states = false;  // true: the schedule makes no state twice
         std::size_t bytes = 0;
         std::shared_ptr<Finals> finals;  // a call for values fills it, a call for gradients starts from it; or null
     };
@@ -310,10 +313,16 @@ class Engine {
     template <class S>
     void make_pack_table(int k, const PackSweeps<S>& packs, const PackConstants<S>& constants, S norm,
                          const PackValues<S>& values, const S* factors, bool real, S* table) const;
-    const T* pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
+    const T* pack_table(const Call& call, PackMemory<T>& memory, int k, bool& is_shared) const;
+    const T* make_own_table(const Call& call, PackMemory<T>& memory, int k) const;
+    void bind_own_phases(const Call& call, PackMemory<T>& memory, const PackValues<T>& values) const;
     // The sweeps over packs of rows, in pack_sweep.cpp and pack_final_state.cpp.
     void run_pack(Call& call, Workspace& ws, int pack) const;
     void start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const;
+    // Say whether a phase is left out. The table of a phase has the norms of the layer before it, which may not be 1.
+    bool leaves_out(const Call& call, const PackMemory<T>& memory, int k) const {
+        return call.last_phase_cancels && k == plan_.num_layers && memory.variation->norm[k] == 1;
+    }
     void apply_dense_to_pack(int layer, bool adjoint, bool real, std::initializer_list<T*> states) const;
     void forward_pack(Call& call, Workspace& ws, const PackTurn& turn) const;
     void exchange_final_states_of_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;

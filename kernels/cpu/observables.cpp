@@ -48,7 +48,10 @@ Observables::Observables(int num_qubits, std::vector<std::vector<ObservableTerm>
         }
         groups_.emplace_back();
         for (auto& entry : by_flip) groups_.back().push_back(std::move(entry.second));
-        for (const auto& group : groups_.back()) num_groups += !group.is_constant();
+        for (const auto& group : groups_.back()) {
+            num_groups += !group.is_constant();
+            are_diagonal_ = are_diagonal_ && group.x == 0 && !group.has_imag;
+        }
     }
     store_tables_ = stores_diagonals(num_qubits, num_groups);
 }

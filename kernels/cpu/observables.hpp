@@ -62,6 +62,8 @@ class Observables {
     // Return the slot of each amplitude, its outcome plus 1, for projectors onto outcomes. Else the array is empty.
     const std::vector<std::int32_t>& slots() const { return slots_; }
     const std::vector<Group>& groups(int observable) const { return groups_[observable]; }
+    // Say whether all observables are real diagonals, which keep their values and lam under phases after all rotations.
+    bool are_diagonal() const { return are_diagonal_; }
     // Return the diagonals that earlier calls have made, or null.
     template <class T>
     std::shared_ptr<const Diagonals<T>> find_tables();
@@ -79,7 +81,7 @@ class Observables {
     std::shared_ptr<const DiagonalTables<T>> make(int observable, int padded_bits, const StopFlag& stop) const;
 
     int size_;
-    bool store_tables_;
+    bool store_tables_, are_diagonal_ = true;
     std::vector<std::vector<Group>> groups_;
     std::vector<std::int32_t> slots_;
     Shelf float_tables_, double_tables_;

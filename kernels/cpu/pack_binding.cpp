@@ -113,6 +113,7 @@ std::vector<char> Engine<T>::find_sets(const Request& request, PackShared<T>& pa
     for (int begin = 0; begin < request.rows; begin += width) {
         check_stop(request.progress->stop);
         const int end = std::min(begin + width, request.rows);
+        Ahead(row_at(std::min(end + width, request.rows) - 1), num_columns, 1).fetch_some();
         // Most batches have one set.
         bool is_latest = !packs.sets.empty() &&
                          count_different(row_at(end - 1), row_at(0), different) == static_cast<int>(different.size());
@@ -175,7 +176,7 @@ void Engine<T>::bind_shared_packs(Shared& shared, const double* columns, bool re
     const std::vector<char> all(plan_.num_columns, 1);
     PackBound<double>& bound = packs.exact;
     if (!bound.leaf && !bound.term) bound = PackBound<double>(plan_, exact.width);
-    exact.load_columns(columns, plan_.num_columns, 1, all.data(), angles.data());
+    packs.is_finite = exact.load_columns(columns, plan_.num_columns, 1, all.data(), angles.data());
     bind_values(exact, everything_, angles.data(), bound.view());
     bind_shared_runs(packs.common, bound);
     packs.tables.resize(phases_.size());
@@ -306,8 +307,9 @@ void Engine<T>::prepare_packs(Call& call) const {
     call.pack_table.assign(phases_.size(), -1);
     call.has_z.assign(phases_.size(), 0);
     call.has_z[0] = call.request.final_cotangents && !call.real;  // Im<lam|psi>, where phase 0 has no sums
+    const std::size_t last_phase = phases_.size() - 1;
     for (std::size_t k = call.skip_first_adjoint ? 1 : 0; k < phases_.size(); ++k) {
-        call.has_z[k] = phases_of_packs()[k].want_sums && !call.real;
+        call.has_z[k] = phases_of_packs()[k].want_sums && !call.real && !(k == last_phase && call.last_phase_cancels);
         if (!call.shared->phase_varies[k]) continue;
         call.pack_table[k] = call.keeps_pack_tables ? call.num_pack_tables : 0;
         call.num_pack_tables = call.pack_table[k] + 1;
@@ -322,9 +324,10 @@ void Engine<T>::make_pack_table(int k, const PackSweeps<S>& packs, const PackCon
     const Phase& phase = phases_of_packs()[k];
     packs.fill_table(bits, real ? 1 : 2, factors, norm, constants, table);
     for (const auto& pair : phase.low_pairs) {
+        if (pair.constant) continue;
         const index_t mask = index_t(1) << pair.low | index_t(1) << pair.high;
         for (const auto& source : pair.sources)
-            for (int i = 0; !pair.constant && i < std::abs(source.exponent); ++i) {
+            for (int i = 0; i < std::abs(source.exponent); ++i) {
                 // The generator is 1 on |11>, or -1 with the sign of one of the two bits.
                 const index_t sign = source.exponent < 0 ? index_t(1) << pair.low : 0;
                 packs.multiply_table(bits, mask, mask, sign, values.term + source.term * 2 * width, table);
@@ -337,18 +340,35 @@ void Engine<T>::make_pack_table(int k, const PackSweeps<S>& packs, const PackCon
 }
 
 template <class T>
-const T* Engine<T>::pack_table(Call& call, PackMemory<T>& memory, int k, bool& is_shared) const {
+const T* Engine<T>::pack_table(const Call& call, PackMemory<T>& memory, int k, bool& is_shared) const {
     is_shared = !memory.variation->phase_varies[k];
     if (is_shared) return call.shared->packs->tables[k].data();
+    return call.keeps_pack_tables ? memory.tables.data() + call.pack_table[k] * layout_.pack_table_size(call.real)
+                                  : make_own_table(call, memory, k);
+}
+
+// Bind the phases that vary over the rows: their factors, and their tables if both sweeps use them.
+template <class T>
+void Engine<T>::bind_own_phases(const Call& call, PackMemory<T>& memory, const PackValues<T>& values) const {
+    const std::vector<int>& phases = memory.variation->phases;
+    const int *first = phases.data(), *end = first + phases.size();
+    if (first < end && *first == 0 && call.skip_first_adjoint) ++first;
+    if (first < end && leaves_out(call, memory, end[-1])) --end;
+    packs_.set_factors(plan_.num_qubits, pack_factors_.data(), first, static_cast<int>(end - first), values,
+                       memory.factors.data());
+    // The tables of several phases are made one after the other. A core then works on several tables at the same time.
+    for (; call.keeps_pack_tables && first < end; ++first) make_own_table(call, memory, *first);
+}
+
+// Make the table of a phase that varies over the rows.
+template <class T>
+const T* Engine<T>::make_own_table(const Call& call, PackMemory<T>& memory, int k) const {
+    const PackPhase* constants = pack_phases_[k].get();
     T* const table = memory.tables.data() + call.pack_table[k] * layout_.pack_table_size(call.real);
-    if (!memory.built[k]) {
-        const PackPhase* constants = pack_phases_[k].get();
-        make_pack_table(k, packs_,
-                        {constants ? constants->values.data() : nullptr, constants ? constants->signs.data() : nullptr},
-                        memory.variation->norm[k], memory.bound.view(),
-                        memory.factors.data() + std::size_t(2) * k * plan_.num_qubits * packs_.width, call.real, table);
-        memory.built[k] = call.keeps_pack_tables;
-    }
+    make_pack_table(k, packs_,
+                    {constants ? constants->values.data() : nullptr, constants ? constants->signs.data() : nullptr},
+                    memory.variation->norm[k], memory.bound.view(),
+                    memory.factors.data() + std::size_t(2) * k * plan_.num_qubits * packs_.width, call.real, table);
     return table;
 }
 
@@ -363,7 +383,8 @@ const T* Engine<T>::pack_table(Call& call, PackMemory<T>& memory, int k, bool& i
     template void Engine<T>::take_shared_packs(const PackShared<T>&, PackMemory<T>&) const;                          \
     template void Engine<T>::take_variation(const PackShared<T>&, int, PackMemory<T>&) const;                        \
     template void Engine<T>::prepare_packs(Call&) const;                                                             \
-    template const T* Engine<T>::pack_table(Call&, PackMemory<T>&, int, bool&) const;
+    template const T* Engine<T>::pack_table(const Call&, PackMemory<T>&, int, bool&) const;                          \
+    template void Engine<T>::bind_own_phases(const Call&, PackMemory<T>&, const PackValues<T>&) const;
 QF_INSTANTIATE(float)
 QF_INSTANTIATE(double)
 

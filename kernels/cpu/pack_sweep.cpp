@@ -43,6 +43,8 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
         check_stop(call.request.progress->stop);
         memory.next_columns.fetch_some();
         memory.gradients.fetch_some();
+        count_step(call, ws);
+        if (leaves_out(call, memory, k)) continue;
         bool is_shared;
         const T* const table = pack_table(call, memory, k, is_shared);
         T* const psi = psi_of_pack(call, memory, k + 1);
@@ -55,7 +57,6 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
                                 psi_of_pack(call, memory, k), psi);
         rotate_pack(memory, r + count, end, false, parts, psi);
         if (k < plan_.num_layers) apply_dense_to_pack(k, false, call.real, {psi});
-        count_step(call, ws);
     }
 }
 
@@ -172,12 +173,14 @@ void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
     int block_bits = bits;
     if (amplitude_bytes << bits > most_cached_pack)
         while (amplitude_bytes << block_bits > most_cached_pack / 2) --block_bits;
-    for (int k = plan_.num_layers; k >= (call.skip_first_adjoint ? 1 : 0); --k) {
+    const int last_step = call.skip_first_adjoint ? 1 : 0;
+    for (int k = plan_.num_layers; k >= last_step; --k) {
         check_stop(call.request.progress->stop);
         memory.next_columns.fetch_some();
         memory.gradients.fetch_some();
-        bool is_shared;
-        const T* const table = pack_table(call, memory, k, is_shared);
+        count_step(call, ws);
+        bool is_shared = false;
+        const T* const table = leaves_out(call, memory, k) ? nullptr : pack_table(call, memory, k, is_shared);
         const int begin = k > 0 ? layer_begin_[k - 1] : 0,
                   end = k > 0 ? layer_begin_[k] : 0;  // the runs of layer k - 1
         int outside = begin;  // the first run on a bit outside the blocks; the bits of a layer are ascending
@@ -185,26 +188,27 @@ void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
         const T* const psi = psi_of_pack(call, memory, k);
         for (index_t block = 0; block < index_t(1) << (bits - block_bits); ++block) {
             const std::size_t first = static_cast<std::size_t>(block) << block_bits;
-            const PackTable<T> of_block{table + first * parts * (is_shared ? 1 : width), is_shared};
+            const PackTable<T> of_block{table ? table + first * parts * (is_shared ? 1 : width) : nullptr, is_shared};
             T* const p = call.has_z[k] ? memory.p.data() + first * width : nullptr;
             if (call.keeps_pack_states) {
                 sum_pack_runs(call, memory, of_block, p, begin, outside, block_bits, block, psi);
             } else {
-                packs_.phase_adjoint(block_bits, parts, of_block, memory.last + first * parts * width,
-                                     lam + first * parts * width, p);
+                if (table)
+                    packs_.phase_adjoint(block_bits, parts, of_block, memory.last + first * parts * width,
+                                         lam + first * parts * width, p);
                 rotate_pack_back(call, memory, begin, outside, block_bits, block);
             }
         }
         if (call.has_z[k]) sum_pack_phase(call, memory, k);
         if (call.keeps_pack_states) {
             sum_pack_runs(call, memory, {nullptr, false}, nullptr, outside, end, bits, 0, psi);
+            if (k == last_step) continue;  // no result needs lam before layer 0
             rotate_pack(memory, begin, end, true, parts, lam);
             if (k > 0) apply_dense_to_pack(k - 1, true, call.real, {lam});
         } else {
             rotate_pack_back(call, memory, outside, end, bits, 0);
             if (k > 0) apply_dense_to_pack(k - 1, true, call.real, {memory.last, lam});
         }
-        count_step(call, ws);
     }
 }
 
@@ -260,10 +264,10 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
         turn.begin[j] = request.row_pairs[turn.first_row + j];
         turn.end[j] = request.row_pairs[turn.first_row + j + 1];
     }
+    const double* const columns = request.columns + static_cast<std::size_t>(turn.first_row) * num_columns;
+    memory.is_finite &= packs_.load_columns(columns, num_columns, turn.count, call.reads.data(), memory.angles.data());
     const int most_pairs = turn.most_pairs();
     if (most_pairs == 0 && !request.has_ends()) return;
-    const double* const columns = request.columns + static_cast<std::size_t>(turn.first_row) * num_columns;
-    packs_.load_columns(columns, num_columns, turn.count, call.reads.data(), memory.angles.data());
     const std::int64_t steps = plan_.num_layers * (request.gradient ? 2 : 1);
     memory.next_columns = {columns + turn.count * num_columns,
                            std::min(width, request.rows - turn.first_row - turn.count) * num_columns, steps};
@@ -274,13 +278,11 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     if (!request.has_ends()) values.left = nullptr;
     take_variation(*call.shared->packs, call.shared->packs->set_of[pack], memory);
     bind_values(packs_, memory.variation->varying, memory.angles.data(), values);
-    const std::vector<int>& phases = memory.variation->phases;
-    packs_.set_factors(bits, pack_factors_.data(), phases.data(), static_cast<int>(phases.size()), values,
-                       memory.factors.data());
-    memory.built.assign(phases_.size(), 0);
+    bind_own_phases(call, memory, values);
 
     const std::size_t state = layout_.pack_table_size(call.real);
-    memory.last = psi_of_pack(call, memory, plan_.num_layers + 1);
+    const int last_phase = plan_.num_layers;
+    memory.last = psi_of_pack(call, memory, leaves_out(call, memory, last_phase) ? last_phase : last_phase + 1);
     if (call.finals && request.gradient && call.finals->has_row[pack]) {
         std::copy_n(call.finals->psi[pack].data(), state, memory.last);
     } else {

@@ -226,7 +226,7 @@ struct PackMemory {
     const PackVariation<T>* variation = nullptr;  // `own`, or what is common to all packs of a call with one set
     PackVariation<T> own;                         // what differs in the packs of a set
     int set = 0;                                  // the set of `variation`; -1: of none
-    std::vector<char> built;                      // [phases]: 1 if the table of the phase belongs to this pack
+    bool is_finite = true;                        // true: all columns that packs of the call have read are finite
     std::vector<double> scratch;                  // of fill_diagonal
     std::vector<std::int64_t> pair;               // [W]: the next pair of each row
     Ahead next_columns, gradients;                // the rows of the next pack, and the places of the gradients
@@ -243,6 +243,7 @@ struct PackShared {
     std::vector<std::vector<char>> sets;  // [sets][columns]: 1 if some row of a pack differs from the first row
     std::vector<int> set_of;              // [packs]; neighbours with equal sets share one
     PackVariation<T> common;              // what differs in every pack
+    bool is_finite = true;                // true: all columns of the first row are finite
     // Scratch memory to bind the first row in double precision: one pack whose rows are all this row.
     PackBound<double> exact;
     Buffer<double> exact_angles, exact_factors, exact_table, exact_constants, exact_signs;

@@ -111,6 +111,7 @@ struct Stats {
     std::size_t bytes;     // bytes that the call, its plan and its observables hold
     double bind_seconds;   // time to bind the first row and to make the tables that rows share
     double sweep_seconds;  // time of all sweeps of all rows, including the binding of the other rows
+    bool is_finite;        // whether all columns are finite
 };
 
 template <class T>

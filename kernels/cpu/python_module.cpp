@@ -348,7 +348,8 @@ nb::tuple evaluate(qf::Plan& plan, qf::Observables& observables, Array2<double> 
         nb::gil_scoped_release release;
         stats = sweep();
     }
-    return nb::make_tuple(stats.threads, stats.rows, stats.bytes, stats.bind_seconds, stats.sweep_seconds);
+    return nb::make_tuple(stats.threads, stats.rows, stats.bytes, stats.bind_seconds, stats.sweep_seconds,
+                          stats.is_finite);
 }
 
 void draw_shots(Array2<double> probabilities, Array1<std::int64_t> sources, Array1<std::uint64_t> streams,

@@ -36,6 +36,7 @@ def differentiate_rows(
     values: np.ndarray,
     columns: np.ndarray | None = None,
     initial_states: Any = None,
+    checks_values: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return values (B, K) and gradients (B, K, P) of all pairs of rows and observables.
 
@@ -44,11 +45,13 @@ def differentiate_rows(
         derivative_type: the real part, the imaginary part or both parts of the derivative.
         compiled: the circuit.
         operators: K observables on the qubits of the circuit.
-        values: finite parameter values (B, P).
+        values: parameter values (B, P), finite unless ``checks_values``.
         columns: positions of the parameters to differentiate; None is all parameters. P counts these in the result.
         initial_states: see `FusedEstimatorGradient.value_and_gradient`.
+        checks_values: whether to check that the values are finite.
 
     Raises:
+        ValueError: for a value that is checked and not finite.
         MemoryError: if the results do not fit the memory, before anything is allocated.
     """
     boundary, encodes = NO_STATES, compiled.program.encodes(columns)
@@ -62,7 +65,9 @@ def differentiate_rows(
     request = Request(values, pairs, gradient, boundary, options.dtype)
     imaginary = _IMAGINARY_PARTS[derivative_type.name]
     with progress_of(options.progress, _parts_of_rows, compiled, request, len(imaginary)) as progress:
-        evs, gradients = _differentiate(options, imaginary, compiled, operators, request, progress)
+        evs, gradients = _differentiate(
+            options, imaginary, compiled, operators, request, progress, checks_values=checks_values
+        )
     shape = len(values), len(swept)
     evs, gradients = evs.reshape(shape), gradients.reshape(*shape, len(compiled.parameters))
     check_derivatives(compiled, values, gradients, columns)
@@ -190,6 +195,7 @@ def _differentiate(
     request: Request,
     progress: AnyProgress,
     metrics: dict[str, Any] | None = None,
+    checks_values: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return values (N,) and gradients (N, P) of the pairs: real parts, imaginary parts, or complex numbers."""
     gradient, parts = request.gradient, []
@@ -198,7 +204,15 @@ def _differentiate(
         progress.next_part()
         if imaginary:
             request = request._replace(gradient=gradient._replace(imaginary=True))
-        evaluation = evaluate(options, compiled, operators, request, metrics=metrics, watch=progress.watch)
+        evaluation = evaluate(
+            options,
+            compiled,
+            operators,
+            request,
+            metrics=metrics,
+            watch=progress.watch,
+            checks_values=checks_values,
+        )
         cone_operators = None if imaginary else operators  # 2 Im <psi|O|d psi> depends on gates outside the light cone
         parts.append(pull_back(compiled, request.columns, evaluation.gradients, request.pairs, cone_operators))
     gradients = parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]

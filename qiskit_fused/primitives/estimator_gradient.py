@@ -17,7 +17,6 @@ from qiskit_fused.common.display import arguments_text
 from qiskit_fused.compilation.circuits import COMPILED, CompiledCircuit
 from qiskit_fused.compilation.observables import circuit_observables
 from qiskit_fused.execution.arguments import ordered_rows
-from qiskit_fused.execution.finite_values import check_finite
 from qiskit_fused.options.fused_options import FusedOptions, FusedOptionsDict, Unpack
 from qiskit_fused.options.keywords import checks_keywords
 from qiskit_fused.primitives.curvature import CurvatureMethods
@@ -163,10 +162,16 @@ class FusedEstimatorGradient(CurvatureMethods, BaseEstimatorGradient):
         compiled = COMPILED.get(circuit)
         operators = circuit_observables(observables, compiled.num_qubits).operators
         values = ordered_rows(parameter_values, compiled.parameters)
-        check_finite(values, compiled.parameters)
         columns = None if parameters is None else compiled.find_columns("parameters", parameters)
         return differentiate_rows(
-            self.fused_options, self._derivative_type, compiled, operators, values, columns, initial_states
+            self.fused_options,
+            self._derivative_type,
+            compiled,
+            operators,
+            values,
+            columns,
+            initial_states,
+            checks_values=True,
         )
 
     def objective(

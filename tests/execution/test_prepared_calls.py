@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit.circuit.library import efficient_su2, real_amplitudes
 from qiskit.quantum_info import SparsePauliOp
 
@@ -168,3 +169,52 @@ def test_requests_that_need_decisions_of_their_own_are_not_prepared(options, pre
     )
     assert preparations[0].call is None
     assert len(preparations) == 2
+
+
+def circuit_with_an_unread_angle():
+    """Return a circuit of two qubits in which an observable of qubit 0 does not depend on the last parameter."""
+    circuit, angles = QuantumCircuit(2), ParameterVector("a", 4)
+    for qubit in (0, 1):
+        circuit.rx(angles[2 * qubit], qubit)
+        circuit.ry(angles[2 * qubit + 1], qubit)
+    return circuit
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("shares", [False, True], ids=["own angles", "shared angles"])
+@pytest.mark.parametrize("num_rows", [1, 2, 5, 40, 200])
+def test_a_kernel_finds_every_value_that_is_not_finite(num_rows, shares, dtype, preparations):
+    circuit = circuit_with_an_unread_angle()
+    gradient, compiled = FusedEstimatorGradient(options={"dtype": dtype}), compile_circuit(circuit)
+    finite = np.repeat(rows(circuit, 1), num_rows, axis=0) if shares else rows(circuit, num_rows)
+    gradient.value_and_gradient(compiled, "IZ", finite)
+    for row in {0, num_rows // 2, num_rows - 1}:
+        for column in range(4):
+            for wrong in (np.nan, np.inf, -np.inf):
+                values = finite.copy()
+                values[row, column] = wrong
+                text = rf"the value of parameter 'a\[{column}\]' in row {row} is {wrong}; allowed: finite numbers"
+                with pytest.raises(ValueError, match=text):
+                    gradient.value_and_gradient(compiled, "IZ", values)
+    values = finite.copy()
+    values[:, 3] = np.inf
+    with pytest.raises(ValueError, match=r"'a\[3\]' in row 0 is inf"):
+        gradient.value_and_gradient(compiled, "IZ", values)
+    assert np.isfinite(gradient.value_and_gradient(compiled, "IZ", finite)[1]).all()
+    assert preparations[0].call is not None
+
+
+def test_values_of_expressions_are_checked_before_the_expressions_are_evaluated(preparations):
+    circuit, angle = QuantumCircuit(1), Parameter("a")
+    circuit.ry(angle.log(), 0)
+    for values in ([[np.nan]], np.full((40, 1), np.inf)):
+        with pytest.raises(ValueError, match=r"the value of parameter 'a' in row 0 is .*; allowed: finite numbers"):
+            FusedEstimatorGradient().value_and_gradient(circuit, "Z", values)
+    assert not preparations
+
+
+def test_values_of_requests_that_are_not_prepared_are_checked(preparations):
+    values = np.full((2, 4), np.nan)
+    with pytest.raises(ValueError, match=r"the value of parameter 'a\[0\]' in row 0 is nan; allowed: finite numbers"):
+        FusedEstimatorGradient(device="reference").value_and_gradient(circuit_with_an_unread_angle(), "IZ", values)
+    assert preparations[0].call is None

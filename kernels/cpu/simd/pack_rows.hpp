@@ -202,10 +202,11 @@ QF_INLINE inline void for_each_square_of_columns(int num_columns, const Row* row
 }
 
 template <class T>
-void load_columns(const double* rows, int num_columns, int count, const char* wanted, double* out) {
+bool load_columns(const double* rows, int num_columns, int count, const char* wanted, double* out) {
     constexpr int W = Simd<T>::width;
     const double* row[W];
     for (int j = 0; j < W; ++j) row[j] = rows + static_cast<std::size_t>(j < count ? j : count - 1) * num_columns;
+    DV zeros[2] = {};  // sums of zeros, or NaN
     for_each_square_of_columns<T>(num_columns, rows, [&](int first, int j, auto n) QF_INLINE {
         index_t marks = 0;
         __builtin_memcpy(&marks, wanted + first, n);
@@ -214,8 +215,10 @@ void load_columns(const double* rows, int num_columns, int count, const char* wa
         read_square(row + j, first, n, v);
         unroll<D::width>([&](auto i) QF_INLINE {
             if (i < n) D::store(out + (first + i) * W + j, v[i]);
+            zeros[i % 2] += v[i] * 0.0;
         });
     });
+    return D::sum(zeros[0] + zeros[1]) == 0;
 }
 
 template <class T>

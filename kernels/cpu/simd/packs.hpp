@@ -101,8 +101,8 @@ struct PackSweeps {
     int max_sums;                 // most bits in one call of `sum`
 
     // out[column][W] <- rows[row][column] for row = 0 .. count - 1; rows after the last one repeat it. Only columns
-    // with a mark in `wanted` must be read.
-    void (*load_columns)(const double* rows, int num_columns, int count, const char* wanted, double* out);
+    // with a mark in `wanted` must be read. Say whether all numbers read are finite.
+    bool (*load_columns)(const double* rows, int num_columns, int count, const char* wanted, double* out);
     // Say whether all numbers are finite.
     bool (*all_finite)(const double* numbers, std::size_t count);
     // cosines_and_sines[count][2] <- cosine and sine of each of `count` numbers, of one row.

@@ -90,16 +90,19 @@ class PreparedCall(NamedTuple):
         return self.setup.terms.num_bytes + self.setup.begin.nbytes
 
     def evaluate(self, columns: np.ndarray, cotangents: np.ndarray | None) -> Evaluation:
-        """Evaluate rows of columns, with the cotangents of a request. The evaluation has no stats."""
+        """Evaluate rows of columns, with the cotangents of a request.
+
+        The stats only say whether all columns are finite.
+        """
         _release_if_memory_is_short()
         setup, pair_observable, summed, (num_pairs, num_gradients, num_columns), arguments = self
         values = np.empty(num_pairs)
         gradients = None if num_gradients is None else np.empty((num_gradients, num_columns))
         plan, begin = setup.native.plan, setup.begin
-        _cpu.evaluate(
+        *_, is_finite = _cpu.evaluate(
             plan, setup.observables, columns, begin, pair_observable, cotangents, summed, values, gradients, *arguments
         )
-        return Evaluation(values, gradients)
+        return Evaluation(values, gradients, {"is_finite": is_finite})
 
 
 def _watch_nothing(done: int, total: int) -> bool:
@@ -149,7 +152,7 @@ class CpuEngine:
         actions = None if schedule is None else schedule.actions
         is_long = schedule is not None or setup.most_work > _WATCHED_WORK
         is_long = is_long and _work(native, terms, _count_units(request, terms), num_rows, schedule) > _WATCHED_WORK
-        threads, _, num_bytes, bind_seconds, sweep_seconds = _cpu.evaluate(
+        threads, _, num_bytes, bind_seconds, sweep_seconds, _ = _cpu.evaluate(
             native.plan,
             setup.observables,
             columns,
