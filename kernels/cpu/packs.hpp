@@ -146,8 +146,9 @@ struct PackVariation {
     }
 };
 
-// Numbers that a pack needs later. The sweeps ask the L2 cache for some of them in each step, because a core waits
-// if it asks for many at once. The rows of a pack are more streams than a core detects.
+// Numbers that a pack needs later. The sweeps ask for some of them in each step, because a core waits if it asks for
+// many at once. The rows of a pack are more streams than a core detects. The numbers are asked for in the L1 cache:
+// they are still in the L2 cache when the pack needs them, and a core drops some requests for the L2 cache alone.
 struct Ahead {
     static constexpr std::int64_t most = std::int64_t(8) << 10;  // doubles, 64 KiB
     const double* next = nullptr;
@@ -159,7 +160,7 @@ struct Ahead {
     void fetch_some() {
         const double* const end = next + std::min(left, at_once);
         left -= end - next;
-        for (; next < end; next += 8) __builtin_prefetch(next, 0, 2);
+        for (; next < end; next += 8) __builtin_prefetch(next);
     }
 };
 
