@@ -109,7 +109,7 @@ TOPICS = {
         "real_states",
         "recomputation",
     },
-    "engines/cpu": {"frames", "instruction_sets", "packs", "run_packs", "windows"},
+    "engines/cpu": {"frames", "instruction_sets", "last_phase", "packs", "run_packs", "windows"},
     "engines/cuda": {"emulation", "fake_driver", "kernels", "large_states", "memory_access", "methods", "mutants"}
     | {"ptx", "real_states"},
     "execution": {"device_arrays", "device_products", "empty_batches", "memory_blocks"},
