@@ -100,6 +100,11 @@ def _as_numbers(observables: Any) -> np.ndarray | None:
     """Return an array of numbers, or nested lists of numbers, as an array; None for anything else."""
     if not isinstance(observables, (list, tuple, np.ndarray)):
         return None
+    first = observables
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if not isinstance(first, (Complex, np.generic, np.ndarray)):  # NumPy writes operators as matrices
+        return None
     try:
         array = np.asarray(observables)
     except Exception:  # ragged lists

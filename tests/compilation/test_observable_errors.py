@@ -59,6 +59,12 @@ WRONG = {
         "the coefficient of 'ZZ' in observables is ",
     ),
     "zero": (["ZZ", SparsePauliOp("ZZ", [0])], "observables[1] is zero: its terms have the sum 0"),
+    "zero among operators": ([SparsePauliOp("ZZ", 0.0), SparsePauliOp("XX")], "observables[0] is zero: its terms"),
+    "complex among operators": (
+        [SparsePauliOp("ZZ"), SparsePauliOp("XX", [1 + 1j])],
+        "the coefficient of 'XX' in observables[1] is (1+1j); allowed: real",
+    ),
+    "list of operators": ([Operator(np.eye(4))] * 2, f"observables[0] is an Operator, {USE_PAULIS}"),
     "cancelling": (SparsePauliOp(["ZZ", "ZZ"], [1, -1]), "observables is zero: its terms have the sum 0"),
     "sizes": (["ZZ", "Z"], "observables[0] is on 2 qubits and observables[1] on 1; allowed: observables on the same"),
     "nested sizes": ([["ZZ", "XX"], ["ZZ", "Z"]], "observables[0][0] is on 2 qubits and observables[1][1] on 1"),
