@@ -52,6 +52,7 @@ template <class T>
 void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, int k, bool continues, State from,
                              State to) const {
     const Passes& passes = layout_.forward;
+    // A phase that is the identity is applied only to write a state to another place.
     const bool has_phase = !phases_[k].identity || from.re != to.re;
     Diagonal<T> d{};
     if (has_phase) d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k]);
