@@ -246,22 +246,24 @@ void Engine<T>::add_summed_runs(const Call& call) const {
     add_run_gradients(call.summed_packs, call.shared->bound, w.data(), scratch.data(), call.request.gradients);
 }
 
-// Find the last states of an earlier call for values. A training step asks for values and then for gradients of the
-// same rows. The call for gradients uses the bound values, tables and last states of the call for values. A call for
-// values uses only the memory of the last states.
+// Find the states of an earlier call for values. A training step asks for values and then for gradients of the same
+// rows. The call for gradients uses the bound values, tables and states of the call for values. A call for values uses
+// only the memory of the states.
 template <class T>
 void Engine<T>::recall(Call& call) {
     const Request& request = call.request;
     if (request.gradient) {
-        call.finals = request.actions ? nullptr : finals_.template find<Finals>([](const Kept&) { return true; });
-        if (call.finals && !call.finals->are_of(call, plan_.num_columns)) call.finals = nullptr;
-        if (call.finals && call.finals->shared && call.finals->shared->without_first == call.skip_first_adjoint)
-            call.shared = call.finals->shared;
+        call.recalled = request.actions ? nullptr : recalled_.template find<Recalled>([](const Kept&) { return true; });
+        if (call.recalled && !call.recalled->are_of(call, plan_.num_columns)) call.recalled = nullptr;
+        if (call.recalled) {
+            call.recalled->is_found = true;
+            call.shared = call.recalled->shared;
+        }
     } else {
-        call.finals = finals_.template take<Finals>([](const Kept&) { return true; });
-        // Another thread that has found the same last states may be about to copy their pointer `shared`.
-        if (call.finals && is_held_alone(call.finals) && is_held_alone(call.finals->shared))
-            call.spare = std::const_pointer_cast<Shared>(std::move(call.finals->shared));
+        call.recalled = recalled_.template take<Recalled>([](const Kept&) { return true; });
+        // Another thread that has found the same states may be about to copy their pointer `shared`.
+        if (call.recalled && is_held_alone(call.recalled) && is_held_alone(call.recalled->shared))
+            call.spare = std::const_pointer_cast<Shared>(std::move(call.recalled->shared));
     }
     if (!call.shared && !call.spare) call.spare = shared_.template take<Shared>([](const Kept&) { return true; });
 }
@@ -269,28 +271,32 @@ void Engine<T>::recall(Call& call) {
 template <class T>
 void Engine<T>::bind_or_recall(Call& call) {
     const Request& request = call.request;
-    const std::size_t state_bytes = layout_.all_states_bytes(call.shape);
-    std::shared_ptr<Finals> latest;
-    if (!request.gradient) latest = std::move(call.finals);
+    RecalledSizes sizes = layout_.recalled(call.shape);
+    std::shared_ptr<Recalled> latest;
+    if (!request.gradient) latest = std::move(call.recalled);
     if (!call.shared) call.shared = bind_shared(call);
     call.bytes = call.shared->bytes + layout_.plan_bytes;
-    if (layout_.finals_bytes(call.shape)) {
-        if (!latest || !is_held_alone(latest) || latest->real != call.real || latest->packed != call.packed)
-            latest = std::make_shared<Finals>();
+    if (sizes.units > 0) {
+        if (!latest || !latest->is_found) sizes.units = 0;
+        if (!latest || !is_held_alone(latest) || latest->sizes.unit != sizes.unit)
+            latest = std::make_shared<Recalled>();
+        latest->sizes = sizes;
+        latest->is_found = false;
         latest->real = call.real;
         latest->packed = call.packed;
+        latest->skip_first_adjoint = call.skip_first_adjoint;
         latest->last_phase_cancels = call.last_phase_cancels;
         latest->rows = request.rows;
-        latest->has_row.assign(call.num_units, 0);
+        latest->has_psi.assign(call.num_units, 0);
         latest->columns.assign(request.columns,
                                request.columns + static_cast<std::size_t>(request.rows) * plan_.num_columns);
-        latest->psi.resize(call.num_units);
-        latest->shared = call.shared->bytes <= most_finals ? call.shared : nullptr;
-        latest->bytes = state_bytes + latest->columns.size() * sizeof(double);
+        latest->psi.resize(latest->sizes.units);
+        latest->shared = call.shared->bytes <= most_recalled ? call.shared : nullptr;
+        latest->bytes = latest->sizes.template bytes<T>() + latest->columns.size() * sizeof(double);
         if (latest->shared) latest->bytes += latest->shared->bytes;
-        call.finals = std::move(latest);
+        call.recalled = std::move(latest);
     }
-    if (call.finals) call.bytes += state_bytes;
+    if (call.recalled) call.bytes += call.recalled->sizes.template bytes<T>();
 }
 
 // Give a workspace the values that all rows share. The thread that uses the workspace does it, for its core then has
@@ -475,7 +481,7 @@ Stats Engine<T>::evaluate(const Request& request, Observables& observables) {
     stats.sweep_seconds = seconds_since(sweep_begin);
 
     const std::size_t most_bytes = std::min(std::min(request.kept_bytes, most_kept) + call.bytes, most_kept);
-    if (!request.gradient && call.finals) finals_.put(std::move(call.finals));
+    if (!request.gradient && call.recalled) recalled_.put(std::move(call.recalled));
     if (is_held_alone(call.shared) && call.shared->bytes <= kept_whole)
         shared_.put(std::const_pointer_cast<Shared>(std::move(call.shared)));
     // The next call takes the latest workspace first, so each thread gets the workspace that its core has in its cache.

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 
 #include "cpu/dense.hpp"
 #include "cpu/layout.hpp"
@@ -118,18 +119,22 @@ class Engine {
     };
 
     struct Call;
-    // The last states of the latest call for values alone. A call for gradients of the same rows starts from them.
-    struct Finals : Kept {
-        std::shared_ptr<const Shared> shared;  // null if it has more than most_finals bytes
+    // What the latest call for values alone leaves for a call for gradients of the same rows. It keeps states only if a
+    // call for gradients has followed the call for values before it: storing them takes 5 % of a call for values.
+    struct Recalled : Kept {
+        std::shared_ptr<const Shared> shared;  // null if it has more than most_recalled bytes
         std::vector<double> columns;
         int rows = 0;
-        bool real = false, packed = false, last_phase_cancels = false;
-        std::vector<Buffer<T>> psi;  // [rows], or [packs]
-        std::vector<char> has_row;   // [rows], or [packs]
+        bool real = false, packed = false, skip_first_adjoint = false, last_phase_cancels = false;
+        RecalledSizes sizes;
+        std::vector<Buffer<T>> psi;         // [units]
+        std::vector<char> has_psi;          // [rows], or [packs]: 1 if the call for values has filled psi[unit]
+        std::atomic<bool> is_found{false};  // true: a call for gradients has found this object
         bool are_of(const Call& call, int num_columns) const {
             const Request& request = call.request;
             return request.rows == rows && real == call.real && packed == call.packed &&
-                   last_phase_cancels == call.last_phase_cancels && !request.initial_states &&
+                   skip_first_adjoint == call.skip_first_adjoint && last_phase_cancels == call.last_phase_cancels &&
+                   !request.initial_states &&
                    std::equal(columns.begin(), columns.end(), request.columns,
                               request.columns + static_cast<std::size_t>(rows) * num_columns);
         }
@@ -159,13 +164,13 @@ class Engine {
         std::vector<int> pack_table;  // [phases]: the place of the table of a phase that varies over rows; else -1
         int num_pack_tables = 0;
         bool keeps_pack_tables = false;  // true: the backward sweep uses the tables of the forward sweep
-        bool keeps_pack_states = false;  // true: the backward sweep uses the states of the forward sweep
+        bool keeps_pack_states = false;  // true: the backward sweep reads the states of the forward sweep
         // True: the last phase of packs changes no result, because all observables are diagonal.
         bool last_phase_cancels = false;
         int first_boundary = 0;         // the boundary of position 1 of a schedule
         bool keeps_all_states = false;  // true: the schedule makes no state twice
         std::size_t bytes = 0;
-        std::shared_ptr<Finals> finals;  // a call for values fills it, a call for gradients starts from it; or null
+        std::shared_ptr<Recalled> recalled;  // a call for values fills it, a call for gradients reads it; or null
     };
 
     State view(Buffer<T>& state, bool real) const {
@@ -318,6 +323,7 @@ class Engine {
     void bind_own_phases(const Call& call, PackMemory<T>& memory, const PackValues<T>& values) const;
     // The sweeps over packs of rows, in pack_sweep.cpp and pack_final_state.cpp.
     void run_pack(Call& call, Workspace& ws, int pack) const;
+    bool place_states(Call& call, PackMemory<T>& memory, int pack) const;
     void start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const;
     // Say whether a phase is left out. The table of a phase has the norms of the layer before it, which may not be 1.
     bool leaves_out(const Call& call, const PackMemory<T>& memory, int k) const {
@@ -328,9 +334,6 @@ class Engine {
     void exchange_final_states_of_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
     void observe_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
     void observe_pack_outcomes(Call& call, PackMemory<T>& memory, const PackTurn& turn) const;
-    T* psi_of_pack(const Call& call, PackMemory<T>& memory, int k) const {
-        return memory.psi.data() + (call.keeps_pack_states ? k * memory.sizes.state : 0);
-    }
     void rotate_pack(const PackMemory<T>& memory, int first, int end, bool inverse, int parts, T* state) const;
     bool sums_x(const Call& call, const PackMemory<T>& memory, int first, int count) const;
     void sum_pack_runs(const Call& call, PackMemory<T>& memory, PackTable<T> table, T* p, int first, int end,
@@ -359,7 +362,7 @@ class Engine {
     std::vector<char> is_single_;      // [columns]: 1 if one gate or one-qubit term alone reads the column
     std::vector<int> summed_columns_;  // the other columns
     const bool rows_keep_tables_;      // true: a row keeps the tables of all phases that it makes
-    Shelf workspaces_, finals_, shared_;
+    Shelf workspaces_, recalled_, shared_;
 };
 
 }  // namespace qf

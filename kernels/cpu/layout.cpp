@@ -452,7 +452,7 @@ PackSizes Layout<T>::pack_sizes(const BatchShape& shape) const {
     PackSizes sizes;
     sizes.width = packs.width;
     sizes.state = pack_table_size(is_real(shape));
-    sizes.num_psi = keeps_pack_states(shape) ? plan.num_layers + 2 : 1;
+    sizes.num_psi = shape.gradient && keeps_pack_states(shape) ? plan.num_layers + 2 : 1;
     sizes.num_lam = shape.gradient ? 1 : 0;
     sizes.num_saved = shape.saves_psi && sizes.num_psi == 1 ? 1 : 0;
     sizes.angles = plan.num_columns * width;
@@ -479,14 +479,7 @@ bool Layout<T>::keeps_pack_tables(const BatchShape& shape) const {
 
 template <class T>
 bool Layout<T>::keeps_pack_states(const BatchShape& shape) const {
-    return shape.gradient && (plan.num_layers + 2) * pack_table_size(is_real(shape)) * sizeof(T) <= most_pack_states;
-}
-
-template <class T>
-std::size_t Layout<T>::all_states_bytes(const BatchShape& shape) const {
-    const bool real = is_real(shape);
-    if (is_packed(shape)) return num_packs(shape.rows) * pack_table_size(real) * sizeof(T);
-    return shape.rows * state_size(0, real) * sizeof(T);
+    return (plan.num_layers + 2) * pack_table_size(is_real(shape)) * sizeof(T) <= most_pack_states;
 }
 
 template <class T>
@@ -519,10 +512,16 @@ TableBytes Layout<T>::tables_of(const std::vector<char>& chosen, bool without_fi
 }
 
 template <class T>
-std::size_t Layout<T>::finals_bytes(const BatchShape& shape) const {
-    if (shape.gradient || shape.starts_given) return 0;
-    const std::size_t bytes = all_states_bytes(shape), columns = shape.rows * plan.num_columns * sizeof(double);
-    return bytes <= most_finals && columns <= most_finals_columns ? bytes : 0;
+RecalledSizes Layout<T>::recalled(const BatchShape& shape) const {
+    RecalledSizes sizes;
+    const bool packed = is_packed(shape), real = is_real(shape);
+    if (shape.gradient || shape.starts_given || shape.rows * plan.num_columns * sizeof(double) > most_recalled_columns)
+        return sizes;
+    sizes.unit =
+        packed ? pack_table_size(real) * (keeps_pack_states(shape) ? plan.num_layers + 2 : 1) : state_size(0, real);
+    sizes.units =
+        std::min<std::int64_t>(packed ? num_packs(shape.rows) : shape.rows, most_recalled / (sizes.unit * sizeof(T)));
+    return sizes;
 }
 
 template <class T>
@@ -538,7 +537,8 @@ std::size_t Layout<T>::predict(const BatchShape& shape, TableBytes varying, std:
     const TableBytes all = tables_of(std::vector<char>(phases.size(), 1), skips_first_phase(shape));
     if (shape.rows <= 1) varying = {};
     const std::size_t slots = shape.num_outcomes ? sizeof(std::int32_t) << std::max(plan.num_qubits, MAX_LOW_BITS) : 0;
-    const std::size_t common = plan_bytes + finals_bytes(shape) + diagonals_bytes(num_flips, num_diagonals) + slots;
+    const std::size_t common =
+        plan_bytes + recalled(shape).template bytes<T>() + diagonals_bytes(num_flips, num_diagonals) + slots;
     if (packed) {
         const std::size_t num_tables =
             keeps_pack_tables(shape) ? varying.count : std::min<std::size_t>(varying.count, 1);

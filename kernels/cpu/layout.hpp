@@ -16,12 +16,22 @@ namespace qf {
 // would lose digits in single precision, so longer sums are added from sums of this length.
 constexpr index_t blocks_per_sum = 256;
 
-// Between a call for values and a call for gradients, a plan keeps the last states if they take at most this many
-// bytes, and the values and tables that rows share under the same bound.
-constexpr std::size_t most_finals = std::size_t(4) << 20;
+// Between a call for values and a call for gradients, a plan keeps states of at most this many bytes, and the values
+// and tables that rows share under the same bound.
+constexpr std::size_t most_recalled = std::size_t(4) << 20;
 
-// The copy of the columns that these last states belong to takes at most this many bytes. Nothing ends the copy early.
-constexpr std::size_t most_finals_columns = std::size_t(16) << 20;
+// The copy of the columns that these states belong to takes at most this many bytes. Nothing ends the copy early.
+constexpr std::size_t most_recalled_columns = std::size_t(16) << 20;
+
+// The states that a call for values keeps: `unit` elements for each of the first `units` rows, or packs of rows.
+struct RecalledSizes {
+    std::int64_t units = 0;
+    std::size_t unit = 0;
+    template <class T>
+    std::size_t bytes() const {
+        return units * unit * sizeof(T);
+    }
+};
 
 // The properties of a batch that decide how much memory it takes.
 struct BatchShape {
@@ -143,6 +153,7 @@ class Layout {
         return (std::size_t(real ? 1 : 2) << plan.num_qubits) * packs.width;
     }
     bool keeps_pack_tables(const BatchShape& shape) const;
+    // Say whether the backward sweep of a pack reads the states of the forward sweep.
     bool keeps_pack_states(const BatchShape& shape) const;
     // Return the bytes of the values and tables that all packs of a call share.
     std::size_t pack_shared_bytes(const BatchShape& shape, std::size_t num_tables) const;
@@ -154,10 +165,9 @@ class Layout {
     bool shares_tables(std::int64_t rows) const;
     bool rows_keep_tables() const;
     TableBytes tables_of(const std::vector<char>& phases, bool without_first) const;
-    // Return the bytes of the states of all rows.
-    std::size_t all_states_bytes(const BatchShape& shape) const;
-    // Return the bytes of the last states of a call for values; 0 if the plan does not keep them.
-    std::size_t finals_bytes(const BatchShape& shape) const;
+    // Return which states a call for values keeps for a call for gradients of the same rows: the states that the
+    // backward sweep reads, which are all states of a pack or the last state.
+    RecalledSizes recalled(const BatchShape& shape) const;
     std::size_t diagonals_bytes(std::size_t num_flips, std::size_t num_diagonals) const;
     // Return the most bytes that an evaluation holds, without the arrays of the caller. `varying` are the tables of the
     // phases that differ between rows. Sets of columns of packs, and the tables that they add, of at most

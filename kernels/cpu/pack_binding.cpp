@@ -298,9 +298,7 @@ void Engine<T>::take_variation(const PackShared<T>& shared, int set, PackMemory<
 template <class T>
 void Engine<T>::prepare_packs(Call& call) const {
     call.keeps_pack_tables = layout_.keeps_pack_tables(call.shape);
-    call.keeps_pack_states = layout_.keeps_pack_states(call.shape);
-    // The last states of a call for values do not serve: all states are made again, with the same bits.
-    if (call.keeps_pack_states) call.finals.reset();
+    call.keeps_pack_states = call.request.gradient && layout_.keeps_pack_states(call.shape);
     call.reads = call.shared->packs->column_varies;
     if (call.request.has_ends())
         for (const auto& part : left_phase(call).slopes) call.reads[part.column] = 1;

@@ -10,7 +10,7 @@ namespace qf {
 template <class T>
 void Engine<T>::start_pack(Call& call, PackMemory<T>& memory, const PackTurn& turn, int boundary) const {
     const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
-    T* const psi = psi_of_pack(call, memory, boundary);
+    T* const psi = memory.psi_before(boundary);
     if (const auto* given = call.request.initial_states) {
         const double* rows[MOST_PACK_ROWS];
         for (int j = 0; j < width; ++j) rows[j] = row_of(given, bits, call.request.shared_start ? 0 : turn.row(j));

@@ -33,7 +33,7 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
     start_pack(call, memory, turn, begin);
     if (begin > 0 && call.keeps_pack_states && !call.skip_first_adjoint) {
         // The sweep starts after phase 0, where the backward sweep ends before it.
-        T* const first = psi_of_pack(call, memory, 0);
+        T* const first = memory.psi_before(0);
         bool is_shared;
         const T* const table = pack_table(call, memory, 0, is_shared);
         packs_.start(bits, parts, nullptr, 0, first);
@@ -47,14 +47,14 @@ void Engine<T>::forward_pack(Call& call, Workspace& ws, const PackTurn& turn) co
         if (leaves_out(call, memory, k)) continue;
         bool is_shared;
         const T* const table = pack_table(call, memory, k, is_shared);
-        T* const psi = psi_of_pack(call, memory, k + 1);
+        T* const psi = memory.psi_before(k + 1);
         int r = k < plan_.num_layers ? layer_begin_[k] : 0;
         const int end = k < plan_.num_layers ? layer_begin_[k + 1] : 0;
         // The phase takes a few rotations along. It leaves two of four, so that both passes take two.
         int count = r < end ? group_end[r] - r : 0;
         count = count == 4 ? 2 : std::min(packs_.max_after_phase, count);
         packs_.phase_and_rotate(bits, parts, {table, is_shared}, memory.rotations.data() + r, count,
-                                psi_of_pack(call, memory, k), psi);
+                                memory.psi_before(k), psi);
         rotate_pack(memory, r + count, end, false, parts, psi);
         if (k < plan_.num_layers) apply_dense_to_pack(k, false, call.real, {psi});
     }
@@ -185,7 +185,7 @@ void Engine<T>::adjoint_pack(Call& call, Workspace& ws) const {
                   end = k > 0 ? layer_begin_[k] : 0;  // the runs of layer k - 1
         int outside = begin;  // the first run on a bit outside the blocks; the bits of a layer are ascending
         while (outside < end && plan_.runs[outside].bit < block_bits) ++outside;
-        const T* const psi = psi_of_pack(call, memory, k);
+        const T* const psi = memory.psi_before(k);
         for (index_t block = 0; block < index_t(1) << (bits - block_bits); ++block) {
             const std::size_t first = static_cast<std::size_t>(block) << block_bits;
             const PackTable<T> of_block{table ? table + first * parts * (is_shared ? 1 : width) : nullptr, is_shared};
@@ -252,6 +252,29 @@ void Engine<T>::assemble_pack(Call& call, PackMemory<T>& memory, const PackTurn&
     packs_.store_doubles(bits, parts, memory.lam.data(), two, states);
 }
 
+// Choose the memory of the states of a pack. Return true if it has the states, because a call for values has made them.
+template <class T>
+bool Engine<T>::place_states(Call& call, PackMemory<T>& memory, int pack) const {
+    const std::size_t state = memory.sizes.state;
+    Recalled* const recalled = call.recalled && pack < call.recalled->sizes.units ? call.recalled.get() : nullptr;
+    memory.states = memory.psi.data();
+    memory.stride = call.keeps_pack_states ? state : 0;
+    if (!recalled) return false;
+    Buffer<T>& psi = recalled->psi[pack];
+    if (!call.request.gradient) {
+        if (psi.size() != recalled->sizes.unit) psi = Buffer<T>(recalled->sizes.unit);
+        memory.states = psi.data();
+        memory.stride = psi.size() > state ? state : 0;
+        return false;
+    }
+    if (!recalled->has_psi[pack]) return false;
+    if (call.keeps_pack_states)
+        memory.states = psi.data();  // the backward sweep only reads states that are kept
+    else
+        std::copy_n(psi.data(), state, memory.states);
+    return true;
+}
+
 template <class T>
 void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     const Request& request = call.request;
@@ -280,20 +303,12 @@ void Engine<T>::run_pack(Call& call, Workspace& ws, int pack) const {
     bind_values(packs_, memory.variation->varying, memory.angles.data(), values);
     bind_own_phases(call, memory, values);
 
-    const std::size_t state = layout_.pack_table_size(call.real);
+    const bool is_known = place_states(call, memory, pack);
+    const std::size_t state = memory.sizes.state;
     const int last_phase = plan_.num_layers;
-    memory.last = psi_of_pack(call, memory, leaves_out(call, memory, last_phase) ? last_phase : last_phase + 1);
-    if (call.finals && request.gradient && call.finals->has_row[pack]) {
-        std::copy_n(call.finals->psi[pack].data(), state, memory.last);
-    } else {
-        forward_pack(call, ws, turn);
-    }
-    if (call.finals && !request.gradient) {
-        Buffer<T>& kept = call.finals->psi[pack];
-        if (kept.size() != state) kept = Buffer<T>(state);
-        std::copy_n(memory.last, state, kept.data());
-        call.finals->has_row[pack] = 1;
-    }
+    memory.last = memory.psi_before(leaves_out(call, memory, last_phase) ? last_phase : last_phase + 1);
+    if (!is_known) forward_pack(call, ws, turn);
+    if (call.recalled && !request.gradient && pack < call.recalled->sizes.units) call.recalled->has_psi[pack] = 1;
     if (request.has_ends()) exchange_final_states_of_pack(call, memory, turn);
     const bool one_by_one = request.gradient && !request.by_row();
     const auto first = turn.begin, last = turn.end;

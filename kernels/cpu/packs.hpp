@@ -209,8 +209,12 @@ struct PackMemory {
                sizes.weights >= needed.weights;
     }
 
+    T* psi_before(int k) const { return states + k * stride; }  // psi before phase k
+
     const PackSizes sizes;
     Buffer<T> psi;                    // the states before all phases, and the last state; or one state
+    T* states = nullptr;              // psi before phase 0, in `psi` or in memory that a later call reads
+    std::size_t stride = 0;           // from psi before a phase to psi before the next phase; 0: all in one place
     T* last = nullptr;                // the last state
     Buffer<T> lam, saved;             // saved: a copy of the last state, for the pairs of a row after the first
     Buffer<T> factors;                // [phases][n][2][W]: the factors of |1> of the phases that vary

@@ -228,9 +228,8 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
             if (from.im) std::copy_n(from.im + chunk * size, size, to.im + chunk * size);
         });
     };
-    const bool has_final = call.finals && call.request.gradient && call.finals->has_row[row];
-    if (has_final) {
-        copy(view(call.finals->psi[row], ws.real), psi);
+    if (call.recalled && call.request.gradient && call.recalled->has_psi[row]) {
+        copy(view(call.recalled->psi[row], ws.real), psi);
     } else if (first_of_row) {
         const int begin = call.zero_start ? 1 : 0;
         const int given = call.request.from_end ? plan_.num_layers + 1 : begin;
@@ -241,12 +240,12 @@ void Engine<T>::run_in_place(Call& call, Workspace& ws, Team& team, int thread, 
     } else {
         copy(view(ws.saved, ws.real), psi);
     }
-    if (call.finals && !call.request.gradient) {
-        Buffer<T>& kept = call.finals->psi[row];
+    if (call.recalled && !call.request.gradient && row < call.recalled->sizes.units) {
+        Buffer<T>& kept = call.recalled->psi[row];
         if (thread == 0 && !kept) kept = Buffer<T>(layout_.state_size(0, ws.real));
         team.barrier();
         copy(psi, view(kept, ws.real));
-        if (thread == 0) call.finals->has_row[row] = 1;
+        if (thread == 0) call.recalled->has_psi[row] = 1;
     }
     observe_pairs(call, ws, team, thread, row, first, count, psi);
     if (!call.request.gradient) return;

@@ -44,6 +44,24 @@ def ask(engine, plan, observables, columns, pairs, *, watch=None, **options):
     return engine.evaluate(plan, observables, make_request(columns, pairs, **options), watch)
 
 
+def most_bytes(engine, plan, observables, request):
+    """Return the most bytes that a request takes: a call for values keeps states if gradients have followed another."""
+
+    def num_bytes(request):
+        return engine.evaluate(plan, observables, request).stats["bytes"]
+
+    first = num_bytes(request)
+    if request.gradient is not None:
+        return first
+    gradient, boundary = request._replace(gradient=GradientRequest()), request.boundary
+    if boundary.final:
+        cotangents = np.zeros((request.num_rows, 1 << plan.num_qubits), complex)
+        gradient = gradient._replace(boundary=boundary._replace(final_cotangents=cotangents))
+    engine.evaluate(plan, observables, gradient)
+    with_states, without_states = num_bytes(request), num_bytes(request)
+    return first + with_states - without_states
+
+
 def request_of(counts, num_columns):
     """Return a request with as many random rows, pairs and gradients as `memory.Counts` says."""
     columns = np.random.default_rng(0).normal(size=(counts.num_rows, num_columns))

@@ -281,7 +281,7 @@ def test_gradients_that_begin_from_the_states_of_a_call_for_values_have_the_same
     others, pairs = columns[::-1].copy(), all_pairs(3, 2)
     engine = CpuEngine(2)
     expected = ask(CpuEngine(), plan, operators, columns, pairs, gradient=True, dtype=dtype)
-    for before in (columns, others, columns[:2]):
+    for before in (columns, columns, others, columns[:2], columns):
         ask(engine, plan, operators, before, all_pairs(len(before), 2), dtype=dtype)
         for _ in range(2):
             actual = ask(engine, plan, operators, columns, pairs, gradient=True, dtype=dtype)

@@ -3,12 +3,13 @@
 
 import numpy as np
 import pytest
-from asking import Ends, ask, make_request
+from asking import Ends, ask, make_request, most_bytes
 from circuits import circuits
 from engine_cases import (
     TOLERANCE,
     all_pairs,
     assert_agree,
+    dense_circuit,
     full_graph,
     plan_of,
     random_circuit,
@@ -371,18 +372,48 @@ def test_outcomes_of_many_rows_agree_with_the_reference(num_outcomes, weighted, 
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own angles", "shared angles"])
-def test_gradients_after_values_of_the_same_rows_have_the_same_bits(own, dtype):
-    num_rows = 2 * WIDEST + 3
-    plan, operators = plan_of(random_circuit(5, 30, seed=4), random_observables(5, 4))
-    columns = rows_with(plan, num_rows, own if own else np.arange(plan.program.num_parameters) < 1)
-    pairs, engine = all_pairs(num_rows, 2), CpuEngine(2)
-    expected = ask(CpuEngine(), plan, operators, columns, pairs, gradient=True, dtype=dtype)
-    for before in (columns, columns[::-1].copy(), columns[:2]):
-        ask(engine, plan, operators, before, all_pairs(len(before), 2), dtype=dtype)
-        for _ in range(2):
-            actual = ask(engine, plan, operators, columns, pairs, gradient=True, dtype=dtype)
-            np.testing.assert_array_equal(actual.gradients, expected.gradients)
-            np.testing.assert_array_equal(actual.values, expected.values)
+@pytest.mark.parametrize(
+    ("circuit", "num_rows"),
+    [
+        (random_circuit(5, 30, seed=4), 2 * WIDEST + 3),
+        (rx_ry_layers(8, 12), 20 * WIDEST),  # the states of some packs exceed what is kept
+        (rx_ry_layers(8, 40), WIDEST),  # the last states alone are kept
+        (real_amplitudes(5), 2 * WIDEST + 3),
+        (dense_circuit(6, 3), WIDEST),
+    ],
+    ids=["all states", "some packs", "last states", "real", "dense"],
+)
+def test_gradients_after_values_of_the_same_rows_have_the_same_bits(circuit, num_rows, own, dtype):
+    diagonal = [total_z(circuit.num_qubits), SparsePauliOp("Z" * circuit.num_qubits)]
+    for observables in (random_observables(circuit.num_qubits, 4), diagonal):
+        plan, operators = plan_of(circuit, observables)
+        columns = rows_with(plan, num_rows, own if own else np.arange(plan.program.num_parameters) < 1)
+        pairs, engine = all_pairs(num_rows, 2), CpuEngine(2)
+        values = ask(CpuEngine(), plan, operators, columns, pairs, dtype=dtype).values
+        expected = ask(CpuEngine(), plan, operators, columns, pairs, gradient=True, dtype=dtype)
+        # The second call for values keeps states, because a call for gradients has followed the first one.
+        for before in (columns, columns, columns[::-1].copy(), columns[:2], columns, columns):
+            found = ask(engine, plan, operators, before, all_pairs(len(before), 2), dtype=dtype)
+            if before is columns:
+                np.testing.assert_array_equal(found.values, values)
+            for _ in range(2):
+                actual = ask(engine, plan, operators, columns, pairs, gradient=True, dtype=dtype)
+                np.testing.assert_array_equal(actual.gradients, expected.gradients)
+                np.testing.assert_array_equal(actual.values, expected.values)
+
+
+def test_a_call_for_values_keeps_states_only_after_a_gradient_followed_the_call_before_it(dtype):
+    plan, operators = plan_of(rx_ry_layers(6, 4), [total_z(6)])
+    columns, engine = rows_with(plan, 2 * WIDEST, True), CpuEngine(1)
+
+    def num_bytes(gradient=False):
+        asked = make_request(columns, all_pairs(len(columns), 1), gradient=gradient, dtype=dtype)
+        return engine.evaluate(plan, operators, asked).stats["bytes"]
+
+    num_bytes(), num_bytes(gradient=True)
+    after_gradient, not_read, again = num_bytes(), num_bytes(), num_bytes()
+    assert after_gradient - not_read >= 6 * len(columns) * np.dtype(dtype).itemsize << 6  # six states of each row
+    assert again == not_read
 
 
 def test_deep_circuits_whose_states_are_not_kept_agree_with_the_reference(dtype):
@@ -407,12 +438,11 @@ def test_the_engine_allocates_what_was_predicted(circuit, num_rows, gradient, dt
         varying = footprint.varying_phases((columns != columns[0]).any(axis=0))
         for count in (1, 2):
             release_memory()
-            stats = ask(
-                CpuEngine(2), plan, operators, columns, all_pairs(num_rows, count), gradient=gradient, dtype=dtype
-            ).stats
+            request = make_request(columns, all_pairs(num_rows, count), gradient=gradient, dtype=dtype)
+            num_bytes = most_bytes(CpuEngine(2), plan, operators, request)
             counts = Counts(num_rows, num_rows * count, dtype, gradient, False, count, count)
             predicted = footprint.total(counts, 2, 0, varying)
-            assert stats["bytes"] == pytest.approx(predicted, rel=0.03, abs=2000)
+            assert num_bytes == pytest.approx(predicted, rel=0.03, abs=2000)
 
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["states", "gradients"])
@@ -427,7 +457,7 @@ def test_the_engine_allocates_what_was_predicted_for_states(circuit, num_rows, g
     request = make_request(columns, NO_PAIRS, gradient=gradient, dtype=dtype, ends=ends)
     varying = footprint.varying_phases((columns != columns[0]).any(axis=0))
     release_memory()
-    num_bytes = CpuEngine(2).evaluate(plan, operators, request).stats["bytes"]
+    num_bytes = most_bytes(CpuEngine(2), plan, operators, request)
     assert num_bytes == pytest.approx(footprint.total(Counts.of(request), 2, 0, varying), rel=0.03, abs=2000)
 
 
