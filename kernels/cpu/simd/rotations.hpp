@@ -363,8 +363,8 @@ struct Lanes {
         }
     }
     // Rotate psi and lam in U vectors (v holds re and im of psi, then of lam, for each), and add Im<lam|Y|psi> before
-    // the rotation to y. Y commutes with the rotation, so the sum after the rotation differs by a factor only. The
-    // permuted psi serves both.
+    // the rotation to y: real parts to y[bit], imaginary parts to y[4 + bit]. Y commutes with the rotation, so the sum
+    // after the rotation differs by a factor only. The permuted psi serves both.
     template <int Bit, int U>
     QF_INLINE void apply_bit_with_y(V* v, V* y) const {
         if constexpr (Bit < S::lane_bits) {
@@ -373,7 +373,7 @@ struct Lanes {
             unroll<4 * U>([&](auto i) QF_INLINE { other[i] = S::template flip_lanes<1 << Bit>(v[i]); });
             unroll<U>([&](auto u) QF_INLINE {
                 y[Bit] += v[4 * u + 2] * other[4 * u];
-                y[Bit] += v[4 * u + 3] * other[4 * u + 1];
+                y[4 + Bit] += v[4 * u + 3] * other[4 * u + 1];
             });
             if (mode[Bit] == 1)
                 unroll<4 * U>([&](auto i) QF_INLINE { v[i] = v[i] + tau[Bit] * other[i]; });
@@ -392,7 +392,7 @@ struct Lanes {
             if (mode[bit] == 0) return;
             unroll<U>([&](auto u) QF_INLINE {
                 y[bit] += v[4 * u + 2] * S::template flip_lanes<1 << bit>(v[4 * u]);
-                y[bit] += v[4 * u + 3] * S::template flip_lanes<1 << bit>(v[4 * u + 1]);
+                y[4 + bit] += v[4 * u + 3] * S::template flip_lanes<1 << bit>(v[4 * u + 1]);
             });
         });
     }
@@ -468,7 +468,7 @@ void add_lane_sums(const typename Simd<T>::V* v, int mode, typename Simd<T>::V* 
         const auto flipped_re = S::template flip_lanes<1 << Bit>(v[0]);
         const auto flipped_im = S::template flip_lanes<1 << Bit>(v[1]);
         y[Bit] += v[2] * flipped_re;
-        y[Bit] += v[3] * flipped_im;
+        y[4 + Bit] += v[3] * flipped_im;
         if constexpr (WithX) {
             x[Bit] += v[2] * flipped_im;
             x[Bit] -= v[3] * flipped_re;
@@ -483,7 +483,7 @@ void rotate_vectors(const Lanes<T>& lanes, index_t begin, index_t end, index_t s
                     T* lam_im, typename Simd<T>::V* y_sums, typename Simd<T>::V* x_sums) {
     using S = Simd<T>;
     using V = typename S::V;
-    V y[4] = {}, x[4] = {};
+    V y[2 * 4] = {}, x[4] = {};
     for (index_t i = begin; i < end; i += step) {
         V v[4] = {S::load(psi_re + i), S::load(psi_im + i), S::load(lam_re + i), S::load(lam_im + i)};
         if constexpr (Moves && !WithX) {
@@ -500,7 +500,7 @@ void rotate_vectors(const Lanes<T>& lanes, index_t begin, index_t end, index_t s
         S::store(lam_re + i, v[2]);
         S::store(lam_im + i, v[3]);
     }
-    for (int bit = 0; bit < 4; ++bit) y_sums[bit] = y[bit], x_sums[bit] = x[bit];
+    for (int bit = 0; bit < 4; ++bit) y_sums[bit] = y[bit] + y[4 + bit], x_sums[bit] = x[bit];
 }
 
 template <class T, bool WithX, bool Moves>

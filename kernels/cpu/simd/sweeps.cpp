@@ -58,18 +58,11 @@ void linear_table(const T* factor_re, const T* factor_im, int bits, T root, cons
     }
 }
 
-// Return the low table of block h in re and im: a stored table, or a table computed in scratch.
+// Compute the low table of block h in scratch.
 template <class T>
-void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const T*& im) {
+__attribute__((noinline)) void make_low_table(const Diagonal<T>& d, index_t h, T* scratch) {
     using S = Simd<T>;
     const std::size_t size = std::size_t(1) << d.low_bits;
-    if (!d.linear_re) {
-        index_t variant = 0;
-        for (int b = 0; b < d.num_variant_bits; ++b) variant |= (h >> d.variant_bit[b] & 1) << b;
-        re = d.low_re + variant * size;
-        im = d.low_im + variant * size;
-        return;
-    }
     T *table_re = scratch, *table_im = scratch + size;
     linear_table<T>(d.linear_re + h * d.low_bits, d.linear_im + h * d.low_bits, d.low_bits, T(1), d.low_re, d.low_im,
                     table_re, table_im);
@@ -85,8 +78,29 @@ void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const 
             S::store(table_im + l, ar * fi + ai * fr);
         }
     }
-    re = table_re;
-    im = table_im;
+}
+
+// Return the number of the version of the low table of block h.
+template <class T>
+QF_INLINE inline index_t variant_of(const Diagonal<T>& d, index_t h) {
+    index_t variant = 0;
+    for (int b = 0; b < d.num_variant_bits; ++b) variant |= (h >> d.variant_bit[b] & 1) << b;
+    return variant;
+}
+
+// Return the low table of block h in re and im: a stored table, or a table computed in scratch.
+template <class T>
+QF_INLINE inline void low_table(const Diagonal<T>& d, index_t h, T* scratch, const T*& re, const T*& im) {
+    const std::size_t size = std::size_t(1) << d.low_bits;
+    if (d.linear_re) {
+        make_low_table(d, h, scratch);
+        re = scratch;
+        im = scratch + size;
+    } else {
+        const index_t variant = variant_of(d, h);
+        re = d.low_re + variant * size;
+        im = d.low_im + variant * size;
+    }
 }
 
 // to <- D from, for real states and a real diagonal.
@@ -126,7 +140,9 @@ struct Factor {
     }
 };
 
-template <class T, bool HasHigh, bool Turns>
+// U neighbouring vectors are taken together, because the rotations of the lane qubits of one vector wait for each
+// other.
+template <class T, bool HasHigh, bool Turns, int U>
 void phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T* from_re, const T* from_im, T* to_re,
            T* to_im, const Lanes<T>& lanes, T* scratch) {
     using S = Simd<T>;
@@ -140,17 +156,24 @@ void phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T* fro
         const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{},
                 hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
         const std::size_t block = blocks.first();
-        for (std::size_t l = 0; l < size; l += S::width) {
-            if (HasHigh && ahead) {
-                S::fetch(from_re + block + l + ahead);
-                S::fetch(from_im + block + l + ahead);
-            }
-            const Factor<T, HasHigh> t(low_re + l, low_im + l, HasHigh ? hr : scale, hi);
-            const V ar = S::load_once(from_re + block + l), ai = S::load_once(from_im + block + l);
-            V v[2] = {ar * t.re - ai * t.im, ar * t.im + ai * t.re};
-            if constexpr (Turns) lanes.template apply<2>(v);
-            S::store(to_re + block + l, v[0]);
-            S::store(to_im + block + l, v[1]);
+        for (std::size_t l = 0; l < size; l += U * S::width) {
+            V v[2 * U];
+            unroll<U>([&](auto u) QF_INLINE {
+                const std::size_t i = l + u * S::width;
+                if (HasHigh && ahead) {
+                    S::fetch(from_re + block + i + ahead);
+                    S::fetch(from_im + block + i + ahead);
+                }
+                const Factor<T, HasHigh> t(low_re + i, low_im + i, HasHigh ? hr : scale, hi);
+                const V ar = S::load_once(from_re + block + i), ai = S::load_once(from_im + block + i);
+                v[2 * u] = ar * t.re - ai * t.im;
+                v[2 * u + 1] = ar * t.im + ai * t.re;
+            });
+            if constexpr (Turns) lanes.template apply<2 * U>(v);
+            unroll<U>([&](auto u) QF_INLINE {
+                S::store(to_re + block + l + u * S::width, v[2 * u]);
+                S::store(to_im + block + l + u * S::width, v[2 * u + 1]);
+            });
         }
     }
 }
@@ -165,8 +188,10 @@ void phase(const Diagonal<T>& d, const Range& range, index_t ahead, const T* fro
     }
     const Lanes<T> lanes(rotations, count);
     auto run = [&](auto function) { function(d, range, ahead, from_re, from_im, to_re, to_im, lanes, scratch); };
-    if (d.high_re) return count ? run(phase<T, true, true>) : run(phase<T, true, false>);
-    count ? run(phase<T, false, true>) : run(phase<T, false, false>);
+    const bool pairs = d.low_bits > Simd<T>::lane_bits;  // a block has at least two vectors
+    if (d.high_re) return !count ? run(phase<T, true, false, 1>) : run(phase<T, true, true, 2>);
+    if (!count) return run(phase<T, false, false, 1>);
+    pairs ? run(phase<T, false, true, 2>) : run(phase<T, false, true, 1>);
 }
 
 template <class T>
@@ -214,18 +239,13 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
     T* p_block = scratch + 2 * size;
     const Lanes<T> lanes_before(before.rotations, before.count), lanes(after.rotations, after.count);
     const index_t blocks_per_y = steps_per_sum * S::width >> d.low_bits;  // low_bits <= 8, so at least 4
-    // With 16 registers the sums of Y are in memory, and an addition waits longer for the one before it. Then the
-    // vectors of even and of odd numbers have sums of their own.
-    constexpr int sums_of_y = vectors_at_once == 1 ? 2 : 1;
-    V y[sums_of_y * 4] = {};
+    V y[2 * 4] = {};
     index_t done = 0;
     for (Blocks blocks(range, d.low_bits); blocks.left; blocks.next()) {
         const index_t h = blocks.number();
         const T *low_re, *low_im;
         low_table(d, h, scratch, low_re, low_im);
-        index_t variant = 0;
-        if (!d.linear_re)
-            for (int b = 0; b < d.num_variant_bits; ++b) variant |= (h >> d.variant_bit[b] & 1) << b;
+        const index_t variant = d.linear_re ? 0 : variant_of(d, h);
         const V hr = HasHigh ? S::splat(d.high_re[h] * d.scale) : V{},
                 hi = HasHigh ? S::splat(d.high_im[h] * d.scale) : V{};
         const std::size_t block = blocks.first();
@@ -234,25 +254,27 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
         V total{};
         for (std::size_t l = 0; l < size; l += U * S::width) {
             V v[4 * U] = {};  // of each vector: re and im of psi, then of lam
+            V lam[2 * U];
             unroll<U>([&](auto u) QF_INLINE {
                 const std::size_t i = l + u * S::width;
                 if (HasHigh && ahead)
                     for (const T* part : {pr, pi, lr, li}) S::fetch(part + i + ahead);
+                lam[2 * u] = S::load_once(lr + i), lam[2 * u + 1] = S::load_once(li + i);
+            });
+            if constexpr (Turns && !MovesPsi) lanes_before.template apply<2 * U>(lam);
+            unroll<U>([&](auto u) QF_INLINE {
+                const std::size_t i = l + u * S::width;
                 const Factor<T, HasHigh> t(low_re + i, low_im + i, HasHigh ? hr : scale, hi);
-                V* const psi = v + 4 * u;
-                V* const lam = psi + 2;
-                auto undo = [&](V* a) QF_INLINE {
-                    const V ar = a[0], ai = a[1];
-                    a[0] = ar * t.re + ai * t.im;
-                    a[1] = ai * t.re - ar * t.im;
+                V* const of_u = v + 4 * u;
+                auto undo = [&](V ar, V ai, V* to) QF_INLINE {
+                    to[0] = ar * t.re + ai * t.im;
+                    to[1] = ai * t.re - ar * t.im;
                 };
-                if constexpr (MovesPsi || Sums || Turns) psi[0] = S::load_once(pr + i), psi[1] = S::load_once(pi + i);
-                if constexpr (MovesPsi) undo(psi);
-                lam[0] = S::load_once(lr + i), lam[1] = S::load_once(li + i);
-                if constexpr (Turns && !MovesPsi) lanes_before.template apply<2>(lam);
-                undo(lam);
+                if constexpr (MovesPsi || Sums || Turns) of_u[0] = S::load_once(pr + i), of_u[1] = S::load_once(pi + i);
+                if constexpr (MovesPsi) undo(of_u[0], of_u[1], of_u);
+                undo(lam[2 * u], lam[2 * u + 1], of_u + 2);
                 if constexpr (Sums) {
-                    const V p = v[4 * u + 2] * v[4 * u + 1] - v[4 * u + 3] * v[4 * u];
+                    const V p = of_u[2] * of_u[1] - of_u[3] * of_u[0];
                     S::store(low_sums + i, S::load(low_sums + i) + p);
                     if constexpr (HasHigh) {
                         total += p;
@@ -260,9 +282,8 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
                     }
                 }
             });
-            V* const y_of_l = y + (sums_of_y == 2 ? (l >> S::lane_bits & 1) * 4 : 0);
-            if constexpr (Turns && MovesPsi) lanes.template apply_with_y<U>(v, y_of_l);
-            if constexpr (Turns && !MovesPsi) lanes.template add_y<U>(v, y_of_l);
+            if constexpr (Turns && MovesPsi) lanes.template apply_with_y<U>(v, y);
+            if constexpr (Turns && !MovesPsi) lanes.template add_y<U>(v, y);
             unroll<U>([&](auto u) QF_INLINE {
                 const std::size_t i = l + u * S::width;
                 if constexpr (MovesPsi) {
@@ -274,10 +295,12 @@ void phase_adjoint(const Diagonal<T>& d, const Range& range, index_t ahead, T* p
             });
         }
         if (Turns && (++done % blocks_per_y == 0 || blocks.left == 1)) {
-            if constexpr (sums_of_y == 2)
-                for (int b = 0; b < 4; ++b) y[b] += y[4 + b];
-            add_lane_y<T>(after.rotations, after.count, y, lane_sums);
-            for (V& sum : y) sum = V{};
+            V of_bit[4];  // a copy, because the compiler keeps an array in memory whose index is a variable
+            unroll<4>([&](auto b) QF_INLINE {
+                of_bit[b] = y[b] + y[4 + b];
+                y[b] = y[4 + b] = V{};
+            });
+            add_lane_y<T>(after.rotations, after.count, of_bit, lane_sums);
         }
         if constexpr (Sums && HasHigh) {
             sums.total[h] = S::sum(total);
