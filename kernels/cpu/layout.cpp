@@ -158,8 +158,8 @@ Layout<T>::Layout(const PlanData& plan)
                  bytes_of_constants(undivided) +
                  bytes_of_pack_constants<T>(plan.num_qubits <= MAX_LOW_BITS ? phases : undivided, plan.num_qubits) +
                  (everything.leaves.size() + everything.runs.size() + everything.terms.size()) * sizeof(int) +
-                 (phase_of_all.slopes.size() + phase_without_first.slopes.size() + gradients_of_first.size()) *
-                     sizeof(ColumnSlope);
+                 (phase_of_all.angles.size() + phase_without_first.angles.size()) * sizeof(AffineAngle) +
+                 gradients_of_first.size() * sizeof(ColumnSlope);
     for (const auto& gate : plan.dense) plan_bytes += DenseForm<T>::bytes(gate);
     for (const auto& map : plan.maps)
         plan_bytes += map.columns.size() * sizeof(index_t) + LinearForm<T>::bytes(windows[0]);

@@ -301,7 +301,7 @@ void Engine<T>::prepare_packs(Call& call) const {
     call.keeps_pack_states = call.request.gradient && layout_.keeps_pack_states(call.shape);
     call.reads = call.shared->packs->column_varies;
     if (call.request.has_ends())
-        for (const auto& part : left_phase(call).slopes) call.reads[part.column] = 1;
+        for (const auto& part : left_phase(call).angles) call.reads[part.column] = 1;
     call.pack_table.assign(phases_.size(), -1);
     call.has_z.assign(phases_.size(), 0);
     call.has_z[0] = call.request.final_cotangents && !call.real;  // Im<lam|psi>, where phase 0 has no sums

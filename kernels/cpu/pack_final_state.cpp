@@ -32,11 +32,11 @@ void Engine<T>::exchange_final_states_of_pack(Call& call, PackMemory<T>& memory,
     const Request& request = call.request;
     const int bits = plan_.num_qubits, width = packs_.width, parts = call.real ? 1 : 2;
     const AffinePhase& phase = left_phase(call);
-    double offset = phase.offset;
+    double constant = phase.constant;
     for (std::size_t k = call.zero_start ? 1 : 0; k < phases_.size(); ++k)
-        if (pack_phases_[k]) offset += pack_phases_[k]->left;
+        if (pack_phases_[k]) constant = add_angle(constant, pack_phases_[k]->left);
     double *const factor = memory.ends.data(), *const overlap = factor + 2 * width;
-    packs_.bind_states(phase.slopes.data(), static_cast<int>(phase.slopes.size()), offset, memory.angles.data(),
+    packs_.bind_states(phase.angles.data(), static_cast<int>(phase.angles.size()), constant, memory.angles.data(),
                        static_cast<int>(plan_.runs.size()), memory.bound.view(), factor);
     auto store = [&](auto function, auto* states) {
         decltype(row_of(states, bits, 0)) rows[MOST_PACK_ROWS] = {};

@@ -173,17 +173,6 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits) {
     return phases;
 }
 
-namespace {
-
-// Return a list with one slope for each column that occurs.
-std::vector<ColumnSlope> add_up(const std::map<int, double>& slopes) {
-    std::vector<ColumnSlope> list;
-    for (const auto& [column, slope] : slopes) list.push_back({column, slope});
-    return list;
-}
-
-}  // namespace
-
 std::vector<ColumnSlope> gradients_of_first_phase(const PlanData& plan) {
     std::map<int, double> slopes;
     for (const Term& term : plan.terms) {
@@ -191,26 +180,44 @@ std::vector<ColumnSlope> gradients_of_first_phase(const PlanData& plan) {
         const double g = generator(term.care, term.value, term.sign, 0);
         if (term.column >= 0) slopes[term.column] += term.coefficient * (g - mean_of(term));
     }
-    return add_up(slopes);
+    std::vector<ColumnSlope> list;
+    for (const auto& [column, slope] : slopes) list.push_back({column, slope});
+    return list;
 }
 
 double AffinePhase::at(const double* columns) const {
-    double phase = offset;
-    for (const auto& part : slopes) phase += part.slope * columns[part.column];
+    double phase = constant;
+    for (const auto& part : angles) phase = add_angle(phase, part.coefficient * columns[part.column] + part.offset);
     return phase;
 }
 
 AffinePhase phase_of_terms(const PlanData& plan, bool without_first) {
     AffinePhase phase;
-    std::map<int, double> slopes;
+    // Angles that differ by powers of 2 become one multiple of one angle. The product of an angle and a multiple such
+    // as 5 would be rounded, so the multiple is cut into powers of 2 again.
+    std::map<std::tuple<int, double, double>, double> multiples;  // by column, coefficient from 1 to 2, and offset
+    auto add = [&](const Term& term, double factor) {             // factor is 0 or a power of 2, with a sign
+        if (term.column < 0 || factor * term.coefficient == 0) {
+            phase.constant = add_angle(phase.constant, factor * term.offset);
+            return;
+        }
+        const double power = std::copysign(std::ldexp(1.0, std::ilogb(term.coefficient)), term.coefficient);
+        multiples[{term.column, term.coefficient / power, term.offset / power}] += factor * power;
+    };
     for (const Term& term : plan.terms) {
         const bool lacks_g0 = is_few_body(term) || (without_first && term.phase == 0);
-        const double g0 = lacks_g0 ? generator(term.care, term.value, term.sign, 0) : 0;
-        const double factor = -0.5 * (g0 - mean_of(term));
-        phase.offset += factor * term.offset;
-        if (term.column >= 0 && factor != 0) slopes[term.column] += factor * term.coefficient;
+        if (lacks_g0) add(term, -0.5 * generator(term.care, term.value, term.sign, 0));
+        add(term, 0.5 * mean_of(term));
     }
-    phase.slopes = add_up(slopes);
+    for (const auto& [angle, multiple] : multiples) {
+        const auto [column, coefficient, offset] = angle;
+        int exponent;
+        auto bits = static_cast<std::uint64_t>(std::ldexp(std::frexp(std::abs(multiple), &exponent), 53));
+        for (; bits; bits &= bits - 1) {
+            const double power = std::copysign(std::ldexp(1.0, exponent - 53 + lowest_bit(bits)), multiple);
+            phase.angles.push_back({column, coefficient * power, offset * power});
+        }
+    }
     return phase;
 }
 

@@ -72,12 +72,18 @@ std::vector<Phase> make_phases(const PlanData& plan, int low_bits);
 // Return the gradients of the terms of phase 0, on the start state |0...0>, for Im<lam|psi> = 1.
 std::vector<ColumnSlope> gradients_of_first_phase(const PlanData& plan);
 
-// A phase in radians: offset + sum of slope * column.
+// A phase in radians: constant + sum of angles. It is right up to multiples of a turn, for angles of any size.
 struct AffinePhase {
-    double offset = 0;
-    std::vector<ColumnSlope> slopes;
+    double constant = 0;
+    std::vector<AffineAngle> angles;
     double at(const double* columns) const;
 };
+// Return the sum of a phase of at most one turn and an angle, up to multiples of a turn. A sum of large angles would be
+// rounded like its largest partial sum; sine and cosine are exact for large angles.
+inline double add_angle(double phase, double angle) {
+    const bool is_large = !(std::abs(angle) <= TURN);
+    return std::remainder(phase + (is_large ? std::atan2(std::sin(angle), std::cos(angle)) : angle), TURN);
+}
 // Tables apply terms up to a global phase. Return the phase that traceless terms exp(-i angle/2 (g - mean)) have beyond
 // the tables. without_first: phase 0 was not applied, because the row starts in |0...0>.
 AffinePhase phase_of_terms(const PlanData& plan, bool without_first);

@@ -37,10 +37,17 @@ struct OneBody {
     int bit, term, exponent;
 };
 
-// A part of a phase, in radians, that is affine in the columns: slope times a column.
+// The slope of a phase, in radians for each unit of a column.
 struct ColumnSlope {
     int column;
     double slope;
 };
+
+// The angle coefficient * column + offset of a gate, in radians, times a power of 2.
+struct AffineAngle {
+    int column;
+    double coefficient, offset;
+};
+constexpr double TURN = 6.28318530717958647693;  // radians
 
 }  // namespace qf

@@ -245,6 +245,27 @@ void half_angles(Array1<double> angles, Out2<T> cosines_and_sines) {
     }
 }
 
+// Compute exp(i (constant + sum of angles)) of rows of columns with the function that binds packs of rows.
+void phase_factors(Array2<double> columns, Array1<std::int64_t> column, Array1<double> coefficient,
+                   Array1<double> offset, double constant, Out1<std::complex<double>> factors) {
+    const auto& packs = qf::best_pack_sweeps<double>();
+    const int num_columns = static_cast<int>(columns.shape(1));
+    std::vector<qf::AffineAngle> list;
+    std::vector<char> reads(num_columns, 0);
+    for (std::size_t k = 0; k < column.size(); ++k) {
+        list.push_back({static_cast<int>(column(k)), coefficient(k), offset(k)});
+        reads[list[k].column] = 1;
+    }
+    qf::Buffer<double> angles(static_cast<std::size_t>(num_columns) * packs.width), factor(2 * packs.width);
+    for (std::size_t first = 0; first < factors.size(); first += packs.width) {
+        const std::size_t count = std::min<std::size_t>(packs.width, factors.size() - first);
+        packs.load_columns(columns.data() + first * num_columns, num_columns, static_cast<int>(count), reads.data(),
+                           angles.data());
+        packs.bind_states(list.data(), static_cast<int>(list.size()), constant, angles.data(), 0, {}, factor.data());
+        for (std::size_t j = 0; j < count; ++j) factors(first + j) = {factor[j], factor[packs.width + j]};
+    }
+}
+
 // The instructions of a copy of a circuit, a CircuitData of Qiskit that the caller gives away.
 class PythonInstructions {
   public:
@@ -434,6 +455,9 @@ NB_MODULE(_cpu, m) {
         "Write the cosine and the sine of half of each angle to the two rows of an array, as packs of rows bind them.";
     m.def("half_angles", &half_angles<double>, "angles"_a, "cosines_and_sines"_a.noconvert(), about_half_angles);
     m.def("half_angles", &half_angles<float>, "angles"_a, "cosines_and_sines"_a.noconvert(), about_half_angles);
+    m.def("phase_factors", &phase_factors, "columns"_a, "column"_a, "coefficient"_a, "offset"_a, "constant"_a,
+          "factors"_a.noconvert(),
+          "Write exp(i (constant + sum_k (coefficient[k] columns[row, column[k]] + offset[k]))) of each row.");
     m.def("all_finite", &all_finite, "numbers"_a, "Say whether all numbers are finite.");
     m.def("fma_peak", &qf::fma_peak, "single_precision"_a, "num_threads"_a, "Measure multiply-add speed in flop/s.");
 }

@@ -5,7 +5,7 @@
 // Equation:
 //   bind_runs    gates of a run = Rz(phi) Ry(2 a) Rz(lambda) up to a global phase, with 0 <= a <= pi/2;
 //                run_angles = (lambda, phi) in radians, rotations as in records.cuh
-//   bind_terms   term_angles = coefficient * column + offset, in radians
+//   bind_terms   term_angles = coefficient * column + offset, in radians, up to multiples of two turns
 //   bind_tables  entry = exp(i sum of coefficient * angle * g(p)), for each thread, register bit and extra of a piece
 // Layout: columns, run_angles, rotations, term_angles and tables are indexed by slot and row as `place` says;
 // run_order, term_order and piece_order list runs, terms and pieces in the order of their slots, the ones that are the
@@ -92,7 +92,7 @@ extern "C" __global__ void bind_terms(const double* columns, int rows, const Ter
     locate(entry, slots->shared_terms, slots->varying_terms, slot, row);
     const Term& term = terms[term_order[slot]];
     const Columns values(columns, *slots, row);
-    term_angles[entry] = angle_of(term, values);
+    term_angles[entry] = small_angle_of(term, values);
 }
 
 // The angles of all runs and terms in one row.

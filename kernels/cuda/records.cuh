@@ -145,6 +145,32 @@ struct Columns {
     }
 };
 
+// Two turns are the period of the half angles of gates. They are the sum of three numbers. The first has 50 bits, so
+// its product with an integer k differs from x = k * two turns + rest by a number that is exact.
+constexpr double TWO_TURNS[3] = {12.566370614359172, 4.898587196589413e-16, -1.1979079238873359e-32};
+
+// Return the rest of x for an integer number of two turns. It is between -1 and 1 turn, and exact to 1e-15, for
+// |x| < 1e15.
+__device__ __forceinline__ double near_rest(double x) {
+    const double k = rint(x * (1 / TWO_TURNS[0]));
+    return __fma_rn(-k, TWO_TURNS[2], __fma_rn(-k, TWO_TURNS[1], __fma_rn(-k, TWO_TURNS[0], x)));
+}
+
+// The same for |x| < 1e30, between -2 and 2 turns. Angles of at most one turn stay as they are.
+__device__ __forceinline__ double rest_of_two_turns(double x) {
+    const double k = rint(x * (1 / TWO_TURNS[0]));
+    const double product = k * TWO_TURNS[1], error = __fma_rn(k, TWO_TURNS[1], -product);
+    const double rest = near_rest(__fma_rn(-k, TWO_TURNS[0], x));
+    return (rest - near_rest(product)) - __fma_rn(k, TWO_TURNS[2], error);
+}
+
+// Return the angle of a leaf or of a term for its sine and cosine. sincospi and sums of angles would round a large
+// angle.
+template <class Gate>
+__device__ __forceinline__ double small_angle_of(const Gate& gate, const Columns& columns) {
+    return rest_of_two_turns(angle_of(gate, columns));
+}
+
 // Return the matrix of a leaf in one row.
 __device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const Columns& columns) {
     if (leaf.kind == LEAF_SU2) return leaf.quaternion;
@@ -155,6 +181,6 @@ __device__ __forceinline__ Quaternion leaf_quaternion(const Leaf& leaf, const Co
         sincospi(t * (INVERSE_PI / 2), &sine, &cosine);
         return rotation_of(v, t, sine, cosine);
     }
-    sincospi(angle_of(leaf, columns) * (INVERSE_PI / 2), &sine, &cosine);
+    sincospi(small_angle_of(leaf, columns) * (INVERSE_PI / 2), &sine, &cosine);
     return {cosine, leaf.kind == LEAF_RX ? sine : 0, leaf.kind == LEAF_RY ? sine : 0, leaf.kind == LEAF_RZ ? sine : 0};
 }

@@ -81,6 +81,7 @@ _NAMES = (
     "make_outcomes",
     "make_plan",
     "most_shared_bytes",
+    "phase_factors",
     "predict",
     "release_memory",
     "side_by_side",

@@ -62,7 +62,7 @@ class RankEvaluator:
             if number:
                 self._exchange(self.schedule.exchanges[number - 1], state)
             self.sweeps.forward(fused, columns, state)
-            _multiply(state, phase.at(columns)[0])
+            _multiply(state, phase.factors(columns)[0])
         return state
 
     def _gradient(self, columns: np.ndarray, state: Any, cotangent: Any) -> np.ndarray:
@@ -70,9 +70,9 @@ class RankEvaluator:
         gradient = np.zeros(columns.shape[1])
         for number, (fused, phase) in reversed(list(enumerate(self.programs))):
             if len(phase.column):  # d psi = i d phase psi
-                gradient[phase.column] -= _imaginary_overlap(cotangent, state) * phase.coefficient
+                gradient -= _imaginary_overlap(cotangent, state) * phase.slopes(len(gradient))
             for array in (state, cotangent):
-                _multiply(array, -phase.at(columns)[0])
+                _multiply(array, phase.factors(columns)[0].conjugate())
             gradient += self.sweeps.back(fused, columns, state, cotangent)
             if number:
                 for array in (state, cotangent):
@@ -127,10 +127,10 @@ def _imaginary_overlap(first: Any, second: Any) -> float:
     return float(sum((one.conj() * other).imag.sum(dtype=np.float64) for one, other in pieces))
 
 
-def _multiply(array: Any, phase: float) -> None:
-    """Multiply an array by ``exp(i phase)``, in place."""
-    if phase:
-        array *= complex(np.exp(1j * phase))
+def _multiply(array: Any, factor: np.complex128) -> None:
+    """Multiply an array by a number, in place."""
+    if factor != 1:
+        array *= complex(factor)
 
 
 def _block(state: Any, bits: tuple[int, ...], value: int) -> Any:

@@ -239,7 +239,7 @@ def _adjoint_states(
 
 def _factor_of_gates(plan: FusedProgram, columns: np.ndarray) -> complex:
     """Return the factor of modulus 1 by which the gates differ from the traceless runs and terms of a plan."""
-    return complex(np.exp(1j * (plan.phase_of_gates.at(columns[None])[0])))
+    return complex(plan.phase_of_gates.factors(columns[None])[0])
 
 
 def _store_gradients(

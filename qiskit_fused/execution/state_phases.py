@@ -14,6 +14,7 @@ import numpy as np
 
 from qiskit_fused.execution.derivatives import check_expressions
 from qiskit_fused.fusion.fused_program import FusedProgram
+from qiskit_fused.program.global_phase import PhaseSum
 
 
 class StatePhases:
@@ -32,7 +33,7 @@ class StatePhases:
         if program.phase.unknown:
             raise ValueError(f"final states depend on the global phase, and {program.phase.unknown}.")
         self._program, self._expressions = program, program.phase.expressions
-        self._sum = program.phase.of_circuit.plus(fused.phase_of_gates)
+        self._sum = fused.phase_of_circuit
 
     @property
     def vary(self) -> bool:
@@ -45,16 +46,16 @@ class StatePhases:
         Raises:
             RowError: if an expression of a row is not finite or not real.
         """
-        if not self.vary and self._sum.offset == 0:
+        if not self.vary and self._sum.constant == 0:
             return None
         columns = values
         if (self._sum.column >= self._program.num_parameters).any():
             columns = self._program.columns(values)
-        phases = self._sum.at(columns)
-        if self._expressions.num_expressions:
-            phases += self._expressions.evaluate(values).sum(axis=1)
-        factors: np.ndarray = np.exp(1j * phases)[:, None]
-        return factors
+        factors = self._sum.factors(columns)
+        if count := self._expressions.num_expressions:
+            sum_of_expressions = PhaseSum(np.arange(count), np.ones(count), np.zeros(count), 0.0)
+            factors *= sum_of_expressions.factors(self._expressions.evaluate(values))
+        return factors[:, None]
 
     def add_column_gradients(self, gradients: np.ndarray, slopes: np.ndarray) -> None:
         """Add the part of the phase to gradients with respect to columns, float64 (B, C), in place.
@@ -63,7 +64,7 @@ class StatePhases:
             gradients: the gradients.
             slopes: the derivatives with respect to the phase, float64 (B,).
         """
-        gradients[:, self._sum.column] += slopes[:, None] * self._sum.coefficient
+        gradients += slopes[:, None] * self._sum.slopes(gradients.shape[1])
 
     def add_parameter_gradients(self, values: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> np.ndarray:
         """Return gradients with respect to parameters (B, P) with the part of expressions that only the phase has.

@@ -55,7 +55,7 @@ def _fused_again(fused: FusedProgram, program: Program) -> FusedProgram:
     result = fuse_program(program, fused.support, cone, fused.start_bits)
     if program.phase is None:
         return result
-    return replace(result, extra_phase=result.phase_of_gates.offset - fused.phase_of_gates.offset)
+    return replace(result, extra_phase=result.phase_of_gates.constant - fused.phase_of_gates.constant)
 
 
 def _without_dense_ops(program: Program) -> Program:

@@ -115,10 +115,18 @@ class FusedProgram:
         The gates are ``exp(i phase)`` times the traceless runs and terms, if no gate was left out.
         """
         assert self.program.phase is not None
-        factor = -0.5 * means_of_generators(self.term_care, self.term_value, self.term_sign)
-        means = PhaseSum.of(self.term_column, factor * self.term_coefficient, factor * self.term_offset)
-        phase = self.program.phase.left_out.plus(means)
-        return phase._replace(offset=phase.offset + self.phase)
+        means = means_of_generators(self.term_care, self.term_value, self.term_sign)
+        return self.program.phase.left_out.plus(self.sum_of_terms(-0.5 * means)).plus_constant(self.phase)
+
+    @cached_property
+    def phase_of_circuit(self) -> PhaseSum:
+        """The phase by which the circuit differs from its traceless form, without `GlobalPhase.expressions`."""
+        assert self.program.phase is not None
+        return self.program.phase.of_circuit.plus(self.phase_of_gates)
+
+    def sum_of_terms(self, factor: np.ndarray) -> PhaseSum:
+        """Return the sum of the angles of the terms times factors (T,), which are 0 or powers of 2 with signs."""
+        return PhaseSum.of(self.term_column, factor * self.term_coefficient, factor * self.term_offset)
 
     @property
     def num_runs(self) -> int:

@@ -15,36 +15,53 @@ The first two belong to the program, and the last two to its fused form (see `Fu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from qiskit_fused import _cpu
 from qiskit_fused.program.expression_columns import CompiledExpressions
 
 
 class PhaseSum(NamedTuple):
-    """The phase ``offset + sum_k coefficients[k] columns[column[k]]``, in radians.
+    """The phase ``constant + sum_k (coefficient[k] columns[column[k]] + offset[k])``, in radians.
+
+    Each summand is the angle of a gate times a power of 2. It is computed as the gate computes its angle, so both have
+    the same rounding error.
 
     Attributes:
-        column: int64 (K,), ascending, each column once.
+        column: int64 (K,), ascending.
         coefficient: float64 (K,), radians per unit of the column, not 0.
-        offset: radians.
+        offset: float64 (K,), radians.
+        constant: radians between -pi and pi.
     """
 
     column: np.ndarray
     coefficient: np.ndarray
-    offset: float
+    offset: np.ndarray
+    constant: float
 
     @classmethod
     def of(cls, column: np.ndarray, coefficient: np.ndarray, offset: np.ndarray) -> PhaseSum:
-        """Return the sum of the angles ``coefficient * columns[column] + offset``, whose column is -1 for constants."""
-        varies = column >= 0
-        distinct, places = np.unique(column[varies], return_inverse=True)
-        sums = np.bincount(places, coefficient[varies], len(distinct))
-        counts = sums != 0  # the generators of most terms have no trace
-        return cls(distinct[counts], sums[counts], float(offset.sum()))
+        """Return the sum of the angles ``coefficient * columns[column] + offset``, whose column is -1 for constants.
+
+        Angles of gates that differ by powers of 2 become one multiple of one angle. The product of an angle and a
+        multiple such as 5 would be rounded, so the multiple is cut into powers of 2 again.
+        """
+        varies = (column >= 0) & (coefficient != 0)  # the generators of most terms have no trace
+        constant = _rest_of_turns(offset[~varies])
+        mantissa, exponent = np.frexp(coefficient[varies])
+        powers = np.copysign(np.ldexp(0.5, exponent), mantissa)
+        angles = np.stack([offset[varies] / powers, 2 * np.abs(mantissa), column[varies]])
+        order = np.lexsort(angles)
+        angles, is_new = angles[:, order], np.ones(len(order), bool)
+        is_new[1:] = (angles[:, 1:] != angles[:, :-1]).any(axis=0)
+        places, powers = _powers_of_2(np.bincount(np.cumsum(is_new) - 1, powers[order]))
+        offset, mantissa, column = angles[:, is_new][:, places]
+        return cls(column.astype(np.int64), mantissa * powers, offset * powers, constant)
 
     @classmethod
     def of_angles(cls, angles: Iterable[tuple[int, float, float]]) -> PhaseSum:
@@ -54,16 +71,49 @@ class PhaseSum(NamedTuple):
 
     def plus(self, other: PhaseSum) -> PhaseSum:
         """Return the sum of two phases."""
-        column, coefficient = (np.concatenate(parts) for parts in zip(self[:2], other[:2]))
-        return PhaseSum.of(column, coefficient, np.array([self.offset, other.offset]))
+        return PhaseSum.of(*map(np.concatenate, zip(self[:3], other[:3]))).plus_constant(self.constant + other.constant)
 
-    def at(self, columns: np.ndarray) -> np.ndarray:
-        """Return the phase of each row, float64 (B,), for columns (B, C)."""
-        phases: np.ndarray = columns[:, self.column] @ self.coefficient + self.offset
-        return phases
+    def plus_constant(self, radians: float) -> PhaseSum:
+        """Return the phase plus a constant of a few turns at most."""
+        return self._replace(constant=math.remainder(self.constant + radians, 2 * math.pi))
+
+    def factors(self, columns: np.ndarray) -> np.ndarray:
+        """Return ``exp(i phase)`` of each row, complex128 (B,), for columns (B, C). Angles may have any size."""
+        factors = np.empty(len(columns), np.complex128)
+        _cpu.phase_factors(np.ascontiguousarray(columns), *self, factors)
+        return factors
+
+    def slopes(self, num_columns: int) -> np.ndarray:
+        """Return the derivatives of the phase with respect to all columns, float64 (C,)."""
+        return np.bincount(self.column, self.coefficient, num_columns)
 
 
-NO_PHASE = PhaseSum(np.zeros(0, np.int64), np.zeros(0), 0.0)
+def _rest_of_turns(angles: np.ndarray) -> float:
+    """Return the sum of constant angles up to multiples of 2 pi, between -pi and pi.
+
+    Large angles are replaced one by one, because their sum would be rounded like its largest partial sum. Multiples of
+    pi/4 of at most one turn give exact multiples of pi/4.
+    """
+    turn = 2 * math.pi
+    small = np.where(np.abs(angles) > turn, np.arctan2(np.sin(angles), np.cos(angles)), angles).tolist()
+    turns = round(math.fsum(small) / turn)
+    return math.fsum([*small, *[-math.copysign(turn, turns)] * abs(turns)])
+
+
+def _powers_of_2(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Write numbers (D,) as sums of powers of 2.
+
+    Returns:
+        The indices of the numbers, ascending, and the powers with the signs of their numbers. There is one entry for
+        each bit 1 of a number.
+    """
+    mantissa, exponent = np.frexp(numbers)
+    bits = np.abs(np.ldexp(mantissa, 53)).astype(np.int64)
+    places, bit = np.nonzero(bits[:, None] >> np.arange(53) & 1)
+    return places, np.copysign(np.ldexp(1.0, exponent[places] + bit - 53), numbers[places])
+
+
+NO_PHASE = PhaseSum.of_angles(())
 
 
 @dataclass(frozen=True, eq=False)

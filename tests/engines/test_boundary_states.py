@@ -56,8 +56,7 @@ def test_final_states_are_those_of_qiskits_statevector_but_for_the_phase_of_the_
     order = np.zeros(1, np.int64)
     for bit in np.argsort(plan.wires):  # the circuit qubit of bit 0, of bit 1, ...
         order = np.concatenate([order, order | 1 << bit])
-    phases = plan.phase_of_gates.plus(plan.program.phase.of_circuit).at(columns)
-    found = np.exp(1j * phases)[:, None] * actual.final_states
+    found = plan.phase_of_circuit.factors(columns)[:, None] * actual.final_states
     np.testing.assert_allclose(found, expected[:, order], rtol=0, atol=TOLERANCE[dtype])
     assert actual.values.shape == (0,)
 

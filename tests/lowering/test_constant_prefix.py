@@ -98,8 +98,8 @@ def test_the_gates_come_back_where_rows_bring_start_states(circuit, seed):
     np.testing.assert_array_equal(place(placed, program.wires), start.data)
     assert sorted(wires) == list(range(circuit.num_qubits))
     phase, row = program.phase, columns[None]
-    of_circuit = np.exp(1j * (phase.of_circuit.at(row) + phase.expressions.evaluate(values[None]).sum()))
-    of_ops = place(apply_ops(program.ops, columns, placed), program.output_wires) * np.exp(1j * phase.left_out.at(row))
+    of_circuit = phase.of_circuit.factors(row) * np.exp(1j * phase.expressions.evaluate(values[None]).sum())
+    of_ops = place(apply_ops(program.ops, columns, placed), program.output_wires) * phase.left_out.factors(row)
     np.testing.assert_allclose(of_circuit * of_ops, expected, rtol=0, atol=1e-10)
     for gate in program.gates:
         angles = [one.offset + (one.coefficient * columns[one.column] if one.column >= 0 else 0) for one in gate.angles]

@@ -30,7 +30,7 @@ THIRD_PARTY = {
     "threadpoolctl": {"execution"},
     "tqdm": {"execution"},
     "matplotlib": {"inspection"},
-    "qiskit_fused._cpu": {"common", "compilation", "engines"},
+    "qiskit_fused._cpu": {"common", "compilation", "engines", "program"},
     "cupy": {"engines"},
     "mpi4py": {"distributed"},
     "torch": {"torch", "machine_learning"},
@@ -113,6 +113,7 @@ TOPICS = {
     "engines/cuda": {"emulation", "fake_driver", "kernels", "large_states", "memory_access", "methods", "mutants"}
     | {"ptx", "real_states"},
     "execution": {"device_arrays", "device_products", "empty_batches", "memory_blocks"},
+    "primitives": {"global_phases"},
     "torch": {"distributed", "transforms"},
 }
 

@@ -90,8 +90,8 @@ def assert_lowered(circuit, values=None):
     values = values_of(circuit) if values is None else np.asarray(values, dtype=float)
     expected = Statevector(circuit.assign_parameters(values) if circuit.num_parameters else circuit).data
     columns, phase = program.columns(values[None]), program.phase
-    of_circuit = np.exp(1j * (phase.of_circuit.at(columns) + phase.expressions.evaluate(values[None]).sum(axis=1)))
-    of_ops = of_circuit * np.exp(1j * phase.left_out.at(columns))
+    of_circuit = phase.of_circuit.factors(columns) * np.exp(1j * phase.expressions.evaluate(values[None]).sum(axis=1))
+    of_ops = of_circuit * phase.left_out.factors(columns)
     np.testing.assert_allclose(circuit_state(program, values) * of_ops, expected, rtol=0, atol=1e-10)
     from_gates = place(final_state(program, columns[0]), program.wires)
     np.testing.assert_allclose(from_gates * of_circuit, expected, rtol=0, atol=1e-10)

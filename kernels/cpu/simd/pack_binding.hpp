@@ -296,14 +296,29 @@ void bind_runs(const Run* runs, const Leaf* leaves, const int* list, int count, 
 }
 
 template <class T>
-void bind_states(const ColumnSlope* slopes, int count, double offset, const double* angles, int num_runs,
+void bind_states(const AffineAngle* list, int count, double constant, const double* angles, int num_runs,
                  const PackValues<T>& values, double* factor) {
     constexpr int W = Simd<T>::width;
+    constexpr double rounder = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer
     for_each_part<T>([&](int j) QF_INLINE {
-        DV phase = D::splat(offset);
-        for (int n = 0; n < count; ++n) phase += slopes[n].slope * D::load(angles + slopes[n].column * W + j);
+        DV phase = D::splat(constant);
+        ComplexLanes<DV> product{D::splat(1), DV{}};
+        for (int n = 0; n < count; ++n) {
+            DV angle = list[n].coefficient * D::load(angles + list[n].column * W + j) + list[n].offset;
+            // A sum with large angles would be rounded like its largest partial sum, so they become factors. A lane
+            // with a small angle has the factor 1, so that no result depends on the other lanes.
+            const DMask is_small = (angle <= TURN) & (angle >= -TURN);
+            if (__builtin_expect(any<double>(~is_small), false)) {
+                const DV large = is_small ? DV{} : angle;
+                const SineAndCosine<double> h = sine_and_cosine<double>(&large);
+                product = product * ComplexLanes<DV>{h.cosine, h.sine};
+                angle = is_small ? angle : DV{};
+            }
+            phase += angle;
+            phase -= TURN * ((phase * (1 / TURN) + rounder) - rounder);
+        }
         const SineAndCosine<double> h = sine_and_cosine<double>(&phase);
-        ComplexLanes<DV> product{h.cosine, h.sine};
+        product = product * ComplexLanes<DV>{h.cosine, h.sine};
         for (int r = 0; r < num_runs; ++r) {
             const T* const left = values.left + 2 * r * W + j;
             product = product * ComplexLanes<DV>{load_as(left), load_as(left + W)};

@@ -112,8 +112,9 @@ struct PackSweeps {
     void (*bind_leaves)(const Leaf*, const int* list, int count, const double* angles, const PackValues<T>&);
     void (*bind_runs)(const Run*, const Leaf*, const int* list, int count, const PackValues<T>&);
     void (*bind_terms)(const Term*, const int* list, int count, const double* angles, const PackValues<T>&);
-    // factor[2][W] <- exp(i (offset + sum of slope * angle)) times the phases that all runs leave out.
-    void (*bind_states)(const ColumnSlope*, int count, double offset, const double* angles, int num_runs,
+    // factor[2][W] <- exp(i (constant + sum of affine angles)) times the phases that all runs leave out. The affine
+    // angles are functions of angles[column][W]; the constant is at most one turn.
+    void (*bind_states)(const AffineAngle*, int count, double constant, const double* angles, int num_runs,
                         const PackValues<T>&, double* factor);
 
     // out[phase][bits][2][W] <- the factors of |1>, of modulus 1, for the phases in a list.

@@ -24,9 +24,9 @@ def phase_of_terms(plan: FusedProgram) -> PhaseSum:
     """Return the phase that traceless terms ``exp(-i angle/2 (g - mean))`` have beyond the terms that are applied."""
     is_few = np.bitwise_count(plan.term_care | plan.term_sign) <= _FEW
     left_out = np.where(is_few & (plan.term_value == 0), 1.0, 0.0)  # g(0) of a term on few qubits
-    factor = -0.5 * (left_out - means_of_generators(plan.term_care, plan.term_value, plan.term_sign))
-    phase = PhaseSum.of(plan.term_column, factor * plan.term_coefficient, factor * plan.term_offset)
-    return phase._replace(offset=phase.offset + plan.extra_phase)
+    means = means_of_generators(plan.term_care, plan.term_value, plan.term_sign)
+    phase = plan.sum_of_terms(-0.5 * left_out).plus(plan.sum_of_terms(0.5 * means))
+    return phase.plus_constant(plan.extra_phase)
 
 
 def factors_of_rows(phase: PhaseSum, slots: Slots, columns: np.ndarray, run_angles: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def factors_of_rows(phase: PhaseSum, slots: Slots, columns: np.ndarray, run_angl
     num_runs = slots.count("runs", num_rows)
     sums = run_angles[:num_runs].sum(axis=1)
     of_rows = sums[shared:].reshape(num_rows, -1).sum(axis=1) + sums[:shared].sum()
-    factors: np.ndarray = np.exp(1j * (phase.at(columns) - 0.5 * of_rows))
+    factors: np.ndarray = phase.factors(columns) * np.exp(-0.5j * of_rows)
     return factors
 
 
