@@ -41,10 +41,7 @@ class Engine {
         std::ptrdiff_t distance;  // from the places that the number gives to the places of the amplitudes
         Places places;            // of a chunk of window 1
 
-        Range placed(Range range) const {
-            range.places = places;
-            return range;
-        }
+        Range placed(const Range& range) const { return {range.num_bits, range.fixed, range.value, places}; }
         Range range() const { return placed(window.chunk(number)); }
         State of(State state) const { return {state.re + distance, state.im ? state.im + distance : nullptr}; }
         template <class F>

@@ -69,12 +69,12 @@ int number_groups(Groups& all, int place) {
     return place;
 }
 
-// Count the bytes of the groups as if each run were its own group, so that predictions do not depend on the vector
-// width of the CPU.
+// Count the bytes of the groups, and of the places of their runs, as if each run were its own group, so that
+// predictions do not depend on the vector width of the CPU.
 std::size_t bytes_of_groups(const PlanData& plan) {
     constexpr int num_lists = 4;
-    return num_lists *
-           (plan.num_layers * (sizeof(Groups::value_type) + 2) + 1 + plan.runs.size() * (sizeof(Group) + sizeof(int)));
+    return num_lists * (plan.num_layers * (sizeof(Groups::value_type) + 2) + 1 +
+                        plan.runs.size() * (sizeof(Group) + sizeof(int) + sizeof(RunPlace)));
 }
 
 std::size_t bytes_of_constants(const std::vector<Phase>& phases) {
@@ -154,6 +154,9 @@ Layout<T>::Layout(const PlanData& plan)
     forward = make_passes(sweeps.max_rotate, false);
     adjoint = make_passes(sweeps.max_adjoint, true);
     make_kept_groups();
+    places_forward = places_of({&forward.groups});
+    places_adjoint = places_of({&adjoint.groups});
+    places_kept = places_of({&sums, &back});
     plan_bytes = bytes_of(plan) + bytes_of_matrices(plan) + bytes_of_constants(phases) + bytes_of_groups(plan) +
                  bytes_of_constants(undivided) +
                  bytes_of_pack_constants<T>(plan.num_qubits <= MAX_LOW_BITS ? phases : undivided, plan.num_qubits) +
@@ -354,6 +357,16 @@ void Layout<T>::make_kept_groups() {
         back.push_back(make_groups(layer, sweeps.max_rotate));
     }
     number_groups(back, number_groups(sums, 0));
+}
+
+template <class T>
+std::vector<RunPlace> Layout<T>::places_of(std::initializer_list<const Groups*> lists) const {
+    std::vector<RunPlace> places;
+    for (const Groups* list : lists)
+        for (const auto& groups : *list)
+            for (const auto& group : groups)
+                for (const int r : group.runs) places.push_back({plan.runs[r].bit, run_packs.places[r].rotation});
+    return places;
 }
 
 template <class T>

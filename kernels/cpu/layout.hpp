@@ -90,6 +90,11 @@ struct Group {
 };
 using Groups = std::vector<std::vector<Group>>;  // [layers][groups]
 
+// A run in a list of the runs of all groups: its bit, and the place of its rotation in Bound::rotation.
+struct RunPlace {
+    int bit, rotation;
+};
+
 // Return the groups of a layer. There are none before the first layer and after the last.
 inline const std::vector<Group>& groups_of(const Groups& groups, int layer) {
     static const std::vector<Group> none;
@@ -205,6 +210,8 @@ class Layout {
     // layer come before its first rotation, so the last group of sums rotates lam too. `back` has the other runs. A
     // list of rotations has the runs of `sums`, then the runs of `back`.
     Groups sums, back;
+    // The runs of `forward`, of `adjoint`, and of `sums` and `back`, in the order of the lists of rotations.
+    std::vector<RunPlace> places_forward, places_adjoint, places_kept;
     std::vector<std::size_t> pair_begin, many_begin;  // index of the first pair and many-body sum of phase k
     // The phase that tables leave out of final states, without and with phase 0 (phase_of_terms).
     const AffinePhase phase_of_all, phase_without_first;
@@ -222,6 +229,7 @@ class Layout {
     void make_frames();
     Passes make_passes(int size, bool is_adjoint) const;
     void make_kept_groups();
+    std::vector<RunPlace> places_of(std::initializer_list<const Groups*> lists) const;
     void add_groups(std::vector<Group>& groups, Group kind, const std::vector<int>& runs, int size) const;
 
     std::vector<std::size_t> table_bytes_;  // [phases]

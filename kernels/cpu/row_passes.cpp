@@ -54,8 +54,9 @@ void Engine<T>::forward_pass(Call& call, Workspace& ws, Team& team, int thread, 
     const Passes& passes = layout_.forward;
     // A phase that is the identity is applied only to write a state to another place.
     const bool has_phase = !phases_[k].identity || from.re != to.re;
-    Diagonal<T> d{};
-    if (has_phase) d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k]);
+    const Diagonal<T> d = has_phase
+                              ? phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.forward_scale[k])
+                              : Diagonal<T>{};
     Member& member = ws.members[thread];
     const auto &before = groups_of(passes.groups, continues ? k - 1 : -1), &after = groups_of(passes.groups, k);
     // The sweep over the phase also rotates the lane qubits.
@@ -199,8 +200,9 @@ void Engine<T>::adjoint_pass(Call& call, Workspace& ws, Team& team, int thread, 
     const Passes& passes = layout_.adjoint;
     const State whole_lam = view(ws.lam, ws.real);
     const bool has_phase = !phases_[k].identity;
-    Diagonal<T> d{};
-    if (has_phase) d = phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k]);
+    const Diagonal<T> d = has_phase
+                              ? phase_tables(call, ws, team, thread, k).view(phases_[k], low_bits_, ws.adjoint_scale[k])
+                              : Diagonal<T>{};
     Member& member = ws.members[thread];
     const auto &before = groups_of(passes.groups, continues ? k : -1), &after = groups_of(passes.groups, k - 1);
     for_each_chunk(call, team, thread, [&](int chunk) {

@@ -126,10 +126,11 @@ void Engine<T>::set_run_sums(const Call& call, Workspace& ws, int layer, bool in
         const bool has_x = ws.with_x[group.first];
         const int count = static_cast<int>(group.runs.size()), step = adjoint_step_of(group, has_x);
         const double* const sums = run_sums_of(ws, group, 0);
-        for (const int r : group.runs) {
-            const double scale = ws.bound->rotor(r).scale;
-            length2 *= scale * scale;
-        }
+        if (in_place)
+            for (const int r : group.runs) {
+                const double scale = ws.bound->rotor(r).scale;
+                length2 *= scale * scale;
+            }
         double later = 1, norm = length2;  // `later` is the square of the norms of the runs after run j
         for (int j = count - 1; j >= 0; --j) {
             const int r = group.runs[j], bit = plan_.runs[r].bit;
@@ -296,25 +297,20 @@ bool Engine<T>::sums_x(const Workspace& ws, const Group& group) const {
 template <class T>
 void Engine<T>::bind_rotations(const Call& call, Workspace& ws) const {
     const double* const rotation = ws.bound->rotation.data();
-    const RunPacks::Place* const places = run_packs_.places.data();
-    const std::size_t width = run_packs_.width;
     Rotation<T>* next = ws.rotations.data();
-    auto add = [&](const Groups& all, bool inverse) {
-        for (const auto& groups : all)
-            for (const auto& group : groups)
-                for (const int r : group.runs) {
-                    const double* const values = rotation + places[r].rotation;
-                    const bool flip = values[width] < 0;
-                    const double tau = inverse && !flip ? -values[0] : values[0];  // (T(t) X)^-1 ~ X T(-t) = T(t) X
-                    *next++ = {plan_.runs[r].bit, flip, static_cast<T>(tau)};
-                }
+    // The scale of a flip is negative. No branch depends on it, because a wrong guess takes longer than the loop.
+    auto add = [&](const std::vector<RunPlace>& places, bool inverse) {
+        for (const RunPlace& place : places) {
+            const double tau = rotation[place.rotation], scale = rotation[place.rotation + run_packs_.width];
+            // (T(tau) X)^-1 is T(tau) X, and T(tau)^-1 is T(-tau), up to a factor.
+            *next++ = {place.bit, scale < 0, static_cast<T>(inverse ? std::copysign(1.0, -scale) * tau : tau)};
+        }
     };
-    add(layout_.forward.groups, false);
+    add(layout_.places_forward, false);
     if (!call.request.gradient) return;
     next = ws.inverses.data();
     const Groups& summed = call.request.actions ? layout_.sums : layout_.adjoint.groups;
-    add(summed, true);
-    if (call.request.actions) add(layout_.back, true);
+    add(call.request.actions ? layout_.places_kept : layout_.places_adjoint, true);
     for (const auto& groups : summed)
         for (const auto& group : groups) ws.with_x[group.first] = sums_x(ws, group);
 }
