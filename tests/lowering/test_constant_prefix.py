@@ -259,8 +259,12 @@ def test_values_and_gradients_are_those_of_qiskit(circuit, seed):
         state = Statevector(circuit.assign_parameters(at))
         return state.expectation_value(observable).real
 
-    steps = 1e-5 * np.eye(len(point))
-    differences = [(value(point + step) - value(point - step)) / 2e-5 for step in steps]
+    def slope(along):
+        """Return a derivative of fourth order, because a parameter of many gates has large third derivatives."""
+        near, far = (value(point + step * along) - value(point - step * along) for step in (1e-4, 2e-4))
+        return (8 * near - far) / 12e-4
+
+    differences = [slope(along) for along in np.eye(len(point))]
     for device in ("cpu", "reference"):
         estimated = FusedEstimator(device=device).run([(circuit, observable, point)]).result()[0].data.evs
         np.testing.assert_allclose(estimated, value(point), atol=1e-10)
