@@ -157,7 +157,7 @@ class TestShots:
         assert (matrices[0] != matrices[1]).any()
         first.options.seed = 10
         assert (first.evaluate(SAMPLES) != matrices[0]).any()
-        limited = FusedQuantumKernel(feature_map=FEATURES, shots=100, seed=9, memory_limit=10_000)
+        limited = FusedQuantumKernel(feature_map=FEATURES, shots=100, seed=9, memory_limit=12_000)
         assert_array_equal(limited.evaluate(SAMPLES), matrices[0])
 
     def test_gradients_have_no_noise(self):
