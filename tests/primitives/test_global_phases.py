@@ -18,7 +18,7 @@ from qiskit.circuit.library import (
 )
 from qiskit.quantum_info import SparsePauliOp
 
-from qiskit_fused import statevectors, statevectors_and_vjp
+from qiskit_fused import FusedEstimatorGradient, statevectors, statevectors_and_vjp
 from qiskit_fused.compilation.observables import coerce_observables
 from qiskit_fused.fusion.layers import fuse_program
 from qiskit_fused.lowering.lower import lower
@@ -187,6 +187,37 @@ def test_constants_of_any_size_are_exact(device, num_rows):
     found, wanted = (statevectors(one, rows, device=device) for one in (circuit, expected))
     wanted *= np.exp(1j * circuit.global_phase)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=len(angles) * 3e-15)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_neighbouring_constants_of_any_size_are_exact(device, size):
+    def circuit_of(angles):
+        circuit = QuantumCircuit(2)
+        circuit.ry(A, 0)
+        circuit.h(1)
+        for gate, angle in zip(("rz", "p", "rz", "p", "rx", "ry"), angles):
+            getattr(circuit, gate)(angle, 0)
+        circuit.u(angles[6], angles[7], angles[8], 1)
+        circuit.cp(0.3, 0, 1)
+        circuit.u(A, angles[9], angles[10], 0)
+        return circuit
+
+    angles = size * np.random.default_rng(0).uniform(-1, 1, 11)
+    angles[1] = 0.3
+    for rows in ([[0.4]], np.linspace(-1, 1, 20)[:, None]):
+        found, wanted = (
+            statevectors(circuit_of(numbers.tolist()), rows, device=device)
+            for numbers in (angles, small_angles(angles))
+        )
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-14)
+    observable = SparsePauliOp(["XY", "ZZ", "IX"], [0.5, 1.0, -0.3])
+    gradient = FusedEstimatorGradient(device=device)
+    found, wanted = (
+        gradient.value_and_gradient(circuit_of(numbers.tolist()), observable, [0.4])
+        for numbers in (angles, small_angles(angles))
+    )
+    for left, right in zip(found, wanted):
+        np.testing.assert_allclose(left, right, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("num_rows", NUM_ROWS.values(), ids=NUM_ROWS)
