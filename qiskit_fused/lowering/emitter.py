@@ -14,7 +14,6 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -362,7 +361,7 @@ class NormalForm:
             parts += [rows.take(slice(done, before)), ops]
             done = before
         ops = Ops.joined([*parts, rows.take(slice(done, None))]) if parts else rows
-        return _with_small_constants(ops)
+        return ops.with_small_constants()
 
     # Rows.
 
@@ -399,16 +398,3 @@ class NormalForm:
     def _term(self, care: int, value: int, sign: int, angle: Angle) -> None:
         if angle.column >= 0 or angle.offset:
             self.rows.append((_TERM, -1, angle.column, angle.coefficient, angle.offset, care, value, sign, IDENTITY))
-
-
-def _with_small_constants(ops: Ops) -> Ops:
-    """Return ops whose constant angles are at most one turn.
-
-    An op is ``exp(-i angle/2 g)`` with eigenvalues -1, 0 and 1 of g, so it does not change if its angle changes by two
-    turns. Fusion adds constant angles, and a sum of large angles would be rounded like its largest partial sum.
-    """
-    is_large = (ops.column < 0) & (np.abs(ops.offset) > 2 * math.pi)
-    if not is_large.any():
-        return ops
-    half = np.where(is_large, ops.offset / 2, 0.0)
-    return replace(ops, offset=np.where(is_large, 2 * np.arctan2(np.sin(half), np.cos(half)), ops.offset))

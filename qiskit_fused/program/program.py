@@ -115,6 +115,18 @@ class Ops:
             matrices = tuple([self.matrices[number] for number in numbers.tolist()])
         return Ops(**{name: getattr(self, name)[chosen] for name in _ARRAYS_OF_OPS}, matrices=matrices)
 
+    def with_small_constants(self) -> Ops:
+        """Return the same ops with constant angles of at most one turn.
+
+        An op is ``exp(-i angle/2 g)`` with eigenvalues -1, 0 and 1 of g, so it does not change if its angle changes by
+        two turns. Fusion adds constant angles, and a sum of large angles would be rounded like its largest partial sum.
+        """
+        is_large = (self.column < 0) & (np.abs(self.offset) > 2 * np.pi)
+        if not is_large.any():
+            return self
+        half = np.where(is_large, self.offset / 2, 0.0)
+        return replace(self, offset=np.where(is_large, 2 * np.arctan2(np.sin(half), np.cos(half)), self.offset))
+
     @staticmethod
     def joined(parts: Sequence[Ops]) -> Ops:
         """Return the ops of all parts, one part after the other."""
