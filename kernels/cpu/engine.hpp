@@ -117,7 +117,7 @@ class Engine {
 
     struct Call;
     // What the latest call for values alone leaves for a call for gradients of the same rows. It keeps states only if a
-    // call for gradients has followed the call for values before it: storing them takes 5 % of a call for values.
+    // call for gradients has followed the call for values before it: storing them takes 6 % of a call for values.
     struct Recalled : Kept {
         std::shared_ptr<const Shared> shared;  // null if it has more than most_recalled bytes
         std::vector<double> columns;
