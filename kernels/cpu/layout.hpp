@@ -231,6 +231,7 @@ class Layout {
     void make_kept_groups();
     std::vector<RunPlace> places_of(std::initializer_list<const Groups*> lists) const;
     void add_groups(std::vector<Group>& groups, Group kind, const std::vector<int>& runs, int size) const;
+    std::size_t count_plan_bytes() const;
 
     std::vector<std::size_t> table_bytes_;  // [phases]
     std::size_t all_tables_ = 0;
