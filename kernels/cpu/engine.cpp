@@ -51,18 +51,20 @@ Engine<T>::Engine(const Layout<T>& layout)
 }
 
 template <class T>
-auto Engine<T>::make_workspace(const WorkspaceSizes& sizes, const Call& call) const -> std::shared_ptr<Workspace> {
-    auto ws = std::make_shared<Workspace>();
-    ws->real = call.real;
+void Engine<T>::allocate_rest(const WorkspaceSizes& sizes, const Call& call, Workspace* ws) const {
+    if (ws->fixed_bytes) return;  // a kept workspace has all its memory
     if (call.packed) {
         const PackSizes pack = layout_.pack_sizes(call.shape);
         ws->pack = std::make_unique<PackMemory<T>>(plan_, pack);
         ws->fixed_bytes = pack.template bytes<T>();
-        return ws;
+        return;
     }
-    for (int s = 0; s < sizes.num_states; ++s) ws->psi.push_back(take_state(sizes.psi));
-    if (sizes.lam) ws->lam = take_state(sizes.lam);
-    if (sizes.saved) ws->saved = take_state(sizes.saved);
+    auto allocate_state = [](Buffer<T>& state, std::size_t size) {
+        if (!state) state = Buffer<T>(size);
+    };
+    for (auto& psi : ws->psi) allocate_state(psi, sizes.psi);
+    allocate_state(ws->lam, sizes.lam);
+    allocate_state(ws->saved, sizes.saved);
     if (sizes.binds_rows) ws->own.resize(plan_, run_packs_);
     ws->layer_scale.resize(sizes.layers);
     ws->forward_scale.resize(sizes.phases);
@@ -94,13 +96,12 @@ auto Engine<T>::make_workspace(const WorkspaceSizes& sizes, const Call& call) co
     ws->with_x.resize(sizes.with_x);
     ws->overlaps.resize(sizes.overlaps);
     ws->fixed_bytes = sizes.template bytes<T>();
-    return ws;
 }
 
 template <class T>
 auto Engine<T>::take_workspace(const WorkspaceSizes& sizes, const Call& call) -> std::shared_ptr<Workspace> {
     const PackSizes pack = call.packed ? layout_.pack_sizes(call.shape) : PackSizes{};
-    return workspaces_.template take<Workspace>([&](const Kept& item) {
+    auto ws = workspaces_.template take<Workspace>([&](const Kept& item) {
         const auto& idle = static_cast<const Workspace&>(item);
         if (call.packed || idle.pack) return call.packed && idle.pack && idle.pack->has(pack);
         return idle.real == call.real && static_cast<int>(idle.members.size()) >= sizes.num_threads &&
@@ -108,6 +109,14 @@ auto Engine<T>::take_workspace(const WorkspaceSizes& sizes, const Call& call) ->
                (!sizes.saved || idle.saved) && idle.rotations.size() + idle.inverses.size() >= sizes.rotations &&
                (!sizes.binds_rows || idle.own.packs);
     });
+    if (ws) return ws;
+    ws = std::make_shared<Workspace>();
+    ws->real = call.real;
+    if (call.packed) return ws;
+    for (int s = 0; s < sizes.num_states; ++s) ws->psi.push_back(take_state(sizes.psi));
+    if (sizes.lam) ws->lam = take_state(sizes.lam);
+    if (sizes.saved) ws->saved = take_state(sizes.saved);
+    return ws;
 }
 
 template <class T>
@@ -138,7 +147,7 @@ template <class T>
 Buffer<T> Engine<T>::take_state(std::size_t size) {
     auto kept = kept_states().template take<KeptState>(
         [&](const Kept& item) { return static_cast<const KeptState&>(item).buffer.size() == size; });
-    return kept ? std::move(kept->buffer) : Buffer<T>(size);
+    return kept ? std::move(kept->buffer) : Buffer<T>();
 }
 
 // Bind the first row, find the leaves, runs, terms and phases that vary over the rows, and make the tables of all other
@@ -362,8 +371,7 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
     const Request& request = call.request;
     const WorkspaceSizes sizes = layout_.workspace(call.shape, threading.threads / threading.rows);
     workspaces.resize(threading.rows);
-    for (auto& ws : workspaces)
-        if (!(ws = take_workspace(sizes, call))) break;
+    for (auto& ws : workspaces) ws = take_workspace(sizes, call);
     call.diagonals = call.observables.template find_tables<T>();
     recall(call);
     Shelves::trim(std::min(request.kept_bytes, most_kept));
@@ -376,7 +384,7 @@ void Engine<T>::prepare(Call& call, const Threading& threading, Workspaces& work
         if (!request.asks_for(row))
             std::fill_n(request.gradients + static_cast<std::size_t>(row) * plan_.num_columns, plan_.num_columns, 0.0);
     for (auto& ws : workspaces) {
-        if (!ws) ws = make_workspace(sizes, call);
+        allocate_rest(sizes, call, ws.get());
         if (call.packed) {
             const std::size_t size = call.num_pack_tables * layout_.pack_table_size(call.real);
             if (ws->pack->tables.size() < size) ws->pack->tables = Buffer<T>(size);

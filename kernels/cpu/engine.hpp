@@ -212,8 +212,9 @@ class Engine {
     bool changes_frame(int layer) const { return layout_.frame_of[layer] != layout_.frame_of[layer + 1]; }
     int num_chunks() const { return 1 << chunk_bits_; }
     static BatchShape shape_of(const Request& request, const Observables& observables);
-    std::shared_ptr<Workspace> make_workspace(const WorkspaceSizes& sizes, const Call& call) const;
+    // Return a kept workspace, or a workspace that has kept states at most.
     std::shared_ptr<Workspace> take_workspace(const WorkspaceSizes& sizes, const Call& call);
+    void allocate_rest(const WorkspaceSizes& sizes, const Call& call, Workspace* ws) const;
     void keep(std::shared_ptr<Workspace> ws, std::size_t most_bytes);
     static Shelf& kept_states();
     static Buffer<T> take_state(std::size_t size);

@@ -346,3 +346,28 @@ def test_states_are_kept_for_a_gradient_only_where_the_copy_of_their_angles_is_s
         return most_bytes(CpuEngine(1), plan, operators, asked) - columns.nbytes - 8 * num_rows
 
     assert num_bytes(4000) < num_bytes(3000)  # the copies would take 19.2 and 14.4 MB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the pages that a call maps")
+def test_a_call_uses_the_states_of_the_call_before_it_where_the_limit_holds_one_call():
+    import resource
+
+    num_qubits, num_layers = 16, 40
+    circuit = rx_ry_layers(num_qubits, num_layers)
+    limit = fuse(circuit, total_z(num_qubits)).memory(method="store", dtype="complex64")
+    gradient = FusedEstimatorGradient(
+        dtype="complex64", method="store", memory_limit=limit + limit // 20, num_threads=1, device="cpu"
+    )
+    angles = [np.linspace(0, 1, circuit.num_parameters)]
+    release_memory()
+
+    def num_mapped_bytes():
+        """Return the bytes of fresh pages that a call maps."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        gradient.run([circuit], [total_z(num_qubits)], angles).result()
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize()
+
+    states = num_layers * 8 * 2**num_qubits
+    first, second = num_mapped_bytes(), num_mapped_bytes()
+    assert first > states  # each state has less than 2 MiB, so that no huge page holds it
+    assert second < states / 4
