@@ -212,8 +212,9 @@ class Engine {
     bool changes_frame(int layer) const { return layout_.frame_of[layer] != layout_.frame_of[layer + 1]; }
     int num_chunks() const { return 1 << chunk_bits_; }
     static BatchShape shape_of(const Request& request, const Observables& observables);
-    // Return a kept workspace, or a workspace that has kept states at most.
+    // Return a kept workspace. If none fits, return a new one that holds kept states and allocates no memory yet.
     std::shared_ptr<Workspace> take_workspace(const WorkspaceSizes& sizes, const Call& call);
+    // Allocate the memory that a workspace of take_workspace() lacks.
     void allocate_rest(const WorkspaceSizes& sizes, const Call& call, Workspace* ws) const;
     void keep(std::shared_ptr<Workspace> ws, std::size_t most_bytes);
     static Shelf& kept_states();
